@@ -1,0 +1,81 @@
+# make run   sets up what it needs, plays every scenario and a small random campaign, writes reports/run/
+# make test  sets up, runs lint, types, import rules and all tests
+# The rest: make help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CI_PROFILE ?= ci
+
+.PHONY: help run test test-quick deep setup setup-dev lint lock artifact clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
+	@echo "make test        set up, lint, types, import rules, all tests"
+	@echo "make test-quick  the same tests at low intensity, under 30 s once set up"
+	@echo "make deep        the same tests at high intensity, and large campaigns; takes long"
+	@echo "make setup       install what 'run' needs into .venv; setup-dev adds what 'test' needs"
+	@echo "make artifact    compile EventStake into backend/app/contracts/EventStake.json"
+	@echo "make lock        resolve requirements/*.in and contracts/package.json anew"
+	@echo "make clean       remove .venv, node_modules, caches and the embedded database"
+
+run: setup
+	@$(BIN)/stakesim run --out reports/run
+
+test: setup-dev lint
+	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2
+
+test-quick: setup-dev
+	@$(BIN)/pytest -q -n 2
+
+deep: setup-dev
+	@$(BIN)/pytest --profile deep -n 2
+	@$(BIN)/stakesim run calm flaky hostile volatile --runs 2500 -j 2 --out reports/deep
+
+lint: setup-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
+
+setup: .venv/run.stamp contracts/node_modules/run.stamp
+setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp
+
+# pip, not a faster tool: it is on every machine and honours the user's own index settings.
+.venv/run.stamp: requirements/run.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install Python 3.11 or later, or say which with make PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: install Python 3.11 or later, or say which with make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: install it (Debian: apt install python3-venv)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing what the harness needs into .venv (about a minute, once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/run.stamp
+	@echo "installing what the tests need into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# node: the machine's own, else a wheel's in .venv
+.venv/node.stamp: requirements/node.txt .venv/run.stamp
+	@PATH="$$PATH:$(CURDIR)/$(BIN)"; command -v npm >/dev/null && command -v node >/dev/null || { \
+	  echo "no Node on this machine: installing one into .venv"; \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/node.txt; }
+	@touch $@
+
+contracts/node_modules/%.stamp: contracts/package-lock.json .venv/node.stamp
+	@echo "installing the Solidity compiler and OpenZeppelin ($*)"
+	@PATH="$$PATH:$(CURDIR)/$(BIN)"; cd contracts && timeout 300 npm ci --silent --ignore-scripts $(if $(filter run,$*),--omit=optional) \
+	  || { echo "npm ci failed: check the network, then call make again" >&2; exit 2; }
+	@touch contracts/node_modules/run.stamp $@
+
+lock: setup-dev
+	@for f in run dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	  --prerelease=if-necessary-or-explicit --no-header requirements/$$f.in -o requirements/$$f.txt || exit 1; done
+	@cd contracts && npm install --package-lock-only --silent
+
+artifact: setup
+	@$(BIN)/stakesim compile --write
+
+clean:
+	@test ! -x $(BIN)/stakesim || $(BIN)/stakesim stop-database || true
+	rm -rf $(VENV) contracts/node_modules .stakesim reports .pytest_cache .mypy_cache .ruff_cache .hypothesis
