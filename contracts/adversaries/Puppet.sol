@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.30;
+
+/// @notice A contract account that does what its controller says. The hostile receivers differ in how they take ether.
+/// @dev For tests and simulation. Never deployed live.
+abstract contract Puppet {
+    address private immutable CONTROLLER = msg.sender;
+
+    error NotController();
+
+    /// @notice Calls `target` as this contract and hands on whatever it reverts with.
+    function execute(address target, uint256 value, bytes calldata data) external payable returns (bytes memory) {
+        if (msg.sender != CONTROLLER) revert NotController();
+        (bool done, bytes memory returned) = target.call{value: value}(data);
+        if (!done) {
+            assembly ("memory-safe") {
+                revert(add(returned, 32), mload(returned))
+            }
+        }
+        return returned;
+    }
+}
