@@ -1,0 +1,25 @@
+"""Simulation and testing harness for the stake contract and the backend that drives it.
+
+from harness import Scenario, run
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.runner.campaign import Result, run
+    from harness.scenario.scenario import Scenario
+
+__all__ = ["Result", "Scenario", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when they are first used, so that the command line starts fast."""
+    if name == "Scenario":
+        from harness.scenario.scenario import Scenario
+
+        return Scenario
+    if name in ("run", "Result"):
+        from harness.runner import campaign
+
+        return getattr(campaign, name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -1,0 +1,161 @@
+"""The command `stakesim`. Exit codes: 0 all held, 1 findings, 2 trouble (bad input, something missing)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.runner.campaign import Result
+    from harness.runner.play import Played
+
+cli = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Simulation and testing harness for the stake contract and the backend that drives it.",
+)
+
+PASS, FINDINGS, TROUBLE = 0, 1, 2
+DEFAULT_RUNS = 5
+
+Engine = Annotated[str, typer.Option(help="py-evm (in process), anvil (a real node, started here), or rpc:URL.")]
+
+
+@cli.command()
+def run(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help="Scenario files or profiles; all scenarios and every profile if left out.", metavar="[FILES|PROFILES]"),
+    ] = None,
+    engine: Engine = "py-evm",
+    runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile.", min=1)] = DEFAULT_RUNS,
+    seed: Annotated[int, typer.Option(help="The campaign's seed: the same seed plays the same scenarios.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")] = None,
+) -> None:
+    """Play scenarios through the backend's services and check every payout to the wei."""
+    from harness.runner import campaign
+    from harness.runner.report import save_failures, show, write_report
+
+    items = what or [*sorted(str(p) for p in campaign.SCENARIOS.glob("*.yaml")), *_profiles()]
+    result = _with_progress(items, engine, runs, seed, jobs)
+    save_failures(result, out / "failures" if out else campaign.SCENARIOS / "regressions")
+    show(result, _console())
+    if out:
+        write_report(result, out, command=f"stakesim run {' '.join(what or [])} --engine {engine} --runs {runs} --seed {seed}")
+        _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
+    raise typer.Exit(PASS if result.ok else FINDINGS)
+
+
+@cli.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A scenario file.")],
+    engine: Engine = "py-evm",
+) -> None:
+    """Play one scenario and show it step by step."""
+    from harness.runner import campaign
+    from harness.runner.report import show_steps
+
+    result = campaign.run(file, engine=engine)
+    show_steps(result, _console())
+    raise typer.Exit(PASS if result.ok else FINDINGS)
+
+
+@cli.command()
+def check(files: Annotated[list[Path], typer.Argument(help="Scenario files.")]) -> None:
+    """Read scenario files and say what is wrong with them, without playing them."""
+    from harness.scenario.scenario import load
+
+    for file in files:
+        load(file)
+    _console().print(f"{len(files)} files are well-formed", highlight=False)
+
+
+@cli.command("compile")
+def compile_(
+    write: Annotated[bool, typer.Option(help="Write backend/app/contracts/EventStake.json.")] = False,
+) -> None:
+    """Compile all contracts; say whether the committed artifact is that of the sources."""
+    import json
+
+    from harness.evm.compiler import PRODUCTION_ARTIFACT, compile_contracts, production_artifact
+
+    contracts = compile_contracts()
+    for name, artifact in contracts.items():
+        if size := len(artifact.deployed_bytecode) // 2 - 1:
+            _console().print(f"{name:24} {size:6} bytes  {artifact.source}", highlight=False)
+    fresh = json.dumps(production_artifact(), indent=1) + "\n"
+    if write:
+        PRODUCTION_ARTIFACT.parent.mkdir(parents=True, exist_ok=True)
+        PRODUCTION_ARTIFACT.write_text(fresh)
+    elif not PRODUCTION_ARTIFACT.exists() or PRODUCTION_ARTIFACT.read_text() != fresh:
+        _fail("backend/app/contracts/EventStake.json is not what the sources compile to: run `make artifact`", FINDINGS)
+
+
+@cli.command("stop-database")
+def stop_database() -> None:
+    """Stop the embedded PostgreSQL server of this project, if it runs."""
+    from app.db.session import stop_embedded
+
+    stop_embedded()
+
+
+def _profiles() -> list[str]:
+    from harness.runner.campaign import PROFILES
+
+    return sorted(p.stem for p in PROFILES.glob("*.yaml"))
+
+
+def _with_progress(items: list[str], engine: str, runs: int, seed: int, jobs: int) -> Result:
+    """The campaign with a progress bar, where somebody is looking."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from harness.runner import campaign
+
+    total = sum(1 if item.endswith((".yaml", ".yml")) else runs for item in items)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task("playing", total=total)
+
+        def advance(played: Played) -> None:
+            bar.update(task, advance=1, description=played.scenario.name[:28])
+
+        return campaign.run(items, engine=engine, runs=runs, seed=seed, jobs=jobs, progress=advance)
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True)
+
+
+def _fail(message: str, code: int = TROUBLE) -> None:
+    typer.echo(f"stakesim: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Runs the command line; what the user can mend ends as one sentence and exit code 2."""
+    try:
+        cli()
+    except Exception as error:
+        if not _mendable(error):
+            raise
+        typer.echo(f"stakesim: {error}", err=True)
+        sys.exit(TROUBLE)
+
+
+def _mendable(error: Exception) -> bool:
+    from app.core.errors import AppError
+
+    from harness.evm.compiler import CompileError
+    from harness.evm.engine import EngineError
+    from harness.scenario.scenario import ScenarioError
+
+    return isinstance(error, AppError | CompileError | EngineError | ScenarioError | OSError)

@@ -1,0 +1,183 @@
+"""Many scenarios: scripted files, random campaigns, or both; in one process or several.
+
+    from harness import run
+    run("scenarios/no-show.yaml").ledger
+    run("hostile", runs=100, seed=7, engine="py-evm", jobs=2)
+"""
+
+from __future__ import annotations
+
+import html
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.evm.compiler import ROOT
+from harness.runner import ledger
+from harness.runner.play import Played, play
+from harness.runner.story import Finding
+from harness.runner.world import World, open_world
+from harness.scenario.generate import generate, load_profile
+from harness.scenario.scenario import Scenario, ScenarioError, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCENARIOS = ROOT / "scenarios"
+PROFILES = SCENARIOS / "profiles"
+MUST_REACH = {
+    "no-shows": "no no-show",
+    "bookings cancelled": "no cancelled booking",
+    "runs cancelled": "no cancelled run",
+    "rejected or reverted": "no rejected action",
+    "price swing": "no price swing",
+}
+BATCH = 8
+"""Scenarios a worker takes at a time."""
+
+Progress = Callable[[Played], None]
+
+
+@dataclass
+class Result:
+    """What came of a run. findings are empty when everything that must hold did."""
+
+    played: list[Played]
+    findings: list[Finding]
+    reached: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    @property
+    def rows(self) -> list[ledger.Row]:
+        return [row for played in self.played for row in played.rows]
+
+    @property
+    def ledger(self) -> pd.DataFrame:
+        """Every action and payout; see `harness.runner.ledger.Row` for the columns."""
+        return ledger.to_frame(self.rows)
+
+    @property
+    def transactions(self) -> int:
+        return sum(played.transactions for played in self.played)
+
+    def summary(self) -> str:
+        """One sentence."""
+        verdict = "everything that must hold held" if self.ok else f"{len(self.findings)} findings"
+        return (
+            f"{len(self.played)} scenarios, {sum(p.steps for p in self.played)} steps, "
+            f"{self.transactions} transactions in {self.seconds:.1f} s: {verdict}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Result {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, the findings' stories, and what was reached."""
+        stories = "".join(f"<pre>{html.escape(f.story())}</pre>" for f in self.findings)
+        cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{n}</td></tr>" for k, n in sorted(self.reached.items()))
+        colour = "#1a7f37" if self.ok else "#b42318"
+        return (
+            f'<p style="color:{colour}"><b>{"PASS" if self.ok else "FINDINGS"}</b> {html.escape(self.summary())}</p>'
+            f"{stories}<details><summary>reached</summary><table>{cells}</table></details>"
+        )
+
+
+def run(
+    what: str | Path | Scenario | Iterable[str | Path | Scenario],
+    engine: str = "py-evm",
+    runs: int = 1,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Result:
+    """Plays scenarios and returns what came of them.
+
+    what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/`, or several of these.
+    engine: "py-evm", "anvil" or "rpc:URL". runs, seed: how many scenarios to draw from each profile, and from which
+    seed. jobs: processes. progress: called with each scenario played, in the order they finish.
+    Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine that can't be had.
+    """
+    began = time.perf_counter()
+    items = [what] if isinstance(what, str | Path | Scenario) else list(what)
+    scenarios, drawn = _scenarios(items, runs, seed)
+    played = sorted(_play_all(scenarios, engine, jobs, progress), key=lambda numbered: numbered[0])
+    result = Result([p for _, p in played], [f for _, p in played for f in p.findings])
+    for one in result.played:
+        result.reached += one.reached
+    result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
+    missing = [said for key, said in MUST_REACH.items() if not result.reached[key]]
+    if drawn > 1 and missing:
+        message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"
+        result.findings.append(Finding("VACUOUS", "a campaign reaches what it is to test", message, engine=engine))
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def _scenarios(items: Sequence[str | Path | Scenario], runs: int, seed: int) -> tuple[list[Scenario], int]:
+    """All scenarios in order, and how many of them were drawn at random."""
+    scenarios: list[Scenario] = []
+    drawn = 0
+    for item in items:
+        if isinstance(item, Scenario):
+            scenarios.append(item)
+        elif Path(item).suffix in (".yaml", ".yml"):
+            scenarios.append(load(Path(item)))
+        else:
+            profile = load_profile(_profile_path(str(item)))
+            scenarios += [generate(profile, seed, index) for index in range(runs)]
+            drawn += runs
+    return scenarios, drawn
+
+
+def _profile_path(name: str) -> Path:
+    path = PROFILES / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise ScenarioError(f"{name} is neither a scenario file (.yaml) nor a profile; profiles are {known}")
+    return path
+
+
+def _play_all(
+    scenarios: Sequence[Scenario], engine: str, jobs: int, progress: Progress | None
+) -> Iterator[tuple[int, Played]]:
+    numbered = list(enumerate(scenarios))
+    if jobs <= 1 or len(scenarios) <= BATCH:
+        with closing(open_world(engine)) as world:
+            for number, scenario in numbered:
+                played = play(world, scenario, number)
+                if progress:
+                    progress(played)
+                yield number, played
+        return
+    batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(batches)), context, initializer=_open, initargs=(engine,)) as pool:
+        for done in as_completed([pool.submit(_play_batch, batch) for batch in batches]):
+            for number, played in done.result():
+                if progress:
+                    progress(played)
+                yield number, played
+
+
+_world: World | None = None
+"""A worker's own."""
+
+
+def _open(engine: str) -> None:
+    global _world
+    _world = open_world(engine)
+
+
+def _play_batch(batch: Sequence[tuple[int, Scenario]]) -> list[tuple[int, Played]]:
+    assert _world is not None
+    return [(number, play(_world, scenario, number)) for number, scenario in batch]

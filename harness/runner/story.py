@@ -1,0 +1,126 @@
+"""Scenarios and findings in words a person understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from harness.scenario.actions import (
+    Action,
+    Book,
+    CancelBooking,
+    CancelRun,
+    Complete,
+    CreateRun,
+    Expire,
+    ForceEther,
+    SetPrice,
+    Withdraw,
+    WithdrawFees,
+)
+from harness.scenario.scenario import Scenario
+
+WEI_PER_ETH = 10**18
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that must hold and does not.
+
+    id: of the invariant, or EXPECTATION for what the scenario itself says, CRASH for an error nobody foresaw, VACUOUS
+    for a campaign that reached too little. expected, found: wei. rate: INR per ETH at that moment. saved: the file that
+    replays it.
+    """
+
+    id: str
+    statement: str
+    message: str
+    scenario: Scenario | None = None
+    engine: str = "py-evm"
+    step: int = 0
+    expected: int | None = None
+    found: int | None = None
+    rate: Decimal | None = None
+    saved: str | None = None
+
+    def amounts(self) -> str:
+        """Expected and found in wei, ETH and INR; empty where no amount is concerned."""
+        if self.expected is None or self.found is None:
+            return ""
+        return f"expected {money(self.expected, self.rate)}, found {money(self.found, self.rate)}"
+
+    def story(self) -> str:
+        """The whole finding: what was broken, how it came about, and how to see it again."""
+        lines = [f"{self.id} is broken: {self.statement}", f"  {self.message}"]
+        if self.amounts():
+            lines.append(f"  {self.amounts()}")
+        if self.scenario is not None:
+            lines.append(
+                f"  in {self.scenario.name} (seed {self.scenario.seed}), engine {self.engine}, at step {self.step}:"
+            )
+            for number, (at, action) in enumerate(self.scenario.timeline()[: self.step], start=1):
+                mark = ">" if number == self.step else " "
+                lines.append(f"  {mark} {number:2}. {clock(at)}  {describe(action)}")
+        if self.saved:
+            lines.append(f"  replay it: stakesim replay {self.saved}{_engine_flag(self.engine)}")
+        return "\n".join(lines)
+
+
+def _engine_flag(engine: str) -> str:
+    return "" if engine == "py-evm" else f" --engine {engine}"
+
+
+def money(wei: int, rate: Decimal | None = None) -> str:
+    """Wei as exact ETH, and as INR to the paisa where a rate is known."""
+    eth = f"{wei} wei"
+    if abs(wei) >= 10**12:
+        eth = f"{Decimal(wei).scaleb(-18).normalize():f} ETH ({wei} wei)"
+    if rate is None or not rate.is_finite():
+        return eth
+    paise = round(Fraction(wei) * Fraction(rate) * 100 / WEI_PER_ETH)
+    return f"{eth}, {paise / Decimal(100):,.2f} INR" if paise else eth
+
+
+def clock(at: int) -> str:
+    """Seconds from the scenario's start as days and a time: `6d 23:59:59`."""
+    days, rest = divmod(at, 86_400)
+    return f"{days}d {rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+
+
+def describe(action: Action) -> str:
+    """One action as a sentence."""
+    return " ".join(_words(action))
+
+
+def _words(action: Action) -> Iterator[str]:
+    match action:
+        case CreateRun():
+            yield f"{action.by} opens {action.run}: {action.seats} seats at {action.price_inr} INR, starting {clock(action.starts)}"
+        case Book():
+            yield f"{action.by} books {action.seats} of {action.run} ({action.booking})"
+        case CancelBooking():
+            yield f"{action.by or 'the attendee'} cancels booking {action.booking}"
+        case CancelRun():
+            yield f"{action.by or 'the host'} calls {action.run} off"
+        case Complete():
+            yield f"{action.by or 'the host'} completes {action.run}; came: {', '.join(action.came) or 'nobody'}"
+        case Expire():
+            yield f"{action.by} lets {action.run} expire"
+        case Withdraw():
+            yield f"{action.by} withdraws the credit" + (f" to {action.to}" if action.to else "")
+        case WithdrawFees():
+            yield f"{action.by} withdraws the platform's fees"
+        case ForceEther():
+            yield f"{action.by} forces {money(action.wei)} into the contract"
+        case SetPrice():
+            yield f"the feed says {action.inr_per_eth} INR/ETH" + (f", {action.age} s old" if action.age else "")
+        case _:
+            yield "time passes"
+    if getattr(action, "direct", False):
+        yield "past the backend"
+    if value_off := getattr(action, "value_off", 0):
+        yield f"with {value_off:+} wei"
+    if action.fails:
+        yield f"(must fail: {action.fails})"

@@ -1,0 +1,203 @@
+"""YAML files checked by a pydantic type, with errors that name file, line and field and say what to do."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeAlias, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+At: TypeAlias = tuple[str | int, ...]
+"""The way to a field: ("actions", 3, "seats")."""
+
+FileType = TypeVar("FileType", bound=BaseModel)
+
+SCHEMA_COMMENT = "# yaml-language-server: $schema=schema.json\n"
+
+
+class ScenarioError(Exception):
+    """A file is not what it should be: one sentence with file, line, field, and what to do about it."""
+
+
+class FieldError(ValueError):
+    """A field contradicts another one. Raised inside validators, where pydantic does not know the field."""
+
+    def __init__(self, at: At, message: str) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Advice for a name that is not known."""
+    names = list(names)
+    close = get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {', '.join(names)}" if names else "there are none yet"
+
+
+def read(text: str, source: str, file_type: type[FileType]) -> FileType:
+    """The file's content, checked. source: the file's name, for errors. Raises ScenarioError for the first fault."""
+    root, data = _parse(text, source)
+    if not isinstance(data, dict):
+        raise ScenarioError(f"{source}, line 1: is not a mapping of fields; begin with `name: ...`")
+    try:
+        return file_type.model_validate(data)
+    except ValidationError as error:
+        at, message = _explain(error.errors()[0], data, file_type)
+        raise ScenarioError(f"{source}, line {_line(root, at)}, {_path(at)}: {message}") from None
+
+
+def line_of(text: str, at: At) -> int:
+    return _line(yaml.compose(text, yaml.SafeLoader), at)
+
+
+def _parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        _no_field_twice(root, source)
+        return root, None if root is None else loader.construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark or error.context_mark or yaml.Mark("", 0, 0, 0, None, 0)).line + 1
+        raise ScenarioError(
+            f"{source}, line {line}: is not YAML: {error.problem}; mend it there or just above"
+        ) from None
+    finally:
+        loader.dispose()
+
+
+def _no_field_twice(node: yaml.Node | None, source: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise ScenarioError(f"{source}, line {line}, {key.value}: is given twice; keep one")
+            seen.add(key.value)
+            _no_field_twice(value, source)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _no_field_twice(item, source)
+
+
+def _line(node: yaml.Node | None, at: Sequence[str | int]) -> int:
+    """Line of the field, or of the nearest thing around it that the file has."""
+    line = 1 if node is None else node.start_mark.line + 1
+    if not at:
+        return line
+    if isinstance(node, yaml.SequenceNode) and isinstance(at[0], int) and at[0] < len(node.value):
+        return _line(node.value[at[0]], at[1:])
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(at[0]):
+                return _line(value, at[1:]) if at[1:] else int(key.start_mark.line) + 1
+    return line
+
+
+def _path(at: At) -> str:
+    """("actions", 3, "seats") -> actions[3].seats"""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".") or "the file"
+
+
+def _explain(error: Any, data: Any, file_type: type[BaseModel]) -> tuple[At, str]:
+    """Where pydantic's error is in the file, and what to do about it."""
+    at = _in_file(error["loc"], data)
+    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, FieldError):
+        return at + cause.at, str(cause)
+    if isinstance(cause, ValueError):
+        return at, str(cause)
+    match kind:
+        case "missing":
+            return at, f"is missing; add `{at[-1]}: ...`"
+        case "extra_forbidden":
+            known = [*_fields_beside(error["loc"], file_type)]
+            return at, f"is no field here; {nearest(str(at[-1]), known)}" if known else "is no field here; leave it out"
+        case "union_tag_not_found":
+            field = context["discriminator"].strip("'")
+            return (*at, field), f"is missing; add `{field}: ...`"
+        case "union_tag_invalid":
+            field = context["discriminator"].strip("'")
+            tags = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
+            return (*at, field), f"there is no {context['tag']!r}; {nearest(context['tag'], tags)}"
+        case "literal_error":
+            choices = [c.strip("'") for c in context["expected"].replace(" or ", ", ").split(", ")]
+            return at, f"can't be {given!r}; {nearest(str(given), choices)}"
+        case _:
+            return at, f"is {given!r}; {_lower(error['msg'])}"
+
+
+def _in_file(location: At, data: Any) -> At:
+    """pydantic's location without the names of union members, which are not in the file."""
+    at: list[str | int] = []
+    for index, part in enumerate(location):
+        if isinstance(data, dict):
+            if part not in data and index < len(location) - 1:
+                continue
+            at.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            at.append(part)
+            data = data[part]
+        elif part == "[key]":
+            continue
+    return tuple(at)
+
+
+def _fields_beside(location: At, file_type: type[BaseModel]) -> Iterable[str]:
+    """Names of the fields that the model around `location` has, as the JSON schema knows it."""
+    schema = file_type.model_json_schema()
+    here: Any = schema
+    for part in location[:-1]:
+        here = _resolved(here, schema)
+        if "discriminator" in here:
+            here = {"$ref": here["discriminator"]["mapping"].get(part, "")}
+        elif isinstance(part, int):
+            here = here.get("items", {})
+        else:
+            here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
+    found = _resolved(here, schema)
+    return list(found.get("properties", {}))
+
+
+def _resolved(here: Any, schema: Any) -> Any:
+    while isinstance(here, dict) and "$ref" in here:
+        here = schema.get("$defs", {}).get(here["$ref"].rsplit("/", 1)[-1], {})
+    return here if isinstance(here, dict) else {}
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+class _OneLine(dict[str, Any]):
+    """A mapping that is written on one line: {at: 0, do: wait}"""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+def _one_line(dumper: yaml.SafeDumper, data: _OneLine) -> yaml.Node:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", data.items(), flow_style=True)
+
+
+_Dumper.add_representer(_OneLine, _one_line)
+
+
+def write(data: dict[str, Any]) -> str:
+    """The fields as YAML: a line for each, one for each actor and action."""
+
+    def lines(value: Any) -> Any:
+        if isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
+            return {k: _OneLine(v) if isinstance(v, dict) else v for k, v in value.items()}
+        if isinstance(value, dict):
+            return _OneLine(value)
+        return [_OneLine(item) for item in value] if isinstance(value, list) else value
+
+    body = {name: lines(value) for name, value in data.items()}
+    return SCHEMA_COMMENT + yaml.dump(
+        body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1_000, default_flow_style=None
+    )

@@ -1,0 +1,110 @@
+"""A deployed EventStake and the few words the contract's tests are written in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from web3.contract import Contract
+
+from harness.evm.compiler import compile_contracts
+from harness.evm.engine import open_engine
+from harness.evm.eth_tester import PyEvm
+
+CUTOFF, GRACE = 24 * 3600, 7 * 24 * 3600
+PRICE = 10**17
+
+
+@dataclass
+class Chain:
+    """The engine, and transactions that say what they came to."""
+
+    engine: PyEvm
+
+    def __post_init__(self):
+        self.platform, self.host, self.attendee, self.stranger = self.engine.accounts[:4]
+        self.artifacts = compile_contracts()
+
+    def deploy(self, name: str, *args: Any, by=None, value: int = 0) -> Contract:
+        artifact = self.artifacts[name]
+        factory = self.engine.w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
+        receipt = self.send(factory.constructor(*args), by or self.platform, value)
+        assert receipt.status == 1
+        return self.engine.w3.eth.contract(receipt.contractAddress, abi=artifact.abi)
+
+    def stake(self, stake_bps=2000, fee_bps=500, forfeit_to_host_bps=0, cutoff=CUTOFF, grace=GRACE) -> Contract:
+        terms = (stake_bps, fee_bps, forfeit_to_host_bps, cutoff, grace)
+        return self.deploy("EventStake", self.platform.address, terms)
+
+    def send(self, call, by, value: int = 0, at: int | None = None, gas: int = 16_777_216):
+        """Mines the call, whatever it comes to, and returns the receipt."""
+        w3 = self.engine.w3
+        if at is not None:
+            self.engine.set_next_timestamp(at)
+        transaction = call.build_transaction(
+            {
+                "from": by.address,
+                "value": value,
+                "gas": gas,
+                "nonce": w3.eth.get_transaction_count(by.address),
+                "maxFeePerGas": 10**11,
+                "maxPriorityFeePerGas": 10**9,
+            }
+        )
+        signed = by.sign_transaction(transaction)
+        return w3.eth.wait_for_transaction_receipt(w3.eth.send_raw_transaction(signed.raw_transaction))
+
+    def error(self, call, by, value: int = 0, at: int | None = None) -> str | None:
+        """Name of the custom error the call reverts with at that time, None if it goes through; nothing is sent."""
+        if at is not None:
+            self.engine.set_next_timestamp(at)
+        try:
+            call.call({"from": by.address, "value": value}, block_identifier="pending")
+        except Exception as error:
+            selector = str(getattr(error, "data", error))[2:10]
+            return self.errors().get(selector, repr(error))
+        return None
+
+    def errors(self) -> dict[str, str]:
+        from eth_utils.abi import function_abi_to_4byte_selector
+
+        return {
+            function_abi_to_4byte_selector(item).hex(): item["name"]
+            for artifact in self.artifacts.values()
+            for item in artifact.abi
+            if item["type"] == "error"
+        }
+
+    def run(self, stake: Contract, host=None, seats: int = 4, price: int = PRICE, start: int | None = None) -> int:
+        """Opens a run for the host, a million seconds ahead; returns its id."""
+        start = start or self.engine.now() + 1_000_000
+        value = stake.functions.calculateRequiredStake(price, seats).call()
+        host = host or self.host.address
+        call = stake.functions.createEventRunFor(host, "cooking", price, seats, start)
+        receipt = self.send(call, self.platform, value)
+        return stake.events.EventRunCreated().process_log(receipt.logs[0])["args"]["eventRunId"]
+
+    def book(self, stake: Contract, run: int, seats: int = 1, attendee=None) -> int:
+        attendee = attendee or self.attendee.address
+        value = stake.functions.calculateBookingCost(run, seats).call()[2]
+        receipt = self.send(stake.functions.bookEventFor(attendee, run, seats), self.platform, value)
+        return stake.events.BookingCreated().process_log(receipt.logs[0])["args"]["bookingId"]
+
+    def start_of(self, stake: Contract, run: int) -> int:
+        return stake.functions.getEventRun(run).call()[7]
+
+    def balance(self, address: str) -> int:
+        return self.engine.w3.eth.get_balance(address)
+
+
+@pytest.fixture(scope="session")
+def _engine():
+    engine = open_engine("py-evm")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def chain(_engine):
+    snapshot = _engine.snapshot()
+    yield Chain(_engine)
+    _engine.revert(snapshot)

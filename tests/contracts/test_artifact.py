@@ -1,0 +1,56 @@
+"""What production runs is what the sources compile to, and a compile error reads as the compiler wrote it."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from harness.evm import compiler
+
+
+def test_the_committed_artifact_is_that_of_the_sources():
+    committed = json.loads(compiler.PRODUCTION_ARTIFACT.read_text())
+    assert committed == compiler.production_artifact(), "run `make artifact`"
+
+
+def test_a_fresh_compile_gives_what_the_cache_holds(tmp_path, monkeypatch):
+    cached = compiler.compile_contracts()
+    monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))
+    fresh = compiler.compile_contracts()
+    assert fresh == cached
+    assert len(list((tmp_path / "artifacts").iterdir())) == 1
+
+
+def test_an_error_names_file_and_line():
+    source = "// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;\ncontract X {\n    uint y = z;\n}\n"
+    with pytest.raises(compiler.CompileError, match=r"Undeclared identifier(.|\n)*broken/X.sol:4:14") as error:
+        compiler.compile_sources({"broken/X.sol": source})
+    assert "Traceback" not in str(error.value)
+
+
+def test_a_missing_import_is_said():
+    source = 'pragma solidity ^0.8.30;\nimport "./Nowhere.sol";\n'
+    with pytest.raises(compiler.CompileError, match=r"Nowhere.sol(.|\n)*X.sol:2"):
+        compiler.compile_sources({"X.sol": source})
+
+
+def test_a_missing_compiler_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiler, "NODE_MODULES", tmp_path)
+    with pytest.raises(compiler.CompileError, match="make setup"):
+        compiler.compile_sources({"Y.sol": "pragma solidity ^0.8.30; contract Y { uint z; }"})
+
+
+def test_the_shim_says_its_version_as_solc_does():
+    said = subprocess.run([compiler.SHIM, "--version"], capture_output=True, text=True, check=True).stdout
+    assert f"Version: {compiler.compiler_version()}+commit." in said
+
+
+def test_a_native_compiler_of_another_version_is_not_used(tmp_path, monkeypatch):
+    native = tmp_path / "solc"
+    native.write_text("#!/bin/sh\necho 'Version: 0.8.1+commit.0'\n")
+    native.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert compiler.find_compiler() == compiler.SHIM
+    native.write_text(f"#!/bin/sh\necho 'Version: {compiler.compiler_version()}+commit.0'\n")
+    assert compiler.find_compiler() == native
