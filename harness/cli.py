@@ -31,7 +31,9 @@ Engine = Annotated[str, typer.Option(help="py-evm (in process), anvil (a real no
 def run(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="Scenario files or profiles; all scenarios and every profile if left out.", metavar="[FILES|PROFILES]"),
+        typer.Argument(
+            help="Scenario files or profiles; all scenarios and every profile if left out.", metavar="[FILES|PROFILES]"
+        ),
     ] = None,
     engine: Engine = "py-evm",
     runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile.", min=1)] = DEFAULT_RUNS,
@@ -48,7 +50,9 @@ def run(
     save_failures(result, out / "failures" if out else campaign.SCENARIOS / "regressions")
     show(result, _console())
     if out:
-        write_report(result, out, command=f"stakesim run {' '.join(what or [])} --engine {engine} --runs {runs} --seed {seed}")
+        write_report(
+            result, out, command=f"stakesim run {' '.join(what or [])} --engine {engine} --runs {runs} --seed {seed}"
+        )
         _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
     raise typer.Exit(PASS if result.ok else FINDINGS)
 

@@ -1,8 +1,8 @@
 """Many scenarios: scripted files, random campaigns, or both; in one process or several.
 
-    from harness import run
-    run("scenarios/no-show.yaml").ledger
-    run("hostile", runs=100, seed=7, engine="py-evm", jobs=2)
+from harness import run
+run("scenarios/no-show.yaml").ledger
+run("hostile", runs=100, seed=7, engine="py-evm", jobs=2)
 """
 
 from __future__ import annotations

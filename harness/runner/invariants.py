@@ -115,8 +115,8 @@ def host_stake(s: Step) -> Iterator[Violation]:
             yield Violation(f"run {run.id}: wrong host stake", due, run.host_stake)
     if s.ok and isinstance(s.action, CreateRun):
         for event in s.events("EventRunCreated"):
-            due = _stake(event.args["pricePerSeat"] * event.args["maxSeats"], s)
-            yield from _paid_in(s, due, f"run {event.args['eventRunId']}: the host stake paid in is not the one due")
+            due = _stake(event.args["price_per_seat"] * event.args["max_seats"], s)
+            yield from _paid_in(s, due, f"run {event.args['event_run_id']}: the host stake paid in is not the one due")
 
 
 @_invariant("INV-04", "booking", "payment = price x seats; stake = floor(payment x 20%); the sender paid exactly both")
@@ -132,10 +132,10 @@ def booking(s: Step) -> Iterator[Violation]:
             yield Violation(f"booking {b.id}: wrong stake", _stake(b.payment, s), b.stake)
     if s.ok and isinstance(s.action, Book):
         for event in s.events("BookingCreated"):
-            run = s.after.runs.get(event.args["eventRunId"])
-            payment = run.price * event.args["seatCount"] if run else 0
+            run = s.after.runs.get(event.args["event_run_id"])
+            payment = run.price * event.args["seat_count"] if run else 0
             due = payment + _stake(payment, s)
-            yield from _paid_in(s, due, f"booking {event.args['bookingId']}: the wei paid in are not those due")
+            yield from _paid_in(s, due, f"booking {event.args['booking_id']}: the wei paid in are not those due")
 
 
 def _paid_in(s: Step, due: int, message: str) -> Iterator[Violation]:
@@ -231,12 +231,12 @@ def fee(s: Step) -> Iterator[Violation]:
     if earned != due:
         yield Violation("the platform earned the wrong amount", due, earned)
     for event in s.events("EventCompleted"):
-        run = s.after.runs[event.args["eventRunId"]]
+        run = s.after.runs[event.args["event_run_id"]]
         total = sum(b.payment for b in s.before.active_bookings_of(run.id)) + sum(
             b.stake for b in s.after.bookings_of(run.id) if b.status == BookingStatus.NO_SHOW
         )
-        if event.args["hostPayout"] != total - due:
-            yield Violation("the host's payout is not all the rest", total - due, event.args["hostPayout"])
+        if event.args["host_payout"] != total - due:
+            yield Violation("the host's payout is not all the rest", total - due, event.args["host_payout"])
 
 
 @_invariant("INV-06", "attendee", "who came gets exactly the stake, once")

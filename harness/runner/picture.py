@@ -5,12 +5,12 @@ All amounts are wei, all times seconds since 1970. Accounts are called by the na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from eth_abi.abi import decode, encode
-from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
+from app.services.codec import Codec, Event
+from eth_typing import ChecksumAddress
 from web3 import Web3
 
 from harness.scenario.model import BookingStatus, RunStatus
@@ -84,83 +84,28 @@ class Picture:
         )
 
 
-def _type(item: Mapping[str, Any]) -> str:
-    """The ABI type of a parameter as `eth_abi` writes it, tuples spelled out."""
-    if not item["type"].startswith("tuple"):
-        return str(item["type"])
-    inside = ",".join(_type(part) for part in item["components"])
-    return f"({inside}){item['type'][5:]}"
-
-
-@dataclass(frozen=True)
-class Event:
-    """A decoded log. Addresses are lower-case hex."""
-
-    name: str
-    args: Mapping[str, Any]
-
-
-class Codec:
-    """Calls, results and logs of one ABI, with selectors and topics computed once."""
-
-    def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
-        functions = [item for item in abi if item["type"] == "function"]
-        self._inputs = {f["name"]: [_type(i) for i in f["inputs"]] for f in functions}
-        self._outputs = {f["name"]: [_type(o) for o in f["outputs"]] for f in functions}
-        self._selectors = {f["name"]: function_abi_to_4byte_selector(f) for f in functions}  # type: ignore[arg-type]
-        self._events = {
-            event_abi_to_log_topic(item): item  # type: ignore[arg-type]
-            for item in abi
-            if item["type"] == "event"
-        }
-
-    def __contains__(self, function: str) -> bool:
-        return function in self._selectors
-
-    def call(self, function: str, *args: Any) -> bytes:
-        return self._selectors[function] + encode(self._inputs[function], args)
-
-    def result(self, function: str, data: bytes) -> tuple[Any, ...]:
-        return tuple(decode(self._outputs[function], data))
-
-    def events(self, logs: Iterable[Mapping[str, Any]], address: str) -> list[Event]:
-        """Those of the logs that `address` emitted and the ABI knows, in order."""
-        found = []
-        for log in logs:
-            item = self._events.get(bytes(log["topics"][0])) if log["topics"] else None
-            if item is None or log["address"].lower() != address.lower():
-                continue
-            indexed = [i for i in item["inputs"] if i["indexed"]]
-            plain = [i for i in item["inputs"] if not i["indexed"]]
-            args = {
-                i["name"]: decode([i["type"]], bytes(topic))[0]
-                for i, topic in zip(indexed, log["topics"][1:], strict=True)
-            }
-            values = decode([_type(i) for i in plain], bytes(log["data"]))
-            found.append(Event(item["name"], args | dict(zip((i["name"] for i in plain), values, strict=True))))
-        return found
-
-
 class Camera:
     """Takes pictures of a stake contract: one call of the lens for all its views and all wallets."""
 
-    def __init__(self, w3: Web3, lens: str, lens_codec: Codec, stake: str, codec: Codec, extended: bool) -> None:
+    def __init__(
+        self, w3: Web3, lens: ChecksumAddress, lens_codec: Codec, stake: ChecksumAddress, codec: Codec, extended: bool
+    ) -> None:
         self._w3, self._lens, self._lens_codec = w3, lens, lens_codec
         self._stake, self._codec, self._extended = stake, codec, extended
 
-    def take(self, run_ids: Iterable[int], booking_ids: Iterable[int], parties: Mapping[str, str]) -> Picture:
+    def take(
+        self, run_ids: Iterable[int], booking_ids: Iterable[int], parties: Mapping[str, ChecksumAddress]
+    ) -> Picture:
         """parties: address by name. Raises web3's contract errors when a run or booking is not there."""
-        names = {address.lower(): name for name, address in parties.items()}
+        names = {address: name for name, address in parties.items()}
         extras = [("platformBalance",), ("totalLiabilities",), ("terms",)] if self._extended else []
         credits = [("creditOf", address) for address in parties.values()] if self._extended else []
         runs = [(view, id) for id in run_ids for view in ("getEventRun", "getEventBookings")]
         asked = [*extras, *credits, *runs, *(("getBooking", id) for id in booking_ids)]
-        results, wallets = self._ask([self._codec.call(*view) for view in asked], list(parties.values()))
+        results, wallets = self._ask(asked, list(parties.values()))
         answers = iter(self._codec.result(view[0], data) for view, data in zip(asked, results, strict=True))
         picture = Picture(
-            balance=wallets.pop(),
-            wallets=dict(zip(parties, wallets, strict=True)),
-            credits=dict.fromkeys(parties, 0),
+            balance=wallets.pop(), wallets=dict(zip(parties, wallets, strict=True)), credits=dict.fromkeys(parties, 0)
         )
         if self._extended:
             (platform_balance,), (liabilities,), (terms,) = next(answers), next(answers), next(answers)
@@ -175,18 +120,16 @@ class Camera:
         for id in run_ids:
             values, (ids,) = next(answers), next(answers)
             run = RunView(*values, booking_ids=tuple(ids))
-            seen_runs[id] = run._replace(host=names.get(run.host.lower(), run.host))
-        bookings = (BookingView(*next(answers)) for _ in booking_ids)
+            seen_runs[id] = run._replace(host=names.get(run.host, run.host))
+        bookings = [BookingView(*next(answers)) for _ in booking_ids]
         return replace(
-            picture,
-            runs=seen_runs,
-            bookings={b.id: b._replace(user=names.get(b.user.lower(), b.user)) for b in bookings},
+            picture, runs=seen_runs, bookings={b.id: b._replace(user=names.get(b.user, b.user)) for b in bookings}
         )
 
-    def _ask(self, views: list[bytes], accounts: list[str]) -> tuple[list[bytes], list[int]]:
-        data = self._lens_codec.call("read", self._stake, views, [*accounts, self._stake])
-        answer = self._w3.eth.call({"to": self._lens, "data": data})  # type: ignore[typeddict-item]
-        results, balances = self._lens_codec.result("read", bytes(answer))
+    def _ask(self, views: list[tuple[str, ...]], accounts: list[ChecksumAddress]) -> tuple[list[bytes], list[int]]:
+        encoded = [self._codec.call(self._stake, *view).data for view in views]
+        call = self._lens_codec.call(self._lens, "read", self._stake, encoded, [*accounts, self._stake])
+        results, balances = self._lens_codec.result("read", self._w3.eth.call({"to": call.to, "data": call.data}))
         return list(results), list(balances)
 
 
@@ -194,7 +137,6 @@ class Camera:
 class Books:
     """The contract's state as its events tell it, replayed from zero."""
 
-    stake_bps: int
     runs: dict[int, tuple[str, int, int, int]] = field(default_factory=dict)  # host, price, max seats, host stake
     run_status: dict[int, int] = field(default_factory=dict)
     bookings: dict[int, tuple[int, str, int, int, int]] = field(default_factory=dict)  # run, user, seats, pay, stake
@@ -228,27 +170,27 @@ class Books:
             a = event.args
             match event.name:
                 case "EventRunCreated":
-                    self.runs[a["eventRunId"]] = (a["host"], a["pricePerSeat"], a["maxSeats"], a["hostStake"])
-                    self.run_status[a["eventRunId"]] = RunStatus.ACTIVE
+                    self.runs[a["event_run_id"]] = (a["host"], a["price_per_seat"], a["max_seats"], a["host_stake"])
+                    self.run_status[a["event_run_id"]] = RunStatus.ACTIVE
                 case "BookingCreated":
-                    booking = (a["eventRunId"], a["user"], a["seatCount"], a["totalPayment"], a["userStake"])
-                    self.bookings[a["bookingId"]] = booking
-                    self.booking_status[a["bookingId"]] = BookingStatus.ACTIVE
-                    self._fill(a["eventRunId"])
+                    booking = (a["event_run_id"], a["user"], a["seat_count"], a["total_payment"], a["user_stake"])
+                    self.bookings[a["booking_id"]] = booking
+                    self.booking_status[a["booking_id"]] = BookingStatus.ACTIVE
+                    self._fill(a["event_run_id"])
                 case "BookingCancelled":
-                    self.booking_status[a["bookingId"]] = BookingStatus.CANCELLED
-                    self._fill(self.bookings[a["bookingId"]][0])
+                    self.booking_status[a["booking_id"]] = BookingStatus.CANCELLED
+                    self._fill(self.bookings[a["booking_id"]][0])
                 case "BookingCompleted":
-                    self.booking_status[a["bookingId"]] = BookingStatus.COMPLETED
+                    self.booking_status[a["booking_id"]] = BookingStatus.COMPLETED
                 case "BookingNoShow":
-                    self.booking_status[a["bookingId"]] = BookingStatus.NO_SHOW
+                    self.booking_status[a["booking_id"]] = BookingStatus.NO_SHOW
                 case "EventCompleted":
-                    self._complete(a["eventRunId"], a["hostPayout"])
+                    self._complete(a["event_run_id"], a["host_payout"])
                 case "EventCancelled":
-                    self._refund_all(a["eventRunId"], RunStatus.CANCELLED)
+                    self._refund_all(a["event_run_id"], RunStatus.CANCELLED)
                 case "EventExpired":
-                    self._refund_all(a["eventRunId"], RunStatus.EXPIRED)
-                    self.platform_balance += a["toPlatform"]
+                    self._refund_all(a["event_run_id"], RunStatus.EXPIRED)
+                    self.platform_balance += a["to_platform"]
                 case "PaymentDeferred":
                     self.credits[a["receiver"]] = self.credits.get(a["receiver"], 0) + a["amount"]
                 case "CreditWithdrawn":

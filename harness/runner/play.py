@@ -8,19 +8,27 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from app.services.codec import event_stake
+from web3.types import TxReceipt
+
+from harness.evm.engine import EngineError
 from harness.runner.invariants import violations
 from harness.runner.ledger import Row
-from harness.runner.step import Observed, Step
+from harness.runner.liveness import blocked_exits
+from harness.runner.perform import perform
+from harness.runner.picture import Books, Picture
+from harness.runner.step import Sent, Step
 from harness.runner.story import Finding
 from harness.runner.world import EPOCH, World
-from harness.scenario.actions import Action, SetPrice, Withdraw
+from harness.scenario.actions import PLATFORM, Action, SetPrice, Withdraw
 from harness.scenario.model import Outcome, State, apply, initial, quoted
+from harness.scenario.prices import path
 from harness.scenario.scenario import Scenario
 
 SWING = Decimal("1.10")
@@ -54,21 +62,22 @@ def play(world: World, scenario: Scenario, number: int = 0) -> Played:
     began = time.perf_counter()
     played = Played(scenario, world.engine.name)
     world.stage(scenario)
-    model = initial(scenario.terms, scenario.actors, EPOCH)
-    rate_at = scenario.rate_path()
+    watch = Watch(world, initial(scenario.terms, scenario.actors, EPOCH))
+    rate_at = path(scenario.price)
     timeline = scenario.timeline()
     rates: list[Decimal] = []
     for index, (at, action) in enumerate(timeline, start=1):
         market = rate_at(at)
-        before = model
-        model, expected = apply(model, action, EPOCH + at, market)
-        rate, as_of = quoted(model, market)
-        rates.append(rate)
+        rate = quoted(watch.model, market)[0]
         try:
-            step = world.take(action, expected, before, model, rate, as_of, last=index == len(timeline))
-        except Exception as crash:  # noqa: BLE001 - whatever the services raise unforeseen is a finding, with its story
+            step = watch.step(action, EPOCH + at, market, last=index == len(timeline))
+        except EngineError:
+            raise
+        except Exception as crash:  # noqa: BLE001 - whatever is raised unforeseen is a finding, told with its story
             played.findings.append(_crash(played, index, rate, crash))
             break
+        rate = quoted(step.model, market)[0]
+        rates.append(rate)
         played.steps += 1
         played.transactions += len(step.sent)
         played.rows += _rows(step, number, scenario, index, rate)
@@ -77,12 +86,101 @@ def play(world: World, scenario: Scenario, number: int = 0) -> Played:
         if played.findings:
             break
     else:
-        played.findings += _unmet_receipts(played, model)
+        played.findings += _unmet_receipts(played)
     usable = [rate for rate in rates if rate.is_finite() and rate > 0]
     if usable and max(usable) >= SWING * min(usable):
         played.reached["price swing"] += 1
     played.seconds = time.perf_counter() - began
     return played
+
+
+class Watch:
+    """Carries actions out one by one, and sees for each what it did to model, chain, events and database."""
+
+    def __init__(self, world: World, model: State) -> None:
+        self.world, self.model = world, model
+        self._first = self._picture = world.picture(range(0), range(0))
+        self._names = world.cast.names()
+        self._books = Books()
+        self._fees: Counter[str] = Counter()
+        self._nonces: dict[str, int] = {}
+        self._runs = self._bookings = 0
+        self._nonce(PLATFORM)
+        for actor in model.actors:
+            self._nonce(actor)
+
+    def step(self, action: Action, now: int, market: Decimal, last: bool) -> Step:
+        """One action at the block time `now`, where the market's rate is `market` INR per ETH."""
+        world, before, model_before = self.world, self._picture, self.model
+        self.model, expected = apply(model_before, action, now, market)
+        rate, as_of = quoted(self.model, market)
+        world.clock.at, world.feed.inr_per_eth, world.feed.as_of = now, rate, as_of
+        if expected.signer is not None:
+            world.engine.set_next_timestamp(now)
+        observed = perform(world, action, expected, model_before)
+        sent = [self._entered(receipt) for receipt in world.sent()]
+        for one in sent:
+            self._books.enter(one.events)
+            self._fees[one.sender] += one.fee
+            self._runs += sum(event.name == "EventRunCreated" for event in one.events)
+            self._bookings += sum(event.name == "BookingCreated" for event in one.events)
+        self._picture = world.picture(range(1, self._runs + 1), range(1, self._bookings + 1))
+        signers = {PLATFORM, expected.actor or PLATFORM}
+        return Step(
+            action=action,
+            expected=expected,
+            observed=observed,
+            sent=sent,
+            model_before=model_before,
+            model=self.model,
+            first=self._first,
+            before=before,
+            after=self._picture,
+            books=self._books,
+            rows=world.rows(),
+            fees=self._fees,
+            nonces=sum(self._nonce(signer) for signer in signers),
+            budget=_budget(action, before, model_before),
+            blocked=blocked_exits(world, self._picture) if last else (),
+        )
+
+    def _entered(self, receipt: TxReceipt) -> Sent:
+        """A receipt, with accounts called by their party."""
+        events = (
+            event._replace(args={k: self._names.get(v, v) if isinstance(v, str) else v for k, v in event.args.items()})
+            for event in event_stake().events(receipt["logs"], self.world.chain.address)
+        )
+        return Sent(
+            receipt["transactionHash"].to_0x_hex(),
+            self._names.get(receipt["from"], receipt["from"]),
+            receipt["status"] == 1,
+            receipt["gasUsed"],
+            receipt["gasUsed"] * receipt["effectiveGasPrice"],
+            tuple(events),
+        )
+
+    def _nonce(self, actor: str) -> int:
+        """How many transactions of the actor's account the chain has counted since this was last asked."""
+        address = self.world.cast.accounts[actor].address
+        now = self.world.engine.w3.eth.get_transaction_count(address)
+        used = now - self._nonces.get(address, now)
+        self._nonces[address] = now
+        return used
+
+
+@cache
+def _budgets() -> dict[str, dict[str, int]]:
+    budgets: dict[str, dict[str, int]] = json.loads((Path(__file__).parent / "gas_budget.json").read_text())["actions"]
+    return budgets
+
+
+def _budget(action: Action, before: Picture, model: State) -> int | None:
+    """Gas that the action may use; None for one that a hostile contract makes, whose own gas is in it."""
+    budget = _budgets().get(action.do)
+    if budget is None or getattr(action, "direct", False) or isinstance(action, Withdraw):
+        return None
+    run = model.runs.get(getattr(action, "run", ""))
+    return budget["base"] + budget["each"] * (len(before.active_bookings_of(run.id)) if run else 0)
 
 
 def _findings(step: Step, played: Played, index: int, rate: Decimal) -> Iterator[Finding]:
@@ -105,7 +203,7 @@ def _unmet(action: Action, expected: Outcome, scenario: Scenario) -> str | None:
     return None
 
 
-def _unmet_receipts(played: Played, model: State) -> Iterator[Finding]:
+def _unmet_receipts(played: Played) -> Iterator[Finding]:
     """The scenario's `received` against what the ledger saw paid out."""
     got: Counter[str] = Counter()
     for row in played.rows:

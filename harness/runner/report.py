@@ -87,7 +87,9 @@ def _groups(result: Result) -> Iterator[tuple[str, list[Played]]]:
     groups: dict[str, list[Played]] = {}
     for played in result.played:
         origin = played.scenario.origin or {}
-        groups.setdefault(f"random: {origin['profile']}" if "profile" in origin else played.scenario.name, []).append(played)
+        groups.setdefault(f"random: {origin['profile']}" if "profile" in origin else played.scenario.name, []).append(
+            played
+        )
     yield from groups.items()
 
 
@@ -100,7 +102,9 @@ def show_steps(result: Result, console: Console) -> None:
             first = rows[0]
             came_to = first.outcome if first.error is None else f"{first.outcome}: {first.error}"
             style = "green" if first.outcome == "ok" else "yellow"
-            console.print(f"  {index:2}. {clock(at)}  {describe(action)}  ", Text(came_to, style), highlight=False, sep="")
+            console.print(
+                f"  {index:2}. {clock(at)}  {describe(action)}  ", Text(came_to, style), highlight=False, sep=""
+            )
             for row in rows[1:]:
                 console.print(f"        {row.actor} gets {money(row.wei_out)} ({row.outcome})", highlight=False)
     for finding in result.findings:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from harness.runner.picture import Books, Event, Picture
+from app.services.codec import Event
+
+from harness.runner.picture import Books, Picture
 from harness.scenario.actions import Action
 from harness.scenario.model import Booking, Outcome, Run, State
 

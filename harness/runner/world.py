@@ -1,34 +1,305 @@
 """A world to play scenarios in: an engine, the deployed contract, funded actors, the backend's services on a database,
-and a price feed. One snapshot covers all of them.
+and a price feed. Each scenario finds chain and database as the one before it did.
 
 The services are those of production, handed their chain, their database and their feed from here; nothing in them knows
-that the chain is a simulated one.
+that the chain is simulated, and nothing here reaches into them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from app.core.errors import AppError, ContractRejected
-from app.db.session import connect, migrate
+from app.db.embedded import start_embedded
+from app.db.session import connect, create_database, drop_database, migrate
+from app.db.tables import event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
+from app.services.codec import Codec, event_stake
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
-from app.services.transaction_sender import TransactionSender, decode_revert
+from app.services.transaction_sender import TransactionSender
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import Connection
-from sqlalchemy.orm import sessionmaker
+from eth_typing import ChecksumAddress
+from sqlalchemy import URL, Connection, insert, select
+from sqlalchemy.orm import Session, sessionmaker
 from web3 import Web3
 from web3.middleware import Web3Middleware
-from web3.types import RPCEndpoint, RPCResponse
+from web3.types import RPCEndpoint, RPCResponse, TxReceipt
 
-from harness.evm.compiler import Artifact, compile_contracts
-from harness.evm.engine import Engine
-from harness.runner.picture import Books, Camera, Codec, Picture
-from harness.runner.step import BookingRow, Observed, Rows, RunRow, Sent
+from harness.evm.compiler import ROOT, Artifact, compile_contracts
+from harness.evm.engine import START, Engine, EngineError, Snapshot, open_engine
+from harness.runner.picture import Camera, Picture
+from harness.runner.step import BookingRow, Rows, RunRow
+from harness.scenario.actions import PLATFORM, Actor, Terms
+from harness.scenario.scenario import Scenario
+
+EPOCH = START + 86_400
+"""Second 0 of every scenario; what is deployed for it lies before."""
+_NAMESPACE = uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d")
+_RECEIVERS = {
+    "refuses": "RefusingReceiver",
+    "burns_gas": "BurningReceiver",
+    "floods": "FloodingReceiver",
+    "reenters": "ReenteringReceiver",
+}
+_DEPLOY_GAS = 8_000_000
+_MAX_FEE = 10**11
+
+
+@dataclass
+class Clock:
+    """The time of the block that the next transaction lands in: a simulated service knows no other."""
+
+    at: int = EPOCH
+
+    def __call__(self) -> datetime:
+        return datetime.fromtimestamp(self.at, UTC)
+
+
+@dataclass
+class Feed:
+    """The scenario's price feed: a rate, and when it was true."""
+
+    inr_per_eth: Decimal = Decimal(0)
+    as_of: int = EPOCH
+
+    def latest(self) -> Rate:
+        return Rate(self.inr_per_eth, datetime.fromtimestamp(self.as_of, UTC))
+
+
+@dataclass
+class Cast:
+    """The scenario's actors. A party is an account on chain; actors without a wallet share the platform's.
+
+    accounts: keys by actor, for hostile contracts that of their controller. addresses: by party.
+    """
+
+    actors: Mapping[str, Actor]
+    accounts: Mapping[str, LocalAccount]
+    addresses: Mapping[str, ChecksumAddress]
+    users: Mapping[str, uuid.UUID]
+
+    def names(self) -> dict[str, str]:
+        """Parties by address."""
+        return {address: name for name, address in self.addresses.items()}
+
+
+class World:
+    """One engine and one database, for one scenario after another.
+
+    Raises `EngineError` when the engine can't set time and take snapshots.
+    """
+
+    def __init__(self, engine: Engine, database: URL | None, connection: Connection) -> None:
+        if not {"time", "snapshot"} <= engine.capabilities:
+            raise EngineError(
+                "scenarios need a node that can set the time and take snapshots, which a live one can't: "
+                "use --engine py-evm, anvil, or rpc: with the URL of a simulated node"
+            )
+        self.engine = engine
+        self._database, self._connection = database, connection
+        self._artifacts = compile_contracts()
+        self.puppet = Codec(self._artifacts["Puppet"].abi)
+        self._sent: list[Any] = []
+        engine.w3.middleware_onion.add(_recorder(self._sent), "sent")
+        self._sender = TransactionSender(engine.w3, engine.accounts[0])
+        self._base = engine.snapshot()
+        self._stage: tuple[Terms, ChecksumAddress, ChecksumAddress, Snapshot] | None = None
+
+    def close(self) -> None:
+        """Stops what was started for it; the embedded database server stays up for the next one."""
+        self._connection.engine.dispose()
+        if self._database is not None:
+            drop_database(self._database, str(self._connection.engine.url.database))
+        self.engine.close()
+
+    # ------------------------------------------------------------------------------------------------- a stage
+
+    def stage(self, scenario: Scenario) -> None:
+        """Puts everything as the scenario begins: contract, actors, empty tables, its price feed."""
+        address, lens = self._contract(scenario.terms)
+        self.clock, self.feed = Clock(), Feed()
+        self.chain = BlockchainService(self.engine.w3, address, self._sender)
+        self.cast = self._enter(scenario, address)
+        pricing = Pricing(self.feed, self.clock)
+        self.event_runs = EventRunService(self.sessions, self.chain, pricing)
+        self.bookings = BookingService(self.sessions, self.chain, pricing)
+        codec = Codec(self._artifacts["Lens"].abi)
+        self.camera = Camera(self.engine.w3, lens, codec, address, event_stake(), self.chain.extended)
+        self.run_rows: dict[str, uuid.UUID] = {}
+        self.booking_rows: dict[str, uuid.UUID] = {}
+        self._sent.clear()
+
+    def _contract(self, terms: Terms) -> tuple[ChecksumAddress, ChecksumAddress]:
+        """Deployed with these terms on a fresh chain; while the terms stay the same, the chain is only taken back."""
+        if self._stage is not None and self._stage[0] == terms:
+            _, address, lens, snapshot = self._stage
+            self.engine.revert(snapshot)
+            return address, lens
+        self.engine.revert(self._base)
+        platform = self.engine.accounts[0]
+        lens = self.deploy("Lens", platform)
+        address = self.deploy("EventStake", platform, platform.address, tuple(value for _, value in terms))
+        self._stage = (terms, address, lens, self.engine.snapshot())
+        return address, lens
+
+    def _enter(self, scenario: Scenario, stake: ChecksumAddress) -> Cast:
+        """Accounts, hostile contracts and database rows of the actors."""
+        if len(scenario.actors) >= len(self.engine.accounts):
+            raise EngineError(
+                f"{scenario.name} has {len(scenario.actors)} actors, the engine only {len(self.engine.accounts) - 1} "
+                "funded accounts for them: use fewer actors"
+            )
+        platform, *others = self.engine.accounts
+        accounts, addresses, rows = {PLATFORM: platform}, {PLATFORM: platform.address}, []
+        for (name, actor), account in zip(scenario.actors.items(), others, strict=False):
+            accounts[name] = account if actor.wallet == "own" else platform
+            if actor.wallet == "own":
+                addresses[name] = self._receiver(actor, account, stake) if actor.is_contract else account.address
+            rows.append({"id": _id(name), "name": name, "wallet_address": addresses.get(name)})
+        self._begin()
+        with self.sessions.begin() as session:
+            session.execute(insert(users), [*rows, {"id": _id(PLATFORM), "name": PLATFORM, "wallet_address": None}])
+            session.execute(
+                insert(experiences), {"id": _id("experience"), "host_id": _id(PLATFORM), "title": "Cooking"}
+            )
+        return Cast(scenario.actors, accounts, addresses, {name: _id(name) for name in [*scenario.actors, PLATFORM]})
+
+    def _receiver(self, actor: Actor, controller: LocalAccount, stake: ChecksumAddress) -> ChecksumAddress:
+        kind = _RECEIVERS[actor.receiver]
+        if actor.reenter is None:
+            return self.deploy(kind, controller)
+        args = {
+            "withdraw": [],
+            "withdrawTo": [controller.address],
+            "completeEvent": [actor.reenter.id, []],
+        }.get(actor.reenter.call, [actor.reenter.id])
+        return self.deploy(kind, controller, stake, event_stake().call(stake, actor.reenter.call, *args).data)
+
+    def _begin(self) -> None:
+        """Empty tables: everything a scenario writes is in one transaction that is never committed, and what the
+        services commit are savepoints in it."""
+        self._connection.rollback()
+        self._connection.begin()
+        self.sessions: sessionmaker[Session] = sessionmaker(
+            self._connection, join_transaction_mode="create_savepoint", expire_on_commit=False
+        )
+
+    @property
+    def experience(self) -> uuid.UUID:
+        return _id("experience")
+
+    # ----------------------------------------------------------------------------- past the backend, on the chain
+
+    def deploy(self, name: str, by: LocalAccount, *args: Any, value: int = 0) -> ChecksumAddress:
+        """A contract of the project, by name."""
+        receipt = self.transact(by, None, creation(self._artifacts[name], args), value, _DEPLOY_GAS)
+        address = receipt.get("contractAddress")
+        if receipt["status"] != 1 or address is None:
+            raise EngineError(
+                f"{name} could not be deployed on {self.engine.name}: out of gas, or its constructor reverted"
+            )
+        return address
+
+    def transact(
+        self, by: LocalAccount, to: ChecksumAddress | None, data: bytes, value: int = 0, gas: int = 16_000_000
+    ) -> TxReceipt:
+        """Signs and mines a transaction whatever it comes to: the gas is given, so nothing is estimated."""
+        w3 = self.engine.w3
+        fields: dict[str, Any] = {
+            "chainId": w3.eth.chain_id,
+            "nonce": w3.eth.get_transaction_count(by.address),
+            "data": data,
+            "value": value,
+            "gas": gas,
+            "maxFeePerGas": _MAX_FEE,
+            "maxPriorityFeePerGas": 10**9,
+            "type": 2,
+        }
+        if to is not None:
+            fields["to"] = to
+        sent = w3.eth.send_raw_transaction(by.sign_transaction(fields).raw_transaction)
+        return w3.eth.wait_for_transaction_receipt(sent, poll_latency=0.001)
+
+    # ---------------------------------------------------------------------------------------------------- looking
+
+    def sent(self) -> list[TxReceipt]:
+        """Receipts of all transactions that anybody sent since the last time this was asked."""
+        receipts = [self.engine.w3.eth.get_transaction_receipt(sent) for sent in self._sent]
+        self._sent.clear()
+        return receipts
+
+    def picture(self, run_ids: range, booking_ids: range) -> Picture:
+        return self.camera.take(run_ids, booking_ids, self.cast.addresses)
+
+    def rows(self) -> Rows:
+        """What the database says."""
+        runs, bookings = event_runs.c, event_run_bookings.c
+        of_runs = select(
+            runs.blockchain_event_run_id,
+            runs.blockchain_status == "confirmed",
+            runs.status,
+            runs.price_inr,
+            runs.blockchain_price_per_seat_wei,
+            runs.blockchain_stake_amount_wei,
+            runs.inr_per_eth,
+        )
+        of_bookings = select(
+            bookings.blockchain_booking_id,
+            bookings.blockchain_status == "confirmed",
+            bookings.status,
+            bookings.seats,
+            bookings.blockchain_payment_wei,
+            bookings.blockchain_stake_amount_wei,
+            bookings.total_inr,
+            bookings.inr_per_eth,
+        )
+        return Rows(
+            [RunRow(*row) for row in self._connection.execute(of_runs)],
+            [BookingRow(*row) for row in self._connection.execute(of_bookings)],
+        )
+
+
+def open_world(engine: str = "py-evm", **options: Any) -> World:
+    """A world on that engine, with a database of its own. Raises `EngineError`, `DatabaseUnavailable`.
+
+    The database is `DATABASE_URL`'s, where nothing is committed, or else a new one on the embedded server.
+    """
+    url = os.environ.get("DATABASE_URL")
+    server = None if url else start_embedded(ROOT / ".stakesim" / "postgres")
+    database = create_database(server, f"world_{uuid.uuid4().hex}") if server is not None else connect(url)
+    migrate(database)
+    return World(open_engine(engine, **options), server, database.connect())
+
+
+def creation(artifact: Artifact, args: tuple[Any, ...] = ()) -> bytes:
+    """What deploys the contract: its code and the constructor's arguments."""
+    from eth_abi.abi import encode
+    from eth_utils.abi import get_abi_input_types
+
+    constructor = next((item for item in artifact.abi if item["type"] == "constructor"), None)
+    types = get_abi_input_types(constructor) if constructor else []  # type: ignore[arg-type]
+    return bytes.fromhex(artifact.bytecode[2:]) + encode(types, args)
+
+
+def _id(name: str) -> uuid.UUID:
+    """The same for the same name in every run: it goes on chain, and into gas."""
+    return uuid.uuid5(_NAMESPACE, name)
+
+
+def _recorder(sent: list[Any]) -> Callable[[Web3], Web3Middleware]:
+    """A middleware that notes every transaction any code sends, whether that code says so or not."""
+
+    class Recorder(Web3Middleware):
+        def response_processor(self, method: RPCEndpoint, response: RPCResponse) -> RPCResponse:
+            if method == "eth_sendRawTransaction" and "result" in response:
+                sent.append(response["result"])
+            return response
+
+    return Recorder

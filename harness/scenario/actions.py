@@ -59,10 +59,15 @@ class Terms(Part):
         return seconds
 
 
+ReentrantCall: TypeAlias = Literal[
+    "withdraw", "withdrawTo", "cancelBooking", "cancelEvent", "completeEvent", "expireEvent"
+]
+
+
 class Reentry(Part):
     """What a re-entering receiver calls when it is paid, and with which id where the call takes one."""
 
-    call: Literal["withdraw", "withdrawTo", "cancelBooking", "cancelEvent", "completeEvent", "expireEvent"]
+    call: ReentrantCall
     id: Annotated[int, Field(ge=0)] = 1
 
 

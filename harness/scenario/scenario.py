@@ -4,7 +4,7 @@ Scripted, random, shrunk and replayed scenarios are this one type and this one f
 are each other's inverse; what is wrong with a file is one `ScenarioError` with file, line and field.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from harness.scenario import yaml_file
 from harness.scenario.actions import PLATFORM, Action, Actor, AnyAction, Book, CreateRun, Terms, Withdraw
 from harness.scenario.fields import Label, Part, Wei
-from harness.scenario.prices import Constant, Price
+from harness.scenario.prices import Constant, Price, RateAt, path
 from harness.scenario.yaml_file import FieldError, ScenarioError, nearest
 
 __all__ = ["Scenario", "ScenarioError", "dump", "json_schema", "load", "loads"]
@@ -66,6 +66,10 @@ class Scenario(Part):
             at = action.at if action.at is not None else (0 if before is None else before + PAUSE)
             timed.append((at if before is None else max(at, before + 1), action))
         return timed
+
+    def rate_path(self) -> RateAt:
+        """INR per ETH on the market at a time in seconds from the start; `set_price` overrides it for the feed."""
+        return path(self.price)
 
 
 # Checks of one field against others
@@ -124,18 +128,18 @@ def _known(at: tuple[str | int, ...], what: str, name: str, names: Mapping[str, 
 # Files
 
 
-def load(path: str | Path) -> Scenario:
+def load(file: str | Path) -> Scenario:
     """The scenario in a file, whose name is the scenario's. Raises ScenarioError."""
-    path = Path(path)
+    file = Path(file)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise ScenarioError(f"{path}: can't be read: {error.strerror}; give the path of a scenario file") from error
-    scenario = loads(text, str(path))
-    if scenario.name != path.stem:
+        raise ScenarioError(f"{file}: can't be read: {error.strerror}; give the path of a scenario file") from error
+    scenario = loads(text, str(file))
+    if scenario.name != file.stem:
         line = yaml_file.line_of(text, ("name",))
         raise ScenarioError(
-            f"{path}, line {line}, name: {scenario.name!r} is not the file's name; write `name: {path.stem}`"
+            f"{file}, line {line}, name: {scenario.name!r} is not the file's name; write `name: {file.stem}`"
         )
     return scenario
 
@@ -148,19 +152,21 @@ def loads(text: str, source: str = "scenario") -> Scenario:
 def dump(scenario: Scenario) -> str:
     """The scenario as a YAML file; what is the default is left out."""
     data = scenario.model_dump(exclude_defaults=True, exclude={"actions"})
-    actions = [{"at": None, "do": a.do, **a.model_dump(exclude_defaults=True)} for a in scenario.actions]
-    data["actions"] = [{k: v for k, v in a.items() if v is not None} for a in actions]
+    data["actions"] = [_action_fields(action) for action in scenario.actions]
     if "price" in data:
         data["price"] = {"path": scenario.price.path, **data["price"]}
     order = [name for name in Scenario.model_fields if name in data]
     return yaml_file.write({name: data[name] for name in order})
 
 
+def _action_fields(action: Action) -> dict[str, Any]:
+    """When, what, the rest, and last how it fails."""
+    given = action.model_dump(exclude_defaults=True)
+    first = {"at": given.pop("at", None), "do": action.do}
+    last = {name: given.pop(name, None) for name in ("direct", "value_off", "fails")}
+    return {name: value for name, value in {**first, **given, **last}.items() if value is not None}
+
+
 def json_schema() -> dict[str, Any]:
     """The file format as JSON schema, for editors; references between fields are checked by `load` alone."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
-
-
-def load_all(directory: str | Path) -> Iterator[Scenario]:
-    """Every scenario right in a directory, by name."""
-    return (load(path) for path in sorted(Path(directory).glob("*.yaml")))

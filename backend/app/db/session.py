@@ -1,0 +1,92 @@
+"""The database: that of `DATABASE_URL` or the embedded server's, its migrations, and copies of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
+
+from app.core.errors import DatabaseUnavailable
+from app.db.embedded import default_data_dir, start_embedded
+
+MIGRATIONS = Path(__file__).parents[2] / "database" / "migrations"
+DATABASE = "stakesim"
+"""Name of the database on the embedded server."""
+_MIGRATING = 7_305_115
+"""Key of the lock that lets one process at a time migrate."""
+
+
+def connect(url: str | None = None, data_dir: Path | None = None) -> Engine:
+    """An engine on the database of this URL; without one, on the embedded server, started when it is not up.
+
+    data_dir: of the embedded server; default `$STAKESIM_HOME/postgres` or `.stakesim/postgres` below the working
+    directory. Raises `DatabaseUnavailable`.
+    """
+    if not url:
+        return create_database(start_embedded(data_dir or default_data_dir()), DATABASE)
+    try:
+        target = make_url(url)
+    except ArgumentError:
+        raise DatabaseUnavailable("DATABASE_URL is no URL: give postgresql://user:password@host/database.") from None
+    if target.drivername.split("+")[0] not in ("postgres", "postgresql"):
+        raise DatabaseUnavailable(f"DATABASE_URL is of {target.drivername}: only PostgreSQL will do.")
+    engine = _engine(target)
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        where, why = target.render_as_string(hide_password=True), str(error.orig).strip().splitlines()[0]
+        raise DatabaseUnavailable(f"No database answers at {where}: {why}. Check DATABASE_URL.") from None
+    return engine
+
+
+def create_database(server: URL, name: str, template: str | None = None) -> Engine:
+    """An engine on the database of this name on that server, which is made if it is not there.
+
+    template: the database to copy then; nothing may be connected to it meanwhile.
+    """
+    engine = _engine(server.set(database=name))
+    try:
+        engine.connect().close()
+    except OperationalError:
+        admin = _engine(server.set(database="postgres")).execution_options(isolation_level="AUTOCOMMIT")
+        quote = admin.dialect.identifier_preparer.quote
+        with admin.connect() as connection:
+            try:
+                copied = f" TEMPLATE {quote(template)}" if template else ""
+                connection.exec_driver_sql(f"CREATE DATABASE {quote(name)}{copied}")
+            except ProgrammingError as error:
+                if not isinstance(error.orig, psycopg.errors.DuplicateDatabase):  # another process was faster
+                    raise
+        admin.dispose()
+    return engine
+
+
+def drop_database(server: URL, name: str) -> None:
+    """Drops it if it is there, whoever is connected."""
+    admin = _engine(server.set(database="postgres")).execution_options(isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        quoted = admin.dialect.identifier_preparer.quote(name)
+        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")
+    admin.dispose()
+
+
+def migrate(engine: Engine) -> list[str]:
+    """Applies the migrations that the database has not had, in order, all or none. Returns their names."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
+        connection.exec_driver_sql(
+            "CREATE TABLE IF NOT EXISTS schema_migrations "
+            "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+        )
+        applied = set(connection.exec_driver_sql("SELECT name FROM schema_migrations").scalars())
+        missing = [path for path in sorted(MIGRATIONS.glob("*.sql")) if path.stem not in applied]
+        for path in missing:
+            connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text())
+            connection.exec_driver_sql("INSERT INTO schema_migrations (name) VALUES (%s)", (path.stem,))
+    return [path.stem for path in missing]
+
+
+def _engine(url: URL) -> Engine:
+    return create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": 10})

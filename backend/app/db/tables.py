@@ -1,0 +1,147 @@
+"""The tables as the migrations make them, and their rows as values. Wei are Python ints on this side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    TypeDecorator,
+    Uuid,
+    text,
+)
+
+
+class Wei(TypeDecorator[int]):
+    """A uint256 as a Python int in a NUMERIC(78, 0): exact both ways."""
+
+    impl = Numeric(78, 0)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+        if value is not None and type(value) is not int:
+            raise TypeError(f"wei are ints, not {type(value).__name__}")
+        return value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
+        return None if value is None else int(value)
+
+
+metadata = MetaData()
+
+_chain_status = Enum("pending", "confirmed", "failed", name="blockchain_status")
+
+
+def _id() -> Column[UUID]:
+    return Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()"))
+
+
+def _created_at() -> Column[datetime]:
+    return Column("created_at", DateTime(timezone=True), server_default=text("clock_timestamp()"))
+
+
+users = Table("users", metadata, _id(), Column("name", Text), Column("wallet_address", Text), _created_at())
+
+experiences = Table(
+    "experiences",
+    metadata,
+    _id(),
+    Column("host_id", Uuid, ForeignKey("users.id")),
+    Column("title", Text),
+    _created_at(),
+)
+
+event_runs = Table(
+    "event_runs",
+    metadata,
+    _id(),
+    Column("experience_id", Uuid, ForeignKey("experiences.id")),
+    Column("host_id", Uuid, ForeignKey("users.id")),
+    Column("starts_at", DateTime(timezone=True)),
+    Column("max_seats", BigInteger),
+    Column("seats_booked", BigInteger),
+    Column("price_inr", Numeric(14, 2)),
+    Column("status", Text),
+    _created_at(),
+    Column("blockchain_event_run_id", Wei),
+    Column("blockchain_tx_hash", Text),
+    Column("blockchain_status", _chain_status),
+    Column("blockchain_error", Text),
+    Column("blockchain_price_per_seat_wei", Wei),
+    Column("blockchain_stake_amount_wei", Wei),
+    Column("inr_per_eth", Numeric),
+)
+
+event_run_bookings = Table(
+    "event_run_bookings",
+    metadata,
+    _id(),
+    Column("event_run_id", Uuid, ForeignKey("event_runs.id")),
+    Column("user_id", Uuid, ForeignKey("users.id")),
+    Column("seats", BigInteger),
+    Column("total_inr", Numeric(78, 2)),
+    Column("status", Text),
+    _created_at(),
+    Column("blockchain_booking_id", Wei),
+    Column("blockchain_tx_hash", Text),
+    Column("blockchain_status", _chain_status),
+    Column("blockchain_error", Text),
+    Column("blockchain_payment_wei", Wei),
+    Column("blockchain_stake_amount_wei", Wei),
+    Column("inr_per_eth", Numeric),
+)
+
+
+@dataclass(frozen=True)
+class EventRun:
+    """A row of `event_runs`. inr_per_eth: rate at which the price became wei."""
+
+    id: UUID
+    experience_id: UUID
+    host_id: UUID
+    starts_at: datetime
+    max_seats: int
+    seats_booked: int
+    price_inr: Decimal
+    status: str
+    created_at: datetime
+    blockchain_event_run_id: int | None
+    blockchain_tx_hash: str | None
+    blockchain_status: str
+    blockchain_error: str | None
+    blockchain_price_per_seat_wei: int | None
+    blockchain_stake_amount_wei: int | None
+    inr_per_eth: Decimal | None
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A row of `event_run_bookings`. total_inr: payment and stake at `inr_per_eth`, the rate of the quote."""
+
+    id: UUID
+    event_run_id: UUID
+    user_id: UUID
+    seats: int
+    total_inr: Decimal
+    status: str
+    created_at: datetime
+    blockchain_booking_id: int | None
+    blockchain_tx_hash: str | None
+    blockchain_status: str
+    blockchain_error: str | None
+    blockchain_payment_wei: int | None
+    blockchain_stake_amount_wei: int | None
+    inr_per_eth: Decimal | None

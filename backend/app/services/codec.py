@@ -1,0 +1,184 @@
+"""Calls, results, events and errors of a contract's ABI, with selectors, topics and types worked out once.
+
+web3's contract objects look all of that up anew for every call, which costs more than the EVM takes in process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError, EncodingError
+from eth_typing import ChecksumAddress, HexStr
+from eth_utils.abi import collapse_if_tuple, event_abi_to_log_topic, function_abi_to_4byte_selector
+from web3 import Web3
+from web3.exceptions import ContractLogicError
+from web3.types import LogReceipt
+
+from app.core.errors import InvalidRequest, UnsupportedByContract
+
+ARTIFACT = Path(__file__).parents[1] / "contracts" / "EventStake.json"
+
+PANICS = {
+    0x01: "an assertion failed",
+    0x11: "arithmetic overflow or underflow",
+    0x12: "division by zero",
+    0x21: "no such value of an enum",
+    0x22: "badly encoded storage",
+    0x31: "pop of an empty array",
+    0x32: "array index out of bounds",
+    0x41: "out of memory",
+    0x51: "call of an uninitialised function",
+}
+
+
+class Revert(NamedTuple):
+    """Why a contract reverted: its error's name, the arguments in order, and both as a phrase."""
+
+    name: str
+    args: tuple[Any, ...]
+    reason: str
+
+
+class Event(NamedTuple):
+    """A decoded log. Arguments have the ABI's names in snake case; addresses are checksummed."""
+
+    name: str
+    args: dict[str, Any]
+
+
+class Call(NamedTuple):
+    """A call to be sent: to which contract, the function's name for messages, call data, and what explains a revert."""
+
+    to: ChecksumAddress
+    name: str
+    data: bytes
+    codec: Codec
+
+
+class _Fields(NamedTuple):
+    name: str
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+
+    def decode(self, data: bytes) -> tuple[Any, ...]:
+        values = decode(self.types, data)
+        return tuple(_checksummed(t, value) for t, value in zip(self.types, values, strict=True))
+
+
+class _EventFields(NamedTuple):
+    name: str
+    topics: tuple[tuple[str, str], ...]
+    data: _Fields
+
+
+class Codec:
+    """What one ABI can say."""
+
+    def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
+        functions = [item for item in abi if item["type"] == "function"]
+        self._selectors = {f["name"]: _selector(f) for f in functions}
+        self._inputs = {f["name"]: _fields(f["name"], f["inputs"]) for f in functions}
+        self._outputs = {f["name"]: _fields(f["name"], f["outputs"]) for f in functions}
+        self._errors = {
+            _selector(e): _fields(e["name"], e["inputs"]) for e in (*_BUILT_IN, *abi) if e["type"] == "error"
+        }
+        self._events = {
+            event_abi_to_log_topic(e): _EventFields(  # type: ignore[arg-type]
+                e["name"],
+                tuple((_snake(i["name"]), i["type"]) for i in e["inputs"] if i["indexed"]),
+                _fields(e["name"], [i | {"name": _snake(i["name"])} for i in e["inputs"] if not i["indexed"]]),
+            )
+            for e in abi
+            if e["type"] == "event"
+        }
+
+    def call(self, to: ChecksumAddress, function: str, *args: Any) -> Call:
+        """Raises `InvalidRequest` when an argument does not fit its type."""
+        try:
+            data = self._selectors[function] + encode(self._inputs[function].types, args)
+        except (EncodingError, OverflowError) as error:
+            raise InvalidRequest(f"{function} can't be called with these arguments: {error}") from error
+        return Call(to, function, data, self)
+
+    def result(self, function: str, data: bytes) -> tuple[Any, ...]:
+        """What the function returned. Raises `UnsupportedByContract` when the data is not that."""
+        try:
+            return self._outputs[function].decode(data)
+        except DecodingError as error:
+            raise UnsupportedByContract(f"The contract has no {function}, or another one.") from error
+
+    def events(self, logs: Iterable[LogReceipt], address: ChecksumAddress) -> list[Event]:
+        """The events among the logs that `address` emitted and the ABI knows, in order."""
+        return [event for log in logs if log["address"] == address and (event := self._event(log))]
+
+    def _event(self, log: LogReceipt) -> Event | None:
+        topics = log["topics"]
+        fields = self._events.get(bytes(topics[0])) if topics else None
+        if fields is None or len(topics) != 1 + len(fields.topics):
+            return None
+        args = {
+            name: _checksummed(kind, decode([kind], bytes(topic))[0])
+            for (name, kind), topic in zip(fields.topics, topics[1:], strict=True)
+        }
+        return Event(fields.name, args | dict(zip(fields.data.names, fields.data.decode(log["data"]), strict=True)))
+
+    def revert(self, data: bytes) -> Revert:
+        """Why, out of the data that came with a revert: a custom error, a string or a panic."""
+        fields = self._errors.get(data[:4])
+        try:
+            args = fields.decode(data[4:]) if fields else None
+        except (DecodingError, UnicodeDecodeError):
+            args = None
+        if fields is None or args is None:
+            said = "0x" + data.hex()
+            return Revert("Unknown", (said,), f"unknown error {said}" if data else "no reason given")
+        if fields.name == "Error":
+            return Revert("Error", args, str(args[0]))
+        if fields.name == "Panic":
+            return Revert("Panic", args, f"panic 0x{args[0]:02x}, {PANICS.get(args[0], 'of an unknown kind')}")
+        told = ", ".join(f"{name} {value}" for name, value in zip(fields.names, args, strict=True))
+        return Revert(fields.name, args, f"{fields.name} ({told})" if told else fields.name)
+
+
+_BUILT_IN: list[dict[str, Any]] = [
+    {"type": "error", "name": "Error", "inputs": [{"name": "reason", "type": "string"}]},
+    {"type": "error", "name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]},
+]
+
+
+@cache
+def event_stake() -> Codec:
+    """The codec of `EventStake`, which has all of the interface that the deployed contract shares with it."""
+    return Codec(json.loads(ARTIFACT.read_text())["abi"])
+
+
+def revert_data(error: ContractLogicError) -> bytes:
+    """The bytes a contract reverted with, out of web3's exception; empty where the node did not hand them on."""
+    data: Any = error.data
+    while isinstance(data, Mapping):  # some nodes wrap it
+        data = data.get("data") or data.get("result") or next((v for v in data.values() if isinstance(v, Mapping)), "")
+    text = str(data or "").removeprefix("Reverted ").strip()
+    return Web3.to_bytes(hexstr=HexStr(text)) if text.startswith("0x") else b""
+
+
+def _selector(item: Mapping[str, Any]) -> bytes:
+    return function_abi_to_4byte_selector({**item, "type": "function"})  # type: ignore[arg-type]
+
+
+def _fields(name: str, inputs: Sequence[Mapping[str, Any]]) -> _Fields:
+    types = tuple(collapse_if_tuple(dict(i)) for i in inputs)
+    return _Fields(name, tuple(i["name"] for i in inputs), types)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _checksummed(kind: str, value: Any) -> Any:
+    return Web3.to_checksum_address(value) if kind == "address" else value

@@ -1,0 +1,28 @@
+-- What the chain says of runs and bookings. Wei are numeric(78, 0), which holds a uint256: 64 bits end at 9.22 ETH.
+-- One database goes with one contract: ids on chain are unique.
+
+DO $$
+BEGIN
+    CREATE TYPE blockchain_status AS ENUM ('pending', 'confirmed', 'failed');
+EXCEPTION
+    WHEN duplicate_object THEN NULL;
+END
+$$;
+
+ALTER TABLE event_runs
+    ADD COLUMN IF NOT EXISTS blockchain_event_run_id numeric(78, 0) UNIQUE,
+    ADD COLUMN IF NOT EXISTS blockchain_tx_hash text,
+    ADD COLUMN IF NOT EXISTS blockchain_status blockchain_status NOT NULL DEFAULT 'pending',
+    ADD COLUMN IF NOT EXISTS blockchain_error text,  -- why it failed
+    ADD COLUMN IF NOT EXISTS blockchain_price_per_seat_wei numeric(78, 0),
+    ADD COLUMN IF NOT EXISTS blockchain_stake_amount_wei numeric(78, 0),
+    ADD COLUMN IF NOT EXISTS inr_per_eth numeric;  -- rate at which the price became wei
+
+ALTER TABLE event_run_bookings
+    ADD COLUMN IF NOT EXISTS blockchain_booking_id numeric(78, 0) UNIQUE,
+    ADD COLUMN IF NOT EXISTS blockchain_tx_hash text,
+    ADD COLUMN IF NOT EXISTS blockchain_status blockchain_status NOT NULL DEFAULT 'pending',
+    ADD COLUMN IF NOT EXISTS blockchain_error text,
+    ADD COLUMN IF NOT EXISTS blockchain_payment_wei numeric(78, 0),
+    ADD COLUMN IF NOT EXISTS blockchain_stake_amount_wei numeric(78, 0),
+    ADD COLUMN IF NOT EXISTS inr_per_eth numeric;  -- rate of the quote

@@ -1,0 +1,253 @@
+"""A JSON-RPC node on a py-evm chain, in this process, as a web3 provider.
+
+eth-tester's own layers answer in shapes and errors of their own, and take as long for a signed transaction as py-evm
+does. This speaks plain JSON-RPC, so web3 formats results and raises exceptions as it does on a live network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from eth.abc import ComputationAPI, SignedTransactionAPI, StateAPI
+from eth.exceptions import Revert
+from eth.vm.spoof import SpoofTransaction
+from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
+from eth_typing import Address
+from eth_utils.address import to_canonical_address
+from eth_utils.exceptions import ValidationError
+from hexbytes import HexBytes
+from rlp.exceptions import RLPException
+from web3.providers.base import BaseProvider
+from web3.types import RPCEndpoint, RPCResponse
+
+from harness.evm import rpc_json
+from harness.evm.chain import Block, Chain
+from harness.evm.engine import PRIORITY_FEE
+
+Json = dict[str, Any]
+
+
+class RpcError(Exception):
+    """An error as a node answers it."""
+
+    def __init__(self, code: int, message: str, data: str | None = None) -> None:
+        super().__init__(message)
+        self.error: Json = {"code": code, "message": message} | ({} if data is None else {"data": data})
+
+
+class Node(BaseProvider):
+    """Answers what web3, a service and a test ask; anything else gets the "no such method" of JSON-RPC."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        self._chain = chain
+        self._builder: Any = chain.vm(chain.pending).get_transaction_builder()  # in py-evm's types, legacy ones only
+        self._methods: Mapping[str, Callable[..., Any]] = {
+            "eth_accounts": list,
+            "eth_blockNumber": lambda: hex(chain.head.number),
+            "eth_call": lambda tx, at="latest": rpc_json.data(self._call(tx, at)),
+            "eth_chainId": lambda: hex(chain.id),
+            "eth_estimateGas": lambda tx, at="pending": hex(self._estimate(tx, at)),
+            "eth_gasPrice": lambda: hex(chain.pending.base_fee_per_gas + PRIORITY_FEE),
+            "eth_getBalance": lambda who, at="latest": hex(self._state(at).get_balance(_address(who))),
+            "eth_getBlockByHash": lambda hash_, full=False: self._block_json({"blockHash": hash_}, full),
+            "eth_getBlockByNumber": lambda at, full=False: self._block_json(at, full),
+            "eth_getCode": lambda who, at="latest": rpc_json.data(self._state(at).get_code(_address(who))),
+            "eth_getLogs": self._logs,
+            "eth_getStorageAt": lambda who, slot, at="latest": rpc_json.word(
+                self._state(at).get_storage(_address(who), _int(slot))
+            ),
+            "eth_getTransactionByHash": lambda hash_: self._mined(rpc_json.transaction, hash_),
+            "eth_getTransactionCount": lambda who, at="latest": hex(self._state(at).get_nonce(_address(who))),
+            "eth_getTransactionReceipt": lambda hash_: self._mined(rpc_json.receipt, hash_),
+            "eth_maxPriorityFeePerGas": lambda: hex(PRIORITY_FEE),
+            "eth_sendRawTransaction": self._send_raw,
+            "net_version": lambda: str(chain.id),
+            "web3_clientVersion": lambda: "stakesim/py-evm",
+        }
+
+    def is_connected(self, show_traceback: bool = False) -> bool:
+        return True
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        answer: Json = {"jsonrpc": "2.0", "id": 0}
+        try:
+            if method not in self._methods:
+                raise RpcError(-32601, f"the py-evm engine has no method {method}")
+            answer["result"] = self._methods[method](*params)
+        except RpcError as error:
+            answer["error"] = error.error
+        return cast(RPCResponse, answer)
+
+    # Blocks
+
+    def _block(self, at: Any) -> Block:
+        """What a block parameter of JSON-RPC means."""
+        blocks = self._chain.blocks
+        found: Block | None
+        if at == "pending":
+            found = Block(self._chain.pending)
+        elif isinstance(at, Mapping):
+            wanted = bytes(HexBytes(at["blockHash"]))
+            found = next((block for block in reversed(blocks) if block.hash == wanted), None)
+        elif at in ("latest", "safe", "finalized"):
+            found = self._chain.head
+        else:
+            number = 0 if at == "earliest" else _int(at)
+            found = blocks[number] if number < len(blocks) else None
+        if found is None:
+            raise RpcError(-32000, f"block not found: {at}")
+        return found
+
+    def _block_json(self, at: Any, full: bool) -> Json | None:
+        try:
+            return rpc_json.block(self._block(at), full)
+        except RpcError:
+            return None
+
+    def _state(self, at: Any) -> StateAPI:
+        return self._chain.state(self._block(at).header)
+
+    def _mined(self, write: Callable[[Block, int], Json], transaction_hash: Any) -> Json | None:
+        wanted = bytes(HexBytes(transaction_hash))
+        block = self._chain.block_of(wanted)
+        if block is None:
+            return None
+        return write(block, next(i for i, tx in enumerate(block.transactions) if tx.hash == wanted))
+
+    def _logs(self, criteria: Json) -> list[Json]:
+        if "blockHash" in criteria:
+            blocks = [self._block(criteria)]
+        else:
+            first = self._block(criteria.get("fromBlock", "latest")).number
+            last = self._block(criteria.get("toBlock", "latest")).number
+            blocks = self._chain.blocks[first : last + 1]
+        return [log for block in blocks for log in rpc_json.logs(block, criteria)]
+
+    # Transactions and calls
+
+    def _send_raw(self, raw: Any) -> str:
+        try:
+            transaction = self._builder.decode(bytes(HexBytes(raw)))
+            self._check(transaction, self._state("pending"))
+            self._chain.mine([transaction])
+        except (ValidationError, RLPException) as error:
+            raise RpcError(-32000, f"invalid transaction: {error}") from error
+        return rpc_json.data(transaction.hash)
+
+    def _check(self, tx: Any, state: StateAPI) -> None:
+        """Refuses, in the words of a real node, what py-evm refuses in words of its own or not at all."""
+        pending, nonce = self._chain.pending, state.get_nonce(tx.sender)
+        if self._chain.block_of(tx.hash):
+            raise RpcError(-32000, "already known")
+        if tx.nonce != nonce:
+            low_or_high = "low" if tx.nonce < nonce else "high"
+            raise RpcError(-32000, f"nonce too {low_or_high}: next nonce {nonce}, tx nonce {tx.nonce}")
+        if state.get_balance(tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
+            raise RpcError(-32000, "insufficient funds for gas * price + value")
+        if tx.max_fee_per_gas < pending.base_fee_per_gas:
+            raise RpcError(-32000, "max fee per gas less than block base fee")
+        if tx.gas > pending.gas_limit:
+            raise RpcError(-32000, "exceeds block gas limit")
+        if tx.gas < _least_gas(tx, state):
+            raise RpcError(-32000, "intrinsic gas too low")
+
+    def _execute(self, request: Json, at: Any, gas: int) -> tuple[ComputationAPI, int]:
+        """Runs a call, free of fees, and undoes it. Returns also the least gas that it may be given."""
+        state = self._state(at)
+        sender = _address(request.get("from") or b"\0" * 20)
+        unsigned = self._builder.new_unsigned_dynamic_fee_transaction(
+            chain_id=self._chain.id,
+            nonce=state.get_nonce(sender),
+            max_priority_fee_per_gas=0,
+            max_fee_per_gas=0,
+            gas=gas,
+            to=_address(request["to"]) if request.get("to") else Address(b""),
+            value=_int(request.get("value", 0)),
+            data=bytes(HexBytes(request.get("data") or request.get("input") or b"")),
+            access_list=(),
+        )
+        transaction = cast(SignedTransactionAPI, SpoofTransaction(unsigned, from_=sender))
+        least = _least_gas(transaction, state)
+        if gas < least:
+            raise RpcError(-32000, "intrinsic gas too low")
+        if state.get_balance(sender) < transaction.value:
+            raise RpcError(-32000, "insufficient funds for gas * price + value")
+        before = state.snapshot()
+        try:
+            return state.apply_transaction(transaction), least
+        finally:
+            state.revert(before)
+
+    def _gas_cap(self, request: Json) -> int:
+        limit: int = self._chain.pending.gas_limit
+        return min(_int(request.get("gas", limit)), limit)
+
+    def _call(self, request: Json, at: Any) -> bytes:
+        computation, _ = self._execute(request, at, self._gas_cap(request))
+        _raise_if_failed(computation)
+        return computation.output
+
+    def _estimate(self, request: Json, at: Any) -> int:
+        """Gas that is enough, in two runs as a rule.
+
+        The first, at the cap, shows what is used before refunds. As a caller keeps 1/64 of its gas back from a
+        call, the second is given 64/63 of that and the stipend of a transfer. Only if it fails is there a search.
+        """
+        cap = self._gas_cap(request)
+        computation, least = self._execute(request, at, cap)
+        _raise_if_failed(computation)
+        used = max(cap - computation.get_gas_remaining(), least)
+        if not computation.msg.code:  # a plain transfer
+            return used
+
+        def enough(gas: int) -> bool:
+            return not self._execute(request, at, gas)[0].is_error
+
+        limit = min((used + 2_300) * 64 // 63, cap)
+        if limit == cap or enough(limit):
+            return limit
+        low, high = limit, cap
+        while high - low > high // 64:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return high
+
+
+def _address(value: Any) -> Address:
+    return to_canonical_address(value)
+
+
+def _int(value: int | str) -> int:
+    return value if isinstance(value, int) else int(value, 16)
+
+
+def _least_gas(tx: Any, state: StateAPI) -> int:
+    """Intrinsic gas, or the floor for its data (EIP-7623) if that is more."""
+    executor: Any = state.get_transaction_executor()
+    return max(tx.intrinsic_gas, executor.calc_data_floor_gas(tx, 0, 0))
+
+
+def _raise_if_failed(computation: ComputationAPI) -> None:
+    """A revert is code 3 with its data, the reason in words in the message; any other failure has no data."""
+    if not computation.is_error:
+        return
+    if not isinstance(computation.error, Revert):
+        raise RpcError(-32003, f"EVM error {type(computation.error).__name__}")
+    data = computation.output
+    raise RpcError(3, f"execution reverted{_reason(data)}", rpc_json.data(data))
+
+
+def _reason(data: bytes) -> str:
+    """`: ` and what a revert says, for the two errors that Solidity itself defines."""
+    selector, arguments = data[:4].hex(), data[4:]
+    try:
+        if selector == "08c379a0":  # Error(string)
+            return f": {decode(['string'], arguments)[0]}"
+        if selector == "4e487b71":  # Panic(uint256)
+            return f": panic 0x{decode(['uint256'], arguments)[0]:02x}"
+    except (DecodingError, UnicodeDecodeError):
+        return ""  # the selector of an error, but not its arguments
+    return f": custom error 0x{selector}" if selector else ""
