@@ -1,1 +1,26 @@
-"""Nothing but what pytest must know before it collects: see harness/plugin.py for fixtures and options."""
+"""How hard our own tests try: `--profile quick` (default), `ci` or `deep`. The same tests, with more examples."""
+
+import pytest
+
+EXAMPLES = {"quick": 25, "ci": 200, "deep": 5_000}
+"""Of each Hypothesis test."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--profile", choices=EXAMPLES, default="quick", help="how hard the tests try")
+
+
+def pytest_configure(config):
+    from hypothesis import HealthCheck, settings
+
+    for name, examples in EXAMPLES.items():
+        settings.register_profile(
+            name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        )
+    settings.load_profile(config.getoption("--profile"))
+
+
+@pytest.fixture(scope="session")
+def profile(request):
+    """Name of the profile."""
+    return request.config.getoption("--profile")

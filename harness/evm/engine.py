@@ -25,6 +25,9 @@ CHAIN_ID = 131_277_322_940_537
 BLOCK_GAS_LIMIT = 30_000_000
 """Gas of a block: room for one transaction of 16,777,216 gas, the cap of EIP-7825."""
 
+INITIAL_BASE_FEE = 10**9
+"""Base fee of the genesis block of the chains we start, in wei per gas."""
+
 PRIORITY_FEE = 10**9
 """Suggested tip in wei per gas, as anvil suggests it."""
 

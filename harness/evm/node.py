@@ -142,6 +142,8 @@ class Node(BaseProvider):
         pending, nonce = self._chain.pending, state.get_nonce(tx.sender)
         if self._chain.block_of(tx.hash):
             raise RpcError(-32000, "already known")
+        if tx.chain_id not in (self._chain.id, None):  # None: signed before EIP-155, good on any chain
+            raise RpcError(-32000, f"invalid chain id: have {tx.chain_id}, want {self._chain.id}")
         if tx.nonce != nonce:
             low_or_high = "low" if tx.nonce < nonce else "high"
             raise RpcError(-32000, f"nonce too {low_or_high}: next nonce {nonce}, tx nonce {tx.nonce}")

@@ -25,6 +25,7 @@ from harness.evm.engine import (
     BLOCK_GAS_LIMIT,
     CHAIN_ID,
     INITIAL_BALANCE,
+    INITIAL_BASE_FEE,
     START,
     EngineError,
     NotSupported,
@@ -107,7 +108,9 @@ class Rpc:
 
     def _take(self) -> _Snapshot:
         pending = self.w3.eth.get_block("pending")
-        return _Snapshot(self._request("evm_snapshot"), pending["timestamp"], pending["baseFeePerGas"])
+        # an anvil that goes by the wall clock shows the latest block's second again while it lasts
+        next_timestamp = max(pending["timestamp"], self.now() + 1)
+        return _Snapshot(self._request("evm_snapshot"), next_timestamp, pending["baseFeePerGas"])
 
     def _restore(self, snapshot: _Snapshot) -> None:
         if not self._request("evm_revert", snapshot.id):
@@ -153,8 +156,11 @@ class Anvil(Rpc):
         url, self._stop = _start_anvil()
         try:
             super().__init__(url)
-            # a block after the other, one second each, where anvil would count the seconds of the wall clock
+            # a second a block, where anvil would go by the wall clock
             self._request("anvil_setBlockTimestampInterval", 1)
+            self.set_next_timestamp(START + 1)
+            # anvil gives the first block the fee of the genesis block; by EIP-1559 it is 1/8 less
+            self._request("hardhat_setNextBlockBaseFeePerGas", hex(INITIAL_BASE_FEE * 7 // 8))
         except BaseException:
             self.close()
             raise

@@ -5,9 +5,9 @@ All amounts are wei, all times seconds since 1970. Accounts are called by the na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
 from app.services.codec import Codec, Event
 from eth_typing import ChecksumAddress
@@ -84,51 +84,81 @@ class Picture:
         )
 
 
+View: TypeAlias = tuple[Any, ...]
+"""Name of a view function, and its arguments."""
+
+
 class Camera:
-    """Takes pictures of a stake contract: one call of the lens for all its views and all wallets."""
+    """Takes pictures of a stake contract: one call of the lens for all the views asked and all wallets."""
 
     def __init__(
-        self, w3: Web3, lens: ChecksumAddress, lens_codec: Codec, stake: ChecksumAddress, codec: Codec, extended: bool
+        self,
+        w3: Web3,
+        lens: ChecksumAddress,
+        lens_codec: Codec,
+        stake: ChecksumAddress,
+        codec: Codec,
+        parties: Mapping[str, ChecksumAddress],
+        extended: bool,
     ) -> None:
         self._w3, self._lens, self._lens_codec = w3, lens, lens_codec
         self._stake, self._codec, self._extended = stake, codec, extended
+        self._parties = parties
+        self._names: dict[str, str] = {address: name for name, address in parties.items()}
 
     def take(
-        self, run_ids: Iterable[int], booking_ids: Iterable[int], parties: Mapping[str, ChecksumAddress]
+        self,
+        last: Picture | None,
+        runs: Collection[int],
+        bookings: Collection[int],
+        creditors: Collection[str],
+        lists: bool = True,
     ) -> Picture:
-        """parties: address by name. Raises web3's contract errors when a run or booking is not there."""
-        names = {address: name for name, address in parties.items()}
-        extras = [("platformBalance",), ("totalLiabilities",), ("terms",)] if self._extended else []
-        credits = [("creditOf", address) for address in parties.values()] if self._extended else []
-        runs = [(view, id) for id in run_ids for view in ("getEventRun", "getEventBookings")]
-        asked = [*extras, *credits, *runs, *(("getBooking", id) for id in booking_ids)]
-        results, wallets = self._ask(asked, list(parties.values()))
-        answers = iter(self._codec.result(view[0], data) for view, data in zip(asked, results, strict=True))
-        picture = Picture(
-            balance=wallets.pop(), wallets=dict(zip(parties, wallets, strict=True)), credits=dict.fromkeys(parties, 0)
-        )
+        """A picture in which these runs, bookings and credits are looked at anew, and all balances; what else there is
+        stands as in the last one. lists: also the contract's terms and the runs' lists of bookings.
+
+        Raises web3's contract errors when a run or booking is not there.
+        """
+        creditors = creditors if self._extended else ()
+        views: list[View] = [("getEventRun", id) for id in runs]
+        views += [("getBooking", id) for id in bookings]
+        views += [("creditOf", self._parties[name]) for name in creditors]
+        views += [("getEventBookings", id) for id in runs if lists]
         if self._extended:
-            (platform_balance,), (liabilities,), (terms,) = next(answers), next(answers), next(answers)
-            picture = replace(
-                picture,
-                platform_balance=platform_balance,
-                liabilities=liabilities,
-                terms=tuple(terms),
-                credits={name: next(answers)[0] for name in parties},
-            )
-        seen_runs = {}
-        for id in run_ids:
-            values, (ids,) = next(answers), next(answers)
-            run = RunView(*values, booking_ids=tuple(ids))
-            seen_runs[id] = run._replace(host=names.get(run.host, run.host))
-        bookings = [BookingView(*next(answers)) for _ in booking_ids]
-        return replace(
-            picture, runs=seen_runs, bookings={b.id: b._replace(user=names.get(b.user, b.user)) for b in bookings}
+            views += [("platformBalance",), ("totalLiabilities",)]
+            views += [("terms",)] if lists else []
+        results, (*wallets, balance) = self._ask(views)
+        answers = iter([self._codec.result(view[0], data) for view, data in zip(views, results, strict=True)])
+        before = last or Picture(0, {}, dict.fromkeys(self._parties, 0))
+        new_runs = {id: self._run(next(answers)) for id in runs}
+        new_bookings = {id: self._booking(next(answers)) for id in bookings}
+        credits = {name: next(answers)[0] for name in creditors}
+        for id, run in new_runs.items():
+            known = before.runs[id].booking_ids if id in before.runs else ()
+            new_runs[id] = run._replace(booking_ids=tuple(next(answers)[0]) if lists else known)
+        return Picture(
+            balance=balance,
+            wallets=dict(zip(self._parties, wallets, strict=True)),
+            credits={**before.credits, **credits},
+            platform_balance=next(answers)[0] if self._extended else 0,
+            liabilities=next(answers)[0] if self._extended else 0,
+            terms=(tuple(next(answers)[0]) if lists else before.terms) if self._extended else (),
+            runs={**before.runs, **new_runs},
+            bookings={**before.bookings, **new_bookings},
         )
 
-    def _ask(self, views: list[tuple[str, ...]], accounts: list[ChecksumAddress]) -> tuple[list[bytes], list[int]]:
+    def _run(self, values: tuple[Any, ...]) -> RunView:
+        run = RunView(*values)
+        return run._replace(host=self._names.get(run.host, run.host))
+
+    def _booking(self, values: tuple[Any, ...]) -> BookingView:
+        booking = BookingView(*values)
+        return booking._replace(user=self._names.get(booking.user, booking.user))
+
+    def _ask(self, views: list[View]) -> tuple[list[bytes], list[int]]:
         encoded = [self._codec.call(self._stake, *view).data for view in views]
-        call = self._lens_codec.call(self._lens, "read", self._stake, encoded, [*accounts, self._stake])
+        accounts = [*self._parties.values(), self._stake]
+        call = self._lens_codec.call(self._lens, "read", self._stake, encoded, accounts)
         results, balances = self._lens_codec.result("read", self._w3.eth.call({"to": call.to, "data": call.data}))
         return list(results), list(balances)
 

@@ -26,7 +26,7 @@ from harness.runner.picture import Books, Picture
 from harness.runner.step import Sent, Step
 from harness.runner.story import Finding
 from harness.runner.world import EPOCH, World
-from harness.scenario.actions import PLATFORM, Action, SetPrice, Withdraw
+from harness.scenario.actions import PLATFORM, Action, Book, CancelRun, Complete, Expire, SetPrice, Withdraw
 from harness.scenario.model import Outcome, State, apply, initial, quoted
 from harness.scenario.prices import path
 from harness.scenario.scenario import Scenario
@@ -99,7 +99,8 @@ class Watch:
 
     def __init__(self, world: World, model: State) -> None:
         self.world, self.model = world, model
-        self._first = self._picture = world.picture(range(0), range(0))
+        self._first = self._picture = world.camera.take(None, (), (), ())
+        self._hostile = [name for name, actor in model.actors.items() if actor.is_contract]
         self._names = world.cast.names()
         self._books = Books()
         self._fees: Counter[str] = Counter()
@@ -124,7 +125,8 @@ class Watch:
             self._fees[one.sender] += one.fee
             self._runs += sum(event.name == "EventRunCreated" for event in one.events)
             self._bookings += sum(event.name == "BookingCreated" for event in one.events)
-        self._picture = world.picture(range(1, self._runs + 1), range(1, self._bookings + 1))
+        if sent or last:
+            self._picture = self._look(action, everything=last)
         signers = {PLATFORM, expected.actor or PLATFORM}
         return Step(
             action=action,
@@ -143,6 +145,26 @@ class Watch:
             budget=_budget(action, before, model_before),
             blocked=blocked_exits(world, self._picture) if last else (),
         )
+
+    def _look(self, action: Action, everything: bool) -> Picture:
+        """Everything, or what the action is about: its run, its booking, or all bookings of the run it closes. Balances
+        and liabilities are always looked at, so money that moves elsewhere shows at once, and all else at the end."""
+        take = self.world.camera.take
+        if everything:
+            runs, bookings = range(1, self._runs + 1), range(1, self._bookings + 1)
+            return take(self._picture, runs, bookings, list(self.world.cast.addresses))
+        known = self._picture
+        new_runs = [id for id in range(1, self._runs + 1) if id not in known.runs]
+        new_bookings = [id for id in range(1, self._bookings + 1) if id not in known.bookings]
+        booking = self.model.bookings.get(getattr(action, "booking", ""))
+        run = self.model.runs.get(booking.run if booking else getattr(action, "run", ""))
+        runs_seen = {*new_runs, *([run.id] if run and run.id <= self._runs else [])}
+        about = [booking.id] if booking and booking.id <= self._bookings else []
+        if run and isinstance(action, Complete | CancelRun | Expire):
+            about = [b.id for b in known.bookings_of(run.id)]
+        creditors = [name for name in self._hostile if name in self.world.cast.addresses]
+        lists = isinstance(action, Book)
+        return take(known, sorted(runs_seen), sorted({*new_bookings, *about}), creditors, lists)
 
     def _entered(self, receipt: TxReceipt) -> Sent:
         """A receipt, with accounts called by their party."""

@@ -37,7 +37,6 @@ def save_failures(result: Result, folder: Path) -> None:
     for played in result.played:
         if not played.findings:
             continue
-        failing = played.findings[0]
         story = replayable(played)
         path = folder / f"{story.name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +133,8 @@ def _markdown(result: Result, command: str) -> Iterator[str]:
     yield "\n## Reached\n\n| what | times |\n| --- | ---: |"
     for key, count in sorted(result.reached.items()):
         yield f"| {key} | {count} |"
-    yield "\n## Who got what\n\nWei paid out or credited over all scenarios, by actor.\n\n| actor | received |\n| --- | ---: |"
+    yield "\n## Who got what\n\nWei paid out or credited over all scenarios, by actor.\n"
+    yield "| actor | received |\n| --- | ---: |"
     received: Counter[str] = Counter()
     for row in result.rows:
         if row.outcome != "withdrawn":

@@ -97,7 +97,8 @@ def describe(action: Action) -> str:
 def _words(action: Action) -> Iterator[str]:
     match action:
         case CreateRun():
-            yield f"{action.by} opens {action.run}: {action.seats} seats at {action.price_inr} INR, starting {clock(action.starts)}"
+            yield f"{action.by} opens {action.run}: {action.seats} seats at {action.price_inr} INR,"
+            yield f"starting {clock(action.starts)}"
         case Book():
             yield f"{action.by} books {action.seats} of {action.run} ({action.booking})"
         case CancelBooking():

@@ -34,7 +34,7 @@ from web3.types import RPCEndpoint, RPCResponse, TxReceipt
 
 from harness.evm.compiler import ROOT, Artifact, compile_contracts
 from harness.evm.engine import START, Engine, EngineError, Snapshot, open_engine
-from harness.runner.picture import Camera, Picture
+from harness.runner.picture import Camera
 from harness.runner.step import BookingRow, Rows, RunRow
 from harness.scenario.actions import PLATFORM, Actor, Terms
 from harness.scenario.scenario import Scenario
@@ -131,7 +131,8 @@ class World:
         self.event_runs = EventRunService(self.sessions, self.chain, pricing)
         self.bookings = BookingService(self.sessions, self.chain, pricing)
         codec = Codec(self._artifacts["Lens"].abi)
-        self.camera = Camera(self.engine.w3, lens, codec, address, event_stake(), self.chain.extended)
+        addresses, extended = self.cast.addresses, self.chain.extended
+        self.camera = Camera(self.engine.w3, lens, codec, address, event_stake(), addresses, extended)
         self.run_rows: dict[str, uuid.UUID] = {}
         self.booking_rows: dict[str, uuid.UUID] = {}
         self._sent.clear()
@@ -234,9 +235,6 @@ class World:
         receipts = [self.engine.w3.eth.get_transaction_receipt(sent) for sent in self._sent]
         self._sent.clear()
         return receipts
-
-    def picture(self, run_ids: range, booking_ids: range) -> Picture:
-        return self.camera.take(run_ids, booking_ids, self.cast.addresses)
 
     def rows(self) -> Rows:
         """What the database says."""

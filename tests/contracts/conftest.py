@@ -7,8 +7,7 @@ import pytest
 from web3.contract import Contract
 
 from harness.evm.compiler import compile_contracts
-from harness.evm.engine import open_engine
-from harness.evm.eth_tester import PyEvm
+from harness.evm.engine import Engine, open_engine
 
 CUTOFF, GRACE = 24 * 3600, 7 * 24 * 3600
 PRICE = 10**17
@@ -18,7 +17,7 @@ PRICE = 10**17
 class Chain:
     """The engine, and transactions that say what they came to."""
 
-    engine: PyEvm
+    engine: Engine
 
     def __post_init__(self):
         self.platform, self.host, self.attendee, self.stranger = self.engine.accounts[:4]

@@ -1,6 +1,7 @@
 """Event runs: opened, completed, cancelled, expired.
 
-Database row first, then the chain, then what it says into the row. Seats, times, authority and status are the contract's to judge.
+Database row first, then the chain, then what it says into the row. Seats, times, authority and status are the
+contract's to judge.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class EventRunService:
         with self._sessions() as session:
             run = chain_id_of(session, event_run_id)
             asked = select(bookings.id, bookings.blockchain_booking_id).where(bookings.id.in_(attended_booking_ids))
-            known = dict(session.execute(asked).tuples().all())
+            known = dict(session.execute(asked).all())
         came = [on_chain(known.get(id), id in known, f"booking {id}") for id in attended_booking_ids]
         done = self._chain.complete_event_onchain(run, came, signer)
         status = case((bookings.blockchain_booking_id.in_(done.completed), "completed"), else_="no_show")

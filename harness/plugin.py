@@ -1,0 +1,118 @@
+"""The pytest plugin: scenario files are tests, and worlds are fixtures.
+
+Options: `--engine py-evm|anvil|rpc:URL`. Setting `stakesim_scenarios` (default `scenarios`): folders whose YAML files,
+and those in their `regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.evm.engine import Engine
+    from harness.runner.play import Played
+    from harness.runner.world import World
+    from harness.scenario.scenario import Scenario
+
+
+class _Stage:
+    """The one world of a session, opened when it is first needed."""
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+        self._world: World | None = None
+
+    def world(self) -> World:
+        from harness.runner.world import open_world
+
+        if self._world is None:
+            self._world = open_world(self._engine)
+        return self._world
+
+    def close(self) -> None:
+        if self._world is not None:
+            self._world.close()
+
+
+_STAGE = pytest.StashKey[_Stage]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("stakesim", "scenarios for the stake contract and its backend")
+    group.addoption("--engine", default="py-evm", help="engine for scenarios: py-evm (default), anvil, or rpc:URL")
+    parser.addini("stakesim_scenarios", "folders with scenario files", type="args", default=["scenarios"])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    stage = config.stash[_STAGE] = _Stage(config.getoption("--engine"))
+    config.add_cleanup(stage.close)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    folders = [parent.config.rootpath / name for name in parent.config.getini("stakesim_scenarios")]
+    home = file_path.parent.parent if file_path.parent.name == "regressions" else file_path.parent
+    if file_path.suffix == ".yaml" and home in folders:
+        return ScenarioFile.from_parent(parent, path=file_path)  # type: ignore[no-any-return]
+    return None
+
+
+class ScenarioFile(pytest.File):
+    def collect(self) -> Iterator[pytest.Item]:
+        yield ScenarioItem.from_parent(self, name=self.path.stem)
+
+
+class ScenarioItem(pytest.Item):
+    """A scenario, played on the session's engine; it fails with the story of what went wrong."""
+
+    def runtest(self) -> None:
+        from harness.scenario.scenario import load
+
+        _play(self.config, load(self.path))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
+        if isinstance(excinfo.value, AssertionError) or type(excinfo.value).__name__ in ("ScenarioError", "EngineError"):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, *args)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, f"scenario {self.name}"
+
+
+def _play(config: pytest.Config, scenario: Scenario) -> Played:
+    from harness.runner.play import play
+
+    played = play(config.stash[_STAGE].world(), scenario)
+    if played.findings:
+        raise AssertionError("\n\n".join(finding.story() for finding in played.findings))
+    return played
+
+
+@pytest.fixture(scope="session")
+def world(request: pytest.FixtureRequest) -> World:
+    """The session's world: `harness.runner.play.play(world, scenario)` plays in it."""
+    return request.config.stash[_STAGE].world()
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """The session's engine, taken back after the test to where it was."""
+    engine = request.config.stash[_STAGE].world().engine
+    snapshot = engine.snapshot()
+    yield engine
+    engine.revert(snapshot)
+
+
+@pytest.fixture
+def run_scenario(request: pytest.FixtureRequest) -> Callable[[Scenario | str | Path], Played]:
+    """Plays a scenario or a file; the test fails with its story when something that must hold does not."""
+
+    def run(what: Scenario | str | Path) -> Played:
+        from harness.scenario.scenario import Scenario, load
+
+        return _play(request.config, what if isinstance(what, Scenario) else load(what))
+
+    return run

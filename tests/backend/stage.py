@@ -1,0 +1,107 @@
+"""The services on a chain and a database, wired as in production; users are named by their role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from app.db.tables import EventRun, experiences, users
+from app.services.blockchain_service import BlockchainService
+from app.services.booking_service import BookingService
+from app.services.event_run_service import EventRunService
+from app.services.pricing import Pricing, Rate
+from app.services.transaction_sender import TransactionSender
+from eth_account.signers.local import LocalAccount
+from sqlalchemy import insert
+from sqlalchemy.orm import Session, sessionmaker
+
+from harness.evm.compiler import compile_contracts
+from harness.evm.engine import Engine
+
+TERMS = (2_000, 500, 0, 24 * 3600, 7 * 24 * 3600)
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Feed:
+    """A price feed whose rate is set by the test."""
+
+    rate: Rate | None
+
+    def latest(self) -> Rate | None:
+        return self.rate
+
+
+@dataclass
+class Stage:
+    """Everything that a use case needs. `wallets`: accounts by role; `ids`: users of the database by role."""
+
+    engine: Engine
+    sessions: sessionmaker[Session]
+    feed: Feed
+    sender: TransactionSender
+    chain: BlockchainService
+    runs: EventRunService
+    bookings: BookingService
+    wallets: dict[str, LocalAccount]
+    ids: dict[str, UUID] = field(default_factory=dict)
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.engine.now(), UTC)
+
+    def set_rate(self, inr_per_eth: int) -> None:
+        self.feed.rate = Rate(Decimal(inr_per_eth), self.now())
+
+    def add_user(self, role: str, wallet: str | None) -> UUID:
+        with self.sessions.begin() as session:
+            row = {"name": role, "wallet_address": wallet}
+            self.ids[role] = session.execute(insert(users).returning(users.c.id), row).scalar_one()
+        return self.ids[role]
+
+    def open_run(self, seats: int = 4, inr: str = "20000", host: str = "host", **options: Any) -> EventRun:
+        with self.sessions.begin() as session:
+            row = {"host_id": self.ids[host], "title": "Pottery"}
+            experience = session.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
+        starts_at = self.now() + 3 * DAY
+        return self.runs.create(self.ids[host], experience, starts_at, seats, Decimal(inr), **options)
+
+    def go_to(self, moment: datetime) -> None:
+        self.engine.set_next_timestamp(int(moment.timestamp()))
+
+    def balance(self, role: str) -> int:
+        return self.engine.w3.eth.get_balance(self.wallets[role].address)
+
+
+def deploy(engine: Engine, name: str, *args: Any) -> str:
+    """The address of a new contract, owned by the platform."""
+    artifact = compile_contracts()[name]
+    factory = engine.w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
+    platform = engine.accounts[0]
+    fields = {"from": platform.address, "nonce": engine.w3.eth.get_transaction_count(platform.address)}
+    signed = platform.sign_transaction(factory.constructor(*args).build_transaction({**fields, "gas": 10_000_000}))
+    tx_hash = engine.w3.eth.send_raw_transaction(signed.raw_transaction)
+    return str(engine.w3.eth.wait_for_transaction_receipt(tx_hash, poll_latency=0.002)["contractAddress"])
+
+
+def set_up(engine: Engine, contract: str, sessions: sessionmaker[Session]) -> Stage:
+    platform, host, attendee, no_show, stranger = engine.accounts[:5]
+    args = (platform.address, TERMS) if contract == "EventStake" else ()
+    sender = TransactionSender(engine.w3, platform)
+    chain = BlockchainService(engine.w3, deploy(engine, contract, *args), sender)
+
+    def clock() -> datetime:
+        return datetime.fromtimestamp(engine.now(), UTC)
+
+    feed = Feed(Rate(Decimal(200_000), clock()))
+    pricing = Pricing(feed, clock)
+    bookings = BookingService(sessions, chain, pricing)
+    runs = EventRunService(sessions, chain, pricing)
+    wallets = {"platform": platform, "host": host, "attendee": attendee, "no_show": no_show, "stranger": stranger}
+    stage = Stage(engine, sessions, feed, sender, chain, runs, bookings, wallets)
+    for role in ("host", "attendee", "no_show"):
+        stage.add_user(role, wallets[role].address)
+    stage.add_user("walletless", None)
+    return stage

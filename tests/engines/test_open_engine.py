@@ -1,0 +1,161 @@
+"""Opening and closing: clear words when it can't be done, nothing left running when it is over."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from eth_account import Account
+
+import harness.evm.rpc as rpc
+from harness.evm.engine import EngineError, NotSupported, open_engine
+from tests.engines.transactions import deploy, send
+
+
+def answers(url):
+    try:
+        socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def stops_answering(url, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while answers(url) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not answers(url)
+
+
+@pytest.mark.parametrize("name", ["geth", "", "rpc:", "rpc:localhost:8545", "ws://127.0.0.1:1"])
+def test_an_unknown_engine_names_the_choices(name):
+    with pytest.raises(EngineError, match="choose py-evm, anvil, or rpc:http://"):
+        open_engine(name)
+
+
+@pytest.mark.parametrize("prefix", ["", "rpc:"])
+def test_a_url_that_does_not_answer(prefix):
+    with pytest.raises(EngineError, match=r"No Ethereum node answers at http://127\.0\.0\.1:9"):
+        open_engine(f"{prefix}http://127.0.0.1:9")
+
+
+def test_without_anvil_the_error_says_where_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(rpc, "NODE_MODULES", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match=r"make setup-dev.*Foundry's anvil"):
+        open_engine("anvil")
+
+
+def test_an_anvil_that_does_not_start(monkeypatch):
+    monkeypatch.setattr(rpc, "_find_anvil", lambda: "/bin/false")
+    with pytest.raises(EngineError, match="anvil did not start: run `/bin/false --silent"):
+        open_engine("anvil")
+
+
+@pytest.mark.parametrize("name", ["py-evm", "anvil"])
+def test_capabilities_and_accounts(name):
+    with closing(open_engine(name)) as engine:
+        assert engine.name == name
+        assert engine.capabilities == {"time", "snapshot", "balance"}
+        assert len(engine.accounts) == 40
+        assert {engine.w3.eth.get_balance(account.address) for account in engine.accounts} == {10**24}
+
+
+def test_close_stops_anvil_and_may_be_repeated():
+    engine = open_engine("anvil")
+    url = engine.w3.provider.endpoint_uri
+    assert answers(url)
+    engine.close()
+    assert stops_answering(url)
+    engine.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, None])
+def test_anvil_ends_with_the_process_that_started_it(how):
+    """`None`: it comes to its end and never calls close()."""
+    code = (
+        "import sys; from harness.evm.engine import open_engine; engine = open_engine('anvil');"
+        "print(engine.w3.provider.endpoint_uri, flush=True); sys.stdin.readline()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    url = parent.stdout.readline().strip()
+    assert answers(url)
+    if how:
+        parent.send_signal(how)
+    parent.communicate(timeout=20)
+    assert stops_answering(url)
+
+
+@pytest.fixture
+def live_network():
+    """A node without development methods: the py-evm one, over HTTP. Its URL, and the engine behind it."""
+    behind = open_engine("py-evm")
+    one_at_a_time = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with one_at_a_time:
+                response = behind.w3.provider.make_request(request["method"], request["params"])
+            body = json.dumps({**response, "id": request["id"]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", behind
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_live_network_can_be_used_but_not_bent(live_network):
+    url, behind = live_network
+    key = "0x" + "11" * 32
+    behind.set_balance(Account.from_key(key).address, 10**18)
+    engine = open_engine(url, keys=[key])
+    assert engine.capabilities == frozenset()
+    assert [account.address for account in engine.accounts] == [Account.from_key(key).address]
+
+    probe = deploy(engine)
+    assert send(engine, probe.functions.recordTime())["status"] == 1
+    assert engine.now() == behind.now() == probe.functions.recordedTime().call()
+    for forbidden in (
+        lambda: engine.set_next_timestamp(engine.now() + 10),
+        engine.mine,
+        engine.snapshot,
+        lambda: engine.revert(None),
+        lambda: engine.set_balance(probe.address, 1),
+    ):
+        with pytest.raises(NotSupported, match="use py-evm or anvil"):
+            forbidden()
+
+
+def test_keys_of_a_live_network_are_not_made_up(live_network):
+    assert list(open_engine(live_network[0]).accounts) == []
+
+
+def test_looking_what_a_node_can_do_changes_nothing_on_it():
+    with closing(open_engine("anvil")) as node:
+        url, key = node.w3.provider.endpoint_uri, "0x" + "22" * 32
+        node.set_next_timestamp(node.now() + 1_000)
+
+        def seen():
+            pending = node.w3.eth.get_block("pending")
+            ones = node.w3.eth.get_balance("0x" + "00" * 19 + "01")
+            return node.w3.eth.get_block("latest")["hash"], pending["timestamp"], pending["baseFeePerGas"], ones
+
+        before = seen()
+        assert open_engine(url, keys=[key]).capabilities == {"time", "snapshot", "balance"}
+        assert seen() == before

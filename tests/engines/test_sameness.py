@@ -1,0 +1,69 @@
+"""One story twice is the same story, and py-evm and anvil tell it alike: hashes of transactions, addresses, gas, fees."""
+
+from contextlib import closing
+
+import pytest
+
+from harness.evm.engine import START, open_engine
+from tests.engines.transactions import deploy, send
+
+
+def story(name):
+    """What can be seen of a chain on which many things happen. No block hash: py-evm and anvil differ in the genesis."""
+    with closing(open_engine(name)) as engine:
+        probe = deploy(engine)
+        call = probe.functions
+        seen = [probe.address, [account.address for account in engine.accounts]]
+        for seconds, action, value in [
+            (None, call.recordTime(), 0),
+            (1_000, call.recordTime(), 0),
+            (None, call.note(3, "pay"), 7),
+            (50, call.fill(30), 0),
+            (None, call.clear(), 0),
+            (None, call.failWithError(1), 0),
+            (None, call.failHard(), 0),
+            (None, call.forward(6, 4), 0),
+            (None, call.guarded(), 0),
+            (None, call.note(4, "data " * 400), 0),  # pays the floor of EIP-7623, so Prague rules are on
+            (None, call.noteTwice(5), 0),
+            (86_400, engine.accounts[7].address, 10**18),
+        ]:
+            if seconds:
+                engine.set_next_timestamp(engine.now() + seconds)
+            receipt = send(engine, action, sender=1, value=value, gas=2_000_000)
+            seen.append(
+                (
+                    receipt["transactionHash"].hex(),
+                    receipt["status"],
+                    receipt["gasUsed"],
+                    receipt["effectiveGasPrice"],
+                    receipt["blockNumber"],
+                    engine.now() - START,
+                    [(log["logIndex"], log["data"].hex()) for log in receipt["logs"]],
+                )
+            )
+        seen.append([engine.w3.eth.get_balance(account.address) for account in engine.accounts])
+        return seen
+
+
+@pytest.fixture(scope="module")
+def on_py_evm():
+    return story("py-evm")
+
+
+def test_py_evm_repeats_itself(on_py_evm):
+    assert story("py-evm") == on_py_evm
+
+
+def test_anvil_repeats_itself_and_py_evm(on_py_evm):
+    assert story("anvil") == on_py_evm
+    assert story("anvil") == on_py_evm
+
+
+def test_even_the_blocks_of_py_evm_are_the_same_again():
+    def last_hash():
+        with closing(open_engine("py-evm")) as engine:
+            deploy(engine)
+            return engine.w3.eth.get_block("latest")["hash"]
+
+    assert last_hash() == last_hash()
