@@ -105,9 +105,11 @@ def compile_(
 @cli.command("stop-database")
 def stop_database() -> None:
     """Stop the embedded PostgreSQL server of this project, if it runs."""
-    from app.db.session import stop_embedded
+    from app.db.embedded import stop_embedded
 
-    stop_embedded()
+    from harness.runner.world import DATABASE_DIR
+
+    stop_embedded(DATABASE_DIR)
 
 
 def _profiles() -> list[str]:

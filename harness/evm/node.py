@@ -18,7 +18,7 @@ from eth_typing import Address
 from eth_utils.address import to_canonical_address
 from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
-from rlp.exceptions import RLPException
+from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
@@ -43,7 +43,9 @@ class Node(BaseProvider):
     def __init__(self, chain: Chain) -> None:
         super().__init__()
         self._chain = chain
-        self._builder: Any = chain.vm(chain.pending).get_transaction_builder()  # in py-evm's types, legacy ones only
+        vm: Any = chain.vm(chain.pending)
+        self._builder = vm.get_transaction_builder()
+        self._data_floor = vm.state.get_transaction_executor().calc_data_floor_gas
         self._methods: Mapping[str, Callable[..., Any]] = {
             "eth_accounts": list,
             "eth_blockNumber": lambda: hex(chain.head.number),
@@ -131,30 +133,33 @@ class Node(BaseProvider):
     def _send_raw(self, raw: Any) -> str:
         try:
             transaction = self._builder.decode(bytes(HexBytes(raw)))
-            self._check(transaction, self._state("pending"))
-            self._chain.mine([transaction])
         except (ValidationError, RLPException) as error:
             raise RpcError(-32000, f"invalid transaction: {error}") from error
+        if transaction.chain_id not in (self._chain.id, None):  # py-evm takes any; None: signed before EIP-155
+            raise RpcError(-32000, f"invalid chain id: have {transaction.chain_id}, want {self._chain.id}")
+        if transaction.gas < self._least_gas(transaction):  # py-evm has no lower limit from EIP-7623
+            raise RpcError(-32000, "intrinsic gas too low")
+        try:
+            self._chain.mine([transaction])
+        except ValidationError as error:
+            raise RpcError(-32000, self._refusal(transaction) or f"invalid transaction: {error}") from error
         return rpc_json.data(transaction.hash)
 
-    def _check(self, tx: Any, state: StateAPI) -> None:
-        """Refuses, in the words of a real node, what py-evm refuses in words of its own or not at all."""
-        pending, nonce = self._chain.pending, state.get_nonce(tx.sender)
+    def _refusal(self, tx: Any) -> str | None:
+        """Why py-evm did not take the transaction, in the words of a real node, which callers go by."""
+        state, pending = self._state("pending"), self._chain.pending
+        nonce = state.get_nonce(tx.sender)
         if self._chain.block_of(tx.hash):
-            raise RpcError(-32000, "already known")
-        if tx.chain_id not in (self._chain.id, None):  # None: signed before EIP-155, good on any chain
-            raise RpcError(-32000, f"invalid chain id: have {tx.chain_id}, want {self._chain.id}")
+            return "already known"
         if tx.nonce != nonce:
-            low_or_high = "low" if tx.nonce < nonce else "high"
-            raise RpcError(-32000, f"nonce too {low_or_high}: next nonce {nonce}, tx nonce {tx.nonce}")
-        if state.get_balance(tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
-            raise RpcError(-32000, "insufficient funds for gas * price + value")
+            return f"nonce too {'low' if tx.nonce < nonce else 'high'}: next nonce {nonce}, tx nonce {tx.nonce}"
         if tx.max_fee_per_gas < pending.base_fee_per_gas:
-            raise RpcError(-32000, "max fee per gas less than block base fee")
+            return "max fee per gas less than block base fee"
+        if state.get_balance(tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
+            return "insufficient funds for gas * price + value"
         if tx.gas > pending.gas_limit:
-            raise RpcError(-32000, "exceeds block gas limit")
-        if tx.gas < _least_gas(tx, state):
-            raise RpcError(-32000, "intrinsic gas too low")
+            return "exceeds block gas limit"
+        return None
 
     def _execute(self, request: Json, at: Any, gas: int) -> tuple[ComputationAPI, int]:
         """Runs a call, free of fees, and undoes it. Returns also the least gas that it may be given."""
@@ -172,7 +177,7 @@ class Node(BaseProvider):
             access_list=(),
         )
         transaction = cast(SignedTransactionAPI, SpoofTransaction(unsigned, from_=sender))
-        least = _least_gas(transaction, state)
+        least = self._least_gas(transaction)
         if gas < least:
             raise RpcError(-32000, "intrinsic gas too low")
         if state.get_balance(sender) < transaction.value:
@@ -182,6 +187,10 @@ class Node(BaseProvider):
             return state.apply_transaction(transaction), least
         finally:
             state.revert(before)
+
+    def _least_gas(self, tx: Any) -> int:
+        """Intrinsic gas, or the floor for its data (EIP-7623) if that is more."""
+        return max(int(tx.intrinsic_gas), int(self._data_floor(tx, 0, 0)))
 
     def _gas_cap(self, request: Json) -> int:
         limit: int = self._chain.pending.gas_limit
@@ -224,12 +233,6 @@ def _address(value: Any) -> Address:
 
 def _int(value: int | str) -> int:
     return value if isinstance(value, int) else int(value, 16)
-
-
-def _least_gas(tx: Any, state: StateAPI) -> int:
-    """Intrinsic gas, or the floor for its data (EIP-7623) if that is more."""
-    executor: Any = state.get_transaction_executor()
-    return max(tx.intrinsic_gas, executor.calc_data_floor_gas(tx, 0, 0))
 
 
 def _raise_if_failed(computation: ComputationAPI) -> None:

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -169,37 +169,42 @@ class Anvil(Rpc):
         self._stop()
 
 
-# Shell: run the command, and end it when standard input closes, which it does when the process that holds it ends,
-# even by a kill -9.
-_WITH_LIFELINE = 'exec 3<&0; "$@" 3<&- </dev/null & it=$!; { read -r _; kill $it; } <&3 & exec 3<&-; wait $it'
+# Shell: run a command, and end it when standard input closes, as it does when the process that holds the other end
+# is over, be it by kill -9. $1 is a folder to remove at the end.
+_WITH_LIFELINE = """
+exec 3<&0; folder=$1; shift
+"$@" 3<&- </dev/null & it=$!
+{ read -r _; kill $it; } <&3 &
+exec 3<&-; wait $it; rm -rf "$folder"
+"""
 
 
 def _start_anvil() -> tuple[str, Callable[[], None]]:
     """Its URL once it answers, and what stops it. Raises `EngineError`."""
     binary = _find_anvil()
     for _ in range(3):  # another process may take the free port first
-        port = _free_port()
-        states = tempfile.TemporaryDirectory(prefix="stakesim-anvil-")
+        port, states = _free_port(), tempfile.mkdtemp(prefix="stakesim-anvil-")
         command = [binary, "--silent", "--port", str(port), "--hardfork", "prague", "--accounts", "0"]
         command += ["--timestamp", str(START), "--gas-limit", str(BLOCK_GAS_LIMIT), "--chain-id", str(CHAIN_ID)]
-        command += ["--cache-path", states.name]
+        command += ["--block-base-fee-per-gas", str(INITIAL_BASE_FEE), "--cache-path", states]
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _WITH_LIFELINE, "sh", *command],
+            ["/bin/sh", "-c", _WITH_LIFELINE, "sh", states, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us; the lifeline tells it
         )
-        stop = weakref.finalize(process, _stop, process.stdin, process.wait, states.cleanup)
+        assert process.stdin is not None  # a pipe, as asked for
+        stop = weakref.finalize(process, _stop, process.stdin, process.wait)
         if _listens(port, process):
             return f"http://127.0.0.1:{port}", stop
         stop()
     raise EngineError(f"anvil did not start: run `{' '.join(command)}` to see why.")
 
 
-def _stop(lifeline: Any, wait: Callable[[float], int], clean_up: Callable[[], None]) -> None:
+def _stop(lifeline: IO[bytes], wait: Callable[[float], int]) -> None:
     lifeline.close()
     wait(TIMEOUT_S)
-    clean_up()
 
 
 def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:

@@ -9,7 +9,7 @@ from eth.abc import LogAPI
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
-from rlp import encode
+from rlp import encode  # type: ignore[import-untyped]
 
 from harness.evm.chain import Block
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from app.db.embedded import start_embedded
@@ -41,6 +42,8 @@ from harness.scenario.scenario import Scenario
 
 EPOCH = START + 86_400
 """Second 0 of every scenario; what is deployed for it lies before."""
+DATABASE_DIR = Path(os.environ.get("STAKESIM_HOME", ROOT / ".stakesim")) / "postgres"
+"""Of the embedded PostgreSQL server."""
 _NAMESPACE = uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d")
 _RECEIVERS = {
     "refuses": "RefusingReceiver",
@@ -270,7 +273,7 @@ def open_world(engine: str = "py-evm", **options: Any) -> World:
     The database is `DATABASE_URL`'s, where nothing is committed, or else a new one on the embedded server.
     """
     url = os.environ.get("DATABASE_URL")
-    server = None if url else start_embedded(ROOT / ".stakesim" / "postgres")
+    server = None if url else start_embedded(DATABASE_DIR)
     database = create_database(server, f"world_{uuid.uuid4().hex}") if server is not None else connect(url)
     migrate(database)
     return World(open_engine(engine, **options), server, database.connect())

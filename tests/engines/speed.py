@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -47,12 +48,10 @@ def paces(w3: Web3, chunk: int) -> Iterator[float]:
     factory = w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
     address = transact(w3, account, 0, data=factory.bytecode, to="")["contractAddress"]
     data = w3.eth.contract(address, abi=artifact.abi).encode_abi("note", [1, "speed"])
-    nonce = 1
-    while True:
+    for first in count(1, chunk):
         start = time.perf_counter()
-        for nonce in range(nonce, nonce + chunk):
+        for nonce in range(first, first + chunk):
             assert transact(w3, account, nonce, to=address, data=data, value=1)["status"] == 1
-        nonce += 1
         yield (time.perf_counter() - start) * 1e3 / chunk
 
 

@@ -1,4 +1,7 @@
-"""One story twice is the same story, and py-evm and anvil tell it alike: hashes of transactions, addresses, gas, fees."""
+"""One story twice is the same story, and py-evm and anvil tell it alike: transaction hashes, addresses, gas, fees.
+
+Measured with py-evm 0.12.1b1 and anvil 1.7.1: each number below is equal on both.
+"""
 
 from contextlib import closing
 
@@ -9,7 +12,7 @@ from tests.engines.transactions import deploy, send
 
 
 def story(name):
-    """What can be seen of a chain on which many things happen. No block hash: py-evm and anvil differ in the genesis."""
+    """What can be seen of a chain on which many things happen. Not block hashes: the genesis blocks differ."""
     with closing(open_engine(name)) as engine:
         probe = deploy(engine)
         call = probe.functions

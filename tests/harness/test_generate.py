@@ -1,0 +1,154 @@
+"""Random campaigns: the same every time, in the scripted format, and never idle."""
+
+from collections import Counter
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from harness.scenario.actions import SetPrice
+from harness.scenario.agents import MISCHIEF
+from harness.scenario.generate import Profile, generate, load_profile
+from harness.scenario.model import quoted
+from harness.scenario.rehearsal import Step, rehearse
+from harness.scenario.scenario import Scenario, ScenarioError, dump, loads
+
+FILES = sorted((Path(__file__).parents[2] / "scenarios/profiles").glob("*.yaml"))
+PROFILES = [file.stem for file in FILES]
+RUNS = 100
+
+
+@cache
+def profile(name: str) -> Profile:
+    return load_profile(next(file for file in FILES if file.stem == name))
+
+
+@cache
+def campaign(name: str) -> list[tuple[Scenario, list[Step]]]:
+    scenarios = [generate(profile(name), 0, index) for index in range(RUNS)]
+    return [(scenario, rehearse(scenario)) for scenario in scenarios]
+
+
+def test_the_profiles() -> None:
+    assert PROFILES == ["calm", "flaky", "hostile", "volatile"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+class TestCampaign:
+    def test_reaches_what_a_campaign_must(self, name: str) -> None:
+        reached: Counter[str] = Counter()
+        for scenario, steps in campaign(name):
+            reached["price swing"] += swings(scenario, steps)
+            reached += Counter(step.outcome.status for step in steps)
+            reached += Counter(booking.status.name for booking in steps[-1].state.bookings.values())
+            reached += Counter(run.status.name for run in steps[-1].state.runs.values())
+            reached["cancelled alone"] += sum(
+                step.action.do == "cancel_booking" and step.outcome.status == "ok" for step in steps
+            )
+        few = {what: reached[what] for what in MUST_REACH if reached[what] < 3}
+        assert few == {}
+
+    def test_closes_every_run(self, name: str) -> None:
+        for scenario, steps in campaign(name):
+            assert [run for run in steps[-1].state.runs.values() if run.open] == [], scenario.name
+
+    def test_is_about_as_long_as_a_lifecycle(self, name: str) -> None:
+        asked = sum(step.outcome.signer is not None for _, steps in campaign(name) for step in steps)
+        assert 9 <= asked / RUNS <= 17
+
+    def test_never_succeeds_past_the_service(self, name: str) -> None:
+        for scenario, steps in campaign(name):
+            for step in steps:
+                assert not (getattr(step.action, "direct", False) and step.outcome.status == "ok"), scenario.name
+
+    def test_is_written_and_read_like_a_scripted_one(self, name: str) -> None:
+        for scenario, _ in campaign(name)[:25]:
+            assert loads(dump(scenario), scenario.name) == scenario
+
+    def test_needs_few_accounts(self, name: str) -> None:
+        assert max(len(scenario.actors) for scenario, _ in campaign(name)) <= 30
+
+
+MUST_REACH = [
+    "price swing",
+    "rejected",
+    "NO_SHOW",
+    "COMPLETED",
+    "CANCELLED",
+    "EXPIRED",
+    "cancelled alone",
+]
+
+
+def swings(scenario: Scenario, steps: list[Step]) -> bool:
+    """The feed's rate moved by a tenth or more while the scenario lasted."""
+    market = scenario.rate_path()
+    rates = [quoted(step.state, market(step.at))[0] for step in steps]
+    rates = [rate for rate in rates if rate.is_finite() and rate > 0]
+    return max(rates) >= Decimal("1.1") * min(rates)
+
+
+def test_the_hostile_campaign_is_hostile() -> None:
+    outcomes = [step.outcome for _, steps in campaign("hostile") for step in steps]
+    assert {outcome.error for outcome in outcomes} >= {
+        "NotAuthorized",
+        "OwnableUnauthorizedAccount",
+        "WrongValue",
+        "BookingNotActive",
+        "BookingNotOfRun",
+        "TooEarly",
+        "TooLate",
+        "TransferFailed",
+        "PriceError",
+    }
+    assert sum(payout.deferred for outcome in outcomes for payout in outcome.payouts) > 50
+    receivers = {actor.receiver for scenario, _ in campaign("hostile") for actor in scenario.actors.values()}
+    assert receivers == {"accepts", "refuses", "burns_gas", "floods", "reenters"}
+    assert set(profile("hostile").kinds) == set(MISCHIEF)
+
+
+def test_a_bad_feed_comes_to_its_senses() -> None:
+    feeds = [s for s, _ in campaign("volatile") if any(isinstance(a, SetPrice) for a in s.actions)]
+    assert len(feeds) > 10
+    for scenario in feeds:
+        last = [action for action in scenario.actions if isinstance(action, SetPrice)][-1]
+        assert last.rate > 0
+        assert last.age == 0
+
+
+def test_seed_and_index_make_the_scenario() -> None:
+    calm = profile("calm")
+    assert generate(calm, 3, 4) == generate(calm, 3, 4)
+    assert len({dump(generate(calm, seed, index)) for seed in range(3) for index in range(3)}) == 9
+
+
+CALM = FILES[0].read_text()
+MISTAKES = [
+    ("seats: [6, 16]", "seats: [16, 6]", "line 4, seats: the range ends before it begins; write [6, 16]"),
+    ("no_show: 0.1", "no_show: 1.5", "line 9, no_show: is 1.5; write at most 1.0"),
+    ("no_show: 0.1", "noshow: 0.1", "line 9, noshow: is no field here; did you mean 'no_show'?"),
+    ("mischief: 0", "mischief: 1", "kinds: `mischief` needs kinds to choose from; add `kinds: [wrong_caller]`"),
+    (
+        "lead_time: [10d",
+        "lead_time: [1d",
+        "lead_time: nobody could cancel in time; begin above the cancellation cutoff",
+    ),
+    (
+        "walletless: 0.2",
+        "walletless: 0.9",
+        "the file: `pays_self`, `walletless`, `hostile_receiver` exclude each other; keep the sum below 1",
+    ),
+    ("name: calm", "name: storm", "line 1, name: 'storm' is not the file's name; write `name: calm`"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), MISTAKES, ids=[m[1] for m in MISTAKES])
+def test_a_mistake_in_a_profile(right: str, wrong: str, message: str, tmp_path: Path) -> None:
+    assert right in CALM
+    file = tmp_path / "calm.yaml"
+    file.write_text(CALM.replace(right, wrong))
+    with pytest.raises(ScenarioError) as error:
+        load_profile(file)
+    assert str(error.value).startswith(f"{file}, line ")
+    assert str(error.value).endswith(message)
