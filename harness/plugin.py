@@ -74,7 +74,10 @@ class ScenarioItem(pytest.Item):
         _play(self.config, load(self.path))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
-        if isinstance(excinfo.value, AssertionError) or type(excinfo.value).__name__ in ("ScenarioError", "EngineError"):
+        if isinstance(excinfo.value, AssertionError) or type(excinfo.value).__name__ in (
+            "ScenarioError",
+            "EngineError",
+        ):
             return str(excinfo.value)
         return super().repr_failure(excinfo, *args)
 

@@ -110,7 +110,7 @@ def open_engine(name: str, **options: Any) -> Engine:
 
         return PyEvm(**options)
     if name == "anvil":
-        from harness.evm.rpc import Anvil
+        from harness.evm.anvil import Anvil
 
         return Anvil(**options)
     url = name.removeprefix("rpc:")

@@ -6,14 +6,12 @@ does. This speaks plain JSON-RPC, so web3 formats results and raises exceptions 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from eth.abc import ComputationAPI, SignedTransactionAPI, StateAPI
-from eth.exceptions import Revert
 from eth.vm.spoof import SpoofTransaction
-from eth_abi.abi import decode
-from eth_abi.exceptions import DecodingError
 from eth_typing import Address
 from eth_utils.address import to_canonical_address
 from eth_utils.exceptions import ValidationError
@@ -25,16 +23,9 @@ from web3.types import RPCEndpoint, RPCResponse
 from harness.evm import rpc_json
 from harness.evm.chain import Block, Chain
 from harness.evm.engine import PRIORITY_FEE
+from harness.evm.rpc_error import RpcError, raise_if_failed
 
 Json = dict[str, Any]
-
-
-class RpcError(Exception):
-    """An error as a node answers it."""
-
-    def __init__(self, code: int, message: str, data: str | None = None) -> None:
-        super().__init__(message)
-        self.error: Json = {"code": code, "message": message} | ({} if data is None else {"data": data})
 
 
 class Node(BaseProvider):
@@ -43,6 +34,7 @@ class Node(BaseProvider):
     def __init__(self, chain: Chain) -> None:
         super().__init__()
         self._chain = chain
+        self._one_at_a_time = threading.Lock()  # a web server asks from several threads
         vm: Any = chain.vm(chain.pending)
         self._builder = vm.get_transaction_builder()
         self._data_floor = vm.state.get_transaction_executor().calc_data_floor_gas
@@ -51,7 +43,7 @@ class Node(BaseProvider):
             "eth_blockNumber": lambda: hex(chain.head.number),
             "eth_call": lambda tx, at="latest": rpc_json.data(self._call(tx, at)),
             "eth_chainId": lambda: hex(chain.id),
-            "eth_estimateGas": lambda tx, at="pending": hex(self._estimate(tx, at)),
+            "eth_estimateGas": lambda tx, at="latest": hex(self._estimate(tx, at)),
             "eth_gasPrice": lambda: hex(chain.pending.base_fee_per_gas + PRIORITY_FEE),
             "eth_getBalance": lambda who, at="latest": hex(self._state(at).get_balance(_address(who))),
             "eth_getBlockByHash": lambda hash_, full=False: self._block_json({"blockHash": hash_}, full),
@@ -78,7 +70,8 @@ class Node(BaseProvider):
         try:
             if method not in self._methods:
                 raise RpcError(-32601, f"the py-evm engine has no method {method}")
-            answer["result"] = self._methods[method](*params)
+            with self._one_at_a_time:
+                answer["result"] = self._methods[method](*params)
         except RpcError as error:
             answer["error"] = error.error
         return cast(RPCResponse, answer)
@@ -198,7 +191,7 @@ class Node(BaseProvider):
 
     def _call(self, request: Json, at: Any) -> bytes:
         computation, _ = self._execute(request, at, self._gas_cap(request))
-        _raise_if_failed(computation)
+        raise_if_failed(computation)
         return computation.output
 
     def _estimate(self, request: Json, at: Any) -> int:
@@ -209,7 +202,7 @@ class Node(BaseProvider):
         """
         cap = self._gas_cap(request)
         computation, least = self._execute(request, at, cap)
-        _raise_if_failed(computation)
+        raise_if_failed(computation)
         used = max(cap - computation.get_gas_remaining(), least)
         if not computation.msg.code:  # a plain transfer
             return used
@@ -233,26 +226,3 @@ def _address(value: Any) -> Address:
 
 def _int(value: int | str) -> int:
     return value if isinstance(value, int) else int(value, 16)
-
-
-def _raise_if_failed(computation: ComputationAPI) -> None:
-    """A revert is code 3 with its data, the reason in words in the message; any other failure has no data."""
-    if not computation.is_error:
-        return
-    if not isinstance(computation.error, Revert):
-        raise RpcError(-32003, f"EVM error {type(computation.error).__name__}")
-    data = computation.output
-    raise RpcError(3, f"execution reverted{_reason(data)}", rpc_json.data(data))
-
-
-def _reason(data: bytes) -> str:
-    """`: ` and what a revert says, for the two errors that Solidity itself defines."""
-    selector, arguments = data[:4].hex(), data[4:]
-    try:
-        if selector == "08c379a0":  # Error(string)
-            return f": {decode(['string'], arguments)[0]}"
-        if selector == "4e487b71":  # Panic(uint256)
-            return f": panic 0x{decode(['uint256'], arguments)[0]:02x}"
-    except (DecodingError, UnicodeDecodeError):
-        return ""  # the selector of an error, but not its arguments
-    return f": custom error 0x{selector}" if selector else ""

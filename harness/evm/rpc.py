@@ -1,16 +1,10 @@
-"""Engines on a node behind a URL: any node there is, and an anvil that we start and stop."""
+"""The engine on a node behind a URL: a development node, or a live network."""
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -20,13 +14,8 @@ from web3.exceptions import Web3Exception, Web3RPCError
 from web3.providers import HTTPProvider
 from web3.types import RPCEndpoint
 
-from harness.evm.compiler import NODE_MODULES
 from harness.evm.engine import (
-    BLOCK_GAS_LIMIT,
-    CHAIN_ID,
     INITIAL_BALANCE,
-    INITIAL_BASE_FEE,
-    START,
     EngineError,
     NotSupported,
     Snapshot,
@@ -34,7 +23,6 @@ from harness.evm.engine import (
 )
 
 TIMEOUT_S = 30
-START_TIMEOUT_S = 20
 
 
 @dataclass
@@ -142,94 +130,3 @@ class Rpc:
     def _need(self, capability: str) -> None:
         if capability not in self.capabilities:
             raise NotSupported(f"The node behind this engine can't do {capability!r}: use py-evm or anvil for this.")
-
-
-class Anvil(Rpc):
-    """An `Engine` on an anvil of our own, with the fork, genesis time, gas limit and chain id of the py-evm engine.
-
-    It is silent, listens on a free local port, and ends with `close()` or with this process, however that ends.
-    """
-
-    name = "anvil"
-
-    def __init__(self) -> None:
-        url, self._stop = _start_anvil()
-        try:
-            super().__init__(url)
-            # a second a block, where anvil would go by the wall clock
-            self._request("anvil_setBlockTimestampInterval", 1)
-            self.set_next_timestamp(START + 1)
-            # anvil gives the first block the fee of the genesis block; by EIP-1559 it is 1/8 less
-            self._request("hardhat_setNextBlockBaseFeePerGas", hex(INITIAL_BASE_FEE * 7 // 8))
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        self._stop()
-
-
-# Shell: run a command, and end it when standard input closes, as it does when the process that holds the other end
-# is over, be it by kill -9. $1 is a folder to remove at the end.
-_WITH_LIFELINE = """
-exec 3<&0; folder=$1; shift
-"$@" 3<&- </dev/null & it=$!
-{ read -r _; kill $it; } <&3 &
-exec 3<&-; wait $it; rm -rf "$folder"
-"""
-
-
-def _start_anvil() -> tuple[str, Callable[[], None]]:
-    """Its URL once it answers, and what stops it. Raises `EngineError`."""
-    binary = _find_anvil()
-    for _ in range(3):  # another process may take the free port first
-        port, states = _free_port(), tempfile.mkdtemp(prefix="stakesim-anvil-")
-        command = [binary, "--silent", "--port", str(port), "--hardfork", "prague", "--accounts", "0"]
-        command += ["--timestamp", str(START), "--gas-limit", str(BLOCK_GAS_LIMIT), "--chain-id", str(CHAIN_ID)]
-        command += ["--block-base-fee-per-gas", str(INITIAL_BASE_FEE), "--cache-path", states]
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", _WITH_LIFELINE, "sh", states, *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us; the lifeline tells it
-        )
-        assert process.stdin is not None  # a pipe, as asked for
-        stop = weakref.finalize(process, _stop, process.stdin, process.wait)
-        if _listens(port, process):
-            return f"http://127.0.0.1:{port}", stop
-        stop()
-    raise EngineError(f"anvil did not start: run `{' '.join(command)}` to see why.")
-
-
-def _stop(lifeline: IO[bytes], wait: Callable[[float], int]) -> None:
-    lifeline.close()
-    wait(TIMEOUT_S)
-
-
-def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return True
-    return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _find_anvil() -> str:
-    """On PATH, else from npm. Raises `EngineError`."""
-    ours = sorted(NODE_MODULES.glob("@foundry-rs/anvil-*/bin/anvil"))
-    found = shutil.which("anvil") or (str(ours[0]) if ours else None)
-    if found is None:
-        raise EngineError("There is no anvil: run `make setup-dev`, or install Foundry's anvil so that it is on PATH.")
-    return found

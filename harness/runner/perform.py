@@ -44,8 +44,7 @@ def perform(world: World, action: Action, expected: Outcome, model: State) -> Ob
         return Observed("ok")
     try:
         if isinstance(action, ForceEther):
-            by = world.cast.accounts[action.by]
-            world.deploy("EtherForcer", by, world.chain.address, value=action.wei)
+            world.force_ether(world.cast.accounts[action.by], action.wei)
         elif _goes_direct(world, action):
             return _direct(world, action, expected, model)
         else:

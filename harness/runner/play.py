@@ -126,7 +126,9 @@ class Watch:
             self._runs += sum(event.name == "EventRunCreated" for event in one.events)
             self._bookings += sum(event.name == "BookingCreated" for event in one.events)
         if sent or last:
-            self._picture = self._look(action, everything=last)
+            self._picture = self._look(action)
+            if last or self._picture.balance != self._picture.owed + self.model.forced:
+                self._picture = self._look_everywhere()
         signers = {PLATFORM, expected.actor or PLATFORM}
         return Step(
             action=action,
@@ -146,13 +148,13 @@ class Watch:
             blocked=blocked_exits(world, self._picture) if last else (),
         )
 
-    def _look(self, action: Action, everything: bool) -> Picture:
-        """Everything, or what the action is about: its run, its booking, or all bookings of the run it closes. Balances
-        and liabilities are always looked at, so money that moves elsewhere shows at once, and all else at the end."""
-        take = self.world.camera.take
-        if everything:
-            runs, bookings = range(1, self._runs + 1), range(1, self._bookings + 1)
-            return take(self._picture, runs, bookings, list(self.world.cast.addresses))
+    def _look_everywhere(self) -> Picture:
+        runs, bookings = range(1, self._runs + 1), range(1, self._bookings + 1)
+        return self.world.camera.take(self._picture, runs, bookings, list(self.world.cast.addresses))
+
+    def _look(self, action: Action) -> Picture:
+        """At what the action is about: its run, its booking, or all bookings of the run it closes. Balances and
+        liabilities are always looked at, so money that goes astray shows at once, and all else at the end."""
         known = self._picture
         new_runs = [id for id in range(1, self._runs + 1) if id not in known.runs]
         new_bookings = [id for id in range(1, self._bookings + 1) if id not in known.bookings]
@@ -164,7 +166,7 @@ class Watch:
             about = [b.id for b in known.bookings_of(run.id)]
         creditors = [name for name in self._hostile if name in self.world.cast.addresses]
         lists = isinstance(action, Book)
-        return take(known, sorted(runs_seen), sorted({*new_bookings, *about}), creditors, lists)
+        return self.world.camera.take(known, sorted(runs_seen), sorted({*new_bookings, *about}), creditors, lists)
 
     def _entered(self, receipt: TxReceipt) -> Sent:
         """A receipt, with accounts called by their party."""

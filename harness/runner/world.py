@@ -96,10 +96,13 @@ class Cast:
 class World:
     """One engine and one database, for one scenario after another.
 
+    contract: what is deployed as the stake contract; the project's own `EventStake` where none is given.
     Raises `EngineError` when the engine can't set time and take snapshots.
     """
 
-    def __init__(self, engine: Engine, database: URL | None, connection: Connection) -> None:
+    def __init__(
+        self, engine: Engine, database: URL | None, connection: Connection, contract: Artifact | None = None
+    ) -> None:
         if not {"time", "snapshot"} <= engine.capabilities:
             raise EngineError(
                 "scenarios need a node that can set the time and take snapshots, which a live one can't: "
@@ -108,6 +111,7 @@ class World:
         self.engine = engine
         self._database, self._connection = database, connection
         self._artifacts = compile_contracts()
+        self._contract_artifact = contract or self._artifacts["EventStake"]
         self.puppet = Codec(self._artifacts["Puppet"].abi)
         self._sent: list[Any] = []
         engine.w3.middleware_onion.add(_recorder(self._sent), "sent")
@@ -117,6 +121,7 @@ class World:
 
     def close(self) -> None:
         """Stops what was started for it; the embedded database server stays up for the next one."""
+        self._connection.close()
         self._connection.engine.dispose()
         if self._database is not None:
             drop_database(self._database, str(self._connection.engine.url.database))
@@ -148,8 +153,8 @@ class World:
             return address, lens
         self.engine.revert(self._base)
         platform = self.engine.accounts[0]
-        lens = self.deploy("Lens", platform)
-        address = self.deploy("EventStake", platform, platform.address, tuple(value for _, value in terms))
+        lens = self.deploy(self._artifacts["Lens"], platform)
+        address = self.deploy(self._contract_artifact, platform, platform.address, tuple(value for _, value in terms))
         self._stage = (terms, address, lens, self.engine.snapshot())
         return address, lens
 
@@ -176,7 +181,7 @@ class World:
         return Cast(scenario.actors, accounts, addresses, {name: _id(name) for name in [*scenario.actors, PLATFORM]})
 
     def _receiver(self, actor: Actor, controller: LocalAccount, stake: ChecksumAddress) -> ChecksumAddress:
-        kind = _RECEIVERS[actor.receiver]
+        kind = self._artifacts[_RECEIVERS[actor.receiver]]
         if actor.reenter is None:
             return self.deploy(kind, controller)
         args = {
@@ -201,9 +206,12 @@ class World:
 
     # ----------------------------------------------------------------------------- past the backend, on the chain
 
-    def deploy(self, name: str, by: LocalAccount, *args: Any, value: int = 0) -> ChecksumAddress:
-        """A contract of the project, by name."""
-        receipt = self.transact(by, None, creation(self._artifacts[name], args), value, _DEPLOY_GAS)
+    def force_ether(self, by: LocalAccount, wei: int) -> None:
+        """Into the stake contract, which can't refuse it."""
+        self.deploy(self._artifacts["EtherForcer"], by, self.chain.address, value=wei)
+
+    def deploy(self, artifact: Artifact, by: LocalAccount, *args: Any, value: int = 0) -> ChecksumAddress:
+        receipt = self.transact(by, None, creation(artifact, args), value, _DEPLOY_GAS)
         address = receipt.get("contractAddress")
         if receipt["status"] != 1 or address is None:
             raise EngineError(
@@ -267,7 +275,7 @@ class World:
         )
 
 
-def open_world(engine: str = "py-evm", **options: Any) -> World:
+def open_world(engine: str = "py-evm", contract: Artifact | None = None) -> World:
     """A world on that engine, with a database of its own. Raises `EngineError`, `DatabaseUnavailable`.
 
     The database is `DATABASE_URL`'s, where nothing is committed, or else a new one on the embedded server.
@@ -276,7 +284,7 @@ def open_world(engine: str = "py-evm", **options: Any) -> World:
     server = None if url else start_embedded(DATABASE_DIR)
     database = create_database(server, f"world_{uuid.uuid4().hex}") if server is not None else connect(url)
     migrate(database)
-    return World(open_engine(engine, **options), server, database.connect())
+    return World(open_engine(engine), server, database.connect(), contract)
 
 
 def creation(artifact: Artifact, args: tuple[Any, ...] = ()) -> bytes:

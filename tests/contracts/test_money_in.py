@@ -87,7 +87,9 @@ def test_a_pause_stops_what_comes_in_and_nothing_that_goes_out(chain, stake):
     create = stake.functions.createEventRun("x", PRICE, 4, start)
     assert chain.error(create, chain.host, PRICE * 8 // 10) == "EnforcedPause"
     assert chain.error(stake.functions.bookEvent(run, 1), chain.attendee, cost) == "EnforcedPause"
-    assert chain.error(stake.functions.bookEventFor(chain.host.address, run, 1), chain.platform, cost) == "EnforcedPause"
+    assert (
+        chain.error(stake.functions.bookEventFor(chain.host.address, run, 1), chain.platform, cost) == "EnforcedPause"
+    )
     assert chain.error(stake.functions.cancelBooking(booking), chain.attendee) is None
     assert chain.error(stake.functions.cancelEvent(run), chain.host) is None
     assert chain.error(stake.functions.expireEvent(run), chain.stranger, at=start + 8 * 86400) is None

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from eth_account import Account
 
-import harness.evm.rpc as rpc
+import harness.evm.anvil
 from harness.evm.engine import EngineError, NotSupported, open_engine
 from tests.engines.transactions import deploy, send
 
@@ -46,15 +46,18 @@ def test_a_url_that_does_not_answer(prefix):
 
 
 def test_without_anvil_the_error_says_where_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(rpc, "NODE_MODULES", tmp_path)
+    monkeypatch.setattr(harness.evm.anvil, "NODE_MODULES", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match=r"make setup-dev.*Foundry's anvil"):
         open_engine("anvil")
 
 
-def test_an_anvil_that_does_not_start(monkeypatch):
-    monkeypatch.setattr(rpc, "_find_anvil", lambda: "/bin/false")
-    with pytest.raises(EngineError, match="anvil did not start: run `/bin/false --silent"):
+def test_an_anvil_that_does_not_start(monkeypatch, tmp_path):
+    other = tmp_path / "anvil"
+    other.write_text("#!/bin/sh\necho I am too old for $1")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(EngineError, match="anvil did not start; it said: I am too old for --port"):
         open_engine("anvil")
 
 
@@ -99,13 +102,11 @@ def test_anvil_ends_with_the_process_that_started_it():
 def live_network():
     """A node without development methods: the py-evm one, over HTTP. Its URL, and the engine behind it."""
     behind = open_engine("py-evm")
-    one_at_a_time = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with one_at_a_time:
-                response = behind.w3.provider.make_request(request["method"], request["params"])
+            response = behind.w3.provider.make_request(request["method"], request["params"])
             body = json.dumps({**response, "id": request["id"]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

@@ -154,8 +154,7 @@ LABELS = ["no", "off", "y", "null", "true", "a1", "x-1"]
 @given(
     st.sampled_from(LABELS),
     st.text(),
-    st.decimals(allow_nan=True, places=3, min_value=-(10**9), max_value=10**9).map(str)
-    | st.sampled_from(["1e5", "NaN"]),
+    st.decimals(-(10**9), 10**9, places=3).map(str) | st.sampled_from(["1e5", "1.5E+5", "NaN", "-Infinity"]),
     st.integers(1, 10**30),
 )
 def test_what_is_written_is_read_again(label: str, story: str, rate: str, off: int) -> None:

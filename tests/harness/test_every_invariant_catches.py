@@ -1,0 +1,254 @@
+"""Each invariant is shown to catch a contract, or a service, that is broken on purpose."""
+
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+from app.services.booking_service import BookingService
+from app.services.event_run_service import EventRunService
+from app.services.pricing import Quote, Rate
+
+from app.core.errors import ContractRejected
+from harness.evm.compiler import CONTRACTS, ROOT, compile_sources
+from harness.runner import world as worlds
+from harness.runner.invariants import INVARIANTS
+from harness.runner.play import play
+from harness.scenario.scenario import load, loads
+
+LEFT_OPEN = """
+name: left-open
+story: The host is never heard of again, and one attendee's credit waits.
+actors: {host: {}, a: {}, refuser: {receiver: refuses}}
+actions:
+  - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 4, starts: 7d}
+  - {do: create_run, run: other, by: host, price_inr: "20000", seats: 4, starts: 7d}
+  - {do: book, booking: a1, run: gig, by: a, seats: 1}
+  - {do: book, booking: r1, run: other, by: refuser, seats: 1}
+  - {do: cancel_booking, booking: r1, by: refuser}
+"""
+
+TWO_RUNS = """
+name: two-runs
+story: One run is over; the other's money would pay for cancelling it once more.
+actors: {host: {}, a: {}}
+actions:
+  - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 4, starts: 7d}
+  - {do: create_run, run: other, by: host, price_inr: "20000", seats: 4, starts: 7d}
+  - {do: book, booking: a1, run: gig, by: a, seats: 1}
+  - {do: book, booking: a2, run: other, by: a, seats: 1}
+  - {at: 7d, do: complete, run: gig, came: [a1]}
+  - {do: cancel_run, run: gig, fails: EventNotOpen}
+"""
+INLINE = {"left-open": LEFT_OPEN, "two-runs": TWO_RUNS}
+
+
+@dataclass
+class Broken:
+    """A contract's source with one thing changed, and the scenario that shows it."""
+
+    id: str
+    name: str
+    old: str
+    new: str
+    scenario: str
+
+
+CONTRACTS_BROKEN = [
+    Broken(
+        "INV-01",
+        "a wei of every payout goes to an account nobody knows",
+        "paid := call(PUSH_GAS, to, amount, 0, 0, 0, 0)",
+        "paid := call(PUSH_GAS, to, sub(amount, 1), 0, 0, 0, 0)\n pop(call(PUSH_GAS, 0xdead, 1, 0, 0, 0, 0))",
+        "everybody-comes",
+    ),
+    Broken(
+        "INV-02",
+        "the host's share of forfeits is booked to the platform too",
+        "platformBalance += fee + forfeits - forfeitsToHost;",
+        "platformBalance += fee + forfeits;",
+        "forfeits-shared-with-the-host",
+    ),
+    Broken(
+        "INV-03",
+        "stakes are a hundredth of a percent too large",
+        "return amount * STAKE_BPS / BPS;",
+        "return amount * (STAKE_BPS + 1) / BPS;",
+        "everybody-comes",
+    ),
+    Broken(
+        "INV-04",
+        "overpayment is kept",
+        "        _checkValue(payment + stake);",
+        "        if (msg.value < payment + stake) revert WrongValue(msg.value, payment + stake);",
+        "wrong-values",
+    ),
+    Broken(
+        "INV-05",
+        "the fee takes a wei more",
+        "uint256 fee = revenue * FEE_BPS / BPS;",
+        "uint256 fee = revenue * FEE_BPS / BPS + 1;",
+        "everybody-comes",
+    ),
+    Broken(
+        "INV-06",
+        "who came gets half the stake",
+        "_push(booking.user, _stakeOf(price * booking.seats));",
+        "_push(booking.user, _stakeOf(price * booking.seats) / 2);",
+        "everybody-comes",
+    ),
+    Broken(
+        "INV-07",
+        "a no-show's stake becomes the no-show's credit",
+        "forfeits += stake;",
+        "creditOf[booking.user] += stake; _totalCredits += stake;",
+        "no-show",
+    ),
+    Broken(
+        "INV-08",
+        "no fee is taken from the host",
+        "uint256 hostPayout = revenue - fee + forfeitsToHost;",
+        "uint256 hostPayout = revenue + forfeitsToHost;",
+        "everybody-comes",
+    ),
+    Broken(
+        "INV-09",
+        "a cancelled booking's stake is kept",
+        "        _push(user, refund);",
+        "        _push(user, refund - _stakeOf(uint256(run.pricePerSeat) * booking.seats));",
+        "cancel-around-the-cutoff",
+    ),
+    Broken(
+        "INV-10",
+        "the price rises with each booking",
+        "run.seatsBooked += uint16(seats);",
+        "run.seatsBooked += uint16(seats); run.pricePerSeat += 1;",
+        "no-show",
+    ),
+    Broken(
+        "INV-11",
+        "only host and platform can let a run expire",
+        "        uint256 opens = run.start + COMPLETION_GRACE;",
+        "        _checkAuthorized(run.host);\n        uint256 opens = run.start + COMPLETION_GRACE;",
+        "left-open",
+    ),
+    Broken(
+        "INV-12",
+        "a final run can be cancelled again",
+        "        _checkOpen(eventRunId, run);\n        if (msg.sender != owner()",
+        "        if (msg.sender != owner()",
+        "two-runs",
+    ),
+    Broken(
+        "INV-13",
+        "a cancelled booking's seats stay taken",
+        "        run.seatsBooked -= booking.seats;\n",
+        "",
+        "cancel-around-the-cutoff",
+    ),
+    Broken(
+        "INV-14",
+        "anybody can complete a run",
+        "        _checkAuthorized(run.host);\n        _checkOpen(eventRunId, run);\n        if (block.timestamp < run.start)",
+        "        _checkOpen(eventRunId, run);\n        if (block.timestamp < run.start)",
+        "wrong-callers",
+    ),
+    Broken(
+        "INV-19",
+        "a no-show is not told of",
+        "                emit BookingNoShow(id, booking.user, stake);\n",
+        "",
+        "no-show",
+    ),
+    Broken(
+        "INV-20",
+        "a booking wastes gas",
+        "        id = ++_lastBookingId;",
+        "        for (uint256 i; i < 50; ++i) _totalCredits += 0 * gasleft();\n        id = ++_lastBookingId;",
+        "no-show",
+    ),
+]
+
+
+def _scenario(name: str):
+    return loads(INLINE[name]) if name in INLINE else load(ROOT / "scenarios" / f"{name}.yaml")
+
+
+def _found(contract, scenario: str) -> dict[str, list[str]]:
+    """Messages by invariant."""
+    with closing(worlds.open_world(contract=contract)) as world:
+        found: dict[str, list[str]] = {}
+        for finding in play(world, _scenario(scenario)).findings:
+            found.setdefault(finding.id, []).append(finding.message)
+        return found
+
+
+@pytest.mark.parametrize("broken", CONTRACTS_BROKEN, ids=lambda b: f"{b.id} {b.name}")
+def test_a_broken_contract_is_caught(broken):
+    sources = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}
+    assert sources["EventStake.sol"].count(broken.old) == 1, "the variant no longer fits the contract"
+    sources["EventStake.sol"] = sources["EventStake.sol"].replace(broken.old, broken.new)
+    found = _found(compile_sources(sources)["EventStake"], broken.scenario)
+    assert broken.id in found, found
+
+
+def test_the_sound_contract_passes_where_the_broken_ones_are_caught():
+    for name in sorted({broken.scenario for broken in CONTRACTS_BROKEN}):
+        assert _found(None, name) == {}
+
+
+class RetriesARefusedBooking(BookingService):
+    """Takes a refusal for a lost answer and asks for one seat instead; and says it was refused."""
+
+    def book(self, event_run_id, user_id, seats, signer=None):
+        try:
+            return super().book(event_run_id, user_id, seats, signer)
+        except ContractRejected:
+            super().book(event_run_id, user_id, 1, signer)
+            raise
+
+
+class BooksTwice(BookingService):
+    """Does not trust the first receipt."""
+
+    def book(self, event_run_id, user_id, seats, signer=None):
+        super().book(event_run_id, user_id, seats, signer)
+        return super().book(event_run_id, user_id, seats, signer)
+
+
+class ForgetsTheDatabase(EventRunService):
+    """Cancels on chain and writes nothing down."""
+
+    def cancel(self, event_run_id, signer=None):
+        return self._chain.cancel_event_onchain(self._chain_id(event_run_id), signer)
+
+
+@pytest.mark.parametrize(
+    ("id", "service", "scenario"),
+    [
+        ("INV-15", RetriesARefusedBooking, "last-seat-contested"),
+        ("INV-16", ForgetsTheDatabase, "host-cancels-early"),
+        ("INV-17", BooksTwice, "everybody-comes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_broken_service_is_caught(id, service, scenario, monkeypatch):
+    monkeypatch.setattr(worlds, service.__mro__[1].__name__, service)
+    found = _found(None, scenario)
+    assert id in found, found
+
+
+def test_a_quote_at_another_rate_is_caught(monkeypatch):
+    """INV-18: the wei are right, the INR shown with them are one percent off."""
+    honest = Quote.of.__func__
+
+    def of(cls, payment_wei, stake_wei, rate):
+        quote = honest(cls, payment_wei, stake_wei, Rate(rate.inr_per_eth * 101 / 100, rate.as_of))
+        return cls(**{**vars(quote), "rate": rate})
+
+    monkeypatch.setattr(Quote, "of", classmethod(of))
+    assert "INV-18" in _found(None, "everybody-comes")
+
+
+def test_no_invariant_is_without_a_variant_that_it_catches():
+    others = {"INV-15", "INV-16", "INV-17", "INV-18"}
+    assert {broken.id for broken in CONTRACTS_BROKEN} | others == set(INVARIANTS)
