@@ -198,7 +198,8 @@ class Node(BaseProvider):
         """Gas that is enough, in two runs as a rule.
 
         The first, at the cap, shows what is used before refunds. As a caller keeps 1/64 of its gas back from a
-        call, the second is given 64/63 of that and the stipend of a transfer. Only if it fails is there a search.
+        call, the second is given 64/63 of that and the stipend of a transfer; a third some more, as code may want
+        gas left before it calls. Only if both fail is there a search.
         """
         cap = self._gas_cap(request)
         computation, least = self._execute(request, at, cap)
@@ -210,9 +211,10 @@ class Node(BaseProvider):
         def enough(gas: int) -> bool:
             return not self._execute(request, at, gas)[0].is_error
 
-        limit = min((used + 2_300) * 64 // 63, cap)
-        if limit == cap or enough(limit):
-            return limit
+        for slack in (2_300, 100_000):
+            limit = min((used + slack) * 64 // 63, cap)
+            if limit == cap or enough(limit):
+                return limit
         low, high = limit, cap
         while high - low > high // 64:
             middle = (low + high) // 2

@@ -17,7 +17,7 @@ from harness.scenario.model import BookingStatus, RunStatus
 
 
 class RunView(NamedTuple):
-    """`getEventRun`, field by field, and `getEventBookings`."""
+    """`getEventRun`, field by field, and `getEventBookings`, where that was asked."""
 
     id: int
     host: str
@@ -30,7 +30,7 @@ class RunView(NamedTuple):
     status: int
     stake_withdrawn: bool
     created_at: int
-    booking_ids: tuple[int, ...] = ()
+    booking_ids: tuple[int, ...] | None = None
 
     @property
     def open(self) -> bool:
@@ -95,13 +95,12 @@ class Camera:
         self,
         w3: Web3,
         lens: ChecksumAddress,
-        lens_codec: Codec,
         stake: ChecksumAddress,
         codec: Codec,
         parties: Mapping[str, ChecksumAddress],
         extended: bool,
     ) -> None:
-        self._w3, self._lens, self._lens_codec = w3, lens, lens_codec
+        self._w3, self._lens = w3, lens
         self._stake, self._codec, self._extended = stake, codec, extended
         self._parties = parties
         self._names: dict[str, str] = {address: name for name, address in parties.items()}
@@ -134,8 +133,7 @@ class Camera:
         new_bookings = {id: self._booking(next(answers)) for id in bookings}
         credits = {name: next(answers)[0] for name in creditors}
         for id, run in new_runs.items():
-            known = before.runs[id].booking_ids if id in before.runs else ()
-            new_runs[id] = run._replace(booking_ids=tuple(next(answers)[0]) if lists else known)
+            new_runs[id] = run._replace(booking_ids=tuple(next(answers)[0]) if lists else None)
         return Picture(
             balance=balance,
             wallets=dict(zip(self._parties, wallets, strict=True)),
@@ -156,11 +154,30 @@ class Camera:
         return booking._replace(user=self._names.get(booking.user, booking.user))
 
     def _ask(self, views: list[View]) -> tuple[list[bytes], list[int]]:
-        encoded = [self._codec.call(self._stake, *view).data for view in views]
+        """What each view returned, and the wei of each party and of the contract; packed as `Lens.sol` has it."""
         accounts = [*self._parties.values(), self._stake]
-        call = self._lens_codec.call(self._lens, "read", self._stake, encoded, accounts)
-        results, balances = self._lens_codec.result("read", self._w3.eth.call({"to": call.to, "data": call.data}))
-        return list(results), list(balances)
+        asked = [self._codec.call(self._stake, *view).data for view in views]
+        data = b"".join(
+            [
+                _bytes20(self._stake),
+                len(accounts).to_bytes(1, "big"),
+                *map(_bytes20, accounts),
+                *(len(data).to_bytes(2, "big") + data for data in asked),
+            ]
+        )
+        answer = bytes(self._w3.eth.call({"to": self._lens, "data": data}))
+        words = len(accounts) * 32
+        balances = [int.from_bytes(answer[i : i + 32], "big") for i in range(0, words, 32)]
+        results, rest = [], answer[words:]
+        while rest:
+            end = 32 + int.from_bytes(rest[:32], "big")
+            results.append(rest[32:end])
+            rest = rest[end:]
+        return results, balances
+
+
+def _bytes20(address: str) -> bytes:
+    return bytes.fromhex(address[2:])
 
 
 @dataclass

@@ -26,7 +26,7 @@ from harness.runner.picture import Books, Picture
 from harness.runner.step import Sent, Step
 from harness.runner.story import Finding
 from harness.runner.world import EPOCH, World
-from harness.scenario.actions import PLATFORM, Action, Book, CancelRun, Complete, Expire, SetPrice, Withdraw
+from harness.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Withdraw
 from harness.scenario.model import Outcome, State, apply, initial, quoted
 from harness.scenario.prices import path
 from harness.scenario.scenario import Scenario
@@ -165,8 +165,8 @@ class Watch:
         if run and isinstance(action, Complete | CancelRun | Expire):
             about = [b.id for b in known.bookings_of(run.id)]
         creditors = [name for name in self._hostile if name in self.world.cast.addresses]
-        lists = isinstance(action, Book)
-        return self.world.camera.take(known, sorted(runs_seen), sorted({*new_bookings, *about}), creditors, lists)
+        seen = sorted({*new_bookings, *about})
+        return self.world.camera.take(known, sorted(runs_seen), seen, creditors, lists=False)
 
     def _entered(self, receipt: TxReceipt) -> Sent:
         """A receipt, with accounts called by their party."""

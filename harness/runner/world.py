@@ -138,9 +138,8 @@ class World:
         pricing = Pricing(self.feed, self.clock)
         self.event_runs = EventRunService(self.sessions, self.chain, pricing)
         self.bookings = BookingService(self.sessions, self.chain, pricing)
-        codec = Codec(self._artifacts["Lens"].abi)
         addresses, extended = self.cast.addresses, self.chain.extended
-        self.camera = Camera(self.engine.w3, lens, codec, address, event_stake(), addresses, extended)
+        self.camera = Camera(self.engine.w3, lens, address, event_stake(), addresses, extended)
         self.run_rows: dict[str, uuid.UUID] = {}
         self.booking_rows: dict[str, uuid.UUID] = {}
         self._sent.clear()

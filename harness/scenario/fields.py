@@ -6,6 +6,7 @@ back in the same notation. Every message says what to write instead.
 
 import re
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import (
@@ -19,6 +20,8 @@ from pydantic import (
 )
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_MOST_DIGITS = 40
+"""Before or after the point of an amount in INR: more than fits in 2^128 wei at any rate worth a thought."""
 _PART = re.compile(r"\s*([+-]?)\s*(\d+)\s*([dhms]?)\s*")
 
 
@@ -78,9 +81,12 @@ def _decimal(value: object, example: str) -> Decimal:
         raise ValueError(f'{value!r} is a float, which is not exact; put the number in quotes ("{example}")')
     if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
         try:
-            return Decimal(value)
+            number = Decimal(value)
         except InvalidOperation:
             pass
+        else:
+            if not number.is_finite() or abs(number.adjusted()) <= _MOST_DIGITS:
+                return number
     raise ValueError(f'{value!r} is not a decimal number; write it in quotes ("{example}")')
 
 
@@ -89,15 +95,15 @@ def parse_inr(value: object) -> Decimal:
     inr = _decimal(value, "2500.50")
     if not inr.is_finite() or inr <= 0:
         raise ValueError(f'{inr} is not a price; write an amount above zero ("2500.50")')
-    if inr != inr.quantize(Decimal("0.01")):
+    if (Fraction(inr) * 100).denominator != 1:
         raise ValueError(f'{inr} has fractions of a paisa; write at most two decimals ("2500.50")')
     return inr
 
 
 def parse_rate(value: object) -> Decimal:
-    """INR for one ETH: finite and more than zero, as a market has it."""
+    """INR for one ETH: finite, more than zero and below 10^20, as a market has it."""
     rate = _decimal(value, "200000")
-    if not rate.is_finite() or rate <= 0:
+    if not rate.is_finite() or not 0 < rate < 10**20:
         raise ValueError(f'{rate} is not a rate; write INR per ETH above zero ("200000")')
     return rate
 
@@ -106,7 +112,7 @@ def parse_feed_rate(value: object) -> str:
     """What a price feed may say: any decimal, zero, negative, NaN and Infinity too. Kept as text: NaN is not
     equal to itself, and two equal scenarios must be equal."""
     rate = _decimal(value, "200000")
-    if rate.is_snan() or (rate.is_finite() and abs(rate.adjusted()) > 40):
+    if rate.is_snan():
         raise ValueError(f'{value!r} is no rate of a feed; write INR per ETH ("200000", "0", "NaN")')
     return str(rate)
 

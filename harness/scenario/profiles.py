@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from harness.scenario import yaml_file
 from harness.scenario.actions import Terms
-from harness.scenario.fields import Inr, Part, Rate, Seconds
+from harness.scenario.fields import UNITS, Inr, Part, Rate, Seconds
 from harness.scenario.yaml_file import FieldError, ScenarioError
 
 Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -75,8 +75,8 @@ class Profile(Part):
             raise FieldError(("kinds",), "`mischief` needs kinds to choose from; add `kinds: [wrong_caller]`")
         if self.hostile_receiver and not self.receivers:
             raise FieldError(("receivers",), "`hostile_receiver` needs receivers to choose from; add `[refuses]`")
-        if self.lead_time[0] <= self.terms.cancellation_cutoff:
-            raise FieldError(("lead_time",), "nobody could cancel in time; begin above the cancellation cutoff")
+        if self.lead_time[0] < self.terms.cancellation_cutoff + 3 * UNITS["h"]:
+            raise FieldError(("lead_time",), "nobody could cancel in time; begin 3h above the cancellation cutoff")
         return self
 
 

@@ -216,7 +216,14 @@ def _one_line(dumper: yaml.SafeDumper, data: _OneLine) -> yaml.Node:
     return dumper.represent_mapping("tag:yaml.org,2002:map", data.items(), flow_style=True)
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Unicode's rarer line ends are written as escapes; PyYAML writes them as they are, and reads them as blanks."""
+    rare = any(end in text for end in "\x85\u2028\u2029")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if rare else None)
+
+
 _Dumper.add_representer(_OneLine, _one_line)
+_Dumper.add_representer(str, _text)
 
 
 def write(data: dict[str, Any]) -> str:

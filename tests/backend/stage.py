@@ -71,6 +71,10 @@ class Stage:
     def go_to(self, moment: datetime) -> None:
         self.engine.set_next_timestamp(int(moment.timestamp()))
 
+    def at(self, address: str) -> BlockchainService:
+        """The service with another contract."""
+        return BlockchainService(self.engine.w3, address, self.sender)
+
     def balance(self, role: str) -> int:
         return self.engine.w3.eth.get_balance(self.wallets[role].address)
 

@@ -132,7 +132,7 @@ MISTAKES = [
     (
         "lead_time: [10d",
         "lead_time: [1d",
-        "lead_time: nobody could cancel in time; begin above the cancellation cutoff",
+        "lead_time: nobody could cancel in time; begin 3h above the cancellation cutoff",
     ),
     (
         "walletless: 0.2",

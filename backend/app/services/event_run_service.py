@@ -12,7 +12,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import case, insert, select, update
+from sqlalchemy import bindparam, case, insert, select, update
 
 from app.core.errors import NotFound
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
@@ -20,6 +20,14 @@ from app.services.blockchain_service import BlockchainService
 from app.services.onchain import EventCancelled, EventCompleted, EventExpired, unix_seconds
 from app.services.pricing import Pricing, checked_inr, convert_inr_to_wei
 from app.services.rows import Sessions, bookings_of, chain_id_of, checked_seats, confirmed, following, on_chain
+
+_HOST_AND_EXPERIENCE = (
+    select(users.c.wallet_address, experiences.c.id)
+    .select_from(users.outerjoin(experiences, experiences.c.id == bindparam("experience_id")))
+    .where(users.c.id == bindparam("user_id"))
+)
+_ENTER = insert(event_runs).returning(event_runs.c.id)
+_CONFIRM = confirmed(event_runs).returning(event_runs)
 
 
 class EventRunService:
@@ -49,17 +57,14 @@ class EventRunService:
         price_wei = convert_inr_to_wei(checked_inr(price_inr), rate.inr_per_eth)
         unix_seconds(starts_at)
         with self._sessions.begin() as session:
-            found = session.execute(
-                select(users.c.wallet_address, experiences.c.id)
-                .select_from(users.outerjoin(experiences, experiences.c.id == experience_id))
-                .where(users.c.id == host_id)
-            ).one_or_none()
+            parties = {"user_id": host_id, "experience_id": experience_id}
+            found = session.execute(_HOST_AND_EXPERIENCE, parties).one_or_none()
             if found is None:
                 raise NotFound(f"There is no user {host_id}.")
             if found.id is None:
                 raise NotFound(f"There is no experience {experience_id}.")
             run_id: UUID = session.execute(
-                insert(event_runs).returning(event_runs.c.id),
+                _ENTER,
                 {
                     "experience_id": experience_id,
                     "host_id": host_id,
@@ -81,8 +86,9 @@ class EventRunService:
             )
         with self._sessions.begin() as session:
             row = session.execute(
-                confirmed(event_runs, run_id).returning(event_runs),
+                _CONFIRM,
                 {
+                    "row_id": run_id,
                     "blockchain_event_run_id": created.event_run_id,
                     "blockchain_tx_hash": created.tx_hash,
                     "blockchain_price_per_seat_wei": created.price_per_seat,
@@ -96,7 +102,7 @@ class EventRunService:
     ) -> EventCompleted:
         """Closes a run: the bookings listed came, all others are no-shows."""
         bookings = event_run_bookings.c
-        with self._sessions() as session:
+        with self._sessions.begin() as session:
             run = chain_id_of(session, event_run_id)
             asked = select(bookings.id, bookings.blockchain_booking_id).where(bookings.id.in_(attended_booking_ids))
             known = dict(session.execute(asked).all())
@@ -128,7 +134,7 @@ class EventRunService:
         """
         found = self._chain.get_event_run_from_chain(self._chain_id(event_run_id))
         bookings = event_run_bookings.c
-        with self._sessions() as session:
+        with self._sessions.begin() as session:
             ids = session.scalars(
                 select(bookings.blockchain_booking_id).where(
                     bookings.event_run_id == event_run_id,
@@ -150,7 +156,7 @@ class EventRunService:
         return EventRun(*row)
 
     def get(self, event_run_id: UUID) -> EventRun:
-        with self._sessions() as session:
+        with self._sessions.begin() as session:
             row = session.execute(select(event_runs).where(event_runs.c.id == event_run_id)).one_or_none()
         if row is None:
             raise NotFound(f"There is no event run {event_run_id}.")
@@ -158,7 +164,7 @@ class EventRunService:
 
     def list_all(self) -> list[EventRun]:
         """In the order in which they were asked for."""
-        with self._sessions() as session:
+        with self._sessions.begin() as session:
             return [EventRun(*row) for row in session.execute(select(event_runs).order_by(event_runs.c.created_at))]
 
     def _refunded(self, event_run_id: UUID, status: str) -> None:
@@ -167,5 +173,5 @@ class EventRunService:
             session.execute(update(event_runs).where(event_runs.c.id == event_run_id).values(status=status))
 
     def _chain_id(self, event_run_id: UUID) -> int:
-        with self._sessions() as session:
+        with self._sessions.begin() as session:
             return chain_id_of(session, event_run_id)

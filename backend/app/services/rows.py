@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from sqlalchemy import CTE, Table, Update, bindparam, case, select, update
+from sqlalchemy import BigInteger, Table, Update, bindparam, case, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.core.errors import ContractRejected, InvalidRequest, NotFound, UnsupportedByContract
@@ -40,10 +40,12 @@ def following(sessions: Sessions, table: Table, row_id: UUID) -> Iterator[None]:
         raise
 
 
+_CHAIN_ID = select(event_runs.c.blockchain_event_run_id).where(event_runs.c.id == bindparam("run_id"))
+
+
 def chain_id_of(session: Session, event_run_id: UUID) -> int:
     """The run's id on chain. Raises `NotFound`, and `InvalidRequest` for a run that never got there."""
-    runs = event_runs.c
-    found = session.execute(select(runs.blockchain_event_run_id).where(runs.id == event_run_id)).one_or_none()
+    found = session.execute(_CHAIN_ID, {"run_id": event_run_id}).one_or_none()
     return on_chain(found[0] if found else None, found is not None, f"event run {event_run_id}")
 
 
@@ -62,21 +64,19 @@ def checked_seats(seats: int) -> int:
     return seats
 
 
-def confirmed(table: Table, row_id: UUID) -> Update:
-    return update(table).where(table.c.id == row_id).values(blockchain_status="confirmed")
+def confirmed(table: Table) -> Update:
+    """An update of the row `row_id` by what the chain says, which is given as further parameters."""
+    return update(table).where(table.c.id == bindparam("row_id")).values(blockchain_status="confirmed")
 
 
-def seats_taken(event_run_id: UUID, seats: int) -> CTE:
-    """Adds seats to those booked of a run, or takes them off where negative; full exactly when all are booked."""
-    booked = event_runs.c.seats_booked + bindparam("seats_taken", seats)
-    status = case((booked < event_runs.c.max_seats, "active"), else_="full")
-    return (
-        update(event_runs)
-        .where(event_runs.c.id == event_run_id)
-        .values(seats_booked=booked, status=case((event_runs.c.status.in_(OPEN), status), else_=event_runs.c.status))
-        .returning(event_runs.c.id)
-        .cte("run")
-    )
+_BOOKED = event_runs.c.seats_booked + bindparam("seats", type_=BigInteger)
+_IF_OPEN = case((event_runs.c.max_seats > _BOOKED, "active"), else_="full")
+TAKE_SEATS = (
+    update(event_runs)
+    .where(event_runs.c.id == bindparam("run_id"))
+    .values(seats_booked=_BOOKED, status=case((event_runs.c.status.in_(OPEN), _IF_OPEN), else_=event_runs.c.status))
+)
+"""Adds `seats` to those booked of the run `run_id`, takes them off where negative; full exactly when all are booked."""
 
 
 def bookings_of(event_run_id: UUID) -> Update:

@@ -1,0 +1,269 @@
+"""How the contract's no comes back: typed, with its own reason, and the rows say so."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from app.core.errors import ChainUnavailable, ContractRejected, UnexpectedReceipt, UnsupportedByContract
+from app.services.blockchain_service import BlockchainService
+from app.services.codec import Codec, event_stake, revert_data
+from app.services.transaction_sender import TransactionSender, decode_revert
+from eth_account.signers.local import LocalAccount
+from sqlalchemy.orm import Session, sessionmaker
+from stage import DAY, Stage, set_up
+from web3 import HTTPProvider, Web3
+from web3.exceptions import ContractLogicError
+from web3.middleware import Web3Middleware
+
+from harness.evm.engine import Engine
+
+
+@contextmanager
+def overtaken(stage: Stage, action: Callable[[], Any]) -> Iterator[None]:
+    """Another transaction gets into the chain between the estimate and the sending of the next one."""
+
+    class Overtaker(Web3Middleware):
+        def request_processor(self, method: Any, params: Any) -> Any:
+            if method == "eth_sendRawTransaction":
+                stage.engine.w3.middleware_onion.remove("overtaker")
+                action()
+            return method, params
+
+    stage.engine.w3.middleware_onion.add(Overtaker, "overtaker")
+    yield
+
+
+def pause(stage: Stage, signer: LocalAccount | None = None) -> None:
+    call = event_stake().call(stage.chain.address, "pause")
+    w3, account = stage.engine.w3, signer or stage.wallets["platform"]
+    transaction = {
+        "to": call.to,
+        "data": call.data,
+        "gas": 100_000,
+        "maxFeePerGas": 10**11,
+        "maxPriorityFeePerGas": 2 * 10**9,
+        "nonce": w3.eth.get_transaction_count(account.address),
+        "chainId": w3.eth.chain_id,
+        "type": 2,
+    }
+    tx_hash = w3.eth.send_raw_transaction(account.sign_transaction(transaction).raw_transaction)
+    assert w3.eth.wait_for_transaction_receipt(tx_hash, poll_latency=0.002)["status"] == 1
+
+
+def test_a_custom_error_comes_back_with_its_arguments(each_stage: Stage) -> None:
+    stage = each_stage
+    run = stage.open_run(seats=2)
+    nonce = stage.engine.w3.eth.get_transaction_count(stage.wallets["platform"].address)
+    with pytest.raises(ContractRejected) as caught:
+        stage.bookings.book(run.id, stage.ids["attendee"], 3)
+    error = caught.value
+    assert (error.name, error.args, error.outcome, error.receipt) == ("NotEnoughSeats", (3, 2), "rejected", None)
+    assert str(error) == "bookEventFor was refused by the contract: NotEnoughSeats (requested 3, available 2)."
+    assert stage.engine.w3.eth.get_transaction_count(stage.wallets["platform"].address) == nonce
+    [row] = stage.bookings.list_all()
+    assert (row.blockchain_status, row.blockchain_error) == ("failed", str(error))
+    assert (row.blockchain_booking_id, row.blockchain_tx_hash) == (None, None)
+    assert stage.runs.get(run.id).seats_booked == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "attempt"),
+    [
+        ("InvalidSeats", lambda s, run: s.bookings.book(run.id, s.ids["attendee"], 0)),
+        ("InvalidSeats", lambda s, run: s.open_run(seats=10_000)),
+        ("InvalidPrice", lambda s, run: s.open_run(inr="0")),
+        ("TooEarly", lambda s, run: s.runs.complete(run.id, [])),
+        ("TooEarly", lambda s, run: s.runs.expire(run.id)),
+        ("NotAuthorized", lambda s, run: s.runs.cancel(run.id, signer=s.wallets["stranger"])),
+        ("OwnableUnauthorizedAccount", lambda s, run: s.open_run(signer=s.wallets["stranger"])),
+        ("WrongValue", lambda s, run: s.chain.book_event_onchain(1, 1, total_wei=1)),
+        ("UnknownEventRun", lambda s, run: s.chain.get_event_run_from_chain(99)),
+        ("UnknownBooking", lambda s, run: s.chain.get_booking_from_chain(99)),
+        ("Panic", lambda s, run: s.bookings.quote(run.id, 2**256 - 1)),
+        ("NothingToWithdraw", lambda s, run: s.chain.withdraw_onchain(s.wallets["attendee"])),
+        (
+            "NothingToWithdraw",
+            lambda s, run: s.chain.withdraw_onchain(s.wallets["host"], s.wallets["platform"].address),
+        ),
+        ("InvalidReceiver", lambda s, run: s.chain.withdraw_onchain(s.wallets["host"], s.chain.address)),
+    ],
+)
+def test_what_is_the_contracts_to_judge_is_judged_by_it(stage: Stage, name: str, attempt: Callable[..., Any]) -> None:
+    run = stage.open_run()
+    with pytest.raises(ContractRejected) as caught:
+        attempt(stage, run)
+    assert caught.value.name == name
+    assert stage.runs.get(run.id) == run
+
+
+def test_attendance_is_judged_in_the_order_given(stage: Stage) -> None:
+    run, other = stage.open_run(), stage.open_run()
+    mine = stage.bookings.book(run.id, stage.ids["attendee"], 1)
+    theirs = stage.bookings.book(other.id, stage.ids["attendee"], 1)
+    stage.go_to(run.starts_at + DAY)
+    for listed, name in (([mine.id, mine.id], "BookingNotActive"), ([theirs.id], "BookingNotOfRun")):
+        with pytest.raises(ContractRejected) as caught:
+            stage.runs.complete(run.id, listed)
+        assert caught.value.name == name
+    assert [row.status for row in stage.bookings.list_all()] == ["active", "active"]
+
+
+def test_strings_come_back_as_they_are(minimal: Stage) -> None:
+    stage = minimal
+    run = stage.open_run(seats=1, signer=stage.wallets["host"])
+    with pytest.raises(ContractRejected) as caught:
+        stage.bookings.book(run.id, stage.ids["attendee"], 2, signer=stage.wallets["attendee"])
+    assert (caught.value.name, caught.value.args) == ("Error", ("Not enough seats",))
+    assert str(caught.value) == "bookEvent was refused by the contract: Not enough seats."
+
+
+def test_what_passes_the_estimate_and_reverts_on_chain_tells_why(each_stage: Stage) -> None:
+    stage = each_stage
+    run = stage.open_run()
+    before = stage.balance("attendee")
+    with overtaken(stage, lambda: pause(stage)), pytest.raises(ContractRejected) as caught:
+        stage.bookings.book(run.id, stage.ids["attendee"], 1, signer=stage.wallets["attendee"])
+    error = caught.value
+    assert (error.name, error.args, error.outcome) == ("EnforcedPause", (), "reverted")
+    assert error.receipt is not None
+    assert error.receipt["status"] == 0
+    paid = error.receipt["gasUsed"] * error.receipt["effectiveGasPrice"]
+    assert before - stage.balance("attendee") == paid > 0
+    [row] = stage.bookings.list_all()
+    assert (row.blockchain_status, row.status) == ("failed", "active")
+    assert row.blockchain_tx_hash == error.receipt["transactionHash"].to_0x_hex()
+
+
+def test_too_little_gas_on_chain_is_told_as_such(each_stage: Stage) -> None:
+    """The estimate is for a first booking of a user; what overtakes it makes the transaction dearer than that."""
+    stage = each_stage
+    run = stage.open_run(seats=8)
+    # 7 stale slots of a packed list are cheap to append to, the 9th id opens a new slot
+    last = [stage.bookings.book(run.id, stage.ids["attendee"], 1) for _ in range(2)][-1]
+    sender = TransactionSender(_NearsightedNode(stage.engine.w3), stage.wallets["platform"])  # type: ignore[arg-type]
+    chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
+    with pytest.raises(ContractRejected) as caught:
+        chain.cancel_booking_onchain(last.blockchain_booking_id or 0)
+    assert (caught.value.name, caught.value.outcome) == ("OutOfGas", "reverted")
+
+
+class _NearsightedNode:
+    """A node whose estimates are far too low; everything else is the real one's."""
+
+    def __init__(self, w3: Web3) -> None:
+        self.eth = _NearsightedEth(w3)
+
+
+class _NearsightedEth:
+    def __init__(self, w3: Web3) -> None:
+        self._eth = w3.eth
+
+    def estimate_gas(self, *args: Any) -> int:
+        return 25_000
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._eth, name)
+
+
+@pytest.mark.parametrize(
+    ("seats", "name", "args", "message"),
+    [
+        (1, "Error", ("the quota is used up",), "bookEvent was refused by the contract: the quota is used up."),
+        (2, "Panic", (1,), "bookEvent was refused by the contract: panic 0x01, an assertion failed."),
+        (3, "Unknown", None, "bookEvent was refused by the contract: unknown error 0x"),
+        (4, "Unknown", ("0x",), "bookEvent was refused by the contract: no reason given."),
+    ],
+)
+def test_every_way_to_say_no(
+    each_engine: Engine,
+    sessions: sessionmaker[Session],
+    seats: int,
+    name: str,
+    args: tuple[Any, ...] | None,
+    message: str,
+) -> None:
+    stage = set_up(each_engine, "Grumbler", sessions)
+    with pytest.raises(ContractRejected) as caught:
+        stage.chain.book_event_onchain(1, seats, total_wei=0)
+    assert caught.value.name == name
+    if args is not None:
+        assert caught.value.args == args
+    assert str(caught.value).startswith(message)
+
+
+def test_ids_are_those_the_contract_tells_and_nobody_elses(
+    each_engine: Engine, sessions: sessionmaker[Session]
+) -> None:
+    stage = set_up(each_engine, "Grumbler", sessions)
+    assert stage.chain.book_event_onchain(1, 6, total_wei=0).booking_id == 42  # and not the 41 of another address
+    for seats, count in ((5, "0 events"), (8, "2 events")):
+        with pytest.raises(UnexpectedReceipt, match=f"has {count} BookingCreated where one must be"):
+            stage.chain.book_event_onchain(1, seats, total_wei=0)
+    with pytest.raises(UnsupportedByContract, match="no getEventRun"):
+        stage.at("0x00000000000000000000000000000000000000aa").get_event_run_from_chain(1)
+
+
+def test_a_node_out_of_reach_says_nothing_of_the_contract(stage: Stage) -> None:
+    """Whether something happened is not known then: rows stay pending, and the probe has no answer to remember."""
+    run = stage.open_run()
+    nowhere = Web3(HTTPProvider("http://127.0.0.1:1/v2/secret-of-the-rpc", exception_retry_configuration=None))
+    chain = BlockchainService(nowhere, stage.chain.address, TransactionSender(nowhere, stage.wallets["platform"]))
+    for attempt in (lambda: chain.extended, chain.owner, lambda: chain.book_event_onchain(1, 1, total_wei=1)):
+        with pytest.raises(ChainUnavailable, match="the node can't be reached") as caught:
+            attempt()
+        assert "secret" not in str(caught.value)
+    stage.bookings._chain._sender._w3 = nowhere  # the node goes after the quote
+    with pytest.raises(ChainUnavailable):
+        stage.bookings.book(run.id, stage.ids["attendee"], 1)
+    [row] = stage.bookings.list_all()
+    assert (row.blockchain_status, row.blockchain_error) == ("pending", None)
+
+
+def test_a_receipt_that_does_not_come_is_not_waited_for_for_ever(stage: Stage) -> None:
+    class Amnesia(Web3Middleware):
+        def response_processor(self, method: Any, response: Any) -> Any:
+            if method == "eth_getTransactionReceipt":
+                return {"jsonrpc": "2.0", "id": 1, "result": None}
+            return response
+
+    stage.engine.w3.middleware_onion.add(Amnesia, "amnesia")
+    try:
+        sender = TransactionSender(stage.engine.w3, stage.wallets["platform"], receipt_timeout=0.01)
+        chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
+        with pytest.raises(ChainUnavailable, match="sent, but not mined in time"):
+            chain.create_event_run_onchain("x", 10, 1, stage.now() + DAY)
+    finally:
+        stage.engine.w3.middleware_onion.remove("amnesia")
+
+
+def test_too_little_ether_is_the_nodes_to_say(each_stage: Stage) -> None:
+    stage = each_stage
+    run = stage.open_run(inr="100000000")
+    stage.engine.set_balance(stage.wallets["attendee"].address, 10**18)
+    with pytest.raises(ChainUnavailable, match="bookEvent"):
+        stage.bookings.book(run.id, stage.ids["attendee"], 1, signer=stage.wallets["attendee"])
+    assert stage.chain.get_event_bookings(1) == []
+
+
+@pytest.mark.parametrize("wrapped", [lambda d: d, lambda d: f"Reverted {d}", lambda d: {"data": d}])
+def test_revert_data_is_found_wherever_a_node_puts_it(wrapped: Callable[[str], Any]) -> None:
+    data = "0x" + event_stake().call(Web3.to_checksum_address("0x" + "11" * 20), "pause").data.hex()
+    assert revert_data(ContractLogicError("execution reverted", data=wrapped(data))).hex() == data[2:]
+
+
+def test_trouble_that_looks_like_a_revert_is_none() -> None:
+    codec: Codec = event_stake()
+    assert decode_revert(ContractLogicError("rate limited", data="please wait a while"), codec) is None
+    told = decode_revert(ContractLogicError("execution reverted: said in words only", data="no data"), codec)
+    assert told is not None
+    assert told[:2] == ("Error", ("said in words only",))
+
+
+def test_a_rejection_survives_a_process_boundary() -> None:
+    error = ContractRejected("WrongValue", [1, 2], "no", "reverted")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.name, copy.args, copy.message, copy.outcome) == ("WrongValue", (1, 2), "no", "reverted")
