@@ -56,7 +56,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     folders = [parent.config.rootpath / name for name in parent.config.getini("stakesim_scenarios")]
     home = file_path.parent.parent if file_path.parent.name == "regressions" else file_path.parent
     if file_path.suffix == ".yaml" and home in folders:
-        return ScenarioFile.from_parent(parent, path=file_path)  # type: ignore[no-any-return]
+        return ScenarioFile.from_parent(parent, path=file_path)
     return None
 
 

@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eth.abc import BlockHeaderAPI, MiningChainAPI, ReceiptAPI, SignedTransactionAPI, StateAPI, VirtualMachineAPI
+from eth.abc import (
+    BlockHeaderAPI,
+    MiningChainAPI,
+    OpcodeAPI,
+    ReceiptAPI,
+    SignedTransactionAPI,
+    StateAPI,
+    VirtualMachineAPI,
+)
+from eth.constants import GAS_BASE
+from eth.vm import mnemonics, opcode_values
+from eth.vm.forks.prague.computation import PragueComputation
+from eth.vm.logic import flow
+from eth.vm.opcode import as_opcode
 from eth_typing import Address, BlockNumber, Hash32
 
 
@@ -33,6 +46,21 @@ class Point:
 
     head: Block
     pending: Any
+
+
+def _gas(computation: Any) -> None:
+    computation.asked_for_gas = True
+    flow.gas(computation)
+
+
+class Watched(PragueComputation):
+    """Notes whether the code asked how much gas is left, on which what it does may then depend."""
+
+    opcodes: dict[int, OpcodeAPI] = {  # noqa: RUF012 - declared so by py-evm
+        **PragueComputation.opcodes,
+        opcode_values.GAS: as_opcode(logic_fn=_gas, mnemonic=mnemonics.GAS, gas_cost=GAS_BASE),
+    }
+    asked_for_gas = False
 
 
 class Chain:
@@ -64,7 +92,9 @@ class Chain:
         if key not in self._states:
             if len(self._states) == 8:
                 self._states.clear()
-            self._states[key] = self.vm(header.copy(base_fee_per_gas=0, gas_used=0)).state
+            state: Any = self.vm(header.copy(base_fee_per_gas=0, gas_used=0)).state
+            state.computation_class = Watched
+            self._states[key] = state
         return self._states[key]
 
     def block_of(self, transaction_hash: bytes) -> Block | None:

@@ -26,6 +26,7 @@ PRODUCTION_ARTIFACT = ROOT / "backend" / "app" / "contracts" / "EventStake.json"
 SETTINGS: dict[str, Any] = {
     "evmVersion": "cancun",
     "optimizer": {"enabled": True, "runs": 1000},
+    "viaIR": True,  # a fifth smaller, and a fifth to a third fewer instructions to run, for twice the compile time
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
 }
 _OUTPUTS = ["abi", "evm.bytecode", "evm.deployedBytecode"]

@@ -15,6 +15,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from web3 import Web3
+from web3.middleware import AttributeDictMiddleware
 
 START = 4_102_444_800
 """Timestamp of the genesis block of the chains we start: 2100-01-01T00:00:00Z, in seconds."""
@@ -30,6 +31,10 @@ INITIAL_BASE_FEE = 10**9
 
 PRIORITY_FEE = 10**9
 """Suggested tip in wei per gas, as anvil suggests it."""
+
+MIDDLEWARE = (AttributeDictMiddleware,)
+"""What an engine's web3 does with each request: no more than make results readable. web3's other defaults look up names
+and price strategies that nobody uses here, and ask for the chain id before each call."""
 
 ACCOUNTS = 40
 INITIAL_BALANCE = 1_000_000 * 10**18

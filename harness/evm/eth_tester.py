@@ -18,6 +18,7 @@ from harness.evm.engine import (
     BLOCK_GAS_LIMIT,
     CHAIN_ID,
     INITIAL_BALANCE,
+    MIDDLEWARE,
     START,
     EngineError,
     Snapshot,
@@ -41,7 +42,7 @@ class PyEvm:
         self._chain = Chain(cast(MiningChainAPI, backend.chain))
         if self._chain.id != CHAIN_ID:
             raise EngineError(f"eth-tester's chain id is now {self._chain.id}: give CHAIN_ID that value.")
-        self.w3 = Web3(Node(self._chain))
+        self.w3 = Web3(Node(self._chain), MIDDLEWARE)
 
     def now(self) -> int:
         return int(self._chain.head.header.timestamp)

@@ -21,11 +21,15 @@ from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from harness.evm import rpc_json
-from harness.evm.chain import Block, Chain
+from harness.evm.chain import Block, Chain, Watched
 from harness.evm.engine import PRIORITY_FEE
 from harness.evm.rpc_error import RpcError, raise_if_failed
 
 Json = dict[str, Any]
+
+
+CALLER_SLACK = 100_000
+"""Gas that an estimate gives code that calls or asks for its gas, above what it used."""
 
 
 class Node(BaseProvider):
@@ -195,11 +199,12 @@ class Node(BaseProvider):
         return computation.output
 
     def _estimate(self, request: Json, at: Any) -> int:
-        """Gas that is enough, in two runs as a rule.
+        """Gas that is enough, and at most `CALLER_SLACK` and a 63rd more than is used in the two ordinary cases.
 
-        The first, at the cap, shows what is used before refunds. As a caller keeps 1/64 of its gas back from a
-        call, the second is given 64/63 of that and the stipend of a transfer; a third some more, as code may want
-        gas left before it calls. Only if both fail is there a search.
+        A run at the cap shows what is used before refunds. That and 2,300, which some writes want to see left, do for
+        code that neither calls nor asks how much gas there is. Other code, which keeps 1/64 of its gas back from a call
+        and may want some left before it, is tried out with more. Only if that fails is there a search. Gas that is not
+        used costs nothing, and each run as much as the transaction itself.
         """
         cap = self._gas_cap(request)
         computation, least = self._execute(request, at, cap)
@@ -208,13 +213,15 @@ class Node(BaseProvider):
         if not computation.msg.code:  # a plain transfer
             return used
 
+        if not computation.children and not cast(Watched, computation).asked_for_gas:
+            return min(used + 2_300, cap)
+
         def enough(gas: int) -> bool:
             return not self._execute(request, at, gas)[0].is_error
 
-        for slack in (2_300, 100_000):
-            limit = min((used + slack) * 64 // 63, cap)
-            if limit == cap or enough(limit):
-                return limit
+        limit = min((used + CALLER_SLACK) * 64 // 63, cap)
+        if limit == cap or enough(limit):
+            return limit
         low, high = limit, cap
         while high - low > high // 64:
             middle = (low + high) // 2

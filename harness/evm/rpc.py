@@ -16,6 +16,7 @@ from web3.types import RPCEndpoint
 
 from harness.evm.engine import (
     INITIAL_BALANCE,
+    MIDDLEWARE,
     EngineError,
     NotSupported,
     Snapshot,
@@ -46,7 +47,8 @@ class Rpc:
 
     def __init__(self, url: str, keys: Sequence[str] = ()) -> None:
         # no silent second attempts: what to repeat, and when, is for the code on top to say
-        self.w3 = Web3(HTTPProvider(url, request_kwargs={"timeout": TIMEOUT_S}, exception_retry_configuration=None))
+        provider = HTTPProvider(url, request_kwargs={"timeout": TIMEOUT_S}, exception_retry_configuration=None)
+        self.w3 = Web3(provider, MIDDLEWARE)
         try:
             self.w3.eth.chain_id  # noqa: B018, the shortest question there is
         except (OSError, RequestException, Web3Exception) as error:

@@ -12,7 +12,7 @@ from eth_account.signers.local import LocalAccount
 from web3.exceptions import ContractLogicError
 
 from harness.runner.step import Observed
-from harness.runner.world import EPOCH, World
+from harness.runner.world import EPOCH, GAS, World
 from harness.scenario.actions import (
     PLATFORM,
     Action,
@@ -101,10 +101,10 @@ def _direct(world: World, action: Any, expected: Outcome, model: State) -> Obser
     """Sends the action with the actor's own key and with gas enough, so that a failing one is mined and reverts; then
     brings the database's rows to what the contract says, as something that watches the chain would."""
     call = _call(world, action, expected, model)
-    by = world.cast.accounts[action.by or expected.actor]
-    actor = world.cast.actors.get(expected.actor or PLATFORM)
+    name = expected.actor or PLATFORM
+    by, actor = world.cast.accounts[name], world.cast.actors.get(name)
     if actor is not None and actor.is_contract:
-        call = _through(world, world.cast.addresses[expected.actor or PLATFORM], call)
+        call = _through(world, world.cast.addresses[name], call)
     receipt = world.transact(by, call.to, call.data, expected.value)
     if receipt["status"] != 1:
         return _reverted(world, call, by, expected.value, receipt["blockNumber"])
@@ -135,8 +135,8 @@ def _call(world: World, action: Action, expected: Outcome, model: State) -> Call
             return call("expireEvent", model.runs[action.run].id)
         case Withdraw(to=None):
             return call("withdraw")
-        case Withdraw():
-            return call("withdrawTo", world.cast.addresses[action.to])
+        case Withdraw(to=str(to)):
+            return call("withdrawTo", world.cast.addresses[to])
         case WithdrawFees():
             return call("withdrawPlatformFees")
         case _:
@@ -151,9 +151,8 @@ def _through(world: World, puppet: Any, call: Call) -> Call:
 
 def _reverted(world: World, call: Call, by: LocalAccount, value: int, block: int) -> Observed:
     try:
-        world.engine.w3.eth.call(
-            {"from": by.address, "to": call.to, "data": call.data, "value": value, "gas": 16_000_000}, block
-        )
+        request: Any = {"from": by.address, "to": call.to, "data": call.data, "value": value, "gas": GAS}
+        world.engine.w3.eth.call(request, block)
     except ContractLogicError as error:
         if revert := decode_revert(error, call.codec):
             return Observed("reverted", revert.name, _named(world, revert.args), revert.reason)

@@ -17,7 +17,7 @@ from harness.scenario.model import BookingStatus, RunStatus
 
 
 class RunView(NamedTuple):
-    """`getEventRun`, field by field, and `getEventBookings`, where that was asked."""
+    """`getEventRun`, field by field."""
 
     id: int
     host: str
@@ -30,7 +30,6 @@ class RunView(NamedTuple):
     status: int
     stake_withdrawn: bool
     created_at: int
-    booking_ids: tuple[int, ...] | None = None
 
     @property
     def open(self) -> bool:
@@ -56,7 +55,7 @@ class BookingView(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """The contract and all wallets at one moment."""
+    """The contract and all wallets at one moment. lists: `getEventBookings` by run, where it was asked for."""
 
     balance: int
     wallets: Mapping[str, int]
@@ -66,6 +65,7 @@ class Picture:
     terms: tuple[int, ...] = ()
     runs: Mapping[int, RunView] = field(default_factory=dict)
     bookings: Mapping[int, BookingView] = field(default_factory=dict)
+    lists: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def bookings_of(self, run_id: int) -> list[BookingView]:
         return [b for b in self.bookings.values() if b.run_id == run_id]
@@ -132,8 +132,7 @@ class Camera:
         new_runs = {id: self._run(next(answers)) for id in runs}
         new_bookings = {id: self._booking(next(answers)) for id in bookings}
         credits = {name: next(answers)[0] for name in creditors}
-        for id, run in new_runs.items():
-            new_runs[id] = run._replace(booking_ids=tuple(next(answers)[0]) if lists else None)
+        listed = {id: tuple(next(answers)[0]) for id in runs if lists}
         return Picture(
             balance=balance,
             wallets=dict(zip(self._parties, wallets, strict=True)),
@@ -143,6 +142,7 @@ class Camera:
             terms=(tuple(next(answers)[0]) if lists else before.terms) if self._extended else (),
             runs={**before.runs, **new_runs},
             bookings={**before.bookings, **new_bookings},
+            lists=listed,
         )
 
     def _run(self, values: tuple[Any, ...]) -> RunView:

@@ -26,7 +26,7 @@ from harness.runner.picture import Books, Picture
 from harness.runner.step import Sent, Step
 from harness.runner.story import Finding
 from harness.runner.world import EPOCH, World
-from harness.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Withdraw
+from harness.scenario.actions import Action, CancelRun, Complete, Expire, SetPrice, Withdraw
 from harness.scenario.model import Outcome, State, apply, initial, quoted
 from harness.scenario.prices import path
 from harness.scenario.scenario import Scenario
@@ -104,11 +104,7 @@ class Watch:
         self._names = world.cast.names()
         self._books = Books()
         self._fees: Counter[str] = Counter()
-        self._nonces: dict[str, int] = {}
         self._runs = self._bookings = 0
-        self._nonce(PLATFORM)
-        for actor in model.actors:
-            self._nonce(actor)
 
     def step(self, action: Action, now: int, market: Decimal, last: bool) -> Step:
         """One action at the block time `now`, where the market's rate is `market` INR per ETH."""
@@ -129,7 +125,6 @@ class Watch:
             self._picture = self._look(action)
             if last or self._picture.balance != self._picture.owed + self.model.forced:
                 self._picture = self._look_everywhere()
-        signers = {PLATFORM, expected.actor or PLATFORM}
         return Step(
             action=action,
             expected=expected,
@@ -143,7 +138,6 @@ class Watch:
             books=self._books,
             rows=world.rows(),
             fees=self._fees,
-            nonces=sum(self._nonce(signer) for signer in signers),
             budget=_budget(action, before, model_before),
             blocked=blocked_exits(world, self._picture) if last else (),
         )
@@ -182,14 +176,6 @@ class Watch:
             receipt["gasUsed"] * receipt["effectiveGasPrice"],
             tuple(events),
         )
-
-    def _nonce(self, actor: str) -> int:
-        """How many transactions of the actor's account the chain has counted since this was last asked."""
-        address = self.world.cast.accounts[actor].address
-        now = self.world.engine.w3.eth.get_transaction_count(address)
-        used = now - self._nonces.get(address, now)
-        self._nonces[address] = now
-        return used
 
 
 @cache

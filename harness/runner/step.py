@@ -76,7 +76,7 @@ class Step:
     """One action, before and after, in the model, on the chain, in the database and by the events.
 
     fees: wei each party has paid for gas since the scenario began. blocked: exits that are shut, found at the end on
-    a snapshot. nonces: transactions the chain counts for the signers of this step.
+    a snapshot.
     """
 
     action: Action
@@ -91,7 +91,6 @@ class Step:
     books: Books
     rows: Rows
     fees: Mapping[str, int] = field(default_factory=dict)
-    nonces: int = 0
     budget: int | None = None
     blocked: Sequence[str] = ()
 

@@ -51,7 +51,8 @@ _RECEIVERS = {
     "floods": "FloodingReceiver",
     "reenters": "ReenteringReceiver",
 }
-_DEPLOY_GAS = 8_000_000
+GAS = 16_000_000
+"""What transactions past the backend are given: nearly the most that one may have (EIP-7825)."""
 _MAX_FEE = 10**11
 
 
@@ -183,11 +184,12 @@ class World:
         kind = self._artifacts[_RECEIVERS[actor.receiver]]
         if actor.reenter is None:
             return self.deploy(kind, controller)
-        args = {
+        given: dict[str, list[Any]] = {
             "withdraw": [],
             "withdrawTo": [controller.address],
             "completeEvent": [actor.reenter.id, []],
-        }.get(actor.reenter.call, [actor.reenter.id])
+        }
+        args = given.get(actor.reenter.call, [actor.reenter.id])
         return self.deploy(kind, controller, stake, event_stake().call(stake, actor.reenter.call, *args).data)
 
     def _begin(self) -> None:
@@ -210,16 +212,16 @@ class World:
         self.deploy(self._artifacts["EtherForcer"], by, self.chain.address, value=wei)
 
     def deploy(self, artifact: Artifact, by: LocalAccount, *args: Any, value: int = 0) -> ChecksumAddress:
-        receipt = self.transact(by, None, creation(artifact, args), value, _DEPLOY_GAS)
+        receipt = self.transact(by, None, creation(artifact, args), value)
         address = receipt.get("contractAddress")
         if receipt["status"] != 1 or address is None:
             raise EngineError(
-                f"{name} could not be deployed on {self.engine.name}: out of gas, or its constructor reverted"
+                f"{artifact.name} could not be deployed on {self.engine.name}: out of gas, or its constructor reverted"
             )
         return address
 
     def transact(
-        self, by: LocalAccount, to: ChecksumAddress | None, data: bytes, value: int = 0, gas: int = 16_000_000
+        self, by: LocalAccount, to: ChecksumAddress | None, data: bytes, value: int = 0, gas: int = GAS
     ) -> TxReceipt:
         """Signs and mines a transaction whatever it comes to: the gas is given, so nothing is estimated."""
         w3 = self.engine.w3
@@ -301,7 +303,7 @@ def _id(name: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, name)
 
 
-def _recorder(sent: list[Any]) -> Callable[[Web3], Web3Middleware]:
+def _recorder(sent: list[Any]) -> type[Web3Middleware]:
     """A middleware that notes every transaction any code sends, whether that code says so or not."""
 
     class Recorder(Web3Middleware):

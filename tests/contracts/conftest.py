@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from web3.contract import Contract
+from web3.exceptions import ContractLogicError
 
 from harness.evm.compiler import compile_contracts
 from harness.evm.engine import Engine, open_engine
@@ -58,9 +59,8 @@ class Chain:
             self.engine.set_next_timestamp(at)
         try:
             call.call({"from": by.address, "value": value}, block_identifier="pending")
-        except Exception as error:
-            selector = str(getattr(error, "data", error))[2:10]
-            return self.errors().get(selector, repr(error))
+        except ContractLogicError as error:
+            return self.errors()[str(error.data)[2:10]]
         return None
 
     def errors(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import pytest
 from web3.exceptions import Web3RPCError
 
+from harness.evm.node import CALLER_SLACK
 from tests.engines.transactions import MAX_FEE, TIP, send
 
 COSTLY = {
@@ -24,7 +25,8 @@ def test_exactly_the_estimate_is_enough(engine, probe, what):
     receipt = send(engine, call, gas=estimate)
     assert receipt["status"] == 1
     if what not in ("far more gas than it uses", "refunds"):
-        assert receipt["gasUsed"] <= estimate <= receipt["gasUsed"] * 1.25 + 2_400
+        slack = CALLER_SLACK if engine.name == "py-evm" else 0  # a search for less costs more runs than it is worth
+        assert receipt["gasUsed"] <= estimate <= receipt["gasUsed"] * 1.25 + 2_400 + slack
 
 
 def test_a_payment_is_estimated_to_the_unit(engine):

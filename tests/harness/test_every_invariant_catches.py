@@ -4,11 +4,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
+from app.core.errors import ContractRejected
 from app.services.booking_service import BookingService
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Quote, Rate
 
-from app.core.errors import ContractRejected
 from harness.evm.compiler import CONTRACTS, ROOT, compile_sources
 from harness.runner import world as worlds
 from harness.runner.invariants import INVARIANTS
@@ -148,7 +148,8 @@ CONTRACTS_BROKEN = [
     Broken(
         "INV-14",
         "anybody can complete a run",
-        "        _checkAuthorized(run.host);\n        _checkOpen(eventRunId, run);\n        if (block.timestamp < run.start)",
+        "        _checkAuthorized(run.host);\n        _checkOpen(eventRunId, run);\n"
+        "        if (block.timestamp < run.start)",
         "        _checkOpen(eventRunId, run);\n        if (block.timestamp < run.start)",
         "wrong-callers",
     ),
