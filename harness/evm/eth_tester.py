@@ -36,9 +36,9 @@ class PyEvm:
     def __init__(self) -> None:
         self.accounts = engine_accounts()
         account = {"balance": INITIAL_BALANCE, "nonce": 0, "code": b"", "storage": {}}
-        genesis = get_default_genesis_params({"timestamp": START, "gas_limit": BLOCK_GAS_LIMIT})  # type: ignore[no-untyped-call]
+        genesis = get_default_genesis_params({"timestamp": START, "gas_limit": BLOCK_GAS_LIMIT})
         state = {to_canonical_address(a.address): account for a in self.accounts}
-        backend = PyEVMBackend(genesis, state)  # type: ignore[no-untyped-call]
+        backend = PyEVMBackend(genesis, state)
         self._chain = Chain(cast(MiningChainAPI, backend.chain))
         if self._chain.id != CHAIN_ID:
             raise EngineError(f"eth-tester's chain id is now {self._chain.id}: give CHAIN_ID that value.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -29,7 +29,6 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from sqlalchemy import URL, Connection, insert, select
 from sqlalchemy.orm import Session, sessionmaker
-from web3 import Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint, RPCResponse, TxReceipt
 

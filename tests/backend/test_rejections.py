@@ -24,7 +24,7 @@ from harness.evm.engine import Engine
 
 @contextmanager
 def overtaken(stage: Stage, action: Callable[[], Any]) -> Iterator[None]:
-    """Another transaction gets into the chain between the estimate and the sending of the next one."""
+    """Does something else on the chain between the estimate and the sending of the next transaction."""
 
     class Overtaker(Web3Middleware):
         def request_processor(self, method: Any, params: Any) -> Any:
@@ -139,20 +139,18 @@ def test_what_passes_the_estimate_and_reverts_on_chain_tells_why(each_stage: Sta
 
 
 def test_too_little_gas_on_chain_is_told_as_such(each_stage: Stage) -> None:
-    """The estimate is for a first booking of a user; what overtakes it makes the transaction dearer than that."""
+    run = each_stage.open_run()
+    booking = each_stage.bookings.book(run.id, each_stage.ids["attendee"], 1)
     stage = each_stage
-    run = stage.open_run(seats=8)
-    # 7 stale slots of a packed list are cheap to append to, the 9th id opens a new slot
-    last = [stage.bookings.book(run.id, stage.ids["attendee"], 1) for _ in range(2)][-1]
     sender = TransactionSender(_NearsightedNode(stage.engine.w3), stage.wallets["platform"])  # type: ignore[arg-type]
     chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
     with pytest.raises(ContractRejected) as caught:
-        chain.cancel_booking_onchain(last.blockchain_booking_id or 0)
+        chain.cancel_booking_onchain(booking.blockchain_booking_id or 0)
     assert (caught.value.name, caught.value.outcome) == ("OutOfGas", "reverted")
 
 
 class _NearsightedNode:
-    """A node whose estimates are far too low; everything else is the real one's."""
+    """A node whose estimates are far too low, which a real one's are only by chance; all else is the real one's."""
 
     def __init__(self, w3: Web3) -> None:
         self.eth = _NearsightedEth(w3)

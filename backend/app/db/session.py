@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
+from psycopg.errors import DuplicateDatabase, UniqueViolation
 from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from app.core.errors import DatabaseUnavailable
 from app.db.embedded import default_data_dir, start_embedded
@@ -56,8 +56,8 @@ def create_database(server: URL, name: str, template: str | None = None) -> Engi
             try:
                 copied = f" TEMPLATE {quote(template)}" if template else ""
                 connection.exec_driver_sql(f"CREATE DATABASE {quote(name)}{copied}")
-            except ProgrammingError as error:
-                if not isinstance(error.orig, psycopg.errors.DuplicateDatabase):  # another process was faster
+            except DBAPIError as error:
+                if not isinstance(error.orig, DuplicateDatabase | UniqueViolation):  # another process was faster
                     raise
         admin.dispose()
     return engine

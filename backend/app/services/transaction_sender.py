@@ -6,6 +6,7 @@ Keeping operations over a crash, retries and fee bumps have their place here, be
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -118,11 +119,16 @@ class TransactionSender:
 
 
 def account_of(key: SecretStr) -> LocalAccount:
-    """The account of a private key of 32 bytes in hex. Raises `ValueError`, which does not show the key."""
-    with suppress(ValueError, TypeError):
-        account: LocalAccount = Account.from_key(key.get_secret_value())
-        return account
-    raise ValueError("The private key is not 32 bytes in hex.")
+    """The account of a private key of 32 bytes in hex. Raises `ValueError`, which does not show the key.
+
+    The length is looked at here: `eth_account` takes a key that lost a digit for another account's.
+    """
+    text = key.get_secret_value()
+    if re.fullmatch("(0x)?[0-9a-fA-F]{64}", text):
+        with suppress(ValueError):
+            account: LocalAccount = Account.from_key(text)
+            return account
+    raise ValueError("The private key is not 32 bytes in hex, or out of the curve's range.")
 
 
 @contextmanager

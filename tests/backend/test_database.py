@@ -1,0 +1,137 @@
+"""The database: the embedded server, migrations, copies, and wei in columns that hold them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app.core.errors import DatabaseUnavailable
+from app.db.embedded import default_data_dir, start_embedded, stop_embedded
+from app.db.session import MIGRATIONS, connect, create_database, drop_database, migrate
+from app.db.tables import event_runs, experiences, metadata, users
+from sqlalchemy import Engine as Database
+from sqlalchemy import insert, inspect, select
+from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.orm import Session, sessionmaker
+
+ALL = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
+
+
+@pytest.fixture
+def empty() -> Iterator[Database]:
+    server, name = start_embedded(default_data_dir()), f"test_empty_{os.getpid()}"
+    database = create_database(server, name)
+    yield database
+    database.dispose()
+    drop_database(server, name)
+
+
+@pytest.fixture
+def run_row(sessions: sessionmaker[Session]) -> dict[str, Any]:
+    with sessions.begin() as session:
+        host = session.execute(insert(users).returning(users.c.id), {"name": "host"}).scalar_one()
+        row = {"host_id": host, "title": "Pottery"}
+        experience = session.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
+    starts_at = datetime(2100, 1, 1, tzinfo=UTC)
+    return {"host_id": host, "experience_id": experience, "starts_at": starts_at, "max_seats": 1, "price_inr": 1}
+
+
+def test_migrations_apply_once_in_order(empty: Database) -> None:
+    assert migrate(empty) == ALL
+    assert migrate(empty) == []
+
+
+def test_migrations_that_were_applied_by_hand_do_no_harm(empty: Database) -> None:
+    """As from the dashboard of a hosted database, where nobody notes what was applied."""
+    with empty.begin() as connection:
+        for path in sorted(MIGRATIONS.glob("*.sql")):
+            connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text())
+    assert migrate(empty) == ALL
+
+
+def test_tables_are_those_of_the_migrations(database: Database) -> None:
+    schema = inspect(database)
+    for table in metadata.tables.values():
+        assert [column["name"] for column in schema.get_columns(table.name)] == [column.name for column in table.c]
+    types = {c["name"]: str(c["type"]) for c in schema.get_columns("event_runs")}
+    assert types["blockchain_stake_amount_wei"] == "NUMERIC(78, 0)"
+    assert types["price_inr"] == "NUMERIC(14, 2)"
+    assert [e["labels"] for e in schema.get_enums()] == [["pending", "confirmed", "failed"]]
+
+
+@pytest.mark.parametrize("wei", [0, 1, 2**63 - 1, 2**63, 10**19, 2**256 - 1])
+def test_wei_are_held_exactly(sessions: sessionmaker[Session], run_row: dict[str, Any], wei: int) -> None:
+    """A 64-bit column ends at 9.22 ETH."""
+    column = event_runs.c.blockchain_stake_amount_wei
+    with sessions.begin() as session:
+        row = run_row | {"blockchain_stake_amount_wei": wei}
+        found = session.execute(insert(event_runs).returning(column), row).scalar_one()
+        assert session.scalars(select(event_runs.c.id).where(column == wei)).all()
+    assert (found, type(found)) == (wei, int)
+
+
+@pytest.mark.parametrize("wei", [1.0, Decimal(1), "1", True])
+def test_wei_are_ints_and_nothing_else(sessions: sessionmaker[Session], run_row: dict[str, Any], wei: Any) -> None:
+    with pytest.raises(StatementError, match="wei are ints"), sessions.begin() as session:
+        session.execute(insert(event_runs), run_row | {"blockchain_stake_amount_wei": wei})
+
+
+def test_two_rows_can_not_claim_one_run_on_chain(sessions: sessionmaker[Session], run_row: dict[str, Any]) -> None:
+    row = run_row | {"blockchain_event_run_id": 1}
+    with sessions.begin() as session:
+        session.execute(insert(event_runs), row)
+    with pytest.raises(IntegrityError, match="blockchain_event_run_id"), sessions.begin() as session:
+        session.execute(insert(event_runs), row)
+
+
+def test_a_database_is_copied_for_each_worker(empty: Database) -> None:
+    migrate(empty)
+    empty.dispose()
+    name = f"test_copy_{os.getpid()}"
+    copy = create_database(empty.url, name, template=str(empty.url.database))
+    assert migrate(copy) == []
+    copy.dispose()
+    drop_database(empty.url, name)
+
+
+def test_an_unreachable_database_is_named_without_its_password() -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"at postgresql.*127\.0\.0\.1:1/books: .*DATABASE_URL") as caught:
+        connect("postgresql://someone:very-secret@127.0.0.1:1/books")
+    assert "very-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["no url at all", "sqlite:///books.db"])
+def test_only_postgresql_will_do(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="DATABASE_URL"):
+        connect(url)
+
+
+def _ask(data_dir: Path) -> int:
+    database = connect(data_dir=data_dir)
+    migrate(database)
+    with database.connect() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM schema_migrations").scalar_one())
+
+
+def test_the_embedded_server_starts_once_for_all_below_any_path(tmp_path: Path) -> None:
+    """A socket's path may have about 100 characters, a data directory's more; and a server killed hard leaves a
+    `postmaster.pid` behind, whose number may be another process's by now."""
+    data_dir = tmp_path / ("a-rather-long-name-" * 5) / "postgres"
+    try:
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            assert pool.map(_ask, [data_dir] * 2) == [len(ALL)] * 2
+        stop_embedded(data_dir)
+        stop_embedded(data_dir)
+        stale = f"{os.getpid()}\n{data_dir}\n1\n5432\n{tmp_path}\n\n1 1\nready\n"
+        (data_dir / "postmaster.pid").write_text(stale)
+        assert _ask(data_dir) == len(ALL)
+        with connect(data_dir=data_dir).connect() as connection:
+            assert connection.exec_driver_sql("SHOW fsync").scalar() == "off"
+    finally:
+        stop_embedded(data_dir)

@@ -1,0 +1,162 @@
+"""INR and wei: exact, rounded as the rules say, and only at a rate that can be trusted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import pytest
+from app.core.errors import InvalidRequest, PriceError
+from app.services.pricing import (
+    WEI_PER_ETH,
+    FixedFeed,
+    Pricing,
+    Quote,
+    Rate,
+    checked_inr,
+    convert_inr_to_wei,
+    convert_wei_to_inr,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime(2100, 1, 1, tzinfo=UTC)
+PAISA = Decimal("0.01")
+prices = st.decimals(min_value=0, max_value=10**10, places=2)
+rates = st.decimals(min_value="0.0001", max_value=10**8, places=4)
+weis = st.integers(min_value=0, max_value=2**256 - 1)
+
+
+class Feed:
+    def __init__(self, rate: Rate | None) -> None:
+        self.rate = rate
+
+    def latest(self) -> Rate | None:
+        return self.rate
+
+
+def pricing(inr_per_eth: str, age: timedelta = timedelta(), last: str | None = None) -> Pricing:
+    feed = Feed(Rate(Decimal(inr_per_eth), NOW - age))
+    return Pricing(feed, lambda: NOW, last=Rate(Decimal(last), NOW) if last else None)
+
+
+@pytest.mark.parametrize(
+    ("inr", "rate", "wei"),
+    [
+        ("2500", "200000", 12_500_000_000_000_000),
+        ("0", "200000", 0),
+        ("1", "3", 333_333_333_333_333_333),
+        ("2", "3", 666_666_666_666_666_666),
+        ("0.01", "200000.005", 49_999_998_750),
+    ],
+)
+def test_wei_are_rounded_down(inr: str, rate: str, wei: int) -> None:
+    assert convert_inr_to_wei(Decimal(inr), Decimal(rate)) == wei
+
+
+@pytest.mark.parametrize(
+    ("wei", "rate", "inr"),
+    [
+        (12_500_000_000_000_000, "200000", "2500.00"),
+        (WEI_PER_ETH // 1000 * 5, "1", "0.00"),  # half a paisa: to the even 0
+        (WEI_PER_ETH // 1000 * 15, "1", "0.02"),
+        (WEI_PER_ETH // 1000 * 25, "1", "0.02"),
+        (WEI_PER_ETH // 1000 * 25 + 1, "1", "0.03"),
+        (0, "1", "0.00"),
+    ],
+)
+def test_inr_are_rounded_half_even_to_the_paisa(wei: int, rate: str, inr: str) -> None:
+    found = convert_wei_to_inr(wei, Decimal(rate))
+    assert (found, str(found)) == (Decimal(inr), inr)
+
+
+@given(prices, rates)
+def test_inr_to_wei_is_the_floor(inr: Decimal, rate: Decimal) -> None:
+    exact = Fraction(inr) * WEI_PER_ETH / Fraction(rate)
+    assert 0 <= exact - convert_inr_to_wei(inr, rate) < 1
+
+
+@given(prices, rates)
+def test_a_price_comes_back_within_a_paisa(inr: Decimal, rate: Decimal) -> None:
+    assert abs(convert_wei_to_inr(convert_inr_to_wei(inr, rate), rate) - inr) <= PAISA
+
+
+@given(weis, rates)
+def test_wei_to_inr_is_nearest_whatever_the_decimal_context(wei: int, rate: Decimal) -> None:
+    with localcontext(prec=3):
+        found = convert_wei_to_inr(wei, rate)
+    assert abs(Fraction(found) - wei * Fraction(rate) / WEI_PER_ETH) <= Fraction(1, 200)
+
+
+@given(st.integers(0, 10**24), st.integers(0, 10**24), rates)
+def test_each_amount_of_a_quote_is_right_by_itself(payment: int, stake: int, rate: Decimal) -> None:
+    quote = Quote.of(payment, stake, Rate(rate, NOW))
+    assert quote.total_wei == payment + stake
+    assert quote.total_inr == convert_wei_to_inr(payment + stake, rate)
+    assert abs(quote.payment_inr + quote.stake_inr - quote.total_inr) <= PAISA
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "NaN", "sNaN", "Infinity", "-Infinity"])
+def test_a_rate_that_is_no_positive_number_is_refused(rate: str) -> None:
+    for refused in (
+        lambda: convert_inr_to_wei(Decimal(1), Decimal(rate)),
+        lambda: convert_wei_to_inr(1, Decimal(rate)),
+        pricing(rate).rate,
+    ):
+        with pytest.raises(PriceError, match="no positive number"):
+            refused()
+
+
+@pytest.mark.parametrize("inr", ["-0.01", "0.005", "NaN", "Infinity", "1000000000000"])
+def test_what_is_no_price_is_refused(inr: str) -> None:
+    with pytest.raises(InvalidRequest):
+        checked_inr(Decimal(inr))
+
+
+@pytest.mark.parametrize("inr", ["0", "0.01", "2500", "2500.50", "1E+3", "999999999999.99"])
+def test_a_price_in_whole_paise_is_taken(inr: str) -> None:
+    assert checked_inr(Decimal(inr)) == Decimal(inr)
+
+
+def test_a_rate_is_good_for_an_hour() -> None:
+    hour, second = timedelta(hours=1), timedelta(seconds=1)
+    assert pricing("200000", age=hour).rate().inr_per_eth == 200_000
+    with pytest.raises(PriceError, match="1:00:01 old; at most 1:00:00"):
+        pricing("200000", age=hour + second).rate()
+
+
+@pytest.mark.parametrize("rate", ["600000", "66666.6666666666666666666667"])
+def test_a_jump_of_three_times_is_taken(rate: str) -> None:
+    assert pricing(rate, last="200000").rate().inr_per_eth == Decimal(rate)
+
+
+@pytest.mark.parametrize("rate", ["600000.01", "66666.66", "2000000"])
+def test_a_larger_jump_is_refused_and_changes_nothing(rate: str) -> None:
+    book = pricing(rate, last="200000")
+    with pytest.raises(PriceError, match=f"from 200000 to {rate} INR, more than 3 times"):
+        book.rate()
+    assert book.last == Rate(Decimal(200_000), NOW)
+
+
+def test_the_last_accepted_rate_is_what_the_next_is_measured_by() -> None:
+    book = pricing("200000")
+    for step in ("500000", "1400000", "4000000"):
+        book.feed = Feed(Rate(Decimal(step), NOW))
+        assert book.rate() == book.last
+
+
+def test_a_feed_without_a_rate_or_without_a_time_zone_is_refused() -> None:
+    with pytest.raises(PriceError, match="the feed has none"):
+        Pricing(FixedFeed(None, lambda: NOW), lambda: NOW).rate()
+    with pytest.raises(PriceError, match="no time zone"):
+        Pricing(Feed(Rate(Decimal(1), NOW.replace(tzinfo=None))), lambda: NOW).rate()
+
+
+def test_a_fixed_rate_never_ages() -> None:
+    times = iter([NOW, NOW + timedelta(days=400)])
+    now = next(times)
+    book = Pricing(FixedFeed(Decimal(200_000), lambda: now), lambda: now)
+    assert book.rate().as_of == NOW
+    now = next(times)
+    assert book.rate().as_of == now

@@ -1,0 +1,100 @@
+"""Settings: checked when they are read, and silent about the key."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from app.core.config import Settings
+from app.core.errors import AppError
+from app.services.blockchain_service import BlockchainService
+from app.services.transaction_sender import TransactionSender, account_of
+from eth_account import Account
+from pydantic import SecretStr, ValidationError
+from stage import Stage
+
+KEY = "0x" + "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
+VALUES = {
+    "BLOCKCHAIN_RPC_URL": "https://node.example/v3/rpc-secret",
+    "CONTRACT_ADDRESS": "0x" + "ab" * 20,
+    "PLATFORM_PRIVATE_KEY": KEY,
+    "DATABASE_URL": "postgresql://someone:db-secret@db.example/books",
+}
+SECRETS = (KEY, KEY[2:], "rpc-secret", "db-secret")
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in VALUES.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_settings_come_from_the_environment(env: pytest.MonkeyPatch) -> None:
+    env.setenv("ETH_PRICE_INR", "200000.50")
+    settings = Settings()
+    assert settings.contract_address == "0xABaBaBaBABabABabAbAbABAbABabababaBaBABaB"
+    assert settings.eth_price_inr == Decimal("200000.50")
+    assert (settings.price_max_age_seconds, settings.price_max_jump) == (3600, 3)
+    assert settings.platform_account().address == Account.from_key(KEY).address
+
+
+def test_settings_come_from_a_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in VALUES:
+        env.delenv(name)
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in VALUES.items()))
+    assert Settings().platform_private_key.get_secret_value() == KEY
+
+
+def test_the_example_names_every_setting() -> None:
+    example = (Path(__file__).parents[2] / "backend" / ".env.example").read_text()
+    assert all(name.upper() in example for name in Settings.model_fields)
+
+
+def test_no_secret_is_shown(env: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+    shown = f"{settings!r} {settings} {settings.platform_account()!r} {settings.platform_account()}"
+    assert not [secret for secret in SECRETS if secret in shown]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PLATFORM_PRIVATE_KEY", KEY[:-1]),
+        ("PLATFORM_PRIVATE_KEY", KEY + "00"),
+        ("PLATFORM_PRIVATE_KEY", KEY[:-1] + "g"),
+        ("PLATFORM_PRIVATE_KEY", "0x" + "f" * 64),
+        ("CONTRACT_ADDRESS", KEY),
+        ("ETH_PRICE_INR", "0"),
+        ("ETH_PRICE_INR", KEY),
+    ],
+)
+def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str, value: str) -> None:
+    env.setenv(name, value)
+    with pytest.raises(ValidationError, match=name.lower()) as caught:
+        Settings()
+    told = "".join(traceback.format_exception(caught.value))
+    assert not [secret for secret in (value, value[2:], *SECRETS) if len(secret) > 8 and secret in told]
+
+
+def test_the_key_stays_out_of_logs_and_errors(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = SecretStr(KEY)
+    sender = TransactionSender(stage.engine.w3, key)
+    stage.engine.set_balance(sender.address, 10**21)
+    chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
+    run = chain.create_event_run_onchain("pottery", 10**18, 2, stage.now().replace(year=2101))
+    with pytest.raises(AppError) as caught:
+        chain.book_event_onchain(run.event_run_id, 3)
+    told = "".join(traceback.format_exception(caught.value))
+    shown = f"{caplog.text} {told} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
+    assert "createEventRun" in caplog.text
+    assert KEY[2:] not in shown
+    with pytest.raises(ValueError, match="not 32 bytes"):
+        account_of(SecretStr("short"))
