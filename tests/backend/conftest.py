@@ -10,23 +10,21 @@ from app.db.embedded import default_data_dir, start_embedded
 from app.db.session import create_database, drop_database, migrate
 from sqlalchemy import Engine as Database
 from sqlalchemy.orm import Session, sessionmaker
-from stage import Stage, set_up
-
-from harness.evm.engine import Engine, open_engine
+from stage import Ground, Stage, lay_ground, set_up
 
 
 @pytest.fixture(scope="session", params=["py-evm", "anvil"])
-def each_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    engine = open_engine(request.param)
-    yield engine
-    engine.close()
+def each_ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    ground = lay_ground(request.param)
+    yield ground
+    ground.engine.close()
 
 
 @pytest.fixture(scope="session")
-def py_evm() -> Iterator[Engine]:
-    engine = open_engine("py-evm")
-    yield engine
-    engine.close()
+def ground() -> Iterator[Ground]:
+    ground = lay_ground("py-evm")
+    yield ground
+    ground.engine.close()
 
 
 @pytest.fixture(scope="session")
@@ -50,24 +48,24 @@ def sessions(database: Database) -> Iterator[sessionmaker[Session]]:
 
 
 @pytest.fixture
-def stage(py_evm: Engine, sessions: sessionmaker[Session]) -> Iterator[Stage]:
+def stage(ground: Ground, sessions: sessionmaker[Session]) -> Stage:
     """`EventStake` on py-evm."""
-    before = py_evm.snapshot()
-    yield set_up(py_evm, "EventStake", sessions)
-    py_evm.revert(before)
+    return set_up(ground, "EventStake", sessions)
 
 
 @pytest.fixture
-def each_stage(each_engine: Engine, sessions: sessionmaker[Session]) -> Iterator[Stage]:
+def each_stage(each_ground: Ground, sessions: sessionmaker[Session]) -> Stage:
     """`EventStake` on each engine."""
-    before = each_engine.snapshot()
-    yield set_up(each_engine, "EventStake", sessions)
-    each_engine.revert(before)
+    return set_up(each_ground, "EventStake", sessions)
 
 
 @pytest.fixture
-def minimal(each_engine: Engine, sessions: sessionmaker[Session]) -> Iterator[Stage]:
+def minimal(each_ground: Ground, sessions: sessionmaker[Session]) -> Stage:
     """A contract with only the interface deployed on Sepolia, on each engine."""
-    before = each_engine.snapshot()
-    yield set_up(each_engine, "MinimalEventStake", sessions)
-    each_engine.revert(before)
+    return set_up(each_ground, "MinimalEventStake", sessions)
+
+
+@pytest.fixture
+def grumbler(each_ground: Ground, sessions: sessionmaker[Session]) -> Stage:
+    """A contract that fails in every way there is, on each engine."""
+    return set_up(each_ground, "Grumbler", sessions)

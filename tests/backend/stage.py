@@ -19,7 +19,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from harness.evm.compiler import compile_contracts
-from harness.evm.engine import Engine
+from harness.evm.engine import Engine, Snapshot, open_engine
 
 TERMS = (2_000, 500, 0, 24 * 3600, 7 * 24 * 3600)
 DAY = timedelta(days=1)
@@ -33,6 +33,15 @@ class Feed:
 
     def latest(self) -> Rate | None:
         return self.rate
+
+
+@dataclass
+class Ground:
+    """A chain with the contracts of these tests, by name, as it is when a test begins."""
+
+    engine: Engine
+    contracts: dict[str, str]
+    start: Snapshot
 
 
 @dataclass
@@ -90,11 +99,25 @@ def deploy(engine: Engine, name: str, *args: Any) -> str:
     return str(engine.w3.eth.wait_for_transaction_receipt(tx_hash, poll_latency=0.002)["contractAddress"])
 
 
-def set_up(engine: Engine, contract: str, sessions: sessionmaker[Session]) -> Stage:
+def lay_ground(name: str) -> Ground:
+    """An engine with the contracts deployed."""
+    engine = open_engine(name)
+    terms = (engine.accounts[0].address, TERMS)
+    contracts = {
+        "EventStake": deploy(engine, "EventStake", *terms),
+        "MinimalEventStake": deploy(engine, "MinimalEventStake"),
+        "Grumbler": deploy(engine, "Grumbler"),
+    }
+    return Ground(engine, contracts, engine.snapshot())
+
+
+def set_up(ground: Ground, contract: str, sessions: sessionmaker[Session]) -> Stage:
+    """A stage on one of the contracts, which nobody has used before."""
+    engine = ground.engine
+    engine.revert(ground.start)
     platform, host, attendee, no_show, stranger = engine.accounts[:5]
-    args = (platform.address, TERMS) if contract == "EventStake" else ()
     sender = TransactionSender(engine.w3, platform)
-    chain = BlockchainService(engine.w3, deploy(engine, contract, *args), sender)
+    chain = BlockchainService(engine.w3, ground.contracts[contract], sender)
 
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)

@@ -124,7 +124,7 @@ def test_the_embedded_server_starts_once_for_all_below_any_path(tmp_path: Path) 
     `postmaster.pid` behind, whose number may be another process's by now."""
     data_dir = tmp_path / ("a-rather-long-name-" * 5) / "postgres"
     try:
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
+        with multiprocessing.get_context("fork").Pool(2) as pool:
             assert pool.map(_ask, [data_dir] * 2) == [len(ALL)] * 2
         stop_embedded(data_dir)
         stop_embedded(data_dir)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,34 +11,28 @@ from app.core.errors import ChainUnavailable, ContractRejected, UnexpectedReceip
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import Codec, event_stake, revert_data
 from app.services.transaction_sender import TransactionSender, decode_revert
-from eth_account.signers.local import LocalAccount
-from sqlalchemy.orm import Session, sessionmaker
-from stage import DAY, Stage, set_up
+from stage import DAY, Stage
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
 from web3.middleware import Web3Middleware
 
-from harness.evm.engine import Engine
 
+def before_sending(w3: Web3, action: Callable[[], Any]) -> None:
+    """Does something between the estimate and the sending of the next transaction."""
 
-@contextmanager
-def overtaken(stage: Stage, action: Callable[[], Any]) -> Iterator[None]:
-    """Does something else on the chain between the estimate and the sending of the next transaction."""
-
-    class Overtaker(Web3Middleware):
+    class Interruption(Web3Middleware):
         def request_processor(self, method: Any, params: Any) -> Any:
             if method == "eth_sendRawTransaction":
-                stage.engine.w3.middleware_onion.remove("overtaker")
+                w3.middleware_onion.remove("interruption")
                 action()
             return method, params
 
-    stage.engine.w3.middleware_onion.add(Overtaker, "overtaker")
-    yield
+    w3.middleware_onion.add(Interruption, "interruption")
 
 
-def pause(stage: Stage, signer: LocalAccount | None = None) -> None:
+def pause(stage: Stage) -> None:
     call = event_stake().call(stage.chain.address, "pause")
-    w3, account = stage.engine.w3, signer or stage.wallets["platform"]
+    w3, account = stage.engine.w3, stage.wallets["platform"]
     transaction = {
         "to": call.to,
         "data": call.data,
@@ -125,7 +118,8 @@ def test_what_passes_the_estimate_and_reverts_on_chain_tells_why(each_stage: Sta
     stage = each_stage
     run = stage.open_run()
     before = stage.balance("attendee")
-    with overtaken(stage, lambda: pause(stage)), pytest.raises(ContractRejected) as caught:
+    before_sending(stage.engine.w3, lambda: pause(stage))
+    with pytest.raises(ContractRejected) as caught:
         stage.bookings.book(run.id, stage.ids["attendee"], 1, signer=stage.wallets["attendee"])
     error = caught.value
     assert (error.name, error.args, error.outcome) == ("EnforcedPause", (), "reverted")
@@ -177,26 +171,18 @@ class _NearsightedEth:
     ],
 )
 def test_every_way_to_say_no(
-    each_engine: Engine,
-    sessions: sessionmaker[Session],
-    seats: int,
-    name: str,
-    args: tuple[Any, ...] | None,
-    message: str,
+    grumbler: Stage, seats: int, name: str, args: tuple[Any, ...] | None, message: str
 ) -> None:
-    stage = set_up(each_engine, "Grumbler", sessions)
     with pytest.raises(ContractRejected) as caught:
-        stage.chain.book_event_onchain(1, seats, total_wei=0)
+        grumbler.chain.book_event_onchain(1, seats, total_wei=0)
     assert caught.value.name == name
     if args is not None:
         assert caught.value.args == args
     assert str(caught.value).startswith(message)
 
 
-def test_ids_are_those_the_contract_tells_and_nobody_elses(
-    each_engine: Engine, sessions: sessionmaker[Session]
-) -> None:
-    stage = set_up(each_engine, "Grumbler", sessions)
+def test_ids_are_those_the_contract_tells_and_nobody_elses(grumbler: Stage) -> None:
+    stage = grumbler
     assert stage.chain.book_event_onchain(1, 6, total_wei=0).booking_id == 42  # and not the 41 of another address
     for seats, count in ((5, "0 events"), (8, "2 events")):
         with pytest.raises(UnexpectedReceipt, match=f"has {count} BookingCreated where one must be"):
@@ -206,16 +192,23 @@ def test_ids_are_those_the_contract_tells_and_nobody_elses(
 
 
 def test_a_node_out_of_reach_says_nothing_of_the_contract(stage: Stage) -> None:
-    """Whether something happened is not known then: rows stay pending, and the probe has no answer to remember."""
-    run = stage.open_run()
+    """It is no answer to whether the contract has a function, and is not remembered as one."""
+    stage.open_run()
     nowhere = Web3(HTTPProvider("http://127.0.0.1:1/v2/secret-of-the-rpc", exception_retry_configuration=None))
     chain = BlockchainService(nowhere, stage.chain.address, TransactionSender(nowhere, stage.wallets["platform"]))
     for attempt in (lambda: chain.extended, chain.owner, lambda: chain.book_event_onchain(1, 1, total_wei=1)):
         with pytest.raises(ChainUnavailable, match="the node can't be reached") as caught:
             attempt()
         assert "secret" not in str(caught.value)
-    stage.bookings._chain._sender._w3 = nowhere  # the node goes after the quote
-    with pytest.raises(ChainUnavailable):
+
+
+def test_what_became_of_a_transaction_whose_sending_failed_is_not_known(stage: Stage) -> None:
+    def lose_the_connection() -> None:
+        raise ConnectionError("connection reset by peer")
+
+    run = stage.open_run()
+    before_sending(stage.engine.w3, lose_the_connection)
+    with pytest.raises(ChainUnavailable, match="the node can't be reached"):
         stage.bookings.book(run.id, stage.ids["attendee"], 1)
     [row] = stage.bookings.list_all()
     assert (row.blockchain_status, row.blockchain_error) == ("pending", None)
