@@ -3,9 +3,9 @@ loop of signed web3.py transactions on eth-tester, turn by turn in one run.
 
     python benchmarks/overhead.py --runs 125 --seed 0
 
-The bare loop has what a home-made script has: web3's own provider and contract objects, a key per actor, gas given, a
-receipt per transaction. It sends what the full path sent; what was refused before anything was sent takes time in the
-full path alone.
+The bare loop has what a home-made script has: web3's own provider and contract objects, a key per actor, gas given,
+a receipt per transaction. It sends what the full path sent, and what the contract refused the full path at the
+estimate: a script without estimates sees that fail as a transaction that reverts.
 """
 
 import argparse
@@ -41,7 +41,7 @@ NAMES = ("calm", "flaky", "hostile", "volatile")
 
 @dataclass
 class Sent:
-    """A transaction of the full path: who signed it, when it was mined, and what was in it."""
+    """A transaction of the full path: who signed it, when it was mined (0: refused, not mined), and what was in it."""
 
     by: str
     at: int
@@ -51,12 +51,19 @@ class Sent:
 
 
 def recorder(log: list[Any], now: Callable[[], int]) -> type[Web3Middleware]:
+    """Notes every transaction with its block's time, and every call that an estimate refused with the time it had."""
+
     class Recorder(Web3Middleware):
         def wrap_make_request(self, make_request):
             def middleware(method, params):
                 response = make_request(method, params)
                 if method == "eth_sendRawTransaction":
-                    log.append((HexBytes(params[0]), now()))
+                    log.append(decoded(HexBytes(params[0]), now()))
+                elif method == "eth_estimateGas" and "error" in response:
+                    call = params[0]
+                    log.append(
+                        Sent(call["from"], 0, call["to"], int(str(call["value"]), 0), bytes(HexBytes(call["data"])))
+                    )
                 return response
 
             return middleware
@@ -133,19 +140,19 @@ def main() -> int:
     reached: Counter[str] = Counter()
     findings, ratios = [], []
     full = bare = 0.0
-    transactions = steps = 0
+    transactions = actions = 0
     for scenario in track(scenarios, "playing", console=Console(stderr=True), transient=True):
         log.clear()
         began = time.perf_counter()
         played = play(world, scenario)
         took = time.perf_counter() - began
         full += took
-        steps += played.steps
+        transactions += played.transactions
         reached += played.reached
         findings += played.findings
 
         chain = Bare()
-        sent = [decoded(raw, at) for raw, at in log]
+        sent = list(log)
         hostile = sum(actor.is_contract for actor in scenario.actors.values())
         staged = hostile + (2 if sent and sent[0].to is None and sent[0].by == engine_accounts()[0].address else 0)
         script = sent[staged:]
@@ -156,15 +163,17 @@ def main() -> int:
             chain.send(one, call)
         spent = time.perf_counter() - began
         bare += spent
-        transactions += len(script)
+        actions += len(script)
         ratios.append(took / spent)
     world.close()
     console.print(f"{len(scenarios)} lifecycles of {', '.join(NAMES)}, seed {options.seed}: {len(findings)} findings")
     console.print(
         ", ".join(f"{count} {what}" for what, count in sorted(reached.items()) if not what.startswith("action"))
     )
-    console.print(f"full path: {full:.1f} s, {transactions / full:.1f} transactions a second, {steps} steps")
-    console.print(f"bare loop: {bare:.1f} s, {transactions / bare:.1f} transactions a second")
+    console.print(f"{actions} calls of the contract, of which {actions - transactions} were refused at the estimate")
+    for what, seconds in (("full path", full), ("bare loop", bare)):
+        rates = f"{transactions / seconds:.1f} transactions a second, {actions / seconds:.1f} calls a second"
+        console.print(f"{what}: {seconds:.1f} s, {rates}")
     console.print(f"overhead: {full / bare:.2f}x in all, {median(ratios):.2f}x in the median lifecycle")
     return 1 if findings else 0
 

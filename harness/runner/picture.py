@@ -111,10 +111,11 @@ class Camera:
         runs: Collection[int],
         bookings: Collection[int],
         creditors: Collection[str],
+        wallets: Collection[str],
         lists: bool = True,
     ) -> Picture:
-        """A picture in which these runs, bookings and credits are looked at anew, and all balances; what else there is
-        stands as in the last one. lists: also the contract's terms and the runs' lists of bookings.
+        """A picture in which these runs, bookings, credits and wallets are looked at anew, and what the contract has
+        and owes; all else stands as in the last one. lists: also the contract's terms and the runs' lists of bookings.
 
         Raises web3's contract errors when a run or booking is not there.
         """
@@ -126,7 +127,7 @@ class Camera:
         if self._extended:
             views += [("platformBalance",), ("totalLiabilities",)]
             views += [("terms",)] if lists else []
-        results, (*wallets, balance) = self._ask(views)
+        results, (*balances, balance) = self._ask(views, wallets)
         answers = iter([self._codec.result(view[0], data) for view, data in zip(views, results, strict=True)])
         before = last or Picture(0, {}, dict.fromkeys(self._parties, 0))
         new_runs = {id: self._run(next(answers)) for id in runs}
@@ -135,7 +136,7 @@ class Camera:
         listed = {id: tuple(next(answers)[0]) for id in runs if lists}
         return Picture(
             balance=balance,
-            wallets=dict(zip(self._parties, wallets, strict=True)),
+            wallets={**before.wallets, **dict(zip(wallets, balances, strict=True))},
             credits={**before.credits, **credits},
             platform_balance=next(answers)[0] if self._extended else 0,
             liabilities=next(answers)[0] if self._extended else 0,
@@ -153,9 +154,9 @@ class Camera:
         booking = BookingView(*values)
         return booking._replace(user=self._names.get(booking.user, booking.user))
 
-    def _ask(self, views: list[View]) -> tuple[list[bytes], list[int]]:
-        """What each view returned, and the wei of each party and of the contract; packed as `Lens.sol` has it."""
-        accounts = [*self._parties.values(), self._stake]
+    def _ask(self, views: list[View], parties: Collection[str]) -> tuple[list[bytes], list[int]]:
+        """What each view returned, and the wei of these parties and of the contract; packed as `Lens.sol` has it."""
+        accounts = [*(self._parties[name] for name in parties), self._stake]
         asked = [self._codec.call(self._stake, *view).data for view in views]
         data = b"".join(
             [

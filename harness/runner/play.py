@@ -26,7 +26,7 @@ from harness.runner.picture import Books, Picture
 from harness.runner.step import Sent, Step
 from harness.runner.story import Finding
 from harness.runner.world import EPOCH, World
-from harness.scenario.actions import Action, CancelRun, Complete, Expire, SetPrice, Withdraw
+from harness.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Withdraw
 from harness.scenario.model import Outcome, State, apply, initial, quoted
 from harness.scenario.prices import path
 from harness.scenario.scenario import Scenario
@@ -99,7 +99,7 @@ class Watch:
 
     def __init__(self, world: World, model: State) -> None:
         self.world, self.model = world, model
-        self._first = self._picture = world.camera.take(None, (), (), ())
+        self._first = self._picture = world.camera.take(None, (), (), (), list(world.cast.addresses))
         self._hostile = [name for name, actor in model.actors.items() if actor.is_contract]
         self._names = world.cast.names()
         self._books = Books()
@@ -121,10 +121,10 @@ class Watch:
             self._fees[one.sender] += one.fee
             self._runs += sum(event.name == "EventRunCreated" for event in one.events)
             self._bookings += sum(event.name == "BookingCreated" for event in one.events)
-        if sent or last:
-            self._picture = self._look(action)
-            if last or self._picture.balance != self._picture.owed + self.model.forced:
-                self._picture = self._look_everywhere()
+        if sent and not last:
+            self._picture = self._look(action, expected)
+        if last or (sent and not self._adds_up()):
+            self._picture = self._look_everywhere()
         return Step(
             action=action,
             expected=expected,
@@ -144,11 +144,19 @@ class Watch:
 
     def _look_everywhere(self) -> Picture:
         runs, bookings = range(1, self._runs + 1), range(1, self._bookings + 1)
-        return self.world.camera.take(self._picture, runs, bookings, list(self.world.cast.addresses))
+        parties = list(self.world.cast.addresses)
+        return self.world.camera.take(self._picture, runs, bookings, parties, parties)
 
-    def _look(self, action: Action) -> Picture:
-        """At what the action is about: its run, its booking, or all bookings of the run it closes. Balances and
-        liabilities are always looked at, so money that goes astray shows at once, and all else at the end."""
+    def _adds_up(self) -> bool:
+        """Whether the wallets last seen and the contract explain where all wei are, and the contract what it owes. A
+        wei that went where nobody looked shows here."""
+        now, first = self._picture, self._first
+        moved = sum(now.wallets[p] - first.wallets[p] + self._fees[p] for p in now.wallets)
+        return moved + now.balance == first.balance and now.balance == now.owed + self.model.forced
+
+    def _look(self, action: Action, expected: Outcome) -> Picture:
+        """At what the action is about: its run, its booking, or all bookings of the run it closes, and the wallets of
+        those concerned."""
         known = self._picture
         new_runs = [id for id in range(1, self._runs + 1) if id not in known.runs]
         new_bookings = [id for id in range(1, self._bookings + 1) if id not in known.bookings]
@@ -160,7 +168,15 @@ class Watch:
             about = [b.id for b in known.bookings_of(run.id)]
         creditors = [name for name in self._hostile if name in self.world.cast.addresses]
         seen = sorted({*new_bookings, *about})
-        return self.world.camera.take(known, sorted(runs_seen), seen, creditors, lists=False)
+        wallets = {
+            PLATFORM,
+            expected.signer or PLATFORM,
+            *(known.bookings[id].user for id in about if id in known.bookings),
+        }
+        wallets |= {run.host} if run else set()
+        wallets |= {payout.to for payout in expected.payouts}
+        wallets &= self.world.cast.addresses.keys()
+        return self.world.camera.take(known, sorted(runs_seen), seen, creditors, sorted(wallets), lists=False)
 
     def _entered(self, receipt: TxReceipt) -> Sent:
         """A receipt, with accounts called by their party."""

@@ -54,6 +54,27 @@ GAS = 16_000_000
 """What transactions past the backend are given: nearly the most that one may have (EIP-7825)."""
 _MAX_FEE = 10**11
 
+_runs, _bookings = event_runs.c, event_run_bookings.c
+_RUN_ROWS = select(
+    _runs.blockchain_event_run_id,
+    _runs.blockchain_status == "confirmed",
+    _runs.status,
+    _runs.price_inr,
+    _runs.blockchain_price_per_seat_wei,
+    _runs.blockchain_stake_amount_wei,
+    _runs.inr_per_eth,
+)
+_BOOKING_ROWS = select(
+    _bookings.blockchain_booking_id,
+    _bookings.blockchain_status == "confirmed",
+    _bookings.status,
+    _bookings.seats,
+    _bookings.blockchain_payment_wei,
+    _bookings.blockchain_stake_amount_wei,
+    _bookings.total_inr,
+    _bookings.inr_per_eth,
+)
+
 
 @dataclass
 class Clock:
@@ -249,29 +270,9 @@ class World:
 
     def rows(self) -> Rows:
         """What the database says."""
-        runs, bookings = event_runs.c, event_run_bookings.c
-        of_runs = select(
-            runs.blockchain_event_run_id,
-            runs.blockchain_status == "confirmed",
-            runs.status,
-            runs.price_inr,
-            runs.blockchain_price_per_seat_wei,
-            runs.blockchain_stake_amount_wei,
-            runs.inr_per_eth,
-        )
-        of_bookings = select(
-            bookings.blockchain_booking_id,
-            bookings.blockchain_status == "confirmed",
-            bookings.status,
-            bookings.seats,
-            bookings.blockchain_payment_wei,
-            bookings.blockchain_stake_amount_wei,
-            bookings.total_inr,
-            bookings.inr_per_eth,
-        )
         return Rows(
-            [RunRow(*row) for row in self._connection.execute(of_runs)],
-            [BookingRow(*row) for row in self._connection.execute(of_bookings)],
+            [RunRow(*row) for row in self._connection.execute(_RUN_ROWS)],
+            [BookingRow(*row) for row in self._connection.execute(_BOOKING_ROWS)],
         )
 
 

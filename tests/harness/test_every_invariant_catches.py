@@ -164,7 +164,8 @@ CONTRACTS_BROKEN = [
         "INV-20",
         "a booking wastes gas",
         "        id = ++_lastBookingId;",
-        "        for (uint256 i; i < 50; ++i) _totalCredits += 0 * gasleft();\n        id = ++_lastBookingId;",
+        "        uint256 waste;\n        for (uint160 i; i < 50; ++i) waste += address(i).balance;\n"
+        "        if (waste == 1) revert();\n        id = ++_lastBookingId;",
         "no-show",
     ),
 ]
