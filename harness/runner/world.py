@@ -132,13 +132,13 @@ class World:
         self.engine = engine
         self._database, self._connection = database, connection
         self._artifacts = compile_contracts()
-        self._contract_artifact = contract or self._artifacts["EventStake"]
         self.puppet = Codec(self._artifacts["Puppet"].abi)
         self._sent: list[Any] = []
         engine.w3.middleware_onion.add(_recorder(self._sent), "sent")
         self._sender = TransactionSender(engine.w3, engine.accounts[0])
         self._base = engine.snapshot()
         self._stage: tuple[Terms, ChecksumAddress, ChecksumAddress, Snapshot] | None = None
+        self.use(contract)
 
     def close(self) -> None:
         """Stops what was started for it; the embedded database server stays up for the next one."""
@@ -147,6 +147,11 @@ class World:
         if self._database is not None:
             drop_database(self._database, str(self._connection.engine.url.database))
         self.engine.close()
+
+    def use(self, contract: Artifact | None) -> None:
+        """What is deployed as the stake contract from the next scenario on; None: the project's own `EventStake`."""
+        self._contract_artifact = contract or self._artifacts["EventStake"]
+        self._stage = None
 
     # ------------------------------------------------------------------------------------------------- a stage
 

@@ -1,6 +1,5 @@
 """Each invariant is shown to catch a contract, or a service, that is broken on purpose."""
 
-from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -175,22 +174,28 @@ def _scenario(name: str):
     return loads(INLINE[name]) if name in INLINE else load(ROOT / "scenarios" / f"{name}.yaml")
 
 
-def _found(contract, scenario: str) -> dict[str, list[str]]:
-    """Messages by invariant."""
-    with closing(worlds.open_world(contract=contract)) as world:
-        found: dict[str, list[str]] = {}
+@pytest.fixture
+def found(world):
+    """Messages by invariant, of a scenario with that contract in place of ours."""
+
+    def play_it(contract, scenario: str) -> dict[str, list[str]]:
+        world.use(contract)
+        messages: dict[str, list[str]] = {}
         for finding in play(world, _scenario(scenario)).findings:
-            found.setdefault(finding.id, []).append(finding.message)
-        return found
+            messages.setdefault(finding.id, []).append(finding.message)
+        return messages
+
+    yield play_it
+    world.use(None)
 
 
 @pytest.mark.parametrize("broken", CONTRACTS_BROKEN, ids=lambda b: f"{b.id} {b.name}")
-def test_a_broken_contract_is_caught(broken):
+def test_a_broken_contract_is_caught(broken, found):
     sources = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}
     assert sources["EventStake.sol"].count(broken.old) == 1, "the variant no longer fits the contract"
     sources["EventStake.sol"] = sources["EventStake.sol"].replace(broken.old, broken.new)
-    found = _found(compile_sources(sources)["EventStake"], broken.scenario)
-    assert broken.id in found, found
+    messages = found(compile_sources(sources)["EventStake"], broken.scenario)
+    assert broken.id in messages, messages
 
 
 def test_the_sound_contract_passes_where_the_broken_ones_are_caught(world):
@@ -235,13 +240,13 @@ class ForgetsTheDatabase(EventRunService):
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-def test_a_broken_service_is_caught(id, service, scenario, monkeypatch):
+def test_a_broken_service_is_caught(id, service, scenario, monkeypatch, found):
     monkeypatch.setattr(worlds, service.__mro__[1].__name__, service)
-    found = _found(None, scenario)
-    assert id in found, found
+    messages = found(None, scenario)
+    assert id in messages, messages
 
 
-def test_a_quote_at_another_rate_is_caught(monkeypatch):
+def test_a_quote_at_another_rate_is_caught(monkeypatch, found):
     """INV-18: the wei are right, the INR shown with them are one percent off."""
     honest = Quote.of.__func__
 
@@ -250,7 +255,7 @@ def test_a_quote_at_another_rate_is_caught(monkeypatch):
         return cls(**{**vars(quote), "rate": rate})
 
     monkeypatch.setattr(Quote, "of", classmethod(of))
-    assert "INV-18" in _found(None, "everybody-comes")
+    assert "INV-18" in found(None, "everybody-comes")
 
 
 def test_no_invariant_is_without_a_variant_that_it_catches():

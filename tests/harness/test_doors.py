@@ -1,0 +1,105 @@
+"""The command line and the pytest plugin, as a user sees them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.evm.compiler import ROOT
+
+pytest_plugins = ["pytester"]
+
+STAKESIM = Path(sys.executable).with_name("stakesim")
+
+
+def stakesim(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([STAKESIM, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_run_plays_files_and_profiles_and_writes_a_report(tmp_path):
+    done = stakesim(
+        "run", "scenarios/no-show.yaml", "hostile", "--runs", "6", "-j", "2", "--out", str(tmp_path / "out")
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no-show" in done.stdout
+    assert "random: hostile" in done.stdout
+    assert "PASS" in done.stdout
+    assert (tmp_path / "out" / "summary.md").read_text().startswith("# Pass")
+    assert (tmp_path / "out" / "ledger.csv").read_text().startswith("run,scenario,seed,step,time,action,actor,outcome")
+
+
+def test_replay_shows_each_step_and_who_was_paid():
+    done = stakesim("replay", "scenarios/no-show.yaml")
+    assert done.returncode == 0
+    assert "host gets 0.46 ETH (460000000000000000 wei) (pushed)" in done.stdout
+
+
+def test_findings_end_with_exit_code_1(tmp_path):
+    text = (ROOT / "scenarios" / "no-show.yaml").read_text().replace('"460000000000000000"', '"1"')
+    (tmp_path / "no-show.yaml").write_text(text)
+    done = stakesim("run", str(tmp_path / "no-show.yaml"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "host received another amount" in done.stdout
+    assert (tmp_path / "out" / "failures" / "expectation-no-show.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("run", "clam"), "profiles are calm, flaky, hostile, volatile"),
+        (("run", "calm", "--engine", "ganache"), "choose py-evm, anvil"),
+        (("replay", "nowhere.yaml"), "nowhere.yaml: can't be read"),
+        (("replay", "scenarios/no-show.yaml", "--engine", "rpc:http://127.0.0.1:9"), "127.0.0.1:9"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(args, said):
+    done = stakesim(*args)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_broken_file_is_told_by_line_and_field(tmp_path):
+    text = (ROOT / "scenarios" / "no-show.yaml").read_text().replace("seats: 4", "seats: four")
+    (tmp_path / "no-show.yaml").write_text(text)
+    done = stakesim("check", str(tmp_path / "no-show.yaml"))
+    assert done.returncode == 2
+    assert "no-show.yaml, line 11, actions[0].seats" in done.stderr
+
+
+def test_a_database_out_of_reach_is_said(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    done = stakesim("run", "scenarios/no-show.yaml")
+    assert done.returncode == 2
+    assert "Check DATABASE_URL" in done.stderr
+
+
+def test_the_committed_artifact_is_checked():
+    assert stakesim("compile").returncode == 0
+
+
+def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
+    folder = pytester.mkdir("scenarios")
+    good = (ROOT / "scenarios" / "no-show.yaml").read_text()
+    (folder / "no-show.yaml").write_text(good)
+    (folder / "wrong.yaml").write_text(good.replace("name: no-show", "name: wrong").replace('"60000', '"70000'))
+    (folder / "notes.yml").write_text("not: a scenario")
+    pytester.makepyfile(
+        test_it="""
+        from harness.scenario.scenario import load
+
+        def test_a_file(run_scenario):
+            assert run_scenario("scenarios/no-show.yaml").transactions == 5
+
+        def test_engine_is_taken_back(engine, world):
+            before = engine.now()
+            engine.mine()
+            assert engine.now() > before and world.engine is engine
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*EXPECTATION is broken: the scenario's own expectations are met*"])
+    result.stdout.no_fnmatch_line("*Traceback*")

@@ -1,0 +1,177 @@
+"""Runs as a user makes them: from Python, on either engine, in several processes, replayed, and when they fail."""
+
+import csv
+import json
+from contextlib import closing
+
+import pytest
+
+import harness
+from harness import Scenario, run
+from harness.evm.compiler import CONTRACTS, ROOT, compile_sources
+from harness.evm.engine import EngineError
+from harness.runner import campaign, ledger
+from harness.runner.play import play
+from harness.runner.report import replayable, save_failures
+from harness.runner.world import open_world
+from harness.scenario.scenario import ScenarioError, dump, load, loads
+
+WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
+
+
+def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil():
+    """To the wei and the unit of gas; transaction hashes differ, as fees do."""
+    ours, node = run(WORKED), run(WORKED, engine="anvil")
+    assert ours.ok
+    assert node.ok
+    assert [row._replace(tx_hash=None) for row in ours.rows] == [row._replace(tx_hash=None) for row in node.rows]
+
+
+def test_random_scenarios_hold_on_anvil_too(profile):
+    result = run(
+        list(campaign.PROFILES.glob("*.yaml")) and ["hostile", "flaky"], "anvil", 1 if profile == "quick" else 10
+    )
+    assert [f for f in result.findings if f.id != "VACUOUS"] == []
+
+
+def test_one_seed_gives_one_ledger_whatever_the_number_of_processes():
+    once = run(["calm", "hostile"], runs=5, seed=3)
+    again = run(["calm", "hostile"], runs=5, seed=3, jobs=2)
+    other = run(["calm", "hostile"], runs=5, seed=4)
+    assert once.rows == again.rows
+    assert once.rows != other.rows
+
+
+@pytest.mark.parametrize("name", ["calm", "flaky", "hostile", "volatile"])
+def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile):
+    runs = {"quick": 6, "ci": 25, "deep": 500}[profile]
+    result = run(name, runs=runs, seed=11)
+    assert [f.story() for f in result.findings if profile != "quick" or f.id != "VACUOUS"] == []
+    assert len(result.played) == runs
+    assert result.reached["bookings"] > runs
+
+
+def test_a_campaign_that_reaches_too_little_fails_as_vacuous(tmp_path, monkeypatch):
+    text = (campaign.PROFILES / "calm.yaml").read_text()
+    (tmp_path / "calm.yaml").write_text(_dull(text))
+    monkeypatch.setattr(campaign, "PROFILES", tmp_path)
+    result = run("calm", runs=2)
+    assert [f.id for f in result.findings] == ["VACUOUS"]
+    assert "no no-show" in result.findings[0].message
+
+
+def _dull(text: str) -> str:
+    """The profile with nobody who stays away or cancels."""
+    import yaml
+
+    fields = yaml.safe_load(text)
+    for name, value in fields.items():
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and any(w in name for w in ("no_show", "cancel"))
+        ):
+            fields[name] = 0
+    return yaml.safe_dump(fields)
+
+
+def test_the_result_reads_well_and_has_a_ledger():
+    result = run(WORKED[1])
+    frame = result.ledger
+    assert list(frame.columns) == list(ledger.Row._fields)
+    paid = frame[frame.action == "payout"].groupby("actor").wei_out.sum()
+    assert dict(paid) == {"a": 4 * 10**16, "host": 46 * 10**16, "platform": 6 * 10**16}
+    assert frame.wei_in.sum() == 56 * 10**16
+    assert "everything that must hold held" in result.summary()
+    assert "PASS" in result._repr_html_()
+
+
+def test_a_scenario_can_be_handed_over_as_data():
+    scenario = load(WORKED[0])
+    assert isinstance(scenario, Scenario)
+    assert run(scenario).ok
+    assert harness.run is campaign.run
+
+
+@pytest.mark.parametrize("format", ledger.FORMATS)
+def test_a_ledger_is_written_exactly_in_each_format(tmp_path, format):
+    rows = run(WORKED[1]).rows
+    path = tmp_path / f"ledger.{format}"
+    ledger.write(rows, path)
+    if format == "csv":
+        back = [int(row["wei_out"]) for row in csv.DictReader(path.open())]
+    elif format == "jsonl":
+        back = [int(json.loads(line)["wei_out"]) for line in path.read_text().splitlines()]
+    else:
+        import pyarrow.parquet as pq
+
+        back = [int(wei) for wei in pq.read_table(path).column("wei_out").to_pylist()]
+    assert back == [row.wei_out for row in rows]
+
+
+def test_a_ledger_of_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\.xlsx.*use .csv, .jsonl or .parquet"):
+        ledger.write([], tmp_path / "ledger.xlsx")
+
+
+def test_a_failing_scenario_tells_its_story_and_is_saved_for_replay(tmp_path):
+    source = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}
+    honest = "uint256 hostPayout = revenue - fee + forfeitsToHost;"
+    source["EventStake.sol"] = source["EventStake.sol"].replace(honest, honest.replace("revenue - fee", "revenue"))
+    with closing(open_world(contract=compile_sources(source)["EventStake"])) as world:
+        played = play(world, load(WORKED[1]))
+        result = campaign.Result([played], list(played.findings))
+        save_failures(result, tmp_path)
+        (saved,) = tmp_path.glob("*.yaml")
+        assert len(load(saved).actions) == 4
+        assert {f.id for f in play(world, load(saved)).findings} >= {f.id for f in played.findings}
+    story = next(f for f in result.findings if f.id == "INV-08").story()
+    assert "INV-08 is broken: host: the host gets revenue - fee + own stake, once" in story
+    assert "expected 0.46 ETH (460000000000000000 wei), 92,000.00 INR, found 0.48 ETH" in story
+    assert "> " in story.splitlines()[-2]
+    assert story.splitlines()[-1].startswith("  replay it: stakesim replay ")
+
+
+def test_what_a_scenario_expects_is_held_against_the_rules(run_scenario):
+    text = (ROOT / "scenarios" / "no-show.yaml").read_text()
+    with pytest.raises(AssertionError, match="received another amount"):
+        run_scenario(loads(text.replace('"460000000000000000"', '"460000000000000001"')))
+    with pytest.raises(AssertionError, match=r"says nothing of a failure.*TooLate"):
+        run_scenario(loads(text.replace("at: 2d, do: book", "at: 7d, do: book")))
+    with pytest.raises(AssertionError, match="this fails with TooEarly; by the rules it is ok"):
+        run_scenario(loads(text.replace("came: [a1]}", "came: [a1], fails: TooEarly}")))
+
+
+def test_an_unforeseen_error_of_a_service_is_a_finding(world, monkeypatch):
+    from app.services.booking_service import BookingService
+
+    def book(*_):
+        raise ZeroDivisionError("off by one")
+
+    monkeypatch.setattr(BookingService, "book", book)
+    played = play(world, load(WORKED[0]))
+    assert [f.id for f in played.findings] == ["CRASH"]
+    assert "ZeroDivisionError: off by one (test_runs.py:" in played.findings[0].message
+
+
+def test_too_many_actors_are_refused_in_a_sentence(world):
+    scenario = load(WORKED[0])
+    actors = {**scenario.actors, **{f"extra{i}": scenario.actors["host"] for i in range(40)}}
+    with pytest.raises(EngineError, match="use fewer actors"):
+        play(world, scenario.model_copy(update={"actors": actors}))
+
+
+def test_an_unknown_name_is_refused_in_a_sentence():
+    with pytest.raises(ScenarioError, match=r"neither a scenario file .* nor a profile"):
+        run("clam")
+
+
+def test_a_saved_failure_keeps_where_it_comes_from():
+    played = play_one = run("hostile", runs=1).played[0]
+    from harness.runner.story import Finding
+
+    play_one.findings.append(Finding("INV-01", "", "", played.scenario, step=3))
+    saved = replayable(played)
+    assert loads(dump(saved)) == saved
+    assert saved.origin["profile"] == "hostile"
+    assert len(saved.actions) == 3
