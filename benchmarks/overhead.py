@@ -130,8 +130,8 @@ def main() -> int:
     console = Console()
     scenarios = [
         generate(load_profile(PROFILES / f"{name}.yaml"), options.seed, index)
-        for index in range(options.runs)
         for name in NAMES
+        for index in range(options.runs)
     ]
     world = open_world("py-evm")
     log: list[Any] = []

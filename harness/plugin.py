@@ -87,10 +87,11 @@ class ScenarioItem(pytest.Item):
 
 def _play(config: pytest.Config, scenario: Scenario) -> Played:
     from harness.runner.play import play
+    from harness.runner.story import tell
 
     played = play(config.stash[_STAGE].world(), scenario)
     if played.findings:
-        raise AssertionError("\n\n".join(finding.story() for finding in played.findings))
+        raise AssertionError(tell(played.findings))
     return played
 
 

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.evm.compiler import ROOT
 from harness.runner import ledger
 from harness.runner.play import Played, play
-from harness.runner.story import Finding
+from harness.runner.story import Finding, stories
 from harness.runner.world import World, open_world
 from harness.scenario.generate import generate, load_profile
 from harness.scenario.scenario import Scenario, ScenarioError, load
@@ -83,12 +84,12 @@ class Result:
 
     def _repr_html_(self) -> str:
         """For notebooks: the verdict, the findings' stories, and what was reached."""
-        stories = "".join(f"<pre>{html.escape(f.story())}</pre>" for f in self.findings)
+        told = "".join(f"<pre>{html.escape(story)}</pre>" for story in stories(self.findings))
         cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{n}</td></tr>" for k, n in sorted(self.reached.items()))
         colour = "#1a7f37" if self.ok else "#b42318"
         return (
             f'<p style="color:{colour}"><b>{"PASS" if self.ok else "FINDINGS"}</b> {html.escape(self.summary())}</p>'
-            f"{stories}<details><summary>reached</summary><table>{cells}</table></details>"
+            f"{told}<details><summary>reached</summary><table>{cells}</table></details>"
         )
 
 
@@ -176,6 +177,7 @@ _world: World | None = None
 def _open(engine: str) -> None:
     global _world
     _world = open_world(engine)
+    Finalize(None, _world.close, exitpriority=1)  # workers run no exit handlers but these
 
 
 def _play_batch(batch: Sequence[tuple[int, Scenario]]) -> list[tuple[int, Played]]:

@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.runner import ledger
 from harness.runner.campaign import Result
 from harness.runner.play import Played
-from harness.runner.story import clock, describe, money
+from harness.runner.story import clock, describe, money, stories
 from harness.scenario.scenario import Scenario, dump
 
 SUMMARY_KEYS = (
@@ -75,8 +75,8 @@ def show(result: Result, console: Console) -> None:
         )
     console.print(table)
     console.print("\nreached: " + ", ".join(f"{result.reached[key]} {key}" for key in SUMMARY_KEYS), highlight=False)
-    for finding in result.findings:
-        console.print(Text("\n" + finding.story()))
+    for story in stories(result.findings):
+        console.print(Text("\n" + story))
     console.print(Text("\nPASS  " if result.ok else "\nFINDINGS  ", "bold green" if result.ok else "bold red"), end="")
     console.print(result.summary(), highlight=False)
 
@@ -106,8 +106,8 @@ def show_steps(result: Result, console: Console) -> None:
             )
             for row in rows[1:]:
                 console.print(f"        {row.actor} gets {money(row.wei_out)} ({row.outcome})", highlight=False)
-    for finding in result.findings:
-        console.print(Text("\n" + finding.story()))
+    for story in stories(result.findings):
+        console.print(Text("\n" + story))
     console.print(Text("\nPASS  " if result.ok else "\nFINDINGS  ", "bold green" if result.ok else "bold red"), end="")
     console.print(result.summary(), highlight=False)
 
@@ -124,8 +124,8 @@ def _markdown(result: Result, command: str) -> Iterator[str]:
     yield f"{result.summary()}.\n\nMade by `{command}`.\n"
     if result.findings:
         yield "## Findings\n"
-        for finding in result.findings:
-            yield f"```\n{finding.story()}\n```\n"
+        for story in stories(result.findings):
+            yield f"```\n{story}\n```\n"
     yield "## Scenarios\n\n| scenario | runs | steps | transactions | findings |\n| --- | ---: | ---: | ---: | ---: |"
     for name, plays in _groups(result):
         counts = (sum(p.steps for p in plays), sum(p.transactions for p in plays), sum(len(p.findings) for p in plays))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -52,24 +52,41 @@ class Finding:
         return f"expected {money(self.expected, self.rate)}, found {money(self.found, self.rate)}"
 
     def story(self) -> str:
-        """The whole finding: what was broken, how it came about, and how to see it again."""
-        lines = [f"{self.id} is broken: {self.statement}", f"  {self.message}"]
-        if self.amounts():
-            lines.append(f"  {self.amounts()}")
-        if self.scenario is not None:
-            lines.append(
-                f"  in {self.scenario.name} (seed {self.scenario.seed}), engine {self.engine}, at step {self.step}:"
-            )
-            for number, (at, action) in enumerate(self.scenario.timeline()[: self.step], start=1):
-                mark = ">" if number == self.step else " "
-                lines.append(f"  {mark} {number:2}. {clock(at)}  {describe(action)}")
-        if self.saved:
-            lines.append(f"  replay it: stakesim replay {self.saved}{_engine_flag(self.engine)}")
-        return "\n".join(lines)
+        """The whole finding: what is broken, how it came about, and how to see it again."""
+        return tell([self])
 
 
-def _engine_flag(engine: str) -> str:
-    return "" if engine == "py-evm" else f" --engine {engine}"
+def tell(findings: Sequence[Finding]) -> str:
+    """Findings of one step: everything that is broken, then how it came about, and how to see it again."""
+    lines: list[str] = []
+    broken = ""
+    for finding in findings:
+        if finding.id != broken:
+            lines.append(f"{finding.id} is broken: {finding.statement}")
+        broken = finding.id
+        lines.append(f"  {finding.message}")
+        if finding.amounts():
+            lines.append(f"  {finding.amounts()}")
+    last = findings[-1]
+    if last.scenario is not None:
+        lines.append(
+            f"  in {last.scenario.name} (seed {last.scenario.seed}), engine {last.engine}, at step {last.step}:"
+        )
+        for number, (at, action) in enumerate(last.scenario.timeline()[: last.step], start=1):
+            mark = ">" if number == last.step else " "
+            lines.append(f"  {mark} {number:2}. {clock(at)}  {describe(action)}")
+    if last.saved:
+        flag = "" if last.engine == "py-evm" else f" --engine {last.engine}"
+        lines.append(f"  replay it: stakesim replay {last.saved}{flag}")
+    return "\n".join(lines)
+
+
+def stories(findings: Sequence[Finding]) -> list[str]:
+    """One story for each scenario that failed, and one for each finding of the campaign as a whole."""
+    groups: dict[int, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(id(finding.scenario or finding), []).append(finding)
+    return [tell(group) for group in groups.values()]
 
 
 def money(wei: int, rate: Decimal | None = None) -> str:

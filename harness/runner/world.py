@@ -16,8 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from app.db.embedded import start_embedded
-from app.db.session import connect, create_database, drop_database, migrate
+from app.core.errors import DatabaseUnavailable
+from app.db.session import connect, migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
@@ -27,7 +27,8 @@ from app.services.pricing import Pricing, Rate
 from app.services.transaction_sender import TransactionSender
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
-from sqlalchemy import URL, Connection, insert, select
+from sqlalchemy import Engine as DatabaseEngine
+from sqlalchemy import create_engine, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint, RPCResponse, TxReceipt
@@ -117,20 +118,20 @@ class Cast:
 class World:
     """One engine and one database, for one scenario after another.
 
-    contract: what is deployed as the stake contract; the project's own `EventStake` where none is given.
+    schema: of the database, this world's own, dropped with it. contract: what is deployed as the stake contract; the
+    project's own `EventStake` where none is given.
     Raises `EngineError` when the engine can't set time and take snapshots.
     """
 
-    def __init__(
-        self, engine: Engine, database: URL | None, connection: Connection, contract: Artifact | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, database: DatabaseEngine, schema: str, contract: Artifact | None = None) -> None:
         if not {"time", "snapshot"} <= engine.capabilities:
             raise EngineError(
                 "scenarios need a node that can set the time and take snapshots, which a live one can't: "
                 "use --engine py-evm, anvil, or rpc: with the URL of a simulated node"
             )
         self.engine = engine
-        self._database, self._connection = database, connection
+        self._database, self._schema = database, schema
+        self._connection = database.connect()
         self._artifacts = compile_contracts()
         self.puppet = Codec(self._artifacts["Puppet"].abi)
         self._sent: list[Any] = []
@@ -143,9 +144,9 @@ class World:
     def close(self) -> None:
         """Stops what was started for it; the embedded database server stays up for the next one."""
         self._connection.close()
-        self._connection.engine.dispose()
-        if self._database is not None:
-            drop_database(self._database, str(self._connection.engine.url.database))
+        with self._database.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
+        self._database.dispose()
         self.engine.close()
 
     def use(self, contract: Artifact | None) -> None:
@@ -282,15 +283,23 @@ class World:
 
 
 def open_world(engine: str = "py-evm", contract: Artifact | None = None) -> World:
-    """A world on that engine, with a database of its own. Raises `EngineError`, `DatabaseUnavailable`.
+    """A world on that engine, in a schema of its own in the database: that of `DATABASE_URL`, or the embedded one.
 
-    The database is `DATABASE_URL`'s, where nothing is committed, or else a new one on the embedded server.
+    Raises `EngineError`, `DatabaseUnavailable`.
     """
-    url = os.environ.get("DATABASE_URL")
-    server = None if url else start_embedded(DATABASE_DIR)
-    database = create_database(server, f"world_{uuid.uuid4().hex}") if server is not None else connect(url)
+    chain = open_engine(engine)
+    try:
+        shared = connect(os.environ.get("DATABASE_URL"), DATABASE_DIR)
+    except DatabaseUnavailable:
+        chain.close()
+        raise
+    schema = f"world_{uuid.uuid4().hex}"
+    with shared.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    database = create_engine(shared.url.update_query_dict({"options": f"-csearch_path={schema}"}))
+    shared.dispose()
     migrate(database)
-    return World(open_engine(engine), server, database.connect(), contract)
+    return World(chain, database, schema, contract)
 
 
 def creation(artifact: Artifact, args: tuple[Any, ...] = ()) -> bytes:

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
 from contextlib import closing
 
 import pytest
+from app.db.session import connect, create_database, drop_database
+from sqlalchemy import text
 
 import harness
 from harness import Scenario, run
@@ -13,7 +16,7 @@ from harness.evm.engine import EngineError
 from harness.runner import campaign, ledger
 from harness.runner.play import play
 from harness.runner.report import replayable, save_failures
-from harness.runner.world import open_world
+from harness.runner.world import DATABASE_DIR, open_world
 from harness.scenario.scenario import ScenarioError, dump, load, loads
 
 WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
@@ -40,6 +43,21 @@ def test_one_seed_gives_one_ledger_whatever_the_number_of_processes():
     other = run(["calm", "hostile"], runs=5, seed=4)
     assert once.rows == again.rows
     assert once.rows != other.rows
+
+
+def test_worlds_share_a_database_and_leave_nothing_in_it(monkeypatch):
+    """That of DATABASE_URL: each world has a schema of its own in it."""
+    server = connect(None, DATABASE_DIR).url
+    shared = create_database(server, f"shared_{os.getpid()}")
+    monkeypatch.setenv("DATABASE_URL", shared.url.render_as_string(hide_password=False))
+    try:
+        assert run(["calm", "flaky"], runs=6, seed=1, jobs=2).findings == []
+        with shared.connect() as connection:
+            schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'world_%'"
+            assert list(connection.scalars(text(schemas))) == []
+    finally:
+        shared.dispose()
+        drop_database(server, f"shared_{os.getpid()}")
 
 
 @pytest.mark.parametrize("name", ["calm", "flaky", "hostile", "volatile"])
