@@ -203,7 +203,7 @@ def _settlement(s: Step) -> _Settlement:
     return _Settlement(due, platform)
 
 
-def _misdue(s: Step, id: str, roles: Mapping[str, str], settlement: _Settlement) -> Iterator[Violation]:
+def _misdue(s: Step, roles: Mapping[str, str], settlement: _Settlement) -> Iterator[Violation]:
     """Parties in the given roles that got something else than their due in this step."""
     if s.ok and isinstance(s.action, CreateRun | Book | Withdraw | WithdrawFees | ForceEther):
         return  # money moves, but no settlement: INV-03, INV-04 and the model (INV-16) judge it
@@ -242,19 +242,19 @@ def fee(s: Step) -> Iterator[Violation]:
 @_invariant("INV-06", "attendee", "who came gets exactly the stake, once")
 def attendee(s: Step) -> Iterator[Violation]:
     roles = dict.fromkeys(_attendees(s, BookingStatus.COMPLETED), "came")
-    yield from _misdue(s, "INV-06", roles, _settlement(s))
+    yield from _misdue(s, roles, _settlement(s))
 
 
 @_invariant("INV-07", "no-show", "who did not come gets nothing")
 def no_show(s: Step) -> Iterator[Violation]:
     roles = dict.fromkeys(_attendees(s, BookingStatus.NO_SHOW), "no-show")
-    yield from _misdue(s, "INV-07", roles, _settlement(s))
+    yield from _misdue(s, roles, _settlement(s))
 
 
 @_invariant("INV-08", "host", "the host gets revenue - fee + own stake, once")
 def host(s: Step) -> Iterator[Violation]:
     hosts = {r.host for r in s.after.runs.values() if r.status == RunStatus.COMPLETED}
-    yield from _misdue(s, "INV-08", dict.fromkeys(hosts, "host"), _settlement(s))
+    yield from _misdue(s, dict.fromkeys(hosts, "host"), _settlement(s))
 
 
 @_invariant("INV-09", "cancellation", "everybody gets back exactly what they paid in; the platform earns nothing")
@@ -262,7 +262,7 @@ def cancellation(s: Step) -> Iterator[Violation]:
     settlement = _settlement(s)
     roles = dict.fromkeys(_attendees(s, BookingStatus.CANCELLED), "refunded")
     roles |= {r.host: "host" for r in s.after.runs.values() if r.status == RunStatus.CANCELLED}
-    yield from _misdue(s, "INV-09", roles, settlement)
+    yield from _misdue(s, roles, settlement)
     if s.ok and isinstance(s.action, CancelRun | CancelBooking):
         earned = s.after.platform_balance - s.before.platform_balance
         if earned:

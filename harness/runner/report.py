@@ -75,10 +75,7 @@ def show(result: Result, console: Console) -> None:
         )
     console.print(table)
     console.print("\nreached: " + ", ".join(f"{result.reached[key]} {key}" for key in SUMMARY_KEYS), highlight=False)
-    for story in stories(result.findings):
-        console.print(Text("\n" + story))
-    console.print(Text("\nPASS  " if result.ok else "\nFINDINGS  ", "bold green" if result.ok else "bold red"), end="")
-    console.print(result.summary(), highlight=False)
+    _show_verdict(result, console)
 
 
 def _groups(result: Result) -> Iterator[tuple[str, list[Played]]]:
@@ -106,6 +103,10 @@ def show_steps(result: Result, console: Console) -> None:
             )
             for row in rows[1:]:
                 console.print(f"        {row.actor} gets {money(row.wei_out)} ({row.outcome})", highlight=False)
+    _show_verdict(result, console)
+
+
+def _show_verdict(result: Result, console: Console) -> None:
     for story in stories(result.findings):
         console.print(Text("\n" + story))
     console.print(Text("\nPASS  " if result.ok else "\nFINDINGS  ", "bold green" if result.ok else "bold red"), end="")
