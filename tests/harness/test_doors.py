@@ -2,22 +2,46 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from harness import cli
 from harness.evm.compiler import ROOT
 
 pytest_plugins = ["pytester"]
 
-STAKESIM = Path(sys.executable).with_name("stakesim")
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def stakesim(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([STAKESIM, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+@pytest.fixture
+def stakesim(monkeypatch, capsys):
+    """The command, run in this process from the project's folder."""
+
+    def call(*args: str) -> Done:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["stakesim", *args])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return Done(int(ended.value.code or 0), said.out, said.err)
+
+    return call
 
 
-def test_run_plays_files_and_profiles_and_writes_a_report(tmp_path):
+def test_the_command_is_installed():
+    command = Path(sys.executable).with_name("stakesim")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True, timeout=60)
+    assert "replay" in done.stdout
+
+
+def test_run_plays_files_and_profiles_and_writes_a_report(stakesim, tmp_path):
     done = stakesim(
         "run", "scenarios/no-show.yaml", "hostile", "--runs", "6", "-j", "2", "--out", str(tmp_path / "out")
     )
@@ -29,13 +53,13 @@ def test_run_plays_files_and_profiles_and_writes_a_report(tmp_path):
     assert (tmp_path / "out" / "ledger.csv").read_text().startswith("run,scenario,seed,step,time,action,actor,outcome")
 
 
-def test_replay_shows_each_step_and_who_was_paid():
+def test_replay_shows_each_step_and_who_was_paid(stakesim):
     done = stakesim("replay", "scenarios/no-show.yaml")
     assert done.returncode == 0
     assert "host gets 0.46 ETH (460000000000000000 wei) (pushed)" in done.stdout
 
 
-def test_findings_end_with_exit_code_1(tmp_path):
+def test_findings_end_with_exit_code_1(stakesim, tmp_path):
     text = (ROOT / "scenarios" / "no-show.yaml").read_text().replace('"460000000000000000"', '"1"')
     (tmp_path / "no-show.yaml").write_text(text)
     done = stakesim("run", str(tmp_path / "no-show.yaml"), "--out", str(tmp_path / "out"))
@@ -53,7 +77,7 @@ def test_findings_end_with_exit_code_1(tmp_path):
         (("replay", "scenarios/no-show.yaml", "--engine", "rpc:http://127.0.0.1:9"), "127.0.0.1:9"),
     ],
 )
-def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(args, said):
+def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(stakesim, args, said):
     done = stakesim(*args)
     assert done.returncode == 2
     assert said in done.stderr
@@ -61,7 +85,7 @@ def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(args, said):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_broken_file_is_told_by_line_and_field(tmp_path):
+def test_a_broken_file_is_told_by_line_and_field(stakesim, tmp_path):
     text = (ROOT / "scenarios" / "no-show.yaml").read_text().replace("seats: 4", "seats: four")
     (tmp_path / "no-show.yaml").write_text(text)
     done = stakesim("check", str(tmp_path / "no-show.yaml"))
@@ -69,14 +93,14 @@ def test_a_broken_file_is_told_by_line_and_field(tmp_path):
     assert "no-show.yaml, line 11, actions[0].seats" in done.stderr
 
 
-def test_a_database_out_of_reach_is_said(monkeypatch):
+def test_a_database_out_of_reach_is_said(stakesim, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     done = stakesim("run", "scenarios/no-show.yaml")
     assert done.returncode == 2
     assert "Check DATABASE_URL" in done.stderr
 
 
-def test_the_committed_artifact_is_checked():
+def test_the_committed_artifact_is_checked(stakesim):
     assert stakesim("compile").returncode == 0
 
 
