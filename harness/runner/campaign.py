@@ -39,7 +39,7 @@ MUST_REACH = {
     "rejected or reverted": "no rejected action",
     "price swing": "no price swing",
 }
-BATCH = 8
+BATCH = 4
 """Scenarios a worker takes at a time."""
 
 Progress = Callable[[Played], None]

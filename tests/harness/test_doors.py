@@ -43,7 +43,7 @@ def test_the_command_is_installed():
 
 def test_run_plays_files_and_profiles_and_writes_a_report(stakesim, tmp_path):
     done = stakesim(
-        "run", "scenarios/no-show.yaml", "hostile", "--runs", "6", "-j", "2", "--out", str(tmp_path / "out")
+        "run", "scenarios/no-show.yaml", "hostile", "--runs", "3", "-j", "2", "--out", str(tmp_path / "out")
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no-show" in done.stdout

@@ -39,12 +39,12 @@ def test_random_scenarios_hold_on_anvil_too(profile):
 
 def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch):
     """In one process on the embedded database, in two on that of DATABASE_URL, where each world has its own schema."""
-    once = run(["calm", "hostile"], runs=5, seed=3)
+    once = run(["calm", "hostile"], runs=3, seed=3)
     server = connect(None, DATABASE_DIR).url
     shared = create_database(server, f"shared_{os.getpid()}")
     monkeypatch.setenv("DATABASE_URL", shared.url.render_as_string(hide_password=False))
     try:
-        assert run(["calm", "hostile"], runs=5, seed=3, jobs=2).rows == once.rows
+        assert run(["calm", "hostile"], runs=3, seed=3, jobs=2).rows == once.rows
         with shared.connect() as connection:
             schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'world_%'"
             assert list(connection.scalars(text(schemas))) == []
