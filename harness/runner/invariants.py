@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from harness.runner.picture import Picture, RunView
@@ -86,7 +87,7 @@ def _stake(amount: int, step: Step) -> int:
 
 @_invariant("INV-01", "conservation", "all wei paid in = all wei paid out + contract balance")
 def conservation(s: Step) -> Iterator[Violation]:
-    into_wallets = sum(s.after.wallets[p] - s.first.wallets[p] + s.fees.get(p, 0) for p in s.after.wallets)
+    into_wallets = s.after.into_wallets(s.first, s.fees)
     held = s.after.balance - s.first.balance
     if into_wallets + held != 0:
         yield Violation("the contract does not hold what went in and did not come out", -into_wallets, held)
@@ -203,10 +204,11 @@ def _settlement(s: Step) -> _Settlement:
     return _Settlement(due, platform)
 
 
-def _misdue(s: Step, roles: Mapping[str, str], settlement: _Settlement) -> Iterator[Violation]:
+def _misdue(s: Step, roles: Mapping[str, str]) -> Iterator[Violation]:
     """Parties in the given roles that got something else than their due in this step."""
     if s.ok and isinstance(s.action, CreateRun | Book | Withdraw | WithdrawFees | ForceEther):
         return  # money moves, but no settlement: INV-03, INV-04 and the model (INV-16) judge it
+    settlement = _settlement(s)
     for party, role in roles.items():
         due = settlement.due.get(party, 0)
         if party in s.after.wallets and s.gain(party) != due:
@@ -242,27 +244,26 @@ def fee(s: Step) -> Iterator[Violation]:
 @_invariant("INV-06", "attendee", "who came gets exactly the stake, once")
 def attendee(s: Step) -> Iterator[Violation]:
     roles = dict.fromkeys(_attendees(s, BookingStatus.COMPLETED), "came")
-    yield from _misdue(s, roles, _settlement(s))
+    yield from _misdue(s, roles)
 
 
 @_invariant("INV-07", "no-show", "who did not come gets nothing")
 def no_show(s: Step) -> Iterator[Violation]:
     roles = dict.fromkeys(_attendees(s, BookingStatus.NO_SHOW), "no-show")
-    yield from _misdue(s, roles, _settlement(s))
+    yield from _misdue(s, roles)
 
 
 @_invariant("INV-08", "host", "the host gets revenue - fee + own stake, once")
 def host(s: Step) -> Iterator[Violation]:
     hosts = {r.host for r in s.after.runs.values() if r.status == RunStatus.COMPLETED}
-    yield from _misdue(s, dict.fromkeys(hosts, "host"), _settlement(s))
+    yield from _misdue(s, dict.fromkeys(hosts, "host"))
 
 
 @_invariant("INV-09", "cancellation", "everybody gets back exactly what they paid in; the platform earns nothing")
 def cancellation(s: Step) -> Iterator[Violation]:
-    settlement = _settlement(s)
     roles = dict.fromkeys(_attendees(s, BookingStatus.CANCELLED), "refunded")
     roles |= {r.host: "host" for r in s.after.runs.values() if r.status == RunStatus.CANCELLED}
-    yield from _misdue(s, roles, settlement)
+    yield from _misdue(s, roles)
     if s.ok and isinstance(s.action, CancelRun | CancelBooking):
         earned = s.after.platform_balance - s.before.platform_balance
         if earned:
@@ -534,8 +535,6 @@ def quote(s: Step) -> Iterator[Violation]:
 
 def _inr(wei: int, rate: Decimal) -> Decimal:
     """Exact, not rounded."""
-    from fractions import Fraction
-
     exact = Fraction(wei) * Fraction(rate) / WEI_PER_ETH
     return Decimal(exact.numerator) / Decimal(exact.denominator)
 

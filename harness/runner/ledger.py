@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,6 +47,15 @@ class Row(NamedTuple):
 
 _WEI = ("wei_in", "wei_out")
 FORMATS = ("csv", "jsonl", "parquet")
+
+
+def received(rows: Iterable[Row]) -> Counter[str]:
+    """Wei that each actor got, pushed or as a credit: one taken out was received when it arose."""
+    got: Counter[str] = Counter()
+    for row in rows:
+        if row.outcome != "withdrawn":
+            got[row.actor] += row.wei_out
+    return got
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:

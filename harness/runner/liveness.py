@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.services.codec import Call, event_stake
-from app.services.transaction_sender import decode_revert
+from app.services.transaction_sender import TRANSACTION_GAS_CAP, decode_revert
 from eth_typing import ChecksumAddress
 from web3.exceptions import ContractLogicError
 
@@ -17,8 +17,6 @@ from harness.runner.picture import Picture
 from harness.runner.world import World
 from harness.scenario.actions import PLATFORM
 
-TRANSACTION_GAS_CAP = 16_777_216
-"""EIP-7825."""
 _STRANGER: Any = "0x" + "57" * 20
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.core.errors import AppError, ContractRejected, PriceError
@@ -12,7 +11,7 @@ from eth_account.signers.local import LocalAccount
 from web3.exceptions import ContractLogicError
 
 from harness.runner.step import Observed
-from harness.runner.world import EPOCH, GAS, World
+from harness.runner.world import EPOCH, GAS, World, utc
 from harness.scenario.actions import (
     PLATFORM,
     Action,
@@ -29,8 +28,6 @@ from harness.scenario.actions import (
     WithdrawFees,
 )
 from harness.scenario.model import Outcome, State, came_ids
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def perform(world: World, action: Action, expected: Outcome, model: State) -> Observed:
@@ -68,8 +65,7 @@ def _through_services(world: World, action: Action, expected: Outcome) -> None:
     signer = None if expected.signer in (None, PLATFORM) else world.cast.accounts[expected.signer]
     match action:
         case CreateRun():
-            starts_at = _EPOCH + timedelta(seconds=EPOCH + action.starts)
-            host, experience = world.cast.users[action.by], world.experience
+            host, experience, starts_at = world.cast.users[action.by], world.experience, utc(EPOCH + action.starts)
             run = world.event_runs.create(host, experience, starts_at, action.seats, action.price_inr, signer)
             world.run_rows[action.run] = run.id
         case Book():

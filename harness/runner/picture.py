@@ -73,6 +73,10 @@ class Picture:
     def active_bookings_of(self, run_id: int) -> list[BookingView]:
         return [b for b in self.bookings_of(run_id) if b.active]
 
+    def into_wallets(self, first: Picture, fees: Mapping[str, int]) -> int:
+        """Wei that went into all wallets since the first picture, less what went out of them; gas (`fees`) apart."""
+        return sum(wei - first.wallets[party] + fees.get(party, 0) for party, wei in self.wallets.items())
+
     @property
     def owed(self) -> int:
         """Payments and stakes of active bookings, stakes of open runs, credits, platform balance."""

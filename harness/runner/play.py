@@ -19,7 +19,7 @@ from web3.types import TxReceipt
 
 from harness.evm.engine import EngineError
 from harness.runner.invariants import violations
-from harness.runner.ledger import Row
+from harness.runner.ledger import Row, received
 from harness.runner.liveness import blocked_exits
 from harness.runner.perform import perform
 from harness.runner.picture import Books, Picture
@@ -28,7 +28,6 @@ from harness.runner.story import Finding
 from harness.runner.world import EPOCH, World
 from harness.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Withdraw
 from harness.scenario.model import Outcome, State, apply, initial, quoted
-from harness.scenario.prices import path
 from harness.scenario.scenario import Scenario
 
 SWING = Decimal("1.10")
@@ -63,18 +62,17 @@ def play(world: World, scenario: Scenario, number: int = 0) -> Played:
     played = Played(scenario, world.engine.name)
     world.stage(scenario)
     watch = Watch(world, initial(scenario.terms, scenario.actors, EPOCH))
-    rate_at = path(scenario.price)
+    rate_at = scenario.rate_path()
     timeline = scenario.timeline()
     rates: list[Decimal] = []
     for index, (at, action) in enumerate(timeline, start=1):
         market = rate_at(at)
-        rate = quoted(watch.model, market)[0]
         try:
             step = watch.step(action, EPOCH + at, market, last=index == len(timeline))
         except EngineError:
             raise
         except Exception as crash:  # noqa: BLE001 - whatever is raised unforeseen is a finding, told with its story
-            played.findings.append(_crash(played, index, rate, crash))
+            played.findings.append(_crash(played, index, quoted(watch.model, market)[0], crash))
             break
         rate = quoted(step.model, market)[0]
         rates.append(rate)
@@ -151,8 +149,8 @@ class Watch:
         """Whether the wallets last seen and the contract explain where all wei are, and the contract what it owes. A
         wei that went where nobody looked shows here."""
         now, first = self._picture, self._first
-        moved = sum(now.wallets[p] - first.wallets[p] + self._fees[p] for p in now.wallets)
-        return moved + now.balance == first.balance and now.balance == now.owed + self.model.forced
+        explained = now.into_wallets(first, self._fees) + now.balance == first.balance
+        return explained and now.balance == now.owed + self.model.forced
 
     def _look(self, action: Action, expected: Outcome) -> Picture:
         """At what the action is about: its run, its booking, or all bookings of the run it closes, and the wallets of
@@ -166,7 +164,6 @@ class Watch:
         about = [booking.id] if booking and booking.id <= self._bookings else []
         if run and isinstance(action, Complete | CancelRun | Expire):
             about = [b.id for b in known.bookings_of(run.id)]
-        creditors = [name for name in self._hostile if name in self.world.cast.addresses]
         seen = sorted({*new_bookings, *about})
         wallets = {
             PLATFORM,
@@ -176,7 +173,7 @@ class Watch:
         wallets |= {run.host} if run else set()
         wallets |= {payout.to for payout in expected.payouts}
         wallets &= self.world.cast.addresses.keys()
-        return self.world.camera.take(known, sorted(runs_seen), seen, creditors, sorted(wallets), lists=False)
+        return self.world.camera.take(known, sorted(runs_seen), seen, self._hostile, sorted(wallets), lists=False)
 
     def _entered(self, receipt: TxReceipt) -> Sent:
         """A receipt, with accounts called by their party."""
@@ -231,10 +228,7 @@ def _unmet(action: Action, expected: Outcome, scenario: Scenario) -> str | None:
 
 def _unmet_receipts(played: Played) -> Iterator[Finding]:
     """The scenario's `received` against what the ledger saw paid out."""
-    got: Counter[str] = Counter()
-    for row in played.rows:
-        if row.outcome != "withdrawn":  # it was received when it became a credit
-            got[row.actor] += row.wei_out
+    got = received(played.rows)
     for actor, wei in (played.scenario.received or {}).items():
         if got[actor] != wei:
             yield Finding(

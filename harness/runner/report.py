@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -136,10 +135,6 @@ def _markdown(result: Result, command: str) -> Iterator[str]:
         yield f"| {key} | {count} |"
     yield "\n## Who got what\n\nWei paid out or credited over all scenarios, by actor.\n"
     yield "| actor | received |\n| --- | ---: |"
-    received: Counter[str] = Counter()
-    for row in result.rows:
-        if row.outcome != "withdrawn":
-            received[row.actor] += row.wei_out
-    for actor, wei in received.most_common(12):
+    for actor, wei in ledger.received(result.rows).most_common(12):
         if wei:
             yield f"| {actor} | {money(wei)} |"

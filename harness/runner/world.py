@@ -77,6 +77,11 @@ _BOOKING_ROWS = select(
 )
 
 
+def utc(at: int) -> datetime:
+    """Seconds since 1970 as the services take a time."""
+    return datetime.fromtimestamp(at, UTC)
+
+
 @dataclass
 class Clock:
     """The time of the block that the next transaction lands in: a simulated service knows no other."""
@@ -84,7 +89,7 @@ class Clock:
     at: int = EPOCH
 
     def __call__(self) -> datetime:
-        return datetime.fromtimestamp(self.at, UTC)
+        return utc(self.at)
 
 
 @dataclass
@@ -95,7 +100,7 @@ class Feed:
     as_of: int = EPOCH
 
     def latest(self) -> Rate:
-        return Rate(self.inr_per_eth, datetime.fromtimestamp(self.as_of, UTC))
+        return Rate(self.inr_per_eth, utc(self.as_of))
 
 
 @dataclass

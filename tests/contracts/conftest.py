@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from app.services.codec import event_stake, revert_data
 from web3.contract import Contract
 from web3.exceptions import ContractLogicError
 
@@ -60,18 +61,8 @@ class Chain:
         try:
             call.call({"from": by.address, "value": value}, block_identifier="pending")
         except ContractLogicError as error:
-            return self.errors()[str(error.data)[2:10]]
+            return event_stake().revert(revert_data(error)).name
         return None
-
-    def errors(self) -> dict[str, str]:
-        from eth_utils.abi import function_abi_to_4byte_selector
-
-        return {
-            function_abi_to_4byte_selector(item).hex(): item["name"]
-            for artifact in self.artifacts.values()
-            for item in artifact.abi
-            if item["type"] == "error"
-        }
 
     def run(self, stake: Contract, host=None, seats: int = 4, price: int = PRICE, start: int | None = None) -> int:
         """Opens a run for the host, a million seconds ahead; returns its id."""
