@@ -69,7 +69,7 @@ contracts/node_modules/%.stamp: contracts/package-lock.json .venv/node.stamp
 	@touch contracts/node_modules/run.stamp $@
 
 lock: setup-dev
-	@for f in run dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for f in run serve dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --no-header requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 	@cd contracts && npm install --package-lock-only --silent
 

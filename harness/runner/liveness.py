@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.services.codec import Call, event_stake
-from app.services.transaction_sender import TRANSACTION_GAS_CAP, decode_revert
+from app.services.node_errors import decode_revert
+from app.services.transaction_sender import TRANSACTION_GAS_CAP
 from eth_typing import ChecksumAddress
 from web3.exceptions import ContractLogicError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.core.errors import AppError, ContractRejected, PriceError
 from app.services.codec import Call, event_stake
-from app.services.transaction_sender import decode_revert
+from app.services.node_errors import decode_revert
 from eth_account.signers.local import LocalAccount
 from web3.exceptions import ContractLogicError
 

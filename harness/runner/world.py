@@ -24,7 +24,7 @@ from app.services.booking_service import BookingService
 from app.services.codec import Codec, event_stake
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
-from app.services.transaction_sender import TransactionSender
+from app.services.transaction_sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from sqlalchemy import Engine as DatabaseEngine
@@ -54,6 +54,8 @@ _RECEIVERS = {
 GAS = 16_000_000
 """What transactions past the backend are given: nearly the most that one may have (EIP-7825)."""
 _MAX_FEE = 10**11
+POLICY = Policy(patience=5)
+"""Of the services' sender: a simulated chain mines at once or never."""
 
 _runs, _bookings = event_runs.c, event_run_bookings.c
 _RUN_ROWS = select(
@@ -141,7 +143,6 @@ class World:
         self.puppet = Codec(self._artifacts["Puppet"].abi)
         self._sent: list[Any] = []
         engine.w3.middleware_onion.add(_recorder(self._sent), "sent")
-        self._sender = TransactionSender(engine.w3, engine.accounts[0])
         self._base = engine.snapshot()
         self._stage: tuple[Terms, ChecksumAddress, ChecksumAddress, Snapshot] | None = None
         self.use(contract)
@@ -165,8 +166,9 @@ class World:
         """Puts everything as the scenario begins: contract, actors, empty tables, its price feed."""
         address, lens = self._contract(scenario.terms)
         self.clock, self.feed = Clock(), Feed()
-        self.chain = BlockchainService(self.engine.w3, address, self._sender)
         self.cast = self._enter(scenario, address)
+        sender = TransactionSender(self.engine.w3, self.engine.accounts[0], self.sessions, POLICY)
+        self.chain = BlockchainService(self.engine.w3, address, sender)
         pricing = Pricing(self.feed, self.clock)
         self.event_runs = EventRunService(self.sessions, self.chain, pricing)
         self.bookings = BookingService(self.sessions, self.chain, pricing)

@@ -14,7 +14,7 @@ import pytest
 from app.core.errors import DatabaseUnavailable
 from app.db.embedded import default_data_dir, start_embedded, stop_embedded
 from app.db.session import MIGRATIONS, connect, create_database, drop_database, migrate
-from app.db.tables import event_runs, experiences, metadata, users
+from app.db.tables import OPERATION_STATES, event_runs, experiences, metadata, users
 from sqlalchemy import Engine as Database
 from sqlalchemy import insert, inspect, select
 from sqlalchemy.exc import IntegrityError, StatementError
@@ -62,7 +62,9 @@ def test_tables_are_those_of_the_migrations(database: Database) -> None:
     types = {c["name"]: str(c["type"]) for c in schema.get_columns("event_runs")}
     assert types["blockchain_stake_amount_wei"] == "NUMERIC(78, 0)"
     assert types["price_inr"] == "NUMERIC(14, 2)"
-    assert [e["labels"] for e in schema.get_enums()] == [["pending", "confirmed", "failed"]]
+    labels = {enum["name"]: enum["labels"] for enum in schema.get_enums()}
+    assert labels["blockchain_status"] == ["pending", "confirmed", "failed"]
+    assert labels["operation_state"] == list(OPERATION_STATES)
 
 
 @pytest.mark.parametrize("wei", [0, 1, 2**63 - 1, 2**63, 10**19, 2**256 - 1])

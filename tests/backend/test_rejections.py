@@ -10,8 +10,9 @@ import pytest
 from app.core.errors import ChainUnavailable, ContractRejected, UnexpectedReceipt, UnsupportedByContract
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import Codec, event_stake, revert_data
-from app.services.transaction_sender import TransactionSender, decode_revert
-from stage import DAY, Stage
+from app.services.node_errors import decode_revert
+from app.services.transaction_sender import Policy, TransactionSender
+from stage import DAY, Stage, transact
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
 from web3.middleware import Web3Middleware
@@ -31,20 +32,11 @@ def before_sending(w3: Web3, action: Callable[[], Any]) -> None:
 
 
 def pause(stage: Stage) -> None:
-    call = event_stake().call(stage.chain.address, "pause")
-    w3, account = stage.engine.w3, stage.wallets["platform"]
-    transaction = {
-        "to": call.to,
-        "data": call.data,
-        "gas": 100_000,
-        "maxFeePerGas": 10**11,
-        "maxPriorityFeePerGas": 2 * 10**9,
-        "nonce": w3.eth.get_transaction_count(account.address),
-        "chainId": w3.eth.chain_id,
-        "type": 2,
-    }
-    tx_hash = w3.eth.send_raw_transaction(account.sign_transaction(transaction).raw_transaction)
-    assert w3.eth.wait_for_transaction_receipt(tx_hash, poll_latency=0.002)["status"] == 1
+    transact(stage, "platform", "pause")
+
+
+def impatient(stage: Stage, w3: Web3, patience: float = 0.01) -> TransactionSender:
+    return TransactionSender(w3, stage.wallets["platform"], stage.sessions, Policy(patience=patience))
 
 
 def test_a_custom_error_comes_back_with_its_arguments(each_stage: Stage) -> None:
@@ -136,8 +128,8 @@ def test_too_little_gas_on_chain_is_told_as_such(each_stage: Stage) -> None:
     run = each_stage.open_run()
     booking = each_stage.bookings.book(run.id, each_stage.ids["attendee"], 1)
     stage = each_stage
-    sender = TransactionSender(_NearsightedNode(stage.engine.w3), stage.wallets["platform"])  # type: ignore[arg-type]
-    chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
+    nearsighted: Any = _NearsightedNode(stage.engine.w3)
+    chain = BlockchainService(stage.engine.w3, stage.chain.address, impatient(stage, nearsighted, 1))
     with pytest.raises(ContractRejected) as caught:
         chain.cancel_booking_onchain(booking.blockchain_booking_id or 0)
     assert (caught.value.name, caught.value.outcome) == ("OutOfGas", "reverted")
@@ -195,23 +187,11 @@ def test_a_node_out_of_reach_says_nothing_of_the_contract(stage: Stage) -> None:
     """It is no answer to whether the contract has a function, and is not remembered as one."""
     stage.open_run()
     nowhere = Web3(HTTPProvider("http://127.0.0.1:1/v2/secret-of-the-rpc", exception_retry_configuration=None))
-    chain = BlockchainService(nowhere, stage.chain.address, TransactionSender(nowhere, stage.wallets["platform"]))
+    chain = BlockchainService(nowhere, stage.chain.address, impatient(stage, nowhere))
     for attempt in (lambda: chain.extended, chain.owner, lambda: chain.book_event_onchain(1, 1, total_wei=1)):
         with pytest.raises(ChainUnavailable, match="the node can't be reached") as caught:
             attempt()
         assert "secret" not in str(caught.value)
-
-
-def test_what_became_of_a_transaction_whose_sending_failed_is_not_known(stage: Stage) -> None:
-    def lose_the_connection() -> None:
-        raise ConnectionError("connection reset by peer")
-
-    run = stage.open_run()
-    before_sending(stage.engine.w3, lose_the_connection)
-    with pytest.raises(ChainUnavailable, match="the node can't be reached"):
-        stage.bookings.book(run.id, stage.ids["attendee"], 1)
-    [row] = stage.bookings.list_all()
-    assert (row.blockchain_status, row.blockchain_error) == ("pending", None)
 
 
 def test_a_receipt_that_does_not_come_is_not_waited_for_for_ever(stage: Stage) -> None:
@@ -223,8 +203,7 @@ def test_a_receipt_that_does_not_come_is_not_waited_for_for_ever(stage: Stage) -
 
     stage.engine.w3.middleware_onion.add(Amnesia, "amnesia")
     try:
-        sender = TransactionSender(stage.engine.w3, stage.wallets["platform"], receipt_timeout=0.01)
-        chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
+        chain = BlockchainService(stage.engine.w3, stage.chain.address, impatient(stage, stage.engine.w3))
         with pytest.raises(ChainUnavailable, match="sent, but not mined in time"):
             chain.create_event_run_onchain("x", 10, 1, stage.now() + DAY)
     finally:

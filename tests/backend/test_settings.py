@@ -21,9 +21,10 @@ VALUES = {
     "BLOCKCHAIN_RPC_URL": "https://node.example/v3/rpc-secret",
     "CONTRACT_ADDRESS": "0x" + "ab" * 20,
     "PLATFORM_PRIVATE_KEY": KEY,
+    "JWT_SECRET": "k7Pz0vQe9XwLr2TnB5yHc8JdM4sGa6Uf",
     "DATABASE_URL": "postgresql://someone:db-secret@db.example/books",
 }
-SECRETS = (KEY, KEY[2:], "rpc-secret", "db-secret")
+SECRETS = (KEY, KEY[2:], "rpc-secret", "db-secret", VALUES["JWT_SECRET"])
 
 
 @pytest.fixture
@@ -73,6 +74,12 @@ def test_no_secret_is_shown(env: pytest.MonkeyPatch) -> None:
         ("CONTRACT_ADDRESS", KEY),
         ("ETH_PRICE_INR", "0"),
         ("ETH_PRICE_INR", KEY),
+        ("JWT_SECRET", "short"),
+        ("JWT_SECRET", "change-me-change-me-change-me-change-me"),
+        ("JWT_SECRET", "a" * 64),
+        ("BLOCKCHAIN_RPC_URL", "node.example/v3/key-of-the-rpc"),
+        ("CONTRACT_CODE_HASH", "0x1234567890"),
+        ("CONFIRMATIONS", "0"),
     ],
 )
 def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -86,7 +93,7 @@ def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str
 def test_the_key_stays_out_of_logs_and_errors(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = SecretStr(KEY)
-    sender = TransactionSender(stage.engine.w3, key)
+    sender = TransactionSender(stage.engine.w3, key, stage.sessions)
     stage.engine.set_balance(sender.address, 10**21)
     chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
     run = chain.create_event_run_onchain("pottery", 10**18, 2, stage.now().replace(year=2101))

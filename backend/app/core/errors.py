@@ -52,9 +52,32 @@ class ChainUnavailable(AppError):
     """The node does not answer, or does not take the transaction.
 
     It is not known whether a transaction had an effect, so nothing may be concluded from this error.
+    operation: key of the operation that goes on by itself; None where nothing was begun.
     """
 
     code = "chain_unavailable"
+
+    def __init__(self, message: str, operation: str | None = None) -> None:
+        super().__init__(message)
+        self.operation = operation
+
+
+class OutOfFunds(ChainUnavailable):
+    """The wallet can't pay for gas or value. The operation is held, and goes on once the wallet is topped up."""
+
+    code = "out_of_funds"
+
+
+class KeyReused(AppError):
+    """This idempotency key was used before, for another request."""
+
+    code = "key_reused"
+
+
+class Superseded(AppError):
+    """Another transaction used up the operation's nonce: it had no effect, and never will."""
+
+    code = "superseded"
 
 
 class UnexpectedReceipt(AppError):

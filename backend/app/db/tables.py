@@ -10,11 +10,14 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
     Enum,
     ForeignKey,
+    Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
@@ -23,6 +26,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 
 class Wei(TypeDecorator[int]):
@@ -83,6 +87,7 @@ event_runs = Table(
     Column("blockchain_price_per_seat_wei", Wei),
     Column("blockchain_stake_amount_wei", Wei),
     Column("inr_per_eth", Numeric),
+    Column("blockchain_block", BigInteger),
 )
 
 event_run_bookings = Table(
@@ -104,10 +109,68 @@ event_run_bookings = Table(
     Column("inr_per_eth", Numeric),
 )
 
+OPERATION_STATES = ("prepared", "signed", "submitted", "mined", "confirmed", "failed", "rejected")
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("request", Text),
+    Column("kind", Text),
+    Column("subject", Uuid),
+    Column("chain_id", BigInteger),
+    Column("sender", Text),
+    Column("to_address", Text),
+    Column("data", LargeBinary),
+    Column("value_wei", Wei),
+    Column("state", Enum(*OPERATION_STATES, name="operation_state")),
+    Column("nonce", BigInteger),
+    Column("attempts", JSONB),
+    Column("requeued", Integer),
+    Column("reorged", Boolean),
+    Column("held", Text),
+    Column("tx_hash", Text),
+    Column("block_number", BigInteger),
+    Column("block_hash", Text),
+    Column("gas_used", BigInteger),
+    Column("gas_price_wei", Wei),
+    Column("error", JSONB),
+    _created_at(),
+    Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+)
+
+nonces = Table(
+    "nonces",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("next", BigInteger),
+)
+
+chain_cursors = Table(
+    "chain_cursors",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("contract", Text, primary_key=True),
+    Column("block_number", BigInteger),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("request", Text),
+    Column("status", Integer),
+    Column("body", Text),
+    _created_at(),
+)
+
 
 @dataclass(frozen=True)
 class EventRun:
-    """A row of `event_runs`. inr_per_eth: rate at which the price became wei."""
+    """A row of `event_runs`. inr_per_eth: rate at which the price became wei. blockchain_block: the latest block whose
+    events are in this row and in those of its bookings.
+    """
 
     id: UUID
     experience_id: UUID
@@ -125,6 +188,7 @@ class EventRun:
     blockchain_price_per_seat_wei: int | None
     blockchain_stake_amount_wei: int | None
     inr_per_eth: Decimal | None
+    blockchain_block: int
 
 
 @dataclass(frozen=True)

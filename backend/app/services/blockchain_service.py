@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
-from web3.types import TxReceipt
+from web3.exceptions import ContractLogicError
+from web3.types import BlockIdentifier, TxReceipt
 
 from app.core.errors import ContractRejected, InvalidRequest, UnexpectedReceipt, UnsupportedByContract
-from app.services.codec import Event, event_stake
+from app.services.codec import Call, Event, event_stake
+from app.services.node_errors import TROUBLE, rejected, unavailable
 from app.services.onchain import (
     BookingCancelled,
     BookingCost,
@@ -32,12 +34,15 @@ from app.services.onchain import (
     EventExpired,
     EventRunCreated,
     EventRunOnChain,
+    Mined,
     PlatformFeesWithdrawn,
     RunStatus,
     unix_seconds,
 )
 from app.services.pricing import convert_inr_to_wei, convert_wei_to_inr
-from app.services.transaction_sender import TransactionSender, asking
+from app.services.transaction_sender import TransactionSender
+
+_Told = TypeVar("_Told", bound=Mined)
 
 
 class BlockchainService:
@@ -52,14 +57,14 @@ class BlockchainService:
 
     def __init__(self, w3: Web3, contract_address: str, sender: TransactionSender) -> None:
         self._w3 = w3
-        self._sender = sender
+        self.sender = sender
         self._codec = event_stake()
         self.address = Web3.to_checksum_address(contract_address)
 
     @property
     def platform(self) -> ChecksumAddress:
         """The account that signs where no other is given."""
-        return self._sender.address
+        return self.sender.address
 
     @cached_property
     def extended(self) -> bool:
@@ -70,7 +75,54 @@ class BlockchainService:
             return False
         return True
 
-    # ---------------------------------------------------------------- transactions
+    # ------------------------------------------------------------------------------ transactions, as calls to be sent
+
+    def create_event_run_call(
+        self,
+        experience_id: str,
+        price_per_seat_wei: int,
+        max_seats: int,
+        starts_at: datetime,
+        host: str | None = None,
+        signer: LocalAccount | None = None,
+        stake_wei: int | None = None,
+    ) -> Call:
+        """Opens a run for `host`, or for the signer. stake_wei: asked from the contract where it is not given."""
+        args = (experience_id, price_per_seat_wei, max_seats, unix_seconds(starts_at))
+        function, party = self._for_party("createEventRun", host, signer)
+        if stake_wei is None:
+            stake_wei = self.calculate_required_stake(price_per_seat_wei, max_seats)
+        return self._call(function, *party, *args, value=stake_wei)
+
+    def book_event_call(
+        self,
+        event_run_id: int,
+        seats: int,
+        attendee: str | None = None,
+        signer: LocalAccount | None = None,
+        total_wei: int | None = None,
+    ) -> Call:
+        """Books for `attendee`, or for the signer. total_wei: asked from the contract where it is not given."""
+        function, party = self._for_party("bookEvent", attendee, signer)
+        if total_wei is None:
+            total_wei = self.calculate_booking_cost(event_run_id, seats).total
+        return self._call(function, *party, event_run_id, seats, value=total_wei)
+
+    def complete_event_call(self, event_run_id: int, attended_booking_ids: Sequence[int]) -> Call:
+        return self._call("completeEvent", event_run_id, list(attended_booking_ids))
+
+    def cancel_event_call(self, event_run_id: int) -> Call:
+        return self._call("cancelEvent", event_run_id)
+
+    def cancel_booking_call(self, booking_id: int) -> Call:
+        self._need("cancelBooking")
+        return self._call("cancelBooking", booking_id)
+
+    def expire_event_call(self, event_run_id: int) -> Call:
+        self._need("expireEvent")
+        return self._call("expireEvent", event_run_id)
+
+    # ------------------------------------------------------------------------------- transactions, sent and confirmed
 
     def create_event_run_onchain(
         self,
@@ -82,13 +134,11 @@ class BlockchainService:
         signer: LocalAccount | None = None,
         stake_wei: int | None = None,
     ) -> EventRunCreated:
-        """Opens a run for `host`, or for the signer. stake_wei: asked from the contract where it is not given."""
-        args = (experience_id, price_per_seat_wei, max_seats, unix_seconds(starts_at))
-        function, party = self._for_party("createEventRun", host, signer)
-        if stake_wei is None:
-            stake_wei = self.calculate_required_stake(price_per_seat_wei, max_seats)
-        mined, events = self._send(function, *party, *args, value=stake_wei, signer=signer)
-        return EventRunCreated(**mined, **_the(events, "EventRunCreated", mined))
+        """As `create_event_run_call` says."""
+        call = self.create_event_run_call(
+            experience_id, price_per_seat_wei, max_seats, starts_at, host, signer, stake_wei
+        )
+        return self._told(EventRunCreated, self.sender.send(call, signer))
 
     def book_event_onchain(
         self,
@@ -98,51 +148,77 @@ class BlockchainService:
         signer: LocalAccount | None = None,
         total_wei: int | None = None,
     ) -> BookingCreated:
-        """Books for `attendee`, or for the signer. total_wei: asked from the contract where it is not given."""
-        function, party = self._for_party("bookEvent", attendee, signer)
-        if total_wei is None:
-            total_wei = self.calculate_booking_cost(event_run_id, seats).total
-        mined, events = self._send(function, *party, event_run_id, seats, value=total_wei, signer=signer)
-        return BookingCreated(**mined, **_the(events, "BookingCreated", mined, event_run_id=event_run_id))
+        """As `book_event_call` says."""
+        call = self.book_event_call(event_run_id, seats, attendee, signer, total_wei)
+        return self._told(BookingCreated, self.sender.send(call, signer), event_run_id=event_run_id)
 
     def complete_event_onchain(
         self, event_run_id: int, attended_booking_ids: Sequence[int], signer: LocalAccount | None = None
     ) -> EventCompleted:
-        mined, events = self._send("completeEvent", event_run_id, list(attended_booking_ids), signer=signer)
-        return EventCompleted(
-            **mined,
-            **_the(events, "EventCompleted", mined, event_run_id=event_run_id),
-            completed={e.args["booking_id"]: e.args["stake_returned"] for e in events if e.name == "BookingCompleted"},
-            no_shows={e.args["booking_id"]: e.args["stake_forfeit"] for e in events if e.name == "BookingNoShow"},
-        )
+        return self.completed(self.sender.send(self.complete_event_call(event_run_id, attended_booking_ids), signer))
 
     def cancel_event_onchain(self, event_run_id: int, signer: LocalAccount | None = None) -> EventCancelled:
-        mined, events = self._send("cancelEvent", event_run_id, signer=signer)
-        return EventCancelled(**mined, **_the(events, "EventCancelled", mined, event_run_id=event_run_id))
+        return self.cancelled(self.sender.send(self.cancel_event_call(event_run_id), signer))
 
     def cancel_booking_onchain(self, booking_id: int, signer: LocalAccount | None = None) -> BookingCancelled:
-        self._need("cancelBooking")
-        mined, events = self._send("cancelBooking", booking_id, signer=signer)
-        return BookingCancelled(**mined, **_the(events, "BookingCancelled", mined, booking_id=booking_id))
+        return self.booking_cancelled(self.sender.send(self.cancel_booking_call(booking_id), signer))
 
     def expire_event_onchain(self, event_run_id: int, signer: LocalAccount | None = None) -> EventExpired:
-        self._need("expireEvent")
-        mined, events = self._send("expireEvent", event_run_id, signer=signer)
-        return EventExpired(**mined, **_the(events, "EventExpired", mined, event_run_id=event_run_id))
+        return self.expired(self.sender.send(self.expire_event_call(event_run_id), signer))
 
     def withdraw_onchain(self, signer: LocalAccount, to: str | None = None) -> CreditWithdrawn:
         """Pays the signer's credit out, to the signer or to another address."""
         function = "withdraw" if to is None else "withdrawTo"
         self._need(function)
-        mined, events = self._send(function, *([] if to is None else [_address(to)]), signer=signer)
-        return CreditWithdrawn(**mined, **_the(events, "CreditWithdrawn", mined, creditor=signer.address))
+        call = self._call(function, *([] if to is None else [_address(to)]))
+        return self._told(CreditWithdrawn, self.sender.send(call, signer), creditor=signer.address)
 
     def withdraw_platform_fees_onchain(self, signer: LocalAccount | None = None) -> PlatformFeesWithdrawn:
-        mined, events = self._send("withdrawPlatformFees", signer=signer)
-        amount = _the(events, "PlatformFeesWithdrawn", mined)["amount"] if self.extended else None
-        return PlatformFeesWithdrawn(**mined, amount=amount)
+        """Pays out what the platform has earned."""
+        receipt = self.sender.send(self._call("withdrawPlatformFees"), signer)
+        events = self._codec.events(receipt["logs"], self.address)
+        amounts = [event.args["amount"] for event in events if event.name == "PlatformFeesWithdrawn"]
+        if self.extended and len(amounts) != 1:
+            raise _not_told(receipt, "PlatformFeesWithdrawn", len(amounts))
+        return PlatformFeesWithdrawn(**_mined(receipt, events), amount=amounts[0] if amounts else None)
+
+    # ----------------------------------------------------------------------------------------- what receipts tell
+
+    def completed(self, receipt: TxReceipt) -> EventCompleted:
+        events = self._codec.events(receipt["logs"], self.address)
+        return self._told(
+            EventCompleted,
+            receipt,
+            completed={e.args["booking_id"]: e.args["stake_returned"] for e in events if e.name == "BookingCompleted"},
+            no_shows={e.args["booking_id"]: e.args["stake_forfeit"] for e in events if e.name == "BookingNoShow"},
+        )
+
+    def cancelled(self, receipt: TxReceipt) -> EventCancelled:
+        return self._told(EventCancelled, receipt)
+
+    def booking_cancelled(self, receipt: TxReceipt) -> BookingCancelled:
+        return self._told(BookingCancelled, receipt)
+
+    def expired(self, receipt: TxReceipt) -> EventExpired:
+        return self._told(EventExpired, receipt)
 
     # ----------------------------------------------------------------------- views
+
+    def block_number(self) -> int:
+        """Of the latest block."""
+        try:
+            return self._w3.eth.block_number
+        except TROUBLE as error:
+            raise unavailable("block number", error) from error
+
+    def events_between(self, first: int, last: int) -> list[tuple[str, Event]]:
+        """The contract's events in these blocks and those between, each with the hash of its transaction."""
+        try:
+            logs = self._w3.eth.get_logs({"address": self.address, "fromBlock": first, "toBlock": last})
+        except TROUBLE as error:
+            raise unavailable("events", error) from error
+        hashed = ((log["transactionHash"].to_0x_hex(), self._codec.events([log], self.address)) for log in logs)
+        return [(tx_hash, event) for tx_hash, events in hashed for event in events]
 
     def calculate_required_stake(self, price_per_seat_wei: int, seats: int) -> int:
         return int(self._view("calculateRequiredStake", price_per_seat_wei, seats)[0])
@@ -150,12 +226,12 @@ class BlockchainService:
     def calculate_booking_cost(self, event_run_id: int, seats: int) -> BookingCost:
         return BookingCost(*self._view("calculateBookingCost", event_run_id, seats))
 
-    def get_event_run_from_chain(self, event_run_id: int) -> EventRunOnChain:
-        run = EventRunOnChain(*self._view("getEventRun", event_run_id))
+    def get_event_run_from_chain(self, event_run_id: int, block: BlockIdentifier = "latest") -> EventRunOnChain:
+        run = EventRunOnChain(*self._view("getEventRun", event_run_id, block=block))
         return replace(run, status=RunStatus(run.status))
 
-    def get_booking_from_chain(self, booking_id: int) -> BookingOnChain:
-        booking = BookingOnChain(*self._view("getBooking", booking_id))
+    def get_booking_from_chain(self, booking_id: int, block: BlockIdentifier = "latest") -> BookingOnChain:
+        booking = BookingOnChain(*self._view("getBooking", booking_id, block=block))
         return replace(booking, status=BookingStatus(booking.status))
 
     def get_event_bookings(self, event_run_id: int) -> list[int]:
@@ -199,17 +275,30 @@ class BlockchainService:
         if not self.extended:
             raise UnsupportedByContract(f"The contract at {self.address} has no {function}: {otherwise}.")
 
-    def _send(
-        self, function: str, *args: Any, value: int = 0, signer: LocalAccount | None = None
-    ) -> tuple[dict[str, Any], list[Event]]:
-        receipt = self._sender.send(self._codec.call(self.address, function, *args), value, signer)
-        events = self._codec.events(receipt["logs"], self.address)
-        return _mined(receipt, events), events
+    def _call(self, function: str, *args: Any, value: int = 0) -> Call:
+        return self._codec.call(self.address, function, *args, value=value)
 
-    def _view(self, function: str, *args: Any) -> tuple[Any, ...]:
-        call = self._codec.call(self.address, function, *args)
-        with asking(function, self._codec):
-            data = self._w3.eth.call({"to": call.to, "data": call.data})
+    def _told(self, kind: type[_Told], receipt: TxReceipt, **known: Any) -> _Told:
+        """What the one event that is called as the result is tells; ids are never guessed. Raises `UnexpectedReceipt`.
+
+        known: what the event must say where it says anything of it, and what is known from other events.
+        """
+        events = self._codec.events(receipt["logs"], self.address)
+        found = [
+            e.args for e in events if e.name == kind.__name__ and all(e.args.get(k, v) == v for k, v in known.items())
+        ]
+        if len(found) != 1:
+            raise _not_told(receipt, kind.__name__, len(found))
+        return kind(**_mined(receipt, events), **{**known, **found[0]})
+
+    def _view(self, function: str, *args: Any, block: BlockIdentifier = "latest") -> tuple[Any, ...]:
+        call = self._call(function, *args)
+        try:
+            data = self._w3.eth.call({"to": call.to, "data": call.data}, block)
+        except ContractLogicError as error:
+            raise rejected(function, error, self._codec) or unavailable(function, error) from error
+        except TROUBLE as error:
+            raise unavailable(function, error) from error
         return self._codec.result(function, data)
 
 
@@ -223,12 +312,9 @@ def _mined(receipt: TxReceipt, events: Sequence[Event]) -> dict[str, Any]:
     }
 
 
-def _the(events: Sequence[Event], name: str, mined: dict[str, Any], **having: Any) -> dict[str, Any]:
-    """The arguments of the one event of this name that has these; ids are never guessed."""
-    found = [e.args for e in events if e.name == name and having.items() <= e.args.items()]
-    if len(found) != 1:
-        raise UnexpectedReceipt(f"Transaction {mined['tx_hash']} has {len(found)} events {name} where one must be.")
-    return found[0]
+def _not_told(receipt: TxReceipt, event: str, count: int) -> UnexpectedReceipt:
+    tx_hash = receipt["transactionHash"].to_0x_hex()
+    return UnexpectedReceipt(f"Transaction {tx_hash} has {count} events {event} where one must be.")
 
 
 def _address(text: str) -> ChecksumAddress:

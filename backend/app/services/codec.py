@@ -53,12 +53,13 @@ class Event(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A call to be sent: to which contract, the function's name for messages, call data, and what explains a revert."""
+    """A call to be sent: to which contract, the function's name, call data, what explains a revert, and wei with it."""
 
     to: ChecksumAddress
     name: str
     data: bytes
     codec: Codec
+    value: int = 0
 
 
 class _Fields(NamedTuple):
@@ -98,13 +99,13 @@ class Codec:
             if e["type"] == "event"
         }
 
-    def call(self, to: ChecksumAddress, function: str, *args: Any) -> Call:
+    def call(self, to: ChecksumAddress, function: str, *args: Any, value: int = 0) -> Call:
         """Raises `InvalidRequest` when an argument does not fit its type."""
         try:
             data = self._selectors[function] + encode(self._inputs[function].types, args)
         except (EncodingError, OverflowError) as error:
             raise InvalidRequest(f"{function} can't be called with these arguments: {error}") from error
-        return Call(to, function, data, self)
+        return Call(to, function, data, self, value)
 
     def result(self, function: str, data: bytes) -> tuple[Any, ...]:
         """What the function returned. Raises `UnsupportedByContract` when the data is not that."""

@@ -1,53 +1,101 @@
-"""Sends transactions: estimate, nonce, fees, sign, send, wait for the receipt. The only place that signs.
+"""Carries operations out: estimate, nonce, fees, sign, store, send, confirm. The only place that signs.
 
-Keeping operations over a crash, retries and fee bumps have their place here, behind the same `send`.
+A transaction is stored before it is sent, every retry sends the same bytes, and every fee bump has the same nonce. An
+operation gets a new nonce only after its old one is seen to be used up, in a block that is final, with no effect of
+the operation. Whatever process it is, `finish` and `step` go on where the database says the operation is.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from eth_typing import ChecksumAddress
+from eth_typing import ChecksumAddress, HexStr
 from hexbytes import HexBytes
 from pydantic import SecretStr
-from requests import RequestException
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
 from web3 import Web3
-from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
+from web3.exceptions import ContractLogicError, TransactionNotFound
 from web3.types import TxParams, TxReceipt, Wei
 
-from app.core.errors import ChainUnavailable, ContractRejected
-from app.services.codec import Call, Codec, Revert, revert_data
+from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
+from app.services import effects, operations
+from app.services.codec import Call, Revert, event_stake
+from app.services.node_errors import TROUBLE, Answer, decode_revert, meaning, refusal, rejected, unavailable
+from app.services.operations import SENT, Operation, Sessions
 
+GWEI = 10**9
 TRANSACTION_GAS_CAP = 16_777_216
 """EIP-7825: no transaction may have more gas than this."""
-PRIORITY_FEE = 1_000_000_000
-"""Tip per gas, in wei."""
-NO_DATA = "no data"
-"""What web3 says where a revert gives no reason."""
-TROUBLE = (Web3Exception, RequestException, OSError)
-"""What web3 and its providers raise when a node is out of reach or answers with an error."""
+LEAST_BUMP = 10
+"""Percent by which nodes want both fees raised before they replace a transaction."""
 
 log = logging.getLogger(__name__)
 
 
-class TransactionSender:
-    """Signs with the platform's key, or with the account handed to `send`, and waits until it is mined.
+@dataclass(frozen=True)
+class Policy:
+    """Fees are wei per gas, times are seconds.
 
-    receipt_timeout: seconds after which a transaction that is not mined is given up on, its fate unknown.
+    confirmations: blocks, its own among them, after which a transaction is final. max_fee_per_gas: never more.
+    bump_percent: what fees are raised by, at least 10. bump_after: without a receipt. resend_after: without a receipt.
+    patience: how long `finish` waits. first_pause, longest_pause: between two looks at the chain.
     """
 
-    def __init__(self, w3: Web3, platform: LocalAccount | SecretStr, receipt_timeout: float = 120) -> None:
+    confirmations: int = 1
+    max_fee_per_gas: int = 200 * GWEI
+    priority_fee: int = GWEI
+    bump_percent: int = 12
+    bump_after: float = 60
+    resend_after: float = 15
+    patience: float = 120
+    first_pause: float = 0.001
+    longest_pause: float = 1
+
+    def __post_init__(self) -> None:
+        if self.bump_percent < LEAST_BUMP or self.confirmations < 1 or self.priority_fee > self.max_fee_per_gas:
+            raise ValueError(
+                "A policy needs bumps of at least 10 percent, a confirmation, and a tip below the fee cap."
+            )
+
+
+class _Seen(NamedTuple):
+    """An operation after a look at the chain, and the receipt where one was found."""
+
+    operation: Operation
+    receipt: TxReceipt | None = None
+
+
+class _Timer(NamedTuple):
+    """When this process sent an attempt: for the first time, and last."""
+
+    hash: str
+    first: float
+    last: float
+
+
+class TransactionSender:
+    """Signs with the platform's key, or with the account handed to it, through the `w3` it is given."""
+
+    def __init__(
+        self, w3: Web3, platform: LocalAccount | SecretStr, sessions: Sessions, policy: Policy | None = None
+    ) -> None:
         self._w3 = w3
         self._platform = platform if isinstance(platform, LocalAccount) else account_of(platform)
-        self._receipt_timeout = receipt_timeout
+        self._sessions = sessions
+        self.policy = policy or Policy()
+        self._sent: dict[str, _Timer] = {}
 
     @property
     def address(self) -> ChecksumAddress:
@@ -55,67 +103,424 @@ class TransactionSender:
         return self._platform.address
 
     @cached_property
-    def _chain_id(self) -> int:
-        return self._w3.eth.chain_id
-
-    def send(self, call: Call, value: int = 0, signer: LocalAccount | None = None) -> TxReceipt:
-        """Sends the call with `value` wei and returns the receipt of its success.
-
-        Raises `ContractRejected`, outcome "rejected": the estimate failed, nothing was sent and no nonce taken;
-        outcome "reverted": it was mined and failed, and the signer paid for the gas. `ChainUnavailable`: unknown.
-        """
-        account = signer or self._platform
-        params: TxParams = {"from": account.address, "to": call.to, "value": Wei(value), "data": call.data}
-        with asking(call.name, call.codec):
-            gas = self._w3.eth.estimate_gas(params, "pending")
-        params["gas"] = min(gas * 12 // 10, TRANSACTION_GAS_CAP)
+    def chain_id(self) -> int:
+        """Of the network, asked once. Raises `ChainUnavailable`."""
         try:
-            tx_hash = self._submit(account, params)
-            receipt = self._receipt(tx_hash)
+            return self._w3.eth.chain_id
         except TROUBLE as error:
-            raise unavailable(call.name, error) from error
-        log.info("%s: %s in block %s", call.name, tx_hash.to_0x_hex(), receipt["blockNumber"])
-        if receipt["status"] != 1:
-            revert = self._why(call, params, receipt)
-            raise ContractRejected(revert.name, revert.args, refusal(call.name, revert), "reverted", receipt)
-        return receipt
+            raise unavailable("chain id", error) from error
 
-    def _submit(self, account: LocalAccount, params: TxParams) -> HexBytes:
-        base_fee = self._w3.eth.get_block("latest")["baseFeePerGas"]
-        transaction: dict[str, Any] = {
-            **params,
-            "type": 2,
-            "chainId": self._chain_id,
-            "nonce": self._w3.eth.get_transaction_count(account.address, "pending"),
-            "maxFeePerGas": 2 * base_fee + PRIORITY_FEE,
-            "maxPriorityFeePerGas": PRIORITY_FEE,
-        }
-        return self._w3.eth.send_raw_transaction(account.sign_transaction(transaction).raw_transaction)
+    # ------------------------------------------------------------------------------------------ what is asked of it
 
-    def _receipt(self, tx_hash: HexBytes) -> TxReceipt:
-        pause, waited = 0.001, 0.0
+    def prepare(
+        self,
+        session: Session,
+        key: str,
+        request: str,
+        call: Call,
+        signer: LocalAccount | None,
+        subject: uuid.UUID | None,
+    ) -> Operation:
+        """Writes down what is to be sent, in the transaction that writes the rows it is about."""
+        sender = signer.address if signer else self.address
+        return operations.prepare(session, key, request, call, self.chain_id, sender, subject)
+
+    def send(self, call: Call, signer: LocalAccount | None = None) -> TxReceipt:
+        """Prepares an operation that is about no row of ours, and finishes it."""
+        with self._sessions.begin() as session:
+            operation = self.prepare(session, str(uuid.uuid4()), "", call, signer, None)
+        return self.finish(operation, signer)
+
+    def finish(self, operation: Operation, signer: LocalAccount | None = None) -> TxReceipt:
+        """Carries the operation out, from wherever it is, and returns the receipt of its success once that is final.
+
+        Raises `ContractRejected`, outcome "rejected": the estimate failed, nothing was sent and no nonce taken; outcome
+        "reverted": it was mined and failed, and the signer paid for the gas. `Superseded`: another transaction took
+        the nonce, there is no effect. `OutOfFunds`, or `ChainUnavailable` when patience is over: it is not decided
+        yet, and goes on by itself.
+        """
+        deadline, pause = time.monotonic() + self.policy.patience, self.policy.first_pause
         while True:
+            before, receipt, trouble = operation, None, None
             try:
-                return self._w3.eth.get_transaction_receipt(tx_hash)
-            except TransactionNotFound:
-                if waited > self._receipt_timeout:
-                    raise
-            time.sleep(pause)
-            waited += pause
-            pause = min(pause * 1.2, 1.0)
+                operation, receipt = self._advance(operation, signer)
+            except ChainUnavailable as error:
+                trouble = error
+            except TROUBLE as error:
+                trouble = unavailable(operation.kind, error, operation.key)
+            except (OperationalError, InterfaceError) as error:
+                said = f"{operation.kind}: the database is gone; it goes on when that is back."
+                raise ChainUnavailable(said, operation.key) from error
+            if operation.closed:
+                return self._outcome(operation, receipt)
+            if operation.held and operation.state == "prepared" and trouble is None:
+                kind = OutOfFunds if meaning(Exception(operation.held)) is Answer.NO_FUNDS else ChainUnavailable
+                raise kind(f"{operation.kind} is held: {operation.held}.", operation.key)
+            if time.monotonic() > deadline:
+                waited = unavailable(operation.kind, TransactionNotFound(""), operation.key)
+                raise (trouble or waited) from trouble
+            if trouble is None and operation.state != before.state:
+                continue
+            time.sleep(pause * (random.uniform(5, 15) if trouble else 1))
+            pause = min(pause * 1.2, self.policy.longest_pause)
 
-    def _why(self, call: Call, params: TxParams, receipt: TxReceipt) -> Revert:
-        """Why a mined transaction failed: the same call at the end of its block, where the time is right."""
+    def step(self, operation: Operation) -> Operation:
+        """One look at the chain and what follows from it, by this process, with the platform's key or none.
+
+        Raises `ChainUnavailable`.
+        """
         try:
-            self._w3.eth.call(params, receipt["blockNumber"])
+            return self._advance(operation, None).operation
+        except TROUBLE as error:
+            raise unavailable(operation.kind, error, operation.key) from error
+
+    # ------------------------------------------------------------------------------------------------- the states
+
+    def _advance(self, operation: Operation, signer: LocalAccount | None) -> _Seen:
+        if operation.closed:
+            return _Seen(operation)
+        if operation.state == "prepared":
+            return _Seen(self._sign(operation, signer))
+        return self._follow(operation, signer)
+
+    def _sign(self, operation: Operation, signer: LocalAccount | None) -> Operation:
+        """prepared -> signed: the transaction is stored, and from now on may be sent; or -> rejected."""
+        account = self._account(operation, signer)
+        if account is None:
+            said = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
+            return self._refuse(operation, ("prepared",), "rejected", Superseded(said))
+        params: TxParams = {
+            "from": account.address,
+            "to": Web3.to_checksum_address(operation.to_address),
+            "value": Wei(operation.value_wei),
+            "data": operation.data,
+        }
+        try:
+            estimate = self._w3.eth.estimate_gas(params, "pending")
         except ContractLogicError as error:
-            if revert := decode_revert(error, call.codec):
+            refused = rejected(operation.kind, error, event_stake())
+            if refused is None:
+                raise
+            return self._refuse(operation, ("prepared",), "rejected", refused)
+        except TROUBLE as error:
+            if meaning(error) is not Answer.NO_FUNDS:
+                raise
+            return self._hold(operation, _no_funds(operation))
+        gas = min(estimate * (12 if operation.requeued == 0 else 20) // 10, TRANSACTION_GAS_CAP)
+        head = self._w3.eth.get_block("latest")
+        tip, cap = self.policy.priority_fee, self.policy.max_fee_per_gas
+        if head["baseFeePerGas"] + tip > cap:
+            return self._hold(operation, f"the base fee of {head['baseFeePerGas']} wei is above the cap of {cap}")
+        fees = {"max_fee": min(2 * head["baseFeePerGas"] + tip, cap), "tip": tip}
+        count = self._w3.eth.get_transaction_count(account.address, "latest")
+        with self._sessions.begin() as session:
+            current = operations.locked(session, operation.key)
+            if current.state != "prepared":
+                return current
+            nonce = operations.take_nonce(session, operation.chain_id, operation.sender, count)
+            attempts = [*current.attempts, self._attempt(operation, account, nonce, gas, fees, head["number"])]
+            signed = operations.change(
+                session, operation, ("prepared",), state="signed", nonce=nonce, attempts=attempts, held=None
+            )
+        assert signed is not None
+        return signed
+
+    def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Seen:
+        """signed, submitted, mined -> wherever the chain says it is."""
+        answer: Answer | None = None
+        if operation.state == "signed":
+            answer = self._broadcast(operation)
+        receipt = self._receipt(operation)
+        if receipt is not None:
+            return self._mined(operation, receipt)
+        if operation.state == "mined":
+            log.warning(
+                "%s is not in block %s any more", operation.tx_hash, operation.block_number, extra=_of(operation)
+            )
+            gone = {"tx_hash": None, "block_number": None, "block_hash": None}
+            operation = self._change(operation, ("mined",), state="submitted", reorged=True, **gone)
+            self._sent.pop(operation.key, None)
+        if operation.state not in ("signed", "submitted"):
+            return _Seen(operation)
+        bump_is_due, resend_is_due = self._due(operation)
+        again = operation.state == "submitted" and resend_is_due
+        if again:
+            answer = self._broadcast(operation)
+        if answer is Answer.NONCE_TOO_HIGH:
+            self._fill_gap(operation)
+        elif answer is Answer.NO_FUNDS:
+            return _Seen(self._hold(operation, _no_funds(operation)))
+        elif bump_is_due or answer in (Answer.UNDERPRICED, Answer.FEE_TOO_LOW):
+            return _Seen(self._bump(operation, signer))
+        elif answer is Answer.NONCE_TOO_LOW or (again and answer is Answer.KNOWN):
+            return _Seen(self._usurped(operation))
+        if operation.state == "signed" and operation.key in self._sent:
+            operation = self._change(operation, ("signed",), state="submitted", held=None)
+        return _Seen(operation)
+
+    def _mined(self, operation: Operation, receipt: TxReceipt) -> _Seen:
+        """-> mined, or closed where the block is deep enough and the chain still has it."""
+        if self.policy.confirmations > 1:
+            depth = self._w3.eth.block_number - receipt["blockNumber"] + 1
+            final = depth >= self.policy.confirmations and self._on_chain(receipt)
+            if not final:
+                where = _where(receipt)
+                if operation.state != "mined" or operation.block_hash != where["block_hash"]:
+                    operation = self._change(operation, SENT, state="mined", held=None, **where)
+                return _Seen(operation)
+        return _Seen(self._close(operation, receipt), receipt)
+
+    def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
+        """-> confirmed or failed, and what that means for the rows, in one transaction. In the order of nonces."""
+        if self._waits_for_earlier(operation):
+            return operation
+        where, tx_hash = _where(receipt), receipt["transactionHash"].to_0x_hex()
+        paid = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"], "held": None}
+        self._sent.pop(operation.key, None)
+        if receipt["status"] != 1:
+            revert = self._why(operation, receipt)
+            if revert.name == "OutOfGas" and operation.requeued == 0:
+                return self._requeue(operation, f"{tx_hash} ran out of gas")
+            refused = ContractRejected(revert.name, revert.args, refusal(operation.kind, revert), "reverted")
+            return self._refuse(operation, SENT, "failed", refused, **where, **paid)
+        address = Web3.to_checksum_address(operation.to_address)
+        events = event_stake().events(receipt["logs"], address)
+        try:
+            with self._sessions.begin() as session:
+                closed = operations.change(session, operation, SENT, state="confirmed", **where, **paid)
+                if closed is not None:
+                    effects.confirm(session, closed, events, tx_hash, receipt["blockNumber"])
+        except UnexpectedReceipt as error:
+            log.error("%s", error, extra=_of(operation))
+            closed = self._change(operation, SENT, state="confirmed", error=_stored(error), **where, **paid)
+        if closed is None:
+            return self._reload(operation)
+        log.info("%s: %s in block %s", operation.kind, tx_hash, receipt["blockNumber"], extra=_of(operation))
+        return closed
+
+    def _refuse(
+        self, operation: Operation, states: Sequence[str], state: str, error: AppError, **values: Any
+    ) -> Operation:
+        """-> rejected or failed: there is no effect and will be none."""
+        with self._sessions.begin() as session:
+            closed = operations.change(session, operation, states, state=state, error=_stored(error), **values)
+            if closed is not None:
+                effects.refuse(session, closed, error.message, values.get("tx_hash"))
+        if closed is None:
+            return self._reload(operation)
+        log.info("%s", error.message, extra=_of(operation))
+        return closed
+
+    def _requeue(self, operation: Operation, why: str) -> Operation:
+        """-> prepared, with a new nonce to come: the old one is used up for good, and had no effect."""
+        log.warning("%s begins anew: %s", operation.kind, why, extra=_of(operation))
+        gone = {"tx_hash": None, "block_number": None, "block_hash": None}
+        self._sent.pop(operation.key, None)
+        return self._change(
+            operation, SENT, state="prepared", nonce=None, requeued=operation.requeued + 1, held=None, **gone
+        )
+
+    def _hold(self, operation: Operation, why: str) -> Operation:
+        """Where it is, until somebody does something about it, or the fees fall."""
+        if operation.held == why:
+            return operation
+        log.error("%s is held: %s", operation.kind, why, extra=_of(operation))
+        return self._change(operation, (operation.state,), held=why)
+
+    def _change(self, operation: Operation, states: Sequence[str], **values: Any) -> Operation:
+        with self._sessions.begin() as session:
+            changed = operations.change(session, operation, states, **values)
+        return changed or self._reload(operation)
+
+    def _reload(self, operation: Operation) -> Operation:
+        """As another worker left it."""
+        with self._sessions.begin() as session:
+            found = operations.find(session, operation.key)
+        assert found is not None
+        return found
+
+    # ------------------------------------------------------------------------------------------------- the mempool
+
+    def _broadcast(self, operation: Operation) -> Answer | None:
+        """Sends the stored bytes of the last attempt. None: the node took them, or its answer is unknown or lost."""
+        try:
+            self._w3.eth.send_raw_transaction(HexBytes(operation.attempts[-1]["raw"]))
+            answer = None
+        except TROUBLE as error:
+            answer = meaning(error)
+            if answer is None:
+                log.warning("%s", unavailable(operation.kind, error), extra=_of(operation))
+                return None
+        if answer in (None, Answer.KNOWN):
+            tx_hash, now = operation.attempts[-1]["hash"], time.monotonic()
+            timer = self._sent.get(operation.key)
+            self._sent[operation.key] = _Timer(tx_hash, timer.first if timer and timer.hash == tx_hash else now, now)
+        else:
+            log.info("%s: the node says %s", operation.kind, answer.name, extra=_of(operation))
+        return answer
+
+    def _due(self, operation: Operation) -> tuple[bool, bool]:
+        """Whether the last attempt has waited long enough for its fees to be raised, and to be sent again."""
+        timer = self._sent.get(operation.key)
+        if timer is None or timer.hash != operation.attempts[-1]["hash"]:
+            return False, True
+        now = time.monotonic()
+        return now - timer.first > self.policy.bump_after, now - timer.last > self.policy.resend_after
+
+    def _bump(self, operation: Operation, signer: LocalAccount | None) -> Operation:
+        """One more attempt with the same nonce and both fees raised, up to the cap."""
+        account = self._account(operation, signer)
+        if account is None:
+            return operation
+        base_fee = self._w3.eth.get_block("latest")["baseFeePerGas"]
+        with self._sessions.begin() as session:
+            current = operations.locked(session, operation.key)
+            if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
+                return current
+            last = current.attempts[-1]
+            fees = self._raised(last, base_fee)
+            if fees is None:
+                why = f"fees can't be raised above the cap of {self.policy.max_fee_per_gas} wei per gas"
+                return operations.change(session, current, (current.state,), held=why) or current
+            again = self._attempt(current, account, last["nonce"], last["gas"], fees, last["block"])
+            bumped = operations.change(session, current, (current.state,), attempts=[*current.attempts, again])
+        assert bumped is not None
+        log.warning("%s: fees raised to %s", bumped.kind, fees, extra=_of(bumped))
+        self._broadcast(bumped)
+        return bumped
+
+    def _raised(self, last: dict[str, Any], base_fee: int) -> dict[str, int] | None:
+        """Fees that nodes take for a replacement; None where the cap does not allow them."""
+        cap = self.policy.max_fee_per_gas
+        tip = _plus(last["tip"], self.policy.bump_percent)
+        max_fee = min(max(_plus(last["max_fee"], self.policy.bump_percent), 2 * base_fee + tip), cap)
+        if max_fee < _plus(last["max_fee"], LEAST_BUMP) or tip > max_fee:
+            return None
+        return {"max_fee": max_fee, "tip": tip}
+
+    def _fill_gap(self, operation: Operation) -> None:
+        """Sends again what has to be mined before."""
+        for earlier in self._open_before(operation):
+            self._broadcast(earlier)
+
+    def _waits_for_earlier(self, operation: Operation) -> bool:
+        """Rows are changed in the order of the chain, so what was mined before is closed before."""
+        return any(not self.step(earlier).closed for earlier in self._open_before(operation))
+
+    def _open_before(self, operation: Operation) -> list[Operation]:
+        with self._sessions.begin() as session:
+            return operations.open_before(session, operation)
+
+    # -------------------------------------------------------------------------------------------------- the chain
+
+    def _receipt(self, operation: Operation) -> TxReceipt | None:
+        """Of whichever attempt with the present nonce was mined, the latest looked for first."""
+        for attempt in reversed(operation.attempts):
+            if attempt["nonce"] != operation.nonce:
+                break
+            with suppress(TransactionNotFound):
+                return self._w3.eth.get_transaction_receipt(HexStr(attempt["hash"]))
+        return None
+
+    def _on_chain(self, receipt: TxReceipt) -> bool:
+        return self._w3.eth.get_block(receipt["blockNumber"])["hash"] == receipt["blockHash"]
+
+    def _usurped(self, operation: Operation) -> Operation:
+        """Where another transaction is seen to have the nonce, in a final block: once more with a new one, unless it
+        was mined before, or this is the second time."""
+        foreign = self._usurper(operation)
+        if foreign is None:
+            return operation
+        if operation.requeued == 0 and not operation.reorged:
+            return self._requeue(operation, f"its nonce {operation.nonce} went to {foreign}")
+        said = f"{operation.kind} had no effect: its nonce {operation.nonce} went to {foreign}, which is not ours."
+        return self._refuse(operation, SENT, "failed", Superseded(said))
+
+    def _usurper(self, operation: Operation) -> str | None:
+        """The transaction with the operation's nonce in a final block, if there is one and it is none of ours.
+
+        That no receipt is found proves nothing, as a node may lag; so the block is looked for, by halves.
+        """
+        nonce, sender = operation.nonce, Web3.to_checksum_address(operation.sender)
+        assert nonce is not None
+
+        def used(block: int) -> bool:
+            return self._w3.eth.get_transaction_count(sender, block) > nonce
+
+        high = self._w3.eth.block_number - self.policy.confirmations + 1
+        low = next(a["block"] for a in operation.attempts if a["nonce"] == nonce)
+        if high < 0 or not used(high):
+            return None
+        while low > 0 and (low >= high or used(low)):  # a node that lagged when it was signed
+            low = max(low - 32, 0)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if used(middle) else (middle, high)
+        transactions: Any = self._w3.eth.get_block(high, full_transactions=True)["transactions"]
+        for mined in transactions:
+            if mined["from"] == sender and mined["nonce"] == nonce:
+                found: str = mined["hash"].to_0x_hex()
+                return None if found in [attempt["hash"] for attempt in operation.attempts] else found
+        return None
+
+    def _why(self, operation: Operation, receipt: TxReceipt) -> Revert:
+        """Why a mined transaction failed: the same call at the end of its block, where the time is right."""
+        tx_hash = receipt["transactionHash"].to_0x_hex()
+        gas = next(attempt["gas"] for attempt in operation.attempts if attempt["hash"] == tx_hash)
+        call: TxParams = {
+            "from": receipt["from"],
+            "to": Web3.to_checksum_address(operation.to_address),
+            "value": Wei(operation.value_wei),
+            "data": operation.data,
+            "gas": gas,
+        }
+        try:
+            self._w3.eth.call(call, receipt["blockNumber"])
+        except ContractLogicError as error:
+            if revert := decode_revert(error, event_stake()):
                 return revert
         except TROUBLE:
-            log.warning("The node does not tell why %s failed", receipt["transactionHash"].to_0x_hex())
-        if receipt["gasUsed"] >= params["gas"]:
+            log.warning("The node does not tell why %s failed", tx_hash, extra=_of(operation))
+        if receipt["gasUsed"] >= gas:
             return Revert("OutOfGas", (receipt["gasUsed"],), f"out of gas after {receipt['gasUsed']}")
         return Revert("Unknown", ("0x",), "the reason can't be found any more")
+
+    # ----------------------------------------------------------------------------------------------------- signing
+
+    def _account(self, operation: Operation, signer: LocalAccount | None) -> LocalAccount | None:
+        """The account that the operation is sent from, if its key is at hand."""
+        return next((a for a in (signer, self._platform) if a and a.address == operation.sender), None)
+
+    def _attempt(
+        self, operation: Operation, account: LocalAccount, nonce: int, gas: int, fees: dict[str, int], block: int
+    ) -> dict[str, Any]:
+        """A signed transaction as it is stored. block: the latest when its nonce was taken."""
+        fields: dict[str, Any] = {
+            "type": 2,
+            "chainId": operation.chain_id,
+            "to": operation.to_address,
+            "value": operation.value_wei,
+            "data": operation.data,
+            "nonce": nonce,
+            "gas": gas,
+            "maxFeePerGas": fees["max_fee"],
+            "maxPriorityFeePerGas": fees["tip"],
+        }
+        signed = account.sign_transaction(fields)
+        raw, tx_hash = signed.raw_transaction.to_0x_hex(), signed.hash.to_0x_hex()
+        return {"hash": tx_hash, "raw": raw, "nonce": nonce, "gas": gas, **fees, "block": block}
+
+    def _outcome(self, operation: Operation, receipt: TxReceipt | None) -> TxReceipt:
+        """What a closed operation came to: the receipt of its success, or its error raised again."""
+        if receipt is None and operation.tx_hash:
+            try:
+                receipt = self._w3.eth.get_transaction_receipt(HexStr(operation.tx_hash))
+            except TROUBLE as error:
+                raise unavailable(operation.kind, error, operation.key) from error
+        if operation.error is None:
+            assert receipt is not None
+            return receipt
+        raise _raised_again(operation.error, receipt)
 
 
 def account_of(key: SecretStr) -> LocalAccount:
@@ -131,40 +536,39 @@ def account_of(key: SecretStr) -> LocalAccount:
     raise ValueError("The private key is not 32 bytes in hex, or out of the curve's range.")
 
 
-@contextmanager
-def asking(action: str, codec: Codec) -> Iterator[None]:
-    """Turns what web3 raises while something is asked of the contract, and nothing sent, into errors of ours."""
-    try:
-        yield
-    except ContractLogicError as error:
-        revert = decode_revert(error, codec)
-        if revert is None:
-            raise unavailable(action, error) from error
-        raise ContractRejected(revert.name, revert.args, refusal(action, revert)) from error
-    except TROUBLE as error:
-        raise unavailable(action, error) from error
+def _no_funds(operation: Operation) -> str:
+    return f"insufficient funds of {operation.sender} for gas and value"
 
 
-def decode_revert(error: ContractLogicError, codec: Codec) -> Revert | None:
-    """Why, out of what web3 raises for a revert. None: it was none, whatever web3 took the node's error for."""
-    data = revert_data(error)
-    if data:
-        return codec.revert(data)
-    said = str(error.message or "")
-    if "revert" not in said.lower():
-        return None
-    text = said.removeprefix("execution reverted").strip(": ")
-    return Revert("Error", (text,), text) if text and text != NO_DATA else codec.revert(b"")
+def _where(receipt: TxReceipt) -> dict[str, Any]:
+    return {
+        "tx_hash": receipt["transactionHash"].to_0x_hex(),
+        "block_number": receipt["blockNumber"],
+        "block_hash": receipt["blockHash"].to_0x_hex(),
+    }
 
 
-def refusal(action: str, revert: Revert) -> str:
-    return f"{action} was refused by the contract: {revert.reason.rstrip('.')}."
+def _plus(fee: int, percent: int) -> int:
+    """Rounded up."""
+    return -(-fee * (100 + percent) // 100)
 
 
-def unavailable(action: str, error: Exception) -> ChainUnavailable:
-    """The node's trouble in a sentence; not the node's address, which may hold a key."""
-    if isinstance(error, RequestException | OSError):
-        return ChainUnavailable(f"{action}: the node can't be reached ({type(error).__name__}).")
-    if isinstance(error, TransactionNotFound):
-        return ChainUnavailable(f"{action}: sent, but not mined in time; it may be mined yet.")
-    return ChainUnavailable(f"{action}: the node says: {error}")
+def _of(operation: Operation) -> dict[str, str]:
+    """What a log line has beside its message."""
+    return {"operation": operation.key, "state": operation.state}
+
+
+def _stored(error: AppError) -> dict[str, Any]:
+    """An error as JSON."""
+    stored: dict[str, Any] = {"code": error.code, "message": error.message}
+    if isinstance(error, ContractRejected):
+        args = [arg if isinstance(arg, int | str) else str(arg) for arg in error.args]
+        stored |= {"name": error.name, "args": args, "outcome": error.outcome}
+    return stored
+
+
+def _raised_again(stored: dict[str, Any], receipt: TxReceipt | None) -> AppError:
+    if stored["code"] == ContractRejected.code:
+        return ContractRejected(stored["name"], stored["args"], stored["message"], stored["outcome"], receipt)
+    kinds: dict[str, Callable[[str], AppError]] = {kind.code: kind for kind in (Superseded, UnexpectedReceipt)}
+    return kinds[stored["code"]](stored["message"])
