@@ -11,8 +11,8 @@ a second nonce would be a second run, or a second booking paid for.
     failed     final: it reverted, or its nonce went to another transaction; nothing can happen any more
     rejected   it never got a nonce: the contract refused it beforehand
 
-What changes a state says which states it may change from, and with which nonce, and does nothing otherwise: any number of
-workers may work on one operation at once.
+What changes a state says which states it may change from, and with which nonce, and does nothing otherwise: any number
+of workers may work on one operation at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.core.errors import KeyReused
@@ -197,6 +197,22 @@ _CHANGE = (
     .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)))
     .returning(operations)
 )
+
+
+_SIGN = _CHANGE.values(
+    state="signed",
+    held=None,
+    nonce=bindparam("taken", type_=BigInteger),
+    attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
+    updated_at=func.clock_timestamp(),
+)
+
+
+def sign(session: Session, operation: Operation, attempt: dict[str, Any]) -> Operation | None:
+    """prepared -> signed, with one more attempt; None, and nothing done, if it is not prepared any more."""
+    given = {"of_key": operation.key, "of_nonce": None, "in_states": ["prepared"]}
+    row = session.execute(_SIGN, {**given, "taken": attempt["nonce"], "attempt": [attempt]}).one_or_none()
+    return None if row is None else Operation(*row)
 
 
 def change(session: Session, operation: Operation, states: Sequence[str], **values: Any) -> Operation | None:

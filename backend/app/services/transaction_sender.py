@@ -213,17 +213,13 @@ class TransactionSender:
             return self._hold(operation, f"the base fee of {head['baseFeePerGas']} wei is above the cap of {cap}")
         fees = {"max_fee": min(2 * head["baseFeePerGas"] + tip, cap), "tip": tip}
         count = self._w3.eth.get_transaction_count(account.address, "latest")
-        with self._sessions.begin() as session:
-            current = operations.locked(session, operation.key)
-            if current.state != "prepared":
-                return current
+        with self._sessions() as session:
             nonce = operations.take_nonce(session, operation.chain_id, operation.sender, count)
-            attempts = [*current.attempts, self._attempt(operation, account, nonce, gas, fees, head["number"])]
-            signed = operations.change(
-                session, operation, ("prepared",), state="signed", nonce=nonce, attempts=attempts, held=None
-            )
-        assert signed is not None
-        return signed
+            attempt = self._attempt(operation, account, nonce, gas, fees, head["number"])
+            signed = operations.sign(session, operation, attempt)
+            if signed is not None:  # else another worker was faster, and no nonce is taken
+                session.commit()
+        return signed or self._reload(operation)
 
     def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Seen:
         """signed, submitted, mined -> wherever the chain says it is."""
@@ -272,11 +268,8 @@ class TransactionSender:
 
     def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
         """-> confirmed or failed, and what that means for the rows, in one transaction. In the order of nonces."""
-        if self._waits_for_earlier(operation):
-            return operation
         where, tx_hash = _where(receipt), receipt["transactionHash"].to_0x_hex()
         paid = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"], "held": None}
-        self._sent.pop(operation.key, None)
         if receipt["status"] != 1:
             revert = self._why(operation, receipt)
             if revert.name == "OutOfGas" and operation.requeued == 0:
@@ -285,16 +278,22 @@ class TransactionSender:
             return self._refuse(operation, SENT, "failed", refused, **where, **paid)
         address = Web3.to_checksum_address(operation.to_address)
         events = event_stake().events(receipt["logs"], address)
+        closed: Operation | None = None
         try:
             with self._sessions.begin() as session:
-                closed = operations.change(session, operation, SENT, state="confirmed", **where, **paid)
+                earlier = operations.open_before(session, operation)
+                if not earlier:
+                    closed = operations.change(session, operation, SENT, state="confirmed", **where, **paid)
                 if closed is not None:
                     effects.confirm(session, closed, events, tx_hash, receipt["blockNumber"])
+            if earlier:  # what was mined before has to be closed before
+                return operation if self._step_all(earlier) else self._close(operation, receipt)
         except UnexpectedReceipt as error:
             log.error("%s", error, extra=_of(operation))
             closed = self._change(operation, SENT, state="confirmed", error=_stored(error), **where, **paid)
         if closed is None:
             return self._reload(operation)
+        self._sent.pop(operation.key, None)
         log.info("%s: %s in block %s", operation.kind, tx_hash, receipt["blockNumber"], extra=_of(operation))
         return closed
 
@@ -308,6 +307,7 @@ class TransactionSender:
                 effects.refuse(session, closed, error.message, values.get("tx_hash"))
         if closed is None:
             return self._reload(operation)
+        self._sent.pop(operation.key, None)
         log.info("%s", error.message, extra=_of(operation))
         return closed
 
@@ -400,16 +400,14 @@ class TransactionSender:
 
     def _fill_gap(self, operation: Operation) -> None:
         """Sends again what has to be mined before."""
-        for earlier in self._open_before(operation):
+        with self._sessions.begin() as session:
+            before = operations.open_before(session, operation)
+        for earlier in before:
             self._broadcast(earlier)
 
-    def _waits_for_earlier(self, operation: Operation) -> bool:
-        """Rows are changed in the order of the chain, so what was mined before is closed before."""
-        return any(not self.step(earlier).closed for earlier in self._open_before(operation))
-
-    def _open_before(self, operation: Operation) -> list[Operation]:
-        with self._sessions.begin() as session:
-            return operations.open_before(session, operation)
+    def _step_all(self, earlier: Sequence[Operation]) -> bool:
+        """Whether one of them stays open."""
+        return any(not self.step(one).closed for one in earlier)
 
     # -------------------------------------------------------------------------------------------------- the chain
 
