@@ -25,7 +25,7 @@ class Answer(Enum):
     """What a node's refusal of a transaction means. The patterns are the words of geth, Nethermind, Besu, Erigon, reth
     and anvil."""
 
-    KNOWN = r"already (known|imported|in the? ?pool|exists)|known transaction|alreadyknown"
+    KNOWN = r"already (known|imported|in (the )?(mem)?pool|exists)|known transaction|alreadyknown"
     NONCE_TOO_LOW = r"nonce (is )?too low|oldnonce|nonce has already been used"
     NONCE_TOO_HIGH = r"nonce (is )?too high|nonce ?gap|nonce too distant"
     UNDERPRICED = r"underpriced|replacement (fee|transaction|gas price).*too low|feetoolowtocompete"

@@ -147,7 +147,7 @@ class TransactionSender:
             except ChainUnavailable as error:
                 trouble = error
             except TROUBLE as error:
-                trouble = unavailable(operation.kind, error, operation.key)
+                trouble = unavailable(operation.kind, error)
             except (OperationalError, InterfaceError) as error:
                 said = f"{operation.kind}: the database is gone; it goes on when that is back."
                 raise ChainUnavailable(said, operation.key) from error
@@ -157,8 +157,9 @@ class TransactionSender:
                 kind = OutOfFunds if meaning(Exception(operation.held)) is Answer.NO_FUNDS else ChainUnavailable
                 raise kind(f"{operation.kind} is held: {operation.held}.", operation.key)
             if time.monotonic() > deadline:
-                waited = unavailable(operation.kind, TransactionNotFound(""), operation.key)
-                raise (trouble or waited) from trouble
+                given_up = trouble or unavailable(operation.kind, TransactionNotFound(""))
+                given_up.operation = operation.key
+                raise given_up
             if trouble is None and operation.state != before.state:
                 continue
             time.sleep(pause * (random.uniform(5, 15) if trouble else 1))
@@ -212,7 +213,8 @@ class TransactionSender:
         if head["baseFeePerGas"] + tip > cap:
             return self._hold(operation, f"the base fee of {head['baseFeePerGas']} wei is above the cap of {cap}")
         fees = {"max_fee": min(2 * head["baseFeePerGas"] + tip, cap), "tip": tip}
-        count = self._w3.eth.get_transaction_count(account.address, "latest")
+        final = max(head["number"] - self.policy.confirmations + 1, 0)
+        count = self._w3.eth.get_transaction_count(account.address, final)  # a block that goes would leave a gap
         with self._sessions() as session:
             nonce = operations.take_nonce(session, operation.chain_id, operation.sender, count)
             attempt = self._attempt(operation, account, nonce, gas, fees, head["number"])
