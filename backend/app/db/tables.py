@@ -88,6 +88,8 @@ event_runs = Table(
     Column("blockchain_stake_amount_wei", Wei),
     Column("inr_per_eth", Numeric),
     Column("blockchain_block", BigInteger),
+    Column("refreshed_block", BigInteger),
+    Column("refresh_due", Boolean),
 )
 
 event_run_bookings = Table(
@@ -169,7 +171,8 @@ answers = Table(
 @dataclass(frozen=True)
 class EventRun:
     """A row of `event_runs`. inr_per_eth: rate at which the price became wei. blockchain_block: the latest block whose
-    events are in this row and in those of its bookings.
+    events are in this row and in those of its bookings; refreshed_block: as of which they were last taken from views;
+    refresh_due: that has to be done again.
     """
 
     id: UUID
@@ -189,6 +192,8 @@ class EventRun:
     blockchain_stake_amount_wei: int | None
     inr_per_eth: Decimal | None
     blockchain_block: int
+    refreshed_block: int
+    refresh_due: bool
 
 
 @dataclass(frozen=True)

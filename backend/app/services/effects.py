@@ -27,8 +27,10 @@ _CREATES = {
 
 _runs, _bookings = event_runs.c, event_run_bookings.c
 _OPEN = _runs.status.in_(("active", "full"))
-_BLOCK = func.greatest(_runs.blockchain_block, bindparam("block", type_=BigInteger))
-_BOOKED = _runs.seats_booked + bindparam("seats", type_=BigInteger)
+_AT = bindparam("block", type_=BigInteger)
+_BLOCK = func.greatest(_runs.blockchain_block, _AT)
+_COUNTED = _runs.refreshed_block >= _AT
+_BOOKED = _runs.seats_booked + case((_COUNTED, 0), else_=bindparam("seats", type_=BigInteger))
 _IF_OPEN = case((_runs.max_seats > _BOOKED, "active"), else_="full")
 
 _ENTER_RUN = update(event_runs).where(_runs.id == bindparam("row")).values(blockchain_status="confirmed")
@@ -41,9 +43,15 @@ _ENTER_BOOKING = (
 _TAKE_SEATS = (
     update(event_runs)
     .where(_runs.id == bindparam("row"))
-    .values(seats_booked=_BOOKED, status=case((_OPEN, _IF_OPEN), else_=_runs.status), blockchain_block=_BLOCK)
+    .values(
+        seats_booked=_BOOKED,
+        status=case((_OPEN, _IF_OPEN), else_=_runs.status),
+        blockchain_block=_BLOCK,
+        refresh_due=_runs.refresh_due | _COUNTED,
+    )
 )
-"""Adds `seats` to those booked, takes them off where negative; full exactly when all are booked."""
+"""Adds `seats` to those booked, takes them off where negative, unless a view of a later block has counted them already;
+full exactly when all are booked."""
 _CLOSE_RUN = (
     update(event_runs)
     .where(_runs.blockchain_event_run_id == bindparam("run_id"), _OPEN)

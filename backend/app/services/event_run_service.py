@@ -196,7 +196,13 @@ class EventRunService:
             changed = session.execute(
                 update(event_runs)
                 .where(runs.id == event_run_id, runs.blockchain_block <= at)
-                .values(status=found.status.name.lower(), seats_booked=found.seats_booked, blockchain_block=at)
+                .values(
+                    status=found.status.name.lower(),
+                    seats_booked=found.seats_booked,
+                    blockchain_block=at,
+                    refreshed_block=at,
+                    refresh_due=False,
+                )
             )
             if changed.rowcount and now:  # type: ignore[attr-defined]
                 status = case(now, value=bookings.blockchain_booking_id)

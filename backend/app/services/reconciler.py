@@ -69,6 +69,10 @@ class Reconciler:
         report.open = self._open(timedelta(0))
         if not report.trouble:
             self._follow(report)
+            with self._sessions.begin() as session:
+                due = session.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
+            for run_id in due:
+                self._refresh(run_id, report)
         return report
 
     def look(self) -> Report:
@@ -127,33 +131,33 @@ class Reconciler:
 
     def _final_block(self, report: Report) -> int:
         """The last block that is final, and before which no operation of ours is left to be closed."""
-        final = self._chain.block_number() - self._chain.sender.policy.confirmations + 1
+        final = max(self._chain.block_number() - self._chain.sender.policy.confirmations + 1, 0)
         return min([final, *(o.block_number - 1 for o in report.open if o.block_number is not None)])
 
     def _touched_by_others(self, first: int, last: int) -> list[UUID]:
         """Our runs that transactions which are not ours did something to."""
         events = self._chain.events_between(first, last)
-        runs, bookings = event_runs.c, event_run_bookings.c
         with self._sessions.begin() as session:
             hashes = {tx_hash for tx_hash, _ in events}
             ours = set(session.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
-            args = [event.args for tx_hash, event in events if tx_hash not in ours]
-            by_run = select(runs.id).where(
-                runs.blockchain_event_run_id.in_({a["event_run_id"] for a in args if "event_run_id" in a})
-            )
-            by_booking = select(bookings.event_run_id).where(
-                bookings.blockchain_booking_id.in_({a["booking_id"] for a in args if "booking_id" in a})
-            )
-            return list(session.scalars(by_run.union(by_booking)))
+        args = [event.args for tx_hash, event in events if tx_hash not in ours]
+        ids = {a["event_run_id"] for a in args if "event_run_id" in a}
+        for booking in {a["booking_id"] for a in args if "booking_id" in a and "event_run_id" not in a}:
+            ids.add(self._chain.get_booking_from_chain(booking, last).event_run_id)
+        with self._sessions.begin() as session:
+            by_run = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(ids))
+            return list(session.scalars(by_run))
 
     def _refresh(self, run_id: UUID, report: Report, block: int | None = None) -> bool:
+        """Whether the run and its bookings are now as they were at that block, the last final one if none is given."""
+        at = self._final_block(report) if block is None else block
         try:
-            self._runs.refresh(run_id, self._final_block(report) if block is None else block)
+            run = self._runs.refresh(run_id, at)
         except AppError as error:
             report.trouble.append(error.message)
             return False
         report.refreshed.append(run_id)
-        return True
+        return run.refreshed_block >= at  # else the row is of a later block already
 
     # ---------------------------------------------------------------------------------- what differs, if anything
 

@@ -58,5 +58,10 @@ CREATE TABLE IF NOT EXISTS chain_cursors (
     PRIMARY KEY (chain_id, contract)
 );
 
--- The latest block whose events a run's row and its bookings' rows hold: an older view may not overwrite them.
-ALTER TABLE event_runs ADD COLUMN IF NOT EXISTS blockchain_block bigint NOT NULL DEFAULT 0;
+-- blockchain_block: the latest block whose events this row and its bookings' rows hold; an older view may not overwrite
+-- them. refreshed_block: the block as of which they were last taken over from the contract's views: what happened up to it
+-- is counted. refresh_due: something turned up that happened before it, so it has to be done again.
+ALTER TABLE event_runs
+    ADD COLUMN IF NOT EXISTS blockchain_block bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS refreshed_block bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS refresh_due boolean NOT NULL DEFAULT false;
