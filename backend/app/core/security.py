@@ -1,0 +1,67 @@
+"""Who is calling: bearer tokens, which are JSON Web Tokens signed with HMAC-SHA-256 and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
+from uuid import UUID
+
+import jwt
+from pydantic import SecretStr
+
+from app.core.errors import AppError
+
+Role = Literal["host", "attendee", "platform"]
+_ALGORITHM = "HS256"
+_CLAIMS = ("sub", "role", "exp")
+
+
+class Unauthenticated(AppError):
+    """There is no bearer token, or none that can be trusted."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(AppError):
+    """It is known who is calling, and they may not do this."""
+
+    code = "forbidden"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """id: of the row in `users`. The platform may act for everybody, others only for themselves."""
+
+    id: UUID
+    role: Role
+
+    def acting_for(self, user_id: UUID | None, role: Role) -> UUID:
+        """The user in that role whom a request is for: the caller where none is named. Raises `Forbidden`."""
+        if self.role not in (role, "platform"):
+            raise Forbidden(f"This takes the role {role} or platform; the token has the role {self.role}.")
+        if self.role != "platform" and user_id not in (None, self.id):
+            raise Forbidden("Only the platform may do this for somebody else.")
+        return user_id or self.id
+
+
+def issue_token(secret: SecretStr, user_id: UUID, role: Role, lifetime: timedelta = timedelta(hours=1)) -> str:
+    """A token that says who its bearer is until the lifetime is over."""
+    claims = {"sub": str(user_id), "role": role, "exp": datetime.now(UTC) + lifetime}
+    return jwt.encode(claims, secret.get_secret_value(), algorithm=_ALGORITHM)
+
+
+def caller_of(secret: SecretStr, token: str) -> Caller:
+    """Whom the token was issued to. Raises `Unauthenticated`."""
+    try:
+        claims = jwt.decode(
+            token, secret.get_secret_value(), algorithms=[_ALGORITHM], options={"require": list(_CLAIMS)}
+        )
+        user_id = UUID(claims["sub"])
+    except jwt.ExpiredSignatureError:
+        raise Unauthenticated("The bearer token has expired: get a new one.") from None
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError):
+        raise Unauthenticated("The bearer token is not valid: get a new one.") from None
+    if claims["role"] not in get_args(Role):
+        raise Unauthenticated("The bearer token has no role that is known here.")
+    return Caller(user_id, claims["role"])

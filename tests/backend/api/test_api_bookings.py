@@ -1,0 +1,100 @@
+"""Bookings over HTTP: what they cost, made, cancelled, listed."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from stage import DAY
+from visitors import Api, answered, refused
+
+
+def test_the_cost_is_what_is_paid(api: Api) -> None:
+    run = api.open_run()
+    api.stage.set_rate(300_000)
+    cost = answered(api.attendee.post("/bookings/calculate-cost", {"event_run_id": run["id"], "seats": 3}), 200)
+    assert cost == {
+        "event_run_id": run["id"],
+        "seats": 3,
+        "payment_wei": "300000000000000000",
+        "stake_wei": "60000000000000000",
+        "total_wei": "360000000000000000",
+        "payment_inr": "90000.00",
+        "stake_inr": "18000.00",
+        "total_inr": "108000.00",
+        "rate": cost["rate"],
+    }
+    assert cost["rate"]["inr_per_eth"] == "300000"
+    booking = api.book(run, 3)
+    assert (booking["blockchain_payment_wei"], booking["blockchain_stake_amount_wei"]) == (
+        cost["payment_wei"],
+        cost["stake_wei"],
+    )
+    assert (booking["total_inr"], booking["status"], booking["seats"]) == ("108000.00", "active", 3)
+
+
+def test_a_cancelled_booking_is_refunded_and_its_seats_are_free(api: Api) -> None:
+    run = api.open_run(seats=2)
+    booking = api.book(run, 2)
+    before = api.stage.balance("attendee")
+    done = answered(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 200)
+    assert done["booking"]["status"] == "cancelled"
+    assert done["settlement"]["refund_wei"] == "240000000000000000"
+    assert api.stage.balance("attendee") - before == 24 * 10**16
+    assert answered(api.host.get(f"/event-runs/{run['id']}"), 200)["database"]["seats_booked"] == 0
+    problem = refused(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 409, "contract_rejected")
+    assert problem["error"]
+
+
+def test_the_platform_books_for_an_attendee(api: Api) -> None:
+    run = api.open_run()
+    body = {"event_run_id": run["id"], "seats": 1, "user_id": str(api.no_show.id)}
+    assert answered(api.platform.post("/bookings/create", body), 201)["user_id"] == str(api.no_show.id)
+    refused(api.platform.post("/bookings/create", body | {"user_id": str(uuid4())}), 404, "not_found")
+
+
+def test_more_seats_than_are_free_are_refused_with_the_numbers(api: Api) -> None:
+    run = api.open_run(seats=2)
+    problem = refused(
+        api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 3}), 409, "contract_rejected"
+    )
+    assert problem["error"] == "NotEnoughSeats"
+    assert all(isinstance(argument, str) for argument in problem["arguments"])
+
+
+def test_who_came_has_to_be_bookings_of_this_run(api: Api) -> None:
+    run, other = api.open_run(), api.open_run()
+    booking = api.book(other)
+    api.stage.go_to(api.stage.now() + 4 * DAY)
+    api.stage.engine.mine()
+    for ids, status, code in (
+        ([str(uuid4())], 404, "not_found"),
+        ([booking["id"]], 409, "contract_rejected"),
+        (["x"], 422, "invalid_request"),
+    ):
+        body = {"event_run_id": run["id"], "attended_booking_ids": ids}
+        refused(api.host.post("/bookings/confirm-attendance", body), status, code)
+
+
+@pytest.mark.parametrize("seats", [0, -1, 2**31 + 1, "1", 1.5, None, True])
+def test_seats_are_a_number_from_one(api: Api, seats: object) -> None:
+    for path in ("/bookings/calculate-cost", "/bookings/create"):
+        refused(api.attendee.post(path, {"event_run_id": str(uuid4()), "seats": seats}), 422, "invalid_request")
+
+
+def test_ids_that_there_are_not_are_404(api: Api) -> None:
+    nothing = uuid4()
+    body = {"event_run_id": str(nothing)}
+    for response in (
+        api.platform.get(f"/event-runs/{nothing}"),
+        api.platform.get(f"/event-runs/{nothing}/bookings"),
+        api.platform.patch(f"/event-runs/{nothing}/status", {"status": "expired"}),
+        api.platform.delete(f"/event-runs/{nothing}"),
+        api.platform.post("/bookings/calculate-cost", body | {"seats": 1}),
+        api.platform.post("/bookings/create", body | {"seats": 1}),
+        api.platform.post("/bookings/confirm-attendance", body | {"attended_booking_ids": []}),
+        api.platform.post(f"/bookings/{nothing}/cancel"),
+        api.platform.get(f"/operations/{nothing}"),
+        api.host.post("/event-runs", api.run_body() | {"experience_id": str(nothing)}),
+    ):
+        refused(response, 404, "not_found")

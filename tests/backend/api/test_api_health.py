@@ -1,0 +1,173 @@
+"""What watches over the process: health, readiness, metrics, log lines; and errors that nobody foresaw."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from app.core.logs import about, log_as_json
+from app.core.security import issue_token
+from app.main import create_app
+from app.services.transaction_sender import Policy
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+from stage import Stage
+from visitors import SECRET, Api, answered, bury, no_database, nowhere, open_api, refused, wire
+
+
+def test_alive_and_ready(api: Api) -> None:
+    assert answered(api.client.get("/health"), 200) == {"status": "ok"}
+    checks = answered(api.client.get("/ready"), 200)["checks"]
+    assert checks == dict.fromkeys(("database", "migrations", "node", "chain_id"), "ok")
+
+
+def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
+    stage = api.stage
+    other_chain = create_app(api.services, SECRET, 1)
+    no_node = create_app(wire(stage, Policy(), w3=nowhere()), SECRET, 1)
+    no_rows = create_app(wire(stage, Policy(), sessions=no_database()), SECRET, 1)
+    for app, name, says in (
+        (other_chain, "chain_id", "CHAIN_ID is 1"),
+        (no_node, "node", "BLOCKCHAIN_RPC_URL"),
+        (no_rows, "database", "DATABASE_URL"),
+    ):
+        client = TestClient(app)
+        problem = refused(client.get("/ready"), 503, "not_ready")
+        assert says in problem["checks"][name]
+        assert answered(client.get("/health"), 200)
+    with stage.sessions.begin() as session:
+        session.execute(text("DELETE FROM schema_migrations WHERE name = '003_operations'"))
+    problem = refused(api.client.get("/ready"), 503, "not_ready")
+    assert problem["checks"]["migrations"].startswith("003_operations not applied")
+
+
+def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
+    bury(stage)
+    api = open_api(stage, Policy(confirmations=3, patience=0.3))
+    for _ in range(2):
+        api.host.post("/event-runs", api.run_body(seats=10_000))  # refused: more than a run may have
+    answered(api.host.post("/event-runs", api.run_body()), 202)
+    numbers = _numbers(api.client)
+    assert (numbers["stakesim_operations_pending"], numbers["stakesim_operations_failed"]) == (1, 0)
+    assert (numbers["stakesim_operations{mined}"], numbers["stakesim_operations{rejected}"]) == (1, 2)
+    assert numbers["stakesim_operations_held"] == numbers["stakesim_gas_spent_wei_total"] == 0
+    assert numbers["stakesim_operations_oldest_pending_seconds"] > 0
+    assert numbers["stakesim_wallet_balance_wei"] == float(stage.balance("platform"))
+
+    bury(stage)
+    [operation] = api.services.reconciler.look().open
+    receipt = api.services.chain.sender.finish(operation)
+    numbers = _numbers(api.client)
+    assert (numbers["stakesim_operations_pending"], numbers["stakesim_operations{confirmed}"]) == (0, 1)
+    assert numbers["stakesim_gas_spent_wei_total"] == receipt["gasUsed"] * receipt["effectiveGasPrice"]
+
+
+def test_an_empty_wallet_is_seen_in_the_metrics(stage: Stage) -> None:
+    api = open_api(stage)
+    stage.engine.set_balance(stage.sender.address, 0)
+    answered(api.host.post("/event-runs", api.run_body()), 202)
+    numbers = _numbers(api.client)
+    assert (numbers["stakesim_operations_held"], numbers["stakesim_wallet_balance_eth"]) == (1, 0)
+
+
+def test_metrics_tell_who_does_not_answer(api: Api) -> None:
+    client = TestClient(create_app(wire(api.stage, Policy(), nowhere(), no_database()), SECRET, 1))
+    assert _numbers(client) == {"stakesim_database_up": 0, "stakesim_node_up": 0}
+
+
+def test_what_was_not_foreseen_is_a_problem_without_a_story(api: Api) -> None:
+    app = create_app(replace(api.services, runs=None), SECRET, 1)  # type: ignore[arg-type]
+    api.host.client = TestClient(app, raise_server_exceptions=False)
+    response = api.host.get(f"/event-runs/{api.host.id}")
+    problem = answered(response, 500)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (problem["type"], problem["code"]) == ("about:blank", "internal_server_error")
+    assert "NoneType" not in response.text
+
+
+def test_paths_and_methods_that_there_are_not_are_problems_too(api: Api) -> None:
+    for method, path, status in (("GET", "/nothing", 404), ("PUT", "/event-runs", 405), ("GET", "/%00", 404)):
+        response = api.client.request(method, path)
+        problem = answered(response, status)
+        assert (problem["type"], problem["status"]) == ("about:blank", status)
+    assert api.client.put("/event-runs").headers["allow"] == "POST"
+    assert api.client.put(f"/event-runs/{api.host.id}").headers["allow"] == "DELETE, GET"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"{", 422),
+        (b"\xff", 400),
+        (b'{"max_seats": ' + b"9" * 5_000 + b"}", 400),  # more digits than Python reads
+        (b"[" * 60_000, 400),  # would end the process if it were read
+        ("[".encode("utf-16-le") * 20_000, 400),
+        (b" " * 100_000, 413),
+    ],
+    ids=range(7),
+)
+def test_bodies_that_can_not_be_read_are_problems_too(api: Api, body: bytes, status: int) -> None:
+    headers = {
+        "Authorization": f"Bearer {issue_token(SECRET, api.host.id, 'host')}",
+        "Idempotency-Key": "k",
+        "Content-Type": "application/json",
+    }
+    response = api.client.post("/event-runs", content=body, headers=headers)
+    assert answered(response, status)["status"] == status
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What is logged as JSON while the test runs."""
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    log_as_json(stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_log_lines_are_json_with_the_operations_key(api: Api, lines: io.StringIO) -> None:
+    answered(api.host.post("/event-runs", api.run_body(), Idempotency_Key="k"), 201)
+    logged: list[dict[str, Any]] = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in logged)
+    of_sender = [line for line in logged if line["logger"] == "app.services.transaction_sender"]
+    assert of_sender
+    assert {line["operation"] for line in of_sender} == {f"{api.host.id}:k"}
+    [access] = [line for line in logged if line["logger"] == "app.main"]
+    assert (access["method"], access["path"], access["status"]) == ("POST", "/event-runs", 201)
+    assert "Bearer" not in lines.getvalue()
+
+
+def test_fields_are_of_what_is_inside_only(lines: io.StringIO) -> None:
+    log = logging.getLogger("test")
+    with about(operation="a"), about(state="mined"):
+        log.info("inside")
+        log.info("its own", extra={"operation": "b"})
+    log.info("outside")
+    logged = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [(line.get("operation"), line.get("state")) for line in logged] == [
+        ("a", "mined"),
+        ("b", "mined"),
+        (None, None),
+    ]
+
+
+def _numbers(client: TestClient) -> dict[str, float]:
+    """Those of this app, by name, and by label where there is one."""
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    return {
+        sample.name + "".join(f"{{{label}}}" for label in sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }

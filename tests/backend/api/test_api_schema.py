@@ -1,0 +1,114 @@
+"""The API does what its OpenAPI says, whatever it is sent: no undocumented status, no 500, no answer off the schema."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import pytest
+import schemathesis.engine
+import schemathesis.openapi
+from app.api.schemas import RFC_3339
+from app.core.security import issue_token
+from app.db.tables import metadata
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.failures import Failure
+from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
+from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.specs.openapi.schemas import OpenApiSchema
+from sqlalchemy import Engine as Database
+from sqlalchemy import text
+from sqlalchemy.orm import sessionmaker
+from stage import DAY, Ground, set_up
+from visitors import SECRET, Api, open_api, settle
+
+
+@pytest.fixture(scope="module")
+def visited(anvil: Ground, database: Database) -> Iterator[Api]:
+    """An API whose wallet can pay for whatever is asked."""
+    api = open_api(set_up(anvil, "EventStake", sessionmaker(database)))
+    api.stage.engine.set_balance(api.stage.sender.address, 2**200)
+    yield api
+    settle()
+    with database.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
+
+
+EXAMPLES = {"quick": 3, "ci": 50, "deep": 1_000}
+"""Of each route and phase, beside those that the schema itself gives and that cover its edges."""
+
+
+def test_the_api_is_as_documented(visited: Api, profile: str) -> None:
+    """Called by the platform, so that whatever the schema allows gets through to the services."""
+    openapi = _load(visited, EXAMPLES[profile])
+    calls: Counter[str] = Counter()
+    failures: list[str] = []
+    for event in schemathesis.engine.from_schema(openapi).execute():
+        if isinstance(event, ScenarioFinished):
+            for done in event.recorder.interactions.values():
+                calls[str(done.response.status_code if done.response else None)] += 1
+            for nodes in event.recorder.checks.values():
+                for node in nodes:
+                    if node.failure_info is not None:
+                        failures.append(f"{event.phase}: {node.failure_info.failure}\n{node.failure_info.code_sample}")
+        elif isinstance(event, NonFatalError | FatalError):
+            failures.append(str(event))
+    sys.stdout.write(f"{calls.total()} calls, by status: {dict(sorted(calls.items()))}\n")
+    assert not failures, f"{len(failures)} failures\n\n" + "\n\n".join(failures[:5])
+    assert {"200", "400", "401", "404", "409", "422"} <= set(calls)
+    assert calls["201"] + calls["202"]
+
+
+def _load(api: Api, examples: int) -> OpenApiSchema:
+    """The schema, and what is to be known for requests that get far."""
+    config = SchemathesisConfig.from_dict(
+        {
+            "seed": 1,
+            "headers": {"Authorization": f"Bearer {issue_token(SECRET, api.platform.id, 'platform', DAY)}"},
+            "checks": {"use_after_free": {"enabled": False}},  # DELETE calls off, and erases nothing
+            "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
+        }
+    )
+    openapi = schemathesis.openapi.from_asgi("/openapi.json", api.client.app, config=config)
+    runs = [api.open_run(seats=200) for _ in range(4)]
+    bookings = [api.book(run) for run in runs]
+    known: dict[str, list[Any]] = {
+        "event_run_id": [run["id"] for run in runs],
+        "booking_id": [booking["id"] for booking in bookings],
+        "experience_id": [str(api.experience)],
+        "host_id": [str(api.host.id)],
+        "user_id": [str(api.attendee.id)],
+        "starts_at": [runs[0]["starts_at"]],
+        "max_seats": [1, 200],
+        "seats": [1, 2],
+    }
+
+    def familiar(values: Any) -> Any:
+        """Most of what is valid is replaced by what there is."""
+        if not isinstance(values, dict):
+            return values
+        drawn = {name: _drawn(values[name]) for name in known.keys() & values.keys()}
+        chosen = {name: known[name][n % 8 % len(known[name])] for name, n in drawn.items() if n and n % 8}
+        return values | chosen
+
+    def unforeseen(context: object, failure: Failure, case: object, response: Any) -> bool:
+        """Not that a service refuses what no schema can: a time before 1970, a run that is not on chain yet."""
+        return not (isinstance(failure, RejectedPositiveData) and "errors" not in response.json())
+
+    openapi.hook("filter_failure")(unforeseen)
+    openapi.hook("map_path_parameters")(lambda context, path_parameters: familiar(path_parameters))
+    openapi.hook("map_body")(lambda context, body: familiar(body))
+    return openapi
+
+
+def _drawn(value: Any) -> int | None:
+    """A number that stands for a value; None for one that is not valid."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if 0 < value < 2**31 else None
+    with suppress(ValueError, AttributeError, TypeError):
+        return int(value[17:19]) if RFC_3339.fullmatch(value) else UUID(value).int
+    return None
