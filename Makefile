@@ -1,5 +1,6 @@
 # make run   sets up what it needs, plays every scenario and a small random campaign, writes reports/run/
 # make test  sets up, runs lint, types, import rules and all tests
+# make serve sets up, serves the HTTP API on a stand-in for Sepolia, or on the network of .env
 # The rest: make help
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -7,11 +8,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 CI_PROFILE ?= ci
 
-.PHONY: help run test test-quick deep setup setup-dev lint lock artifact clean
+.PHONY: help run serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
+	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
 	@echo "make test        set up, lint, types, import rules, all tests"
 	@echo "make test-quick  the same tests at low intensity, under 30 s once set up"
 	@echo "make deep        the same tests at high intensity, and large campaigns; takes long"
@@ -22,6 +24,9 @@ help:
 
 run: setup
 	@$(BIN)/stakesim run --out reports/run
+
+serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
+	@exec $(BIN)/stakesim serve
 
 test: setup-dev lint
 	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2
@@ -53,6 +58,11 @@ setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp
 .venv/dev.stamp: requirements/dev.txt .venv/run.stamp
 	@echo "installing what the tests need into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.venv/serve.stamp: requirements/serve.txt .venv/run.stamp
+	@echo "installing what the API needs into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/serve.txt
 	@touch $@
 
 # node: the machine's own, else a wheel's in .venv

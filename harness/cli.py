@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from harness import operate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +23,16 @@ cli = typer.Typer(
     help="Simulation and testing harness for the stake contract and the backend that drives it.",
 )
 
+cli.add_typer(operate.cli)
+
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5
 
 Engine = Annotated[str, typer.Option(help="py-evm (in process), anvil (a real node, started here), or rpc:URL.")]
+Through = Annotated[
+    Literal["services", "api"],
+    typer.Option(help="How the backend is asked: its services, called; or the HTTP API before them, in process."),
+]
 
 
 @cli.command()
@@ -40,19 +48,19 @@ def run(
     seed: Annotated[int, typer.Option(help="The campaign's seed: the same seed plays the same scenarios.", min=0)] = 0,
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")] = None,
+    through: Through = "services",
 ) -> None:
     """Play scenarios through the backend's services and check every payout to the wei."""
     from harness.runner import campaign
     from harness.runner.report import save_failures, show, write_report
 
     items = what or [*sorted(str(p) for p in campaign.SCENARIOS.glob("*.yaml")), *_profiles()]
-    result = _with_progress(items, engine, runs, seed, jobs)
+    result = _with_progress(items, engine, runs, seed, jobs, through)
     save_failures(result, out / "failures" if out else campaign.SCENARIOS / "regressions")
     show(result, _console())
     if out:
-        write_report(
-            result, out, command=f"stakesim run {' '.join(what or [])} --engine {engine} --runs {runs} --seed {seed}"
-        )
+        options = f"--engine {engine} --runs {runs} --seed {seed}{' --through api' if through == 'api' else ''}"
+        write_report(result, out, command=f"stakesim run {' '.join(what or [])} {options}")
         _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
     raise typer.Exit(PASS if result.ok else FINDINGS)
 
@@ -61,12 +69,13 @@ def run(
 def replay(
     file: Annotated[Path, typer.Argument(help="A scenario file.")],
     engine: Engine = "py-evm",
+    through: Through = "services",
 ) -> None:
     """Play one scenario and show it step by step."""
     from harness.runner import campaign
     from harness.runner.report import show_steps
 
-    result = campaign.run(file, engine=engine)
+    result = campaign.run(file, engine=engine, through=through)
     show_steps(result, _console())
     raise typer.Exit(PASS if result.ok else FINDINGS)
 
@@ -118,7 +127,9 @@ def _profiles() -> list[str]:
     return sorted(p.stem for p in PROFILES.glob("*.yaml"))
 
 
-def _with_progress(items: list[str], engine: str, runs: int, seed: int, jobs: int) -> Result:
+def _with_progress(
+    items: list[str], engine: str, runs: int, seed: int, jobs: int, through: Literal["services", "api"]
+) -> Result:
     """The campaign with a progress bar, where somebody is looking."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -132,7 +143,7 @@ def _with_progress(items: list[str], engine: str, runs: int, seed: int, jobs: in
         def advance(played: Played) -> None:
             bar.update(task, advance=1, description=played.scenario.name[:28])
 
-        return campaign.run(items, engine=engine, runs=runs, seed=seed, jobs=jobs, progress=advance)
+        return campaign.run(items, engine, runs, seed, jobs, advance, through)
 
 
 def _console(stderr: bool = False) -> Console:

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -38,25 +39,17 @@ class Anvil(Rpc):
     name = "anvil"
 
     def __init__(self) -> None:
-        binary, folder = _find_anvil(), Path(tempfile.mkdtemp(prefix="stakesim-anvil-"))
-        command = [binary, "--port", "0", "--color", "never", "--accounts", "0", "--hardfork", "prague"]
-        command += ["--timestamp", str(START), "--gas-limit", str(BLOCK_GAS_LIMIT), "--chain-id", str(CHAIN_ID)]
-        command += ["--block-base-fee-per-gas", str(INITIAL_BASE_FEE), "--cache-path", str(folder)]
-        with (folder / "output").open("w") as into, (folder / "output").open() as output:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", _WITH_LIFELINE, "sh", str(folder), *command],
-                stdin=subprocess.PIPE,
-                stdout=into,
-                stderr=into,
-                start_new_session=True,  # Ctrl-C is for us, and the lifeline passes it on
-            )
-            self._stop = weakref.finalize(self, _stop, process)
-            try:
-                super().__init__(_url(process, output))
-                self._even_out()
-            except BaseException:
-                self.close()
-                raise
+        url, stop = start_anvil(
+            *("--timestamp", str(START), "--gas-limit", str(BLOCK_GAS_LIMIT), "--chain-id", str(CHAIN_ID)),
+            *("--block-base-fee-per-gas", str(INITIAL_BASE_FEE)),
+        )
+        self._stop = weakref.finalize(self, stop)
+        try:
+            super().__init__(url)
+            self._even_out()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._stop()
@@ -68,6 +61,28 @@ class Anvil(Rpc):
         self.set_next_timestamp(START + 1)
         # it gives the first block the fee of the genesis block; by EIP-1559 that is 1/8 less
         self._request("hardhat_setNextBlockBaseFeePerGas", hex(INITIAL_BASE_FEE * 7 // 8))
+
+
+def start_anvil(*options: str) -> tuple[str, Callable[[], None]]:
+    """Starts an anvil without accounts on a free local port: its URL, and what stops it. It ends with this process in
+    any case. Raises `EngineError`.
+    """
+    binary, folder = _find_anvil(), Path(tempfile.mkdtemp(prefix="stakesim-anvil-"))
+    command = [binary, "--port", "0", "--color", "never", "--accounts", "0", "--hardfork", "prague"]
+    command += ["--cache-path", str(folder), *options]
+    with (folder / "output").open("w") as into, (folder / "output").open() as output:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _WITH_LIFELINE, "sh", str(folder), *command],
+            stdin=subprocess.PIPE,
+            stdout=into,
+            stderr=into,
+            start_new_session=True,  # Ctrl-C is for us, and the lifeline passes it on
+        )
+        try:
+            return _url(process, output), lambda: _stop(process)
+        except BaseException:
+            _stop(process)
+            raise
 
 
 def _url(process: subprocess.Popen[bytes], output: TextIO) -> str:

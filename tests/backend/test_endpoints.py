@@ -1,0 +1,259 @@
+"""One provider over several URLs, against real HTTP servers that fail as nodes do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import requests
+from app.core.endpoints import Endpoints
+from web3 import Web3
+from web3.exceptions import ContractLogicError, Web3RPCError
+
+RAW = "0x02f86d"
+DEAD = "http://127.0.0.1:9/v3/url-secret"
+CHAIN_ID = {"result": "0xaa36a7"}
+BUSY = {"error": {"code": -32005, "message": "project ID request rate exceeded"}}
+REVERT = {"error": {"code": 3, "message": "execution reverted: too many requests", "data": "0x08c379a0"}}
+
+
+class Node(ThreadingHTTPServer):
+    """Answers requests in turn with (HTTP status, JSON or bytes, headers), the last one for ever; notes the bodies."""
+
+    daemon_threads = True
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.bodies = list(answers), list[bytes]()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v3/url-secret"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Node
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        answers = self.server.answers
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer == "hang up":
+            self.close_connection = True
+            return
+        if answer == "be silent":
+            time.sleep(1)
+            return
+        status, said, *headers = answer if isinstance(answer, tuple) else (200, answer)
+        body = said if isinstance(said, bytes) else json.dumps({"jsonrpc": "2.0", "id": 0, **said}).encode()
+        self.send_response(status)
+        for name, value in [*headers, ("Content-Length", str(len(body)))]:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing on the terminal."""
+
+
+class Time:
+    """Sleeping takes no time, but the clock goes on."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, list[float]()
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+Start = Callable[..., Node]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    @contextmanager
+    def running(*answers: Any) -> Iterator[Node]:
+        with Node(*answers) as node:
+            threading.Thread(target=node.serve_forever, args=(0.01,), daemon=True).start()
+            yield node
+            node.shutdown()
+
+    with ExitStack() as stack:
+        yield lambda *answers: stack.enter_context(running(*answers))
+
+
+@pytest.fixture
+def clock() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def over(clock: Time) -> Callable[..., Endpoints]:
+    """A provider over nodes or URLs; its pauses are the longest that chance allows, and take no time."""
+
+    def make(*nodes: Node | str, timeout: float = 5) -> Endpoints:
+        urls = [node if isinstance(node, str) else node.url for node in nodes]
+        return Endpoints(urls, timeout, sleep=clock.sleep, clock=lambda: clock.now, chance=lambda: 1.0)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "hang up",
+        (429, b"slow down"),
+        (429, BUSY),
+        (500, b""),
+        (502, b"<html>bad gateway</html>"),
+        (503, {"error": {"code": -32603, "message": "Internal error"}}),
+        (200, BUSY),
+        (200, {"error": {"code": 429, "message": "Your app has exceeded its compute units per second capacity."}}),
+        (200, {"error": {"code": -32007, "message": "50/second request limit reached"}}),
+        (200, {"error": {"code": -32002, "message": "request timed out"}}),
+        (200, b"<html>log in to the hotel's network</html>"),
+        (200, b"\xff"),
+        (200, b"[]"),
+        (401, b"invalid project id"),
+        (301, b"", ("Location", "https://elsewhere.example/")),
+    ],
+)
+def test_fault_03_the_next_endpoint_gets_the_same_bytes(
+    start: Start, over: Callable[..., Endpoints], clock: Time, failure: Any
+) -> None:
+    broken, good = start(failure), start({"result": "0x01"})
+    w3 = Web3(over(broken, good), [])
+    assert w3.eth.send_raw_transaction(RAW) == b"\x01"
+    assert broken.bodies == good.bodies
+    assert json.loads(good.bodies[0])["params"] == [RAW]
+    assert clock.slept == []
+
+
+def test_fault_03_a_node_that_is_gone_or_silent(start: Start, over: Callable[..., Endpoints]) -> None:
+    silent, good = start("be silent"), start(CHAIN_ID)
+    assert Web3(over(DEAD, silent, good, timeout=0.2), []).eth.chain_id == 11_155_111
+    assert len(silent.bodies) == len(good.bodies) == 1
+
+
+def test_a_working_endpoint_is_kept(start: Start, over: Callable[..., Endpoints], clock: Time) -> None:
+    first, second = start((503, b""), CHAIN_ID), start(CHAIN_ID)
+    w3 = Web3(over(first, second), [])
+    for _ in range(3):
+        assert w3.eth.chain_id == 11_155_111
+        clock.now += 100
+    assert (len(first.bodies), len(second.bodies)) == (1, 3)
+
+
+def test_a_lone_endpoint_is_asked_again_after_doubling_pauses(
+    start: Start, over: Callable[..., Endpoints], clock: Time
+) -> None:
+    node = start((500, b""), "hang up", (429, b""), CHAIN_ID)
+    assert Web3(over(node), []).eth.chain_id == 11_155_111
+    assert clock.slept == [0.25, 0.5, 1.0]
+    assert len(set(node.bodies)) == 1
+
+
+def test_pauses_are_jittered(start: Start, clock: Time) -> None:
+    node = start((500, b""), (500, b""), CHAIN_ID)
+    chances = iter([0.0, 0.5])
+    provider = Endpoints([node.url], sleep=clock.sleep, clock=lambda: clock.now, chance=lambda: next(chances))
+    assert Web3(provider, []).eth.chain_id == 11_155_111
+    assert clock.slept == [0.125, 0.375]
+
+
+@pytest.mark.parametrize(("asked", "given"), [("3", 3), ("86400", 10), ("-1", 0.25), ("²", 0.25), ("soon", 0.25)])
+def test_retry_after_is_honoured_within_bounds(
+    start: Start, over: Callable[..., Endpoints], clock: Time, asked: str, given: float
+) -> None:
+    node = start((429, b"", ("Retry-After", asked.encode().decode("latin-1"))), CHAIN_ID)
+    assert Web3(over(node), []).eth.chain_id == 11_155_111
+    assert clock.slept == [given]
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        REVERT,
+        (500, REVERT),
+        (400, {"error": {"code": -32602, "message": "invalid argument 0"}}),
+        {"error": {"code": -32000, "message": "nonce too low: next nonce 7, tx nonce 5"}},
+        {"error": {"code": -32000, "message": "insufficient funds for gas * price + value"}},
+        {"error": {"code": -32005, "message": "query returned more than 10000 results"}},
+        {"result": None},
+    ],
+)
+def test_what_a_node_has_judged_is_not_asked_again(
+    start: Start, over: Callable[..., Endpoints], clock: Time, judged: Any
+) -> None:
+    node, other = start(judged), start(CHAIN_ID)
+    said = judged[1] if isinstance(judged, tuple) else judged
+    answer = over(node, other).make_request("eth_call", [])  # type: ignore[arg-type]
+    assert {**answer, **said} == answer
+    assert (len(node.bodies), len(other.bodies), clock.slept) == (1, 0, [])
+
+
+def test_web3_raises_what_it_raises_on_its_own_provider(start: Start, over: Callable[..., Endpoints]) -> None:
+    with pytest.raises(ContractLogicError, match="too many requests"):
+        Web3(over(start(REVERT)), []).eth.call({"to": Web3.to_checksum_address("0x" + "ab" * 20)})
+    with pytest.raises(Web3RPCError, match="nonce too low"):
+        Web3(over(start({"error": {"code": -32000, "message": "nonce too low"}})), []).eth.send_raw_transaction(RAW)
+
+
+def test_patience_ends_with_the_last_error(start: Start, over: Callable[..., Endpoints], clock: Time) -> None:
+    nodes = [start((503, b"")), start((429, b""))]
+    with pytest.raises(requests.HTTPError, match=r"endpoint [12] of 2 (has too many requests|gave no answer)"):
+        over(*nodes).make_request("eth_chainId", [])  # type: ignore[arg-type]
+    assert clock.now <= 20
+    assert 4 < len(nodes[0].bodies) < 20
+
+
+def test_nothing_is_waited_for_where_no_endpoint_will_ever_do(
+    start: Start, over: Callable[..., Endpoints], clock: Time
+) -> None:
+    nodes = [start((401, b"invalid project id")), start((404, b"no such path"))]
+    with pytest.raises(requests.HTTPError, match="endpoint 2 of 2 gave no answer but HTTP status 404"):
+        over(*nodes).make_request("eth_chainId", [])  # type: ignore[arg-type]
+    assert clock.slept == []
+
+
+def test_real_time_is_bounded() -> None:
+    begun = time.monotonic()
+    with pytest.raises(requests.ConnectionError):
+        Endpoints([DEAD], patience=0.5).make_request("eth_chainId", [])  # type: ignore[arg-type]
+    assert time.monotonic() - begun < 1.5
+
+
+def test_urls_are_shown_nowhere(start: Start, over: Callable[..., Endpoints], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        nodes = [DEAD, start((500, b"")), start("hang up"), f"http://127.0.0.1:{mute.getsockname()[1]}/v3/url-secret"]
+        provider = over(*nodes, timeout=0.1)
+        with pytest.raises(requests.RequestException) as caught:
+            Web3(provider).eth.chain_id  # noqa: B018
+        Web3(over(start(CHAIN_ID))).eth.chain_id  # noqa: B018
+    told = "".join(traceback.format_exception(caught.value))
+    shown = f"{caplog.text} {told} {provider!r} {provider} {caught.value.__context__!r} {caught.value.request!r}"
+    assert "endpoint 1 of 4 can't be reached (ConnectionError)" in shown
+    assert "url-secret" not in shown
+
+
+def test_threads_share_a_provider(start: Start, over: Callable[..., Endpoints]) -> None:
+    w3 = Web3(over(DEAD, start(CHAIN_ID)), [])
+    got: list[int] = []
+    threads = [threading.Thread(target=lambda: got.append(w3.eth.chain_id)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [11_155_111] * 16

@@ -1,0 +1,318 @@
+"""What is looked at before the service starts: good, and each way to be bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app.core.config import Settings
+from app.core.preflight import (
+    Check,
+    NotReady,
+    check_contract,
+    check_database,
+    check_endpoints,
+    check_pending,
+    check_price,
+    examine,
+    is_event_stake,
+    missing_migrations,
+    read_settings,
+    require,
+)
+from app.db.embedded import default_data_dir, start_embedded
+from app.db.session import create_database, drop_database, migrate
+from app.db.tables import operations
+from app.services.blockchain_service import BlockchainService
+from app.services.codec import ARTIFACT
+from app.services.pricing import FixedFeed, Pricing
+from app.services.transaction_sender import TransactionSender
+from eth_utils.crypto import keccak
+from sqlalchemy import Engine as Database
+from sqlalchemy import insert, update
+from stage import TERMS, Stage, deploy
+
+SECRET = "k7Pz0vQe9XwLr2TnB5yHc8JdM4sGa6Uf"
+ELSEWHERE = "0x" + "ab" * 20
+DEAD = "http://127.0.0.1:9/v3/url-secret"
+
+
+def settings_of(stage: Stage, **given: Any) -> Settings:
+    """As they would be for this stage, had it an address."""
+    usual = {
+        "blockchain_rpc_url": DEAD,
+        "chain_id": stage.engine.w3.eth.chain_id,
+        "contract_address": stage.chain.address,
+        "platform_private_key": stage.wallets["platform"].key.to_0x_hex(),
+        "jwt_secret": SECRET,
+        "database_url": "postgresql://somewhere/books",
+    }
+    return read_settings(None, **(usual | given))
+
+
+def by_name(checks: Iterator[Check]) -> dict[str, Check]:
+    found = {check.name: check for check in checks}
+    assert all(check.ok or check.todo for check in found.values())
+    return found
+
+
+def contract_checks(stage: Stage, **given: Any) -> dict[str, Check]:
+    settings = settings_of(stage, **given)
+    return by_name(check_contract(settings, stage.engine.w3, stage.at(settings.contract_address)))
+
+
+# ------------------------------------------------------------------------------------------------------ settings
+
+
+@pytest.fixture
+def empty_env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+def test_all_that_is_missing_or_wrong_is_named_and_nothing_shown(empty_env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("JWT_SECRET=short-one\nPLATFORM_PRIVATE_KEY=0xnothex\nETH_PRICE_INR=\n")
+    with pytest.raises(NotReady) as caught:
+        read_settings(tmp_path / ".env")
+    told = str(caught.value)
+    for said in ("BLOCKCHAIN_RPC_URL is not set", "CONTRACT_ADDRESS is not set", "JWT_SECRET is wrong: The secret is"):
+        assert said in told
+    assert "PLATFORM_PRIVATE_KEY is wrong" in told
+    assert "ETH_PRICE_INR" not in told
+    assert "short-one" not in told
+    assert "nothex" not in told
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("secret", ["change-me-change-me-change-me-change-me", "a" * 64, "0123456789abcdef"])
+def test_a_default_or_short_secret_is_refused(empty_env: pytest.MonkeyPatch, stage: Stage, secret: str) -> None:
+    with pytest.raises(NotReady, match="JWT_SECRET is wrong"):
+        settings_of(stage, jwt_secret=secret)
+
+
+# ------------------------------------------------------------------------------------------------------ contract
+
+
+def test_a_good_contract(stage: Stage) -> None:
+    found = contract_checks(stage)
+    assert list(found) == ["code", "owner", "wallet", "fees"]
+    assert all(check.ok for check in found.values())
+    require(found.values())
+
+
+def test_fault_27_no_code_at_the_address(stage: Stage) -> None:
+    found = contract_checks(stage, contract_address=ELSEWHERE)
+    assert list(found) == ["contract"]
+    with pytest.raises(NotReady, match=r"There is no contract at 0xABaB.*Correct CONTRACT_ADDRESS"):
+        require(found.values())
+
+
+def test_fault_27_other_code_than_expected(grumbler: Stage) -> None:
+    found = contract_checks(grumbler)
+    assert not found["code"].ok
+    with pytest.raises(NotReady, match="is not this project's EventStake"):
+        require(found.values())
+
+
+def test_fault_27_another_hash_than_that_of_the_settings(stage: Stage) -> None:
+    found = contract_checks(stage, contract_code_hash="0x" + "12" * 32)
+    with pytest.raises(NotReady, match="is not that of CONTRACT_CODE_HASH"):
+        require(found.values())
+
+
+def test_another_contract_is_taken_by_its_hash_though_nobody_owns_it(minimal: Stage) -> None:
+    code = minimal.engine.w3.eth.get_code(minimal.chain.address)
+    found = contract_checks(minimal, contract_code_hash="0x" + keccak(code).hex().upper())
+    assert found["code"].ok
+    assert not found["owner"].fatal
+    require(found.values())
+
+
+def test_the_hash_that_is_found_can_be_copied(minimal: Stage) -> None:
+    told = contract_checks(minimal)["code"].found
+    given = "0x" + told.rpartition("0x")[2].rstrip(".")
+    assert contract_checks(minimal, contract_code_hash=given)["code"].ok
+
+
+def test_terms_make_no_other_code(stage: Stage) -> None:
+    other = deploy(stage.engine, "EventStake", stage.wallets["platform"].address, (1_000, 100, 5_000, 3_600, 7_200))
+    assert TERMS[0] != 1_000
+    code = stage.engine.w3.eth.get_code(other)  # type: ignore[arg-type]
+    assert is_event_stake(code)
+    assert not is_event_stake(code[:-1])
+    assert not is_event_stake(code + b"\0")
+    places = {
+        start
+        for refs in json.loads(ARTIFACT.read_text())["immutableReferences"].values()
+        for r in refs
+        for start in range(r["start"], r["start"] + r["length"])
+    }
+    for at in range(0, len(code), 997):
+        changed = code[:at] + bytes([code[at] ^ 1]) + code[at + 1 :]
+        assert is_event_stake(changed) == (at in places)
+
+
+def test_somebody_else_owns_the_contract(stage: Stage) -> None:
+    sender = TransactionSender(stage.engine.w3, stage.wallets["stranger"], stage.sessions)
+    chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
+    found = by_name(check_contract(settings_of(stage), stage.engine.w3, chain))
+    with pytest.raises(NotReady, match="not the platform's wallet"):
+        require(found.values())
+
+
+def test_an_empty_wallet_and_a_low_fee_cap_are_told_but_the_service_may_start(stage: Stage) -> None:
+    stage.engine.set_balance(stage.wallets["platform"].address, 10**15)
+    found = contract_checks(stage, max_fee_gwei="0.1", priority_fee_gwei="0.01")
+    assert (found["wallet"].ok, found["fees"].ok) == (False, False)
+    assert "has 0.001 ETH" in found["wallet"].found
+    assert "MAX_FEE_GWEI" in found["fees"].todo
+    require(found.values())
+
+
+# ----------------------------------------------------------------------------------------------------- endpoints
+
+
+@pytest.fixture(scope="module")
+def sepolia() -> Iterator[str]:
+    """URL of a node that knows its chain and its latest block, of 2100."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            block = {"number": "0x7", "timestamp": hex(4_102_444_800)}
+            result = "0xaa36a7" if asked["method"] == "eth_chainId" else block
+            body = json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing on the terminal."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v3/url-secret"
+        server.shutdown()
+
+
+def test_each_endpoint_is_looked_at(stage: Stage, sepolia: str) -> None:
+    checks = list(check_endpoints(settings_of(stage, chain_id=11_155_111, blockchain_rpc_url=f"{sepolia},{DEAD}")))
+    assert [check.name for check in checks] == ["endpoint 1 of 2", "endpoint 2 of 2"]
+    assert "url-secret" not in repr(checks)
+    assert "can't be reached" in checks[1].found
+    require(checks)  # one is enough to start
+
+
+def test_clocks_apart_are_told(stage: Stage, sepolia: str) -> None:
+    (check,) = check_endpoints(settings_of(stage, chain_id=11_155_111, blockchain_rpc_url=sepolia))
+    assert (check.ok, check.fatal) == (False, False)
+    assert "clock" in check.todo
+
+
+def test_fault_27_wrong_chain_id_on_any_endpoint(stage: Stage, sepolia: str) -> None:
+    checks = check_endpoints(settings_of(stage, chain_id=1, blockchain_rpc_url=f"{DEAD},{sepolia}"))
+    with pytest.raises(NotReady, match="endpoint 2 of 2 is on chain 11155111, not on chain 1"):
+        require(checks)
+
+
+def test_nobody_answers(stage: Stage) -> None:
+    with pytest.raises(NotReady, match="No endpoint answers"):
+        require(check_endpoints(settings_of(stage)))
+
+
+# ------------------------------------------------------------------------------------------------------ database
+
+
+@pytest.fixture
+def fresh() -> Iterator[Database]:
+    """A database without any tables."""
+    server, name = start_embedded(default_data_dir()), f"test_preflight_{os.getpid()}"
+    database = create_database(server, name)
+    yield database
+    database.dispose()
+    drop_database(server, name)
+
+
+def test_migrations_that_are_missing_are_named(stage: Stage, fresh: Database) -> None:
+    found = by_name(check_database(settings_of(stage), fresh))
+    assert list(found) == ["database", "migrations"]
+    assert "001_base_tables, 002" in found["migrations"].found
+    migrate(fresh)
+    assert missing_migrations(fresh) == []
+    found = by_name(check_database(settings_of(stage), fresh))
+    assert all(check.ok for check in found.values())
+
+
+def test_the_embedded_database_is_not_for_production(stage: Stage, database: Database) -> None:
+    found = by_name(check_database(settings_of(stage, database_url=None), database))
+    assert not found["database"].ok
+    require(found.values())
+
+
+def test_a_database_of_another_contract_is_refused(stage: Stage, fresh: Database) -> None:
+    migrate(fresh)
+    row = {"chain_id": stage.engine.w3.eth.chain_id, "to_address": stage.chain.address, "value_wei": 0, "data": b""}
+    with fresh.begin() as connection:
+        connection.execute(
+            insert(operations), {**row, "key": "k", "request": "", "kind": "cancelEvent", "sender": ELSEWHERE}
+        )
+    require(check_database(settings_of(stage), fresh))
+    with pytest.raises(NotReady, match=f"of the contract {stage.chain.address} on chain"):
+        require(check_database(settings_of(stage, contract_address=ELSEWHERE), fresh))
+    with pytest.raises(NotReady, match="a database of this contract's own"):
+        require(check_database(settings_of(stage, chain_id=1), fresh))
+
+
+# ------------------------------------------------------------------------------------------------- price and work
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_a_price_that_is_there_or_not() -> None:
+    assert check_price(Pricing(FixedFeed(Decimal(200_000), now), now)).ok
+    missing = check_price(Pricing(FixedFeed(None, now), now))
+    assert (missing.ok, missing.fatal) == (False, False)
+    assert "Set ETH_PRICE_INR" in missing.todo
+
+
+def test_a_stale_price(stage: Stage) -> None:
+    rate = stage.feed.rate
+    assert rate is not None
+    stage.feed.rate = replace(rate, as_of=datetime(2020, 1, 1, tzinfo=UTC))
+    assert "old" in check_price(Pricing(stage.feed, now)).found
+
+
+def test_operations_that_are_stuck_are_told(stage: Stage) -> None:
+    run = stage.open_run()
+    chain_id = stage.engine.w3.eth.chain_id
+    assert check_pending(stage.sessions, chain_id).ok
+    stage.runs.prepare_cancel(run.id)
+    young = check_pending(stage.sessions, chain_id)
+    assert young.ok
+    assert young.found == "1 operations are not final yet."
+    with stage.sessions.begin() as session:
+        session.execute(update(operations).where(operations.c.kind == "cancelEvent").values(held="no funds"))
+    stuck = check_pending(stage.sessions, chain_id)
+    assert not stuck.ok
+    assert "no funds" in stuck.found
+
+
+def test_the_whole_checklist_ends_where_nothing_more_can_be_known(stage: Stage) -> None:
+    url = "postgresql://nobody:db-secret@127.0.0.1:9/none"
+    found = by_name(examine(settings_of(stage, database_url=url)))
+    assert list(found) == ["endpoint 1 of 1", "network", "database"]
+    assert not any(check.ok for check in found.values())
+    assert not [secret for secret in ("db-secret", "url-secret", SECRET) if secret in repr(found)]

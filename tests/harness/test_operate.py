@@ -1,0 +1,344 @@
+"""The operator's commands, on a stand-in for Sepolia: anvil in real time, a block a second."""
+
+import re
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from app.core.config import Settings
+from app.core.wiring import connect_services
+from app.db.tables import event_runs
+from sqlalchemy import create_engine, inspect, update
+
+from harness import cli
+from harness.evm.compiler import ROOT
+from harness.serve import stand_in
+
+COMMAND = Path(sys.executable).with_name("stakesim")
+SOON = "5"
+"""Seconds to an event's start: enough to create and book first."""
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bare_environment():
+    """No setting of the machine's own gets in."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in Settings.model_fields:
+            patch.delenv(name.upper(), raising=False)
+        patch.setenv("CONFIRMATIONS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def served():
+    """Settings of a contract on a chain of its own, with its tables, where nothing has happened yet."""
+    with stand_in(block_time=1) as settings:
+        services = connect_services(settings)
+        yield settings
+        services.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture(scope="module")
+def smoked(served, tmp_path_factory) -> str:
+    """What a smoke test on it said."""
+    file = tmp_path_factory.mktemp("smoke") / "env"
+    file.write_text(as_env(served))
+    return subprocess.check_output([COMMAND, "smoke", "--starts-in", SOON, "--env-file", file], text=True)
+
+
+def as_env(settings, **given) -> str:
+    values = {name: getattr(settings, name) for name in Settings.model_fields} | given
+    for secret in ("platform_private_key", "jwt_secret"):
+        values[secret] = getattr(settings, secret).get_secret_value()
+    return "".join(f"{name.upper()}={value}\n" for name, value in values.items() if value is not None)
+
+
+@pytest.fixture
+def env(served, tmp_path):
+    """Writes a `.env` for the network, with what is given instead; its path."""
+
+    def write(**given) -> str:
+        (tmp_path / "env").write_text(as_env(served, **given))
+        return str(tmp_path / "env")
+
+    return write
+
+
+@pytest.fixture
+def stakesim(monkeypatch, capsys):
+    """The command, in this process. Whatever it says, no secret and no traceback is in it."""
+
+    def call(*args: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["stakesim", *args])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        told = said.out + said.err
+        assert "Traceback" not in told
+        if "--env-file" in args:
+            file = Path(args[args.index("--env-file") + 1])
+            secrets = re.findall("(?:KEY|SECRET)=(?:0x)?(.+)", file.read_text() if file.exists() else "")
+            assert not [secret for secret in secrets if secret in told]
+        return Done(int(ended.value.code or 0), said.out, said.err)
+
+    return call
+
+
+def trouble(done: Done, said: str) -> None:
+    """One sentence, and exit code 2."""
+    assert done.returncode == 2, done
+    *_, last = done.stderr.strip().splitlines()
+    assert last.startswith("stakesim: ")
+    assert said in last
+
+
+def test_the_command_line_starts_without_the_heavy_libraries():
+    asked = (
+        "import sys, harness.cli; print([name for name in ('web3', 'sqlalchemy', 'uvicorn') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True).strip() == "[]"
+
+
+# -------------------------------------------------------------------------------------------------------- wallet
+
+
+def test_a_wallet_is_made_and_its_key_not_shown(stakesim, tmp_path):
+    file = tmp_path / "env"
+    done = stakesim("wallet", "new", "--env-file", str(file))
+    assert done.returncode == 0
+    assert re.match("0x[0-9a-fA-F]{40}: its key is in ", done.stdout)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    trouble(stakesim("wallet", "new", "--env-file", str(file)), "has a PLATFORM_PRIVATE_KEY already")
+    trouble(stakesim("wallet", "new", "--env-file", str(tmp_path / "nowhere" / "env")), "No such file or directory")
+
+
+# -------------------------------------------------------------------------------------------------------- doctor
+
+
+def test_doctor_finds_a_good_network_good(stakesim, env):
+    done = stakesim("doctor", "--env-file", env())
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1] == "all 11 checks passed"
+    assert "FAIL" not in done.stdout
+
+
+def test_doctor_live_plays_a_lifecycle_and_a_refusal(stakesim, env):
+    done = stakesim("doctor", "--live", "--starts-in", SOON, "--env-file", env())
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
+    words = [line.split()[0] for line in told if not line.startswith(" ")]
+    assert words == ["created", "one", "booked", "one", "created", "cancelled", "waiting", "completed", "all", "all"]
+    assert "refused before it was sent: bookEvent was refused by the contract: NotEnoughSeats" in done.stdout
+    gas = re.findall(r"^  0x[0-9a-f]{64} in block \d+, ([\d,]+) gas for 0\.\d+ ETH$", done.stdout, re.MULTILINE)
+    assert len(gas) == 5
+    assert f"all held; {sum(int(one.replace(',', '')) for one in gas):,} gas" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "todo"),
+    [
+        ({"chain_id": 1}, "endpoint 1 of 1", "or CHAIN_ID"),
+        ({"blockchain_rpc_url": "http://127.0.0.1:9/url-secret"}, "network", "Correct BLOCKCHAIN_RPC_URL"),
+        ({"contract_address": "0x" + "ab" * 20}, "contract", "Correct CONTRACT_ADDRESS"),
+        ({"contract_code_hash": "0x" + "ab" * 32}, "code", "set CONTRACT_CODE_HASH"),
+        ({"eth_price_inr": None}, "price", "Set ETH_PRICE_INR"),
+        ({"max_fee_gwei": "0.0000000001", "priority_fee_gwei": "0.0000000001"}, "fees", "Raise MAX_FEE_GWEI"),
+        ({"database_url": "postgresql://nobody@127.0.0.1:9/none"}, "database", "correct DATABASE_URL"),
+    ],
+)
+def test_doctor_says_what_fails_and_what_to_do(stakesim, env, given, name, todo):
+    done = stakesim("doctor", "--env-file", env(**given))
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    at = next(i for i, line in enumerate(lines) if re.match(f"FAIL +{name} ", line))
+    assert todo in lines[at + 1]
+    assert "url-secret" not in done.stdout + done.stderr
+
+
+def test_doctor_says_which_settings_are_missing(stakesim, tmp_path):
+    done = stakesim("doctor", "--env-file", str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert "CONTRACT_ADDRESS is not set" in done.stdout
+
+
+def test_doctor_does_not_play_where_a_check_fails(stakesim, env):
+    done = stakesim("doctor", "--live", "--env-file", env(contract_address="0x" + "ab" * 20))
+    assert done.returncode == 1
+    assert "created" not in done.stdout
+
+
+# --------------------------------------------------------------------------------------------------------- smoke
+
+
+def test_smoke_prints_each_transaction(smoked):
+    assert len(re.findall("^  0x[0-9a-f]{64} in block ", smoked, re.MULTILINE)) == 3
+    assert "completed event run" in smoked
+    assert "all held; " in smoked
+
+
+def test_smoke_deploys_where_it_is_asked_to(stakesim, env, served):
+    file = env(blockchain_rpc_url="http://127.0.0.1:9", contract_address=None, eth_price_inr=None)
+    args = ("--rpc", served.blockchain_rpc_url, "--starts-in", SOON, "--env-file", file)
+    trouble(stakesim("smoke", *args), "CONTRACT_ADDRESS is not set")
+    done = stakesim("smoke", "--deploy", *args)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("deployed 0x")
+    assert "completed event run 1\n" in done.stdout
+
+
+def test_smoke_sends_nothing_to_another_network(stakesim, env, served):
+    file = env(chain_id=1)
+    trouble(stakesim("smoke", "--env-file", file), "is on chain 11155111, not on chain 1")
+    trouble(stakesim("smoke", "--deploy", "--env-file", file), "is on chain 11155111, not on chain 1")
+    trouble(stakesim("smoke", "--rpc", "http://127.0.0.1:9/key", "--env-file", env()), "No endpoint answers")
+    trouble(stakesim("smoke", "--rpc", "ftp://x", "--env-file", env()), "BLOCKCHAIN_RPC_URL is wrong")
+
+
+def test_smoke_is_stopped_by_ctrl_c(env):
+    with started("smoke", "--starts-in", "600", "--env-file", env()) as smoke:
+        said = wait_for(smoke, "waiting for the start")
+        smoke.send_signal(signal.SIGINT)
+        out, err = smoke.communicate(timeout=20)
+    assert smoke.returncode == 130
+    assert "Traceback" not in said + out + err
+
+
+# ----------------------------------------------------------------------------------------------------- reconcile
+
+
+def test_reconcile_tells_of_differences_and_mends_them(stakesim, env, served, smoked):
+    file = env()
+    done = stakesim("reconcile", "--dry-run", "--env-file", file)
+    assert (done.returncode, done.stdout) == (0, "0 operations pending, 0 differences\n")
+    database = create_engine(served.database_url)
+    with database.begin() as connection:
+        changed = update(event_runs).where(event_runs.c.status == "completed").values(seats_booked=0)
+        count = connection.execute(changed).rowcount
+    database.dispose()
+    assert count > 0
+    for _ in range(2):
+        done = stakesim("reconcile", "--dry-run", "--env-file", file)
+        assert done.returncode == 1
+        assert f"{count} differences" in done.stdout
+        assert "seats_booked is 0 in the database, 1 on chain" in done.stdout
+    assert "taken over from the chain" in stakesim("reconcile", "--env-file", file).stdout
+    assert stakesim("reconcile", "--dry-run", "--env-file", file).returncode == 0
+
+
+def test_a_dry_run_applies_no_migration(stakesim, env, served):
+    with stand_in(block_time=1) as fresh:
+        file = Path(env())
+        file.write_text(as_env(fresh))
+        trouble(stakesim("reconcile", "--dry-run", "--env-file", str(file)), "The database lacks 001_base_tables")
+        done = stakesim("doctor", "--env-file", str(file))
+        assert done.returncode == 1
+        assert re.search("FAIL +migrations", done.stdout)
+        database = create_engine(fresh.database_url)
+        assert inspect(database).get_table_names() == []
+        database.dispose()
+
+
+# --------------------------------------------------------------------------------------------------------- serve
+
+
+@contextmanager
+def started(*args: str, cwd: Path | None = None):
+    """The command as a process of its own, which Ctrl-C reaches."""
+    process = subprocess.Popen(
+        [COMMAND, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process, words: str) -> str:
+    """What it prints, up to the line with these words."""
+    said = ""
+    for line in process.stdout:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"it ended: {said}\n{process.stderr.read()}")
+
+
+def test_serve_is_a_stand_in_and_the_walkthrough_comes_true_on_it(tmp_path):
+    file = tmp_path / "serve.env"
+    with started("serve", "--port", "0", "--variables", str(file), cwd=tmp_path) as server:
+        said = wait_for(server, "Ctrl-C ends it")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        variables = file.read_text()
+        url, rpc = (re.search(f"export {name}=(.*)", variables)[1] for name in ("API", "RPC"))
+        assert f"serving {url}," in said
+        assert httpx.get(f"{url}/ready").status_code == 200
+        walked = subprocess.run(["bash", "-eu", "-c", walkthrough(file)], capture_output=True, text=True, timeout=120)
+        server.send_signal(signal.SIGINT)
+        out, err = server.communicate(timeout=20)
+    assert walked.returncode == 0, walked
+    answers = walked.stdout + walked.stderr
+    assert re.findall("(?m)^.* ETH$", answers) == ["0.0 ETH"] * 3 + ["0.46 ETH", "0.04 ETH", "0.0 ETH"]
+    for told in ("Key reused", "TooEarly", '"differences":[]', '"total_inr":"48000.00"', '"status":"no_show"'):
+        assert told in answers
+    assert (server.returncode, out) == (0, "stopped\n")
+    assert "Traceback" not in err
+    assert not file.exists()
+    for gone in (url, rpc):
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(gone)
+
+
+def walkthrough(variables: Path) -> str:
+    """What backend/WALKTHROUGH.md has one type, with an event that starts sooner."""
+    text = (ROOT / "backend" / "WALKTHROUGH.md").read_text()
+    text = text[: text.index("## The same on Sepolia")].replace(". .stakesim/serve.env", f". {variables}")
+    script = re.search("(?s)```sh\n(.*?)```", text)[1] + "\n".join(re.findall(r"(?m)^\$ (?!make)(.*)$", text))
+    return script.replace("soon 60", "soon 14").replace("sleep 60", "sleep 13")
+
+
+def test_serve_takes_the_network_of_the_settings(stakesim, env, served, tmp_path):
+    with started("serve", "--port", "0", "--env-file", env(), cwd=tmp_path) as server:
+        said = wait_for(server, "Ctrl-C ends it")
+        assert f"chain 11155111, contract {served.contract_address}" in said
+        assert "stand-in" not in said
+        url = re.search(r"serving (\S+),", said)[1]
+        assert httpx.get(f"{url}/ready").json()["checks"]["chain_id"] == "ok"
+        port = url.rpartition(":")[2]
+        trouble(stakesim("serve", "--port", port, "--env-file", env()), "Address already in use")
+        server.send_signal(signal.SIGTERM)
+        out, err = server.communicate(timeout=20)
+    assert (server.returncode, out) == (0, "stopped\n")
+    for secret in (served.platform_private_key, served.jwt_secret):
+        assert secret.get_secret_value().removeprefix("0x") not in said + out + err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"contract_address": "0x" + "ab" * 20}, "There is no contract at"),
+        ({"contract_code_hash": "0x" + "ab" * 32}, "is not that of CONTRACT_CODE_HASH"),
+        ({"chain_id": 1}, "not on chain 1"),
+        ({"blockchain_rpc_url": "localhost"}, "BLOCKCHAIN_RPC_URL is wrong"),
+    ],
+)
+def test_serve_refuses_to_start(stakesim, env, given, said):
+    trouble(stakesim("serve", "--port", "0", "--env-file", env(**given)), said)
