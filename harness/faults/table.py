@@ -1,0 +1,35 @@
+"""What the backend must survive: the rows of the table of faults, in few words."""
+
+ROWS = {
+    1: "response lost after the node took the transaction",
+    2: "request lost before the node",
+    3: "429, 5xx, connection reset",
+    4: "time-out on send",
+    5: "already known",
+    6: "nonce too low, our hash is mined",
+    7: "nonce too low, an older attempt of ours was mined",
+    8: "nonce used by a foreign transaction",
+    9: "nonce too high, a gap",
+    10: "replacement underpriced",
+    11: "insufficient funds",
+    12: "dropped from the mempool",
+    13: "no receipt for hours",
+    14: "base fee above the cap",
+    15: "reorg, the same transaction in another block",
+    16: "reorg drops the transaction",
+    17: "reorg brings another transaction with that nonce",
+    18: "estimate fine, reverts on chain",
+    19: "estimate reverts",
+    20: "out of gas",
+    21: "a lagging node returns an old nonce",
+    22: "a lagging node returns an old block or receipt",
+    23: "crash after the commit, before the send",
+    24: "crash after the send, before the update",
+    25: "database gone after a good send",
+    26: "two workers, or a client that posts twice",
+    27: "wrong chain id, no code at the address, other code than expected",
+    28: "clocks apart",
+    29: "price feed stale, zero, negative, not a number, ten times off",
+}
+IN_CAMPAIGN = range(1, 27)
+"""Rows of what happens while the service runs, between it and its node or database."""

@@ -1,0 +1,63 @@
+"""A scene for each fault, on an anvil and a database with real commits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from app.db.embedded import default_data_dir, start_embedded
+from app.db.session import create_database, drop_database, migrate
+from app.db.tables import metadata
+from scene import POLICY, Scene, make_scene
+from sqlalchemy import Engine as Database
+from sqlalchemy.orm import sessionmaker
+from stage import TERMS, deploy
+from web3.types import RPCEndpoint
+
+from harness.evm.anvil import Anvil
+from harness.evm.engine import Snapshot, open_engine
+
+
+class Start(NamedTuple):
+    """What every scene begins with."""
+
+    engine: Anvil
+    address: str
+    snapshot: Snapshot
+
+
+@pytest.fixture(scope="session")
+def committing() -> Iterator[Database]:
+    """A migrated database in which tests commit."""
+    server, name = start_embedded(default_data_dir()), f"test_faults_{os.getpid()}"
+    database = create_database(server, name)
+    migrate(database)
+    yield database
+    database.dispose()
+    drop_database(server, name)
+
+
+@pytest.fixture(scope="session")
+def anvil() -> Iterator[Start]:
+    """With the contract, and as it is when a test begins."""
+    engine = open_engine("anvil")
+    assert isinstance(engine, Anvil)
+    address = deploy(engine, "EventStake", engine.accounts[0].address, TERMS)
+    for _ in range(POLICY.confirmations):
+        engine.mine()
+    yield Start(engine, address, engine.snapshot())
+    engine.close()
+
+
+@pytest.fixture
+def scene(anvil: Start, committing: Database) -> Iterator[Scene]:
+    yield make_scene(anvil.engine, anvil.address, sessionmaker(committing))
+    rpc = anvil.engine.w3.manager.request_blocking
+    rpc(RPCEndpoint("anvil_dropAllTransactions"), [])
+    rpc(RPCEndpoint("evm_setAutomine"), [True])
+    anvil.engine.revert(anvil.snapshot)
+    tables = ", ".join(table.name for table in metadata.sorted_tables)
+    with committing.begin() as connection:
+        connection.exec_driver_sql(f"TRUNCATE {tables} CASCADE")

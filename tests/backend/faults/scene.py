@@ -1,0 +1,393 @@
+"""A chain whose blocks come when the test says so, a line to it that can be disturbed, and what must hold after all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from app.core.wiring import Services, services_on
+from app.db.tables import experiences, nonces, users
+from app.services import operations
+from app.services.blockchain_service import BlockchainService
+from app.services.codec import event_stake
+from app.services.operations import Operation
+from app.services.pricing import Pricing, Rate
+from app.services.transaction_sender import GWEI, Policy, TransactionSender
+from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
+from hexbytes import HexBytes
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session, sessionmaker
+from stage import DAY, Feed
+from web3 import HTTPProvider, Web3
+from web3.middleware import AttributeDictMiddleware
+from web3.providers import JSONBaseProvider
+from web3.types import RPCEndpoint, RPCResponse, TxReceipt
+
+from harness.evm.anvil import Anvil
+
+SEND = "eth_sendRawTransaction"
+POLICY = Policy(
+    confirmations=3,
+    max_fee_per_gas=200 * GWEI,
+    resend_after=0,  # each step sends again what is not mined, so that a second transaction would show at once
+    bump_after=3600,
+    patience=5,
+    longest_pause=0.02,
+)
+
+Ask = Callable[[], Any]
+Fault = Callable[[str, Any, Ask], Any]
+"""Answers a request (method, parameters, what asks the node) in the node's place."""
+
+
+class Killed(BaseException):
+    """The process ends here: nothing of ours catches it."""
+
+
+class Line(JSONBaseProvider):
+    """To a node, by way of `fault` where there is one. What is sent over it must be stored before.
+
+    sent: the raw transactions, in order, those that got lost too.
+    """
+
+    def __init__(self, node: JSONBaseProvider, sessions: sessionmaker[Session]) -> None:
+        super().__init__()
+        self._node, self._sessions = node, sessions
+        self.fault: Fault | None = None
+        self.sent: list[str] = []
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        if method == SEND:
+            raw = HexBytes(params[0]).to_0x_hex()
+            self.sent.append(raw)
+            assert hash_of(raw) in all_hashes(self._sessions), "sent before it was stored"
+        response: RPCResponse
+        if self.fault is None:
+            response = self._node.make_request(method, params)
+        else:
+            response = self.fault(method, params, lambda: self._node.make_request(method, params))
+        return response
+
+
+@dataclass
+class Scene:
+    """A service on the chain and the database. Its parts can be had once more, as another process would have them.
+
+    foreign: hashes of the platform's transactions that the service knows nothing of.
+    """
+
+    engine: Anvil
+    address: str
+    sessions: sessionmaker[Session]
+    feed: Feed
+    line: Line
+    services: Services
+    ids: dict[str, UUID] = field(default_factory=dict)
+    foreign: set[str] = field(default_factory=set)
+
+    @property
+    def w3(self) -> Web3:
+        """The node itself, past the line."""
+        return self.engine.w3
+
+    @property
+    def platform(self) -> LocalAccount:
+        return self.engine.accounts[0]
+
+    # ----------------------------------------------------------------------------------------------- the service
+
+    def worker(self, provider: JSONBaseProvider | None = None, **policy: Any) -> Scene:
+        """Another process: it has nothing in common with the first but node and database."""
+        line = Line(provider or http(self.engine), self.sessions)
+        w3 = Web3(line, [AttributeDictMiddleware])
+        sender = TransactionSender(w3, self.platform, self.sessions, replace(POLICY, **policy))
+        chain = BlockchainService(w3, self.address, sender)
+        return replace(self, line=line, services=services_on(w3, self.sessions, chain, self.services.pricing))
+
+    def prepare_run(self, seats: int = 4, inr: int = 20_000, key: str | None = None, **options: Any) -> Operation:
+        starts_at = self.now() + 3 * DAY
+        host, title = self.ids["host"], self.ids["experience"]
+        return self.services.runs.prepare_create(host, title, starts_at, seats, Decimal(inr), key=key, **options)
+
+    def open_run(self, seats: int = 4) -> UUID:
+        """A run that is there for good."""
+        subject = self.settle(self.prepare_run(seats)).subject
+        assert subject is not None
+        return subject
+
+    def prepare_booking(self, run: UUID, seats: int = 1, key: str | None = None, **options: Any) -> Operation:
+        return self.services.bookings.prepare_book(run, self.ids["attendee"], seats, key=key, **options)
+
+    def step(self, operation: Operation) -> Operation:
+        after = self.services.sender.step(operation)
+        self._final_only_when_deep(after)
+        return after
+
+    def follow(self, operation: Operation) -> Operation:
+        """As far as it goes without a new block."""
+        while not operation.closed:
+            after = self.step(operation)
+            if after.state == operation.state:
+                return after
+            operation = after
+        return operation
+
+    def settle(self, operation: Operation) -> Operation:
+        """As far as it goes, block by block. Fails where it is not closed then."""
+        for _ in range(20):
+            operation = self.follow(operation)
+            if operation.closed:
+                return operation
+            self.mine()
+        raise AssertionError(f"{operation.kind} is {operation.state} for ever: {operation.held}")
+
+    def find(self, operation: Operation) -> Operation:
+        with self.sessions.begin() as session:
+            found = operations.find(session, operation.key)
+        assert found is not None
+        return found
+
+    # ------------------------------------------------------------------------------------------------- the chain
+
+    def rpc(self, method: str, *params: Any) -> Any:
+        return self.w3.manager.request_blocking(RPCEndpoint(method), list(params))
+
+    def mine(self, blocks: int = 1) -> None:
+        for _ in range(blocks):
+            self.rpc("evm_mine")
+
+    def mine_at(self, base_fee: int) -> None:
+        self.rpc("hardhat_setNextBlockBaseFeePerGas", hex(base_fee))
+        self.mine()
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.engine.now(), UTC)
+
+    def count(self) -> int:
+        """Of the platform's transactions in the latest block."""
+        return self.w3.eth.get_transaction_count(self.platform.address)
+
+    def pool(self) -> int:
+        status = self.rpc("txpool_status")
+        return int(status["pending"], 16) + int(status["queued"], 16)
+
+    def receipt(self, operation: Operation, attempt: int = -1) -> TxReceipt:
+        return self.w3.eth.get_transaction_receipt(operation.attempts[attempt]["hash"])
+
+    def sign_foreign(self, nonce: int, fee: int = 20 * GWEI, tip: int = 2 * GWEI) -> str:
+        """Nothing much, with the platform's key, and past the service."""
+        raw = self._sign(self.platform, nonce, self.platform.address, b"", fee, tip)
+        self.foreign.add(hash_of(raw))
+        return raw
+
+    def send_foreign(self, nonce: int, fee: int = 20 * GWEI, tip: int = 2 * GWEI) -> str:
+        return HexBytes(self.rpc(SEND, self.sign_foreign(nonce, fee, tip))).to_0x_hex()
+
+    def send_as(self, account: int, function: str, *args: Any) -> None:
+        """Somebody calls the contract, for a tip that brings it to the block's beginning."""
+        call = event_stake().call(Web3.to_checksum_address(self.address), function, *args)
+        sender = self.engine.accounts[account]
+        nonce = self.w3.eth.get_transaction_count(sender.address)
+        self.rpc(SEND, self._sign(sender, nonce, call.to, call.data, 50 * GWEI, 20 * GWEI))
+
+    def _sign(self, account: LocalAccount, nonce: int, to: str, data: bytes, fee: int, tip: int) -> str:
+        fields = {"type": 2, "chainId": self.w3.eth.chain_id, "to": to, "data": data, "value": 0, "nonce": nonce}
+        fees = {"gas": 300_000, "maxFeePerGas": fee, "maxPriorityFeePerGas": tip}
+        return account.sign_transaction(fields | fees).raw_transaction.to_0x_hex()
+
+    def reorg(self, depth: int, *transactions: tuple[str, int]) -> None:
+        """The last blocks are others now: empty but for these raw transactions, each in the block of this index."""
+        self.rpc("anvil_reorg", depth, [list(pair) for pair in transactions])
+
+    # ----------------------------------------------------------------------------------------------- what must hold
+
+    def status(self, operation: Operation) -> str:
+        """Of the row that the operation brings on chain."""
+        services: dict[str, Any] = {"createEventRunFor": self.services.runs, "bookEventFor": self.services.bookings}
+        return str(services[operation.kind].get(operation.subject).blockchain_status)
+
+    def _final_only_when_deep(self, operation: Operation) -> None:
+        """I5. A row is pending exactly while its operation is."""
+        row = {"confirmed": "confirmed", "failed": "failed", "rejected": "failed"}.get(operation.state, "pending")
+        assert operation.kind not in ("createEventRunFor", "bookEventFor") or self.status(operation) == row
+        if operation.closed and operation.tx_hash:
+            receipt = self.w3.eth.get_transaction_receipt(operation.tx_hash)  # type: ignore[arg-type]
+            assert receipt["blockHash"].to_0x_hex() == operation.block_hash
+            assert self.w3.eth.block_number - receipt["blockNumber"] + 1 >= POLICY.confirmations
+
+    def created(self) -> dict[str, int]:
+        """The contract's events of what was created, counted, with no help of the service."""
+        signatures = {
+            "runs": "EventRunCreated(uint256,address,string,uint256,uint256,uint256)",
+            "bookings": "BookingCreated(uint256,uint256,address,uint256,uint256,uint256)",
+        }
+        logs = self.w3.eth.get_logs({"address": Web3.to_checksum_address(self.address), "fromBlock": 0})
+        topics = [log["topics"][0].to_0x_hex() for log in logs]
+        return {name: topics.count(keccak_hex(signature)) for name, signature in signatures.items()}
+
+    def check(self, runs: int, bookings: int = 0) -> None:
+        """All is quiet, and there are this many runs and bookings: on chain, and as rows that are confirmed."""
+        assert self.created() == {"runs": runs, "bookings": bookings}
+        confirmed = [row for row in self.services.runs.list_all() if row.blockchain_status == "confirmed"]
+        booked = [row for row in self.services.bookings.list_all() if row.blockchain_status == "confirmed"]
+        assert (len(confirmed), len(booked)) == (runs, bookings)
+
+        everything = all_operations(self.sessions)
+        on_chain = self._transactions()
+        for operation in everything:  # I1, I2, I7
+            mine = {tx_hash: receipt for tx_hash, receipt in on_chain.items() if tx_hash in hashes_of(operation)}
+            did = [tx_hash for tx_hash, receipt in mine.items() if receipt["status"] == 1]
+            assert operation.closed
+            assert did == ([operation.tx_hash] if operation.state == "confirmed" else [])
+            assert (len(operation.attempts) > 0) == (operation.state != "rejected")
+            for attempt in operation.attempts:
+                assert attempt["tip"] <= attempt["max_fee"] <= self.services.sender.policy.max_fee_per_gas
+            assert all(r["effectiveGasPrice"] <= POLICY.max_fee_per_gas for r in mine.values())
+        known = all_hashes(self.sessions)
+        assert set(on_chain) <= known | self.foreign  # I3
+        assert {hash_of(raw) for raw in self.line.sent} <= known
+        taken = [operation.nonce for operation in everything if operation.nonce is not None]
+        assert len(taken) == len(set(taken))  # I4
+        assert self.w3.eth.get_transaction_count(self.platform.address, "pending") == self.count()
+        with self.sessions.begin() as session:
+            following = session.execute(select(nonces.c.next)).scalar_one_or_none()
+        assert following is None or following == self.count() or self.foreign
+        assert self.pool() == 0
+        report = self.worker().services.reconciler.look()  # I6
+        assert (report.differences, report.open) == ([], [])
+
+    def _transactions(self) -> dict[str, TxReceipt]:
+        """The platform's, by hash, since the contract was deployed."""
+        found: dict[str, TxReceipt] = {}
+        for number in range(2, self.w3.eth.block_number + 1):
+            for transaction in self.w3.eth.get_block(number, full_transactions=True)["transactions"]:
+                if not isinstance(transaction, bytes) and transaction["from"] == self.platform.address:
+                    found[transaction["hash"].to_0x_hex()] = self.w3.eth.get_transaction_receipt(transaction["hash"])
+        return found
+
+
+# ----------------------------------------------------------------------------------------------------------- faults
+
+
+def first(times: int, fault: Fault, *methods: str) -> Fault:
+    """This fault, the first times that one of the methods is asked for."""
+    left = [times]
+
+    def only(method: str, params: Any, ask: Ask) -> Any:
+        if method not in (methods or (SEND,)) or left[0] == 0:
+            return ask()
+        left[0] -= 1
+        return fault(method, params, ask)
+
+    return only
+
+
+def saying(message: str, code: int = -32000) -> Fault:
+    """The node's error in place of an answer; the request never arrives."""
+    return lambda method, params, ask: refusal(message, code)
+
+
+def after_asking(fault: Fault) -> Fault:
+    """The request arrives, and only the answer is another one."""
+
+    def late(method: str, params: Any, ask: Ask) -> Any:
+        ask()
+        return fault(method, params, ask)
+
+    return late
+
+
+def raising(error: BaseException) -> Fault:
+    def fault(method: str, params: Any, ask: Ask) -> Any:
+        raise error
+
+    return fault
+
+
+def doing(action: Callable[[], Any]) -> Fault:
+    """Something happens just before the request arrives."""
+
+    def fault(method: str, params: Any, ask: Ask) -> Any:
+        action()
+        return ask()
+
+    return fault
+
+
+def refusal(message: str, code: int = -32000) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 0, "error": {"code": code, "message": message}}
+
+
+def result(value: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 0, "result": value}
+
+
+@contextmanager
+def dying(line: Line, fault: Fault) -> Iterator[None]:
+    """What is done inside ends as by kill -9."""
+    line.fault = fault
+    try:
+        yield
+    except Killed:
+        return
+    finally:
+        line.fault = None
+    raise AssertionError("It lived on.")
+
+
+# -------------------------------------------------------------------------------------------------------- small help
+
+
+def http(engine: Anvil) -> HTTPProvider:
+    provider: Any = engine.w3.provider
+    return HTTPProvider(provider.endpoint_uri, {"timeout": 30}, exception_retry_configuration=None)
+
+
+def hash_of(raw: str) -> str:
+    return "0x" + keccak(HexBytes(raw)).hex()
+
+
+def keccak_hex(text: str) -> str:
+    return "0x" + keccak(text=text).hex()
+
+
+def hashes_of(operation: Operation) -> list[str]:
+    return [attempt["hash"] for attempt in operation.attempts]
+
+
+def all_operations(sessions: sessionmaker[Session]) -> list[Operation]:
+    with sessions.begin() as session:
+        table = operations.operations
+        return [Operation(*row) for row in session.execute(select(table).order_by(table.c.created_at))]
+
+
+def all_hashes(sessions: sessionmaker[Session]) -> set[str]:
+    return {tx_hash for operation in all_operations(sessions) for tx_hash in hashes_of(operation)}
+
+
+def make_scene(engine: Anvil, address: str, sessions: sessionmaker[Session]) -> Scene:
+    def clock() -> datetime:
+        return datetime.fromtimestamp(engine.now(), UTC)
+
+    feed = Feed(Rate(Decimal(200_000), clock()))
+    line = Line(http(engine), sessions)
+    w3 = Web3(line, [AttributeDictMiddleware])
+    sender = TransactionSender(w3, engine.accounts[0], sessions, POLICY)
+    chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
+    scene = Scene(engine, address, sessions, feed, line, services_on(w3, sessions, chain, Pricing(feed, clock)))
+    with sessions.begin() as session:
+        for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
+            row = {"name": role, "wallet_address": account.address}
+            scene.ids[role] = session.execute(insert(users).returning(users.c.id), row).scalar_one()
+        experience = {"host_id": scene.ids["host"], "title": "Pottery"}
+        scene.ids["experience"] = session.execute(
+            insert(experiences).returning(experiences.c.id), experience
+        ).scalar_one()
+    scene.rpc("evm_setAutomine", False)
+    return scene
