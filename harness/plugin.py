@@ -1,7 +1,7 @@
 """The pytest plugin: scenario files are tests, and worlds are fixtures.
 
-Options: `--engine py-evm|anvil|rpc:URL`. Setting `stakesim_scenarios` (default `scenarios`): folders whose YAML files,
-and those in their `regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`.
+Options: `--engine py-evm|anvil|rpc:URL`, `--through services|api`. Setting `stakesim_scenarios` (default `scenarios`):
+folders whose YAML files, and those in their `regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import pytest
 if TYPE_CHECKING:
     from harness.evm.engine import Engine
     from harness.runner.play import Played
-    from harness.runner.world import World
+    from harness.runner.world import Through, World
     from harness.scenario.scenario import Scenario
 
 
 class _Stage:
     """The one world of a session, opened when it is first needed."""
 
-    def __init__(self, engine: str) -> None:
-        self._engine = engine
+    def __init__(self, engine: str, through: Through) -> None:
+        self._engine, self._through = engine, through
         self._world: World | None = None
 
     def world(self) -> World:
         from harness.runner.world import open_world
 
         if self._world is None:
-            self._world = open_world(self._engine)
+            self._world = open_world(self._engine, through=self._through)
         return self._world
 
     def close(self) -> None:
@@ -44,11 +44,12 @@ _STAGE = pytest.StashKey[_Stage]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stakesim", "scenarios for the stake contract and its backend")
     group.addoption("--engine", default="py-evm", help="engine for scenarios: py-evm (default), anvil, or rpc:URL")
+    group.addoption("--through", default="services", help="how scenarios ask the backend: services (default), or api")
     parser.addini("stakesim_scenarios", "folders with scenario files", type="args", default=["scenarios"])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    stage = config.stash[_STAGE] = _Stage(config.getoption("--engine"))
+    stage = config.stash[_STAGE] = _Stage(config.getoption("--engine"), config.getoption("--through"))
     config.add_cleanup(stage.close)
 
 

@@ -23,7 +23,7 @@ from harness.evm.compiler import ROOT
 from harness.runner import ledger
 from harness.runner.play import Played, play
 from harness.runner.story import Finding, stories
-from harness.runner.world import World, open_world
+from harness.runner.world import Through, World, check, open_world
 from harness.scenario.generate import generate, load_profile
 from harness.scenario.scenario import Scenario, ScenarioError, load
 
@@ -100,18 +100,21 @@ def run(
     seed: int = 0,
     jobs: int = 1,
     progress: Progress | None = None,
+    through: Through = "services",
 ) -> Result:
     """Plays scenarios and returns what came of them.
 
     what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/`, or several of these.
     engine: "py-evm", "anvil" or "rpc:URL". runs, seed: how many scenarios to draw from each profile, and from which
-    seed. jobs: processes. progress: called with each scenario played, in the order they finish.
-    Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine that can't be had.
+    seed. jobs: processes. progress: called with each scenario played, in the order they finish. through: "services",
+    called, or "api", the same behind the HTTP API.
+    Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, or an API, that can't be had.
     """
+    check(through)
     began = time.perf_counter()
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed)
-    played = sorted(_play_all(scenarios, engine, jobs, progress), key=lambda numbered: numbered[0])
+    played = sorted(_play_all(scenarios, engine, through, jobs, progress), key=lambda numbered: numbered[0])
     result = Result([p for _, p in played], [f for _, p in played for f in p.findings])
     for one in result.played:
         result.reached += one.reached
@@ -149,11 +152,11 @@ def _profile_path(name: str) -> Path:
 
 
 def _play_all(
-    scenarios: Sequence[Scenario], engine: str, jobs: int, progress: Progress | None
+    scenarios: Sequence[Scenario], engine: str, through: Through, jobs: int, progress: Progress | None
 ) -> Iterator[tuple[int, Played]]:
     numbered = list(enumerate(scenarios))
     if jobs <= 1 or len(scenarios) <= BATCH:
-        with closing(open_world(engine)) as world:
+        with closing(open_world(engine, through=through)) as world:
             for number, scenario in numbered:
                 played = play(world, scenario, number)
                 if progress:
@@ -162,7 +165,7 @@ def _play_all(
         return
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(batches)), context, initializer=_open, initargs=(engine,)) as pool:
+    with ProcessPoolExecutor(min(jobs, len(batches)), context, initializer=_open, initargs=(engine, through)) as pool:
         for done in as_completed([pool.submit(_play_batch, batch) for batch in batches]):
             for number, played in done.result():
                 if progress:
@@ -174,9 +177,9 @@ _world: World | None = None
 """A worker's own."""
 
 
-def _open(engine: str) -> None:
+def _open(engine: str, through: Through) -> None:
     global _world
-    _world = open_world(engine)
+    _world = open_world(engine, through=through)
     Finalize(None, _world.close, exitpriority=1)  # workers run no exit handlers but these
 
 

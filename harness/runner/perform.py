@@ -1,10 +1,11 @@
-"""Carries out one action of a scenario: through the backend's services, or past them where the action says so."""
+"""Carries out one action of a scenario: through the backend's services, by call or over HTTP, or past them where the
+action says so."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.core.errors import AppError, ContractRejected, PriceError
+from app.core.errors import AppError, ContractRejected, InvalidRequest, PriceError
 from app.services.codec import Call, event_stake
 from app.services.node_errors import decode_revert
 from eth_account.signers.local import LocalAccount
@@ -29,6 +30,9 @@ from harness.scenario.actions import (
 )
 from harness.scenario.model import Outcome, State, came_ids
 
+if TYPE_CHECKING:
+    from harness.runner.http import Api
+
 
 def perform(world: World, action: Action, expected: Outcome, model: State) -> Observed:
     """Carries the action out and says what came of it.
@@ -44,6 +48,8 @@ def perform(world: World, action: Action, expected: Outcome, model: State) -> Ob
             world.force_ether(world.cast.accounts[action.by], action.wei)
         elif _goes_direct(world, action):
             return _direct(world, action, expected, model)
+        elif world.api is not None and expected.signer == PLATFORM and isinstance(action, world.api.offers):
+            _through_api(world.api, world, action, expected, model)
         else:
             _through_services(world, action, expected)
     except ContractRejected as no:
@@ -59,6 +65,15 @@ def _goes_direct(world: World, action: Any) -> bool:
     """A hostile contract's withdrawal, too: the backend holds no key that could sign for it."""
     by = world.cast.actors.get(action.by)
     return action.direct or (isinstance(action, Withdraw) and by is not None and by.is_contract)
+
+
+def _through_api(api: Api, world: World, action: Action, expected: Outcome, model: State) -> None:
+    starts_at = utc(EPOCH + action.starts).isoformat() if isinstance(action, CreateRun) else None
+    try:
+        api.perform(world, action, expected.actor or PLATFORM, model, starts_at)
+    except InvalidRequest:
+        _through_services(world, action, expected)  # which refuse it too, in the words of the contract
+        raise
 
 
 def _through_services(world: World, action: Action, expected: Outcome) -> None:

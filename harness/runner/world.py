@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from app.core.errors import DatabaseUnavailable
+from app.core.wiring import services_on
 from app.db.session import connect, migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
@@ -40,6 +41,9 @@ from harness.runner.step import BookingRow, Rows, RunRow
 from harness.scenario.actions import PLATFORM, Actor, Terms
 from harness.scenario.scenario import Scenario
 
+if TYPE_CHECKING:
+    from harness.runner.http import Api
+
 EPOCH = START + 86_400
 """Second 0 of every scenario; what is deployed for it lies before."""
 DATABASE_DIR = Path(os.environ.get("STAKESIM_HOME", ROOT / ".stakesim")) / "postgres"
@@ -56,6 +60,7 @@ GAS = 16_000_000
 _MAX_FEE = 10**11
 POLICY = Policy(patience=5)
 """Of the services' sender: a simulated chain mines at once or never."""
+Through = Literal["services", "api"]
 
 _runs, _bookings = event_runs.c, event_run_bookings.c
 _RUN_ROWS = select(
@@ -126,18 +131,27 @@ class World:
     """One engine and one database, for one scenario after another.
 
     schema: of the database, this world's own, dropped with it. contract: what is deployed as the stake contract; the
-    project's own `EventStake` where none is given.
+    project's own `EventStake` where none is given. through: how the services are asked: "services", called; or "api",
+    by requests to the HTTP API, where it offers what an action needs (see `harness.runner.http`).
     Raises `EngineError` when the engine can't set time and take snapshots.
     """
 
-    def __init__(self, engine: Engine, database: DatabaseEngine, schema: str, contract: Artifact | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        database: DatabaseEngine,
+        schema: str,
+        contract: Artifact | None = None,
+        through: Through = "services",
+    ) -> None:
         if not {"time", "snapshot"} <= engine.capabilities:
             raise EngineError(
                 "scenarios need a node that can set the time and take snapshots, which a live one can't: "
                 "use --engine py-evm, anvil, or rpc: with the URL of a simulated node"
             )
         self.engine = engine
-        self._database, self._schema = database, schema
+        self._database, self._schema, self._through = database, schema, through
+        self.api: Api | None = None
         self._connection = database.connect()
         self._artifacts = compile_contracts()
         self.puppet = Codec(self._artifacts["Puppet"].abi)
@@ -149,6 +163,8 @@ class World:
 
     def close(self) -> None:
         """Stops what was started for it; the embedded database server stays up for the next one."""
+        if self.api is not None:
+            self.api.close()
         self._connection.close()
         with self._database.begin() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
@@ -172,11 +188,23 @@ class World:
         pricing = Pricing(self.feed, self.clock)
         self.event_runs = EventRunService(self.sessions, self.chain, pricing)
         self.bookings = BookingService(self.sessions, self.chain, pricing)
+        if self._through == "api":
+            self._serve(pricing)
         addresses, extended = self.cast.addresses, self.chain.extended
         self.camera = Camera(self.engine.w3, lens, address, event_stake(), addresses, extended)
         self.run_rows: dict[str, uuid.UUID] = {}
         self.booking_rows: dict[str, uuid.UUID] = {}
         self._sent.clear()
+
+    def _serve(self, pricing: Pricing) -> None:
+        """Puts the API before the services."""
+        from harness.runner.http import Api  # its packages are not installed everywhere
+
+        services = services_on(self.engine.w3, self.sessions, self.chain, pricing)
+        services = replace(services, runs=self.event_runs, bookings=self.bookings)
+        if self.api is None:
+            self.api = Api(services)
+        self.api.serve(services)
 
     def _contract(self, terms: Terms) -> tuple[ChecksumAddress, ChecksumAddress]:
         """Deployed with these terms on a fresh chain; while the terms stay the same, the chain is only taken back."""
@@ -289,11 +317,12 @@ class World:
         )
 
 
-def open_world(engine: str = "py-evm", contract: Artifact | None = None) -> World:
+def open_world(engine: str = "py-evm", contract: Artifact | None = None, through: Through = "services") -> World:
     """A world on that engine, in a schema of its own in the database: that of `DATABASE_URL`, or the embedded one.
 
-    Raises `EngineError`, `DatabaseUnavailable`.
+    through: as `World` has it. Raises `EngineError`, `DatabaseUnavailable`.
     """
+    check(through)
     chain = open_engine(engine)
     try:
         shared = connect(os.environ.get("DATABASE_URL"), DATABASE_DIR)
@@ -306,7 +335,21 @@ def open_world(engine: str = "py-evm", contract: Artifact | None = None) -> Worl
     database = create_engine(shared.url.update_query_dict({"options": f"-csearch_path={schema}"}))
     shared.dispose()
     migrate(database)
-    return World(chain, database, schema, contract)
+    return World(chain, database, schema, contract, through)
+
+
+def check(through: Through) -> None:
+    """Raises `EngineError` where there is no such way to the services, or it needs what is not installed."""
+    if through not in get_args(Through):
+        raise EngineError(f"There is no way through {through!r} to the services: choose services or api.")
+    if through == "api":
+        try:
+            import harness.runner.http  # noqa: F401
+        except ModuleNotFoundError as missing:
+            raise EngineError(
+                f"Playing through the HTTP API needs {missing.name}, which is not installed: run `make serve`, "
+                "or `pip install '.[api]'`."
+            ) from None
 
 
 def creation(artifact: Artifact, args: tuple[Any, ...] = ()) -> bytes:

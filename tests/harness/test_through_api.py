@@ -1,0 +1,205 @@
+"""Scenarios over HTTP: the same ones, by the same invariants, through the API as it is deployed."""
+
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from app.api import asking
+
+from harness import run
+from harness.evm.compiler import ROOT
+from harness.evm.engine import EngineError
+from harness.runner.campaign import PROFILES, SCENARIOS
+from harness.runner.http import SECRET
+from harness.runner.play import play
+from harness.runner.world import open_world
+from harness.scenario.generate import generate, load_profile
+from harness.scenario.scenario import load, loads
+
+QUICK = ["no-show", "host-cancels-full", "expired-with-bookings", "bad-price-feed", "wrong-attendance-list"]
+
+STRANGE_SEATS = """
+name: strange-seats
+story: Numbers of seats that the API takes for malformed and the contract for invalid, and a caller who is nobody here.
+actors: {host: {}, a: {}, stranger: {}}
+actions:
+  - {at: 0, do: create_run, run: none, by: host, price_inr: "20000", seats: 0, starts: 7d, fails: InvalidSeats}
+  - {do: create_run, run: own, by: platform, price_inr: "20000", seats: 2, starts: 7d}
+  - {do: create_run, run: gig, by: host, price_inr: "19999.99", seats: 2, starts: 7d}
+  - {do: book, booking: no, run: gig, by: a, seats: 0, fails: InvalidSeats}
+  - {do: book, booking: a1, run: gig, by: a, seats: 1}
+  - {do: book, booking: p1, run: gig, by: platform, seats: 1}
+  - {do: cancel_booking, booking: a1, by: stranger}
+  - {do: cancel_run, run: gig, by: a}
+  - {at: 14d, do: expire, run: own, by: stranger}
+"""
+
+
+@pytest.fixture(scope="module")
+def api_world():
+    with closing(open_world(through="api")) as world:
+        yield world
+
+
+@contextmanager
+def served(app):
+    """The app on a real server: its URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+
+
+def stories(played):
+    return [finding.story() for finding in played.findings]
+
+
+def requests_of(world):
+    """What the world asks the API from now on: method, path and key."""
+    asked = []
+    inner = world.api.client._transport
+
+    class Listening(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            asked.append((request.method, request.url.path, request.headers["idempotency-key"]))
+            return await inner.handle_async_request(request)
+
+    world.api.client._transport = Listening()
+    return asked
+
+
+def test_scenarios_have_the_same_ledger_over_http_as_without(world, api_world, profile):
+    """To the wei, the unit of gas and the transaction hash: the same transactions are sent."""
+    scripted = QUICK if profile == "quick" else [path.stem for path in SCENARIOS.glob("*.yaml")]
+    profiles = ["hostile"] if profile == "quick" else [path.stem for path in PROFILES.glob("*.yaml")]
+    scenarios = [load(SCENARIOS / f"{name}.yaml") for name in scripted]
+    for name in profiles:
+        drawn = range({"quick": 1, "ci": 5, "deep": 100}[profile])
+        scenarios += [generate(load_profile(PROFILES / f"{name}.yaml"), 0, index) for index in drawn]
+    for scenario in scenarios:
+        asked = play(api_world, scenario)
+        assert stories(asked) == []
+        assert asked.rows == play(world, scenario).rows
+
+
+def test_campaigns_go_over_http_in_several_processes():
+    result = run([SCENARIOS / "no-show.yaml"] * 5, through="api", jobs=2)
+    assert result.ok
+    assert {row.run for row in result.rows} == set(range(5))
+
+
+def test_every_write_is_a_request_made_twice(api_world):
+    play(api_world, load(SCENARIOS / "no-show.yaml"))
+    listening = requests_of(api_world)
+    assert stories(play(api_world, load(SCENARIOS / "cancel-around-the-cutoff.yaml"))) == []
+    assert listening[::2] == listening[1::2]
+    assert {path.split("/")[1] for _, path, _ in listening} == {"event-runs", "bookings"}
+    assert len({key for _, _, key in listening}) == len(listening) / 2
+
+
+def test_what_the_api_refuses_by_its_form_the_contract_refuses_too(api_world):
+    assert stories(play(api_world, loads(STRANGE_SEATS))) == []
+
+
+def test_scenarios_over_a_real_server_on_a_real_node():
+    with closing(open_world("anvil", through="api")) as world:
+        play(world, load(SCENARIOS / "everybody-comes.yaml"))
+        with served(world.api.app) as url:
+            world.api.client = httpx.AsyncClient(base_url=url)
+            for name in ("everybody-comes", "bad-price-feed", "wrong-attendance-list"):
+                assert stories(play(world, load(SCENARIOS / f"{name}.yaml"))) == []
+            random = generate(load_profile(PROFILES / "hostile.yaml"), 1, 0)
+            assert stories(play(world, random)) == []
+
+
+# -------------------------------------------------------------------------------------------- a broken API is caught
+
+
+def found(world, name="everybody-comes"):
+    return {finding.id for finding in play(world, load(SCENARIOS / f"{name}.yaml")).findings}
+
+
+def test_an_api_that_forgets_its_keys_is_caught(api_world, monkeypatch):
+    """Asked again, it does the same once more: the run is there twice."""
+    real = asking._ask
+    monkeypatch.setattr(
+        asking, "_ask", lambda request, services, who, key, prefer: real(request, services, who, None, prefer)
+    )
+    assert "INV-17" in found(api_world)
+
+
+def test_an_api_that_books_twice_is_caught(api_world, monkeypatch):
+    real = asking.Ask.carry_out
+
+    def twice(self, status, body, prepare, result):
+        if self.what == "POST /bookings/create":
+            self.services.bookings.book(body.event_run_id, self.caller.acting_for(body.user_id, "attendee"), body.seats)
+        return real(self, status, body, prepare, result)
+
+    monkeypatch.setattr(asking.Ask, "carry_out", twice)
+    assert "INV-17" in found(api_world)
+
+
+def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, monkeypatch):
+    """It has one effect, but the answer is not the first one."""
+    monkeypatch.setattr(asking, "_keep", lambda sessions, key, response: response)
+    real = asking.Ask.carry_out
+
+    def numbered(self, status, body, prepare, result):
+        response = real(self, status, body, prepare, result)
+        self.services.pricing.asked = getattr(self.services.pricing, "asked", 0) + 1
+        return asking.Response(response.body + b" " * self.services.pricing.asked, response.status_code)
+
+    monkeypatch.setattr(asking.Ask, "carry_out", numbered)
+    played = play(api_world, load(SCENARIOS / "everybody-comes.yaml"))
+    assert any("with the same key again" in story for story in stories(played))
+    assert played.transactions == 1
+
+
+def test_an_api_that_refuses_what_the_services_take_is_caught(api_world, monkeypatch):
+    def fussy(self, *args):
+        raise asking.problems.InvalidRequest("not on Mondays")
+
+    monkeypatch.setattr(asking.Ask, "carry_out", fussy)
+    assert "INV-16" in found(api_world)
+
+
+def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
+    monkeypatch.setattr(asking.problems, "plain", lambda args: ["1" for _ in args])
+    assert "INV-16" in found(api_world, "last-seat-contested")
+
+
+# ------------------------------------------------------------------------------------------------ when it is not there
+
+
+def test_without_the_packages_of_the_api_a_sentence_says_what_to_install():
+    """In a process of its own, as here they are imported."""
+    code = "import sys; sys.modules['fastapi'] = None; from harness.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", "scenarios/no-show.yaml", "--through", "api"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith(
+        "stakesim: Playing through the HTTP API needs fastapi, which is not installed: run"
+    )
+
+
+def test_another_way_than_those_two_is_refused():
+    with pytest.raises(EngineError, match="no way through 'post' to the services: choose services or api"):
+        run("calm", through="post")
+
+
+def test_the_secret_is_one_that_the_service_would_take():
+    from app.core.config import _secret
+
+    assert _secret(SECRET) is SECRET
