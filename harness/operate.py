@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +69,6 @@ def doctor(
     """Check all that has to be right before a deploy; each line that fails says what to do."""
     from app.core.preflight import Check, NotReady, examine, read_settings
 
-    logging.getLogger("app.core.endpoints").setLevel(logging.ERROR)  # its checks tell
     checks: list[Check] = []
 
     def tell(check: Check) -> None:

@@ -58,7 +58,7 @@ class Watch:
     _said: set[Finding] = field(default_factory=set)
 
     def look(self) -> None:
-        with self.stage.database.connect() as connection:
+        with self.stage.seen.connect() as connection:
             rows = connection.execute(_LOOK).all()
         for row in rows:
             last = self._seen.get(row.key)
@@ -75,7 +75,7 @@ class Watch:
     def sending(self, raw: str) -> None:
         """A service is about to send this."""
         tx_hash = HexBytes(keccak(HexBytes(raw))).to_0x_hex()
-        with self.stage.database.connect() as connection:
+        with self.stage.seen.connect() as connection:
             holds = select(_o.key).where(_o.attempts.contains([{"hash": tx_hash}]))
             if connection.execute(holds).first() is None:
                 self._find("I3", f"{tx_hash} was sent, and no operation in the database has it")
@@ -94,7 +94,7 @@ class Watch:
     def _used_up(self, key: str, nonce: int, what: str) -> None:
         block = self.stage.head() - self.confirmations + 1
         sender = platform().address
-        with self.stage.database.connect() as connection:
+        with self.stage.seen.connect() as connection:
             sender = connection.execute(select(_o.sender).where(_o.key == key)).scalar_one()
         if self.stage.w3.eth.get_transaction_count(sender, block) <= nonce:  # type: ignore[arg-type]
             self._find("I5", f"{key} {what} while its nonce {nonce} was not used up in final block {block}")
@@ -132,7 +132,7 @@ def read_chain(stage: Stage) -> Canonical:
 def check(stage: Stage, services: Services, told: Mapping[str, str], confirmations: int) -> list[Finding]:
     """Everything that must hold when all is quiet. told: what clients heard, by key: "done" or "refused"."""
     chain = read_chain(stage)
-    with stage.database.connect() as connection:
+    with stage.seen.connect() as connection:
         rows = connection.execute(select(operations).order_by(_o.created_at)).all()
     found = [Finding("I6", said) for said in services.reconciler.look().differences]
     for row in rows:
@@ -205,7 +205,7 @@ def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Findin
                 made["run", event.args["event_run_id"]] = tx_hash
             elif event.name == "BookingCreated":
                 made["booking", event.args["booking_id"]] = tx_hash
-    with stage.database.connect() as connection:
+    with stage.seen.connect() as connection:
         runs = connection.execute(select(event_runs, users.c.wallet_address).join(users)).all()
         bookings = connection.execute(
             select(event_run_bookings, users.c.wallet_address, event_runs.c.blockchain_event_run_id.label("run")).join(

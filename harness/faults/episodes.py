@@ -338,7 +338,8 @@ def play(stage: Stage, seed: int, number: int, sender: type[TransactionSender] =
         weather.around(line)
         line.force(*_turn([fault.name for fault in FAULTS], number, 3))
         clients = Clients(stage, services, weather, line, of_clients)
-        weather.worker = Clients(stage, other, weather, line, of_clients).reconcile
+        worker = Clients(stage, other, weather, line, of_clients)
+        weather.worker = worker.reconcile
         clients.play()
         line.quiet()
         weather.quiet()
@@ -350,11 +351,11 @@ def play(stage: Stage, seed: int, number: int, sender: type[TransactionSender] =
         database.dispose()
         others.dispose()
     injected = [(one.call, f"{one.fault.name} ({one.method})") for one in line.injected]
-    told = sorted([*injected, *weather.journal, *clients.story], key=lambda entry: entry[0])
+    told = sorted([*injected, *weather.journal, *clients.story, *worker.story], key=lambda entry: entry[0])
     return Outcome(
         f"network:{number}",
         line.counts + weather.counts + clients.counts,
-        watch.findings + clients.findings + findings,
+        watch.findings + clients.findings + worker.findings + findings,
         [f"{policy}", *(f"request {call:4}: {said}" for call, said in told)],
         Counter(),
         time.perf_counter() - began,

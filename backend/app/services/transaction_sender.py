@@ -243,7 +243,9 @@ class TransactionSender:
         bump_is_due, resend_is_due = self._due(operation)
         again = operation.state == "submitted" and resend_is_due
         if again:
-            answer = self._broadcast(operation)
+            before, answer = self._sent.get(operation.key), self._broadcast(operation)
+            if operation.held and self._sent.get(operation.key) != before:
+                operation = self._change(operation, ("submitted",), held=None)
         if answer is Answer.NONCE_TOO_HIGH:
             self._fill_gap(operation)
         elif answer is Answer.NO_FUNDS:
@@ -313,13 +315,13 @@ class TransactionSender:
         log.info("%s", error.message, extra=_of(operation))
         return closed
 
-    def _requeue(self, operation: Operation, why: str) -> Operation:
+    def _requeue(self, operation: Operation, why: str, times: int = 1) -> Operation:
         """-> prepared, with a new nonce to come: the old one is used up for good, and had no effect."""
         log.warning("%s begins anew: %s", operation.kind, why, extra=_of(operation))
         gone = {"tx_hash": None, "block_number": None, "block_hash": None}
         self._sent.pop(operation.key, None)
         return self._change(
-            operation, SENT, state="prepared", nonce=None, requeued=operation.requeued + 1, held=None, **gone
+            operation, SENT, state="prepared", nonce=None, requeued=operation.requeued + times, held=None, **gone
         )
 
     def _hold(self, operation: Operation, why: str) -> Operation:
@@ -426,18 +428,21 @@ class TransactionSender:
         return self._w3.eth.get_block(receipt["blockNumber"])["hash"] == receipt["blockHash"]
 
     def _usurped(self, operation: Operation) -> Operation:
-        """Where another transaction is seen to have the nonce, in a final block: once more with a new one, unless it
-        was mined before, or this is the second time."""
-        foreign = self._usurper(operation)
+        """Where another transaction is seen to have the nonce, in a final block: once more with a new one, unless the
+        operation was mined before, or this is the second time. It counts for no time if it was there before us.
+        """
+        foreign, block = self._usurper(operation)
         if foreign is None:
             return operation
-        if operation.requeued == 0 and not operation.reorged:
-            return self._requeue(operation, f"its nonce {operation.nonce} went to {foreign}")
+        there_before = block <= operation.attempts[-1]["block"]
+        if not operation.reorged and (there_before or operation.requeued == 0):
+            return self._requeue(operation, f"its nonce {operation.nonce} went to {foreign}", 0 if there_before else 1)
         said = f"{operation.kind} had no effect: its nonce {operation.nonce} went to {foreign}, which is not ours."
         return self._refuse(operation, SENT, "failed", Superseded(said))
 
-    def _usurper(self, operation: Operation) -> str | None:
-        """The transaction with the operation's nonce in a final block, if there is one and it is none of ours.
+    def _usurper(self, operation: Operation) -> tuple[str | None, int]:
+        """The transaction with the operation's nonce in a final block, and that block; None where there is none, or it
+        is ours.
 
         That no receipt is found proves nothing, as a node may lag; so the block is looked for, by halves.
         """
@@ -450,7 +455,7 @@ class TransactionSender:
         high = self._w3.eth.block_number - self.policy.confirmations + 1
         low = next(a["block"] for a in operation.attempts if a["nonce"] == nonce)
         if high < 0 or not used(high):
-            return None
+            return None, high
         while low > 0 and (low >= high or used(low)):  # a node that lagged when it was signed
             low = max(low - 32, 0)
         while high - low > 1:
@@ -460,8 +465,8 @@ class TransactionSender:
         for mined in transactions:
             if mined["from"] == sender and mined["nonce"] == nonce:
                 found: str = mined["hash"].to_0x_hex()
-                return None if found in [attempt["hash"] for attempt in operation.attempts] else found
-        return None
+                return None if found in [attempt["hash"] for attempt in operation.attempts] else found, high
+        return None, high
 
     def _why(self, operation: Operation, receipt: TxReceipt) -> Revert:
         """Why a mined transaction failed: the same call at the end of its block, where the time is right."""

@@ -246,6 +246,16 @@ def test_08_nonce_used_by_a_foreign_transaction(scene: Scene) -> None:
     scene.check(runs=2)
 
 
+def test_08_foreign_transactions_that_were_there_before_are_gone_past(scene: Scene) -> None:
+    """Their blocks are not final when the nonce is taken: one after the other turns out to be used up."""
+    for _ in range(2):
+        scene.send_foreign(scene.count())
+        scene.mine()
+    operation = scene.settle(scene.prepare_run())
+    assert (operation.state, operation.requeued, len(operation.attempts)) == ("confirmed", 0, 3)
+    scene.check(runs=1)
+
+
 def test_09_nonce_too_high_a_gap(scene: Scene) -> None:
     """What was to fill it was signed by a process that is no more."""
     earlier = scene.step(scene.prepare_run())
@@ -324,6 +334,21 @@ def test_11_insufficient_funds(scene: Scene, caplog: pytest.LogCaptureFixture) -
     operation = scene.settle(operation)
     assert (operation.state, operation.nonce, operation.held) == ("confirmed", nonce, None)
     assert len(operation.attempts) == len(set(scene.line.sent)) == 1
+    scene.check(runs=1)
+
+
+def test_11_insufficient_funds_for_what_the_node_forgot(scene: Scene) -> None:
+    """It is held only for as long as that is so."""
+    operation = scene.follow(scene.prepare_run())
+    assert operation.state == "submitted"
+    scene.rpc("anvil_dropAllTransactions")
+    scene.engine.set_balance(scene.platform.address, 10**6)
+    operation = scene.step(operation)
+    assert "insufficient funds" in (operation.held or "")
+    scene.engine.set_balance(scene.platform.address, 10**20)
+    operation = scene.step(operation)
+    assert (operation.state, operation.held) == ("submitted", None)
+    assert scene.settle(operation).state == "confirmed"
     scene.check(runs=1)
 
 
