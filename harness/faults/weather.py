@@ -90,6 +90,7 @@ class Weather:
             raise Stuck(f"no end after {STUCK} requests, {STUCK - STORM} of them without faults")
         if lasted > STORM:
             self._line.rate = 0
+            self.database_back()
         if not self.database_is_gone:
             self.watch.look()
             if method == SEND:

@@ -68,25 +68,19 @@ def show_event_run(event_run_id: UUID, services: ServicesOf, _: CallerOf) -> Res
 def change_status(event_run_id: UUID, body: schemas.StatusChange, ask: AskMaybeWithKey) -> Response:
     """Its host, or the platform, completes it, saying which bookings came, or cancels it, and everybody is refunded.
     A run that nobody completed within 7 days of its start may be expired by anyone."""
-    run = ask.services.runs.get(event_run_id)
-    if body.status != "expired":
-        check_host(ask.caller, run)
-    if isinstance(body, schemas.Completed):
-        return complete(ask, run, body, body.attended_booking_ids)
     runs, chain = ask.services.runs, ask.services.chain
-    if body.status == "cancelled":
+    run = runs.get(event_run_id)
+    if isinstance(body, schemas.Expired):
         return ask.carry_out(
             200,
             body,
-            lambda: runs.prepare_cancel(run.id, key=ask.key),
-            lambda _, receipt: _settled(ask, run.id, chain.cancelled(receipt)),
+            lambda: runs.prepare_expire(run.id, key=ask.key),
+            lambda _, receipt: _settled(ask, run.id, chain.expired(receipt)),
         )
-    return ask.carry_out(
-        200,
-        body,
-        lambda: runs.prepare_expire(run.id, key=ask.key),
-        lambda _, receipt: _settled(ask, run.id, chain.expired(receipt)),
-    )
+    check_host(ask.caller, run)
+    if isinstance(body, schemas.Completed):
+        return complete(ask, run, body, body.attended_booking_ids)
+    return _cancel(ask, run, body)
 
 
 @router.delete(
@@ -98,22 +92,14 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, ask: AskMaybeW
 def delete_event_run(event_run_id: UUID, ask: AskMaybeWithKey) -> Response:
     """By its host or the platform. Cancels it on chain if it is there, and everybody is refunded; one that never got
     there, because the contract refused it, is marked as cancelled. Nothing is erased."""
-    runs, chain = ask.services.runs, ask.services.chain
-    run = runs.get(event_run_id)
+    run = ask.services.runs.get(event_run_id)
     check_host(ask.caller, run)
 
     def off_chain() -> Response:
         _discard(ask.services.sessions, run.id)
         return shown(200, _settled(ask, run.id, None))
 
-    if run.blockchain_status == "failed":
-        return ask.once(None, off_chain)
-    return ask.carry_out(
-        200,
-        None,
-        lambda: runs.prepare_cancel(run.id, key=ask.key),
-        lambda _, receipt: _settled(ask, run.id, chain.cancelled(receipt)),
-    )
+    return ask.once(None, off_chain) if run.blockchain_status == "failed" else _cancel(ask, run, None)
 
 
 def check_host(caller: Caller, run: EventRun) -> None:
@@ -129,6 +115,15 @@ def complete(ask: Ask, run: EventRun, body: schemas.Body, came: list[UUID]) -> R
         body,
         lambda: ask.services.runs.prepare_complete(run.id, came, key=ask.key),
         lambda _, receipt: _settled(ask, run.id, ask.services.chain.completed(receipt)),
+    )
+
+
+def _cancel(ask: Ask, run: EventRun, body: schemas.Body | None) -> Response:
+    return ask.carry_out(
+        200,
+        body,
+        lambda: ask.services.runs.prepare_cancel(run.id, key=ask.key),
+        lambda _, receipt: _settled(ask, run.id, ask.services.chain.cancelled(receipt)),
     )
 
 

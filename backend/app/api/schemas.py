@@ -87,11 +87,15 @@ class Completed(Body):
     attended_booking_ids: Came
 
 
-class Ended(Body):
-    status: Literal["cancelled", "expired"] = Field(examples=["cancelled"])
+class Cancelled(Body):
+    status: Literal["cancelled"]
 
 
-StatusChange = Annotated[Completed | Ended, Field(discriminator="status")]
+class Expired(Body):
+    status: Literal["expired"]
+
+
+StatusChange = Annotated[Completed | Cancelled | Expired, Field(discriminator="status")]
 
 
 class CostRequest(Body):

@@ -149,7 +149,7 @@ def test_04_time_out_on_send(scene: Scene, taken: bool) -> None:
     """Whoever waits is told that it is not known, and of the operation; it is never failed."""
     does = ("be silent late" if taken else "be silent",) * 3
     with proxies(scene, does) as [server]:
-        worker = scene.worker(Endpoints([server.url], timeout=0.1, patience=0), patience=0.05)
+        worker = scene.worker(Endpoints([server.url], timeout=0.5, patience=0), patience=0.05)
         operation = worker.prepare_run()
         with pytest.raises(ChainUnavailable) as caught:
             worker.services.sender.finish(operation)

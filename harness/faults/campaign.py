@@ -1,0 +1,135 @@
+"""Many episodes, from one seed, in one process or several."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.util import Finalize
+
+from app.services.transaction_sender import TransactionSender
+
+from harness.evm.engine import EngineError
+from harness.evm.faulty import FAULTS
+from harness.faults import processes
+from harness.faults.checks import STATEMENTS
+from harness.faults.episodes import BY_CLIENTS, Outcome, play
+from harness.faults.processes import KILLS, STOPS, WORKERS
+from harness.faults.stage import Stage
+from harness.faults.weather import AROUND
+
+ROW_OF = {fault.name: fault.row for fault in FAULTS} | AROUND | BY_CLIENTS | KILLS | STOPS | WORKERS
+"""Every fault by name, with its row in the table."""
+KINDS = ("network", "kill", "workers", "database")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a campaign. lost: names of faults in episodes with findings, by how often."""
+
+    seed: int
+    outcomes: list[Outcome]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return not any(outcome.findings for outcome in self.outcomes)
+
+    @property
+    def injected(self) -> Counter[str]:
+        return sum((outcome.counts for outcome in self.outcomes), Counter())
+
+    @property
+    def survived(self) -> Counter[str]:
+        """Those of the episodes in which all that must hold held."""
+        return sum((outcome.counts for outcome in self.outcomes if not outcome.findings), Counter())
+
+    def stories(self) -> Iterator[str]:
+        """Of each episode with findings."""
+        for outcome in self.outcomes:
+            if outcome.findings:
+                wrong = [f"  {f.invariant} ({STATEMENTS[f.invariant]}): {f.message}" for f in outcome.findings]
+                yield "\n".join(
+                    [
+                        f"{outcome.name} of seed {self.seed}",
+                        *(f"    {line}" for line in outcome.story),
+                        *wrong,
+                        f"  again: stakesim faults --seed {self.seed} --only {outcome.name}",
+                    ]
+                )
+
+
+def plan(runs: int) -> list[str]:
+    """The episodes of a campaign: `runs` of the network, and in proportion those with processes of their own."""
+    counts = {"network": runs, "kill": runs, "workers": -(-runs // 20), "database": -(-runs // 50)}
+    return [f"{kind}:{number}" for kind in KINDS for number in range(counts[kind])]
+
+
+def run(
+    names: Sequence[str],
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Callable[[Outcome], None] | None = None,
+    sender: type[TransactionSender] = TransactionSender,
+) -> Result:
+    """Plays these episodes, named as in `plan`. sender: what the services send with, to see that faults are found.
+
+    Raises `EngineError`, also for a name that is none, and `DatabaseUnavailable`.
+    """
+    began = time.perf_counter()
+    for name in names:
+        kind, _, number = name.partition(":")
+        if kind not in KINDS or not number.isdecimal():
+            raise EngineError(f"{name} is no episode: give {', '.join(KINDS)}, a colon and a number, as network:3.")
+    done = []
+    for outcome in _play_all(names, seed, jobs, sender):
+        done.append(outcome)
+        if progress:
+            progress(outcome)
+    order = {name: at for at, name in enumerate(names)}
+    return Result(seed, sorted(done, key=lambda outcome: order[outcome.name]), time.perf_counter() - began)
+
+
+def _play_all(names: Sequence[str], seed: int, jobs: int, sender: type[TransactionSender]) -> Iterator[Outcome]:
+    if jobs <= 1 or len(names) == 1:
+        logging.getLogger("app").addHandler(logging.NullHandler())  # trouble is what is wanted
+        with closing(Stage()) as stage:
+            for name in names:
+                yield _play(stage, name, seed, sender)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(names)), context, initializer=_open) as pool:
+        for done in as_completed([pool.submit(_play_here, name, seed, sender) for name in names]):
+            yield done.result()
+
+
+def _play(stage: Stage, name: str, seed: int, sender: type[TransactionSender]) -> Outcome:
+    kind, _, number = name.partition(":")
+    if kind == "network":
+        return play(stage, seed, int(number), sender)
+    if kind == "kill":
+        return processes.kill(stage, seed, int(number))
+    if kind == "workers":
+        return processes.workers(stage, seed, int(number))
+    return processes.database(seed, int(number))
+
+
+_stage: Stage | None = None
+"""A worker's own."""
+
+
+def _open() -> None:
+    global _stage
+    logging.getLogger("app").addHandler(logging.NullHandler())
+    _stage = Stage()
+    Finalize(None, _stage.close, exitpriority=1)  # workers run no exit handlers but these
+
+
+def _play_here(name: str, seed: int, sender: type[TransactionSender]) -> Outcome:
+    assert _stage is not None
+    return _play(_stage, name, seed, sender)

@@ -1,0 +1,144 @@
+"""The fault campaign: a small one finds nothing wrong, and one with a broken sender does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from app.core.errors import Superseded
+from app.services.node_errors import TROUBLE, meaning
+from app.services.operations import SENT, Operation
+from app.services.transaction_sender import TransactionSender
+from typer.testing import CliRunner
+
+from harness.evm.engine import EngineError
+from harness.faults import campaign
+from harness.faults.campaign import ROW_OF
+from harness.faults.command import faults
+from harness.faults.episodes import play
+from harness.faults.stage import Stage
+from harness.faults.table import IN_CAMPAIGN, ROWS
+
+EPISODES = {"quick": 4, "ci": 20, "deep": 200}
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.close()
+
+
+def test_a_small_campaign_survives(profile: str) -> None:
+    result = campaign.run(campaign.plan(EPISODES[profile]), seed=11)
+    assert result.ok, "\n".join(result.stories())
+    assert result.injected.total() > 10 * EPISODES[profile]
+    assert result.survived == result.injected
+
+
+def test_the_same_number_is_the_same_episode(stage: Stage) -> None:
+    one, two = play(stage, 3, 1), play(stage, 3, 1)
+    assert one.counts == two.counts
+    assert one.counts.total() > 0
+
+
+def test_every_row_between_service_and_node_has_a_fault() -> None:
+    assert set(ROW_OF.values()) == set(IN_CAMPAIGN) <= set(ROWS)
+
+
+class NewNonceAfterTrouble(TransactionSender):
+    """Takes a lost response for a transaction that was not sent."""
+
+    def _broadcast(self, operation: Operation, *more: Any) -> Any:
+        try:
+            self._w3.eth.send_raw_transaction(operation.attempts[-1]["raw"])
+        except TROUBLE as error:
+            if meaning(error) is None:
+                self._requeue(operation, "no answer")
+                return None
+        return super()._broadcast(operation, *more)
+
+
+class TroubleIsFailure(TransactionSender):
+    """Takes a time-out for a failure."""
+
+    def _broadcast(self, operation: Operation, *more: Any) -> Any:
+        try:
+            self._w3.eth.send_raw_transaction(operation.attempts[-1]["raw"])
+        except TROUBLE as error:
+            if meaning(error) is None:
+                self._refuse(operation, SENT, "failed", Superseded("no answer"))
+                return None
+        return super()._broadcast(operation, *more)
+
+
+class FinalAtOnce(TransactionSender):
+    """Does not wait for the confirmation depth."""
+
+    def _mined(self, operation: Operation, receipt: Any) -> Any:
+        seen = super()._mined(operation, receipt)
+        return type(seen)(self._close(operation, receipt), receipt)
+
+
+class SendsBeforeStoring(TransactionSender):
+    """Sends what the database does not hold yet."""
+
+    def _attempt(self, *args: Any) -> Any:
+        made = super()._attempt(*args)
+        try:
+            self._w3.eth.send_raw_transaction(made["raw"])
+        except TROUBLE:
+            pass
+        return made
+
+
+class NoCap(TransactionSender):
+    """Pays whatever it takes."""
+
+    def _attempt(self, operation: Any, account: Any, nonce: int, gas: int, fees: Any, *more: Any) -> Any:
+        return super()._attempt(operation, account, nonce, gas, fees | {"max_fee": 10**12}, *more)
+
+
+@pytest.mark.parametrize(
+    ("sender", "invariants"),
+    [
+        (NewNonceAfterTrouble, {"I1", "I5"}),
+        (TroubleIsFailure, {"I2", "I5"}),
+        (FinalAtOnce, {"I5"}),
+        (SendsBeforeStoring, {"I3"}),
+        (NoCap, {"I7"}),
+    ],
+)
+def test_a_broken_sender_is_found(stage: Stage, sender: type[TransactionSender], invariants: set[str]) -> None:
+    found: set[str] = set()
+    for number in range(12):
+        found |= {finding.invariant for finding in play(stage, 5, number, sender).findings}
+        if invariants <= found:
+            return
+    pytest.fail(f"found {sorted(found)}, not {sorted(invariants)}")
+
+
+def test_a_violation_tells_its_story() -> None:
+    result = campaign.run(["network:0"], seed=5, sender=FinalAtOnce)
+    (story,) = result.stories()
+    assert "network:0 of seed 5" in story
+    assert "again: stakesim faults --seed 5 --only network:0" in story
+    assert "are wanted" in story
+    assert result.survived.total() == 0
+
+
+def test_a_name_that_is_no_episode() -> None:
+    with pytest.raises(EngineError, match="weather:1 is no episode"):
+        campaign.run(["weather:1"])
+
+
+def test_the_command() -> None:
+    import typer
+
+    app = typer.Typer()
+    app.command()(faults)
+    done = CliRunner().invoke(app, ["--seed", "2", "--only", "network:1", "-j", "1"])
+    assert done.exit_code == 0, done.output
+    assert "faults in 1 episodes of seed 2" in done.output
+    assert "no violation" in done.output
