@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness import operate
+from harness.faults.command import faults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,7 @@ cli = typer.Typer(
 )
 
 cli.add_typer(operate.cli)
+cli.command()(faults)
 
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5

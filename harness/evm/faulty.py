@@ -160,14 +160,15 @@ class Faulty(BaseProvider):
         return self.forward(method, params)
 
     def _chosen(self, method: str) -> list[Fault]:
-        """The faults to try, until one can happen."""
+        """The faults to try, until one can happen: what is due, else what happened least."""
         due = [fault for fault in self._due if method in fault.methods]
         if due:
             return due
         if not self.rate or self.rng.random() >= self.rate:
             return []
         possible = [fault for fault in self._faults if method in fault.methods]
-        return [possible[i] for i in self.rng.permutation(len(possible))]
+        counts = self.counts
+        return sorted((possible[i] for i in self.rng.permutation(len(possible))), key=lambda fault: counts[fault.name])
 
     def _evm_mine(self) -> None:
         self._node.make_request(RPCEndpoint("evm_mine"), [])

@@ -1,7 +1,7 @@
 """What must hold whatever goes wrong: I1 to I7, and with them INV-16 and INV-17.
 
-The watch looks between the requests of a service; the rest is looked at when all is quiet. Both ask the chain past every
-fault.
+The watch looks between the requests of a service; the rest is looked at when all is quiet. Both ask the chain past
+every fault.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from app.services.operations import CLOSED
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import select
-from web3.exceptions import TransactionNotFound
 from web3.types import TxReceipt
 
-from harness.faults.stage import Stage, platform
+from harness.faults.stage import Stage, platform, stranger
 from harness.runner.picture import Books
 
 STATEMENTS = {
@@ -89,14 +88,15 @@ class Watch:
             self._find("I5", f"{row.key} was {row.state} at depth {depth}; {self.confirmations} are wanted")
         there = self.stage.w3.eth.get_block(row.block_number)["hash"].to_0x_hex() if depth > 0 else None
         if there != row.block_hash:
-            self._find("I5", f"{row.key} was {row.state} in block {row.block_number} {row.block_hash}; there is {there}")
+            self._find(
+                "I5", f"{row.key} was {row.state} in block {row.block_number} {row.block_hash}; there is {there}"
+            )
 
     def _used_up(self, key: str, nonce: int, what: str) -> None:
         block = self.stage.head() - self.confirmations + 1
-        sender = platform().address
         with self.stage.seen.connect() as connection:
             sender = connection.execute(select(_o.sender).where(_o.key == key)).scalar_one()
-        if self.stage.w3.eth.get_transaction_count(sender, block) <= nonce:  # type: ignore[arg-type]
+        if self.stage.w3.eth.get_transaction_count(sender, block) <= nonce:
             self._find("I5", f"{key} {what} while its nonce {nonce} was not used up in final block {block}")
 
     def _find(self, invariant: str, message: str) -> None:
@@ -107,26 +107,23 @@ class Watch:
 
 
 class Canonical(NamedTuple):
-    """What the chain holds since the episode began. receipts by hash; events by hash, in order; nonces used by sender."""
+    """What the chain holds since the episode began: receipts by hash, and events by hash, in order."""
 
     receipts: dict[str, TxReceipt]
     events: dict[str, list[Event]]
-    nonces: dict[str, dict[int, str]]
 
 
 def read_chain(stage: Stage) -> Canonical:
     receipts: dict[str, TxReceipt] = {}
     events: dict[str, list[Event]] = {}
-    nonces: dict[str, dict[int, str]] = {}
     for number in range(stage.first_block, stage.head() + 1):
         for tx in stage.w3.eth.get_block(number, full_transactions=True)["transactions"]:
             of: Any = tx
             tx_hash = of["hash"].to_0x_hex()
             receipts[tx_hash] = stage.w3.eth.get_transaction_receipt(of["hash"])
-            nonces.setdefault(of["from"], {})[of["nonce"]] = tx_hash
             if found := event_stake().events(receipts[tx_hash]["logs"], stage.site.contract):  # type: ignore[arg-type]
                 events[tx_hash] = found
-    return Canonical(receipts, events, nonces)
+    return Canonical(receipts, events)
 
 
 def check(stage: Stage, services: Services, told: Mapping[str, str], confirmations: int) -> list[Finding]:
@@ -137,7 +134,7 @@ def check(stage: Stage, services: Services, told: Mapping[str, str], confirmatio
     found = [Finding("I6", said) for said in services.reconciler.look().differences]
     for row in rows:
         found += _one_effect(row, chain, services.sender.policy.max_fee_per_gas)
-    found += _nonces(stage, rows, chain)
+    found += _nonces(stage, rows)
     found += _books(stage, chain, services.chain.platform)
     found += _told(rows, told)
     ours = {attempt["hash"] for row in rows for attempt in row.attempts}
@@ -177,7 +174,7 @@ def _one_effect(row: Any, chain: Canonical, cap: int) -> list[Finding]:
     return found
 
 
-def _nonces(stage: Stage, rows: Sequence[Any], chain: Canonical) -> list[Finding]:
+def _nonces(stage: Stage, rows: Sequence[Any]) -> list[Finding]:
     """Each nonce belongs to one operation; what was given out is used up, and nothing was left out."""
     found = []
     given: dict[tuple[str, int], set[str]] = {}
@@ -208,9 +205,9 @@ def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Findin
     with stage.seen.connect() as connection:
         runs = connection.execute(select(event_runs, users.c.wallet_address).join(users)).all()
         bookings = connection.execute(
-            select(event_run_bookings, users.c.wallet_address, event_runs.c.blockchain_event_run_id.label("run")).join(
-                users, users.c.id == event_run_bookings.c.user_id
-            ).join(event_runs, event_runs.c.id == event_run_bookings.c.event_run_id)
+            select(event_run_bookings, users.c.wallet_address, event_runs.c.blockchain_event_run_id.label("run"))
+            .join(users, users.c.id == event_run_bookings.c.user_id)
+            .join(event_runs, event_runs.c.id == event_run_bookings.c.event_run_id)
         ).all()
     found: list[Finding] = []
 
@@ -242,7 +239,9 @@ def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Findin
             expected["seats_booked"] = books.seats_booked(id)
         compare(f"run {id}", row, expected)
         if host != (row.wallet_address or platform_address):
-            found.append(Finding("I6", f"run {id}: the host on chain is {host}, the user's wallet {row.wallet_address}"))
+            found.append(
+                Finding("I6", f"run {id}: the host on chain is {host}, the user's wallet {row.wallet_address}")
+            )
     for row in bookings:
         if row.blockchain_status != "confirmed":
             continue
@@ -267,16 +266,12 @@ def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Findin
             found.append(Finding("I6", f"booking {id}: {user} on chain, the user's wallet is {row.wallet_address}"))
     for table, kind in ((runs, "run"), (bookings, "booking")):
         ids = Counter(getattr(row, f"blockchain_{'event_run' if kind == 'run' else 'booking'}_id") for row in table)
-        missing = [
-            (id, tx) for (of, id), tx in made.items() if of == kind and ids[id] != 1 and _by_us(chain, tx)
-        ]
+        missing = [(id, tx) for (of, id), tx in made.items() if of == kind and ids[id] != 1 and _by_us(chain, tx)]
         found += [Finding("I6", f"{kind} {id} was created by {tx}, and {ids[id]} rows have it") for id, tx in missing]
     return found
 
 
 def _by_us(chain: Canonical, tx_hash: str) -> bool:
-    from harness.faults.stage import stranger
-
     return chain.receipts[tx_hash]["from"] != stranger().address
 
 
@@ -288,10 +283,3 @@ def _told(rows: Sequence[Any], told: Mapping[str, str]) -> list[Finding]:
         for key, heard in told.items()
         if heard in expected and states.get(key) not in expected[heard]
     ]
-
-
-def receipt_of(stage: Stage, tx_hash: str) -> TxReceipt | None:
-    try:
-        return stage.w3.eth.get_transaction_receipt(tx_hash)  # type: ignore[arg-type]
-    except TransactionNotFound:
-        return None

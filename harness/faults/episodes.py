@@ -7,11 +7,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, KeyReused
@@ -50,7 +50,6 @@ class Outcome:
     counts: Counter[str]
     findings: list[Finding]
     story: list[str]
-    operations: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
 
@@ -136,13 +135,9 @@ class Clients:
             self.counts["too many seats"] += 1
         said = f"user {who} books {count} seats of run {run.blockchain_event_run_id}{', signing' if own else ''}"
         if wait:
-            self._ask(
-                key, said, lambda: self.services.bookings.book(run.id, person(who), count, signer=own, key=key)
-            )
+            self._ask(key, said, lambda: self.services.bookings.book(run.id, person(who), count, signer=own, key=key))
         else:
-            self._begin(
-                key, said, lambda: self.services.bookings.prepare_book(run.id, person(who), count, key=key)
-            )
+            self._begin(key, said, lambda: self.services.bookings.prepare_book(run.id, person(who), count, key=key))
 
     def cancel(self) -> None:
         found = self._quietly(lambda: self.services.bookings.list_all()) or []
@@ -189,28 +184,18 @@ class Clients:
         for run in self._runs():
             self.weather.begin()
             key, how = self._key(), str(self.rng.choice(["complete", "cancel", "leave"]))
+            said = f"{how} run {run.blockchain_event_run_id}"
             if how == "cancel":
-                self._ask(
-                    key,
-                    f"run {run.blockchain_event_run_id} is cancelled",
-                    lambda run=run, key=key: self.services.runs.cancel(run.id, key=key),
-                )
+                self._ask(key, said, partial(self.services.runs.cancel, run.id, key=key))
             elif how == "complete":
                 if self.stage.engine.now() < int(run.starts_at.timestamp()):
                     self.weather.watch.look()
                     self.stage.engine.set_next_timestamp(int(run.starts_at.timestamp()))
                     self.stage.mine()
-                booked = self._quietly(lambda run=run: self.services.bookings.of_run(run.id)) or []
-                came = [
-                    b.id
-                    for b in booked
-                    if b.status == "active" and b.blockchain_status == "confirmed" and self.rng.random() < 0.7
-                ]
-                self._ask(
-                    key,
-                    f"run {run.blockchain_event_run_id} is completed, {len(came)} came",
-                    lambda run=run, key=key, came=came: self.services.runs.complete(run.id, came, key=key),
-                )
+                booked = self._quietly(partial(self.services.bookings.of_run, run.id)) or []
+                active = [b.id for b in booked if b.status == "active" and b.blockchain_status == "confirmed"]
+                came = [id for id in active if self.rng.random() < 0.7]
+                self._ask(key, f"{said}, {len(came)} came", partial(self.services.runs.complete, run.id, came, key=key))
 
     # ------------------------------------------------------------------------------------------------ the service's own
 
@@ -357,7 +342,6 @@ def play(stage: Stage, seed: int, number: int, sender: type[TransactionSender] =
         line.counts + weather.counts + clients.counts,
         watch.findings + clients.findings + worker.findings + findings,
         [f"{policy}", *(f"request {call:4}: {said}" for call, said in told)],
-        Counter(),
         time.perf_counter() - began,
     )
 

@@ -176,7 +176,8 @@ def _steps(stage: Stage) -> int:
 
 def kill(stage: Stage, seed: int, number: int) -> Outcome:
     """A process is killed at one step; a new one takes over, with a client that asks for everything again."""
-    began, point = time.perf_counter(), number % _steps(stage) + 1
+    began, steps = time.perf_counter(), _steps(stage)
+    point = 1 + int(np.random.default_rng(seed).permutation(steps)[number % steps])
     stage.reset()
     with tempfile.TemporaryDirectory() as folder:
         heard = Path(folder) / "heard"
@@ -188,8 +189,8 @@ def kill(stage: Stage, seed: int, number: int) -> Outcome:
         found += _finish(stage, heard)
         lines = _lines(heard)
     killed = Counter(line for line in lines if line.startswith("kill"))
-    story = [f"step {point}", *lines]
-    return Outcome(f"kill:{number}", killed, found, story, Counter(), time.perf_counter() - began)
+    story = [f"step {point} of {steps}", *lines]
+    return Outcome(f"kill:{number}", killed, found, story, time.perf_counter() - began)
 
 
 def workers(stage: Stage, seed: int, number: int) -> Outcome:
@@ -203,7 +204,7 @@ def workers(stage: Stage, seed: int, number: int) -> Outcome:
         found = _finish(stage, heard)
         lines = _lines(heard)
     counts = Counter({"two workers with one key": 5, "two workers with one account": 6})
-    return Outcome(f"workers:{number}", counts, found, lines, Counter(), time.perf_counter() - began)
+    return Outcome(f"workers:{number}", counts, found, lines, time.perf_counter() - began)
 
 
 def _start_server(data: Path) -> URL:
@@ -239,5 +240,5 @@ def database(seed: int, number: int) -> Outcome:
         finally:
             stage.close()
             stop_embedded(data)
-    counts = Counter({name: stops for name in STOPS})
-    return Outcome(f"database:{number}", counts, found, lines, Counter(), time.perf_counter() - began)
+    counts = Counter(dict.fromkeys(STOPS, stops))
+    return Outcome(f"database:{number}", counts, found, lines, time.perf_counter() - began)

@@ -1,5 +1,5 @@
-"""Where faults happen: an anvil whose blocks the campaign mines, the deployed contract, a database of the campaign's own
-with real commits, and on them the backend as production wires it, in this process or in others.
+"""Where faults happen: an anvil whose blocks the campaign mines, the deployed contract, a database of the campaign's
+own with real commits, and on them the backend as production wires it, in this process or in others.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Stage:
         self, by: LocalAccount, nonce: int, to: str, data: bytes = b"", value: int = 0, tip: int = 5 * GWEI
     ) -> tuple[str, str]:
         """Hash and raw bytes of a transaction past the backend, with fees well above those of the services."""
-        fields = {
+        fields: dict[str, Any] = {
             "type": 2,
             "chainId": CHAIN_ID,
             "nonce": nonce,
@@ -207,7 +207,7 @@ class Stage:
 
     def _deploy(self) -> str:
         by, artifact = platform(), compile_contracts()["EventStake"]
-        fields = {
+        fields: dict[str, Any] = {
             "type": 2,
             "chainId": CHAIN_ID,
             "nonce": 0,

@@ -256,7 +256,7 @@ class Weather:
             return
         run = int.from_bytes(call[4 + 32 * at : 36 + 32 * at], "big")
         seen = self.stage.w3.eth.call(
-            {"to": contract, "data": codec.call(contract, "getEventRun", run).data}  # type: ignore[arg-type,typeddict-item]
+            {"to": contract, "data": codec.call(contract, "getEventRun", run).data}  # type: ignore[arg-type]
         )
         _, _, _, price, seats, booked, *_ = codec.result("getEventRun", seen)
         left = seats - booked
