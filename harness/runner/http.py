@@ -16,7 +16,7 @@ from uuid import UUID
 
 import httpx
 from anyio.from_thread import start_blocking_portal
-from app.core.errors import AppError, ContractRejected, InvalidRequest, PriceError
+from app.core.errors import AppError, ContractRejected, InvalidRequest, NotOnChain, PriceError
 from app.core.security import issue_token
 from app.core.wiring import Services
 from app.main import create_app
@@ -114,5 +114,5 @@ def _refusal(response: httpx.Response) -> AppError:
     if code == ContractRejected.code:
         args = [int(arg) if str(arg).isdecimal() else arg for arg in told["arguments"]]
         return ContractRejected(told["error"], args, detail, told["outcome"])
-    kinds: dict[str, type[AppError]] = {kind.code: kind for kind in (InvalidRequest, PriceError)}
+    kinds: dict[str, type[AppError]] = {kind.code: kind for kind in (InvalidRequest, NotOnChain, PriceError)}
     return kinds[code](detail) if code in kinds else Refused(code, detail)

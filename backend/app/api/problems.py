@@ -23,6 +23,7 @@ from app.core.errors import (
     InvalidRequest,
     KeyReused,
     NotFound,
+    NotOnChain,
     PriceError,
     Superseded,
     UnexpectedReceipt,
@@ -37,6 +38,7 @@ DATABASE_TROUBLE = (OperationalError, InterfaceError, PoolTimeout)
 
 _STATUS: dict[type[AppError], int] = {
     InvalidRequest: 422,
+    NotOnChain: 409,
     Unauthenticated: 401,
     Forbidden: 403,
     NotFound: 404,

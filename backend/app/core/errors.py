@@ -36,6 +36,12 @@ class InvalidRequest(AppError):
     code = "invalid_request"
 
 
+class NotOnChain(InvalidRequest):
+    """The run or booking is not on chain: its transaction is not final yet, or it failed."""
+
+    code = "not_on_chain"
+
+
 class PriceError(AppError):
     """No rate that may be quoted from: no quote is better than a wrong one."""
 

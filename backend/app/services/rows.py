@@ -7,14 +7,14 @@ from uuid import UUID
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from app.core.errors import InvalidRequest, NotFound
+from app.core.errors import InvalidRequest, NotFound, NotOnChain
 from app.db.tables import event_runs
 
 _CHAIN_ID = select(event_runs.c.blockchain_event_run_id).where(event_runs.c.id == bindparam("run_id"))
 
 
 def chain_id_of(session: Session, event_run_id: UUID) -> int:
-    """The run's id on chain. Raises `NotFound`, and `InvalidRequest` for a run that is not there (yet)."""
+    """The run's id on chain. Raises `NotFound`, and `NotOnChain`."""
     found = session.execute(_CHAIN_ID, {"run_id": event_run_id}).one_or_none()
     return on_chain(found[0] if found else None, found is not None, f"event run {event_run_id}")
 
@@ -23,7 +23,7 @@ def on_chain(chain_id: int | None, known: bool, what: str) -> int:
     if not known:
         raise NotFound(f"There is no {what}.")
     if chain_id is None:
-        raise InvalidRequest(f"The {what} is not on chain: its transaction is not final yet, or it failed.")
+        raise NotOnChain(f"The {what} is not on chain: its transaction is not final yet, or it failed.")
     return chain_id
 
 
