@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from harness.evm.engine import MIDDLEWARE
 from harness.evm.faulty import BY_NAME, FAULTS, Faulty
 
 GWEI = 10**9
+_ACCOUNTS = count(1)
 BACK = (requests.RequestException, Web3RPCError)
 
 
@@ -68,8 +70,8 @@ class Line:
 
 
 @pytest.fixture
-def line(anvil: Anvil, request: pytest.FixtureRequest) -> Line:
-    line = Line(anvil, 1 + abs(hash(request.node.name)) % 30)
+def line(anvil: Anvil) -> Line:
+    line = Line(anvil, next(_ACCOUNTS))
     anvil.w3.provider.make_request("anvil_dropAllTransactions", [])
     return line
 

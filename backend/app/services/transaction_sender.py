@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from web3 import Web3
-from web3.exceptions import ContractLogicError, TransactionNotFound
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
 from web3.types import TxParams, TxReceipt, Wei
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
@@ -42,6 +42,8 @@ TRANSACTION_GAS_CAP = 16_777_216
 GAS_MARGIN = 40_000
 """Gas beyond a fifth of the estimate. A booking that is mined after others may begin two storage slots that it did not
 when it was estimated, 34,200 gas. What is not used is not paid."""
+SEARCHED = 128
+"""Blocks looked through for a transaction: as many as nodes that are no archive have states of."""
 LEAST_BUMP = 10
 """Percent by which nodes want both fees raised before they replace a transaction."""
 
@@ -471,7 +473,11 @@ class TransactionSender:
         assert nonce is not None
 
         def used(block: int) -> bool:
-            return self._w3.eth.get_transaction_count(sender, block) > nonce
+            """False, too, where the node no longer has that block's state."""
+            try:
+                return self._w3.eth.get_transaction_count(sender, block) > nonce
+            except Web3RPCError:
+                return False
 
         high = self._w3.eth.block_number - self.policy.confirmations + 1
         low = next(a["block"] for a in operation.attempts if a["nonce"] == nonce)
@@ -482,11 +488,12 @@ class TransactionSender:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if used(middle) else (middle, high)
-        transactions: Any = self._w3.eth.get_block(high, full_transactions=True)["transactions"]
-        for mined in transactions:
-            if mined["from"] == sender and mined["nonce"] == nonce:
-                found: str = mined["hash"].to_0x_hex()
-                return None if found in [attempt["hash"] for attempt in operation.attempts] else found, high
+        for block in range(high, max(high - SEARCHED, 0), -1):  # the first, where the node has all states
+            transactions: Any = self._w3.eth.get_block(block, full_transactions=True)["transactions"]
+            for mined in transactions:
+                if mined["from"] == sender and mined["nonce"] == nonce:
+                    found: str = mined["hash"].to_0x_hex()
+                    return None if found in [attempt["hash"] for attempt in operation.attempts] else found, block
         return None, high
 
     def _why(self, operation: Operation, receipt: TxReceipt) -> Revert:
