@@ -85,7 +85,7 @@ class Watch:
 
     def over(self, services: Services) -> None:
         """Puts a clock on the node, the database, signing and pauses."""
-        watch, engine = self, services.sessions.kw["bind"]
+        watch, engine = self, services.database.engine
 
         class Clocked(Web3Middleware):
             def wrap_make_request(self, make_request: Any) -> Any:
@@ -156,11 +156,11 @@ class Site:
         self.services = connect_services(settings)
         wallets = [Web3.to_checksum_address(f"0x{0xA77E << 32 | number:040x}") for number in range(attendees + 2)]
         people = [(uuid.uuid4(), wallet) for wallet in wallets]
-        with self.services.sessions.begin() as session:
+        with self.services.database.begin() as connection:
             rows = [{"id": id, "name": wallet, "wallet_address": wallet} for id, wallet in people]
-            session.execute(insert(users), rows)
+            connection.execute(insert(users), rows)
             row = {"host_id": people[0][0], "title": "Pottery"}
-            self._experience = session.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
+            self._experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
         self.host, self.early, *self.attendees = [
             Attendee(id, wallet, self._token(id, "host" if wallet == wallets[0] else "attendee"))
             for id, wallet in people
@@ -222,7 +222,7 @@ def served(attendees: int) -> Iterator[Site]:
                 ours.close()
                 process.join(20)
                 process.kill()
-                engine: Engine = site.services.sessions.kw["bind"]
+                engine: Engine = site.services.database.engine
                 engine.dispose()
     finally:
         stop()
@@ -299,8 +299,8 @@ def _wrong_with_books(site: Site, run: dict[str, Any], sold: set[str]) -> Iterat
     held = services.w3.eth.get_balance(chain.address)
     if not due == held == chain.total_liabilities():
         yield f"the contract holds {held} wei and owes {chain.total_liabilities()}; by the rows it is {due}"
-    with services.sessions.begin() as session:
-        tried = session.scalars(select(operations.c.attempts)).all()
+    with services.database.begin() as connection:
+        tried = connection.scalars(select(operations.c.attempts)).all()
     sent = [nonce for attempts in tried for nonce in {attempt["nonce"] for attempt in attempts}]
     count = services.w3.eth.get_transaction_count(chain.platform)
     if sorted(sent) != list(range(1, count)):  # 0 was the contract's

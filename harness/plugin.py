@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Stage:
-    """The one world of a session, opened when it is first needed."""
+    """The one world of a connection, opened when it is first needed."""
 
     def __init__(self, engine: str, through: Through) -> None:
         self._engine, self._through = engine, through

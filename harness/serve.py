@@ -25,17 +25,16 @@ from app.core.endpoints import Endpoints
 from app.core.logs import log_as_json
 from app.core.preflight import check_endpoints, connect_ready, read_settings, require
 from app.core.security import Role, issue_token
-from app.db.session import connect
+from app.db.session import Database, connect
 from app.db.tables import experiences, users
 from app.main import create_app
 from app.services.node_errors import TROUBLE, unavailable
-from app.services.operations import Sessions
 from dotenv import dotenv_values
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from pydantic import SecretStr
-from sqlalchemy import Engine, insert
+from sqlalchemy import insert
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 from web3.types import RPCEndpoint
@@ -69,11 +68,11 @@ def serve(
         else:
             settings, simulated = stack.enter_context(stand_in(block_time, env_file)), True
         services = connect_ready(settings)
-        stack.callback(cast(Engine, services.sessions.kw["bind"]).dispose)
+        stack.callback(services.database.engine.dispose)
         app = create_app(services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds)
         say(f"chain {settings.chain_id}, contract {services.chain.address}, platform {services.chain.platform}")
         if simulated:
-            people = enter_demo_users(services.sessions, settings.jwt_secret)
+            people = enter_demo_users(services.database, settings.jwt_secret)
             file = variables or VARIABLES
             _write_variables(file, {"API": url, "RPC": settings.blockchain_rpc_url, **people})
             stack.callback(file.unlink, missing_ok=True)
@@ -166,22 +165,22 @@ def tables_of_its_own() -> Iterator[str]:
         shared.dispose()
 
 
-def enter_demo_users(sessions: Sessions, secret: SecretStr) -> dict[str, str]:
+def enter_demo_users(database: Database, secret: SecretStr) -> dict[str, str]:
     """A host with an experience, and two attendees, each with a new and empty wallet; shell variables of what one needs
     to act as one of them, or as the platform."""
     roles: dict[str, Role] = {"platform": "platform", "host": "host", "attendee": "attendee", "no_show": "attendee"}
     told: dict[str, str] = {}
-    with sessions.begin() as session:
+    with database.begin() as connection:
         for name, role in roles.items():
             wallet = None if role == "platform" else Account.create().address
             row = {"name": name.replace("_", "-"), "wallet_address": wallet}
-            user_id = session.execute(insert(users).returning(users.c.id), row).scalar_one()
+            user_id = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
             told[f"{name.upper()}_TOKEN"] = issue_token(secret, user_id, role, timedelta(days=1))
             if wallet:
                 told[f"{name.upper()}_WALLET"] = wallet
             if role == "host":
                 experience = {"host_id": user_id, "title": "Pottery for beginners"}
-                made = session.execute(insert(experiences).returning(experiences.c.id), experience)
+                made = connection.execute(insert(experiences).returning(experiences.c.id), experience)
                 told["EXPERIENCE"] = str(made.scalar_one())
     return told
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from app.core.wiring import Services, services_on
 from app.db.embedded import start_embedded
-from app.db.session import create_database, drop_database, migrate
+from app.db.session import Database, create_database, drop_database, migrate
 from app.db.tables import experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import FixedFeed, Pricing
@@ -25,8 +25,7 @@ from app.services.transaction_sender import GWEI, Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
 from sqlalchemy import URL, create_engine, insert, make_url
-from sqlalchemy import Engine as Database
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy import Engine as DatabaseEngine
 from web3 import Web3
 from web3.providers import HTTPProvider, JSONBaseProvider
 from web3.providers.base import BaseProvider
@@ -93,7 +92,7 @@ def node_of(site: Site) -> Wire:
     return Wire(site.rpc_url)
 
 
-def database_of(site: Site) -> Database:
+def database_of(site: Site) -> DatabaseEngine:
     """Whoever waits for a lock for long waits for ever, as nothing goes on meanwhile."""
     return create_engine(site.database_url, connect_args={"connect_timeout": 10, "options": "-c lock_timeout=3000"})
 
@@ -102,18 +101,18 @@ def open_services(
     site: Site,
     provider: BaseProvider,
     policy: Policy,
-    database: Database,
+    engine: DatabaseEngine,
     sender: type[TransactionSender] = TransactionSender,
 ) -> Services:
     """The backend of one process, on this provider."""
-    sessions = sessionmaker(database)
+    database = Database(engine)
     w3, truth = Web3(provider, MIDDLEWARE), Web3(node_of(site), MIDDLEWARE)
 
     def clock() -> datetime:
         return datetime.fromtimestamp(truth.eth.get_block("latest")["timestamp"], UTC)
 
-    chain = BlockchainService(w3, site.contract, sender(w3, platform(), sessions, policy))
-    return services_on(w3, sessions, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
+    chain = BlockchainService(w3, site.contract, sender(w3, platform(), database, policy))
+    return services_on(w3, database, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
 
 
 class Stage:

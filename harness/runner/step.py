@@ -59,11 +59,11 @@ class BookingRow(NamedTuple):
     chain_id: int | None
     confirmed: bool
     status: str
-    seats: int
+    total_inr: Decimal | None
     payment_wei: int | None
     stake_wei: int | None
-    total_inr: Decimal | None
     rate: Decimal | None
+    seats: int
 
 
 class Rows(NamedTuple):

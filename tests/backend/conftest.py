@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy.orm import Session, sessionmaker
+from app.db.session import Database
 from stage import Ground, Stage, lay_ground, set_up
 
 
@@ -24,24 +24,24 @@ def ground() -> Iterator[Ground]:
 
 
 @pytest.fixture
-def stage(ground: Ground, sessions: sessionmaker[Session]) -> Stage:
+def stage(ground: Ground, database: Database) -> Stage:
     """`EventStake` on py-evm."""
-    return set_up(ground, "EventStake", sessions)
+    return set_up(ground, "EventStake", database)
 
 
 @pytest.fixture
-def each_stage(each_ground: Ground, sessions: sessionmaker[Session]) -> Stage:
+def each_stage(each_ground: Ground, database: Database) -> Stage:
     """`EventStake` on each engine."""
-    return set_up(each_ground, "EventStake", sessions)
+    return set_up(each_ground, "EventStake", database)
 
 
 @pytest.fixture
-def minimal(each_ground: Ground, sessions: sessionmaker[Session]) -> Stage:
+def minimal(each_ground: Ground, database: Database) -> Stage:
     """A contract with only the interface deployed on Sepolia, on each engine."""
-    return set_up(each_ground, "MinimalEventStake", sessions)
+    return set_up(each_ground, "MinimalEventStake", database)
 
 
 @pytest.fixture
-def grumbler(each_ground: Ground, sessions: sessionmaker[Session]) -> Stage:
+def grumbler(each_ground: Ground, database: Database) -> Stage:
     """A contract that fails in every way there is, on each engine."""
-    return set_up(each_ground, "Grumbler", sessions)
+    return set_up(each_ground, "Grumbler", database)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from app.db.session import Database
 from app.db.tables import EventRun, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
@@ -17,7 +18,6 @@ from app.services.pricing import Pricing, Rate
 from app.services.transaction_sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
-from sqlalchemy.orm import Session, sessionmaker
 
 from harness.evm.compiler import compile_contracts
 from harness.evm.engine import Engine, Snapshot, open_engine
@@ -50,7 +50,7 @@ class Stage:
     """Everything that a use case needs. `wallets`: accounts by role; `ids`: users of the database by role."""
 
     engine: Engine
-    sessions: sessionmaker[Session]
+    database: Database
     feed: Feed
     sender: TransactionSender
     chain: BlockchainService
@@ -66,15 +66,15 @@ class Stage:
         self.feed.rate = Rate(Decimal(inr_per_eth), self.now())
 
     def add_user(self, role: str, wallet: str | None) -> UUID:
-        with self.sessions.begin() as session:
+        with self.database.begin() as connection:
             row = {"name": role, "wallet_address": wallet}
-            self.ids[role] = session.execute(insert(users).returning(users.c.id), row).scalar_one()
+            self.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
         return self.ids[role]
 
     def open_run(self, seats: int = 4, inr: str = "20000", host: str = "host", **options: Any) -> EventRun:
-        with self.sessions.begin() as session:
+        with self.database.begin() as connection:
             row = {"host_id": self.ids[host], "title": "Pottery"}
-            experience = session.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
+            experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
         starts_at = self.now() + 3 * DAY
         return self.runs.create(self.ids[host], experience, starts_at, seats, Decimal(inr), **options)
 
@@ -131,12 +131,12 @@ def lay_ground(name: str) -> Ground:
     return Ground(engine, contracts, engine.snapshot())
 
 
-def set_up(ground: Ground, contract: str, sessions: sessionmaker[Session]) -> Stage:
+def set_up(ground: Ground, contract: str, database: Database) -> Stage:
     """A stage on one of the contracts, which nobody has used before."""
     engine = ground.engine
     engine.revert(ground.start)
     platform, host, attendee, no_show, stranger = engine.accounts[:5]
-    sender = TransactionSender(engine.w3, platform, sessions, Policy(patience=1))
+    sender = TransactionSender(engine.w3, platform, database, Policy(patience=1))
     chain = BlockchainService(engine.w3, ground.contracts[contract], sender)
 
     def clock() -> datetime:
@@ -144,10 +144,10 @@ def set_up(ground: Ground, contract: str, sessions: sessionmaker[Session]) -> St
 
     feed = Feed(Rate(Decimal(200_000), clock()))
     pricing = Pricing(feed, clock)
-    bookings = BookingService(sessions, chain, pricing)
-    runs = EventRunService(sessions, chain, pricing)
+    bookings = BookingService(database, chain, pricing)
+    runs = EventRunService(database, chain, pricing)
     wallets = {"platform": platform, "host": host, "attendee": attendee, "no_show": no_show, "stranger": stranger}
-    stage = Stage(engine, sessions, feed, sender, chain, runs, bookings, wallets)
+    stage = Stage(engine, database, feed, sender, chain, runs, bookings, wallets)
     for role in ("host", "attendee", "no_show"):
         stage.add_user(role, wallets[role].address)
     stage.add_user("walletless", None)

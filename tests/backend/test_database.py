@@ -13,18 +13,17 @@ from typing import Any
 import pytest
 from app.core.errors import DatabaseUnavailable
 from app.db.embedded import default_data_dir, start_embedded, stop_embedded
-from app.db.session import MIGRATIONS, connect, create_database, drop_database, migrate
+from app.db.session import MIGRATIONS, Database, connect, create_database, drop_database, migrate
 from app.db.tables import OPERATION_STATES, event_runs, experiences, metadata, users
-from sqlalchemy import Engine as Database
+from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import insert, inspect, select
 from sqlalchemy.exc import IntegrityError, StatementError
-from sqlalchemy.orm import Session, sessionmaker
 
 ALL = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
 
 
 @pytest.fixture
-def empty() -> Iterator[Database]:
+def empty() -> Iterator[DatabaseEngine]:
     server, name = start_embedded(default_data_dir()), f"test_empty_{os.getpid()}"
     database = create_database(server, name)
     yield database
@@ -33,21 +32,21 @@ def empty() -> Iterator[Database]:
 
 
 @pytest.fixture
-def run_row(sessions: sessionmaker[Session]) -> dict[str, Any]:
-    with sessions.begin() as session:
-        host = session.execute(insert(users).returning(users.c.id), {"name": "host"}).scalar_one()
+def run_row(database: Database) -> dict[str, Any]:
+    with database.begin() as connection:
+        host = connection.execute(insert(users).returning(users.c.id), {"name": "host"}).scalar_one()
         row = {"host_id": host, "title": "Pottery"}
-        experience = session.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
+        experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
     starts_at = datetime(2100, 1, 1, tzinfo=UTC)
     return {"host_id": host, "experience_id": experience, "starts_at": starts_at, "max_seats": 1, "price_inr": 1}
 
 
-def test_migrations_apply_once_in_order(empty: Database) -> None:
+def test_migrations_apply_once_in_order(empty: DatabaseEngine) -> None:
     assert migrate(empty) == ALL
     assert migrate(empty) == []
 
 
-def test_migrations_that_were_applied_by_hand_do_no_harm(empty: Database) -> None:
+def test_migrations_that_were_applied_by_hand_do_no_harm(empty: DatabaseEngine) -> None:
     """As from the dashboard of a hosted database, where nobody notes what was applied."""
     with empty.begin() as connection:
         for path in sorted(MIGRATIONS.glob("*.sql")):
@@ -55,8 +54,8 @@ def test_migrations_that_were_applied_by_hand_do_no_harm(empty: Database) -> Non
     assert migrate(empty) == ALL
 
 
-def test_tables_are_those_of_the_migrations(database: Database) -> None:
-    schema = inspect(database)
+def test_tables_are_those_of_the_migrations(database_engine: DatabaseEngine) -> None:
+    schema = inspect(database_engine)
     for table in metadata.tables.values():
         assert [column["name"] for column in schema.get_columns(table.name)] == [column.name for column in table.c]
     types = {c["name"]: str(c["type"]) for c in schema.get_columns("event_runs")}
@@ -68,31 +67,31 @@ def test_tables_are_those_of_the_migrations(database: Database) -> None:
 
 
 @pytest.mark.parametrize("wei", [0, 1, 2**63 - 1, 2**63, 10**19, 2**256 - 1])
-def test_wei_are_held_exactly(sessions: sessionmaker[Session], run_row: dict[str, Any], wei: int) -> None:
+def test_wei_are_held_exactly(database: Database, run_row: dict[str, Any], wei: int) -> None:
     """A 64-bit column ends at 9.22 ETH."""
     column = event_runs.c.blockchain_stake_amount_wei
-    with sessions.begin() as session:
+    with database.begin() as connection:
         row = run_row | {"blockchain_stake_amount_wei": wei}
-        found = session.execute(insert(event_runs).returning(column), row).scalar_one()
-        assert session.scalars(select(event_runs.c.id).where(column == wei)).all()
+        found = connection.execute(insert(event_runs).returning(column), row).scalar_one()
+        assert connection.scalars(select(event_runs.c.id).where(column == wei)).all()
     assert (found, type(found)) == (wei, int)
 
 
 @pytest.mark.parametrize("wei", [1.0, Decimal(1), "1", True])
-def test_wei_are_ints_and_nothing_else(sessions: sessionmaker[Session], run_row: dict[str, Any], wei: Any) -> None:
-    with pytest.raises(StatementError, match="wei are ints"), sessions.begin() as session:
-        session.execute(insert(event_runs), run_row | {"blockchain_stake_amount_wei": wei})
+def test_wei_are_ints_and_nothing_else(database: Database, run_row: dict[str, Any], wei: Any) -> None:
+    with pytest.raises(StatementError, match="wei are ints"), database.begin() as connection:
+        connection.execute(insert(event_runs), run_row | {"blockchain_stake_amount_wei": wei})
 
 
-def test_two_rows_can_not_claim_one_run_on_chain(sessions: sessionmaker[Session], run_row: dict[str, Any]) -> None:
+def test_two_rows_can_not_claim_one_run_on_chain(database: Database, run_row: dict[str, Any]) -> None:
     row = run_row | {"blockchain_event_run_id": 1}
-    with sessions.begin() as session:
-        session.execute(insert(event_runs), row)
-    with pytest.raises(IntegrityError, match="blockchain_event_run_id"), sessions.begin() as session:
-        session.execute(insert(event_runs), row)
+    with database.begin() as connection:
+        connection.execute(insert(event_runs), row)
+    with pytest.raises(IntegrityError, match="blockchain_event_run_id"), database.begin() as connection:
+        connection.execute(insert(event_runs), row)
 
 
-def test_a_database_is_copied_for_each_worker(empty: Database) -> None:
+def test_a_database_is_copied_for_each_worker(empty: DatabaseEngine) -> None:
     migrate(empty)
     empty.dispose()
     name = f"test_copy_{os.getpid()}"

@@ -37,7 +37,7 @@ from app.services.codec import ARTIFACT
 from app.services.pricing import FixedFeed, Pricing
 from app.services.transaction_sender import TransactionSender
 from eth_utils.crypto import keccak
-from sqlalchemy import Engine as Database
+from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import insert, update
 from stage import TERMS, Stage, deploy
 
@@ -163,7 +163,7 @@ def test_terms_make_no_other_code(stage: Stage) -> None:
 
 
 def test_somebody_else_owns_the_contract(stage: Stage) -> None:
-    sender = TransactionSender(stage.engine.w3, stage.wallets["stranger"], stage.sessions)
+    sender = TransactionSender(stage.engine.w3, stage.wallets["stranger"], stage.database)
     chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
     found = by_name(check_contract(settings_of(stage), stage.engine.w3, chain))
     with pytest.raises(NotReady, match="not the platform's wallet"):
@@ -235,7 +235,7 @@ def test_nobody_answers(stage: Stage) -> None:
 
 
 @pytest.fixture
-def fresh() -> Iterator[Database]:
+def fresh() -> Iterator[DatabaseEngine]:
     """A database without any tables."""
     server, name = start_embedded(default_data_dir()), f"test_preflight_{os.getpid()}"
     database = create_database(server, name)
@@ -244,7 +244,7 @@ def fresh() -> Iterator[Database]:
     drop_database(server, name)
 
 
-def test_migrations_that_are_missing_are_named(stage: Stage, fresh: Database) -> None:
+def test_migrations_that_are_missing_are_named(stage: Stage, fresh: DatabaseEngine) -> None:
     found = by_name(check_database(settings_of(stage), fresh))
     assert list(found) == ["database", "migrations"]
     assert "001_base_tables, 002" in found["migrations"].found
@@ -254,13 +254,13 @@ def test_migrations_that_are_missing_are_named(stage: Stage, fresh: Database) ->
     assert all(check.ok for check in found.values())
 
 
-def test_the_embedded_database_is_not_for_production(stage: Stage, database: Database) -> None:
-    found = by_name(check_database(settings_of(stage, database_url=None), database))
+def test_the_embedded_database_is_not_for_production(stage: Stage, database_engine: DatabaseEngine) -> None:
+    found = by_name(check_database(settings_of(stage, database_url=None), database_engine))
     assert not found["database"].ok
     require(found.values())
 
 
-def test_a_database_of_another_contract_is_refused(stage: Stage, fresh: Database) -> None:
+def test_a_database_of_another_contract_is_refused(stage: Stage, fresh: DatabaseEngine) -> None:
     migrate(fresh)
     row = {"chain_id": stage.engine.w3.eth.chain_id, "to_address": stage.chain.address, "value_wei": 0, "data": b""}
     with fresh.begin() as connection:
@@ -298,14 +298,14 @@ def test_a_stale_price(stage: Stage) -> None:
 def test_operations_that_are_stuck_are_told(stage: Stage) -> None:
     run = stage.open_run()
     chain_id = stage.engine.w3.eth.chain_id
-    assert check_pending(stage.sessions, chain_id).ok
+    assert check_pending(stage.database, chain_id).ok
     stage.runs.prepare_cancel(run.id)
-    young = check_pending(stage.sessions, chain_id)
+    young = check_pending(stage.database, chain_id)
     assert young.ok
     assert young.found == "1 operations are not final yet."
-    with stage.sessions.begin() as session:
-        session.execute(update(operations).where(operations.c.kind == "cancelEvent").values(held="no funds"))
-    stuck = check_pending(stage.sessions, chain_id)
+    with stage.database.begin() as connection:
+        connection.execute(update(operations).where(operations.c.kind == "cancelEvent").values(held="no funds"))
+    stuck = check_pending(stage.database, chain_id)
     assert not stuck.ok
     assert "no funds" in stuck.found
 

@@ -16,6 +16,7 @@ from stage import DAY, Stage, transact
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
 from web3.middleware import Web3Middleware
+from web3.types import RPCEndpoint, RPCResponse
 
 
 def before_sending(w3: Web3, action: Callable[[], Any]) -> None:
@@ -36,7 +37,7 @@ def pause(stage: Stage) -> None:
 
 
 def impatient(stage: Stage, w3: Web3, patience: float = 0.01) -> TransactionSender:
-    return TransactionSender(w3, stage.wallets["platform"], stage.sessions, Policy(patience=patience))
+    return TransactionSender(w3, stage.wallets["platform"], stage.database, Policy(patience=patience))
 
 
 def test_a_custom_error_comes_back_with_its_arguments(each_stage: Stage) -> None:
@@ -128,29 +129,18 @@ def test_too_little_gas_on_chain_is_told_as_such(each_stage: Stage) -> None:
     run = each_stage.open_run()
     booking = each_stage.bookings.book(run.id, each_stage.ids["attendee"], 1)
     stage = each_stage
-    nearsighted: Any = _NearsightedNode(stage.engine.w3)
+    nearsighted = Web3(stage.engine.w3.provider, [_Nearsighted])
     chain = BlockchainService(stage.engine.w3, stage.chain.address, impatient(stage, nearsighted, 1))
     with pytest.raises(ContractRejected) as caught:
         chain.cancel_booking_onchain(booking.blockchain_booking_id or 0)
     assert (caught.value.name, caught.value.outcome) == ("OutOfGas", "reverted")
 
 
-class _NearsightedNode:
-    """A node whose estimates are far too low, which a real one's are only by chance; all else is the real one's."""
+class _Nearsighted(Web3Middleware):
+    """Of a node whose estimates are far too low, which a real one's are only by chance; all else is the real one's."""
 
-    def __init__(self, w3: Web3) -> None:
-        self.eth = _NearsightedEth(w3)
-
-
-class _NearsightedEth:
-    def __init__(self, w3: Web3) -> None:
-        self._eth = w3.eth
-
-    def estimate_gas(self, *args: Any) -> int:
-        return 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._eth, name)
+    def response_processor(self, method: RPCEndpoint, response: RPCResponse) -> RPCResponse:
+        return {**response, "result": "0x1"} if method == "eth_estimateGas" else response
 
 
 @pytest.mark.parametrize(

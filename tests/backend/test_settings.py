@@ -93,7 +93,7 @@ def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str
 def test_the_key_stays_out_of_logs_and_errors(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = SecretStr(KEY)
-    sender = TransactionSender(stage.engine.w3, key, stage.sessions)
+    sender = TransactionSender(stage.engine.w3, key, stage.database)
     stage.engine.set_balance(sender.address, 10**21)
     chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
     run = chain.create_event_run_onchain("pottery", 10**18, 2, stage.now().replace(year=2101))

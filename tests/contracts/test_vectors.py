@@ -14,11 +14,11 @@ LEAD = 30 * 86_400
 GRACE = 7 * 86_400
 
 
-def settle(chain, sessions, vector: dict) -> dict:
+def settle(chain, database, vector: dict) -> dict:
     """Plays the vector: each booking by an account of its own, so that what it received is the account's gain."""
     terms = vector["terms"]
     stake = chain.stake(terms["stakeBps"], terms["feeBps"], terms["forfeitToHostBps"], cutoff=0)
-    sender = TransactionSender(chain.engine.w3, chain.platform, sessions)
+    sender = TransactionSender(chain.engine.w3, chain.platform, database)
     service = BlockchainService(chain.engine.w3, stake.address, sender)
     start = chain.engine.now() + LEAD
     run = service.create_event_run_onchain(
@@ -62,9 +62,9 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("number", range(0, len(VECTORS), EVERY[metafunc.config.getoption("--profile")]))
 
 
-def test_settlement(chain, sessions, number):
+def test_settlement(chain, database, number):
     vector = VECTORS[number]
-    settled = settle(chain, sessions, vector)
+    settled = settle(chain, database, vector)
     expected = {name: int(wei) for name, wei in vector["expected"].items()}
     assert {name: settled[name] for name in expected} == expected
     assert settled["received"] == [int(booking["received"]) for booking in vector["bookings"]]

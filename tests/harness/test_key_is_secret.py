@@ -21,11 +21,11 @@ DRAWN = {"quick": 1, "ci": 5, "deep": 50}
 
 def everything_in(world) -> str:
     """All rows of all tables of the world's database, as text."""
-    connection = world._connection
     tables = MetaData()
-    tables.reflect(connection)
-    assert {"users", "event_runs", "event_run_bookings", "operations", "nonces"} <= tables.tables.keys()
-    return "\n".join(repr(row) for table in tables.tables.values() for row in connection.execute(select(table)))
+    with world.database.single() as connection:
+        tables.reflect(connection)
+        assert {"users", "event_runs", "event_run_bookings", "operations", "nonces"} <= tables.tables.keys()
+        return "\n".join(repr(row) for table in tables.tables.values() for row in connection.execute(select(table)))
 
 
 def test_the_platforms_key_is_nowhere(world, profile, caplog):

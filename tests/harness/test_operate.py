@@ -48,7 +48,7 @@ def served():
     with stand_in(block_time=1) as settings:
         services = connect_services(settings)
         yield settings
-        services.sessions.kw["bind"].dispose()
+        services.database.engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,7 @@ def test_an_api_that_books_twice_is_caught(api_world, monkeypatch):
 
 def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, monkeypatch):
     """It has one effect, but the answer is not the first one."""
-    monkeypatch.setattr(asking, "_keep", lambda sessions, key, response: response)
+    monkeypatch.setattr(asking, "_keep", lambda database, key, response: response)
     real = asking.Ask.carry_out
 
     def numbered(self, status, body, prepare, result):

@@ -29,9 +29,10 @@ from app.core.errors import (
 )
 from app.core.security import Caller, Unauthenticated, caller_of
 from app.core.wiring import Services
+from app.db.session import Database
 from app.db.tables import answers
 from app.services import operations
-from app.services.operations import Operation, Sessions
+from app.services.operations import Operation
 
 KEY_PATTERN = r"^[A-Za-z0-9._~-]{1,200}$"
 DECIDED = (ContractRejected, Superseded, UnexpectedReceipt)
@@ -86,14 +87,14 @@ class Ask:
             if not self.repeatable:
                 return produce()
             asked = f"{self.what}\n{body.model_dump_json() if body else ''}"
-            first = _claim(self.services.sessions, self.key, hashlib.sha256(asked.encode()).hexdigest())
+            first = _claim(self.services.database, self.key, hashlib.sha256(asked.encode()).hexdigest())
             if first is not None:
                 return first
             try:
                 response = produce()
             except DECIDED as error:
                 response = problems.of(error)
-            return response if response.status_code == 202 else _keep(self.services.sessions, self.key, response)
+            return response if response.status_code == 202 else _keep(self.services.database, self.key, response)
 
     def carry_out(
         self,
@@ -118,7 +119,7 @@ class Ask:
             except (ChainUnavailable, *problems.DATABASE_TROUBLE) as error:
                 told = error if isinstance(error, AppError) else type(error).__name__  # SQL is nobody's business
                 log.warning("answered before it was final: %s", told)
-                return _accepted(_latest(self.services.sessions, operation))
+                return _accepted(_latest(self.services.database, operation))
 
         return self.once(body, produce)
 
@@ -151,11 +152,11 @@ def _accepted(operation: Operation, headers: dict[str, str] | None = None) -> Re
     return shown(202, schemas.Operation.of(operation), where | (headers or {}))
 
 
-def _latest(sessions: Sessions, operation: Operation) -> Operation:
+def _latest(database: Database, operation: Operation) -> Operation:
     """As the database has it, or as it was known last where the database is gone."""
     try:
-        with sessions.begin() as session:
-            return operations.find(session, operation.key) or operation
+        with database.begin() as connection:
+            return operations.find(connection, operation.key) or operation
     except problems.DATABASE_TROUBLE:
         return operation
 
@@ -177,21 +178,21 @@ _KEEP = (
 """The first one stays, when a request is made twice at once."""
 
 
-def _claim(sessions: Sessions, key: str, request: str) -> Response | None:
+def _claim(database: Database, key: str, request: str) -> Response | None:
     """The answer that this request had under this key. Raises `KeyReused` when the key was another request's."""
-    with sessions.begin() as session:
-        session.execute(_ENTER, {"key": key, "request": request})
-        first = session.execute(_FIRST, {"of_key": key}).one()
+    with database.begin() as connection:
+        connection.execute(_ENTER, {"key": key, "request": request})
+        first = connection.execute(_FIRST, {"of_key": key}).one()
     if first.request != request:
         raise KeyReused("This Idempotency-Key was used for another request: use a new one for each.")
     return None if first.status is None else _again(first.status, first.body)
 
 
-def _keep(sessions: Sessions, key: str, response: Response) -> Response:
+def _keep(database: Database, key: str, response: Response) -> Response:
     mine = {"of_key": key, "my_status": response.status_code, "my_body": bytes(response.body).decode()}
     try:
-        with sessions.begin() as session:
-            status, body = session.execute(_KEEP, mine).one()
+        with database.begin() as connection:
+            status, body = connection.execute(_KEEP, mine).one()
     except problems.DATABASE_TROUBLE:
         log.warning("the answer could not be kept; asked again, it is made up anew")
         return response

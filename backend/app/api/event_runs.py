@@ -13,9 +13,9 @@ from app.api.asking import ACCEPTED, Ask, AskMaybeWithKey, AskWithKey, CallerOf,
 from app.api.problems import documented
 from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
+from app.db.session import Database
 from app.db.tables import EventRun, event_runs
 from app.services.onchain import EventRunOnChain
-from app.services.operations import Sessions
 
 router = APIRouter(tags=["event runs"])
 
@@ -96,7 +96,7 @@ def delete_event_run(event_run_id: UUID, ask: AskMaybeWithKey) -> Response:
     check_host(ask.caller, run)
 
     def off_chain() -> Response:
-        _discard(ask.services.sessions, run.id)
+        _discard(ask.services.database, run.id)
         return shown(200, _settled(ask, run.id, None))
 
     return ask.once(None, off_chain) if run.blockchain_status == "failed" else _cancel(ask, run, None)
@@ -138,11 +138,11 @@ def _settled(ask: Ask, run_id: UUID, mined: object) -> schemas.EventRunSettled:
     return schemas.EventRunSettled.model_validate({"event_run": run, "settlement": mined})
 
 
-def _discard(sessions: Sessions, run_id: UUID) -> None:
+def _discard(database: Database, run_id: UUID) -> None:
     """A run that is not on chain, and never will be, is cancelled."""
     never = event_runs.c.blockchain_status == "failed"
-    with sessions.begin() as session:
-        session.execute(update(event_runs).where(event_runs.c.id == run_id, never), {"status": "cancelled"})
+    with database.begin() as connection:
+        connection.execute(update(event_runs).where(event_runs.c.id == run_id, never), {"status": "cancelled"})
 
 
 def _differences(run: EventRun, chain: EventRunOnChain) -> list[str]:

@@ -53,8 +53,8 @@ def metrics(services: ServicesOf) -> Response:
 
 def _database(services: Services) -> dict[str, str]:
     try:
-        with services.sessions.begin() as session:
-            applied = set(session.scalars(text("SELECT name FROM schema_migrations")))
+        with services.database.begin() as connection:
+            applied = set(connection.scalars(text("SELECT name FROM schema_migrations")))
     except DATABASE_TROUBLE:
         return {"database": "does not answer: is it up, and is DATABASE_URL right?"}
     except ProgrammingError:  # there is no such table

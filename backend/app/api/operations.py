@@ -31,8 +31,8 @@ def show_operation(key: Key, services: ServicesOf, caller: CallerOf) -> Response
     key = key if ":" in key else f"{caller.id}:{key}"
     if caller.role != "platform" and not key.startswith(f"{caller.id}:"):
         raise Forbidden("Only who asked for an operation, and the platform, may see it.")
-    with services.sessions.begin() as session:
-        found = operations.find(session, key)
+    with services.database.begin() as connection:
+        found = operations.find(connection, key)
     if found is None:
         raise NotFound(f"There is no operation {key}.")
     return shown(200, schemas.Operation.of(found))

@@ -52,9 +52,9 @@ class _Numbers(Collector):
 
     def _of_database(self) -> Iterator[Metric]:
         try:
-            with self._services.sessions.begin() as session:
-                counted: dict[str, int] = dict(session.execute(_BY_STATE).all())
-                held, oldest, gas_spent = session.execute(_TOTALS).one()
+            with self._services.database.begin() as connection:
+                counted: dict[str, int] = dict(connection.execute(_BY_STATE).all())
+                held, oldest, gas_spent = connection.execute(_TOTALS).one()
         except SQLAlchemyError as error:
             log.warning("no numbers from the database: %s", type(error).__name__)
             yield _gauge("database_up", "Whether the database answers", 0)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
-from sqlalchemy import Engine, inspect, select, text
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy import Engine, create_engine, inspect, select, text
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
@@ -22,12 +21,12 @@ from app.core.config import Settings
 from app.core.endpoints import Endpoints
 from app.core.errors import AppError, ContractRejected, DatabaseUnavailable, PriceError, UnsupportedByContract
 from app.core.wiring import Services, connect_services
-from app.db.session import MIGRATIONS, connect
+from app.db.session import MIGRATIONS, Database, connect
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.node_errors import TROUBLE, unavailable
-from app.services.operations import Sessions, open_operations
+from app.services.operations import open_operations
 from app.services.pricing import WEI_PER_ETH, Pricing
 from app.services.transaction_sender import GWEI, TransactionSender
 
@@ -77,7 +76,7 @@ def connect_ready(settings: Settings) -> Services:
     require(check_endpoints(settings))
     services = connect_services(settings)
     require(check_contract(settings, services.w3, services.chain))
-    require(check_database(settings, cast(Engine, services.sessions.kw["bind"])))
+    require(check_database(settings, services.database.engine))
     return services
 
 
@@ -87,7 +86,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from network
     if network[-1].name != "network":  # a node answers
         w3 = Web3(Endpoints(settings.rpc_urls), [AttributeDictMiddleware])
-        sender = TransactionSender(w3, settings.platform_private_key, sessionmaker(), settings.policy)
+        unused = Database(create_engine("postgresql+psycopg://"))  # nothing is sent
+        sender = TransactionSender(w3, settings.platform_private_key, unused, settings.policy)
         yield from check_contract(settings, w3, BlockchainService(w3, settings.contract_address, sender))
     try:
         database = connect(settings.database_url)
@@ -99,7 +99,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         return
     services = connect_services(settings)
     yield check_price(services.pricing)
-    yield check_pending(services.sessions, settings.chain_id)
+    yield check_pending(services.database, settings.chain_id)
 
 
 # ------------------------------------------------------------------------------------------------------ the network
@@ -245,10 +245,10 @@ def check_price(pricing: Pricing) -> Check:
     return Check("price", True, f"One ETH is {rate.inr_per_eth} INR, as of {age:.0f} s ago.")
 
 
-def check_pending(sessions: Sessions, chain_id: int) -> Check:
+def check_pending(database: Database, chain_id: int) -> Check:
     """Operations that can't go on, or do so for long."""
-    with sessions.begin() as session:
-        pending = open_operations(session, chain_id)
+    with database.begin() as connection:
+        pending = open_operations(connection, chain_id)
     stuck = [o for o in pending if o.held or datetime.now(UTC) - o.created_at > STUCK_AFTER]
     found = f"{len(pending)} operations are not final yet."
     if stuck:

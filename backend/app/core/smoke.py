@@ -64,8 +64,8 @@ def play(services: Services, starts_in: float = 60, thorough: bool = False) -> I
         return f"smoke:{name}:{what}"
 
     def done(what: str, said: str) -> Step:
-        with services.sessions.begin() as session:
-            return Step(said, find(session, key(what)))
+        with services.database.begin() as connection:
+            return Step(said, find(connection, key(what)))
 
     _enter(services)
     start = _soon(services.w3, starts_in)
@@ -107,10 +107,10 @@ def play(services: Services, starts_in: float = 60, thorough: bool = False) -> I
 def _enter(services: Services) -> None:
     """The two users and their experience, the same ones each time."""
     people = [{"id": HOST, "name": "smoke test: host"}, {"id": ATTENDEE, "name": "smoke test: attendee"}]
-    with services.sessions.begin() as session:
-        session.execute(insert(users).on_conflict_do_nothing(), people)
+    with services.database.begin() as connection:
+        connection.execute(insert(users).on_conflict_do_nothing(), people)
         experience = {"id": EXPERIENCE, "host_id": HOST, "title": "Smoke test"}
-        session.execute(insert(experiences).on_conflict_do_nothing(), experience)
+        connection.execute(insert(experiences).on_conflict_do_nothing(), experience)
 
 
 def _must(found: object, expected: object) -> None:

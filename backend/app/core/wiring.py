@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy.orm import sessionmaker
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
 from app.core.config import Settings
 from app.core.endpoints import Endpoints
-from app.db.session import connect, migrate
+from app.db.session import Database, connect, migrate
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.event_run_service import EventRunService
-from app.services.operations import Sessions
 from app.services.pricing import FixedFeed, Pricing
 from app.services.reconciler import Reconciler
 from app.services.transaction_sender import TransactionSender
@@ -26,7 +24,7 @@ class Services:
     """The use cases, and what they stand on."""
 
     w3: Web3
-    sessions: Sessions
+    database: Database
     pricing: Pricing
     chain: BlockchainService
     runs: EventRunService
@@ -38,11 +36,11 @@ class Services:
         return self.chain.sender
 
 
-def services_on(w3: Web3, sessions: Sessions, chain: BlockchainService, pricing: Pricing) -> Services:
+def services_on(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
     """The use cases on a chain, a database and a price feed that somebody else has opened."""
-    runs = EventRunService(sessions, chain, pricing)
-    reconciler = Reconciler(sessions, chain, runs, chain.sender.policy.resend_after)
-    return Services(w3, sessions, pricing, chain, runs, BookingService(sessions, chain, pricing), reconciler)
+    runs = EventRunService(database, chain, pricing)
+    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after)
+    return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
 
 
 def connect_services(settings: Settings) -> Services:
@@ -50,11 +48,11 @@ def connect_services(settings: Settings) -> Services:
 
     Nothing is asked of the network yet. Raises `DatabaseUnavailable`.
     """
-    database = connect(settings.database_url)
-    migrate(database)
-    sessions: Sessions = sessionmaker(database)
+    engine = connect(settings.database_url)
+    migrate(engine)
+    database = Database(engine)
     w3 = Web3(Endpoints(settings.rpc_urls), [AttributeDictMiddleware])
-    sender = TransactionSender(w3, settings.platform_private_key, sessions, settings.policy)
+    sender = TransactionSender(w3, settings.platform_private_key, database, settings.policy)
 
     def clock() -> datetime:
         return datetime.now(UTC)
@@ -63,4 +61,4 @@ def connect_services(settings: Settings) -> Services:
     max_age = timedelta(seconds=settings.price_max_age_seconds)
     pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
     chain = BlockchainService(w3, settings.contract_address, sender)
-    return services_on(w3, sessions, chain, pricing)
+    return services_on(w3, database, chain, pricing)

@@ -16,10 +16,12 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.exceptions import ContractLogicError
-from web3.types import BlockIdentifier, TxReceipt
+from web3.types import TxReceipt
 
 from app.core.errors import ContractRejected, InvalidRequest, UnexpectedReceipt, UnsupportedByContract
+from app.services import node
 from app.services.codec import Call, Event, event_stake
+from app.services.node import Block
 from app.services.node_errors import TROUBLE, rejected, unavailable
 from app.services.onchain import (
     BookingCancelled,
@@ -207,7 +209,7 @@ class BlockchainService:
     def block_number(self) -> int:
         """Of the latest block."""
         try:
-            return self._w3.eth.block_number
+            return node.block_number(self._w3)
         except TROUBLE as error:
             raise unavailable("block number", error) from error
 
@@ -226,11 +228,11 @@ class BlockchainService:
     def calculate_booking_cost(self, event_run_id: int, seats: int) -> BookingCost:
         return BookingCost(*self._view("calculateBookingCost", event_run_id, seats))
 
-    def get_event_run_from_chain(self, event_run_id: int, block: BlockIdentifier = "latest") -> EventRunOnChain:
+    def get_event_run_from_chain(self, event_run_id: int, block: Block = "latest") -> EventRunOnChain:
         run = EventRunOnChain(*self._view("getEventRun", event_run_id, block=block))
         return replace(run, status=RunStatus(run.status))
 
-    def get_booking_from_chain(self, booking_id: int, block: BlockIdentifier = "latest") -> BookingOnChain:
+    def get_booking_from_chain(self, booking_id: int, block: Block = "latest") -> BookingOnChain:
         booking = BookingOnChain(*self._view("getBooking", booking_id, block=block))
         return replace(booking, status=BookingStatus(booking.status))
 
@@ -291,10 +293,10 @@ class BlockchainService:
             raise _not_told(receipt, kind.__name__, len(found))
         return kind(**_mined(receipt, events), **{**known, **found[0]})
 
-    def _view(self, function: str, *args: Any, block: BlockIdentifier = "latest") -> tuple[Any, ...]:
+    def _view(self, function: str, *args: Any, block: Block = "latest") -> tuple[Any, ...]:
         call = self._call(function, *args)
         try:
-            data = self._w3.eth.call({"to": call.to, "data": call.data}, block)
+            data = node.call(self._w3, call.to, call.data, block)
         except ContractLogicError as error:
             raise rejected(function, error, self._codec) or unavailable(function, error) from error
         except TROUBLE as error:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from uuid import UUID
 
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import bindparam, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, select
 
 from app.core.errors import NotFound
+from app.db.session import Database
 from app.db.tables import Booking, event_run_bookings, event_runs, users
 from app.services.blockchain_service import BlockchainService
 from app.services.onchain import BookingCancelled
-from app.services.operations import Begun, Operation, Sessions, once, request_hash
+from app.services.operations import Draft, NewRow, Operation, once, request_hash
 from app.services.pricing import Pricing, Quote, Rate
 from app.services.rows import chain_id_of, checked_seats, on_chain
 
@@ -25,7 +25,6 @@ _RUN_AND_USER = (
     .select_from(event_runs.outerjoin(users, users.c.id == bindparam("user_id")))
     .where(event_runs.c.id == bindparam("run_id"))
 )
-_ENTER = insert(event_run_bookings).returning(event_run_bookings.c.id)
 _GET = select(event_run_bookings).where(event_run_bookings.c.id == bindparam("row_id"))
 _ALL = select(event_run_bookings).order_by(event_run_bookings.c.created_at)
 
@@ -37,16 +36,16 @@ class BookingService:
     use case has the same operation. Raises `KeyReused` where the key came with another request.
     """
 
-    def __init__(self, sessions: Sessions, chain: BlockchainService, pricing: Pricing) -> None:
-        self._sessions = sessions
+    def __init__(self, database: Database, chain: BlockchainService, pricing: Pricing) -> None:
+        self._database = database
         self._chain = chain
         self._pricing = pricing
 
     def quote(self, event_run_id: UUID, seats: int) -> Quote:
         """What seats cost, in wei as the contract says, in INR at the rate of now. Raises `PriceError`."""
         rate = self._pricing.rate()
-        with self._sessions.begin() as session:
-            run = chain_id_of(session, event_run_id)
+        with self._database.single() as connection:
+            run = chain_id_of(connection, event_run_id)
         return self._quote(run, seats, rate)
 
     def prepare_book(
@@ -57,10 +56,10 @@ class BookingService:
         is written.
         """
 
-        def begin() -> Begun:
+        def begin() -> Draft:
             rate = self._pricing.rate()
-            with self._sessions.begin() as session:
-                found = session.execute(_RUN_AND_USER, {"run_id": event_run_id, "user_id": user_id}).one_or_none()
+            with self._database.single() as connection:
+                found = connection.execute(_RUN_AND_USER, {"run_id": event_run_id, "user_id": user_id}).one_or_none()
             run = on_chain(found[0] if found else None, found is not None, f"event run {event_run_id}")
             if found is None or found.id is None:
                 raise NotFound(f"There is no user {user_id}.")
@@ -77,14 +76,10 @@ class BookingService:
                 "blockchain_stake_amount_wei": quote.stake_wei,
             }
 
-            def enter(session: Session, key: str) -> Operation:
-                booking_id: UUID = session.execute(_ENTER, row).scalar_one()
-                return self._chain.sender.prepare(session, key, request, call, signer, booking_id)
-
-            return enter
+            return self._chain.sender.draft(call, signer, NewRow(event_run_bookings, row))
 
         request = request_hash("book", event_run_id, user_id, seats, signer and signer.address)
-        return once(self._sessions, key, request, begin)
+        return once(self._database, key, request, begin)
 
     def book(
         self, event_run_id: UUID, user_id: UUID, seats: int, signer: LocalAccount | None = None, key: str | None = None
@@ -98,15 +93,15 @@ class BookingService:
     def prepare_cancel(self, booking_id: UUID, signer: LocalAccount | None = None, key: str | None = None) -> Operation:
         """Writes down that one booking is to be refunded; its seats will be free again."""
 
-        def begin() -> Begun:
+        def begin() -> Draft:
             booking = self.get(booking_id)
             call = self._chain.cancel_booking_call(
                 on_chain(booking.blockchain_booking_id, True, f"booking {booking_id}")
             )
-            return lambda session, key: self._chain.sender.prepare(session, key, request, call, signer, booking_id)
+            return self._chain.sender.draft(call, signer, booking_id)
 
         request = request_hash("cancel booking", booking_id, signer and signer.address)
-        return once(self._sessions, key, request, begin)
+        return once(self._database, key, request, begin)
 
     def cancel(self, booking_id: UUID, signer: LocalAccount | None = None, key: str | None = None) -> BookingCancelled:
         """Refunds one booking, and waits until that is final."""
@@ -114,22 +109,22 @@ class BookingService:
         return self._chain.booking_cancelled(self._chain.sender.finish(operation, signer))
 
     def get(self, booking_id: UUID) -> Booking:
-        with self._sessions.begin() as session:
-            row = session.execute(_GET, {"row_id": booking_id}).one_or_none()
+        with self._database.single() as connection:
+            row = connection.execute(_GET, {"row_id": booking_id}).one_or_none()
         if row is None:
             raise NotFound(f"There is no booking {booking_id}.")
         return Booking(*row)
 
     def of_run(self, event_run_id: UUID) -> list[Booking]:
         """In the order in which they were asked for."""
-        with self._sessions.begin() as session:
-            rows = session.execute(_ALL.where(event_run_bookings.c.event_run_id == event_run_id))
+        with self._database.single() as connection:
+            rows = connection.execute(_ALL.where(event_run_bookings.c.event_run_id == event_run_id))
             return [Booking(*row) for row in rows]
 
     def list_all(self) -> list[Booking]:
         """In the order in which they were asked for."""
-        with self._sessions.begin() as session:
-            return [Booking(*row) for row in session.execute(_ALL)]
+        with self._database.single() as connection:
+            return [Booking(*row) for row in connection.execute(_ALL)]
 
     def _quote(self, chain_run_id: int, seats: int, rate: Rate) -> Quote:
         cost = self._chain.calculate_booking_cost(chain_run_id, seats)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, case, func, update
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, Connection, bindparam, case, func, update
 
 from app.core.errors import UnexpectedReceipt
 from app.db.tables import event_run_bookings, event_runs
@@ -60,7 +59,7 @@ _CLOSE_RUN = (
 )
 
 
-def confirm(session: Session, operation: Operation, events: Sequence[Event], tx_hash: str, block: int) -> None:
+def confirm(connection: Connection, operation: Operation, events: Sequence[Event], tx_hash: str, block: int) -> None:
     """What the events of an operation that succeeded say of runs and bookings.
 
     Raises `UnexpectedReceipt` where they don't tell of the run or booking that was to be created.
@@ -70,28 +69,28 @@ def confirm(session: Session, operation: Operation, events: Sequence[Event], tx_
         created = [event.args for event in events if event.name == name]
         if len(created) != 1:
             raise UnexpectedReceipt(f"Transaction {tx_hash} has {len(created)} events {name} where one must be.")
-        _enter(session, operation, created[0], tx_hash, block)
+        _enter(connection, operation, created[0], tx_hash, block)
     for status, name in (("completed", "BookingCompleted"), ("no_show", "BookingNoShow")):
         if ids := [event.args["booking_id"] for event in events if event.name == name]:
-            session.execute(
+            connection.execute(
                 update(event_run_bookings).where(_bookings.blockchain_booking_id.in_(ids)), {"status": status}
             )
     for event in events:
         if event.name == "BookingCancelled":
-            _cancel_booking(session, event.args["booking_id"], block)
+            _cancel_booking(connection, event.args["booking_id"], block)
         elif event.name in _CLOSING:
-            _close(session, event.args["event_run_id"], _CLOSING[event.name], block)
+            _close(connection, event.args["event_run_id"], _CLOSING[event.name], block)
 
 
-def refuse(session: Session, operation: Operation, reason: str, tx_hash: str | None) -> None:
+def refuse(connection: Connection, operation: Operation, reason: str, tx_hash: str | None) -> None:
     """The row that an operation was to bring on chain is marked as failed, with the reason."""
     if operation.subject and operation.kind in _CREATES:
         _, table = _CREATES[operation.kind]
         values = {"blockchain_status": "failed", "blockchain_error": reason, "blockchain_tx_hash": tx_hash}
-        session.execute(update(table).where(table.c.id == operation.subject), values)
+        connection.execute(update(table).where(table.c.id == operation.subject), values)
 
 
-def _enter(session: Session, operation: Operation, created: dict[str, Any], tx_hash: str, block: int) -> None:
+def _enter(connection: Connection, operation: Operation, created: dict[str, Any], tx_hash: str, block: int) -> None:
     if "booking_id" not in created:
         values = {
             "blockchain_event_run_id": created["event_run_id"],
@@ -100,7 +99,7 @@ def _enter(session: Session, operation: Operation, created: dict[str, Any], tx_h
             "blockchain_stake_amount_wei": created["host_stake"],
             "blockchain_block": block,
         }
-        session.execute(_ENTER_RUN, {"row": operation.subject, **values})
+        connection.execute(_ENTER_RUN, {"row": operation.subject, **values})
         return
     values = {
         "blockchain_booking_id": created["booking_id"],
@@ -108,24 +107,24 @@ def _enter(session: Session, operation: Operation, created: dict[str, Any], tx_h
         "blockchain_payment_wei": created["total_payment"],
         "blockchain_stake_amount_wei": created["user_stake"],
     }
-    run = session.execute(_ENTER_BOOKING, {"row": operation.subject, **values}).scalar_one()
-    session.execute(_TAKE_SEATS, {"row": run, "seats": created["seat_count"], "block": block})
+    run = connection.execute(_ENTER_BOOKING, {"row": operation.subject, **values}).scalar_one()
+    connection.execute(_TAKE_SEATS, {"row": run, "seats": created["seat_count"], "block": block})
 
 
-def _cancel_booking(session: Session, booking_id: int, block: int) -> None:
+def _cancel_booking(connection: Connection, booking_id: int, block: int) -> None:
     mine = update(event_run_bookings).where(_bookings.blockchain_booking_id == booking_id, _bookings.status == "active")
-    cancelled = session.execute(mine.values(status="cancelled").returning(_bookings.event_run_id, _bookings.seats))
+    cancelled = connection.execute(mine.values(status="cancelled").returning(_bookings.event_run_id, _bookings.seats))
     for run, seats in cancelled:
-        session.execute(_TAKE_SEATS, {"row": run, "seats": -seats, "block": block})
+        connection.execute(_TAKE_SEATS, {"row": run, "seats": -seats, "block": block})
 
 
 _CLOSING = {"EventCompleted": "completed", "EventCancelled": "cancelled", "EventExpired": "expired"}
 
 
-def _close(session: Session, event_run_id: int, status: str, block: int) -> None:
-    row = session.execute(_CLOSE_RUN, {"run_id": event_run_id, "now": status, "block": block}).scalar_one_or_none()
+def _close(connection: Connection, event_run_id: int, status: str, block: int) -> None:
+    row = connection.execute(_CLOSE_RUN, {"run_id": event_run_id, "now": status, "block": block}).scalar_one_or_none()
     if row is not None and status != "completed":
         refunded = update(event_run_bookings).where(
             _bookings.event_run_id == row, _bookings.status == "active", _bookings.blockchain_status == "confirmed"
         )
-        session.execute(refunded, {"status": "cancelled"})
+        connection.execute(refunded, {"status": "cancelled"})

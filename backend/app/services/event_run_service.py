@@ -13,15 +13,14 @@ from decimal import Decimal
 from uuid import UUID
 
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import bindparam, case, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, case, select, update
 
 from app.core.errors import NotFound
+from app.db.session import Database
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
-from app.services.codec import Call
 from app.services.onchain import EventCancelled, EventCompleted, EventExpired, unix_seconds
-from app.services.operations import Begun, Operation, Sessions, once, request_hash
+from app.services.operations import Draft, NewRow, Operation, once, request_hash
 from app.services.pricing import Pricing, checked_inr, convert_inr_to_wei
 from app.services.rows import chain_id_of, checked_seats, on_chain
 
@@ -30,7 +29,6 @@ _HOST_AND_EXPERIENCE = (
     .select_from(users.outerjoin(experiences, experiences.c.id == bindparam("experience_id")))
     .where(users.c.id == bindparam("user_id"))
 )
-_ENTER = insert(event_runs).returning(event_runs.c.id)
 _GET = select(event_runs).where(event_runs.c.id == bindparam("row_id"))
 _ALL = select(event_runs).order_by(event_runs.c.created_at)
 
@@ -42,8 +40,8 @@ class EventRunService:
     use case has the same operation. Raises `KeyReused` where the key came with another request.
     """
 
-    def __init__(self, sessions: Sessions, chain: BlockchainService, pricing: Pricing) -> None:
-        self._sessions = sessions
+    def __init__(self, database: Database, chain: BlockchainService, pricing: Pricing) -> None:
+        self._database = database
         self._chain = chain
         self._pricing = pricing
 
@@ -62,13 +60,13 @@ class EventRunService:
         is written, `InvalidRequest`.
         """
 
-        def begin() -> Begun:
+        def begin() -> Draft:
             rate = self._pricing.rate()
             price_wei = convert_inr_to_wei(checked_inr(price_inr), rate.inr_per_eth)
             unix_seconds(starts_at)
-            with self._sessions.begin() as session:
+            with self._database.single() as connection:
                 parties = {"user_id": host_id, "experience_id": experience_id}
-                found = session.execute(_HOST_AND_EXPERIENCE, parties).one_or_none()
+                found = connection.execute(_HOST_AND_EXPERIENCE, parties).one_or_none()
             if found is None:
                 raise NotFound(f"There is no user {host_id}.")
             if found.id is None:
@@ -85,15 +83,11 @@ class EventRunService:
             host = found.wallet_address or self._chain.platform
             call = self._chain.create_event_run_call(str(experience_id), price_wei, max_seats, starts_at, host, signer)
 
-            def enter(session: Session, key: str) -> Operation:
-                run_id: UUID = session.execute(_ENTER, row).scalar_one()
-                return self._chain.sender.prepare(session, key, request, call, signer, run_id)
-
-            return enter
+            return self._chain.sender.draft(call, signer, NewRow(event_runs, row))
 
         asked = (host_id, experience_id, starts_at, max_seats, price_inr, signer and signer.address)
         request = request_hash("create run", *asked)
-        return once(self._sessions, key, request, begin)
+        return once(self._database, key, request, begin)
 
     def create(
         self,
@@ -120,17 +114,18 @@ class EventRunService:
     ) -> Operation:
         """Writes down that a run is to be closed: the bookings listed came, all others are no-shows."""
 
-        def begin() -> Begun:
+        def begin() -> Draft:
             bookings = event_run_bookings.c
-            with self._sessions.begin() as session:
-                run = chain_id_of(session, event_run_id)
+            with self._database.single() as connection:
+                run = chain_id_of(connection, event_run_id)
                 asked = select(bookings.id, bookings.blockchain_booking_id).where(bookings.id.in_(attended_booking_ids))
-                known = dict(session.execute(asked).all())
+                known = dict(connection.execute(asked).all())
             came = [on_chain(known.get(id), id in known, f"booking {id}") for id in attended_booking_ids]
-            return self._about(event_run_id, request, self._chain.complete_event_call(run, came), signer)
+            call = self._chain.complete_event_call(run, came)
+            return self._chain.sender.draft(call, signer, event_run_id)
 
         request = request_hash("complete", event_run_id, *attended_booking_ids, signer and signer.address)
-        return once(self._sessions, key, request, begin)
+        return once(self._database, key, request, begin)
 
     def complete(
         self,
@@ -148,12 +143,12 @@ class EventRunService:
     ) -> Operation:
         """Writes down that a run is called off: all its bookings are refunded, the host's stake returns."""
 
-        def begin() -> Begun:
+        def begin() -> Draft:
             call = self._chain.cancel_event_call(self._chain_id(event_run_id))
-            return self._about(event_run_id, request, call, signer)
+            return self._chain.sender.draft(call, signer, event_run_id)
 
         request = request_hash("cancel run", event_run_id, signer and signer.address)
-        return once(self._sessions, key, request, begin)
+        return once(self._database, key, request, begin)
 
     def cancel(self, event_run_id: UUID, signer: LocalAccount | None = None, key: str | None = None) -> EventCancelled:
         """Calls a run off, and waits until that is final."""
@@ -164,12 +159,12 @@ class EventRunService:
     ) -> Operation:
         """Writes down that a run nobody completed in time ends: its bookings are refunded, and share the stake."""
 
-        def begin() -> Begun:
+        def begin() -> Draft:
             call = self._chain.expire_event_call(self._chain_id(event_run_id))
-            return self._about(event_run_id, request, call, signer)
+            return self._chain.sender.draft(call, signer, event_run_id)
 
         request = request_hash("expire", event_run_id, signer and signer.address)
-        return once(self._sessions, key, request, begin)
+        return once(self._database, key, request, begin)
 
     def expire(self, event_run_id: UUID, signer: LocalAccount | None = None, key: str | None = None) -> EventExpired:
         """Ends a run, and waits until that is final."""
@@ -184,16 +179,16 @@ class EventRunService:
         at = self._chain.block_number() if block is None else block
         found = self._chain.get_event_run_from_chain(self._chain_id(event_run_id), at)
         bookings = event_run_bookings.c
-        with self._sessions.begin() as session:
-            ids = session.scalars(
+        with self._database.single() as connection:
+            ids = connection.scalars(
                 select(bookings.blockchain_booking_id).where(
                     bookings.event_run_id == event_run_id, bookings.blockchain_status == "confirmed"
                 )
             ).all()
         now = {id: self._chain.get_booking_from_chain(id, at).status.name.lower() for id in ids}
         runs = event_runs.c
-        with self._sessions.begin() as session:
-            changed = session.execute(
+        with self._database.begin() as connection:
+            changed = connection.execute(
                 update(event_runs)
                 .where(runs.id == event_run_id, runs.blockchain_block <= at)
                 .values(
@@ -204,28 +199,25 @@ class EventRunService:
                     refresh_due=False,
                 )
             )
-            if changed.rowcount and now:  # type: ignore[attr-defined]
+            if changed.rowcount and now:
                 status = case(now, value=bookings.blockchain_booking_id)
-                session.execute(
+                connection.execute(
                     update(event_run_bookings).where(bookings.blockchain_booking_id.in_(now)).values(status=status)
                 )
         return self.get(event_run_id)
 
     def get(self, event_run_id: UUID) -> EventRun:
-        with self._sessions.begin() as session:
-            row = session.execute(_GET, {"row_id": event_run_id}).one_or_none()
+        with self._database.single() as connection:
+            row = connection.execute(_GET, {"row_id": event_run_id}).one_or_none()
         if row is None:
             raise NotFound(f"There is no event run {event_run_id}.")
         return EventRun(*row)
 
     def list_all(self) -> list[EventRun]:
         """In the order in which they were asked for."""
-        with self._sessions.begin() as session:
-            return [EventRun(*row) for row in session.execute(_ALL)]
-
-    def _about(self, event_run_id: UUID, request: str, call: Call, signer: LocalAccount | None) -> Begun:
-        return lambda session, key: self._chain.sender.prepare(session, key, request, call, signer, event_run_id)
+        with self._database.single() as connection:
+            return [EventRun(*row) for row in connection.execute(_ALL)]
 
     def _chain_id(self, event_run_id: UUID) -> int:
-        with self._sessions.begin() as session:
-            return chain_id_of(session, event_run_id)
+        with self._database.single() as connection:
+            return chain_id_of(connection, event_run_id)

@@ -23,18 +23,19 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, bindparam, func, select, update
+from psycopg.errors import UniqueViolation
+from sqlalchemy import BigInteger, Connection, Insert, Table, bindparam, exists, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import KeyReused
+from app.db.session import Database
 from app.db.tables import nonces, operations
 from app.services.codec import Call
-
-Sessions = sessionmaker[Session]
 
 CLOSED = ("confirmed", "failed", "rejected")
 SENT = ("signed", "submitted", "mined")
@@ -80,8 +81,20 @@ class Operation:
         return self.state in CLOSED
 
 
-Begun = Callable[[Session, str], Operation]
-"""Writes an operation down under a key, and the rows that it is about."""
+class NewRow(NamedTuple):
+    """A row that is entered together with the operation that is to bring it on chain."""
+
+    table: Table
+    values: dict[str, Any]
+
+
+class Draft(NamedTuple):
+    """What is to be sent, and by whom. subject: the id of the row it is about, or that row, where it is new."""
+
+    call: Call
+    chain_id: int
+    sender: str
+    subject: UUID | NewRow | None = None
 
 
 class _Taken(Exception):
@@ -90,16 +103,10 @@ class _Taken(Exception):
 
 _o = operations.c
 _FIND = select(operations).where(_o.key == bindparam("of_key"))
-_INSERT = insert(operations).on_conflict_do_nothing().returning(operations)
-_OPEN = select(operations).where(_o.state.not_in(CLOSED)).order_by(_o.nonce.nulls_last(), _o.created_at)
-_FLOOR = bindparam("floor", type_=BigInteger)
-_TAKE_NONCE = (
-    insert(nonces)
-    .values(next=_FLOOR + 1)
-    .on_conflict_do_update(
-        index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": func.greatest(nonces.c.next, _FLOOR) + 1}
-    )
-    .returning(nonces.c.next - 1)
+_IS_OPEN = _o.state.not_in(CLOSED)
+_OPEN = select(operations).where(_IS_OPEN).order_by(_o.nonce.nulls_last(), _o.created_at)
+_NEXT = select(nonces.c.next).where(
+    nonces.c.chain_id == bindparam("of_chain"), nonces.c.sender == bindparam("of_sender")
 )
 
 
@@ -108,87 +115,99 @@ def request_hash(kind: str, *asked: Any) -> str:
     return hashlib.sha256(json.dumps([kind, *asked], default=str).encode()).hexdigest()
 
 
-def once(sessions: Sessions, key: str | None, request: str, begin: Callable[[], Begun]) -> Operation:
-    """The operation of this key; where there is none, it is begun, and entered in one transaction with its rows.
+def once(database: Database, key: str | None, request: str, begin: Callable[[], Draft]) -> Operation:
+    """The operation of this key; where there is none, it is begun, and entered in one statement with its row.
 
-    key: None for one that nobody will ask for again. begin: asks whom it has to, and returns what writes it down.
+    key: None for one that nobody will ask for again. begin: asks whom it has to, and says what is to be sent.
     Raises `KeyReused` where the key came with another request.
     """
-    found = _known(sessions, key, request)
+    found = _known(database, key, request)
     if found is not None:
         return found
-    enter = begin()
+    draft = begin()
     try:
-        with sessions.begin() as session:
-            return enter(session, key or str(uuid.uuid4()))
+        with database.single() as connection:
+            return prepare(connection, key or str(uuid.uuid4()), request, draft)
     except _Taken:
-        found = _known(sessions, key, request)
+        found = _known(database, key, request)
         assert found is not None
         return found
 
 
-def _known(sessions: Sessions, key: str | None, request: str) -> Operation | None:
+def _known(database: Database, key: str | None, request: str) -> Operation | None:
     if key is None:
         return None
-    with sessions.begin() as session:
-        found = find(session, key)
+    with database.single() as connection:
+        found = find(connection, key)
     if found is not None and found.request != request:
         raise KeyReused(f"The idempotency key {key.rpartition(':')[2]!r} was used for another request.")
     return found
 
 
-def prepare(
-    session: Session, key: str, request: str, call: Call, chain_id: int, sender: str, subject: UUID | None = None
-) -> Operation:
-    """Writes the operation down, in the caller's transaction."""
-    row = session.execute(
-        _INSERT,
-        {
-            "key": key,
-            "request": request,
-            "kind": call.name,
-            "subject": subject,
-            "chain_id": chain_id,
-            "sender": sender,
-            "to_address": call.to,
-            "data": call.data,
-            "value_wei": call.value,
-        },
-    ).one_or_none()
-    if row is None:
-        raise _Taken
-    return Operation(*row)
+@cache
+def _entering(table: Table | None, columns: tuple[str, ...]) -> Insert:
+    """Enters an operation, and with it a row of the table, which is its subject then."""
+    own: dict[str, Any] = {name: bindparam(name, type_=_o[name].type) for name in _ASKED}
+    if table is None:
+        return insert(operations).values(**own).returning(operations)
+    row = insert(table).values({name: bindparam(name, type_=table.c[name].type) for name in columns})
+    entered = row.returning(table.c.id).cte("entered")
+    own["subject"] = entered.c.id
+    return insert(operations).from_select(list(own), select(*own.values())).returning(operations)
 
 
-def find(session: Session, key: str) -> Operation | None:
-    row = session.execute(_FIND, {"of_key": key}).one_or_none()
+_ASKED = ("key", "request", "kind", "subject", "chain_id", "sender", "to_address", "data", "value_wei")
+
+
+def prepare(connection: Connection, key: str, request: str, draft: Draft) -> Operation:
+    """Writes the operation down, and the row it is about where that is new, in one statement."""
+    call, chain_id, sender, subject = draft
+    table, row = subject if isinstance(subject, NewRow) else (None, {})
+    asked = {
+        "key": key,
+        "request": request,
+        "kind": call.name,
+        "subject": subject,
+        "chain_id": chain_id,
+        "sender": sender,
+        "to_address": call.to,
+        "data": call.data,
+        "value_wei": call.value,
+    }
+    if table is not None:
+        del asked["subject"]
+    try:
+        return Operation(*connection.execute(_entering(table, tuple(row)), asked | row).one())
+    except IntegrityError as error:
+        if isinstance(error.orig, UniqueViolation) and error.orig.diag.table_name == operations.name:
+            raise _Taken from error
+        raise
+
+
+def find(connection: Connection, key: str) -> Operation | None:
+    row = connection.execute(_FIND, {"of_key": key}).one_or_none()
     return None if row is None else Operation(*row)
 
 
-def open_operations(session: Session, chain_id: int) -> list[Operation]:
+def open_operations(connection: Connection, chain_id: int) -> list[Operation]:
     """All that are not closed: by nonce, then those that have none."""
-    return [Operation(*row) for row in session.execute(_OPEN.where(_o.chain_id == chain_id))]
+    return [Operation(*row) for row in connection.execute(_OPEN.where(_o.chain_id == chain_id))]
 
 
-def open_before(session: Session, operation: Operation) -> list[Operation]:
+def open_before(connection: Connection, operation: Operation) -> list[Operation]:
     """Those of the same sender that have a lower nonce and are not closed, by nonce."""
     mine = _OPEN.where(_o.chain_id == operation.chain_id, _o.sender == operation.sender, _o.nonce < operation.nonce)
-    return [Operation(*row) for row in session.execute(mine)]
+    return [Operation(*row) for row in connection.execute(mine)]
 
 
-def locked(session: Session, key: str) -> Operation:
+def locked(connection: Connection, key: str) -> Operation:
     """The operation, which nobody else changes until the caller's transaction ends."""
-    return Operation(*session.execute(_FIND.with_for_update(), {"of_key": key}).one())
+    return Operation(*connection.execute(_FIND.with_for_update(), {"of_key": key}).one())
 
 
-def take_nonce(session: Session, chain_id: int, sender: str, count: int) -> int:
-    """The account's next nonce: never one that was given out, never one below `count`, what the chain has used up.
-
-    No other worker gets one of this account until the caller's transaction ends.
-    """
-    given = {"chain_id": chain_id, "sender": sender, "floor": count}
-    nonce: int = session.execute(_TAKE_NONCE, given).scalar_one()
-    return nonce
+def next_nonce(connection: Connection, chain_id: int, sender: str) -> int:
+    """Above all nonces of the account that were given out; 0 if none was."""
+    return connection.execute(_NEXT, {"of_chain": chain_id, "of_sender": sender}).scalar_one_or_none() or 0
 
 
 _CHANGE = (
@@ -199,28 +218,77 @@ _CHANGE = (
 )
 
 
-_SIGN = _CHANGE.values(
-    state="signed",
-    held=None,
-    nonce=bindparam("taken", type_=BigInteger),
-    attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
-    updated_at=func.clock_timestamp(),
+_TAKEN = bindparam("taken", type_=BigInteger)
+_PREPARED = (
+    select(_o.chain_id, _o.sender, _TAKEN + 1)
+    .where(_o.key == bindparam("of_key"), _o.state == "prepared")
+    .with_for_update()
+    .cte("prepared")
+)
+_TAKE_NONCE = (
+    insert(nonces)
+    .from_select(["chain_id", "sender", "next"], select(_PREPARED))
+    .on_conflict_do_update(
+        index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=nonces.c.next <= _TAKEN
+    )
+    .returning(nonces.c.chain_id, nonces.c.sender)
+    .cte("taken")
+)
+_SIGN = (
+    update(operations)
+    .where(_o.key == bindparam("of_key"), _o.chain_id == _TAKE_NONCE.c.chain_id, _o.sender == _TAKE_NONCE.c.sender)
+    .values(
+        state="signed",
+        held=None,
+        nonce=_TAKEN,
+        attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
+        updated_at=func.clock_timestamp(),
+    )
+    .returning(operations)
 )
 
 
-def sign(session: Session, operation: Operation, attempt: dict[str, Any]) -> Operation | None:
-    """prepared -> signed, with one more attempt; None, and nothing done, if it is not prepared any more."""
-    given = {"of_key": operation.key, "of_nonce": None, "in_states": ["prepared"]}
-    row = session.execute(_SIGN, {**given, "taken": attempt["nonce"], "attempt": [attempt]}).one_or_none()
+def sign(connection: Connection, operation: Operation, attempt: dict[str, Any]) -> Operation | None:
+    """prepared -> signed: the account's nonce is taken, and the attempt that has it stored, in one statement. None, and
+    nothing done, if the operation is not prepared any more, or that nonce or a later one was given out.
+    """
+    given = {"of_key": operation.key, "taken": attempt["nonce"], "attempt": [attempt]}
+    row = connection.execute(_SIGN, given).one_or_none()
     return None if row is None else Operation(*row)
 
 
-def change(session: Session, operation: Operation, states: Sequence[str], **values: Any) -> Operation | None:
+_EARLIER = operations.alias("earlier")
+_CONFIRM = (
+    _CHANGE.where(
+        ~exists().where(
+            _EARLIER.c.chain_id == _o.chain_id,
+            _EARLIER.c.sender == _o.sender,
+            _EARLIER.c.nonce < _o.nonce,
+            _EARLIER.c.state.not_in(CLOSED),
+        )
+    )
+    .values(state="confirmed", held=None, updated_at=func.clock_timestamp())
+    .values({name: bindparam(name) for name in ("tx_hash", "block_number", "block_hash", "gas_used", "gas_price_wei")})
+)
+
+
+def confirm(connection: Connection, operation: Operation, **mined: Any) -> Operation | None:
+    """-> confirmed, from wherever it was once signed; None, and nothing done, if it is not there any more, or one of
+    the same sender with a lower nonce is not closed.
+
+    mined: tx_hash, block_number, block_hash, gas_used, gas_price_wei.
+    """
+    given = {"of_key": operation.key, "of_nonce": operation.nonce, "in_states": list(SENT)}
+    row = connection.execute(_CONFIRM, given | mined).one_or_none()
+    return None if row is None else Operation(*row)
+
+
+def change(connection: Connection, operation: Operation, states: Sequence[str], **values: Any) -> Operation | None:
     """The operation with these values, if it is in one of the states and has the nonce it was seen with; None, and
     nothing done, if not.
     """
     statement = _CHANGE.values(updated_at=func.clock_timestamp(), **values)
-    row = session.execute(
+    row = connection.execute(
         statement, {"of_key": operation.key, "of_nonce": operation.nonce, "in_states": list(states)}
     ).one_or_none()
     return None if row is None else Operation(*row)

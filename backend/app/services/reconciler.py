@@ -17,10 +17,11 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import AppError, ChainUnavailable
+from app.db.session import Database
 from app.db.tables import Booking, EventRun, chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
-from app.services.operations import CLOSED, Operation, Sessions, open_operations
+from app.services.operations import CLOSED, Operation, open_operations
 
 SPAN = 1_000
 """Blocks whose events are asked for at once: what public nodes answer."""
@@ -47,9 +48,9 @@ class Reconciler:
     """For one contract. quiet_for: seconds that an operation is left to whoever works on it."""
 
     def __init__(
-        self, sessions: Sessions, chain: BlockchainService, runs: EventRunService, quiet_for: float = 15
+        self, database: Database, chain: BlockchainService, runs: EventRunService, quiet_for: float = 15
     ) -> None:
-        self._sessions = sessions
+        self._database = database
         self._chain = chain
         self._runs = runs
         self._quiet_for = timedelta(seconds=quiet_for)
@@ -69,8 +70,8 @@ class Reconciler:
         report.open = self._open(timedelta(0))
         if not report.trouble:
             self._follow(report)
-            with self._sessions.begin() as session:
-                due = session.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
+            with self._database.begin() as connection:
+                due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
             for run_id in due:
                 self._refresh(run_id, report)
         return report
@@ -83,9 +84,9 @@ class Reconciler:
         return report
 
     def _open(self, quiet_for: timedelta) -> list[Operation]:
-        with self._sessions.begin() as session:
-            now = session.execute(select(func.clock_timestamp())).scalar_one()
-            found = open_operations(session, self._chain.sender.chain_id)
+        with self._database.begin() as connection:
+            now = connection.execute(select(func.clock_timestamp())).scalar_one()
+            found = open_operations(connection, self._chain.sender.chain_id)
         return [operation for operation in found if now - operation.updated_at >= quiet_for]
 
     def _go_on(self, operation: Operation, report: Report) -> None:
@@ -109,8 +110,8 @@ class Reconciler:
         """Refreshes the runs that final events of transactions which are not ours are about."""
         where = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
         last = self._final_block(report)
-        with self._sessions.begin() as session:
-            known = session.execute(select(chain_cursors.c.block_number).filter_by(**where)).scalar_one_or_none()
+        with self._database.begin() as connection:
+            known = connection.execute(select(chain_cursors.c.block_number).filter_by(**where)).scalar_one_or_none()
         first = last if known is None else known + 1
         while first <= last:
             until = min(first + SPAN - 1, last)
@@ -121,10 +122,10 @@ class Reconciler:
                 return
             if not all(self._refresh(run_id, report, last) for run_id in touched):
                 return
-            with self._sessions.begin() as session:
+            with self._database.begin() as connection:
                 at = insert(chain_cursors).values(**where, block_number=until)
                 newest = func.greatest(chain_cursors.c.block_number, until)
-                session.execute(
+                connection.execute(
                     at.on_conflict_do_update(index_elements=["chain_id", "contract"], set_={"block_number": newest})
                 )
             first = until + 1
@@ -137,16 +138,16 @@ class Reconciler:
     def _touched_by_others(self, first: int, last: int) -> list[UUID]:
         """Our runs that transactions which are not ours did something to."""
         events = self._chain.events_between(first, last)
-        with self._sessions.begin() as session:
+        with self._database.begin() as connection:
             hashes = {tx_hash for tx_hash, _ in events}
-            ours = set(session.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
+            ours = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
         args = [event.args for tx_hash, event in events if tx_hash not in ours]
         ids = {a["event_run_id"] for a in args if "event_run_id" in a}
         for booking in {a["booking_id"] for a in args if "booking_id" in a and "event_run_id" not in a}:
             ids.add(self._chain.get_booking_from_chain(booking, last).event_run_id)
-        with self._sessions.begin() as session:
+        with self._database.begin() as connection:
             by_run = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(ids))
-            return list(session.scalars(by_run))
+            return list(connection.scalars(by_run))
 
     def _refresh(self, run_id: UUID, report: Report, block: int | None = None) -> bool:
         """Whether the run and its bookings are now as they were at that block, the last final one if none is given."""
@@ -164,11 +165,11 @@ class Reconciler:
     def _differing(self, report: Report) -> Iterator[UUID]:
         """The runs whose rows, or whose bookings' rows, are not what the contract says; the report says how."""
         block = self._final_block(report)
-        with self._sessions.begin() as session:
-            rows = session.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
-            booked = session.execute(select(event_run_bookings).order_by(event_run_bookings.c.created_at)).all()
+        with self._database.begin() as connection:
+            rows = connection.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
+            booked = connection.execute(select(event_run_bookings).order_by(event_run_bookings.c.created_at)).all()
             about = select(operations.c.subject).where(operations.c.state.not_in(CLOSED))
-            in_work = set(session.scalars(about))
+            in_work = set(connection.scalars(about))
         for run in (EventRun(*row) for row in rows):
             bookings = [b for b in (Booking(*row) for row in booked) if b.event_run_id == run.id]
             found = [*_left_alone(run, bookings, in_work)]

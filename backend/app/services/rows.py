@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, select
 
 from app.core.errors import InvalidRequest, NotFound, NotOnChain
 from app.db.tables import event_runs
@@ -13,9 +12,9 @@ from app.db.tables import event_runs
 _CHAIN_ID = select(event_runs.c.blockchain_event_run_id).where(event_runs.c.id == bindparam("run_id"))
 
 
-def chain_id_of(session: Session, event_run_id: UUID) -> int:
+def chain_id_of(connection: Connection, event_run_id: UUID) -> int:
     """The run's id on chain. Raises `NotFound`, and `NotOnChain`."""
-    found = session.execute(_CHAIN_ID, {"run_id": event_run_id}).one_or_none()
+    found = connection.execute(_CHAIN_ID, {"run_id": event_run_id}).one_or_none()
     return on_chain(found[0] if found else None, found is not None, f"event run {event_run_id}")
 
 

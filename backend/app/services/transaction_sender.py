@@ -21,20 +21,20 @@ from typing import Any, NamedTuple
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from eth_typing import ChecksumAddress, HexStr
-from hexbytes import HexBytes
+from eth_typing import ChecksumAddress
 from pydantic import SecretStr
 from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.orm import Session
 from web3 import Web3
-from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
-from web3.types import TxParams, TxReceipt, Wei
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception, Web3RPCError
+from web3.types import TxReceipt
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
-from app.services import effects, operations
+from app.db.session import Database
+from app.services import effects, node, operations
 from app.services.codec import Call, Revert, event_stake
+from app.services.node import Head
 from app.services.node_errors import TROUBLE, Answer, decode_revert, meaning, refusal, rejected, unavailable
-from app.services.operations import SENT, Operation, Sessions
+from app.services.operations import SENT, Draft, NewRow, Operation
 
 GWEI = 10**9
 TRANSACTION_GAS_CAP = 16_777_216
@@ -95,13 +95,15 @@ class TransactionSender:
     """Signs with the platform's key, or with the account handed to it, through the `w3` it is given."""
 
     def __init__(
-        self, w3: Web3, platform: LocalAccount | SecretStr, sessions: Sessions, policy: Policy | None = None
+        self, w3: Web3, platform: LocalAccount | SecretStr, database: Database, policy: Policy | None = None
     ) -> None:
         self._w3 = w3
         self._platform = platform if isinstance(platform, LocalAccount) else account_of(platform)
-        self._sessions = sessions
+        self._database = database
         self.policy = policy or Policy()
         self._sent: dict[str, _Timer] = {}
+        self._signing = threading.Lock()  # a nonce is taken with the signature, so threads would sign in vain
+        self._next: dict[str, int] = {}  # nonce to try, by sender: what other processes took is found out by trying
         self._at_work: dict[str, threading.Event] = {}  # keys that threads of this process carry out, until they end
 
     @property
@@ -113,29 +115,20 @@ class TransactionSender:
     def chain_id(self) -> int:
         """Of the network, asked once. Raises `ChainUnavailable`."""
         try:
-            return self._w3.eth.chain_id
+            return node.chain_id(self._w3)
         except TROUBLE as error:
             raise unavailable("chain id", error) from error
 
     # ------------------------------------------------------------------------------------------ what is asked of it
 
-    def prepare(
-        self,
-        session: Session,
-        key: str,
-        request: str,
-        call: Call,
-        signer: LocalAccount | None,
-        subject: uuid.UUID | None,
-    ) -> Operation:
-        """Writes down what is to be sent, in the transaction that writes the rows it is about."""
-        sender = signer.address if signer else self.address
-        return operations.prepare(session, key, request, call, self.chain_id, sender, subject)
+    def draft(self, call: Call, signer: LocalAccount | None, subject: uuid.UUID | NewRow | None = None) -> Draft:
+        """What is to be written down before it is sent."""
+        return Draft(call, self.chain_id, signer.address if signer else self.address, subject)
 
     def send(self, call: Call, signer: LocalAccount | None = None) -> TxReceipt:
         """Prepares an operation that is about no row of ours, and finishes it."""
-        with self._sessions.begin() as session:
-            operation = self.prepare(session, str(uuid.uuid4()), "", call, signer, None)
+        with self._database.single() as connection:
+            operation = operations.prepare(connection, str(uuid.uuid4()), "", self.draft(call, signer))
         return self.finish(operation, signer)
 
     def finish(self, operation: Operation, signer: LocalAccount | None = None) -> TxReceipt:
@@ -205,14 +198,9 @@ class TransactionSender:
         if account is None:
             said = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
             return self._refuse(operation, ("prepared",), "rejected", Superseded(said))
-        params: TxParams = {
-            "from": account.address,
-            "to": Web3.to_checksum_address(operation.to_address),
-            "value": Wei(operation.value_wei),
-            "data": operation.data,
-        }
+        to, data, value = operation.to_address, operation.data, operation.value_wei
         try:
-            estimate = self._w3.eth.estimate_gas(params, "pending")
+            estimate = node.estimate_gas(self._w3, to, data, "pending", sender=account.address, value=value)
         except ContractLogicError as error:
             refused = rejected(operation.kind, error, event_stake())
             if refused is None:
@@ -224,20 +212,26 @@ class TransactionSender:
             return self._hold(operation, _no_funds(operation))
         margin = (estimate // 5 if operation.requeued == 0 else estimate) + GAS_MARGIN
         gas = min(estimate + margin, TRANSACTION_GAS_CAP)
-        head = self._w3.eth.get_block("latest")
+        head = self._head()
         tip, cap = self.policy.priority_fee, self.policy.max_fee_per_gas
-        if head["baseFeePerGas"] + tip > cap:
-            return self._hold(operation, f"the base fee of {head['baseFeePerGas']} wei is above the cap of {cap}")
-        fees = {"max_fee": min(2 * head["baseFeePerGas"] + tip, cap), "tip": tip}
-        final = max(head["number"] - self.policy.confirmations + 1, 0)
-        count = self._w3.eth.get_transaction_count(account.address, final)  # a block that goes would leave a gap
-        with self._sessions() as session:
-            nonce = operations.take_nonce(session, operation.chain_id, operation.sender, count)
-            attempt = self._attempt(operation, account, nonce, gas, fees, head["number"])
-            signed = operations.sign(session, operation, attempt)
-            if signed is not None:  # else another worker was faster, and no nonce is taken
-                session.commit()
-        return signed or self._reload(operation)
+        if head.base_fee + tip > cap:
+            return self._hold(operation, f"the base fee of {head.base_fee} wei is above the cap of {cap}")
+        fees = {"max_fee": min(2 * head.base_fee + tip, cap), "tip": tip}
+        final = max(head.number - self.policy.confirmations + 1, 0)
+        count = node.transaction_count(self._w3, account.address, final)  # a block that goes would leave a gap
+        with self._signing, self._database.single() as connection:
+            nonce = max(count, self._next.get(account.address, 0))
+            while True:
+                attempt = self._attempt(operation, account, nonce, gas, fees, head.number)
+                signed = operations.sign(connection, operation, attempt)
+                if signed is not None:
+                    self._next[account.address] = nonce + 1
+                    return signed
+                current = operations.find(connection, operation.key) or operation
+                given = operations.next_nonce(connection, operation.chain_id, operation.sender)
+                if current.state != "prepared" or given <= nonce:  # another worker was faster with it
+                    return current
+                nonce = given
 
     def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Seen:
         """signed, submitted, mined -> wherever the chain says it is."""
@@ -277,7 +271,7 @@ class TransactionSender:
     def _mined(self, operation: Operation, receipt: TxReceipt) -> _Seen:
         """-> mined, or closed where the block is deep enough and the chain still has it."""
         if self.policy.confirmations > 1:
-            depth = self._w3.eth.block_number - receipt["blockNumber"] + 1
+            depth = node.block_number(self._w3) - receipt["blockNumber"] + 1
             final = depth >= self.policy.confirmations and self._on_chain(receipt)
             if not final:
                 where = _where(receipt)
@@ -289,23 +283,22 @@ class TransactionSender:
     def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
         """-> confirmed or failed, and what that means for the rows, in one transaction. In the order of nonces."""
         where, tx_hash = _where(receipt), receipt["transactionHash"].to_0x_hex()
-        paid = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"], "held": None}
+        paid = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
         if receipt["status"] != 1:
             revert = self._why(operation, receipt)
             if revert.name == "OutOfGas" and operation.requeued == 0:
                 return self._requeue(operation, f"{tx_hash} ran out of gas")
             refused = ContractRejected(revert.name, revert.args, refusal(operation.kind, revert), "reverted")
-            return self._refuse(operation, SENT, "failed", refused, **where, **paid)
+            return self._refuse(operation, SENT, "failed", refused, **where, **paid, held=None)
         address = Web3.to_checksum_address(operation.to_address)
         events = event_stake().events(receipt["logs"], address)
         closed: Operation | None = None
         try:
-            with self._sessions.begin() as session:
-                earlier = operations.open_before(session, operation)
-                if not earlier:
-                    closed = operations.change(session, operation, SENT, state="confirmed", **where, **paid)
+            with self._database.begin() as connection:
+                closed = operations.confirm(connection, operation, **where, **paid)
                 if closed is not None:
-                    effects.confirm(session, closed, events, tx_hash, receipt["blockNumber"])
+                    effects.confirm(connection, closed, events, tx_hash, receipt["blockNumber"])
+                earlier = [] if closed else operations.open_before(connection, operation)
             if earlier:  # what was mined before has to be closed before
                 return operation if self._step_all(earlier) else self._close(operation, receipt)
         except UnexpectedReceipt as error:
@@ -321,10 +314,10 @@ class TransactionSender:
         self, operation: Operation, states: Sequence[str], state: str, error: AppError, **values: Any
     ) -> Operation:
         """-> rejected or failed: there is no effect and will be none."""
-        with self._sessions.begin() as session:
-            closed = operations.change(session, operation, states, state=state, error=_stored(error), **values)
+        with self._database.begin() as connection:
+            closed = operations.change(connection, operation, states, state=state, error=_stored(error), **values)
             if closed is not None:
-                effects.refuse(session, closed, error.message, values.get("tx_hash"))
+                effects.refuse(connection, closed, error.message, values.get("tx_hash"))
         if closed is None:
             return self._reload(operation)
         self._sent.pop(operation.key, None)
@@ -348,14 +341,14 @@ class TransactionSender:
         return self._change(operation, (operation.state,), held=why)
 
     def _change(self, operation: Operation, states: Sequence[str], **values: Any) -> Operation:
-        with self._sessions.begin() as session:
-            changed = operations.change(session, operation, states, **values)
+        with self._database.single() as connection:
+            changed = operations.change(connection, operation, states, **values)
         return changed or self._reload(operation)
 
     def _reload(self, operation: Operation) -> Operation:
         """As another worker left it."""
-        with self._sessions.begin() as session:
-            found = operations.find(session, operation.key)
+        with self._database.single() as connection:
+            found = operations.find(connection, operation.key)
         assert found is not None
         return found
 
@@ -364,7 +357,7 @@ class TransactionSender:
     def _broadcast(self, operation: Operation) -> Answer | None:
         """Sends the stored bytes of the last attempt. None: the node took them, or its answer is unknown or lost."""
         try:
-            self._w3.eth.send_raw_transaction(HexBytes(operation.attempts[-1]["raw"]))
+            node.send_raw(self._w3, operation.attempts[-1]["raw"])
             answer = None
         except TROUBLE as error:
             answer = meaning(error)
@@ -392,18 +385,18 @@ class TransactionSender:
         account = self._account(operation, signer)
         if account is None:
             return operation
-        base_fee = self._w3.eth.get_block("latest")["baseFeePerGas"]
-        with self._sessions.begin() as session:
-            current = operations.locked(session, operation.key)
+        base_fee = self._head().base_fee
+        with self._database.begin() as connection:
+            current = operations.locked(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
                 return current
             last = current.attempts[-1]
             fees = self._raised(last, base_fee)
             if fees is None:
                 why = f"fees can't be raised above the cap of {self.policy.max_fee_per_gas} wei per gas"
-                return operations.change(session, current, (current.state,), held=why) or current
+                return operations.change(connection, current, (current.state,), held=why) or current
             again = self._attempt(current, account, last["nonce"], last["gas"], fees, last["block"])
-            bumped = operations.change(session, current, (current.state,), attempts=[*current.attempts, again])
+            bumped = operations.change(connection, current, (current.state,), attempts=[*current.attempts, again])
         assert bumped is not None
         log.warning("%s: fees raised to %s", bumped.kind, fees, extra=_of(bumped))
         self._broadcast(bumped)
@@ -420,8 +413,8 @@ class TransactionSender:
 
     def _fill_gap(self, operation: Operation) -> None:
         """Sends again what has to be mined before."""
-        with self._sessions.begin() as session:
-            before = operations.open_before(session, operation)
+        with self._database.begin() as connection:
+            before = operations.open_before(connection, operation)
         for earlier in before:
             self._broadcast(earlier)
 
@@ -443,12 +436,20 @@ class TransactionSender:
         for attempt in reversed(operation.attempts):
             if attempt["nonce"] != operation.nonce:
                 break
-            with suppress(TransactionNotFound):
-                return self._w3.eth.get_transaction_receipt(HexStr(attempt["hash"]))
+            if (found := node.receipt(self._w3, attempt["hash"])) is not None:
+                return found
         return None
 
     def _on_chain(self, receipt: TxReceipt) -> bool:
-        return self._w3.eth.get_block(receipt["blockNumber"])["hash"] == receipt["blockHash"]
+        there = node.head(self._w3, receipt["blockNumber"])
+        return there is not None and there.hash == receipt["blockHash"].to_0x_hex()
+
+    def _head(self) -> Head:
+        """The latest block. Raises `TROUBLE`."""
+        head = node.head(self._w3)
+        if head is None:
+            raise Web3Exception("it has no latest block")
+        return head
 
     def _usurped(self, operation: Operation) -> Operation:
         """Where another transaction is seen to have the nonce, in a final block: once more with a new one, unless the
@@ -475,11 +476,11 @@ class TransactionSender:
         def used(block: int) -> bool:
             """False, too, where the node no longer has that block's state."""
             try:
-                return self._w3.eth.get_transaction_count(sender, block) > nonce
+                return node.transaction_count(self._w3, sender, block) > nonce
             except Web3RPCError:
                 return False
 
-        high = self._w3.eth.block_number - self.policy.confirmations + 1
+        high = node.block_number(self._w3) - self.policy.confirmations + 1
         low = next(a["block"] for a in operation.attempts if a["nonce"] == nonce)
         if high < 0 or not used(high):
             return None, high
@@ -500,15 +501,9 @@ class TransactionSender:
         """Why a mined transaction failed: the same call at the end of its block, where the time is right."""
         tx_hash = receipt["transactionHash"].to_0x_hex()
         gas = next(attempt["gas"] for attempt in operation.attempts if attempt["hash"] == tx_hash)
-        call: TxParams = {
-            "from": receipt["from"],
-            "to": Web3.to_checksum_address(operation.to_address),
-            "value": Wei(operation.value_wei),
-            "data": operation.data,
-            "gas": gas,
-        }
+        to, data, at = operation.to_address, operation.data, receipt["blockNumber"]
         try:
-            self._w3.eth.call(call, receipt["blockNumber"])
+            node.call(self._w3, to, data, at, sender=receipt["from"], value=operation.value_wei, gas=gas)
         except ContractLogicError as error:
             if revert := decode_revert(error, event_stake()):
                 return revert
@@ -547,7 +542,7 @@ class TransactionSender:
         """What a closed operation came to: the receipt of its success, or its error raised again."""
         if receipt is None and operation.tx_hash:
             try:
-                receipt = self._w3.eth.get_transaction_receipt(HexStr(operation.tx_hash))
+                receipt = node.receipt(self._w3, operation.tx_hash)
             except TROUBLE as error:
                 raise unavailable(operation.kind, error, operation.key) from error
         if operation.error is None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from app.db.tables import metadata
-from sqlalchemy import Engine as Database
-from sqlalchemy import text
-from sqlalchemy.orm import Session, sessionmaker
+from app.db.session import Database
 from stage import Ground, Stage, lay_ground, set_up
 from visitors import Api, open_api, settle
 
@@ -19,16 +16,14 @@ def api(stage: Stage) -> Api:
 
 
 @pytest.fixture
-def committed(database: Database) -> Iterator[sessionmaker[Session]]:
-    """Sessions that several threads can have, each a connection of its own; what they wrote is deleted."""
-    yield sessionmaker(database)
+def committed(database: Database) -> Iterator[Database]:
+    """For what goes on in other threads: they have ended before the tables are emptied."""
+    yield database
     settle()
-    with database.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
 
 
 @pytest.fixture
-def shared_stage(ground: Ground, committed: sessionmaker[Session]) -> Stage:
+def shared_stage(ground: Ground, committed: Database) -> Stage:
     """`EventStake` on py-evm, and a database that several threads can use."""
     return set_up(ground, "EventStake", committed)
 
@@ -41,6 +36,6 @@ def anvil() -> Iterator[Ground]:
 
 
 @pytest.fixture
-def racing_api(anvil: Ground, committed: sessionmaker[Session]) -> Api:
+def racing_api(anvil: Ground, committed: Database) -> Api:
     """On a node and a database that several threads can use."""
     return open_api(set_up(anvil, "EventStake", committed))

@@ -31,7 +31,7 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
     stage = api.stage
     other_chain = create_app(api.services, SECRET, 1)
     no_node = create_app(wire(stage, Policy(), w3=nowhere()), SECRET, 1)
-    no_rows = create_app(wire(stage, Policy(), sessions=no_database()), SECRET, 1)
+    no_rows = create_app(wire(stage, Policy(), database=no_database()), SECRET, 1)
     for app, name, says in (
         (other_chain, "chain_id", "CHAIN_ID is 1"),
         (no_node, "node", "BLOCKCHAIN_RPC_URL"),
@@ -41,9 +41,11 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
         problem = refused(client.get("/ready"), 503, "not_ready")
         assert says in problem["checks"][name]
         assert answered(client.get("/health"), 200)
-    with stage.sessions.begin() as session:
-        session.execute(text("DELETE FROM schema_migrations WHERE name = '003_operations'"))
+    with stage.database.begin() as connection:
+        connection.execute(text("DELETE FROM schema_migrations WHERE name = '003_operations'"))
     problem = refused(api.client.get("/ready"), 503, "not_ready")
+    with stage.database.begin() as connection:
+        connection.execute(text("INSERT INTO schema_migrations (name) VALUES ('003_operations')"))
     assert problem["checks"]["migrations"].startswith("003_operations not applied")
 
 

@@ -14,28 +14,28 @@ import schemathesis.engine
 import schemathesis.openapi
 from app.api.schemas import RFC_3339
 from app.core.security import issue_token
-from app.db.tables import metadata
+from app.db.session import Database
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import Failure
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 from schemathesis.openapi.checks import RejectedPositiveData
 from schemathesis.specs.openapi.schemas import OpenApiSchema
-from sqlalchemy import Engine as Database
-from sqlalchemy import text
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy import Engine
 from stage import DAY, Ground, set_up
 from visitors import SECRET, Api, open_api, settle
 
+from harness.runner.world import EMPTY_TABLES
+
 
 @pytest.fixture(scope="module")
-def visited(anvil: Ground, database: Database) -> Iterator[Api]:
+def visited(anvil: Ground, database_engine: Engine) -> Iterator[Api]:
     """An API whose wallet can pay for whatever is asked."""
-    api = open_api(set_up(anvil, "EventStake", sessionmaker(database)))
+    api = open_api(set_up(anvil, "EventStake", Database(database_engine)))
     api.stage.engine.set_balance(api.stage.sender.address, 2**200)
     yield api
     settle()
-    with database.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
+    with database_engine.begin() as connection:
+        connection.exec_driver_sql(EMPTY_TABLES)
 
 
 EXAMPLES = {"quick": 3, "ci": 50, "deep": 1_000}

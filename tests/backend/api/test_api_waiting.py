@@ -97,7 +97,7 @@ def test_a_node_out_of_reach_before_anything_is_begun_is_503(stage: Stage) -> No
 
 def test_a_database_out_of_reach_is_503(stage: Stage) -> None:
     api = open_api(stage)
-    client = TestClient(create_app(wire(stage, Policy(), sessions=no_database()), SECRET, 1))
+    client = TestClient(create_app(wire(stage, Policy(), database=no_database()), SECRET, 1))
     for visitor, method, path, body in (
         (api.host, "POST", "/event-runs", api.run_body()),
         (api.host, "GET", f"/event-runs/{api.host.id}", None),

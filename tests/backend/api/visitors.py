@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 from app.core.endpoints import Endpoints
 from app.core.security import Role, issue_token
 from app.core.wiring import Services, services_on
+from app.db.session import Database
 from app.db.tables import experiences
 from app.main import create_app
 from app.services.blockchain_service import BlockchainService
-from app.services.operations import Sessions
 from app.services.pricing import Pricing
 from app.services.transaction_sender import Policy, TransactionSender
 from fastapi import FastAPI
@@ -22,7 +22,6 @@ from fastapi.testclient import TestClient
 from httpx import Response
 from pydantic import SecretStr
 from sqlalchemy import create_engine, insert
-from sqlalchemy.orm import sessionmaker
 from stage import DAY, Stage
 from web3 import Web3
 
@@ -86,9 +85,9 @@ class Api:
         }
         for name, role in roles.items():
             setattr(self, name, Visitor(self.client, self.stage.ids[name], role))
-        with self.stage.sessions.begin() as session:
+        with self.stage.database.begin() as connection:
             row = {"host_id": self.stage.ids["host"], "title": "Pottery"}
-            self.experience = session.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
+            self.experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
 
     def run_body(self, seats: int = 4, price_inr: str = "20000", **more: Any) -> dict[str, Any]:
         starts_at = (self.stage.now() + 3 * DAY).isoformat()
@@ -117,11 +116,11 @@ def open_api(stage: Stage, policy: Policy | None = None) -> Api:
     return Api(stage, services, TestClient(app))
 
 
-def wire(stage: Stage, policy: Policy, w3: Web3 | None = None, sessions: Sessions | None = None) -> Services:
+def wire(stage: Stage, policy: Policy, w3: Web3 | None = None, database: Database | None = None) -> Services:
     """The services on the stage, or on another node or database than the stage's."""
-    w3, sessions = w3 or stage.engine.w3, sessions or stage.sessions
-    sender = TransactionSender(w3, stage.wallets["platform"], sessions, policy)
-    return services_on(w3, sessions, BlockchainService(w3, stage.chain.address, sender), Pricing(stage.feed, stage.now))
+    w3, database = w3 or stage.engine.w3, database or stage.database
+    sender = TransactionSender(w3, stage.wallets["platform"], database, policy)
+    return services_on(w3, database, BlockchainService(w3, stage.chain.address, sender), Pricing(stage.feed, stage.now))
 
 
 def nowhere() -> Web3:
@@ -129,9 +128,9 @@ def nowhere() -> Web3:
     return Web3(Endpoints(["http://127.0.0.1:1"], timeout=1, patience=0))
 
 
-def no_database() -> Sessions:
+def no_database() -> Database:
     """A database that nobody runs."""
-    return sessionmaker(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing"))
+    return Database(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing"))
 
 
 def bury(stage: Stage) -> None:

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import pytest
 from app.db.embedded import default_data_dir, start_embedded
-from app.db.session import create_database, drop_database, migrate
+from app.db.session import Database, create_database, drop_database, migrate
 from app.db.tables import metadata
 from scene import POLICY, Scene, make_scene
-from sqlalchemy import Engine as Database
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy import Engine as DatabaseEngine
 from stage import TERMS, deploy
 from web3.types import RPCEndpoint
 
@@ -29,7 +28,7 @@ class Start(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def committing() -> Iterator[Database]:
+def committing() -> Iterator[DatabaseEngine]:
     """A migrated database in which tests commit."""
     server, name = start_embedded(default_data_dir()), f"test_faults_{os.getpid()}"
     database = create_database(server, name)
@@ -52,8 +51,8 @@ def anvil() -> Iterator[Start]:
 
 
 @pytest.fixture
-def scene(anvil: Start, committing: Database) -> Iterator[Scene]:
-    yield make_scene(anvil.engine, anvil.address, sessionmaker(committing))
+def scene(anvil: Start, committing: DatabaseEngine) -> Iterator[Scene]:
+    yield make_scene(anvil.engine, anvil.address, Database(committing))
     rpc = anvil.engine.w3.manager.request_blocking
     rpc(RPCEndpoint("anvil_dropAllTransactions"), [])
     rpc(RPCEndpoint("evm_setAutomine"), [True])

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from app.core.wiring import Services, services_on
+from app.db.session import Database
 from app.db.tables import experiences, nonces, users
 from app.services import operations
 from app.services.blockchain_service import BlockchainService
@@ -22,7 +23,6 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import insert, select
-from sqlalchemy.orm import Session, sessionmaker
 from stage import DAY, Feed
 from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
@@ -56,9 +56,9 @@ class Line(JSONBaseProvider):
     sent: the raw transactions, in order, those that got lost too.
     """
 
-    def __init__(self, node: JSONBaseProvider, sessions: sessionmaker[Session]) -> None:
+    def __init__(self, node: JSONBaseProvider, database: Database) -> None:
         super().__init__()
-        self._node, self._sessions = node, sessions
+        self._node, self._database = node, database
         self.fault: Fault | None = None
         self.sent: list[str] = []
 
@@ -66,7 +66,7 @@ class Line(JSONBaseProvider):
         if method == SEND:
             raw = HexBytes(params[0]).to_0x_hex()
             self.sent.append(raw)
-            assert hash_of(raw) in all_hashes(self._sessions), "sent before it was stored"
+            assert hash_of(raw) in all_hashes(self._database), "sent before it was stored"
         response: RPCResponse
         if self.fault is None:
             response = self._node.make_request(method, params)
@@ -84,7 +84,7 @@ class Scene:
 
     engine: Anvil
     address: str
-    sessions: sessionmaker[Session]
+    database: Database
     feed: Feed
     line: Line
     services: Services
@@ -104,11 +104,11 @@ class Scene:
 
     def worker(self, provider: JSONBaseProvider | None = None, **policy: Any) -> Scene:
         """Another process: it has nothing in common with the first but node and database."""
-        line = Line(provider or http(self.engine), self.sessions)
+        line = Line(provider or http(self.engine), self.database)
         w3 = Web3(line, [AttributeDictMiddleware])
-        sender = TransactionSender(w3, self.platform, self.sessions, replace(POLICY, **policy))
+        sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy))
         chain = BlockchainService(w3, self.address, sender)
-        return replace(self, line=line, services=services_on(w3, self.sessions, chain, self.services.pricing))
+        return replace(self, line=line, services=services_on(w3, self.database, chain, self.services.pricing))
 
     def prepare_run(self, seats: int = 4, inr: int = 20_000, key: str | None = None, **options: Any) -> Operation:
         starts_at = self.now() + 3 * DAY
@@ -148,8 +148,8 @@ class Scene:
         raise AssertionError(f"{operation.kind} is {operation.state} for ever: {operation.held}")
 
     def find(self, operation: Operation) -> Operation:
-        with self.sessions.begin() as session:
-            found = operations.find(session, operation.key)
+        with self.database.begin() as connection:
+            found = operations.find(connection, operation.key)
         assert found is not None
         return found
 
@@ -238,7 +238,7 @@ class Scene:
         booked = [row for row in self.services.bookings.list_all() if row.blockchain_status == "confirmed"]
         assert (len(confirmed), len(booked)) == (runs, bookings)
 
-        everything = all_operations(self.sessions)
+        everything = all_operations(self.database)
         on_chain = self._transactions()
         for operation in everything:  # I1, I2, I7
             mine = {tx_hash: receipt for tx_hash, receipt in on_chain.items() if tx_hash in hashes_of(operation)}
@@ -249,14 +249,14 @@ class Scene:
             for attempt in operation.attempts:
                 assert attempt["tip"] <= attempt["max_fee"] <= self.services.sender.policy.max_fee_per_gas
             assert all(r["effectiveGasPrice"] <= POLICY.max_fee_per_gas for r in mine.values())
-        known = all_hashes(self.sessions)
+        known = all_hashes(self.database)
         assert set(on_chain) <= known | self.foreign  # I3
         assert {hash_of(raw) for raw in self.line.sent} <= known
         taken = [operation.nonce for operation in everything if operation.nonce is not None]
         assert len(taken) == len(set(taken))  # I4
         assert self.w3.eth.get_transaction_count(self.platform.address, "pending") == self.count()
-        with self.sessions.begin() as session:
-            following = session.execute(select(nonces.c.next)).scalar_one_or_none()
+        with self.database.begin() as connection:
+            following = connection.execute(select(nonces.c.next)).scalar_one_or_none()
         assert following is None or following == self.count() or self.foreign
         assert self.pool() == 0
         report = self.worker().services.reconciler.look()  # I6
@@ -361,32 +361,32 @@ def hashes_of(operation: Operation) -> list[str]:
     return [attempt["hash"] for attempt in operation.attempts]
 
 
-def all_operations(sessions: sessionmaker[Session]) -> list[Operation]:
-    with sessions.begin() as session:
+def all_operations(database: Database) -> list[Operation]:
+    with database.begin() as connection:
         table = operations.operations
-        return [Operation(*row) for row in session.execute(select(table).order_by(table.c.created_at))]
+        return [Operation(*row) for row in connection.execute(select(table).order_by(table.c.created_at))]
 
 
-def all_hashes(sessions: sessionmaker[Session]) -> set[str]:
-    return {tx_hash for operation in all_operations(sessions) for tx_hash in hashes_of(operation)}
+def all_hashes(database: Database) -> set[str]:
+    return {tx_hash for operation in all_operations(database) for tx_hash in hashes_of(operation)}
 
 
-def make_scene(engine: Anvil, address: str, sessions: sessionmaker[Session]) -> Scene:
+def make_scene(engine: Anvil, address: str, database: Database) -> Scene:
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
 
     feed = Feed(Rate(Decimal(200_000), clock()))
-    line = Line(http(engine), sessions)
+    line = Line(http(engine), database)
     w3 = Web3(line, [AttributeDictMiddleware])
-    sender = TransactionSender(w3, engine.accounts[0], sessions, POLICY)
+    sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
-    scene = Scene(engine, address, sessions, feed, line, services_on(w3, sessions, chain, Pricing(feed, clock)))
-    with sessions.begin() as session:
+    scene = Scene(engine, address, database, feed, line, services_on(w3, database, chain, Pricing(feed, clock)))
+    with database.begin() as connection:
         for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
             row = {"name": role, "wallet_address": account.address}
-            scene.ids[role] = session.execute(insert(users).returning(users.c.id), row).scalar_one()
+            scene.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
         experience = {"host_id": scene.ids["host"], "title": "Pottery"}
-        scene.ids["experience"] = session.execute(
+        scene.ids["experience"] = connection.execute(
             insert(experiences).returning(experiences.c.id), experience
         ).scalar_one()
     scene.rpc("evm_setAutomine", False)

@@ -15,12 +15,12 @@ import pytest
 from app.core.config import Settings
 from app.core.errors import ChainUnavailable, KeyReused, PriceError
 from app.core.preflight import NotReady, check_contract, check_endpoints, require
+from app.db.session import Database
 from app.services.pricing import Rate
 from pydantic import SecretStr
 from scene import SEND, Ask, Killed, Scene, after_asking, all_operations, doing, dying, first, http, raising
-from sqlalchemy import Engine as Database
+from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import create_engine, text
-from sqlalchemy.orm import sessionmaker
 from stage import DAY, Feed, deploy
 from web3 import Web3
 
@@ -91,7 +91,7 @@ def test_24_crash_after_a_raised_fee_was_stored(scene: Scene) -> None:
 
 
 @contextmanager
-def shut(database: Database) -> Iterator[Callable[[], None]]:
+def shut(database: DatabaseEngine) -> Iterator[Callable[[], None]]:
     """What is given shuts the database: it throws out everyone, and lets nobody in until the end."""
     name = database.url.database
     admin = create_engine(database.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
@@ -110,7 +110,7 @@ def shut(database: Database) -> Iterator[Callable[[], None]]:
         admin.dispose()
 
 
-def test_25_database_gone_after_a_good_send(scene: Scene, committing: Database) -> None:
+def test_25_database_gone_after_a_good_send(scene: Scene, committing: DatabaseEngine) -> None:
     operation = scene.prepare_run()
     with shut(committing) as shut_it:
 
@@ -132,7 +132,7 @@ def test_25_database_gone_after_a_good_send(scene: Scene, committing: Database) 
     worker.check(runs=1)
 
 
-def test_25_database_gone_before_the_commit(scene: Scene, committing: Database) -> None:
+def test_25_database_gone_before_the_commit(scene: Scene, committing: DatabaseEngine) -> None:
     """Then nothing is sent."""
     operation = scene.prepare_run()
     with shut(committing) as shut_it:
@@ -167,13 +167,12 @@ def blocks_coming(scene: Scene) -> Iterator[None]:
         thread.join()
 
 
-def other_worker(scene: Scene, committing: Database) -> Scene:
+def other_worker(scene: Scene, committing: DatabaseEngine) -> Scene:
     """With connections of its own."""
-    database = create_engine(committing.url)
-    return replace(scene, sessions=sessionmaker(database)).worker(patience=20)
+    return replace(scene, database=Database(create_engine(committing.url))).worker(patience=20)
 
 
-def test_26_two_workers_on_one_operation(scene: Scene, committing: Database) -> None:
+def test_26_two_workers_on_one_operation(scene: Scene, committing: DatabaseEngine) -> None:
     """And a client that posts the same twice: one operation, and everybody is told the same."""
     workers = [other_worker(scene, committing) for _ in range(3)]
     starts_at = scene.now() + 3 * DAY
@@ -186,14 +185,14 @@ def test_26_two_workers_on_one_operation(scene: Scene, committing: Database) -> 
     with blocks_coming(scene), ThreadPoolExecutor(6) as pool:
         rows = list(pool.map(post, workers * 2))
     assert len({row.id for row in rows}) == 1
-    [operation] = all_operations(scene.sessions)
+    [operation] = all_operations(scene.database)
     assert (operation.state, len(operation.attempts)) == ("confirmed", 1)
     scene.check(runs=1)
     for worker in workers:
-        worker.sessions.kw["bind"].dispose()
+        worker.database.engine.dispose()
 
 
-def test_26_two_workers_with_one_account(scene: Scene, committing: Database) -> None:
+def test_26_two_workers_with_one_account(scene: Scene, committing: DatabaseEngine) -> None:
     workers = [other_worker(scene, committing) for _ in range(3)]
 
     def work(number: int) -> None:
@@ -202,12 +201,12 @@ def test_26_two_workers_with_one_account(scene: Scene, committing: Database) -> 
 
     with blocks_coming(scene), ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(9)))
-    operations = all_operations(scene.sessions)
+    operations = all_operations(scene.database)
     assert sorted(operation.nonce or 0 for operation in operations) == list(range(1, 10))
     assert [len(operation.attempts) for operation in operations] == [1] * 9
     scene.check(runs=9)
     for worker in workers:
-        worker.sessions.kw["bind"].dispose()
+        worker.database.engine.dispose()
 
 
 def test_26_an_old_copy_of_an_operation_changes_nothing(scene: Scene) -> None:
@@ -230,7 +229,7 @@ def test_26_the_same_key_with_other_arguments(scene: Scene) -> None:
         scene.prepare_run(seats=5, key="user:once")
     with pytest.raises(KeyReused):
         scene.services.runs.prepare_cancel(operation.subject, key="user:once")
-    assert (len(all_operations(scene.sessions)), scene.count()) == (1, count)
+    assert (len(all_operations(scene.database)), scene.count()) == (1, count)
     scene.check(runs=1)
 
 
@@ -329,7 +328,7 @@ def test_29_price_feed_stale_zero_negative_not_a_number_or_ten_times_off(
 ) -> None:
     """No quote, no run, no booking: nothing is written down, and nothing sent."""
     run = scene.open_run()
-    sent, rows = len(scene.line.sent), len(all_operations(scene.sessions))
+    sent, rows = len(scene.line.sent), len(all_operations(scene.database))
     scene.feed.rate = None if inr is None else Rate(Decimal(inr), scene.now() - age)
     attempts: list[Callable[[], Any]] = [
         lambda: scene.services.bookings.quote(run, 1),
@@ -339,7 +338,7 @@ def test_29_price_feed_stale_zero_negative_not_a_number_or_ten_times_off(
     for attempt in attempts:
         with pytest.raises(PriceError, match=said):
             attempt()
-    assert (len(scene.line.sent), len(all_operations(scene.sessions))) == (sent, rows)
+    assert (len(scene.line.sent), len(all_operations(scene.database))) == (sent, rows)
     scene.feed.rate = Rate(Decimal(210_000), scene.now())
     assert scene.settle(scene.prepare_booking(run)).state == "confirmed"
     scene.check(runs=1, bookings=1)
