@@ -227,3 +227,19 @@ def test_a_rejection_survives_a_process_boundary() -> None:
     error = ContractRejected("WrongValue", [1, 2], "no", "reverted")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.name, copy.args, copy.message, copy.outcome) == ("WrongValue", (1, 2), "no", "reverted")
+
+
+class _Forgetful(Web3Middleware):
+    """Of a node that lags behind the one which knew the receipt."""
+
+    def response_processor(self, method: RPCEndpoint, response: RPCResponse) -> RPCResponse:
+        return {**response, "result": None} if method == "eth_getTransactionReceipt" else response
+
+
+def test_what_is_done_but_not_shown_is_trouble_with_the_node(stage: Stage) -> None:
+    run = stage.open_run()
+    operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
+    stage.sender.finish(operation)
+    lagging = impatient(stage, Web3(stage.engine.w3.provider, [_Forgetful]), 1)
+    with pytest.raises(ChainUnavailable, match="it is done"):
+        lagging.finish(lagging.step(operation))

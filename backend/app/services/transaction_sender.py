@@ -545,10 +545,11 @@ class TransactionSender:
                 receipt = node.receipt(self._w3, operation.tx_hash)
             except TROUBLE as error:
                 raise unavailable(operation.kind, error, operation.key) from error
-        if operation.error is None:
-            assert receipt is not None
-            return receipt
-        raise _raised_again(operation.error, receipt)
+        if operation.error is not None:
+            raise _raised_again(operation.error, receipt)
+        if receipt is None:
+            raise ChainUnavailable(f"{operation.kind}: it is done; the node does not show it at present.", operation.key)
+        return receipt
 
 
 def account_of(key: SecretStr) -> LocalAccount:
