@@ -5,6 +5,8 @@ from harness import Scenario, run
 
 from typing import TYPE_CHECKING, Any
 
+import app  # noqa: F401 - it chooses the fast hash, before anything is hashed
+
 if TYPE_CHECKING:
     from harness.runner.campaign import Result, run
     from harness.scenario.scenario import Scenario

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from app.services import node
 from app.services.codec import Call, event_stake
 from app.services.node_errors import decode_revert
 from app.services.transaction_sender import TRANSACTION_GAS_CAP
@@ -67,9 +68,8 @@ def _call(world: World, function: str, *args: Any) -> Call:
 
 def _shut(world: World, exits: Any) -> Iterator[str]:
     for said, sender, call in exits:
-        request: Any = {"from": sender, "to": call.to, "data": call.data, "gas": TRANSACTION_GAS_CAP}
         try:
-            world.engine.w3.eth.call(request, "pending")
+            node.call(world.engine.w3, call.to, call.data, "pending", sender=sender, gas=TRANSACTION_GAS_CAP)
         except ContractLogicError as error:
             revert = decode_revert(error, call.codec)
             yield f"{said}: {revert.reason if revert else error}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app.core.errors import AppError, ContractRejected, InvalidRequest, PriceError
+from app.services import node
 from app.services.codec import Call, event_stake
 from app.services.node_errors import decode_revert
 from eth_account.signers.local import LocalAccount
@@ -162,8 +163,7 @@ def _through(world: World, puppet: Any, call: Call) -> Call:
 
 def _reverted(world: World, call: Call, by: LocalAccount, value: int, block: int) -> Observed:
     try:
-        request: Any = {"from": by.address, "to": call.to, "data": call.data, "value": value, "gas": GAS}
-        world.engine.w3.eth.call(request, block)
+        node.call(world.engine.w3, call.to, call.data, block, sender=by.address, value=value, gas=GAS)
     except ContractLogicError as error:
         if revert := decode_revert(error, call.codec):
             return Observed("reverted", revert.name, _named(world, revert.args), revert.reason)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from app.services import node
 from app.services.codec import Codec, Event
 from eth_typing import ChecksumAddress
 from web3 import Web3
@@ -170,7 +171,7 @@ class Camera:
                 *(len(data).to_bytes(2, "big") + data for data in asked),
             ]
         )
-        answer = bytes(self._w3.eth.call({"to": self._lens, "data": data}))
+        answer = node.call(self._w3, self._lens, data)
         words = len(accounts) * 32
         balances = [int.from_bytes(answer[i : i + 32], "big") for i in range(0, words, 32)]
         results, rest = [], answer[words:]

@@ -8,6 +8,7 @@ that the chain is simulated, and nothing here reaches into them.
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from app.core.errors import DatabaseUnavailable
 from app.core.wiring import services_on
 from app.db.session import Database, connect, migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
+from app.services import node
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.codec import Codec, event_stake
@@ -159,7 +161,8 @@ class World:
         self.api: Api | None = None
         self._artifacts = compile_contracts()
         self.puppet = Codec(self._artifacts["Puppet"].abi)
-        self._sent: list[Any] = []
+        self._sent: dict[str, Any] = {}
+        self._chain_id = node.chain_id(engine.w3)
         engine.w3.middleware_onion.add(_recorder(self._sent), "sent")
         self._base = engine.snapshot()
         self._stage: tuple[Terms, ChecksumAddress, ChecksumAddress, Snapshot] | None = None
@@ -281,8 +284,8 @@ class World:
         """Signs and mines a transaction whatever it comes to: the gas is given, so nothing is estimated."""
         w3 = self.engine.w3
         fields: dict[str, Any] = {
-            "chainId": w3.eth.chain_id,
-            "nonce": w3.eth.get_transaction_count(by.address),
+            "chainId": self._chain_id,
+            "nonce": node.transaction_count(w3, by.address, "latest"),
             "data": data,
             "value": value,
             "gas": gas,
@@ -292,16 +295,20 @@ class World:
         }
         if to is not None:
             fields["to"] = to
-        sent = w3.eth.send_raw_transaction(by.sign_transaction(fields).raw_transaction)
-        return w3.eth.wait_for_transaction_receipt(sent, poll_latency=0.001)
+        signed = by.sign_transaction(fields)
+        node.send_raw(w3, signed.raw_transaction.to_0x_hex())
+        while (receipt := node.receipt(w3, signed.hash.to_0x_hex())) is None:
+            time.sleep(0.001)
+        return receipt
 
     # ---------------------------------------------------------------------------------------------------- looking
 
     def sent(self) -> list[TxReceipt]:
         """Receipts of all transactions that anybody sent since the last time this was asked."""
-        receipts = [self.engine.w3.eth.get_transaction_receipt(sent) for sent in self._sent]
+        w3 = self.engine.w3
+        found = [node.read_receipt(seen) if seen else node.receipt(w3, sent) for sent, seen in self._sent.items()]
         self._sent.clear()
-        return receipts
+        return [receipt for receipt in found if receipt is not None]
 
     def rows(self) -> Rows:
         """What the database says."""
@@ -364,13 +371,17 @@ def _id(name: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, name)
 
 
-def _recorder(sent: list[Any]) -> type[Web3Middleware]:
-    """A middleware that notes every transaction any code sends, whether that code says so or not."""
+def _recorder(sent: dict[str, Any]) -> type[Web3Middleware]:
+    """A middleware that notes every transaction any code sends, whether that code says so or not, and its receipt where
+    somebody asks for it."""
 
     class Recorder(Web3Middleware):
         def response_processor(self, method: RPCEndpoint, response: RPCResponse) -> RPCResponse:
-            if method == "eth_sendRawTransaction" and "result" in response:
-                sent.append(response["result"])
+            result: Any = response.get("result")
+            if method == "eth_sendRawTransaction" and result:
+                sent[result] = None
+            elif method == "eth_getTransactionReceipt" and result and result["transactionHash"] in sent:
+                sent[result["transactionHash"]] = result
             return response
 
     return Recorder

@@ -548,7 +548,7 @@ class TransactionSender:
         if operation.error is not None:
             raise _raised_again(operation.error, receipt)
         if receipt is None:
-            raise ChainUnavailable(f"{operation.kind}: it is done; the node does not show it at present.", operation.key)
+            raise ChainUnavailable(f"{operation.kind}: done, but the node does not show it at present.", operation.key)
         return receipt
 
 
