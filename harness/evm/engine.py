@@ -105,15 +105,15 @@ def engine_accounts(count: int = ACCOUNTS) -> tuple[LocalAccount, ...]:
 
 
 def open_engine(name: str, **options: Any) -> Engine:
-    """`py-evm`, `anvil`, or a node's URL, bare or as `rpc:URL`.
+    """`py-evm`, `revm`, `anvil`, or a node's URL, bare or as `rpc:URL`.
 
     `keys=[...]` gives the private keys of the accounts on a node that is not ours.
     Raises `EngineError` for any other name, and when the engine can't be started or reached.
     """
-    if name == "py-evm":
-        from harness.evm.eth_tester import PyEvm
+    if name in ("py-evm", "revm"):
+        from harness.evm.in_process import InProcess
 
-        return PyEvm(**options)
+        return InProcess(name, **options)
     if name == "anvil":
         from harness.evm.anvil import Anvil
 
@@ -123,4 +123,4 @@ def open_engine(name: str, **options: Any) -> Engine:
         from harness.evm.rpc import Rpc
 
         return Rpc(url, **options)
-    raise EngineError(f"Unknown engine {name!r}: choose py-evm, anvil, or rpc:http://HOST:PORT.")
+    raise EngineError(f"Unknown engine {name!r}: choose py-evm, revm, anvil, or rpc:http://HOST:PORT.")

@@ -1,4 +1,4 @@
-"""A JSON-RPC node on a py-evm chain, in this process, as a web3 provider.
+"""A JSON-RPC node on a chain in this process, as a web3 provider.
 
 eth-tester's own layers answer in shapes and errors of their own, and take as long for a signed transaction as py-evm
 does. This speaks plain JSON-RPC, so web3 formats results and raises exceptions as it does on a live network.
@@ -10,9 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from eth.abc import ComputationAPI, SignedTransactionAPI, StateAPI
-from eth.vm.spoof import SpoofTransaction
-from eth_typing import Address
+from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from eth_utils.address import to_canonical_address
 from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
@@ -21,7 +19,7 @@ from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from harness.evm import rpc_json
-from harness.evm.chain import Block, Chain, Watched
+from harness.evm.chain import Block, Chain, Execution, Message
 from harness.evm.engine import PRIORITY_FEE
 from harness.evm.rpc_error import RpcError, raise_if_failed
 
@@ -35,13 +33,11 @@ CALLER_SLACK = 100_000
 class Node(BaseProvider):
     """Answers what web3, a service and a test ask; anything else gets the "no such method" of JSON-RPC."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, name: str) -> None:
         super().__init__()
-        self._chain = chain
+        self._chain, self._machine, self._name = chain, chain.machine, name
         self._one_at_a_time = threading.Lock()  # a web server asks from several threads
-        vm: Any = chain.vm(chain.pending)
-        self._builder = vm.get_transaction_builder()
-        self._data_floor = vm.state.get_transaction_executor().calc_data_floor_gas
+        machine, header = self._machine, self._header
         self._methods: Mapping[str, Callable[..., Any]] = {
             "eth_accounts": list,
             "eth_blockNumber": lambda: hex(chain.head.number),
@@ -49,21 +45,21 @@ class Node(BaseProvider):
             "eth_chainId": lambda: hex(chain.id),
             "eth_estimateGas": lambda tx, at="latest": hex(self._estimate(tx, at)),
             "eth_gasPrice": lambda: hex(chain.pending.base_fee_per_gas + PRIORITY_FEE),
-            "eth_getBalance": lambda who, at="latest": hex(self._state(at).get_balance(_address(who))),
+            "eth_getBalance": lambda who, at="latest": hex(machine.balance(header(at), _address(who))),
             "eth_getBlockByHash": lambda hash_, full=False: self._block_json({"blockHash": hash_}, full),
             "eth_getBlockByNumber": lambda at, full=False: self._block_json(at, full),
-            "eth_getCode": lambda who, at="latest": rpc_json.data(self._state(at).get_code(_address(who))),
+            "eth_getCode": lambda who, at="latest": rpc_json.data(machine.code(header(at), _address(who))),
             "eth_getLogs": self._logs,
             "eth_getStorageAt": lambda who, slot, at="latest": rpc_json.word(
-                self._state(at).get_storage(_address(who), _int(slot))
+                machine.storage(header(at), _address(who), _int(slot))
             ),
             "eth_getTransactionByHash": lambda hash_: self._mined(rpc_json.transaction, hash_),
-            "eth_getTransactionCount": lambda who, at="latest": hex(self._state(at).get_nonce(_address(who))),
+            "eth_getTransactionCount": lambda who, at="latest": hex(machine.nonce(header(at), _address(who))),
             "eth_getTransactionReceipt": lambda hash_: self._mined(rpc_json.receipt, hash_),
             "eth_maxPriorityFeePerGas": lambda: hex(PRIORITY_FEE),
             "eth_sendRawTransaction": self._send_raw,
             "net_version": lambda: str(chain.id),
-            "web3_clientVersion": lambda: "stakesim/py-evm",
+            "web3_clientVersion": lambda: f"stakesim/{name}",
         }
 
     def is_connected(self, show_traceback: bool = False) -> bool:
@@ -73,7 +69,7 @@ class Node(BaseProvider):
         answer: Json = {"jsonrpc": "2.0", "id": 0}
         try:
             if method not in self._methods:
-                raise RpcError(-32601, f"the py-evm engine has no method {method}")
+                raise RpcError(-32601, f"the {self._name} engine has no method {method}")
             with self._one_at_a_time:
                 answer["result"] = self._methods[method](*params)
         except RpcError as error:
@@ -106,8 +102,8 @@ class Node(BaseProvider):
         except RpcError:
             return None
 
-    def _state(self, at: Any) -> StateAPI:
-        return self._chain.state(self._block(at).header)
+    def _header(self, at: Any) -> Any:
+        return self._block(at).header
 
     def _mined(self, write: Callable[[Block, int], Json], transaction_hash: Any) -> Json | None:
         wanted = bytes(HexBytes(transaction_hash))
@@ -129,12 +125,12 @@ class Node(BaseProvider):
 
     def _send_raw(self, raw: Any) -> str:
         try:
-            transaction = self._builder.decode(bytes(HexBytes(raw)))
+            transaction: Any = PragueTransactionBuilder.decode(bytes(HexBytes(raw)))
         except (ValidationError, RLPException) as error:
             raise RpcError(-32000, f"invalid transaction: {error}") from error
         if transaction.chain_id not in (self._chain.id, None):  # py-evm takes any; None: signed before EIP-155
             raise RpcError(-32000, f"invalid chain id: have {transaction.chain_id}, want {self._chain.id}")
-        if transaction.gas < self._least_gas(transaction):  # py-evm has no lower limit from EIP-7623
+        if transaction.gas < max(transaction.intrinsic_gas, data_floor(transaction.data)):
             raise RpcError(-32000, "intrinsic gas too low")
         try:
             self._chain.mine([transaction])
@@ -143,60 +139,46 @@ class Node(BaseProvider):
         return rpc_json.data(transaction.hash)
 
     def _refusal(self, tx: Any) -> str | None:
-        """Why py-evm did not take the transaction, in the words of a real node, which callers go by."""
-        state, pending = self._state("pending"), self._chain.pending
-        nonce = state.get_nonce(tx.sender)
+        """Why the machine did not take the transaction, in the words of a real node, which callers go by."""
+        pending = self._chain.pending
+        nonce = self._machine.nonce(pending, tx.sender)
         if self._chain.block_of(tx.hash):
             return "already known"
         if tx.nonce != nonce:
             return f"nonce too {'low' if tx.nonce < nonce else 'high'}: next nonce {nonce}, tx nonce {tx.nonce}"
         if tx.max_fee_per_gas < pending.base_fee_per_gas:
             return "max fee per gas less than block base fee"
-        if state.get_balance(tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
+        if self._machine.balance(pending, tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
             return "insufficient funds for gas * price + value"
         if tx.gas > pending.gas_limit:
             return "exceeds block gas limit"
         return None
 
-    def _execute(self, request: Json, at: Any, gas: int) -> tuple[ComputationAPI, int]:
-        """Runs a call, free of fees, and undoes it. Returns also the least gas that it may be given."""
-        state = self._state(at)
-        sender = _address(request.get("from") or b"\0" * 20)
-        unsigned = self._builder.new_unsigned_dynamic_fee_transaction(
-            chain_id=self._chain.id,
-            nonce=state.get_nonce(sender),
-            max_priority_fee_per_gas=0,
-            max_fee_per_gas=0,
-            gas=gas,
-            to=_address(request["to"]) if request.get("to") else Address(b""),
+    def _execute(self, request: Json, at: Any, gas: int) -> Execution:
+        """Runs a call, free of fees, and undoes it."""
+        header = self._header(at)
+        message = Message(
+            sender=_address(request.get("from") or b"\0" * 20),
+            to=_address(request["to"]) if request.get("to") else b"",
             value=_int(request.get("value", 0)),
             data=bytes(HexBytes(request.get("data") or request.get("input") or b"")),
-            access_list=(),
+            gas=gas,
         )
-        transaction = cast(SignedTransactionAPI, SpoofTransaction(unsigned, from_=sender))
-        least = self._least_gas(transaction)
-        if gas < least:
+        if gas < _least_gas(message):
             raise RpcError(-32000, "intrinsic gas too low")
-        if state.get_balance(sender) < transaction.value:
+        if message.value and self._machine.balance(header, message.sender) < message.value:
             raise RpcError(-32000, "insufficient funds for gas * price + value")
-        before = state.snapshot()
-        try:
-            return state.apply_transaction(transaction), least
-        finally:
-            state.revert(before)
-
-    def _least_gas(self, tx: Any) -> int:
-        """Intrinsic gas, or the floor for its data (EIP-7623) if that is more."""
-        return max(int(tx.intrinsic_gas), int(self._data_floor(tx, 0, 0)))
+        run = self._machine.execute(header, message)
+        return run._replace(gas_used=max(run.gas_used, data_floor(message.data)))
 
     def _gas_cap(self, request: Json) -> int:
         limit: int = self._chain.pending.gas_limit
         return min(_int(request.get("gas", limit)), limit)
 
     def _call(self, request: Json, at: Any) -> bytes:
-        computation, _ = self._execute(request, at, self._gas_cap(request))
-        raise_if_failed(computation)
-        return computation.output
+        run = self._execute(request, at, self._gas_cap(request))
+        raise_if_failed(run)
+        return run.output
 
     def _estimate(self, request: Json, at: Any) -> int:
         """Gas that is enough, and at most `CALLER_SLACK` and a 63rd more than is used in the two ordinary cases.
@@ -207,20 +189,19 @@ class Node(BaseProvider):
         used costs nothing, and each run as much as the transaction itself.
         """
         cap = self._gas_cap(request)
-        computation, least = self._execute(request, at, cap)
-        raise_if_failed(computation)
-        used = max(cap - computation.get_gas_remaining(), least)
-        if not computation.msg.code:  # a plain transfer
-            return used
-
-        if not computation.children and not cast(Watched, computation).asked_for_gas:
-            return min(used + 2_300, cap)
+        run = self._execute(request, at, cap)
+        raise_if_failed(run)
+        if not run.runs_code:  # a plain transfer
+            return run.gas_used
 
         def enough(gas: int) -> bool:
-            return not self._execute(request, at, gas)[0].is_error
+            return gas == cap or self._execute(request, at, gas).error is None
 
-        limit = min((used + CALLER_SLACK) * 64 // 63, cap)
-        if limit == cap or enough(limit):
+        limit = min(run.gas_used + 2_300, cap)
+        if run.watches_gas is False or (run.watches_gas is None and enough(limit)):
+            return limit
+        limit = min((run.gas_used + CALLER_SLACK) * 64 // 63, cap)
+        if enough(limit):
             return limit
         low, high = limit, cap
         while high - low > high // 64:
@@ -229,7 +210,22 @@ class Node(BaseProvider):
         return high
 
 
-def _address(value: Any) -> Address:
+def data_floor(data: bytes) -> int:
+    """The least gas that a transaction with this data costs (EIP-7623)."""
+    return 21_000 + 10 * _tokens(data)
+
+
+def _least_gas(message: Message) -> int:
+    """Intrinsic gas (yellow paper, EIP-2028, EIP-3860), or the floor for its data if that is more."""
+    creation = 32_000 + 2 * -(-len(message.data) // 32) if not message.to else 0
+    return max(21_000 + creation + 4 * _tokens(message.data), data_floor(message.data))
+
+
+def _tokens(data: bytes) -> int:
+    return 4 * len(data) - 3 * data.count(0)
+
+
+def _address(value: Any) -> bytes:
     return to_canonical_address(value)
 
 

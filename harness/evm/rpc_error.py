@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from eth.abc import ComputationAPI
-from eth.exceptions import Revert
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
-from hexbytes import HexBytes
+
+from harness.evm.chain import Execution
 
 
 class RpcError(Exception):
@@ -19,14 +18,13 @@ class RpcError(Exception):
         self.error: dict[str, Any] = {"code": code, "message": message} | ({} if data is None else {"data": data})
 
 
-def raise_if_failed(computation: ComputationAPI) -> None:
+def raise_if_failed(run: Execution) -> None:
     """A revert is code 3 with its data, the reason in words in the message; any other failure has no data."""
-    if not computation.is_error:
+    if run.error is None:
         return
-    if not isinstance(computation.error, Revert):
-        raise RpcError(-32003, f"EVM error {type(computation.error).__name__}")
-    data = computation.output
-    raise RpcError(3, f"execution reverted{_reason(data)}", HexBytes(data).to_0x_hex())
+    if run.error != "Revert":
+        raise RpcError(-32003, f"EVM error {run.error}")
+    raise RpcError(3, f"execution reverted{_reason(run.output)}", "0x" + run.output.hex())
 
 
 def _reason(data: bytes) -> str:

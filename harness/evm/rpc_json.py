@@ -1,28 +1,33 @@
-"""Blocks, transactions, receipts and logs of a py-evm chain, as JSON-RPC writes them."""
+"""Blocks, transactions, receipts and logs of a chain in this process, as JSON-RPC writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from eth.abc import LogAPI
+from eth_bloom.bloom import BloomFilter
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
-from hexbytes import HexBytes
 from rlp import encode  # type: ignore[import-untyped]
 
-from harness.evm.chain import Block
+from harness.evm.chain import Block, Log, Receipt
 
 Json = dict[str, Any]
 
 
 def data(value: bytes) -> str:
-    return HexBytes(value).to_0x_hex()
+    return "0x" + value.hex()
 
 
 def word(value: int) -> str:
     """32 bytes."""
     return f"0x{value:064x}"
+
+
+@lru_cache(maxsize=10_000)
+def checksummed(address: bytes) -> str:
+    return to_checksum_address(address)
 
 
 def block(of: Block, full: bool) -> Json:
@@ -32,11 +37,11 @@ def block(of: Block, full: bool) -> Json:
         "hash": of.hash and data(of.hash),
         "parentHash": data(header.parent_hash),
         "sha3Uncles": data(header.uncles_hash),
-        "logsBloom": f"0x{header.bloom:0512x}",
+        "logsBloom": bloom(of.receipts),
         "transactionsRoot": data(header.transaction_root),
         "stateRoot": data(header.state_root),
         "receiptsRoot": data(header.receipt_root),
-        "miner": to_checksum_address(header.coinbase),
+        "miner": checksummed(header.coinbase),
         "mixHash": data(header.mix_hash),
         "nonce": data(header.nonce),
         "difficulty": hex(header.difficulty),
@@ -50,6 +55,14 @@ def block(of: Block, full: bool) -> Json:
     }
 
 
+def bloom(receipts: Iterable[Receipt]) -> str:
+    bits = BloomFilter()
+    for receipt in receipts:
+        for log in receipt.logs:
+            bits.extend(bytes.fromhex(entry[2:]) for entry in (log.address, *log.topics))
+    return f"0x{int(bits):0512x}"
+
+
 def transaction(of: Block, index: int) -> Json:
     tx = of.transactions[index]
     fields: Json = {
@@ -58,8 +71,8 @@ def transaction(of: Block, index: int) -> Json:
         "blockHash": of.hash and data(of.hash),
         "blockNumber": hex(of.number),
         "transactionIndex": hex(index),
-        "from": to_checksum_address(tx.sender),
-        "to": to_checksum_address(tx.to) if tx.to else None,
+        "from": checksummed(tx.sender),
+        "to": checksummed(tx.to) if tx.to else None,
         "nonce": hex(tx.nonce),
         "value": hex(tx.value),
         "gas": hex(tx.gas),
@@ -72,7 +85,7 @@ def transaction(of: Block, index: int) -> Json:
     }
     if _type(tx):
         fields["accessList"] = [
-            {"address": to_checksum_address(address), "storageKeys": [word(slot) for slot in slots]}
+            {"address": checksummed(address), "storageKeys": [word(slot) for slot in slots]}
             for address, slots in tx.access_list
         ]
     if _type(tx) > 1:
@@ -83,23 +96,27 @@ def transaction(of: Block, index: int) -> Json:
 
 def receipt(of: Block, index: int) -> Json:
     tx, result = of.transactions[index], of.receipts[index]
-    before = of.receipts[:index]
     return {
         "type": hex(_type(tx)),
-        "status": hex(int.from_bytes(result.state_root, "big")),
+        "status": hex(result.ok),
         "transactionHash": data(tx.hash),
         "transactionIndex": hex(index),
         "blockHash": of.hash and data(of.hash),
         "blockNumber": hex(of.number),
-        "from": to_checksum_address(tx.sender),
-        "to": to_checksum_address(tx.to) if tx.to else None,
-        "contractAddress": None if tx.to else to_checksum_address(keccak(encode([tx.sender, tx.nonce]))[12:]),
-        "gasUsed": hex(result.gas_used - (before[-1].gas_used if before else 0)),
-        "cumulativeGasUsed": hex(result.gas_used),
+        "from": checksummed(tx.sender),
+        "to": checksummed(tx.to) if tx.to else None,
+        "contractAddress": None if tx.to else checksummed(created(tx.sender, tx.nonce)),
+        "gasUsed": hex(result.gas_used),
+        "cumulativeGasUsed": hex(sum(each.gas_used for each in of.receipts[: index + 1])),
         "effectiveGasPrice": hex(_gas_price(of, tx)),
-        "logsBloom": f"0x{result.bloom:0512x}",
+        "logsBloom": bloom([result]),
         "logs": _logs(of, index),
     }
+
+
+def created(sender: bytes, nonce: int) -> bytes:
+    """The address of a contract that this account creates."""
+    return keccak(encode([sender, nonce]))[12:]
 
 
 def logs(of: Block, criteria: Mapping[str, Any]) -> list[Json]:
@@ -128,11 +145,11 @@ def _logs(of: Block, index: int) -> list[Json]:
     return [_log(of, index, first + at, log) for at, log in enumerate(of.receipts[index].logs)]
 
 
-def _log(of: Block, index: int, log_index: int, log: LogAPI) -> Json:
+def _log(of: Block, index: int, log_index: int, log: Log) -> Json:
     return {
-        "address": to_checksum_address(log.address),
-        "topics": [word(topic) for topic in log.topics],
-        "data": data(log.data),
+        "address": log.address,
+        "topics": list(log.topics),
+        "data": log.data,
         "blockHash": of.hash and data(of.hash),
         "blockNumber": hex(of.number),
         "transactionHash": data(of.transactions[index].hash),

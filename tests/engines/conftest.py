@@ -12,7 +12,7 @@ from harness.evm.engine import Engine, open_engine
 from tests.engines.transactions import deploy
 
 
-@pytest.fixture(scope="session", params=["py-evm", "anvil", "rpc"])
+@pytest.fixture(scope="session", params=["py-evm", "revm", "anvil", "rpc"])
 def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Contract]]:
     with ExitStack() as stack:
         if request.param == "rpc":

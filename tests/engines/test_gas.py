@@ -25,7 +25,8 @@ def test_exactly_the_estimate_is_enough(engine, probe, what):
     receipt = send(engine, call, gas=estimate)
     assert receipt["status"] == 1
     if what not in ("far more gas than it uses", "refunds"):
-        slack = CALLER_SLACK if engine.name == "py-evm" else 0  # a search for less costs more runs than it is worth
+        searches = engine.name not in ("py-evm", "revm")  # there a search for less costs more runs than it is worth
+        slack = 0 if searches else CALLER_SLACK
         assert receipt["gasUsed"] <= estimate <= receipt["gasUsed"] * 1.25 + 2_400 + slack
 
 

@@ -35,7 +35,7 @@ def stops_answering(url, seconds=5.0):
 
 @pytest.mark.parametrize("name", ["geth", "", "rpc:", "rpc:localhost:8545", "ws://127.0.0.1:1"])
 def test_an_unknown_engine_names_the_choices(name):
-    with pytest.raises(EngineError, match="choose py-evm, anvil, or rpc:http://"):
+    with pytest.raises(EngineError, match="choose py-evm, revm, anvil, or rpc:http://"):
         open_engine(name)
 
 
