@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,10 +123,7 @@ class Codec:
         fields = self._events.get(bytes(topics[0])) if topics else None
         if fields is None or len(topics) != 1 + len(fields.topics):
             return None
-        args = {
-            name: _checksummed(kind, decode([kind], bytes(topic))[0])
-            for (name, kind), topic in zip(fields.topics, topics[1:], strict=True)
-        }
+        args = {name: _topic(kind, bytes(topic)) for (name, kind), topic in zip(fields.topics, topics[1:], strict=True)}
         return Event(fields.name, args | dict(zip(fields.data.names, fields.data.decode(log["data"]), strict=True)))
 
     def revert(self, data: bytes) -> Revert:
@@ -181,5 +178,18 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
+@lru_cache(maxsize=10_000)
+def checksummed(address: str) -> ChecksumAddress:
+    """Kept, as there are few addresses and each is hashed for its checksum."""
+    return Web3.to_checksum_address(address)
+
+
 def _checksummed(kind: str, value: Any) -> Any:
-    return Web3.to_checksum_address(value) if kind == "address" else value
+    return checksummed(value) if kind == "address" else value
+
+
+def _topic(kind: str, topic: bytes) -> Any:
+    """An indexed argument: a number or an address, which is most of them, without eth_abi's machinery."""
+    if kind == "uint256":
+        return int.from_bytes(topic, "big")
+    return _checksummed(kind, decode([kind], topic)[0])

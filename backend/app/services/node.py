@@ -7,14 +7,14 @@ longer than a fast node does. Here only what is used is converted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
-from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.types import LogReceipt, RPCEndpoint, TxReceipt
+
+from app.services.codec import checksummed
 
 Block = int | str
 """A height, or "latest", "pending" and the like."""
@@ -92,11 +92,6 @@ def _read_log(log: Mapping[str, Any]) -> LogReceipt:
     topics = [HexBytes(topic) for topic in log["topics"]]
     plain = {"address": checksummed(log["address"]), "topics": topics, "data": HexBytes(log["data"])}
     return cast(LogReceipt, plain)
-
-
-@lru_cache(maxsize=10_000)
-def checksummed(address: str) -> ChecksumAddress:
-    return Web3.to_checksum_address(address)
 
 
 def _run(

@@ -28,7 +28,20 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import BigInteger, Connection, Insert, Table, bindparam, exists, func, select, update
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Connection,
+    Insert,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
@@ -86,6 +99,17 @@ class NewRow(NamedTuple):
 
     table: Table
     values: dict[str, Any]
+
+
+Statement = Callable[[CTE], Update]
+"""What happens to other rows where an operation was closed: the CTE has its row, or none if it was not."""
+
+
+class Effect(NamedTuple):
+    """given: the statement's parameters, whose names are none of a column's."""
+
+    statement: Statement
+    given: dict[str, Any]
 
 
 class Draft(NamedTuple):
@@ -258,28 +282,40 @@ def sign(connection: Connection, operation: Operation, attempt: dict[str, Any]) 
 
 
 _EARLIER = operations.alias("earlier")
-_CONFIRM = (
-    _CHANGE.where(
-        ~exists().where(
-            _EARLIER.c.chain_id == _o.chain_id,
-            _EARLIER.c.sender == _o.sender,
-            _EARLIER.c.nonce < _o.nonce,
-            _EARLIER.c.state.not_in(CLOSED),
-        )
-    )
-    .values(state="confirmed", held=None, updated_at=func.clock_timestamp())
-    .values({name: bindparam(name) for name in ("tx_hash", "block_number", "block_hash", "gas_used", "gas_price_wei")})
+_NONE_EARLIER = ~exists().where(
+    _EARLIER.c.chain_id == _o.chain_id,
+    _EARLIER.c.sender == _o.sender,
+    _EARLIER.c.nonce < _o.nonce,
+    _EARLIER.c.state.not_in(CLOSED),
 )
 
 
-def confirm(connection: Connection, operation: Operation, **mined: Any) -> Operation | None:
-    """-> confirmed, from wherever it was once signed; None, and nothing done, if it is not there any more, or one of
-    the same sender with a lower nonce is not closed.
+@cache
+def _closing(names: tuple[str, ...], in_order: bool, effects: tuple[Statement, ...]) -> Select[Any]:
+    """Closes an operation, which gets values of these names, with what follows from that, in one statement."""
+    closing = _CHANGE.values({name: bindparam(name, type_=_o[name].type) for name in names})
+    closing = closing.where(_NONE_EARLIER) if in_order else closing
+    closed = closing.values(updated_at=func.clock_timestamp()).cte("closed")
+    return select(closed).add_cte(*(effect(closed).cte(f"effect_{n}") for n, effect in enumerate(effects)))
 
-    mined: tx_hash, block_number, block_hash, gas_used, gas_price_wei.
+
+def close(
+    connection: Connection,
+    operation: Operation,
+    states: Sequence[str],
+    effects: Sequence[Effect],
+    in_order: bool = False,
+    **values: Any,
+) -> Operation | None:
+    """The operation, closed with these values, and the effects of that; None, and nothing done, if it is in none of the
+    states with the nonce it was seen with any more; or, `in_order`, if one of the same sender with a lower nonce is
+    not closed.
     """
-    given = {"of_key": operation.key, "of_nonce": operation.nonce, "in_states": list(SENT)}
-    row = connection.execute(_CONFIRM, given | mined).one_or_none()
+    given = {"of_key": operation.key, "of_nonce": operation.nonce, "in_states": list(states), **values}
+    for effect in effects:
+        given |= effect.given
+    statement = _closing(tuple(values), in_order, tuple(effect.statement for effect in effects))
+    row = connection.execute(statement, given).one_or_none()
     return None if row is None else Operation(*row)
 
 

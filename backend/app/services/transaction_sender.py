@@ -31,7 +31,7 @@ from web3.types import TxReceipt
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
 from app.db.session import Database
 from app.services import effects, node, operations
-from app.services.codec import Call, Revert, event_stake
+from app.services.codec import Call, Revert, checksummed, event_stake
 from app.services.node import Head
 from app.services.node_errors import TROUBLE, Answer, decode_revert, meaning, refusal, rejected, unavailable
 from app.services.operations import SENT, Draft, NewRow, Operation
@@ -290,20 +290,19 @@ class TransactionSender:
                 return self._requeue(operation, f"{tx_hash} ran out of gas")
             refused = ContractRejected(revert.name, revert.args, refusal(operation.kind, revert), "reverted")
             return self._refuse(operation, SENT, "failed", refused, **where, **paid, held=None)
-        address = Web3.to_checksum_address(operation.to_address)
+        address = checksummed(operation.to_address)
         events = event_stake().events(receipt["logs"], address)
-        closed: Operation | None = None
         try:
-            with self._database.begin() as connection:
-                closed = operations.confirm(connection, operation, **where, **paid)
-                if closed is not None:
-                    effects.confirm(connection, closed, events, tx_hash, receipt["blockNumber"])
-                earlier = [] if closed else operations.open_before(connection, operation)
-            if earlier:  # what was mined before has to be closed before
-                return operation if self._step_all(earlier) else self._close(operation, receipt)
+            done, told = effects.confirmed(operation, events, tx_hash, receipt["blockNumber"]), None
         except UnexpectedReceipt as error:
             log.error("%s", error, extra=_of(operation))
-            closed = self._change(operation, SENT, state="confirmed", error=_stored(error), **where, **paid)
+            done, told = [], _stored(error)
+        given = {**where, **paid, "held": None, "error": told}
+        with self._database.single() as connection:
+            closed = operations.close(connection, operation, SENT, done, in_order=True, state="confirmed", **given)
+            earlier = [] if closed else operations.open_before(connection, operation)
+        if earlier:  # what was mined before has to be closed before
+            return operation if self._step_all(earlier) else self._close(operation, receipt)
         if closed is None:
             return self._reload(operation)
         self._sent.pop(operation.key, None)
@@ -314,10 +313,9 @@ class TransactionSender:
         self, operation: Operation, states: Sequence[str], state: str, error: AppError, **values: Any
     ) -> Operation:
         """-> rejected or failed: there is no effect and will be none."""
-        with self._database.begin() as connection:
-            closed = operations.change(connection, operation, states, state=state, error=_stored(error), **values)
-            if closed is not None:
-                effects.refuse(connection, closed, error.message, values.get("tx_hash"))
+        done = effects.refused(operation, error.message, values.get("tx_hash"))
+        with self._database.single() as connection:
+            closed = operations.close(connection, operation, states, done, state=state, error=_stored(error), **values)
         if closed is None:
             return self._reload(operation)
         self._sent.pop(operation.key, None)
@@ -470,7 +468,7 @@ class TransactionSender:
 
         That no receipt is found proves nothing, as a node may lag; so the block is looked for, by halves.
         """
-        nonce, sender = operation.nonce, Web3.to_checksum_address(operation.sender)
+        nonce, sender = operation.nonce, checksummed(operation.sender)
         assert nonce is not None
 
         def used(block: int) -> bool:
