@@ -84,7 +84,6 @@ class _Run(NamedTuple):
     logs: Sequence[Log]
     accounts: dict[str, Account]
     slots: dict[tuple[str, int], int]
-    touched: int
 
 
 class Revm:
@@ -101,6 +100,8 @@ class Revm:
         ] = []  # as they followed on one another; the name, and what is new in it
         self._index: dict[bytes, int] = {}  # of a state, by its name
         self._at = -1  # the state that pyrevm has
+        self._block: Header | None = None  # as pyrevm knows it, like what follows
+        self._terms: tuple[int, list[Any]] | None = None
         born = {_hex(who): (Account(), Account(balance=wei)) for who, wei in balances.items()}
         self._enter(_ZERO, Change(born, {}))
         self.genesis = Header(0, _ZERO, _ZERO, timestamp, INITIAL_BASE_FEE, gas_limit)
@@ -127,11 +128,9 @@ class Revm:
 
     def execute(self, header: Header, message: Message) -> Execution:
         self._go_to(header)
-        run = self._run(header, message, 0, ())
+        run = self._run(header, message, 0, (), keep=False)
         code = self.code(header, message.to) if message.to else message.data
-        return Execution(
-            run.output, run.gas_used + run.refund, run.error, bool(code), True if run.touched > 0 else None
-        )
+        return Execution(run.output, run.gas_used + run.refund, run.error, bool(code), None)
 
     def balance(self, header: Header, address: bytes) -> int:
         return self._account(header, address).balance
@@ -179,7 +178,7 @@ class Revm:
         self._put(sender, paid._replace(nonce=payer.nonce) if not tx.to else paid)  # revm counts a creation itself
         message = Message(tx.sender, tx.to, tx.value, tx.data, tx.gas)
         try:
-            run = self._run(header, message, price, getattr(tx, "access_list", ()))
+            run = self._run(header, message, price, getattr(tx, "access_list", ()), keep=True)
         finally:
             self._put(sender, payer)
         used = max(run.gas_used, data_floor(tx.data))
@@ -193,45 +192,40 @@ class Revm:
         self._enter(_name(header.state_root, tx.hash, header.block_number, header.timestamp), change)
         return Receipt(run.error is None, used, run.logs)
 
-    def _run(self, header: Header, message: Message, price: int, access_list: Any) -> _Run:
-        """On top of the state that pyrevm has, which is left as it was."""
+    def _run(self, header: Header, message: Message, price: int, access_list: Any, keep: bool) -> _Run:
+        """On top of the state that pyrevm has, which is left as it was. keep: whether what changes is wanted."""
         evm, sender = self._evm, _hex(message.sender)
-        evm.set_block_env(
-            BlockEnv(
-                number=header.block_number,
-                timestamp=header.timestamp,
-                coinbase=_COINBASE,
-                gas_limit=header.gas_limit,
-                prevrandao=header.mix_hash,
-            )
-        )
+        if header is not self._block:
+            number, time, limit = header.block_number, header.timestamp, header.gas_limit
+            random = header.mix_hash
+            evm.set_block_env(BlockEnv(number, _COINBASE, time, prevrandao=random, gas_limit=limit))
+            self._block = header
         listed = [(_hex(address), list(slots)) for address, slots in access_list]
-        evm.set_tx_env(TxEnv(caller=sender, gas_price=price, access_list=listed))
+        if (price, listed) != self._terms:
+            evm.set_tx_env(TxEnv(gas_price=price, access_list=listed))
+            self._terms = (price, listed)
         point, output, error = evm.snapshot(), b"", None
         try:
             if message.to:
-                output = evm.message_call(
-                    sender, _hex(message.to), message.data, message.value, message.gas, gas_price=price
-                )
+                to = _hex(message.to)
+                output = evm.message_call(sender, to, message.data, message.value, message.gas, gas_price=price)
             else:
                 evm.deploy(sender, message.data, message.value, message.gas)
         except RuntimeError as failure:
             error, output = _told(failure)
         result: Any = evm.result
-        accounts, slots, touched = self._changed(evm.journal_str) if error is None else ({}, {}, 0)
+        accounts, slots = self._changed(evm.journal_str) if keep and error is None else ({}, {})
         evm.revert(point)
-        logs = [_log(log) for log in result.logs] if error is None else []
-        return _Run(output, error, result.gas_used, result.gas_refunded, logs, accounts, slots, touched)
+        logs = [_log(log) for log in result.logs] if keep and error is None else []
+        return _Run(output, error, result.gas_used, result.gas_refunded, logs, accounts, slots)
 
-    def _changed(self, journal: str) -> tuple[dict[str, Account], dict[tuple[str, int], int], int]:
-        """What is otherwise in the journal than before, and how many accounts besides sender and receiver it has."""
+    def _changed(self, journal: str) -> tuple[dict[str, Account], dict[tuple[str, int], int]]:
+        """What is otherwise in the journal than before."""
         accounts: dict[str, Account] = {}
         slots: dict[tuple[str, int], int] = {}
-        touched = -3  # the sender, the receiver, the coinbase
         end = journal.index("}, transient_storage: ")
         at = journal.find(_ACCOUNT)
         while 0 <= at < end:
-            touched += 1
             address = journal[at - 42 : at]
             found = _INFO.match(journal, at)
             stored = journal.index(_STORAGE, at)
@@ -256,7 +250,7 @@ class Revm:
             for slot in _SLOT.finditer(journal, stored, flags):
                 if slot["was"] != slot["now"]:
                     slots[address, int(slot["key"])] = int(slot["now"])
-        return accounts, slots, touched
+        return accounts, slots
 
     # ---------------------------------------------------------------------------------------------------- states
 

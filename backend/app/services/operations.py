@@ -21,7 +21,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -112,6 +112,9 @@ class Effect(NamedTuple):
     given: dict[str, Any]
 
 
+_UNKNOWN = [field.name for field in fields(Operation)]
+
+
 class Draft(NamedTuple):
     """What is to be sent, and by whom. subject: the id of the row it is about, or that row, where it is new."""
 
@@ -173,13 +176,15 @@ def _entering(table: Table | None, columns: tuple[str, ...]) -> Insert:
     """Enters an operation, and with it a row of the table, which is its subject then."""
     own: dict[str, Any] = {name: bindparam(name, type_=_o[name].type) for name in _ASKED}
     if table is None:
-        return insert(operations).values(**own).returning(operations)
+        return insert(operations).values(**own).returning(*_MADE)
     row = insert(table).values({name: bindparam(name, type_=table.c[name].type) for name in columns})
     entered = row.returning(table.c.id).cte("entered")
     own["subject"] = entered.c.id
-    return insert(operations).from_select(list(own), select(*own.values())).returning(operations)
+    return insert(operations).from_select(list(own), select(*own.values())).returning(*_MADE)
 
 
+_MADE = (_o.subject, _o.state, _o.attempts, _o.requeued, _o.reorged, _o.created_at, _o.updated_at)
+"""What the database adds."""
 _ASKED = ("key", "request", "kind", "subject", "chain_id", "sender", "to_address", "data", "value_wei")
 
 
@@ -201,11 +206,12 @@ def prepare(connection: Connection, key: str, request: str, draft: Draft) -> Ope
     if table is not None:
         del asked["subject"]
     try:
-        return Operation(*connection.execute(_entering(table, tuple(row)), asked | row).one())
+        made = connection.execute(_entering(table, tuple(row)), asked | row).one()
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation) and error.orig.diag.table_name == operations.name:
             raise _Taken from error
         raise
+    return Operation(**{**dict.fromkeys(_UNKNOWN), **asked, **made._mapping})
 
 
 def find(connection: Connection, key: str) -> Operation | None:
@@ -268,7 +274,7 @@ _SIGN = (
         attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
         updated_at=func.clock_timestamp(),
     )
-    .returning(operations)
+    .returning(_o.updated_at)
 )
 
 
@@ -277,8 +283,11 @@ def sign(connection: Connection, operation: Operation, attempt: dict[str, Any]) 
     nothing done, if the operation is not prepared any more, or that nonce or a later one was given out.
     """
     given = {"of_key": operation.key, "taken": attempt["nonce"], "attempt": [attempt]}
-    row = connection.execute(_SIGN, given).one_or_none()
-    return None if row is None else Operation(*row)
+    at = connection.execute(_SIGN, given).scalar_one_or_none()
+    if at is None:
+        return None
+    nonce, attempts = attempt["nonce"], [*operation.attempts, attempt]
+    return replace(operation, state="signed", held=None, nonce=nonce, attempts=attempts, updated_at=at)
 
 
 _EARLIER = operations.alias("earlier")
@@ -296,7 +305,7 @@ def _closing(names: tuple[str, ...], in_order: bool, effects: tuple[Statement, .
     closing = _CHANGE.values({name: bindparam(name, type_=_o[name].type) for name in names})
     closing = closing.where(_NONE_EARLIER) if in_order else closing
     closed = closing.values(updated_at=func.clock_timestamp()).cte("closed")
-    return select(closed).add_cte(*(effect(closed).cte(f"effect_{n}") for n, effect in enumerate(effects)))
+    return select(closed.c.updated_at).add_cte(*(effect(closed).cte(f"effect_{n}") for n, effect in enumerate(effects)))
 
 
 def close(
@@ -315,8 +324,8 @@ def close(
     for effect in effects:
         given |= effect.given
     statement = _closing(tuple(values), in_order, tuple(effect.statement for effect in effects))
-    row = connection.execute(statement, given).one_or_none()
-    return None if row is None else Operation(*row)
+    at = connection.execute(statement, given).scalar_one_or_none()
+    return None if at is None else replace(operation, **values, updated_at=at)
 
 
 def change(connection: Connection, operation: Operation, states: Sequence[str], **values: Any) -> Operation | None:
