@@ -90,21 +90,25 @@ class Revm:
     """A `Machine`."""
 
     def __init__(self, balances: Mapping[bytes, int], timestamp: int, gas_limit: int) -> None:
-        self._evm = EVM(Env(cfg=CfgEnv(chain_id=CHAIN_ID)), gas_limit=2**63, spec_id="CANCUN")
+        self._gas_limit = gas_limit  # of every block
+        self._start()
         self._accounts: dict[str, Account] = {}
         self._slots: dict[tuple[str, int], int] = {}
         self._codes: dict[bytes, bytes] = {b"": b""}
-        self._entered: set[bytes] = set()  # hashes of codes that pyrevm has
         self._states: list[
             tuple[bytes, Change]
         ] = []  # as they followed on one another; the name, and what is new in it
         self._index: dict[bytes, int] = {}  # of a state, by its name
         self._at = -1  # the state that pyrevm has
-        self._block: Header | None = None  # as pyrevm knows it, like what follows
-        self._terms: tuple[int, list[Any]] | None = None
         born = {_hex(who): (Account(), Account(balance=wei)) for who, wei in balances.items()}
         self._enter(_ZERO, Change(born, {}))
         self.genesis = Header(0, _ZERO, _ZERO, timestamp, INITIAL_BASE_FEE, gas_limit)
+
+    def _start(self) -> None:
+        self._evm = EVM(Env(cfg=CfgEnv(chain_id=CHAIN_ID)), gas_limit=self._gas_limit, spec_id="CANCUN")
+        self._entered: set[bytes] = set()  # hashes of codes that it has
+        self._block: Header | None = None  # that it was told, and price and access list
+        self._terms: tuple[int, list[Any]] | None = None
 
     def header_after(self, parent: Header) -> Header:
         return Header(
@@ -190,15 +194,16 @@ class Revm:
             {slot: (self._slots.get(slot, 0), now) for slot, now in run.slots.items()},
         )
         self._enter(_name(header.state_root, tx.hash, header.block_number, header.timestamp), change)
+        if getattr(tx, "access_list", ()):  # what it lists stays loaded, checkpoint or not
+            self._start_anew()
         return Receipt(run.error is None, used, run.logs)
 
     def _run(self, header: Header, message: Message, price: int, access_list: Any, keep: bool) -> _Run:
         """On top of the state that pyrevm has, which is left as it was. keep: whether what changes is wanted."""
         evm, sender = self._evm, _hex(message.sender)
         if header is not self._block:
-            number, time, limit = header.block_number, header.timestamp, header.gas_limit
-            random = header.mix_hash
-            evm.set_block_env(BlockEnv(number, _COINBASE, time, prevrandao=random, gas_limit=limit))
+            number, time, random = header.block_number, header.timestamp, header.mix_hash
+            evm.set_block_env(BlockEnv(number, _COINBASE, time, prevrandao=random))
             self._block = header
         listed = [(_hex(address), list(slots)) for address, slots in access_list]
         if (price, listed) != self._terms:
@@ -285,6 +290,14 @@ class Revm:
             point = self._evm.snapshot()  # else the account would stay in the journal, and warm
             self._evm.insert_account_storage(address, key, value[side])
             self._evm.revert(point)
+
+    def _start_anew(self) -> None:
+        self._start()
+        now = Change(
+            {a: (account, account) for a, account in self._accounts.items()},
+            {s: (v, v) for s, v in self._slots.items()},
+        )
+        self._write(now, 1)
 
     def _put(self, address: str, account: Account) -> None:
         nonce, balance, code_hash = account

@@ -19,6 +19,8 @@ def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Contract]]:
             node = stack.enter_context(closing(open_engine("anvil")))
             engine = stack.enter_context(closing(open_engine(f"rpc:{node.w3.provider.endpoint_uri}")))
         else:
+            if request.param == "revm":
+                pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
             engine = stack.enter_context(closing(open_engine(request.param)))
         yield engine, deploy(engine)
 

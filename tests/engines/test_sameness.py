@@ -63,6 +63,12 @@ def test_anvil_repeats_itself_and_py_evm(on_py_evm):
     assert story("anvil") == on_py_evm
 
 
+def test_revm_repeats_itself_and_py_evm(on_py_evm):
+    pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
+    assert story("revm") == on_py_evm
+    assert story("revm") == on_py_evm
+
+
 def test_even_the_blocks_of_py_evm_are_the_same_again():
     def last_hash():
         with closing(open_engine("py-evm")) as engine:
