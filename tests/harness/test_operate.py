@@ -67,7 +67,7 @@ def smoked(served, tmp_path_factory) -> str:
     file.write_text(as_env(served))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
         patch.setattr(sys, "argv", ["stakesim", "smoke", "--starts-in", SOON, "--env-file", str(file)])
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             cli.main()
     return said.getvalue()
 
