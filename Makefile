@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CI_PROFILE ?= ci
 
+unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports, and pytest rewrites all tests anew
+
 .PHONY: help run serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 

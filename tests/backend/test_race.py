@@ -10,7 +10,7 @@ from benchmarks.over_http import Site, race, served, throughput
 @pytest.fixture(scope="module")
 def sizes(profile: str) -> tuple[int, int]:
     """Attendees, and the seats that are left."""
-    return (40, 10) if profile == "quick" else (200, 50)
+    return (16, 4) if profile == "quick" else (200, 50)
 
 
 @pytest.fixture(scope="module")

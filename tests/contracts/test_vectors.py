@@ -8,7 +8,7 @@ from app.services.blockchain_service import BlockchainService
 from app.services.transaction_sender import TransactionSender
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
-EVERY = {"quick": 12, "ci": 1, "deep": 1}
+EVERY = {"quick": 24, "ci": 1, "deep": 1}
 """Every how manieth vector each profile plays."""
 LEAD = 30 * 86_400
 GRACE = 7 * 86_400

@@ -9,6 +9,7 @@ import pytest
 
 from harness import cli
 from harness.evm.compiler import ROOT
+from harness.runner import play  # noqa: F401 - what a pytest inside ours imports first, it takes away at its end
 
 pytest_plugins = ["pytester"]
 
@@ -41,9 +42,10 @@ def test_the_command_is_installed():
     assert "replay" in done.stdout
 
 
-def test_run_plays_files_and_profiles_and_writes_a_report(stakesim, tmp_path):
+def test_run_plays_files_and_profiles_and_writes_a_report(stakesim, tmp_path, profile):
+    runs = "1" if profile == "quick" else "3"
     done = stakesim(
-        "run", "scenarios/no-show.yaml", "hostile", "--runs", "3", "-j", "2", "--out", str(tmp_path / "out")
+        "run", "scenarios/no-show.yaml", "hostile", "--runs", runs, "-j", "2", "--out", str(tmp_path / "out")
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no-show" in done.stdout
@@ -123,7 +125,7 @@ def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
             assert engine.now() > before and world.engine is engine
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*EXPECTATION is broken: the scenario's own expectations are met*"])
     result.stdout.no_fnmatch_line("*Traceback*")

@@ -21,7 +21,7 @@ from harness.faults.episodes import play
 from harness.faults.stage import Stage
 from harness.faults.table import IN_CAMPAIGN, ROWS
 
-EPISODES = {"quick": 2, "ci": 20, "deep": 200}
+EPISODES = {"quick": 1, "ci": 20, "deep": 200}
 
 
 @pytest.fixture(scope="module")

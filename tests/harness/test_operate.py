@@ -1,16 +1,21 @@
-"""The operator's commands, on a stand-in for Sepolia: anvil in real time, a block a second."""
+"""The operator's commands, on a stand-in for Sepolia: anvil in real time, a block a second.
 
+In the quick profile blocks come sooner, and where one would wait for an event to start, the chain's clock is put ahead.
+"""
+
+import io
 import re
 import signal
 import stat
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+from app.core import smoke
 from app.core.config import Settings
 from app.core.wiring import connect_services
 from app.db.tables import event_runs
@@ -23,6 +28,7 @@ from harness.serve import stand_in
 COMMAND = Path(sys.executable).with_name("stakesim")
 SOON = "5"
 """Seconds to an event's start: enough to create and book first."""
+QUICK_BLOCK_S = 0.2
 
 
 @dataclass
@@ -43,9 +49,12 @@ def bare_environment():
 
 
 @pytest.fixture(scope="module")
-def served():
+def served(request):
     """Settings of a contract on a chain of its own, with its tables, where nothing has happened yet."""
-    with stand_in(block_time=1) as settings:
+    quick = request.config.getoption("--profile") == "quick"
+    with pytest.MonkeyPatch.context() as patch, stand_in(QUICK_BLOCK_S if quick else 1) as settings:
+        if quick:
+            patch.setattr(smoke, "_wait_until", _ahead_and(smoke._wait_until))
         services = connect_services(settings)
         yield settings
         services.database.engine.dispose()
@@ -56,7 +65,23 @@ def smoked(served, tmp_path_factory) -> str:
     """What a smoke test on it said."""
     file = tmp_path_factory.mktemp("smoke") / "env"
     file.write_text(as_env(served))
-    return subprocess.check_output([COMMAND, "smoke", "--starts-in", SOON, "--env-file", file], text=True)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.setattr(sys, "argv", ["stakesim", "smoke", "--starts-in", SOON, "--env-file", str(file)])
+        with pytest.raises(SystemExit, match=r"^0$"):
+            cli.main()
+    return said.getvalue()
+
+
+def _ahead_and(wait_until):
+    """Puts the clock of an anvil ahead to what is waited for."""
+
+    def wait(w3, moment: int) -> None:
+        ask = w3.manager.request_blocking
+        ask("evm_increaseTime", [max(moment - w3.eth.get_block("latest")["timestamp"], 0)])
+        ask("evm_mine", [])
+        wait_until(w3, moment)
+
+    return wait
 
 
 def as_env(settings, **given) -> str:
@@ -238,8 +263,8 @@ def test_reconcile_tells_of_differences_and_mends_them(stakesim, env, served, sm
     assert stakesim("reconcile", "--dry-run", "--env-file", file).returncode == 0
 
 
-def test_a_dry_run_applies_no_migration(stakesim, env, served):
-    with stand_in(block_time=1) as fresh:
+def test_a_dry_run_applies_no_migration(stakesim, env, profile):
+    with stand_in(QUICK_BLOCK_S if profile == "quick" else 1) as fresh:
         file = Path(env())
         file.write_text(as_env(fresh))
         trouble(stakesim("reconcile", "--dry-run", "--env-file", str(file)), "The database lacks 001_base_tables")
@@ -282,7 +307,7 @@ def wait_for(process, words: str) -> str:
     raise AssertionError(f"it ended: {said}\n{process.stderr.read()}")
 
 
-def test_serve_is_a_stand_in_and_the_walkthrough_comes_true_on_it(tmp_path):
+def test_serve_is_a_stand_in_and_the_walkthrough_comes_true_on_it(tmp_path, profile):
     file = tmp_path / "serve.env"
     with started("serve", "--port", "0", "--variables", str(file), cwd=tmp_path) as server:
         said = wait_for(server, "Ctrl-C ends it")
@@ -291,7 +316,12 @@ def test_serve_is_a_stand_in_and_the_walkthrough_comes_true_on_it(tmp_path):
         url, rpc = (re.search(f"export {name}=(.*)", variables)[1] for name in ("API", "RPC"))
         assert f"serving {url}," in said
         assert httpx.get(f"{url}/ready").status_code == 200
-        walked = subprocess.run(["bash", "-eu", "-c", walkthrough(file)], capture_output=True, text=True, timeout=120)
+        if profile == "quick":
+            httpx.post(rpc, json={"jsonrpc": "2.0", "id": 1, "method": "evm_setAutomine", "params": [True]})
+            script = walkthrough(file).replace("sleep 60", AHEAD)
+        else:
+            script = walkthrough(file).replace("soon 60", "soon 14").replace("sleep 60", "sleep 13")
+        walked = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, timeout=120)
         server.send_signal(signal.SIGINT)
         out, err = server.communicate(timeout=20)
     assert walked.returncode == 0, walked
@@ -307,12 +337,17 @@ def test_serve_is_a_stand_in_and_the_walkthrough_comes_true_on_it(tmp_path):
             httpx.get(gone)
 
 
+AHEAD = r"""for ahead in '"evm_increaseTime","params":[60]' '"evm_mine","params":[]'; do
+  curl -s "$RPC" -H 'Content-Type: application/json' -d '{"jsonrpc":"2.0","id":1,"method":'"$ahead"'}'
+done"""
+"""Shell: what it is to wait 60 seconds, for a chain."""
+
+
 def walkthrough(variables: Path) -> str:
-    """What backend/WALKTHROUGH.md has one type, with an event that starts sooner."""
+    """What backend/WALKTHROUGH.md has one type."""
     text = (ROOT / "backend" / "WALKTHROUGH.md").read_text()
     text = text[: text.index("## The same on Sepolia")].replace(". .stakesim/serve.env", f". {variables}")
-    script = re.search("(?s)```sh\n(.*?)```", text)[1] + "\n".join(re.findall(r"(?m)^\$ (?!make)(.*)$", text))
-    return script.replace("soon 60", "soon 14").replace("sleep 60", "sleep 13")
+    return re.search("(?s)```sh\n(.*?)```", text)[1] + "\n".join(re.findall(r"(?m)^\$ (?!make)(.*)$", text))
 
 
 def test_serve_takes_the_network_of_the_settings(stakesim, env, served, tmp_path):

@@ -19,12 +19,21 @@ from harness.runner.report import replayable, save_failures
 from harness.runner.world import DATABASE_DIR, open_world
 from harness.scenario.scenario import ScenarioError, dump, load, loads
 
+RUNS = {"quick": 1, "ci": 25, "deep": 500}
+"""Of each profile."""
 WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
 
 
-def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil():
+@pytest.fixture(scope="module")
+def no_show():
+    """The result of a worked example."""
+    return run(WORKED[1])
+
+
+def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil(profile):
     """To the wei and the unit of gas; transaction hashes differ, as fees do."""
-    ours, node = run(WORKED), run(WORKED, engine="anvil")
+    worked = WORKED[1:2] if profile == "quick" else WORKED
+    ours, node = run(worked), run(worked, engine="anvil")
     assert ours.ok
     assert node.ok
     assert [row._replace(tx_hash=None) for row in ours.rows] == [row._replace(tx_hash=None) for row in node.rows]
@@ -48,14 +57,16 @@ def test_random_scenarios_hold_on_anvil_too(profile):
     assert [f for f in result.findings if f.id != "VACUOUS"] == []
 
 
-def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch):
+def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch, profile):
     """In one process on the embedded database, in two on that of DATABASE_URL, where each world has its own schema."""
-    once = run(["calm", "hostile"], runs=3, seed=3)
+    runs = 1 if profile == "quick" else 3
+    monkeypatch.setattr(campaign, "BATCH", runs)
+    once = run(["calm", "hostile"], runs=runs, seed=3)
     server = connect(None, DATABASE_DIR).url
     shared = create_database(server, f"shared_{os.getpid()}")
     monkeypatch.setenv("DATABASE_URL", shared.url.render_as_string(hide_password=False))
     try:
-        assert run(["calm", "hostile"], runs=3, seed=3, jobs=2).rows == once.rows
+        assert run(["calm", "hostile"], runs=runs, seed=3, jobs=2).rows == once.rows
         with shared.connect() as connection:
             schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'world_%'"
             assert list(connection.scalars(text(schemas))) == []
@@ -70,7 +81,7 @@ def test_another_seed_gives_another_campaign():
 
 @pytest.mark.parametrize("name", ["calm", "flaky", "hostile", "volatile"])
 def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile):
-    runs = {"quick": 2, "ci": 25, "deep": 500}[profile]
+    runs = RUNS[profile]
     result = run(name, runs=runs, seed=11)
     assert [f.story() for f in result.findings if profile != "quick" or f.id != "VACUOUS"] == []
     assert len(result.played) == runs
@@ -101,15 +112,14 @@ def _dull(text: str) -> str:
     return yaml.safe_dump(fields)
 
 
-def test_the_result_reads_well_and_has_a_ledger():
-    result = run(WORKED[1])
-    frame = result.ledger
+def test_the_result_reads_well_and_has_a_ledger(no_show):
+    frame = no_show.ledger
     assert list(frame.columns) == list(ledger.Row._fields)
     paid = frame[frame.action == "payout"].groupby("actor").wei_out.sum()
     assert dict(paid) == {"a": 4 * 10**16, "host": 46 * 10**16, "platform": 6 * 10**16}
     assert frame.wei_in.sum() == 56 * 10**16
-    assert "everything that must hold held" in result.summary()
-    assert "PASS" in result._repr_html_()
+    assert "everything that must hold held" in no_show.summary()
+    assert "PASS" in no_show._repr_html_()
 
 
 def test_a_scenario_can_be_handed_over_as_data():
@@ -120,8 +130,8 @@ def test_a_scenario_can_be_handed_over_as_data():
 
 
 @pytest.mark.parametrize("format", ledger.FORMATS)
-def test_a_ledger_is_written_exactly_in_each_format(tmp_path, format):
-    rows = run(WORKED[1]).rows
+def test_a_ledger_is_written_exactly_in_each_format(tmp_path, format, no_show):
+    rows = no_show.rows
     path = tmp_path / f"ledger.{format}"
     ledger.write(rows, path)
     if format == "csv":
