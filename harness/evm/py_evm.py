@@ -15,6 +15,7 @@ from eth.vm.opcode import as_opcode
 from eth.vm.spoof import SpoofTransaction
 from eth_tester.backends.pyevm.main import PyEVMBackend, get_default_genesis_params
 from eth_typing import Address, BlockNumber, Hash32
+from eth_utils.exceptions import ValidationError
 
 from harness.evm.chain import Execution, Header, Log, Message, Receipt, Transaction
 from harness.evm.rpc_json import checksummed, data, word
@@ -52,6 +53,9 @@ class PyEvm:
         return self._chain.create_header_from_parent(parent, timestamp=parent.timestamp + 1)
 
     def mine(self, pending: Header, transactions: Sequence[Transaction]) -> tuple[Header, Sequence[Receipt]]:
+        for tx in transactions:  # py-evm goes by the price that will be paid, nodes by the most that may be
+            if self.balance(pending, tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
+                raise ValidationError("the sender lacks the funds")
         vm = self._vm(pending)
         header, receipts, _ = vm.apply_all_transactions(transactions, pending)
         draft = vm.set_block_transactions_and_withdrawals(vm.get_block(), header, transactions, receipts)

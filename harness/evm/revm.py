@@ -6,8 +6,8 @@ warmed, wrote or left in transient storage is there for the next, and its memory
 kept here, too, with what every block changed, which takes the state to any block and back.
 
 Limits of pyrevm 0.3.7, which has the rules of Cancun: of Prague, the floor for the gas of data (EIP-7623) is added
-here; transactions that set code (EIP-7702) or carry blobs are refused. BASEFEE gives 0, BLOCKHASH no hash of this
-chain.
+here; transactions that set code (EIP-7702) or carry blobs are refused. BASEFEE gives 0, and so does GASPRICE in a
+constructor or where the sender has less than twice the fee; BLOCKHASH gives no hash of this chain.
 Block hashes and state roots are names made here, not those of a real chain.
 """
 
@@ -107,8 +107,7 @@ class Revm:
     def _start(self) -> None:
         self._evm = EVM(Env(cfg=CfgEnv(chain_id=CHAIN_ID)), gas_limit=self._gas_limit, spec_id="CANCUN")
         self._entered: set[bytes] = set()  # hashes of codes that it has
-        self._block: Header | None = None  # that it was told, and price and access list
-        self._terms: tuple[int, list[Any]] | None = None
+        self._block: Header | None = None  # that it was told
 
     def header_after(self, parent: Header) -> Header:
         return Header(
@@ -181,8 +180,9 @@ class Revm:
         paid = payer._replace(nonce=payer.nonce + 1, balance=payer.balance - tx.gas * price)
         self._put(sender, paid._replace(nonce=payer.nonce) if not tx.to else paid)  # revm counts a creation itself
         message = Message(tx.sender, tx.to, tx.value, tx.data, tx.gas)
+        told = price if paid.balance >= tx.gas * price + tx.value else 0  # pyrevm wants the fee to be there once more
         try:
-            run = self._run(header, message, price, getattr(tx, "access_list", ()), keep=True)
+            run = self._run(header, message, told, getattr(tx, "access_list", ()), keep=True)
         finally:
             self._put(sender, payer)
         used = max(run.gas_used, data_floor(tx.data))
@@ -194,21 +194,21 @@ class Revm:
             {slot: (self._slots.get(slot, 0), now) for slot, now in run.slots.items()},
         )
         self._enter(_name(header.state_root, tx.hash, header.block_number, header.timestamp), change)
-        if getattr(tx, "access_list", ()):  # what it lists stays loaded, checkpoint or not
-            self._start_anew()
         return Receipt(run.error is None, used, run.logs)
 
     def _run(self, header: Header, message: Message, price: int, access_list: Any, keep: bool) -> _Run:
-        """On top of the state that pyrevm has, which is left as it was. keep: whether what changes is wanted."""
+        """On top of the state that pyrevm has, which is left as it was. price: wei per gas that the code is told. keep:
+        whether what changes is wanted."""
         evm, sender = self._evm, _hex(message.sender)
         if header is not self._block:
             number, time, random = header.block_number, header.timestamp, header.mix_hash
             evm.set_block_env(BlockEnv(number, _COINBASE, time, prevrandao=random))
             self._block = header
         listed = [(_hex(address), list(slots)) for address, slots in access_list]
-        if (price, listed) != self._terms:
-            evm.set_tx_env(TxEnv(gas_price=price, access_list=listed))
-            self._terms = (price, listed)
+        if listed:
+            evm.set_tx_env(TxEnv(access_list=listed))
+        accounts: dict[str, Account] = {}
+        slots: dict[tuple[str, int], int] = {}
         point, output, error = evm.snapshot(), b"", None
         try:
             if message.to:
@@ -216,11 +216,15 @@ class Revm:
                 output = evm.message_call(sender, to, message.data, message.value, message.gas, gas_price=price)
             else:
                 evm.deploy(sender, message.data, message.value, message.gas)
+            if keep:
+                accounts, slots = self._changed(evm.journal_str)
         except RuntimeError as failure:
             error, output = _told(failure)
-        result: Any = evm.result
-        accounts, slots = self._changed(evm.journal_str) if keep and error is None else ({}, {})
-        evm.revert(point)
+        finally:
+            result: Any = evm.result
+            evm.revert(point)
+            if listed:  # what it lists stays loaded, checkpoint or not
+                self._start_anew()
         logs = [_log(log) for log in result.logs] if keep and error is None else []
         return _Run(output, error, result.gas_used, result.gas_refunded, logs, accounts, slots)
 

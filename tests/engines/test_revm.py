@@ -178,6 +178,28 @@ def test_nothing_of_a_transaction_is_left_for_the_next(pair):
     assert [int(word, 16) for word in storage] == [3, 1]
 
 
+def test_a_sender_that_can_just_pay(pair):
+    """Fee and value to the wei: once it is mined, a wei less and nobody takes it."""
+    code, price = bytes.fromhex("60015460010160015500"), 3 * 10**9
+    address = pair.send(data=creation(code))["contractAddress"]
+    fields = {"to": address, "value": 7, "gas": 60_000, "maxFeePerGas": price}
+    for missing in (0, 1):
+        for engine in pair.engines:
+            engine.set_balance(pair.accounts[3].address, 60_000 * price + 7 - missing)
+        came_to = pair.send(sender=3, **fields)
+        assert came_to["status"] == 1 if not missing else "insufficient funds" in came_to
+    assert pair.send(to=address)["gasUsed"] == pair.send(to=address)["gasUsed"]
+
+
+def test_an_access_list_warms_nothing_for_the_next(pair):
+    code = bytes.fromhex("60015460010160015500")
+    address = pair.send(data=creation(code))["contractAddress"]
+    listed = [{"address": address, "storageKeys": ["0x" + f"{1:064x}"]}]
+    used = [pair.send(to=address, **more)["gasUsed"] for more in ({}, {"accessList": listed}, {}, {})]
+    assert used[2] == used[3] != used[1]
+    assert pair.each(lambda engine: int.from_bytes(engine.w3.eth.get_storage_at(address, 1), "big")) == 4
+
+
 def test_ether_is_forced_and_the_state_of_any_block_can_be_asked(pair):
     forcer = compile_contracts()["EtherForcer"]
     target = to_checksum_address("0x" + "ab" * 20)
