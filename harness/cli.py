@@ -30,7 +30,7 @@ cli.command()(faults)
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5
 
-Engine = Annotated[str, typer.Option(help="py-evm (in process), anvil (a real node, started here), or rpc:URL.")]
+Engine = Annotated[str, typer.Option(help="py-evm or revm (in process), anvil (a node, started here), or rpc:URL.")]
 Through = Annotated[
     Literal["services", "api"],
     typer.Option(help="How the backend is asked: its services, called; or the HTTP API before them, in process."),

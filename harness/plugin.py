@@ -1,7 +1,7 @@
 """The pytest plugin: scenario files are tests, and worlds are fixtures.
 
-Options: `--engine py-evm|anvil|rpc:URL`, `--through services|api`. Setting `stakesim_scenarios` (default `scenarios`):
-folders whose YAML files, and those in their `regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`.
+Options: `--engine py-evm|revm|anvil|rpc:URL`, `--through services|api`. Setting `stakesim_scenarios` (default
+`scenarios`): folders whose YAML files, and those in their `regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _STAGE = pytest.StashKey[_Stage]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stakesim", "scenarios for the stake contract and its backend")
-    group.addoption("--engine", default="py-evm", help="engine for scenarios: py-evm (default), anvil, or rpc:URL")
+    group.addoption("--engine", default="py-evm", help="engine: py-evm (default), revm, anvil, or rpc:URL")
     group.addoption("--through", default="services", help="how scenarios ask the backend: services (default), or api")
     parser.addini("stakesim_scenarios", "folders with scenario files", type="args", default=["scenarios"])
 

@@ -1,8 +1,8 @@
 """The `Engine` protocol: a chain to play on. What runs on top of it pays no attention to which one it is.
 
 Every engine passes the same conformance suite (`tests/engines`), so the same calls give the same errors, receipts and
-times on each. `py-evm` and `anvil` also run the same fork from the same genesis, so transaction hashes, contract
-addresses, gas and fees agree between them.
+times on each. `py-evm`, `revm` and `anvil` also run the same fork from the same genesis, so transaction hashes,
+contract addresses, gas and fees agree between them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Engine(Protocol):
 
     @property
     def accounts(self) -> Sequence[LocalAccount]:
-        """Funded, with their keys here. The same on `py-evm` and `anvil`."""
+        """Funded, with their keys here. The same on `py-evm`, `revm` and `anvil`."""
         ...
 
     def now(self) -> int:

@@ -154,7 +154,7 @@ class World:
         if not {"time", "snapshot"} <= engine.capabilities:
             raise EngineError(
                 "scenarios need a node that can set the time and take snapshots, which a live one can't: "
-                "use --engine py-evm, anvil, or rpc: with the URL of a simulated node"
+                "use --engine py-evm, revm, anvil, or rpc: with the URL of a simulated node"
             )
         self.engine = engine
         self.database, self._schema, self._through = Database(database), schema, through
