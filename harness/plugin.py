@@ -1,7 +1,8 @@
 """The pytest plugin: scenario files are tests, and worlds are fixtures.
 
 Options: `--engine py-evm|revm|anvil|rpc:URL`, `--through services|api`. Setting `stakesim_scenarios` (default
-`scenarios`): folders whose YAML files, and those in their `regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`.
+`scenarios`): folders whose YAML files, and those in their `regressions/`, are collected. Fixtures:
+`engine`, `world`, `run_scenario`.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ def run(
 
     what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/`, or several of these.
     engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many scenarios to draw from each profile, and from
-    which seed. jobs: processes. progress: called with each scenario played, in the order they finish. through: "services",
-    called, or "api", the same behind the HTTP API.
+    which seed. jobs: processes. progress: called with each scenario played, in the order they finish. through:
+    "services", called, or "api", the same behind the HTTP API.
     Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, or an API, that can't be had.
     """
     check(through)
