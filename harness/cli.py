@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -53,6 +54,7 @@ def run(
     through: Through = "services",
 ) -> None:
     """Play scenarios through the backend's services and check every payout to the wei."""
+    gc.disable()  # what is imported now stays; looking through it again and again takes half a second
     from harness.runner import campaign
     from harness.runner.report import save_failures, show, write_report
 
@@ -74,6 +76,7 @@ def replay(
     through: Through = "services",
 ) -> None:
     """Play one scenario and show it step by step."""
+    gc.disable()
     from harness.runner import campaign
     from harness.runner.report import show_steps
 
@@ -143,6 +146,9 @@ def _with_progress(
         task = bar.add_task("playing", total=total)
 
         def advance(played: Played) -> None:
+            if not gc.isenabled():
+                gc.freeze()
+                gc.enable()
             bar.update(task, advance=1, description=played.scenario.name[:28])
 
         return campaign.run(items, engine, runs, seed, jobs, advance, through)

@@ -7,6 +7,7 @@ run("hostile", runs=100, seed=7, engine="py-evm", jobs=2)
 
 from __future__ import annotations
 
+import gc
 import html
 import multiprocessing
 import time
@@ -180,6 +181,7 @@ _world: World | None = None
 def _open(engine: str, through: Through) -> None:
     global _world
     _world = open_world(engine, through=through)
+    gc.freeze()  # what is imported by now stays
     Finalize(None, _world.close, exitpriority=1)  # workers run no exit handlers but these
 
 
