@@ -34,7 +34,7 @@ test: setup-dev lint
 	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2
 
 test-quick: setup-dev
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n 2 --engine revm
 
 deep: setup-dev
 	@$(BIN)/pytest --profile deep -n 2

@@ -21,6 +21,12 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session")
+def simulated(request):
+    """Engine of the tests that need a chain in this process, and no certain one: `--engine revm` is the fast one."""
+    return "revm" if request.config.getoption("--engine") == "revm" else "py-evm"
+
+
+@pytest.fixture(scope="session")
 def profile(request):
     """Name of the profile."""
     return request.config.getoption("--profile")

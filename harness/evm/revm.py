@@ -7,7 +7,8 @@ kept here, too, with what every block changed, which takes the state to any bloc
 
 Limits of pyrevm 0.3.7, which has the rules of Cancun: of Prague, the floor for the gas of data (EIP-7623) is added
 here; transactions that set code (EIP-7702) or carry blobs are refused. BASEFEE gives 0, and so does GASPRICE in a
-constructor or where the sender has less than twice the fee; BLOCKHASH gives no hash of this chain.
+constructor or where the sender has less than twice the fee; BLOCKHASH gives no hash of this chain. In a call from a
+contract, that contract has no code.
 Block hashes and state roots are names made here, not those of a real chain.
 """
 
@@ -75,7 +76,8 @@ class Change(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """gas_used: after refunds. accounts, slots: as they are afterwards, where something changed."""
+    """gas_used: after refunds. accounts, slots: as they are afterwards, where something changed. frames: calls and
+    creations, itself among them."""
 
     output: bytes
     error: str | None
@@ -84,6 +86,7 @@ class _Run(NamedTuple):
     logs: Sequence[Log]
     accounts: dict[str, Account]
     slots: dict[tuple[str, int], int]
+    frames: int
 
 
 class Revm:
@@ -131,9 +134,17 @@ class Revm:
 
     def execute(self, header: Header, message: Message) -> Execution:
         self._go_to(header)
-        run = self._run(header, message, 0, (), keep=False)
+        sender = self._account(header, message.sender)
+        if sender.code_hash:  # pyrevm takes nothing from a contract (EIP-3607), nodes run calls from one
+            self._put(_hex(message.sender), sender._replace(code_hash=b""))
+        try:
+            run = self._run(header, message, 0, (), keep=False)
+        finally:
+            if sender.code_hash:
+                self._put(_hex(message.sender), sender)
         code = self.code(header, message.to) if message.to else message.data
-        return Execution(run.output, run.gas_used + run.refund, run.error, bool(code), None)
+        watches = True if run.frames > 1 else None
+        return Execution(run.output, run.gas_used + run.refund, run.error, bool(code), watches)
 
     def balance(self, header: Header, address: bytes) -> int:
         return self._account(header, address).balance
@@ -210,6 +221,7 @@ class Revm:
         accounts: dict[str, Account] = {}
         slots: dict[tuple[str, int], int] = {}
         point, output, error = evm.snapshot(), b"", None
+        before = evm.journal_len
         try:
             if message.to:
                 to = _hex(message.to)
@@ -222,11 +234,12 @@ class Revm:
             error, output = _told(failure)
         finally:
             result: Any = evm.result
+            frames = evm.journal_len - before
             evm.revert(point)
             if listed:  # what it lists stays loaded, checkpoint or not
                 self._start_anew()
         logs = [_log(log) for log in result.logs] if keep and error is None else []
-        return _Run(output, error, result.gas_used, result.gas_refunded, logs, accounts, slots)
+        return _Run(output, error, result.gas_used, result.gas_refunded, logs, accounts, slots, frames)
 
     def _changed(self, journal: str) -> tuple[dict[str, Account], dict[tuple[str, int], int]]:
         """What is otherwise in the journal than before."""

@@ -9,23 +9,23 @@ from app.db.session import Database
 from stage import Ground, Stage, lay_ground, set_up
 
 
-@pytest.fixture(scope="session", params=["py-evm", "anvil"])
-def each_ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    ground = lay_ground(request.param)
+@pytest.fixture(scope="session", params=["in process", "anvil"])
+def each_ground(request: pytest.FixtureRequest, simulated: str) -> Iterator[Ground]:
+    ground = lay_ground("anvil" if request.param == "anvil" else simulated)
     yield ground
     ground.engine.close()
 
 
 @pytest.fixture(scope="session")
-def ground() -> Iterator[Ground]:
-    ground = lay_ground("py-evm")
+def ground(simulated: str) -> Iterator[Ground]:
+    ground = lay_ground(simulated)
     yield ground
     ground.engine.close()
 
 
 @pytest.fixture
 def stage(ground: Ground, database: Database) -> Stage:
-    """`EventStake` on py-evm."""
+    """`EventStake` on an engine in process."""
     return set_up(ground, "EventStake", database)
 
 

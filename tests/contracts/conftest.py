@@ -92,9 +92,9 @@ class Chain:
 
 
 @pytest.fixture(scope="session")
-def _deployed():
+def _deployed(simulated):
     """An engine, and a stake contract on it."""
-    engine = open_engine("py-evm")
+    engine = open_engine(simulated)
     yield engine, Chain(engine).stake()
     engine.close()
 

@@ -19,8 +19,8 @@ from harness.evm.engine import EngineError, open_engine
 
 pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
 
-PROGRAMS = {"quick": 60, "ci": 400, "deep": 5_000}
-LONG = {"quick": 1_500, "ci": 4_000, "deep": 100_000}
+PROGRAMS = {"quick": 15, "ci": 400, "deep": 5_000}
+LONG = {"quick": 600, "ci": 4_000, "deep": 100_000}
 FEES = {"maxFeePerGas": 10**11, "maxPriorityFeePerGas": 10**9, "chainId": 131_277_322_940_537, "type": 2}
 
 
@@ -166,6 +166,16 @@ def test_what_a_call_and_an_estimate_answer(pair):
         return told
 
     pair.each(answers)
+
+
+def test_a_call_may_come_from_a_contract(pair):
+    """As when somebody asks whether a contract could withdraw; no transaction could."""
+    caller, target = (
+        pair.send(data=creation(bytes.fromhex(code)))["contractAddress"] for code in ("00", "335f5260205ff3")
+    )
+    answer = pair.each(lambda engine: engine.w3.eth.call({"from": caller, "to": target}))
+    assert answer.hex()[24:] == caller[2:].lower()
+    assert pair.each(lambda engine: engine.w3.eth.get_code(caller)) == b"\0"
 
 
 def test_nothing_of_a_transaction_is_left_for_the_next(pair):

@@ -24,7 +24,7 @@ def committed(database: Database) -> Iterator[Database]:
 
 @pytest.fixture
 def shared_stage(ground: Ground, committed: Database) -> Stage:
-    """`EventStake` on py-evm, and a database that several threads can use."""
+    """`EventStake` on an engine in process, and a database that several threads can use."""
     return set_up(ground, "EventStake", committed)
 
 
