@@ -98,7 +98,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def stand_in(block_time: int, env_file: Path | None = None) -> Iterator[Settings]:
+def stand_in(block_time: float, env_file: Path | None = None) -> Iterator[Settings]:
     """A chain with Sepolia's id, a block every so many seconds, and the contract of a new, funded platform."""
     with ExitStack() as stack:
         url, stop = start_anvil("--chain-id", str(SEPOLIA), "--block-time", str(block_time))

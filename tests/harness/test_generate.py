@@ -62,8 +62,9 @@ class TestCampaign:
             for step in steps:
                 assert not (getattr(step.action, "direct", False) and step.outcome.status == "ok"), scenario.name
 
-    def test_is_written_and_read_like_a_scripted_one(self, name: str) -> None:
-        for scenario, _ in campaign(name)[:25]:
+    def test_is_written_and_read_like_a_scripted_one(self, name: str, request: pytest.FixtureRequest) -> None:
+        some = 5 if request.config.getoption("--profile") == "quick" else 25
+        for scenario, _ in campaign(name)[:some]:
             assert loads(dump(scenario), scenario.name) == scenario
 
     def test_needs_few_accounts(self, name: str) -> None:

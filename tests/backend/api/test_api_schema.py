@@ -38,7 +38,7 @@ def visited(anvil: Ground, database_engine: Engine) -> Iterator[Api]:
         connection.exec_driver_sql(EMPTY_TABLES)
 
 
-EXAMPLES = {"quick": 1, "ci": 50, "deep": 1_000}
+EXAMPLES = {"quick": 2, "ci": 50, "deep": 1_000}
 """Of each route and phase, beside those that the schema itself gives and that cover its edges."""
 
 
