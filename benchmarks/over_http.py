@@ -85,7 +85,7 @@ class Watch:
 
     def over(self, services: Services) -> None:
         """Puts a clock on the node, the database, signing and pauses."""
-        watch, engine = self, services.database.engine
+        watch, database = self, services.database
 
         class Clocked(Web3Middleware):
             def wrap_make_request(self, make_request: Any) -> Any:
@@ -93,18 +93,19 @@ class Watch:
 
         services.w3.middleware_onion.add(Clocked)
 
-        @event.listens_for(engine, "before_cursor_execute")
-        def _(connection: Any, *_: Any) -> None:
+        def before(connection: Any, *_: Any) -> None:
             connection.info["since"] = time.perf_counter()
 
-        @event.listens_for(engine, "after_cursor_execute")
-        def _(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             kind = "the nonce's lock" if "INTO nonces" in statement else "statements"
             watch.note(f"database: {kind}", connection.info["since"])
 
-        for ends in ("do_commit", "do_rollback"):
-            setattr(engine.dialect, ends, watch.timed("database: commits", getattr(engine.dialect, ends)))
-        engine.raw_connection = watch.timed("database: a connection of the pool", engine.raw_connection)
+        for engine in (database.engine, database.autocommit):
+            event.listen(engine, "before_cursor_execute", before)
+            event.listen(engine, "after_cursor_execute", after)
+            for ends in ("do_commit", "do_rollback"):
+                setattr(engine.dialect, ends, watch.timed("database: commits", getattr(engine.dialect, ends)))
+            engine.raw_connection = watch.timed("database: a connection of the pool", engine.raw_connection)
         LocalAccount.sign_transaction = watch.timed("signing", LocalAccount.sign_transaction)
         time.sleep = watch.timed("pauses between looks at the chain", time.sleep)
 

@@ -103,8 +103,9 @@ def _process(site: Site, name: str, heard: Path, point: int, seed: int) -> None:
 
     database = database_of(site)
     services = open_services(site, Faulty(node_of(site), before=before, after=after), POLICY, database)
-    event.listen(database, "before_cursor_execute", lambda *_: step("before a statement"))
-    event.listen(database, "after_cursor_execute", lambda *_: step("after a statement"))
+    for engine in (database, services.database.autocommit):
+        event.listen(engine, "before_cursor_execute", lambda *_: step("before a statement"))
+        event.listen(engine, "after_cursor_execute", lambda *_: step("after a statement"))
     event.listen(database, "commit", lambda connection: step("before a commit"))
     for _ in range(TRIES):
         try:

@@ -94,7 +94,8 @@ def node_of(site: Site) -> Wire:
 
 def database_of(site: Site) -> DatabaseEngine:
     """Whoever waits for a lock for long waits for ever, as nothing goes on meanwhile."""
-    return create_engine(site.database_url, connect_args={"connect_timeout": 10, "options": "-c lock_timeout=3000"})
+    query = {"connect_timeout": "10", "options": "-c lock_timeout=3000"}
+    return create_engine(make_url(site.database_url).update_query_dict(query))
 
 
 def open_services(

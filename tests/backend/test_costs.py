@@ -41,12 +41,15 @@ def counted(stage: Stage) -> Iterator[tuple[Counter[str], list[str]]]:
         statements.append(statement)
 
     stage.engine.w3.middleware_onion.add(Count, "count")
-    event.listen(stage.database.engine, "before_cursor_execute", sent)
+    engines = (stage.database.engine, stage.database.autocommit)
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", sent)
     try:
         yield calls, statements
     finally:
         stage.engine.w3.middleware_onion.remove("count")
-        event.remove(stage.database.engine, "before_cursor_execute", sent)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", sent)
 
 
 def book(stage: Stage) -> Any:

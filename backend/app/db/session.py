@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from psycopg.errors import DuplicateDatabase, UniqueViolation
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from app.core.errors import DatabaseUnavailable
@@ -22,12 +24,14 @@ _MIGRATING = 7_305_115
 class Database:
     """What the services are handed: a transaction for several statements, or a connection for one.
 
-    A transaction costs two round trips more than its statements do, which matters where the database is far away.
+    A transaction costs two round trips more than its statements do, which matters where the database is far away. The
+    connections for one statement are a pool of their own, so that none is set up and reset around each statement;
+    disposing of the engine empties it too.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.autocommit = _autocommit(engine)
 
     def begin(self) -> AbstractContextManager[Connection]:
         """One transaction, committed at the end, rolled back on an error."""
@@ -35,7 +39,7 @@ class Database:
 
     def single(self) -> AbstractContextManager[Connection]:
         """Each statement is a transaction of its own."""
-        return self._autocommit.connect()
+        return self.autocommit.connect()
 
 
 def connect(url: str | None = None, data_dir: Path | None = None) -> Engine:
@@ -108,5 +112,17 @@ def migrate(engine: Engine) -> list[str]:
     return [path.stem for path in missing]
 
 
-def _engine(url: URL) -> Engine:
-    return create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": 10})
+_AUTOCOMMIT: WeakKeyDictionary[Engine, Engine] = WeakKeyDictionary()
+
+
+def _autocommit(engine: Engine) -> Engine:
+    """The same database, by connections that commit each statement; one pool of them for an engine."""
+    if engine not in _AUTOCOMMIT:
+        twin = _engine(engine.url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
+        event.listen(engine, "engine_disposed", lambda _: twin.dispose())
+        _AUTOCOMMIT[engine] = twin
+    return _AUTOCOMMIT[engine]
+
+
+def _engine(url: URL, **options: Any) -> Engine:
+    return create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": 10}, **options)
