@@ -8,6 +8,7 @@ throughput at several numbers of connections, and where the time of a request go
 """
 
 import argparse
+import json
 import multiprocessing
 import random
 import socket
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 from typing import Any
 from uuid import UUID
@@ -344,7 +346,16 @@ def main() -> int:
     parser.add_argument("--seats", type=int, default=50)
     parser.add_argument("--bookings", type=int, default=200, help="for each number of connections")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--json", action="store_true", help="only the throughput at 4 connections, for stakesim bench")
+    parser.add_argument("--lifecycles", type=int, default=20, help="with --json: 8 bookings each")
     options, console = parser.parse_args(), Console(highlight=False, soft_wrap=True)
+    if options.json:
+        with served(attendees=6) as site:
+            throughput(site, 4, 20)
+            seconds, _ = throughput(site, 4, 8 * options.lifecycles)
+        told = {"transactions": 8 * options.lifecycles, "seconds": seconds, "versions": {"fastapi": version("fastapi")}}
+        print(json.dumps(told))  # noqa: T201
+        return 0
     with served(options.attendees) as site:
         came = race(site, options.seats, max(options.connections))
     console.print(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness import operate
+from harness.bench.command import bench
 from harness.faults.command import faults
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ cli = typer.Typer(
 
 cli.add_typer(operate.cli)
 cli.command()(faults)
+cli.command()(bench)
 
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5

@@ -320,13 +320,16 @@ class World:
         )
 
 
-def open_world(engine: str = "py-evm", contract: Artifact | None = None, through: Through = "services") -> World:
+def open_world(
+    engine: str | Engine = "py-evm", contract: Artifact | None = None, through: Through = "services"
+) -> World:
     """A world on that engine, in a schema of its own in the database: that of `DATABASE_URL`, or the embedded one.
 
-    through: as `World` has it. Raises `EngineError`, `DatabaseUnavailable`.
+    engine: a name, or one that is open; the world closes it. through: as `World` has it.
+    Raises `EngineError`, `DatabaseUnavailable`.
     """
     check(through)
-    chain = open_engine(engine)
+    chain = open_engine(engine) if isinstance(engine, str) else engine
     try:
         shared = connect(os.environ.get("DATABASE_URL"), DATABASE_DIR)
     except DatabaseUnavailable:

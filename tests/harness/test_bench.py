@@ -1,0 +1,83 @@
+"""`stakesim bench`: its figures are of lifecycles that were really played, and what can't be measured is said."""
+
+import json
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.bench import command, full_path
+from harness.bench.command import BASE, Contender
+from harness.cli import cli
+
+
+def test_contenders_are_measured_and_put_beside_the_bare_loop(tmp_path, monkeypatch):
+    raw = next(one for one in command.contenders() if one.name == "raw pyrevm")
+    bare = Contender(BASE, "for the test: raw pyrevm too", raw.argv, 50)
+    absent = Contender("absent", "nothing", [tmp_path / "python"], 1)
+    broken = Contender("broken", "nothing", [*raw.argv, "--no-such-option"], 1)
+    monkeypatch.setattr(command, "contenders", lambda: [bare, raw, absent, broken])
+    done = CliRunner().invoke(cli, ["bench", "--rounds", "2", "--scale", "0.02", "--no-growth", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert len(raw.rates) == len(bare.rates) == 2
+    assert min(raw.rates) > 100
+    assert f"| {BASE} |" in page
+    assert "| absent | nothing | not installed: make -C benchmarks/peers |" in page
+    assert "unrecognized arguments: --no-such-option" in page
+    assert (tmp_path / "contenders.svg").stat().st_size > 1_000
+
+
+def test_without_a_bare_loop_there_are_no_ratios(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "contenders", lambda: [Contender(BASE, "", [tmp_path / "python"], 1)])
+    done = CliRunner().invoke(cli, ["bench", "--rounds", "1"])
+    assert done.exit_code == 2
+    assert "the bare loop can't be measured: not installed" in done.output
+
+
+@pytest.mark.parametrize("wrong", ["HOST_GETS", "PLATFORM_GETS", "STAKE"])
+def test_a_peer_that_pays_a_wei_too_much_has_no_figures(wrong, monkeypatch):
+    monkeypatch.syspath_prepend(str(command.PEERS))
+    import story
+
+    got = ([story.STAKE] * 5, [0], story.HOST_GETS, story.PLATFORM_GETS)
+    story.check(*got)
+    monkeypatch.setattr(story, wrong, getattr(story, wrong) + 1)
+    with pytest.raises(SystemExit, match="the payouts are"):
+        story.check(*got)
+
+
+def test_the_full_path_is_measured_where_it_grows():
+    told = full_path.lifecycles("revm", 1)
+    assert told["transactions"] == 8
+    assert json.loads(json.dumps(told)) == told
+    assert [size for size, ms in full_path.by_attendees("revm", [1, 3]) if ms > 0] == [1, 3]
+    assert [height for height, ms in full_path.by_height("revm", [5], 1) if ms > 0] == [5]
+    assert [done for done, ms in full_path.by_length("revm", 16, 8) if ms > 0] == [8, 16]
+
+
+def test_a_bookings_time_is_counted_once():
+    parts = full_path.profile("revm", 1)
+    assert parts["signing"][0] == 1
+    assert parts["database: SQLAlchemy"][0] == parts["database: in the driver and the server"][0] == 6  # 5, and rows()
+    clock = full_path.Clock()
+    clock.on = True
+    inner = clock.around("inner", lambda: time.sleep(0.02))
+    began = time.perf_counter()
+    clock.around("outer", lambda: (time.sleep(0.01), inner(), inner()))()
+    whole = time.perf_counter() - began
+    assert clock.spent["inner"][0] == 2
+    assert clock.spent["outer"][1] < 0.02
+    assert 0.05 <= clock.spent["inner"][1] + clock.spent["outer"][1] <= whole
+
+
+def test_the_peers_play_the_same_lifecycle(monkeypatch):
+    monkeypatch.syspath_prepend(str(command.PEERS))
+    import story
+
+    scenario = full_path.load(full_path.LIFECYCLE)
+    attendees = [scenario.received[name] for name in "abcdef"]
+    assert scenario.received["host"] == story.HOST_GETS
+    assert attendees == [story.STAKE] * story.CAME + [0] * (story.SEATS - story.CAME)
+    assert len(scenario.actions) == story.TRANSACTIONS
+    assert tuple(value for _, value in scenario.terms) == story.TERMS
