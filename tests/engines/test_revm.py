@@ -19,7 +19,7 @@ from harness.evm.engine import EngineError, open_engine
 
 pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
 
-PROGRAMS = {"quick": 15, "ci": 400, "deep": 5_000}
+PROGRAMS = {"quick": 6, "ci": 400, "deep": 5_000}
 LONG = {"quick": 600, "ci": 4_000, "deep": 100_000}
 FEES = {"maxFeePerGas": 10**11, "maxPriorityFeePerGas": 10**9, "chainId": 131_277_322_940_537, "type": 2}
 
