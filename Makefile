@@ -17,7 +17,7 @@ help:
 	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
 	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
 	@echo "make test        set up, lint, types, import rules, all tests"
-	@echo "make test-quick  the same tests at low intensity, under 30 s once set up"
+	@echo "make test-quick  the same tests at low intensity, on all cores"
 	@echo "make deep        the same tests at high intensity, and large campaigns; takes long"
 	@echo "make setup       install what 'run' needs into .venv; setup-dev adds what 'test' needs"
 	@echo "make artifact    compile EventStake into backend/app/contracts/EventStake.json"
@@ -34,7 +34,7 @@ test: setup-dev lint
 	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2
 
 test-quick: setup-dev
-	@$(BIN)/pytest -q -n 2 --engine revm
+	@$(BIN)/pytest -q -n logical --dist worksteal --engine revm
 
 deep: setup-dev
 	@$(BIN)/pytest --profile deep -n 2

@@ -142,7 +142,7 @@ def _growth(scale: float) -> Iterator[tuple[str, Any]]:
     yield "attendees", full_path.by_attendees("revm", sizes)
     yield "height", full_path.by_height("revm", [0, 1_000, 10_000] if scale >= 1 else [0, 100])
     yield "length", full_path.by_length("revm", max(200, round(10_000 * scale)), max(100, round(1_000 * scale)))
-    names, runs = ["calm", "flaky", "hostile", "volatile"], max(2, round(40 * scale))
+    names, runs = ["calm", "flaky", "hostile", "volatile"], max(2, round(100 * scale))
     seconds = {jobs: [run(names, "revm", runs, 0, jobs).seconds for _ in range(2)] for jobs in (1, 2)}
     yield "processes", [median(seconds[1]), median(seconds[2])]
 
@@ -256,7 +256,8 @@ def _plots(field: list[Contender], figures: dict[str, Any], out: Path) -> None:
     titles = {"length": "transactions played", "attendees": "bookings of one run", "height": "blocks before"}
     for axes, (what, title) in zip(figure.subplots(1, 3, sharey=True), titles.items(), strict=True):
         axes.plot(*zip(*figures[what], strict=True), marker="o", color="#0072b2")
-        axes.set(xlabel=title, ylim=(0, None))
+        axes.set_xlabel(title)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("ms a transaction")
+    figure.axes[0].set_ylim(bottom=0)  # when all is drawn: they share it
     figure.savefig(out / "growth.svg", metadata={"Date": None})
