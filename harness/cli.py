@@ -58,17 +58,29 @@ def run(
     """Play scenarios through the backend's services and check every payout to the wei."""
     gc.disable()  # what is imported now stays; looking through it again and again takes half a second
     from harness.runner import campaign
-    from harness.runner.report import save_failures, show, write_report
 
     items = what or [*sorted(str(p) for p in campaign.SCENARIOS.glob("*.yaml")), *_profiles()]
     result = _with_progress(items, engine, runs, seed, jobs, through)
-    save_failures(result, out / "failures" if out else campaign.SCENARIOS / "regressions")
-    show(result, _console())
-    if out:
-        options = f"--engine {engine} --runs {runs} --seed {seed}{' --through api' if through == 'api' else ''}"
-        write_report(result, out, command=f"stakesim run {' '.join(what or [])} {options}")
-        _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
-    raise typer.Exit(PASS if result.ok else FINDINGS)
+    options = f"--engine {engine} --runs {runs} --seed {seed}{' --through api' if through == 'api' else ''}"
+    _tell(result, out, f"stakesim run {' '.join(what or [])} {options}")
+
+
+@cli.command()
+def fuzz(
+    profile: Annotated[str, typer.Option(help="Whose people, terms, market and mischief.")] = "hostile",
+    steps: Annotated[int, typer.Option(help="Actions of each walk.", min=1)] = 30,
+    runs: Annotated[int, typer.Option(help="Walks.", min=1)] = 100,
+    engine: Engine = "py-evm",
+    seed: Annotated[int, typer.Option(help="The same seed takes the same walks.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing walks.")] = None,
+    through: Through = "services",
+) -> None:
+    """Take long random walks through everything that can be done, and shrink what fails to its shortest story."""
+    gc.disable()
+    result = _with_progress([profile], engine, runs, seed, jobs, through, steps)
+    command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed} --engine {engine}"
+    _tell(result, out, command + (" --through api" if through == "api" else ""))
 
 
 @cli.command()
@@ -128,6 +140,19 @@ def stop_database() -> None:
     stop_embedded(DATABASE_DIR)
 
 
+def _tell(result: Result, out: Path | None, command: str) -> None:
+    """Shows what came of a campaign, saves what failed, and ends with the exit code for it."""
+    from harness.runner import campaign
+    from harness.runner.report import save_failures, show, write_report
+
+    save_failures(result, out / "failures" if out else campaign.SCENARIOS / "regressions")
+    show(result, _console())
+    if out:
+        write_report(result, out, command)
+        _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
+    raise typer.Exit(PASS if result.ok else FINDINGS)
+
+
 def _profiles() -> list[str]:
     from harness.runner.campaign import PROFILES
 
@@ -135,7 +160,13 @@ def _profiles() -> list[str]:
 
 
 def _with_progress(
-    items: list[str], engine: str, runs: int, seed: int, jobs: int, through: Literal["services", "api"]
+    items: list[str],
+    engine: str,
+    runs: int,
+    seed: int,
+    jobs: int,
+    through: Literal["services", "api"],
+    steps: int | None = None,
 ) -> Result:
     """The campaign with a progress bar, where somebody is looking."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -153,7 +184,7 @@ def _with_progress(
                 gc.enable()
             bar.update(task, advance=1, description=played.scenario.name[:28])
 
-        return campaign.run(items, engine, runs, seed, jobs, advance, through)
+        return campaign.run(items, engine, runs, seed, jobs, advance, through, steps)
 
 
 def _console(stderr: bool = False) -> Console:

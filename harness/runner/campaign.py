@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +24,11 @@ from typing import TYPE_CHECKING
 from harness.evm.compiler import ROOT
 from harness.runner import ledger
 from harness.runner.play import Played, play
+from harness.runner.shrink import shrunk
 from harness.runner.story import Finding, stories
 from harness.runner.world import Through, World, check, open_world
 from harness.scenario.generate import generate, load_profile
+from harness.scenario.moves import walk
 from harness.scenario.scenario import Scenario, ScenarioError, load
 
 if TYPE_CHECKING:
@@ -102,19 +105,21 @@ def run(
     jobs: int = 1,
     progress: Progress | None = None,
     through: Through = "services",
+    steps: int | None = None,
 ) -> Result:
-    """Plays scenarios and returns what came of them.
+    """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
     what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/`, or several of these.
     engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many scenarios to draw from each profile, and from
     which seed. jobs: processes. progress: called with each scenario played, in the order they finish. through:
-    "services", called, or "api", the same behind the HTTP API.
+    "services", called, or "api", the same behind the HTTP API. steps: a profile's scenarios are walks of so many
+    actions instead of the lifecycles of a run or two.
     Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, or an API, that can't be had.
     """
     check(through)
     began = time.perf_counter()
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
-    scenarios, drawn = _scenarios(items, runs, seed)
+    scenarios, drawn = _scenarios(items, runs, seed, steps)
     played = sorted(_play_all(scenarios, engine, through, jobs, progress), key=lambda numbered: numbered[0])
     result = Result([p for _, p in played], [f for _, p in played for f in p.findings])
     for one in result.played:
@@ -128,7 +133,9 @@ def run(
     return result
 
 
-def _scenarios(items: Sequence[str | Path | Scenario], runs: int, seed: int) -> tuple[list[Scenario], int]:
+def _scenarios(
+    items: Sequence[str | Path | Scenario], runs: int, seed: int, steps: int | None
+) -> tuple[list[Scenario], int]:
     """All scenarios in order, and how many of them were drawn at random."""
     scenarios: list[Scenario] = []
     drawn = 0
@@ -139,7 +146,8 @@ def _scenarios(items: Sequence[str | Path | Scenario], runs: int, seed: int) -> 
             scenarios.append(load(Path(item)))
         else:
             profile = load_profile(_profile_path(str(item)))
-            scenarios += [generate(profile, seed, index) for index in range(runs)]
+            draw = partial(walk, steps=steps) if steps else generate
+            scenarios += [draw(profile, seed, index) for index in range(runs)]
             drawn += runs
     return scenarios, drawn
 
@@ -159,7 +167,7 @@ def _play_all(
     if jobs <= 1 or len(scenarios) <= BATCH:
         with closing(open_world(engine, through=through)) as world:
             for number, scenario in numbered:
-                played = play(world, scenario, number)
+                played = _play(world, scenario, number)
                 if progress:
                     progress(played)
                 yield number, played
@@ -187,4 +195,11 @@ def _open(engine: str, through: Through) -> None:
 
 def _play_batch(batch: Sequence[tuple[int, Scenario]]) -> list[tuple[int, Played]]:
     assert _world is not None
-    return [(number, play(_world, scenario, number)) for number, scenario in batch]
+    return [(number, _play(_world, scenario, number)) for number, scenario in batch]
+
+
+def _play(world: World, scenario: Scenario, number: int) -> Played:
+    played = play(world, scenario, number)
+    if played.findings and scenario.origin and "index" in scenario.origin:
+        return shrunk(world, played)
+    return played

@@ -59,37 +59,60 @@ def play(world: World, scenario: Scenario, number: int = 0) -> Played:
     Raises `EngineError` when the engine can't do what the scenario needs.
     """
     began = time.perf_counter()
-    played = Played(scenario, world.engine.name)
-    world.stage(scenario)
-    watch = Watch(world, initial(scenario.terms, scenario.actors, EPOCH))
-    rate_at = scenario.rate_path()
+    game = Game(world, scenario, number)
     timeline = scenario.timeline()
-    rates: list[Decimal] = []
     for index, (at, action) in enumerate(timeline, start=1):
-        market = rate_at(at)
+        if not game.act(at, action, last=index == len(timeline)):
+            break
+    else:
+        game.played.findings += _unmet_receipts(game.played)
+    game.end()
+    game.played.seconds = time.perf_counter() - began
+    return game.played
+
+
+class Game:
+    """A scenario while it is played, action by action; those of the scenario itself are not looked at."""
+
+    def __init__(self, world: World, scenario: Scenario, number: int = 0) -> None:
+        world.stage(scenario)
+        self.played = Played(scenario, world.engine.name)
+        self._number, self._rate_at = number, scenario.rate_path()
+        self._watch = Watch(world, initial(scenario.terms, scenario.actors, EPOCH))
+        self._rates: list[Decimal] = []
+
+    @property
+    def model(self) -> State:
+        """By the rules, after the last action."""
+        return self._watch.model
+
+    def act(self, at: int, action: Action, last: bool = False) -> bool:
+        """Carries it out at this time, in seconds from the scenario's start; whether all that must hold holds.
+
+        last: then everything is looked at, and every exit tried.
+        """
+        played, market = self.played, self._rate_at(at)
         try:
-            step = watch.step(action, EPOCH + at, market, last=index == len(timeline))
+            step = self._watch.step(action, EPOCH + at, market, last)
         except EngineError:
             raise
         except Exception as crash:  # noqa: BLE001 - whatever is raised unforeseen is a finding, told with its story
-            played.findings.append(_crash(played, index, quoted(watch.model, market)[0], crash))
-            break
-        rate = quoted(step.model, market)[0]
-        rates.append(rate)
+            played.findings.append(_crash(played, quoted(self.model, market)[0], crash))
+            return False
         played.steps += 1
+        rate = quoted(step.model, market)[0]
+        self._rates.append(rate)
         played.transactions += len(step.sent)
-        played.rows += _rows(step, number, scenario, index, rate)
+        played.rows += _rows(step, self._number, played.scenario, played.steps, rate)
         _count(played.reached, step)
-        played.findings += _findings(step, played, index, rate)
-        if played.findings:
-            break
-    else:
-        played.findings += _unmet_receipts(played)
-    usable = [rate for rate in rates if rate.is_finite() and rate > 0]
-    if usable and max(usable) >= SWING * min(usable):
-        played.reached["price swing"] += 1
-    played.seconds = time.perf_counter() - began
-    return played
+        played.findings += _findings(step, played, rate)
+        return not played.findings
+
+    def end(self) -> None:
+        """Notes whether the price swung."""
+        usable = [rate for rate in self._rates if rate.is_finite() and rate > 0]
+        if usable and max(usable) >= SWING * min(usable):
+            self.played.reached["price swing"] += 1
 
 
 class Watch:
@@ -206,8 +229,8 @@ def _budget(action: Action, before: Picture, model: State) -> int | None:
     return budget["base"] + budget["each"] * (len(before.active_bookings_of(run.id)) if run else 0)
 
 
-def _findings(step: Step, played: Played, index: int, rate: Decimal) -> Iterator[Finding]:
-    common: dict[str, Any] = {"scenario": played.scenario, "engine": played.engine, "step": index, "rate": rate}
+def _findings(step: Step, played: Played, rate: Decimal) -> Iterator[Finding]:
+    common: dict[str, Any] = {"scenario": played.scenario, "engine": played.engine, "step": played.steps, "rate": rate}
     for invariant, v in violations(step):
         statement = f"{invariant.title}: {invariant.statement}"
         yield Finding(invariant.id, statement, v.message, expected=v.expected, found=v.found, **common)
@@ -243,7 +266,7 @@ def _unmet_receipts(played: Played) -> Iterator[Finding]:
             )
 
 
-def _crash(played: Played, index: int, rate: Decimal, crash: Exception) -> Finding:
+def _crash(played: Played, rate: Decimal, crash: Exception) -> Finding:
     where = crash.__traceback__
     while where and where.tb_next:
         where = where.tb_next
@@ -254,7 +277,7 @@ def _crash(played: Played, index: int, rate: Decimal, crash: Exception) -> Findi
         f"{type(crash).__name__}: {crash}{place}",
         scenario=played.scenario,
         engine=played.engine,
-        step=index,
+        step=played.steps + 1,
         rate=rate,
     )
 

@@ -17,6 +17,7 @@ from harness.scenario.actions import (
     Expire,
     ForceEther,
     SetPrice,
+    Terms,
     Withdraw,
     WithdrawFees,
 )
@@ -72,6 +73,8 @@ def tell(findings: Sequence[Finding]) -> str:
         lines.append(
             f"  in {last.scenario.name} (seed {last.scenario.seed}), engine {last.engine}, at step {last.step}:"
         )
+        unusual = [f"{name} {value}" for name, value in last.scenario.terms if value != getattr(Terms(), name)]
+        lines += [f"     terms: {', '.join(unusual)}"] if unusual else []
         for number, (at, action) in enumerate(last.scenario.timeline()[: last.step], start=1):
             mark = ">" if number == last.step else " "
             lines.append(f"  {mark} {number:2}. {clock(at)}  {describe(action)}")

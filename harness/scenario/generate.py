@@ -17,7 +17,7 @@ from harness.scenario.scenario import Scenario
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["Profile", "generate", "load_profile"]
+__all__ = ["OUTSIDER", "Profile", "actor", "generate", "load_profile", "market"]
 
 
 def generate(profile: Profile, seed: int, index: int) -> Scenario:
@@ -62,11 +62,11 @@ def _view(rng: Generator, profile: Profile, number: int, rate: Decimal, actors: 
         price_inr=_price_inr(rng, profile),
         rate=rate,
     )
-    actors[view.host] = _actor(rng, profile)
+    actors[view.host] = actor(rng, profile)
     visits = []
     for place in range(1, between(rng, profile.attendees) + 1):
         attendee = f"guest{number}{place}"
-        actors[attendee] = _actor(rng, profile)
+        actors[attendee] = actor(rng, profile)
         visits.append(agents.plan_visit(rng, view, attendee, f"booking{number}{place}"))
     creditors = [name for name in (view.host, *(v.attendee for v in visits)) if not actors[name].takes_ether]
     return replace(view, visits=visits, creditors=creditors)
@@ -83,7 +83,8 @@ def _intents(rng: Generator, view: View) -> list[Action]:
     ]
 
 
-def _actor(rng: Generator, profile: Profile) -> Actor:
+def actor(rng: Generator, profile: Profile) -> Actor:
+    """Somebody of the profile's people."""
     draw = rng.random()
     if draw < profile.pays_self:
         return Actor(pays="self")
@@ -109,6 +110,11 @@ def _price_inr(rng: Generator, profile: Profile) -> Decimal:
 def _rate(rng: Generator, profile: Profile) -> Decimal:
     low, high = (int(end) for end in profile.inr_per_eth)
     return Decimal(between(rng, (low, high)))
+
+
+def market(rng: Generator, profile: Profile, last: int) -> Crash | Gbm:
+    """A price path up to `last`, in seconds from the start, that begins where the profile says."""
+    return _price(rng, profile, _rate(rng, profile), last)
 
 
 def _price(rng: Generator, profile: Profile, rate: Decimal, last: int) -> Crash | Gbm:

@@ -170,8 +170,8 @@ def _actor(state: State, action: Action) -> str:
 
 def _sender(state: State, action: Action, actor: str) -> Party:
     """The address that sends the transaction and pays for it: one's own for who pays for themselves, or goes
-    past the service, or withdraws a credit (it belongs to the sender); otherwise the platform's."""
-    own = isinstance(action, Withdraw) or getattr(action, "direct", False)
+    past the service, forces ether, or withdraws a credit (it belongs to the sender); otherwise the platform's."""
+    own = isinstance(action, Withdraw | ForceEther) or getattr(action, "direct", False)
     if own or actor == PLATFORM or state.actors[actor].pays == "self":
         return party_of(state, actor)
     return PLATFORM

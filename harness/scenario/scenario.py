@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from harness.scenario import yaml_file
-from harness.scenario.actions import PLATFORM, Action, Actor, AnyAction, Book, CreateRun, Terms, Withdraw
+from harness.scenario.actions import PLATFORM, Action, Actor, AnyAction, Book, CreateRun, ForceEther, Terms, Withdraw
 from harness.scenario.fields import Label, Part, Wei
 from harness.scenario.prices import Constant, Price, RateAt, path
 from harness.scenario.yaml_file import FieldError, ScenarioError, nearest
@@ -109,10 +109,12 @@ def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> No
         if (name := getattr(action, field, None)) is not None:
             _known(("actions", index, field), "actor", name, known)
     actor = known.get(getattr(action, "by", None) or PLATFORM, Actor())
-    if getattr(action, "direct", False) and (actor.wallet == "none" or actor.is_contract):
+    forces = isinstance(action, ForceEther)
+    if (forces or getattr(action, "direct", False)) and (actor.wallet == "none" or actor.is_contract):
         why = "is a contract" if actor.is_contract else "has no wallet"
         advice = "leave out `direct`" if isinstance(action, Withdraw) else "leave out `direct`, or name another actor"
-        raise FieldError(("actions", index, "direct"), f"{getattr(action, 'by', '')} {why} and signs nothing; {advice}")
+        field, advice = ("by", "name another actor") if forces else ("direct", advice)
+        raise FieldError(("actions", index, field), f"{getattr(action, 'by', '')} {why} and signs nothing; {advice}")
 
 
 def _new(at: tuple[str | int, ...], label: str, taken: Mapping[str, int]) -> None:

@@ -1,0 +1,176 @@
+"""The finder: walks and stateful search reach what there is, find what is broken, and shrink it to the least."""
+
+from collections import Counter
+from contextlib import closing
+
+import pytest
+
+from harness import run
+from harness.evm.compiler import CONTRACTS, ROOT, compile_sources
+from harness.runner import campaign
+from harness.runner.play import play
+from harness.runner.report import save_failures
+from harness.runner.shrink import shrunk
+from harness.runner.stateful import search
+from harness.runner.story import Finding, tell
+from harness.runner.world import open_world
+from harness.scenario.moves import MOVES, walk
+from harness.scenario.profiles import load_profile
+from harness.scenario.rehearsal import rehearse
+from harness.scenario.scenario import dump, load, loads
+
+HOSTILE = load_profile(campaign.PROFILES / "hostile.yaml")
+WALKS = {"quick": 5, "ci": 100, "deep": 2_000}
+SEARCHES = {"quick": (3, 15), "ci": (30, 50), "deep": (500, 50)}
+"""Examples, and steps of each."""
+
+PLANTED = {
+    "the fee takes a wei more": (
+        "uint256 fee = revenue * FEE_BPS / BPS;",
+        "uint256 fee = revenue * FEE_BPS / BPS + 1;",
+        ["create_run", "book", "complete"],
+    ),
+    "stakes are too large": (
+        "return amount * STAKE_BPS / BPS;",
+        "return amount * (STAKE_BPS + 1) / BPS;",
+        ["create_run"],
+    ),
+    "a cancelled booking's stake is kept": (
+        "        _push(user, refund);",
+        "        _push(user, refund - _stakeOf(uint256(run.pricePerSeat) * booking.seats));",
+        ["create_run", "book", "cancel_booking"],
+    ),
+    "only host and platform can let a run expire": (
+        "        uint256 opens = run.start + COMPLETION_GRACE;",
+        "        _checkAuthorized(run.host);\n        uint256 opens = run.start + COMPLETION_GRACE;",
+        ["create_run"],
+    ),
+    "a booking may come too late": (
+        "        if (block.timestamp >= run.start) revert TooLate(run.start);\n        if (seats == 0)",
+        "        if (block.timestamp > run.start) revert TooLate(run.start);\n        if (seats == 0)",
+        ["create_run", "book"],
+    ),
+}
+"""What is changed in the contract, and the shortest story of it that there can be."""
+
+
+@pytest.fixture(scope="module")
+def arena(simulated):
+    with closing(open_world(simulated)) as world:
+        yield world
+
+
+@pytest.fixture(params=PLANTED)
+def planted(request, arena):
+    """The shortest story, in a world whose contract is broken so."""
+    old, new, shortest = PLANTED[request.param]
+    sources = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}
+    assert sources["EventStake.sol"].count(old) == 1, "the variant no longer fits the contract"
+    sources["EventStake.sol"] = sources["EventStake.sol"].replace(old, new)
+    arena.use(compile_sources(sources)["EventStake"])
+    yield shortest
+    arena.use(None)
+
+
+def failing(world):
+    """The first walk that fails."""
+    for index in range(100):
+        played = play(world, walk(HOSTILE, 0, index, 30))
+        if played.findings:
+            return played
+    return pytest.fail("no walk of a hundred finds it")
+
+
+def test_walks_find_nothing_in_the_sound_contract(arena, profile):
+    for index in range(WALKS[profile]):
+        played = play(arena, walk(HOSTILE, 7, index, 30))
+        assert not played.findings, tell(played.findings)
+
+
+def test_walks_make_every_move_and_meet_every_error():
+    """Played by the model alone."""
+    reached: Counter[str] = Counter()
+    for index in range(150):
+        scenario = walk(HOSTILE, 0, index, 30)
+        for step in rehearse(scenario):
+            reached[step.action.do] += 1
+            reached[step.outcome.error or step.outcome.status] += 1
+            reached["deferred"] += sum(payout.deferred for payout in step.outcome.payouts)
+    errors = {
+        "NotAuthorized",
+        "EventNotOpen",
+        "BookingNotActive",
+        "BookingNotOfRun",
+        "TooEarly",
+        "TooLate",
+        "WrongValue",
+    }
+    errors |= {"NotEnoughSeats", "InvalidSeats", "InvalidStart", "PriceError", "NothingToWithdraw", "TransferFailed"}
+    errors |= {"OwnableUnauthorizedAccount", "deferred", "ok"}
+    actions = {"create_run", "book", "cancel_booking", "cancel_run", "complete", "expire", "withdraw", "withdraw_fees"}
+    assert {what for what in errors | actions | {"force_ether", "set_price", "wait"} if reached[what] < 5} == set()
+
+
+def test_a_walk_is_a_scenario_and_the_same_each_time():
+    one = walk(HOSTILE, 3, 4, 20)
+    assert len(one.actions) == 20
+    assert one == walk(HOSTILE, 3, 4, 20) != walk(HOSTILE, 3, 5, 20)
+    assert loads(dump(one), one.name) == one
+
+
+def test_a_calm_walk_makes_no_hostile_move():
+    calm = load_profile(campaign.PROFILES / "calm.yaml")
+    assert not any(
+        getattr(action, "direct", False) for index in range(20) for action in walk(calm, 0, index, 30).actions
+    )
+    assert sum(move.hostile for move in MOVES) > 5
+
+
+def test_a_failing_walk_is_shrunk_to_the_shortest_story(arena, planted):
+    """Which fails again when it is written to a file and read back, and is as plain as can be."""
+    played = failing(arena)
+    short = shrunk(arena, played)
+    assert [action.do for action in short.scenario.actions] == planted
+    assert short.findings[0].id == played.findings[0].id
+    assert {f.id for f in play(arena, loads(dump(short.scenario))).findings} == {f.id for f in short.findings}
+    assert all(action.run == "run1" for action in short.scenario.actions if hasattr(action, "run"))
+    assert len(short.scenario.actors) == 1
+
+
+def test_what_does_not_fail_again_is_left_as_it_is(arena):
+    played = play(arena, load(ROOT / "scenarios" / "no-show.yaml"))
+    played.findings.append(Finding("INV-01", "", "", played.scenario, step=5))
+    assert shrunk(arena, played) is played
+
+
+def test_stateful_search_finds_nothing_in_the_sound_contract(arena, profile):
+    examples, steps = SEARCHES[profile]
+    found = search(arena, examples, steps, number=1)
+    assert found is None, tell(found.findings)
+
+
+def test_stateful_search_finds_what_is_planted(arena, planted):
+    found = search(arena, 200, 30)
+    assert found is not None
+    assert [action.do for action in found.scenario.actions] == planted
+
+
+def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, monkeypatch, simulated):
+    """The service, not the contract, is broken here: it asks for a seat less."""
+    from app.services.booking_service import BookingService
+
+    book = BookingService.book
+
+    def a_seat_less(self, run, user, seats, *more):
+        return book(self, run, user, max(seats - 1, 1), *more)
+
+    monkeypatch.setattr(BookingService, "book", a_seat_less)
+    result = run("calm", simulated, 3, seed=1, steps=20)
+    assert not result.ok
+    save_failures(result, tmp_path)
+    files = sorted(tmp_path.glob("*.yaml"))
+    short = load(files[0])
+    assert [action.do for action in short.actions] == ["create_run", "book"]
+    assert short.actions[1].seats == 2
+    assert "actions" in short.origin["shrunk_from"]
+    assert {f.id for f in run(files[0], simulated).findings} >= {short.origin["finding"]}
