@@ -1,4 +1,5 @@
-// solc's command line for the two things py-solc-x asks: --version, and --standard-json on standard input.
+// solc's command line for the two things py-solc-x asks: --version, and --standard-json on standard input; and --lines, by
+// which it stays and answers one request after another, a line of JSON each: starting it takes longer than compiling.
 // Imports not given inline are read below --base-path.
 const fs = require("fs");
 const path = require("path");
@@ -17,4 +18,9 @@ const read = (name) => {
     return { error: `File not found below ${base}: ${error.message}` };
   }
 };
-process.stdout.write(solc.compile(fs.readFileSync(0, "utf8"), { import: read }));
+if (args.includes("--lines")) {
+  const lines = require("readline").createInterface({ input: process.stdin });
+  lines.on("line", (request) => process.stdout.write(solc.compile(request, { import: read }) + "\n"));
+} else {
+  process.stdout.write(solc.compile(fs.readFileSync(0, "utf8"), { import: read }));
+}

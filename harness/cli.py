@@ -12,10 +12,12 @@ import typer
 from harness import operate
 from harness.bench.command import bench
 from harness.faults.command import faults
+from harness.gate.command import mutate
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.evm.compiler import Artifact
     from harness.runner.campaign import Result
     from harness.runner.play import Played
 
@@ -29,11 +31,19 @@ cli = typer.Typer(
 cli.add_typer(operate.cli)
 cli.command()(faults)
 cli.command()(bench)
+cli.command()(mutate)
 
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5
 
 Engine = Annotated[str, typer.Option(help="py-evm or revm (in process), anvil (a node, started here), or rpc:URL.")]
+Contract = Annotated[
+    str | None,
+    typer.Option(
+        help="A contract to play instead of EventStake: a Solidity file (FILE.sol:Name), or an artifact (.json) of "
+        "Foundry's or Hardhat's."
+    ),
+]
 Through = Annotated[
     Literal["services", "api"],
     typer.Option(help="How the backend is asked: its services, called; or the HTTP API before them, in process."),
@@ -54,13 +64,14 @@ def run(
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")] = None,
     through: Through = "services",
+    contract: Contract = None,
 ) -> None:
     """Play scenarios through the backend's services and check every payout to the wei."""
     gc.disable()  # what is imported now stays; looking through it again and again takes half a second
     from harness.runner import campaign
 
     items = what or [*sorted(str(p) for p in campaign.SCENARIOS.glob("*.yaml")), *_profiles()]
-    result = _with_progress(items, engine, runs, seed, jobs, through)
+    result = _with_progress(items, engine, runs, seed, jobs, through, contract=contract)
     options = f"--engine {engine} --runs {runs} --seed {seed}{' --through api' if through == 'api' else ''}"
     _tell(result, out, f"stakesim run {' '.join(what or [])} {options}")
 
@@ -75,10 +86,11 @@ def fuzz(
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing walks.")] = None,
     through: Through = "services",
+    contract: Contract = None,
 ) -> None:
     """Take long random walks through everything that can be done, and shrink what fails to its shortest story."""
     gc.disable()
-    result = _with_progress([profile], engine, runs, seed, jobs, through, steps)
+    result = _with_progress([profile], engine, runs, seed, jobs, through, steps, contract)
     command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed} --engine {engine}"
     _tell(result, out, command + (" --through api" if through == "api" else ""))
 
@@ -88,13 +100,14 @@ def replay(
     file: Annotated[Path, typer.Argument(help="A scenario file.")],
     engine: Engine = "py-evm",
     through: Through = "services",
+    contract: Contract = None,
 ) -> None:
     """Play one scenario and show it step by step."""
     gc.disable()
     from harness.runner import campaign
     from harness.runner.report import show_steps
 
-    result = campaign.run(file, engine=engine, through=through)
+    result = campaign.run(file, engine=engine, through=through, contract=_loaded(contract))
     show_steps(result, _console())
     raise typer.Exit(PASS if result.ok else FINDINGS)
 
@@ -167,12 +180,14 @@ def _with_progress(
     jobs: int,
     through: Literal["services", "api"],
     steps: int | None = None,
+    contract: str | None = None,
 ) -> Result:
     """The campaign with a progress bar, where somebody is looking."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from harness.runner import campaign
 
+    artifact = _loaded(contract)
     total = sum(1 if item.endswith((".yaml", ".yml")) else runs for item in items)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
@@ -184,7 +199,13 @@ def _with_progress(
                 gc.enable()
             bar.update(task, advance=1, description=played.scenario.name[:28])
 
-        return campaign.run(items, engine, runs, seed, jobs, advance, through, steps)
+        return campaign.run(items, engine, runs, seed, jobs, advance, through, steps, artifact)
+
+
+def _loaded(contract: str | None) -> Artifact | None:
+    from harness.evm.contract_file import load_contract
+
+    return load_contract(contract) if contract else None
 
 
 def _console(stderr: bool = False) -> Console:

@@ -1,7 +1,7 @@
 """The pytest plugin: scenario files are tests, and worlds are fixtures.
 
-Options: `--engine py-evm|revm|anvil|rpc:URL`, `--through services|api`. Setting `stakesim_scenarios` (default
-`scenarios`): folders whose YAML files, and those in their `regressions/`, are collected. Fixtures:
+Options: `--engine py-evm|revm|anvil|rpc:URL`, `--through services|api`, `--contract FILE`. Setting `stakesim_scenarios`
+(default `scenarios`): folders whose YAML files, and those in their `regressions/`, are collected. Fixtures:
 `engine`, `world`, `run_scenario`.
 """
 
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 class _Stage:
     """The one world of a connection, opened when it is first needed."""
 
-    def __init__(self, engine: str, through: Through) -> None:
-        self._engine, self._through = engine, through
+    def __init__(self, engine: str, through: Through, contract: str | None) -> None:
+        self._engine, self._through, self._contract = engine, through, contract
         self._world: World | None = None
 
     def world(self) -> World:
+        from harness.evm.contract_file import load_contract
         from harness.runner.world import open_world
 
         if self._world is None:
-            self._world = open_world(self._engine, through=self._through)
+            contract = load_contract(self._contract) if self._contract else None
+            self._world = open_world(self._engine, contract, self._through)
         return self._world
 
     def close(self) -> None:
@@ -46,11 +48,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stakesim", "scenarios for the stake contract and its backend")
     group.addoption("--engine", default="py-evm", help="engine: py-evm (default), revm, anvil, or rpc:URL")
     group.addoption("--through", default="services", help="how scenarios ask the backend: services (default), or api")
+    group.addoption(
+        "--contract", default=None, help="a contract to play instead of EventStake: FILE.sol:Name, or .json"
+    )
     parser.addini("stakesim_scenarios", "folders with scenario files", type="args", default=["scenarios"])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    stage = config.stash[_STAGE] = _Stage(config.getoption("--engine"), config.getoption("--through"))
+    stage = config.stash[_STAGE] = _Stage(
+        config.getoption("--engine"), config.getoption("--through"), config.getoption("--contract")
+    )
     config.add_cleanup(stage.close)
 
 

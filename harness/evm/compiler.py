@@ -82,12 +82,12 @@ def compile_sources(sources: Mapping[str, str]) -> dict[str, Artifact]:
     cached = cache_dir() / f"{key}.json"
     if cached.exists():
         return {name: Artifact(**fields) for name, fields in json.loads(cached.read_text()).items()}
-    artifacts = _artifacts(_standard_json(sources), sources)
+    compiled = artifacts(_standard_json(sources), sources)
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(f".{os.getpid()}")  # renamed when whole: another process may be reading
-    partial.write_text(json.dumps({name: asdict(artifact) for name, artifact in artifacts.items()}))
+    partial.write_text(json.dumps({name: asdict(artifact) for name, artifact in compiled.items()}))
     partial.replace(cached)
-    return artifacts
+    return compiled
 
 
 def source_hash(sources: Mapping[str, str]) -> str:
@@ -126,6 +126,42 @@ def find_compiler() -> Path:
     return SHIM
 
 
+class Compiler:
+    """One compiler process for many requests, as a context manager. A native one is fast to start, and is started anew
+    for each. Raises `CompileError` where there is none."""
+
+    def __init__(self) -> None:
+        program = find_compiler()
+        self._ask = [str(program), "--base-path", str(NODE_MODULES)]
+        self._process: subprocess.Popen[str] | None = None
+        if program == SHIM:
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen([*self._ask, "--lines"], stdin=pipe, stdout=pipe, text=True)
+
+    def __enter__(self) -> Compiler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+    def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The compiler's standard JSON output for a standard JSON input; errors are among what it says."""
+        line = json.dumps(request)
+        if self._process is None:
+            ask = [*self._ask, "--standard-json"]
+            said = subprocess.run(ask, input=line, capture_output=True, text=True, check=True)
+            once: dict[str, Any] = json.loads(said.stdout)
+            return once
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
 def _standard_json(sources: Mapping[str, str]) -> dict[str, Any]:
     import solcx
     from solcx.exceptions import SolcError
@@ -153,7 +189,8 @@ def _messages(error: Any) -> str:
     return "\n".join(e["formattedMessage"].strip() for e in found if e["severity"] == "error")
 
 
-def _artifacts(output: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Artifact]:
+def artifacts(output: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Artifact]:
+    """Contracts of these sources by name, out of the compiler's standard JSON output."""
     return {
         name: Artifact(
             name=name,

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from harness.evm.compiler import ROOT
+from harness.evm.compiler import ROOT, Artifact
 from harness.runner import ledger
 from harness.runner.play import Played, play
 from harness.runner.shrink import shrunk
@@ -106,6 +106,7 @@ def run(
     progress: Progress | None = None,
     through: Through = "services",
     steps: int | None = None,
+    contract: Artifact | None = None,
 ) -> Result:
     """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
@@ -113,14 +114,15 @@ def run(
     engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many scenarios to draw from each profile, and from
     which seed. jobs: processes. progress: called with each scenario played, in the order they finish. through:
     "services", called, or "api", the same behind the HTTP API. steps: a profile's scenarios are walks of so many
-    actions instead of the lifecycles of a run or two.
+    actions instead of the lifecycles of a run or two. contract: what is played instead of the project's `EventStake`
+    (`harness.evm.contract_file.load_contract`).
     Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, or an API, that can't be had.
     """
     check(through)
     began = time.perf_counter()
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed, steps)
-    played = sorted(_play_all(scenarios, engine, through, jobs, progress), key=lambda numbered: numbered[0])
+    played = sorted(_play_all(scenarios, (engine, contract, through), jobs, progress), key=lambda numbered: numbered[0])
     result = Result([p for _, p in played], [f for _, p in played for f in p.findings])
     for one in result.played:
         result.reached += one.reached
@@ -160,12 +162,16 @@ def _profile_path(name: str) -> Path:
     return path
 
 
+Where: TypeAlias = tuple[str, Artifact | None, Through]
+"""Engine, contract, and how the services are asked."""
+
+
 def _play_all(
-    scenarios: Sequence[Scenario], engine: str, through: Through, jobs: int, progress: Progress | None
+    scenarios: Sequence[Scenario], where: Where, jobs: int, progress: Progress | None
 ) -> Iterator[tuple[int, Played]]:
     numbered = list(enumerate(scenarios))
     if jobs <= 1 or len(scenarios) <= BATCH:
-        with closing(open_world(engine, through=through)) as world:
+        with closing(open_world(*where)) as world:
             for number, scenario in numbered:
                 played = _play(world, scenario, number)
                 if progress:
@@ -174,7 +180,7 @@ def _play_all(
         return
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(batches)), context, initializer=_open, initargs=(engine, through)) as pool:
+    with ProcessPoolExecutor(min(jobs, len(batches)), context, initializer=_open, initargs=where) as pool:
         for done in as_completed([pool.submit(_play_batch, batch) for batch in batches]):
             for number, played in done.result():
                 if progress:
@@ -186,9 +192,9 @@ _world: World | None = None
 """A worker's own."""
 
 
-def _open(engine: str, through: Through) -> None:
+def _open(*where: Any) -> None:
     global _world
-    _world = open_world(engine, through=through)
+    _world = open_world(*where)
     gc.freeze()  # what is imported by now stays
     Finalize(None, _world.close, exitpriority=1)  # workers run no exit handlers but these
 

@@ -178,9 +178,21 @@ class World:
         self.engine.close()
 
     def use(self, contract: Artifact | None) -> None:
-        """What is deployed as the stake contract from the next scenario on; None: the project's own `EventStake`."""
-        self._contract_artifact = contract or self._artifacts["EventStake"]
-        self._stage = None
+        """What is deployed as the stake contract from the next scenario on; None: the project's own `EventStake`.
+
+        Raises `EngineError` for one without the interface.
+        """
+        artifact = contract or self._artifacts["EventStake"]
+        has, wanted = (
+            {item["name"] for item in one.abi if item["type"] == "function"}
+            for one in (artifact, self._artifacts["IEventStake"])
+        )
+        if missing := sorted(wanted - has):
+            raise EngineError(
+                f"{artifact.name} can't be played, as it lacks {', '.join(missing)}: give a contract that has all of "
+                "contracts/IEventStake.sol."
+            )
+        self._contract_artifact, self._stage = artifact, None
 
     # ------------------------------------------------------------------------------------------------- a stage
 

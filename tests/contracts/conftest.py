@@ -8,7 +8,8 @@ from app.services.codec import event_stake, revert_data
 from web3.contract import Contract
 from web3.exceptions import ContractLogicError
 
-from harness.evm.compiler import compile_contracts
+from harness.evm.compiler import Artifact, compile_contracts
+from harness.evm.contract_file import load_contract
 from harness.evm.engine import Engine, open_engine
 
 CUTOFF, GRACE = 24 * 3600, 7 * 24 * 3600
@@ -21,12 +22,12 @@ class Chain:
     """The engine, and transactions that say what they came to."""
 
     engine: Engine
+    artifacts: dict[str, Artifact]
     unused: list[Contract] = field(default_factory=list)
     """Stake contracts on the usual terms that are there already."""
 
     def __post_init__(self):
         self.platform, self.host, self.attendee, self.stranger = self.engine.accounts[:4]
-        self.artifacts = compile_contracts()
 
     def deploy(self, name: str, *args: Any, by=None, value: int = 0) -> Contract:
         artifact = self.artifacts[name]
@@ -92,16 +93,19 @@ class Chain:
 
 
 @pytest.fixture(scope="session")
-def _deployed(simulated):
-    """An engine, and a stake contract on it."""
+def _deployed(simulated, request):
+    """An engine, all contracts, and a stake contract on it: the one of `--contract`, if it is given."""
+    artifacts, given = compile_contracts(), request.config.getoption("--contract")
+    if given:
+        artifacts["EventStake"] = load_contract(given)
     engine = open_engine(simulated)
-    yield engine, Chain(engine).stake()
+    yield engine, artifacts, Chain(engine, artifacts).stake()
     engine.close()
 
 
 @pytest.fixture
 def chain(_deployed):
-    engine, stake = _deployed
+    engine, artifacts, stake = _deployed
     snapshot = engine.snapshot()
-    yield Chain(engine, [stake])
+    yield Chain(engine, artifacts, [stake])
     engine.revert(snapshot)

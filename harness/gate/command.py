@@ -1,0 +1,97 @@
+"""`stakesim mutate`: mutation testing on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.gate.mutation import Mutation, Verdict
+
+PASS, FINDINGS = 0, 1
+STATUSES = ("killed", "survived", "equivalent", "duplicate", "invalid")
+
+
+def mutate(
+    source: Annotated[Path | None, typer.Option(help="A Solidity file; contracts/EventStake.sol if left out.")] = None,
+    contract: Annotated[str, typer.Option(help="The contract in it.")] = "EventStake",
+    engine: Annotated[str, typer.Option(help="As for run; the fastest is best here.")] = "revm",
+    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 2,
+    only: Annotated[str, typer.Option(help="Only mutants of lines, or functions, with this in them.")] = "",
+    tests: Annotated[
+        Path | None, typer.Option(help="Tests that take --contract, for mutants that all scenarios pass.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write all verdicts into this JSON file.")] = None,
+) -> None:
+    """Put small faults into the contract, one at a time, and count how many are found."""
+    from rich.console import Console
+
+    from harness.evm.compiler import CONTRACTS
+    from harness.gate import mutation
+
+    console = Console(soft_wrap=True, highlight=False)
+    file = source or CONTRACTS / "EventStake.sol"
+    result = _with_progress(file, contract, engine, jobs, only, tests)
+    _show(console, result, file.read_text())
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps([_row(verdict) for verdict in result.verdicts], indent=1) + "\n")
+    killed, survived = len(result.of("killed")), len(result.of("survived"))
+    console.print(
+        f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, in {result.seconds:.0f} s; asked are "
+        f"{mutation.LEAST:.0%}, and all on lines that compute or move money: {'pass' if result.passed else 'missed'}"
+    )
+    raise typer.Exit(PASS if result.passed else FINDINGS)
+
+
+def _show(console: Console, result: Mutation, source: str) -> None:
+    from rich.table import Table
+
+    from harness.gate.mutation import diff
+
+    table = Table("operator", "made", *STATUSES)
+    counts: dict[str, Counter[str]] = {}
+    for verdict in result.verdicts:
+        counts.setdefault(verdict.mutant.operator, Counter())[verdict.status] += 1
+    for operator, by in sorted(counts.items()):
+        table.add_row(operator, str(by.total()), *(str(by[status]) for status in STATUSES))
+    console.print(table)
+    console.print("found by: " + ", ".join(f"{id} {count}" for id, count in result.killers.most_common()))
+    for verdict in result.of("survived"):
+        console.print(f"\nsurvived: {verdict.mutant.key}\n{diff(source, verdict.mutant)}", markup=False)
+
+
+def _row(verdict: Verdict) -> dict[str, object]:
+    mutant = verdict.mutant
+    return {
+        "mutant": mutant.key,
+        "operator": mutant.operator,
+        "line": mutant.line,
+        "status": verdict.status,
+        "by": verdict.by,
+        "scenario": verdict.scenario,
+        "reason": verdict.reason,
+    }
+
+
+def _with_progress(source: Path, contract: str, engine: str, jobs: int, only: str, tests: Path | None) -> Mutation:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from harness.gate import mutation
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task, done = bar.add_task("compiling", total=None), Counter[str]()
+
+        def advance(verdict: Verdict) -> None:
+            done[verdict.status] += 1
+            bar.update(task, description=", ".join(f"{count} {status}" for status, count in done.items()))
+
+        return mutation.mutate(source, contract, engine, jobs, only, tests, advance)

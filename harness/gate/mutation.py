@@ -1,0 +1,287 @@
+"""Mutation testing: how many small faults in a contract the scenarios, the model and the invariants find.
+
+Each mutant is played until the first finding. A mutant that does not compile, or can't be deployed, is no kill and no
+survivor: there is no contract to test. An error that nobody foresaw is no kill either.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import multiprocessing
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from difflib import unified_diff
+from multiprocessing.util import Finalize
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from harness.evm.compiler import CONTRACTS, ROOT, SETTINGS, Artifact, CompileError, Compiler, artifacts
+from harness.evm.engine import EngineError
+from harness.gate.mutants import Mutant, mutants
+from harness.runner.campaign import PROFILES, SCENARIOS
+from harness.runner.play import play
+from harness.runner.world import World, open_world
+from harness.scenario.generate import generate, load_profile
+from harness.scenario.moves import walk
+from harness.scenario.scenario import Scenario, load
+
+EQUIVALENT = CONTRACTS / "equivalent_mutants.json"
+"""Reviewed: mutants that no test can tell from the contract, by their key, with the reason."""
+FAST = SETTINGS | {"viaIR": False}
+"""Compiles four times as fast; what the code does is the same, what it costs is not."""
+WALKS = 12
+LEAST = 0.98
+MONEY = re.compile(r"price|payment|stake|refund|fee|forfeit|payout|escrow|credit|amount|compensation|_push|_send", re.I)
+"""On a line that computes or moves money."""
+Progress = Callable[["Verdict"], None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """status: killed, survived, equivalent, duplicate (of another mutant, or of the contract), or invalid.
+
+    by: what killed it: ids of findings, and the scenario. seconds: it took.
+    """
+
+    mutant: Mutant
+    status: str
+    by: tuple[str, ...] = ()
+    scenario: str = ""
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass
+class Mutation:
+    """What came of all mutants of one contract, in the order of its source."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def of(self, status: str) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.status == status]
+
+    @property
+    def score(self) -> float:
+        """Share of killed ones among those that could be."""
+        killed, survived = len(self.of("killed")), len(self.of("survived"))
+        return killed / (killed + survived) if killed + survived else 0.0
+
+    @property
+    def passed(self) -> bool:
+        """At least 98% are killed, and all of those on lines that compute or move money."""
+        return self.score >= LEAST and not any(MONEY.search(verdict.mutant.text) for verdict in self.of("survived"))
+
+    @property
+    def killers(self) -> Counter[str]:
+        """How many mutants each invariant, or expectation, found."""
+        return Counter(id for verdict in self.of("killed") for id in set(verdict.by))
+
+
+def mutate(
+    source: Path,
+    contract: str,
+    engine: str = "revm",
+    jobs: int = 1,
+    only: str = "",
+    tests: Path | None = None,
+    progress: Progress | None = None,
+) -> Mutation:
+    """Makes and plays all mutants of a contract.
+
+    source: a Solidity file. only: those whose key has this in it. tests: what is run for those that all scenarios pass,
+    see `failing_test`. progress: called with each verdict.
+    Raises `CompileError`, and `EngineError` where the contract itself has findings or there are no mutants.
+    """
+    began = time.perf_counter()
+    sources = {name: (source.parent / name).read_text() for name in _own_imports(source)}
+    with Compiler() as compiler:
+        output = _compiled(compiler, sources, source.name, tree=True)
+        _raise_errors(output)
+        sound = artifacts(output, sources)[contract]
+        made = mutants(sources[source.name], output["sources"][source.name]["ast"], contract)
+    made = [mutant for mutant in made if only in mutant.key]
+    if not made:
+        raise EngineError(f"There is no mutant of {contract} to play: choose another `--only`.")
+    suite = scenarios()
+    with closing(open_world(engine)) as world:
+        world.use(sound)
+        for scenario in suite:
+            findings = play(world, scenario).findings
+            if findings:
+                raise EngineError(
+                    f"{contract} itself has findings, so that no mutant could be told from it: "
+                    f"{scenario.name}, {findings[0].id}, {findings[0].message}. Mend it first: stakesim run."
+                )
+    if tests and (failed := failing_test(sound, tests, engine)):
+        raise EngineError(f"{contract} itself fails {failed}, so that no mutant could be told from it: mend it first.")
+    known = {row["mutant"]: row["reason"] for row in json.loads(EQUIVALENT.read_text())} if EQUIVALENT.exists() else {}
+    result = Mutation()
+    for verdict in _verdicts(made, sources, source.name, contract, sound, suite, known, engine, tests, jobs):
+        result.verdicts.append(verdict)
+        if progress:
+            progress(verdict)
+    result.verdicts.sort(key=lambda verdict: (verdict.mutant.start, verdict.mutant.end, verdict.mutant.new))
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def scenarios() -> list[Scenario]:
+    """What mutants are played in: all scripted ones, the regressions, and some walks and lifecycles of each profile."""
+    files = [*sorted(SCENARIOS.glob("*.yaml")), *sorted((SCENARIOS / "regressions").glob("*.yaml"))]
+    profiles = [load_profile(file) for file in sorted(PROFILES.glob("*.yaml"))]
+    drawn = [generate(profile, 1, index) for profile in profiles for index in range(3)]
+    hostile = next(profile for profile in profiles if profile.name == "hostile")
+    return [*(load(file) for file in files), *drawn, *(walk(hostile, 1, index, 40) for index in range(WALKS))]
+
+
+def diff(source: str, mutant: Mutant, name: str = "EventStake.sol") -> str:
+    """What is changed, as a patch with one line around it."""
+    lines = unified_diff(source.splitlines(), mutant.apply(source).splitlines(), name, name, lineterm="", n=1)
+    return "\n".join(list(lines)[2:])
+
+
+def _verdicts(
+    made: Sequence[Mutant],
+    sources: Mapping[str, str],
+    file: str,
+    contract: str,
+    sound: Artifact,
+    suite: Sequence[Scenario],
+    known: Mapping[str, str],
+    engine: str,
+    tests: Path | None,
+    jobs: int,
+) -> Iterator[Verdict]:
+    seen = {_digest(sound): ""}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_open, initargs=(engine, suite)) as pool:
+        compiling = [pool.submit(_compile, mutant, sources, file, contract) for mutant in made]
+        playing = []
+        for mutant, done in zip(made, compiling, strict=True):
+            artifact = done.result()
+            if artifact is None:
+                yield Verdict(mutant, "invalid", reason="does not compile")
+            elif mutant.key in known:
+                yield Verdict(mutant, "equivalent", reason=known[mutant.key])
+            elif (digest := _digest(artifact)) in seen:
+                yield Verdict(mutant, "duplicate", reason=seen[digest])
+            else:
+                seen[digest] = mutant.key
+                playing.append(pool.submit(_judge, mutant, artifact, tests))
+        for judged in as_completed(playing):
+            yield judged.result()
+
+
+def _digest(artifact: Artifact) -> str:
+    return hashlib.sha256(artifact.bytecode.encode()).hexdigest()
+
+
+# In a worker
+
+
+_world: World | None = None
+_compiler: Compiler | None = None
+_suite: list[Scenario] = []
+"""The one that killed last comes first."""
+
+
+def _open(engine: str, suite: Sequence[Scenario]) -> None:
+    global _world, _compiler
+    _world, _compiler = open_world(engine), Compiler()
+    _suite.extend(suite)
+    gc.freeze()
+    Finalize(None, _world.close, exitpriority=1)
+    Finalize(None, _compiler.__exit__, exitpriority=1)
+
+
+def _compile(mutant: Mutant, sources: Mapping[str, str], file: str, contract: str) -> Artifact | None:
+    assert _compiler is not None
+    mutated = {**sources, file: mutant.apply(sources[file])}
+    output = _compiled(_compiler, mutated, file)
+    if any(error["severity"] == "error" for error in output.get("errors", ())):
+        return None
+    return artifacts(output, mutated)[contract]
+
+
+def _judge(mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
+    assert _world is not None
+    began = time.perf_counter()
+    _world.use(artifact)
+    for scenario in list(_suite):
+        try:
+            played = play(_world, scenario)
+        except EngineError as error:
+            return Verdict(mutant, "invalid", reason=str(error))
+        ids = tuple(finding.id for finding in played.findings if finding.id != "CRASH")
+        if ids:
+            with suppress(ValueError):
+                _suite.remove(scenario)
+            _suite.insert(0, scenario)
+            return Verdict(mutant, "killed", ids, scenario.name, time.perf_counter() - began)
+    failed = failing_test(artifact, tests, _world.engine.name) if tests else None
+    by = ("EXPECTATION",) if failed else ()
+    return Verdict(mutant, "killed" if failed else "survived", by, failed or "", time.perf_counter() - began)
+
+
+def failing_test(artifact: Artifact, tests: Path, engine: str) -> str | None:
+    """The first test that fails with this contract, by its id; None where all pass. One that can't be set up is none.
+
+    tests: a folder or file whose tests take the contract of the option `--contract`.
+    """
+    with NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(
+            {
+                "contractName": artifact.name,
+                "abi": artifact.abi,
+                "bytecode": artifact.bytecode,
+                "deployedBytecode": artifact.deployed_bytecode,
+                "immutableReferences": artifact.immutables,
+            },
+            file,
+        )
+        file.flush()
+        options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--engine", engine, "--contract", file.name]
+        command = [sys.executable, "-m", "pytest", str(tests), *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    failed = re.search(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
+    return failed[1] if failed else None
+
+
+def _compiled(compiler: Compiler, sources: Mapping[str, str], file: str, tree: bool = False) -> dict[str, Any]:
+    outputs: dict[str, Any] = {"*": ["abi", "evm.bytecode", "evm.deployedBytecode"]}
+    if tree:
+        outputs[""] = ["ast"]
+    return compiler.compile(
+        {
+            "language": "Solidity",
+            "sources": {name: {"content": text} for name, text in sources.items()},
+            "settings": FAST | {"outputSelection": {file: outputs}},
+        }
+    )
+
+
+def _raise_errors(output: Mapping[str, Any]) -> None:
+    errors = [e["formattedMessage"].strip() for e in output.get("errors", ()) if e["severity"] == "error"]
+    if errors:
+        raise CompileError("\n".join(errors))
+
+
+def _own_imports(source: Path) -> list[str]:
+    """The file and those beside it that it imports, by their names."""
+    found = [source.name]
+    for name in found:
+        for imported in re.findall(r'import[^;]*"\./([^"]+)"', (source.parent / name).read_text()):
+            if imported not in found:
+                found.append(imported)
+    return found
