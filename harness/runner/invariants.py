@@ -542,6 +542,9 @@ def _inr(wei: int, rate: Decimal) -> Decimal:
 @_invariant("INV-19", "replay", "replaying the contract's events from zero gives the contract's state")
 def replay(s: Step) -> Iterator[Violation]:
     books, after = s.books, s.after
+    for event in books.strange:
+        told_of = ", ".join(f"{name} {value}" for name, value in event.args.items())
+        yield Violation(f"the event {event.name} tells of what there is not: {told_of}")
     for id in books.runs.keys() | after.runs.keys():
         run = after.runs.get(id)
         told = (*books.runs[id], books.run_status[id]) if id in books.runs else None

@@ -196,6 +196,8 @@ class Books:
     booking_status: dict[int, int] = field(default_factory=dict)
     credits: dict[str, int] = field(default_factory=dict)
     platform_balance: int = 0
+    strange: list[Event] = field(default_factory=list)
+    """Events of runs and bookings that there are not."""
 
     def _active(self, run_id: int) -> list[int]:
         return [
@@ -217,10 +219,16 @@ class Books:
             self.booking_status[id] = BookingStatus.CANCELLED
         self.run_status[run_id] = status
 
-    def enter(self, events: Iterable[Event]) -> None:
-        """Replays the events of one transaction. The order among them is the contract's: bookings before the run."""
+    def enter(self, events: Iterable[Event]) -> list[Event]:
+        """Replays the events of one transaction and returns them, without those that speak of what there is not. The
+        order among them is the contract's: bookings before the run."""
+        understood = []
         for event in events:
             a = event.args
+            if not self._knows(event):
+                self.strange.append(event)
+                continue
+            understood.append(event)
             match event.name:
                 case "EventRunCreated":
                     self.runs[a["event_run_id"]] = (a["host"], a["price_per_seat"], a["max_seats"], a["host_stake"])
@@ -250,6 +258,18 @@ class Books:
                     self.credits[a["creditor"]] -= a["amount"]
                 case "PlatformFeesWithdrawn":
                     self.platform_balance -= a["amount"]
+        return understood
+
+    def _knows(self, event: Event) -> bool:
+        """What is made is new, and by the next number; everything else is about what was made, and a credit's."""
+        run, booking, args = event.args.get("event_run_id"), event.args.get("booking_id"), event.args
+        if event.name == "EventRunCreated":
+            return bool(run == len(self.runs) + 1)
+        if event.name == "BookingCreated":
+            return run in self.runs and bool(booking == len(self.bookings) + 1)
+        if event.name == "CreditWithdrawn":
+            return args["creditor"] in self.credits
+        return (run is None or run in self.runs) and (booking is None or booking in self.bookings)
 
     def _complete(self, run_id: int, host_payout: int) -> None:
         """The platform keeps what the host does not get of revenue and forfeits."""

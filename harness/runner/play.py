@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from app.services.codec import event_stake
+from eth_abi.exceptions import DecodingError
+from web3.exceptions import ContractLogicError
 from web3.types import TxReceipt
 
 from harness.evm.engine import EngineError
-from harness.runner.invariants import violations
+from harness.runner.invariants import INVARIANTS, violations
 from harness.runner.ledger import Row, received
 from harness.runner.liveness import blocked_exits
 from harness.runner.perform import perform
@@ -94,18 +96,22 @@ class Game:
         played, market = self.played, self._rate_at(at)
         try:
             step = self._watch.step(action, EPOCH + at, market, last)
+            rate = quoted(step.model, market)[0]
+            found = list(_findings(step, played, played.steps + 1, rate))
         except EngineError:
             raise
+        except (ContractLogicError, DecodingError) as error:
+            played.findings.append(_mute(played, quoted(self.model, market)[0], error))
+            return False
         except Exception as crash:  # noqa: BLE001 - whatever is raised unforeseen is a finding, told with its story
             played.findings.append(_crash(played, quoted(self.model, market)[0], crash))
             return False
         played.steps += 1
-        rate = quoted(step.model, market)[0]
         self._rates.append(rate)
         played.transactions += len(step.sent)
         played.rows += _rows(step, self._number, played.scenario, played.steps, rate)
         _count(played.reached, step)
-        played.findings += _findings(step, played, rate)
+        played.findings += found
         return not played.findings
 
     def end(self) -> None:
@@ -137,8 +143,8 @@ class Watch:
             world.engine.set_next_timestamp(now)
         observed = perform(world, action, expected, model_before)
         sent = [self._entered(receipt) for receipt in world.sent()]
-        for one in sent:
-            self._books.enter(one.events)
+        for index, one in enumerate(sent):
+            sent[index] = one = one._replace(events=tuple(self._books.enter(one.events)))
             self._fees[one.sender] += one.fee
             self._runs += sum(event.name == "EventRunCreated" for event in one.events)
             self._bookings += sum(event.name == "BookingCreated" for event in one.events)
@@ -229,8 +235,8 @@ def _budget(action: Action, before: Picture, model: State) -> int | None:
     return budget["base"] + budget["each"] * (len(before.active_bookings_of(run.id)) if run else 0)
 
 
-def _findings(step: Step, played: Played, rate: Decimal) -> Iterator[Finding]:
-    common: dict[str, Any] = {"scenario": played.scenario, "engine": played.engine, "step": played.steps, "rate": rate}
+def _findings(step: Step, played: Played, index: int, rate: Decimal) -> Iterator[Finding]:
+    common: dict[str, Any] = {"scenario": played.scenario, "engine": played.engine, "step": index, "rate": rate}
     for invariant, v in violations(step):
         statement = f"{invariant.title}: {invariant.statement}"
         yield Finding(invariant.id, statement, v.message, expected=v.expected, found=v.found, **common)
@@ -264,6 +270,20 @@ def _unmet_receipts(played: Played) -> Iterator[Finding]:
                 expected=wei,
                 found=got[actor],
             )
+
+
+def _mute(played: Played, rate: Decimal, error: Exception) -> Finding:
+    """A view that every contract answers was not answered."""
+    invariant = INVARIANTS["INV-16"]
+    return Finding(
+        invariant.id,
+        f"{invariant.title}: {invariant.statement}",
+        f"the contract does not say what it holds, a view fails: {error}",
+        scenario=played.scenario,
+        engine=played.engine,
+        step=played.steps + 1,
+        rate=rate,
+    )
 
 
 def _crash(played: Played, rate: Decimal, crash: Exception) -> Finding:
