@@ -12,7 +12,7 @@ import typer
 from harness import operate
 from harness.bench.command import bench
 from harness.faults.command import faults
-from harness.gate.command import mutate
+from harness.gate.command import coverage, mutate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,7 @@ cli.add_typer(operate.cli)
 cli.command()(faults)
 cli.command()(bench)
 cli.command()(mutate)
+cli.command()(coverage)
 
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5

@@ -1,8 +1,8 @@
 """The pytest plugin: scenario files are tests, and worlds are fixtures.
 
-Options: `--engine py-evm|revm|anvil|rpc:URL`, `--through services|api`, `--contract FILE`. Setting `stakesim_scenarios`
-(default `scenarios`): folders whose YAML files, and those in their `regressions/`, are collected. Fixtures:
-`engine`, `world`, `run_scenario`.
+Options: `--engine py-evm|revm|anvil|rpc:URL`, `--through services|api`, `--contract FILE`,
+`--trace FILE`. Setting `stakesim_scenarios` (default `scenarios`): folders whose YAML files, and those in their
+`regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`, `trace`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from harness.evm.coverage import Trace
     from harness.evm.engine import Engine
     from harness.runner.play import Played
     from harness.runner.world import Through, World
@@ -51,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract", default=None, help="a contract to play instead of EventStake: FILE.sol:Name, or .json"
     )
+    group.addoption("--trace", default=None, help="write where py-evm was in the code, for `stakesim coverage`")
     parser.addini("stakesim_scenarios", "folders with scenario files", type="args", default=["scenarios"])
 
 
@@ -102,6 +104,20 @@ def _play(config: pytest.Config, scenario: Scenario) -> Played:
     if played.findings:
         raise AssertionError(tell(played.findings))
     return played
+
+
+@pytest.fixture(scope="session")
+def trace(request: pytest.FixtureRequest) -> Iterator[Trace | None]:
+    """For `open_engine("py-evm", trace=trace)`: notes where the code was, with the option `--trace`."""
+    file = request.config.getoption("--trace")
+    if file is None:
+        yield None
+        return
+    from harness.evm.coverage import Trace
+
+    noted = Trace()
+    yield noted
+    noted.save(Path(file))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ web3 talks to `node.Node`, which answers as a real node does. `tests/engines/spe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from eth_utils.address import to_canonical_address
 from web3 import Web3
 
@@ -22,16 +24,20 @@ from harness.evm.engine import (
 )
 from harness.evm.node import Node
 
+if TYPE_CHECKING:
+    from harness.evm.coverage import Trace
+
 
 class InProcess:
     """An `Engine` whose time only goes on when it is told to. Nothing in it reads the wall clock or is random."""
 
     capabilities = frozenset({"time", "snapshot", "balance"})
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, trace: Trace | None = None) -> None:
+        """trace: notes where the code was; py-evm's alone."""
         self.name = name
         self.accounts = engine_accounts()
-        self._chain = Chain(_machine(name), CHAIN_ID)
+        self._chain = Chain(_machine(name, trace), CHAIN_ID)
         self.w3 = Web3(Node(self._chain, name), MIDDLEWARE)
 
     def now(self) -> int:
@@ -61,7 +67,9 @@ class InProcess:
         """Nothing was started."""
 
 
-def _machine(name: str) -> Machine:
+def _machine(name: str, trace: Trace | None) -> Machine:
+    if trace is not None and name != "py-evm":
+        raise EngineError(f"The engine {name} can't say where the code was: use py-evm.")
     balances = {bytes(to_canonical_address(account.address)): INITIAL_BALANCE for account in engine_accounts()}
     if name == "revm":
         try:
@@ -74,7 +82,8 @@ def _machine(name: str) -> Machine:
         return Revm(balances, START, BLOCK_GAS_LIMIT)
     from harness.evm.py_evm import PyEvm
 
-    machine = PyEvm(balances, START, BLOCK_GAS_LIMIT)
+    traced = [trace.computation()] if trace is not None else []
+    machine = PyEvm(balances, START, BLOCK_GAS_LIMIT, *traced)
     if machine.chain_id != CHAIN_ID:
         raise EngineError(f"eth-tester's chain id is now {machine.chain_id}: give CHAIN_ID that value.")
     return machine

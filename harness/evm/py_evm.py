@@ -37,9 +37,16 @@ class Watched(PragueComputation):
 
 
 class PyEvm:
-    """A `Machine`. Prague rules; its headers are those of a real chain."""
+    """A `Machine`. Prague rules; its headers are those of a real chain. computation: what code runs with."""
 
-    def __init__(self, balances: Mapping[bytes, int], timestamp: int, gas_limit: int) -> None:
+    def __init__(
+        self,
+        balances: Mapping[bytes, int],
+        timestamp: int,
+        gas_limit: int,
+        computation: type[Watched] = Watched,
+    ) -> None:
+        self._computation = computation
         state = {who: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for who, wei in balances.items()}
         genesis = get_default_genesis_params({"timestamp": timestamp, "gas_limit": gas_limit})
         self._chain = cast(MiningChainAPI, PyEVMBackend(genesis, state).chain)
@@ -57,6 +64,7 @@ class PyEvm:
             if self.balance(pending, tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
                 raise ValidationError("the sender lacks the funds")
         vm = self._vm(pending)
+        vm.state.computation_class = self._computation
         header, receipts, _ = vm.apply_all_transactions(transactions, pending)
         draft = vm.set_block_transactions_and_withdrawals(vm.get_block(), header, transactions, receipts)
         header = vm.finalize_block(draft).block.header
@@ -122,7 +130,7 @@ class PyEvm:
             if len(self._states) == 8:
                 self._states.clear()
             state: Any = self._vm(header.copy(base_fee_per_gas=0, gas_used=0)).state
-            state.computation_class = Watched
+            state.computation_class = self._computation
             self._states[key] = state
         return self._states[key]
 

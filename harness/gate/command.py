@@ -1,4 +1,4 @@
-"""`stakesim mutate`: mutation testing on the command line."""
+"""`stakesim mutate` and `stakesim coverage` on the command line."""
 
 from __future__ import annotations
 
@@ -48,6 +48,38 @@ def mutate(
         f"{mutation.LEAST:.0%}, and all on lines that compute or move money: {'pass' if result.passed else 'missed'}"
     )
     raise typer.Exit(PASS if result.passed else FINDINGS)
+
+
+def coverage(
+    source: Annotated[Path | None, typer.Option(help="A Solidity file; contracts/EventStake.sol if left out.")] = None,
+    contract: Annotated[str, typer.Option(help="The contract in it.")] = "EventStake",
+    tests: Annotated[Path | None, typer.Option(help="Tests that take --contract and --trace, as well.")] = None,
+    lcov: Annotated[Path | None, typer.Option(help="Write a tracefile, for genhtml or an editor.")] = None,
+) -> None:
+    """Play all scenarios and say which lines and branches of the contract none of them reaches."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from harness.evm.compiler import CONTRACTS
+    from harness.gate.cover import cover
+
+    console = Console(soft_wrap=True, highlight=False)
+    file = source or CONTRACTS / "EventStake.sol"
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("playing", total=None)
+        reached = cover(file, contract, tests, lambda played: bar.update(task, description=played.scenario.name[:28]))
+    lines = file.read_text().splitlines()
+    for line in reached.missed_lines:
+        console.print(f"{file.name}:{line}: did not run: {lines[line - 1].strip()}", markup=False)
+    for branch in reached.missed_branches:
+        way = {frozenset({True}): "one way only", frozenset({False}): "one way only"}.get(branch.taken, "never asked")
+        console.print(f"{file.name}:{branch.line}: {way}: {' '.join(branch.condition.split())}", markup=False)
+    if lcov:
+        lcov.parent.mkdir(parents=True, exist_ok=True)
+        lcov.write_text(reached.lcov())
+    ran, taken = sum(reached.lines.values()), sum(len(branch.taken) for branch in reached.branches)
+    console.print(f"{ran} of {len(reached.lines)} lines, {taken} of {2 * len(reached.branches)} branches")
+    raise typer.Exit(PASS if not reached.missed_lines and not reached.missed_branches else FINDINGS)
 
 
 def _show(console: Console, result: Mutation, source: str) -> None:

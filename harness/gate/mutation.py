@@ -11,8 +11,6 @@ import hashlib
 import json
 import multiprocessing
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,11 +20,10 @@ from dataclasses import dataclass, field
 from difflib import unified_diff
 from multiprocessing.util import Finalize
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any
 
-from harness.evm.compiler import CONTRACTS, ROOT, SETTINGS, Artifact, CompileError, Compiler, artifacts
+from harness.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts
 from harness.evm.engine import EngineError
+from harness.gate.build import Built, build, compiled, failing_test
 from harness.gate.mutants import Mutant, mutants
 from harness.runner.campaign import PROFILES, SCENARIOS
 from harness.runner.play import play
@@ -37,8 +34,6 @@ from harness.scenario.scenario import Scenario, load
 
 EQUIVALENT = CONTRACTS / "equivalent_mutants.json"
 """Reviewed: mutants that no test can tell from the contract, by their key, with the reason."""
-FAST = SETTINGS | {"viaIR": False}
-"""Compiles four times as fast; what the code does is the same, what it costs is not."""
 WALKS = 12
 LEAST = 0.98
 MONEY = re.compile(r"price|payment|stake|refund|fee|forfeit|payout|escrow|credit|amount|compensation|_push|_send", re.I)
@@ -104,12 +99,9 @@ def mutate(
     Raises `CompileError`, and `EngineError` where the contract itself has findings or there are no mutants.
     """
     began = time.perf_counter()
-    sources = {name: (source.parent / name).read_text() for name in _own_imports(source)}
-    with Compiler() as compiler:
-        output = _compiled(compiler, sources, source.name, tree=True)
-        _raise_errors(output)
-        sound = artifacts(output, sources)[contract]
-        made = mutants(sources[source.name], output["sources"][source.name]["ast"], contract)
+    built = build(source, contract)
+    sound = built.artifact
+    made = mutants(built.source, built.tree, contract)
     made = [mutant for mutant in made if only in mutant.key]
     if not made:
         raise EngineError(f"There is no mutant of {contract} to play: choose another `--only`.")
@@ -127,7 +119,7 @@ def mutate(
         raise EngineError(f"{contract} itself fails {failed}, so that no mutant could be told from it: mend it first.")
     known = {row["mutant"]: row["reason"] for row in json.loads(EQUIVALENT.read_text())} if EQUIVALENT.exists() else {}
     result = Mutation()
-    for verdict in _verdicts(made, sources, source.name, contract, sound, suite, known, engine, tests, jobs):
+    for verdict in _verdicts(made, built, suite, known, engine, tests, jobs):
         result.verdicts.append(verdict)
         if progress:
             progress(verdict)
@@ -153,20 +145,17 @@ def diff(source: str, mutant: Mutant, name: str = "EventStake.sol") -> str:
 
 def _verdicts(
     made: Sequence[Mutant],
-    sources: Mapping[str, str],
-    file: str,
-    contract: str,
-    sound: Artifact,
+    built: Built,
     suite: Sequence[Scenario],
     known: Mapping[str, str],
     engine: str,
     tests: Path | None,
     jobs: int,
 ) -> Iterator[Verdict]:
-    seen = {_digest(sound): ""}
+    seen = {_digest(built.artifact): "the contract"}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_open, initargs=(engine, suite)) as pool:
-        compiling = [pool.submit(_compile, mutant, sources, file, contract) for mutant in made]
+        compiling = [pool.submit(_compile, mutant, built.sources, built.file, built.artifact.name) for mutant in made]
         playing = []
         for mutant, done in zip(made, compiling, strict=True):
             artifact = done.result()
@@ -208,7 +197,7 @@ def _open(engine: str, suite: Sequence[Scenario]) -> None:
 def _compile(mutant: Mutant, sources: Mapping[str, str], file: str, contract: str) -> Artifact | None:
     assert _compiler is not None
     mutated = {**sources, file: mutant.apply(sources[file])}
-    output = _compiled(_compiler, mutated, file)
+    output = compiled(_compiler, mutated, file)
     if any(error["severity"] == "error" for error in output.get("errors", ())):
         return None
     return artifacts(output, mutated)[contract]
@@ -232,56 +221,3 @@ def _judge(mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
     failed = failing_test(artifact, tests, _world.engine.name) if tests else None
     by = ("EXPECTATION",) if failed else ()
     return Verdict(mutant, "killed" if failed else "survived", by, failed or "", time.perf_counter() - began)
-
-
-def failing_test(artifact: Artifact, tests: Path, engine: str) -> str | None:
-    """The first test that fails with this contract, by its id; None where all pass. One that can't be set up is none.
-
-    tests: a folder or file whose tests take the contract of the option `--contract`.
-    """
-    with NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(
-            {
-                "contractName": artifact.name,
-                "abi": artifact.abi,
-                "bytecode": artifact.bytecode,
-                "deployedBytecode": artifact.deployed_bytecode,
-                "immutableReferences": artifact.immutables,
-            },
-            file,
-        )
-        file.flush()
-        options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--engine", engine, "--contract", file.name]
-        command = [sys.executable, "-m", "pytest", str(tests), *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    failed = re.search(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
-    return failed[1] if failed else None
-
-
-def _compiled(compiler: Compiler, sources: Mapping[str, str], file: str, tree: bool = False) -> dict[str, Any]:
-    outputs: dict[str, Any] = {"*": ["abi", "evm.bytecode", "evm.deployedBytecode"]}
-    if tree:
-        outputs[""] = ["ast"]
-    return compiler.compile(
-        {
-            "language": "Solidity",
-            "sources": {name: {"content": text} for name, text in sources.items()},
-            "settings": FAST | {"outputSelection": {file: outputs}},
-        }
-    )
-
-
-def _raise_errors(output: Mapping[str, Any]) -> None:
-    errors = [e["formattedMessage"].strip() for e in output.get("errors", ()) if e["severity"] == "error"]
-    if errors:
-        raise CompileError("\n".join(errors))
-
-
-def _own_imports(source: Path) -> list[str]:
-    """The file and those beside it that it imports, by their names."""
-    found = [source.name]
-    for name in found:
-        for imported in re.findall(r'import[^;]*"\./([^"]+)"', (source.parent / name).read_text()):
-            if imported not in found:
-                found.append(imported)
-    return found

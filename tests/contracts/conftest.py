@@ -93,12 +93,12 @@ class Chain:
 
 
 @pytest.fixture(scope="session")
-def _deployed(simulated, request):
+def _deployed(simulated, request, trace):
     """An engine, all contracts, and a stake contract on it: the one of `--contract`, if it is given."""
     artifacts, given = compile_contracts(), request.config.getoption("--contract")
     if given:
         artifacts["EventStake"] = load_contract(given)
-    engine = open_engine(simulated)
+    engine = open_engine(simulated, trace=trace)
     yield engine, artifacts, Chain(engine, artifacts).stake()
     engine.close()
 
