@@ -1,7 +1,7 @@
 """The pytest plugin: scenario files are tests, and worlds are fixtures.
 
 Options: `--engine py-evm|revm|anvil|rpc:URL`, `--through services|api`, `--contract FILE`,
-`--trace FILE`. Setting `stakesim_scenarios` (default `scenarios`): folders whose YAML files, and those in their
+`--coverage-trace FILE`. Setting `stakesim_scenarios` (default `scenarios`): folders whose YAML files, and those in their
 `regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`, `trace`.
 """
 
@@ -52,7 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract", default=None, help="a contract to play instead of EventStake: FILE.sol:Name, or .json"
     )
-    group.addoption("--trace", default=None, help="write where py-evm was in the code, for `stakesim coverage`")
+    group.addoption(
+        "--coverage-trace", default=None, help="write where py-evm was in the code, for `stakesim coverage`"
+    )
     parser.addini("stakesim_scenarios", "folders with scenario files", type="args", default=["scenarios"])
 
 
@@ -108,8 +110,8 @@ def _play(config: pytest.Config, scenario: Scenario) -> Played:
 
 @pytest.fixture(scope="session")
 def trace(request: pytest.FixtureRequest) -> Iterator[Trace | None]:
-    """For `open_engine("py-evm", trace=trace)`: notes where the code was, with the option `--trace`."""
-    file = request.config.getoption("--trace")
+    """For `open_engine("py-evm", trace=trace)`: notes where the code was, with the option `--coverage-trace`."""
+    file = request.config.getoption("--coverage-trace")
     if file is None:
         yield None
         return

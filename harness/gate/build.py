@@ -14,6 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from harness.evm.compiler import ROOT, SETTINGS, Artifact, CompileError, Compiler, artifacts
+from harness.evm.engine import EngineError
 
 SETTINGS_HERE = SETTINGS | {"viaIR": False}
 """Compiles four times as fast, and keeps to the source. What the code does is the same, what it costs is not."""
@@ -69,6 +70,7 @@ def failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence
     """The first test that fails with this contract, by its id; None where all pass. One that can't be set up is none.
 
     tests: a folder or file whose tests take the contract of the option `--contract`. options: more of pytest's.
+    Raises `EngineError` where they can't be run.
     """
     with NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(
@@ -82,19 +84,12 @@ def failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence
             file,
         )
         file.flush()
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            str(tests.resolve()),
-            "-x",
-            "-q",
-            "--tb=no",
-            "-p",
-            "no:cacheprovider",
-        ]
+        command = [sys.executable, "-m", "pytest", str(tests.resolve()), "-x", "-q", "--tb=no"]
         command += ["-p", "no:cacheprovider", "--engine", engine, "--contract", file.name, *options]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing was said"]
+        raise EngineError(f"pytest can't run {tests}: {said[-1]}")
     failed = re.search(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
     return failed[1] if failed else None
 

@@ -21,7 +21,7 @@ def cover(
     """Plays all scenarios on py-evm, and then the tests.
 
     source: a Solidity file. tests: a folder or file whose tests take the contract of the option `--contract`, and trace
-    it for `--trace`. progress: called with each scenario played.
+    it for `--coverage-trace`. progress: called with each scenario played.
     Raises `CompileError`, and `EngineError` where the contract has findings or a test fails.
     """
     built = build(source, contract)
@@ -39,7 +39,7 @@ def cover(
     if tests:
         with TemporaryDirectory() as folder:
             saved = Path(folder) / "trace.json"
-            failed = failing_test(built.artifact, tests, "py-evm", ["--trace", str(saved)])
+            failed = failing_test(built.artifact, tests, "py-evm", ["--coverage-trace", str(saved)])
             if failed or not saved.exists():
                 raise EngineError(f"{failed or tests} fails with {contract}: mend it first.")
             trace.read(saved)
