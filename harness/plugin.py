@@ -1,8 +1,8 @@
 """The pytest plugin: scenario files are tests, and worlds are fixtures.
 
 Options: `--engine py-evm|revm|anvil|rpc:URL`, `--through services|api`, `--contract FILE`,
-`--coverage-trace FILE`. Setting `stakesim_scenarios` (default `scenarios`): folders whose YAML files, and those in their
-`regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`, `trace`.
+`--coverage-trace FILE`. Setting `stakesim_scenarios` (default `scenarios`): folders whose YAML files, and those in
+their `regressions/`, are collected. Fixtures: `engine`, `world`, `run_scenario`, `trace`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract", default=None, help="a contract to play instead of EventStake: FILE.sol:Name, or .json"
     )
-    group.addoption(
-        "--coverage-trace", default=None, help="write where py-evm was in the code, for `stakesim coverage`"
-    )
+    group.addoption("--coverage-trace", default=None, help="write where py-evm was in the code, for stakesim coverage")
     parser.addini("stakesim_scenarios", "folders with scenario files", type="args", default=["scenarios"])
 
 

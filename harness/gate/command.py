@@ -53,9 +53,7 @@ def mutate(
 def coverage(
     source: Annotated[Path | None, typer.Option(help="A Solidity file; contracts/EventStake.sol if left out.")] = None,
     contract: Annotated[str, typer.Option(help="The contract in it.")] = "EventStake",
-    tests: Annotated[
-        Path | None, typer.Option(help="Tests that take --contract and --coverage-trace, as well.")
-    ] = None,
+    tests: Annotated[Path | None, typer.Option(help="Tests with --contract and --coverage-trace, as well.")] = None,
     lcov: Annotated[Path | None, typer.Option(help="Write a tracefile, for genhtml or an editor.")] = None,
 ) -> None:
     """Play all scenarios and say which lines and branches of the contract none of them reaches."""

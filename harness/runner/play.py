@@ -165,7 +165,7 @@ class Watch:
             books=self._books,
             rows=world.rows(),
             fees=self._fees,
-            budget=_budget(action, before, model_before),
+            budget=_budget(action, before, model_before) if world.budgets else None,
             blocked=blocked_exits(world, self._picture) if last else (),
         )
 

@@ -165,6 +165,8 @@ class World:
         self._chain_id = node.chain_id(engine.w3)
         engine.w3.middleware_onion.add(_recorder(self._sent), "sent")
         self._base = engine.snapshot()
+        self.budgets = contract is None
+        """Whether actions must keep to the gas budgets, which are of the project's own contract."""
         self._stage: tuple[Terms, ChecksumAddress, ChecksumAddress, Snapshot] | None = None
         self.use(contract)
 
