@@ -1,0 +1,137 @@
+"""Coverage: what ran is said to have run, and nothing else."""
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import cli
+from harness.evm.compiler import CONTRACTS
+from harness.evm.coverage import Trace, measure
+from harness.evm.engine import EngineError, open_engine
+from harness.gate import cover
+from harness.gate.build import build
+from harness.runner.campaign import SCENARIOS
+from harness.scenario.scenario import load
+
+GATE = """// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.30;
+
+contract Gate {
+    uint256 public immutable LIMIT;
+    uint256 public sum;
+    constructor(uint256 limit) {
+        if (limit > 100) revert();
+        LIMIT = limit;
+    }
+    function go(uint256 a, uint256 b) external {
+        if (a > LIMIT || b > LIMIT) {
+            sum = 0;
+        } else {
+            sum = a == b ? a : b;
+        }
+        for (uint256 i; i < a; ++i) {
+            sum += i;
+        }
+    }
+    function never() external {
+        sum = 7;
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory):
+    file = tmp_path_factory.mktemp("gate") / "Gate.sol"
+    file.write_text(GATE)
+    return build(file, "Gate")
+
+
+def after(gate, *calls):
+    """What is covered when these were made."""
+    trace = Trace()
+    engine = open_engine("py-evm", trace=trace)
+    w3, me = engine.w3, engine.accounts[0]
+
+    def send(call):
+        fields = {"from": me.address, "gas": 2_000_000, "maxFeePerGas": 10**11, "maxPriorityFeePerGas": 1}
+        raw = me.sign_transaction(
+            call.build_transaction(fields | {"nonce": w3.eth.get_transaction_count(me.address)})
+        ).raw_transaction
+        return w3.eth.get_transaction_receipt(w3.eth.send_raw_transaction(raw))
+
+    factory = w3.eth.contract(abi=gate.artifact.abi, bytecode=gate.artifact.bytecode)
+    contract = w3.eth.contract(send(factory.constructor(10)).contractAddress, abi=gate.artifact.abi)
+    for call in calls:
+        assert send(contract.functions.go(*call)).status == 1
+    return measure(trace, gate.artifact, "Gate.sol", GATE, gate.tree, gate.index)
+
+
+def lines_with(*texts):
+    return [number for number, line in enumerate(GATE.splitlines(), start=1) if any(text in line for text in texts)]
+
+
+def test_a_line_is_covered_when_it_ran(gate):
+    assert after(gate).missed_lines == lines_with(
+        "revert()", "if (a >", "sum = 0", "sum = a ==", "for (", "sum += i", "sum = 7"
+    )
+    assert after(gate, (1, 2)).missed_lines == lines_with("revert()", "sum = 0", "sum = 7")
+    assert after(gate, (1, 2), (11, 0)).missed_lines == lines_with("revert()", "sum = 7")
+
+
+def test_a_branch_is_covered_when_both_ways_were_taken(gate):
+    def missed(*calls):
+        return [" ".join(branch.condition.split()) for branch in after(gate, *calls).missed_branches]
+
+    constructor, outer, inner, equal, loop = (
+        "limit > 100",
+        "a > LIMIT || b > LIMIT",
+        "a > LIMIT || b > LIMIT",
+        "a == b",
+        "i < a",
+    )
+    assert sorted(missed()) == sorted([constructor, outer, inner, equal, loop])
+    assert sorted(missed((1, 2))) == sorted([constructor, outer, inner, equal])
+    assert sorted(missed((1, 2), (2, 2))) == sorted([constructor, outer, inner])
+    assert missed((1, 2), (2, 2), (11, 1)) == [constructor]
+
+
+def test_the_tracefile_is_lcovs(gate):
+    text = after(gate, (1, 2)).lcov()
+    assert text.startswith("TN:\nSF:Gate.sol\n")
+    assert f"DA:{lines_with('sum = 7')[0]},0" in text
+    assert f"DA:{lines_with('sum = a ==')[0]},1" in text
+    assert "BRF:10" in text
+    assert text.endswith("end_of_record\n")
+
+
+def test_traces_of_several_processes_add_up(gate, tmp_path):
+    one, two = Trace(), Trace()
+    one.executed[b"\x01"] |= {1, 2}
+    one.jumps[b"\x01"].add((2, True))
+    two.executed[b"\x01"].add(3)
+    one.save(tmp_path / "one")
+    two.read(tmp_path / "one")
+    assert two.executed == {b"\x01": {1, 2, 3}}
+    assert two.jumps == {b"\x01": {(2, True)}}
+
+
+def test_what_the_scenarios_do_not_reach_is_listed(monkeypatch, tmp_path):
+    monkeypatch.setattr(cover, "scenarios", lambda: [load(SCENARIOS / "no-show.yaml")])
+    done = CliRunner().invoke(cli, ["coverage", "--lcov", str(tmp_path / "x" / "lcov.info")])
+    assert done.exit_code == 1, done.output
+    assert "did not run: _pause();" in done.output
+    assert "_widened(_userBookings[user])" in done.output
+    assert "EventCompleted" not in done.output
+    assert (tmp_path / "x" / "lcov.info").read_text().count("\nDA:") > 150
+
+
+def test_only_py_evm_says_where_it_was():
+    with pytest.raises(EngineError, match="The engine revm can't say where the code was: use py-evm"):
+        open_engine("revm", trace=Trace())
+
+
+def test_our_contract_has_the_lines_that_are_looked_at():
+    built = build(CONTRACTS / "EventStake.sol", "EventStake")
+    nothing = measure(Trace(), built.artifact, "EventStake.sol", built.source, built.tree, built.index)
+    assert len(nothing.missed_lines) == len(nothing.lines) > 150
+    assert len(nothing.missed_branches) == len(nothing.branches) > 50
