@@ -55,3 +55,27 @@ def test_an_expiry_is_told_in_full(chain):
 def test_a_stranger_who_renounces_is_told_that_it_is_not_theirs(chain):
     stake = chain.stake()
     assert chain.error(stake.functions.renounceOwnership(), chain.stranger) == "OwnableUnauthorizedAccount"
+
+
+def test_a_pause_is_the_owners_to_begin_and_to_end(chain):
+    stake = chain.stake()
+    start = chain.engine.now() + 1_000_000
+    value = stake.functions.calculateRequiredStake(PRICE, 4).call()
+    create = stake.functions.createEventRunFor(chain.host.address, "cooking", PRICE, 4, start)
+    assert chain.error(stake.functions.unpause(), chain.platform) == "ExpectedPause"
+    assert chain.send(stake.functions.pause(), chain.platform).status == 1
+    assert chain.error(create, chain.platform, value) == "EnforcedPause"
+    assert chain.error(stake.functions.unpause(), chain.stranger) == "OwnableUnauthorizedAccount"
+    assert chain.send(stake.functions.unpause(), chain.platform).status == 1
+    assert chain.error(create, chain.platform, value) is None
+
+
+def test_a_credit_goes_to_nobody_who_can_not_have_it(chain):
+    stake = chain.stake()
+    for nobody in ("0x" + "00" * 20, stake.address):
+        assert chain.error(stake.functions.withdrawTo(nobody), chain.stranger) == "InvalidReceiver"
+
+
+def test_the_farthest_start_can_be_kept(chain):
+    stake = chain.stake()
+    assert chain.start_of(stake, chain.run(stake, start=2**40 - 1)) == 2**40 - 1
