@@ -74,7 +74,7 @@ def run(
     items = what or [*sorted(str(p) for p in campaign.SCENARIOS.glob("*.yaml")), *_profiles()]
     result = _with_progress(items, engine, runs, seed, jobs, through, contract=contract)
     options = f"--engine {engine} --runs {runs} --seed {seed}{' --through api' if through == 'api' else ''}"
-    _tell(result, out, f"stakesim run {' '.join(what or [])} {options}")
+    _tell(result, out, f"stakesim run {' '.join(what or [])} {options}", contract)
 
 
 @cli.command()
@@ -93,7 +93,7 @@ def fuzz(
     gc.disable()
     result = _with_progress([profile], engine, runs, seed, jobs, through, steps, contract)
     command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed} --engine {engine}"
-    _tell(result, out, command + (" --through api" if through == "api" else ""))
+    _tell(result, out, command + (" --through api" if through == "api" else ""), contract)
 
 
 @cli.command()
@@ -154,15 +154,16 @@ def stop_database() -> None:
     stop_embedded(DATABASE_DIR)
 
 
-def _tell(result: Result, out: Path | None, command: str) -> None:
+def _tell(result: Result, out: Path | None, command: str, contract: str | None) -> None:
     """Shows what came of a campaign, saves what failed, and ends with the exit code for it."""
     from harness.runner import campaign
     from harness.runner.report import save_failures, show, write_report
 
-    save_failures(result, out / "failures" if out else campaign.SCENARIOS / "regressions")
+    regressions = Path("reports/failures") if contract else campaign.SCENARIOS / "regressions"
+    save_failures(result, out / "failures" if out else regressions, contract)
     show(result, _console())
     if out:
-        write_report(result, out, command)
+        write_report(result, out, command + (f" --contract {contract}" if contract else ""))
         _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
     raise typer.Exit(PASS if result.ok else FINDINGS)
 

@@ -2,7 +2,8 @@
 pragma solidity ^0.8.30;
 
 /// @notice Only the interface that is deployed on Sepolia: string errors, host and attendee are the sender, payouts are
-/// pushed. A stand-in to show that the service drives such a contract too; not one to deploy.
+/// pushed. Sound, and with places to break it at (see Planted.sol). A stand-in to show that service and harness drive
+/// such a contract too; not one to deploy.
 contract MinimalEventStake {
     struct Run {
         address host;
@@ -37,9 +38,12 @@ contract MinimalEventStake {
     uint8 private constant REFUNDED = 3;
 
     address public immutable owner = msg.sender;
+    uint256 private constant MAX_SEATS = 200;
+    uint256 private constant PUSH_GAS = 30_000;
     uint256 private _runCount;
     uint256 private _bookingCount;
-    uint256 private _fees;
+    uint256 internal _fees;
+    mapping(address => uint256) private _unclaimed;
     mapping(uint256 => Run) private _runs;
     mapping(uint256 => Booking) private _bookings;
     mapping(address => uint256[]) private _userBookings;
@@ -72,7 +76,7 @@ contract MinimalEventStake {
         returns (uint256 id)
     {
         require(pricePerSeat > 0, "Price must be positive");
-        require(maxSeats > 0, "Seats must be positive");
+        require(maxSeats > 0 && maxSeats <= _maxSeats(), "Bad number of seats");
         require(eventTimestamp > block.timestamp, "Event must be in the future");
         require(msg.value == calculateRequiredStake(pricePerSeat, maxSeats), "Incorrect stake");
         id = ++_runCount;
@@ -96,7 +100,7 @@ contract MinimalEventStake {
         require(seatCount > 0, "Seats must be positive");
         require(run.seatsBooked + seatCount <= run.maxSeats, "Not enough seats");
         (uint256 payment, uint256 stake, uint256 total) = calculateBookingCost(eventRunId, seatCount);
-        require(msg.value == total, "Incorrect payment");
+        _checkPaid(total);
         id = ++_bookingCount;
         _bookings[id] = Booking(eventRunId, msg.sender, seatCount, payment, stake, BOOKED, block.timestamp);
         run.bookings.push(id);
@@ -121,11 +125,11 @@ contract MinimalEventStake {
             Booking storage booking = _bookings[run.bookings[i]];
             if (booking.status != BOOKED) continue;
             booking.status = NO_SHOW;
-            _fees += booking.userStake;
+            _forfeit(booking.userStake);
             emit BookingNoShow(run.bookings[i], booking.user, booking.userStake);
         }
         uint256 revenue = run.pricePerSeat * run.seatsBooked;
-        uint256 fee = revenue * 5 / 100;
+        uint256 fee = revenue * _feePercent() / 100;
         _fees += fee;
         emit EventCompleted(eventRunId, revenue - fee, run.hostStake);
         _pay(run.host, revenue - fee + run.hostStake);
@@ -133,6 +137,7 @@ contract MinimalEventStake {
 
     function cancelEvent(uint256 eventRunId) external {
         Run storage run = _open(eventRunId);
+        require(msg.sender == owner || block.timestamp < run.eventTimestamp, "Event has started");
         run.status = CANCELLED;
         uint256 refunds;
         for (uint256 i; i < run.bookings.length; ++i) {
@@ -146,7 +151,7 @@ contract MinimalEventStake {
         _pay(run.host, run.hostStake);
     }
 
-    function withdrawPlatformFees() external {
+    function withdrawPlatformFees() external virtual {
         require(msg.sender == owner, "Only owner");
         uint256 fees = _fees;
         require(fees > 0, "Nothing to withdraw");
@@ -221,12 +226,46 @@ contract MinimalEventStake {
 
     function _open(uint256 eventRunId) private view returns (Run storage run) {
         run = _runs[eventRunId];
-        require(msg.sender == run.host || msg.sender == owner, "Not authorized");
+        _checkCaller(run.host);
         require(run.status == ACTIVE || run.status == FULL, "Event not open");
     }
 
-    function _pay(address to, uint256 amount) private {
+    /// @notice What could not be paid out.
+    function claim(address payable to) external {
+        uint256 amount = _unclaimed[msg.sender];
+        require(amount > 0, "Nothing to claim");
+        _unclaimed[msg.sender] = 0;
         (bool paid,) = to.call{value: amount}("");
         require(paid, "Transfer failed");
+    }
+
+    function _checkCaller(address host) internal view virtual {
+        require(msg.sender == host || msg.sender == owner, "Not authorized");
+    }
+
+    function _checkPaid(uint256 due) internal virtual {
+        require(msg.value == due, "Incorrect payment");
+    }
+
+    function _maxSeats() internal view virtual returns (uint256) {
+        return MAX_SEATS;
+    }
+
+    function _feePercent() internal view virtual returns (uint256) {
+        return 5;
+    }
+
+    function _forfeit(uint256 stake) internal virtual {
+        _fees += stake;
+    }
+
+    /// @dev Without copying what the receiver returns.
+    function _pay(address to, uint256 amount) internal virtual {
+        bool paid;
+        uint256 stipend = PUSH_GAS;
+        assembly ("memory-safe") {
+            paid := call(stipend, to, amount, 0, 0, 0, 0)
+        }
+        if (!paid) _unclaimed[to] += amount;
     }
 }

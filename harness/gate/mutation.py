@@ -108,7 +108,7 @@ def mutate(
     suite = scenarios()
     with closing(open_world(engine)) as world:
         world.use(sound)
-        world.budgets = False
+        world.foreign = True
         for scenario in suite:
             findings = play(world, scenario).findings
             if findings:
@@ -190,7 +190,7 @@ def _open(engine: str, suite: Sequence[Scenario]) -> None:
     global _world, _compiler
     _world, _compiler = open_world(engine), Compiler()
     _suite.extend(suite)
-    _world.budgets = False
+    _world.foreign = True
     gc.freeze()
     Finalize(None, _world.close, exitpriority=1)
     Finalize(None, _compiler.__exit__, exitpriority=1)

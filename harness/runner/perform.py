@@ -18,6 +18,7 @@ from harness.scenario.actions import (
     PLATFORM,
     Action,
     Book,
+    CallFunction,
     CancelBooking,
     CancelRun,
     Complete,
@@ -65,7 +66,11 @@ def perform(world: World, action: Action, expected: Outcome, model: State) -> Ob
 def _goes_direct(world: World, action: Any) -> bool:
     """A hostile contract's withdrawal, too: the backend holds no key that could sign for it."""
     by = world.cast.actors.get(action.by)
-    return action.direct or (isinstance(action, Withdraw) and by is not None and by.is_contract)
+    return (
+        isinstance(action, CallFunction)
+        or action.direct
+        or (isinstance(action, Withdraw) and by is not None and by.is_contract)
+    )
 
 
 def _through_api(api: Api, world: World, action: Action, expected: Outcome, model: State) -> None:
@@ -115,11 +120,12 @@ def _direct(world: World, action: Any, expected: Outcome, model: State) -> Obser
     call = _call(world, action, expected, model)
     name = expected.actor or PLATFORM
     by, actor = world.cast.accounts[name], world.cast.actors.get(name)
+    value = expected.value
     if actor is not None and actor.is_contract:
-        call = _through(world, world.cast.addresses[name], call)
-    receipt = world.transact(by, call.to, call.data, expected.value)
+        call, value = _through(world, world.cast.addresses[name], call, value), 0
+    receipt = world.transact(by, call.to, call.data, value)
     if receipt["status"] != 1:
-        return _reverted(world, call, by, expected.value, receipt["blockNumber"])
+        return _reverted(world, call, by, value, receipt["blockNumber"])
     run = getattr(action, "run", None) or (
         model.bookings[action.booking].run if isinstance(action, CancelBooking) else None
     )
@@ -151,13 +157,17 @@ def _call(world: World, action: Action, expected: Outcome, model: State) -> Call
             return call("withdrawTo", world.cast.addresses[to])
         case WithdrawFees():
             return call("withdrawPlatformFees")
+        case CallFunction():
+            addresses = world.cast.addresses
+            args = [addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in action.args]
+            return world.codec.call(world.chain.address, action.function, *args)
         case _:
             raise TypeError(f"{action!r} is no call of the contract")
 
 
-def _through(world: World, puppet: Any, call: Call) -> Call:
-    """The same call, made by a hostile contract at its controller's command."""
-    wrapped = world.puppet.call(puppet, "execute", call.to, 0, call.data)
+def _through(world: World, puppet: Any, call: Call, value: int) -> Call:
+    """The same call, made and paid for by a hostile contract at its controller's command."""
+    wrapped = world.puppet.call(puppet, "execute", call.to, value, call.data)
     return wrapped._replace(codec=event_stake())
 
 

@@ -8,11 +8,11 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from app.services.codec import event_stake
 from eth_abi.exceptions import DecodingError
@@ -20,6 +20,7 @@ from web3.exceptions import ContractLogicError
 from web3.types import TxReceipt
 
 from harness.evm.engine import EngineError
+from harness.runner.adapt import adapted, adapted_action
 from harness.runner.invariants import INVARIANTS, violations
 from harness.runner.ledger import Row, received
 from harness.runner.liveness import blocked_exits
@@ -28,7 +29,7 @@ from harness.runner.picture import Books, Picture
 from harness.runner.step import Sent, Step
 from harness.runner.story import Finding
 from harness.runner.world import EPOCH, World
-from harness.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Withdraw
+from harness.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Wait, Withdraw
 from harness.scenario.model import Outcome, State, apply, initial, quoted
 from harness.scenario.scenario import Scenario
 
@@ -77,10 +78,14 @@ class Game:
     """A scenario while it is played, action by action; those of the scenario itself are not looked at."""
 
     def __init__(self, world: World, scenario: Scenario, number: int = 0) -> None:
+        extended = world.extended
+        scenario, lacking = adapted(scenario, extended, world.takes_terms)
         world.stage(scenario)
         self.played = Played(scenario, world.engine.name)
+        self.played.reached.update(f"not supported: {what}" for what in lacking)
         self._number, self._rate_at = number, scenario.rate_path()
-        self._watch = Watch(world, initial(scenario.terms, scenario.actors, EPOCH))
+        self._watch = Watch(world, initial(scenario.terms, scenario.actors, EPOCH, extended))
+        self._done: list[Action] = []
         self._rates: list[Decimal] = []
 
     @property
@@ -94,6 +99,13 @@ class Game:
         last: then everything is looked at, and every exit tried.
         """
         played, market = self.played, self._rate_at(at)
+        if not self.model.extended:
+            possible = adapted_action(action, self.model)
+            if possible is None:
+                played.reached[f"not supported: {action.do}"] += 1
+                possible = Wait()
+            action = possible.model_copy(update={"at": at})
+            self._done.append(action)
         try:
             step = self._watch.step(action, EPOCH + at, market, last)
             rate = quoted(step.model, market)[0]
@@ -116,6 +128,10 @@ class Game:
 
     def end(self) -> None:
         """Notes whether the price swung."""
+        if self._done:
+            played = self.played.scenario.model_copy(update={"actions": tuple(self._done)})
+            self.played.scenario = played
+            self.played.findings = [replace(finding, scenario=played) for finding in self.played.findings]
         usable = [rate for rate in self._rates if rate.is_finite() and rate > 0]
         if usable and max(usable) >= SWING * min(usable):
             self.played.reached["price swing"] += 1
@@ -142,6 +158,9 @@ class Watch:
         if expected.signer is not None:
             world.engine.set_next_timestamp(now)
         observed = perform(world, action, expected, model_before)
+        if expected.optional and observed.status in ("rejected", "reverted"):
+            self.model = replace(model_before, now=now)
+            expected = Outcome("rejected", expected.actor, expected.signer, cast(Any, observed.error), observed.args)
         sent = [self._entered(receipt) for receipt in world.sent()]
         for index, one in enumerate(sent):
             sent[index] = one = one._replace(events=tuple(self._books.enter(one.events)))
@@ -150,8 +169,9 @@ class Watch:
             self._bookings += sum(event.name == "BookingCreated" for event in one.events)
         if sent and not last:
             self._picture = self._look(action, expected)
+        self._picture = self._said(self._picture)
         if last or (sent and not self._adds_up()):
-            self._picture = self._look_everywhere()
+            self._picture = self._said(self._look_everywhere())
         return Step(
             action=action,
             expected=expected,
@@ -165,9 +185,17 @@ class Watch:
             books=self._books,
             rows=world.rows(),
             fees=self._fees,
-            budget=_budget(action, before, model_before) if world.budgets else None,
+            budget=_budget(action, before, model_before) if not world.foreign else None,
             blocked=blocked_exits(world, self._picture) if last else (),
+            own_errors=world.own_errors,
         )
+
+    def _said(self, picture: Picture) -> Picture:
+        """With what a contract without views for it has to owe, by the rules."""
+        if self.model.extended:
+            return picture
+        credits = {party: self.model.credits.get(party, 0) for party in picture.credits}
+        return replace(picture, platform_balance=self.model.platform_balance, credits=credits)
 
     def _look_everywhere(self) -> Picture:
         runs, bookings = range(1, self._runs + 1), range(1, self._bookings + 1)
@@ -236,7 +264,14 @@ def _budget(action: Action, before: Picture, model: State) -> int | None:
 
 
 def _findings(step: Step, played: Played, index: int, rate: Decimal) -> Iterator[Finding]:
-    common: dict[str, Any] = {"scenario": played.scenario, "engine": played.engine, "step": index, "rate": rate}
+    at_stake = max(step.before.balance, step.after.balance)
+    common: dict[str, Any] = {
+        "scenario": played.scenario,
+        "engine": played.engine,
+        "step": index,
+        "rate": rate,
+        "at_stake": at_stake,
+    }
     for invariant, v in violations(step):
         statement = f"{invariant.title}: {invariant.statement}"
         yield Finding(invariant.id, statement, v.message, expected=v.expected, found=v.found, **common)

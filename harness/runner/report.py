@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,17 +32,22 @@ SUMMARY_KEYS = (
 )
 
 
-def save_failures(result: Result, folder: Path) -> None:
-    """Saves each failing scenario up to its failing step, to be replayed, and notes the file in its findings."""
+def save_failures(result: Result, folder: Path, contract: str | None = None) -> None:
+    """Saves each failing scenario up to its failing step, to be replayed, and notes the file in its findings.
+
+    contract: as it was given on the command line, where it is not the project's own.
+    """
+    told = {id(finding) for finding in result.findings}
     for played in result.played:
-        if not played.findings:
+        if told.isdisjoint(map(id, played.findings)):
             continue
         story = replayable(played)
         path = folder / f"{story.name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dump(story), encoding="utf-8")
         shown = path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
-        replacements = {id(f): replace(f, saved=str(shown)) for f in played.findings}
+        saved = f"{shown} --contract {contract}" if contract else str(shown)
+        replacements = {id(f): replace(f, saved=saved) for f in played.findings}
         played.findings = [replacements[id(f)] for f in played.findings]
         result.findings = [replacements.get(id(f), f) for f in result.findings]
 
@@ -50,6 +56,8 @@ def replayable(played: Played) -> Scenario:
     """The scenario cut after the step that failed, with where it comes from."""
     failing, scenario = played.findings[0], played.scenario
     name = f"{failing.id.lower()}-{scenario.name}"
+    if failing.weakness:
+        name = re.sub(r"\W+", "-", failing.weakness.replace("'", "").lower())
     origin = {**(scenario.origin or {}), "scenario": scenario.name, "finding": failing.id, "engine": failing.engine}
     changes = {"name": name, "origin": origin, "actions": scenario.actions[: failing.step]}
     return scenario.model_copy(update=changes)
@@ -73,6 +81,10 @@ def show(result: Result, console: Console) -> None:
             Text(f"{findings} findings", "red") if findings else Text("pass", "green"),
         )
     console.print(table)
+    left_out = sorted(key for key in result.reached if key.startswith("not supported: "))
+    if left_out:
+        names = ", ".join(f"{key.removeprefix('not supported: ')} ({result.reached[key]})" for key in left_out)
+        console.print(f"\nnot supported by this contract, and left out: {names}", highlight=False)
     console.print("\nreached: " + ", ".join(f"{result.reached[key]} {key}" for key in SUMMARY_KEYS), highlight=False)
     _show_verdict(result, console)
 

@@ -25,12 +25,18 @@ MOST_PLAYS = 600
 Edit = dict[str, Any]
 
 
-def shrunk(world: World, played: Played, plays: int = MOST_PLAYS) -> Played:
+def broken(played: Played) -> str:
+    """Id of the first invariant that does not hold."""
+    return played.findings[0].id
+
+
+def shrunk(world: World, played: Played, plays: int = MOST_PLAYS, same: Callable[[Played], str] = broken) -> Played:
     """The shortest scenario found that breaks the same invariant as this one, played. plays: at most so many tries.
+    same: what else a failure has to have in common with it.
 
     A scenario that does not fail again in this world is given back as it is.
     """
-    search = _Search(world, played, plays)
+    search = _Search(world, played, plays, same)
     before = None
     while before is not search.best and search.left:
         before = search.best
@@ -42,8 +48,9 @@ def shrunk(world: World, played: Played, plays: int = MOST_PLAYS) -> Played:
 
 
 class _Search:
-    def __init__(self, world: World, played: Played, plays: int) -> None:
-        self._world, self._id, self.left = world, played.findings[0].id, plays
+    def __init__(self, world: World, played: Played, plays: int, same: Callable[[Played], str]) -> None:
+        self._world, self._same, self.left = world, same, plays
+        self._wanted = same(played)
         self._tried: set[str] = set()
         self.best = played
         first = played.scenario
@@ -66,16 +73,19 @@ class _Search:
         self._tried.add(key)
         self.left -= 1
         played = play(self._world, candidate)
-        if not played.findings or played.findings[0].id != self._id:
+        if not self._fails_so(played):
             return False
         actions = candidate.actions[: played.findings[0].step]
         if len(actions) < len(candidate.actions):  # it fails sooner
             cut = candidate.model_copy(update={"actions": actions})
             played = play(self._world, cut)
-        if played.findings and played.findings[0].id == self._id:
+        if self._fails_so(played):
             self.best = played
             return True
         return False
+
+    def _fails_so(self, played: Played) -> bool:
+        return bool(played.findings) and self._same(played) == self._wanted
 
     def drop_actions(self) -> None:
         """Halves first, then quarters, down to single ones; what speaks of a run or booking goes with it."""

@@ -76,7 +76,7 @@ class Step:
     """One action, before and after, in the model, on the chain, in the database and by the events.
 
     fees: wei each party has paid for gas since the scenario began. blocked: exits that are shut, found at the end on
-    a snapshot.
+    a snapshot, and the wei behind them. own_errors: whether the contract fails with the errors that the rules name.
     """
 
     action: Action
@@ -92,7 +92,8 @@ class Step:
     rows: Rows
     fees: Mapping[str, int] = field(default_factory=dict)
     budget: int | None = None
-    blocked: Sequence[str] = ()
+    blocked: Sequence[tuple[str, int]] = ()
+    own_errors: bool = True
 
     @property
     def ok(self) -> bool:

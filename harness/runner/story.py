@@ -10,6 +10,7 @@ from fractions import Fraction
 from harness.scenario.actions import (
     Action,
     Book,
+    CallFunction,
     CancelBooking,
     CancelRun,
     Complete,
@@ -32,7 +33,8 @@ class Finding:
 
     id: of the invariant, or EXPECTATION for what the scenario itself says, CRASH for an error nobody foresaw, VACUOUS
     for a campaign that reached too little. expected, found: wei. rate: INR per ETH at that moment. saved: the file that
-    replays it.
+    replays it, and the contract. weakness: its name, where a contract written elsewhere has it. at_stake: wei that were
+    in the contract.
     """
 
     id: str
@@ -45,6 +47,8 @@ class Finding:
     found: int | None = None
     rate: Decimal | None = None
     saved: str | None = None
+    weakness: str = ""
+    at_stake: int = 0
 
     def amounts(self) -> str:
         """Expected and found in wei, ETH and INR; empty where no amount is concerned."""
@@ -60,6 +64,9 @@ class Finding:
 def tell(findings: Sequence[Finding]) -> str:
     """Findings of one step: everything that is broken, then how it came about, and how to see it again."""
     lines: list[str] = []
+    if first := findings[0].weakness:
+        held = f" ({money(findings[0].at_stake, findings[0].rate)} in the contract)" if findings[0].at_stake else ""
+        lines.append(f"WEAKNESS: {first}{held}")
     broken = ""
     for finding in findings:
         if finding.id != broken:
@@ -75,13 +82,35 @@ def tell(findings: Sequence[Finding]) -> str:
         )
         unusual = [f"{name} {value}" for name, value in last.scenario.terms if value != getattr(Terms(), name)]
         lines += [f"     terms: {', '.join(unusual)}"] if unusual else []
-        for number, (at, action) in enumerate(last.scenario.timeline()[: last.step], start=1):
-            mark = ">" if number == last.step else " "
-            lines.append(f"  {mark} {number:2}. {clock(at)}  {describe(action)}")
+        lines += _steps(last.scenario, last.step)
     if last.saved:
         flag = "" if last.engine == "py-evm" else f" --engine {last.engine}"
         lines.append(f"  replay it: stakesim replay {last.saved}{flag}")
     return "\n".join(lines)
+
+
+def _steps(scenario: Scenario, count: int) -> Iterator[str]:
+    """The scenario's first steps; of many bookings in a row by the same person, the first and the last."""
+    timed = scenario.timeline()[:count]
+    alike = [_alike(timed[i - 1][1], timed[i][1]) if i else False for i in range(len(timed))] + [False]
+    for number, (at, action) in enumerate(timed, start=1):
+        if alike[number - 1] and alike[number]:
+            if number > 1 and not alike[number - 2]:
+                yield "         ..."
+            continue
+        mark = ">" if number == count else " "
+        yield f"  {mark} {number:2}. {clock(at)}  {describe(action)}"
+
+
+def _alike(before: Action, action: Action) -> bool:
+    if not (isinstance(before, Book) and isinstance(action, Book)):
+        return False
+    return (before.by, before.run, before.seats, before.value_off) == (
+        action.by,
+        action.run,
+        action.seats,
+        action.value_off,
+    )
 
 
 def stories(findings: Sequence[Finding]) -> list[str]:
@@ -135,6 +164,8 @@ def _words(action: Action) -> Iterator[str]:
             yield f"{action.by} withdraws the platform's fees"
         case ForceEther():
             yield f"{action.by} forces {money(action.wei)} into the contract"
+        case CallFunction():
+            yield f"{action.by} calls {action.function}({', '.join(map(str, action.args))})"
         case SetPrice():
             yield f"the feed says {action.inr_per_eth} INR/ETH" + (f", {action.age} s old" if action.age else "")
         case _:

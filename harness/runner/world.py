@@ -56,6 +56,26 @@ _RECEIVERS = {
     "floods": "FloodingReceiver",
     "reenters": "ReenteringReceiver",
 }
+CONSTRUCTORS = ((), ("address",), ("address", "(uint16,uint16,uint16,uint32,uint32)"))
+"""Arguments that a contract's constructor may take: nothing, its owner, or that and the terms."""
+SHARED = {
+    "createEventRun",
+    "bookEvent",
+    "completeEvent",
+    "cancelEvent",
+    "calculateRequiredStake",
+    "calculateBookingCost",
+    "getEventRun",
+    "getBooking",
+    "getEventBookings",
+    "getUserBookings",
+    "getHostEvents",
+    "owner",
+    "withdrawPlatformFees",
+}
+"""Functions of the interface that is deployed on Sepolia; `EventStake` keeps it and adds to it."""
+PURSE = 10**20
+"""Wei that a hostile contract has to pay with where nobody can pay for it."""
 GAS = 16_000_000
 """What transactions past the backend are given: nearly the most that one may have (EIP-7825)."""
 _MAX_FEE = 10**11
@@ -165,8 +185,10 @@ class World:
         self._chain_id = node.chain_id(engine.w3)
         engine.w3.middleware_onion.add(_recorder(self._sent), "sent")
         self._base = engine.snapshot()
-        self.budgets = contract is None
-        """Whether actions must keep to the gas budgets, which are of the project's own contract."""
+        self.foreign = contract is not None
+        """Whether the contract is not the project's own, which has gas budgets."""
+        self.weaknesses: set[str] = set()
+        """Names of those found so far."""
         self._stage: tuple[Terms, ChecksumAddress, ChecksumAddress, Snapshot] | None = None
         self.use(contract)
 
@@ -185,16 +207,27 @@ class World:
         Raises `EngineError` for one without the interface.
         """
         artifact = contract or self._artifacts["EventStake"]
-        has, wanted = (
-            {item["name"] for item in one.abi if item["type"] == "function"}
-            for one in (artifact, self._artifacts["IEventStake"])
-        )
-        if missing := sorted(wanted - has):
+        has, wanted = (_functions(one) for one in (artifact, self._artifacts["IEventStake"]))
+        missing, added = wanted - has, wanted - SHARED
+        if missing and not (missing <= added and "totalLiabilities" in missing):
             raise EngineError(
-                f"{artifact.name} can't be played, as it lacks {', '.join(missing)}: give a contract that has all of "
-                "contracts/IEventStake.sol."
+                f"{artifact.name} can't be played, as it lacks {', '.join(sorted(missing))}: give a contract with all "
+                "of contracts/IEventStake.sol, or with none of what it adds to the interface deployed on Sepolia."
             )
         self._contract_artifact, self._stage = artifact, None
+        takes = _constructor_types(artifact)
+        if takes not in CONSTRUCTORS:
+            raise EngineError(
+                f"{artifact.name} can't be deployed, as its constructor takes ({', '.join(takes)}): give one that "
+                "takes nothing, the owner's address, or that and the terms of contracts/IEventStake.sol."
+            )
+        self.extended = not missing
+        self.codec = Codec(artifact.abi)
+        self.takes_terms = takes == CONSTRUCTORS[2]
+        self.own_errors = {"NotAuthorized", "TooEarly", "WrongValue"} <= {
+            item["name"] for item in artifact.abi if item["type"] == "error"
+        }
+        """Whether it fails with the errors that the rules name, or in words of its own."""
 
     # ------------------------------------------------------------------------------------------------- a stage
 
@@ -235,7 +268,9 @@ class World:
         self.engine.revert(self._base)
         platform = self.engine.accounts[0]
         lens = self.deploy(self._artifacts["Lens"], platform)
-        address = self.deploy(self._contract_artifact, platform, platform.address, tuple(value for _, value in terms))
+        given = (platform.address, tuple(value for _, value in terms))
+        taken = len(_constructor_types(self._contract_artifact))
+        address = self.deploy(self._contract_artifact, platform, *given[:taken])
         self._stage = (terms, address, lens, self.engine.snapshot())
         return address, lens
 
@@ -263,15 +298,21 @@ class World:
 
     def _receiver(self, actor: Actor, controller: LocalAccount, stake: ChecksumAddress) -> ChecksumAddress:
         kind = self._artifacts[_RECEIVERS[actor.receiver]]
+        address = self.deploy(kind, controller, *self._reentry(actor, controller, stake))
+        if not self.extended:  # nobody can pay for it
+            self.deploy(self._artifacts["EtherForcer"], self.engine.accounts[-1], address, value=PURSE)
+        return address
+
+    def _reentry(self, actor: Actor, controller: LocalAccount, stake: ChecksumAddress) -> tuple[Any, ...]:
         if actor.reenter is None:
-            return self.deploy(kind, controller)
+            return ()
         given: dict[str, list[Any]] = {
             "withdraw": [],
             "withdrawTo": [controller.address],
             "completeEvent": [actor.reenter.id, []],
         }
         args = given.get(actor.reenter.call, [actor.reenter.id])
-        return self.deploy(kind, controller, stake, event_stake().call(stake, actor.reenter.call, *args).data)
+        return stake, event_stake().call(stake, actor.reenter.call, *args).data
 
     @property
     def experience(self) -> uuid.UUID:
@@ -376,11 +417,26 @@ def check(through: Through) -> None:
 def creation(artifact: Artifact, args: tuple[Any, ...] = ()) -> bytes:
     """What deploys the contract: its code and the constructor's arguments."""
     from eth_abi.abi import encode
+
+    return bytes.fromhex(artifact.bytecode[2:]) + encode(_constructor_types(artifact), args)
+
+
+def _constructor_types(artifact: Artifact) -> tuple[str, ...]:
     from eth_utils.abi import get_abi_input_types
 
     constructor = next((item for item in artifact.abi if item["type"] == "constructor"), None)
-    types = get_abi_input_types(constructor) if constructor else []  # type: ignore[arg-type]
-    return bytes.fromhex(artifact.bytecode[2:]) + encode(types, args)
+    return tuple(get_abi_input_types(constructor)) if constructor else ()  # type: ignore[arg-type]
+
+
+def _functions(artifact: Artifact) -> set[str]:
+    return {item["name"] for item in artifact.abi if item["type"] == "function"}
+
+
+def extras(artifact: Artifact) -> list[dict[str, Any]]:
+    """Functions that change something, of its ABI, beyond the interface `IEventStake`."""
+    own = _functions(compile_contracts()["IEventStake"])
+    changing = [item for item in artifact.abi if item.get("stateMutability") in ("nonpayable", "payable")]
+    return [item for item in changing if item["type"] == "function" and item["name"] not in own]
 
 
 def _id(name: str) -> uuid.UUID:

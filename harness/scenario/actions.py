@@ -122,14 +122,12 @@ class _Transaction(_Action):
 
 class _Paying(_Transaction):
     """value_off: wei sent too much, or too little if negative. Only direct: the service always sends what is
-    due. And direct only with it: a run or booking made past the service would be unknown to the database."""
+    due. A run or booking made past the service is unknown to the database: only direct actions reach it."""
 
     value_off: Wei = 0
 
     @model_validator(mode="after")
-    def _direct_means_wrong_value(self) -> "_Paying":
-        if self.direct and not self.value_off:
-            raise ValueError("a direct one must send a wrong value; add `value_off: 1` or leave out `direct`")
+    def _wrong_value_is_direct(self) -> "_Paying":
         if self.value_off and not self.direct:
             raise ValueError("the service never sends a wrong value; add `direct: true` or leave it out")
         return self
@@ -214,6 +212,17 @@ class ForceEther(_Action):
     wei: Annotated[Wei, Field(gt=0)]
 
 
+class CallFunction(_Action):
+    """Call a function that a contract has beyond those that the service knows. It may fail; what it may not do is move
+    anybody's money, or change what is due to anybody. args: numbers, truth values, texts, or actors' names for
+    addresses."""
+
+    do: Literal["call"] = "call"
+    function: str
+    args: tuple[bool | int | str, ...] = ()
+    by: str = PLATFORM
+
+
 class SetPrice(_Action):
     """From here on the feed gives this rate, not the price path's. age: how old the rate is already, in
     seconds, and it goes on ageing; with 0 the feed keeps it fresh."""
@@ -243,6 +252,7 @@ Action: TypeAlias = (
     | Withdraw
     | WithdrawFees
     | ForceEther
+    | CallFunction
     | SetPrice
     | Wait
 )

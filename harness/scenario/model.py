@@ -22,6 +22,7 @@ from harness.scenario.actions import (
     PLATFORM,
     Action,
     Book,
+    CallFunction,
     CancelBooking,
     CancelRun,
     Complete,
@@ -91,7 +92,9 @@ def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State
     if not _names_what_exists(state, action):
         return state, Outcome("skipped", action.by)
     call = _call(state, action, market)
-    outcome = Outcome("ok", call.actor, call.sender, value=call.value, price=call.price)
+    outcome = Outcome(
+        "ok", call.actor, call.sender, value=call.value, price=call.price, optional=_optional(state, action, call)
+    )
     try:
         if isinstance(action, CreateRun | Book) and not action.direct:
             state = accept_rate(state, market)
@@ -112,7 +115,7 @@ def _carry_out(state: State, action: Action, call: Call) -> Settled:
         case CancelRun():
             return rules.cancel_run(state, state.runs[action.run], call)
         case Complete():
-            return rules.complete(state, state.runs[action.run], action.came, call)
+            return rules.complete(state, state.runs[action.run], _came(state, action), call)
         case Expire():
             return rules.expire(state, state.runs[action.run])
         case Withdraw():
@@ -121,6 +124,8 @@ def _carry_out(state: State, action: Action, call: Call) -> Settled:
             return rules.withdraw_fees(state, call)
         case ForceEther():
             return rules.force_ether(state, action.wei, call)
+        case CallFunction():
+            return state, ()
         case _:
             raise TypeError(f"no rule for {action!r}")
 
@@ -129,11 +134,28 @@ def _carry_out(state: State, action: Action, call: Call) -> Settled:
 
 
 def _names_what_exists(state: State, action: Action) -> bool:
+    """To whoever is asked: the service knows nothing of what was made past it."""
+    known: Run | Booking | None
     if isinstance(action, CancelBooking):
-        return action.booking in state.bookings
-    if isinstance(action, Book | CancelRun | Complete | Expire):
-        return action.run in state.runs
-    return True
+        known = state.bookings.get(action.booking)
+    elif isinstance(action, Book | CancelRun | Complete | Expire):
+        known = state.runs.get(action.run)
+    else:
+        return True
+    return known is not None and (action.direct or not known.direct)
+
+
+def _optional(state: State, action: Action, call: Call) -> bool:
+    """What another contract than `EventStake` may do or refuse: functions of its own, runs larger than that one takes,
+    the withdrawal of nothing."""
+    if isinstance(action, CallFunction):
+        return True
+    if isinstance(action, WithdrawFees):
+        return not state.extended and state.platform_balance == 0
+    if isinstance(action, CreateRun) and not state.extended:
+        large = (call.price or 0) > rules.MAX_PRICE or action.seats > MAX_SEATS
+        return large or state.epoch + action.starts > rules.MAX_START
+    return False
 
 
 def _call(state: State, action: Action, market: Decimal) -> Call:
@@ -171,7 +193,7 @@ def _actor(state: State, action: Action) -> str:
 def _sender(state: State, action: Action, actor: str) -> Party:
     """The address that sends the transaction and pays for it: one's own for who pays for themselves, or goes
     past the service, forces ether, or withdraws a credit (it belongs to the sender); otherwise the platform's."""
-    own = isinstance(action, Withdraw | ForceEther) or getattr(action, "direct", False)
+    own = isinstance(action, Withdraw | ForceEther | CallFunction) or getattr(action, "direct", False)
     if own or actor == PLATFORM or state.actors[actor].pays == "self":
         return party_of(state, actor)
     return PLATFORM
@@ -184,5 +206,10 @@ def _value(due: int, off: int) -> int:
 
 def came_ids(state: State, action: Complete) -> tuple[int, ...]:
     """The ids that `complete` sends, in the order given. A booking that was never made has none and is left
-    out."""
-    return tuple(state.bookings[label].id for label in action.came if label in state.bookings)
+    out, as is one that the service does not know."""
+    return tuple(state.bookings[label].id for label in _came(state, action))
+
+
+def _came(state: State, action: Complete) -> list[str]:
+    made = (state.bookings[label] for label in action.came if label in state.bookings)
+    return [booking.label for booking in made if action.direct or not booking.direct]

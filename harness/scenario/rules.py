@@ -40,11 +40,11 @@ def create_run(state: State, action: CreateRun, call: Call) -> Settled:
     """A run is opened with 0 < price < 2^128, 1 to MAX_SEATS seats, a start in the future, and the exact
     stake."""
     price, start = call.price or 0, state.epoch + action.starts
-    if not 0 < price <= MAX_PRICE:
+    if not price > 0 or (state.extended and price > MAX_PRICE):
         raise Refused("InvalidPrice", price)
-    if not 1 <= action.seats <= MAX_SEATS:
+    if not action.seats >= 1 or (state.extended and action.seats > MAX_SEATS):
         raise Refused("InvalidSeats", action.seats)
-    if not state.now < start <= MAX_START:
+    if not state.now < start or (state.extended and start > MAX_START):
         raise Refused("InvalidStart", start)
     _exact(call)
     run = Run(
@@ -57,6 +57,7 @@ def create_run(state: State, action: CreateRun, call: Call) -> Settled:
         host_stake=call.due,
         start=start,
         created_at=state.now,
+        direct=action.direct,
     )
     return _with_run(pay_in(state, call), run), ()
 
@@ -84,6 +85,7 @@ def book(state: State, action: Book, call: Call) -> Settled:
         payment=payment,
         stake=call.due - payment,
         booked_at=state.now,
+        direct=action.direct,
     )
     state = _with_bookings(pay_in(state, call), [booking])
     return _with_run(state, _seated(run, run.seats_booked + action.seats)), ()
@@ -123,7 +125,7 @@ def complete(state: State, run: Run, came: Iterable[str], call: Call) -> Settled
     _open(run)
     if state.now < run.start:
         raise Refused("TooEarly", run.start)
-    if state.now >= run.start + state.terms.completion_grace:
+    if state.extended and state.now >= run.start + state.terms.completion_grace:
         raise Refused("TooLate", run.start + state.terms.completion_grace)
     present = _ticked_off(state, run, came)
 
@@ -188,7 +190,7 @@ def withdraw_fees(state: State, call: Call) -> Settled:
     if call.sender != PLATFORM:
         raise Refused("OwnableUnauthorizedAccount", call.sender)
     earned = state.platform_balance
-    if earned == 0:
+    if earned == 0 and state.extended:
         raise Refused("NothingToWithdraw")
     state = replace(state, platform_balance=0, received=added(state.received, PLATFORM, earned))
     return leave(state, PLATFORM, earned), (Payout(PLATFORM, earned, "platform fees"),)

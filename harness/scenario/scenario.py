@@ -11,7 +11,18 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from harness.scenario import yaml_file
-from harness.scenario.actions import PLATFORM, Action, Actor, AnyAction, Book, CreateRun, ForceEther, Terms, Withdraw
+from harness.scenario.actions import (
+    PLATFORM,
+    Action,
+    Actor,
+    AnyAction,
+    Book,
+    CallFunction,
+    CreateRun,
+    ForceEther,
+    Terms,
+    Withdraw,
+)
 from harness.scenario.fields import Label, Part, Wei
 from harness.scenario.prices import Constant, Price, RateAt, path
 from harness.scenario.yaml_file import FieldError, ScenarioError, nearest
@@ -109,12 +120,13 @@ def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> No
         if (name := getattr(action, field, None)) is not None:
             _known(("actions", index, field), "actor", name, known)
     actor = known.get(getattr(action, "by", None) or PLATFORM, Actor())
-    forces = isinstance(action, ForceEther)
-    if (forces or getattr(action, "direct", False)) and (actor.wallet == "none" or actor.is_contract):
+    if isinstance(action, ForceEther | CallFunction) and (actor.wallet == "none" or actor.is_contract):
         why = "is a contract" if actor.is_contract else "has no wallet"
+        raise FieldError(("actions", index, "by"), f"{action.by} {why} and signs nothing; name another actor")
+    if getattr(action, "direct", False) and actor.wallet == "none":
         advice = "leave out `direct`" if isinstance(action, Withdraw) else "leave out `direct`, or name another actor"
-        field, advice = ("by", "name another actor") if forces else ("direct", advice)
-        raise FieldError(("actions", index, field), f"{getattr(action, 'by', '')} {why} and signs nothing; {advice}")
+        by = getattr(action, "by", "")
+        raise FieldError(("actions", index, "direct"), f"{by} has no wallet and signs nothing; {advice}")
 
 
 def _new(at: tuple[str | int, ...], label: str, taken: Mapping[str, int]) -> None:
@@ -172,3 +184,9 @@ def _action_fields(action: Action) -> dict[str, Any]:
 def json_schema() -> dict[str, Any]:
     """The file format as JSON schema, for editors; references between fields are checked by `load` alone."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(json_schema(), indent=2))  # noqa: T201

@@ -36,7 +36,8 @@ OPEN = (RunStatus.ACTIVE, RunStatus.FULL)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """actor: who hosts; host: the address on chain. seats_booked stays as it was when the run became final."""
+    """actor: who hosts; host: the address on chain. seats_booked stays as it was when the run became final. direct:
+    made past the service, which does not know it."""
 
     id: int
     label: str
@@ -49,6 +50,7 @@ class Run:
     created_at: int
     seats_booked: int = 0
     status: RunStatus = RunStatus.ACTIVE
+    direct: bool = False
 
     @property
     def open(self) -> bool:
@@ -57,7 +59,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """run: its label. actor: who booked; attendee: the address on chain."""
+    """run: its label. actor: who booked; attendee: the address on chain. direct: made past the service."""
 
     id: int
     label: str
@@ -69,6 +71,7 @@ class Booking:
     stake: int
     booked_at: int
     status: BookingStatus = BookingStatus.ACTIVE
+    direct: bool = False
 
     @property
     def active(self) -> bool:
@@ -97,6 +100,8 @@ class State:
         change of the wallet apart from gas.
     paid_out: wei that left the contract. forced: wei forced into it, part of contract_balance and of no paid_in.
     feed: overrides the market's rate. last_rate: the last one accepted for a quote.
+    extended: whether the contract has all of `EventStake`, or only the interface that is deployed on Sepolia: runs that
+        never expire can be completed for ever, and how large a run may be is the contract's own affair.
     """
 
     terms: Terms
@@ -115,6 +120,7 @@ class State:
     forced: int = 0
     feed: Feed | None = None
     last_rate: Decimal | None = None
+    extended: bool = True
 
     def bookings_of(self, run: Run) -> Iterator[Booking]:
         return (b for b in self.bookings.values() if b.run == run.label)
@@ -123,9 +129,9 @@ class State:
         return [b for b in self.bookings_of(run) if b.active]
 
 
-def initial(terms: Terms, actors: Mapping[str, Actor], epoch: int) -> State:
+def initial(terms: Terms, actors: Mapping[str, Actor], epoch: int, extended: bool = True) -> State:
     """A freshly deployed contract. epoch: time of the scenario's second 0, in seconds since 1970."""
-    return State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {})
+    return State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {}, extended=extended)
 
 
 def party_of(state: State, actor: str) -> Party:
@@ -175,6 +181,7 @@ class Outcome:
     error, args: as the contract's custom error has them, with addresses as parties and enums as numbers.
     value: wei sent along, which come back if it fails. paid_in: wei of runs and bookings that stayed.
     price: wei a seat that `create_run` asked for.
+    optional: the contract may refuse it as well.
     """
 
     status: Literal["ok", "rejected", "skipped"]
@@ -186,6 +193,7 @@ class Outcome:
     paid_in: int = 0
     price: int | None = None
     payouts: tuple[Payout, ...] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,18 +285,13 @@ MISTAKES = [
     ),
     (
         "do: book,",
-        "do: book, direct: true,",
-        "line 11, actions[1]: a direct one must send a wrong value; add `value_off: 1` or leave out `direct`",
-    ),
-    (
-        "do: book,",
         "do: book, value_off: 1,",
         "line 11, actions[1]: the service never sends a wrong value; add `direct: true` or leave it out",
     ),
     (
-        "booking: g1, fails",
-        "booking: g1, by: thief, direct: true, fails",
-        "line 12, actions[2].direct: thief is a contract and signs nothing; leave out `direct`, or name another actor",
+        "do: cancel_booking, booking: g1, fails",
+        "do: call, function: sweep, by: thief, fails",
+        "line 12, actions[2].by: thief is a contract and signs nothing; name another actor",
     ),
     (
         "booking: g1, fails",

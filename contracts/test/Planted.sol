@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.30;
+
+import {MinimalEventStake} from "./MinimalEventStake.sol";
+
+// One weakness each, as contracts in the wild have them, for the harness to find and to name.
+
+contract OwnerTakesEscrow is MinimalEventStake {
+    function emergencyWithdraw(uint256 amount) external {
+        require(msg.sender == owner, "Only owner");
+        _pay(owner, amount);
+    }
+}
+
+contract FeesAreTheBalance is MinimalEventStake {
+    function withdrawPlatformFees() external override {
+        require(msg.sender == owner, "Only owner");
+        _pay(owner, address(this).balance);
+    }
+}
+
+contract KeepsOverpayment is MinimalEventStake {
+    function _checkPaid(uint256 due) internal override {
+        require(msg.value >= due, "Not enough");
+    }
+}
+
+contract TermsChange is MinimalEventStake {
+    uint256 private _percent = 5;
+
+    function setFeePercent(uint256 percent) external {
+        require(msg.sender == owner && percent <= 100, "Only owner");
+        _percent = percent;
+    }
+
+    function _feePercent() internal view override returns (uint256) {
+        return _percent;
+    }
+}
+
+contract ReceiverBlocksAll is MinimalEventStake {
+    function _pay(address to, uint256 amount) internal override {
+        (bool paid,) = to.call{value: amount}("");
+        require(paid, "Transfer failed");
+    }
+}
+
+contract FundsStayLocked is MinimalEventStake {
+    function _checkCaller(address host) internal view override {
+        require(msg.sender == host, "Only host");
+    }
+}
+
+contract RunsTooLarge is MinimalEventStake {
+    function _maxSeats() internal pure override returns (uint256) {
+        return type(uint32).max;
+    }
+}
+
+contract NobodysStakes is MinimalEventStake {
+    function _forfeit(uint256) internal override {}
+}

@@ -1,0 +1,107 @@
+"""Contracts written elsewhere: what is wrong is named, with its shortest story; in sound ones nothing is."""
+
+from pathlib import Path
+
+import pytest
+
+from harness import run
+from harness.evm.compiler import CONTRACTS
+from harness.evm.contract_file import load_contract
+from harness.evm.engine import EngineError
+from harness.runner.report import save_failures
+from harness.runner.story import tell
+from harness.runner.world import open_world
+from harness.scenario.scenario import load
+
+MINIMAL = CONTRACTS / "test" / "MinimalEventStake.sol"
+PLANTED = CONTRACTS / "test" / "Planted.sol"
+STORIES = [
+    "no-show",
+    "refusing-attendee",
+    "host-cancels-early",
+    "wrong-values",
+    "fees-while-escrow-is-open",
+    "wrong-callers",
+    "expired-with-bookings",
+]
+
+
+def played(contract: str | Path, engine: str, stories: list[str] = STORIES):
+    files = [CONTRACTS.parent / "scenarios" / f"{name}.yaml" for name in stories]
+    return run(files, engine=engine, contract=load_contract(contract))
+
+
+@pytest.mark.parametrize(
+    ("contract", "weakness", "steps"),
+    [
+        ("OwnerTakesEscrow", "the owner can take escrow", 2),
+        ("FeesAreTheBalance", "the owner can take escrow", 2),
+        ("KeepsOverpayment", "overpayment is kept", 2),
+        ("TermsChange", "terms change under a booked run", 4),
+        ("ReceiverBlocksAll", "one hostile receiver blocks everybody", 2),
+        ("FundsStayLocked", "funds stay locked for ever", 1),
+        ("NobodysStakes", "no-shows' stakes belong to nobody", 4),
+    ],
+)
+def test_what_is_wrong_is_named(contract, weakness, steps, simulated):
+    """With the shortest story there is, and amounts."""
+    result = played(f"{PLANTED}:{contract}", simulated)
+    assert {finding.weakness for finding in result.findings} == {weakness}
+    [story] = {finding.scenario.name: finding.scenario for finding in result.findings}.values()
+    assert len(story.actions) == steps
+    told = tell(result.findings)
+    assert told.startswith(f"WEAKNESS: {weakness} (")
+    assert "wei" in told
+    assert "INR" in told
+
+
+def test_a_run_too_large_to_settle_is_named(simulated):
+    result = played(f"{PLANTED}:RunsTooLarge", simulated, ["no-show"])
+    assert {finding.weakness for finding in result.findings} == {"a full run doesn't fit in a transaction"}
+    told = tell(result.findings)
+    assert "..." in told
+    assert len(told.splitlines()) < 20
+
+
+@pytest.mark.parametrize("contract", [MINIMAL, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
+def test_a_sound_contract_has_nothing(contract, simulated):
+    assert played(contract, simulated).findings == []
+
+
+def test_what_a_contract_cannot_do_is_said(simulated):
+    reached = played(MINIMAL, simulated, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
+    assert {key for key in reached if key.startswith("not supported")} == {
+        "not supported: cancel_booking",
+        "not supported: other terms",
+    }
+
+
+def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, simulated):
+    contract = f"{PLANTED}:KeepsOverpayment"
+    result = played(contract, simulated, ["wrong-values"])
+    save_failures(result, tmp_path, contract)
+    assert f"stakesim replay {tmp_path}/overpayment-is-kept.yaml --contract {contract}" in tell(result.findings)
+    again = run(load(tmp_path / "overpayment-is-kept.yaml"), engine=simulated, contract=load_contract(contract))
+    assert {finding.weakness for finding in again.findings} == {"overpayment is kept"}
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "contract Bare { function bookEvent(uint256, uint256) external payable returns (uint256) {} }",
+            "Bare can't be played, as it lacks ",
+        ),
+        (
+            MINIMAL.read_text().replace("uint256 internal _fees;", "uint256 internal _fees; constructor(bytes32) {}"),
+            "its constructor takes (bytes32): give one that takes nothing",
+        ),
+    ],
+)
+def test_what_cannot_be_played_is_refused_in_one_sentence(tmp_path, source, said, simulated):
+    file = tmp_path / "Stake.sol"
+    file.write_text(
+        source if "pragma" in source else f"// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;\n{source}"
+    )
+    with pytest.raises(EngineError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        open_world(simulated, load_contract(file))
