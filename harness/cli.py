@@ -12,7 +12,7 @@ import typer
 from harness import operate
 from harness.bench.command import bench
 from harness.faults.command import faults
-from harness.gate.command import coverage, mutate
+from harness.gate.command import coverage, gas, gate, mutate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +31,10 @@ cli = typer.Typer(
 cli.add_typer(operate.cli)
 cli.command()(faults)
 cli.command()(bench)
+cli.command()(gate)
 cli.command()(mutate)
 cli.command()(coverage)
+cli.command()(gas)
 
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5
@@ -237,6 +239,7 @@ def _mendable(error: Exception) -> bool:
 
     from harness.evm.compiler import CompileError
     from harness.evm.engine import EngineError
+    from harness.gate.release import ReleaseError
     from harness.scenario.scenario import ScenarioError
 
-    return isinstance(error, AppError | CompileError | EngineError | ScenarioError | OSError)
+    return isinstance(error, AppError | CompileError | EngineError | ReleaseError | ScenarioError | OSError)

@@ -3,7 +3,6 @@ deployed, rows of its own and a few demo users."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -17,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
 from app.core.config import Settings
@@ -28,11 +27,8 @@ from app.core.security import Role, issue_token
 from app.db.session import Database, connect
 from app.db.tables import experiences, users
 from app.main import create_app
-from app.services.node_errors import TROUBLE, unavailable
 from dotenv import dotenv_values
 from eth_account import Account
-from eth_account.signers.local import LocalAccount
-from eth_typing import ChecksumAddress
 from pydantic import SecretStr
 from sqlalchemy import insert
 from web3 import Web3
@@ -41,7 +37,8 @@ from web3.types import RPCEndpoint
 
 from harness.evm.anvil import start_anvil
 from harness.evm.compiler import PRODUCTION_ARTIFACT
-from harness.evm.engine import EngineError
+from harness.evm.contract_file import load_contract
+from harness.gate.release import deploy
 from harness.runner.world import DATABASE_DIR
 from harness.scenario.actions import Terms
 
@@ -118,35 +115,12 @@ def new_contract(env_file: Path | None = None, **given: Any) -> Iterator[Setting
     given |= {"contract_address": NOWHERE, "contract_code_hash": None, "jwt_secret": secrets.token_hex(32)}
     settings = read_settings(env_file, **given)
     require(check_endpoints(settings))
-    address = deploy(_web3(*settings.rpc_urls), settings.platform_account())
+    artifact = load_contract(PRODUCTION_ARTIFACT)
+    receipt = deploy(_web3(*settings.rpc_urls), settings.platform_account(), artifact, Terms())
+    address = receipt["contractAddress"]
     with tables_of_its_own() as database_url:
         made = {"contract_address": address, "database_url": database_url}
         yield settings.model_copy(update={**made, "eth_price_inr": settings.eth_price_inr or STAND_IN_INR})
-
-
-def deploy(w3: Web3, owner: LocalAccount) -> ChecksumAddress:
-    """A new `EventStake` out of the committed artifact, on the usual terms. Raises `AppError`, `EngineError`."""
-    artifact = json.loads(PRODUCTION_ARTIFACT.read_text())
-    factory = w3.eth.contract(abi=artifact["abi"], bytecode=artifact["bytecode"])
-    try:
-        head = w3.eth.get_block("latest")
-        made = factory.constructor(owner.address, tuple(value for _, value in Terms())).build_transaction(
-            {
-                "from": owner.address,
-                "nonce": w3.eth.get_transaction_count(owner.address, "pending"),
-                "chainId": w3.eth.chain_id,
-                "maxFeePerGas": Web3.to_wei(2 * head["baseFeePerGas"] + 10**9, "wei"),
-                "maxPriorityFeePerGas": Web3.to_wei(1, "gwei"),
-            }
-        )
-        sent = w3.eth.send_raw_transaction(owner.sign_transaction(cast(Any, made)).raw_transaction)
-        receipt = w3.eth.wait_for_transaction_receipt(sent, timeout=180, poll_latency=0.2)
-    except TROUBLE as error:
-        raise unavailable("deploying the contract", error) from error
-    address = receipt["contractAddress"]
-    if receipt["status"] != 1 or address is None:
-        raise EngineError(f"The contract could not be deployed: {sent.to_0x_hex()} failed.")
-    return address
 
 
 @contextmanager

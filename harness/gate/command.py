@@ -1,11 +1,11 @@
-"""`stakesim mutate` and `stakesim coverage` on the command line."""
+"""`stakesim gate`, and its parts on their own: `mutate`, `coverage`, `gas`, on the command line."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,8 +13,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.gate.mutation import Mutation, Verdict
+    from harness.scenario.actions import Terms as ContractTerms
 
 PASS, FINDINGS = 0, 1
+Terms = Annotated[
+    list[str] | None, typer.Option("--term", help="Of the contract, where not the usual: stake_bps=1000. Repeatable.")
+]
+Contract = Annotated[
+    str | None, typer.Option(help="A Solidity file (FILE.sol:Name) or an artifact (.json) instead of EventStake.")
+]
 STATUSES = ("killed", "survived", "equivalent", "duplicate", "invalid")
 
 
@@ -80,6 +87,87 @@ def coverage(
     ran, taken = sum(reached.lines.values()), sum(len(branch.taken) for branch in reached.branches)
     console.print(f"{ran} of {len(reached.lines)} lines, {taken} of {2 * len(reached.branches)} branches")
     raise typer.Exit(PASS if not reached.missed_lines and not reached.missed_branches else FINDINGS)
+
+
+def gate(
+    contract: Contract = None,
+    profile: Annotated[Literal["pr", "nightly"], typer.Option(help="How hard to try.")] = "pr",
+    engine: Annotated[str, typer.Option(help="As for run; the fastest is best here.")] = "revm",
+    seed: Annotated[int, typer.Option(help="The same seed tries the same.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 2,
+    term: Terms = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/gate"),
+) -> None:
+    """Try everything that a contract has to pass before it is deployed, and write the report that `deploy` asks for."""
+    from rich.console import Console
+
+    from harness.gate import report
+    from harness.gate.gate import gate as try_everything
+
+    console = Console(soft_wrap=True, highlight=False)
+    with console.status("compiling") as status:
+        made = try_everything(contract, profile, engine, seed, jobs, terms(term), lambda name: status.update(name))
+    given = f" --contract {contract}" if contract else ""
+    given += "".join(f" --term {one}" for one in term or ())
+    report.write(made, out, f"stakesim gate{given} --profile {profile} --engine {engine} --seed {seed}")
+    for part in made.parts:
+        figures = ", ".join(f"{value} {name}" for name, value in part.figures.items())
+        console.print(f"{report.RESULTS[part.ok]:10} {part.name:12} {part.seconds:6.1f} s  {figures}", markup=False)
+        for told in [*part.problems, *part.stories]:
+            console.print(told, markup=False)
+    console.print(f"\n{'PASS' if made.ok else 'FAIL'}  {report.sentence(made)} {made.seconds:.0f} s", markup=False)
+    console.print(f"report: {out / 'report.html'}, for a deploy: {out / 'gate.json'}", markup=False)
+    raise typer.Exit(PASS if made.ok else FINDINGS)
+
+
+def gas(
+    write: Annotated[
+        bool, typer.Option("--write", help="Write tests/gas.json: what it costs now is reviewed.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="As for run; all charge the same.")] = "py-evm",
+) -> None:
+    """Measure what each transaction costs, and compare it with what was reviewed, tests/gas.json."""
+    from contextlib import closing
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.gate import gas
+    from harness.runner.world import open_world
+
+    with closing(open_world(engine)) as world:
+        now = gas.measure(world)
+    changes = gas.changes(gas.committed(), now)
+    table = Table("transaction", "reviewed", "now", "change")
+    for change in changes:
+        moved = f"{(change.now - change.was) / change.was:+.2%}" if change.was and change.now else "new"
+        style = None if change.accepted else "red"
+        table.add_row(change.sentence, f"{change.was or ''}", f"{change.now or ''}", moved, style=style)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    if write:
+        gas.write(now)
+    failed = sum(not change.accepted for change in changes)
+    console.print(
+        f"{failed} of {len(changes)} changed by more than {gas.TOLERANCE_BPS / 100}%"
+        + (": look at them, then `stakesim gas --write`" if failed and not write else "")
+    )
+    raise typer.Exit(FINDINGS if failed and not write else PASS)
+
+
+def terms(given: list[str] | None) -> ContractTerms:
+    """Of `--term NAME=VALUE`, the usual ones where they are not given. Raises `typer.BadParameter`."""
+    from pydantic import ValidationError
+
+    from harness.scenario.actions import Terms
+
+    pairs = dict(one.partition("=")[::2] for one in given or ())
+    try:
+        return Terms.model_validate(pairs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(f"{name}: {first['msg']}; terms are {', '.join(Terms.model_fields)}.") from None
 
 
 def _show(console: Console, result: Mutation, source: str) -> None:

@@ -28,6 +28,7 @@ from harness.runner.shrink import shrunk
 from harness.runner.story import Finding, stories
 from harness.runner.weakness import crowd, probes, tell_weakness, weakest
 from harness.runner.world import Through, World, check, extras, open_world
+from harness.scenario.actions import Terms
 from harness.scenario.generate import generate, load_profile
 from harness.scenario.moves import walk
 from harness.scenario.scenario import Scenario, ScenarioError, load
@@ -108,6 +109,7 @@ def run(
     through: Through = "services",
     steps: int | None = None,
     contract: Artifact | None = None,
+    terms: Terms | None = None,
 ) -> Result:
     """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
@@ -116,13 +118,13 @@ def run(
     which seed. jobs: processes. progress: called with each scenario played, in the order they finish. through:
     "services", called, or "api", the same behind the HTTP API. steps: a profile's scenarios are walks of so many
     actions instead of the lifecycles of a run or two. contract: what is played instead of the project's `EventStake`
-    (`harness.evm.contract_file.load_contract`).
+    (`harness.evm.contract_file.load_contract`); what is wrong with it is told once. terms: of the drawn ones.
     Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, or an API, that can't be had.
     """
     check(through)
     began = time.perf_counter()
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
-    scenarios, drawn = _scenarios(items, runs, seed, steps)
+    scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
     if contract:
         scenarios += probes(extras(contract))
     played = sorted(_play_all(scenarios, (engine, contract, through), jobs, progress), key=lambda numbered: numbered[0])
@@ -141,7 +143,7 @@ def run(
 
 
 def _scenarios(
-    items: Sequence[str | Path | Scenario], runs: int, seed: int, steps: int | None
+    items: Sequence[str | Path | Scenario], runs: int, seed: int, steps: int | None, terms: Terms | None
 ) -> tuple[list[Scenario], int]:
     """All scenarios in order, and how many of them were drawn at random."""
     scenarios: list[Scenario] = []
@@ -153,6 +155,7 @@ def _scenarios(
             scenarios.append(load(Path(item)))
         else:
             profile = load_profile(_profile_path(str(item)))
+            profile = profile.model_copy(update={"terms": terms}) if terms else profile
             draw = partial(walk, steps=steps) if steps else generate
             scenarios += [draw(profile, seed, index) for index in range(runs)]
             drawn += runs

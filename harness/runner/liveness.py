@@ -43,7 +43,7 @@ def blocked_exits(world: World, picture: Picture) -> list[tuple[str, int]]:
         if run.start > world.engine.now():
             world.engine.set_next_timestamp(run.start)
             world.engine.mine()
-        if world.engine.now() < _deadline(picture, run):
+        if max(world.engine.now() + 1, world.clock.at) < _deadline(picture, run):  # the next block's time
             blocked += _shut(world, [_completion(world, picture, run)])
     if world.extended:
         last = max(run.start for run in runs) + picture.terms[4]

@@ -215,7 +215,7 @@ class World:
                 "of contracts/IEventStake.sol, or with none of what it adds to the interface deployed on Sepolia."
             )
         self._contract_artifact, self._stage = artifact, None
-        takes = _constructor_types(artifact)
+        takes = constructor_types(artifact)
         if takes not in CONSTRUCTORS:
             raise EngineError(
                 f"{artifact.name} can't be deployed, as its constructor takes ({', '.join(takes)}): give one that "
@@ -269,7 +269,7 @@ class World:
         platform = self.engine.accounts[0]
         lens = self.deploy(self._artifacts["Lens"], platform)
         given = (platform.address, tuple(value for _, value in terms))
-        taken = len(_constructor_types(self._contract_artifact))
+        taken = len(constructor_types(self._contract_artifact))
         address = self.deploy(self._contract_artifact, platform, *given[:taken])
         self._stage = (terms, address, lens, self.engine.snapshot())
         return address, lens
@@ -418,10 +418,11 @@ def creation(artifact: Artifact, args: tuple[Any, ...] = ()) -> bytes:
     """What deploys the contract: its code and the constructor's arguments."""
     from eth_abi.abi import encode
 
-    return bytes.fromhex(artifact.bytecode[2:]) + encode(_constructor_types(artifact), args)
+    return bytes.fromhex(artifact.bytecode[2:]) + encode(constructor_types(artifact), args)
 
 
-def _constructor_types(artifact: Artifact) -> tuple[str, ...]:
+def constructor_types(artifact: Artifact) -> tuple[str, ...]:
+    """Of the arguments that a contract is deployed with."""
     from eth_utils.abi import get_abi_input_types
 
     constructor = next((item for item in artifact.abi if item["type"] == "constructor"), None)

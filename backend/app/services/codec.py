@@ -99,6 +99,10 @@ class Codec:
             if e["type"] == "event"
         }
 
+    def has(self, function: str) -> bool:
+        """Whether the ABI has a function of this name."""
+        return function in self._selectors
+
     def call(self, to: ChecksumAddress, function: str, *args: Any, value: int = 0) -> Call:
         """Raises `InvalidRequest` when an argument does not fit its type."""
         try:
