@@ -10,11 +10,12 @@ CI_PROFILE ?= ci
 
 unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports, and pytest rewrites all tests anew
 
-.PHONY: help run serve test test-quick deep setup setup-dev lint lock artifact clean
+.PHONY: help run gate serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
+	@echo "make gate        set up, try all that the contract has to pass before a deploy, write reports/gate/"
 	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
 	@echo "make test        set up, lint, types, import rules, all tests"
 	@echo "make test-quick  the same tests at low intensity, on all cores"
@@ -26,6 +27,10 @@ help:
 
 run: setup
 	@$(BIN)/stakesim run --out reports/run
+
+GATE_PROFILE ?= pr
+gate: setup .venv/gate.stamp
+	@$(BIN)/stakesim gate --profile $(GATE_PROFILE)
 
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
@@ -62,6 +67,11 @@ setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
+.venv/gate.stamp: requirements/gate.txt .venv/run.stamp
+	@echo "installing what the gate needs into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/gate.txt
+	@touch $@
+
 .venv/serve.stamp: requirements/serve.txt .venv/run.stamp
 	@echo "installing what the API needs into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/serve.txt
@@ -81,7 +91,7 @@ contracts/node_modules/%.stamp: contracts/package-lock.json .venv/node.stamp
 	@touch contracts/node_modules/run.stamp $@
 
 lock: setup-dev
-	@for f in run serve dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for f in run serve gate dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --no-header requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 	@cd contracts && npm install --package-lock-only --silent
 

@@ -27,7 +27,7 @@ from harness.runner.play import Played, play
 from harness.runner.shrink import shrunk
 from harness.runner.story import Finding, stories
 from harness.runner.weakness import crowd, probes, tell_weakness, weakest
-from harness.runner.world import Through, World, check, extras, open_world
+from harness.runner.world import Through, World, check, extras, functions, open_world
 from harness.scenario.actions import Terms
 from harness.scenario.generate import generate, load_profile
 from harness.scenario.moves import walk
@@ -133,7 +133,7 @@ def run(
     for one in result.played:
         result.reached += one.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
-    lacking = {"bookings cancelled"} if result.reached["not supported: cancel_booking"] else set()
+    lacking = {"bookings cancelled"} if contract and "cancelBooking" not in functions(contract) else set()
     missing = [said for key, said in MUST_REACH.items() if not result.reached[key] and key not in lacking]
     if drawn > 1 and missing:
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"

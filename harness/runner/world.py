@@ -207,7 +207,7 @@ class World:
         Raises `EngineError` for one without the interface.
         """
         artifact = contract or self._artifacts["EventStake"]
-        has, wanted = (_functions(one) for one in (artifact, self._artifacts["IEventStake"]))
+        has, wanted = (functions(one) for one in (artifact, self._artifacts["IEventStake"]))
         missing, added = wanted - has, wanted - SHARED
         if missing and not (missing <= added and "totalLiabilities" in missing):
             raise EngineError(
@@ -429,13 +429,14 @@ def constructor_types(artifact: Artifact) -> tuple[str, ...]:
     return tuple(get_abi_input_types(constructor)) if constructor else ()  # type: ignore[arg-type]
 
 
-def _functions(artifact: Artifact) -> set[str]:
+def functions(artifact: Artifact) -> set[str]:
+    """Names of those in its ABI."""
     return {item["name"] for item in artifact.abi if item["type"] == "function"}
 
 
 def extras(artifact: Artifact) -> list[dict[str, Any]]:
     """Functions that change something, of its ABI, beyond the interface `IEventStake`."""
-    own = _functions(compile_contracts()["IEventStake"])
+    own = functions(compile_contracts()["IEventStake"])
     changing = [item for item in artifact.abi if item.get("stateMutability") in ("nonpayable", "payable")]
     return [item for item in changing if item["type"] == "function" and item["name"] not in own]
 

@@ -1,0 +1,49 @@
+"""Gas is what was reviewed, and a change is seen."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import cli
+from harness.evm.compiler import compiler_version
+from harness.gate import gas
+
+
+@pytest.fixture(scope="module")
+def measured(world):
+    return gas.measure(world)
+
+
+def test_every_transaction_costs_what_was_reviewed(measured):
+    """Within the tolerance; `stakesim gas` shows the table, `stakesim gas --write` accepts it."""
+    assert [change for change in gas.changes(gas.committed(), measured) if not change.accepted] == []
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "accepted"),
+    [(100_000, 100_500, True), (100_000, 100_501, False), (100_000, 99_499, False), (None, 5, False), (5, None, False)],
+)
+def test_more_than_half_a_percent_either_way_is_a_change(was, now, accepted):
+    assert gas.Change("a run is opened", was, now).accepted is accepted
+
+
+def test_what_another_compiler_made_is_nothing_to_compare_with(tmp_path, measured):
+    gas.write(measured, tmp_path / "gas.json")
+    assert gas.committed(tmp_path / "gas.json") == measured
+    table = json.loads((tmp_path / "gas.json").read_text())
+    assert table["compiler"] == compiler_version()
+    (tmp_path / "gas.json").write_text(json.dumps(table | {"compiler": "0.8.0"}))
+    assert gas.committed(tmp_path / "gas.json") == {}
+
+
+def test_a_change_fails_and_is_shown(monkeypatch, simulated):
+    reviewed = gas.committed()
+    first = next(iter(reviewed))
+    monkeypatch.setattr(gas, "committed", lambda: reviewed | {first: reviewed[first] * 2})
+    done = CliRunner().invoke(cli, ["gas", "--engine", simulated])
+    assert done.exit_code == 1
+    assert "-50.00%" in done.stdout
+    assert "1 of 15 changed by more than 0.5%" in done.stdout
