@@ -10,12 +10,13 @@ CI_PROFILE ?= ci
 
 unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports, and pytest rewrites all tests anew
 
-.PHONY: help run gate serve test test-quick deep setup setup-dev lint lock artifact clean
+.PHONY: help run gate opinions serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
 	@echo "make gate        set up, try all that the contract has to pass before a deploy, write reports/gate/"
+	@echo "make opinions    set up, ask slither and halmos about the contract"
 	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
 	@echo "make test        set up, lint, types, import rules, all tests"
 	@echo "make test-quick  the same tests at low intensity, on all cores"
@@ -31,6 +32,11 @@ run: setup
 GATE_PROFILE ?= pr
 gate: setup .venv/gate.stamp
 	@$(BIN)/stakesim gate --profile $(GATE_PROFILE)
+
+# slither and halmos, each in an environment of its own
+opinions: setup
+	@$(MAKE) --no-print-directory -C contracts/proofs
+	@$(BIN)/stakesim opinions
 
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve

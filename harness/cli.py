@@ -12,7 +12,7 @@ import typer
 from harness import operate
 from harness.bench.command import bench
 from harness.faults.command import faults
-from harness.gate.command import coverage, gas, gate, mutate
+from harness.gate.command import coverage, gas, gate, mutate, opinions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +35,7 @@ cli.command()(gate)
 cli.command()(mutate)
 cli.command()(coverage)
 cli.command()(gas)
+cli.command()(opinions)
 
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5

@@ -10,6 +10,7 @@ from pathlib import Path
 from story import TRANSACTIONS, options
 
 HERE = Path(__file__).parent
+PROOFS = HERE.parents[1] / "contracts" / "proofs"
 DEPTH = 50
 UNITS = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 
@@ -20,7 +21,7 @@ def seconds(told: str) -> float:
 
 
 def forge() -> str:
-    found = next(HERE.glob("node_modules/@foundry-rs/forge-*/bin/forge"), None)
+    found = next(PROOFS.glob("node_modules/@foundry-rs/forge-*/bin/forge"), None)
     if found is not None:
         found.chmod(0o755)
         return str(found)

@@ -155,6 +155,22 @@ def gas(
     raise typer.Exit(FINDINGS if failed and not write else PASS)
 
 
+def opinions(
+    only: Annotated[Literal["slither", "halmos"] | None, typer.Option(help="One of them.")] = None,
+) -> None:
+    """Ask slither and halmos about EventStake: known mistakes, and proofs for any price and any attendance."""
+    from harness.gate import opinions
+
+    asked = [opinions.slither, opinions.halmos]
+    heard = [ask() for ask in asked if only in (None, ask.__name__)]
+    for opinion in heard:
+        for problem in opinion.problems:
+            typer.echo(problem)
+        figures = ", ".join(f"{value} {name}" for name, value in opinion.figures.items())
+        typer.echo(f"{opinion.name}: {'fail' if opinion.problems else 'pass'}, {figures}, {opinion.seconds:.0f} s")
+    raise typer.Exit(FINDINGS if any(opinion.problems for opinion in heard) else PASS)
+
+
 def terms(given: list[str] | None) -> ContractTerms:
     """Of `--term NAME=VALUE`, the usual ones where they are not given. Raises `typer.BadParameter`."""
     from pydantic import ValidationError

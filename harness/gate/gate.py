@@ -123,6 +123,8 @@ def gate(
     ]
     if how.faults:
         parts += [
+            ("slither", "A reader of Solidity looks for known mistakes; each finding is triaged.", _opinion("slither")),
+            ("proofs", "Payouts proved for any price and any attendance, by halmos.", _opinion("halmos")),
             ("mutants", "Small faults put into the contract on purpose: each has to be found.", _mutants(jobs)),
             (
                 "faults",
@@ -291,6 +293,23 @@ def _faults(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
         result = faults.run(faults.plan(how.faults), made.seed, jobs)
         part.ok, part.problems = result.ok, list(result.stories())
         part.figures = {"faults": result.injected.total(), "episodes": len(result.outcomes)}
+
+    return carry_out
+
+
+def _opinion(name: str) -> Callable[[Gate, Part], None]:
+    def carry_out(made: Gate, part: Part) -> None:
+        from harness.gate import opinions
+
+        if made.given:
+            part.ok, part.problems = None, ["Not asked: it is set up for the project's own contract."]
+            return
+        try:
+            opinion = opinions.slither() if name == "slither" else opinions.halmos()
+        except EngineError as error:
+            part.ok, part.problems = None, [f"Not asked: {error}"]
+            return
+        part.ok, part.problems, part.figures = not opinion.problems, list(opinion.problems), dict(opinion.figures)
 
     return carry_out
 

@@ -85,7 +85,7 @@ class TestPassing:
         assert page.count("<svg") == 2
         assert "src=" not in page
         assert "function completeEvent" in page  # the source, line by line
-        assert "can&#39;t do, so that it was left out: cancel_booking, expire" in page
+        assert "can't do, so that it was left out: cancel_booking, expire" in page
 
 
 class TestFailing:

@@ -1,0 +1,49 @@
+"""What slither and halmos say, where they are installed (`make -C contracts/proofs`); and what is made of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.evm.engine import EngineError
+from harness.gate import opinions
+
+needs_slither = pytest.mark.skipif(
+    not (opinions.PROOFS / ".slither" / "bin" / "slither").exists(),
+    reason="slither is not installed: make -C contracts/proofs",
+)
+
+
+def test_a_finding_is_called_by_what_and_where_not_by_its_line():
+    detected = {
+        "check": "timestamp",
+        "description": "EventStake.cancelEvent(uint256) (EventStake.sol#168-182) uses timestamp for comparisons\n\t...",
+    }
+    assert opinions.finding_key(detected) == "timestamp: EventStake.cancelEvent(uint256)"
+    named = {"check": "naming", "description": "Variable EventStake.FEE_BPS (EventStake.sol#48) is not in mixedCase"}
+    assert opinions.finding_key(named) == "naming: EventStake.FEE_BPS"
+
+
+def test_what_nobody_looked_at_and_what_is_gone_are_problems():
+    assert opinions.compare(["a: X", "b: Y"], ["b: Y", "c: Z"]) == [
+        "slither finds a: X: mend it, or say in slither_triage.json why not",
+        "c: Z is found no more: take it out of slither_triage.json",
+    ]
+
+
+def test_every_triaged_finding_has_a_reason():
+    rows = json.loads(opinions.TRIAGE.read_text())
+    assert len({row["finding"] for row in rows}) == len(rows)
+    assert all(len(row["reason"]) > 20 for row in rows)
+
+
+def test_what_is_missing_is_said_with_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(opinions, "PROOFS", tmp_path)
+    with pytest.raises(EngineError, match=r"slither is missing: install it with `make -C contracts/proofs`\."):
+        opinions.slither()
+
+
+@needs_slither
+def test_slither_finds_nothing_new():
+    assert opinions.slither().problems == []
