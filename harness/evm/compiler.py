@@ -60,8 +60,9 @@ def cache_dir() -> Path:
 
 
 def project_sources() -> dict[str, str]:
-    """Every Solidity file of the project by its path relative to `contracts/`."""
-    paths = (p for p in CONTRACTS.rglob("*.sol") if NODE_MODULES not in p.parents)
+    """Every Solidity file of the project by its path relative to `contracts/`, apart from what only forge builds."""
+    elsewhere = {NODE_MODULES, CONTRACTS / "proofs"}
+    paths = (p for p in CONTRACTS.rglob("*.sol") if elsewhere.isdisjoint(p.parents))
     return {p.relative_to(CONTRACTS).as_posix(): p.read_text() for p in sorted(paths)}
 
 
