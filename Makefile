@@ -10,13 +10,14 @@ CI_PROFILE ?= ci
 
 unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports, and pytest rewrites all tests anew
 
-.PHONY: help run gate opinions serve test test-quick deep setup setup-dev lint lock artifact clean
+.PHONY: help run gate opinions notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
 	@echo "make gate        set up, try all that the contract has to pass before a deploy, write reports/gate/"
 	@echo "make opinions    set up, ask slither and halmos about the contract"
+	@echo "make notebooks   set up, open the notebooks in JupyterLab"
 	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
 	@echo "make test        set up, lint, types, import rules, all tests"
 	@echo "make test-quick  the same tests at low intensity, on all cores"
@@ -37,6 +38,9 @@ gate: setup .venv/gate.stamp
 opinions: setup
 	@$(MAKE) --no-print-directory -C contracts/proofs
 	@$(BIN)/stakesim opinions
+
+notebooks: setup .venv/notebooks.stamp
+	@exec $(BIN)/jupyter lab notebooks/01_tour.ipynb
 
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
@@ -78,6 +82,11 @@ setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/gate.txt
 	@touch $@
 
+.venv/notebooks.stamp: requirements/notebooks.txt .venv/run.stamp
+	@echo "installing what the notebooks need into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/notebooks.txt
+	@touch $@
+
 .venv/serve.stamp: requirements/serve.txt .venv/run.stamp
 	@echo "installing what the API needs into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/serve.txt
@@ -97,7 +106,7 @@ contracts/node_modules/%.stamp: contracts/package-lock.json .venv/node.stamp
 	@touch contracts/node_modules/run.stamp $@
 
 lock: setup-dev
-	@for f in run serve gate dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for f in run serve gate notebooks dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --no-header requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 	@cd contracts && npm install --package-lock-only --silent
 
