@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import platform
 from collections import Counter, defaultdict
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from harness.economics import plots
 from harness.evm.compiler import compiler_version
 from harness.evm.coverage import Coverage
 from harness.gate.gate import Gate, failures
@@ -26,8 +26,6 @@ from harness.scenario.actions import PLATFORM
 
 RESULTS = {True: "pass", False: "fail", None: "not tried"}
 _PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm", "hypothesis")
-BLUE, ORANGE, GREY = "#0072b2", "#e69f00", "#999999"
-"""Told apart by colour-blind people too (M. Okabe, K. Ito, Color Universal Design, 2008)."""
 
 
 def write(gate: Gate, folder: Path, command: str) -> None:
@@ -212,49 +210,16 @@ def _payouts(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 
 def _payouts_plot(rows: Sequence[Row]) -> Any:
-    sums = _by_party(rows)
-    parties = sorted(sums)
-    figure, axes = _figure(1.2 + 0.5 * len(parties))
-    left = [0.0] * len(parties)
-    kinds = (("pushed", BLUE, ""), ("deferred", ORANGE, "//"), ("withdrawn", GREY, ".."))
-    for kind, colour, hatch in kinds:
-        eth = [float(Decimal(sums[party][kind]) / WEI_PER_ETH) for party in parties]
-        axes.barh(parties, eth, left=left, label=kind, color=colour, hatch=hatch, edgecolor="white")
-        left = [a + b for a, b in zip(left, eth, strict=True)]
-    axes.set_xlabel("ETH paid out of the contract")
-    axes.legend(frameon=False)
-    return _svg(figure)
+    kinds = ("pushed", "deferred", "withdrawn")
+    eth = {
+        party: [float(Decimal(sums[kind]) / WEI_PER_ETH) for kind in kinds] for party, sums in _by_party(rows).items()
+    }
+    return plots.svg(plots.payouts(eth, kinds))
 
 
 def _gas_plot(gate: Gate) -> Any:
-    measured = [change for change in gate.gas if change.now]
-    if not measured:
-        return ""
-    figure, axes = _figure(0.8 + 0.3 * len(measured))
-    names = [change.sentence for change in reversed(measured)]
-    axes.barh(names, [change.now or 0 for change in reversed(measured)], color=BLUE)
-    axes.set_xlabel("gas")
-    axes.xaxis.set_major_formatter(lambda gas, _: f"{gas:,.0f}")
-    return _svg(figure)
-
-
-def _figure(height: float) -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("The report needs matplotlib: run `make gate`, or `pip install '.[gate]'`.") from None
-    figure = Figure(figsize=(8.5, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Any) -> Any:
-    from markupsafe import Markup
-
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return Markup(drawn.getvalue()[drawn.getvalue().index("<svg") :])
+    measured = {change.sentence: float(change.now) for change in gate.gas if change.now}
+    return plots.svg(plots.bars(measured, "gas")) if measured else ""
 
 
 # Coverage

@@ -1,0 +1,86 @@
+"""Pictures, as functions from figures to a matplotlib `Figure`: for notebooks, and as SVG for the HTML reports.
+
+Colours are told apart by colour-blind people too (M. Okabe, K. Ito, Color Universal Design, 2008), and lines and bars
+by style as well, so that they can be read in black and white. Axes have units. Floats begin here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#0072b2", "#e69f00", "#999999"
+GREEN, RED, PURPLE, SKY, BLACK = "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"
+STYLES = (
+    (BLUE, "-", "o"),
+    (RED, "--", "s"),
+    (GREEN, "-.", "^"),
+    (PURPLE, ":", "D"),
+    (BLACK, "-", "v"),
+    (ORANGE, "--", "P"),
+)
+"""Colour, line and marker of the first, second ... line of a picture."""
+HATCHES = ("", "//", "..", "xx")
+WIDTH = 8.5
+
+
+def figure(height: float = 3.6, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure and its axes, an array of them where there are several columns. height: inches.
+
+    Raises `ValueError` where matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("The plots need matplotlib: run `make gate`, or `pip install '.[gate]'`.") from None
+    drawn = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = drawn.subplots(1, columns)
+    for one in [axes] if columns == 1 else axes:
+        one.spines[["top", "right"]].set_visible(False)
+    return drawn, axes
+
+
+def svg(drawn: Figure) -> Any:
+    """As markup that a page can hold; the same picture is the same text."""
+    from markupsafe import Markup
+
+    text = io.StringIO()
+    drawn.savefig(text, format="svg", metadata={"Date": None})
+    return Markup(text.getvalue()[text.getvalue().index("<svg") :])
+
+
+def payouts(eth: Mapping[str, Sequence[float]], kinds: Sequence[str] = ("pushed", "deferred", "withdrawn")) -> Figure:
+    """ETH by party, one part of a bar for each of `kinds`."""
+    parties = sorted(eth)
+    drawn, axes = figure(1.2 + 0.5 * len(parties))
+    left = [0.0] * len(parties)
+    for index, (kind, colour, hatch) in enumerate(zip(kinds, (BLUE, ORANGE, GREY), HATCHES, strict=False)):
+        width = [eth[party][index] for party in parties]
+        axes.barh(parties, width, left=left, label=kind, color=colour, hatch=hatch, edgecolor="white")
+        left = [a + b for a, b in zip(left, width, strict=True)]
+    axes.set_xlabel("ETH paid out of the contract")
+    axes.legend(frameon=False)
+    return drawn
+
+
+def bars(values: Mapping[str, float], unit: str) -> Figure:
+    """A bar for each name, from the top."""
+    drawn, axes = figure(0.8 + 0.3 * len(values))
+    axes.barh(list(values)[::-1], list(values.values())[::-1], color=BLUE)
+    axes.set_xlabel(unit)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    return drawn
+
+
+def with_band(
+    axes: Axes, x: Sequence[float], middle: Sequence[float], low: Sequence[float], high: Sequence[float], label: str
+) -> None:
+    """One more line with its band, in the style of its turn."""
+    colour, line, marker = STYLES[len(axes.lines) % len(STYLES)]
+    axes.plot(x, middle, line, marker=marker, markersize=4, color=colour, label=label)
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
