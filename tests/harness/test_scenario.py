@@ -265,7 +265,12 @@ MISTAKES = [
         "line 5, actors.The Host: 'The Host' is not a name; use small letters, digits, - and _, a letter first",
     ),
     ("host: {}", "3: {}", "line 5, 3: is not text in YAML; put it in quotes"),
-    ("path: steps", "path: stairs", "line 3, price.path: there is no 'stairs'; there are: constant, steps, crash, gbm"),
+    (
+        "path: steps",
+        "path: stairs",
+        "line 3, price.path: there is no 'stairs'; there are: "
+        "constant, steps, crash, gbm, merton, bootstrap, garch, series",
+    ),
     ("{at: 1d, inr", "{at: 0, inr", "line 3, price: the times of `rates` must rise; put them in order, each once"),
     (
         '"200000"',
