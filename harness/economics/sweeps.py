@@ -1,6 +1,6 @@
 """Sweeps: every policy against every kind of people and market, on the same runs, with confidence intervals.
 
-from harness.economics.sweep import sweep
+from harness.economics import sweep
 sweep({"stake_bps": [0, 1000, 2000]}, {"elastic": [NoShow(elasticity=1)]}, {"gbm": Gbm(...)}, runs=100_000, seed=1)
 """
 
