@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SCENARIOS = ROOT / "scenarios"
 PROFILES = SCENARIOS / "profiles"
+POPULATIONS = SCENARIOS / "populations"
 MUST_REACH = {
     "no-shows": "no no-show",
     "bookings cancelled": "no cancelled booking",
@@ -113,13 +114,14 @@ def run(
 ) -> Result:
     """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
-    what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/`, or several of these.
-    engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many scenarios to draw from each profile, and from
-    which seed. jobs: processes. progress: called with each scenario played, in the order they finish. through:
-    "services", called, or "api", the same behind the HTTP API. steps: a profile's scenarios are walks of so many
-    actions instead of the lifecycles of a run or two. contract: what is played instead of the project's `EventStake`
-    (`harness.evm.contract_file.load_contract`); what is wrong with it is told once. terms: of the drawn ones.
-    Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, or an API, that can't be had.
+    what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/` or of a population in
+    `scenarios/populations/`, or several of these. engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many
+    scenarios to draw from each profile or population, and from which seed. jobs: processes. progress: called with each
+    scenario played, in the order they finish. through: "services", called, or "api", the same behind the HTTP API.
+    steps: a profile's scenarios are walks of so many actions instead of the lifecycles of a run or two. contract: what
+    is played instead of the project's `EventStake` (`harness.evm.contract_file.load_contract`); what is wrong with it
+    is told once. terms: of the drawn ones. Raises `ScenarioError` for a file that can't be read, `EngineError` for an
+    engine, or an API, that can't be had.
     """
     check(through)
     began = time.perf_counter()
@@ -154,20 +156,31 @@ def _scenarios(
         elif Path(item).suffix in (".yaml", ".yml"):
             scenarios.append(load(Path(item)))
         else:
-            profile = load_profile(_profile_path(str(item)))
-            profile = profile.model_copy(update={"terms": terms}) if terms else profile
-            draw = partial(walk, steps=steps) if steps else generate
-            scenarios += [draw(profile, seed, index) for index in range(runs)]
+            draw = _draw(str(item), steps, terms)
+            scenarios += [draw(seed, index) for index in range(runs)]
             drawn += runs
     return scenarios, drawn
 
 
-def _profile_path(name: str) -> Path:
-    path = PROFILES / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ScenarioError(f"{name} is neither a scenario file (.yaml) nor a profile; profiles are {known}")
-    return path
+def _draw(name: str, steps: int | None, terms: Terms | None) -> Callable[[int, int], Scenario]:
+    """Scenario number `index` of a seed, by the profile or the population of that name."""
+    if (POPULATIONS / f"{name}.yaml").exists():
+        from harness.population import story
+        from harness.population.population import load_population
+
+        if steps:
+            raise ScenarioError(f"{name} is a population, and takes no walks: name a profile instead")
+        population = load_population(POPULATIONS / f"{name}.yaml")
+        return partial(story.generate, population.model_copy(update={"terms": terms}) if terms else population)
+    if not (PROFILES / f"{name}.yaml").exists():
+        profiles, populations = (sorted(p.stem for p in folder.glob("*.yaml")) for folder in (PROFILES, POPULATIONS))
+        raise ScenarioError(
+            f"{name} is neither a scenario file (.yaml), nor a profile ({', '.join(profiles)}), nor a population "
+            f"({', '.join(populations)})"
+        )
+    profile = load_profile(PROFILES / f"{name}.yaml")
+    profile = profile.model_copy(update={"terms": terms}) if terms else profile
+    return partial(partial(walk, steps=steps) if steps else generate, profile)
 
 
 Where: TypeAlias = tuple[str, Artifact | None, Through]
