@@ -11,6 +11,7 @@ import typer
 
 from harness import operate
 from harness.bench.command import bench
+from harness.economics.command import sweep
 from harness.faults.command import faults
 from harness.gate.command import coverage, gas, gate, mutate, opinions
 
@@ -31,6 +32,7 @@ cli = typer.Typer(
 cli.add_typer(operate.cli)
 cli.command()(faults)
 cli.command()(bench)
+cli.command()(sweep)
 cli.command()(gate)
 cli.command()(mutate)
 cli.command()(coverage)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -29,8 +30,8 @@ HATCHES = ("", "//", "..", "xx")
 WIDTH = 8.5
 
 
-def figure(height: float = 3.6, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure and its axes, an array of them where there are several columns. height: inches.
+def figure(height: float = 3.6, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
+    """A figure and its axes, an array of them where there are several rows or columns. height: inches.
 
     Raises `ValueError` where matplotlib is missing.
     """
@@ -39,8 +40,8 @@ def figure(height: float = 3.6, columns: int = 1) -> tuple[Figure, Any]:
     except ImportError:
         raise ValueError("The plots need matplotlib: run `make gate`, or `pip install '.[gate]'`.") from None
     drawn = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = drawn.subplots(1, columns)
-    for one in [axes] if columns == 1 else axes:
+    axes = drawn.subplots(rows, columns)
+    for one in drawn.axes:
         one.spines[["top", "right"]].set_visible(False)
     return drawn, axes
 
@@ -84,3 +85,22 @@ def with_band(
     colour, line, marker = STYLES[len(axes.lines) % len(STYLES)]
     axes.plot(x, middle, line, marker=marker, markersize=4, color=colour, label=label)
     axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def responses(frame: pd.DataFrame, term: str, names: Sequence[str]) -> Figure:
+    """How metrics of a sweep answer to one term of the contract: a line for each kind of people and market, with its 95%
+    interval. term: a column of the frame; where other terms vary as well, their means are drawn."""
+    share = term.endswith("_bps")
+    drawn, axes = figure(2.6 * len(names), rows=len(names))
+    for one, name in zip([axes] if len(names) == 1 else axes, names, strict=True):
+        rows = frame[frame.metric == name]
+        for (people, market), line in rows.groupby(["behaviours", "price"], sort=False):
+            mean = line.groupby(term)[["value", "low", "high"]].mean()
+            x = [value / 100 if share else value for value in mean.index]
+            with_band(one, x, mean.value.tolist(), mean.low.tolist(), mean.high.tolist(), f"{people}, {market}")
+        one.set_ylabel(name)
+        one.set_title(rows.unit.iloc[0], fontsize="small", loc="left")
+        one.set_xlabel(f"{term.removesuffix('_bps').replace('_', ' ')}{', %' if share else ', s'}")
+        one.set_ylim(bottom=min(0, one.get_ylim()[0]))
+    drawn.legend(*one.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return drawn
