@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def sweep(
     wanted = load_sweep(file)
     changes = {"runs": runs, "seed": seed, "spot_check": spot_check}
     wanted = wanted.model_copy(update={name: value for name, value in changes.items() if value is not None})
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, width=max(Console().width, WIDTH))
     try:
         frame = _with_progress(wanted, engine, jobs, dask, out)
     except Mismatch as different:
@@ -89,18 +89,23 @@ def _with_progress(wanted: Sweep, engine: str, jobs: int, dask: str | None, out:
 def _show(console: Console, wanted: Sweep, frame: pd.DataFrame) -> None:
     from rich.table import Table
 
-    table = Table(*(name.replace("_", " ") for name in (*wanted.policies, "people", "market", *SHOWN)), box=None)
+    table = Table(box=None)
+    for name in (*wanted.policies, "people", "market", *SHOWN):
+        table.add_column(name.replace("_", " "), no_wrap=True)
     for keys, rows in frame.groupby([*wanted.policies, "behaviours", "price"], sort=False):
         metric = rows.set_index("metric")
-        table.add_row(*map(str, keys), *(told(metric.value[name], metric.high[name]) for name in SHOWN))
+        table.add_row(*map(str, keys), *(told(metric.loc[name]) for name in SHOWN))
     console.print(wanted.question)
-    console.print(table, width=max(console.width, WIDTH), crop=False)
+    console.print(table)
     console.print(
         f"{wanted.runs:,} runs of each, the same ones under every policy; ± is a 95% interval. "
         f"{frame.spot_checked.iloc[0]} runs were played on a chain, and every payout was the same to the wei."
     )
 
 
-def told(value: float, high: float) -> str:
-    """A figure with half of its interval: a share in percent, an amount in whole rupees."""
-    return f"{value:.1%} ±{high - value:.1%}" if abs(value) < 1 else f"{value:,.0f} ±{high - value:,.0f}"
+def told(row: Any) -> str:
+    """A figure with half of its interval, in its unit. row: of a sweep."""
+    value, half = row.value, row.high - row.value
+    if row.unit.startswith("share"):
+        return f"{value:.1%} ±{half:.1%}"
+    return f"{value:,.0f} ±{half:,.0f}" if row.unit.startswith(("INR", "wei")) else f"{value:,.2f} ±{half:.2f}"

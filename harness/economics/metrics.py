@@ -27,11 +27,11 @@ Measured: TypeAlias = Mapping[str, tuple["Wei", "Wei"]]
 """Of each metric, numerator and denominator of each run: whole numbers."""
 
 METRICS = {
-    "bookings": "bookings a run that the contract took",
+    "bookings": "a run: those that the contract took",
     "seats filled": "share of seats, when the run ended",
     "bookings lost": "share of those who would have come to a run, that did not get a seat",
     "cancelled bookings": "share of bookings",
-    "no-show rate": "share of bookings of completed runs",
+    "no-show rate": "share of bookings of completed runs, of which the host says that nobody came",
     "cancelled runs": "share of runs",
     "expired runs": "share of runs",
     "host profit": "INR a run: what the host got less what the host paid in, at the rate when the run ended",

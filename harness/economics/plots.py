@@ -88,19 +88,23 @@ def with_band(
 
 
 def responses(frame: pd.DataFrame, term: str, names: Sequence[str]) -> Figure:
-    """How metrics of a sweep answer to one term of the contract: a line for each kind of people and market, with its 95%
-    interval. term: a column of the frame; where other terms vary as well, their means are drawn."""
-    share = term.endswith("_bps")
-    drawn, axes = figure(2.6 * len(names), rows=len(names))
-    for one, name in zip([axes] if len(names) == 1 else axes, names, strict=True):
+    """How metrics of a sweep answer to one term of the contract: a line for each kind of people and market, with its
+    95% interval. term: a column of the frame; where other terms vary as well, their means are drawn."""
+    part = term.endswith("_bps")
+    drawn, axes = figure(2.4 * -(-len(names) // 2) + 0.6, columns=2, rows=-(-len(names) // 2))
+    for one, name in zip(axes.flat, names, strict=False):
         rows = frame[frame.metric == name]
+        percent = 100 if rows.unit.iloc[0].startswith("share") else 1
         for (people, market), line in rows.groupby(["behaviours", "price"], sort=False):
-            mean = line.groupby(term)[["value", "low", "high"]].mean()
-            x = [value / 100 if share else value for value in mean.index]
+            mean = line.groupby(term)[["value", "low", "high"]].mean() * percent
+            x = [value / 100 if part else value for value in mean.index]
             with_band(one, x, mean.value.tolist(), mean.low.tolist(), mean.high.tolist(), f"{people}, {market}")
-        one.set_ylabel(name)
-        one.set_title(rows.unit.iloc[0], fontsize="small", loc="left")
-        one.set_xlabel(f"{term.removesuffix('_bps').replace('_', ' ')}{', %' if share else ', s'}")
+        one.set_title(name, fontsize="medium", loc="left")
+        one.set_ylabel("%" if percent == 100 else rows.unit.iloc[0].partition(":")[0])
+        one.set_xlabel(f"{term.removesuffix('_bps').replace('_', ' ')}, {'%' if part else 's'}")
         one.set_ylim(bottom=min(0, one.get_ylim()[0]))
-    drawn.legend(*one.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+        one.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    drawn.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    for one in axes.flat[len(names) :]:
+        one.remove()
     return drawn

@@ -21,7 +21,7 @@ def write(frame: pd.DataFrame, wanted: Sweep, file: Path, command: str) -> None:
         from jinja2 import Environment
     except ImportError:
         raise ValueError("The report needs jinja2: run `make gate`, or `pip install '.[gate]'`.") from None
-    drawn = [name for name in METRICS if not name.startswith("wei") and frame[frame.metric == name].value.notna().any()]
+    drawn = [name for name in METRICS if not name.startswith("wei") and frame[frame.metric == name].numerator.any()]
     varied = next((term for term, values in wanted.policies.items() if len(values) > 1), next(iter(wanted.policies)))
     keys = [*wanted.policies, "behaviours", "price"]
     template = Environment(autoescape=True).from_string((Path(__file__).parent / "report.html").read_text())
@@ -33,7 +33,7 @@ def write(frame: pd.DataFrame, wanted: Sweep, file: Path, command: str) -> None:
         metrics={name: METRICS[name] for name in drawn},
         keys=[key.replace("_", " ") for key in keys],
         rows=[
-            (which, [told(rows.set_index("metric").value[name], rows.set_index("metric").high[name]) for name in drawn])
+            (which, [told(rows.set_index("metric").loc[name]) for name in drawn])
             for which, rows in frame.groupby(keys, sort=False)
         ],
         population=frame.population_parameters.iloc[0],

@@ -17,10 +17,10 @@ from harness.scenario.yaml_file import ScenarioError, nearest
 
 
 class Sweep(Part):
-    """policies: values of each of the contract's terms; each combination is a policy, and the others are compared with the
-    first one. population: name of a file in `scenarios/populations`. behaviours, prices: kinds of people and of
-    markets by name; the population's own where there are none. runs: of each combination. spot_check: how many runs are
-    played on a chain, too.
+    """policies: values of each of the contract's terms; each combination is a policy, and the others are compared
+    with the first one. population: name of a file in `scenarios/populations`. behaviours, prices: kinds of people and
+    of markets by name; the population's own where there are none. runs: of each combination. spot_check: how many runs
+    are played on a chain, too.
     """
 
     name: str
