@@ -178,7 +178,8 @@ def page(made: pd.DataFrame, own: pd.DataFrame) -> str:
 
 def _filled(text: str, made: pd.DataFrame, model: str) -> str:
     """{figure} becomes what the model gives for it."""
-    return re.sub(r"\{(.+?)\}", lambda named: f"{made.loc[named[1], model]:.1f}", text)
+    values = made[model].to_dict()
+    return re.sub(r"\{(.+?)\}", lambda named: f"{float(values[named[1]]):.1f}", text)
 
 
 if __name__ == "__main__":

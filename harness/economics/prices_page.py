@@ -53,8 +53,8 @@ volatility is the standard deviation of daily log returns times sqrt(365).
 - **jumps** are returns further than three standard deviations from the mean, taken out again and again until none is
   left (recursive filtering, Clewlow and Strickland 2000).
 - The models have the defaults of `prices.py`, GBM a volatility of {gbm.annual_volatility:g}; all but the bootstraps
-  have a drift of {drift:g} a year, which is 0.2 of log drift, as the moves after 30 and 60 days have it. The bootstraps are
-  stationary ones of the synthetic series.
+  have a drift of {drift:g} a year, which is 0.2 of log drift, as the moves after 30 and 60 days have it. The
+  bootstraps are stationary ones of the synthetic series.
 
 ## What is claimed of each model
 
