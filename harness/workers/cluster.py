@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from harness.evm.compiler import project_sources, source_hash
 from harness.evm.engine import EngineError
 from harness.workers.pool import Open, Own, Submit
 
@@ -154,8 +155,9 @@ def refusal(worker: str, ours: Mapping[str, str], theirs: Mapping[str, str], thr
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Of what may show in results; that of our own code is a hash of it."""
-    found = {"stakesim": _code(), "Python": ".".join(platform.python_version_tuple()[:2])}
+    """Of what may show in results; that of our own code and contracts is a hash of them."""
+    found = {"stakesim": _code(), "contracts": source_hash(project_sources())[:12]}
+    found |= {"Python": ".".join(platform.python_version_tuple()[:2])}
     for package in PACKAGES:
         try:
             found[package] = version(package)
