@@ -126,13 +126,11 @@ def _check_workers(client: Client, address: str) -> None:
     if not threads:
         raise EngineError(f"The Dask scheduler at {address} has no workers: start some with {start}.")
     for worker, found in client.run(versions, on_error="return").items():
-        if isinstance(found, ModuleNotFoundError):
-            raise EngineError(
-                f"The worker {worker} does not have {found.name}: install this version of stakesim there, with all of "
-                f"its folders, and start it from there with {start}."
-            )
         if isinstance(found, Exception):
-            raise found
+            raise EngineError(
+                f"The worker {worker} can't run this version of stakesim ({found}): install it there, with all of its "
+                f"folders, and start it with {start}."
+            )
         if problem := refusal(worker, versions(), found, threads.get(worker, 1)):
             raise EngineError(problem)
 
