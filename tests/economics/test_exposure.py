@@ -90,7 +90,8 @@ def test_by_hand_what_is_quoted_at_the_booking_costs_what_is_listed() -> None:
 
 
 def test_by_hand_a_no_show_and_a_cancelled_run() -> None:
-    """Who stays away loses 0.0025 ETH to the platform, 375 INR instead of 500. A run cancelled at 250,000: what was paid at 250,000 comes back at 250,000, and the host's stake has gained a quarter."""
+    """Who stays away loses 0.0025 ETH to the platform, 375 INR instead of 500. What was paid into
+    a run cancelled at 250,000 comes back at that rate, and the host's stake has gained a quarter."""
     absent = one_run(MOVING, books=[DAY], seats=[1], ticked=np.array([[False]]))
     assert in_inr(absent, "wei-fixed")["platform"] == -31.25 - 125
     assert in_inr(absent, "wei-fixed")["attendees"] == -(3_125 + 625) + (2_500 + 500)
