@@ -33,25 +33,30 @@ class Settlement:
     received: Wei
 
 
-def settle(state: State, lives: Lives) -> Settlement:
+def settle(state: State, lives: Lives, quotes: Wei | None = None) -> Settlement:
     """Every run as it ended; one that nobody closed has paid nothing back but cancelled bookings."""
     return settle_runs(
-        state.terms, state.price_wei, state.seats, state.intents.seats, lives, ticked=state.intents.ticked
+        state.terms, state.price_wei, state.seats, state.intents.seats, lives, state.intents.ticked, quotes
     )
 
 
-def settle_runs(terms: Terms, price: Wei, max_seats: Ints, seats: Ints, lives: Lives, ticked: Bools) -> Settlement:
-    """price: wei a seat; max_seats: of each run; seats: of each person; ticked: whom the host says came."""
+def settle_runs(
+    terms: Terms, price: Wei, max_seats: Ints, seats: Ints, lives: Lives, ticked: Bools, quotes: Wei | None = None
+) -> Settlement:
+    """price: wei a seat; max_seats: of each run; seats: of each person; ticked: whom the host says came. quotes: wei a
+    seat of each booking, under rules that are not the contract's: there all bookings have the run's price."""
     import numpy as np
 
     active = lives.active
     # all that goes in or out for a run is below 3 prices a seat, counting each booking that was ever made
     seats_paid = np.maximum(max_seats, (seats * lives.made).sum(axis=0))
-    if price.dtype != object and fits(3 * int(price.max(initial=0)) * int(seats_paid.max(initial=0))):
-        return _settle(terms, price, max_seats, seats, lives.made, active, lives.ends, ticked)
-    small = np.array([fits(3 * int(p) * int(s)) for p, s in zip(price, seats_paid, strict=True)])
+    highest = price if quotes is None else np.maximum(price, quotes.max(axis=0))
+    if highest.dtype != object and fits(3 * int(highest.max(initial=0)) * int(seats_paid.max(initial=0))):
+        return _settle(terms, price, max_seats, seats, lives.made, active, lives.ends, ticked, quotes)
+    small = np.array([fits(3 * int(p) * int(s)) for p, s in zip(highest, seats_paid, strict=True)])
     if not small.any():
-        return _settle(terms, wide(price), max_seats, seats, lives.made, active, lives.ends, ticked)
+        bookings = None if quotes is None else wide(quotes)
+        return _settle(terms, wide(price), max_seats, seats, lives.made, active, lives.ends, ticked, bookings)
     parts = [
         _settle(
             terms,
@@ -62,6 +67,7 @@ def settle_runs(terms: Terms, price: Wei, max_seats: Ints, seats: Ints, lives: L
             active[:, which],
             lives.ends[which],
             ticked[:, which],
+            None if quotes is None else quotes[:, which].astype(kind),
         )
         for which, kind in ((small, np.int64), (~small, object))
     ]
@@ -69,7 +75,15 @@ def settle_runs(terms: Terms, price: Wei, max_seats: Ints, seats: Ints, lives: L
 
 
 def _settle(
-    terms: Terms, price: Wei, max_seats: Ints, seats: Ints, made: Bools, active: Bools, ends: Ints, ticked: Bools
+    terms: Terms,
+    price: Wei,
+    max_seats: Ints,
+    seats: Ints,
+    made: Bools,
+    active: Bools,
+    ends: Ints,
+    ticked: Bools,
+    quotes: Wei | None,
 ) -> Settlement:
     import numpy as np
 
@@ -77,13 +91,13 @@ def _settle(
         ends == status for status in (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.EXPIRED)
     )
     host_stake = share(price * max_seats, terms.stake_bps)
-    payment = price * seats
+    payment = (price if quotes is None else quotes) * seats
     stake = share(payment, terms.stake_bps)
     paid = (payment + stake) * made
 
     # completed: who came gets the stake, the host all but the fee, the platform the fee and the forfeits
     booked = (seats * active).sum(axis=0)
-    revenue = price * booked * completed
+    revenue = (price * booked if quotes is None else (payment * active).sum(axis=0)) * completed
     came = active & ticked & completed
     stakes_back = stake * came
     forfeits = (stake * (active & completed)).sum(axis=0) - stakes_back.sum(axis=0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from harness.economics.settle import settle
@@ -83,3 +84,8 @@ def _told(differences: Sequence[tuple[Scenario, str, int, int]]) -> str:
     ]
     first = differences[0][0]
     return "\n".join([*lines, f"Save this as scenarios/{first.name}.yaml and replay it:", dump(first)])
+
+
+def fastest() -> str:
+    """The fastest engine that is installed here."""
+    return "revm" if find_spec("pyrevm") else "py-evm"
