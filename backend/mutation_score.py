@@ -1,4 +1,4 @@
-"""What mutmut found in the services, by module, with all survivors. Exit code 1 where too many live; see `make mutants`.
+"""What mutmut found in the services, by module, with all survivors. Exit code 1 where too many live (`make mutants`).
 
 It runs where mutmut ran. A mutant that no test reaches has survived; one that never ends is killed.
 """
@@ -43,7 +43,7 @@ def main() -> int:
         for name, code in found.exit_code_by_key.items():
             status = STATUSES.get(status_by_exit_code[code])
             if status is None:
-                raise SystemExit(f"{name} was not tried to its end ({status_by_exit_code[code]}): run make mutants again")
+                raise SystemExit(f"{name} was not tried to its end ({status_by_exit_code[code]}): make mutants again")
             if status == "survived" and (mutant := changed(name, file)) in known:
                 status = "equivalent"
                 met.add(mutant)

@@ -167,8 +167,8 @@ def ends(state: State, lives: Lives, costs: Costs) -> Ints:
 
 
 def beside_reviewed(costs: Costs) -> pd.DataFrame:
-    """What was measured of a contract's second run, what the same is in a first one, and the reviewed gas of a first one
-    in `tests/gas.json`; empty where that was of another compiler."""
+    """What was measured of a contract's second run, what the same is in a first one, and the reviewed gas of a first
+    one in `tests/gas.json`; empty where that was of another compiler."""
     import pandas as pd
 
     reviewed = gas.committed()

@@ -171,7 +171,7 @@ def answer(frame: pd.DataFrame) -> str:
     platform = beside_none(frame, "platform income")["change %"]
     host, empty = as_good(frame, "host profit"), as_good(frame, "empty seats", most=False)
     best = [stakes_ for stakes_ in host if len(stakes_) < len(STAKES) and STAKES[0] in stakes_]
-    known = {pair: empty.xs(pair, level=["no-shows", "demand"]).iloc[0] for pair in pairs()}
+    known = {pair: empty.xs(pair[0], level="no-shows").xs(pair[1], level="demand").iloc[0] for pair in pairs()}
     known = {pair: stakes_ for pair, stakes_ in known.items() if len(stakes_) < len(STAKES)}
     right = ["/".join(pair) for pair, stakes_ in known.items() if STAKES[0] in stakes_]
     reach = sorted(bps for stakes_ in known.values() for bps in stakes_)
