@@ -7,13 +7,18 @@ by style as well, so that they can be read in black and white. Axes have units. 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from harness.runner.ledger import WEI_PER_ETH, by_party
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from harness.runner.ledger import Row
 
 BLUE, ORANGE, GREY = "#0072b2", "#e69f00", "#999999"
 GREEN, RED, PURPLE, SKY, BLACK = "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"
@@ -55,15 +60,16 @@ def svg(drawn: Figure) -> Any:
     return Markup(text.getvalue()[text.getvalue().index("<svg") :])
 
 
-def payouts(eth: Mapping[str, Sequence[float]], kinds: Sequence[str] = ("pushed", "deferred", "withdrawn")) -> Figure:
-    """ETH by party, one part of a bar for each of `kinds`."""
-    parties = sorted(eth)
+def payouts(rows: Iterable[Row]) -> Figure:
+    """ETH that a ledger says were paid out, by party: pushed, deferred, and taken out later."""
+    sums = by_party(rows)
+    parties = sorted(sums)
     drawn, axes = figure(1.2 + 0.5 * len(parties))
     left = [0.0] * len(parties)
-    for index, (kind, colour, hatch) in enumerate(zip(kinds, (BLUE, ORANGE, GREY), HATCHES, strict=False)):
-        width = [eth[party][index] for party in parties]
-        axes.barh(parties, width, left=left, label=kind, color=colour, hatch=hatch, edgecolor="white")
-        left = [a + b for a, b in zip(left, width, strict=True)]
+    for kind, colour, hatch in zip(("pushed", "deferred", "withdrawn"), (BLUE, ORANGE, GREY), HATCHES, strict=False):
+        eth = [float(Decimal(sums[party][kind]) / WEI_PER_ETH) for party in parties]
+        axes.barh(parties, eth, left=left, label=kind, color=colour, hatch=hatch, edgecolor="white")
+        left = [a + b for a, b in zip(left, eth, strict=True)]
     axes.set_xlabel("ETH paid out of the contract")
     axes.legend(frameon=False)
     return drawn

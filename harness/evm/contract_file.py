@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.evm.compiler import NODE_MODULES, Artifact, CompileError, compile_sources
+from harness.evm.compiler import CONTRACTS, NODE_MODULES, Artifact, CompileError, compile_sources
 
 _IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
 
@@ -36,6 +36,18 @@ def load_contract(file: str | Path) -> Artifact:
         known = ", ".join(f"{path.name}:{n}" for n in sorted(here)) or "none that can be deployed"
         raise CompileError(f"Say which contract of {path.name} is meant; it has {known}.")
     return here[name]
+
+
+def changed(old: str, new: str) -> Artifact:
+    """The project's `EventStake` with a piece of its source changed: to see whether a fault is found.
+
+    Raises `CompileError` where `old` is not in it just once, and for what does not compile.
+    """
+    sources = {name: (CONTRACTS / name).read_text(encoding="utf-8") for name in ("EventStake.sol", "IEventStake.sol")}
+    if (count := sources["EventStake.sol"].count(old)) != 1:
+        raise CompileError(f"EventStake.sol has {old!r} {count} times: give a piece of it that is there just once.")
+    sources["EventStake.sol"] = sources["EventStake.sol"].replace(old, new)
+    return compile_sources(sources)["EventStake"]
 
 
 def _split(file: str) -> tuple[Path, str | None]:

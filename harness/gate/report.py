@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,10 +18,9 @@ from harness.evm.coverage import Coverage
 from harness.gate.gate import Gate, failures
 from harness.gate.release import code_hash
 from harness.runner import ledger
-from harness.runner.ledger import Row
+from harness.runner.ledger import Row, by_party
 from harness.runner.report import SUMMARY_KEYS
 from harness.runner.story import WEI_PER_ETH
-from harness.scenario.actions import PLATFORM
 
 RESULTS = {True: "pass", False: "fail", None: "not tried"}
 _PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm", "hypothesis")
@@ -161,7 +159,7 @@ def _html(gate: Gate, made: datetime, command: str) -> str:
         left_out=", ".join(left_out),
         reached=", ".join(f"{gate.reached[key]:,} {key}" for key in SUMMARY_KEYS),
         payouts=_payouts(gate.rows),
-        payouts_plot=_payouts_plot(gate.rows),
+        payouts_plot=plots.svg(plots.payouts(gate.rows)),
         gas_plot=_gas_plot(gate),
         coverage=_covered(gate.coverage),
         lines=_annotated(gate.coverage, gate.source),
@@ -174,26 +172,10 @@ def _html(gate: Gate, made: datetime, command: str) -> str:
 # Who got what
 
 
-def _by_party(rows: Sequence[Row]) -> dict[str, Counter[str]]:
-    """Wei paid in, pushed, deferred and withdrawn, and INR of what was got in paise, by host, attendee and platform."""
-    hosts = {(row.run, row.scenario, row.actor) for row in rows if row.action == "create_run"}
-    sums: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        host = (row.run, row.scenario, row.actor) in hosts
-        party = "platform" if row.actor == PLATFORM else "hosts" if host else "attendees and others"
-        sums[party]["paid"] += row.wei_in
-        if row.action == "payout":
-            sums[party][row.outcome] += row.wei_out
-            rate = Decimal(row.rate)
-            if rate.is_finite() and rate > 0 and row.outcome != "withdrawn":
-                sums[party]["paise"] += int(row.wei_out * rate * 100 / WEI_PER_ETH)
-    return sums
-
-
 def _payouts(rows: Sequence[Row]) -> list[dict[str, str]]:
     """What was deferred counts when it is credited, not again when it is withdrawn."""
     told = []
-    for party, sums in sorted(_by_party(rows).items()):
+    for party, sums in sorted(by_party(rows).items()):
         got = sums["pushed"] + sums["deferred"]
         if party == "platform":
             got += sums["withdrawn"]
@@ -207,14 +189,6 @@ def _payouts(rows: Sequence[Row]) -> list[dict[str, str]]:
             }
         )
     return told
-
-
-def _payouts_plot(rows: Sequence[Row]) -> Any:
-    kinds = ("pushed", "deferred", "withdrawn")
-    eth = {
-        party: [float(Decimal(sums[kind]) / WEI_PER_ETH) for kind in kinds] for party, sums in _by_party(rows).items()
-    }
-    return plots.svg(plots.payouts(eth, kinds))
 
 
 def _gas_plot(gate: Gate) -> Any:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from harness.scenario.actions import PLATFORM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +48,7 @@ class Row(NamedTuple):
     tx_hash: str | None
 
 
+WEI_PER_ETH = 10**18
 _WEI = ("wei_in", "wei_out")
 FORMATS = ("csv", "jsonl", "parquet")
 
@@ -56,6 +60,23 @@ def received(rows: Iterable[Row]) -> Counter[str]:
         if row.outcome != "withdrawn":
             got[row.actor] += row.wei_out
     return got
+
+
+def by_party(rows: Iterable[Row]) -> dict[str, Counter[str]]:
+    """Wei paid in, pushed, deferred and withdrawn, and INR of what was got in paise, by host, attendee and platform."""
+    rows = list(rows)
+    hosts = {(row.run, row.scenario, row.actor) for row in rows if row.action == "create_run"}
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        host = (row.run, row.scenario, row.actor) in hosts
+        party = PLATFORM if row.actor == PLATFORM else "hosts" if host else "attendees and others"
+        sums[party]["paid"] += row.wei_in
+        if row.action == "payout":
+            sums[party][row.outcome] += row.wei_out
+            rate = Decimal(row.rate)
+            if rate.is_finite() and rate > 0 and row.outcome != "withdrawn":
+                sums[party]["paise"] += int(row.wei_out * rate * 100 / WEI_PER_ETH)
+    return sums
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:

@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from harness import run
-from harness.evm.compiler import CONTRACTS, ROOT, compile_sources
+from harness.evm.compiler import ROOT
+from harness.evm.contract_file import changed
 from harness.runner import campaign
 from harness.runner.play import play
 from harness.runner.report import save_failures
@@ -64,10 +65,7 @@ def arena(simulated):
 def planted(request, arena):
     """The shortest story, in a world whose contract is broken so."""
     old, new, shortest = PLANTED[request.param]
-    sources = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}
-    assert sources["EventStake.sol"].count(old) == 1, "the variant no longer fits the contract"
-    sources["EventStake.sol"] = sources["EventStake.sol"].replace(old, new)
-    arena.use(compile_sources(sources)["EventStake"])
+    arena.use(changed(old, new))
     yield shortest
     arena.use(None)
 
