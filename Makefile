@@ -10,7 +10,7 @@ CI_PROFILE ?= ci
 
 unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports, and pytest rewrites all tests anew
 
-.PHONY: help run gate opinions notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
+.PHONY: help run gate opinions notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make gate        set up, try all that the contract has to pass before a deploy, write reports/gate/"
 	@echo "make opinions    set up, ask slither and halmos about the contract"
 	@echo "make notebooks   set up, open the notebooks in JupyterLab"
+	@echo "make run-notebooks  run them all, and keep their outputs"
 	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
 	@echo "make test        set up, lint, types, import rules, all tests"
 	@echo "make test-quick  the same tests at low intensity, on all cores"
@@ -47,6 +48,11 @@ serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 
 test: setup-dev lint
 	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2
+	@STAKESIM_SMALL=1 $(BIN)/pytest -q --nbmake -n 2 notebooks
+
+# Outputs and plots are kept in the notebooks
+run-notebooks: setup-dev
+	@$(BIN)/pytest -q --nbmake --overwrite notebooks
 
 test-quick: setup-dev
 	@$(BIN)/pytest -q -n logical --dist worksteal --engine revm
