@@ -35,9 +35,11 @@ def figure(height: float = 3.6, columns: int = 1) -> tuple[Figure, Any]:
     Raises `ValueError` where matplotlib is missing.
     """
     try:
+        from matplotlib import rcParams
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("The plots need matplotlib: run `make gate`, or `pip install '.[gate]'`.") from None
+    rcParams["svg.hashsalt"] = "stakesim"  # else the ids in an SVG are other ones each time
     drawn = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = drawn.subplots(1, columns)
     for one in [axes] if columns == 1 else axes:
