@@ -39,7 +39,7 @@ def test_what_is_measured_is_what_was_reviewed(costs: Costs) -> None:
 
 
 def test_whole_runs_use_the_gas_that_is_reckoned(costs: Costs, simulated: str) -> None:
-    """Within 1.5% each and 1% together: where bookings are cancelled, a list's slot is begun less often than reckoned."""
+    """Within 1.5% each and 1% together: where bookings are cancelled, fewer slots are begun than reckoned."""
     table = gas_costs.played(draw(USUAL, 2), 6, costs, simulated)
     assert abs(table["off by, %"]).max() < 1.5
     assert table["gas reckoned"].sum() == pytest.approx(table["gas on the chain"].sum(), rel=0.01)
