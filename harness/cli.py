@@ -11,6 +11,7 @@ import typer
 
 from harness import operate
 from harness.bench.command import bench
+from harness.economics.command import sweep
 from harness.faults.command import faults
 from harness.gate.command import coverage, gas, gate, mutate, opinions
 
@@ -31,6 +32,7 @@ cli = typer.Typer(
 cli.add_typer(operate.cli)
 cli.command()(faults)
 cli.command()(bench)
+cli.command()(sweep)
 cli.command()(gate)
 cli.command()(mutate)
 cli.command()(coverage)
@@ -47,6 +49,11 @@ Contract = Annotated[
         help="A contract to play instead of EventStake: a Solidity file (FILE.sol:Name), or an artifact (.json) of "
         "Foundry's or Hardhat's."
     ),
+]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)]
+Dask = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT, whose workers play instead (docs/CLUSTER.md)."),
 ]
 Through = Annotated[
     Literal["services", "api"],
@@ -65,7 +72,8 @@ def run(
     engine: Engine = "py-evm",
     runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile.", min=1)] = DEFAULT_RUNS,
     seed: Annotated[int, typer.Option(help="The campaign's seed: the same seed plays the same scenarios.", min=0)] = 0,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 1,
+    jobs: Jobs = 1,
+    dask: Dask = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")] = None,
     through: Through = "services",
     contract: Contract = None,
@@ -75,7 +83,7 @@ def run(
     from harness.runner import campaign
 
     items = what or [*sorted(str(p) for p in campaign.SCENARIOS.glob("*.yaml")), *_profiles()]
-    result = _with_progress(items, engine, runs, seed, jobs, through, contract=contract)
+    result = _with_progress(items, engine, runs, seed, jobs, dask, through, contract=contract)
     options = f"--engine {engine} --runs {runs} --seed {seed}{' --through api' if through == 'api' else ''}"
     _tell(result, out, f"stakesim run {' '.join(what or [])} {options}", contract)
 
@@ -87,14 +95,15 @@ def fuzz(
     runs: Annotated[int, typer.Option(help="Walks.", min=1)] = 100,
     engine: Engine = "py-evm",
     seed: Annotated[int, typer.Option(help="The same seed takes the same walks.", min=0)] = 0,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 1,
+    jobs: Jobs = 1,
+    dask: Dask = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing walks.")] = None,
     through: Through = "services",
     contract: Contract = None,
 ) -> None:
     """Take long random walks through everything that can be done, and shrink what fails to its shortest story."""
     gc.disable()
-    result = _with_progress([profile], engine, runs, seed, jobs, through, steps, contract)
+    result = _with_progress([profile], engine, runs, seed, jobs, dask, through, steps, contract)
     command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed} --engine {engine}"
     _tell(result, out, command + (" --through api" if through == "api" else ""), contract)
 
@@ -183,6 +192,7 @@ def _with_progress(
     runs: int,
     seed: int,
     jobs: int,
+    dask: str | None,
     through: Literal["services", "api"],
     steps: int | None = None,
     contract: str | None = None,
@@ -204,7 +214,7 @@ def _with_progress(
                 gc.enable()
             bar.update(task, advance=1, description=played.scenario.name[:28])
 
-        return campaign.run(items, engine, runs, seed, jobs, advance, through, steps, artifact)
+        return campaign.run(items, engine, runs, seed, jobs, advance, through, steps, artifact, dask=dask)
 
 
 def _loaded(contract: str | None) -> Artifact | None:

@@ -27,11 +27,12 @@ Measured: TypeAlias = Mapping[str, tuple["Wei", "Wei"]]
 """Of each metric, numerator and denominator of each run: whole numbers."""
 
 METRICS = {
-    "bookings": "bookings a run that the contract took",
+    "bookings": "a run: those that the contract took",
     "seats filled": "share of seats, when the run ended",
+    "empty seats": "share of seats of runs that were not cancelled, in which nobody sat",
     "bookings lost": "share of those who would have come to a run, that did not get a seat",
     "cancelled bookings": "share of bookings",
-    "no-show rate": "share of bookings of completed runs",
+    "no-show rate": "share of bookings of completed runs, of which the host says that nobody came",
     "cancelled runs": "share of runs",
     "expired runs": "share of runs",
     "host profit": "INR a run: what the host got less what the host paid in, at the rate when the run ended",
@@ -49,6 +50,8 @@ def measure(state: State, lives: Lives, settled: Settlement) -> Measured:
 
     intents, active = state.intents, lives.active
     one = np.ones(state.runs, np.int64)
+    took_place = lives.ends != RunStatus.CANCELLED
+    sat = (intents.seats * (active & intents.comes)).sum(axis=0)
     completed = lives.ends == RunStatus.COMPLETED
     finished = active & completed
     attends, own = ~intents.own, intents.own
@@ -61,6 +64,7 @@ def measure(state: State, lives: Lives, settled: Settlement) -> Measured:
     return {
         "bookings": (made, one),
         "seats filled": ((intents.seats * active).sum(axis=0), state.seats),
+        "empty seats": ((state.seats - sat) * took_place, state.seats * took_place),
         "bookings lost": ((intents.wants & ~lives.made).sum(axis=0), wanted),
         "cancelled bookings": (lives.cancelled.sum(axis=0), made),
         "no-show rate": ((finished & ~intents.ticked).sum(axis=0), finished.sum(axis=0)),

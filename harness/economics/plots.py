@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -29,8 +30,8 @@ HATCHES = ("", "//", "..", "xx")
 WIDTH = 8.5
 
 
-def figure(height: float = 3.6, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure and its axes, an array of them where there are several columns. height: inches.
+def figure(height: float = 3.6, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
+    """A figure and its axes, an array of them where there are several rows or columns. height: inches.
 
     Raises `ValueError` where matplotlib is missing.
     """
@@ -41,8 +42,8 @@ def figure(height: float = 3.6, columns: int = 1) -> tuple[Figure, Any]:
         raise ValueError("The plots need matplotlib: run `make gate`, or `pip install '.[gate]'`.") from None
     rcParams["svg.hashsalt"] = "stakesim"  # else the ids in an SVG are other ones each time
     drawn = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = drawn.subplots(1, columns)
-    for one in [axes] if columns == 1 else axes:
+    axes = drawn.subplots(rows, columns)
+    for one in drawn.axes:
         one.spines[["top", "right"]].set_visible(False)
     return drawn, axes
 
@@ -86,3 +87,26 @@ def with_band(
     colour, line, marker = STYLES[len(axes.lines) % len(STYLES)]
     axes.plot(x, middle, line, marker=marker, markersize=4, color=colour, label=label)
     axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def responses(frame: pd.DataFrame, term: str, names: Sequence[str]) -> Figure:
+    """How metrics of a sweep answer to one term of the contract: a line for each kind of people and market, with its
+    95% interval. term: a column of the frame; where other terms vary as well, their means are drawn."""
+    part = term.endswith("_bps")
+    drawn, axes = figure(2.4 * -(-len(names) // 2) + 0.6, columns=2, rows=-(-len(names) // 2))
+    for one, name in zip(axes.flat, names, strict=False):
+        rows = frame[frame.metric == name]
+        percent = 100 if rows.unit.iloc[0].startswith("share") else 1
+        for (people, market), line in rows.groupby(["behaviours", "price"], sort=False):
+            mean = line.groupby(term)[["value", "low", "high"]].mean() * percent
+            x = [value / 100 if part else value for value in mean.index]
+            with_band(one, x, mean.value.tolist(), mean.low.tolist(), mean.high.tolist(), f"{people}, {market}")
+        one.set_title(name, fontsize="medium", loc="left")
+        one.set_ylabel("%" if percent == 100 else rows.unit.iloc[0].partition(":")[0])
+        one.set_xlabel(f"{term.removesuffix('_bps').replace('_', ' ')}, {'%' if part else 's'}")
+        one.set_ylim(bottom=min(0, one.get_ylim()[0]))
+        one.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    drawn.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    for one in axes.flat[len(names) :]:
+        one.remove()
+    return drawn

@@ -28,7 +28,7 @@ from harness.population.state import Behaviour
 from harness.scenario.actions import Terms
 from harness.scenario.prices import Price
 from harness.scenario.yaml_file import ScenarioError, nearest
-from harness.workers import pool
+from harness.workers.pool import pool
 
 if TYPE_CHECKING:
     import pandas as pd

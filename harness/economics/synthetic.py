@@ -8,8 +8,11 @@ r(t) = m(t) + s exp(x(t)) Z(t), or m(t) + s J(t) on a day with a jump
 
 x, m: AR(1) processes with normal innovations; Z: standard normal; J: a least size and an exponential one above it, down
 or up. s is such that each calendar year has the volatility that is known of ETH; the lowest return of 2020 is made
-ETH's worst day. The other numbers, and the seed, are those out of many with which the series comes nearest to the
-figures of `harness.economics.calibration`.
+ETH's worst day.
+
+The seed and the numbers of Shape were searched for: the best of 10,600 seeds, then the numbers changed a little at a
+time, so that the series comes near the figures of `harness.economics.figures`. That it does so is made, and proves
+nothing.
 """
 
 from __future__ import annotations
@@ -31,24 +34,24 @@ CLOSES = 3_804
 LAST_RATE = 250_000
 """INR for one ETH on the last day; the level is a convention, only returns are meant to be like ETH's."""
 VOLATILITY = {2018: 1.09, 2019: 0.81, 2020: 1.02, 2021: 1.06, 2022: 0.87, 2023: 0.47, 2024: 0.64, 2025: 0.75}
-OTHER_YEARS = 0.8
+OTHER_YEARS = 0.72
 """Volatility of the years of which it is not known."""
 WORST_DAY, ITS_YEAR = -0.43, 2020
-SEED = 1
+SEED = 2_701
 
 
 class Shape(NamedTuple):
-    """Half-lives in days, jumps and drift a year, sizes in log returns."""
+    """Half-lives in days; jumps, wandering (deviation of m) and drift a year; sizes are log returns, not yet scaled."""
 
-    log_volatility: float = 0.402
-    volatility_half_life: float = 20.3
-    wandering: float = 1.34
-    drift_half_life: float = 54.9
-    jumps: float = 15.0
-    least_jump: float = 0.078
-    more_jump: float = 0.025
-    upwards: float = 0.425
-    drift: float = 0.346
+    log_volatility: float = 0.373
+    volatility_half_life: float = 32.5
+    wandering: float = 1.36
+    drift_half_life: float = 82.1
+    jumps: float = 14.8
+    least_jump: float = 0.0776
+    more_jump: float = 0.0175
+    upwards: float = 0.417
+    drift: float = 0.329
 
 
 SHAPE = Shape()
@@ -59,7 +62,8 @@ def closes(seed: int = SEED, shape: Shape = SHAPE) -> Floats:
     import numpy as np
 
     logs = np.concatenate([[0.0], np.cumsum(returns(np.random.default_rng(seed), shape))])
-    return np.round(LAST_RATE * np.exp(logs - logs[-1]), 2)
+    rates: Floats = np.round(LAST_RATE * np.exp(logs - logs[-1]), 2)
+    return rates
 
 
 def days() -> list[date]:

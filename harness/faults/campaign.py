@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.util import Finalize
 
 from app.services.transaction_sender import TransactionSender
 
@@ -22,6 +20,7 @@ from harness.faults.episodes import BY_CLIENTS, Outcome, play
 from harness.faults.processes import KILLS, STOPS, WORKERS
 from harness.faults.stage import Stage
 from harness.faults.weather import AROUND
+from harness.workers.pool import pool
 
 ROW_OF = {fault.name: fault.row for fault in FAULTS} | AROUND | BY_CLIENTS | KILLS | STOPS | WORKERS
 """Every fault by name, with its row in the table."""
@@ -97,15 +96,18 @@ def run(
 
 def _play_all(names: Sequence[str], seed: int, jobs: int, sender: type[TransactionSender]) -> Iterator[Outcome]:
     if jobs <= 1 or len(names) == 1:
-        logging.getLogger("app").addHandler(logging.NullHandler())  # trouble is what is wanted
-        with closing(Stage()) as stage:
+        with closing(_open()) as stage:
             for name in names:
                 yield _play(stage, name, seed, sender)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(names)), context, initializer=_open) as pool:
-        for done in as_completed([pool.submit(_play_here, name, seed, sender) for name in names]):
+    with pool(min(jobs, len(names)), open=_open) as submit:
+        for done in as_completed([submit(_play, name, seed, sender) for name in names]):
             yield done.result()
+
+
+def _open() -> Stage:
+    logging.getLogger("app").addHandler(logging.NullHandler())  # trouble is what is wanted
+    return Stage()
 
 
 def _play(stage: Stage, name: str, seed: int, sender: type[TransactionSender]) -> Outcome:
@@ -117,19 +119,3 @@ def _play(stage: Stage, name: str, seed: int, sender: type[TransactionSender]) -
     if kind == "workers":
         return processes.workers(stage, seed, int(number))
     return processes.database(seed, int(number))
-
-
-_stage: Stage | None = None
-"""A worker's own."""
-
-
-def _open() -> None:
-    global _stage
-    logging.getLogger("app").addHandler(logging.NullHandler())
-    _stage = Stage()
-    Finalize(None, _stage.close, exitpriority=1)  # workers run no exit handlers but these
-
-
-def _play_here(name: str, seed: int, sender: type[TransactionSender]) -> Outcome:
-    assert _stage is not None
-    return _play(_stage, name, seed, sender)

@@ -30,6 +30,9 @@ def mutate(
     contract: Annotated[str, typer.Option(help="The contract in it.")] = "EventStake",
     engine: Annotated[str, typer.Option(help="As for run; the fastest is best here.")] = "revm",
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 2,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, whose workers play instead (docs/CLUSTER.md).")
+    ] = None,
     only: Annotated[str, typer.Option(help="Only mutants of lines, or functions, with this in them.")] = "",
     tests: Annotated[
         Path | None, typer.Option(help="Tests that take --contract, for mutants that all scenarios pass.")
@@ -44,7 +47,7 @@ def mutate(
 
     console = Console(soft_wrap=True, highlight=False)
     file = source or CONTRACTS / "EventStake.sol"
-    result = _with_progress(file, contract, engine, jobs, only, tests)
+    result = _with_progress(file, contract, engine, jobs, dask, only, tests)
     _show(console, result, file.read_text())
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +219,9 @@ def _row(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def _with_progress(source: Path, contract: str, engine: str, jobs: int, only: str, tests: Path | None) -> Mutation:
+def _with_progress(
+    source: Path, contract: str, engine: str, jobs: int, dask: str | None, only: str, tests: Path | None
+) -> Mutation:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -230,4 +235,4 @@ def _with_progress(source: Path, contract: str, engine: str, jobs: int, only: st
             done[verdict.status] += 1
             bar.update(task, description=", ".join(f"{count} {status}" for status, count in done.items()))
 
-        return mutation.mutate(source, contract, engine, jobs, only, tests, advance)
+        return mutation.mutate(source, contract, engine, jobs, only, tests, advance, dask)

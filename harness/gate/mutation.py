@@ -6,19 +6,17 @@ survivor: there is no contract to test. An error that nobody foresaw is no kill 
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
-import multiprocessing
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing, suppress
+from concurrent.futures import as_completed
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
-from multiprocessing.util import Finalize
+from functools import partial
 from pathlib import Path
 
 from harness.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts
@@ -27,10 +25,11 @@ from harness.gate.build import Built, build, compiled, failing_test
 from harness.gate.mutants import Mutant, mutants
 from harness.runner.campaign import PROFILES, SCENARIOS
 from harness.runner.play import play
-from harness.runner.world import World, open_world
+from harness.runner.world import open_world
 from harness.scenario.generate import generate, load_profile
 from harness.scenario.moves import walk
 from harness.scenario.scenario import Scenario, load
+from harness.workers.pool import pool
 
 EQUIVALENT = CONTRACTS / "equivalent_mutants.json"
 """Reviewed: mutants that no test can tell from the contract, by their key, with the reason."""
@@ -91,11 +90,14 @@ def mutate(
     only: str = "",
     tests: Path | None = None,
     progress: Progress | None = None,
+    dask: str | None = None,
 ) -> Mutation:
     """Makes and plays all mutants of a contract.
 
     source: a Solidity file. only: those whose key has this in it. tests: what is run for those that all scenarios pass,
-    see `failing_test`. progress: called with each verdict.
+    see `failing_test`. progress: called with each verdict. jobs, dask: as `harness.workers.pool.pool` has them; the
+    status of a mutant is the same whoever plays it, but not what kills it first, as a worker tries that first which
+    killed its last one.
     Raises `CompileError`, and `EngineError` where the contract itself has findings or there are no mutants.
     """
     began = time.perf_counter()
@@ -120,7 +122,7 @@ def mutate(
         raise EngineError(f"{contract} itself fails {failed}, so that no mutant could be told from it: mend it first.")
     known = {row["mutant"]: row["reason"] for row in json.loads(EQUIVALENT.read_text())} if EQUIVALENT.exists() else {}
     result = Mutation()
-    for verdict in _verdicts(made, built, suite, known, engine, tests, jobs):
+    for verdict in _verdicts(made, built, suite, known, engine, tests, jobs, dask):
         result.verdicts.append(verdict)
         if progress:
             progress(verdict)
@@ -152,11 +154,11 @@ def _verdicts(
     engine: str,
     tests: Path | None,
     jobs: int,
+    dask: str | None,
 ) -> Iterator[Verdict]:
     seen = {_digest(built.artifact): "the contract"}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_open, initargs=(engine, suite)) as pool:
-        compiling = [pool.submit(_compile, mutant, built.sources, built.file, built.artifact.name) for mutant in made]
+    with pool(jobs, dask, partial(_Bench, engine, suite)) as submit:
+        compiling = [submit(_compile, mutant, built.sources, built.file, built.artifact.name) for mutant in made]
         playing = []
         for mutant, done in zip(made, compiling, strict=True):
             artifact = done.result()
@@ -168,7 +170,7 @@ def _verdicts(
                 yield Verdict(mutant, "duplicate", reason=seen[digest])
             else:
                 seen[digest] = mutant.key
-                playing.append(pool.submit(_judge, mutant, artifact, tests))
+                playing.append(submit(_judge, mutant, artifact, tests))
         for judged in as_completed(playing):
             yield judged.result()
 
@@ -177,49 +179,41 @@ def _digest(artifact: Artifact) -> str:
     return hashlib.sha256(artifact.bytecode.encode()).hexdigest()
 
 
-# In a worker
+class _Bench:
+    """What a worker plays mutants with. suite: the scenario that killed last comes first."""
+
+    def __init__(self, engine: str, suite: Sequence[Scenario]) -> None:
+        self.suite = list(suite)
+        with ExitStack() as opened:
+            self.compiler = opened.enter_context(Compiler())
+            self.world = opened.enter_context(closing(open_world(engine)))
+            self.close = opened.pop_all().close
+        self.world.foreign = True
 
 
-_world: World | None = None
-_compiler: Compiler | None = None
-_suite: list[Scenario] = []
-"""The one that killed last comes first."""
-
-
-def _open(engine: str, suite: Sequence[Scenario]) -> None:
-    global _world, _compiler
-    _world, _compiler = open_world(engine), Compiler()
-    _suite.extend(suite)
-    _world.foreign = True
-    gc.freeze()
-    Finalize(None, _world.close, exitpriority=1)
-    Finalize(None, _compiler.__exit__, exitpriority=1)
-
-
-def _compile(mutant: Mutant, sources: Mapping[str, str], file: str, contract: str) -> Artifact | None:
-    assert _compiler is not None
+def _compile(bench: _Bench, mutant: Mutant, sources: Mapping[str, str], file: str, contract: str) -> Artifact | None:
     mutated = {**sources, file: mutant.apply(sources[file])}
-    output = compiled(_compiler, mutated, file)
+    output = compiled(bench.compiler, mutated, file)
     if any(error["severity"] == "error" for error in output.get("errors", ())):
         return None
     return artifacts(output, mutated)[contract]
 
 
-def _judge(mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
-    assert _world is not None
+def _judge(bench: _Bench, mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
+    world, suite = bench.world, bench.suite
     began = time.perf_counter()
-    _world.use(artifact)
-    for scenario in list(_suite):
+    world.use(artifact)
+    for scenario in list(suite):
         try:
-            played = play(_world, scenario)
+            played = play(world, scenario)
         except EngineError as error:
             return Verdict(mutant, "invalid", reason=str(error))
         ids = tuple(finding.id for finding in played.findings if finding.id != "CRASH")
         if ids:
             with suppress(ValueError):
-                _suite.remove(scenario)
-            _suite.insert(0, scenario)
+                suite.remove(scenario)
+            suite.insert(0, scenario)
             return Verdict(mutant, "killed", ids, scenario.name, time.perf_counter() - began)
-    failed = failing_test(artifact, tests, _world.engine.name) if tests else None
+    failed = failing_test(artifact, tests, world.engine.name) if tests else None
     by = ("EXPECTATION",) if failed else ()
     return Verdict(mutant, "killed" if failed else "survived", by, failed or "", time.perf_counter() - began)

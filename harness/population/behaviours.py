@@ -174,7 +174,9 @@ class Grief(Part):
 
         hit = rng.random(state.runs) < self.runs
         seats = state.seats if self.seats is None else np.minimum(state.seats, self.seats)
-        return _joined(state, np.where(hit, 60, NEVER), seats, np.where(hit, state.cutoff, NEVER), comes=False)
+        return _joined(
+            state, np.where(hit, 60, NEVER), seats, np.where(hit, np.maximum(state.cutoff, 61), NEVER), comes=False
+        )
 
 
 class CompleteLate(Part):

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from harness.population.behaviours import AnyBehaviour
 from harness.population.lives import MOST_PLACES
 from harness.population.state import DAY, HOUR, NEVER, Behaviour, Intents, State
+from harness.scenario import yaml_file
 from harness.scenario.actions import Terms
 from harness.scenario.fields import UNITS, Inr, Part, Seconds
 from harness.scenario.prices import Gbm, Price
@@ -24,8 +27,6 @@ from harness.scenario.rules import MAX_SEATS
 from harness.scenario.yaml_file import FieldError
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     import numpy as np
     from numpy.random import Generator
 
@@ -51,7 +52,7 @@ class Population(Part):
     attendees: tuple[Count, Count] = (5, 20)
     seats_wanted: tuple[Count, Count] = (1, 3)
     behaviours: tuple[AnyBehaviour, ...] = ()
-    price: Annotated[Price, Field()] = Gbm(inr_per_eth="200000", annual_volatility=0.7)  # type: ignore[arg-type]
+    price: Price = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -72,6 +73,11 @@ class Population(Part):
 
 DAYS_AFTER = 10
 """Days of the market after the last start: past the usual grace period. The last rate holds from then on."""
+
+
+def load_population(file: str | Path) -> Population:
+    """The population in a file. Raises ScenarioError."""
+    return yaml_file.load_named(file, Population, "population")
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def to_wei(price_paise: Ints, rate_paise: Ints) -> Wei:
 def to_paise(amounts: Wei, rate_paise: Ints) -> Wei:
     """wei x rate / 10^18, rounded half-even to the paisa. Amounts may be negative."""
     most = max(abs(int(amounts.max(initial=0))), abs(int(amounts.min(initial=0))))
-    if amounts.dtype == object or not fits(most // _HALF * int(rate_paise.max(initial=0))):
+    rate = int(rate_paise.max(initial=0))
+    if amounts.dtype == object or not (fits((most // _HALF + 1) * rate) and fits(WEI_PER_ETH + _HALF * rate)):
         whole, rest = wide(amounts) * wide(rate_paise) // WEI_PER_ETH, wide(amounts) * wide(rate_paise) % WEI_PER_ETH
     else:
         high = amounts // _HALF * rate_paise

@@ -7,19 +7,16 @@ run("hostile", runs=100, seed=7, engine="py-evm", jobs=2)
 
 from __future__ import annotations
 
-import gc
 import html
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from harness.evm.compiler import ROOT, Artifact
 from harness.runner import ledger
@@ -32,12 +29,14 @@ from harness.scenario.actions import Terms
 from harness.scenario.generate import generate, load_profile
 from harness.scenario.moves import walk
 from harness.scenario.scenario import Scenario, ScenarioError, load
+from harness.workers.pool import pool
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCENARIOS = ROOT / "scenarios"
 PROFILES = SCENARIOS / "profiles"
+POPULATIONS = SCENARIOS / "populations"
 MUST_REACH = {
     "no-shows": "no no-show",
     "bookings cancelled": "no cancelled booking",
@@ -110,16 +109,19 @@ def run(
     steps: int | None = None,
     contract: Artifact | None = None,
     terms: Terms | None = None,
+    dask: str | None = None,
 ) -> Result:
     """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
-    what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/`, or several of these.
-    engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many scenarios to draw from each profile, and from
-    which seed. jobs: processes. progress: called with each scenario played, in the order they finish. through:
-    "services", called, or "api", the same behind the HTTP API. steps: a profile's scenarios are walks of so many
-    actions instead of the lifecycles of a run or two. contract: what is played instead of the project's `EventStake`
-    (`harness.evm.contract_file.load_contract`); what is wrong with it is told once. terms: of the drawn ones.
-    Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, or an API, that can't be had.
+    what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/` or of a population in
+    `scenarios/populations/`, or several of these. engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many
+    scenarios to draw from each profile or population, and from which seed. jobs: processes. dask: address of a Dask
+    scheduler, whose workers play instead (docs/CLUSTER.md). progress: called with each scenario played, in the order
+    they finish. through: "services", called, or "api", the same behind the HTTP API. steps: a profile's scenarios are
+    walks of so many actions instead of the lifecycles of a run or two. contract: what is played instead of the
+    project's `EventStake` (`harness.evm.contract_file.load_contract`); what is wrong with it is told once. terms: of
+    the drawn ones. Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, an API, or
+    workers, that can't be had.
     """
     check(through)
     began = time.perf_counter()
@@ -127,7 +129,9 @@ def run(
     scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
     if contract:
         scenarios += probes(extras(contract))
-    played = sorted(_play_all(scenarios, (engine, contract, through), jobs, progress), key=lambda numbered: numbered[0])
+    played = sorted(
+        _play_all(scenarios, (engine, contract, through), jobs, dask, progress), key=lambda numbered: numbered[0]
+    )
     plays = [p for _, p in played]
     result = Result(plays, weakest(plays) if contract else [f for p in plays for f in p.findings])
     for one in result.played:
@@ -154,20 +158,31 @@ def _scenarios(
         elif Path(item).suffix in (".yaml", ".yml"):
             scenarios.append(load(Path(item)))
         else:
-            profile = load_profile(_profile_path(str(item)))
-            profile = profile.model_copy(update={"terms": terms}) if terms else profile
-            draw = partial(walk, steps=steps) if steps else generate
-            scenarios += [draw(profile, seed, index) for index in range(runs)]
+            draw = _draw(str(item), steps, terms)
+            scenarios += [draw(seed, index) for index in range(runs)]
             drawn += runs
     return scenarios, drawn
 
 
-def _profile_path(name: str) -> Path:
-    path = PROFILES / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ScenarioError(f"{name} is neither a scenario file (.yaml) nor a profile; profiles are {known}")
-    return path
+def _draw(name: str, steps: int | None, terms: Terms | None) -> Callable[[int, int], Scenario]:
+    """Scenario number `index` of a seed, by the profile or the population of that name."""
+    if (POPULATIONS / f"{name}.yaml").exists():
+        from harness.population import story
+        from harness.population.population import load_population
+
+        if steps:
+            raise ScenarioError(f"{name} is a population, and takes no walks: name a profile instead")
+        population = load_population(POPULATIONS / f"{name}.yaml")
+        return partial(story.generate, population.model_copy(update={"terms": terms}) if terms else population)
+    if not (PROFILES / f"{name}.yaml").exists():
+        profiles, populations = (sorted(p.stem for p in folder.glob("*.yaml")) for folder in (PROFILES, POPULATIONS))
+        raise ScenarioError(
+            f"{name} is neither a scenario file (.yaml), nor a profile ({', '.join(profiles)}), nor a population "
+            f"({', '.join(populations)})"
+        )
+    profile = load_profile(PROFILES / f"{name}.yaml")
+    profile = profile.model_copy(update={"terms": terms}) if terms else profile
+    return partial(partial(walk, steps=steps) if steps else generate, profile)
 
 
 Where: TypeAlias = tuple[str, Artifact | None, Through]
@@ -175,10 +190,10 @@ Where: TypeAlias = tuple[str, Artifact | None, Through]
 
 
 def _play_all(
-    scenarios: Sequence[Scenario], where: Where, jobs: int, progress: Progress | None
+    scenarios: Sequence[Scenario], where: Where, jobs: int, dask: str | None, progress: Progress | None
 ) -> Iterator[tuple[int, Played]]:
     numbered = list(enumerate(scenarios))
-    if jobs <= 1 or len(scenarios) <= BATCH:
+    if not dask and (jobs <= 1 or len(scenarios) <= BATCH):
         with closing(open_world(*where)) as world:
             for number, scenario in numbered:
                 played = _play(world, scenario, number)
@@ -186,35 +201,22 @@ def _play_all(
                     progress(played)
                 yield number, played
             if world.foreign:
-                yield _last(world, len(numbered))
+                yield from _play_last(world, len(numbered))
         return
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(batches)), context, initializer=_open, initargs=where) as pool:
-        for done in as_completed([pool.submit(_play_batch, batch) for batch in batches]):
+    with pool(min(jobs, len(batches)), dask, partial(open_world, *where)) as submit:
+        calls = [submit(_play_batch, batch) for batch in batches]
+        if where[1] is not None:
+            calls.append(submit(_play_last, len(numbered)))
+        for done in as_completed(calls):
             for number, played in done.result():
-                if progress:
+                if progress and number < len(numbered):
                     progress(played)
                 yield number, played
-    if where[1] is not None:
-        with closing(open_world(*where)) as world:
-            yield _last(world, len(numbered))
 
 
-_world: World | None = None
-"""A worker's own."""
-
-
-def _open(*where: Any) -> None:
-    global _world
-    _world = open_world(*where)
-    gc.freeze()  # what is imported by now stays
-    Finalize(None, _world.close, exitpriority=1)  # workers run no exit handlers but these
-
-
-def _play_batch(batch: Sequence[tuple[int, Scenario]]) -> list[tuple[int, Played]]:
-    assert _world is not None
-    return [(number, _play(_world, scenario, number)) for number, scenario in batch]
+def _play_batch(world: World, batch: Sequence[tuple[int, Scenario]]) -> list[tuple[int, Played]]:
+    return [(number, _play(world, scenario, number)) for number, scenario in batch]
 
 
 def _play(world: World, scenario: Scenario, number: int) -> Played:
@@ -226,7 +228,7 @@ def _play(world: World, scenario: Scenario, number: int) -> Played:
     return played
 
 
-def _last(world: World, number: int) -> tuple[int, Played]:
+def _play_last(world: World, number: int) -> list[tuple[int, Played]]:
     """The largest run that a contract written elsewhere takes."""
     played = crowd(world)
-    return number, tell_weakness(world, played, world.weaknesses) if played.findings else played
+    return [(number, tell_weakness(world, played, world.weaknesses) if played.findings else played)]

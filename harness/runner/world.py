@@ -395,9 +395,17 @@ def open_world(
         connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
     options = f"-csearch_path={schema} -csynchronous_commit=off"  # what a crash loses here, nobody misses
     database = create_engine(shared.url.update_query_dict({"options": options}))
-    shared.dispose()
-    migrate(database)
-    return World(chain, database, schema, contract, through)
+    try:
+        migrate(database)
+        return World(chain, database, schema, contract, through)
+    except BaseException:
+        database.dispose()
+        with shared.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+        chain.close()
+        raise
+    finally:
+        shared.dispose()
 
 
 def check(through: Through) -> None:

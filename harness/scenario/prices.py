@@ -139,16 +139,17 @@ class Garch(Part):
     h(t+1) = omega + alpha h(t) Z(t)^2 + beta h(t), with omega = (1 - alpha - beta) annual_volatility^2 / 365
 
     r: log return; h: its variance. Each value holds for a day. annual_volatility: the long run's, as h(1) is too unless
-    first_volatility says what the market is like at the start. alpha + beta < 1, else there is no long run. Defaults:
-    fitted to the 30-day volatilities of ETH (5, 50, 95%: 38, 74, 127% a year) by `harness.economics.calibration`.
+    first_volatility says what the market is like at the start: with the defaults half of a difference is left after
+    138 days, so a simulation of weeks stays near where it began. alpha + beta < 1, else there is no long run. Defaults:
+    `harness.economics.calibration.fit_garch`, to the 30-day volatilities of ETH and its calmest and wildest year.
     """
 
     path: Literal["garch"] = "garch"
     inr_per_eth: Rate
-    annual_volatility: Volatility = 0.83
+    annual_volatility: Volatility = 0.78
     annual_drift: Drift = 0.0
-    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.12
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.86
+    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.935
     first_volatility: Volatility | None = None
     seed: Seed = 0
 

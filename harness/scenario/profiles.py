@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from harness.scenario import yaml_file
 from harness.scenario.actions import Terms
 from harness.scenario.fields import UNITS, Inr, Part, Rate, Seconds
-from harness.scenario.yaml_file import FieldError, ScenarioError
+from harness.scenario.yaml_file import FieldError
 
 Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
@@ -82,15 +82,4 @@ class Profile(Part):
 
 def load_profile(file: str | Path) -> Profile:
     """The profile in a file. Raises ScenarioError."""
-    file = Path(file)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ScenarioError(f"{file}: can't be read: {error.strerror}; give the path of a profile") from error
-    profile = yaml_file.read(text, str(file), Profile)
-    if profile.name != file.stem:
-        line = yaml_file.line_of(text, ("name",))
-        raise ScenarioError(
-            f"{file}, line {line}, name: {profile.name!r} is not the file's name; write `name: {file.stem}`"
-        )
-    return profile
+    return yaml_file.load_named(file, Profile, "profile")

@@ -144,18 +144,7 @@ def _known(at: tuple[str | int, ...], what: str, name: str, names: Mapping[str, 
 
 def load(file: str | Path) -> Scenario:
     """The scenario in a file, whose name is the scenario's. Raises ScenarioError."""
-    file = Path(file)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ScenarioError(f"{file}: can't be read: {error.strerror}; give the path of a scenario file") from error
-    scenario = loads(text, str(file))
-    if scenario.name != file.stem:
-        line = yaml_file.line_of(text, ("name",))
-        raise ScenarioError(
-            f"{file}, line {line}, name: {scenario.name!r} is not the file's name; write `name: {file.stem}`"
-        )
-    return scenario
+    return yaml_file.load_named(file, Scenario, "scenario file")
 
 
 def loads(text: str, source: str = "scenario") -> Scenario:

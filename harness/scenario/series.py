@@ -54,7 +54,8 @@ def _read(file: Path, changed: int) -> Closes:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{file}: can't be read: {error}; give the path of a CSV file in UTF-8") from error
-    first, rates = None, []
+    first: date | None = None
+    rates: list[Decimal] = []
     for line, day, rate in _rows(file, csv.reader(text.splitlines())):
         first = first or day
         if (due := first + timedelta(days=len(rates))) != day:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import yaml
@@ -65,6 +66,22 @@ def read(text: str, source: str, file_type: type[FileType]) -> FileType:
         faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         at, message = _explain(faults[0], data, file_type)
         raise ScenarioError(f"{source}, line {_line(root, at)}, {_path(at)}: {message}") from None
+
+
+def load_named(file: str | Path, file_type: type[FileType], what: str) -> FileType:
+    """The content of a file that is called as its field `name` says. what: the file is, for errors. Raises
+    ScenarioError."""
+    file = Path(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ScenarioError(f"{file}: can't be read: {error.strerror}; give the path of a {what}") from error
+    content = read(text, str(file), file_type)
+    name = getattr(content, "name", None)
+    if name != file.stem:
+        line = line_of(text, ("name",))
+        raise ScenarioError(f"{file}, line {line}, name: {name!r} is not the file's name; write `name: {file.stem}`")
+    return content
 
 
 def line_of(text: str, at: At) -> int:

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 from app.db.session import Database
+from app.services import operations
+from app.services.codec import event_stake
 from stage import Ground, Stage, lay_ground, set_up
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    """What the services work out once is worked out in each test: else only the first would notice a fault in it."""
+    event_stake.cache_clear()
+    operations._closing.cache_clear()
 
 
 @pytest.fixture(scope="session", params=["in process", "anvil"])

@@ -64,6 +64,8 @@ def test_wei_are_rounded_down(inr: str, rate: str, wei: int) -> None:
         (WEI_PER_ETH // 1000 * 25, "1", "0.02"),
         (WEI_PER_ETH // 1000 * 25 + 1, "1", "0.03"),
         (0, "1", "0.00"),
+        (-(10**18), "200000.5", "-200000.50"),
+        (-WEI_PER_ETH // 1000 * 5, "1", "0.00"),
     ],
 )
 def test_inr_are_rounded_half_even_to_the_paisa(wei: int, rate: str, inr: str) -> None:
@@ -92,7 +94,7 @@ def test_wei_to_inr_is_nearest_whatever_the_decimal_context(wei: int, rate: Deci
 @given(st.integers(0, 10**24), st.integers(0, 10**24), rates)
 def test_each_amount_of_a_quote_is_right_by_itself(payment: int, stake: int, rate: Decimal) -> None:
     quote = Quote.of(payment, stake, Rate(rate, NOW))
-    assert quote.total_wei == payment + stake
+    assert (quote.total_wei, quote.rate) == (payment + stake, Rate(rate, NOW))
     assert quote.total_inr == convert_wei_to_inr(payment + stake, rate)
     assert abs(quote.payment_inr + quote.stake_inr - quote.total_inr) <= PAISA
 
@@ -110,8 +112,14 @@ def test_a_rate_that_is_no_positive_number_is_refused(rate: str) -> None:
 
 @pytest.mark.parametrize("inr", ["-0.01", "0.005", "NaN", "Infinity", "1000000000000"])
 def test_what_is_no_price_is_refused(inr: str) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match=rf"^{inr} is no price: give INR from 0 to 999999999999\.99, with at most"):
         checked_inr(Decimal(inr))
+
+
+@pytest.mark.parametrize("inr", ["-0.01", "NaN", "Infinity"])
+def test_what_is_no_amount_has_no_wei(inr: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{inr} is no amount of INR"):
+        convert_inr_to_wei(Decimal(inr), Decimal(200_000))
 
 
 @pytest.mark.parametrize("inr", ["0", "0.01", "2500", "2500.50", "1E+3", "999999999999.99"])
@@ -147,7 +155,7 @@ def test_the_last_accepted_rate_is_what_the_next_is_measured_by() -> None:
 
 
 def test_a_feed_without_a_rate_or_without_a_time_zone_is_refused() -> None:
-    with pytest.raises(PriceError, match="the feed has none"):
+    with pytest.raises(PriceError, match=r"^There is no ETH price: the feed has none\.$"):
         Pricing(FixedFeed(None, lambda: NOW), lambda: NOW).rate()
     with pytest.raises(PriceError, match="no time zone"):
         Pricing(Feed(Rate(Decimal(1), NOW.replace(tzinfo=None))), lambda: NOW).rate()

@@ -1,0 +1,169 @@
+"""What an ABI can say, in calls, results, events and reverts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from app.core.errors import InvalidRequest, UnsupportedByContract
+from app.services.codec import PANICS, Codec, Event, revert_data
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+from hexbytes import HexBytes
+from web3.exceptions import ContractLogicError
+
+US, THEM, LOWER = "0x00000000000000000000000000000000000000Aa", "0x" + "11" * 20, "0x" + "ab" * 20
+CHECKSUMMED = "0xABaBaBaBABabABabAbAbABAbABabababaBaBABaB"
+WORD = b"\x07" * 32
+
+
+def field(name: str, kind: str, indexed: bool = False, **more: Any) -> dict[str, Any]:
+    return {"name": name, "type": kind, "indexed": indexed, **more}
+
+
+PAIR = [field("count", "uint256"), field("owner", "address")]
+CODEC = Codec(
+    [
+        {"type": "constructor", "inputs": []},
+        {
+            "type": "function",
+            "name": "put",
+            "inputs": [field("pairs", "tuple[]", components=PAIR), field("to", "address")],
+            "outputs": [field("", "address"), field("", "uint256")],
+        },
+        {"type": "function", "name": "nothing", "inputs": [], "outputs": []},
+        {"type": "error", "name": "TooMany", "inputs": [field("asked", "uint256"), field("by", "address")]},
+        {"type": "error", "name": "Closed", "inputs": []},
+        {
+            "type": "event",
+            "name": "TokenPut",
+            "inputs": [
+                field("tokenId", "uint256", True),
+                field("newOwner", "address", True),
+                field("tagOfIt", "bytes32", True),
+                field("amountPaid", "uint256"),
+                field("paidTo", "address"),
+            ],
+        },
+        {"type": "event", "name": "Reset", "inputs": []},
+    ]
+)
+
+
+def selector(signature: str) -> bytes:
+    return keccak(text=signature)[:4]
+
+
+def log(signature: str, topics: list[bytes], data: bytes = b"", address: str = US) -> Any:
+    return {"address": address, "topics": [HexBytes(keccak(text=signature)), *map(HexBytes, topics)], "data": data}
+
+
+def address_topic(address: str) -> bytes:
+    return bytes.fromhex(address[2:]).rjust(32, b"\0")
+
+
+PUT = "TokenPut(uint256,address,bytes32,uint256,address)"
+TOPICS = [(5).to_bytes(32, "big"), address_topic(LOWER), WORD]
+DATA = encode(["uint256", "address"], [2**255, LOWER])
+
+
+def test_a_call_has_the_functions_selector_and_its_arguments() -> None:
+    call = CODEC.call(US, "put", [(1, LOWER)], LOWER, value=9)  # type: ignore[arg-type]
+    data = selector("put((uint256,address)[],address)") + encode(
+        ["(uint256,address)[]", "address"], [[(1, LOWER)], LOWER]
+    )
+    assert (call.to, call.name, call.data, call.codec, call.value) == (US, "put", data, CODEC, 9)
+    assert CODEC.call(US, "nothing").data == selector("nothing()")  # type: ignore[arg-type]
+    assert CODEC.call(US, "nothing").value == 0  # type: ignore[arg-type]
+    assert CODEC.has("put")
+    assert not CODEC.has("TooMany")
+
+
+@pytest.mark.parametrize("args", [([], "nobody"), ([(-1, LOWER)], LOWER), ([(2**256, LOWER)], LOWER)])
+def test_arguments_that_do_not_fit_are_refused(args: tuple[Any, ...]) -> None:
+    with pytest.raises(InvalidRequest, match=r"^put can't be called with these arguments: \w+"):
+        CODEC.call(US, "put", *args)  # type: ignore[arg-type]
+
+
+def test_a_result_is_decoded_or_the_contract_is_another_one() -> None:
+    assert CODEC.result("put", encode(["address", "uint256"], [LOWER, 3])) == (CHECKSUMMED, 3)
+    for data in (b"", b"\1" * 31):
+        with pytest.raises(UnsupportedByContract, match=r"^The contract has no put, or another one\.$"):
+            CODEC.result("put", data)
+
+
+def test_events_are_those_of_the_contract_that_the_abi_knows_in_order() -> None:
+    known = {
+        "token_id": 5,
+        "new_owner": CHECKSUMMED,
+        "tag_of_it": WORD,
+        "amount_paid": 2**255,
+        "paid_to": CHECKSUMMED,
+    }
+    logs = [
+        log("Reset()", []),
+        log("Unknown()", []),
+        log(PUT, TOPICS, DATA, THEM),
+        {"address": US, "topics": [], "data": b""},
+        log(PUT, TOPICS[:2], DATA),
+        log(PUT, TOPICS, DATA),
+    ]
+    assert CODEC.events(logs, US) == [Event("Reset", {}), Event("TokenPut", known)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "args", "reason"),
+    [
+        (selector("Closed()"), "Closed", (), "Closed"),
+        (
+            selector("TooMany(uint256,address)") + encode(["uint256", "address"], [7, LOWER]),
+            "TooMany",
+            (7, CHECKSUMMED),
+            f"TooMany (asked 7, by {CHECKSUMMED})",
+        ),
+        (selector("Error(string)") + encode(["string"], ["so it is"]), "Error", ("so it is",), "so it is"),
+        (
+            selector("Panic(uint256)") + encode(["uint256"], [0x11]),
+            "Panic",
+            (0x11,),
+            "panic 0x11, arithmetic overflow or underflow",
+        ),
+        (selector("Panic(uint256)") + encode(["uint256"], [0x99]), "Panic", (0x99,), "panic 0x99, of an unknown kind"),
+        (b"", "Unknown", ("0x",), "no reason given"),
+        (b"\1\2\3\4\5", "Unknown", ("0x0102030405",), "unknown error 0x0102030405"),
+        (
+            selector("Panic(uint256)") + b"\1",
+            "Unknown",
+            ("0x" + selector("Panic(uint256)").hex() + "01",),
+            "unknown error 0x" + selector("Panic(uint256)").hex() + "01",
+        ),
+    ],
+)
+def test_a_revert_is_told_by_name_and_phrase(data: bytes, name: str, args: tuple[Any, ...], reason: str) -> None:
+    assert tuple(CODEC.revert(data)) == (name, args, reason)
+
+
+def test_a_string_that_is_no_text_is_unknown() -> None:
+    data = selector("Error(string)") + encode(["bytes"], [b"\xff\xfe"])
+    assert CODEC.revert(data).name == "Unknown"
+
+
+def test_each_panic_of_solidity_has_its_words() -> None:
+    assert set(PANICS) == {0x01, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32, 0x41, 0x51}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"data": "0x0a"}, b"\x0a"),
+        ({"result": "0x0a"}, b"\x0a"),
+        ({"data": {"result": "Reverted 0x0a"}}, b"\x0a"),
+        ({"0xabc": {"return": {"data": "0x0a"}}, "message": "no"}, b"\x0a"),
+        ({"message": "no"}, b""),
+        ("  0x0a ", b"\x0a"),
+        ("0a", b""),
+        (None, b""),
+    ],
+)
+def test_what_a_node_wraps_is_unwrapped(given: Any, found: bytes) -> None:
+    assert revert_data(ContractLogicError("execution reverted", data=given)) == found

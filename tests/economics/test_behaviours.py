@@ -1,0 +1,182 @@
+"""How people are: each behaviour does what it says, and meets every policy with the same chance."""
+
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from harness.population import behaviours as people
+from harness.population.lives import live
+from harness.population.population import CHUNK, Population, draw, load_population
+from harness.population.state import DAY, NEVER
+from harness.runner.campaign import POPULATIONS
+from harness.scenario.actions import Terms
+from harness.scenario.prices import Constant, Gbm, Steps
+from harness.scenario.state import RunStatus
+
+QUIET = Population(
+    name="quiet",
+    story="Room for all.",
+    seats=(100, 100),
+    price_inr=("300", "5000"),
+    attendees=(20, 20),
+    seats_wanted=(1, 1),
+    price=Constant(),
+)
+N = CHUNK * 20
+
+
+def state(*behaviours, terms=None, population=QUIET, seed=1):
+    return draw(population, seed, 0, terms, behaviours).state
+
+
+def rate(flags):
+    return float(np.mean(flags))
+
+
+def near(found, expected, n=N):
+    """Within four standard errors of a share."""
+    return abs(found - expected) <= 4 * (expected * (1 - expected) / n) ** 0.5 + 1e-12
+
+
+class TestNoShows:
+    @pytest.mark.parametrize(("stake_bps", "elasticity"), [(0, 3.0), (2_000, 0.0), (2_000, 1.0), (5_000, 3.0)])
+    def test_as_many_as_the_stake_leaves(self, stake_bps, elasticity):
+        after = state(people.NoShow(base=0.15, elasticity=elasticity), terms=Terms(stake_bps=stake_bps))
+        assert near(rate(~after.intents.comes), 0.15 * (1 + stake_bps / 10_000) ** -elasticity)
+        assert (after.intents.comes == after.intents.ticked).all()
+
+    def test_a_higher_stake_brings_people_and_drives_none_away(self):
+        """Common random numbers: the same people, each with the same mind."""
+        low, high = (state(people.NoShow(base=0.4, elasticity=2), terms=Terms(stake_bps=bps)) for bps in (0, 5_000))
+        assert (high.intents.comes | ~low.intents.comes).all()
+        assert (high.intents.comes & ~low.intents.comes).any()
+
+    def test_bad_weather_keeps_them_away_together(self):
+        after = state(people.Weather(chance=0.25, stay_away=0.5))
+        by_run = (~after.intents.comes).mean(axis=0)
+        assert near(rate(by_run > 0), 0.25, CHUNK)
+        assert abs(by_run[by_run > 0].mean() - 0.5) < 0.02
+        alone = 0.125 * 0.875 / 20  # variance of a run's share if each stayed away for themselves
+        assert by_run.var() > 5 * alone
+
+
+class TestBookings:
+    def test_lost_to_the_stake(self):
+        after = state(people.LostToStake(elasticity=2), terms=Terms(stake_bps=2_000))
+        assert near(rate(after.intents.books == NEVER), 1 - 1.2**-2)
+        assert (state(people.LostToStake(elasticity=0)).intents.books < NEVER).all()
+
+    def test_cancellations_follow_their_hazard(self):
+        """Of those who booked at least ten days ahead: 1% a day until three days before, then 10%."""
+        after = state(people.Cancel(daily=0.01, daily_near=0.1), terms=Terms(cancellation_cutoff=0))
+        books, cancels, start = after.intents.books, after.intents.cancels, after.start
+        early = np.broadcast_to(start, books.shape) - books > 10 * DAY
+        far = (cancels < start - 3 * DAY) & early
+        exposure = (np.minimum(cancels, start - 3 * DAY) - books)[early].sum() / DAY
+        assert abs(far.sum() / exposure / 0.01 - 1) < 0.05
+        reach = early & (cancels >= start - 3 * DAY)
+        assert near(rate((cancels < NEVER)[reach]), 1 - np.exp(-0.3), reach.sum())
+
+    def test_whoever_wants_to_cancel_too_late_stays_away(self):
+        after = state(people.Cancel(daily=0, daily_near=1, near=DAY), terms=Terms(cancellation_cutoff=2 * DAY))
+        assert (after.intents.cancels == NEVER).all()
+        assert near(rate(~after.intents.comes), rate(~after.intents.comes))
+        assert 0.5 < rate(~after.intents.comes) < 0.7  # 1 - 1/e of those who booked before the last day
+
+    def test_seats_are_gone_while_a_griefer_holds_them(self):
+        """Those who come meanwhile are refused, and the griefer gets all back."""
+        small = QUIET.model_copy(update={"seats": (10, 10)})
+        drawn = state(people.Grief(), population=small)
+        lives = live(drawn)
+        assert lives.made[0].all()
+        assert lives.cancelled[0].all()
+        early = drawn.intents.books[1:] < drawn.cutoff
+        assert not lives.made[1:][early].any()
+        assert lives.made[1:][~early].any()
+
+    def test_hosts_book_their_own_runs(self):
+        drawn = state(people.SelfBook(seats=3, hosts=0.5), people.FalseNoShows(share=1.0))
+        assert near(rate(drawn.intents.own[0] & live(drawn).made[0]), 0.5, CHUNK)
+        assert drawn.intents.ticked[0].all()
+        assert not drawn.intents.ticked[1:].any()
+
+
+class TestHosts:
+    def test_cancel_before_the_start(self):
+        drawn = state(people.HostCancels(chance=0.3))
+        lives = live(drawn)
+        assert near(rate(lives.ends == RunStatus.CANCELLED), 0.3, CHUNK)
+        assert (lives.ended < drawn.start)[lives.ends == RunStatus.CANCELLED].all()
+
+    def test_complete_late_or_never(self):
+        lives = live(state(people.CompleteLate(late=0.2, never=0.1)))
+        assert near(rate(lives.ends == RunStatus.EXPIRED), 0.3, CHUNK)
+        assert set(lives.ends.tolist()) == {RunStatus.COMPLETED, RunStatus.EXPIRED}
+
+
+class TestWalkingAway:
+    def steps(self, *rates):
+        return Steps(rates=[{"at": f"{day}d", "inr_per_eth": str(rate)} for day, rate in rates])
+
+    def walked(self, price, *behaviours, terms=None):
+        return draw(QUIET, 1, 0, terms, behaviours, price).state
+
+    def test_attendees_go_on_the_first_day_on_which_it_pays(self):
+        drawn = self.walked(self.steps((0, 100_000), (5, 121_000), (6, 90_000)), people.WalkAway(threshold=0.2))
+        before = drawn.intents.books < 5 * DAY + 3_600
+        assert (drawn.intents.cancels[before] == 5 * DAY + 3_600).all()
+        assert (drawn.intents.cancels[~before] == NEVER).all()
+        assert live(drawn).cancelled[before].all()
+
+    def test_nobody_goes_for_less_than_the_threshold_or_after_the_cutoff(self):
+        stay = self.walked(self.steps((0, 100_000), (5, 119_000)), people.WalkAway(threshold=0.2))
+        assert (stay.intents.cancels == NEVER).all()
+        late = self.walked(
+            self.steps((0, 100_000), (5, 200_000)), people.WalkAway(), terms=Terms(cancellation_cutoff=30 * DAY)
+        )
+        assert (late.intents.cancels == NEVER).all()
+
+    def test_hosts_go_when_the_rate_has_fallen(self):
+        drawn = self.walked(
+            self.steps((0, 100_000), (4, 60_000)), people.WalkAway(who="hosts", threshold=0.3, share=0.5)
+        )
+        assert near(rate(live(drawn).ends == RunStatus.CANCELLED), 0.5, CHUNK)
+        assert set(drawn.intents.cancels_run.tolist()) == {4 * DAY + 3_600, NEVER}
+
+
+@pytest.mark.parametrize("behaviour", get_args(get_args(people.AnyBehaviour)[0]), ids=lambda b: b.__name__)
+def test_the_same_people_meet_every_policy(behaviour):
+    """What a behaviour draws is independent of the terms: whatever follows it is the same under each."""
+    after = [
+        state(behaviour(), people.HostCancels(chance=0.5), terms=Terms(stake_bps=bps, forfeit_to_host_bps=bps))
+        for bps in (0, 4_000)
+    ]
+    assert (after[0].intents.cancels_run == after[1].intents.cancels_run).all()
+    assert (after[0].rates == after[1].rates).all()
+    assert (after[0].price_wei == after[1].price_wei).all()
+
+
+def test_a_run_is_the_same_however_many_are_drawn():
+    population = QUIET.model_copy(update={"price": Gbm(inr_per_eth="200000", annual_volatility=0.8)})
+    one, again = (draw(population, 7, 3, behaviours=[people.NoShow()]).state for _ in range(2))
+    other = draw(population, 7, 4, behaviours=[people.NoShow()]).state
+    assert (one.intents.books == again.intents.books).all()
+    assert (one.rates == again.rates).all()
+    assert not (one.intents.books == other.intents.books).all()
+
+
+def test_the_shipped_populations_have_people_of_every_kind():
+    used = {b.do for file in POPULATIONS.glob("*.yaml") for b in load_population(file).behaviours}
+    assert used == {b.model_fields["do"].default for b in get_args(get_args(people.AnyBehaviour)[0])}
+
+
+def test_ones_own_behaviour_is_a_function():
+    """Everybody wants two seats."""
+
+    def pairs(rng, now):
+        return now.intents.but(seats=np.full(now.shape, 2))
+
+    assert (state(pairs).intents.seats == 2).all()
+    assert replace(state(), seats=np.ones(CHUNK, np.int64)).runs == CHUNK

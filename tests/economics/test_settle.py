@@ -1,0 +1,136 @@
+"""The fast model pays to the wei what the rules say: the vectors, the reference model, and beyond int64."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.economics.settle import Settlement, settle, settle_runs
+from harness.economics.spot_check import expected
+from harness.population import behaviours as people
+from harness.population.lives import Lives, live
+from harness.population.population import CHUNK, Population, draw
+from harness.population.story import scenario
+from harness.population.wei import MOST, wide
+from harness.scenario.actions import Terms
+from harness.scenario.prices import Gbm
+from harness.scenario.rehearsal import rehearse
+from harness.scenario.state import RunStatus
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
+ENDS = {"completed": RunStatus.COMPLETED, "cancelled": RunStatus.CANCELLED, "expired": RunStatus.EXPIRED}
+
+
+@pytest.mark.parametrize("kind", [np.int64, object], ids=["int64", "wide"])
+def test_every_vector(kind):
+    """All settlements that were worked out from the rules alone. int64: where they fit, which the guard decides."""
+    for vector in VECTORS:
+        price, bookings = int(vector["pricePerSeat"]), vector["bookings"]
+        terms = vector["terms"]
+        column = np.ones((len(bookings), 1), np.bool_)
+        fates = [[booking["fate"]] for booking in bookings]
+        lives = Lives(
+            column,
+            np.array([[fate == "cancelled" for fate in row] for row in fates], np.bool_).reshape(column.shape),
+            np.array([ENDS[vector["end"]]]),
+            np.array([0]),
+            np.zeros(column.shape, np.int64),
+        )
+        settled = settle_runs(
+            Terms(
+                stake_bps=terms["stakeBps"],
+                fee_bps=terms["feeBps"],
+                forfeit_to_host_bps=terms["forfeitToHostBps"],
+            ),
+            np.array([price], kind if price < 2**63 else object),
+            np.array([vector["maxSeats"]]),
+            np.array([[booking["seats"]] for booking in bookings], np.int64).reshape(column.shape),
+            lives,
+            np.array([[fate == "came" for fate in row] for row in fates], np.bool_).reshape(column.shape),
+        )
+        wanted = vector["expected"]
+        assert int(settled.host_stake[0]) == int(wanted["hostStake"])
+        assert int(settled.host[0]) == int(wanted["hostReceives"])
+        assert int(settled.platform[0]) == int(wanted["platformEarns"])
+        assert [int(wei) for wei in settled.received[:, 0]] == [int(b["received"]) for b in bookings]
+
+
+EVERYBODY = (
+    people.LostToStake(elasticity=0.7),
+    people.NoShow(base=0.3, elasticity=1.5),
+    people.Weather(chance=0.3, stay_away=0.6),
+    people.Cancel(daily=0.03, daily_near=0.2),
+    people.WalkAway(threshold=0.1, share=0.7),
+    people.WalkAway(who="hosts", threshold=0.3, share=0.5),
+    people.HostCancels(chance=0.1),
+    people.FalseNoShows(share=0.3, hosts=0.5),
+    people.SelfBook(seats=2, hosts=0.4),
+    people.Grief(runs=0.3),
+    people.CompleteLate(late=0.1, never=0.1),
+)
+TERMS = st.builds(
+    Terms,
+    stake_bps=st.integers(0, 5_000),
+    fee_bps=st.integers(0, 1_000),
+    forfeit_to_host_bps=st.integers(0, 10_000),
+    cancellation_cutoff=st.integers(0, 4 * 86_400),
+    completion_grace=st.integers(3_600, 20 * 86_400),
+)
+POPULATIONS = st.builds(
+    Population,
+    name=st.just("any"),
+    story=st.just("Anybody."),
+    seats=st.sampled_from([(1, 3), (5, 20), (150, 200)]),
+    price_inr=st.sampled_from([("0.01", "0.05"), ("300", "5000"), ("100000", "90000000")]),
+    lead_time=st.sampled_from([(10_800, 90_000), (7 * 86_400, 30 * 86_400)]),
+    attendees=st.sampled_from([(0, 3), (8, 20)]),
+    seats_wanted=st.sampled_from([(1, 1), (1, 4)]),
+    price=st.builds(Gbm, inr_per_eth=st.just("200000"), annual_volatility=st.sampled_from([0, 0.8, 6.0])),
+)
+RUNS_EACH = {"quick": 2, "ci": 12, "deep": 40}
+
+
+@settings(max_examples=12)
+@given(population=POPULATIONS, terms=TERMS, seed=st.integers(0, 2**32), data=st.data())
+def test_what_the_reference_model_says(population, terms, seed, data, profile):
+    """Any people, any terms, any market: everybody gets what they get when the run is played action by action."""
+    size = data.draw(st.integers(0, len(EVERYBODY)))
+    drawn = draw(population, seed, 0, terms, data.draw(st.permutations(EVERYBODY))[:size])
+    for index in np.random.default_rng(seed).integers(0, CHUNK, RUNS_EACH[profile]).tolist():
+        story = scenario(drawn, index)
+        played = rehearse(story)[-1].state
+        received = {who: wei for who, wei in played.received.items() if wei}
+        assert expected(drawn, index) == received, story
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=5)
+def test_what_fits_and_what_does_not_are_settled_alike(seed):
+    """Prices over ten orders of magnitude: some runs are settled in int64, the others in Python integers."""
+    population = Population(name="wide", story="Any price.", price_inr=("1", "90000000"), attendees=(0, 6))
+    state = draw(population, seed, behaviours=EVERYBODY).state
+    lives = live(state)
+    assert 0 < sum(int(price) * 40 * 3 < MOST for price in state.price_wei) < CHUNK
+    mixed = settle(state, lives)
+    wide_only = settle_runs(
+        state.terms, wide(state.price_wei), state.seats, state.intents.seats, lives, state.intents.ticked
+    )
+    for field in fields(Settlement):
+        assert (getattr(mixed, field.name) == getattr(wide_only, field.name)).all(), field.name
+
+
+def test_nothing_is_lost_or_made():
+    """INV-01 and INV-02 over 4,096 runs: what went in is what came out, but for runs that nobody closed."""
+    population = Population(name="usual", story="Anybody.", price_inr=("300", "5000"))
+    state = draw(population, 5, behaviours=EVERYBODY).state
+    lives = live(state)
+    settled = settle(state, lives)
+    paid = settled.host_stake + settled.paid.sum(axis=0)
+    out = settled.host + settled.platform + settled.received.sum(axis=0)
+    closed = lives.ends != RunStatus.ACTIVE
+    assert (paid == out)[closed].all()
+    assert {int(end) for end in lives.ends} >= {3, 4, 5}

@@ -1,0 +1,265 @@
+"""Work by other processes, of this machine and of a Dask cluster: the same results, or a sentence."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import as_completed
+from contextlib import contextmanager
+
+import pytest
+from app.db.session import connect, create_database, drop_database
+from sqlalchemy import text
+
+from harness import cli, run
+from harness.evm.compiler import CONTRACTS, ROOT
+from harness.evm.engine import EngineError
+from harness.gate import mutation
+from harness.runner import campaign
+from harness.runner.world import DATABASE_DIR
+from harness.scenario.scenario import load
+from harness.workers.pool import pool
+
+dask = pytest.importorskip("dask", reason="Dask is an extra: pip install '.[dask]'")
+distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install '.[dask]'")
+psutil = pytest.importorskip("psutil", reason="Dask is an extra, and brings it: pip install '.[dask]'")
+cluster = pytest.importorskip("harness.workers.cluster")
+
+QUIET = {"distributed.scheduler.allowed-failures": 1, "distributed.admin.log-length": 0}
+WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
+
+
+@pytest.fixture(scope="module")
+def database():
+    """Of the cluster's own; an engine on it."""
+    server = connect(None, DATABASE_DIR).url
+    shared = create_database(server, f"cluster_{os.getpid()}")
+    yield shared
+    shared.dispose()
+    drop_database(server, f"cluster_{os.getpid()}")
+
+
+@pytest.fixture(scope="module")
+def two(database):
+    """Two workers."""
+    with pytest.MonkeyPatch.context() as patch, dask.config.set(QUIET):
+        patch.setenv("DATABASE_URL", database.url.render_as_string(hide_password=False))
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'backend'}")
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
+        ) as started:
+            yield started
+
+
+@pytest.fixture
+def address(two, database):
+    """Theirs; afterwards nothing is left on them."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield two.scheduler_address
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    with database.connect() as connection:
+        schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'world_%'"
+        assert list(connection.scalars(text(schemas))) == []
+
+
+@pytest.fixture
+def empty():
+    """A scheduler without workers."""
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=logging.CRITICAL) as started:
+        yield started
+
+
+@contextmanager
+def worker(cluster, path=(ROOT, ROOT / "backend"), threads=1):
+    """Started as a user starts one, and there. path: where its code is."""
+    known = set(cluster.scheduler.workers)
+    command = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_worker",
+        cluster.scheduler_address,
+        "--nthreads",
+        str(threads),
+    ]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    options = ["--no-dashboard", "--no-nanny"]
+    process = subprocess.Popen([*command, *options], env=env, stderr=subprocess.DEVNULL, cwd=path[0])
+    try:
+        while set(cluster.scheduler.workers) <= known:
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_campaign_gives_one_ledger_in_one_process_in_two_and_on_a_cluster(address, monkeypatch, simulated):
+    monkeypatch.setattr(campaign, "BATCH", 2)
+    what = [*WORKED, "hostile"]
+    once = run(what, simulated, runs=3, seed=5)
+    for there in (run(what, simulated, runs=3, seed=5, jobs=2), run(what, simulated, runs=3, seed=5, dask=address)):
+        assert there.rows == once.rows
+        assert there.reached == once.reached
+        assert [played.scenario for played in there.played] == [played.scenario for played in once.played]
+
+
+def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, simulated):
+    for number, where in enumerate((["-j", "1"], ["--dask", address])):
+        options = ["--steps", "15", "--runs", "6", "--engine", simulated, "--out", str(tmp_path / str(number))]
+        assert _stakesim(monkeypatch, "fuzz", *options, *where) in (0, 1)  # six walks may be vacuous
+    ledgers = [(tmp_path / str(number) / "ledger.csv").read_bytes() for number in (0, 1)]
+    assert ledgers[0] == ledgers[1]
+    assert ledgers[0].count(b"\n") > 50
+
+
+def test_mutants_come_to_the_same(address, monkeypatch, simulated):
+    names = ("everybody-comes", "no-show")
+    monkeypatch.setattr(mutation, "scenarios", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names])
+    only = "uint256 forfeitsToHost"
+    here, there = (
+        mutation.mutate(CONTRACTS / "EventStake.sol", "EventStake", simulated, 1, only, dask=where)
+        for where in (None, address)
+    )
+    assert [(v.mutant, v.status, v.reason) for v in there.verdicts] == [
+        (v.mutant, v.status, v.reason) for v in here.verdicts
+    ]
+    assert "killed" in {verdict.status for verdict in there.verdicts}
+
+
+def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
+    with pool(1, address) as submit:
+        calls = [submit(time.sleep, 0.2) for _ in range(4)] + [submit(os.getpid) for _ in range(10)]
+        assert len({done.result() for done in as_completed(calls)} - {None}) == 2
+        with pytest.raises(ZeroDivisionError):
+            submit(divmod, 1, 0).result()
+    with pytest.raises(EngineError, match="Unknown engine 'ganache': choose py-evm"):
+        run(WORKED, "ganache", dask=address)
+
+
+def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, simulated):
+    """The fixture sees to it."""
+    monkeypatch.setattr(campaign, "BATCH", 1)
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run([*WORKED, "hostile"], simulated, 3, dask=address, progress=interrupt)
+
+
+def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, caplog, simulated):
+    monkeypatch.setattr(campaign, "BATCH", 1)
+    monkeypatch.setattr(cluster, "LOOK", 0.1)
+    with distributed.Client(two.scheduler_address, set_as_default=False) as client:
+        victims = list(client.run(os.getpid).values())
+
+    def kill_one(_):
+        if len(victims) == 2:
+            os.kill(victims.pop(), signal.SIGKILL)
+
+    what = [*WORKED, "hostile"]
+    assert run(what, simulated, 3, dask=two.scheduler_address, progress=kill_one).rows == run(what, simulated, 3).rows
+    assert "is gone; what it had not done is done by the others" in caplog.text
+    two.wait_for_workers(2)
+
+
+def test_work_that_kills_its_workers_is_given_up(two):
+    with pytest.raises(EngineError, match="each worker that tried it died"), pool(1, two.scheduler_address) as submit:
+        submit(os._exit, 1).result()
+
+
+def test_a_cluster_that_is_lost_does_not_keep_anybody_waiting(empty, monkeypatch):
+    monkeypatch.setattr(cluster, "ALONE", 0.5)
+    monkeypatch.setattr(cluster, "LOOK", 0.1)
+    address = empty.scheduler_address
+    with worker(empty) as process, pytest.raises(EngineError, match="has lost all its workers"):
+        _asleep(address, process.kill)
+    with worker(empty), pytest.raises(EngineError, match=r"scheduler at tcp://.* is gone"):
+        _asleep(address, empty.close)
+
+
+def _asleep(address, then):
+    """Waits for a call that takes long, after something happened."""
+    with pool(1, address) as submit:
+        call = submit(time.sleep, 60)
+        time.sleep(0.5)
+        then()
+        call.result()
+
+
+def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
+    address = empty.scheduler_address
+    for name in ("harness", "backend"):
+        shutil.copytree(ROOT / name, tmp_path / "other" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "other" / "contracts").symlink_to(CONTRACTS)
+    (tmp_path / "other" / "harness" / "evm" / "more.py").write_text("ONE = 1\n")
+    (tmp_path / "none" / "harness").mkdir(parents=True)
+    (tmp_path / "none" / "harness" / "__init__.py").write_text("import no_such_module\n")
+    other = (tmp_path / "other", tmp_path / "other" / "backend")
+    for started, said in [
+        ({"threads": 2}, "has 2 threads.*--nthreads 1"),
+        ({"path": other}, r"has stakesim [0-9a-f]{12}, and this process [0-9a-f]{12}, so that results might differ"),
+        (
+            {"path": (tmp_path / "none",)},
+            r"can't run this version of stakesim \(.*no_such_module.*\): install it there",
+        ),
+    ]:
+        with worker(empty, **started), pytest.raises(EngineError, match=said), pool(1, address):
+            pass
+        while empty.scheduler.workers:
+            time.sleep(0.05)
+
+
+def test_a_worker_that_comes_later_is_looked_at_too(empty):
+    address = empty.scheduler_address
+    with worker(empty) as first, pool(1, address) as submit:
+        assert submit(pow, 2, 3).result() == 8
+        with worker(empty, threads=2):
+            first.kill()
+            with pytest.raises(EngineError, match="has 2 threads"):
+                submit(pow, 2, 3).result()
+
+
+@pytest.mark.parametrize("address", ["nowhere", "http://127.0.0.1:1", "tcp://127.0.0.1:9"])
+def test_no_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    assert _stakesim(monkeypatch, "run", str(WORKED[0]), "--dask", address) == 2
+    said = capsys.readouterr().err
+    assert f"There is no Dask scheduler at {address}" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_scheduler_without_workers_is_said(empty, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    with pytest.raises(EngineError, match=r"has no workers: start some with `dask worker tcp://"):
+        run(WORKED, dask=empty.scheduler_address)
+
+
+def test_dask_that_is_not_installed_is_said(monkeypatch):
+    monkeypatch.delitem(sys.modules, "harness.workers.cluster")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(EngineError, match=r"needs distributed, which is not installed: run `pip install"):
+        run(WORKED, dask="tcp://127.0.0.1:9")
+
+
+def test_a_process_that_dies_is_said():
+    with pytest.raises(EngineError, match="ended before it was done"), pool(1) as submit:
+        submit(os._exit, 1).result()
+
+
+def test_a_script_on_standard_input_is_told_what_to_do():
+    script = "from harness.workers.pool import pool\nwith pool(2): pass\n"
+    done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stderr.strip().splitlines()[-1].endswith("save it as a file, or ask for one job.")
+
+
+def _stakesim(monkeypatch, *args):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["stakesim", *args])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
