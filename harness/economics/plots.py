@@ -41,9 +41,11 @@ def figure(height: float = 3.6, columns: int = 1, rows: int = 1) -> tuple[Figure
     Raises `ValueError` where matplotlib is missing.
     """
     try:
+        from matplotlib import rcParams
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("The plots need matplotlib: run `make gate`, or `pip install '.[gate]'`.") from None
+    rcParams["svg.hashsalt"] = "stakesim"  # else the ids in an SVG are other ones each time
     drawn = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = drawn.subplots(rows, columns)
     for one in drawn.axes:

@@ -23,9 +23,17 @@ def break_even(table: pd.DataFrame) -> Figure:
     drawn, axes = figure(3.8)
     norm = LogNorm(table.to_numpy().min(), table.to_numpy().max())
     shades = axes.pcolormesh(
-        table.index, table.columns / 1_000, table.to_numpy().T, norm=norm, cmap="cividis", shading="gouraud"
+        table.index,
+        table.columns / 1_000,
+        table.to_numpy().T,
+        norm=norm,
+        cmap="cividis",
+        shading="gouraud",
+        rasterized=True,
     )
-    lines = axes.contour(table.index, table.columns / 1_000, table.to_numpy().T, levels=LEVELS, colors="white")
+    lines = axes.contour(
+        table.index, table.columns / 1_000, table.to_numpy().T, levels=LEVELS, colors=["white"] * 3 + ["black"] * 4
+    )
     axes.clabel(lines, inline_spacing=2, fmt=lambda inr: f"{inr:,.0f} INR", fontsize="small")
     axes.set_xscale("log")
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if table.index.min() <= tick <= table.index.max()]

@@ -25,7 +25,7 @@ from harness.economics.settle import settle
 from harness.population.lives import live, timeline
 from harness.population.population import DAYS_AFTER, Population, columns, draw
 from harness.population.state import DAY, NEVER
-from harness.population.wei import BPS
+from harness.population.wei import BPS, fits
 from harness.scenario.market import simulate
 from harness.scenario.prices import AnyPrice, Constant
 
@@ -129,13 +129,28 @@ def flows(
             created = (sums[last] - sums[last - counts.ravel()]).reshape(days, years)[: days - day]
             total[day:] += created if name == "gas" else _at_rate(created, of.rate, rates[: days - day], name)
         totals[name] = total[length:]
-    gwei = -(-totals["gas"] * simulate_gas(gas_price, of_gas, years, YEAR) // WEI_PER_GWEI)
+    gwei = _gas_gwei(totals["gas"], simulate_gas(gas_price, of_gas, years, YEAR))
     back = totals["back"] * (BPS - addresses_bps) // BPS
     return Flows(totals["paid_in"] + gwei, back, gwei, rates[length:])
 
 
+def _gas_gwei(gas: Ints, wei: Ints) -> Ints:
+    """What gas costs, rounded up; split, since the product would not fit at 16 million gas and 600 gwei."""
+    whole, rest = wei // WEI_PER_GWEI, wei % WEI_PER_GWEI
+    _check(gas, max(int(whole.max()), int(rest.max())))
+    cost: Ints = gas * whole - (-gas * rest // WEI_PER_GWEI)
+    return cost
+
+
+def _check(amounts: Ints, factor: int) -> None:
+    """Raises `ValueError` where a product would not fit int64."""
+    if not fits(int(amounts.max(initial=0)) * factor):
+        raise ValueError("so much goes through the wallet on one day that it can't be counted; take fewer runs a day")
+
+
 def _at_rate(gwei: Ints, was: int, now: Ints, name: str) -> Ints:
     """The gwei of runs that were created at another rate: up where they go out, down where they come back."""
+    _check(gwei, was)
     scaled = -(-gwei * was // now) if name == "paid_in" else gwei * was // now
     return scaled
 
@@ -151,6 +166,7 @@ def needs(of: Flows, every: int) -> Ints:
     before = np.cumsum(back, axis=1) - back
     short = np.maximum((np.cumsum(out, axis=1) - before).max(axis=1), 0)
     rates = of.rates[:days:every]
+    _check(short // 1_000, int(rates.max()))
     paise = -(-(short // 1_000 + 1) * rates // (WEI_PER_GWEI // 1_000))  # by the microether, so that int64 holds it
     worst: Ints = paise.max(axis=0)
     return worst

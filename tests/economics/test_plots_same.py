@@ -1,0 +1,16 @@
+"""The same picture is the same text, so that notebooks and reports change only where their figures do."""
+
+from __future__ import annotations
+
+from harness.economics import plots
+
+
+def drawn() -> str:
+    figure, axes = plots.figure()
+    plots.with_band(axes, [1, 2], [1, 2], [0, 1], [2, 3], "line")
+    return str(plots.svg(figure))
+
+
+def test_the_same_picture_is_the_same_text() -> None:
+    assert "clip-path" in drawn()
+    assert drawn() == drawn()
