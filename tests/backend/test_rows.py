@@ -198,6 +198,31 @@ def test_a_key_is_of_one_request_with_all_that_was_asked(stage: Stage, name: str
     assert rows(stage) == written
 
 
+def test_who_signs_sends_and_what_it_is_about_is_noted(stage: Stage) -> None:
+    for name, (prepare, asked) in _asked(stage).items():
+        operation = prepare(*asked)
+        assert operation.sender == asked[-1].address
+        made = {"create": stage.runs.list_all()[-1], "book": stage.bookings.list_all()[-1]}.get(name)
+        assert operation.subject == (made.id if made else asked[0])
+
+
+def test_each_party_may_sign_for_what_it_may_do(stage: Stage) -> None:
+    run, over, late = stage.open_run(), stage.open_run(), stage.open_run()
+    for of in (run, over, late):
+        stage.bookings.book(of.id, stage.ids["attendee"], 1)
+    cancelled = stage.bookings.cancel(stage.bookings.of_run(run.id)[0].id, stage.wallets["attendee"])
+    ended = stage.runs.cancel(run.id, stage.wallets["host"])
+    stage.go_to(over.starts_at)
+    completed = stage.runs.complete(over.id, [], stage.wallets["host"])
+    stage.go_to(late.starts_at + 7 * DAY)
+    expired = stage.runs.expire(late.id, stage.wallets["stranger"])
+    senders = [
+        stage.engine.w3.eth.get_transaction(done.tx_hash)["from"]  # type: ignore[arg-type]
+        for done in (cancelled, ended, completed, expired)
+    ]
+    assert senders == [stage.wallets[role].address for role in ("attendee", "host", "host", "stranger")]
+
+
 def test_a_key_is_of_one_use_case(stage: Stage) -> None:
     stage.runs.prepare_cancel(stage.open_run().id, key="k")
     with pytest.raises(KeyReused):
@@ -206,6 +231,9 @@ def test_a_key_is_of_one_use_case(stage: Stage) -> None:
 
 def test_the_second_answer_of_a_key_is_the_first(stage: Stage) -> None:
     run = stage.open_run(seats=4)
+    starts_at = stage.now() + 3 * DAY
+    opened = [stage.runs.create(stage.ids["host"], run.experience_id, starts_at, 4, Decimal(1), key="o") for _ in "12"]
+    assert opened == stage.runs.list_all()[1:] * 2
     booked = [stage.bookings.book(run.id, stage.ids["attendee"], 1, key="b") for _ in range(2)]
     assert booked[0] == booked[1]
     refunds = [stage.bookings.cancel(booked[0].id, key="c").refund for _ in range(2)]
