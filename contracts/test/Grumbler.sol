@@ -14,6 +14,13 @@ contract Grumbler {
         uint256 userStake
     );
 
+    /// @notice Makes it look like a contract with all of `EventStake`.
+    function totalLiabilities() external pure returns (uint256) {
+        return 0;
+    }
+
+    function withdrawPlatformFees() external {} // and says nothing
+
     function bookEvent(uint256 eventRunId, uint256 seats) external payable returns (uint256) {
         if (seats == 1) revert("the quota is used up");
         if (seats == 2) assert(false);
