@@ -69,7 +69,8 @@ def test_a_booking_is_told_as_it_was_made(stage: Stage) -> None:
     own = stage.chain.book_event_onchain(1, 1, signer=attendee)
     assert (own.user, before - stage.balance("attendee")) == (attendee.address, 12 * ETH // 100 + own.gas_cost)
     assert_mined(stage, own, "attendee")
-    assert stage.chain.get_event_bookings(1) == stage.chain.get_user_bookings(attendee.address.lower()) == [1, 2]
+    assert stage.chain.book_event_onchain(1, 1, attendee.address, attendee).user == attendee.address
+    assert stage.chain.get_event_bookings(1) == stage.chain.get_user_bookings(attendee.address.lower()) == [1, 2, 3]
     cost = stage.chain.calculate_booking_cost(1, 2)
     assert (cost.payment, cost.stake, cost.total) == (2 * PRICE, 4 * ETH // 100, 24 * ETH // 100)
 

@@ -109,6 +109,7 @@ def test_a_run_that_is_refused_is_failed_and_no_other(stage: Stage) -> None:
         lambda: stage.bookings.quote(failed.id, 1),
         lambda: stage.bookings.book(failed.id, stage.ids["attendee"], 1),
         lambda: stage.runs.cancel(failed.id),
+        lambda: stage.runs.refresh(failed.id),
     ):
         with pytest.raises(NotOnChain, match=f"^The event run {failed.id} is not on chain: its transaction is not fin"):
             attempt()
