@@ -10,13 +10,14 @@ CI_PROFILE ?= ci
 
 unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports, and pytest rewrites all tests anew
 
-.PHONY: help run gate opinions notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
+.PHONY: help run gate opinions mutants notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
 	@echo "make gate        set up, try all that the contract has to pass before a deploy, write reports/gate/"
 	@echo "make opinions    set up, ask slither and halmos about the contract"
+	@echo "make mutants     set up, try small faults in the backend's money code: which does no test find? (20 minutes)"
 	@echo "make notebooks   set up, open the notebooks in JupyterLab"
 	@echo "make run-notebooks  run them all, and keep their outputs"
 	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
@@ -39,6 +40,12 @@ gate: setup .venv/gate.stamp
 opinions: setup
 	@$(MAKE) --no-print-directory -C contracts/proofs
 	@$(BIN)/stakesim opinions
+
+# mutmut names modules from src/ on, and copies what is beside it
+MUTANTS := .stakesim/mutants
+mutants: setup-dev .venv/mutants.stamp
+	@rm -rf $(MUTANTS) && mkdir -p $(MUTANTS) && cd $(MUTANTS) && ln -s ../../backend src && ln -s ../../tests ../../conftest.py ../../pyproject.toml .
+	@cd $(MUTANTS) && STAKESIM_HOME=$(CURDIR)/.stakesim $(abspath $(BIN))/mutmut run && $(abspath $(BIN))/python src/mutation_score.py
 
 notebooks: setup .venv/notebooks.stamp
 	@exec $(BIN)/jupyter lab notebooks/01_tour.ipynb
@@ -88,6 +95,11 @@ setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/gate.txt
 	@touch $@
 
+.venv/mutants.stamp: requirements/mutants.txt .venv/dev.stamp
+	@echo "installing mutmut into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/mutants.txt
+	@touch $@
+
 .venv/notebooks.stamp: requirements/notebooks.txt .venv/run.stamp
 	@echo "installing what the notebooks need into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/notebooks.txt
@@ -112,7 +124,7 @@ contracts/node_modules/%.stamp: contracts/package-lock.json .venv/node.stamp
 	@touch contracts/node_modules/run.stamp $@
 
 lock: setup-dev
-	@for f in run serve gate notebooks dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for f in run serve gate notebooks dev mutants node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --no-header requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 	@cd contracts && npm install --package-lock-only --silent
 

@@ -139,7 +139,9 @@ def test_events_are_those_of_the_contract_that_the_abi_knows_in_order() -> None:
         ),
     ],
 )
-def test_a_revert_is_told_by_name_and_phrase(data: bytes, name: str, args: tuple[Any, ...], reason: str) -> None:
+def test_a_revert_is_told_by_name_arguments_and_phrase(
+    data: bytes, name: str, args: tuple[Any, ...], reason: str
+) -> None:
     assert tuple(CODEC.revert(data)) == (name, args, reason)
 
 

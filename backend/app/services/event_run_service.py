@@ -176,8 +176,12 @@ class EventRunService:
         block: as of which, the latest where none is given; a row that is of a later one stays as it is. Bookings that
         this service did not make are not entered: nobody here knows whose they are.
         """
+        row = self.get(event_run_id)
+        chain_id = on_chain(row.blockchain_event_run_id, True, f"event run {event_run_id}")
         at = self._chain.block_number() if block is None else block
-        found = self._chain.get_event_run_from_chain(self._chain_id(event_run_id), at)
+        if row.blockchain_block > at:  # the contract may not know some of its bookings as of then
+            return row
+        found = self._chain.get_event_run_from_chain(chain_id, at)
         bookings = event_run_bookings.c
         with self._database.single() as connection:
             ids = connection.scalars(
