@@ -1,0 +1,36 @@
+"""The toy question in mesa: people book a run if there is room, come or not, and are settled in floats. Bookings a second."""
+
+import sys
+import time
+
+import mesa
+
+
+class Person(mesa.Agent):
+    def step(self):
+        self.booked = self.model.free > 0 and self.random.random() < 0.95
+        self.model.free -= self.booked
+        self.came = self.booked and self.random.random() > 0.135
+        self.received = 0.2 * self.model.price if self.came else 0.0
+
+
+class Run(mesa.Model):
+    def __init__(self, people, seed):
+        super().__init__(rng=seed)
+        self.price, self.free = self.random.uniform(0.001, 0.02), 25
+        Person.create_agents(self, people)
+
+    def step(self):
+        self.agents.shuffle_do("step")
+        booked = [one for one in self.agents if one.booked]
+        revenue = self.price * len(booked)
+        self.host, self.platform = 0.95 * revenue, 0.05 * revenue + 0.2 * self.price * sum(not b.came for b in booked)
+        self.made = len(booked)
+
+
+people, made, began = int(sys.argv[1]), 0, time.perf_counter()
+for seed in range(1_000):
+    run = Run(people, seed)
+    run.step()
+    made += run.made
+sys.stdout.write(f"{made / (time.perf_counter() - began)}\n")
