@@ -11,13 +11,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from harness.economics.attacks import HONEST, Attack, attack
+from harness.economics.attacks import HONEST, PARTIES, Attack, attack, gains
 from harness.economics.gas_prices import WEI_PER_GWEI, GasPrice
 from harness.economics.spot_check import Compared, compare
 from harness.economics.unclaimed import WAYS
 from harness.gate import gas
 from harness.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
-from harness.population.population import Drawn, draw
+from harness.population.lives import live
+from harness.population.population import Drawn, columns, draw
 from harness.population.wei import BPS, WEI_PER_ETH
 from harness.scenario.actions import Terms
 from harness.scenario.fields import UNITS
@@ -53,7 +54,8 @@ def reviewed(sentence: str) -> int:
 def false_no_shows(runs: int, seed: int, share: float = 0.5) -> pd.DataFrame:
     """A host says of `share` of those who came that they did not: a row for each split of the forfeits.
 
-    What is saved is gas of ticking off; the signer saves it. deterred by: a host thrown out for it loses future runs; so many of honest profit make one such lie not pay.
+    Gas of ticking somebody off is saved, whoever signs. deterred by: a host thrown out for it loses future runs; so
+    many of honest profit make one such lie not pay.
     """
     import pandas as pd
 
@@ -113,7 +115,8 @@ def griefing(runs: int, seed: int, cutoffs: Sequence[int] = (0, 24, 72)) -> pd.D
         rows.append(
             {
                 "cutoff, hours": hours,
-                "attacker loses to the contract, wei": -found.gains["outsider"].wei,
+                "attacker pays, INR": cost,
+                "of that to the contract, wei": -found.gains["outsider"].wei,
                 "gas, INR": gas_inr(units),
                 "interest, INR": found.locked,
                 "bookings lost": -found.bookings,
@@ -151,9 +154,18 @@ def spot_check(seed: int, engine: str = "py-evm") -> Compared:
 
 
 def _picked(seed: int) -> Iterator[tuple[Drawn, int]]:
+    """Of each attack the first run that it changes anybody's money in."""
+    import numpy as np
+
+    some = np.arange(200)
     for number, (how, terms) in enumerate(ATTACKS.values()):
-        drawn = draw(HONEST, seed, 0, terms, (*HONEST.behaviours, how), WILD)
-        yield replace(drawn, population=f"attack{number}"), number
+        fair, foul = (
+            draw(HONEST, seed, 0, terms, behaviours, WILD)
+            for behaviours in (HONEST.behaviours, (*HONEST.behaviours, how))
+        )
+        before, after = (gains(state, live(state)) for state in (columns(fair, some), columns(foul, some)))
+        changed = np.any([before[party] != after[party] for party in PARTIES], axis=0)
+        yield replace(foul, population=f"attack{number}"), int(changed.argmax())
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -180,7 +192,7 @@ def against(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> pd.Da
         cost = row["host loses, INR"] + row["gas, INR"] + row["interest, INR"]
         rows[f"the host books {seats} seats"] = (cost, max(-row["platform gains, INR"], 0.0))
     for hours, row in grief.iloc[1:2].iterrows():
-        cost = row["gas, INR"] + row["interest, INR"]
+        cost = row["attacker pays, INR"]
         rows[f"all seats blocked until {hours} h before"] = (cost, row["host loses, INR"] + row["platform loses, INR"])
     return pd.DataFrame(rows.values(), index=list(rows), columns=["the attacker pays", "the victims lose"])
 
