@@ -1,4 +1,4 @@
-"""What mutmut found in the services, by module, with all survivors. Exit code 1 where too many live (`make mutants`).
+"""What mutmut found in the services, by module, with all survivors; see `make mutants`. Exit code 1: too many live.
 
 It runs where mutmut ran. A mutant that no test reaches has survived, and so has one whose tests did not end in time: a
 machine that is busy looks the same.

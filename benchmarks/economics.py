@@ -1,6 +1,6 @@
 """How many bookings a second: the fast model, the reference model, the chain, and an agent-based peer, side by side.
 
-python -m benchmarks.economics [--mesa PYTHON]      # PYTHON: of an environment that has mesa (make -C benchmarks/peers mesa)
+python -m benchmarks.economics [--mesa benchmarks/peers/.mesa/bin/python]      # after make -C benchmarks/peers mesa
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The toy question in mesa: people book a run if there is room, come or not, and are settled in floats. Bookings a second."""
+"""The toy question in mesa: people book a run if there is room, come or not, are settled in floats. Bookings a second."""
 
 import sys
 import time

@@ -13,7 +13,7 @@ from stage import Ground, Stage, lay_ground, set_up
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
-    """What the services work out once is worked out in each test: else only the first would notice a fault in it."""
+    """What the services work out once is worked out in each test, so that more than the first notice what is wrong."""
     event_stake.cache_clear()
     operations._closing.cache_clear()
 
