@@ -1,4 +1,4 @@
-"""The toy question in mesa: people book a run if there is room, come or not, are settled in floats. Bookings a second."""
+"""The toy question in mesa: people book if there is room, come or not, are settled in floats: bookings a second."""
 
 import sys
 import time
