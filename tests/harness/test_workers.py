@@ -10,6 +10,7 @@ import time
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 
+import pandas as pd
 import pytest
 from app.db.session import connect, create_database, drop_database
 from sqlalchemy import text
@@ -263,3 +264,18 @@ def _stakesim(monkeypatch, *args):
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
+
+
+def test_sweeps_come_to_the_same(address, monkeypatch):
+    """Bit for bit, floats and all."""
+    from harness.economics import sweep, sweeps
+    from harness.population.behaviours import NoShow
+    from harness.scenario.prices import Gbm
+
+    monkeypatch.setattr(sweeps, "BLOCK", 1)
+    market = Gbm(inr_per_eth="200000", annual_volatility=0.8)
+    here, there = (
+        sweep({"stake_bps": [2_000, 0]}, [NoShow(elasticity=1.0)], market, 9_000, 1, dask=dask)
+        for dask in (None, address)
+    )
+    pd.testing.assert_frame_equal(here, there, check_exact=True)
