@@ -85,29 +85,12 @@ setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/dev.stamp: requirements/dev.txt .venv/run.stamp
-	@echo "installing what the tests need into .venv"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@touch $@
-
-.venv/gate.stamp: requirements/gate.txt .venv/run.stamp
-	@echo "installing what the gate needs into .venv"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/gate.txt
-	@touch $@
-
-.venv/mutants.stamp: requirements/mutants.txt .venv/dev.stamp
-	@echo "installing mutmut into .venv"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/mutants.txt
-	@touch $@
-
-.venv/notebooks.stamp: requirements/notebooks.txt .venv/run.stamp
-	@echo "installing what the notebooks need into .venv"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/notebooks.txt
-	@touch $@
-
-.venv/serve.stamp: requirements/serve.txt .venv/run.stamp
-	@echo "installing what the API needs into .venv"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/serve.txt
+# what else some targets need, each on top of that
+.venv/mutants.stamp: .venv/dev.stamp
+EXTRAS := dev gate mutants notebooks serve
+$(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.txt .venv/run.stamp
+	@echo "installing requirements/$*.txt into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 # node: the machine's own, else a wheel's in .venv

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from harness.economics.settle import settle
 from harness.population.lives import live
@@ -17,10 +16,6 @@ from harness.runner import campaign, ledger
 from harness.runner.story import tell
 from harness.scenario.actions import PLATFORM
 from harness.scenario.scenario import Scenario, dump
-
-if TYPE_CHECKING:
-    from harness.population.lives import Lives
-    from harness.population.state import State
 
 
 class Mismatch(Exception):
@@ -40,11 +35,8 @@ def expected(drawn: Drawn, index: int) -> dict[str, int]:
     """Wei that everybody gets in run `index` of a chunk, by the fast model; who gets nothing is not listed."""
     import numpy as np
 
-    return _received(columns(drawn, np.array([index])))
-
-
-def _received(state: State, lives: Lives | None = None) -> dict[str, int]:
-    settled = settle(state, lives or live(state))
+    state = columns(drawn, np.array([index]))
+    settled = settle(state, live(state))
     got: Counter[str] = Counter()
     for place, own in enumerate(state.intents.own[:, 0]):
         got[HOST if own else guest(place)] += int(settled.received[place, 0])
@@ -74,7 +66,7 @@ def compare(picked: Iterable[tuple[Drawn, int]], engine: str = "py-evm") -> Comp
         ]
     if differences:
         raise Mismatch(_told(differences))
-    return Compared(len(runs), payouts, 0)
+    return Compared(len(runs), payouts, sum(abs(fast - chain) for _, _, fast, chain in differences))
 
 
 def _told(differences: Sequence[tuple[Scenario, str, int, int]]) -> str:

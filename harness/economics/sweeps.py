@@ -112,7 +112,7 @@ def sweep(
     }
     everything = [unit for cell in cells for unit in units[cell]]
     checked = check(everything, spot_check, seed, engine)
-    results = dict(zip(everything, _carry_out(everything, jobs, dask, out, progress), strict=True))
+    results = _carry_out(everything, jobs, dask, out, progress)
     rows: list[dict[str, Any]] = []
     for who, market in cells:
         given = {
@@ -204,7 +204,7 @@ def _together(parts: Sequence[Result]) -> Result:
 
 def _carry_out(
     units: Sequence[Unit], jobs: int, dask: str | None, out: Path | None, progress: Progress | None
-) -> list[Result]:
+) -> dict[Unit, Result]:
     """Every unit's sums, those that are kept in `out` from there."""
     kept = {unit: out / "parts" / f"{unit.digest()}.json" for unit in units} if out else {}
     results: dict[Unit, Result] = {}
@@ -222,7 +222,7 @@ def _carry_out(
         if out:
             _keep(result, kept[unit])
         take(unit, result)
-    return [results[unit] for unit in units]
+    return results
 
 
 def _computed(units: Sequence[Unit], jobs: int, dask: str | None) -> Iterator[tuple[Unit, Result]]:
