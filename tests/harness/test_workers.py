@@ -57,7 +57,9 @@ def two(database):
 
 @pytest.fixture
 def address(two, database):
-    """Theirs; afterwards nothing is left on them."""
+    """Theirs; afterwards nothing is left on them. One that a test before has killed is back first."""
+    with distributed.Client(two) as client:
+        client.wait_for_workers(2)
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield two.scheduler_address
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
@@ -129,6 +131,21 @@ def test_mutants_come_to_the_same(address, monkeypatch, simulated):
         (v.mutant, v.status, v.reason) for v in here.verdicts
     ]
     assert "killed" in {verdict.status for verdict in there.verdicts}
+
+
+def test_sweeps_come_to_the_same(address, monkeypatch):
+    """Bit for bit, floats and all."""
+    from harness.economics import sweep, sweeps
+    from harness.population.behaviours import NoShow
+    from harness.scenario.prices import Gbm
+
+    monkeypatch.setattr(sweeps, "BLOCK", 1)
+    market = Gbm(inr_per_eth="200000", annual_volatility=0.8)
+    here, there = (
+        sweep({"stake_bps": [2_000, 0]}, [NoShow(elasticity=1.0)], market, 9_000, 1, dask=dask)
+        for dask in (None, address)
+    )
+    pd.testing.assert_frame_equal(here, there, check_exact=True)
 
 
 def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
@@ -264,18 +281,3 @@ def _stakesim(monkeypatch, *args):
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
-
-
-def test_sweeps_come_to_the_same(address, monkeypatch):
-    """Bit for bit, floats and all."""
-    from harness.economics import sweep, sweeps
-    from harness.population.behaviours import NoShow
-    from harness.scenario.prices import Gbm
-
-    monkeypatch.setattr(sweeps, "BLOCK", 1)
-    market = Gbm(inr_per_eth="200000", annual_volatility=0.8)
-    here, there = (
-        sweep({"stake_bps": [2_000, 0]}, [NoShow(elasticity=1.0)], market, 9_000, 1, dask=dask)
-        for dask in (None, address)
-    )
-    pd.testing.assert_frame_equal(here, there, check_exact=True)
