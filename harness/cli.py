@@ -249,7 +249,7 @@ def _mendable(error: Exception) -> bool:
     from app.core.errors import AppError
 
     from harness.evm.compiler import CompileError
-    from harness.evm.engine import EngineError
+    from harness.evm.errors import EngineError
     from harness.gate.release import ReleaseError
     from harness.scenario.scenario import ScenarioError
 

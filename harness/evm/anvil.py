@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.evm.compiler import NODE_MODULES
-from harness.evm.engine import BLOCK_GAS_LIMIT, CHAIN_ID, INITIAL_BASE_FEE, START, EngineError
+from harness.evm.engine import BLOCK_GAS_LIMIT, CHAIN_ID, INITIAL_BASE_FEE, START
+from harness.evm.errors import EngineError
 from harness.evm.rpc import Rpc
 
 START_TIMEOUT_S = 20

@@ -17,6 +17,8 @@ from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
+from harness.evm.errors import EngineError
+
 START = 4_102_444_800
 """Timestamp of the genesis block of the chains we start: 2100-01-01T00:00:00Z, in seconds."""
 
@@ -39,14 +41,6 @@ and price strategies that nobody uses here, and ask for the chain id before each
 ACCOUNTS = 40
 INITIAL_BALANCE = 1_000_000 * 10**18
 """Number of accounts of a chain we start, and the wei in each."""
-
-
-class EngineError(Exception):
-    """One sentence: what is wrong, and what to do about it."""
-
-
-class NotSupported(EngineError):
-    """The engine lacks this capability; `Engine.capabilities` says beforehand."""
 
 
 class Snapshot(Protocol):

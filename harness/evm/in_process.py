@@ -12,16 +12,8 @@ from eth_utils.address import to_canonical_address
 from web3 import Web3
 
 from harness.evm.chain import Chain, Machine, Point
-from harness.evm.engine import (
-    BLOCK_GAS_LIMIT,
-    CHAIN_ID,
-    INITIAL_BALANCE,
-    MIDDLEWARE,
-    START,
-    EngineError,
-    Snapshot,
-    engine_accounts,
-)
+from harness.evm.engine import BLOCK_GAS_LIMIT, CHAIN_ID, INITIAL_BALANCE, MIDDLEWARE, START, Snapshot, engine_accounts
+from harness.evm.errors import EngineError
 from harness.evm.node import Node
 
 if TYPE_CHECKING:

@@ -15,14 +15,8 @@ from web3.exceptions import Web3Exception, Web3RPCError
 from web3.providers import HTTPProvider
 from web3.types import RPCEndpoint
 
-from harness.evm.engine import (
-    INITIAL_BALANCE,
-    MIDDLEWARE,
-    EngineError,
-    NotSupported,
-    Snapshot,
-    engine_accounts,
-)
+from harness.evm.engine import INITIAL_BALANCE, MIDDLEWARE, Snapshot, engine_accounts
+from harness.evm.errors import EngineError, NotSupported
 
 TIMEOUT_S = 30
 

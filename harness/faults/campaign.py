@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from app.services.transaction_sender import TransactionSender
 
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.evm.faulty import FAULTS
 from harness.faults import processes
 from harness.faults.checks import STATEMENTS

@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from harness.evm.compiler import ROOT, SETTINGS, Artifact, CompileError, Compiler, artifacts
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 
 PLAIN = SETTINGS | {"viaIR": False, "optimizer": {"enabled": False}}
 """Compiles ten times as fast, and each statement has instructions of its own. What the code does is the same; what it

@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.evm.coverage import Coverage, Trace, measure
-from harness.evm.engine import EngineError, open_engine
+from harness.evm.engine import open_engine
+from harness.evm.errors import EngineError
 from harness.gate.build import build, failing_test
 from harness.gate.mutation import scenarios
 from harness.runner.play import Played, play

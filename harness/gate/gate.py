@@ -13,7 +13,7 @@ from typing import Any, Literal
 from harness.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts
 from harness.evm.contract_file import load_contract
 from harness.evm.coverage import Coverage
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.gate import gas
 from harness.gate.conformance import differences
 from harness.runner import campaign

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.gate.build import Built, build, compiled, failing_test
 from harness.gate.mutants import Mutant, mutants
 from harness.runner.campaign import PROFILES, SCENARIOS

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.evm.compiler import CONTRACTS
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 
 PROOFS = CONTRACTS / "proofs"
 TRIAGE = PROOFS / "slither_triage.json"

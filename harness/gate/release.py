@@ -22,7 +22,7 @@ from web3.middleware import AttributeDictMiddleware
 from web3.types import TxReceipt
 
 from harness.evm.compiler import Artifact
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.runner.world import constructor_types, creation
 from harness.scenario.actions import Terms
 

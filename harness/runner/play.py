@@ -19,7 +19,7 @@ from eth_abi.exceptions import DecodingError
 from web3.exceptions import ContractLogicError
 from web3.types import TxReceipt
 
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.runner.adapt import adapted, adapted_action
 from harness.runner.invariants import INVARIANTS, violations
 from harness.runner.ledger import Row, received

@@ -36,7 +36,8 @@ from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint, RPCResponse, TxReceipt
 
 from harness.evm.compiler import ROOT, Artifact, compile_contracts
-from harness.evm.engine import START, Engine, EngineError, Snapshot, open_engine
+from harness.evm.engine import START, Engine, Snapshot, open_engine
+from harness.evm.errors import EngineError
 from harness.runner.picture import Camera
 from harness.runner.step import BookingRow, Rows, RunRow
 from harness.scenario.actions import PLATFORM, Actor, Terms

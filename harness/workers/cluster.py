@@ -18,7 +18,7 @@ from threading import Event, Thread
 from typing import Any
 
 from harness.evm.compiler import project_sources, source_hash
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.workers.pool import Open, Own, Submit
 
 try:

@@ -21,7 +21,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 
 
 class Closing(Protocol):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from tests.engines.transactions import send
 
 

@@ -14,7 +14,8 @@ import pytest
 from eth_account import Account
 
 import harness.evm.anvil
-from harness.evm.engine import EngineError, NotSupported, open_engine
+from harness.evm.engine import open_engine
+from harness.evm.errors import EngineError, NotSupported
 from tests.engines.transactions import deploy, send
 
 

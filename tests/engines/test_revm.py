@@ -15,7 +15,8 @@ from eth_utils import keccak, to_checksum_address
 from web3.exceptions import Web3RPCError
 
 from harness.evm.compiler import compile_contracts
-from harness.evm.engine import EngineError, open_engine
+from harness.evm.engine import open_engine
+from harness.evm.errors import EngineError
 
 pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
 

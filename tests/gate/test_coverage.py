@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 from harness.cli import cli
 from harness.evm.compiler import CONTRACTS
 from harness.evm.coverage import Trace, measure
-from harness.evm.engine import EngineError, open_engine
+from harness.evm.engine import open_engine
+from harness.evm.errors import EngineError
 from harness.gate import cover
 from harness.gate.build import build
 from harness.runner.campaign import SCENARIOS

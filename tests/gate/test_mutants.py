@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from harness.cli import cli
 from harness.evm.compiler import CONTRACTS, CompileError, Compiler
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.gate import mutation
 from harness.gate.build import build, compiled
 from harness.gate.mutants import mutants

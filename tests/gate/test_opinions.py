@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.gate import opinions
 
 needs_slither = pytest.mark.skipif(

@@ -7,7 +7,7 @@ import pytest
 from harness import run
 from harness.evm.compiler import CONTRACTS
 from harness.evm.contract_file import load_contract
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.runner.report import save_failures
 from harness.runner.story import tell
 from harness.runner.world import open_world

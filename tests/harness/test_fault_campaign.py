@@ -13,7 +13,7 @@ from app.services.operations import SENT, Operation
 from app.services.transaction_sender import TransactionSender
 from typer.testing import CliRunner
 
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.faults import campaign
 from harness.faults.campaign import ROW_OF
 from harness.faults.command import faults

@@ -12,7 +12,7 @@ from sqlalchemy import text
 import harness
 from harness import Scenario, run
 from harness.evm.compiler import CONTRACTS, ROOT, compile_sources
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.runner import campaign, ledger
 from harness.runner.play import play
 from harness.runner.report import replayable, save_failures

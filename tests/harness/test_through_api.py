@@ -13,7 +13,7 @@ from app.api import asking
 
 from harness import run
 from harness.evm.compiler import ROOT
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.runner.campaign import PROFILES, SCENARIOS
 from harness.runner.http import SECRET
 from harness.runner.play import play

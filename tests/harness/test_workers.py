@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from harness import cli, run
 from harness.evm.compiler import CONTRACTS, ROOT
-from harness.evm.engine import EngineError
+from harness.evm.errors import EngineError
 from harness.gate import mutation
 from harness.runner import campaign
 from harness.runner.world import DATABASE_DIR
