@@ -10,7 +10,7 @@ CI_PROFILE ?= ci
 
 unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports, and pytest rewrites all tests anew
 
-.PHONY: help run gate opinions mutants notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
+.PHONY: help run gate opinions proofs mutants notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,13 +33,15 @@ run: setup
 	@$(BIN)/stakesim run --out reports/run
 
 GATE_PROFILE ?= pr
-gate: setup .venv/gate.stamp
+gate: setup .venv/gate.stamp $(if $(filter nightly,$(GATE_PROFILE)),proofs contracts/node_modules/dev.stamp)
 	@$(BIN)/stakesim gate --profile $(GATE_PROFILE)
 
-# slither and halmos, each in an environment of its own
-opinions: setup
-	@$(MAKE) --no-print-directory -C contracts/proofs
+opinions: setup proofs
 	@$(BIN)/stakesim opinions
+
+# slither and halmos, each in an environment of its own
+proofs: setup
+	@$(MAKE) --no-print-directory -C contracts/proofs
 
 # mutmut names modules from src/ on, and copies what is beside it
 MUTANTS := .stakesim/mutants

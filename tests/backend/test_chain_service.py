@@ -174,6 +174,22 @@ def test_a_node_out_of_reach_is_said_with_what_was_asked(stage: Stage) -> None:
             attempt()
 
 
+def test_a_view_that_fails_is_said_with_what_was_asked(stage: Stage) -> None:
+    """By the contract; and by a node that has its own reasons, whatever web3 takes them for."""
+    with pytest.raises(
+        ContractRejected, match=r"^getBooking was refused by the contract: UnknownBooking \(bookingId 9\)\."
+    ):
+        stage.chain.get_booking_from_chain(9)
+
+    class Busy(Web3Middleware):
+        def response_processor(self, method: Any, response: Any) -> Any:
+            return {"jsonrpc": "2.0", "id": 1, "error": {"code": 3, "message": "too many requests"}}
+
+    busy = BlockchainService(Web3(stage.engine.w3.provider, [Busy]), stage.chain.address, stage.sender)
+    with pytest.raises(ChainUnavailable, match=r"^owner: the node says: .*too many requests"):
+        busy.owner()
+
+
 def test_what_is_no_address_is_refused_with_its_words(stage: Stage) -> None:
     for attempt in (
         lambda: stage.chain.credit_of("0x12"),
@@ -190,6 +206,7 @@ def test_what_is_no_address_is_refused_with_its_words(stage: Stage) -> None:
     [
         ("BookingCreated", lambda chain: chain.book_event_onchain(1, 5, total_wei=0)),
         ("PlatformFeesWithdrawn", lambda chain: chain.withdraw_platform_fees_onchain()),
+        ("CreditWithdrawn", lambda chain: chain.withdraw_onchain(chain.sender._platform)),
     ],
 )
 def test_a_receipt_that_tells_nothing_is_named(

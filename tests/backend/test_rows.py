@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
@@ -197,6 +199,25 @@ def test_a_key_is_of_one_request_with_all_that_was_asked(stage: Stage, name: str
         with pytest.raises(KeyReused, match=r"^The idempotency key 'k' was used for another request\.$"):
             prepare(*other, key="k")
     assert rows(stage) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("create", "create run"),
+        ("complete", "complete"),
+        ("cancel run", "cancel run"),
+        ("expire", "expire"),
+        ("book", "book"),
+        ("cancel booking", "cancel booking"),
+    ],
+)
+def test_a_request_has_the_same_hash_for_ever(stage: Stage, name: str, words: str) -> None:
+    """Else one that comes again after the service was upgraded would be taken for another one, and refused."""
+    prepare, asked = _asked(stage)[name]
+    *flat, signer = [one for given in asked for one in (given if isinstance(given, list) else [given])]
+    told = json.dumps([words, *flat, signer.address], default=str)
+    assert prepare(*asked, key="k").request == sha256(told.encode()).hexdigest()
 
 
 def test_who_signs_sends_and_what_it_is_about_is_noted(stage: Stage) -> None:

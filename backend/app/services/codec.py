@@ -63,7 +63,6 @@ class Call(NamedTuple):
 
 
 class _Fields(NamedTuple):
-    name: str
     names: tuple[str, ...]
     types: tuple[str, ...]
 
@@ -84,16 +83,15 @@ class Codec:
     def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
         functions = [item for item in abi if item["type"] == "function"]
         self._selectors = {f["name"]: _selector(f) for f in functions}
-        self._inputs = {f["name"]: _fields(f["name"], f["inputs"]) for f in functions}
-        self._outputs = {f["name"]: _fields(f["name"], f["outputs"]) for f in functions}
-        self._errors = {
-            _selector(e): _fields(e["name"], e["inputs"]) for e in (*_BUILT_IN, *abi) if e["type"] == "error"
-        }
+        self._inputs = {f["name"]: _fields(f["inputs"]) for f in functions}
+        self._outputs = {f["name"]: _fields(f["outputs"]) for f in functions}
+        errors = [item for item in (*_BUILT_IN, *abi) if item["type"] == "error"]
+        self._errors = {_selector(e): (e["name"], _fields(e["inputs"])) for e in errors}
         self._events = {
             event_abi_to_log_topic(e): _EventFields(  # type: ignore[arg-type]
                 e["name"],
                 tuple((_snake(i["name"]), i["type"]) for i in e["inputs"] if i["indexed"]),
-                _fields(e["name"], [i | {"name": _snake(i["name"])} for i in e["inputs"] if not i["indexed"]]),
+                _fields([i | {"name": _snake(i["name"])} for i in e["inputs"] if not i["indexed"]]),
             )
             for e in abi
             if e["type"] == "event"
@@ -132,20 +130,21 @@ class Codec:
 
     def revert(self, data: bytes) -> Revert:
         """Why, out of the data that came with a revert: a custom error, a string or a panic."""
-        fields = self._errors.get(data[:4])
+        said = "0x" + data.hex()
+        unknown = Revert("Unknown", (said,), f"unknown error {said}" if data else "no reason given")
+        if data[:4] not in self._errors:
+            return unknown
+        name, fields = self._errors[data[:4]]
         try:
-            args = fields.decode(data[4:]) if fields else None
+            args = fields.decode(data[4:])
         except (DecodingError, UnicodeDecodeError):
-            args = None
-        if fields is None or args is None:
-            said = "0x" + data.hex()
-            return Revert("Unknown", (said,), f"unknown error {said}" if data else "no reason given")
-        if fields.name == "Error":
-            return Revert("Error", args, str(args[0]))
-        if fields.name == "Panic":
-            return Revert("Panic", args, f"panic 0x{args[0]:02x}, {PANICS.get(args[0], 'of an unknown kind')}")
-        told = ", ".join(f"{name} {value}" for name, value in zip(fields.names, args, strict=True))
-        return Revert(fields.name, args, f"{fields.name} ({told})" if told else fields.name)
+            return unknown
+        if name == "Error":
+            return Revert(name, args, str(args[0]))
+        if name == "Panic":
+            return Revert(name, args, f"panic 0x{args[0]:02x}, {PANICS.get(args[0], 'of an unknown kind')}")
+        told = ", ".join(f"{field} {value}" for field, value in zip(fields.names, args, strict=True))
+        return Revert(name, args, f"{name} ({told})" if told else name)
 
 
 _BUILT_IN: list[dict[str, Any]] = [
@@ -164,18 +163,19 @@ def revert_data(error: ContractLogicError) -> bytes:
     """The bytes a contract reverted with, out of web3's exception; empty where the node did not hand them on."""
     data: Any = error.data
     while isinstance(data, Mapping):  # some nodes wrap it
-        data = data.get("data") or data.get("result") or next((v for v in data.values() if isinstance(v, Mapping)), "")
-    text = str(data or "").removeprefix("Reverted ").strip()
+        inner = next((v for v in data.values() if isinstance(v, Mapping)), None)
+        data = data.get("data") or data.get("result") or inner
+    text = str(data).removeprefix("Reverted ").strip()
     return Web3.to_bytes(hexstr=HexStr(text)) if text.startswith("0x") else b""
 
 
 def _selector(item: Mapping[str, Any]) -> bytes:
-    return function_abi_to_4byte_selector({**item, "type": "function"})  # type: ignore[arg-type]
+    """Of a function or an error."""
+    return function_abi_to_4byte_selector(item)  # type: ignore[arg-type]
 
 
-def _fields(name: str, inputs: Sequence[Mapping[str, Any]]) -> _Fields:
-    types = tuple(collapse_if_tuple(dict(i)) for i in inputs)
-    return _Fields(name, tuple(i["name"] for i in inputs), types)
+def _fields(inputs: Sequence[Mapping[str, Any]]) -> _Fields:
+    return _Fields(tuple(i["name"] for i in inputs), tuple(collapse_if_tuple(dict(i)) for i in inputs))
 
 
 def _snake(name: str) -> str:
@@ -195,5 +195,5 @@ def _checksummed(kind: str, value: Any) -> Any:
 def _topic(kind: str, topic: bytes) -> Any:
     """An indexed argument: a number or an address, which is most of them, without eth_abi's machinery."""
     if kind == "uint256":
-        return int.from_bytes(topic, "big")
+        return int.from_bytes(topic)
     return _checksummed(kind, decode([kind], topic)[0])

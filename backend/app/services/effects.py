@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import CTE, BigInteger, ColumnElement, Table, Update, bindparam, case, exists, func, update
+from sqlalchemy import CTE, BigInteger, ColumnElement, Update, bindparam, case, exists, func, update
 
 from app.core.errors import UnexpectedReceipt
 from app.db.tables import event_run_bookings, event_runs
@@ -22,9 +22,9 @@ _AT = bindparam("at_block", type_=BigInteger)
 _BLOCK = func.greatest(_runs.blockchain_block, _AT)
 
 
-def _new(table: Table, *names: str) -> dict[str, Any]:
+def _new(*names: str) -> dict[str, Any]:
     """Columns that get the values given as new_NAME."""
-    return {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+    return {name: bindparam(f"new_{name}") for name in names}
 
 
 def _take_seats(run: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
@@ -51,7 +51,7 @@ def _enter_run(closed: CTE) -> Update:
         update(event_runs)
         .where(_runs.id == closed.c.subject)
         .values(blockchain_status="confirmed", blockchain_block=_AT)
-        .values(_new(event_runs, *(f"blockchain_{name}" for name in ours)))
+        .values(_new(*(f"blockchain_{name}" for name in ours)))
     )
 
 
@@ -61,9 +61,9 @@ def _enter_booking(closed: CTE) -> Update:
         update(event_run_bookings)
         .where(_bookings.id == closed.c.subject)
         .values(blockchain_status="confirmed")
-        .values(_new(event_run_bookings, *(f"blockchain_{name}" for name in ours)))
+        .values(_new(*(f"blockchain_{name}" for name in ours)))
         .returning(_bookings.event_run_id, _bookings.seats)
-        .cte("booked")
+        .cte()
     )
     return _take_seats(booked.c.event_run_id, booked.c.seats)
 
@@ -75,7 +75,7 @@ def _cancel_booking(closed: CTE) -> Update:
         .where(exists().select_from(closed))
         .values(status="cancelled")
         .returning(_bookings.event_run_id, _bookings.seats)
-        .cte("cancelled")
+        .cte()
     )
     return _take_seats(cancelled.c.event_run_id, -cancelled.c.seats)
 
@@ -89,7 +89,7 @@ def _close_run(closed: CTE) -> Update:
 
 
 def _refund_run(closed: CTE) -> Update:
-    run = _close_run(closed).returning(_runs.id).cte("closed_run")
+    run = _close_run(closed).returning(_runs.id).cte()
     mine = (_bookings.event_run_id == run.c.id, _bookings.status == "active")
     return (
         update(event_run_bookings).where(*mine, _bookings.blockchain_status == "confirmed").values(status="cancelled")
@@ -97,22 +97,22 @@ def _refund_run(closed: CTE) -> Update:
 
 
 def _complete_bookings(closed: CTE) -> Update:
-    came = _bookings.blockchain_booking_id.in_(bindparam("came", expanding=True))
+    came = _bookings.blockchain_booking_id.in_(bindparam("came"))
     return update(event_run_bookings).where(came, exists().select_from(closed)).values(status="completed")
 
 
 def _miss_bookings(closed: CTE) -> Update:
-    missed = _bookings.blockchain_booking_id.in_(bindparam("missed", expanding=True))
+    missed = _bookings.blockchain_booking_id.in_(bindparam("missed"))
     return update(event_run_bookings).where(missed, exists().select_from(closed)).values(status="no_show")
 
 
 def _fail_run(closed: CTE) -> Update:
-    told = _new(event_runs, "blockchain_error", "blockchain_tx_hash")
+    told = _new("blockchain_error", "blockchain_tx_hash")
     return update(event_runs).where(_runs.id == closed.c.subject).values(blockchain_status="failed", **told)
 
 
 def _fail_booking(closed: CTE) -> Update:
-    told = _new(event_run_bookings, "blockchain_error", "blockchain_tx_hash")
+    told = _new("blockchain_error", "blockchain_tx_hash")
     return update(event_run_bookings).where(_bookings.id == closed.c.subject).values(blockchain_status="failed", **told)
 
 

@@ -176,19 +176,19 @@ class EventRunService:
         block: as of which, the latest where none is given; a row that is of a later one stays as it is. Bookings that
         this service did not make are not entered: nobody here knows whose they are.
         """
+        bookings = event_run_bookings.c
+        with self._database.single() as connection:  # before the row, so that its block is not before any of theirs
+            ids = connection.scalars(
+                select(bookings.blockchain_booking_id).where(
+                    bookings.event_run_id == event_run_id, bookings.blockchain_status == "confirmed"
+                )
+            ).all()
         row = self.get(event_run_id)
         chain_id = on_chain(row.blockchain_event_run_id, True, f"event run {event_run_id}")
         at = self._chain.block_number() if block is None else block
         if row.blockchain_block > at:  # the contract may not know some of its bookings as of then
             return row
         found = self._chain.get_event_run_from_chain(chain_id, at)
-        bookings = event_run_bookings.c
-        with self._database.single() as connection:
-            ids = connection.scalars(
-                select(bookings.blockchain_booking_id).where(
-                    bookings.event_run_id == event_run_id, bookings.blockchain_status == "confirmed"
-                )
-            ).all()
         now = {id: self._chain.get_booking_from_chain(id, at).status.name.lower() for id in ids}
         runs = event_runs.c
         with self._database.begin() as connection:

@@ -242,7 +242,7 @@ def next_nonce(connection: Connection, chain_id: int, sender: str) -> int:
 
 _CHANGE = (
     update(operations)
-    .where(_o.key == bindparam("of_key"), _o.state.in_(bindparam("in_states", expanding=True)))
+    .where(_o.key == bindparam("of_key"), _o.state.in_(bindparam("in_states")))
     .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)))
     .returning(operations)
 )

@@ -19,7 +19,7 @@ def convert_inr_to_wei(inr: Decimal, rate: Decimal) -> int:
     """floor(inr x 10^18 / rate), rate in INR per ETH. Raises `PriceError`, `InvalidRequest`."""
     if not inr.is_finite() or inr < 0:
         raise InvalidRequest(f"{inr} is no amount of INR.")
-    return int(Fraction(inr) * WEI_PER_ETH // _positive(rate))
+    return Fraction(inr) * WEI_PER_ETH // _positive(rate)
 
 
 def convert_wei_to_inr(wei: int, rate: Decimal) -> Decimal:
