@@ -60,14 +60,14 @@ def cache_dir() -> Path:
 
 
 def project_sources() -> dict[str, str]:
-    """Every Solidity file of the project by its path relative to `contracts/`, apart from what only forge builds."""
-    elsewhere = {NODE_MODULES, CONTRACTS / "proofs"}
+    """Every Solidity file that runs and campaigns need, by its path relative to `contracts/`."""
+    elsewhere = {NODE_MODULES, CONTRACTS / "proofs", CONTRACTS / "test"}
     paths = (p for p in CONTRACTS.rglob("*.sol") if elsewhere.isdisjoint(p.parents))
     return {p.relative_to(CONTRACTS).as_posix(): p.read_text() for p in sorted(paths)}
 
 
 def compile_contracts() -> dict[str, Artifact]:
-    """All contracts of the project by name. Cached by the hash of sources and settings.
+    """All contracts that runs and campaigns need, by name. Cached by the hash of sources and settings.
 
     Raises `CompileError`.
     """

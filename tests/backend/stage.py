@@ -19,7 +19,8 @@ from app.services.transaction_sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 
-from harness.evm.compiler import compile_contracts
+from harness.evm.compiler import CONTRACTS, compile_contracts
+from harness.evm.contract_file import load_contract
 from harness.evm.engine import Engine, Snapshot, open_engine
 
 TERMS = (2_000, 500, 0, 24 * 3600, 7 * 24 * 3600)
@@ -91,7 +92,8 @@ class Stage:
 
 def deploy(engine: Engine, name: str, *args: Any) -> str:
     """The address of a new contract, owned by the platform."""
-    artifact = compile_contracts()[name]
+    own = CONTRACTS / "test" / f"{name}.sol"
+    artifact = load_contract(f"{own}:{name}") if own.exists() else compile_contracts()[name]
     factory = engine.w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
     platform = engine.accounts[0]
     fields = {"from": platform.address, "nonce": engine.w3.eth.get_transaction_count(platform.address)}

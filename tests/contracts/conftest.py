@@ -8,7 +8,7 @@ from app.services.codec import event_stake, revert_data
 from web3.contract import Contract
 from web3.exceptions import ContractLogicError
 
-from harness.evm.compiler import Artifact, compile_contracts
+from harness.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from harness.evm.contract_file import load_contract
 from harness.evm.engine import Engine, open_engine
 
@@ -96,6 +96,7 @@ class Chain:
 def _deployed(simulated, request, trace):
     """An engine, all contracts, and a stake contract on it: the one of `--contract`, if it is given."""
     artifacts, given = compile_contracts(), request.config.getoption("--contract")
+    artifacts["Witness"] = load_contract(CONTRACTS / "test" / "Witness.sol")
     if given:
         artifacts["EventStake"] = load_contract(given)
     engine = open_engine(simulated, trace=trace)

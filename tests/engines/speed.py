@@ -18,7 +18,8 @@ from eth_tester.backends.pyevm.main import PyEVMBackend
 from eth_utils import to_canonical_address
 from web3 import EthereumTesterProvider, Web3
 
-from harness.evm.compiler import compile_contracts
+from harness.evm.compiler import CONTRACTS
+from harness.evm.contract_file import load_contract
 from harness.evm.engine import engine_accounts, open_engine
 
 
@@ -44,7 +45,7 @@ def transact(w3: Web3, account: LocalAccount, nonce: int, **fields: Any) -> Any:
 
 def paces(w3: Web3, chunk: int) -> Iterator[float]:
     """Milliseconds a transaction for each chunk of transactions: an event and a payment to a contract."""
-    artifact, account = compile_contracts()["Probe"], engine_accounts()[0]
+    artifact, account = load_contract(CONTRACTS / "test" / "Probe.sol"), engine_accounts()[0]
     factory = w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
     address = transact(w3, account, 0, data=factory.bytecode, to="")["contractAddress"]
     data = w3.eth.contract(address, abi=artifact.abi).encode_abi("note", [1, "speed"])

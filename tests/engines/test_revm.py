@@ -14,7 +14,8 @@ from eth_account import Account
 from eth_utils import keccak, to_checksum_address
 from web3.exceptions import Web3RPCError
 
-from harness.evm.compiler import compile_contracts
+from harness.evm.compiler import CONTRACTS, compile_contracts
+from harness.evm.contract_file import load_contract
 from harness.evm.engine import open_engine
 from harness.evm.errors import EngineError
 
@@ -155,7 +156,7 @@ def test_random_programs_and_snapshots(pair, profile):
 
 
 def test_what_a_call_and_an_estimate_answer(pair):
-    probe = compile_contracts()["Probe"]
+    probe = load_contract(CONTRACTS / "test" / "Probe.sol")
     address = pair.send(data=bytes.fromhex(probe.bytecode[2:]), gas=3_000_000)["contractAddress"]
 
     def answers(engine):
@@ -263,7 +264,7 @@ def test_transactions_that_set_code_are_refused():
 def test_memory_stays_flat(profile):
     """Of a campaign: some transactions and calls, and back. Linux gives the most that was ever used, in KiB."""
     with closing(open_engine("revm")) as engine:
-        probe, account, w3 = compile_contracts()["Probe"], engine.accounts[0], engine.w3
+        probe, account, w3 = load_contract(CONTRACTS / "test" / "Probe.sol"), engine.accounts[0], engine.w3
         fields = {**FEES, "gas": 3_000_000, "value": 0}
         created = account.sign_transaction({**fields, "nonce": 0, "data": probe.bytecode})
         w3.eth.send_raw_transaction(created.raw_transaction)

@@ -7,7 +7,8 @@ from typing import Any
 from web3.contract import Contract
 from web3.types import TxReceipt
 
-from harness.evm.compiler import compile_contracts
+from harness.evm.compiler import CONTRACTS
+from harness.evm.contract_file import load_contract
 from harness.evm.engine import Engine
 
 TIP = 10**9
@@ -41,6 +42,6 @@ def send(engine: Engine, call: Any, sender: int = 0, value: int = 0, gas: int | 
 
 
 def deploy(engine: Engine) -> Contract:
-    artifact = compile_contracts()["Probe"]
+    artifact = load_contract(CONTRACTS / "test" / "Probe.sol")
     receipt = send(engine, engine.w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode).constructor())
     return engine.w3.eth.contract(receipt["contractAddress"], abi=artifact.abi)
