@@ -55,8 +55,10 @@ notebooks: setup .venv/notebooks.stamp
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
 
+# Tests that need no certain engine take the fastest; stories and contract tests take the default one as well
 test: setup-dev lint
-	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2
+	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2 --engine revm
+	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts
 	@STAKESIM_SMALL=1 $(BIN)/pytest -q --nbmake -n 2 notebooks
 
 # Outputs and plots are kept in the notebooks
