@@ -29,7 +29,7 @@ MARKET = Gbm(inr_per_eth="200000", annual_volatility=0.8)
 PEOPLE_A_RUN = 15
 
 
-def main(mesa: Path | None = None, chunks: int = 40) -> None:
+def main(mesa: Path | None = None, chunks: int = 320) -> None:
     population = Population(
         name="bench", story="Fifteen people a run.", price_inr=("300", "5000"), attendees=(PEOPLE_A_RUN,) * 2
     )
@@ -48,13 +48,12 @@ def main(mesa: Path | None = None, chunks: int = 40) -> None:
     rates["settled alone, one core (best of 7)"] = best
 
     runs = chunks * CHUNK
-    for jobs in (1, 2):
+    for jobs in (1, 2, 1, 2):
         began = time.perf_counter()
         frame = sweep({"stake_bps": [2_000, 0]}, PEOPLE, MARKET, runs, 1, population, jobs=jobs)
-        made = frame[frame.metric == "bookings"].numerator.sum()
-        rates[f"sweep: drawn, lived, settled, measured; {jobs} process{'es' * (jobs > 1)}"] = made / (
-            time.perf_counter() - began
-        )
+        made = frame[frame.metric == "bookings"].numerator.sum() / (time.perf_counter() - began)
+        name = f"sweep: drawn, lived, settled, measured; {jobs} process{'es' * (jobs > 1)} (best of 2)"
+        rates[name] = max(rates.get(name, 0.0), made)
     memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
     stories = [scenario(drawn[0], index) for index in range(200)]
@@ -74,7 +73,7 @@ def main(mesa: Path | None = None, chunks: int = 40) -> None:
 
     slowest = rates["services, database and chain (revm)"]
     for name, rate in rates.items():
-        sys.stdout.write(f"{name:60} {rate:14,.0f} bookings/s {rate / slowest:12,.0f} x\n")
+        sys.stdout.write(f"{name:72} {rate:14,.0f} bookings/s {rate / slowest:12,.0f} x\n")
     sys.stdout.write(f"largest process: {memory:,.0f} MiB, over {2 * runs:,} runs in chunks of {CHUNK:,}\n")
 
 
