@@ -9,10 +9,10 @@ import pytest
 from harness.evm.errors import EngineError
 from harness.gate import opinions
 
-needs_slither = pytest.mark.skipif(
-    not (opinions.PROOFS / ".slither" / "bin" / "slither").exists(),
-    reason="slither is not installed: make -C contracts/proofs",
-)
+
+def needs(name: str) -> pytest.MarkDecorator:
+    there = (opinions.PROOFS / f".{name}" / "bin" / name).exists()
+    return pytest.mark.skipif(not there, reason=f"{name} is not installed: make -C contracts/proofs")
 
 
 def test_a_finding_is_called_by_what_and_where_not_by_its_line():
@@ -44,6 +44,15 @@ def test_what_is_missing_is_said_with_what_to_do(monkeypatch, tmp_path):
         opinions.slither()
 
 
-@needs_slither
+@needs("slither")
 def test_slither_finds_nothing_new():
     assert opinions.slither().problems == []
+
+
+@needs("halmos")
+def test_halmos_proves_every_property(profile):
+    if profile == "quick":
+        pytest.skip("proofs take a minute: --profile ci")
+    opinion = opinions.halmos()
+    assert opinion.problems == []
+    assert opinion.figures["proved"] == opinion.figures["properties"] >= 8
