@@ -8,11 +8,21 @@ EXAMPLES = {"quick": 25, "ci": 200, "deep": 5_000}
 
 def pytest_addoption(parser):
     parser.addoption("--profile", choices=EXAMPLES, default="quick", help="how hard the tests try")
+    parser.addoption(
+        "--slow",
+        action="store_true",
+        default=None,
+        help="tests marked as slow, too: the default but where all are asked for in the quick profile",
+    )
 
 
 def pytest_configure(config):
     from hypothesis import HealthCheck, settings
 
+    config.addinivalue_line("markers", "slow: takes seconds, as it starts servers, clusters or compilers")
+    if config.option.slow is None:  # workers of xdist are told
+        everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        config.option.slow = config.option.profile != "quick" or not everything
     for name, examples in EXAMPLES.items():
         settings.register_profile(
             name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -30,3 +40,10 @@ def simulated(request):
 def profile(request):
     """Name of the profile."""
     return request.config.getoption("--profile")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.option.slow:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from numpy.random import default_rng
 
-from harness.economics import plots_prices
+from harness.economics import plots
 from harness.economics.exposure import (
     LEADS,
     MARKETS,
@@ -255,13 +255,13 @@ def test_a_host_who_is_paid_in_wei_of_the_first_day_bears_the_whole_lead_time() 
 
 def test_the_pictures_show_every_pricing_and_market() -> None:
     frame = exposures(market_of_runs(7), MARKETS["GBM"], 200, 1)
-    drawn = plots_prices.bearers(bearers(frame))
+    drawn = plots.bearers(bearers(frame))
     assert [axes.get_title() for axes in drawn.axes] == list(PRICINGS)
     two = {name: MARKETS[name] for name in ("GBM", "GARCH")}
-    fans = plots_prices.fans({name: fan(price, 200, 10, 1) for name, price in two.items()})
+    fans = plots.fans({name: fan(price, 200, 10, 1) for name, price in two.items()})
     assert [axes.get_title() for axes in fans.axes] == list(two)
     known = {"down": [1, 2, 3, 4], "up": [1, 2, 3, 4]}
-    labels = plots_prices.moves(moves(two, 200, 1), known).axes[0].get_legend_handles_labels()[1]
+    labels = plots.moves(moves(two, 200, 1), known).axes[0].get_legend_handles_labels()[1]
     assert labels == [*two, "ETH, 2015 to 2026"]
-    lines = plots_prices.at_risk(at_risk(two, LEADS[:2], 100, 1), "GBM").axes[1].lines
+    lines = plots.at_risk(at_risk(two, LEADS[:2], 100, 1), "GBM").axes[1].lines
     assert [line.get_label() for line in lines] == list(PRICINGS)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.economics import attacks, incentives, plots_incentives, unclaimed, walk_away
+from harness.economics import attacks, incentives, plots, unclaimed, walk_away
 from harness.economics.attacks import HONEST, attack, gains, interest
 from harness.population.behaviours import FalseNoShows, Grief, NoShow, SelfBook
 from harness.population.lives import live
@@ -205,13 +205,13 @@ def test_the_answer_and_the_pictures(lies: pd.DataFrame, own: pd.DataFrame, grie
     assert told.count(". ") == 1
     assert f"{lies['host gains, INR'].iloc[2]:,.0f} INR a run" in told
     costs = incentives.against(lies, own, grief)
-    [axes] = plots_incentives.against(costs).axes
+    [axes] = plots.against(costs).axes
     assert [text.get_text() for text in axes.texts][:4] == [f"{v:,.0f}" for v in costs["the attacker pays"][::-1]]
-    [axes] = plots_incentives.options(option).axes
+    [axes] = plots.options(option).axes
     assert len(axes.lines) == len(walk_away.MARKETS)
-    [axes] = plots_incentives.unclaimed(stays).axes
+    [axes] = plots.unclaimed(stays).axes
     assert len(axes.patches) == 3 * len(stays)
-    [axes] = plots_incentives.false_no_shows(lies).axes
+    [axes] = plots.false_no_shows(lies).axes
     assert max(bar.get_x() + bar.get_width() for bar in axes.patches) == pytest.approx(
         lies["attendees lose, INR"].max()
     )

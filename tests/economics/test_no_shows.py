@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.economics import no_shows, plots_no_shows, sweep
+from harness.economics import no_shows, plots, sweep
 from harness.economics.sweeps import USUAL
 from harness.population.behaviours import LostToStake, NoShow
 from harness.scenario.prices import Constant
@@ -124,9 +124,9 @@ def test_the_answer_is_two_sentences_with_the_sweeps_numbers(frame: pd.DataFrame
 
 
 def test_the_pictures_show_each_elasticity(frame: pd.DataFrame) -> None:
-    assert [len(axes.collections) for axes in plots_no_shows.people(frame).axes] == [3, 3]
-    assert [len(axes.collections) for axes in plots_no_shows.money(frame).axes] == [3, 3]
-    drawn = plots_no_shows.empty_seats(frame)
+    assert [len(axes.collections) for axes in plots.people(frame).axes] == [3, 3]
+    assert [len(axes.collections) for axes in plots.money(frame).axes] == [3, 3]
+    drawn = plots.empty_seats(frame)
     assert len({axes.get_ylim() for axes in drawn.axes}) == 1
     bottom, top = drawn.axes[0].get_ylim()
     values = frame.loc[frame["metric"] == "empty seats", ["low", "high"]] * 100

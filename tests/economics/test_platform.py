@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from harness.economics import gas_costs, gas_prices, plots_platform, wallet
+from harness.economics import gas_costs, gas_prices, plots, wallet
 from harness.economics.gas_costs import Costs, used
 from harness.economics.gas_prices import WEI_PER_GWEI, GasPrice
 from harness.economics.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
@@ -195,14 +195,14 @@ def test_a_run_loses_money_below_its_own_break_even() -> None:
 def test_the_pictures_show_what_is_in_the_tables(costs: Costs) -> None:
     of = load(USUAL, 100, 1, costs)
     table = break_evens(of, [1, 10, 100], [100_000, 300_000], TERMS)
-    assert plots_platform.break_even(table).axes[0].get_xlabel() == "gas price, gwei"
+    assert plots.break_even(table).axes[0].get_xlabel() == "gas price, gwei"
     path = gas_prices.simulate(GasPrice(), default_rng(1), 20, 30)
-    line = plots_platform.gas_path(path, 30).axes[0].lines[0]
+    line = plots.gas_path(path, 30).axes[0].lines[0]
     assert line.get_ydata().tolist() == (path[:, 0] / 10**9).tolist()
     losing = wallet.losing(wallet.profiles(USUAL, 50, 1, costs), {"a": STILL, "b": GasPrice()}, [300, 900], 1, TERMS, 1)
-    labels = [line.get_label() for line in plots_platform.losing(losing).axes[0].lines]
+    labels = [line.get_label() for line in plots.losing(losing).axes[0].lines]
     assert labels == ["a", "b"]
     dry = wallet.ruin(np.array([10_000, 20_000]), [100, 150, 200])
     assert dry.chance.tolist() == [0.5, 0.5, 0]
-    drawn = plots_platform.ruin({"case": [dry, dry]}, ["left", "right"])
+    drawn = plots.ruin({"case": [dry, dry]}, ["left", "right"])
     assert drawn.axes[1].lines[0].get_ydata().tolist() == [50, 50, 0]

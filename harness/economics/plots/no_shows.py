@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.economics import plots
 from harness.economics.no_shows import DEMAND, NO_SHOW, STAKES
+from harness.economics.plots import style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def people(frame: pd.DataFrame) -> Figure:
     """No-shows by their elasticity, and bookings lost by that of demand, over the stake."""
-    drawn, (left, right) = plots.figure(3.2, columns=2)
+    drawn, (left, right) = style.figure(3.2, columns=2)
     _lines(left, frame[frame["demand"] == "low"], "no-show rate", "no-shows", 100)
     left.set_ylabel("no-shows, % of bookings")
     _lines(right, frame[frame["no-shows"] == "low"], "bookings lost", "demand", 100)
@@ -25,7 +25,7 @@ def people(frame: pd.DataFrame) -> Figure:
 
 def money(frame: pd.DataFrame) -> Figure:
     """What host and platform earn, over the stake."""
-    drawn, (left, right) = plots.figure(3.2, columns=2)
+    drawn, (left, right) = style.figure(3.2, columns=2)
     _lines(left, frame[frame["no-shows"] == "low"], "host profit", "demand", 1)
     left.set_ylabel("host profit, INR a run")
     _lines(right, frame[frame["demand"] == "low"], "platform income", "no-shows", 1)
@@ -37,7 +37,7 @@ def money(frame: pd.DataFrame) -> Figure:
 
 def empty_seats(frame: pd.DataFrame) -> Figure:
     """Seats in which nobody sat, over the stake, under each pair of elasticities."""
-    drawn, all_axes = plots.figure(3.2, columns=len(DEMAND))
+    drawn, all_axes = style.figure(3.2, columns=len(DEMAND))
     for axes, demand in zip(all_axes, DEMAND, strict=True):
         _lines(axes, frame[frame["demand"] == demand], "empty seats", "no-shows", 100)
         axes.set_title(f"elasticity of demand: {demand} ({DEMAND[demand]:g})", fontsize=9)
@@ -56,7 +56,7 @@ def _lines(axes: Axes, frame: pd.DataFrame, metric: str, by: str, times: float) 
     for name, elasticity in {"no-shows": NO_SHOW, "demand": DEMAND}[by].items():
         one = of_metric[of_metric[by] == name]
         middle, low, high = ((one[column] * times).tolist() for column in ("value", "low", "high"))
-        plots.with_band(axes, (one["stake_bps"] / 100).tolist(), middle, low, high, f"{name} ({elasticity:g})")
-    axes.axvline(STAKES[0] / 100, color=plots.GREY, linewidth=0.8, zorder=0)
+        style.with_band(axes, (one["stake_bps"] / 100).tolist(), middle, low, high, f"{name} ({elasticity:g})")
+    axes.axvline(STAKES[0] / 100, color=style.GREY, linewidth=0.8, zorder=0)
     axes.set_xlabel("stake, % of the ticket")
     axes.legend(title=f"elasticity of {by}", frameon=False, fontsize=8, title_fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.economics.plots import BLUE, RED, STYLES, figure, with_band
+from harness.economics.plots.style import BLUE, RED, STYLES, figure, with_band
 
 if TYPE_CHECKING:
     import pandas as pd
