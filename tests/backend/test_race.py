@@ -19,6 +19,7 @@ def site(sizes: tuple[int, int]) -> Iterator[Site]:
         yield site
 
 
+@pytest.mark.slow
 def test_the_last_seats_are_sold_once_and_nobody_pays_twice(site: Site, sizes: tuple[int, int]) -> None:
     attendees, seats = sizes
     came = race(site, seats, connections=16)

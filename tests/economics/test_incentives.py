@@ -192,6 +192,7 @@ def test_shares_left_over_are_those_of_the_chances() -> None:
     assert row["push, %"] > row["runs blocked by push, %"]  # larger runs are blocked more often
 
 
+@pytest.mark.slow
 def test_one_refusing_receiver_blocks_who_pushes_and_not_the_contract(simulated: str) -> None:
     table = unclaimed.on_chain(simulated)
     assert table.loc["push", "found"] == "one hostile receiver blocks everybody"

@@ -38,6 +38,7 @@ def test_what_is_measured_is_what_was_reviewed(costs: Costs) -> None:
     assert off.max() < 0.02
 
 
+@pytest.mark.slow
 def test_whole_runs_use_the_gas_that_is_reckoned(costs: Costs, simulated: str) -> None:
     """Within 1.5% each and 1% together: where bookings are cancelled, fewer slots are begun than reckoned."""
     table = gas_costs.played(draw(USUAL, 2), 6, costs, simulated)

@@ -80,6 +80,7 @@ def test_close_stops_anvil_and_may_be_repeated():
     engine.close()
 
 
+@pytest.mark.slow
 def test_anvil_ends_with_the_process_that_started_it():
     """One that is killed, and one that comes to its end and never calls close()."""
     code = (

@@ -44,6 +44,7 @@ def passed(tmp_path_factory, simulated):
     return made, folder
 
 
+@pytest.mark.slow
 class TestPassing:
     def test_a_sound_contract_passes(self, passed):
         made, _ = passed
@@ -89,6 +90,7 @@ class TestPassing:
 
 
 class TestFailing:
+    @pytest.mark.slow
     def test_a_finding_is_told_in_every_file(self, monkeypatch, tmp_path, simulated):
         made = small(monkeypatch, OVERPAID, simulated)
         assert not made.ok
@@ -195,6 +197,7 @@ def node():
     stop()
 
 
+@pytest.mark.slow
 class TestOnAChain:
     @pytest.fixture
     def stakesim(self, node, tmp_path):

@@ -45,14 +45,14 @@ def test_what_is_missing_is_said_with_what_to_do(monkeypatch, tmp_path):
 
 
 @needs("slither")
+@pytest.mark.slow
 def test_slither_finds_nothing_new():
     assert opinions.slither().problems == []
 
 
 @needs("halmos")
-def test_halmos_proves_every_property(profile):
-    if profile == "quick":
-        pytest.skip("proofs take a minute: --profile ci")
+@pytest.mark.slow
+def test_halmos_proves_every_property():
     opinion = opinions.halmos()
     assert opinion.problems == []
     assert opinion.figures["proved"] == opinion.figures["properties"] >= 8

@@ -13,6 +13,8 @@ from harness.runner.story import tell
 from harness.runner.world import open_world
 from harness.scenario.scenario import load
 
+pytestmark = pytest.mark.slow
+
 MINIMAL = CONTRACTS / "test" / "MinimalEventStake.sol"
 PLANTED = CONTRACTS / "test" / "Planted.sol"
 STORIES = [

@@ -11,6 +11,7 @@ from harness.bench.command import BASE, Contender
 from harness.cli import cli
 
 
+@pytest.mark.slow
 def test_contenders_are_measured_and_put_beside_the_bare_loop(tmp_path, monkeypatch):
     raw = next(one for one in command.contenders() if one.name == "raw pyrevm")
     bare = Contender(BASE, "for the test: raw pyrevm too", raw.argv, 50)
@@ -47,6 +48,7 @@ def test_a_peer_that_pays_a_wei_too_much_has_no_figures(wrong, monkeypatch):
         story.check(*got)
 
 
+@pytest.mark.slow
 def test_the_full_path_is_measured_where_it_grows():
     told = full_path.lifecycles("revm", 1)
     assert told["transactions"] == 8

@@ -106,6 +106,7 @@ def test_the_committed_artifact_is_checked(stakesim):
     assert stakesim("compile").returncode == 0
 
 
+@pytest.mark.slow
 def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
     folder = pytester.mkdir("scenarios")
     good = (ROOT / "scenarios" / "no-show.yaml").read_text()

@@ -21,6 +21,8 @@ from harness.faults.episodes import play
 from harness.faults.stage import Stage
 from harness.faults.table import IN_CAMPAIGN, ROWS
 
+pytestmark = pytest.mark.slow
+
 EPISODES = {"quick": 1, "ci": 20, "deep": 200}
 
 

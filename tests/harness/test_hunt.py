@@ -85,6 +85,7 @@ def test_walks_find_nothing_in_the_sound_contract(arena, profile):
         assert not played.findings, tell(played.findings)
 
 
+@pytest.mark.slow
 def test_walks_make_every_move_and_meet_every_error():
     """Played by the model alone."""
     reached: Counter[str] = Counter()
@@ -124,6 +125,7 @@ def test_a_calm_walk_makes_no_hostile_move():
     assert sum(move.hostile for move in MOVES) > 5
 
 
+@pytest.mark.slow
 def test_a_failing_walk_is_shrunk_to_the_shortest_story(arena, planted):
     """Which fails again when it is written to a file and read back, and is as plain as can be."""
     played = failing(arena)
@@ -147,12 +149,14 @@ def test_stateful_search_finds_nothing_in_the_sound_contract(arena, profile):
     assert found is None, tell(found.findings)
 
 
+@pytest.mark.slow
 def test_stateful_search_finds_what_is_planted(arena, planted):
     found = search(arena, 200, 30)
     assert found is not None
     assert [action.do for action in found.scenario.actions] == planted
 
 
+@pytest.mark.slow
 def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, monkeypatch, simulated):
     """The service, not the contract, is broken here: it asks for a seat less."""
     from app.services.booking_service import BookingService

@@ -232,6 +232,7 @@ def test_smoke_sends_nothing_to_another_network(stakesim, env, served):
     trouble(stakesim("smoke", "--rpc", "ftp://x", "--env-file", env()), "BLOCKCHAIN_RPC_URL is wrong")
 
 
+@pytest.mark.slow
 def test_smoke_is_stopped_by_ctrl_c(env):
     with started("smoke", "--starts-in", "600", "--env-file", env()) as smoke:
         said = wait_for(smoke, "waiting for the start")
@@ -307,6 +308,7 @@ def wait_for(process, words: str) -> str:
     raise AssertionError(f"it ended: {said}\n{process.stderr.read()}")
 
 
+@pytest.mark.slow
 def test_serve_is_a_stand_in_and_the_walkthrough_comes_true_on_it(tmp_path, profile):
     file = tmp_path / "serve.env"
     with started("serve", "--port", "0", "--variables", str(file), cwd=tmp_path) as server:
@@ -350,6 +352,7 @@ def walkthrough(variables: Path) -> str:
     return re.search("(?s)```sh\n(.*?)```", text)[1] + "\n".join(re.findall(r"(?m)^\$ (?!make)(.*)$", text))
 
 
+@pytest.mark.slow
 def test_serve_takes_the_network_of_the_settings(stakesim, env, served, tmp_path):
     with started("serve", "--port", "0", "--env-file", env(), cwd=tmp_path) as server:
         said = wait_for(server, "Ctrl-C ends it")

@@ -39,6 +39,7 @@ def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil(profile):
     assert [row._replace(tx_hash=None) for row in ours.rows] == [row._replace(tx_hash=None) for row in node.rows]
 
 
+@pytest.mark.slow
 def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
     """To the wei, the unit of gas and the transaction's hash."""
     pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
@@ -57,6 +58,7 @@ def test_random_scenarios_hold_on_anvil_too(profile):
     assert [f for f in result.findings if f.id != "VACUOUS"] == []
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch, profile, simulated):
     """In one process on the embedded database, in two on that of DATABASE_URL, where each world has its own schema."""
     runs = 1 if profile == "quick" else 3

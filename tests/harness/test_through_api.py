@@ -79,6 +79,7 @@ def requests_of(world):
     return asked
 
 
+@pytest.mark.slow
 def test_scenarios_have_the_same_ledger_over_http_as_without(world, api_world, profile):
     """To the wei, the unit of gas and the transaction hash: the same transactions are sent."""
     scripted = QUICK if profile == "quick" else [path.stem for path in SCENARIOS.glob("*.yaml")]
@@ -114,6 +115,7 @@ def test_what_the_api_refuses_by_its_form_the_contract_refuses_too(api_world):
     assert stories(play(api_world, loads(STRANGE_SEATS))) == []
 
 
+@pytest.mark.slow
 def test_scenarios_over_a_real_server_on_a_real_node(profile):
     more = ("everybody-comes", "wrong-attendance-list") if profile != "quick" else ()
     with closing(open_world("anvil", through="api")) as world:
@@ -186,6 +188,7 @@ def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
 # ------------------------------------------------------------------------------------------------ when it is not there
 
 
+@pytest.mark.slow
 def test_without_the_packages_of_the_api_a_sentence_says_what_to_install():
     """In a process of its own, as here they are imported."""
     code = "import sys; sys.modules['fastapi'] = None; from harness.cli import main; main()"

@@ -24,6 +24,8 @@ from harness.runner.world import DATABASE_DIR
 from harness.scenario.scenario import load
 from harness.workers.pool import pool
 
+pytestmark = pytest.mark.slow
+
 dask = pytest.importorskip("dask", reason="Dask is an extra: pip install '.[dask]'")
 distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install '.[dask]'")
 psutil = pytest.importorskip("psutil", reason="Dask is an extra, and brings it: pip install '.[dask]'")

@@ -42,6 +42,7 @@ EXAMPLES = {"quick": 2, "ci": 50, "deep": 1_000}
 """Of each route and phase, beside those that the schema itself gives and that cover its edges."""
 
 
+@pytest.mark.slow
 def test_the_api_is_as_documented(visited: Api, profile: str) -> None:
     """Called by the platform, so that whatever the schema allows gets through to the services."""
     openapi = _load(visited, EXAMPLES[profile])

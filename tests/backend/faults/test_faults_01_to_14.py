@@ -28,6 +28,8 @@ from scene import (
     saying,
 )
 
+pytestmark = pytest.mark.slow
+
 LOST = requests.ConnectionError("the line is dead")
 HOUR = 3600
 

@@ -11,6 +11,8 @@ from scene import Ask, Scene, http, result
 from web3 import Web3
 from web3.types import RPCEndpoint
 
+pytestmark = pytest.mark.slow
+
 RECEIPT = "eth_getTransactionReceipt"
 
 

@@ -24,6 +24,8 @@ from sqlalchemy import create_engine, text
 from stage import DAY, Feed, deploy
 from web3 import Web3
 
+pytestmark = pytest.mark.slow
+
 # ------------------------------------------------------------------------------------------------ 23, 24: the crashes
 
 
