@@ -22,7 +22,7 @@ help:
 	@echo "make run-notebooks  run them all, and keep their outputs"
 	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
 	@echo "make test        set up, lint, types, import rules, all tests"
-	@echo "make test-quick  the same tests at low intensity, on all cores"
+	@echo "make test-quick  the same tests at low intensity, without the slow ones, on all cores"
 	@echo "make deep        the same tests at high intensity, and large campaigns; takes long"
 	@echo "make setup       install what 'run' needs into .venv; setup-dev adds what 'test' needs"
 	@echo "make artifact    compile EventStake into backend/app/contracts/EventStake.json"

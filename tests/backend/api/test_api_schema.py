@@ -6,25 +6,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-import schemathesis.engine
-import schemathesis.openapi
 from app.api.schemas import RFC_3339
 from app.core.security import issue_token
 from app.db.session import Database
-from schemathesis.config import SchemathesisConfig
-from schemathesis.core.failures import Failure
-from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
-from schemathesis.openapi.checks import RejectedPositiveData
-from schemathesis.specs.openapi.schemas import OpenApiSchema
 from sqlalchemy import Engine
 from stage import DAY, Ground, set_up
 from visitors import SECRET, Api, open_api, settle
 
 from harness.runner.world import EMPTY_TABLES
+
+if TYPE_CHECKING:  # its import takes seconds, which whoever runs other tests does not wait for
+    from schemathesis.core.failures import Failure
+    from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +42,9 @@ EXAMPLES = {"quick": 2, "ci": 50, "deep": 1_000}
 @pytest.mark.slow
 def test_the_api_is_as_documented(visited: Api, profile: str) -> None:
     """Called by the platform, so that whatever the schema allows gets through to the services."""
+    import schemathesis.engine
+    from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
+
     openapi = _load(visited, EXAMPLES[profile])
     calls: Counter[str] = Counter()
     failures: list[str] = []
@@ -66,6 +66,10 @@ def test_the_api_is_as_documented(visited: Api, profile: str) -> None:
 
 def _load(api: Api, examples: int) -> OpenApiSchema:
     """The schema, and what is to be known for requests that get far."""
+    import schemathesis.openapi
+    from schemathesis.config import SchemathesisConfig
+    from schemathesis.openapi.checks import RejectedPositiveData
+
     config = SchemathesisConfig.from_dict(
         {
             "seed": 1,
