@@ -115,6 +115,7 @@ def test_anybody_may_end_what_nobody_completed(stage: Stage) -> None:
 
 @pytest.mark.parametrize("each_ground", ["anvil"], ids=["a node that can put code at an address"], indirect=True)
 @pytest.mark.parametrize("to", ["host", "stranger"])
+@pytest.mark.slow
 def test_what_a_receiver_refused_is_a_credit_that_is_withdrawn(each_stage: Stage, to: str) -> None:
     stage, host = each_stage, each_stage.wallets["host"]
     open_run(stage, host=host.address)

@@ -120,6 +120,7 @@ def _ask(data_dir: Path) -> int:
         return int(connection.exec_driver_sql("SELECT count(*) FROM schema_migrations").scalar_one())
 
 
+@pytest.mark.slow
 def test_the_embedded_server_starts_once_for_all_below_any_path(tmp_path: Path) -> None:
     """A socket's path may have about 100 characters, a data directory's more; and a server killed hard leaves a
     `postmaster.pid` behind, whose number may be another process's by now."""

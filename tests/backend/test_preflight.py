@@ -206,6 +206,7 @@ def sepolia() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_each_endpoint_is_looked_at(stage: Stage, sepolia: str) -> None:
     checks = list(check_endpoints(settings_of(stage, chain_id=11_155_111, blockchain_rpc_url=f"{sepolia},{DEAD}")))
     assert [check.name for check in checks] == ["endpoint 1 of 2", "endpoint 2 of 2"]
@@ -220,12 +221,14 @@ def test_clocks_apart_are_told(stage: Stage, sepolia: str) -> None:
     assert "clock" in check.todo
 
 
+@pytest.mark.slow
 def test_fault_27_wrong_chain_id_on_any_endpoint(stage: Stage, sepolia: str) -> None:
     checks = check_endpoints(settings_of(stage, chain_id=1, blockchain_rpc_url=f"{DEAD},{sepolia}"))
     with pytest.raises(NotReady, match="endpoint 2 of 2 is on chain 11155111, not on chain 1"):
         require(checks)
 
 
+@pytest.mark.slow
 def test_nobody_answers(stage: Stage) -> None:
     with pytest.raises(NotReady, match="No endpoint answers"):
         require(check_endpoints(settings_of(stage)))
@@ -310,6 +313,7 @@ def test_operations_that_are_stuck_are_told(stage: Stage) -> None:
     assert "no funds" in stuck.found
 
 
+@pytest.mark.slow
 def test_the_whole_checklist_ends_where_nothing_more_can_be_known(stage: Stage) -> None:
     url = "postgresql://nobody:db-secret@127.0.0.1:9/none"
     found = by_name(examine(settings_of(stage, database_url=url)))

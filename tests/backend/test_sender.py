@@ -77,6 +77,7 @@ def test_what_can_not_be_closed_yet_keeps_what_is_after_it_open(
     assert state(stage, earlier) == "confirmed"
 
 
+@pytest.mark.slow
 def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tuple[Operation, Operation]) -> None:
     """And not taken out of its hands."""
     earlier, later = both

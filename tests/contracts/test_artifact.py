@@ -14,6 +14,7 @@ def test_the_committed_artifact_is_that_of_the_sources():
     assert committed == compiler.production_artifact(), "run `make artifact`"
 
 
+@pytest.mark.slow
 def test_a_fresh_compile_gives_what_the_cache_holds(tmp_path, monkeypatch, profile):
     """Of everything; in the quick profile of one small contract, as all takes ten seconds."""
     sources = compiler.project_sources()
@@ -26,6 +27,7 @@ def test_a_fresh_compile_gives_what_the_cache_holds(tmp_path, monkeypatch, profi
     assert len(list((tmp_path / "artifacts").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_an_error_names_file_and_line():
     source = "// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;\ncontract X {\n    uint y = z;\n}\n"
     with pytest.raises(compiler.CompileError, match=r"Undeclared identifier(.|\n)*broken/X.sol:4:14") as error:
@@ -33,6 +35,7 @@ def test_an_error_names_file_and_line():
     assert "Traceback" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_missing_import_is_said():
     source = 'pragma solidity ^0.8.30;\nimport "./Nowhere.sol";\n'
     with pytest.raises(compiler.CompileError, match=r"Nowhere.sol(.|\n)*X.sol:2"):
@@ -45,6 +48,7 @@ def test_a_missing_compiler_says_what_to_do(monkeypatch, tmp_path):
         compiler.compile_sources({"Y.sol": "pragma solidity ^0.8.30; contract Y { uint z; }"})
 
 
+@pytest.mark.slow
 def test_the_shim_says_its_version_as_solc_does():
     said = subprocess.run([compiler.SHIM, "--version"], capture_output=True, text=True, check=True).stdout
     assert f"Version: {compiler.compiler_version()}+commit." in said

@@ -13,6 +13,8 @@ from harness.economics.figures import KNOWN, VOLATILITY
 from harness.evm.compiler import ROOT
 from harness.scenario import series
 
+pytestmark = pytest.mark.slow
+
 ERRORS = 4
 """Standard errors of a mean over simulated paths that a figure may be off by chance: once in 16,000 times."""
 

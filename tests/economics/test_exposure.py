@@ -147,6 +147,7 @@ def test_quoted_amounts_beyond_int64_are_settled_as_exactly() -> None:
         assert (abs(getattr(large, name) - getattr(small, name).astype(object) * 1_000) < 1_000 * 100).all()
 
 
+@pytest.mark.slow
 def test_a_run_played_on_the_chain_gains_the_same() -> None:
     """INR in and out at the rates of the ledger's own lines, less the listed price by hand: 20% back of who came."""
     drawn = draw(market_of_runs(7), 3, price=MARKETS["Merton"])
@@ -253,6 +254,7 @@ def test_a_host_who_is_paid_in_wei_of_the_first_day_bears_the_whole_lead_time() 
     assert table.loc["wei-fixed", "var"] > table.loc["re-quoted", "var"] > table.loc["INR-fixed", "var"] == 0
 
 
+@pytest.mark.slow
 def test_the_pictures_show_every_pricing_and_market() -> None:
     frame = exposures(market_of_runs(7), MARKETS["GBM"], 200, 1)
     drawn = plots.bearers(bearers(frame))

@@ -114,6 +114,7 @@ def test_an_unknown_transaction_is_refused() -> None:
         incentives.reviewed("a seat is sold twice")
 
 
+@pytest.mark.slow
 def test_each_attack_is_paid_so_on_the_chain(simulated: str) -> None:
     checked = incentives.spot_check(5, simulated)
     assert (checked.runs, checked.wei) == (len(incentives.ATTACKS), 0)

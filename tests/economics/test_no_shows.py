@@ -11,6 +11,8 @@ from harness.economics.sweeps import USUAL
 from harness.population.behaviours import LostToStake, NoShow
 from harness.scenario.prices import Constant
 
+pytestmark = pytest.mark.slow
+
 ROOMY = USUAL.model_copy(update={"name": "roomy", "seats": (40, 40), "attendees": (20, 20), "seats_wanted": (1, 1)})
 
 

@@ -21,6 +21,8 @@ from harness.population.wei import WEI_PER_ETH, total
 from harness.scenario.actions import Terms
 from harness.scenario.prices import Constant
 
+pytestmark = pytest.mark.slow
+
 TERMS = Terms()
 STILL = GasPrice(5, deviation=0, spikes=0)
 
@@ -38,7 +40,6 @@ def test_what_is_measured_is_what_was_reviewed(costs: Costs) -> None:
     assert off.max() < 0.02
 
 
-@pytest.mark.slow
 def test_whole_runs_use_the_gas_that_is_reckoned(costs: Costs, simulated: str) -> None:
     """Within 1.5% each and 1% together: where bookings are cancelled, fewer slots are begun than reckoned."""
     table = gas_costs.played(draw(USUAL, 2), 6, costs, simulated)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.economics import plots
 
 
@@ -11,6 +13,7 @@ def drawn() -> str:
     return str(plots.svg(figure))
 
 
+@pytest.mark.slow
 def test_the_same_picture_is_the_same_text() -> None:
     assert "clip-path" in drawn()
     assert drawn() == drawn()

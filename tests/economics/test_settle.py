@@ -109,6 +109,7 @@ def test_what_the_reference_model_says(population, terms, seed, data, profile):
 
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=5)
+@pytest.mark.slow
 def test_what_fits_and_what_does_not_are_settled_alike(seed):
     """Prices over ten orders of magnitude: some runs are settled in int64, the others in Python integers."""
     population = Population(name="wide", story="Any price.", price_inr=("1", "90000000"), attendees=(0, 6))

@@ -131,9 +131,11 @@ class TestCarryingOut:
     def small_blocks(self, monkeypatch):
         monkeypatch.setattr(sweeps, "BLOCK", 1)
 
+    @pytest.mark.slow
     def test_processes_make_no_difference(self, frame):
         pd.testing.assert_frame_equal(swept(jobs=2), swept(jobs=1))
 
+    @pytest.mark.slow
     def test_what_is_done_is_not_done_again(self, tmp_path, monkeypatch):
         """A sweep that was stopped goes on, and comes to the same figures."""
         whole = swept()
@@ -174,6 +176,7 @@ class TestCarryingOut:
 
 
 class TestOnTheChain:
+    @pytest.mark.slow
     def test_runs_are_played_and_the_same(self, simulated):
         frame = sweep(
             {"stake_bps": [2_000, 37], "fee_bps": [500, 1_000], "forfeit_to_host_bps": [0, 3_333]},
@@ -187,6 +190,7 @@ class TestOnTheChain:
         )
         assert set(frame.spot_checked) == {4}
 
+    @pytest.mark.slow
     def test_a_wei_too_much_stops_it(self, monkeypatch, simulated):
         real = spot_check.settle
         monkeypatch.setattr(spot_check, "settle", lambda *args: replace(real(*args), platform=real(*args).platform + 1))
@@ -199,6 +203,7 @@ class TestOnTheChain:
 
 class TestFiles:
     @pytest.mark.parametrize("file", sorted((ROOT / "scenarios" / "sweeps").glob("*.yaml")), ids=lambda f: f.stem)
+    @pytest.mark.slow
     def test_those_that_are_shipped(self, file, tmp_path):
         wanted = load_sweep(file)
         assert population_of(wanted).name == wanted.population

@@ -129,6 +129,7 @@ def creation(code):
     return bytes.fromhex(f"61{len(code):04x}80600a5f395ff3") + code
 
 
+@pytest.mark.slow
 def test_random_programs_and_snapshots(pair, profile):
     """Creations, calls with and without wei, failures of all kinds, access lists, times, rewinding."""
     for seed in range(PROGRAMS[profile]):
@@ -261,6 +262,7 @@ def test_transactions_that_set_code_are_refused():
         assert engine.w3.eth.get_transaction_count(account.address) == 0
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(profile):
     """Of a campaign: some transactions and calls, and back. Linux gives the most that was ever used, in KiB."""
     with closing(open_engine("revm")) as engine:

@@ -54,10 +54,12 @@ def on_py_evm():
     return story("py-evm")
 
 
+@pytest.mark.slow
 def test_py_evm_repeats_itself(on_py_evm):
     assert story("py-evm") == on_py_evm
 
 
+@pytest.mark.slow
 def test_anvil_repeats_itself_and_py_evm(on_py_evm):
     assert story("anvil") == on_py_evm
     assert story("anvil") == on_py_evm

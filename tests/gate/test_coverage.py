@@ -13,6 +13,8 @@ from harness.gate.build import build
 from harness.runner.campaign import SCENARIOS
 from harness.scenario.scenario import load
 
+pytestmark = pytest.mark.slow
+
 GATE = """// SPDX-License-Identifier: MIT
 pragma solidity ^0.8.30;
 
@@ -116,7 +118,6 @@ def test_traces_of_several_processes_add_up(gate, tmp_path):
     assert two.jumps == {b"\x01": {(2, True)}}
 
 
-@pytest.mark.slow
 def test_what_the_scenarios_do_not_reach_is_listed(monkeypatch, tmp_path):
     monkeypatch.setattr(cover, "scenarios", lambda: [load(SCENARIOS / "no-show.yaml")])
     done = CliRunner().invoke(cli, ["coverage", "--lcov", str(tmp_path / "x" / "lcov.info")])

@@ -11,6 +11,8 @@ from harness.cli import cli
 from harness.evm.compiler import compiler_version
 from harness.gate import gas
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def measured(world):

@@ -102,6 +102,7 @@ class TestFailing:
         assert told["parts"]["scripted"]["findings"] == ["overpayment is kept"]
         assert "Do not deploy it" in (tmp_path / "report.html").read_text()
 
+    @pytest.mark.slow
     def test_gas_that_was_not_reviewed_fails(self, monkeypatch, world):
         made = gates.Gate(load_contract(PRODUCTION_ARTIFACT), None, Terms(), "pr", "revm", 0)
         part = gates.Part("gas", "")

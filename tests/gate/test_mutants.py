@@ -15,6 +15,8 @@ from harness.gate.mutation import Mutation, Verdict, diff, mutate
 from harness.runner.campaign import SCENARIOS
 from harness.scenario.scenario import load
 
+pytestmark = pytest.mark.slow
+
 STAKE = CONTRACTS / "EventStake.sol"
 PURSE = """// SPDX-License-Identifier: MIT
 pragma solidity ^0.8.30;
@@ -105,7 +107,6 @@ def test_mutants_differ_from_each_other_and_mostly_compile(purse):
     assert errors <= 1
 
 
-@pytest.mark.slow
 def test_faults_in_the_fee_are_found(few, simulated):
     few("everybody-comes")
     done = mutate(STAKE, "EventStake", simulated, only="uint256 fee = revenue * FEE_BPS / BPS;")
@@ -117,7 +118,6 @@ def test_faults_in_the_fee_are_found(few, simulated):
     assert {verdict.scenario for verdict in done.verdicts} == {"everybody-comes"}
 
 
-@pytest.mark.slow
 def test_scenarios_that_can_not_tell_leave_survivors(few, tmp_path, monkeypatch, simulated):
     """Nobody stays away, so nothing is forfeited. One of the survivors is then known to be equivalent."""
     few("everybody-comes")
@@ -132,7 +132,6 @@ def test_scenarios_that_can_not_tell_leave_survivors(few, tmp_path, monkeypatch,
     assert len(again.of("survived")) == len(survived) - 1
 
 
-@pytest.mark.slow
 def test_a_survivor_of_the_scenarios_can_be_found_by_tests(few, simulated):
     few("everybody-comes")
     tests = CONTRACTS.parent / "tests" / "contracts" / "test_views.py"
@@ -142,7 +141,6 @@ def test_a_survivor_of_the_scenarios_can_be_found_by_tests(few, simulated):
     assert done.verdicts[0].scenario.endswith("test_lists_have_what_was_made_in_order")
 
 
-@pytest.mark.slow
 def test_a_contract_with_findings_of_its_own_is_refused(few, tmp_path, simulated):
     few("everybody-comes")
     source = STAKE.read_text().replace("revenue * FEE_BPS / BPS;", "revenue * FEE_BPS / BPS + 1;")
@@ -152,7 +150,6 @@ def test_a_contract_with_findings_of_its_own_is_refused(few, tmp_path, simulated
         mutate(tmp_path / "EventStake.sol", "EventStake", simulated, only="fee")
 
 
-@pytest.mark.slow
 def test_no_mutants_are_no_success(few, simulated):
     few("everybody-comes")
     done = CliRunner().invoke(cli, ["mutate", "--engine", simulated, "--only", "no such line"])
@@ -171,7 +168,6 @@ def test_a_survivor_where_money_moves_is_one_too_many(purse):
     assert not Mutation([*killed, Verdict(money, "survived")]).passed
 
 
-@pytest.mark.slow
 def test_what_is_not_there_is_said():
     with pytest.raises(CompileError, match=r"nowhere.sol can't be read"):
         build(CONTRACTS / "nowhere.sol", "X")

@@ -58,6 +58,7 @@ def test_the_full_path_is_measured_where_it_grows():
     assert [done for done, ms in full_path.by_length("revm", 16, 8) if ms > 0] == [8, 16]
 
 
+@pytest.mark.slow
 def test_a_bookings_time_is_counted_once():
     parts = full_path.profile("revm", 1)
     assert parts["signing"][0] == 1

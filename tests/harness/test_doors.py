@@ -42,6 +42,7 @@ def test_the_command_is_installed():
     assert "replay" in done.stdout
 
 
+@pytest.mark.slow
 def test_run_plays_files_and_profiles_and_writes_a_report(stakesim, tmp_path, profile):
     runs = "1" if profile == "quick" else "3"
     done = stakesim(
@@ -55,12 +56,14 @@ def test_run_plays_files_and_profiles_and_writes_a_report(stakesim, tmp_path, pr
     assert (tmp_path / "out" / "ledger.csv").read_text().startswith("run,scenario,seed,step,time,action,actor,outcome")
 
 
+@pytest.mark.slow
 def test_replay_shows_each_step_and_who_was_paid(stakesim):
     done = stakesim("replay", "scenarios/no-show.yaml")
     assert done.returncode == 0
     assert "host gets 0.46 ETH (460000000000000000 wei) (pushed)" in done.stdout
 
 
+@pytest.mark.slow
 def test_findings_end_with_exit_code_1(stakesim, tmp_path):
     text = (ROOT / "scenarios" / "no-show.yaml").read_text().replace('"460000000000000000"', '"1"')
     (tmp_path / "no-show.yaml").write_text(text)

@@ -36,6 +36,7 @@ def test_the_profiles() -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 class TestCampaign:
+    @pytest.mark.slow
     def test_reaches_what_a_campaign_must(self, name: str) -> None:
         reached: Counter[str] = Counter()
         for scenario, steps in campaign(name):

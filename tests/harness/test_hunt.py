@@ -79,6 +79,7 @@ def failing(world):
     return pytest.fail("no walk of a hundred finds it")
 
 
+@pytest.mark.slow
 def test_walks_find_nothing_in_the_sound_contract(arena, profile):
     for index in range(WALKS[profile]):
         played = play(arena, walk(HOSTILE, 7, index, 30))
@@ -137,6 +138,7 @@ def test_a_failing_walk_is_shrunk_to_the_shortest_story(arena, planted):
     assert len(short.scenario.actors) == 1
 
 
+@pytest.mark.slow
 def test_what_does_not_fail_again_is_left_as_it_is(arena):
     played = play(arena, load(ROOT / "scenarios" / "no-show.yaml"))
     played.findings.append(Finding("INV-01", "", "", played.scenario, step=5))

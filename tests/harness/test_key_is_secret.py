@@ -28,6 +28,7 @@ def everything_in(world) -> str:
         return "\n".join(repr(row) for table in tables.tables.values() for row in connection.execute(select(table)))
 
 
+@pytest.mark.slow
 def test_the_platforms_key_is_nowhere(world, profile, caplog):
     caplog.set_level(logging.DEBUG)
     key = world.engine.accounts[0].key.hex()

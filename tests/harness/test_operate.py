@@ -153,6 +153,7 @@ def test_a_wallet_is_made_and_its_key_not_shown(stakesim, tmp_path):
 # -------------------------------------------------------------------------------------------------------- doctor
 
 
+@pytest.mark.slow
 def test_doctor_finds_a_good_network_good(stakesim, env):
     done = stakesim("doctor", "--env-file", env())
     assert done.returncode == 0, done.stdout
@@ -160,6 +161,7 @@ def test_doctor_finds_a_good_network_good(stakesim, env):
     assert "FAIL" not in done.stdout
 
 
+@pytest.mark.slow
 def test_doctor_live_plays_a_lifecycle_and_a_refusal(stakesim, env):
     done = stakesim("doctor", "--live", "--starts-in", SOON, "--env-file", env())
     assert done.returncode == 0, done.stdout + done.stderr
@@ -184,6 +186,7 @@ def test_doctor_live_plays_a_lifecycle_and_a_refusal(stakesim, env):
         ({"database_url": "postgresql://nobody@127.0.0.1:9/none"}, "database", "correct DATABASE_URL"),
     ],
 )
+@pytest.mark.slow
 def test_doctor_says_what_fails_and_what_to_do(stakesim, env, given, name, todo):
     done = stakesim("doctor", "--env-file", env(**given))
     assert done.returncode == 1
@@ -208,12 +211,14 @@ def test_doctor_does_not_play_where_a_check_fails(stakesim, env):
 # --------------------------------------------------------------------------------------------------------- smoke
 
 
+@pytest.mark.slow
 def test_smoke_prints_each_transaction(smoked):
     assert len(re.findall("^  0x[0-9a-f]{64} in block ", smoked, re.MULTILINE)) == 3
     assert "completed event run" in smoked
     assert "all held; " in smoked
 
 
+@pytest.mark.slow
 def test_smoke_deploys_where_it_is_asked_to(stakesim, env, served):
     file = env(blockchain_rpc_url="http://127.0.0.1:9", contract_address=None, eth_price_inr=None)
     args = ("--rpc", served.blockchain_rpc_url, "--starts-in", SOON, "--env-file", file)
@@ -224,6 +229,7 @@ def test_smoke_deploys_where_it_is_asked_to(stakesim, env, served):
     assert "completed event run 1\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_smoke_sends_nothing_to_another_network(stakesim, env, served):
     file = env(chain_id=1)
     trouble(stakesim("smoke", "--env-file", file), "is on chain 11155111, not on chain 1")
@@ -245,6 +251,7 @@ def test_smoke_is_stopped_by_ctrl_c(env):
 # ----------------------------------------------------------------------------------------------------- reconcile
 
 
+@pytest.mark.slow
 def test_reconcile_tells_of_differences_and_mends_them(stakesim, env, served, smoked):
     file = env()
     done = stakesim("reconcile", "--dry-run", "--env-file", file)
@@ -264,6 +271,7 @@ def test_reconcile_tells_of_differences_and_mends_them(stakesim, env, served, sm
     assert stakesim("reconcile", "--dry-run", "--env-file", file).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_dry_run_applies_no_migration(stakesim, env, profile):
     with stand_in(QUICK_BLOCK_S if profile == "quick" else 1) as fresh:
         file = Path(env())

@@ -30,6 +30,7 @@ def no_show():
     return run(WORKED[1])
 
 
+@pytest.mark.slow
 def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil(profile):
     """To the wei and the unit of gas; transaction hashes differ, as fees do."""
     worked = WORKED[1:2] if profile == "quick" else WORKED
@@ -51,6 +52,7 @@ def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
     assert ours.rows == fast.rows
 
 
+@pytest.mark.slow
 def test_random_scenarios_hold_on_anvil_too(profile):
     result = run(
         list(campaign.PROFILES.glob("*.yaml")) and ["hostile", "flaky"], "anvil", 1 if profile == "quick" else 10
@@ -77,11 +79,13 @@ def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monke
         drop_database(server, f"shared_{os.getpid()}")
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_campaign(simulated):
     assert run("calm", simulated, seed=3).rows != run("calm", simulated, seed=4).rows
 
 
 @pytest.mark.parametrize("name", ["calm", "flaky", "hostile", "volatile"])
+@pytest.mark.slow
 def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile, simulated):
     runs = RUNS[profile]
     result = run(name, simulated, runs, seed=11)
@@ -90,6 +94,7 @@ def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(nam
     assert result.reached["bookings"] > runs
 
 
+@pytest.mark.slow
 def test_a_campaign_that_reaches_too_little_fails_as_vacuous(tmp_path, monkeypatch, simulated):
     text = (campaign.PROFILES / "calm.yaml").read_text()
     (tmp_path / "calm.yaml").write_text(_dull(text))
@@ -114,6 +119,7 @@ def _dull(text: str) -> str:
     return yaml.safe_dump(fields)
 
 
+@pytest.mark.slow
 def test_the_result_reads_well_and_has_a_ledger(no_show):
     frame = no_show.ledger
     assert list(frame.columns) == list(ledger.Row._fields)
@@ -124,6 +130,7 @@ def test_the_result_reads_well_and_has_a_ledger(no_show):
     assert "PASS" in no_show._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_scenario_can_be_handed_over_as_data():
     scenario = load(WORKED[0])
     assert isinstance(scenario, Scenario)
@@ -152,6 +159,7 @@ def test_a_ledger_of_an_unknown_format_is_refused(tmp_path):
         ledger.write([], tmp_path / "ledger.xlsx")
 
 
+@pytest.mark.slow
 def test_a_failing_scenario_tells_its_story_and_is_saved_for_replay(tmp_path):
     source = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}
     honest = "uint256 hostPayout = revenue - fee + forfeitsToHost;"
@@ -204,6 +212,7 @@ def test_an_unknown_name_is_refused_in_a_sentence():
         run("clam")
 
 
+@pytest.mark.slow
 def test_a_saved_failure_keeps_where_it_comes_from():
     played = play_one = run("hostile", runs=1).played[0]
     from harness.runner.story import Finding

@@ -94,6 +94,7 @@ def test_scenarios_have_the_same_ledger_over_http_as_without(world, api_world, p
         assert asked.rows == play(world, scenario).rows
 
 
+@pytest.mark.slow
 def test_campaigns_go_over_http_in_several_processes(profile):
     """In one where time is short: it takes seconds to start them."""
     runs, jobs = (2, 1) if profile == "quick" else (5, 2)
@@ -102,6 +103,7 @@ def test_campaigns_go_over_http_in_several_processes(profile):
     assert {row.run for row in result.rows} == set(range(runs))
 
 
+@pytest.mark.slow
 def test_every_write_is_a_request_made_twice(api_world):
     play(api_world, load(SCENARIOS / "no-show.yaml"))
     listening = requests_of(api_world)
@@ -111,6 +113,7 @@ def test_every_write_is_a_request_made_twice(api_world):
     assert len({key for _, _, key in listening}) == len(listening) / 2
 
 
+@pytest.mark.slow
 def test_what_the_api_refuses_by_its_form_the_contract_refuses_too(api_world):
     assert stories(play(api_world, loads(STRANGE_SEATS))) == []
 

@@ -9,6 +9,7 @@ from stage import DAY
 from visitors import Api, answered, refused
 
 
+@pytest.mark.slow
 def test_the_cost_is_what_is_paid(api: Api) -> None:
     run = api.open_run()
     api.stage.set_rate(300_000)

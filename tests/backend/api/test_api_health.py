@@ -49,6 +49,7 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
     assert problem["checks"]["migrations"].startswith("003_operations not applied")
 
 
+@pytest.mark.slow
 def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
     bury(stage)
     api = open_api(stage, Policy(confirmations=3, patience=0.3))

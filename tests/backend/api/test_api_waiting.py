@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from app.main import create_app
 from app.services.transaction_sender import Policy
 from fastapi.testclient import TestClient
@@ -48,6 +49,7 @@ def test_who_does_not_wait_finds_the_refusal_at_the_operation(shared_stage: Stag
     assert problem["operation"] == operation["key"]
 
 
+@pytest.mark.slow
 def test_waiting_that_takes_too_long_ends_with_the_operation(stage: Stage) -> None:
     """Three blocks have to pass, and nobody mines them yet."""
     bury(stage)
@@ -78,6 +80,7 @@ def test_an_empty_wallet_holds_the_operation_until_it_is_topped_up(stage: Stage)
     answered(api.host.post("/event-runs", body, Idempotency_Key="k"), 201)
 
 
+@pytest.mark.slow
 def test_a_node_out_of_reach_before_anything_is_begun_is_503(stage: Stage) -> None:
     api = open_api(stage)
     run = api.open_run()
@@ -110,6 +113,7 @@ def test_a_database_out_of_reach_is_503(stage: Stage) -> None:
         assert "127.0.0.1" not in response.text
 
 
+@pytest.mark.slow
 def test_a_client_that_posts_twice_at_once_gets_one_run_and_one_answer(racing_api: Api) -> None:
     api = racing_api
     body = api.run_body()

@@ -53,6 +53,7 @@ _part = st.text() | st.sampled_from([issue_token(SECRET, ME, "host").split(".")[
 
 
 @given(st.lists(_part, max_size=4).map(".".join))
+@pytest.mark.slow
 def test_no_token_at_all_breaks_it(token: str) -> None:
     with pytest.raises(Unauthenticated):
         caller_of(SECRET, token)
