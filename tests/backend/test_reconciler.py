@@ -1,0 +1,167 @@
+"""What a round of the reconciler takes over, tells, and leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from app.db.tables import chain_cursors, event_run_bookings, event_runs
+from app.services import reconciler as module
+from app.services.reconciler import Reconciler
+from sqlalchemy import delete, select, update
+from stage import Stage, transact
+from test_rows import mined
+from web3.middleware import Web3Middleware
+
+
+@pytest.fixture
+def reconciler(stage: Stage) -> Reconciler:
+    return Reconciler(stage.database, stage.chain, stage.runs, quiet_for=3_600)
+
+
+def cursor(stage: Stage) -> int | None:
+    with stage.database.single() as connection:
+        return connection.scalars(select(chain_cursors.c.block_number)).one_or_none()
+
+
+def test_the_next_block_is_looked_at_and_no_block_twice(stage: Stage, reconciler: Reconciler) -> None:
+    run, other = stage.open_run(), stage.open_run()
+    for of in (run, other):
+        stage.bookings.book(of.id, stage.ids["attendee"], 1)
+    assert reconciler.run_once().refreshed == []
+    assert cursor(stage) == stage.chain.block_number()
+    transact(stage, "attendee", "cancelBooking", 2)  # in the very next block; its event names no run
+    assert reconciler.run_once().refreshed == [other.id]
+    assert [booking.status for booking in stage.bookings.list_all()] == ["active", "cancelled"]
+    assert (stage.runs.get(run.id).seats_booked, stage.runs.get(other.id).seats_booked) == (1, 0)
+    transact(stage, "host", "cancelEvent", 1)
+    assert reconciler.run_once().refreshed == [run.id]
+    assert reconciler.run_once().refreshed == []
+    assert cursor(stage) == stage.chain.block_number()
+    assert reconciler.look().differences == []
+
+
+@pytest.mark.parametrize("span", [1, 2, 1_000])
+def test_many_blocks_are_looked_at_in_spans(
+    stage: Stage, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, span: int
+) -> None:
+    monkeypatch.setattr(module, "SPAN", span)
+    runs = [stage.open_run() for _ in range(3)]
+    reconciler.run_once()
+    before = cursor(stage)
+    for number in (1, 2, 3):
+        transact(stage, "host", "cancelEvent", number)
+    assert sorted(reconciler.run_once().refreshed) == sorted(run.id for run in runs)
+    assert {run.status for run in stage.runs.list_all()} == {"cancelled"}
+    assert cursor(stage) == stage.chain.block_number() == before + 3  # type: ignore[operator]
+
+
+def test_what_is_ours_is_not_asked_for_again(stage: Stage, reconciler: Reconciler) -> None:
+    reconciler.run_once()
+    run = stage.open_run()
+    stage.bookings.book(run.id, stage.ids["attendee"], 1)
+    stage.runs.cancel(run.id)
+    assert reconciler.run_once().refreshed == []
+
+
+def test_what_could_not_be_taken_over_is_the_next_rounds(stage: Stage, reconciler: Reconciler) -> None:
+    run = stage.open_run()
+    reconciler.run_once()
+    known = cursor(stage)
+    transact(stage, "host", "cancelEvent", 1)
+
+    class NoViews(Web3Middleware):
+        def wrap_make_request(self, make_request: Any) -> Any:
+            busy = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "too many requests"}}
+            return lambda method, params: busy if method == "eth_call" else make_request(method, params)
+
+    stage.engine.w3.middleware_onion.add(NoViews, "no views")
+    try:
+        report = reconciler.run_once()
+    finally:
+        stage.engine.w3.middleware_onion.remove("no views")
+    assert (report.refreshed, cursor(stage)) == ([], known)
+    assert len(report.trouble) == 1
+    assert report.trouble[0].startswith("getEventRun: the node says")
+    assert reconciler.run_once().refreshed == [run.id]
+
+
+def test_operations_go_on_once_they_were_left_alone_for_long(stage: Stage, reconciler: Reconciler) -> None:
+    run = stage.open_run()
+    operation = mined(stage, stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1))
+    report = reconciler.run_once()
+    assert (report.moved, [one.key for one in report.open]) == ([], [operation.key])
+    [(before, after)] = reconciler.start().moved
+    assert (before, after.key, after.state) == ("signed", operation.key, "confirmed")
+    assert reconciler.run_once().open == []
+    assert stage.bookings.list_all()[0].blockchain_status == "confirmed"
+
+
+def test_what_is_due_is_refreshed(stage: Stage, reconciler: Reconciler) -> None:
+    run, other = stage.open_run(), stage.open_run()
+    with stage.database.begin() as connection:
+        connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(refresh_due=True))
+    assert reconciler.run_once().refreshed == [run.id]
+    assert not stage.runs.get(run.id).refresh_due
+    assert stage.runs.get(other.id) == other
+
+
+def test_each_difference_is_told_in_words_and_mended_where_the_chain_knows(
+    stage: Stage, reconciler: Reconciler
+) -> None:
+    run, other = stage.open_run(), stage.open_run()
+    booking = stage.bookings.book(run.id, stage.ids["attendee"], 1)
+    row = stage.runs.get(run.id)
+    assert reconciler.look().differences == []
+    with stage.database.begin() as connection:
+        changes = {"status": "cancelled", "seats_booked": 3, "max_seats": 9}
+        changes |= {"blockchain_price_per_seat_wei": 5, "blockchain_stake_amount_wei": 6}
+        connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(**changes))
+        changes = {"status": "no_show", "seats": 2, "blockchain_payment_wei": 7, "blockchain_stake_amount_wei": 8}
+        connection.execute(update(event_run_bookings).values(**changes))
+    about, of = f"event run {run.id} (1 on chain)", f"booking {booking.id} (1 on chain)"
+    seats, paid, stake = row.max_seats, booking.blockchain_payment_wei, booking.blockchain_stake_amount_wei
+    told = [
+        f"{about}: status is cancelled in the database, active on chain",
+        f"{about}: seats_booked is 3 in the database, 1 on chain",
+        f"{about}: max_seats is 9 in the database, {seats} on chain",
+        f"{about}: price_wei is 5 in the database, {row.blockchain_price_per_seat_wei} on chain",
+        f"{about}: stake_wei is 6 in the database, {row.blockchain_stake_amount_wei} on chain",
+        f"{of}: status is no_show in the database, active on chain",
+        f"{of}: seats is 2 in the database, 1 on chain",
+        f"{of}: payment_wei is 7 in the database, {paid} on chain",
+        f"{of}: stake_wei is 8 in the database, {stake} on chain",
+    ]
+    assert reconciler.look().differences == told
+    report = reconciler.start()
+    assert (report.differences, report.refreshed) == (told, [run.id])
+    assert len(reconciler.look().differences) == len(told) - 3  # statuses and seats booked are the chain's to say
+    assert stage.runs.get(other.id) == other
+
+
+def test_rows_that_nothing_brings_on_chain_are_told(stage: Stage, reconciler: Reconciler) -> None:
+    run = stage.open_run()
+    operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
+    assert reconciler.look().differences == []
+    with stage.database.begin() as connection:
+        connection.execute(delete(module.operations).where(module.operations.c.key == operation.key))
+    booking = stage.bookings.list_all()[0]
+    said = f"booking {booking.id} is pending, and no operation brings it on chain"
+    report = reconciler.look()
+    assert (report.differences, report.open) == ([said], [])
+    with stage.database.begin() as connection:
+        connection.execute(update(event_runs).values(blockchain_status="pending"))
+    assert reconciler.look().differences == [
+        f"event run {run.id} is pending, and no operation brings it on chain",
+        said,
+    ]
+
+
+def test_a_run_that_the_contract_does_not_know_is_told(stage: Stage, reconciler: Reconciler) -> None:
+    run = stage.open_run()
+    with stage.database.begin() as connection:
+        connection.execute(update(event_runs).values(blockchain_event_run_id=9))
+    [told] = reconciler.look().differences
+    assert told.startswith(f"event run {run.id} (9 on chain): getEventRun was refused by the contract: UnknownEventRun")
+    assert stage.runs.get(run.id) == replace(run, blockchain_event_run_id=9)
