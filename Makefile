@@ -55,9 +55,9 @@ notebooks: setup .venv/notebooks.stamp
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
 
-# Tests that need no certain engine take the fastest; stories and contract tests take the default one as well
+# Tests that need no certain engine take the fastest; stories take the default one as well, tests of the contract alone
 test: setup-dev lint
-	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2 --engine revm
+	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2 --dist worksteal --engine revm --ignore tests/contracts
 	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts
 	@STAKESIM_SMALL=1 $(BIN)/pytest -q --nbmake -n 2 notebooks
 
