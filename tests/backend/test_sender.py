@@ -16,6 +16,7 @@ from app.services.node_errors import unavailable
 from app.services.operations import Operation
 from app.services.transaction_sender import Policy, TransactionSender
 from stage import Stage
+from test_rejections import before_sending, pause
 from test_rows import mined
 from web3.exceptions import TransactionNotFound, Web3Exception
 from web3.middleware import Web3Middleware
@@ -101,6 +102,26 @@ def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tup
         assert sender.step(later).closed  # it waits until the other is done
         assert done.result()["status"] == 1
     assert state(stage, earlier) == "confirmed"
+
+
+def test_a_revert_that_the_node_does_not_explain_is_one_without_a_reason(stage: Stage) -> None:
+    class NoCalls(Web3Middleware):
+        def wrap_make_request(self, make_request: Any) -> Any:
+            busy = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "too many requests"}}
+            return lambda method, params: busy if method == "eth_call" else make_request(method, params)
+
+    def meanwhile() -> None:
+        pause(stage)  # so that it reverts
+        stage.engine.w3.middleware_onion.add(NoCalls, "no calls")
+
+    before_sending(stage.engine.w3, meanwhile)
+    try:
+        with pytest.raises(ContractRejected) as caught:
+            stage.open_run(host="host", signer=stage.wallets["host"])
+    finally:
+        stage.engine.w3.middleware_onion.remove("no calls")
+    assert (caught.value.name, list(caught.value.args), caught.value.outcome) == ("Unknown", ["0x"], "reverted")
+    assert str(caught.value).endswith("was refused by the contract: the reason can't be found any more.")
 
 
 @pytest.mark.parametrize(
