@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,7 @@ def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tup
         assert not done.done()
         stage.engine.w3.middleware_onion.remove("lag")
         stage.engine.w3.middleware_onion.add(Web3Middleware, "lag")  # the node shows it now
+        sender.policy = replace(policy, longest_pause=20)
         threading.Timer(0.1, release.set).start()
         assert sender.step(later).closed  # it waits until the other is done
         assert done.result()["status"] == 1
