@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +20,8 @@ from app.services.pricing import Pricing, Rate
 from app.services.transaction_sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
+from web3 import Web3
+from web3.middleware import Web3Middleware
 
 from harness.evm.compiler import CONTRACTS, compile_contracts
 from harness.evm.contract_file import load_contract
@@ -119,6 +123,35 @@ def transact(stage: Stage, role: str, function: str, *args: Any, value: int = 0,
     tx_hash = w3.eth.send_raw_transaction(account.sign_transaction(fields).raw_transaction)
     assert w3.eth.wait_for_transaction_receipt(tx_hash, poll_latency=0.002)["status"] == 1
     return tx_hash.to_0x_hex()
+
+
+def before_request(w3: Web3, action: Callable[[], Any], method: str = "eth_sendRawTransaction") -> None:
+    """Does something just before the next request of this kind: by default between the estimate and the sending."""
+
+    class Interruption(Web3Middleware):
+        def request_processor(self, asked: Any, params: Any) -> Any:
+            if asked == method:
+                w3.middleware_onion.remove("interruption")
+                action()
+            return asked, params
+
+    w3.middleware_onion.add(Interruption, "interruption")
+
+
+@contextmanager
+def too_many_requests(w3: Web3, method: str) -> Iterator[None]:
+    """The node answers requests of this kind with an error that is no revert."""
+    error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "too many requests"}}
+
+    class Busy(Web3Middleware):
+        def wrap_make_request(self, make_request: Any) -> Any:
+            return lambda asked, params: error if asked == method else make_request(asked, params)
+
+    w3.middleware_onion.add(Busy, "busy")
+    try:
+        yield
+    finally:
+        w3.middleware_onion.remove("busy")
 
 
 def lay_ground(name: str) -> Ground:

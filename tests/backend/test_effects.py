@@ -11,9 +11,8 @@ from app.db.tables import EventRun
 from app.services import effects, operations
 from app.services.codec import Event
 from app.services.operations import Operation
-from stage import Stage, transact
+from stage import Stage, before_request, transact
 from test_rows import mined, rows
-from web3.middleware import Web3Middleware
 
 
 def signed(stage: Stage, run: EventRun) -> Operation:
@@ -114,14 +113,7 @@ def test_what_was_to_be_created_is_told_of_once(stage: Stage, count: int) -> Non
 def test_a_view_is_dropped_where_something_later_came_in_between(stage: Stage) -> None:
     run = stage.open_run()
 
-    class Between(Web3Middleware):
-        def request_processor(self, method: Any, params: Any) -> Any:
-            if method == "eth_call":
-                stage.engine.w3.middleware_onion.remove("between")
-                stage.bookings.book(run.id, stage.ids["attendee"], 3)
-            return method, params
-
-    stage.engine.w3.middleware_onion.add(Between, "between")
+    before_request(stage.engine.w3, lambda: stage.bookings.book(run.id, stage.ids["attendee"], 3), "eth_call")
     assert stage.runs.refresh(run.id) == replace(
         run, seats_booked=3, blockchain_block=stage.chain.block_number(), refreshed_block=run.refreshed_block
     )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from app.db.tables import chain_cursors, event_run_bookings, event_runs
 from app.services import reconciler as module
 from app.services.reconciler import Reconciler
 from sqlalchemy import delete, select, update
-from stage import Stage, transact
+from stage import Stage, too_many_requests, transact
 from test_rows import mined
-from web3.middleware import Web3Middleware
 
 
 @pytest.fixture
@@ -71,16 +69,8 @@ def test_what_could_not_be_taken_over_is_the_next_rounds(stage: Stage, reconcile
     known = cursor(stage)
     transact(stage, "host", "cancelEvent", 1)
 
-    class NoViews(Web3Middleware):
-        def wrap_make_request(self, make_request: Any) -> Any:
-            busy = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "too many requests"}}
-            return lambda method, params: busy if method == "eth_call" else make_request(method, params)
-
-    stage.engine.w3.middleware_onion.add(NoViews, "no views")
-    try:
+    with too_many_requests(stage.engine.w3, "eth_call"):
         report = reconciler.run_once()
-    finally:
-        stage.engine.w3.middleware_onion.remove("no views")
     assert (report.refreshed, cursor(stage)) == ([], known)
     assert len(report.trouble) == 1
     assert report.trouble[0].startswith("getEventRun: the node says")

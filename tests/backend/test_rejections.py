@@ -12,24 +12,11 @@ from app.services.blockchain_service import BlockchainService
 from app.services.codec import Codec, event_stake, revert_data
 from app.services.node_errors import decode_revert
 from app.services.transaction_sender import Policy, TransactionSender
-from stage import DAY, Stage, transact
+from stage import DAY, Stage, before_request, transact
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint, RPCResponse
-
-
-def before_sending(w3: Web3, action: Callable[[], Any]) -> None:
-    """Does something between the estimate and the sending of the next transaction."""
-
-    class Interruption(Web3Middleware):
-        def request_processor(self, method: Any, params: Any) -> Any:
-            if method == "eth_sendRawTransaction":
-                w3.middleware_onion.remove("interruption")
-                action()
-            return method, params
-
-    w3.middleware_onion.add(Interruption, "interruption")
 
 
 def pause(stage: Stage) -> None:
@@ -111,7 +98,7 @@ def test_what_passes_the_estimate_and_reverts_on_chain_tells_why(each_stage: Sta
     stage = each_stage
     run = stage.open_run()
     before = stage.balance("attendee")
-    before_sending(stage.engine.w3, lambda: pause(stage))
+    before_request(stage.engine.w3, lambda: pause(stage))
     with pytest.raises(ContractRejected) as caught:
         stage.bookings.book(run.id, stage.ids["attendee"], 1, signer=stage.wallets["attendee"])
     error = caught.value

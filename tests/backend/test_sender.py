@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,8 @@ from app.services import operations
 from app.services.node_errors import unavailable
 from app.services.operations import Operation
 from app.services.transaction_sender import Policy, TransactionSender
-from stage import Stage
-from test_rejections import before_sending, pause
+from stage import Stage, before_request, too_many_requests
+from test_rejections import pause
 from test_rows import mined
 from web3.exceptions import TransactionNotFound, Web3Exception
 from web3.middleware import Web3Middleware
@@ -107,21 +107,16 @@ def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tup
 
 
 def test_a_revert_that_the_node_does_not_explain_is_one_without_a_reason(stage: Stage) -> None:
-    class NoCalls(Web3Middleware):
-        def wrap_make_request(self, make_request: Any) -> Any:
-            busy = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "too many requests"}}
-            return lambda method, params: busy if method == "eth_call" else make_request(method, params)
+    w3 = stage.engine.w3
+    with ExitStack() as busy:
 
-    def meanwhile() -> None:
-        pause(stage)  # so that it reverts
-        stage.engine.w3.middleware_onion.add(NoCalls, "no calls")
+        def meanwhile() -> None:
+            pause(stage)  # so that it reverts
+            busy.enter_context(too_many_requests(w3, "eth_call"))
 
-    before_sending(stage.engine.w3, meanwhile)
-    try:
+        before_request(w3, meanwhile)
         with pytest.raises(ContractRejected) as caught:
             stage.open_run(host="host", signer=stage.wallets["host"])
-    finally:
-        stage.engine.w3.middleware_onion.remove("no calls")
     assert (caught.value.name, list(caught.value.args), caught.value.outcome) == ("Unknown", ["0x"], "reverted")
     assert str(caught.value).endswith("was refused by the contract: the reason can't be found any more.")
 
