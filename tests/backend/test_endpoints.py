@@ -231,7 +231,7 @@ def test_real_time_is_bounded() -> None:
     begun = time.monotonic()
     with pytest.raises(requests.ConnectionError):
         Endpoints([DEAD], patience=0.5).make_request("eth_chainId", [])  # type: ignore[arg-type]
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 5
 
 
 def test_urls_are_shown_nowhere(start: Start, over: Callable[..., Endpoints], caplog: pytest.LogCaptureFixture) -> None:

@@ -9,8 +9,8 @@ from tests.engines.speed import paces, plain
 
 
 @pytest.mark.slow
-def test_a_signed_transaction_is_faster_than_on_plain_eth_tester(profile):
-    each = 3 if profile == "quick" else 10
-    pairs = zip(paces(plain(), each), paces(open_engine("py-evm").w3, each), strict=True)
-    theirs, ours = (min(chunks) for chunks in zip(*islice(pairs, 4), strict=True))
+def test_a_signed_transaction_is_faster_than_on_plain_eth_tester():
+    """10 to 15 ms beside 15 to 20. In turns of five, so that a busy machine slows both."""
+    pairs = zip(paces(plain(), 5), paces(open_engine("py-evm").w3, 5), strict=True)
+    theirs, ours = map(sum, zip(*islice(pairs, 20), strict=True))
     assert ours < theirs
