@@ -44,7 +44,7 @@ def transact(w3: Web3, account: LocalAccount, nonce: int, **fields: Any) -> Any:
 
 
 def paces(w3: Web3, chunk: int) -> Iterator[float]:
-    """Milliseconds of this process a transaction for each chunk of transactions: an event and a payment to a contract."""
+    """Milliseconds of this process a transaction, for each chunk of them: an event and a payment to a contract."""
     artifact, account = load_contract(CONTRACTS / "test" / "Probe.sol"), engine_accounts()[0]
     factory = w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
     address = transact(w3, account, 0, data=factory.bytecode, to="")["contractAddress"]
