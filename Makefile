@@ -59,11 +59,11 @@ serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 test: setup-dev lint
 	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2 --dist worksteal --engine revm --ignore tests/contracts
 	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts
-	@STAKESIM_SMALL=1 $(BIN)/pytest -q --nbmake -n 2 notebooks
+	@STAKESIM_SMALL=1 $(BIN)/pytest -q -p nbmake --nbmake -n 2 notebooks
 
 # Outputs and plots are kept in the notebooks
 run-notebooks: setup-dev
-	@$(BIN)/pytest -q --nbmake --overwrite notebooks
+	@$(BIN)/pytest -q -p nbmake --nbmake --overwrite notebooks
 
 test-quick: setup-dev
 	@$(BIN)/pytest -q -n logical --dist worksteal --engine revm

@@ -19,7 +19,9 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     from hypothesis import HealthCheck, settings
 
-    config.addinivalue_line("markers", "slow: takes seconds, as it starts servers, clusters or compilers")
+    config.addinivalue_line(
+        "markers", "slow: takes a third of a second, or starts a node, a server, workers or a compiler"
+    )
     if config.option.slow is None:  # workers of xdist are told
         everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
         config.option.slow = config.option.profile != "quick" or not everything

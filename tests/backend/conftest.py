@@ -18,7 +18,7 @@ def nothing_kept() -> None:
     operations._closing.cache_clear()
 
 
-@pytest.fixture(scope="session", params=["in process", "anvil"])
+@pytest.fixture(scope="session", params=["in process", pytest.param("anvil", marks=pytest.mark.slow)])
 def each_ground(request: pytest.FixtureRequest, simulated: str) -> Iterator[Ground]:
     ground = lay_ground("anvil" if request.param == "anvil" else simulated)
     yield ground

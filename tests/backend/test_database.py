@@ -91,6 +91,7 @@ def test_two_rows_can_not_claim_one_run_on_chain(database: Database, run_row: di
         connection.execute(insert(event_runs), row)
 
 
+@pytest.mark.slow
 def test_a_database_is_copied_for_each_worker(empty: DatabaseEngine) -> None:
     migrate(empty)
     empty.dispose()

@@ -140,6 +140,7 @@ def test_fault_03_the_next_endpoint_gets_the_same_bytes(
     assert clock.slept == []
 
 
+@pytest.mark.slow
 def test_fault_03_a_node_that_is_gone_or_silent(start: Start, over: Callable[..., Endpoints]) -> None:
     silent, good = start("be silent"), start(CHAIN_ID)
     assert Web3(over(DEAD, silent, good, timeout=0.2), []).eth.chain_id == 11_155_111
@@ -227,6 +228,7 @@ def test_nothing_is_waited_for_where_no_endpoint_will_ever_do(
     assert clock.slept == []
 
 
+@pytest.mark.slow
 def test_real_time_is_bounded() -> None:
     begun = time.monotonic()
     with pytest.raises(requests.ConnectionError):
@@ -234,6 +236,7 @@ def test_real_time_is_bounded() -> None:
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.slow
 def test_urls_are_shown_nowhere(start: Start, over: Callable[..., Endpoints], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with socket.create_server(("127.0.0.1", 0)) as mute:

@@ -40,6 +40,7 @@ def test_the_next_block_is_looked_at_and_no_block_twice(stage: Stage, reconciler
     assert reconciler.look().differences == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("span", [1, 2, 1_000])
 def test_many_blocks_are_looked_at_in_spans(
     stage: Stage, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, span: int

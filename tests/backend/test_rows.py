@@ -43,6 +43,7 @@ def end(stage: Stage, run: EventRun, how: str) -> None:
             stage.runs.complete(run.id, [stage.bookings.of_run(run.id)[0].id])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "status", "bookings"),
     [
@@ -244,6 +245,7 @@ def test_a_key_is_of_one_use_case(stage: Stage) -> None:
         stage.runs.prepare_expire(stage.runs.list_all()[0].id, key="k")
 
 
+@pytest.mark.slow
 def test_the_second_answer_of_a_key_is_the_first(stage: Stage) -> None:
     run = stage.open_run(seats=4)
     starts_at = stage.now() + 3 * DAY

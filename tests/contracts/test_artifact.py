@@ -9,6 +9,7 @@ import pytest
 from harness.evm import compiler
 
 
+@pytest.mark.slow
 def test_the_committed_artifact_is_that_of_the_sources():
     committed = json.loads(compiler.PRODUCTION_ARTIFACT.read_text())
     assert committed == compiler.production_artifact(), "run `make artifact`"

@@ -41,6 +41,7 @@ def test_the_contract_and_the_model_have_the_same_bound(chain):
     assert chain.stake().functions.MAX_SEATS().call() == MAX_SEATS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["complete", "cancel", "expire"])
 def test_the_largest_run_settles_under_the_cap(chain, how, profile):
     """Measured in full; in the quick profile from two small runs, as gas is linear in the seats."""

@@ -73,6 +73,7 @@ def test_reentering_any_paying_function_does_nothing(chain, function, args):
     assert chain.balance(stake.address) == stake.functions.totalLiabilities().call()
 
 
+@pytest.mark.slow
 def test_too_little_gas_for_a_push_reverts_instead_of_starving_the_receiver(chain):
     """A caller who sends just too little can't turn a payout into a credit: it settles in full or not at all."""
     stake = chain.stake()
@@ -89,6 +90,7 @@ def test_too_little_gas_for_a_push_reverts_instead_of_starving_the_receiver(chai
     assert receipt.status == 1
 
 
+@pytest.mark.slow
 def test_booking_and_cancelling_for_ever_does_not_make_a_run_longer_to_settle(chain, profile):
     stake = chain.stake()
     gas = []

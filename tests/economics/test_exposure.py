@@ -180,6 +180,7 @@ def test_a_run_played_on_the_chain_gains_the_same() -> None:
     assert len({round(net[HOST]) for net in ended.values()}) == 4
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_runs_however_many_are_asked_for() -> None:
     few, many = (exposures(market_of_runs(7), MARKETS["GARCH"], runs, 2) for runs in (CHUNK // 2, CHUNK + 10))
     for pricing in PRICINGS:
@@ -244,6 +245,7 @@ def test_the_fan_of_gbm_has_the_closed_forms() -> None:
     assert set(table.loc[0]) == {100}
 
 
+@pytest.mark.slow
 def test_a_host_who_is_paid_in_wei_of_the_first_day_bears_the_whole_lead_time() -> None:
     """The host's loss in a wei-fixed run is the market's from creation to completion, a day after the start or less."""
     price = MARKETS["GBM"]

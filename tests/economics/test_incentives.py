@@ -146,6 +146,7 @@ def test_margrabe_against_two_moving_prices() -> None:
     assert abs(gain.mean() - walk_away.margrabe(1, 1, ratio, years)) < 4 * gain.std() / math.sqrt(len(gain))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("volatility", walk_away.VOLATILITIES)
 @pytest.mark.parametrize("cost", [None, 0.8, 1.0])
 def test_simulated_options_are_worth_what_the_formula_says(volatility: float, cost: float | None) -> None:
@@ -201,6 +202,7 @@ def test_one_refusing_receiver_blocks_who_pushes_and_not_the_contract(simulated:
     assert table.loc["push with credit"].tolist()[1:] == ["nothing wrong", 1, 1]
 
 
+@pytest.mark.slow
 def test_the_answer_and_the_pictures(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> None:
     option, stays = walk_away.attendees(2_000, 3), unclaimed.unclaimed(RUNS, 5)
     told = incentives.answer(lies, own, grief, option, stays)

@@ -94,6 +94,7 @@ POPULATIONS = st.builds(
 RUNS_EACH = {"quick": 2, "ci": 12, "deep": 40}
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(population=POPULATIONS, terms=TERMS, seed=st.integers(0, 2**32), data=st.data())
 def test_what_the_reference_model_says(population, terms, seed, data, profile):

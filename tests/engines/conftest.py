@@ -11,8 +11,10 @@ from web3.contract import Contract
 from harness.evm.engine import Engine, open_engine
 from tests.engines.transactions import deploy
 
+NODES = [pytest.param(name, marks=pytest.mark.slow) for name in ("anvil", "rpc")]
 
-@pytest.fixture(scope="session", params=["py-evm", "revm", "anvil", "rpc"])
+
+@pytest.fixture(scope="session", params=["py-evm", "revm", *NODES])
 def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Contract]]:
     with ExitStack() as stack:
         if request.param == "rpc":

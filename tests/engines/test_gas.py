@@ -17,6 +17,7 @@ COSTLY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", COSTLY)
 def test_exactly_the_estimate_is_enough(engine, probe, what):
     send(engine, probe.functions.fill(20))

@@ -62,6 +62,7 @@ def test_an_anvil_that_does_not_start(monkeypatch, tmp_path):
         open_engine("anvil")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["py-evm", "anvil"])
 def test_capabilities_and_accounts(name):
     with closing(open_engine(name)) as engine:
@@ -151,6 +152,7 @@ def test_keys_of_a_live_network_are_not_made_up(live_network):
     assert list(open_engine(live_network[0]).accounts) == []
 
 
+@pytest.mark.slow
 def test_looking_what_a_node_can_do_changes_nothing_on_it():
     with closing(open_engine("anvil")) as node:
         url, key = node.w3.provider.endpoint_uri, "0x" + "22" * 32

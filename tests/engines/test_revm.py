@@ -213,6 +213,7 @@ def test_an_access_list_warms_nothing_for_the_next(pair):
     assert pair.each(lambda engine: int.from_bytes(engine.w3.eth.get_storage_at(address, 1), "big")) == 4
 
 
+@pytest.mark.slow
 def test_ether_is_forced_and_the_state_of_any_block_can_be_asked(pair):
     forcer = compile_contracts()["EtherForcer"]
     target = to_checksum_address("0x" + "ab" * 20)

@@ -36,6 +36,7 @@ def stakesim(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_the_command_is_installed():
     command = Path(sys.executable).with_name("stakesim")
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True, timeout=60)
@@ -105,6 +106,7 @@ def test_a_database_out_of_reach_is_said(stakesim, monkeypatch):
     assert "Check DATABASE_URL" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_committed_artifact_is_checked(stakesim):
     assert stakesim("compile").returncode == 0
 

@@ -204,12 +204,14 @@ def found(world):
     world.use(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", CONTRACTS_BROKEN, ids=lambda b: f"{b.id} {b.name}")
 def test_a_broken_contract_is_caught(broken, found):
     messages = found(changed(broken.old, broken.new), broken.scenario)
     assert broken.id in messages, messages
 
 
+@pytest.mark.slow
 def test_the_sound_contract_passes_where_the_broken_ones_are_caught(world):
     for name in INLINE:
         assert play(world, _scenario(name)).findings == []

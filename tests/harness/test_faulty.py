@@ -173,6 +173,7 @@ def test_a_fault_that_cannot_happen_now_waits(line: Line) -> None:
     assert line.faulty.counts.total() == 0
 
 
+@pytest.mark.slow
 def test_the_same_seed_injects_the_same_faults(anvil: Anvil) -> None:
     def played() -> list[tuple[int, str]]:
         faulty = Faulty(anvil.w3.provider, FAULTS, np.random.default_rng(5), rate=0.5)

@@ -50,6 +50,7 @@ class TestCampaign:
         few = {what: reached[what] for what in MUST_REACH if reached[what] < 3}
         assert few == {}
 
+    @pytest.mark.slow
     def test_closes_every_run(self, name: str) -> None:
         for scenario, steps in campaign(name):
             assert [run for run in steps[-1].state.runs.values() if run.open] == [], scenario.name
@@ -63,6 +64,7 @@ class TestCampaign:
             for step in steps:
                 assert not (getattr(step.action, "direct", False) and step.outcome.status == "ok"), scenario.name
 
+    @pytest.mark.slow
     def test_is_written_and_read_like_a_scripted_one(self, name: str, request: pytest.FixtureRequest) -> None:
         some = 5 if request.config.getoption("--profile") == "quick" else 25
         for scenario, _ in campaign(name)[:some]:

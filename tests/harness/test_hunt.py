@@ -118,6 +118,7 @@ def test_a_walk_is_a_scenario_and_the_same_each_time():
     assert loads(dump(one), one.name) == one
 
 
+@pytest.mark.slow
 def test_a_calm_walk_makes_no_hostile_move():
     calm = load_profile(campaign.PROFILES / "calm.yaml")
     assert not any(
@@ -145,6 +146,7 @@ def test_what_does_not_fail_again_is_left_as_it_is(arena):
     assert shrunk(arena, played) is played
 
 
+@pytest.mark.slow
 def test_stateful_search_finds_nothing_in_the_sound_contract(arena, profile):
     examples, steps = SEARCHES[profile]
     found = search(arena, examples, steps, number=1)

@@ -63,6 +63,7 @@ def test_the_same_seed_gives_the_same_paths_and_more_days_the_same_beginning(pri
     assert (short[1:] != other[1:]).mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("price", RANDOM, ids=named)
 def test_ten_thousand_paths_of_sixty_days_take_a_moment(price: Any) -> None:
     """0.02 to 0.05 s on one core of 2026; time of this process, and three tries: a busy machine is no slow code."""
@@ -85,6 +86,7 @@ def test_the_path_is_the_simulated_one_of_its_seed_and_holds_for_a_day(price: An
     assert rate_at(3 * DAY) == rate_at(4 * DAY - 1) != rate_at(4 * DAY)
 
 
+@pytest.mark.slow
 def test_a_simulated_gbm_is_distributed_as_its_path_is() -> None:
     """Log returns over 20 days: 400 paths beside 20,000 columns. Five standard errors of the mean and the deviation."""
     price = Gbm(inr_per_eth=START, annual_volatility=0.9, annual_drift=0.5, step="6h")
@@ -95,6 +97,7 @@ def test_a_simulated_gbm_is_distributed_as_its_path_is() -> None:
     assert abs(few.std() - many.std()) < 5 * deviation / np.sqrt(2 * 400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("price", [RANDOM[0], Merton(inr_per_eth=START), Garch(inr_per_eth=START)], ids=named)
 def test_the_mean_grows_by_the_drift_alone(price: Any) -> None:
     """E[S(t)] = S(0) exp(drift t), whatever the volatility and the jumps: within five standard errors."""
@@ -189,6 +192,7 @@ def test_rates_are_positive_finite_and_have_two_digits(price: Any, seed: int, st
     assert (rates == np.round(rates, 2)).all()
 
 
+@pytest.mark.slow
 @given(st.sampled_from(DAILY), st.integers(0, 2**32), st.lists(st.integers(0, 300 * DAY), max_size=20))
 def test_a_daily_path_depends_on_seed_and_time_alone(price: Any, seed: int, times: list[int]) -> None:
     asked, fresh = (path(price.model_copy(update={"seed": seed})) for _ in range(2))

@@ -140,6 +140,7 @@ def test_the_command_line_starts_without_the_heavy_libraries():
 # -------------------------------------------------------------------------------------------------------- wallet
 
 
+@pytest.mark.slow
 def test_a_wallet_is_made_and_its_key_not_shown(stakesim, tmp_path):
     file = tmp_path / "env"
     done = stakesim("wallet", "new", "--env-file", str(file))

@@ -178,6 +178,7 @@ def test_a_failing_scenario_tells_its_story_and_is_saved_for_replay(tmp_path):
     assert story.splitlines()[-1].startswith("  replay it: stakesim replay ")
 
 
+@pytest.mark.slow
 def test_what_a_scenario_expects_is_held_against_the_rules(run_scenario):
     text = (ROOT / "scenarios" / "no-show.yaml").read_text()
     with pytest.raises(AssertionError, match="received another amount"):

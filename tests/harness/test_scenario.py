@@ -157,6 +157,7 @@ def test_a_scenario_is_written_as_a_person_would() -> None:
 LABELS = ["no", "off", "y", "null", "true", "a1", "x-1"]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.sampled_from(LABELS),

@@ -138,6 +138,7 @@ def found(world, name="everybody-comes"):
     return {finding.id for finding in play(world, load(SCENARIOS / f"{name}.yaml")).findings}
 
 
+@pytest.mark.slow
 def test_an_api_that_forgets_its_keys_is_caught(api_world, monkeypatch):
     """Asked again, it does the same once more: the run is there twice."""
     real = asking._ask
@@ -147,6 +148,7 @@ def test_an_api_that_forgets_its_keys_is_caught(api_world, monkeypatch):
     assert "INV-17" in found(api_world)
 
 
+@pytest.mark.slow
 def test_an_api_that_books_twice_is_caught(api_world, monkeypatch):
     real = asking.Ask.carry_out
 
@@ -183,6 +185,7 @@ def test_an_api_that_refuses_what_the_services_take_is_caught(api_world, monkeyp
     assert "INV-16" in found(api_world)
 
 
+@pytest.mark.slow
 def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
     monkeypatch.setattr(asking.problems, "plain", lambda args: ["1" for _ in args])
     assert "INV-16" in found(api_world, "last-seat-contested")

@@ -34,6 +34,7 @@ def test_the_cost_is_what_is_paid(api: Api) -> None:
     assert (booking["total_inr"], booking["status"], booking["seats"]) == ("108000.00", "active", 3)
 
 
+@pytest.mark.slow
 def test_a_cancelled_booking_is_refunded_and_its_seats_are_free(api: Api) -> None:
     run = api.open_run(seats=2)
     booking = api.book(run, 2)

@@ -79,6 +79,7 @@ def test_an_empty_wallet_is_seen_in_the_metrics(stage: Stage) -> None:
     assert (numbers["stakesim_operations_held"], numbers["stakesim_wallet_balance_eth"]) == (1, 0)
 
 
+@pytest.mark.slow
 def test_metrics_tell_who_does_not_answer(api: Api) -> None:
     client = TestClient(create_app(wire(api.stage, Policy(), nowhere(), no_database()), SECRET, 1))
     assert _numbers(client) == {"stakesim_database_up": 0, "stakesim_node_up": 0}

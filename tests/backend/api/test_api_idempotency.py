@@ -38,6 +38,7 @@ def test_a_quote_is_given_again_whatever_the_price_does(api: Api) -> None:
     assert anew["total_inr"] != first.json()["total_inr"]
 
 
+@pytest.mark.slow
 def test_a_refusal_is_the_first_answer_too(api: Api) -> None:
     run = api.open_run(seats=1)
     booking = api.book(run)

@@ -59,6 +59,7 @@ def test_no_token_at_all_breaks_it(token: str) -> None:
         caller_of(SECRET, token)
 
 
+@pytest.mark.slow
 def test_without_a_good_token_nothing_is_told(api: Api) -> None:
     run = f"/event-runs/{uuid4()}"
     for authorization in (None, "Bearer", "Bearer x", "Basic eDp4", "Bearer \xff"):
@@ -81,6 +82,7 @@ def test_without_a_good_token_nothing_is_told(api: Api) -> None:
             assert response.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.slow
 def test_a_host_acts_on_own_runs_only(api: Api) -> None:
     run = api.open_run()
     path, nobody = f"/event-runs/{run['id']}", {"event_run_id": run["id"], "attended_booking_ids": []}
@@ -99,6 +101,7 @@ def test_a_host_acts_on_own_runs_only(api: Api) -> None:
     assert answered(api.platform.delete(path), 200)["event_run"]["status"] == "cancelled"
 
 
+@pytest.mark.slow
 def test_an_attendee_acts_on_own_bookings_only(api: Api) -> None:
     run = api.open_run()
     mine, other = api.book(run, 1, api.attendee), api.book(run, 1, api.no_show)
