@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from app.db.tables import chain_cursors, event_run_bookings, event_runs
 from app.services import reconciler as module
-from app.services.reconciler import Reconciler
+from app.services.reconciler import Reconciler, Report
 from sqlalchemy import delete, select, update
-from stage import Stage, too_many_requests, transact
+from stage import Stage, before_request, too_many_requests, transact
+from test_costs import counted
 from test_rows import mined
 
 
@@ -41,19 +44,28 @@ def test_the_next_block_is_looked_at_and_no_block_twice(stage: Stage, reconciler
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("span", [1, 2, 1_000])
+@pytest.mark.parametrize(("span", "looks"), [(1, [1, 1, 1]), (2, [2, 1]), (3, [3]), (1_000, [3])])
 def test_many_blocks_are_looked_at_in_spans(
-    stage: Stage, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, span: int
+    stage: Stage, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, span: int, looks: list[int]
 ) -> None:
     monkeypatch.setattr(module, "SPAN", span)
+    events_between, asked = stage.chain.events_between, list[int]()
+
+    def listen(first: int, last: int) -> Any:
+        asked.append(last - first + 1)
+        return events_between(first, last)
+
+    monkeypatch.setattr(stage.chain, "events_between", listen)
     runs = [stage.open_run() for _ in range(3)]
     reconciler.run_once()
     before = cursor(stage)
     for number in (1, 2, 3):
         transact(stage, "host", "cancelEvent", number)
+    asked.clear()
     assert sorted(reconciler.run_once().refreshed) == sorted(run.id for run in runs)
     assert {run.status for run in stage.runs.list_all()} == {"cancelled"}
     assert cursor(stage) == stage.chain.block_number() == before + 3  # type: ignore[operator]
+    assert asked == looks
 
 
 def test_what_is_ours_is_not_asked_for_again(stage: Stage, reconciler: Reconciler) -> None:
@@ -75,18 +87,84 @@ def test_what_could_not_be_taken_over_is_the_next_rounds(stage: Stage, reconcile
     assert (report.refreshed, cursor(stage)) == ([], known)
     assert len(report.trouble) == 1
     assert report.trouble[0].startswith("getEventRun: the node says")
+    with too_many_requests(stage.engine.w3, "eth_getLogs"):
+        report = reconciler.run_once()
+    assert (report.refreshed, cursor(stage)) == ([], known)
+    assert [told.partition(": the node says")[0] for told in report.trouble] == ["events"]
     assert reconciler.run_once().refreshed == [run.id]
 
 
-def test_operations_go_on_once_they_were_left_alone_for_long(stage: Stage, reconciler: Reconciler) -> None:
+def test_what_an_operation_met_is_told_with_how_far_it_came(stage: Stage, reconciler: Reconciler) -> None:
+    run = stage.open_run()
+    operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
+    with too_many_requests(stage.engine.w3, "eth_getTransactionReceipt"):
+        report = reconciler.start()
+    [(before, after)] = report.moved
+    assert (before, after.key, after.state) == ("prepared", operation.key, "signed")
+    assert [told.partition(": the node says")[0] for told in report.trouble] == ["bookEventFor"]
+
+
+def test_operations_go_on_once_they_were_left_alone_for_long(
+    stage: Stage, reconciler: Reconciler, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=module.__name__)
     run = stage.open_run()
     operation = mined(stage, stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1))
     report = reconciler.run_once()
-    assert (report.moved, [one.key for one in report.open]) == ([], [operation.key])
+    assert (report.moved, [one.key for one in report.open], caplog.records) == ([], [operation.key], [])
     [(before, after)] = reconciler.start().moved
     assert (before, after.key, after.state) == ("signed", operation.key, "confirmed")
+    [told] = [record for record in caplog.records if record.name == module.__name__]
+    assert (told.getMessage(), vars(told)["operation"]) == ("bookEventFor: confirmed", operation.key)
     assert reconciler.run_once().open == []
     assert stage.bookings.list_all()[0].blockchain_status == "confirmed"
+
+
+def test_who_has_come_further_is_not_taken_back(stage: Stage, reconciler: Reconciler) -> None:
+    stage.open_run()
+    reconciler.run_once()
+
+    def come_further() -> None:
+        with stage.database.begin() as connection:
+            connection.execute(update(chain_cursors).values(block_number=1_000))
+
+    transact(stage, "host", "cancelEvent", 1)
+    before_request(stage.engine.w3, come_further, "eth_getLogs")
+    reconciler.run_once()
+    assert cursor(stage) == 1_000
+
+
+def test_nothing_is_taken_over_before_it_is_final(stage: Stage, reconciler: Reconciler) -> None:
+    run = stage.open_run()
+    stage.bookings.book(run.id, stage.ids["attendee"], 1)
+    reconciler.run_once()
+    stage.sender.policy = replace(stage.sender.policy, confirmations=3)
+    transact(stage, "attendee", "cancelBooking", 1)
+    stage.engine.mine()
+    assert reconciler.run_once().refreshed == []
+    transact(stage, "host", "cancelEvent", 1)
+    assert reconciler.run_once().refreshed == [run.id]
+    assert (stage.runs.get(run.id).status, stage.runs.get(run.id).seats_booked) == ("active", 0)
+    stage.engine.mine()
+    assert reconciler.run_once().refreshed == []
+    stage.engine.mine()
+    assert reconciler.run_once().refreshed == [run.id]
+    assert stage.runs.get(run.id).status == "cancelled"
+
+
+def test_what_is_about_no_run_is_passed_over(stage: Stage, reconciler: Reconciler) -> None:
+    """And no more is asked of the chain than which run a cancelled booking is of."""
+    run = stage.open_run()
+    stage.bookings.book(run.id, stage.ids["attendee"], 1)
+    reconciler.run_once()
+    transact(stage, "platform", "pause")
+    transact(stage, "platform", "unpause")
+    assert reconciler.run_once() == Report()
+    cost = stage.chain.calculate_booking_cost(1, 1).total
+    transact(stage, "attendee", "bookEvent", 1, 1, value=cost)
+    with counted(stage) as (calls, _):
+        assert reconciler.run_once().refreshed == [run.id]
+    assert calls["eth_call"] == 2  # the run, and its bookings
 
 
 def test_what_is_due_is_refreshed(stage: Stage, reconciler: Reconciler) -> None:

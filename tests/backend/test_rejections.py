@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from app.core.errors import ChainUnavailable, ContractRejected, UnexpectedReceipt, UnsupportedByContract
 from app.services.blockchain_service import BlockchainService
-from app.services.codec import Codec, event_stake, revert_data
-from app.services.node_errors import decode_revert
+from app.services.codec import Codec, Revert, event_stake, revert_data
+from app.services.node_errors import decode_revert, refusal
 from app.services.transaction_sender import Policy, TransactionSender
 from stage import DAY, Stage, before_request, transact
 from web3 import HTTPProvider, Web3
@@ -205,9 +205,15 @@ def test_revert_data_is_found_wherever_a_node_puts_it(wrapped: Callable[[str], A
 def test_trouble_that_looks_like_a_revert_is_none() -> None:
     codec: Codec = event_stake()
     assert decode_revert(ContractLogicError("rate limited", data="please wait a while"), codec) is None
-    told = decode_revert(ContractLogicError("execution reverted: said in words only", data="no data"), codec)
-    assert told is not None
-    assert told[:2] == ("Error", ("said in words only",))
+    assert decode_revert(ContractLogicError(None), codec) is None
+    told = decode_revert(ContractLogicError("execution reverted: X said in words only X", data="no data"), codec)
+    assert told == ("Error", ("X said in words only X",), "X said in words only X")
+
+
+def test_a_refusal_is_a_sentence() -> None:
+    assert refusal("bookEvent", Revert("Error", (), ". seats: X..")) == (
+        "bookEvent was refused by the contract: . seats: X."
+    )
 
 
 def test_a_rejection_survives_a_process_boundary() -> None:

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 import requests
 from app.core.errors import ContractRejected
-from app.services import operations
-from app.services.node_errors import unavailable
+from app.db.tables import operations as table
+from app.services import node, operations
+from app.services.codec import event_stake
+from app.services.node_errors import decode_revert, unavailable
 from app.services.operations import Operation
-from app.services.transaction_sender import Policy, TransactionSender
-from stage import Stage, before_request, too_many_requests
+from app.services.transaction_sender import GAS_MARGIN, Policy, TransactionSender, raised_fees
+from sqlalchemy import select
+from stage import Stage, before_request, too_many_requests, transact
 from test_rejections import pause
 from test_rows import mined
-from web3.exceptions import TransactionNotFound, Web3Exception
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
 from web3.middleware import Web3Middleware
 
 
@@ -43,6 +46,21 @@ def without_receipt(stage: Stage, operation: Operation, meanwhile: Callable[[], 
         yield
     finally:
         stage.engine.w3.middleware_onion.remove("lag")
+
+
+@contextmanager
+def answering(stage: Stage, method: str, result: Any) -> Iterator[None]:
+    """The node answers requests of this kind with this result."""
+
+    class Fixed(Web3Middleware):
+        def response_processor(self, asked: Any, response: Any) -> Any:
+            return {**response, "result": result} if asked == method else response
+
+    stage.engine.w3.middleware_onion.add(Fixed, "fixed")
+    try:
+        yield
+    finally:
+        stage.engine.w3.middleware_onion.remove("fixed")
 
 
 def state(stage: Stage, operation: Operation) -> str:
@@ -126,12 +144,70 @@ def test_a_revert_that_the_node_does_not_explain_is_one_without_a_reason(stage: 
     [
         (requests.ConnectionError("https://node/secret"), "the node can't be reached (ConnectionError)"),
         (TransactionNotFound("0xab"), "sent, but not mined in time; it may be mined yet"),
-        (Web3Exception("..busy..."), "the node says: ..busy"),
+        (Web3Exception("..busy X..."), "the node says: ..busy X"),
     ],
 )
 def test_trouble_is_a_sentence_with_the_operation(error: Exception, said: str) -> None:
     told = unavailable("bookEvent", error, "k")
     assert (str(told), told.operation) == (f"bookEvent: {said}.", "k")
+
+
+def test_the_reason_of_a_revert_is_that_of_its_block(stage: Stage) -> None:
+    """Whatever the contract would say now."""
+    w3, attendee = stage.engine.w3, stage.wallets["attendee"]
+    run = stage.open_run()
+
+    def unpause() -> None:
+        transact(stage, "platform", "unpause")
+
+    def meanwhile() -> None:
+        pause(stage)
+        before_request(w3, unpause, "eth_getTransactionReceipt")
+
+    before_request(w3, meanwhile)
+    with pytest.raises(ContractRejected) as caught:
+        stage.bookings.book(run.id, stage.ids["attendee"], 1, signer=attendee)
+    assert (caught.value.name, caught.value.outcome) == ("EnforcedPause", "reverted")
+
+
+def test_the_reason_of_a_revert_is_looked_for_with_the_gas_that_it_had(stage: Stage) -> None:
+    """With more there would be none."""
+    run = stage.open_run()
+    booking = stage.bookings.book(run.id, stage.ids["attendee"], 1)
+    operation = stage.bookings.prepare_cancel(booking.id)
+
+    def says(gas: int) -> str:
+        try:
+            node.call(stage.engine.w3, operation.to_address, operation.data, sender=operation.sender, gas=gas)
+        except ContractLogicError as error:
+            return str(decode_revert(error, event_stake()))
+        except Web3Exception:
+            return "out of gas"
+        return "fine"
+
+    low = next(gas for gas in range(100_000, 200_000, 2_000) if "InsufficientGas" in says(gas))
+    with answering(stage, "eth_estimateGas", hex((low - GAS_MARGIN) * 5 // 6)):
+        operation = stage.sender.step(operation)
+    assert low - 2 <= operation.attempts[0]["gas"] <= low
+    operation = stage.sender.step(operation)
+    assert operation.error is not None
+    assert (operation.state, operation.error["name"]) == ("failed", "InsufficientGas")
+
+
+def test_what_was_refused_meanwhile_is_as_the_other_left_it(stage: Stage) -> None:
+    run = stage.open_run(seats=1)
+    operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 2)
+    refused = stage.sender.step(operation)
+    assert refused.state == "rejected"
+    assert stage.sender.step(operation) == refused
+
+
+def test_a_call_about_no_row_is_an_operation_of_its_own(stage: Stage) -> None:
+    for function in ("pause", "unpause"):
+        stage.sender.send(event_stake().call(stage.chain.address, function))
+    with stage.database.single() as connection:
+        made = connection.execute(select(table.c.request, table.c.subject, table.c.state)).all()
+    assert made == [("", None, "confirmed")] * 2
 
 
 def test_what_was_refused_once_is_refused_again_with_all_of_it(stage: Stage) -> None:
@@ -143,3 +219,25 @@ def test_what_was_refused_once_is_refused_again_with_all_of_it(stage: Stage) -> 
     one, other = first.value, again.value
     assert str(one) == str(other)
     assert (one.name, list(one.args), one.outcome) == (other.name, list(other.args), other.outcome)
+
+
+@pytest.mark.parametrize(
+    ("last", "base_fee", "raised"),
+    [
+        ((2_000, 1_000), 100, (2_240, 1_120)),
+        ((2_001, 1_001), 100, (2_242, 1_122)),  # 2,241.12 and 1,121.12: up, as nodes do
+        ((2_000, 1_000), 560, (2_240, 1_120)),
+        ((2_000, 1_000), 561, (2_242, 1_120)),  # twice the base fee and the tip, where that is more
+        ((9_000, 1_000), 100, (10_000, 1_120)),  # by less than asked, as more is not allowed
+        ((9_090, 1_000), 100, (10_000, 1_120)),  # by just a tenth
+        ((9_091, 1_000), 100, None),
+        ((9_000, 8_928), 100, (10_000, 10_000)),
+        ((9_000, 8_929), 100, None),
+    ],
+)
+def test_both_fees_are_raised_up_to_the_cap(
+    last: tuple[int, int], base_fee: int, raised: tuple[int, int] | None
+) -> None:
+    policy = Policy(max_fee_per_gas=10_000, priority_fee=1)
+    fees = raised_fees({"max_fee": last[0], "tip": last[1]}, base_fee, policy)
+    assert (fees and (fees["max_fee"], fees["tip"])) == raised

@@ -44,7 +44,7 @@ def decode_revert(error: ContractLogicError, codec: Codec) -> Revert | None:
     data = revert_data(error)
     if data:
         return codec.revert(data)
-    said = str(error.message or "")
+    said = str(error.message)
     if "revert" not in said.lower():
         return None
     text = said.removeprefix("execution reverted").strip(": ")

@@ -144,7 +144,7 @@ class Reconciler:
         args = [event.args for tx_hash, event in events if tx_hash not in ours]
         ids = {a["event_run_id"] for a in args if "event_run_id" in a}
         for booking in {a["booking_id"] for a in args if "booking_id" in a and "event_run_id" not in a}:
-            ids.add(self._chain.get_booking_from_chain(booking, last).event_run_id)
+            ids.add(self._chain.get_booking_from_chain(booking).event_run_id)
         with self._database.begin() as connection:
             by_run = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(ids))
             return list(connection.scalars(by_run))

@@ -389,7 +389,7 @@ class TransactionSender:
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
                 return current
             last = current.attempts[-1]
-            fees = self._raised(last, base_fee)
+            fees = raised_fees(last, base_fee, self.policy)
             if fees is None:
                 why = f"fees can't be raised above the cap of {self.policy.max_fee_per_gas} wei per gas"
                 return operations.change(connection, current, (current.state,), held=why) or current
@@ -399,15 +399,6 @@ class TransactionSender:
         log.warning("%s: fees raised to %s", bumped.kind, fees, extra=_of(bumped))
         self._broadcast(bumped)
         return bumped
-
-    def _raised(self, last: dict[str, Any], base_fee: int) -> dict[str, int] | None:
-        """Fees that nodes take for a replacement; None where the cap does not allow them."""
-        cap = self.policy.max_fee_per_gas
-        tip = _plus(last["tip"], self.policy.bump_percent)
-        max_fee = min(max(_plus(last["max_fee"], self.policy.bump_percent), 2 * base_fee + tip), cap)
-        if max_fee < _plus(last["max_fee"], LEAST_BUMP) or tip > max_fee:
-            return None
-        return {"max_fee": max_fee, "tip": tip}
 
     def _fill_gap(self, operation: Operation) -> None:
         """Sends again what has to be mined before."""
@@ -548,6 +539,18 @@ class TransactionSender:
         if receipt is None:
             raise ChainUnavailable(f"{operation.kind}: done, but the node does not show it at present.", operation.key)
         return receipt
+
+
+def raised_fees(last: dict[str, Any], base_fee: int, policy: Policy) -> dict[str, int] | None:
+    """Fees in wei per gas that nodes take in place of the last attempt's; None where the cap does not allow them.
+
+    Nodes want both raised by at least `LEAST_BUMP` percent.
+    """
+    tip = _plus(last["tip"], policy.bump_percent)
+    max_fee = min(max(_plus(last["max_fee"], policy.bump_percent), 2 * base_fee + tip), policy.max_fee_per_gas)
+    if max_fee < _plus(last["max_fee"], LEAST_BUMP) or tip > max_fee:
+        return None
+    return {"max_fee": max_fee, "tip": tip}
 
 
 def account_of(key: SecretStr) -> LocalAccount:

@@ -16,6 +16,7 @@ from app.core.endpoints import Endpoints
 from app.core.errors import ChainUnavailable, OutOfFunds, Superseded
 from app.services import transaction_sender
 from app.services.transaction_sender import GWEI
+from eth_account import Account
 from scene import (
     SEND,
     Scene,
@@ -247,6 +248,23 @@ def test_08_nonce_used_by_a_foreign_transaction(scene: Scene) -> None:
     scene.check(runs=2)
 
 
+def test_08_what_it_was_held_for_and_sent_as_is_of_the_lost_nonce(scene: Scene) -> None:
+    operation = scene.follow(scene.prepare_run())
+    scene.rpc("anvil_dropAllTransactions")
+    scene.send_foreign(operation.nonce or 0)
+    scene.line.fault = first(1, saying("insufficient funds"))
+    operation = scene.step(operation)
+    assert operation.held is not None
+    scene.mine(3)
+    operation = scene.step(operation)
+    assert (operation.state, operation.held) == ("prepared", None)
+    operation = scene.step(operation)
+    scene.line.fault = first(1, raising(LOST))
+    assert scene.step(operation).state == "signed", "nobody knows whether the node took it"
+    assert scene.settle(operation).state == "confirmed"
+    scene.check(runs=1)
+
+
 def test_08_foreign_transactions_that_were_there_before_are_gone_past(scene: Scene) -> None:
     """Their blocks are not final when the nonce is taken: one after the other turns out to be used up."""
     for _ in range(2):
@@ -304,6 +322,32 @@ def test_10_replacement_underpriced(scene: Scene) -> None:
         assert after["max_fee"] * 10 >= before["max_fee"] * 11
         assert after["tip"] * 10 >= before["tip"] * 11
     scene.check(runs=1)
+
+
+def test_10_fees_are_raised_by_one_worker_at_a_time(scene: Scene) -> None:
+    """Another that sees the first attempt only takes over what was done meanwhile."""
+    worker, other = scene.worker(bump_after=0), scene.worker(bump_after=0)
+    operation = worker.step(worker.prepare_run())
+    raised = worker.step(operation)
+    assert [attempt["block"] for attempt in raised.attempts] == [operation.attempts[0]["block"]] * 2
+    assert other.step(operation) == raised
+    assert worker.settle(raised).state == "confirmed"
+    worker.check(runs=1)
+
+
+def test_10_fees_are_raised_with_the_key_of_whoever_signed(scene: Scene) -> None:
+    """The platform's is of no use then."""
+    host = scene.engine.accounts[1]
+    worker = scene.worker(bump_after=0, patience=0)
+    operation = worker.prepare_run(signer=host)
+    for attempts in (1, 2):
+        with pytest.raises(ChainUnavailable):
+            worker.services.sender.finish(worker.find(operation), host)
+        assert len(worker.find(operation).attempts) == attempts
+    operation = worker.step(worker.find(operation))
+    assert {Account.recover_transaction(attempt["raw"]) for attempt in operation.attempts} == {host.address}
+    assert len(operation.attempts) == 2
+    assert worker.settle(operation).state == "confirmed"
 
 
 def test_10_replacement_underpriced_at_the_cap(scene: Scene) -> None:

@@ -111,6 +111,9 @@ def test_18_estimate_fine_but_reverts_on_chain(scene: Scene) -> None:
         scene.services.sender.finish(operation)
     assert (caught.value.name, caught.value.outcome) == ("EventNotOpen", "reverted")
     theirs = scene.receipt(operation)
+    assert (operation.tx_hash, operation.block_number) == (operation.attempts[0]["hash"], theirs["blockNumber"])
+    assert operation.block_hash == theirs["blockHash"].to_0x_hex()
+    assert (operation.gas_used, operation.gas_price_wei) == (theirs["gasUsed"], theirs["effectiveGasPrice"])
     assert caught.value.receipt == {field: theirs[field] for field in caught.value.receipt}
     assert scene.services.bookings.list_all()[0].blockchain_error == str(caught.value)
     sent = len(scene.line.sent)
@@ -151,6 +154,7 @@ def test_20_out_of_gas(scene: Scene, lows: int) -> None:
     scene.mine(2)
     operation = scene.step(operation)
     assert (operation.state, operation.nonce, operation.requeued) == ("prepared", None, 1)
+    assert (operation.tx_hash, operation.block_number, operation.block_hash) == (None, None, None)
     operation = scene.follow(operation)
     for _ in range(3):
         operation = scene.step(operation)

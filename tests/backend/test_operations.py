@@ -1,0 +1,186 @@
+"""The `operations` table by itself: who gets which nonce, what is open, and what is done once only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from app.db.session import Database
+from app.services import operations
+from app.services.codec import Call, checksummed, event_stake
+from app.services.operations import Draft, Operation
+
+HERE, THERE = 1, 11_155_111
+ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
+CONTRACT = checksummed("0x" + "c0" * 20)
+MINED = {"tx_hash": "0xab", "block_number": 7}
+
+
+def attempt(nonce: int) -> dict[str, Any]:
+    return {"hash": "0xab", "raw": "0xcd", "nonce": nonce, "gas": 21_000, "max_fee": 2, "tip": 1, "block": 7}
+
+
+def prepared(database: Database, key: str, chain_id: int = HERE, sender: str = ALICE) -> Operation:
+    call = Call(CONTRACT, "f", b"\1\2", event_stake(), 3)
+    with database.single() as connection:
+        return operations.prepare(connection, key, "asked", Draft(call, chain_id, sender))
+
+
+def signed(database: Database, key: str, nonce: int, chain_id: int = HERE, sender: str = ALICE) -> Operation:
+    operation = prepared(database, key, chain_id, sender)
+    with database.single() as connection:
+        done = operations.sign(connection, operation, attempt(nonce))
+    assert done is not None
+    return done
+
+
+def found(database: Database, key: str) -> Operation | None:
+    with database.single() as connection:
+        return operations.find(connection, key)
+
+
+def next_nonce(database: Database, chain_id: int = HERE, sender: str = ALICE) -> int:
+    with database.single() as connection:
+        return operations.next_nonce(connection, chain_id, sender)
+
+
+def before(database: Database, operation: Operation) -> list[str]:
+    with database.single() as connection:
+        return [earlier.key for earlier in operations.open_before(connection, operation)]
+
+
+def close(database: Database, operation: Operation, **options: Any) -> Operation | None:
+    with database.single() as connection:
+        return operations.close(connection, operation, operations.SENT, [], state="confirmed", **MINED, **options)
+
+
+def test_what_is_written_down_is_found_again_whole(database: Database) -> None:
+    operation = prepared(database, "k")
+    assert found(database, "k") == operation
+    assert (operation.state, operation.attempts, operation.nonce) == ("prepared", [], None)
+    assert (operation.requeued, operation.reorged, operation.held, operation.error) == (0, False, None, None)
+    asked = (operation.kind, operation.chain_id, operation.sender, operation.to_address)
+    assert asked == ("f", HERE, ALICE, CONTRACT)
+    assert (operation.request, operation.subject, operation.data, operation.value_wei) == ("asked", None, b"\1\2", 3)
+    assert found(database, "another") is None
+
+
+def test_what_is_signed_is_stored_with_its_nonce(database: Database) -> None:
+    operation = signed(database, "k", 4)
+    assert found(database, "k") == operation
+    assert (operation.state, operation.nonce, operation.attempts) == ("signed", 4, [attempt(4)])
+
+
+def test_the_next_nonce_is_of_an_account_on_a_chain(database: Database) -> None:
+    assert next_nonce(database) == 0
+    signed(database, "k", 0)
+    assert next_nonce(database) == 1
+    signed(database, "on another chain", 5, chain_id=THERE)
+    signed(database, "of another account", 8, sender=BOB)
+    nonces = [next_nonce(database, *who) for who in ((HERE, ALICE), (THERE, ALICE), (HERE, BOB), (THERE, BOB))]
+    assert nonces == [1, 6, 9, 0]
+
+
+@pytest.mark.parametrize("nonce", [0, 3])
+def test_no_nonce_is_given_out_twice_or_after_a_later_one(database: Database, nonce: int) -> None:
+    signed(database, "k", 3)
+    operation = prepared(database, "late")
+    with database.single() as connection:
+        assert operations.sign(connection, operation, attempt(nonce)) is None
+    assert found(database, "late") == operation
+    assert next_nonce(database) == 4
+
+
+def test_an_operation_is_signed_once(database: Database) -> None:
+    operation = prepared(database, "k")
+    signed_once = [None, None]
+    for nonce in (0, 1):
+        with database.single() as connection:
+            signed_once[nonce] = operations.sign(connection, operation, attempt(nonce))
+    assert found(database, "k") == signed_once[0]
+    assert signed_once[1] is None
+    assert next_nonce(database) == 1
+
+
+def test_what_is_open_before_is_of_the_same_account_on_the_same_chain(database: Database) -> None:
+    signed(database, "second", 1)
+    first = signed(database, "first of another", 0, sender=BOB)
+    signed(database, "elsewhere", 0, chain_id=THERE)
+    signed(database, "closed", 2)
+    signed(database, "third", 3)
+    last = signed(database, "last", 4)
+    signed(database, "later", 5)
+    prepared(database, "without a nonce")
+    closed = found(database, "closed")
+    assert closed is not None
+    assert close(database, closed)
+    assert before(database, last) == ["second", "third"]
+    assert before(database, first) == []
+
+
+def test_all_that_is_open_is_by_nonce_and_then_by_age(database: Database) -> None:
+    for key in ("old", "young"):
+        prepared(database, key)
+    prepared(database, "elsewhere", chain_id=THERE)
+    low, high = signed(database, "low", 1), signed(database, "high", 2)
+    signed(database, "of another account", 0, sender=BOB)
+
+    def keys() -> list[str]:
+        with database.single() as connection:
+            return [operation.key for operation in operations.open_operations(connection, HERE)]
+
+    assert keys() == ["of another account", "low", "high", "old", "young"]
+    assert close(database, low)
+    assert close(database, high)
+    assert keys() == ["of another account", "old", "young"]
+
+
+def test_in_order_waits_for_the_same_account_on_the_same_chain_alone(database: Database) -> None:
+    first = signed(database, "first", 1)
+    signed(database, "of another account", 0, sender=BOB)
+    signed(database, "elsewhere", 0, chain_id=THERE)
+    signed(database, "later", 9)
+    second = signed(database, "second", 10)
+    assert close(database, second, in_order=True) is None
+    assert found(database, "second") == second
+    assert close(database, first, in_order=True)
+    later = found(database, "later")
+    assert later is not None
+    assert close(database, later, in_order=True)
+    closed = close(database, second, in_order=True, gas_used=5, gas_price_wei=6)
+    assert closed == found(database, "second")
+    assert closed is not None
+    assert (closed.state, closed.tx_hash, closed.block_number) == ("confirmed", "0xab", 7)
+    assert (closed.gas_used, closed.gas_price_wei) == (5, 6)
+    assert closed.updated_at > second.updated_at
+
+
+def test_nothing_changes_but_from_the_states_and_with_the_nonce_that_were_seen(database: Database) -> None:
+    operation = signed(database, "k", 1)
+
+    def change(seen: Operation, *states: str, **values: Any) -> Operation | None:
+        with database.single() as connection:
+            return operations.change(connection, seen, states, **values)
+
+    unseen = prepared(database, "unseen")
+    assert change(operation, "submitted", "mined", state="prepared") is None
+    assert found(database, "k") == operation
+    submitted = change(operation, "prepared", "signed", state="submitted", held="why")
+    assert submitted == found(database, "k")
+    assert submitted is not None
+    assert (submitted.state, submitted.held, submitted.nonce) == ("submitted", "why", 1)
+    assert submitted.updated_at > operation.updated_at
+    requeued = change(submitted, "submitted", state="signed", nonce=2)
+    assert requeued is not None
+    assert change(submitted, "signed", held="too late") is None
+    assert close(database, submitted) is None
+    assert found(database, "k") == requeued
+    assert found(database, "unseen") == unseen
+    assert close(database, requeued)
+    assert close(database, requeued) is None
+
+
+def test_a_lock_is_on_one_row_as_it_is_now(database: Database) -> None:
+    operation, _ = signed(database, "k", 1), prepared(database, "other")
+    with database.begin() as connection:
+        assert operations.locked(connection, "k") == operation
