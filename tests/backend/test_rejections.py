@@ -12,7 +12,7 @@ from app.services.blockchain_service import BlockchainService
 from app.services.codec import Codec, Revert, event_stake, revert_data
 from app.services.node_errors import decode_revert, refusal
 from app.services.transaction_sender import Policy, TransactionSender
-from stage import DAY, Stage, before_request, transact
+from stage import DAY, Stage, before_request, too_many_requests, transact
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
 from web3.middleware import Web3Middleware
@@ -234,5 +234,11 @@ def test_what_is_done_but_not_shown_is_trouble_with_the_node(stage: Stage) -> No
     operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
     stage.sender.finish(operation)
     lagging = impatient(stage, Web3(stage.engine.w3.provider, [_Forgetful]), 1)
-    with pytest.raises(ChainUnavailable, match="done, but the node"):
+    with pytest.raises(ChainUnavailable, match="bookEventFor: done, but the node") as caught:
         lagging.finish(lagging.step(operation))
+    assert caught.value.operation == operation.key
+    operation = lagging.step(operation)
+    busy = too_many_requests(stage.engine.w3, "eth_getTransactionReceipt")
+    with busy, pytest.raises(ChainUnavailable, match=r"bookEventFor: the node says: .*too many requests") as caught:
+        stage.sender.finish(operation)
+    assert caught.value.operation == operation.key

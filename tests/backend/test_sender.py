@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
-from app.core.errors import ContractRejected
+from app.core.errors import ChainUnavailable, ContractRejected
 from app.db.tables import operations as table
-from app.services import node, operations
+from app.services import node, operations, transaction_sender
 from app.services.codec import event_stake
 from app.services.node_errors import decode_revert, unavailable
 from app.services.operations import Operation
@@ -122,6 +123,87 @@ def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tup
         assert sender.step(later).closed  # it waits until the other is done
         assert done.result()["status"] == 1
     assert state(stage, earlier) == "confirmed"
+
+
+class Clock:
+    """Sleeping takes no time, but the clock goes on. A pause after trouble is 7 times as long."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.slept, self.drawn = 0.0, list[float](), set[tuple[float, float]]()
+        monkeypatch.setattr(transaction_sender, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
+        monkeypatch.setattr(transaction_sender, "random", SimpleNamespace(uniform=self.uniform))
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def uniform(self, least: float, most: float) -> float:
+        self.drawn.add((least, most))
+        return 7
+
+
+def finish(stage: Stage, operation: Operation, **policy: Any) -> ChainUnavailable:
+    """What is said when it could not be finished in time."""
+    sender = TransactionSender(stage.engine.w3, stage.wallets["platform"], stage.database, Policy(**policy))
+    with pytest.raises(ChainUnavailable) as caught:
+        sender.finish(operation)
+    assert caught.value.operation == operation.key
+    return caught.value
+
+
+def test_who_waits_looks_again_after_pauses_that_grow(
+    stage: Stage, both: tuple[Operation, Operation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, (operation, _) = Clock(monkeypatch), both
+    with without_receipt(stage, operation):
+        told = finish(stage, operation, patience=1, first_pause=0.25, longest_pause=0.25)
+        assert clock.slept == [0.25] * 5  # just a second is no longer than that
+        clock.slept.clear()
+        finish(stage, operation, patience=2, first_pause=0.5, longest_pause=0.7)
+    assert clock.slept == [0.5, 0.5 * 1.2, 0.7, 0.7]
+    assert clock.drawn == set()
+    assert str(told) == "bookEventFor: sent, but not mined in time; it may be mined yet."
+
+
+def test_what_is_busy_is_left_alone_for_longer(
+    stage: Stage, both: tuple[Operation, Operation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, (operation, _) = Clock(monkeypatch), both
+    with too_many_requests(stage.engine.w3, "eth_getTransactionReceipt"):
+        told = finish(stage, operation, patience=4, first_pause=0.25, longest_pause=0.25)
+    assert (clock.slept, clock.drawn) == ([7 * 0.25] * 3, {(5, 15)})
+    assert str(told).startswith("bookEventFor: the node says: ")
+    assert "too many requests" in str(told)
+
+
+def test_nothing_is_waited_for_where_a_look_brought_it_further(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, run = Clock(monkeypatch), stage.open_run()
+    assert stage.bookings.book(run.id, stage.ids["attendee"], 1).blockchain_status == "confirmed"
+    assert clock.slept == []
+
+
+def test_trouble_with_what_was_mined_before_is_told(
+    stage: Stage, both: tuple[Operation, Operation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, (earlier, later) = Clock(monkeypatch), both
+
+    def busy() -> None:
+        raise Web3Exception("too many requests")
+
+    with without_receipt(stage, earlier, busy):
+        told = finish(stage, later, patience=1)
+    assert str(told) == "bookEventFor: the node says: too many requests."
+    assert clock.drawn == {(5, 15)}
+
+
+def test_what_a_thread_gave_up_is_taken_up_by_another(
+    stage: Stage, both: tuple[Operation, Operation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(monkeypatch)
+    earlier, later = both
+    with without_receipt(stage, earlier), pytest.raises(ChainUnavailable):
+        stage.sender.finish(earlier)
+    assert stage.sender.step(later).state == state(stage, earlier) == "confirmed"
 
 
 def test_a_revert_that_the_node_does_not_explain_is_one_without_a_reason(stage: Stage) -> None:

@@ -592,8 +592,7 @@ def _stored(error: AppError) -> dict[str, Any]:
     """An error as JSON."""
     stored: dict[str, Any] = {"code": error.code, "message": error.message}
     if isinstance(error, ContractRejected):
-        args = [arg if isinstance(arg, int | str) else str(arg) for arg in error.args]
-        stored |= {"name": error.name, "args": args, "outcome": error.outcome}
+        stored |= {"name": error.name, "args": list(error.args), "outcome": error.outcome}
     return stored
 
 
