@@ -20,7 +20,13 @@ LEAST = 0.95
 """Share of killed ones among those that can be."""
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
 """Reviewed: mutants that nobody can tell from the service, by function and what is changed, with the reason."""
-STATUSES = {"killed": "killed", "survived": "survived", "timeout": "survived", "no tests": "survived"}
+STATUSES = {
+    "killed": "killed",
+    "segfault": "killed",  # it called itself without end
+    "survived": "survived",
+    "timeout": "survived",
+    "no tests": "survived",
+}
 
 
 def changed(name: str, file: Path) -> str:

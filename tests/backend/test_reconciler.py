@@ -104,6 +104,14 @@ def test_what_an_operation_met_is_told_with_how_far_it_came(stage: Stage, reconc
     assert [told.partition(": the node says")[0] for told in report.trouble] == ["bookEventFor"]
 
 
+def test_how_far_an_operation_came_is_told_where_it_has_to_wait(stage: Stage, reconciler: Reconciler) -> None:
+    operation = stage.bookings.prepare_book(stage.open_run().id, stage.ids["attendee"], 1)
+    stage.sender.policy = replace(stage.sender.policy, confirmations=2)
+    [(before, after)] = reconciler.start().moved
+    assert (before, after.key, after.state) == ("prepared", operation.key, "mined")
+    assert reconciler.start().moved == []
+
+
 def test_operations_go_on_once_they_were_left_alone_for_long(
     stage: Stage, reconciler: Reconciler, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,7 +172,7 @@ def test_what_is_about_no_run_is_passed_over(stage: Stage, reconciler: Reconcile
     transact(stage, "attendee", "bookEvent", 1, 1, value=cost)
     with counted(stage) as (calls, _):
         assert reconciler.run_once().refreshed == [run.id]
-    assert calls["eth_call"] == 2  # the run, and its bookings
+    assert calls == {"eth_blockNumber": 1, "eth_getLogs": 1, "eth_call": 2}  # of the run, and of its booking
 
 
 def test_what_is_due_is_refreshed(stage: Stage, reconciler: Reconciler) -> None:

@@ -310,16 +310,16 @@ def test_what_was_refused_once_is_refused_again_with_all_of_it(stage: Stage) -> 
         ((2_001, 1_001), 100, (2_242, 1_122)),  # 2,241.12 and 1,121.12: up, as nodes do
         ((2_000, 1_000), 560, (2_240, 1_120)),
         ((2_000, 1_000), 561, (2_242, 1_120)),  # twice the base fee and the tip, where that is more
-        ((9_000, 1_000), 100, (10_000, 1_120)),  # by less than asked, as more is not allowed
-        ((9_090, 1_000), 100, (10_000, 1_120)),  # by just a tenth
-        ((9_091, 1_000), 100, None),
-        ((9_000, 8_928), 100, (10_000, 10_000)),
-        ((9_000, 8_929), 100, None),
+        ((9_900, 1_000), 100, (11_000, 1_120)),  # by less than asked, as more is not allowed
+        ((10_000, 1_000), 100, (11_000, 1_120)),  # by just a tenth
+        ((10_001, 1_000), 100, None),
+        ((9_900, 9_821), 100, (11_000, 11_000)),
+        ((9_900, 9_822), 100, None),
     ],
 )
 def test_both_fees_are_raised_up_to_the_cap(
     last: tuple[int, int], base_fee: int, raised: tuple[int, int] | None
 ) -> None:
-    policy = Policy(max_fee_per_gas=10_000, priority_fee=1)
+    policy = Policy(max_fee_per_gas=11_000, priority_fee=1)
     fees = raised_fees({"max_fee": last[0], "tip": last[1]}, base_fee, policy)
     assert (fees and (fees["max_fee"], fees["tip"])) == raised

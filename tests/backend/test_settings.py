@@ -103,5 +103,11 @@ def test_the_key_stays_out_of_logs_and_errors(stage: Stage, caplog: pytest.LogCa
     shown = f"{caplog.text} {told} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
     assert "createEventRun" in caplog.text
     assert KEY[2:] not in shown
-    with pytest.raises(ValueError, match="not 32 bytes"):
-        account_of(SecretStr("short"))
+
+
+def test_a_key_is_32_bytes_in_hex() -> None:
+    assert account_of(SecretStr(KEY)) == account_of(SecretStr(KEY[2:])) == account_of(SecretStr("0x" + KEY[2:].upper()))
+    for wrong in ("short", KEY[:-1], "0x" + "00" * 32, "0x" + "ff" * 32):
+        with pytest.raises(ValueError, match="private key") as caught:
+            account_of(SecretStr(wrong))
+        assert str(caught.value) == "The private key is not 32 bytes in hex, or out of the curve's range."

@@ -246,6 +246,7 @@ def test_08_nonce_used_by_a_foreign_transaction(scene: Scene) -> None:
     with pytest.raises(Superseded, match="no effect"):
         scene.services.sender.finish(operation)
     scene.check(runs=2)
+    assert scene.services.sender._sent == {}, "of what is over nothing is kept"
 
 
 def test_08_what_it_was_held_for_and_sent_as_is_of_the_lost_nonce(scene: Scene) -> None:
