@@ -18,7 +18,7 @@ from app.services import node, operations, transaction_sender
 from app.services.codec import event_stake
 from app.services.node_errors import decode_revert, unavailable
 from app.services.operations import Operation
-from app.services.transaction_sender import GAS_MARGIN, Policy, TransactionSender, raised_fees
+from app.services.transaction_sender import GAS_MARGIN, Policy, TransactionSender, first_block, raised_fees
 from sqlalchemy import select
 from stage import Stage, before_request, too_many_requests, transact
 from test_rejections import pause
@@ -323,3 +323,29 @@ def test_both_fees_are_raised_up_to_the_cap(
     policy = Policy(max_fee_per_gas=11_000, priority_fee=1)
     fees = raised_fees({"max_fee": last[0], "tip": last[1]}, base_fee, policy)
     assert (fees and (fees["max_fee"], fees["tip"])) == raised
+
+
+@pytest.mark.parametrize("high", [1, 2, 33, 34, 100])
+def test_the_block_where_something_begins_to_hold_is_found_from_wherever_it_is_looked_for(high: int) -> None:
+    for first in range(1, high + 1):
+        for low in range(high + 70):
+            asked = list[int]()
+
+            def holds(block: int, first: int = first, asked: list[int] = asked) -> bool:
+                asked.append(block)
+                return block >= first
+
+            assert first_block(holds, low, high) == first
+            assert all(0 < block < high for block in asked)
+            assert len(asked) <= 4 + 7  # some steps of 32 back, and halves of a hundred blocks
+
+
+def test_a_block_far_back_is_found_in_few_looks() -> None:
+    asked = list[int]()
+
+    def holds(block: int) -> bool:
+        asked.append(block)
+        return block >= 1_234
+
+    assert first_block(holds, 1_000, 1_000_000) == 1_234
+    assert len(asked) < 25

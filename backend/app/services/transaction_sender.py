@@ -473,12 +473,8 @@ class TransactionSender:
         low = next(a["block"] for a in operation.attempts if a["nonce"] == nonce)
         if high < 0 or not used(high):
             return None, high
-        while low > 0 and (low >= high or used(low)):  # a node that lagged when it was signed
-            low = max(low - 32, 0)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if used(middle) else (middle, high)
-        for block in range(high, max(high - SEARCHED, 0), -1):  # the first, where the node has all states
+        high = first_block(used, low, high)
+        for block in range(high, max(high - SEARCHED, 0), -1):  # the very first, where the node has all states
             transactions: Any = self._w3.eth.get_block(block, full_transactions=True)["transactions"]
             for mined in transactions:
                 if mined["from"] == sender and mined["nonce"] == nonce:
@@ -539,6 +535,19 @@ class TransactionSender:
         if receipt is None:
             raise ChainUnavailable(f"{operation.kind}: done, but the node does not show it at present.", operation.key)
         return receipt
+
+
+def first_block(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """Where something begins to hold that holds at `high`, and not at 0, looked for by halves.
+
+    low: where it does not hold yet, as far as is known; a node that lagged may have told too high a block.
+    """
+    while low > 0 and (low >= high or holds(low)):
+        low = max(low - 32, 0)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def raised_fees(last: dict[str, Any], base_fee: int, policy: Policy) -> dict[str, int] | None:

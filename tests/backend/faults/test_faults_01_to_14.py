@@ -19,11 +19,13 @@ from app.services.transaction_sender import GWEI
 from eth_account import Account
 from scene import (
     SEND,
+    Ask,
     Scene,
     after_asking,
     first,
     http,
     raising,
+    refusal,
     result,
     saying,
 )
@@ -227,9 +229,13 @@ def test_08_nonce_used_by_a_foreign_transaction(scene: Scene) -> None:
     lost, other = operation.nonce, scene.follow(scene.prepare_run(seats=5))
     scene.send_foreign(operation.nonce or 0)
     scene.mine(2)
+    asked = list[tuple[str, Any]]()
+    scene.line.fault = lambda method, params, ask: asked.append((method, params)) or ask()
     for _ in range(3):
         operation = scene.step(operation)
         assert (operation.state, operation.nonce) == ("signed", lost), "final before its depth"
+    assert not [params for method, params in asked if method == "eth_getBlockByNumber" and params[1]], "needless looks"
+    scene.line.fault = None
     scene.mine()
     operation = scene.step(operation)
     assert (operation.state, operation.nonce, operation.requeued) == ("prepared", None, 1)
@@ -262,6 +268,25 @@ def test_08_what_it_was_held_for_and_sent_as_is_of_the_lost_nonce(scene: Scene) 
     operation = scene.step(operation)
     scene.line.fault = first(1, raising(LOST))
     assert scene.step(operation).state == "signed", "nobody knows whether the node took it"
+    assert scene.settle(operation).state == "confirmed"
+    scene.check(runs=1)
+
+
+def test_08_a_node_that_keeps_the_states_of_some_blocks_only(scene: Scene) -> None:
+    """The transaction is found further back, as blocks are kept."""
+    operation = scene.step(scene.prepare_run())
+    scene.send_foreign(operation.nonce or 0)
+    scene.mine(40)
+    oldest = scene.w3.eth.block_number - 10
+
+    def prune(method: str, params: Any, ask: Ask) -> Any:
+        old = method == "eth_getTransactionCount" and int(params[1], 16) < oldest
+        return refusal("missing trie node") if old else ask()
+
+    scene.line.fault = prune
+    operation = scene.step(operation)
+    assert (operation.state, operation.requeued) == ("prepared", 1)
+    scene.line.fault = None
     assert scene.settle(operation).state == "confirmed"
     scene.check(runs=1)
 
