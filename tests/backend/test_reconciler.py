@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from app.db.tables import chain_cursors, event_run_bookings, event_runs
+from app.core.errors import ContractRejected
+from app.db.tables import chain_cursors, event_run_bookings, event_runs, operations
 from app.services import reconciler as module
 from app.services.reconciler import Reconciler, Report
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from stage import Stage, before_request, too_many_requests, transact
 from test_costs import counted
 from test_rows import mined
@@ -217,12 +219,78 @@ def test_each_difference_is_told_in_words_and_mended_where_the_chain_knows(
     assert stage.runs.get(other.id) == other
 
 
+def test_differences_are_told_by_age_up_to_what_is_not_closed(stage: Stage, reconciler: Reconciler) -> None:
+    """What is of the block of an operation that is still open may be its doing."""
+    runs = [stage.open_run() for _ in range(4)]
+    blocks = [run.blockchain_block for run in runs]
+    assert blocks == list(range(blocks[0], blocks[0] + 4))
+    operation = stage.sender.step(stage.bookings.prepare_book(runs[0].id, stage.ids["attendee"], 1))
+    with stage.database.begin() as connection:
+        for run in reversed(runs):
+            connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(seats_booked=3))
+        mined = {"state": "mined", "tx_hash": "0xab", "block_number": blocks[2]}
+        connection.execute(update(operations).where(operations.c.key == operation.key).values(**mined))
+    report = reconciler.look()
+    assert [one.key for one in report.open] == [operation.key]
+    told = "event run {} ({} on chain): seats_booked is 3 in the database, 0 on chain"
+    assert report.differences == [told.format(run.id, i) for i, run in enumerate(runs[:2], 1)]
+
+
+def test_what_differs_in_bookings_is_told_by_age(stage: Stage, reconciler: Reconciler) -> None:
+    """Also after one that never came on chain; and where it is another run's there."""
+    run, other = stage.open_run(seats=3), stage.open_run()
+    with pytest.raises(ContractRejected):
+        stage.bookings.book(run.id, stage.ids["attendee"], 9)
+    ours = [stage.bookings.book(of.id, stage.ids["attendee"], 1) for of in (run, run, other)]
+    changes = [  # the ids of the second and the third are swapped, and the first is the last that is changed
+        (ours[1], {"seats": 2, "blockchain_booking_id": None}),
+        (ours[2], {"blockchain_booking_id": 2}),
+        (ours[1], {"blockchain_booking_id": 3}),
+        (ours[0], {"seats": 2}),
+    ]
+    with stage.database.begin() as connection:
+        for booking, values in changes:
+            rows = update(event_run_bookings).where(event_run_bookings.c.id == booking.id)
+            connection.execute(rows.values(**values))
+    first, second, third = (f"booking {booking.id}" for booking in ours)
+    assert reconciler.look().differences == [
+        f"{first} (1 on chain): seats is 2 in the database, 1 on chain",
+        f"{second} (3 on chain): seats is 2 in the database, 1 on chain",
+        f"{second} (3 on chain): event_run is 1 in the database, 2 on chain",
+        f"{third} (2 on chain): event_run is 2 in the database, 1 on chain",
+    ]
+
+
+def test_what_is_not_final_is_no_difference(stage: Stage, reconciler: Reconciler) -> None:
+    stage.bookings.book(stage.open_run().id, stage.ids["attendee"], 1)
+    stage.bookings.book(stage.open_run().id, stage.ids["attendee"], 1)
+    stage.engine.mine()
+    stage.engine.mine()
+    stage.sender.policy = replace(stage.sender.policy, confirmations=3)
+    transact(stage, "attendee", "cancelBooking", 1)
+    transact(stage, "host", "cancelEvent", 2)
+    assert reconciler.look().differences == []
+    stage.sender.policy = replace(stage.sender.policy, confirmations=1)
+    assert len(reconciler.look().differences) == 4
+
+
+def test_an_operation_is_left_alone_for_15_seconds(stage: Stage) -> None:
+    reconciler = Reconciler(stage.database, stage.chain, stage.runs)
+    operation = stage.bookings.prepare_book(stage.open_run().id, stage.ids["attendee"], 1)
+    assert reconciler.run_once().moved == []
+    assert [one.key for one in reconciler.look().open] == [operation.key]
+    with stage.database.begin() as connection:
+        long_ago = func.clock_timestamp() - timedelta(seconds=15.5)
+        connection.execute(update(operations).where(operations.c.key == operation.key).values(updated_at=long_ago))
+    assert [one.key for _, one in reconciler.run_once().moved] == [operation.key]
+
+
 def test_rows_that_nothing_brings_on_chain_are_told(stage: Stage, reconciler: Reconciler) -> None:
     run = stage.open_run()
     operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
     assert reconciler.look().differences == []
     with stage.database.begin() as connection:
-        connection.execute(delete(module.operations).where(module.operations.c.key == operation.key))
+        connection.execute(delete(operations).where(operations.c.key == operation.key))
     booking = stage.bookings.list_all()[0]
     said = f"booking {booking.id} is pending, and no operation brings it on chain"
     report = reconciler.look()
