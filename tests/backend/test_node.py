@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from app.services import node
 from stage import Stage, deploy
+from web3 import Web3
+from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.middleware import Web3Middleware
+from web3.providers import BaseProvider
 
 
 def test_a_receipt_has_web3s_fields(stage: Stage) -> None:
@@ -42,3 +46,59 @@ def test_a_head_is_asked_for_without_its_transactions(stage: Stage) -> None:
     assert heads == [there, there, None]
     blocks = ("latest", hex(latest["number"]), hex(latest["number"] + 1))
     assert asked == [("eth_getBlockByNumber", [block, False]) for block in blocks]
+
+
+TO = "0x" + "c0" * 20
+
+
+class Node(BaseProvider):
+    """Says the same whatever it is asked."""
+
+    def __init__(self, **says: Any) -> None:
+        super().__init__()
+        self.says, self.asked = says, list[Any]()
+
+    def make_request(self, method: Any, params: Any) -> Any:
+        self.asked.append((method, params))
+        return {"jsonrpc": "2.0", "id": 1, **self.says}
+
+
+def test_a_call_has_no_more_fields_than_were_given() -> None:
+    says = Node(result="0x0c")
+    w3 = Web3(says, [])
+    assert node.call(w3, TO, b"\xab\xcd") == b"\x0c"
+    assert node.call(w3, TO, b"", 7, sender=TO, value=10, gas=30) == b"\x0c"
+    assert node.estimate_gas(w3, TO, b"", "pending", sender=TO) == 12
+    assert says.asked == [
+        ("eth_call", [{"to": TO, "data": "0xabcd"}, "latest"]),
+        ("eth_call", [{"to": TO, "data": "0x", "from": TO, "value": "0xa", "gas": "0x1e"}, "0x7"]),
+        ("eth_estimateGas", [{"to": TO, "data": "0x", "from": TO}, "pending"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "data"),
+    [
+        ({"code": 3, "message": "execution reverted", "data": "0xab"}, "0xab"),
+        ({"code": -32000, "message": "VM Exception while processing transaction", "data": "0xab"}, "0xab"),
+        ({"code": -32000, "message": "VM execution error: Reverted"}, None),
+    ],
+)
+def test_a_revert_is_told_from_trouble_by_its_data_or_by_the_word(error: dict[str, Any], data: str | None) -> None:
+    with pytest.raises(ContractLogicError) as caught:
+        node.call(Web3(Node(error=error), []), TO, b"")
+    assert (caught.value.data, caught.value.message) == (data, error["message"])
+
+
+def test_trouble_is_no_revert() -> None:
+    with pytest.raises(Web3RPCError, match="too many requests"):
+        node.call(Web3(Node(error={"code": -32005, "message": "too many requests"}), []), TO, b"")
+
+
+def test_trouble_that_is_raised_on_the_way_is_no_revert() -> None:
+    class Away(Node):
+        def make_request(self, method: Any, params: Any) -> Any:
+            raise Web3RPCError("reverted to another node")
+
+    with pytest.raises(Web3RPCError, match="another node"):
+        node.call(Web3(Away(), []), TO, b"")

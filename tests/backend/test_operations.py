@@ -81,6 +81,16 @@ def test_the_next_nonce_is_of_an_account_on_a_chain(database: Database) -> None:
     assert nonces == [1, 6, 9, 0]
 
 
+def test_what_is_signed_is_held_no_more(database: Database) -> None:
+    operation = prepared(database, "k")
+    with database.single() as connection:
+        held = operations.change(connection, operation, ("prepared",), held="fees are too high")
+        assert held is not None
+        done = operations.sign(connection, held, attempt(0))
+    assert done == found(database, "k")
+    assert (held.held, done and done.held) == ("fees are too high", None)
+
+
 @pytest.mark.parametrize("nonce", [0, 3])
 def test_no_nonce_is_given_out_twice_or_after_a_later_one(database: Database, nonce: int) -> None:
     signed(database, "k", 3)

@@ -56,7 +56,7 @@ def call(w3: Web3, to: str, data: bytes, block: Block = "latest", **more: Any) -
     return bytes(HexBytes(_run(w3, "eth_call", to, data, block, **more)))
 
 
-def estimate_gas(w3: Web3, to: str, data: bytes, block: Block = "latest", **more: Any) -> int:
+def estimate_gas(w3: Web3, to: str, data: bytes, block: Block, **more: Any) -> int:
     """Units of gas. more, and errors: as `call` has them."""
     return int(_run(w3, "eth_estimateGas", to, data, block, **more), 16)
 
@@ -111,9 +111,9 @@ def _run(
     try:
         return _ask(w3, method, request, _block(block))
     except Web3RPCError as error:
-        told: Any = (error.rpc_response or {}).get("error") or {}
-        if isinstance(told, Mapping) and (told.get("data") or "revert" in str(told.get("message", "")).lower()):
-            raise ContractLogicError(str(told.get("message", "")), data=cast(Any, told.get("data"))) from error
+        told: Any = (error.rpc_response or {}).get("error")
+        if told and (told.get("data") or "revert" in told["message"].lower()):
+            raise ContractLogicError(told["message"], data=cast(Any, told.get("data"))) from error
         raise
 
 
