@@ -17,7 +17,7 @@ help:
 	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
 	@echo "make gate        set up, try all that the contract has to pass before a deploy, write reports/gate/"
 	@echo "make opinions    set up, ask slither and halmos about the contract"
-	@echo "make mutants     set up, try small faults in the backend's money code: which does no test find? (20 minutes)"
+	@echo "make mutants     set up, try small faults in the backend's services: which does no test find? (hours)"
 	@echo "make notebooks   set up, open the notebooks in JupyterLab"
 	@echo "make run-notebooks  run them all, and keep their outputs"
 	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
