@@ -325,27 +325,27 @@ def test_both_fees_are_raised_up_to_the_cap(
     assert (fees and (fees["max_fee"], fees["tip"])) == raised
 
 
+def looked_at(first: int, low: int, high: int) -> list[int]:
+    """The blocks that were asked about something that begins to hold at `first`; which is found."""
+    asked = list[int]()
+
+    def holds(block: int) -> bool:
+        asked.append(block)
+        assert len(asked) < 40, "for ever"
+        return block >= first
+
+    assert first_block(holds, low, high) == first
+    return asked
+
+
 @pytest.mark.parametrize("high", [1, 2, 33, 34, 100])
 def test_the_block_where_something_begins_to_hold_is_found_from_wherever_it_is_looked_for(high: int) -> None:
     for first in range(1, high + 1):
         for low in range(high + 70):
-            asked = list[int]()
-
-            def holds(block: int, first: int = first, asked: list[int] = asked) -> bool:
-                asked.append(block)
-                return block >= first
-
-            assert first_block(holds, low, high) == first
+            asked = looked_at(first, low, high)
             assert all(0 < block < high for block in asked)
             assert len(asked) <= 4 + 7  # some steps of 32 back, and halves of a hundred blocks
 
 
 def test_a_block_far_back_is_found_in_few_looks() -> None:
-    asked = list[int]()
-
-    def holds(block: int) -> bool:
-        asked.append(block)
-        return block >= 1_234
-
-    assert first_block(holds, 1_000, 1_000_000) == 1_234
-    assert len(asked) < 25
+    assert len(looked_at(1_234, 1_000, 1_000_000)) < 25

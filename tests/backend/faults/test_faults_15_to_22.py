@@ -122,6 +122,7 @@ def test_18_estimate_fine_but_reverts_on_chain(scene: Scene) -> None:
     assert len(scene.line.sent) == sent
     assert scene.services.runs.get(run).status == "cancelled"
     scene.check(runs=1)
+    assert scene.services.sender._sent == {}, "of what is over nothing is kept"
 
 
 def test_19_estimate_reverts(scene: Scene) -> None:
