@@ -9,6 +9,7 @@ from app.db.session import Database
 from app.services import operations
 from app.services.codec import Call, checksummed, event_stake
 from app.services.operations import Draft, Operation
+from sqlalchemy.exc import IntegrityError
 
 HERE, THERE = 1, 11_155_111
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
@@ -63,6 +64,12 @@ def test_what_is_written_down_is_found_again_whole(database: Database) -> None:
     assert asked == ("f", HERE, ALICE, CONTRACT)
     assert (operation.request, operation.subject, operation.data, operation.value_wei) == ("asked", None, b"\1\2", 3)
     assert found(database, "another") is None
+
+
+def test_what_the_table_refuses_is_not_taken_for_a_key_that_is_known(database: Database) -> None:
+    draft = Draft(Call(CONTRACT, "f", b"", event_stake()), HERE, ALICE)
+    with database.single() as connection, pytest.raises(IntegrityError, match="null value"):
+        operations.prepare(connection, "k", None, draft)  # type: ignore[arg-type]
 
 
 def test_what_is_signed_is_stored_with_its_nonce(database: Database) -> None:
