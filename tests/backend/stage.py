@@ -125,6 +125,27 @@ def transact(stage: Stage, role: str, function: str, *args: Any, value: int = 0,
     return tx_hash.to_0x_hex()
 
 
+class Time:
+    """Sleeping takes no time, but the clock goes on."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, list[float]()
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def answering(method: str, result: Any) -> type[Web3Middleware]:
+    """The node's answer to requests of this kind is this, whatever it did; all else is the real one's."""
+
+    class Fixed(Web3Middleware):
+        def response_processor(self, asked: Any, response: Any) -> Any:
+            return {**response, "result": result} if asked == method else response
+
+    return Fixed
+
+
 def before_request(w3: Web3, action: Callable[[], Any], method: str = "eth_sendRawTransaction") -> None:
     """Does something just before the next request of this kind: by default between the estimate and the sending."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 from app.core.endpoints import Endpoints
+from stage import Time
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 
@@ -64,17 +65,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing on the terminal."""
-
-
-class Time:
-    """Sleeping takes no time, but the clock goes on."""
-
-    def __init__(self) -> None:
-        self.now, self.slept = 0.0, list[float]()
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 Start = Callable[..., Node]

@@ -12,11 +12,10 @@ from app.services.blockchain_service import BlockchainService
 from app.services.codec import Codec, Revert, event_stake, revert_data
 from app.services.node_errors import decode_revert, refusal
 from app.services.transaction_sender import Policy, TransactionSender
-from stage import DAY, Stage, before_request, too_many_requests, transact
+from stage import DAY, Stage, answering, before_request, too_many_requests, transact
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
 from web3.middleware import Web3Middleware
-from web3.types import RPCEndpoint, RPCResponse
 
 
 def pause(stage: Stage) -> None:
@@ -113,21 +112,15 @@ def test_what_passes_the_estimate_and_reverts_on_chain_tells_why(each_stage: Sta
 
 
 def test_too_little_gas_on_chain_is_told_as_such(each_stage: Stage) -> None:
+    """After an estimate that is far too low, which a real node's is only by chance."""
     run = each_stage.open_run()
     booking = each_stage.bookings.book(run.id, each_stage.ids["attendee"], 1)
     stage = each_stage
-    nearsighted = Web3(stage.engine.w3.provider, [_Nearsighted])
+    nearsighted = Web3(stage.engine.w3.provider, [answering("eth_estimateGas", "0x1")])
     chain = BlockchainService(stage.engine.w3, stage.chain.address, impatient(stage, nearsighted, 1))
     with pytest.raises(ContractRejected) as caught:
         chain.cancel_booking_onchain(booking.blockchain_booking_id or 0)
     assert (caught.value.name, caught.value.outcome) == ("OutOfGas", "reverted")
-
-
-class _Nearsighted(Web3Middleware):
-    """Of a node whose estimates are far too low, which a real one's are only by chance; all else is the real one's."""
-
-    def response_processor(self, method: RPCEndpoint, response: RPCResponse) -> RPCResponse:
-        return {**response, "result": "0x1"} if method == "eth_estimateGas" else response
 
 
 @pytest.mark.parametrize(
@@ -222,18 +215,12 @@ def test_a_rejection_survives_a_process_boundary() -> None:
     assert (copy.name, copy.args, copy.message, copy.outcome) == ("WrongValue", (1, 2), "no", "reverted")
 
 
-class _Forgetful(Web3Middleware):
-    """Of a node that lags behind the one which knew the receipt."""
-
-    def response_processor(self, method: RPCEndpoint, response: RPCResponse) -> RPCResponse:
-        return {**response, "result": None} if method == "eth_getTransactionReceipt" else response
-
-
 def test_what_is_done_but_not_shown_is_trouble_with_the_node(stage: Stage) -> None:
+    """It lags behind the one which knew the receipt."""
     run = stage.open_run()
     operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
     stage.sender.finish(operation)
-    lagging = impatient(stage, Web3(stage.engine.w3.provider, [_Forgetful]), 1)
+    lagging = impatient(stage, Web3(stage.engine.w3.provider, [answering("eth_getTransactionReceipt", None)]), 1)
     with pytest.raises(ChainUnavailable, match="bookEventFor: done, but the node") as caught:
         lagging.finish(lagging.step(operation))
     assert caught.value.operation == operation.key

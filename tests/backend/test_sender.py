@@ -20,9 +20,10 @@ from app.services.node_errors import decode_revert, unavailable
 from app.services.operations import Operation
 from app.services.transaction_sender import GAS_MARGIN, Policy, TransactionSender, first_block, raised_fees
 from sqlalchemy import select
-from stage import Stage, before_request, too_many_requests, transact
-from test_rejections import pause
+from stage import Stage, Time, answering, before_request, too_many_requests, transact
+from test_rejections import impatient, pause
 from test_rows import mined
+from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
 from web3.middleware import Web3Middleware
 
@@ -47,21 +48,6 @@ def without_receipt(stage: Stage, operation: Operation, meanwhile: Callable[[], 
         yield
     finally:
         stage.engine.w3.middleware_onion.remove("lag")
-
-
-@contextmanager
-def answering(stage: Stage, method: str, result: Any) -> Iterator[None]:
-    """The node answers requests of this kind with this result."""
-
-    class Fixed(Web3Middleware):
-        def response_processor(self, asked: Any, response: Any) -> Any:
-            return {**response, "result": result} if asked == method else response
-
-    stage.engine.w3.middleware_onion.add(Fixed, "fixed")
-    try:
-        yield
-    finally:
-        stage.engine.w3.middleware_onion.remove("fixed")
 
 
 def state(stage: Stage, operation: Operation) -> str:
@@ -125,17 +111,14 @@ def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tup
     assert state(stage, earlier) == "confirmed"
 
 
-class Clock:
-    """Sleeping takes no time, but the clock goes on. A pause after trouble is 7 times as long."""
+class Clock(Time):
+    """A pause after trouble is 7 times as long."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.slept, self.drawn = 0.0, list[float](), set[tuple[float, float]]()
+        super().__init__()
+        self.drawn = set[tuple[float, float]]()
         monkeypatch.setattr(transaction_sender, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
         monkeypatch.setattr(transaction_sender, "random", SimpleNamespace(uniform=self.uniform))
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
     def uniform(self, least: float, most: float) -> float:
         self.drawn.add((least, most))
@@ -268,8 +251,8 @@ def test_the_reason_of_a_revert_is_looked_for_with_the_gas_that_it_had(stage: St
         return "fine"
 
     low = next(gas for gas in range(100_000, 200_000, 2_000) if "InsufficientGas" in says(gas))
-    with answering(stage, "eth_estimateGas", hex((low - GAS_MARGIN) * 5 // 6)):
-        operation = stage.sender.step(operation)
+    nearsighted = Web3(stage.engine.w3.provider, [answering("eth_estimateGas", hex((low - GAS_MARGIN) * 5 // 6))])
+    operation = impatient(stage, nearsighted).step(operation)
     assert low - 2 <= operation.attempts[0]["gas"] <= low
     operation = stage.sender.step(operation)
     assert operation.error is not None
