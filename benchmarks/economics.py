@@ -12,16 +12,15 @@ import time
 from pathlib import Path
 
 import typer
-
-from harness.economics.settle import settle
-from harness.economics.sweeps import sweep
-from harness.population.behaviours import Cancel, LostToStake, NoShow
-from harness.population.lives import live
-from harness.population.population import CHUNK, Population, draw
-from harness.population.story import scenario
-from harness.runner import campaign
-from harness.scenario.prices import Gbm
-from harness.scenario.rehearsal import rehearse
+from stakesim.economics.settle import settle
+from stakesim.economics.sweeps import sweep
+from stakesim.population.behaviours import Cancel, LostToStake, NoShow
+from stakesim.population.lives import live
+from stakesim.population.population import CHUNK, Population, draw
+from stakesim.population.story import scenario
+from stakesim.runner import campaign
+from stakesim.scenario.prices import Gbm
+from stakesim.scenario.rehearsal import rehearse
 
 PEER = Path(__file__).parent / "peers" / "mesa_bookings.py"
 PEOPLE = (LostToStake(elasticity=0.3), NoShow(elasticity=1.0), Cancel())

@@ -38,12 +38,11 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from rich.console import Console
 from sqlalchemy import Engine, event, insert, select
+from stakesim.evm.anvil import start_anvil
+from stakesim.serve import new_contract
 from web3 import Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint
-
-from harness.evm.anvil import start_anvil
-from harness.serve import new_contract
 
 CHAIN_ID = 31_337
 PRICE_INR = "100.00"

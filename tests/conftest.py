@@ -9,8 +9,7 @@ import pytest
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.session import Database, create_database, migrate
 from sqlalchemy import Engine, create_engine
-
-from harness.runner.world import EMPTY_TABLES
+from stakesim.runner.world import EMPTY_TABLES
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ platform, host, *attendees = (Account.from_key(bytes([7]) * 31 + bytes([n + 1]))
 everybody = [platform, host, *attendees]
 
 if chosen.chain == "anvil":
-    from harness.evm.anvil import start_anvil
+    from stakesim.evm.anvil import start_anvil
 
     url, stop = start_anvil()
     w3 = Web3(HTTPProvider(url))

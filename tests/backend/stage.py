@@ -20,12 +20,11 @@ from app.services.pricing import Pricing, Rate
 from app.services.transaction_sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
+from stakesim.evm.compiler import CONTRACTS, compile_contracts
+from stakesim.evm.contract_file import load_contract
+from stakesim.evm.engine import Engine, Snapshot, open_engine
 from web3 import Web3
 from web3.middleware import Web3Middleware
-
-from harness.evm.compiler import CONTRACTS, compile_contracts
-from harness.evm.contract_file import load_contract
-from harness.evm.engine import Engine, Snapshot, open_engine
 
 TERMS = (2_000, 500, 0, 24 * 3600, 7 * 24 * 3600)
 DAY = timedelta(days=1)

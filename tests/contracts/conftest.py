@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 from app.services.codec import event_stake, revert_data
+from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
+from stakesim.evm.contract_file import load_contract
+from stakesim.evm.engine import Engine, open_engine
 from web3.contract import Contract
 from web3.exceptions import ContractLogicError
-
-from harness.evm.compiler import CONTRACTS, Artifact, compile_contracts
-from harness.evm.contract_file import load_contract
-from harness.evm.engine import Engine, open_engine
 
 CUTOFF, GRACE = 24 * 3600, 7 * 24 * 3600
 TERMS = (2000, 500, 0, CUTOFF, GRACE)

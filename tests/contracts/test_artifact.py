@@ -5,8 +5,7 @@ import os
 import subprocess
 
 import pytest
-
-from harness.evm import compiler
+from stakesim.evm import compiler
 
 
 @pytest.mark.slow

@@ -5,15 +5,14 @@ from typing import get_args
 
 import numpy as np
 import pytest
-
-from harness.population import behaviours as people
-from harness.population.lives import live
-from harness.population.population import CHUNK, Population, draw, load_population
-from harness.population.state import DAY, NEVER
-from harness.runner.campaign import POPULATIONS
-from harness.scenario.actions import Terms
-from harness.scenario.prices import Constant, Gbm, Steps
-from harness.scenario.state import RunStatus
+from stakesim.population import behaviours as people
+from stakesim.population.lives import live
+from stakesim.population.population import CHUNK, Population, draw, load_population
+from stakesim.population.state import DAY, NEVER
+from stakesim.runner.campaign import POPULATIONS
+from stakesim.scenario.actions import Terms
+from stakesim.scenario.prices import Constant, Gbm, Steps
+from stakesim.scenario.state import RunStatus
 
 QUIET = Population(
     name="quiet",

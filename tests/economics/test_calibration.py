@@ -6,12 +6,11 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-
-from harness.economics import calibration, synthetic
-from harness.economics.calibration import FITTED, MODELS, OWN, SEED, claims, fit_garch, of_merton, of_model, page
-from harness.economics.figures import KNOWN, VOLATILITY
-from harness.evm.compiler import ROOT
-from harness.scenario import series
+from stakesim.economics import calibration, synthetic
+from stakesim.economics.calibration import FITTED, MODELS, OWN, SEED, claims, fit_garch, of_merton, of_model, page
+from stakesim.economics.figures import KNOWN, VOLATILITY
+from stakesim.evm.compiler import ROOT
+from stakesim.scenario import series
 
 pytestmark = pytest.mark.slow
 

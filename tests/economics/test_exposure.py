@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.random import default_rng
-
-from harness.economics import plots
-from harness.economics.exposure import (
+from stakesim.economics import plots
+from stakesim.economics.exposure import (
     LEADS,
     MARKETS,
     POSITIONS,
@@ -26,18 +25,18 @@ from harness.economics.exposure import (
     moves,
     quotes,
 )
-from harness.economics.settle import settle
-from harness.economics.spot_check import fastest
-from harness.population.lives import live
-from harness.population.population import CHUNK, columns, draw
-from harness.population.state import DAY, HOUR, NEVER, Intents, State
-from harness.population.story import HOST, scenario
-from harness.population.wei import to_wei
-from harness.runner import campaign
-from harness.scenario.actions import Terms
-from harness.scenario.market import simulate
-from harness.scenario.prices import Constant, Gbm
-from harness.scenario.state import RunStatus
+from stakesim.economics.settle import settle
+from stakesim.economics.spot_check import fastest
+from stakesim.population.lives import live
+from stakesim.population.population import CHUNK, columns, draw
+from stakesim.population.state import DAY, HOUR, NEVER, Intents, State
+from stakesim.population.story import HOST, scenario
+from stakesim.population.wei import to_wei
+from stakesim.runner import campaign
+from stakesim.scenario.actions import Terms
+from stakesim.scenario.market import simulate
+from stakesim.scenario.prices import Constant, Gbm
+from stakesim.scenario.state import RunStatus
 
 RUNS = 400
 

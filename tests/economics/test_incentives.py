@@ -6,14 +6,13 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 import pytest
-
-from harness.economics import attacks, incentives, plots, unclaimed, walk_away
-from harness.economics.attacks import HONEST, attack, gains, interest
-from harness.population.behaviours import FalseNoShows, Grief, NoShow, SelfBook
-from harness.population.lives import live
-from harness.population.population import columns, draw
-from harness.scenario.actions import Terms
-from harness.scenario.prices import Gbm, Merton
+from stakesim.economics import attacks, incentives, plots, unclaimed, walk_away
+from stakesim.economics.attacks import HONEST, attack, gains, interest
+from stakesim.population.behaviours import FalseNoShows, Grief, NoShow, SelfBook
+from stakesim.population.lives import live
+from stakesim.population.population import columns, draw
+from stakesim.scenario.actions import Terms
+from stakesim.scenario.prices import Gbm, Merton
 
 RUNS = 500
 ROOMY = HONEST.model_copy(update={"name": "roomy", "seats": (60, 60)})

@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-
-from harness.economics import no_shows, plots, sweep
-from harness.economics.sweeps import USUAL
-from harness.population.behaviours import LostToStake, NoShow
-from harness.scenario.prices import Constant
+from stakesim.economics import no_shows, plots, sweep
+from stakesim.economics.sweeps import USUAL
+from stakesim.population.behaviours import LostToStake, NoShow
+from stakesim.scenario.prices import Constant
 
 pytestmark = pytest.mark.slow
 

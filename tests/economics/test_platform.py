@@ -8,18 +8,17 @@ from math import exp, factorial
 import numpy as np
 import pytest
 from numpy.random import default_rng
-
-from harness.economics import gas_costs, gas_prices, plots, wallet
-from harness.economics.gas_costs import Costs, used
-from harness.economics.gas_prices import WEI_PER_GWEI, GasPrice
-from harness.economics.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
-from harness.economics.settle import settle
-from harness.economics.wallet import YEAR, Flows, Profiles
-from harness.population.lives import live
-from harness.population.population import columns, draw
-from harness.population.wei import WEI_PER_ETH, total
-from harness.scenario.actions import Terms
-from harness.scenario.prices import Constant
+from stakesim.economics import gas_costs, gas_prices, plots, wallet
+from stakesim.economics.gas_costs import Costs, used
+from stakesim.economics.gas_prices import WEI_PER_GWEI, GasPrice
+from stakesim.economics.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
+from stakesim.economics.settle import settle
+from stakesim.economics.wallet import YEAR, Flows, Profiles
+from stakesim.population.lives import live
+from stakesim.population.population import columns, draw
+from stakesim.population.wei import WEI_PER_ETH, total
+from stakesim.scenario.actions import Terms
+from stakesim.scenario.prices import Constant
 
 pytestmark = pytest.mark.slow
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.economics import plots
+from stakesim.economics import plots
 
 
 def drawn() -> str:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
-
-from harness.economics.risk import expected_shortfall, interval, risk, value_at_risk
+from stakesim.economics.risk import expected_shortfall, interval, risk, value_at_risk
 
 
 def test_the_worst_five_of_a_hundred() -> None:

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from harness.economics.settle import Settlement, settle, settle_runs
-from harness.economics.spot_check import expected
-from harness.population import behaviours as people
-from harness.population.lives import Lives, live
-from harness.population.population import CHUNK, Population, draw
-from harness.population.story import scenario
-from harness.population.wei import MOST, wide
-from harness.scenario.actions import Terms
-from harness.scenario.prices import Gbm
-from harness.scenario.rehearsal import rehearse
-from harness.scenario.state import RunStatus
+from stakesim.economics.settle import Settlement, settle, settle_runs
+from stakesim.economics.spot_check import expected
+from stakesim.population import behaviours as people
+from stakesim.population.lives import Lives, live
+from stakesim.population.population import CHUNK, Population, draw
+from stakesim.population.story import scenario
+from stakesim.population.wei import MOST, wide
+from stakesim.scenario.actions import Terms
+from stakesim.scenario.prices import Gbm
+from stakesim.scenario.rehearsal import rehearse
+from stakesim.scenario.state import RunStatus
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
 ENDS = {"completed": RunStatus.COMPLETED, "cancelled": RunStatus.CANCELLED, "expired": RunStatus.EXPIRED}

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
+from stakesim.evm.engine import Engine, open_engine
 from web3.contract import Contract
 
-from harness.evm.engine import Engine, open_engine
 from tests.engines.transactions import deploy
 
 NODES = [pytest.param(name, marks=pytest.mark.slow) for name in ("anvil", "rpc")]

@@ -1,8 +1,8 @@
 """The next transaction lands at exactly the time that was set, and what is asked about "pending" knows it before."""
 
 import pytest
+from stakesim.evm.errors import EngineError
 
-from harness.evm.errors import EngineError
 from tests.engines.transactions import send
 
 

@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+import stakesim.evm.anvil
 from eth_account import Account
+from stakesim.evm.engine import open_engine
+from stakesim.evm.errors import EngineError, NotSupported
 
-import harness.evm.anvil
-from harness.evm.engine import open_engine
-from harness.evm.errors import EngineError, NotSupported
 from tests.engines.transactions import deploy, send
 
 
@@ -47,7 +47,7 @@ def test_a_url_that_does_not_answer(prefix):
 
 
 def test_without_anvil_the_error_says_where_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(harness.evm.anvil, "NODE_MODULES", tmp_path)
+    monkeypatch.setattr(stakesim.evm.anvil, "NODE_MODULES", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match=r"make setup-dev.*Foundry's anvil"):
         open_engine("anvil")
@@ -85,7 +85,7 @@ def test_close_stops_anvil_and_may_be_repeated():
 def test_anvil_ends_with_the_process_that_started_it():
     """One that is killed, and one that comes to its end and never calls close()."""
     code = (
-        "import sys; from harness.evm.engine import open_engine; engine = open_engine('anvil');"
+        "import sys; from stakesim.evm.engine import open_engine; engine = open_engine('anvil');"
         "print(engine.w3.provider.endpoint_uri, flush=True); sys.stdin.readline()"
     )
     command = [sys.executable, "-c", code]

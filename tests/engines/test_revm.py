@@ -1,6 +1,6 @@
 """revm and py-evm side by side: the same random transactions, and nothing that can be seen of the two chains differs.
 
-What pyrevm does not know of Prague is refused or documented in `harness/evm/revm.py`.
+What pyrevm does not know of Prague is refused or documented in `harness/stakesim/evm/revm.py`.
 """
 
 import random
@@ -12,12 +12,11 @@ import pytest
 from eth_abi import encode
 from eth_account import Account
 from eth_utils import keccak, to_checksum_address
+from stakesim.evm.compiler import CONTRACTS, compile_contracts
+from stakesim.evm.contract_file import load_contract
+from stakesim.evm.engine import open_engine
+from stakesim.evm.errors import EngineError
 from web3.exceptions import Web3RPCError
-
-from harness.evm.compiler import CONTRACTS, compile_contracts
-from harness.evm.contract_file import load_contract
-from harness.evm.engine import open_engine
-from harness.evm.errors import EngineError
 
 pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
 

@@ -6,8 +6,8 @@ Measured with py-evm 0.12.1b1 and anvil 1.7.1: each number below is equal on bot
 from contextlib import closing
 
 import pytest
+from stakesim.evm.engine import START, open_engine
 
-from harness.evm.engine import START, open_engine
 from tests.engines.transactions import deploy, send
 
 

@@ -1,8 +1,8 @@
 """Snapshots nest, can be used again and again, and bring back time and fees with everything else."""
 
 import pytest
+from stakesim.evm.errors import EngineError
 
-from harness.evm.errors import EngineError
 from tests.engines.transactions import send
 
 

@@ -3,8 +3,8 @@
 from itertools import islice
 
 import pytest
+from stakesim.evm.engine import open_engine
 
-from harness.evm.engine import open_engine
 from tests.engines.speed import paces, plain
 
 

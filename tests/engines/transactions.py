@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.contract_file import load_contract
+from stakesim.evm.engine import Engine
 from web3.contract import Contract
 from web3.types import TxReceipt
-
-from harness.evm.compiler import CONTRACTS
-from harness.evm.contract_file import load_contract
-from harness.evm.engine import Engine
 
 TIP = 10**9
 MAX_FEE = 3 * 10**9

@@ -1,17 +1,16 @@
 """Coverage: what ran is said to have run, and nothing else."""
 
 import pytest
+from stakesim.cli import cli
+from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.coverage import Trace, measure
+from stakesim.evm.engine import open_engine
+from stakesim.evm.errors import EngineError
+from stakesim.gate import cover
+from stakesim.gate.build import build
+from stakesim.runner.campaign import SCENARIOS
+from stakesim.scenario.scenario import load
 from typer.testing import CliRunner
-
-from harness.cli import cli
-from harness.evm.compiler import CONTRACTS
-from harness.evm.coverage import Trace, measure
-from harness.evm.engine import open_engine
-from harness.evm.errors import EngineError
-from harness.gate import cover
-from harness.gate.build import build
-from harness.runner.campaign import SCENARIOS
-from harness.scenario.scenario import load
 
 pytestmark = pytest.mark.slow
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from stakesim.cli import cli
+from stakesim.evm.compiler import compiler_version
+from stakesim.gate import gas
 from typer.testing import CliRunner
-
-from harness.cli import cli
-from harness.evm.compiler import compiler_version
-from harness.gate import gas
 
 pytestmark = pytest.mark.slow
 

@@ -12,16 +12,15 @@ from xml.etree import ElementTree as ET
 import pandas as pd
 import pytest
 from eth_account import Account
+from stakesim.cli import cli
+from stakesim.evm.anvil import start_anvil
+from stakesim.evm.compiler import CONTRACTS, PRODUCTION_ARTIFACT
+from stakesim.evm.contract_file import load_contract
+from stakesim.gate import gate as gates
+from stakesim.gate import release, report
+from stakesim.gate.conformance import differences
+from stakesim.scenario.actions import Terms
 from web3 import HTTPProvider, Web3
-
-from harness.cli import cli
-from harness.evm.anvil import start_anvil
-from harness.evm.compiler import CONTRACTS, PRODUCTION_ARTIFACT
-from harness.evm.contract_file import load_contract
-from harness.gate import gate as gates
-from harness.gate import release, report
-from harness.gate.conformance import differences
-from harness.scenario.actions import Terms
 
 MINIMAL = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
@@ -208,7 +207,7 @@ class TestOnAChain:
         def call(*args):
             env = {**os.environ, "PLATFORM_PRIVATE_KEY": account.key.to_0x_hex()}
             return subprocess.run(
-                [sys.executable, "-c", "from harness.cli import main; main()", *args],
+                [sys.executable, "-c", "from stakesim.cli import main; main()", *args],
                 env=env,
                 capture_output=True,
                 text=True,

@@ -3,17 +3,16 @@
 import json
 
 import pytest
+from stakesim.cli import cli
+from stakesim.evm.compiler import CONTRACTS, CompileError, Compiler
+from stakesim.evm.errors import EngineError
+from stakesim.gate import mutation
+from stakesim.gate.build import build, compiled
+from stakesim.gate.mutants import mutants
+from stakesim.gate.mutation import Mutation, Verdict, diff, mutate
+from stakesim.runner.campaign import SCENARIOS
+from stakesim.scenario.scenario import load
 from typer.testing import CliRunner
-
-from harness.cli import cli
-from harness.evm.compiler import CONTRACTS, CompileError, Compiler
-from harness.evm.errors import EngineError
-from harness.gate import mutation
-from harness.gate.build import build, compiled
-from harness.gate.mutants import mutants
-from harness.gate.mutation import Mutation, Verdict, diff, mutate
-from harness.runner.campaign import SCENARIOS
-from harness.scenario.scenario import load
 
 pytestmark = pytest.mark.slow
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from harness.evm.errors import EngineError
-from harness.gate import opinions
+from stakesim.evm.errors import EngineError
+from stakesim.gate import opinions
 
 
 def needs(name: str) -> pytest.MarkDecorator:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from harness.scenario.actions import (
+from stakesim.scenario.actions import (
     Action,
     Actor,
     Book,
@@ -12,7 +12,7 @@ from harness.scenario.actions import (
     Reentry,
     Terms,
 )
-from harness.scenario.model import (
+from stakesim.scenario.model import (
     Outcome,
     State,
     apply,

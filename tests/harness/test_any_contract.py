@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import pytest
-
-from harness import run
-from harness.evm.compiler import CONTRACTS
-from harness.evm.contract_file import load_contract
-from harness.evm.errors import EngineError
-from harness.runner.report import save_failures
-from harness.runner.story import tell
-from harness.runner.world import open_world
-from harness.scenario.scenario import load
+from stakesim import run
+from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.contract_file import load_contract
+from stakesim.evm.errors import EngineError
+from stakesim.runner.report import save_failures
+from stakesim.runner.story import tell
+from stakesim.runner.world import open_world
+from stakesim.scenario.scenario import load
 
 pytestmark = pytest.mark.slow
 

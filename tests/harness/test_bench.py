@@ -3,11 +3,10 @@
 import json
 
 import pytest
+from stakesim.bench import command, full_path
+from stakesim.bench.command import BASE, Contender
+from stakesim.cli import cli
 from typer.testing import CliRunner
-
-from harness.bench import command, full_path
-from harness.bench.command import BASE, Contender
-from harness.cli import cli
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 import re
 
-from harness.evm.compiler import ROOT
-from harness.runner.invariants import INVARIANTS
+from stakesim.evm.compiler import ROOT
+from stakesim.runner.invariants import INVARIANTS
 
 
 def test_invariants_md_lists_the_invariants_of_the_code():

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from harness import cli
-from harness.evm.compiler import ROOT
-from harness.runner import play  # noqa: F401 - what a pytest inside ours imports first, it takes away at its end
+from stakesim import cli
+from stakesim.evm.compiler import ROOT
+from stakesim.runner import play  # noqa: F401 - what a pytest inside ours imports first, it takes away at its end
 
 pytest_plugins = ["pytester"]
 
@@ -120,7 +119,7 @@ def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
     (folder / "notes.yml").write_text("not: a scenario")
     pytester.makepyfile(
         test_it="""
-        from harness.scenario.scenario import load
+        from stakesim.scenario.scenario import load
 
         def test_a_file(run_scenario):
             assert run_scenario("scenarios/no-show.yaml").transactions == 5

@@ -7,13 +7,12 @@ from app.core.errors import ContractRejected
 from app.services import effects
 from app.services.booking_service import BookingService
 from app.services.pricing import Quote, Rate
-
-from harness.evm.compiler import ROOT
-from harness.evm.contract_file import changed
-from harness.runner import world as worlds
-from harness.runner.invariants import INVARIANTS
-from harness.runner.play import play
-from harness.scenario.scenario import load, loads
+from stakesim.evm.compiler import ROOT
+from stakesim.evm.contract_file import changed
+from stakesim.runner import world as worlds
+from stakesim.runner.invariants import INVARIANTS
+from stakesim.runner.play import play
+from stakesim.scenario.scenario import load, loads
 
 LEFT_OPEN = """
 name: left-open

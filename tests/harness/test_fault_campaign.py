@@ -11,15 +11,14 @@ from app.core.errors import Superseded
 from app.services.node_errors import TROUBLE, meaning
 from app.services.operations import SENT, Operation
 from app.services.transaction_sender import TransactionSender
+from stakesim.evm.errors import EngineError
+from stakesim.faults import campaign
+from stakesim.faults.campaign import ROW_OF
+from stakesim.faults.command import faults
+from stakesim.faults.episodes import play
+from stakesim.faults.stage import Stage
+from stakesim.faults.table import IN_CAMPAIGN, ROWS
 from typer.testing import CliRunner
-
-from harness.evm.errors import EngineError
-from harness.faults import campaign
-from harness.faults.campaign import ROW_OF
-from harness.faults.command import faults
-from harness.faults.episodes import play
-from harness.faults.stage import Stage
-from harness.faults.table import IN_CAMPAIGN, ROWS
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,11 @@ from itertools import count
 import numpy as np
 import pytest
 import requests
+from stakesim.evm.anvil import Anvil
+from stakesim.evm.engine import MIDDLEWARE
+from stakesim.evm.faulty import BY_NAME, FAULTS, Faulty
 from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
-
-from harness.evm.anvil import Anvil
-from harness.evm.engine import MIDDLEWARE
-from harness.evm.faulty import BY_NAME, FAULTS, Faulty
 
 GWEI = 10**9
 _ACCOUNTS = count(1)

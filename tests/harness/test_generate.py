@@ -6,13 +6,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
-from harness.scenario.actions import SetPrice
-from harness.scenario.agents import MISCHIEF
-from harness.scenario.generate import Profile, generate, load_profile
-from harness.scenario.model import quoted
-from harness.scenario.rehearsal import Step, rehearse
-from harness.scenario.scenario import Scenario, ScenarioError, dump, loads
+from stakesim.scenario.actions import SetPrice
+from stakesim.scenario.agents import MISCHIEF
+from stakesim.scenario.generate import Profile, generate, load_profile
+from stakesim.scenario.model import quoted
+from stakesim.scenario.rehearsal import Step, rehearse
+from stakesim.scenario.scenario import Scenario, ScenarioError, dump, loads
 
 FILES = sorted((Path(__file__).parents[2] / "scenarios/profiles").glob("*.yaml"))
 PROFILES = [file.stem for file in FILES]

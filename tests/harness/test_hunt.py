@@ -4,21 +4,20 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
-
-from harness import run
-from harness.evm.compiler import ROOT
-from harness.evm.contract_file import changed
-from harness.runner import campaign
-from harness.runner.play import play
-from harness.runner.report import save_failures
-from harness.runner.shrink import shrunk
-from harness.runner.stateful import search
-from harness.runner.story import Finding, tell
-from harness.runner.world import open_world
-from harness.scenario.moves import MOVES, walk
-from harness.scenario.profiles import load_profile
-from harness.scenario.rehearsal import rehearse
-from harness.scenario.scenario import dump, load, loads
+from stakesim import run
+from stakesim.evm.compiler import ROOT
+from stakesim.evm.contract_file import changed
+from stakesim.runner import campaign
+from stakesim.runner.play import play
+from stakesim.runner.report import save_failures
+from stakesim.runner.shrink import shrunk
+from stakesim.runner.stateful import search
+from stakesim.runner.story import Finding, tell
+from stakesim.runner.world import open_world
+from stakesim.scenario.moves import MOVES, walk
+from stakesim.scenario.profiles import load_profile
+from stakesim.scenario.rehearsal import rehearse
+from stakesim.scenario.scenario import dump, load, loads
 
 HOSTILE = load_profile(campaign.PROFILES / "hostile.yaml")
 WALKS = {"quick": 5, "ci": 100, "deep": 2_000}

@@ -6,14 +6,13 @@ import traceback
 import pytest
 from app.core.errors import AppError
 from sqlalchemy import MetaData, select
-
-from harness.evm.compiler import ROOT
-from harness.runner import ledger
-from harness.runner.campaign import PROFILES
-from harness.runner.play import play
-from harness.runner.story import stories
-from harness.scenario.generate import generate, load_profile
-from harness.scenario.scenario import load
+from stakesim.evm.compiler import ROOT
+from stakesim.runner import ledger
+from stakesim.runner.campaign import PROFILES
+from stakesim.runner.play import play
+from stakesim.runner.story import stories
+from stakesim.scenario.generate import generate, load_profile
+from stakesim.scenario.scenario import load
 
 DRAWN = {"quick": 1, "ci": 5, "deep": 50}
 """Random scenarios of each profile."""

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
-
-from harness.scenario import series
-from harness.scenario.market import jumps, simulate
-from harness.scenario.prices import DAY, PAISA, Bootstrap, Constant, Crash, Garch, Gbm, Merton, Series, Steps, path
-from harness.scenario.scenario import ScenarioError, dump, loads
+from stakesim.scenario import series
+from stakesim.scenario.market import jumps, simulate
+from stakesim.scenario.prices import DAY, PAISA, Bootstrap, Constant, Crash, Garch, Gbm, Merton, Series, Steps, path
+from stakesim.scenario.scenario import ScenarioError, dump, loads
 
 START = Decimal("200000.55")
 RANDOM = [

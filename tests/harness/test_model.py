@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from model_stage import EPOCH, ETH, GRACE, RATE, START, Timed, book, create, last, play
-
-from harness.scenario.actions import (
+from stakesim.scenario.actions import (
     Action,
     Actor,
     CancelBooking,
@@ -20,7 +19,7 @@ from harness.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from harness.scenario.model import (
+from stakesim.scenario.model import (
     BookingStatus,
     Outcome,
     Payout,

@@ -4,8 +4,7 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from harness.scenario.actions import (
+from stakesim.scenario.actions import (
     Action,
     Actor,
     Book,
@@ -22,7 +21,7 @@ from harness.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from harness.scenario.model import BookingStatus, Outcome, RunStatus, State, apply, initial, liabilities
+from stakesim.scenario.model import BookingStatus, Outcome, RunStatus, State, apply, initial, liabilities
 
 EPOCH = 4_102_444_800
 HOUR, DAY = 3_600, 86_400

@@ -5,8 +5,7 @@ from decimal import Decimal
 
 import pytest
 from model_stage import DAY, EPOCH, GRACE, RATE, START, Timed, book, create, last, play
-
-from harness.scenario.actions import (
+from stakesim.scenario.actions import (
     Action,
     CancelBooking,
     CancelRun,
@@ -19,7 +18,7 @@ from harness.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from harness.scenario.model import (
+from stakesim.scenario.model import (
     MAX_SEATS,
     BookingStatus,
     RunStatus,

@@ -20,10 +20,9 @@ from app.core.config import Settings
 from app.core.wiring import connect_services
 from app.db.tables import event_runs
 from sqlalchemy import create_engine, inspect, update
-
-from harness import cli
-from harness.evm.compiler import ROOT
-from harness.serve import stand_in
+from stakesim import cli
+from stakesim.evm.compiler import ROOT
+from stakesim.serve import stand_in
 
 COMMAND = Path(sys.executable).with_name("stakesim")
 SOON = "5"
@@ -132,7 +131,7 @@ def trouble(done: Done, said: str) -> None:
 
 def test_the_command_line_starts_without_the_heavy_libraries():
     asked = (
-        "import sys, harness.cli; print([name for name in ('web3', 'sqlalchemy', 'uvicorn') if name in sys.modules])"
+        "import sys, stakesim.cli; print([name for name in ('web3', 'sqlalchemy', 'uvicorn') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", asked], text=True).strip() == "[]"
 

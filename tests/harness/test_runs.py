@@ -6,18 +6,17 @@ import os
 from contextlib import closing
 
 import pytest
+import stakesim
 from app.db.session import connect, create_database, drop_database
 from sqlalchemy import text
-
-import harness
-from harness import Scenario, run
-from harness.evm.compiler import CONTRACTS, ROOT, compile_sources
-from harness.evm.errors import EngineError
-from harness.runner import campaign, ledger
-from harness.runner.play import play
-from harness.runner.report import replayable, save_failures
-from harness.runner.world import DATABASE_DIR, open_world
-from harness.scenario.scenario import ScenarioError, dump, load, loads
+from stakesim import Scenario, run
+from stakesim.evm.compiler import CONTRACTS, ROOT, compile_sources
+from stakesim.evm.errors import EngineError
+from stakesim.runner import campaign, ledger
+from stakesim.runner.play import play
+from stakesim.runner.report import replayable, save_failures
+from stakesim.runner.world import DATABASE_DIR, open_world
+from stakesim.scenario.scenario import ScenarioError, dump, load, loads
 
 RUNS = {"quick": 1, "ci": 25, "deep": 500}
 """Of each profile."""
@@ -135,7 +134,7 @@ def test_a_scenario_can_be_handed_over_as_data():
     scenario = load(WORKED[0])
     assert isinstance(scenario, Scenario)
     assert run(scenario).ok
-    assert harness.run is campaign.run
+    assert stakesim.run is campaign.run
 
 
 @pytest.mark.parametrize("format", ledger.FORMATS)
@@ -216,7 +215,7 @@ def test_an_unknown_name_is_refused_in_a_sentence():
 @pytest.mark.slow
 def test_a_saved_failure_keeps_where_it_comes_from():
     played = play_one = run("hostile", runs=1).played[0]
-    from harness.runner.story import Finding
+    from stakesim.runner.story import Finding
 
     play_one.findings.append(Finding("INV-01", "", "", played.scenario, step=3))
     saved = replayable(played)

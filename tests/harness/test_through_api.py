@@ -10,16 +10,15 @@ import httpx
 import pytest
 import uvicorn
 from app.api import asking
-
-from harness import run
-from harness.evm.compiler import ROOT
-from harness.evm.errors import EngineError
-from harness.runner.campaign import PROFILES, SCENARIOS
-from harness.runner.http import SECRET
-from harness.runner.play import play
-from harness.runner.world import open_world
-from harness.scenario.generate import generate, load_profile
-from harness.scenario.scenario import load, loads
+from stakesim import run
+from stakesim.evm.compiler import ROOT
+from stakesim.evm.errors import EngineError
+from stakesim.runner.campaign import PROFILES, SCENARIOS
+from stakesim.runner.http import SECRET
+from stakesim.runner.play import play
+from stakesim.runner.world import open_world
+from stakesim.scenario.generate import generate, load_profile
+from stakesim.scenario.scenario import load, loads
 
 QUICK = ["no-show", "bad-price-feed"]
 
@@ -197,7 +196,7 @@ def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
 @pytest.mark.slow
 def test_without_the_packages_of_the_api_a_sentence_says_what_to_install():
     """In a process of its own, as here they are imported."""
-    code = "import sys; sys.modules['fastapi'] = None; from harness.cli import main; main()"
+    code = "import sys; sys.modules['fastapi'] = None; from stakesim.cli import main; main()"
     command = [sys.executable, "-c", code, "run", "scenarios/no-show.yaml", "--through", "api"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

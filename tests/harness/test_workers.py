@@ -14,22 +14,21 @@ import pandas as pd
 import pytest
 from app.db.session import connect, create_database, drop_database
 from sqlalchemy import text
-
-from harness import cli, run
-from harness.evm.compiler import CONTRACTS, ROOT
-from harness.evm.errors import EngineError
-from harness.gate import mutation
-from harness.runner import campaign
-from harness.runner.world import DATABASE_DIR
-from harness.scenario.scenario import load
-from harness.workers.pool import pool
+from stakesim import cli, run
+from stakesim.evm.compiler import CONTRACTS, ROOT
+from stakesim.evm.errors import EngineError
+from stakesim.gate import mutation
+from stakesim.runner import campaign
+from stakesim.runner.world import DATABASE_DIR
+from stakesim.scenario.scenario import load
+from stakesim.workers.pool import pool
 
 pytestmark = pytest.mark.slow
 
 dask = pytest.importorskip("dask", reason="Dask is an extra: pip install '.[dask]'")
 distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install '.[dask]'")
 psutil = pytest.importorskip("psutil", reason="Dask is an extra, and brings it: pip install '.[dask]'")
-cluster = pytest.importorskip("harness.workers.cluster")
+cluster = pytest.importorskip("stakesim.workers.cluster")
 
 QUIET = {"distributed.scheduler.allowed-failures": 1, "distributed.admin.log-length": 0}
 WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
@@ -50,7 +49,7 @@ def two(database):
     """Two workers."""
     with pytest.MonkeyPatch.context() as patch, dask.config.set(QUIET):
         patch.setenv("DATABASE_URL", database.url.render_as_string(hide_password=False))
-        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'backend'}")
+        patch.setenv("PYTHONPATH", f"{ROOT / 'harness'}{os.pathsep}{ROOT / 'backend'}")
         with distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
         ) as started:
@@ -78,7 +77,7 @@ def empty():
 
 
 @contextmanager
-def worker(cluster, path=(ROOT, ROOT / "backend"), threads=1):
+def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
     """Started as a user starts one, and there. path: where its code is."""
     known = set(cluster.scheduler.workers)
     command = [
@@ -137,9 +136,9 @@ def test_mutants_come_to_the_same(address, monkeypatch, simulated):
 
 def test_sweeps_come_to_the_same(address, monkeypatch):
     """Bit for bit, floats and all."""
-    from harness.economics import sweep, sweeps
-    from harness.population.behaviours import NoShow
-    from harness.scenario.prices import Gbm
+    from stakesim.economics import sweep, sweeps
+    from stakesim.population.behaviours import NoShow
+    from stakesim.scenario.prices import Gbm
 
     monkeypatch.setattr(sweeps, "BLOCK", 1)
     market = Gbm(inr_per_eth="200000", annual_volatility=0.8)
@@ -216,10 +215,10 @@ def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
     for name in ("harness", "backend"):
         shutil.copytree(ROOT / name, tmp_path / "other" / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "other" / "contracts").symlink_to(CONTRACTS)
-    (tmp_path / "other" / "harness" / "evm" / "more.py").write_text("ONE = 1\n")
-    (tmp_path / "none" / "harness").mkdir(parents=True)
-    (tmp_path / "none" / "harness" / "__init__.py").write_text("import no_such_module\n")
-    other = (tmp_path / "other", tmp_path / "other" / "backend")
+    (tmp_path / "other" / "harness" / "stakesim" / "evm" / "more.py").write_text("ONE = 1\n")
+    (tmp_path / "none" / "stakesim").mkdir(parents=True)
+    (tmp_path / "none" / "stakesim" / "__init__.py").write_text("import no_such_module\n")
+    other = (tmp_path / "other" / "harness", tmp_path / "other" / "backend")
     for started, said in [
         ({"threads": 2}, "has 2 threads.*--nthreads 1"),
         ({"path": other}, r"has stakesim [0-9a-f]{12}, and this process [0-9a-f]{12}, so that results might differ"),
@@ -260,7 +259,7 @@ def test_a_scheduler_without_workers_is_said(empty, monkeypatch):
 
 
 def test_dask_that_is_not_installed_is_said(monkeypatch):
-    monkeypatch.delitem(sys.modules, "harness.workers.cluster")
+    monkeypatch.delitem(sys.modules, "stakesim.workers.cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(EngineError, match=r"needs distributed, which is not installed: run `pip install"):
         run(WORKED, dask="tcp://127.0.0.1:9")
@@ -272,7 +271,7 @@ def test_a_process_that_dies_is_said():
 
 
 def test_a_script_on_standard_input_is_told_what_to_do():
-    script = "from harness.workers.pool import pool\nwith pool(2): pass\n"
+    script = "from stakesim.workers.pool import pool\nwith pool(2): pass\n"
     done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.stderr.strip().splitlines()[-1].endswith("save it as a file, or ask for one job.")
 

@@ -15,9 +15,8 @@ from app.core.security import issue_token
 from app.db.session import Database
 from sqlalchemy import Engine
 from stage import DAY, Ground, set_up
+from stakesim.runner.world import EMPTY_TABLES
 from visitors import SECRET, Api, open_api, settle
-
-from harness.runner.world import EMPTY_TABLES
 
 if TYPE_CHECKING:  # its import takes seconds, which whoever runs other tests does not wait for
     from schemathesis.core.failures import Failure

@@ -13,10 +13,9 @@ from app.db.tables import metadata
 from scene import POLICY, Scene, make_scene
 from sqlalchemy import Engine as DatabaseEngine
 from stage import TERMS, deploy
+from stakesim.evm.anvil import Anvil
+from stakesim.evm.engine import Snapshot, open_engine
 from web3.types import RPCEndpoint
-
-from harness.evm.anvil import Anvil
-from harness.evm.engine import Snapshot, open_engine
 
 
 class Start(NamedTuple):

@@ -24,12 +24,11 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import insert, select
 from stage import DAY, Feed
+from stakesim.evm.anvil import Anvil
 from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
 from web3.providers import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse, TxReceipt
-
-from harness.evm.anvil import Anvil
 
 SEND = "eth_sendRawTransaction"
 POLICY = Policy(

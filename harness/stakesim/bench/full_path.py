@@ -1,0 +1,229 @@
+"""The full path, measured: services, database, reference model and all invariants.
+
+    python -m stakesim.bench.full_path revm --lifecycles 50          the contender of `stakesim bench`
+
+Figures are dictionaries, printed as one line of JSON by a process of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from app.services.codec import Codec
+from eth_account.signers.local import LocalAccount
+from sqlalchemy import Connection, event
+from web3.middleware import Web3Middleware
+
+from stakesim.evm.compiler import ROOT
+from stakesim.evm.engine import open_engine
+from stakesim.runner import play
+from stakesim.runner.picture import Camera
+from stakesim.runner.world import Through, World, open_world
+from stakesim.scenario.actions import Book
+from stakesim.scenario.scenario import Scenario, load
+
+LIFECYCLE = ROOT / "benchmarks" / "lifecycle.yaml"
+
+
+def played(world: World, scenario: Scenario) -> tuple[int, float]:
+    """Transactions and seconds of one play. Raises `AssertionError` where anything is not as it must be."""
+    began = time.perf_counter()
+    result = play.play(world, scenario)
+    took = time.perf_counter() - began
+    assert not result.findings, result.findings
+    return result.transactions, took
+
+
+def warm(world: World, scenario: Scenario) -> None:
+    """Compiled, connected, deployed; and what was made for good is not looked through for garbage."""
+    for _ in range(2):
+        played(world, scenario)
+    gc.collect()
+    gc.freeze()
+
+
+def lifecycles(engine: str, count: int, through: Through = "services") -> dict[str, Any]:
+    """So many lifecycles, one after another."""
+    world, scenario = open_world(engine, through=through), load(LIFECYCLE)
+    try:
+        warm(world, scenario)
+        each = [played(world, scenario) for _ in range(count)]
+    finally:
+        world.close()
+    versions = {"stakesim": version("stakesim")}
+    return {"transactions": sum(n for n, _ in each), "seconds": sum(s for _, s in each), "versions": versions}
+
+
+# --------------------------------------------------------------------------------------------------------- growth
+
+
+def by_length(engine: str, transactions: int, window: int = 100) -> list[tuple[int, float]]:
+    """A campaign in one world: transactions until then, and milliseconds a transaction of the window before."""
+    world, scenario = open_world(engine), load(LIFECYCLE)
+    points, done, since, took = [], 0, 0, 0.0
+    try:
+        warm(world, scenario)
+        while done < transactions:
+            n, seconds = played(world, scenario)
+            done, took = done + n, took + seconds
+            if done - since >= window:
+                points.append((done, 1_000 * took / (done - since)))
+                since, took = done, 0.0
+    finally:
+        world.close()
+    return points
+
+
+def by_attendees(engine: str, sizes: list[int]) -> list[tuple[int, float]]:
+    """One run with so many bookings: milliseconds a transaction."""
+    world, points = open_world(engine), []
+    try:
+        for size in sizes:
+            scenario = _crowd(size)
+            warm(world, scenario)
+            n, seconds = (sum(both) for both in zip(*(played(world, scenario) for _ in range(2)), strict=True))
+            points.append((size, 1_000 * seconds / n))
+    finally:
+        world.close()
+    return points
+
+
+def by_height(engine: str, heights: list[int], count: int = 10) -> list[tuple[int, float]]:
+    """On a chain of so many blocks: milliseconds a transaction."""
+    points = []
+    for height in heights:
+        chain = open_engine(engine)
+        for _ in range(height):
+            chain.mine()
+        world, scenario = open_world(chain), load(LIFECYCLE)
+        try:
+            warm(world, scenario)
+            each = [played(world, scenario) for _ in range(count)]
+        finally:
+            world.close()
+        points.append((height, 1_000 * sum(s for _, s in each) / sum(n for n, _ in each)))
+    return points
+
+
+def _crowd(size: int) -> Scenario:
+    """The lifecycle with this many bookings, by its six attendees in turn."""
+    base = load(LIFECYCLE)
+    create, book, complete = base.actions[0], base.actions[1], base.actions[-1]
+    names, people = [f"b{n}" for n in range(size)], [name for name in base.actors if name != "host"]
+    books = [book.model_copy(update={"booking": b, "by": people[n % len(people)]}) for n, b in enumerate(names)]
+    seats, came = {"seats": size}, {"came": tuple(names[:-1])}
+    actions = (create.model_copy(update=seats), *books, complete.model_copy(update=came))
+    return base.model_copy(update={"actions": actions, "received": {}})
+
+
+# ------------------------------------------------------------------------------------------- where the time goes
+
+
+class Clock:
+    """Time by what for, each moment counted once: what is timed inside something is taken off it."""
+
+    def __init__(self) -> None:
+        self.spent: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])
+        self.on = False
+        self._inner: list[float] = []
+
+    def begin(self) -> float:
+        self._inner.append(0.0)
+        return time.perf_counter()
+
+    def end(self, what: str, since: float) -> None:
+        took = time.perf_counter() - since
+        own = took - self._inner.pop()
+        if self.on:
+            self.spent[what][0] += 1
+            self.spent[what][1] += own
+        if self._inner:
+            self._inner[-1] += took
+
+    def around(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            since = self.begin()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.end(what, since)
+
+        return timed
+
+
+def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
+    """Where the time of a booking goes: times and microseconds a booking, by what for, the largest first.
+
+    The clocks are put around the parts for this one measurement, and cost some microseconds a part themselves.
+    """
+    world, scenario, clock = open_world(engine), load(LIFECYCLE), Clock()
+    bookings = count * (len(scenario.actions) - 2)
+
+    class Clocked(Web3Middleware):
+        def wrap_make_request(self, make_request: Any) -> Any:
+            return lambda method, params: clock.around(f"node: {method}", make_request)(method, params)
+
+    def before(connection: Any, *_: Any) -> None:
+        connection.info["since"] = clock.begin()
+
+    def after(connection: Any, *_: Any) -> None:
+        clock.end("database: in the driver and the server", connection.info["since"])
+
+    parts: list[tuple[Any, str, str]] = [
+        (LocalAccount, "sign_transaction", "signing"),
+        (Codec, "events", "events of a receipt, decoded"),
+        (Codec, "call", "calls, encoded"),
+        (Connection, "execute", "database: SQLAlchemy"),
+        (World, "rows", "harness: rows of all tables"),
+        (World, "sent", "harness: receipts"),
+        (play, "perform", "services and web3: all else"),
+        (play, "apply", "harness: reference model"),
+        (play, "violations", "harness: invariants"),
+        (Camera, "take", "harness: pictures of the contract"),
+        (play.Watch, "step", "harness: all else"),
+    ]
+    olds = [getattr(owner, name) for owner, name, _ in parts]
+    try:
+        warm(world, scenario)
+        world.engine.w3.middleware_onion.add(Clocked)
+        for database in (world.database.engine, world.database.autocommit):
+            event.listen(database, "before_cursor_execute", before)
+            event.listen(database, "after_cursor_execute", after)
+        for (owner, name, what), old in zip(parts, olds, strict=True):
+            setattr(owner, name, clock.around(what, old))
+        step = play.Watch.step
+
+        def booking_only(watch: Any, action: Any, *given: Any, **named: Any) -> Any:
+            clock.on = isinstance(action, Book)
+            return step(watch, action, *given, **named)
+
+        setattr(play.Watch, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
+        for _ in range(count):
+            played(world, scenario)
+            clock.on = False
+    finally:
+        for (owner, name, _), old in zip(parts, olds, strict=True):
+            setattr(owner, name, old)
+        world.close()
+    each = {what: (times / bookings, 1e6 * seconds / bookings) for what, (times, seconds) in clock.spent.items()}
+    return dict(sorted(each.items(), key=lambda part: -part[1][1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("engine")
+    parser.add_argument("--lifecycles", type=int, default=20)
+    parser.add_argument("--through", choices=("services", "api"), default="services")
+    options = parser.parse_args()
+    print(json.dumps(lifecycles(options.engine, options.lifecycles, options.through)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

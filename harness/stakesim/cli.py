@@ -1,0 +1,256 @@
+"""The command `stakesim`. Exit codes: 0 all held, 1 findings, 2 trouble (bad input, something missing)."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stakesim import operate
+from stakesim.bench.command import bench
+from stakesim.economics.command import sweep
+from stakesim.faults.command import faults
+from stakesim.gate.command import coverage, gas, gate, mutate, opinions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stakesim.evm.compiler import Artifact
+    from stakesim.runner.campaign import Result
+    from stakesim.runner.play import Played
+
+cli = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Simulation and testing harness for the stake contract and the backend that drives it.",
+)
+
+cli.add_typer(operate.cli)
+cli.command()(faults)
+cli.command()(bench)
+cli.command()(sweep)
+cli.command()(gate)
+cli.command()(mutate)
+cli.command()(coverage)
+cli.command()(gas)
+cli.command()(opinions)
+
+PASS, FINDINGS, TROUBLE = 0, 1, 2
+DEFAULT_RUNS = 5
+
+Engine = Annotated[str, typer.Option(help="py-evm or revm (in process), anvil (a node, started here), or rpc:URL.")]
+Contract = Annotated[
+    str | None,
+    typer.Option(
+        help="A contract to play instead of EventStake: a Solidity file (FILE.sol:Name), or an artifact (.json) of "
+        "Foundry's or Hardhat's."
+    ),
+]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)]
+Dask = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT, whose workers play instead (docs/CLUSTER.md)."),
+]
+Through = Annotated[
+    Literal["services", "api"],
+    typer.Option(help="How the backend is asked: its services, called; or the HTTP API before them, in process."),
+]
+
+
+@cli.command()
+def run(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Scenario files or profiles; all scenarios and every profile if left out.", metavar="[FILES|PROFILES]"
+        ),
+    ] = None,
+    engine: Engine = "py-evm",
+    runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile.", min=1)] = DEFAULT_RUNS,
+    seed: Annotated[int, typer.Option(help="The campaign's seed: the same seed plays the same scenarios.", min=0)] = 0,
+    jobs: Jobs = 1,
+    dask: Dask = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")] = None,
+    through: Through = "services",
+    contract: Contract = None,
+) -> None:
+    """Play scenarios through the backend's services and check every payout to the wei."""
+    gc.disable()  # what is imported now stays; looking through it again and again takes half a second
+    from stakesim.runner import campaign
+
+    items = what or [*sorted(str(p) for p in campaign.SCENARIOS.glob("*.yaml")), *_profiles()]
+    result = _with_progress(items, engine, runs, seed, jobs, dask, through, contract=contract)
+    options = f"--engine {engine} --runs {runs} --seed {seed}{' --through api' if through == 'api' else ''}"
+    _tell(result, out, f"stakesim run {' '.join(what or [])} {options}", contract)
+
+
+@cli.command()
+def fuzz(
+    profile: Annotated[str, typer.Option(help="Whose people, terms, market and mischief.")] = "hostile",
+    steps: Annotated[int, typer.Option(help="Actions of each walk.", min=1)] = 30,
+    runs: Annotated[int, typer.Option(help="Walks.", min=1)] = 100,
+    engine: Engine = "py-evm",
+    seed: Annotated[int, typer.Option(help="The same seed takes the same walks.", min=0)] = 0,
+    jobs: Jobs = 1,
+    dask: Dask = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing walks.")] = None,
+    through: Through = "services",
+    contract: Contract = None,
+) -> None:
+    """Take long random walks through everything that can be done, and shrink what fails to its shortest story."""
+    gc.disable()
+    result = _with_progress([profile], engine, runs, seed, jobs, dask, through, steps, contract)
+    command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed} --engine {engine}"
+    _tell(result, out, command + (" --through api" if through == "api" else ""), contract)
+
+
+@cli.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A scenario file.")],
+    engine: Engine = "py-evm",
+    through: Through = "services",
+    contract: Contract = None,
+) -> None:
+    """Play one scenario and show it step by step."""
+    gc.disable()
+    from stakesim.runner import campaign
+    from stakesim.runner.report import show_steps
+
+    result = campaign.run(file, engine=engine, through=through, contract=_loaded(contract))
+    show_steps(result, _console())
+    raise typer.Exit(PASS if result.ok else FINDINGS)
+
+
+@cli.command()
+def check(files: Annotated[list[Path], typer.Argument(help="Scenario files.")]) -> None:
+    """Read scenario files and say what is wrong with them, without playing them."""
+    from stakesim.scenario.scenario import load
+
+    for file in files:
+        load(file)
+    _console().print(f"{len(files)} files are well-formed", highlight=False)
+
+
+@cli.command("compile")
+def compile_(
+    write: Annotated[bool, typer.Option(help="Write backend/app/contracts/EventStake.json.")] = False,
+) -> None:
+    """Compile all contracts; say whether the committed artifact is that of the sources."""
+    import json
+
+    from stakesim.evm.compiler import PRODUCTION_ARTIFACT, compile_contracts, production_artifact
+
+    contracts = compile_contracts()
+    for name, artifact in contracts.items():
+        if size := len(artifact.deployed_bytecode) // 2 - 1:
+            _console().print(f"{name:24} {size:6} bytes  {artifact.source}", highlight=False)
+    fresh = json.dumps(production_artifact(), indent=1) + "\n"
+    if write:
+        PRODUCTION_ARTIFACT.parent.mkdir(parents=True, exist_ok=True)
+        PRODUCTION_ARTIFACT.write_text(fresh)
+    elif not PRODUCTION_ARTIFACT.exists() or PRODUCTION_ARTIFACT.read_text() != fresh:
+        _fail("backend/app/contracts/EventStake.json is not what the sources compile to: run `make artifact`", FINDINGS)
+
+
+@cli.command("stop-database")
+def stop_database() -> None:
+    """Stop the embedded PostgreSQL server of this project, if it runs."""
+    from app.db.embedded import stop_embedded
+
+    from stakesim.runner.world import DATABASE_DIR
+
+    stop_embedded(DATABASE_DIR)
+
+
+def _tell(result: Result, out: Path | None, command: str, contract: str | None) -> None:
+    """Shows what came of a campaign, saves what failed, and ends with the exit code for it."""
+    from stakesim.runner import campaign
+    from stakesim.runner.report import save_failures, show, write_report
+
+    regressions = Path("reports/failures") if contract else campaign.SCENARIOS / "regressions"
+    save_failures(result, out / "failures" if out else regressions, contract)
+    show(result, _console())
+    if out:
+        write_report(result, out, command + (f" --contract {contract}" if contract else ""))
+        _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
+    raise typer.Exit(PASS if result.ok else FINDINGS)
+
+
+def _profiles() -> list[str]:
+    from stakesim.runner.campaign import PROFILES
+
+    return sorted(p.stem for p in PROFILES.glob("*.yaml"))
+
+
+def _with_progress(
+    items: list[str],
+    engine: str,
+    runs: int,
+    seed: int,
+    jobs: int,
+    dask: str | None,
+    through: Literal["services", "api"],
+    steps: int | None = None,
+    contract: str | None = None,
+) -> Result:
+    """The campaign with a progress bar, where somebody is looking."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from stakesim.runner import campaign
+
+    artifact = _loaded(contract)
+    total = sum(1 if item.endswith((".yaml", ".yml")) else runs for item in items)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task("playing", total=total)
+
+        def advance(played: Played) -> None:
+            if not gc.isenabled():
+                gc.freeze()
+                gc.enable()
+            bar.update(task, advance=1, description=played.scenario.name[:28])
+
+        return campaign.run(items, engine, runs, seed, jobs, advance, through, steps, artifact, dask=dask)
+
+
+def _loaded(contract: str | None) -> Artifact | None:
+    from stakesim.evm.contract_file import load_contract
+
+    return load_contract(contract) if contract else None
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True)
+
+
+def _fail(message: str, code: int = TROUBLE) -> None:
+    typer.echo(f"stakesim: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Runs the command line; what the user can mend ends as one sentence and exit code 2."""
+    try:
+        cli()
+    except Exception as error:
+        if not _mendable(error):
+            raise
+        typer.echo(f"stakesim: {error}", err=True)
+        sys.exit(TROUBLE)
+
+
+def _mendable(error: Exception) -> bool:
+    from app.core.errors import AppError
+
+    from stakesim.evm.compiler import CompileError
+    from stakesim.evm.errors import EngineError
+    from stakesim.gate.release import ReleaseError
+    from stakesim.scenario.scenario import ScenarioError
+
+    return isinstance(error, AppError | CompileError | EngineError | ReleaseError | ScenarioError | OSError)

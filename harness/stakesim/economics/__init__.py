@@ -1,0 +1,28 @@
+"""Economics: what stakes, fees and prices do to many runs at once, exactly as the contract would settle them.
+
+from stakesim.economics import plots, sweep
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stakesim.economics.sweeps import USUAL, sweep
+
+__all__ = ["USUAL", "size", "sweep"]
+
+
+def size(runs: int) -> int:
+    """How many runs a notebook takes: so many, or a fiftieth where STAKESIM_SMALL is set, as the tests do."""
+    return max(runs // 50, 1) if os.environ.get("STAKESIM_SMALL") else runs
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when first used."""
+    if name in ("USUAL", "sweep"):
+        from stakesim.economics import sweeps
+
+        return getattr(sweeps, name)
+    raise AttributeError(f"module 'stakesim.economics' has no attribute {name!r}")

@@ -1,0 +1,42 @@
+"""What came of a sweep, as one page for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stakesim.economics import plots
+from stakesim.economics.command import told
+from stakesim.economics.metrics import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stakesim.economics.sweep_file import Sweep
+
+
+def write(frame: pd.DataFrame, wanted: Sweep, file: Path, command: str) -> None:
+    """A page that needs nothing else. command: that made it. Raises `ValueError` where a package for it is missing."""
+    try:
+        from jinja2 import Environment
+    except ImportError:
+        raise ValueError("The report needs jinja2: run `make gate`, or `pip install '.[gate]'`.") from None
+    drawn = [name for name in METRICS if not name.startswith("wei") and frame[frame.metric == name].numerator.any()]
+    varied = next((term for term, values in wanted.policies.items() if len(values) > 1), next(iter(wanted.policies)))
+    keys = [*wanted.policies, "behaviours", "price"]
+    template = Environment(autoescape=True).from_string((Path(__file__).parent / "report.html").read_text())
+    page = template.render(
+        sweep=wanted,
+        command=command,
+        checked=int(frame.spot_checked.iloc[0]),
+        plot=plots.svg(plots.responses(frame, varied, drawn)),
+        metrics={name: METRICS[name] for name in drawn},
+        keys=[key.replace("_", " ") for key in keys],
+        rows=[
+            (which, [told(rows.set_index("metric").loc[name]) for name in drawn])
+            for which, rows in frame.groupby(keys, sort=False)
+        ],
+        population=frame.population_parameters.iloc[0],
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page, encoding="utf-8")

@@ -1,0 +1,130 @@
+"""A contract from wherever it was written: Solidity with its imports, or what a compiler made of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stakesim.evm.compiler import CONTRACTS, NODE_MODULES, Artifact, CompileError, compile_sources
+
+_IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
+
+
+def load_contract(file: str | Path) -> Artifact:
+    """The contract in a Solidity file, or in an artifact (.json) of ours, Foundry's or Hardhat's.
+
+    file: `path/Stake.sol:Name` where the file has several contracts that can be deployed. Imports are looked for beside
+    the file that makes them, in `node_modules` and `lib` of the folders above, by `remappings.txt`, then among ours.
+    Raises `CompileError` with a sentence, or what the compiler says.
+    """
+    path, name = _split(str(file))
+    if not path.is_file():
+        raise CompileError(f"{path} can't be read: give a Solidity file, or an artifact (.json).")
+    if path.suffix == ".json":
+        return _artifact(path)
+    if path.suffix != ".sol":
+        raise CompileError(f"{path} is neither Solidity (.sol) nor an artifact (.json).")
+    path = path.resolve()
+    compiled = compile_sources(dict(_sources(path)))
+    here = {n: a for n, a in compiled.items() if a.source == path.name and len(a.bytecode) > 2}
+    if name is None and len(here) == 1:
+        return next(iter(here.values()))
+    if name not in here:
+        known = ", ".join(f"{path.name}:{n}" for n in sorted(here)) or "none that can be deployed"
+        raise CompileError(f"Say which contract of {path.name} is meant; it has {known}.")
+    return here[name]
+
+
+def changed(old: str, new: str) -> Artifact:
+    """The project's `EventStake` with a piece of its source changed: to see whether a fault is found.
+
+    Raises `CompileError` where `old` is not in it just once, and for what does not compile.
+    """
+    sources = {name: (CONTRACTS / name).read_text(encoding="utf-8") for name in ("EventStake.sol", "IEventStake.sol")}
+    if (count := sources["EventStake.sol"].count(old)) != 1:
+        raise CompileError(f"EventStake.sol has {old!r} {count} times: give a piece of it that is there just once.")
+    sources["EventStake.sol"] = sources["EventStake.sol"].replace(old, new)
+    return compile_sources(sources)["EventStake"]
+
+
+def _split(file: str) -> tuple[Path, str | None]:
+    path, colon, name = file.rpartition(":")
+    return (Path(path), name) if colon and name.isidentifier() and path.endswith(".sol") else (Path(file), None)
+
+
+def _sources(main: Path) -> Iterator[tuple[str, str]]:
+    """The file and all it imports, by the names under which the compiler asks for them."""
+    found: dict[str, Path] = {main.name: main}
+    waiting = [main.name]
+    while waiting:
+        name = waiting.pop()
+        text = found[name].read_text(encoding="utf-8")
+        yield name, text
+        for wanted in _IMPORT.findall(text):
+            asked = _beside(name, wanted) if wanted.startswith(".") else wanted
+            path = (found[name].parent / wanted).resolve() if wanted.startswith(".") else _library(main, wanted)
+            if asked not in found and path is not None:
+                if not path.is_file():
+                    raise CompileError(f"{found[name]} imports {wanted}, which is not there.")
+                found[asked] = path
+                waiting.append(asked)
+
+
+def _beside(name: str, wanted: str) -> str:
+    """A relative import as the compiler names it: by the importing file's name."""
+    parts = name.split("/")[:-1]
+    for part in wanted.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _library(main: Path, wanted: str) -> Path | None:
+    """None: it is among our own, which the compiler reads by itself."""
+    for folder in main.parents:
+        for target in (*_remapped(folder, wanted), folder / "node_modules" / wanted, folder / "lib" / wanted):
+            if target.is_file():
+                return target
+    if (NODE_MODULES / wanted).is_file():
+        return None
+    raise CompileError(f"{wanted} is not found: install it (node_modules, lib) at or above {main.parent}.")
+
+
+def _remapped(folder: Path, wanted: str) -> Iterator[Path]:
+    remappings = folder / "remappings.txt"
+    for line in remappings.read_text().splitlines() if remappings.is_file() else ():
+        prefix, _, target = line.strip().partition("=")
+        prefix = prefix.rpartition(":")[2]
+        if prefix and wanted.startswith(prefix):
+            yield folder / target / wanted[len(prefix) :]
+
+
+def _artifact(path: Path) -> Artifact:
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        abi, code, deployed = fields["abi"], fields["bytecode"], fields.get("deployedBytecode", "0x")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CompileError(
+            f"{path} is no artifact: it needs `abi` and `bytecode`, as Foundry and Hardhat write them."
+        ) from None
+    immutables = fields.get("immutableReferences", {})
+    if isinstance(deployed, Mapping):
+        immutables = deployed.get("immutableReferences", {})
+    name = str(fields.get("contractName") or path.stem)
+    made = Artifact(name, str(path), abi, _hex(code), _hex(deployed), immutables=immutables or {})
+    if len(made.bytecode) <= 2:
+        raise CompileError(f"{path} has no bytecode: an interface, or an abstract contract, can't be deployed.")
+    if not re.fullmatch("0x[0-9a-fA-F]*", made.bytecode):
+        raise CompileError(f"{path} is not linked: give an artifact whose libraries have addresses.")
+    return made
+
+
+def _hex(code: Any) -> str:
+    """Foundry has the code in an object, beside its references."""
+    text = str(code.get("object", "") if isinstance(code, Mapping) else code)
+    return text if text.startswith("0x") else f"0x{text}"

@@ -1,0 +1,74 @@
+"""`stakesim faults`: the fault campaign on the command line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stakesim.faults.campaign import Result
+
+PASS, FINDINGS = 0, 1
+
+
+def faults(
+    runs: Annotated[int, typer.Option(help="Episodes of the network; those with processes in proportion.", min=1)] = 50,
+    seed: Annotated[int, typer.Option(help="The same seed injects the same faults.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes to play in.", min=1)] = 2,
+    only: Annotated[list[str] | None, typer.Option(help="Episodes to play instead, as network:3 or kill:7.")] = None,
+) -> None:
+    """Inject faults between service, node and database, and check that nothing is lost or paid twice."""
+    from rich.console import Console
+
+    from stakesim.faults import campaign
+
+    console = Console(soft_wrap=True, highlight=False)
+    result = _with_progress(only or campaign.plan(runs), seed, jobs)
+    if only:
+        for outcome in result.outcomes:
+            console.print(f"{outcome.name} of seed {seed}", *outcome.story, sep="\n  ", markup=False)
+    _table(console, result)
+    for story in result.stories():
+        console.print(story, markup=False)
+    failed = sum(1 for outcome in result.outcomes if outcome.findings)
+    verdict = f"{failed} episodes with violations" if failed else "no violation"
+    console.print(
+        f"{result.injected.total()} faults in {len(result.outcomes)} episodes of seed {seed}, "
+        f"{result.seconds:.0f} s: {verdict}"
+    )
+    raise typer.Exit(PASS if result.ok else FINDINGS)
+
+
+def _with_progress(names: list[str], seed: int, jobs: int) -> Result:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from stakesim.faults import campaign
+    from stakesim.faults.episodes import Outcome
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task, done = bar.add_task("0 faults", total=len(names)), Counter[str]()
+
+        def advance(outcome: Outcome) -> None:
+            done.update(outcome.counts)
+            bar.update(task, advance=1, description=f"{done.total()} faults")
+
+        return campaign.run(names, seed, jobs, advance)
+
+
+def _table(console: object, result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from stakesim.faults.campaign import ROW_OF
+    from stakesim.faults.table import ROWS
+
+    assert isinstance(console, Console)
+    table = Table("row", "of the table", "fault", "injected", "survived")
+    injected, survived = result.injected, result.survived
+    for name, row in sorted(ROW_OF.items(), key=lambda item: item[1]):
+        table.add_row(str(row), ROWS[row], name, str(injected[name]), str(survived[name]))
+    console.print(table)

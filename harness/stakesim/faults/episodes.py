@@ -1,0 +1,367 @@
+"""One episode: clients ask for runs and bookings while everything goes wrong that can; then all is quiet, and what must
+hold is looked at. A number and a seed give the same episode each time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import numpy as np
+from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, KeyReused
+from app.core.wiring import Services
+from app.services.operations import Operation
+from app.services.transaction_sender import Policy, TransactionSender
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from stakesim.evm.faulty import FAULTS, Faulty
+from stakesim.faults.checks import Finding, Watch, check
+from stakesim.faults.stage import (
+    EXPERIENCE,
+    MAX_FEE,
+    PEOPLE,
+    Stage,
+    database_of,
+    node_of,
+    open_services,
+    person,
+    wallet,
+)
+from stakesim.faults.weather import AROUND, Stuck, Weather
+
+BY_CLIENTS = {"too many seats": 19, "same key again": 26, "same key, other request": 26}
+"""What clients do wrong, with the row of the table."""
+ROUNDS = 80
+"""Blocks, each with a round of the reconciler, after which an operation that is still open stays so."""
+UNKNOWN = (ChainUnavailable, DatabaseUnavailable)
+
+
+@dataclass
+class Outcome:
+    """What came of an episode. counts: faults by name. story: what happened, in order."""
+
+    name: str
+    counts: Counter[str]
+    findings: list[Finding]
+    story: list[str]
+    seconds: float = 0.0
+
+
+def policy_of(rng: np.random.Generator) -> Policy:
+    """Times are none or for ever, so that the clock of the wall decides nothing."""
+    never = 1e9
+    return Policy(
+        confirmations=int(rng.choice([2, 3, 4])),
+        max_fee_per_gas=MAX_FEE,
+        bump_after=float(rng.choice([0, never], p=[0.25, 0.75])),
+        resend_after=0,
+        patience=float(rng.choice([0, never], p=[0.3, 0.7])),
+        first_pause=0.0001,
+        longest_pause=0.0003,
+    )
+
+
+class Clients:
+    """Those who ask. told: what each key was answered: "done", "refused", "begun"; nothing where it is unknown."""
+
+    def __init__(self, stage: Stage, services: Services, weather: Weather, line: Faulty, rng: np.random.Generator):
+        self.stage, self.services, self.weather, self.line, self.rng = stage, services, weather, line, rng
+        self.told: dict[str, str] = {}
+        self.findings: list[Finding] = []
+        self.counts: Counter[str] = Counter()
+        self.begun: dict[str, tuple[str, Callable[[], Any]]] = {}
+        self.queued: list[Operation] = []
+        self.story: list[tuple[int, str]] = []
+        self._keys = 0
+
+    def play(self) -> None:
+        """A random script: a run or two, bookings, cancellations, retries, and the end of the runs."""
+        for _ in range(5):
+            if not self._runs():
+                self.create()
+        choices = ("book", "queue", "work", "reconcile", "cancel", "again", "reuse", "create", "greedy")
+        weights = np.array([6, 6, 5, 3, 2, 3, 1, 1, 1], dtype=float)
+        for _ in range(int(self.rng.integers(8, 15))):
+            self.weather.begin()
+            match str(self.rng.choice(choices, p=weights / weights.sum())):
+                case "book":
+                    self.book(wait=True)
+                case "queue":
+                    for _ in range(int(self.rng.integers(1, 4))):
+                        self.book(wait=False)
+                case "work":
+                    self.work()
+                case "reconcile":
+                    self.reconcile()
+                case "cancel":
+                    self.cancel()
+                case "again":
+                    self.again()
+                case "reuse":
+                    self.reuse()
+                case "create":
+                    self.create()
+                case "greedy":
+                    self.book(wait=True, seats=201)
+        self.end()
+
+    # --------------------------------------------------------------------------------------------- what they ask for
+
+    def create(self) -> None:
+        key, host = self._key(), int(self.rng.integers(2))
+        starts_at = self._now() + timedelta(days=3)
+        seats, price = int(self.rng.integers(4, 13)), Decimal(int(self.rng.integers(1, 50)) * 1000)
+        self._ask(
+            key,
+            f"user {host} creates a run of {seats} seats",
+            lambda: self.services.runs.create(person(host), EXPERIENCE, starts_at, seats, price, key=key),
+        )
+
+    def book(self, wait: bool, seats: int | None = None) -> None:
+        runs = self._runs()
+        if not runs:
+            return
+        key, who = self._key(), int(self.rng.integers(PEOPLE))
+        run = runs[int(self.rng.integers(len(runs)))]
+        count = seats or int(self.rng.integers(1, 4))
+        own = wallet(who) if self.rng.random() < 0.2 and wait else None
+        if seats:
+            self.counts["too many seats"] += 1
+        said = f"user {who} books {count} seats of run {run.blockchain_event_run_id}{', signing' if own else ''}"
+        if wait:
+            self._ask(key, said, lambda: self.services.bookings.book(run.id, person(who), count, signer=own, key=key))
+        else:
+            self._begin(key, said, lambda: self.services.bookings.prepare_book(run.id, person(who), count, key=key))
+
+    def cancel(self) -> None:
+        found = self._quietly(lambda: self.services.bookings.list_all()) or []
+        active = [b for b in found if b.blockchain_status == "confirmed" and b.status == "active"]
+        if not active:
+            return
+        key, booking = self._key(), active[int(self.rng.integers(len(active)))]
+        self._ask(
+            key,
+            f"booking {booking.blockchain_booking_id} is cancelled",
+            lambda: self.services.bookings.cancel(booking.id, key=key),
+        )
+
+    def again(self) -> None:
+        """The client did not hear, or did not listen, and asks once more."""
+        if not self.begun:
+            return
+        key = list(self.begun)[int(self.rng.integers(len(self.begun)))]
+        said, ask = self.begun[key]
+        self.counts["same key again"] += 1
+        self._ask(key, f"{said}, again", ask)
+
+    def reuse(self) -> None:
+        """An old key with another request."""
+        runs = self._runs()
+        keys = [key for key, heard in self.told.items() if heard == "done"]
+        if not (runs and keys):
+            return
+        key = keys[int(self.rng.integers(len(keys)))]
+        self.counts["same key, other request"] += 1
+        self._journal(f"{key}: used for another request")
+        try:
+            self.services.bookings.prepare_book(runs[0].id, person(0), 77, key=key)
+        except KeyReused:
+            return
+        except Exception as error:  # noqa: BLE001
+            self._unexpected(key, error)
+            return
+        self.findings.append(Finding("I1", f"{key} was taken again, with another request"))
+
+    def end(self) -> None:
+        """Runs are completed, cancelled or left as they are."""
+        self.weather.begin()
+        for run in self._runs():
+            self.weather.begin()
+            key, how = self._key(), str(self.rng.choice(["complete", "cancel", "leave"]))
+            said = f"{how} run {run.blockchain_event_run_id}"
+            if how == "cancel":
+                self._ask(key, said, partial(self.services.runs.cancel, run.id, key=key))
+            elif how == "complete":
+                if self.stage.engine.now() < int(run.starts_at.timestamp()):
+                    self.weather.watch.look()
+                    self.stage.engine.set_next_timestamp(int(run.starts_at.timestamp()))
+                    self.stage.mine()
+                booked = self._quietly(partial(self.services.bookings.of_run, run.id)) or []
+                active = [b.id for b in booked if b.status == "active" and b.blockchain_status == "confirmed"]
+                came = [id for id in active if self.rng.random() < 0.7]
+                self._ask(key, f"{said}, {len(came)} came", partial(self.services.runs.complete, run.id, came, key=key))
+
+    # ------------------------------------------------------------------------------------------------ the service's own
+
+    def work(self) -> None:
+        """A worker has one look at some of what is queued, in any order."""
+        for at in self.rng.permutation(len(self.queued)):
+            try:
+                self.queued[at] = self.services.sender.step(self.queued[at])
+            except UNKNOWN:
+                pass
+            except Exception as error:  # noqa: BLE001
+                self._unexpected(self.queued[at].key, error)
+        self.queued = [operation for operation in self.queued if not operation.closed]
+
+    def reconcile(self) -> None:
+        self._journal("the reconciler runs")
+        try:
+            self.services.reconciler.run_once()
+        except UNKNOWN:
+            pass
+        except Exception as error:  # noqa: BLE001
+            self._unexpected("reconciler", error)
+
+    # ------------------------------------------------------------------------------------------------------ workings
+
+    def _ask(self, key: str, said: str, ask: Callable[[], Any]) -> None:
+        """With some patience: a client that does not know what came of it may ask again."""
+        self.begun[key] = said, ask
+        for _ in range(int(self.rng.integers(1, 4))):
+            self.weather.begin()
+            try:
+                ask()
+            except UNKNOWN as error:
+                self._journal(f"{key}: {said}: not known yet ({error})")
+                continue
+            except AppError as error:
+                self._journal(f"{key}: {said}: refused ({error})")
+                self._tell(key, "refused")
+            except Exception as error:  # noqa: BLE001
+                self._unexpected(key, error)
+            else:
+                self._journal(f"{key}: {said}: done")
+                self._tell(key, "done")
+            return
+
+    def _begin(self, key: str, said: str, ask: Callable[[], Operation]) -> None:
+        self.weather.begin()
+        try:
+            operation = ask()
+        except UNKNOWN as error:
+            self._journal(f"{key}: {said}: not taken ({error})")
+        except AppError as error:
+            self._journal(f"{key}: {said}: refused ({error})")
+            self._tell(key, "refused")
+        except Exception as error:  # noqa: BLE001
+            self._unexpected(key, error)
+        else:
+            self._journal(f"{key}: {said}: begun")
+            self.queued.append(operation)
+            self._tell(key, "begun")
+
+    def _tell(self, key: str, heard: str) -> None:
+        before = self.told.get(key, heard)
+        if before not in (heard, "begun"):
+            self.findings.append(Finding("TOLD", f"the client of {key} was told {before!r}, and then {heard!r}"))
+        self.told[key] = heard
+
+    def _unexpected(self, key: str, error: Exception) -> None:
+        if isinstance(error, OperationalError | InterfaceError) and self._lost_database():
+            self._journal(f"{key}: the database is gone")
+            return
+        self._journal(f"{key}: {type(error).__name__}: {error}")
+        if isinstance(error, Stuck):
+            self.findings.append(Finding("I2", f"{key}: {error}"))
+            return
+        self.findings.append(Finding("TOLD", f"{key}: {type(error).__name__} instead of an error of ours: {error}"))
+
+    def _lost_database(self) -> bool:
+        return self.weather.database_is_gone or self.weather.counts["database gone after a send"] > 0
+
+    def _quietly(self, ask: Callable[[], Any]) -> Any:
+        self.weather.begin()
+        try:
+            return ask()
+        except (OperationalError, InterfaceError):
+            return None
+
+    def _runs(self) -> list[Any]:
+        found = self._quietly(self.services.runs.list_all) or []
+        return [r for r in found if r.blockchain_status == "confirmed" and r.status in ("active", "full")]
+
+    def _key(self) -> str:
+        self._keys += 1
+        return f"key {self._keys}"
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.stage.engine.now(), UTC)
+
+    def _journal(self, said: str) -> None:
+        self.story.append((self.line.calls, said))
+
+
+def play(stage: Stage, seed: int, number: int, sender: type[TransactionSender] = TransactionSender) -> Outcome:
+    """Plays one episode of the network between service and node."""
+    began = time.perf_counter()
+    stage.reset()
+    of_policy, of_line, of_weather, of_clients = (np.random.default_rng([seed, number, part]) for part in range(4))
+    policy = policy_of(of_policy)
+    watch = Watch(stage, policy.confirmations)
+    line = Faulty(node_of(stage.site), FAULTS, of_line)
+    weather = Weather(
+        stage,
+        watch,
+        of_weather,
+        pace=float(of_policy.uniform(0.2, 0.8)),
+        rate=float(of_policy.uniform(0.01, 0.06)),
+        wanted=_turn(list(AROUND), number, 2),
+        line_rate=float(of_policy.uniform(0.05, 0.3)),
+    )
+    database, others = database_of(stage.site), database_of(stage.site)
+    try:
+        other = open_services(stage.site, line, policy, others, sender)
+        services = open_services(stage.site, line, policy, database, sender)
+        services.reconciler.start()
+        weather.around(line)
+        line.force(*_turn([fault.name for fault in FAULTS], number, 3))
+        clients = Clients(stage, services, weather, line, of_clients)
+        worker = Clients(stage, other, weather, line, of_clients)
+        weather.worker = worker.reconcile
+        clients.play()
+        line.quiet()
+        weather.quiet()
+        findings = settle(stage, services, policy.confirmations)
+        watch.look()
+        findings += check(stage, services, clients.told, policy.confirmations)
+    finally:
+        weather.database_back()
+        database.dispose()
+        others.dispose()
+    injected = [(one.call, f"{one.fault.name} ({one.method})") for one in line.injected]
+    told = sorted([*injected, *weather.journal, *clients.story, *worker.story], key=lambda entry: entry[0])
+    return Outcome(
+        f"network:{number}",
+        line.counts + weather.counts + clients.counts,
+        watch.findings + clients.findings + worker.findings + findings,
+        [f"{policy}", *(f"request {call:4}: {said}" for call, said in told)],
+        time.perf_counter() - began,
+    )
+
+
+def settle(stage: Stage, services: Services, confirmations: int) -> list[Finding]:
+    """Blocks come, and the reconciler goes round, until nothing is open."""
+    for _ in range(ROUNDS):
+        stage.mine()
+        try:
+            report = services.reconciler.run_once()
+        except (OperationalError, InterfaceError):  # a connection of the pool that did not outlive the server
+            continue
+        if not report.open:
+            break
+    for _ in range(confirmations + 1):
+        stage.mine()
+        report = services.reconciler.run_once()
+    return [Finding("I2", f"trouble though all is quiet: {said}") for said in report.trouble]
+
+
+def _turn(names: list[str], number: int, count: int) -> list[str]:
+    """Each name has its turn."""
+    return [names[(number * count + i) % len(names)] for i in range(count)]

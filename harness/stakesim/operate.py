@@ -1,0 +1,219 @@
+"""Commands for whoever runs the service: deploy, verify, serve, smoke, doctor, reconcile, wallet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stakesim.gate.command import Contract, Terms, terms
+
+if TYPE_CHECKING:
+    from app.core.config import Settings
+    from app.core.preflight import Check
+    from app.core.smoke import Step
+    from app.core.wiring import Services
+
+cli = typer.Typer()
+wallet = typer.Typer(no_args_is_help=True, help="The platform's wallet.")
+cli.add_typer(wallet, name="wallet")
+
+FINDINGS = 1
+EnvFile = Annotated[Path, typer.Option(help="Where the settings are; the environment goes first.")]
+StartsIn = Annotated[int, typer.Option(help="Seconds from now to the event's start.", min=1)]
+ENV = Path(".env")
+
+
+@cli.command()
+def deploy(
+    rpc: Annotated[str, typer.Option(help="URL of the node.")],
+    gate: Annotated[Path, typer.Option(help="What `stakesim gate` wrote.")] = Path("reports/gate/gate.json"),
+    contract: Contract = None,
+    term: Terms = None,
+    owner: Annotated[str | None, typer.Option(help="Owner of the contract; the deployer if left out.")] = None,
+    max_age_hours: Annotated[float, typer.Option(help="Age that the gate's report may have.", min=0)] = 24,
+    record: Annotated[Path | None, typer.Option(help="Where to write what was deployed.")] = None,
+    env_file: EnvFile = ENV,
+) -> None:
+    """Deploy a contract with PLATFORM_PRIVATE_KEY, if that very code passed the gate with these terms, not long ago."""
+    import json
+    from datetime import UTC, datetime, timedelta
+
+    from stakesim.evm.compiler import PRODUCTION_ARTIFACT
+    from stakesim.evm.contract_file import load_contract
+    from stakesim.gate import release
+
+    artifact, given = load_contract(contract or PRODUCTION_ARTIFACT), terms(term)
+    report = release.admit(gate, artifact, given, timedelta(hours=max_age_hours), datetime.now(UTC))
+    w3, deployer = release.connect(rpc), release.deployer(env_file)
+    receipt = release.deploy(w3, deployer, artifact, given, owner)
+    made = release.record(w3, receipt, artifact, given, owner or deployer.address, report, gate)
+    file = record or Path("deployments") / f"{made['chain_id']}-{made['address']}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    typer.echo(f"deployed {artifact.name} at {made['address']}, block {made['block']}; record: {file}")
+
+
+@cli.command()
+def verify(
+    rpc: Annotated[str, typer.Option(help="URL of the node.")],
+    address: Annotated[str, typer.Option(help="Of the contract.")],
+    record: Annotated[
+        Path | None, typer.Option(help="What `stakesim deploy` wrote; found by chain and address.")
+    ] = None,
+    contract: Contract = None,
+) -> None:
+    """Compare what is on a chain (code, owner, terms) with the record of its deployment."""
+    from stakesim.evm.compiler import PRODUCTION_ARTIFACT
+    from stakesim.evm.contract_file import load_contract
+    from stakesim.gate import release
+
+    w3, checked = release.connect(rpc), release.checked_address(address)
+    known = release.read_record(record or Path("deployments") / f"{w3.eth.chain_id}-{checked}.json")
+    found = release.differences(w3, checked, known, load_contract(contract or PRODUCTION_ARTIFACT).abi)
+    for difference in found:
+        typer.echo(difference)
+    typer.echo(f"{len(found)} differences" if found else f"{checked} is what was deployed: code, owner, terms")
+    raise typer.Exit(FINDINGS if found else 0)
+
+
+@cli.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    block_time: Annotated[int, typer.Option(help="Seconds a block of the stand-in takes.", min=1)] = 1,
+    env_file: EnvFile = ENV,
+    variables: Annotated[
+        Path | None, typer.Option(help="Where the stand-in writes shell variables to; .stakesim/serve.env by default.")
+    ] = None,
+) -> None:
+    """Serve the HTTP API: on the network of the settings, or on a stand-in for Sepolia where they name none."""
+    from stakesim.serve import serve
+
+    serve(host, port, block_time, env_file, variables, typer.echo)
+
+
+@cli.command()
+def smoke(
+    rpc: Annotated[str | None, typer.Option(help="URL of the node, instead of BLOCKCHAIN_RPC_URL.")] = None,
+    deploy: Annotated[bool, typer.Option(help="Deploy a contract for it, paid by PLATFORM_PRIVATE_KEY.")] = False,
+    starts_in: StartsIn = 60,
+    env_file: EnvFile = ENV,
+) -> None:
+    """Play a short lifecycle live and in real time: create, book, wait for the start, complete."""
+    from app.core.preflight import read_settings
+
+    given = {"blockchain_rpc_url": rpc} if rpc else {}
+    if not deploy:
+        _smoke(read_settings(env_file, **given), starts_in)
+        return
+    from stakesim.serve import new_contract
+
+    with new_contract(env_file, **given) as settings:
+        typer.echo(f"deployed {settings.contract_address}")
+        _smoke(settings, starts_in)
+
+
+@cli.command()
+def doctor(
+    live: Annotated[bool, typer.Option("--live", help="Also create, book, complete and cancel, for real.")] = False,
+    starts_in: StartsIn = 60,
+    env_file: EnvFile = ENV,
+) -> None:
+    """Check all that has to be right before a deploy; each line that fails says what to do."""
+    from app.core.preflight import Check, NotReady, examine, read_settings
+
+    checks: list[Check] = []
+
+    def tell(check: Check) -> None:
+        checks.append(check)
+        typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:18} {check.found}")
+        if not check.ok:
+            typer.echo(f"{'':24} -> {check.todo}")
+
+    try:
+        settings = read_settings(env_file)
+    except NotReady as error:
+        tell(Check("settings", False, f"{error}.", "Fill in .env: backend/.env.example says what each is."))
+        raise typer.Exit(FINDINGS) from None
+    tell(Check("settings", True, "All that are needed are there."))
+    for check in examine(settings):
+        tell(check)
+    if live and not any(check.fatal and not check.ok for check in checks):
+        _smoke(settings, starts_in, thorough=True)
+    failed = sum(not check.ok for check in checks)
+    typer.echo(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed")
+    raise typer.Exit(FINDINGS if failed else 0)
+
+
+@cli.command()
+def reconcile(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is to do.")] = False,
+    env_file: EnvFile = ENV,
+) -> None:
+    """Bring database and chain together: pending operations, and rows that are not what the contract says."""
+    from app.core.preflight import NotReady, missing_migrations, read_settings
+    from app.db.session import connect
+
+    settings = read_settings(env_file)
+    if dry_run and (missing := missing_migrations(connect(settings.database_url))):
+        raise NotReady(f"The database lacks {', '.join(missing)}: `stakesim serve` applies them, a dry run does not.")
+    services = _ready(settings)
+    report = services.reconciler.look() if dry_run else services.reconciler.start()
+    for before, moved in report.moved:
+        typer.echo(f"{moved.kind} {moved.key}: {before} -> {moved.state}")
+    for pending in report.open:
+        typer.echo(f"{pending.kind} {pending.key}: {pending.state}{f', held: {pending.held}' if pending.held else ''}")
+    for difference in report.differences:
+        typer.echo(f"differs: {difference}")
+    for run_id in report.refreshed:
+        typer.echo(f"taken over from the chain: event run {run_id}")
+    for trouble in report.trouble:
+        typer.echo(f"not done: {trouble}")
+    typer.echo(f"{len(report.open)} operations pending, {len(report.differences)} differences")
+    raise typer.Exit(FINDINGS if report.differences or report.trouble else 0)
+
+
+@wallet.command("new")
+def new(env_file: EnvFile = ENV) -> None:
+    """Make a wallet for the platform: its key into the settings, never on the screen."""
+    from app.core.wallet import new_wallet
+
+    typer.echo(f"{new_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
+
+
+def _ready(settings: Settings) -> Services:
+    """The services, where all that they can't do without is right."""
+    from app.core.preflight import connect_ready
+
+    return connect_ready(settings)
+
+
+def _smoke(settings: Settings, starts_in: int, thorough: bool = False) -> None:
+    from app.core.smoke import SmokeFailed, play
+
+    steps: list[Step] = []
+    try:
+        for step in play(_ready(settings), starts_in, thorough):
+            steps.append(step)
+            typer.echo(_told(step))
+    except SmokeFailed as error:
+        typer.echo(f"stakesim: {error}", err=True)
+        raise typer.Exit(FINDINGS) from None
+    gas = sum(step.operation.gas_used or 0 for step in steps if step.operation)
+    typer.echo(f"all held; {gas:,} gas for {_eth(sum(step.gas_cost for step in steps))}")
+
+
+def _told(step: Step) -> str:
+    sent = step.operation
+    if sent is None:
+        return step.what
+    gas = f"{sent.gas_used or 0:,} gas for {_eth(step.gas_cost)}"
+    return f"{step.what}\n  {sent.tx_hash} in block {sent.block_number}, {gas}"
+
+
+def _eth(wei: int) -> str:
+    from decimal import Decimal
+
+    return f"{Decimal(wei).scaleb(-18):f} ETH"

@@ -1,0 +1,234 @@
+"""Many scenarios: scripted files, random campaigns, or both; in one process or several.
+
+from stakesim import run
+run("scenarios/no-show.yaml").ledger
+run("hostile", runs=100, seed=7, engine="py-evm", jobs=2)
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from stakesim.evm.compiler import ROOT, Artifact
+from stakesim.runner import ledger
+from stakesim.runner.play import Played, play
+from stakesim.runner.shrink import shrunk
+from stakesim.runner.story import Finding, stories
+from stakesim.runner.weakness import crowd, probes, tell_weakness, weakest
+from stakesim.runner.world import Through, World, check, extras, functions, open_world
+from stakesim.scenario.actions import Terms
+from stakesim.scenario.generate import generate, load_profile
+from stakesim.scenario.moves import walk
+from stakesim.scenario.scenario import Scenario, ScenarioError, load
+from stakesim.workers.pool import pool
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCENARIOS = ROOT / "scenarios"
+PROFILES = SCENARIOS / "profiles"
+POPULATIONS = SCENARIOS / "populations"
+MUST_REACH = {
+    "no-shows": "no no-show",
+    "bookings cancelled": "no cancelled booking",
+    "runs cancelled": "no cancelled run",
+    "rejected or reverted": "no rejected action",
+    "price swing": "no price swing",
+}
+BATCH = 4
+"""Scenarios a worker takes at a time."""
+
+Progress = Callable[[Played], None]
+
+
+@dataclass
+class Result:
+    """What came of a run. findings are empty when everything that must hold did."""
+
+    played: list[Played]
+    findings: list[Finding]
+    reached: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    @property
+    def rows(self) -> list[ledger.Row]:
+        return [row for played in self.played for row in played.rows]
+
+    @property
+    def ledger(self) -> pd.DataFrame:
+        """Every action and payout; see `stakesim.runner.ledger.Row` for the columns."""
+        return ledger.to_frame(self.rows)
+
+    @property
+    def transactions(self) -> int:
+        return sum(played.transactions for played in self.played)
+
+    def summary(self) -> str:
+        """One sentence."""
+        verdict = "everything that must hold held" if self.ok else f"{len(self.findings)} findings"
+        return (
+            f"{len(self.played)} scenarios, {sum(p.steps for p in self.played)} steps, "
+            f"{self.transactions} transactions in {self.seconds:.1f} s: {verdict}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Result {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, the findings' stories, and what was reached."""
+        told = "".join(f"<pre>{html.escape(story)}</pre>" for story in stories(self.findings))
+        cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{n}</td></tr>" for k, n in sorted(self.reached.items()))
+        colour = "#1a7f37" if self.ok else "#b42318"
+        return (
+            f'<p style="color:{colour}"><b>{"PASS" if self.ok else "FINDINGS"}</b> {html.escape(self.summary())}</p>'
+            f"{told}<details><summary>reached</summary><table>{cells}</table></details>"
+        )
+
+
+def run(
+    what: str | Path | Scenario | Iterable[str | Path | Scenario],
+    engine: str = "py-evm",
+    runs: int = 1,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    through: Through = "services",
+    steps: int | None = None,
+    contract: Artifact | None = None,
+    terms: Terms | None = None,
+    dask: str | None = None,
+) -> Result:
+    """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
+
+    what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/` or of a population in
+    `scenarios/populations/`, or several of these. engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many
+    scenarios to draw from each profile or population, and from which seed. jobs: processes. dask: address of a Dask
+    scheduler, whose workers play instead (docs/CLUSTER.md). progress: called with each scenario played, in the order
+    they finish. through: "services", called, or "api", the same behind the HTTP API. steps: a profile's scenarios are
+    walks of so many actions instead of the lifecycles of a run or two. contract: what is played instead of the
+    project's `EventStake` (`stakesim.evm.contract_file.load_contract`); what is wrong with it is told once. terms: of
+    the drawn ones. Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, an API, or
+    workers, that can't be had.
+    """
+    check(through)
+    began = time.perf_counter()
+    items = [what] if isinstance(what, str | Path | Scenario) else list(what)
+    scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
+    if contract:
+        scenarios += probes(extras(contract))
+    played = sorted(
+        _play_all(scenarios, (engine, contract, through), jobs, dask, progress), key=lambda numbered: numbered[0]
+    )
+    plays = [p for _, p in played]
+    result = Result(plays, weakest(plays) if contract else [f for p in plays for f in p.findings])
+    for one in result.played:
+        result.reached += one.reached
+    result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
+    lacking = {"bookings cancelled"} if contract and "cancelBooking" not in functions(contract) else set()
+    missing = [said for key, said in MUST_REACH.items() if not result.reached[key] and key not in lacking]
+    if drawn > 1 and missing:
+        message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"
+        result.findings.append(Finding("VACUOUS", "a campaign reaches what it is to test", message, engine=engine))
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def _scenarios(
+    items: Sequence[str | Path | Scenario], runs: int, seed: int, steps: int | None, terms: Terms | None
+) -> tuple[list[Scenario], int]:
+    """All scenarios in order, and how many of them were drawn at random."""
+    scenarios: list[Scenario] = []
+    drawn = 0
+    for item in items:
+        if isinstance(item, Scenario):
+            scenarios.append(item)
+        elif Path(item).suffix in (".yaml", ".yml"):
+            scenarios.append(load(Path(item)))
+        else:
+            draw = _draw(str(item), steps, terms)
+            scenarios += [draw(seed, index) for index in range(runs)]
+            drawn += runs
+    return scenarios, drawn
+
+
+def _draw(name: str, steps: int | None, terms: Terms | None) -> Callable[[int, int], Scenario]:
+    """Scenario number `index` of a seed, by the profile or the population of that name."""
+    if (POPULATIONS / f"{name}.yaml").exists():
+        from stakesim.population import story
+        from stakesim.population.population import load_population
+
+        if steps:
+            raise ScenarioError(f"{name} is a population, and takes no walks: name a profile instead")
+        population = load_population(POPULATIONS / f"{name}.yaml")
+        return partial(story.generate, population.model_copy(update={"terms": terms}) if terms else population)
+    if not (PROFILES / f"{name}.yaml").exists():
+        profiles, populations = (sorted(p.stem for p in folder.glob("*.yaml")) for folder in (PROFILES, POPULATIONS))
+        raise ScenarioError(
+            f"{name} is neither a scenario file (.yaml), nor a profile ({', '.join(profiles)}), nor a population "
+            f"({', '.join(populations)})"
+        )
+    profile = load_profile(PROFILES / f"{name}.yaml")
+    profile = profile.model_copy(update={"terms": terms}) if terms else profile
+    return partial(partial(walk, steps=steps) if steps else generate, profile)
+
+
+Where: TypeAlias = tuple[str, Artifact | None, Through]
+"""Engine, contract, and how the services are asked."""
+
+
+def _play_all(
+    scenarios: Sequence[Scenario], where: Where, jobs: int, dask: str | None, progress: Progress | None
+) -> Iterator[tuple[int, Played]]:
+    numbered = list(enumerate(scenarios))
+    if not dask and (jobs <= 1 or len(scenarios) <= BATCH):
+        with closing(open_world(*where)) as world:
+            for number, scenario in numbered:
+                played = _play(world, scenario, number)
+                if progress:
+                    progress(played)
+                yield number, played
+            if world.foreign:
+                yield from _play_last(world, len(numbered))
+        return
+    batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
+    with pool(min(jobs, len(batches)), dask, partial(open_world, *where)) as submit:
+        calls = [submit(_play_batch, batch) for batch in batches]
+        if where[1] is not None:
+            calls.append(submit(_play_last, len(numbered)))
+        for done in as_completed(calls):
+            for number, played in done.result():
+                if progress and number < len(numbered):
+                    progress(played)
+                yield number, played
+
+
+def _play_batch(world: World, batch: Sequence[tuple[int, Scenario]]) -> list[tuple[int, Played]]:
+    return [(number, _play(world, scenario, number)) for number, scenario in batch]
+
+
+def _play(world: World, scenario: Scenario, number: int) -> Played:
+    played = play(world, scenario, number)
+    if played.findings and world.foreign:
+        return tell_weakness(world, played, world.weaknesses)
+    if played.findings and scenario.origin and "index" in scenario.origin:
+        return shrunk(world, played)
+    return played
+
+
+def _play_last(world: World, number: int) -> list[tuple[int, Played]]:
+    """The largest run that a contract written elsewhere takes."""
+    played = crowd(world)
+    return [(number, tell_weakness(world, played, world.weaknesses) if played.findings else played)]

@@ -1,0 +1,392 @@
+"""Plays a scenario: each action goes to the backend's services and to the reference model, and after each all
+invariants are evaluated on what the chain, the database, the events and the model say.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from app.services.codec import event_stake
+from eth_abi.exceptions import DecodingError
+from web3.exceptions import ContractLogicError
+from web3.types import TxReceipt
+
+from stakesim.evm.errors import EngineError
+from stakesim.runner.adapt import adapted, adapted_action
+from stakesim.runner.invariants import INVARIANTS, violations
+from stakesim.runner.ledger import Row, received
+from stakesim.runner.liveness import blocked_exits
+from stakesim.runner.perform import perform
+from stakesim.runner.picture import Books, Picture
+from stakesim.runner.step import Sent, Step
+from stakesim.runner.story import Finding
+from stakesim.runner.world import EPOCH, World
+from stakesim.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Wait, Withdraw
+from stakesim.scenario.model import Outcome, State, apply, initial, quoted
+from stakesim.scenario.scenario import Scenario
+
+SWING = Decimal("1.10")
+"""A price has swung when the highest rate a scenario saw is at least this many times the lowest."""
+
+
+@dataclass
+class Played:
+    """What came of one scenario. reached: how often each action, outcome, status and error occurred."""
+
+    scenario: Scenario
+    engine: str
+    findings: list[Finding] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    reached: Counter[str] = field(default_factory=Counter)
+    steps: int = 0
+    transactions: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+
+def play(world: World, scenario: Scenario, number: int = 0) -> Played:
+    """Plays the scenario to its end, or to the first step after which something that must hold does not.
+
+    number: of the scenario within its campaign, for the ledger.
+    Raises `EngineError` when the engine can't do what the scenario needs.
+    """
+    began = time.perf_counter()
+    game = Game(world, scenario, number)
+    timeline = scenario.timeline()
+    for index, (at, action) in enumerate(timeline, start=1):
+        if not game.act(at, action, last=index == len(timeline)):
+            break
+    else:
+        game.played.findings += _unmet_receipts(game.played)
+    game.end()
+    game.played.seconds = time.perf_counter() - began
+    return game.played
+
+
+class Game:
+    """A scenario while it is played, action by action; those of the scenario itself are not looked at."""
+
+    def __init__(self, world: World, scenario: Scenario, number: int = 0) -> None:
+        extended = world.extended
+        scenario, lacking = adapted(scenario, extended, world.takes_terms)
+        world.stage(scenario)
+        self.played = Played(scenario, world.engine.name)
+        self.played.reached.update(f"not supported: {what}" for what in lacking)
+        self._number, self._rate_at = number, scenario.rate_path()
+        self._watch = Watch(world, initial(scenario.terms, scenario.actors, EPOCH, extended))
+        self._done: list[Action] = []
+        self._rates: list[Decimal] = []
+
+    @property
+    def model(self) -> State:
+        """By the rules, after the last action."""
+        return self._watch.model
+
+    def act(self, at: int, action: Action, last: bool = False) -> bool:
+        """Carries it out at this time, in seconds from the scenario's start; whether all that must hold holds.
+
+        last: then everything is looked at, and every exit tried. A shut exit is told where nothing else is wrong, so
+        that a failure is the same one wherever its scenario is cut.
+        """
+        played, market = self.played, self._rate_at(at)
+        if not self.model.extended:
+            possible = adapted_action(action, self.model)
+            if possible is None:
+                played.reached[f"not supported: {action.do}"] += 1
+                possible = Wait()
+            action = possible.model_copy(update={"at": at})
+            self._done.append(action)
+        try:
+            step = self._watch.step(action, EPOCH + at, market, last)
+            rate = quoted(step.model, market)[0]
+            found = list(_findings(step, played, played.steps + 1, rate))
+            found = [finding for finding in found if finding.id != "INV-11"] or found
+        except EngineError:
+            raise
+        except (ContractLogicError, DecodingError) as error:
+            played.findings.append(_mute(played, quoted(self.model, market)[0], error))
+            return False
+        except Exception as crash:  # noqa: BLE001 - whatever is raised unforeseen is a finding, told with its story
+            played.findings.append(_crash(played, quoted(self.model, market)[0], crash))
+            return False
+        played.steps += 1
+        self._rates.append(rate)
+        played.transactions += len(step.sent)
+        played.rows += _rows(step, self._number, played.scenario, played.steps, rate)
+        _count(played.reached, step)
+        played.findings += found
+        return not played.findings
+
+    def end(self) -> None:
+        """Notes whether the price swung."""
+        if self._done:
+            played = self.played.scenario.model_copy(update={"actions": tuple(self._done)})
+            self.played.scenario = played
+            self.played.findings = [replace(finding, scenario=played) for finding in self.played.findings]
+        usable = [rate for rate in self._rates if rate.is_finite() and rate > 0]
+        if usable and max(usable) >= SWING * min(usable):
+            self.played.reached["price swing"] += 1
+
+
+class Watch:
+    """Carries actions out one by one, and sees for each what it did to model, chain, events and database."""
+
+    def __init__(self, world: World, model: State) -> None:
+        self.world, self.model = world, model
+        self._first = self._picture = world.camera.take(None, (), (), (), list(world.cast.addresses))
+        self._hostile = [name for name, actor in model.actors.items() if actor.is_contract]
+        self._names = world.cast.names()
+        self._books = Books()
+        self._fees: Counter[str] = Counter()
+        self._runs = self._bookings = 0
+
+    def step(self, action: Action, now: int, market: Decimal, last: bool) -> Step:
+        """One action at the block time `now`, where the market's rate is `market` INR per ETH."""
+        world, before, model_before = self.world, self._picture, self.model
+        self.model, expected = apply(model_before, action, now, market)
+        rate, as_of = quoted(self.model, market)
+        world.clock.at, world.feed.inr_per_eth, world.feed.as_of = now, rate, as_of
+        if expected.signer is not None:
+            world.engine.set_next_timestamp(now)
+        observed = perform(world, action, expected, model_before)
+        if expected.optional and observed.status in ("rejected", "reverted"):
+            self.model = replace(model_before, now=now)
+            expected = Outcome("rejected", expected.actor, expected.signer, cast(Any, observed.error), observed.args)
+        sent = [self._entered(receipt) for receipt in world.sent()]
+        for index, one in enumerate(sent):
+            sent[index] = one = one._replace(events=tuple(self._books.enter(one.events)))
+            self._fees[one.sender] += one.fee
+            self._runs += sum(event.name == "EventRunCreated" for event in one.events)
+            self._bookings += sum(event.name == "BookingCreated" for event in one.events)
+        if sent and not last:
+            self._picture = self._look(action, expected)
+        self._picture = self._said(self._picture)
+        if last or (sent and not self._adds_up()):
+            self._picture = self._said(self._look_everywhere())
+        return Step(
+            action=action,
+            expected=expected,
+            observed=observed,
+            sent=sent,
+            model_before=model_before,
+            model=self.model,
+            first=self._first,
+            before=before,
+            after=self._picture,
+            books=self._books,
+            rows=world.rows(),
+            fees=self._fees,
+            budget=_budget(action, before, model_before) if not world.foreign else None,
+            blocked=blocked_exits(world, self._picture) if last else (),
+            own_errors=world.own_errors,
+        )
+
+    def _said(self, picture: Picture) -> Picture:
+        """With what a contract without views for it has to owe, by the rules."""
+        if self.model.extended:
+            return picture
+        credits = {party: self.model.credits.get(party, 0) for party in picture.credits}
+        return replace(picture, platform_balance=self.model.platform_balance, credits=credits)
+
+    def _look_everywhere(self) -> Picture:
+        runs, bookings = range(1, self._runs + 1), range(1, self._bookings + 1)
+        parties = list(self.world.cast.addresses)
+        return self.world.camera.take(self._picture, runs, bookings, parties, parties)
+
+    def _adds_up(self) -> bool:
+        """Whether the wallets last seen and the contract explain where all wei are, and the contract what it owes. A
+        wei that went where nobody looked shows here."""
+        now, first = self._picture, self._first
+        explained = now.into_wallets(first, self._fees) + now.balance == first.balance
+        return explained and now.balance == now.owed + self.model.forced
+
+    def _look(self, action: Action, expected: Outcome) -> Picture:
+        """At what the action is about: its run, its booking, or all bookings of the run it closes, and the wallets of
+        those concerned."""
+        known = self._picture
+        new_runs = [id for id in range(1, self._runs + 1) if id not in known.runs]
+        new_bookings = [id for id in range(1, self._bookings + 1) if id not in known.bookings]
+        booking = self.model.bookings.get(getattr(action, "booking", ""))
+        run = self.model.runs.get(booking.run if booking else getattr(action, "run", ""))
+        runs_seen = {*new_runs, *([run.id] if run and run.id <= self._runs else [])}
+        about = [booking.id] if booking and booking.id <= self._bookings else []
+        if run and isinstance(action, Complete | CancelRun | Expire):
+            about = [b.id for b in known.bookings_of(run.id)]
+        seen = sorted({*new_bookings, *about})
+        wallets = {
+            PLATFORM,
+            expected.signer or PLATFORM,
+            *(known.bookings[id].user for id in about if id in known.bookings),
+        }
+        wallets |= {run.host} if run else set()
+        wallets |= {payout.to for payout in expected.payouts}
+        wallets &= self.world.cast.addresses.keys()
+        return self.world.camera.take(known, sorted(runs_seen), seen, self._hostile, sorted(wallets), lists=False)
+
+    def _entered(self, receipt: TxReceipt) -> Sent:
+        """A receipt, with accounts called by their party."""
+        events = (
+            event._replace(args={k: self._names.get(v, v) if isinstance(v, str) else v for k, v in event.args.items()})
+            for event in event_stake().events(receipt["logs"], self.world.chain.address)
+        )
+        return Sent(
+            receipt["transactionHash"].to_0x_hex(),
+            self._names.get(receipt["from"], receipt["from"]),
+            receipt["status"] == 1,
+            receipt["gasUsed"],
+            receipt["gasUsed"] * receipt["effectiveGasPrice"],
+            tuple(events),
+        )
+
+
+@cache
+def _budgets() -> dict[str, dict[str, int]]:
+    budgets: dict[str, dict[str, int]] = json.loads((Path(__file__).parent / "gas_budget.json").read_text())["actions"]
+    return budgets
+
+
+def _budget(action: Action, before: Picture, model: State) -> int | None:
+    """Gas that the action may use; None for one that a hostile contract makes, whose own gas is in it."""
+    budget = _budgets().get(action.do)
+    if budget is None or getattr(action, "direct", False) or isinstance(action, Withdraw):
+        return None
+    run = model.runs.get(getattr(action, "run", ""))
+    return budget["base"] + budget["each"] * (len(before.active_bookings_of(run.id)) if run else 0)
+
+
+def _findings(step: Step, played: Played, index: int, rate: Decimal) -> Iterator[Finding]:
+    at_stake = max(step.before.balance, step.after.balance)
+    common: dict[str, Any] = {
+        "scenario": played.scenario,
+        "engine": played.engine,
+        "step": index,
+        "rate": rate,
+        "at_stake": at_stake,
+    }
+    for invariant, v in violations(step):
+        statement = f"{invariant.title}: {invariant.statement}"
+        yield Finding(invariant.id, statement, v.message, expected=v.expected, found=v.found, **common)
+    unmet = _unmet(step.action, step.expected, played.scenario)
+    if unmet:
+        yield Finding("EXPECTATION", "the scenario's own expectations are met", unmet, **common)
+
+
+def _unmet(action: Action, expected: Outcome, scenario: Scenario) -> str | None:
+    """Where the scenario expects something else than the model."""
+    came_to = expected.error or expected.status
+    if action.fails and came_to != action.fails:
+        return f"the scenario says this fails with {action.fails}; by the rules it is {came_to}"
+    if scenario.strict and not action.fails and expected.status != "ok":
+        return f"the scenario says nothing of a failure here; by the rules it is {came_to} (add `fails: {came_to}`)"
+    return None
+
+
+def _unmet_receipts(played: Played) -> Iterator[Finding]:
+    """The scenario's `received` against what the ledger saw paid out."""
+    got = received(played.rows)
+    for actor, wei in (played.scenario.received or {}).items():
+        if got[actor] != wei:
+            yield Finding(
+                "EXPECTATION",
+                "the scenario's own expectations are met",
+                f"{actor} received another amount over the whole scenario",
+                scenario=played.scenario,
+                engine=played.engine,
+                step=played.steps,
+                expected=wei,
+                found=got[actor],
+            )
+
+
+def _mute(played: Played, rate: Decimal, error: Exception) -> Finding:
+    """A view that every contract answers was not answered."""
+    invariant = INVARIANTS["INV-16"]
+    return Finding(
+        invariant.id,
+        f"{invariant.title}: {invariant.statement}",
+        f"the contract does not say what it holds, a view fails: {error}",
+        scenario=played.scenario,
+        engine=played.engine,
+        step=played.steps + 1,
+        rate=rate,
+    )
+
+
+def _crash(played: Played, rate: Decimal, crash: Exception) -> Finding:
+    where = crash.__traceback__
+    while where and where.tb_next:
+        where = where.tb_next
+    place = f" ({Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno})" if where else ""
+    return Finding(
+        "CRASH",
+        "whatever fails, fails with a typed error",
+        f"{type(crash).__name__}: {crash}{place}",
+        scenario=played.scenario,
+        engine=played.engine,
+        step=played.steps + 1,
+        rate=rate,
+    )
+
+
+def _rows(step: Step, number: int, scenario: Scenario, index: int, rate: Decimal) -> Iterator[Row]:
+    sent = step.sent[-1] if step.sent else None
+    action = Row(
+        run=number,
+        scenario=scenario.name,
+        seed=scenario.seed,
+        step=index,
+        time=step.model.now,
+        action=step.action.do,
+        actor=step.expected.actor or "",
+        outcome=step.observed.status,
+        error=step.observed.error,
+        wei_in=step.expected.paid_in if step.ok else 0,
+        wei_out=0,
+        gas=sum(s.gas_used for s in step.sent),
+        rate=str(rate),
+        tx_hash=sent.hash if sent else None,
+    )
+    yield action
+    if not step.ok:
+        return
+    taken = "withdrawn" if isinstance(step.action, Withdraw) else "pushed"
+    for party in step.after.wallets:
+        into_wallet = step.wallet_gain(party) + (action.wei_in if party == step.expected.signer else 0)
+        into_credit = step.after.credits[party] - step.before.credits[party]
+        for wei, outcome in ((into_wallet, taken), (into_credit, "deferred")):
+            if wei > 0:
+                yield action._replace(action="payout", actor=party, outcome=outcome, wei_in=0, wei_out=wei, gas=0)
+
+
+def _count(reached: Counter[str], step: Step) -> None:
+    reached[f"action {step.action.do}"] += 1
+    if not isinstance(step.action, SetPrice):
+        reached[step.observed.status] += 1
+    if step.observed.error:
+        reached[f"error {step.observed.error}"] += 1
+    for kind, event in _TELLING.items():
+        reached[kind] += len(step.events(event))
+
+
+_TELLING = {
+    "runs": "EventRunCreated",
+    "bookings": "BookingCreated",
+    "came": "BookingCompleted",
+    "no-shows": "BookingNoShow",
+    "bookings cancelled": "BookingCancelled",
+    "runs completed": "EventCompleted",
+    "runs cancelled": "EventCancelled",
+    "runs expired": "EventExpired",
+    "payouts deferred": "PaymentDeferred",
+}
