@@ -24,7 +24,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
     }
 
     /// @dev One slot.
-    struct Booking {
+    struct StoredBooking {
         address user;
         uint40 bookedAt;
         uint32 eventRunId;
@@ -53,7 +53,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
     uint32 private _lastRunId;
     uint32 private _lastBookingId;
     mapping(uint256 runId => Run) private _runs;
-    mapping(uint256 bookingId => Booking) private _bookings;
+    mapping(uint256 bookingId => StoredBooking) private _bookings;
 
     /// @dev All bookings of a run, and those that are active: settlement walks the second, which seats bound, so
     /// that booking and cancelling many times can't make a run too long to settle.
@@ -139,7 +139,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
 
         for (uint256 i; i < attendedBookingIds.length; ++i) {
             uint256 id = attendedBookingIds[i];
-            Booking storage booking = _bookings[id];
+            StoredBooking storage booking = _bookings[id];
             if (booking.eventRunId != eventRunId) revert BookingNotOfRun(id, eventRunId);
             if (booking.status != BookingStatus.Active) revert BookingNotActive(id, booking.status);
             booking.status = BookingStatus.Completed;
@@ -158,7 +158,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
         emit EventCompleted(eventRunId, hostPayout, stake);
 
         for (uint256 i; i < attendedBookingIds.length; ++i) {
-            Booking storage booking = _bookings[attendedBookingIds[i]];
+            StoredBooking storage booking = _bookings[attendedBookingIds[i]];
             _push(booking.user, _stakeOf(price * booking.seats));
         }
         _push(run.host, hostPayout + stake);
@@ -183,7 +183,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
 
     /// @inheritdoc IEventStake
     function cancelBooking(uint256 bookingId) external nonReentrant {
-        Booking storage booking = _bookings[bookingId];
+        StoredBooking storage booking = _bookings[bookingId];
         address user = booking.user;
         if (user == address(0)) revert UnknownBooking(bookingId);
         _checkAuthorized(user);
@@ -286,58 +286,38 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
     }
 
     /// @inheritdoc IEventStake
-    function getEventRun(uint256 id)
-        external
-        view
-        returns (
-            uint256,
-            address,
-            string memory,
-            uint256,
-            uint256,
-            uint256,
-            uint256,
-            uint256,
-            uint8,
-            bool,
-            uint256
-        )
-    {
+    function getEventRun(uint256 id) external view returns (EventRun memory) {
         Run storage run = _existing(id);
-        return (
-            id,
-            run.host,
-            run.experienceId,
-            run.pricePerSeat,
-            run.maxSeats,
-            run.seatsBooked,
-            _stakeOf(uint256(run.pricePerSeat) * run.maxSeats),
-            run.start,
-            uint8(run.status),
-            !_isOpen(run),
-            run.createdAt
-        );
+        return EventRun({
+            eventRunId: id,
+            host: run.host,
+            experienceId: run.experienceId,
+            pricePerSeat: run.pricePerSeat,
+            maxSeats: run.maxSeats,
+            seatsBooked: run.seatsBooked,
+            hostStake: _stakeOf(uint256(run.pricePerSeat) * run.maxSeats),
+            eventTimestamp: run.start,
+            status: uint8(run.status),
+            hostStakeWithdrawn: !_isOpen(run),
+            createdAt: run.createdAt
+        });
     }
 
     /// @inheritdoc IEventStake
-    function getBooking(uint256 id)
-        external
-        view
-        returns (uint256, uint256, address, uint256, uint256, uint256, uint8, uint256)
-    {
-        Booking storage booking = _bookings[id];
+    function getBooking(uint256 id) external view returns (Booking memory) {
+        StoredBooking storage booking = _bookings[id];
         if (booking.user == address(0)) revert UnknownBooking(id);
         uint256 payment = uint256(_runs[booking.eventRunId].pricePerSeat) * booking.seats;
-        return (
-            id,
-            booking.eventRunId,
-            booking.user,
-            booking.seats,
-            payment,
-            _stakeOf(payment),
-            uint8(booking.status),
-            booking.bookedAt
-        );
+        return Booking({
+            bookingId: id,
+            eventRunId: booking.eventRunId,
+            user: booking.user,
+            seatCount: booking.seats,
+            totalPayment: payment,
+            userStake: _stakeOf(payment),
+            status: uint8(booking.status),
+            bookedAt: booking.bookedAt
+        });
     }
 
     /// @inheritdoc IEventStake
@@ -438,7 +418,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
         _checkValue(payment + stake);
 
         id = ++_lastBookingId;
-        _bookings[id] = Booking({
+        _bookings[id] = StoredBooking({
             user: user,
             bookedAt: uint40(block.timestamp),
             eventRunId: uint32(runId),
@@ -463,7 +443,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
         uint256 count = active.length;
         for (uint256 i; i < count; ++i) {
             uint256 id = active[i];
-            Booking storage booking = _bookings[id];
+            StoredBooking storage booking = _bookings[id];
             uint256 stake = _stakeOf(price * booking.seats);
             released += stake;
             if (booking.status == BookingStatus.Completed) {
@@ -482,7 +462,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
         uint32[] storage active = _activeBookings[runId];
         uint256 count = active.length;
         for (uint256 i; i < count; ++i) {
-            Booking storage booking = _bookings[active[i]];
+            StoredBooking storage booking = _bookings[active[i]];
             booking.status = BookingStatus.Cancelled;
             refunds += _paidFor(run, booking);
         }
@@ -502,7 +482,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
         uint32[] storage active = _activeBookings[runId];
         uint256 count = active.length;
         for (uint256 i; i < count; ++i) {
-            Booking storage booking = _bookings[active[i]];
+            StoredBooking storage booking = _bookings[active[i]];
             _push(booking.user, _paidFor(run, booking) + hostStake * booking.seats / run.seatsBooked);
         }
     }
@@ -511,7 +491,7 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
         return amount * STAKE_BPS / BPS;
     }
 
-    function _paidFor(Run storage run, Booking storage booking) private view returns (uint256) {
+    function _paidFor(Run storage run, StoredBooking storage booking) private view returns (uint256) {
         uint256 payment = uint256(run.pricePerSeat) * booking.seats;
         return payment + _stakeOf(payment);
     }

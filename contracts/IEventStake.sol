@@ -31,6 +31,37 @@ interface IEventStake {
         Cancelled
     }
 
+    /// @notice A run as it stands.
+    /// @param hostStake wei
+    /// @param status a `RunStatus`
+    /// @param hostStakeWithdrawn whether the stake has left escrow, which is when the run is final
+    struct EventRun {
+        uint256 eventRunId;
+        address host;
+        string experienceId;
+        uint256 pricePerSeat;
+        uint256 maxSeats;
+        uint256 seatsBooked;
+        uint256 hostStake;
+        uint256 eventTimestamp;
+        uint8 status;
+        bool hostStakeWithdrawn;
+        uint256 createdAt;
+    }
+
+    /// @notice A booking as it stands.
+    /// @param status a `BookingStatus`
+    struct Booking {
+        uint256 bookingId;
+        uint256 eventRunId;
+        address user;
+        uint256 seatCount;
+        uint256 totalPayment;
+        uint256 userStake;
+        uint8 status;
+        uint256 bookedAt;
+    }
+
     /// @notice What a contract is deployed with. Fixed for ever.
     /// @param stakeBps stake of hosts and attendees, at most 5,000
     /// @param feeBps platform's fee of the ticket revenue, at most 1,000
@@ -190,39 +221,11 @@ interface IEventStake {
         view
         returns (uint256 payment, uint256 stake, uint256 total);
 
-    /// @notice A run as it stands. `hostStakeWithdrawn`: the stake has left escrow, which is when the run is final.
     /// @dev Errors: UnknownEventRun.
-    function getEventRun(uint256 id)
-        external
-        view
-        returns (
-            uint256 eventRunId,
-            address host,
-            string memory experienceId,
-            uint256 pricePerSeat,
-            uint256 maxSeats,
-            uint256 seatsBooked,
-            uint256 hostStake,
-            uint256 eventTimestamp,
-            uint8 status,
-            bool hostStakeWithdrawn,
-            uint256 createdAt
-        );
+    function getEventRun(uint256 id) external view returns (EventRun memory);
 
     /// @dev Errors: UnknownBooking.
-    function getBooking(uint256 id)
-        external
-        view
-        returns (
-            uint256 bookingId,
-            uint256 eventRunId,
-            address user,
-            uint256 seatCount,
-            uint256 totalPayment,
-            uint256 userStake,
-            uint8 status,
-            uint256 bookedAt
-        );
+    function getBooking(uint256 id) external view returns (Booking memory);
 
     /// @notice Ids of all bookings ever made of a run, cancelled ones too, in the order they were made.
     function getEventBookings(uint256 eventRunId) external view returns (uint256[] memory);

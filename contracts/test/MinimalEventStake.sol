@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.30;
 
+import {IEventStake} from "../IEventStake.sol";
+
 /// @notice Only the interface that is deployed on Sepolia: string errors, host and attendee are the sender, payouts are
 /// pushed. Sound, and with places to break it at (see Planted.sol). A stand-in to show that service and harness drive
 /// such a contract too; not one to deploy.
@@ -173,43 +175,35 @@ contract MinimalEventStake {
         total = payment + stake;
     }
 
-    function getEventRun(uint256 id)
-        external
-        view
-        returns (uint256, address, string memory, uint256, uint256, uint256, uint256, uint256, uint8, bool, uint256)
-    {
+    function getEventRun(uint256 id) external view returns (IEventStake.EventRun memory) {
         Run storage run = _runs[id];
-        return (
-            id,
-            run.host,
-            run.experienceId,
-            run.pricePerSeat,
-            run.maxSeats,
-            run.seatsBooked,
-            run.hostStake,
-            run.eventTimestamp,
-            run.status,
-            run.status > FULL,
-            run.createdAt
-        );
+        return IEventStake.EventRun({
+            eventRunId: id,
+            host: run.host,
+            experienceId: run.experienceId,
+            pricePerSeat: run.pricePerSeat,
+            maxSeats: run.maxSeats,
+            seatsBooked: run.seatsBooked,
+            hostStake: run.hostStake,
+            eventTimestamp: run.eventTimestamp,
+            status: run.status,
+            hostStakeWithdrawn: run.status > FULL,
+            createdAt: run.createdAt
+        });
     }
 
-    function getBooking(uint256 id)
-        external
-        view
-        returns (uint256, uint256, address, uint256, uint256, uint256, uint8, uint256)
-    {
+    function getBooking(uint256 id) external view returns (IEventStake.Booking memory) {
         Booking storage booking = _bookings[id];
-        return (
-            id,
-            booking.eventRunId,
-            booking.user,
-            booking.seatCount,
-            booking.totalPayment,
-            booking.userStake,
-            booking.status,
-            booking.bookedAt
-        );
+        return IEventStake.Booking({
+            bookingId: id,
+            eventRunId: booking.eventRunId,
+            user: booking.user,
+            seatCount: booking.seatCount,
+            totalPayment: booking.totalPayment,
+            userStake: booking.userStake,
+            status: booking.status,
+            bookedAt: booking.bookedAt
+        });
     }
 
     function getEventBookings(uint256 eventRunId) external view returns (uint256[] memory) {

@@ -34,10 +34,12 @@ contract Witness is Puppet {
             (bool done,) = msg.sender.call(_call);
             emit Reentered(done);
         } else if (_runId > 0) {
-            (,,,,, uint256 seatsBooked,,, uint8 runStatus,,) = STAKE.getEventRun(_runId);
-            (,,,,,, uint8 bookingStatus,) = STAKE.getBooking(_bookingId);
+            IEventStake.EventRun memory run = STAKE.getEventRun(_runId);
+            uint8 bookingStatus = STAKE.getBooking(_bookingId).status;
             uint256 credit = STAKE.creditOf(address(this));
-            emit Saw(STAKE.totalLiabilities(), address(STAKE).balance, credit, runStatus, seatsBooked, bookingStatus);
+            emit Saw(
+                STAKE.totalLiabilities(), address(STAKE).balance, credit, run.status, run.seatsBooked, bookingStatus
+            );
         }
     }
 }

@@ -229,11 +229,11 @@ class BlockchainService:
         return BookingCost(*self._view("calculateBookingCost", event_run_id, seats))
 
     def get_event_run_from_chain(self, event_run_id: int, block: Block = "latest") -> EventRunOnChain:
-        run = EventRunOnChain(*self._view("getEventRun", event_run_id, block=block))
+        run = EventRunOnChain(*self._view("getEventRun", event_run_id, block=block)[0])
         return replace(run, status=RunStatus(run.status))
 
     def get_booking_from_chain(self, booking_id: int, block: Block = "latest") -> BookingOnChain:
-        booking = BookingOnChain(*self._view("getBooking", booking_id, block=block))
+        booking = BookingOnChain(*self._view("getBooking", booking_id, block=block)[0])
         return replace(booking, status=BookingStatus(booking.status))
 
     def get_event_bookings(self, event_run_id: int) -> list[int]:

@@ -63,12 +63,15 @@ class Call(NamedTuple):
 
 
 class _Fields(NamedTuple):
+    """kinds: types, of a struct those of its fields."""
+
     names: tuple[str, ...]
     types: tuple[str, ...]
+    kinds: tuple[Any, ...]
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
-        values = decode(self.types, data)
-        return tuple(_checksummed(t, value) for t, value in zip(self.types, values, strict=True))
+        decoded: tuple[Any, ...] = _checksummed(self.kinds, decode(self.types, data))
+        return decoded
 
 
 class _EventFields(NamedTuple):
@@ -175,7 +178,12 @@ def _selector(item: Mapping[str, Any]) -> bytes:
 
 
 def _fields(inputs: Sequence[Mapping[str, Any]]) -> _Fields:
-    return _Fields(tuple(i["name"] for i in inputs), tuple(collapse_if_tuple(dict(i)) for i in inputs))
+    types = tuple(collapse_if_tuple(dict(i)) for i in inputs)
+    return _Fields(tuple(i["name"] for i in inputs), types, tuple(_kind(i) for i in inputs))
+
+
+def _kind(item: Mapping[str, Any]) -> Any:
+    return tuple(_kind(c) for c in item["components"]) if item["type"] == "tuple" else item["type"]
 
 
 def _snake(name: str) -> str:
@@ -188,7 +196,9 @@ def checksummed(address: str) -> ChecksumAddress:
     return Web3.to_checksum_address(address)
 
 
-def _checksummed(kind: str, value: Any) -> Any:
+def _checksummed(kind: Any, value: Any) -> Any:
+    if isinstance(kind, tuple):
+        return tuple(_checksummed(k, v) for k, v in zip(kind, value, strict=True))
     return checksummed(value) if kind == "address" else value
 
 

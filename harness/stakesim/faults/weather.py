@@ -258,7 +258,7 @@ class Weather:
         seen = self.stage.w3.eth.call(
             {"to": contract, "data": codec.call(contract, "getEventRun", run).data}  # type: ignore[arg-type]
         )
-        _, _, _, price, seats, booked, *_ = codec.result("getEventRun", seen)
+        _, _, _, price, seats, booked, *_ = codec.result("getEventRun", seen)[0]
         left = seats - booked
         if left < 1:
             return

@@ -135,8 +135,8 @@ class Camera:
         results, (*balances, balance) = self._ask(views, wallets)
         answers = iter([self._codec.result(view[0], data) for view, data in zip(views, results, strict=True)])
         before = last or Picture(0, {}, dict.fromkeys(self._parties, 0))
-        new_runs = {id: self._run(next(answers)) for id in runs}
-        new_bookings = {id: self._booking(next(answers)) for id in bookings}
+        new_runs = {id: self._run(next(answers)[0]) for id in runs}
+        new_bookings = {id: self._booking(next(answers)[0]) for id in bookings}
         credits = {name: next(answers)[0] for name in creditors}
         listed = {id: tuple(next(answers)[0]) for id in runs if lists}
         return Picture(
