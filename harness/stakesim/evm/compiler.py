@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stakesim.errors import StakesimError
+
 ROOT = Path(__file__).resolve().parents[3]
 CONTRACTS = ROOT / "contracts"
 NODE_MODULES = CONTRACTS / "node_modules"
@@ -32,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 _OUTPUTS = ["abi", "evm.bytecode", "evm.deployedBytecode"]
 
 
-class CompileError(Exception):
+class CompileError(StakesimError):
     """The compiler's own messages, with file and line, or one sentence on why there is no compiler."""
 
 

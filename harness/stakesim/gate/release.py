@@ -21,13 +21,14 @@ from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 from web3.types import TxReceipt
 
+from stakesim.errors import StakesimError
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
 from stakesim.runner.world import constructor_types, creation
 from stakesim.scenario.actions import Terms
 
 
-class ReleaseError(Exception):
+class ReleaseError(StakesimError):
     """Why it is not deployed, or can't be verified, in one sentence."""
 
 
