@@ -1,8 +1,8 @@
 """A contract's ABI: call data, return values, events and revert reasons, on eth-abi.
 
-The library has this of its own: what a backend encodes and decodes is judged with code that it does not share. Selectors,
-topics and types are worked out once per ABI; web3's contract objects do so for every call, which takes longer than the
-EVM does in process.
+The library has this of its own: what a backend encodes and decodes is judged with code that it does not share.
+Selectors, topics and types are worked out once per ABI; web3's contract objects do so for every call, which takes
+longer than the EVM does in process.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class PyEvm:
 
 
 class _WithSender:
-    """A transaction whose sender is not recovered from its signature; py-evm's `SpoofTransaction` refuses signed ones."""
+    """A transaction whose sender is given; py-evm's `SpoofTransaction` refuses signed ones."""
 
     def __init__(self, transaction: SignedTransactionAPI, sender: Address) -> None:
         self._transaction, self.sender = transaction, sender
