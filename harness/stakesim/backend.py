@@ -6,7 +6,7 @@ The library never imports a backend. A project names an adapter in its `pyprojec
     backend = "my_adapter:open_backend"
 
 `open_backend()` takes no arguments and returns a `Backend`. Before each scenario the library deploys the contract, and
-asks the backend for a `Session` on it; each action of the scenario is then one call of the session.
+asks the backend for a `BackendSession` on it; each action of the scenario is then one call of the session.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from stakesim.errors import StakesimError
@@ -56,20 +57,26 @@ class User(NamedTuple):
     address: str | None
 
 
-class RunRow(NamedTuple):
-    """An event run in the backend's database.
+class NotStored(Enum):
+    """A backend has no place for a value, so it is not compared. None, in contrast, is a value that is missing."""
 
-    Amounts are wei, None where they are not stored. inr_per_eth: the rate that the price was converted at; None: not
-    stored, and then not checked.
-    """
+    NOT_STORED = "not stored"
+
+
+NOT_STORED = NotStored.NOT_STORED
+Wei = int | None | NotStored
+
+
+class RunRow(NamedTuple):
+    """An event run in the backend's database. Amounts: wei. inr_per_eth: the rate that the price was converted at."""
 
     onchain_run_id: int | None
     confirmed: bool
     status: str
-    price_inr: Decimal | None
-    price_wei: int | None
-    stake_wei: int | None
-    inr_per_eth: Decimal | None
+    price_inr: Decimal | None = None
+    price_wei: Wei = NOT_STORED
+    stake_wei: Wei = NOT_STORED
+    inr_per_eth: Decimal | None = None
 
 
 class BookingRow(NamedTuple):
@@ -78,11 +85,11 @@ class BookingRow(NamedTuple):
     onchain_booking_id: int | None
     confirmed: bool
     status: str
-    total_inr: Decimal | None
-    payment_wei: int | None
-    stake_wei: int | None
-    inr_per_eth: Decimal | None
     seats: int
+    total_inr: Decimal | None = None
+    payment_wei: Wei = NOT_STORED
+    stake_wei: Wei = NOT_STORED
+    inr_per_eth: Decimal | None = None
 
 
 class Rows(NamedTuple):
@@ -96,7 +103,7 @@ class Rows(NamedTuple):
     bookings: Sequence[BookingRow] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScenarioSetup:
     """What one scenario gives the backend to work on.
 
@@ -121,7 +128,7 @@ class ScenarioSetup:
     clock: Callable[[], int]
 
 
-class Session(Protocol):
+class BackendSession(Protocol):
     """The backend during one scenario. Runs, bookings and users are called by their names in the scenario.
 
     Each method does what the backend does when that person asks for it, and returns when it is done.
@@ -187,7 +194,7 @@ class Backend(Protocol):
 
     drivers: Sequence[str]
 
-    def start(self, setup: ScenarioSetup, driver: str) -> Session:
+    def start(self, setup: ScenarioSetup, driver: str) -> BackendSession:
         """Puts everything as a scenario begins: an empty database, these users. What it says of a run or booking that
         the session before made is forgotten."""
         ...

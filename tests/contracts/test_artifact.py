@@ -19,7 +19,7 @@ def test_a_fresh_compile_gives_what_the_cache_holds(tmp_path, monkeypatch, profi
     """Of everything; in the quick profile of one small contract, as all takes ten seconds."""
     sources = compiler.project_sources()
     if profile == "quick":
-        sources = {"adversaries/Puppet.sol": sources["adversaries/Puppet.sol"]}
+        sources = {"support/ControlledAccount.sol": sources["support/ControlledAccount.sol"]}
     cached = compiler.compile_sources(sources)
     monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))
     fresh = compiler.compile_sources(sources)

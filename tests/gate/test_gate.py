@@ -102,10 +102,10 @@ class TestFailing:
         assert "Do not deploy it" in (tmp_path / "report.html").read_text()
 
     @pytest.mark.slow
-    def test_gas_that_was_not_reviewed_fails(self, monkeypatch, world):
+    def test_gas_that_was_not_reviewed_fails(self, monkeypatch, environment):
         made = gates.Gate(load_contract(PRODUCTION_ARTIFACT), None, Terms(), "pr", "revm", 0)
         part = gates.Part("gas", "")
-        monkeypatch.setattr(gates, "open_world", lambda *_: _Kept(world))
+        monkeypatch.setattr(gates, "open_environment", lambda *_: _Kept(environment))
         monkeypatch.setattr(gates.gas, "committed", lambda: {"something else": 1})
         gates._gas(made, part)
         assert part.ok is False
@@ -113,10 +113,10 @@ class TestFailing:
 
 
 class _Kept:
-    """A world that others go on with."""
+    """A environment that others go on with."""
 
-    def __init__(self, world):
-        self._world = world
+    def __init__(self, environment):
+        self._world = environment
 
     def __getattr__(self, name):
         return getattr(self._world, name)

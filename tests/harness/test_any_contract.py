@@ -7,9 +7,9 @@ from stakesim import run
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
+from stakesim.runner.environment import open_environment
 from stakesim.runner.report import save_failures
 from stakesim.runner.story import tell
-from stakesim.runner.world import open_world
 from stakesim.scenario.scenario import load
 
 pytestmark = pytest.mark.slow
@@ -105,4 +105,4 @@ def test_what_cannot_be_played_is_refused_in_one_sentence(tmp_path, source, said
         source if "pragma" in source else f"// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;\n{source}"
     )
     with pytest.raises(EngineError, match=said.replace("(", r"\(").replace(")", r"\)")):
-        open_world(simulated, load_contract(file))
+        open_environment(simulated, load_contract(file))

@@ -8,7 +8,7 @@ from typing import Any
 from eth_utils.abi import collapse_if_tuple
 
 from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.runner.world import SHARED
+from stakesim.runner.environment import SHARED
 
 
 def differences(artifact: Artifact) -> list[str]:

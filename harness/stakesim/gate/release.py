@@ -24,7 +24,7 @@ from web3.types import TxReceipt
 from stakesim.errors import StakesimError
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
-from stakesim.runner.world import constructor_types, creation
+from stakesim.evm.interface import constructor_types, init_code
 from stakesim.scenario.actions import Terms
 
 
@@ -105,7 +105,7 @@ def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, terms: Terms, o
     Raises `EngineError` where the transaction fails, and `AppError` where the node is in trouble.
     """
     arguments: tuple[Any, ...] = (owner or deployer.address, tuple(value for _, value in terms))
-    data = creation(artifact, arguments[: len(constructor_types(artifact))])
+    data = init_code(artifact, arguments[: len(constructor_types(artifact))])
     try:
         head = w3.eth.get_block("latest")
         made: dict[str, Any] = {
