@@ -264,9 +264,6 @@ def main() -> None:
 def _mendable(error: Exception) -> bool:
     from app.core.errors import AppError
 
-    from stakesim.evm.compiler import CompileError
-    from stakesim.evm.errors import EngineError
-    from stakesim.gate.release import ReleaseError
-    from stakesim.scenario.scenario import ScenarioError
+    from stakesim.errors import StakesimError
 
-    return isinstance(error, AppError | CompileError | EngineError | ReleaseError | ScenarioError | OSError)
+    return isinstance(error, AppError | StakesimError | OSError)

@@ -133,7 +133,7 @@ def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
             assert stakesim_engine.now() > before and stakesim_environment.engine is stakesim_engine
         """
     )
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--stakesim-engine", "py-evm")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*EXPECTATION is broken: the scenario's own expectations are met*"])
     result.stdout.no_fnmatch_line("*Traceback*")
