@@ -153,23 +153,30 @@ def check(files: Annotated[list[Path], typer.Argument(help="Scenario files.")]) 
 
 @cli.command("compile")
 def compile_(
-    write: Annotated[bool, typer.Option(help="Write backend/app/contracts/EventStake.json.")] = False,
+    write: Annotated[
+        bool, typer.Option(help="Write the artifacts that ship with the library, and the backend's copy of EventStake.")
+    ] = False,
 ) -> None:
-    """Compile all contracts; say whether the committed artifact is that of the sources."""
+    """Compile the packaged contracts; say whether the committed artifacts are those of the sources."""
     import json
 
-    from stakesim.evm.compiler import PRODUCTION_ARTIFACT, compile_contracts, production_artifact
+    from stakesim.evm import compiler
+    from stakesim.project import current_project
 
-    contracts = compile_contracts()
-    for name, artifact in contracts.items():
-        if size := len(artifact.deployed_bytecode) // 2 - 1:
-            _console().print(f"{name:24} {size:6} bytes  {artifact.source}", highlight=False)
-    fresh = json.dumps(production_artifact(), indent=1) + "\n"
-    if write:
-        PRODUCTION_ARTIFACT.parent.mkdir(parents=True, exist_ok=True)
-        PRODUCTION_ARTIFACT.write_text(fresh)
-    elif not PRODUCTION_ARTIFACT.exists() or PRODUCTION_ARTIFACT.read_text() != fresh:
-        _fail("backend/app/contracts/EventStake.json is not what the sources compile to: run `make artifact`", FINDINGS)
+    ship = compiler.shipped_artifacts()
+    for name, artifact in ship["contracts"].items():
+        if size := len(artifact["deployed_bytecode"]) // 2 - 1:
+            _console().print(f"{name:24} {size:6} bytes  {artifact['source']}", highlight=False)
+    wanted = {compiler.ARTIFACTS: ship}
+    if copy := current_project().artifact:
+        wanted[copy] = compiler.production_artifact()
+    for file, content in wanted.items():
+        text = json.dumps(content, indent=1) + "\n"
+        if write:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        elif not file.exists() or file.read_text() != text:
+            _fail(f"{file} is not what the sources compile to: run `stakesim compile --write`", FINDINGS)
 
 
 @cli.command("stop-database")
