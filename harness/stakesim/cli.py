@@ -138,12 +138,19 @@ def replay(
 
 @cli.command()
 def check(files: Annotated[list[Path], typer.Argument(help="Scenario files.")]) -> None:
-    """Read scenario files and say what is wrong with them, without playing them."""
+    """Read scenario files and say what is wrong with them by the rules alone, without running them.
+
+    Wrong are also a `received` or a `fails` that is not what the reference model says.
+    """
+    from stakesim.scenario.rehearsal import disagreements
     from stakesim.scenario.scenario import load
 
-    for file in files:
-        load(file)
-    _console().print(f"{len(files)} files are well-formed", highlight=False)
+    wrong = [problem for file in files for problem in disagreements(load(file))]
+    for problem in wrong:
+        _console().print(problem, highlight=False, markup=False)
+    verdict = f"{len(wrong)} expectations are not what the rules say" if wrong else "well-formed, and as the rules say"
+    _console().print(f"{len(files)} files: {verdict}", highlight=False)
+    raise typer.Exit(FINDINGS if wrong else PASS)
 
 
 @cli.command("compile")
