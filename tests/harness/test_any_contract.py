@@ -14,7 +14,7 @@ from stakesim.scenario.scenario import load
 
 pytestmark = pytest.mark.slow
 
-MINIMAL = CONTRACTS / "test" / "MinimalEventStake.sol"
+SOUND = CONTRACTS / "test" / "SoundEventStake.sol"
 PLANTED = CONTRACTS / "test" / "Planted.sol"
 STORIES = [
     "no-show",
@@ -64,13 +64,13 @@ def test_a_run_too_large_to_settle_is_named(simulated):
     assert len(told.splitlines()) < 20
 
 
-@pytest.mark.parametrize("contract", [MINIMAL, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("contract", [SOUND, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
 def test_a_sound_contract_has_nothing(contract, simulated):
     assert played(contract, simulated).findings == []
 
 
 def test_what_a_contract_cannot_do_is_said(simulated):
-    reached = played(MINIMAL, simulated, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
+    reached = played(SOUND, simulated, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
     assert {key for key in reached if key.startswith("not supported")} == {
         "not supported: cancel_booking",
         "not supported: other terms",
@@ -94,7 +94,7 @@ def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, 
             "Bare can't be played, as it lacks ",
         ),
         (
-            MINIMAL.read_text().replace("uint256 internal _fees;", "uint256 internal _fees; constructor(bytes32) {}"),
+            SOUND.read_text().replace("uint256 internal _fees;", "uint256 internal _fees; constructor(bytes32) {}"),
             "its constructor takes (bytes32): give one that takes nothing",
         ),
     ],

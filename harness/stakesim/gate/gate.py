@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from stakesim.gate.conformance import differences
 from stakesim.runner import campaign
 from stakesim.runner.ledger import Row
 from stakesim.runner.story import Finding, stories
+from stakesim.runner.weakness import named
 from stakesim.runner.world import open_world
 from stakesim.scenario.actions import Terms
 
@@ -211,6 +212,8 @@ def _stateful(how: Intensity) -> Callable[[Gate, Part], None]:
         with closing(open_world(made.engine, _foreign(made))) as world:
             played = search(world, how.examples, how.moves, made.seed)
         part.ok, part.findings = played is None, played.findings if played else []
+        if played and made.given:
+            part.findings = [replace(finding, weakness=named(played)) for finding in part.findings]
         part.figures = {"examples": how.examples, "steps each": how.moves}
 
     return carry_out

@@ -43,7 +43,7 @@ def blocked_exits(world: World, picture: Picture) -> list[tuple[str, int]]:
         if run.start > world.engine.now():
             world.engine.set_next_timestamp(run.start)
             world.engine.mine()
-        if max(world.engine.now() + 1, world.clock.at) < _deadline(picture, run):  # the next block's time
+        if _next_block(world) < _deadline(picture, run):
             blocked += _shut(world, [_completion(world, picture, run)])
     if world.extended:
         last = max(run.start for run in runs) + picture.terms[4]
@@ -53,16 +53,29 @@ def blocked_exits(world: World, picture: Picture) -> list[tuple[str, int]]:
     return blocked
 
 
+def _next_block(world: World) -> int:
+    """Its time: that of the last action, where nothing was mined for it."""
+    return max(world.engine.now() + 1, world.clock.at)
+
+
 def _deadline(picture: Picture, run: RunView) -> float:
     """The first second at which it can't be completed any more."""
     return run.start + picture.terms[4] if picture.terms else float("inf")
 
 
 def _cancellations(world: World, picture: Picture) -> Iterator[Exit]:
+    """By the platform; in a contract without the additions, by the host before the start, as that may be all that it
+    lets cancel."""
     for id, run in picture.runs.items():
-        if run.open:
-            said = f"run {id} can't be cancelled by the platform"
-            yield Exit(said, world.chain.platform, _call(world, "cancelEvent", id), _behind(picture, run))
+        if not run.open:
+            continue
+        by, sender = "the platform", world.chain.platform
+        if not world.extended:
+            if run.host not in world.cast.addresses or run.start <= _next_block(world):
+                continue
+            by, sender = "its host", world.cast.addresses[run.host]
+        said = f"run {id} can't be cancelled by {by}"
+        yield Exit(said, sender, _call(world, "cancelEvent", id), _behind(picture, run))
 
 
 def _completion(world: World, picture: Picture, run: RunView) -> Exit:
