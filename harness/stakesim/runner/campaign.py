@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from stakesim.evm.compiler import ROOT, Artifact
+from stakesim.evm.interface import missing_additions
 from stakesim.runner import ledger
 from stakesim.runner.play import Played, play
 from stakesim.runner.shrink import shrunk
 from stakesim.runner.story import Finding, stories
 from stakesim.runner.weakness import crowd, probes, tell_weakness, weakest
-from stakesim.runner.world import Through, World, check, extras, functions, open_world
+from stakesim.runner.world import Through, World, check, extras, open_world
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.generate import generate, load_profile
 from stakesim.scenario.moves import walk
@@ -137,7 +138,7 @@ def run(
     for one in result.played:
         result.reached += one.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
-    lacking = {"bookings cancelled"} if contract and "cancelBooking" not in functions(contract) else set()
+    lacking = {"bookings cancelled"} if contract and "cancelBooking" in missing_additions(contract.abi) else set()
     missing = [said for key, said in MUST_REACH.items() if not result.reached[key] and key not in lacking]
     if drawn > 1 and missing:
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"

@@ -35,6 +35,7 @@ from sqlalchemy import create_engine, insert, null, select, union_all
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint, RPCResponse, TxReceipt
 
+from stakesim.evm import interface
 from stakesim.evm.compiler import ROOT, Artifact, compile_contracts
 from stakesim.evm.engine import START, Engine, Snapshot, open_engine
 from stakesim.evm.errors import EngineError
@@ -59,22 +60,6 @@ _RECEIVERS = {
 }
 CONSTRUCTORS = ((), ("address",), ("address", "(uint16,uint16,uint16,uint32,uint32)"))
 """Arguments that a contract's constructor may take: nothing, its owner, or that and the terms."""
-SHARED = {
-    "createEventRun",
-    "bookEvent",
-    "completeEvent",
-    "cancelEvent",
-    "calculateRequiredStake",
-    "calculateBookingCost",
-    "getEventRun",
-    "getBooking",
-    "getEventBookings",
-    "getUserBookings",
-    "getHostEvents",
-    "owner",
-    "withdrawPlatformFees",
-}
-"""Functions of the interface that is deployed on Sepolia; `EventStake` keeps it and adds to it."""
 PURSE = 10**20
 """Wei that a hostile contract has to pay with where nobody can pay for it."""
 GAS = 16_000_000
@@ -208,13 +193,7 @@ class World:
         Raises `EngineError` for one without the interface.
         """
         artifact = contract or self._artifacts["EventStake"]
-        has, wanted = (functions(one) for one in (artifact, self._artifacts["IEventStake"]))
-        missing, added = wanted - has, wanted - SHARED
-        if missing and not (missing <= added and "totalLiabilities" in missing):
-            raise EngineError(
-                f"{artifact.name} can't be played, as it lacks {', '.join(sorted(missing))}: give a contract with all "
-                "of contracts/IEventStake.sol, or with none of what it adds to the interface deployed on Sepolia."
-            )
+        _check_interface(artifact)
         self._contract_artifact, self._stage = artifact, None
         takes = constructor_types(artifact)
         if takes not in CONSTRUCTORS:
@@ -222,7 +201,7 @@ class World:
                 f"{artifact.name} can't be deployed, as its constructor takes ({', '.join(takes)}): give one that "
                 "takes nothing, the owner's address, or that and the terms of contracts/IEventStake.sol."
             )
-        self.extended = not missing
+        self.extended = not interface.missing_additions(artifact.abi)
         self.codec = Codec(artifact.abi)
         self.takes_terms = takes == CONSTRUCTORS[2]
         self.own_errors = {"NotAuthorized", "TooEarly", "WrongValue"} <= {
@@ -438,16 +417,26 @@ def constructor_types(artifact: Artifact) -> tuple[str, ...]:
     return tuple(get_abi_input_types(constructor)) if constructor else ()  # type: ignore[arg-type]
 
 
-def functions(artifact: Artifact) -> set[str]:
-    """Names of those in its ABI."""
-    return {item["name"] for item in artifact.abi if item["type"] == "function"}
-
-
 def extras(artifact: Artifact) -> list[dict[str, Any]]:
     """Functions that change something, of its ABI, beyond the interface `IEventStake`."""
-    own = functions(compile_contracts()["IEventStake"])
-    changing = [item for item in artifact.abi if item.get("stateMutability") in ("nonpayable", "payable")]
-    return [item for item in changing if item["type"] == "function" and item["name"] not in own]
+    own = interface.own_functions(artifact.abi)
+    return [dict(item) for item in own if item["stateMutability"] in ("nonpayable", "payable")]
+
+
+def _check_interface(artifact: Artifact) -> None:
+    """Raises `EngineError` for a contract that can't be driven, in one sentence."""
+    has = {item["name"] for item in artifact.abi if item["type"] == "function"}
+    lacks = {item["name"] for item in interface.deployed_interface() if item["type"] == "function"} - has
+    added = interface.missing_additions(artifact.abi)
+    if "totalLiabilities" not in added:  # then it is to have all of them
+        lacks |= added
+    if lacks:
+        raise EngineError(
+            f"{artifact.name} can't be played, as it lacks {', '.join(sorted(lacks))}: give a contract with all of "
+            "contracts/IEventStake.sol, or with contracts/abi/deployed.json and none of what that adds to it."
+        )
+    if wrong := [found.said for found in interface.differences(artifact.abi) if not found.playable]:
+        raise EngineError(f"{artifact.name} can't be played: {'; '.join(wrong)}.")
 
 
 def _id(name: str) -> uuid.UUID:
