@@ -20,8 +20,10 @@ from stakesim.gate import gate as gates
 from stakesim.gate import release, report
 from stakesim.gate.conformance import differences
 from stakesim.scenario.actions import Terms
+from typer.testing import CliRunner
 from web3 import HTTPProvider, Web3
 
+STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
 SMALL = gates.Intensity(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
@@ -100,6 +102,27 @@ class TestFailing:
         assert told["verdict"] == "fail"
         assert told["parts"]["scripted"]["findings"] == ["overpayment is kept"]
         assert "Do not deploy it" in (tmp_path / "report.html").read_text()
+
+    @pytest.mark.slow
+    def test_the_deployed_contract_fails_by_the_names_of_its_weaknesses(self, monkeypatch, tmp_path, simulated):
+        monkeypatch.setitem(gates.INTENSITY, "pr", SMALL)
+        asked = ["gate", "--contract", STAND_IN, "--engine", simulated, "-j", "1", "--out", str(tmp_path)]
+        done = CliRunner().invoke(cli, asked)
+        assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+        weaknesses = {
+            "overpayment is kept",
+            "one hostile receiver blocks everybody",
+            "terms change under a booked run",
+            "a full run doesn't fit in a transaction",
+        }
+        named = {line for line in done.output.splitlines() if line.startswith("WEAKNESS: ")}
+        assert {line.removeprefix("WEAKNESS: ").partition(" (")[0] for line in named} == weaknesses
+        assert "CRASH" not in done.output
+        told = json.loads((tmp_path / "gate.json").read_text())
+        assert told["verdict"] == "fail"
+        assert told["parts"]["interface"]["result"] == "pass"
+        assert set(told["parts"]["scripted"]["findings"]) == weaknesses
+        assert set(told["parts"]["stateful"]["findings"]) <= weaknesses
 
     @pytest.mark.slow
     def test_gas_that_was_not_reviewed_fails(self, monkeypatch, world):

@@ -1,5 +1,7 @@
 """Contracts written elsewhere: what is wrong is named, with its shortest story; in sound ones nothing is."""
 
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -7,13 +9,17 @@ from stakesim import run
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
+from stakesim.runner.play import play
 from stakesim.runner.report import save_failures
 from stakesim.runner.story import tell
-from stakesim.runner.world import open_world
-from stakesim.scenario.scenario import load
+from stakesim.runner.weakness import probes, tell_weakness
+from stakesim.runner.world import extras, open_world
+from stakesim.scenario.actions import Actor, Book, CreateRun
+from stakesim.scenario.scenario import Scenario, load
 
 pytestmark = pytest.mark.slow
 
+STAND_IN = CONTRACTS / "test" / "MinimalEventStake.sol"
 SOUND = CONTRACTS / "test" / "SoundEventStake.sol"
 PLANTED = CONTRACTS / "test" / "Planted.sol"
 STORIES = [
@@ -62,6 +68,65 @@ def test_a_run_too_large_to_settle_is_named(simulated):
     told = tell(result.findings)
     assert "..." in told
     assert len(told.splitlines()) < 20
+
+
+def test_the_weaknesses_of_the_deployed_contract_are_named(simulated):
+    """And nothing else is told of it: that views give zeros, the host alone may cancel, and ether is taken is none."""
+    result = played(STAND_IN, simulated)
+    assert {finding.weakness for finding in result.findings} == {
+        "overpayment is kept",
+        "one hostile receiver blocks everybody",
+        "terms change under a booked run",
+        "a full run doesn't fit in a transaction",
+    }
+    failed = {one.scenario.name for one in result.played if one.findings}
+    for percentage in ("platform-fee", "stake"):  # each is found by itself
+        assert f"probe-set-{percentage}-percentage-by-platform-0" in failed
+    assert not [name for name in failed if "by-outsider" in name]
+    assert not [finding for finding in result.findings if finding.id == "CRASH"]
+
+
+def test_ordinary_lives_are_played_on_the_deployed_contract(simulated):
+    """All stories but those of receivers that take no ether, and of values that are not exact."""
+    found = {}
+    with closing(open_world(simulated, load_contract(STAND_IN))) as world:
+        assert not world.extended
+        for file in sorted((CONTRACTS.parent / "scenarios").glob("*.yaml")):
+            found[file.stem] = bool(play(world, load(file)).findings)
+    assert {name for name, any_of_it in found.items() if any_of_it} == {
+        "burning-and-flooding-receivers",
+        "reentrant-attendee",
+        "refusing-attendee",
+        "refusing-host",
+        "wrong-values",
+    }
+    assert len(found) > 25
+
+
+@pytest.mark.parametrize("receiver", ["refuses", "burns_gas", "floods"])
+def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, simulated):
+    story = Scenario(
+        name="story",
+        story="A host takes no ether, and a guest pays too little.",
+        strict=False,
+        actors={"host": Actor(receiver=receiver), "guest": Actor(pays="self")},
+        actions=(
+            CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=1, starts=86_400, direct=True),
+            Book(booking="booking1", run="run1", by="guest", seats=1, direct=True, value_off=-1),
+        ),
+    )
+    with closing(open_world(simulated, load_contract(STAND_IN))) as world:
+        told = tell_weakness(world, play(world, story), set())
+        for finding in told.findings:
+            assert (finding.id, finding.weakness) == ("INV-11", "one hostile receiver blocks everybody")
+        assert told.findings
+
+
+def test_a_pause_is_no_change_of_terms(simulated):
+    """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
+    names = [scenario.name for scenario in probes(extras(load_contract(CONTRACTS / "EventStake.sol")))]
+    assert "probe-pause-by-platform-0" in names
+    assert run([], engine=simulated, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
 
 
 @pytest.mark.parametrize("contract", [SOUND, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
