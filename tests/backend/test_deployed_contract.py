@@ -4,6 +4,7 @@ host and attendee who sign for themselves, a value that is too high taken, no de
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +21,8 @@ from app.services.pricing import Pricing
 from app.services.reconciler import Reconciler
 from eth_abi.abi import encode
 from sqlalchemy import update
-from stage import DAY, Ground, Stage, answering, set_up, transact
-from stakesim.evm.compiler import CONTRACTS
+from stage import DAY, Ground, Stage, answering, deploy, set_up, transact
+from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from web3 import Web3
 
@@ -54,14 +55,14 @@ def contract(stage: Stage) -> Any:
     return stage.engine.w3.eth.contract(address=stage.chain.address, abi=abi)
 
 
-def pay(stage: Stage, role: str, value: int, data: str = "0x") -> None:
-    """Sends wei to the contract, and data with it."""
+def pay(stage: Stage, role: str, value: int, data: str = "0x", to: str | None = None) -> None:
+    """Sends wei to the stake contract, or another one, and data with it."""
     account, w3 = stage.wallets[role], stage.engine.w3
     fields = {
-        "to": stage.chain.address,
+        "to": to or stage.chain.address,
         "value": value,
         "data": data,
-        "gas": 200_000,
+        "gas": 500_000,
         "maxFeePerGas": 10**11,
         "maxPriorityFeePerGas": 10**9,
         "nonce": w3.eth.get_transaction_count(account.address),
@@ -262,6 +263,20 @@ def test_flat_values_where_a_struct_must_be_are_no_crash(stage: Stage, first: in
         chain.get_event_run_from_chain(first)
 
 
+@pytest.mark.parametrize(
+    ("length", "text"), [(2**256 - 1, b""), (2**64, b"x"), (4, b"\xff\xfe\x00\x01")], ids=["endless", "long", "no text"]
+)
+def test_a_text_that_is_none_is_no_crash(stage: Stage, length: int, text: bytes) -> None:
+    """What a stranger, or another contract, has put there is refused in a sentence, if it can't be read."""
+    head = [1, int(STRANGE[0], 16), 11 * 32, 1, 1, 0, 0, 1, 1, 0, 1]
+    words = b"".join(word.to_bytes(32) for word in (32, *head, length)) + text.ljust(32, b"\0")
+    answer = answering("eth_call", "0x" + words.hex())
+    chain = BlockchainService(Web3(stage.engine.w3.provider, [answer]), stage.chain.address, stage.sender)
+    with suppress(UnsupportedByContract):
+        assert chain.get_event_run_from_chain(1).host == STRANGE[0]
+        assert length == len(text)
+
+
 # ------------------------------------------------------------------------------------------------- the reconciler
 
 
@@ -330,6 +345,30 @@ def test_what_is_too_much_is_taken_and_booked_as_computed(stage: Stage) -> None:
     stage.chain.create_event_run_onchain("x", ETH // 10, 4, stage.now() + DAY, signer=host)
     with pytest.raises(ContractRejected, match="Insufficient payment"):
         stage.chain.book_event_onchain(2, 1, signer=attendee, total_wei=12 * ETH // 100 - 1)
+
+
+@pytest.mark.parametrize("kind", ["RefusingReceiver", "BurningReceiver", "ReenteringReceiver"])
+def test_who_takes_no_transfer_stops_the_settlement(stage: Stage, kind: str) -> None:
+    """By refusing it, or by needing more than 2,300 gas; not as a no-show, who is paid nothing."""
+    cancel = event_stake().call(stage.chain.address, "cancelEvent", 1).data
+    args = (stage.chain.address, cancel) if kind == "ReenteringReceiver" else ()
+    receiver = stage.engine.w3.eth.contract(
+        address=Web3.to_checksum_address(deploy(stage.engine, kind, *args)), abi=compile_contracts()[kind].abi
+    )
+    run = signed_run(stage)
+    cost = 12 * ETH // 100
+    call = event_stake().call(stage.chain.address, "bookEvent", 1, 1)
+    booking = receiver.encode_abi("execute", [stage.chain.address, cost, call.data])
+    pay(stage, "platform", cost, booking, receiver.address)
+    assert stage.chain.get_booking_from_chain(1).user == receiver.address
+    with pytest.raises(ContractRejected):
+        stage.runs.cancel(run.id, signer=stage.wallets["host"])
+    stage.go_to(run.starts_at)
+    stage.engine.mine()
+    with pytest.raises(ContractRejected):
+        stage.chain.complete_event_onchain(1, [1], stage.wallets["host"])
+    assert stage.chain.get_event_run_from_chain(1).status == RunStatus.ACTIVE
+    assert stage.chain.complete_event_onchain(1, [], stage.wallets["host"]).no_shows == {1: 2 * ETH // 100}
 
 
 def test_a_run_of_any_size_is_opened_and_read(stage: Stage) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
@@ -105,7 +106,7 @@ class TestFailing:
 
     @pytest.mark.slow
     def test_the_deployed_contract_fails_by_the_names_of_its_weaknesses(self, monkeypatch, tmp_path, simulated):
-        monkeypatch.setitem(gates.INTENSITY, "pr", SMALL)
+        monkeypatch.setitem(gates.INTENSITY, "pr", replace(SMALL, examples=20, moves=20))
         asked = ["gate", "--contract", STAND_IN, "--engine", simulated, "-j", "1", "--out", str(tmp_path)]
         done = CliRunner().invoke(cli, asked)
         assert (done.exit_code, type(done.exception)) == (1, SystemExit)
@@ -122,7 +123,8 @@ class TestFailing:
         assert told["verdict"] == "fail"
         assert told["parts"]["interface"]["result"] == "pass"
         assert set(told["parts"]["scripted"]["findings"]) == weaknesses
-        assert set(told["parts"]["stateful"]["findings"]) <= weaknesses
+        [shortest] = told["parts"]["stateful"]["findings"]
+        assert shortest in weaknesses
 
     @pytest.mark.slow
     def test_gas_that_was_not_reviewed_fails(self, monkeypatch, world):
