@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from stakesim import run
+from stakesim.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
@@ -16,6 +17,7 @@ from stakesim.runner.weakness import probes, tell_weakness
 from stakesim.runner.world import extras, open_world
 from stakesim.scenario.actions import Actor, Book, CreateRun
 from stakesim.scenario.scenario import Scenario, load
+from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +86,24 @@ def test_the_weaknesses_of_the_deployed_contract_are_named(simulated):
         assert f"probe-set-{percentage}-percentage-by-platform-0" in failed
     assert not [name for name in failed if "by-outsider" in name]
     assert not [finding for finding in result.findings if finding.id == "CRASH"]
+
+
+@pytest.mark.parametrize(("contract", "code"), [(STAND_IN, 1), (SOUND, 0)], ids=["deployed", "sound"])
+def test_the_exit_code_says_whether_it_holds(contract, code, simulated, tmp_path):
+    asked = [
+        "run",
+        "scenarios/no-show.yaml",
+        "--engine",
+        simulated,
+        "--contract",
+        str(contract),
+        "--out",
+        str(tmp_path),
+    ]
+    done = CliRunner().invoke(cli, asked)
+    assert (done.exit_code, type(done.exception)) == (code, SystemExit if code else type(None))
+    assert ("WEAKNESS: terms change under a booked run" in done.output) == bool(code)
+    assert "CRASH" not in done.output
 
 
 def test_ordinary_lives_are_played_on_the_deployed_contract(simulated):
