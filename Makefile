@@ -57,7 +57,7 @@ serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 
 # Tests that need no certain engine take the fastest; stories take the default one as well, tests of the contract alone
 test: setup-dev lint
-	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2 --dist worksteal --engine revm --ignore tests/contracts
+	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2 --dist worksteal --stakesim-engine revm --ignore tests/contracts
 	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts
 	@STAKESIM_SMALL=1 $(BIN)/pytest -q -p nbmake --nbmake -n 2 notebooks
 
@@ -66,7 +66,7 @@ run-notebooks: setup-dev
 	@$(BIN)/pytest -q -p nbmake --nbmake --overwrite notebooks
 
 test-quick: setup-dev
-	@$(BIN)/pytest -q -n logical --dist worksteal --engine revm
+	@$(BIN)/pytest -q -n logical --dist worksteal --stakesim-engine revm
 
 deep: setup-dev
 	@$(BIN)/pytest --profile deep -n 2

@@ -34,8 +34,8 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def simulated(request):
-    """Engine of the tests that need a chain in this process, and no certain one: `--engine revm` is the fast one."""
-    return "revm" if request.config.getoption("--engine") == "revm" else "py-evm"
+    """Engine of tests that need any chain in this process: `--stakesim-engine revm` is the fast one."""
+    return "revm" if request.config.getoption("--stakesim-engine") == "revm" else "py-evm"
 
 
 @pytest.fixture(scope="session")

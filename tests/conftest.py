@@ -9,7 +9,7 @@ import pytest
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.session import Database, create_database, migrate
 from sqlalchemy import Engine, create_engine
-from stakesim.runner.world import EMPTY_TABLES
+from stakesim_adapter.backend import EMPTY_TABLES
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +36,9 @@ def database(database_engine: Engine) -> Iterator[Database]:
     yield Database(database_engine)
     with database_engine.begin() as connection:
         connection.exec_driver_sql(EMPTY_TABLES)
+
+
+@pytest.fixture(scope="session")
+def environment(stakesim_environment):
+    """The session's environment."""
+    return stakesim_environment

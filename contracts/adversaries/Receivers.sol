@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.30;
 
-import {Puppet} from "./Puppet.sol";
+import {ControlledAccount} from "../support/ControlledAccount.sol";
 
 /// @notice Takes no ether.
-contract RefusingReceiver is Puppet {
+contract RefusingReceiver is ControlledAccount {
     error NoThanks();
 
     receive() external payable {
@@ -13,7 +13,7 @@ contract RefusingReceiver is Puppet {
 }
 
 /// @notice Burns all gas it is given.
-contract BurningReceiver is Puppet {
+contract BurningReceiver is ControlledAccount {
     receive() external payable {
         assembly ("memory-safe") {
             invalid()
@@ -22,7 +22,7 @@ contract BurningReceiver is Puppet {
 }
 
 /// @notice Reverts with as much data as the gas allows: up to a megabyte, which costs its caller dearly to copy.
-contract FloodingReceiver is Puppet {
+contract FloodingReceiver is ControlledAccount {
     receive() external payable {
         uint256 size = gasleft() > 3_000_000 ? 1_000_000 : 90_000;
         assembly ("memory-safe") {
@@ -32,7 +32,7 @@ contract FloodingReceiver is Puppet {
 }
 
 /// @notice Calls back into the contract that pays it, then takes the ether.
-contract ReenteringReceiver is Puppet {
+contract ReenteringReceiver is ControlledAccount {
     address private immutable TARGET;
     bytes private _call;
 

@@ -2,10 +2,10 @@
 pragma solidity ^0.8.30;
 
 import {IEventStake} from "../IEventStake.sol";
-import {Puppet} from "../adversaries/Puppet.sol";
+import {ControlledAccount} from "../support/ControlledAccount.sol";
 
 /// @notice Says what a stake contract shows at the moment it pays, or calls back into it.
-contract Witness is Puppet {
+contract Witness is ControlledAccount {
     IEventStake private immutable STAKE;
 
     uint64 private _runId;

@@ -1,11 +1,11 @@
-"""Simulation and testing harness for the stake contract and the backend that drives it.
+"""Simulation and testing harness for a stake contract and the backend that drives it.
 
 from stakesim import Scenario, run
 """
 
+import importlib.util
+import os
 from typing import TYPE_CHECKING, Any
-
-import app  # noqa: F401 - it chooses the fast hash, before anything is hashed
 
 if TYPE_CHECKING:
     from stakesim.runner.campaign import Result, run
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "Scenario", "run"]
 
+if importlib.util.find_spec("sha3"):  # before anything is hashed: seven times as fast as what eth-hash takes by itself
+    os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
+
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when they are first used, so that the command line starts fast."""
+    """The public names, imported when they are first used, so that the command line and pytest start fast."""
     if name == "Scenario":
         from stakesim.scenario.scenario import Scenario
 
@@ -24,4 +27,4 @@ def __getattr__(name: str) -> Any:
         from stakesim.runner import campaign
 
         return getattr(campaign, name)
-    raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    raise AttributeError(f"module 'stakesim' has no attribute {name!r}")

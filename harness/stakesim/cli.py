@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stakesim.evm.compiler import Artifact
     from stakesim.runner.campaign import Result
-    from stakesim.runner.play import Played
+    from stakesim.runner.scenario_run import Played
 
 cli = typer.Typer(
     add_completion=False,
@@ -42,7 +42,13 @@ cli.command()(opinions)
 PASS, FINDINGS, TROUBLE = 0, 1, 2
 DEFAULT_RUNS = 5
 
-Engine = Annotated[str, typer.Option(help="py-evm or revm (in process), anvil (a node, started here), or rpc:URL.")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="py-evm or revm (in process), anvil (a node, started here), or rpc:URL.  [default: py-evm; for the driver "
+        "contract revm, where it is installed]"
+    ),
+]
 Contract = Annotated[
     str | None,
     typer.Option(
@@ -55,9 +61,12 @@ Dask = Annotated[
     str | None,
     typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT, whose workers play instead (docs/CLUSTER.md)."),
 ]
-Through = Annotated[
-    Literal["services", "api"],
-    typer.Option(help="How the backend is asked: its services, called; or the HTTP API before them, in process."),
+Driver = Annotated[
+    str | None,
+    typer.Option(
+        help="What carries the actions out: contract (the contract alone), or a way to call the project's backend, as "
+        "services or api.  [default: the backend's first; contract where there is none]"
+    ),
 ]
 
 
@@ -69,22 +78,24 @@ def run(
             help="Scenario files or profiles; all scenarios and every profile if left out.", metavar="[FILES|PROFILES]"
         ),
     ] = None,
-    engine: Engine = "py-evm",
+    engine: Engine = None,
     runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile.", min=1)] = DEFAULT_RUNS,
     seed: Annotated[int, typer.Option(help="The campaign's seed: the same seed plays the same scenarios.", min=0)] = 0,
     jobs: Jobs = 1,
     dask: Dask = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")] = None,
-    through: Through = "services",
+    driver: Driver = None,
     contract: Contract = None,
 ) -> None:
-    """Play scenarios through the backend's services and check every payout to the wei."""
+    """Run scenarios and check every payout to the wei."""
     gc.disable()  # what is imported now stays; looking through it again and again takes half a second
-    from stakesim.runner import campaign
+    from stakesim.project import current_project
+    from stakesim.runner import scenario_files
 
-    items = what or [*sorted(str(p) for p in campaign.SCENARIOS.glob("*.yaml")), *_profiles()]
-    result = _with_progress(items, engine, runs, seed, jobs, dask, through, contract=contract)
-    options = f"--engine {engine} --runs {runs} --seed {seed}{' --through api' if through == 'api' else ''}"
+    items = what or [*map(str, scenario_files.scripted()), *scenario_files.profiles()]
+    contract = contract or current_project().contract
+    result = _with_progress(items, engine, runs, seed, jobs, dask, driver, contract=contract)
+    options = f"--runs {runs} --seed {seed}{_options(engine, driver)}"
     _tell(result, out, f"stakesim run {' '.join(what or [])} {options}", contract)
 
 
@@ -93,34 +104,39 @@ def fuzz(
     profile: Annotated[str, typer.Option(help="Whose people, terms, market and mischief.")] = "hostile",
     steps: Annotated[int, typer.Option(help="Actions of each walk.", min=1)] = 30,
     runs: Annotated[int, typer.Option(help="Walks.", min=1)] = 100,
-    engine: Engine = "py-evm",
+    engine: Engine = None,
     seed: Annotated[int, typer.Option(help="The same seed takes the same walks.", min=0)] = 0,
     jobs: Jobs = 1,
     dask: Dask = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing walks.")] = None,
-    through: Through = "services",
+    driver: Driver = None,
     contract: Contract = None,
 ) -> None:
     """Take long random walks through everything that can be done, and shrink what fails to its shortest story."""
     gc.disable()
-    result = _with_progress([profile], engine, runs, seed, jobs, dask, through, steps, contract)
-    command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed} --engine {engine}"
-    _tell(result, out, command + (" --through api" if through == "api" else ""), contract)
+    from stakesim.project import current_project
+
+    contract = contract or current_project().contract
+    result = _with_progress([profile], engine, runs, seed, jobs, dask, driver, steps, contract)
+    command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed}"
+    _tell(result, out, command + _options(engine, driver), contract)
 
 
 @cli.command()
 def replay(
     file: Annotated[Path, typer.Argument(help="A scenario file.")],
-    engine: Engine = "py-evm",
-    through: Through = "services",
+    engine: Engine = None,
+    driver: Driver = None,
     contract: Contract = None,
 ) -> None:
     """Play one scenario and show it step by step."""
     gc.disable()
+    from stakesim.project import current_project
     from stakesim.runner import campaign
     from stakesim.runner.report import show_steps
 
-    result = campaign.run(file, engine=engine, through=through, contract=_loaded(contract))
+    given = _loaded(contract or current_project().contract)
+    result = campaign.run(file, engine=engine, driver=driver, contract=given)
     show_steps(result, _console())
     raise typer.Exit(PASS if result.ok else FINDINGS)
 
@@ -137,23 +153,30 @@ def check(files: Annotated[list[Path], typer.Argument(help="Scenario files.")]) 
 
 @cli.command("compile")
 def compile_(
-    write: Annotated[bool, typer.Option(help="Write backend/app/contracts/EventStake.json.")] = False,
+    write: Annotated[
+        bool, typer.Option(help="Write the artifacts that ship with the library, and the backend's copy of EventStake.")
+    ] = False,
 ) -> None:
-    """Compile all contracts; say whether the committed artifact is that of the sources."""
+    """Compile the packaged contracts; say whether the committed artifacts are those of the sources."""
     import json
 
-    from stakesim.evm.compiler import PRODUCTION_ARTIFACT, compile_contracts, production_artifact
+    from stakesim.evm import compiler
+    from stakesim.project import current_project
 
-    contracts = compile_contracts()
-    for name, artifact in contracts.items():
-        if size := len(artifact.deployed_bytecode) // 2 - 1:
-            _console().print(f"{name:24} {size:6} bytes  {artifact.source}", highlight=False)
-    fresh = json.dumps(production_artifact(), indent=1) + "\n"
-    if write:
-        PRODUCTION_ARTIFACT.parent.mkdir(parents=True, exist_ok=True)
-        PRODUCTION_ARTIFACT.write_text(fresh)
-    elif not PRODUCTION_ARTIFACT.exists() or PRODUCTION_ARTIFACT.read_text() != fresh:
-        _fail("backend/app/contracts/EventStake.json is not what the sources compile to: run `make artifact`", FINDINGS)
+    ship = compiler.shipped_artifacts()
+    for name, artifact in ship["contracts"].items():
+        if size := len(artifact["deployed_bytecode"]) // 2 - 1:
+            _console().print(f"{name:24} {size:6} bytes  {artifact['source']}", highlight=False)
+    wanted = {compiler.ARTIFACTS: ship}
+    if copy := current_project().artifact:
+        wanted[copy] = compiler.production_artifact()
+    for file, content in wanted.items():
+        text = json.dumps(content, indent=1) + "\n"
+        if write:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        elif not file.exists() or file.read_text() != text:
+            _fail(f"{file} is not what the sources compile to: run `stakesim compile --write`", FINDINGS)
 
 
 @cli.command("stop-database")
@@ -161,18 +184,20 @@ def stop_database() -> None:
     """Stop the embedded PostgreSQL server of this project, if it runs."""
     from app.db.embedded import stop_embedded
 
-    from stakesim.runner.world import DATABASE_DIR
+    from stakesim.paths import state_dir
 
-    stop_embedded(DATABASE_DIR)
+    stop_embedded(state_dir() / "postgres")
 
 
 def _tell(result: Result, out: Path | None, command: str, contract: str | None) -> None:
     """Shows what came of a campaign, saves what failed, and ends with the exit code for it."""
-    from stakesim.runner import campaign
+    from stakesim.project import current_project
     from stakesim.runner.report import save_failures, show, write_report
 
-    regressions = Path("reports/failures") if contract else campaign.SCENARIOS / "regressions"
-    save_failures(result, out / "failures" if out else regressions, contract)
+    project = current_project()
+    given = contract if contract != project.contract else None
+    kept = Path("reports/failures") if given else project.failures
+    save_failures(result, out / "failures" if out else kept, given)
     show(result, _console())
     if out:
         write_report(result, out, command + (f" --contract {contract}" if contract else ""))
@@ -180,20 +205,18 @@ def _tell(result: Result, out: Path | None, command: str, contract: str | None) 
     raise typer.Exit(PASS if result.ok else FINDINGS)
 
 
-def _profiles() -> list[str]:
-    from stakesim.runner.campaign import PROFILES
-
-    return sorted(p.stem for p in PROFILES.glob("*.yaml"))
+def _options(engine: str | None, driver: str | None) -> str:
+    return "".join(f" --{name} {value}" for name, value in (("engine", engine), ("driver", driver)) if value)
 
 
 def _with_progress(
     items: list[str],
-    engine: str,
+    engine: str | None,
     runs: int,
     seed: int,
     jobs: int,
     dask: str | None,
-    through: Literal["services", "api"],
+    driver: str | None,
     steps: int | None = None,
     contract: str | None = None,
 ) -> Result:
@@ -214,7 +237,7 @@ def _with_progress(
                 gc.enable()
             bar.update(task, advance=1, description=played.scenario.name[:28])
 
-        return campaign.run(items, engine, runs, seed, jobs, advance, through, steps, artifact, dask=dask)
+        return campaign.run(items, engine, runs, seed, jobs, advance, driver, steps, artifact, dask=dask)
 
 
 def _loaded(contract: str | None) -> Artifact | None:
@@ -248,9 +271,6 @@ def main() -> None:
 def _mendable(error: Exception) -> bool:
     from app.core.errors import AppError
 
-    from stakesim.evm.compiler import CompileError
-    from stakesim.evm.errors import EngineError
-    from stakesim.gate.release import ReleaseError
-    from stakesim.scenario.scenario import ScenarioError
+    from stakesim.errors import StakesimError
 
-    return isinstance(error, AppError | CompileError | EngineError | ReleaseError | ScenarioError | OSError)
+    return isinstance(error, AppError | StakesimError | OSError)

@@ -36,10 +36,9 @@ from web3.middleware import AttributeDictMiddleware
 from web3.types import RPCEndpoint
 
 from stakesim.evm.anvil import start_anvil
-from stakesim.evm.compiler import PRODUCTION_ARTIFACT
-from stakesim.evm.contract_file import load_contract
+from stakesim.evm.contract_file import production_contract
 from stakesim.gate.release import deploy
-from stakesim.runner.world import DATABASE_DIR
+from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
 
 SEPOLIA = 11_155_111
@@ -47,7 +46,7 @@ STAND_IN_ETH = 1_000
 STAND_IN_INR = Decimal(200_000)
 """INR for one ETH, where ETH_PRICE_INR is not set and it is not real money."""
 NOWHERE = "0x" + "0" * 40
-VARIABLES = DATABASE_DIR.parent / "serve.env"
+VARIABLES = state_dir() / "serve.env"
 STOP_WITHIN_S = 5
 
 
@@ -115,7 +114,7 @@ def new_contract(env_file: Path | None = None, **given: Any) -> Iterator[Setting
     given |= {"contract_address": NOWHERE, "contract_code_hash": None, "jwt_secret": secrets.token_hex(32)}
     settings = read_settings(env_file, **given)
     require(check_endpoints(settings))
-    artifact = load_contract(PRODUCTION_ARTIFACT)
+    artifact = production_contract()
     receipt = deploy(_web3(*settings.rpc_urls), settings.platform_account(), artifact, Terms())
     address = receipt["contractAddress"]
     with tables_of_its_own() as database_url:
@@ -126,7 +125,7 @@ def new_contract(env_file: Path | None = None, **given: Any) -> Iterator[Setting
 @contextmanager
 def tables_of_its_own() -> Iterator[str]:
     """The URL of an empty schema in the database of `DATABASE_URL`, or in the embedded one; dropped at the end."""
-    shared = connect(os.environ.get("DATABASE_URL"), DATABASE_DIR)
+    shared = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
     schema = f"serve_{uuid.uuid4().hex}"
     with shared.begin() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {schema}")

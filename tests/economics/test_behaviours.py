@@ -9,7 +9,7 @@ from stakesim.population import behaviours as people
 from stakesim.population.lives import live
 from stakesim.population.population import CHUNK, Population, draw, load_population
 from stakesim.population.state import DAY, NEVER
-from stakesim.runner.campaign import POPULATIONS
+from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.prices import Constant, Gbm, Steps
 from stakesim.scenario.state import RunStatus
@@ -167,7 +167,7 @@ def test_a_run_is_the_same_however_many_are_drawn():
 
 
 def test_the_shipped_populations_have_people_of_every_kind():
-    used = {b.do for file in POPULATIONS.glob("*.yaml") for b in load_population(file).behaviours}
+    used = {b.do for file in populations().values() for b in load_population(file).behaviours}
     assert used == {b.model_fields["do"].default for b in get_args(get_args(people.AnyBehaviour)[0])}
 
 

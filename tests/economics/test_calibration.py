@@ -9,8 +9,10 @@ import pytest
 from stakesim.economics import calibration, synthetic
 from stakesim.economics.calibration import FITTED, MODELS, OWN, SEED, claims, fit_garch, of_merton, of_model, page
 from stakesim.economics.figures import KNOWN, VOLATILITY
-from stakesim.evm.compiler import ROOT
+from stakesim.paths import checkout
 from stakesim.scenario import series
+
+ROOT = checkout()
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,15 @@ from stakesim.cli import cli
 from stakesim.economics import metrics, spot_check, sweep, sweeps
 from stakesim.economics.spot_check import Mismatch
 from stakesim.economics.sweep_file import load_sweep, population_of
-from stakesim.evm.compiler import ROOT
+from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
 from stakesim.population.population import CHUNK, Population
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.prices import Constant, Gbm
 from stakesim.scenario.yaml_file import ScenarioError
 from typer.testing import CliRunner
+
+ROOT = checkout()
 
 SMALL = Population(name="small", story="Few.", price_inr=("300", "5000"), seats=(5, 10), attendees=(2, 5))
 POLICIES = {"stake_bps": [2_000, 0, 5_000]}

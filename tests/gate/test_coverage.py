@@ -8,9 +8,11 @@ from stakesim.evm.engine import open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.gate import cover
 from stakesim.gate.build import build
-from stakesim.runner.campaign import SCENARIOS
+from stakesim.paths import shipped
 from stakesim.scenario.scenario import load
 from typer.testing import CliRunner
+
+SCENARIOS = shipped("scenarios")
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def measured(world):
-    return gas.measure(world)
+def measured(environment):
+    return gas.measure(environment)
 
 
 def test_every_transaction_costs_what_was_reviewed(measured):

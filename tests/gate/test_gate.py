@@ -15,8 +15,8 @@ import pytest
 from eth_account import Account
 from stakesim.cli import cli
 from stakesim.evm.anvil import start_anvil
-from stakesim.evm.compiler import CONTRACTS, PRODUCTION_ARTIFACT
-from stakesim.evm.contract_file import load_contract
+from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.gate import gate as gates
 from stakesim.gate import release, report
 from stakesim.gate.conformance import differences
@@ -127,10 +127,10 @@ class TestFailing:
         assert shortest in weaknesses
 
     @pytest.mark.slow
-    def test_gas_that_was_not_reviewed_fails(self, monkeypatch, world):
-        made = gates.Gate(load_contract(PRODUCTION_ARTIFACT), None, Terms(), "pr", "revm", 0)
+    def test_gas_that_was_not_reviewed_fails(self, monkeypatch, environment):
+        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
         part = gates.Part("gas", "")
-        monkeypatch.setattr(gates, "open_world", lambda *_: _Kept(world))
+        monkeypatch.setattr(gates, "open_environment", lambda *_: _Kept(environment))
         monkeypatch.setattr(gates.gas, "committed", lambda: {"something else": 1})
         gates._gas(made, part)
         assert part.ok is False
@@ -138,10 +138,10 @@ class TestFailing:
 
 
 class _Kept:
-    """A world that others go on with."""
+    """A environment that others go on with."""
 
-    def __init__(self, world):
-        self._world = world
+    def __init__(self, environment):
+        self._world = environment
 
     def __getattr__(self, name):
         return getattr(self._world, name)
@@ -152,7 +152,7 @@ class _Kept:
 
 class TestInterface:
     def test_what_differs_is_named(self):
-        artifact = load_contract(PRODUCTION_ARTIFACT)
+        artifact = production_contract()
         for item in artifact.abi:
             if item.get("name") == "bookEvent":
                 item["outputs"] = []
@@ -173,15 +173,13 @@ class TestAdmittance:
 
     @pytest.fixture
     def gate_json(self, tmp_path):
-        made = gates.Gate(load_contract(PRODUCTION_ARTIFACT), None, Terms(), "pr", "revm", 0)
+        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(made, NOW, "stakesim gate")))
         return file
 
     def admit(self, file, artifact=None, terms=None, now=NOW):
-        return release.admit(
-            file, artifact or load_contract(PRODUCTION_ARTIFACT), terms or Terms(), timedelta(hours=24), now
-        )
+        return release.admit(file, artifact or production_contract(), terms or Terms(), timedelta(hours=24), now)
 
     def test_what_passed_is_admitted_for_as_long_as_is_said(self, gate_json):
         assert self.admit(gate_json, now=NOW + timedelta(hours=24))["verdict"] == "pass"
@@ -244,7 +242,7 @@ class TestOnAChain:
 
     @pytest.fixture
     def fresh(self, tmp_path):
-        made = gates.Gate(load_contract(PRODUCTION_ARTIFACT), None, Terms(), "pr", "revm", 0)
+        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(made, datetime.now(UTC), "stakesim gate")))
         return str(file)

@@ -10,9 +10,11 @@ from stakesim.gate import mutation
 from stakesim.gate.build import build, compiled
 from stakesim.gate.mutants import mutants
 from stakesim.gate.mutation import Mutation, Verdict, diff, mutate
-from stakesim.runner.campaign import SCENARIOS
+from stakesim.paths import shipped
 from stakesim.scenario.scenario import load
 from typer.testing import CliRunner
+
+SCENARIOS = shipped("scenarios")
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,12 @@ from stakesim.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.runner.play import play
+from stakesim.evm.required_abi import extra_functions
+from stakesim.runner.environment import open_environment
 from stakesim.runner.report import save_failures
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.runner.story import tell
 from stakesim.runner.weakness import probes, tell_weakness
-from stakesim.runner.world import extras, open_world
 from stakesim.scenario.actions import Actor, Book, CreateRun
 from stakesim.scenario.scenario import Scenario, load
 from typer.testing import CliRunner
@@ -109,10 +110,10 @@ def test_the_exit_code_says_whether_it_holds(contract, code, simulated, tmp_path
 def test_ordinary_lives_are_played_on_the_deployed_contract(simulated):
     """All stories but those of receivers that take no ether, and of values that are not exact."""
     found = {}
-    with closing(open_world(simulated, load_contract(STAND_IN))) as world:
-        assert not world.extended
+    with closing(open_environment(simulated, load_contract(STAND_IN))) as environment:
+        assert not environment.contract.full_interface
         for file in sorted((CONTRACTS.parent / "scenarios").glob("*.yaml")):
-            found[file.stem] = bool(play(world, load(file)).findings)
+            found[file.stem] = bool(run_scenario(environment, load(file)).findings)
     assert {name for name, any_of_it in found.items() if any_of_it} == {
         "burning-and-flooding-receivers",
         "reentrant-attendee",
@@ -135,8 +136,8 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, simulated
             Book(booking="booking1", run="run1", by="guest", seats=1, direct=True, value_off=-1),
         ),
     )
-    with closing(open_world(simulated, load_contract(STAND_IN))) as world:
-        told = tell_weakness(world, play(world, story), set())
+    with closing(open_environment(simulated, load_contract(STAND_IN))) as environment:
+        told = tell_weakness(environment, run_scenario(environment, story), set())
         for finding in told.findings:
             assert (finding.id, finding.weakness) == ("INV-11", "one hostile receiver blocks everybody")
         assert told.findings
@@ -144,7 +145,7 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, simulated
 
 def test_a_pause_is_no_change_of_terms(simulated):
     """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
-    names = [scenario.name for scenario in probes(extras(load_contract(CONTRACTS / "EventStake.sol")))]
+    names = [scenario.name for scenario in probes(extra_functions(load_contract(CONTRACTS / "EventStake.sol").abi))]
     assert "probe-pause-by-platform-0" in names
     assert run([], engine=simulated, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
 
@@ -190,4 +191,4 @@ def test_what_cannot_be_played_is_refused_in_one_sentence(tmp_path, source, said
         source if "pragma" in source else f"// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;\n{source}"
     )
     with pytest.raises(EngineError, match=said.replace("(", r"\(").replace(")", r"\)")):
-        open_world(simulated, load_contract(file))
+        open_environment(simulated, load_contract(file))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from stakesim import cli
-from stakesim.evm.compiler import CONTRACTS, ROOT, CompileError
+from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.contract_file import load_contract
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def stakesim(monkeypatch, capsys):
     """The command, run in this process from the project's folder."""
 
     def call(*args: str) -> Done:
-        monkeypatch.chdir(ROOT)
+        monkeypatch.chdir(CONTRACTS.parent)
         monkeypatch.setattr(sys, "argv", ["stakesim", *args])
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -2,8 +2,10 @@
 
 import re
 
-from stakesim.evm.compiler import ROOT
+from stakesim.paths import checkout
 from stakesim.runner.invariants import INVARIANTS
+
+ROOT = checkout()
 
 
 def test_invariants_md_lists_the_invariants_of_the_code():

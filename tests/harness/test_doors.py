@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from stakesim import cli
-from stakesim.evm.compiler import ROOT
-from stakesim.runner import play  # noqa: F401 - what a pytest inside ours imports first, it takes away at its end
+from stakesim.paths import checkout
+from stakesim.runner import scenario_run  # noqa: F401 - what a pytest inside ours imports first, it takes away at its end
+
+ROOT = checkout()
 
 pytest_plugins = ["pytester"]
 
@@ -112,6 +114,7 @@ def test_the_committed_artifact_is_checked(stakesim):
 
 @pytest.mark.slow
 def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
+    pytester.makeini("[pytest]\nstakesim_scenarios = scenarios")
     folder = pytester.mkdir("scenarios")
     good = (ROOT / "scenarios" / "no-show.yaml").read_text()
     (folder / "no-show.yaml").write_text(good)
@@ -124,13 +127,13 @@ def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
         def test_a_file(run_scenario):
             assert run_scenario("scenarios/no-show.yaml").transactions == 5
 
-        def test_engine_is_taken_back(engine, world):
-            before = engine.now()
-            engine.mine()
-            assert engine.now() > before and world.engine is engine
+        def test_engine_is_taken_back(stakesim_engine, stakesim_environment):
+            before = stakesim_engine.now()
+            stakesim_engine.mine()
+            assert stakesim_engine.now() > before and stakesim_environment.engine is stakesim_engine
         """
     )
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--stakesim-engine", "py-evm")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*EXPECTATION is broken: the scenario's own expectations are met*"])
     result.stdout.no_fnmatch_line("*Traceback*")

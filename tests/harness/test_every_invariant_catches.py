@@ -1,5 +1,6 @@
 """Each invariant is shown to catch a contract, or a service, that is broken on purpose."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -7,12 +8,15 @@ from app.core.errors import ContractRejected
 from app.services import effects
 from app.services.booking_service import BookingService
 from app.services.pricing import Quote, Rate
-from stakesim.evm.compiler import ROOT
 from stakesim.evm.contract_file import changed
-from stakesim.runner import world as worlds
+from stakesim.paths import checkout
+from stakesim.runner.environment import open_environment
 from stakesim.runner.invariants import INVARIANTS
-from stakesim.runner.play import play
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
+from stakesim_adapter.backend import EventStakeBackend
+
+ROOT = checkout()
 
 LEFT_OPEN = """
 name: left-open
@@ -169,8 +173,8 @@ CONTRACTS_BROKEN = [
     Broken(
         "INV-16",
         "a run can't be asked for once it is over",
-        "        Run storage run = _existing(id);\n        return (",
-        "        Run storage run = _existing(id);\n        _checkOpen(id, run);\n        return (",
+        "        Run storage run = _existing(id);\n        return EventRun({",
+        "        Run storage run = _existing(id);\n        _checkOpen(id, run);\n        return EventRun({",
         "no-show",
     ),
     Broken(
@@ -189,18 +193,18 @@ def _scenario(name: str):
 
 
 @pytest.fixture
-def found(world):
+def found(environment):
     """Messages by invariant, of a scenario with that contract in place of ours."""
 
     def play_it(contract, scenario: str) -> dict[str, list[str]]:
-        world.use(contract)
+        environment.use(contract)
         messages: dict[str, list[str]] = {}
-        for finding in play(world, _scenario(scenario)).findings:
+        for finding in run_scenario(environment, _scenario(scenario)).findings:
             messages.setdefault(finding.id, []).append(finding.message)
         return messages
 
     yield play_it
-    world.use(None)
+    environment.use(None)
 
 
 @pytest.mark.slow
@@ -211,9 +215,9 @@ def test_a_broken_contract_is_caught(broken, found):
 
 
 @pytest.mark.slow
-def test_the_sound_contract_passes_where_the_broken_ones_are_caught(world):
+def test_the_sound_contract_passes_where_the_broken_ones_are_caught(environment):
     for name in INLINE:
-        assert play(world, _scenario(name)).findings == []
+        assert run_scenario(environment, _scenario(name)).findings == []
     files = {broken.scenario for broken in CONTRACTS_BROKEN} - INLINE.keys()
     assert all((ROOT / "scenarios" / f"{name}.yaml").exists() for name in files)  # each is a test of its own
 
@@ -237,18 +241,18 @@ class BooksTwice(BookingService):
         return super().book(event_run_id, user_id, seats, signer)
 
 
+SERVICES_BROKEN = [
+    ("INV-15", RetriesARefusedBooking, "last-seat-contested"),
+    ("INV-17", BooksTwice, "everybody-comes"),
+]
+
+
 @pytest.mark.parametrize(
-    ("id", "service", "scenario"),
-    [
-        ("INV-15", RetriesARefusedBooking, "last-seat-contested"),
-        ("INV-17", BooksTwice, "everybody-comes"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value.__name__,
+    ("id", "service", "scenario"), SERVICES_BROKEN, ids=lambda value: getattr(value, "__name__", value)
 )
-def test_a_broken_service_is_caught(id, service, scenario, monkeypatch, found):
-    monkeypatch.setattr(worlds, service.__mro__[1].__name__, service)
-    messages = found(None, scenario)
-    assert id in messages, messages
+def test_a_broken_service_is_caught(id, service, scenario, simulated):
+    with closing(open_environment(simulated, backend=EventStakeBackend(bookings=service))) as environment:
+        assert id in {finding.id for finding in run_scenario(environment, _scenario(scenario)).findings}
 
 
 def test_rows_that_do_not_follow_the_chain_are_caught(monkeypatch, found):

@@ -5,21 +5,25 @@ from contextlib import closing
 
 import pytest
 from stakesim import run
-from stakesim.evm.compiler import ROOT
 from stakesim.evm.contract_file import changed
-from stakesim.runner import campaign
-from stakesim.runner.play import play
+from stakesim.paths import checkout, shipped
+from stakesim.runner.environment import open_environment
 from stakesim.runner.report import save_failures
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.runner.shrink import shrunk
 from stakesim.runner.stateful import search
 from stakesim.runner.story import Finding, tell
-from stakesim.runner.world import open_world
 from stakesim.scenario.moves import MOVES, walk
 from stakesim.scenario.profiles import load_profile
 from stakesim.scenario.rehearsal import rehearse
 from stakesim.scenario.scenario import dump, load, loads
 
-HOSTILE = load_profile(campaign.PROFILES / "hostile.yaml")
+SCENARIOS = shipped("scenarios")
+PROFILES = SCENARIOS / "profiles"
+
+ROOT = checkout()
+
+HOSTILE = load_profile(PROFILES / "hostile.yaml")
 WALKS = {"quick": 5, "ci": 100, "deep": 2_000}
 SEARCHES = {"quick": (3, 15), "ci": (30, 50), "deep": (500, 50)}
 """Examples, and steps of each."""
@@ -56,23 +60,23 @@ PLANTED = {
 
 @pytest.fixture(scope="module")
 def arena(simulated):
-    with closing(open_world(simulated)) as world:
-        yield world
+    with closing(open_environment(simulated)) as environment:
+        yield environment
 
 
 @pytest.fixture(params=PLANTED)
 def planted(request, arena):
-    """The shortest story, in a world whose contract is broken so."""
+    """The shortest story, in an environment whose contract is broken so."""
     old, new, shortest = PLANTED[request.param]
     arena.use(changed(old, new))
     yield shortest
     arena.use(None)
 
 
-def failing(world):
+def failing(environment):
     """The first walk that fails."""
     for index in range(100):
-        played = play(world, walk(HOSTILE, 0, index, 30))
+        played = run_scenario(environment, walk(HOSTILE, 0, index, 30))
         if played.findings:
             return played
     return pytest.fail("no walk of a hundred finds it")
@@ -81,7 +85,7 @@ def failing(world):
 @pytest.mark.slow
 def test_walks_find_nothing_in_the_sound_contract(arena, profile):
     for index in range(WALKS[profile]):
-        played = play(arena, walk(HOSTILE, 7, index, 30))
+        played = run_scenario(arena, walk(HOSTILE, 7, index, 30))
         assert not played.findings, tell(played.findings)
 
 
@@ -119,7 +123,7 @@ def test_a_walk_is_a_scenario_and_the_same_each_time():
 
 @pytest.mark.slow
 def test_a_calm_walk_makes_no_hostile_move():
-    calm = load_profile(campaign.PROFILES / "calm.yaml")
+    calm = load_profile(PROFILES / "calm.yaml")
     assert not any(
         getattr(action, "direct", False) for index in range(20) for action in walk(calm, 0, index, 30).actions
     )
@@ -133,14 +137,14 @@ def test_a_failing_walk_is_shrunk_to_the_shortest_story(arena, planted):
     short = shrunk(arena, played)
     assert [action.do for action in short.scenario.actions] == planted
     assert short.findings[0].id == played.findings[0].id
-    assert {f.id for f in play(arena, loads(dump(short.scenario))).findings} == {f.id for f in short.findings}
+    assert {f.id for f in run_scenario(arena, loads(dump(short.scenario))).findings} == {f.id for f in short.findings}
     assert all(action.run == "run1" for action in short.scenario.actions if hasattr(action, "run"))
     assert len(short.scenario.actors) == 1
 
 
 @pytest.mark.slow
 def test_what_does_not_fail_again_is_left_as_it_is(arena):
-    played = play(arena, load(ROOT / "scenarios" / "no-show.yaml"))
+    played = run_scenario(arena, load(ROOT / "scenarios" / "no-show.yaml"))
     played.findings.append(Finding("INV-01", "", "", played.scenario, step=5))
     assert shrunk(arena, played) is played
 

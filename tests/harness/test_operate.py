@@ -21,8 +21,10 @@ from app.core.wiring import connect_services
 from app.db.tables import event_runs
 from sqlalchemy import create_engine, inspect, update
 from stakesim import cli
-from stakesim.evm.compiler import ROOT
+from stakesim.paths import checkout
 from stakesim.serve import stand_in
+
+ROOT = checkout()
 
 COMMAND = Path(sys.executable).with_name("stakesim")
 SOON = "5"

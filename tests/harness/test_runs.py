@@ -10,13 +10,19 @@ import stakesim
 from app.db.session import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import Scenario, run
-from stakesim.evm.compiler import CONTRACTS, ROOT, compile_sources
+from stakesim.evm.compiler import CONTRACTS, compile_sources
 from stakesim.evm.errors import EngineError
-from stakesim.runner import campaign, ledger
-from stakesim.runner.play import play
+from stakesim.paths import checkout, shipped, state_dir
+from stakesim.runner import campaign, ledger, scenario_files
+from stakesim.runner.environment import open_environment
 from stakesim.runner.report import replayable, save_failures
-from stakesim.runner.world import DATABASE_DIR, open_world
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import ScenarioError, dump, load, loads
+
+SCENARIOS = shipped("scenarios")
+PROFILES = SCENARIOS / "profiles"
+
+ROOT = checkout()
 
 RUNS = {"quick": 1, "ci": 25, "deep": 500}
 """Of each profile."""
@@ -43,8 +49,8 @@ def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil(profile):
 def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
     """To the wei, the unit of gas and the transaction's hash."""
     pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
-    files = sorted(campaign.SCENARIOS.glob("*.yaml"))
-    drawn = [path.stem for path in sorted(campaign.PROFILES.glob("*.yaml"))]
+    files = sorted(SCENARIOS.glob("*.yaml"))
+    drawn = [path.stem for path in sorted(PROFILES.glob("*.yaml"))]
     what, runs = (files[::8] + drawn[1:3], 1) if profile == "quick" else (files + drawn, 5)
     ours, fast = run(what, runs=runs), run(what, "revm", runs=runs)
     assert [f for f in fast.findings if f.id != "VACUOUS"] == []
@@ -53,25 +59,23 @@ def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
 
 @pytest.mark.slow
 def test_random_scenarios_hold_on_anvil_too(profile):
-    result = run(
-        list(campaign.PROFILES.glob("*.yaml")) and ["hostile", "flaky"], "anvil", 1 if profile == "quick" else 10
-    )
+    result = run(list(PROFILES.glob("*.yaml")) and ["hostile", "flaky"], "anvil", 1 if profile == "quick" else 10)
     assert [f for f in result.findings if f.id != "VACUOUS"] == []
 
 
 @pytest.mark.slow
 def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch, profile, simulated):
-    """In one process on the embedded database, in two on that of DATABASE_URL, where each world has its own schema."""
+    """In one process on the embedded database, in two on that of DATABASE_URL, each in a schema of its own."""
     runs = 1 if profile == "quick" else 3
     monkeypatch.setattr(campaign, "BATCH", runs)
     once = run(["calm", "hostile"], simulated, runs, seed=3)
-    server = connect(None, DATABASE_DIR).url
+    server = connect(None, state_dir() / "postgres").url
     shared = create_database(server, f"shared_{os.getpid()}")
     monkeypatch.setenv("DATABASE_URL", shared.url.render_as_string(hide_password=False))
     try:
         assert run(["calm", "hostile"], simulated, runs, seed=3, jobs=2).rows == once.rows
         with shared.connect() as connection:
-            schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'world_%'"
+            schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'scenarios_%'"
             assert list(connection.scalars(text(schemas))) == []
     finally:
         shared.dispose()
@@ -95,9 +99,9 @@ def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(nam
 
 @pytest.mark.slow
 def test_a_campaign_that_reaches_too_little_fails_as_vacuous(tmp_path, monkeypatch, simulated):
-    text = (campaign.PROFILES / "calm.yaml").read_text()
+    text = (PROFILES / "calm.yaml").read_text()
     (tmp_path / "calm.yaml").write_text(_dull(text))
-    monkeypatch.setattr(campaign, "PROFILES", tmp_path)
+    monkeypatch.setattr(scenario_files, "profiles", lambda: {"calm": tmp_path / "calm.yaml"})
     result = run("calm", simulated, runs=2)
     assert [f.id for f in result.findings] == ["VACUOUS"]
     assert "no no-show" in result.findings[0].message
@@ -163,13 +167,13 @@ def test_a_failing_scenario_tells_its_story_and_is_saved_for_replay(tmp_path):
     source = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}
     honest = "uint256 hostPayout = revenue - fee + forfeitsToHost;"
     source["EventStake.sol"] = source["EventStake.sol"].replace(honest, honest.replace("revenue - fee", "revenue"))
-    with closing(open_world(contract=compile_sources(source)["EventStake"])) as world:
-        played = play(world, load(WORKED[1]))
+    with closing(open_environment(contract=compile_sources(source)["EventStake"])) as environment:
+        played = run_scenario(environment, load(WORKED[1]))
         result = campaign.Result([played], list(played.findings))
         save_failures(result, tmp_path)
         (saved,) = tmp_path.glob("*.yaml")
         assert len(load(saved).actions) == 4
-        assert {f.id for f in play(world, load(saved)).findings} >= {f.id for f in played.findings}
+        assert {f.id for f in run_scenario(environment, load(saved)).findings} >= {f.id for f in played.findings}
     story = next(f for f in result.findings if f.id == "INV-08").story()
     assert "INV-08 is broken: host: the host gets revenue - fee + own stake, once" in story
     assert "expected 0.46 ETH (460000000000000000 wei), 92,000.00 INR, found 0.48 ETH" in story
@@ -188,23 +192,23 @@ def test_what_a_scenario_expects_is_held_against_the_rules(run_scenario):
         run_scenario(loads(text.replace("came: [a1]}", "came: [a1], fails: TooEarly}")))
 
 
-def test_an_unforeseen_error_of_a_service_is_a_finding(world, monkeypatch):
+def test_an_unforeseen_error_of_a_service_is_a_finding(environment, monkeypatch):
     from app.services.booking_service import BookingService
 
     def book(*_):
         raise ZeroDivisionError("off by one")
 
     monkeypatch.setattr(BookingService, "book", book)
-    played = play(world, load(WORKED[0]))
+    played = run_scenario(environment, load(WORKED[0]))
     assert [f.id for f in played.findings] == ["CRASH"]
     assert "ZeroDivisionError: off by one (test_runs.py:" in played.findings[0].message
 
 
-def test_too_many_actors_are_refused_in_a_sentence(world):
+def test_too_many_actors_are_refused_in_a_sentence(environment):
     scenario = load(WORKED[0])
     actors = {**scenario.actors, **{f"extra{i}": scenario.actors["host"] for i in range(40)}}
     with pytest.raises(EngineError, match="use fewer actors"):
-        play(world, scenario.model_copy(update={"actors": actors}))
+        run_scenario(environment, scenario.model_copy(update={"actors": actors}))
 
 
 def test_an_unknown_name_is_refused_in_a_sentence():

@@ -11,14 +11,18 @@ import pytest
 import uvicorn
 from app.api import asking
 from stakesim import run
-from stakesim.evm.compiler import ROOT
-from stakesim.evm.errors import EngineError
-from stakesim.runner.campaign import PROFILES, SCENARIOS
-from stakesim.runner.http import SECRET
-from stakesim.runner.play import play
-from stakesim.runner.world import open_world
+from stakesim.paths import checkout, shipped
+from stakesim.project import ProjectError
+from stakesim.runner.environment import open_environment
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.generate import generate, load_profile
 from stakesim.scenario.scenario import load, loads
+from stakesim_adapter.api import SECRET
+
+SCENARIOS = shipped("scenarios")
+PROFILES = SCENARIOS / "profiles"
+
+ROOT = checkout()
 
 QUICK = ["no-show", "bad-price-feed"]
 
@@ -41,8 +45,8 @@ actions:
 
 @pytest.fixture(scope="module")
 def api_world():
-    with closing(open_world(through="api")) as world:
-        yield world
+    with closing(open_environment(driver="api")) as environment:
+        yield environment
 
 
 @contextmanager
@@ -64,22 +68,22 @@ def stories(played):
     return [finding.story() for finding in played.findings]
 
 
-def requests_of(world):
-    """What the world asks the API from now on: method, path and key."""
+def requests_of(environment):
+    """What the environment asks the API from now on: method, path and key."""
     asked = []
-    inner = world.api.client._transport
+    inner = environment.backend.api.client._transport
 
     class Listening(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):
             asked.append((request.method, request.url.path, request.headers["idempotency-key"]))
             return await inner.handle_async_request(request)
 
-    world.api.client._transport = Listening()
+    environment.backend.api.client._transport = Listening()
     return asked
 
 
 @pytest.mark.slow
-def test_scenarios_have_the_same_ledger_over_http_as_without(world, api_world, profile):
+def test_scenarios_have_the_same_ledger_over_http_as_without(environment, api_world, profile):
     """To the wei, the unit of gas and the transaction hash: the same transactions are sent."""
     scripted = QUICK if profile == "quick" else [path.stem for path in SCENARIOS.glob("*.yaml")]
     profiles = ["hostile"] if profile == "quick" else [path.stem for path in PROFILES.glob("*.yaml")]
@@ -88,25 +92,25 @@ def test_scenarios_have_the_same_ledger_over_http_as_without(world, api_world, p
         drawn = range({"quick": 1, "ci": 5, "deep": 100}[profile])
         scenarios += [generate(load_profile(PROFILES / f"{name}.yaml"), 0, index) for index in drawn]
     for scenario in scenarios:
-        asked = play(api_world, scenario)
+        asked = run_scenario(api_world, scenario)
         assert stories(asked) == []
-        assert asked.rows == play(world, scenario).rows
+        assert asked.rows == run_scenario(environment, scenario).rows
 
 
 @pytest.mark.slow
 def test_campaigns_go_over_http_in_several_processes(profile):
     """In one where time is short: it takes seconds to start them."""
     runs, jobs = (2, 1) if profile == "quick" else (5, 2)
-    result = run([SCENARIOS / "no-show.yaml"] * runs, through="api", jobs=jobs)
+    result = run([SCENARIOS / "no-show.yaml"] * runs, driver="api", jobs=jobs)
     assert result.ok
     assert {row.run for row in result.rows} == set(range(runs))
 
 
 @pytest.mark.slow
 def test_every_write_is_a_request_made_twice(api_world):
-    play(api_world, load(SCENARIOS / "no-show.yaml"))
+    run_scenario(api_world, load(SCENARIOS / "no-show.yaml"))
     listening = requests_of(api_world)
-    assert stories(play(api_world, load(SCENARIOS / "cancel-around-the-cutoff.yaml"))) == []
+    assert stories(run_scenario(api_world, load(SCENARIOS / "cancel-around-the-cutoff.yaml"))) == []
     assert listening[::2] == listening[1::2]
     assert {path.split("/")[1] for _, path, _ in listening} == {"event-runs", "bookings"}
     assert len({key for _, _, key in listening}) == len(listening) / 2
@@ -114,27 +118,27 @@ def test_every_write_is_a_request_made_twice(api_world):
 
 @pytest.mark.slow
 def test_what_the_api_refuses_by_its_form_the_contract_refuses_too(api_world):
-    assert stories(play(api_world, loads(STRANGE_SEATS))) == []
+    assert stories(run_scenario(api_world, loads(STRANGE_SEATS))) == []
 
 
 @pytest.mark.slow
 def test_scenarios_over_a_real_server_on_a_real_node(profile):
     more = ("everybody-comes", "wrong-attendance-list") if profile != "quick" else ()
-    with closing(open_world("anvil", through="api")) as world:
-        play(world, load(SCENARIOS / "no-show.yaml"))
-        with served(world.api.app) as url:
-            world.api.client = httpx.AsyncClient(base_url=url)
+    with closing(open_environment("anvil", driver="api")) as environment:
+        run_scenario(environment, load(SCENARIOS / "no-show.yaml"))
+        with served(environment.backend.api.app) as url:
+            environment.backend.api.client = httpx.AsyncClient(base_url=url)
             for name in ("bad-price-feed", *more):
-                assert stories(play(world, load(SCENARIOS / f"{name}.yaml"))) == []
+                assert stories(run_scenario(environment, load(SCENARIOS / f"{name}.yaml"))) == []
             random = generate(load_profile(PROFILES / "hostile.yaml"), 1, 0)
-            assert stories(play(world, random)) == []
+            assert stories(run_scenario(environment, random)) == []
 
 
 # -------------------------------------------------------------------------------------------- a broken API is caught
 
 
-def found(world, name="everybody-comes"):
-    return {finding.id for finding in play(world, load(SCENARIOS / f"{name}.yaml")).findings}
+def found(environment, name="everybody-comes"):
+    return {finding.id for finding in run_scenario(environment, load(SCENARIOS / f"{name}.yaml")).findings}
 
 
 @pytest.mark.slow
@@ -171,7 +175,7 @@ def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, m
         return asking.Response(response.body + b" " * self.services.pricing.asked, response.status_code)
 
     monkeypatch.setattr(asking.Ask, "carry_out", numbered)
-    played = play(api_world, load(SCENARIOS / "everybody-comes.yaml"))
+    played = run_scenario(api_world, load(SCENARIOS / "everybody-comes.yaml"))
     assert any("with the same key again" in story for story in stories(played))
     assert played.transactions == 1
 
@@ -197,17 +201,15 @@ def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
 def test_without_the_packages_of_the_api_a_sentence_says_what_to_install():
     """In a process of its own, as here they are imported."""
     code = "import sys; sys.modules['fastapi'] = None; from stakesim.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", "scenarios/no-show.yaml", "--through", "api"]
+    command = [sys.executable, "-c", code, "run", "scenarios/no-show.yaml", "--driver", "api"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.strip().startswith(
-        "stakesim: Playing through the HTTP API needs fastapi, which is not installed: run"
-    )
+    assert done.stderr.strip().startswith("stakesim: The driver api needs fastapi, which is not installed: run")
 
 
-def test_another_way_than_those_two_is_refused():
-    with pytest.raises(EngineError, match="no way through 'post' to the services: choose services or api"):
-        run("calm", through="post")
+def test_another_driver_than_those_there_are_is_refused():
+    with pytest.raises(ProjectError, match="no driver 'post': choose one of services, api, contract"):
+        run("calm", driver="post")
 
 
 def test_the_secret_is_one_that_the_service_would_take():

@@ -15,13 +15,15 @@ import pytest
 from app.db.session import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import cli, run
-from stakesim.evm.compiler import CONTRACTS, ROOT
+from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.errors import EngineError
 from stakesim.gate import mutation
+from stakesim.paths import checkout, state_dir
 from stakesim.runner import campaign
-from stakesim.runner.world import DATABASE_DIR
 from stakesim.scenario.scenario import load
 from stakesim.workers.pool import pool
+
+ROOT = checkout()
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +39,7 @@ WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "n
 @pytest.fixture(scope="module")
 def database():
     """Of the cluster's own; an engine on it."""
-    server = connect(None, DATABASE_DIR).url
+    server = connect(None, state_dir() / "postgres").url
     shared = create_database(server, f"cluster_{os.getpid()}")
     yield shared
     shared.dispose()

@@ -55,7 +55,7 @@ def contenders() -> list[Contender]:
         Contender(
             "stakesim on revm, over HTTP in process",
             f"API, each request twice, {everything}",
-            [python, *full, "revm", "--through", "api"],
+            [python, *full, "revm", "--driver", "api"],
             20,
         ),
         Contender(

@@ -16,47 +16,47 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from app.services.codec import Codec
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import Connection, event
 from web3.middleware import Web3Middleware
 
-from stakesim.evm.compiler import ROOT
+from stakesim.evm.access import RpcAccess
 from stakesim.evm.engine import open_engine
-from stakesim.runner import play
-from stakesim.runner.picture import Camera
-from stakesim.runner.world import Through, World, open_world
+from stakesim.paths import shipped
+from stakesim.runner import scenario_run
+from stakesim.runner.drivers.backend import BackendDriver
+from stakesim.runner.environment import Environment, open_environment
+from stakesim.runner.observe import StateReader
 from stakesim.scenario.actions import Book
 from stakesim.scenario.scenario import Scenario, load
 
-LIFECYCLE = ROOT / "benchmarks" / "lifecycle.yaml"
+LIFECYCLE = shipped("scenarios") / "bench" / "lifecycle.yaml"
 
 
-def played(world: World, scenario: Scenario) -> tuple[int, float]:
+def played(environment: Environment, scenario: Scenario) -> tuple[int, float]:
     """Transactions and seconds of one play. Raises `AssertionError` where anything is not as it must be."""
     began = time.perf_counter()
-    result = play.play(world, scenario)
+    result = scenario_run.run_scenario(environment, scenario)
     took = time.perf_counter() - began
     assert not result.findings, result.findings
     return result.transactions, took
 
 
-def warm(world: World, scenario: Scenario) -> None:
+def warm(environment: Environment, scenario: Scenario) -> None:
     """Compiled, connected, deployed; and what was made for good is not looked through for garbage."""
     for _ in range(2):
-        played(world, scenario)
+        played(environment, scenario)
     gc.collect()
     gc.freeze()
 
 
-def lifecycles(engine: str, count: int, through: Through = "services") -> dict[str, Any]:
+def lifecycles(engine: str, count: int, driver: str | None = None) -> dict[str, Any]:
     """So many lifecycles, one after another."""
-    world, scenario = open_world(engine, through=through), load(LIFECYCLE)
+    environment, scenario = open_environment(engine, driver=driver), load(LIFECYCLE)
     try:
-        warm(world, scenario)
-        each = [played(world, scenario) for _ in range(count)]
+        warm(environment, scenario)
+        each = [played(environment, scenario) for _ in range(count)]
     finally:
-        world.close()
+        environment.close()
     versions = {"stakesim": version("stakesim")}
     return {"transactions": sum(n for n, _ in each), "seconds": sum(s for _, s in each), "versions": versions}
 
@@ -65,33 +65,33 @@ def lifecycles(engine: str, count: int, through: Through = "services") -> dict[s
 
 
 def by_length(engine: str, transactions: int, window: int = 100) -> list[tuple[int, float]]:
-    """A campaign in one world: transactions until then, and milliseconds a transaction of the window before."""
-    world, scenario = open_world(engine), load(LIFECYCLE)
+    """A campaign in one environment: transactions until then, and milliseconds a transaction of the window before."""
+    environment, scenario = open_environment(engine), load(LIFECYCLE)
     points, done, since, took = [], 0, 0, 0.0
     try:
-        warm(world, scenario)
+        warm(environment, scenario)
         while done < transactions:
-            n, seconds = played(world, scenario)
+            n, seconds = played(environment, scenario)
             done, took = done + n, took + seconds
             if done - since >= window:
                 points.append((done, 1_000 * took / (done - since)))
                 since, took = done, 0.0
     finally:
-        world.close()
+        environment.close()
     return points
 
 
 def by_attendees(engine: str, sizes: list[int]) -> list[tuple[int, float]]:
     """One run with so many bookings: milliseconds a transaction."""
-    world, points = open_world(engine), []
+    environment, points = open_environment(engine), []
     try:
         for size in sizes:
             scenario = _crowd(size)
-            warm(world, scenario)
-            n, seconds = (sum(both) for both in zip(*(played(world, scenario) for _ in range(2)), strict=True))
+            warm(environment, scenario)
+            n, seconds = (sum(both) for both in zip(*(played(environment, scenario) for _ in range(2)), strict=True))
             points.append((size, 1_000 * seconds / n))
     finally:
-        world.close()
+        environment.close()
     return points
 
 
@@ -102,12 +102,12 @@ def by_height(engine: str, heights: list[int], count: int = 10) -> list[tuple[in
         chain = open_engine(engine)
         for _ in range(height):
             chain.mine()
-        world, scenario = open_world(chain), load(LIFECYCLE)
+        environment, scenario = open_environment(chain), load(LIFECYCLE)
         try:
-            warm(world, scenario)
-            each = [played(world, scenario) for _ in range(count)]
+            warm(environment, scenario)
+            each = [played(environment, scenario) for _ in range(count)]
         finally:
-            world.close()
+            environment.close()
         points.append((height, 1_000 * sum(s for _, s in each) / sum(n for n, _ in each)))
     return points
 
@@ -163,55 +163,44 @@ def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
 
     The clocks are put around the parts for this one measurement, and cost some microseconds a part themselves.
     """
-    world, scenario, clock = open_world(engine), load(LIFECYCLE), Clock()
+    environment, scenario, clock = open_environment(engine), load(LIFECYCLE), Clock()
     bookings = count * (len(scenario.actions) - 2)
 
     class Clocked(Web3Middleware):
         def wrap_make_request(self, make_request: Any) -> Any:
             return lambda method, params: clock.around(f"node: {method}", make_request)(method, params)
 
-    def before(connection: Any, *_: Any) -> None:
-        connection.info["since"] = clock.begin()
-
-    def after(connection: Any, *_: Any) -> None:
-        clock.end("database: in the driver and the server", connection.info["since"])
-
     parts: list[tuple[Any, str, str]] = [
         (LocalAccount, "sign_transaction", "signing"),
-        (Codec, "events", "events of a receipt, decoded"),
-        (Codec, "call", "calls, encoded"),
-        (Connection, "execute", "database: SQLAlchemy"),
-        (World, "rows", "harness: rows of all tables"),
-        (World, "sent", "harness: receipts"),
-        (play, "perform", "services and web3: all else"),
-        (play, "apply", "harness: reference model"),
-        (play, "violations", "harness: invariants"),
-        (Camera, "take", "harness: pictures of the contract"),
-        (play.Watch, "step", "harness: all else"),
+        *getattr(environment.backend, "timed_parts", ()),
+        (BackendDriver, "rows", "harness: rows of all tables"),
+        (RpcAccess, "sent", "harness: receipts"),
+        (BackendDriver, "perform", "services and web3: all else"),
+        (scenario_run, "apply", "harness: reference model"),
+        (scenario_run, "violations", "harness: invariants"),
+        (StateReader, "read", "harness: pictures of the contract"),
+        (scenario_run.Observer, "step", "harness: all else"),
     ]
     olds = [getattr(owner, name) for owner, name, _ in parts]
     try:
-        warm(world, scenario)
-        world.engine.w3.middleware_onion.add(Clocked)
-        for database in (world.database.engine, world.database.autocommit):
-            event.listen(database, "before_cursor_execute", before)
-            event.listen(database, "after_cursor_execute", after)
+        warm(environment, scenario)
+        environment.engine.w3.middleware_onion.add(Clocked)
         for (owner, name, what), old in zip(parts, olds, strict=True):
             setattr(owner, name, clock.around(what, old))
-        step = play.Watch.step
+        step = scenario_run.Observer.step
 
         def booking_only(watch: Any, action: Any, *given: Any, **named: Any) -> Any:
             clock.on = isinstance(action, Book)
             return step(watch, action, *given, **named)
 
-        setattr(play.Watch, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
+        setattr(scenario_run.Observer, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
         for _ in range(count):
-            played(world, scenario)
+            played(environment, scenario)
             clock.on = False
     finally:
         for (owner, name, _), old in zip(parts, olds, strict=True):
             setattr(owner, name, old)
-        world.close()
+        environment.close()
     each = {what: (times / bookings, 1e6 * seconds / bookings) for what, (times, seconds) in clock.spent.items()}
     return dict(sorted(each.items(), key=lambda part: -part[1][1]))
 
@@ -220,9 +209,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("engine")
     parser.add_argument("--lifecycles", type=int, default=20)
-    parser.add_argument("--through", choices=("services", "api"), default="services")
+    parser.add_argument("--driver")
     options = parser.parse_args()
-    print(json.dumps(lifecycles(options.engine, options.lifecycles, options.through)))  # noqa: T201
+    print(json.dumps(lifecycles(options.engine, options.lifecycles, options.driver)))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.population import Population, load_population
-from stakesim.runner.campaign import POPULATIONS
+from stakesim.runner import scenario_files
 from stakesim.scenario import yaml_file
 from stakesim.scenario.fields import Part
 from stakesim.scenario.prices import Price
@@ -41,8 +41,7 @@ def load_sweep(file: str | Path) -> Sweep:
 
 def population_of(sweep: Sweep) -> Population:
     """Raises `ScenarioError` where there is none of that name."""
-    file = POPULATIONS / f"{sweep.population}.yaml"
-    if not file.exists():
-        known = sorted(path.stem for path in POPULATIONS.glob("*.yaml"))
-        raise ScenarioError(f"there is no population {sweep.population!r}; {nearest(sweep.population, known)}")
-    return load_population(file)
+    known = scenario_files.populations()
+    if sweep.population not in known:
+        raise ScenarioError(f"there is no population {sweep.population!r}; {nearest(sweep.population, list(known))}")
+    return load_population(known[sweep.population])

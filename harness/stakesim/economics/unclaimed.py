@@ -17,6 +17,7 @@ from stakesim.economics.attacks import HONEST
 from stakesim.economics.settle import settle
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
+from stakesim.paths import shipped
 from stakesim.population.lives import live
 from stakesim.population.population import CHUNK, columns, draw
 from stakesim.population.wei import total, wide
@@ -90,7 +91,7 @@ def on_chain(engine: str = "py-evm") -> pd.DataFrame:
     rows = []
     for way, contract in ON_CHAIN.items():
         artifact = load_contract(contract) if contract else None
-        played = campaign.run(campaign.SCENARIOS / "refusing-attendee.yaml", engine, contract=artifact).played[0]
+        played = campaign.run(shipped("scenarios") / "refusing-attendee.yaml", engine, contract=artifact).played[0]
         found = sorted({str(finding.weakness) for finding in played.findings})
         rows.append(
             {

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import rlp  # type: ignore[import-untyped]
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
 Header: TypeAlias = Any
 """py-evm's, or a `revm.Header`: the same names, of which py-evm's types know but those of the first fork."""
 Transaction: TypeAlias = Any
@@ -40,6 +44,34 @@ class Message(NamedTuple):
     value: int
     data: bytes
     gas: int
+
+
+class UnsignedTransaction(NamedTuple):
+    """A transaction whose sender is taken as given, with the attributes of py-evm's dynamic-fee transactions.
+
+    Addresses are 20 bytes; `to` is empty for a creation. value: wei. Fees: wei per gas.
+    """
+
+    sender: bytes
+    nonce: int
+    to: bytes
+    value: int
+    data: bytes
+    gas: int
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+    type_id: int = 2
+    access_list: Sequence[Any] = ()
+
+    @property
+    def hash(self) -> bytes:
+        """A name of its own: without a signature it has no hash of a real chain."""
+        return keccak(repr(self).encode())
+
+    @property
+    def created_address(self) -> str:
+        """Checksummed address of the contract that it creates."""
+        return to_checksum_address(keccak(rlp.encode([self.sender, self.nonce]))[12:])
 
 
 class Execution(NamedTuple):

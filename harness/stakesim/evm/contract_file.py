@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stakesim.evm.compiler import CONTRACTS, NODE_MODULES, Artifact, CompileError, compile_sources
+from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts, compile_sources, node_modules
+from stakesim.project import current_project
 
 _IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
 
@@ -36,6 +37,20 @@ def load_contract(file: str | Path) -> Artifact:
         known = ", ".join(f"{path.name}:{n}" for n in sorted(here))
         raise CompileError(f"Say which contract of {path.name} is meant; it has {known}.")
     return here[name]
+
+
+def production_contract(file: str | None = None) -> Artifact:
+    """The contract in this file; without one the project's artifact or contract, else the packaged `EventStake`.
+
+    Raises:
+        CompileError: The contract can't be read.
+    """
+    if file:
+        return load_contract(file)
+    project = current_project()
+    if project.artifact is not None and project.artifact.exists():
+        return load_contract(project.artifact)
+    return load_contract(project.contract) if project.contract else compile_contracts()["EventStake"]
 
 
 def deployable(own: Mapping[str, Artifact], file: str, name: str | None) -> dict[str, Artifact]:
@@ -115,7 +130,7 @@ def _library(main: Path, wanted: str) -> Path | None:
         for target in (*_remapped(folder, wanted), folder / "node_modules" / wanted, folder / "lib" / wanted):
             if target.is_file():
                 return target
-    if (NODE_MODULES / wanted).is_file():
+    if (node_modules() / wanted).is_file():
         return None
     raise CompileError(f"{wanted} is not found: install it (node_modules, lib) at or above {main.parent}.")
 

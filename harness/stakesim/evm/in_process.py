@@ -29,31 +29,31 @@ class InProcess:
         """trace: notes where the code was; py-evm's alone."""
         self.name = name
         self.accounts = engine_accounts()
-        self._chain = Chain(_machine(name, trace), CHAIN_ID)
-        self.w3 = Web3(Node(self._chain, name), MIDDLEWARE)
+        self.chain = Chain(_machine(name, trace), CHAIN_ID)
+        self.w3 = Web3(Node(self.chain, name), MIDDLEWARE)
 
     def now(self) -> int:
-        return int(self._chain.head.header.timestamp)
+        return int(self.chain.head.header.timestamp)
 
     def set_next_timestamp(self, timestamp: int) -> None:
         if timestamp <= self.now():
             raise EngineError(
                 f"Time can't go back: give a time after the latest block's {self.now()}, not {timestamp}."
             )
-        self._chain.set_time(timestamp)
+        self.chain.set_time(timestamp)
 
     def mine(self) -> None:
-        self._chain.mine([])
+        self.chain.mine([])
 
     def snapshot(self) -> Snapshot:
-        return self._chain.point()
+        return self.chain.point()
 
     def revert(self, snapshot: Snapshot) -> None:
-        if not isinstance(snapshot, Point) or not self._chain.rewind(snapshot):
+        if not isinstance(snapshot, Point) or not self.chain.rewind(snapshot):
             raise EngineError("The chain never was at this snapshot, or was taken back before it: take a new one.")
 
     def set_balance(self, address: str, wei: int) -> None:
-        self._chain.set_balance(to_canonical_address(address), wei)
+        self.chain.set_balance(to_canonical_address(address), wei)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -17,7 +17,7 @@ from eth_tester.backends.pyevm.main import PyEVMBackend, get_default_genesis_par
 from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.exceptions import ValidationError
 
-from stakesim.evm.chain import Execution, Header, Log, Message, Receipt, Transaction
+from stakesim.evm.chain import Execution, Header, Log, Message, Receipt, Transaction, UnsignedTransaction
 from stakesim.evm.rpc_json import checksummed, data, word
 
 
@@ -65,12 +65,32 @@ class PyEvm:
                 raise ValidationError("the sender lacks the funds")
         vm = self._vm(pending)
         vm.state.computation_class = self._computation
-        header, receipts, _ = vm.apply_all_transactions(transactions, pending)
-        draft = vm.set_block_transactions_and_withdrawals(vm.get_block(), header, transactions, receipts)
+        signed = [tx for tx in transactions if not isinstance(tx, UnsignedTransaction)]  # the others are in no root
+        executable = [self._executable(tx) if isinstance(tx, UnsignedTransaction) else tx for tx in transactions]
+        header, receipts, _ = vm.apply_all_transactions(executable, pending)
+        draft = vm.set_block_transactions_and_withdrawals(vm.get_block(), header, signed, receipts)
         header = vm.finalize_block(draft).block.header
         self._chain.chaindb.persist_header(header)  # the BLOCKHASH opcode reads it there
         used = [0, *(receipt.gas_used for receipt in receipts)]
         return header, [_receipt(receipt, used[at]) for at, receipt in enumerate(receipts)]
+
+    def _executable(self, tx: UnsignedTransaction) -> Transaction:
+        """With a signature that nobody checks, as py-evm takes the sender from it."""
+        transaction = self._builder.new_dynamic_fee_transaction(
+            self.chain_id,
+            tx.nonce,
+            tx.max_priority_fee_per_gas,
+            tx.max_fee_per_gas,
+            tx.gas,
+            Address(tx.to),
+            tx.value,
+            tx.data,
+            (),
+            y_parity=0,
+            r=1,
+            s=1,
+        )
+        return _WithSender(transaction, Address(tx.sender))
 
     def execute(self, header: Header, message: Message) -> Execution:
         state = self._state(header)
@@ -133,6 +153,19 @@ class PyEvm:
             state.computation_class = self._computation
             self._states[key] = state
         return self._states[key]
+
+
+class _WithSender:
+    """A transaction whose sender is given; py-evm's `SpoofTransaction` refuses signed ones."""
+
+    def __init__(self, transaction: SignedTransactionAPI, sender: Address) -> None:
+        self._transaction, self.sender = transaction, sender
+
+    def get_sender(self) -> Address:
+        return self.sender
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction, name)
 
 
 def _receipt(receipt: ReceiptAPI, used_before: int) -> Receipt:

@@ -22,7 +22,7 @@ from sqlalchemy import select
 from web3.types import TxReceipt
 
 from stakesim.faults.stage import Stage, platform, stranger
-from stakesim.runner.picture import Books
+from stakesim.runner.observe import EventReplay
 
 STATEMENTS = {
     "I1": "at most one effect on chain per key (INV-17)",
@@ -194,7 +194,7 @@ def _nonces(stage: Stage, rows: Sequence[Any]) -> list[Finding]:
 
 def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Finding]:
     """Rows against a replay of all events."""
-    books, made = Books(), dict[tuple[str, int], str]()
+    books, made = EventReplay(), dict[tuple[str, int], str]()
     for tx_hash, events in chain.events.items():
         books.enter(events)
         for event in events:

@@ -34,7 +34,8 @@ from web3.types import RPCEndpoint, RPCResponse
 from stakesim.evm.anvil import Anvil
 from stakesim.evm.compiler import compile_contracts
 from stakesim.evm.engine import CHAIN_ID, MIDDLEWARE, engine_accounts
-from stakesim.runner.world import DATABASE_DIR, creation
+from stakesim.evm.interface import init_code
+from stakesim.paths import state_dir
 
 TERMS = (2_000, 500, 0, 24 * 3600, 7 * 24 * 3600)
 HEADROOM = 40
@@ -211,7 +212,7 @@ class Stage:
             "type": 2,
             "chainId": CHAIN_ID,
             "nonce": 0,
-            "data": creation(artifact, (by.address, TERMS)),
+            "data": init_code(artifact, (by.address, TERMS)),
             "gas": 10_000_000,
             "maxFeePerGas": 100 * GWEI,
             "maxPriorityFeePerGas": GWEI,
@@ -243,4 +244,4 @@ class Stage:
 def _server() -> URL:
     """That of `DATABASE_URL`, or the embedded one."""
     url = os.environ.get("DATABASE_URL")
-    return make_url(url).set(drivername="postgresql+psycopg") if url else start_embedded(DATABASE_DIR)
+    return make_url(url).set(drivername="postgresql+psycopg") if url else start_embedded(state_dir() / "postgres")

@@ -13,9 +13,10 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from stakesim.evm.compiler import ROOT, SETTINGS, Artifact, CompileError, Compiler, artifacts
+from stakesim.evm.compiler import SETTINGS, Artifact, CompileError, Compiler, artifacts
 from stakesim.evm.contract_file import deployable, read_source
 from stakesim.evm.errors import EngineError
+from stakesim.project import current_project
 
 PLAIN = SETTINGS | {"viaIR": False, "optimizer": {"enabled": False}}
 """Compiles ten times as fast, and each statement has instructions of its own. What the code does is the same; what it
@@ -73,7 +74,7 @@ def compiled(compiler: Compiler, sources: Mapping[str, str], file: str, tree: bo
 def failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = ()) -> str | None:
     """The first test that fails with this contract, by its id; None where all pass. One that can't be set up is none.
 
-    tests: a folder or file whose tests take the contract of the option `--contract`. options: more of pytest's.
+    tests: a folder or file whose tests take the contract of `--stakesim-contract`. options: more of pytest's.
     Raises `EngineError` where they can't be run.
     """
     with NamedTemporaryFile("w", suffix=".json") as file:
@@ -89,8 +90,8 @@ def failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence
         )
         file.flush()
         command = [sys.executable, "-m", "pytest", str(tests.resolve()), "-x", "-q", "--tb=no"]
-        command += ["-p", "no:cacheprovider", "--engine", engine, "--contract", file.name, *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        command += ["-p", "no:cacheprovider", "--stakesim-engine", engine, "--stakesim-contract", file.name, *options]
+        done = subprocess.run(command, cwd=current_project().root, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         said = (done.stderr or done.stdout).strip().splitlines() or ["nothing was said"]
         raise EngineError(f"pytest can't run {tests}: {said[-1]}")

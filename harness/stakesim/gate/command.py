@@ -136,10 +136,10 @@ def gas(
     from rich.table import Table
 
     from stakesim.gate import gas
-    from stakesim.runner.world import open_world
+    from stakesim.runner.environment import open_environment
 
-    with closing(open_world(engine)) as world:
-        now = gas.measure(world)
+    with closing(open_environment(engine)) as environment:
+        now = gas.measure(environment)
     changes = gas.changes(gas.committed(), now)
     table = Table("transaction", "reviewed", "now", "change")
     for change in changes:

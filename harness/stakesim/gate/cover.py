@@ -12,8 +12,8 @@ from stakesim.evm.engine import open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.gate.build import build, failing_test
 from stakesim.gate.mutation import scenarios
-from stakesim.runner.play import Played, play
-from stakesim.runner.world import open_world
+from stakesim.runner.environment import open_environment
+from stakesim.runner.scenario_run import Played, run_scenario
 
 
 def cover(
@@ -21,15 +21,15 @@ def cover(
 ) -> Coverage:
     """Plays all scenarios on py-evm, and then the tests.
 
-    source: a Solidity file. tests: a folder or file whose tests take the contract of the option `--contract`, and trace
-    it for `--coverage-trace`. progress: called with each scenario played.
+    source: a Solidity file. tests: a folder or file whose tests take the contract of the option
+    `--stakesim-contract`, and trace it for `--stakesim-coverage-trace`. progress: called with each scenario played.
     Raises `CompileError`, and `EngineError` where the contract has findings or a test fails.
     """
     built = build(source, contract)
     trace = Trace()
-    with closing(open_world(open_engine("py-evm", trace=trace), built.artifact)) as world:
+    with closing(open_environment(open_engine("py-evm", trace=trace), built.artifact)) as environment:
         for scenario in scenarios():
-            played = play(world, scenario)
+            played = run_scenario(environment, scenario)
             if played.findings:
                 first = played.findings[0]
                 raise EngineError(
@@ -40,7 +40,7 @@ def cover(
     if tests:
         with TemporaryDirectory() as folder:
             saved = Path(folder) / "trace.json"
-            failed = failing_test(built.artifact, tests, "py-evm", ["--coverage-trace", str(saved)])
+            failed = failing_test(built.artifact, tests, "py-evm", ["--stakesim-coverage-trace", str(saved)])
             if failed or not saved.exists():
                 raise EngineError(f"{failed or tests} fails with {contract}: mend it first.")
             trace.read(saved)

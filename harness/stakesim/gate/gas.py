@@ -8,9 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stakesim.evm.compiler import ROOT, compiler_version
-from stakesim.runner.play import play
-from stakesim.runner.world import World
+from stakesim.evm.compiler import compiler_version
+from stakesim.project import current_project
+from stakesim.runner.environment import Environment
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import (
     Action,
     Actor,
@@ -26,7 +27,6 @@ from stakesim.scenario.actions import (
 from stakesim.scenario.fields import UNITS
 from stakesim.scenario.scenario import Scenario
 
-TABLE = ROOT / "tests" / "gas.json"
 TOLERANCE_BPS = 50
 """A number may change by half a percent, either way, before it has to be reviewed."""
 GUESTS = [f"guest{number}" for number in range(1, 11)]
@@ -99,19 +99,19 @@ LIFECYCLES: Mapping[str, tuple[list[Action], Mapping[int, str]]] = {
 }
 
 
-def measure(world: World) -> dict[str, int]:
+def measure(environment: Environment) -> dict[str, int]:
     """Gas by sentence, of those that the contract can do. Raises `ValueError` where a scenario of it has findings."""
-    return dict(_measured(world))
+    return dict(_measured(environment))
 
 
-def _measured(world: World) -> Iterator[tuple[str, int]]:
+def _measured(environment: Environment) -> Iterator[tuple[str, int]]:
     actors = {"host": Actor(), "payer": Actor(pays="self"), "refuser": Actor(receiver="refuses")}
     actors |= {guest: Actor() for guest in GUESTS}
     for name, (actions, sentences) in LIFECYCLES.items():
         scenario = Scenario(
             name=name, story="What it costs.", strict=False, actors=_only(actors, actions), actions=tuple(actions)
         )
-        played = play(world, scenario)
+        played = run_scenario(environment, scenario)
         if played.findings:
             raise ValueError(f"{name}: {played.findings[0].message}")
         spent = {row.step: row.gas for row in played.rows if row.action != "payout" and row.outcome == "ok"}
@@ -123,22 +123,29 @@ def _only(actors: Mapping[str, Actor], actions: list[Action]) -> dict[str, Actor
     return {name: actor for name, actor in actors.items() if name in named}
 
 
-def committed(file: Path = TABLE) -> dict[str, int]:
+def table() -> Path:
+    """The project's committed gas table: `gas` in `[tool.stakesim]`, else `gas.json` at its root."""
+    project = current_project()
+    return project.gas or project.root / "gas.json"
+
+
+def committed(file: Path | None = None) -> dict[str, int]:
     """Gas by sentence, as it was last reviewed; empty where that was for another compiler."""
+    file = file or table()
     if not file.exists():
         return {}
-    table: dict[str, Any] = json.loads(file.read_text())
-    return table["gas"] if table["compiler"] == compiler_version() else {}
+    reviewed: dict[str, Any] = json.loads(file.read_text())
+    return reviewed["gas"] if reviewed["compiler"] == compiler_version() else {}
 
 
-def write(gas: Mapping[str, int], file: Path = TABLE) -> None:
-    table = {
+def write(gas: Mapping[str, int], file: Path | None = None) -> None:
+    reviewed = {
         "unit": "gas used by the transaction",
         "compiler": compiler_version(),
         "tolerance_bps": TOLERANCE_BPS,
         "gas": dict(gas),
     }
-    file.write_text(json.dumps(table, indent=2) + "\n")
+    (file or table()).write_text(json.dumps(reviewed, indent=2) + "\n")
 
 
 def changes(was: Mapping[str, int], now: Mapping[str, int]) -> list[Change]:

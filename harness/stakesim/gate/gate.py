@@ -16,11 +16,11 @@ from stakesim.evm.coverage import Coverage
 from stakesim.evm.errors import EngineError
 from stakesim.gate import gas
 from stakesim.gate.conformance import differences
-from stakesim.runner import campaign
+from stakesim.runner import campaign, scenario_files
+from stakesim.runner.environment import open_environment
 from stakesim.runner.ledger import Row
 from stakesim.runner.story import Finding, stories
 from stakesim.runner.weakness import named
-from stakesim.runner.world import open_world
 from stakesim.scenario.actions import Terms
 
 ProfileName = Literal["pr", "nightly"]
@@ -164,12 +164,12 @@ def _take(made: Gate, part: Part, result: campaign.Result) -> None:
 
 
 def _scripted(made: Gate, part: Part) -> None:
-    files = sorted(campaign.SCENARIOS.glob("*.yaml"))
+    files = scenario_files.scripted(everything=True)
     _take(made, part, campaign.run(files, engine=made.engine, contract=_foreign(made)))
 
 
 def _regressions(made: Gate, part: Part) -> None:
-    files = sorted((campaign.SCENARIOS / "regressions").glob("*.yaml"))
+    files = scenario_files.regressions()
     if not files:
         part.figures = {"scenarios": 0}
         return
@@ -178,7 +178,7 @@ def _regressions(made: Gate, part: Part) -> None:
 
 def _random(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
     def carry_out(made: Gate, part: Part) -> None:
-        names = sorted(file.stem for file in campaign.PROFILES.glob("*.yaml"))
+        names = list(scenario_files.profiles())
         _take(
             made,
             part,
@@ -209,8 +209,8 @@ def _stateful(how: Intensity) -> Callable[[Gate, Part], None]:
     def carry_out(made: Gate, part: Part) -> None:
         from stakesim.runner.stateful import search
 
-        with closing(open_world(made.engine, _foreign(made))) as world:
-            played = search(world, how.examples, how.moves, made.seed)
+        with closing(open_environment(made.engine, _foreign(made))) as environment:
+            played = search(environment, how.examples, how.moves, made.seed)
         part.ok, part.findings = played is None, played.findings if played else []
         if played and made.given:
             part.findings = [replace(finding, weakness=named(played)) for finding in part.findings]
@@ -220,9 +220,9 @@ def _stateful(how: Intensity) -> Callable[[Gate, Part], None]:
 
 
 def _gas(made: Gate, part: Part) -> None:
-    with closing(open_world(made.engine, _foreign(made))) as world:
+    with closing(open_environment(made.engine, _foreign(made))) as environment:
         try:
-            now = gas.measure(world)
+            now = gas.measure(environment)
         except ValueError as error:
             part.ok, part.problems = None, [f"Not measured, as it does not do what it should: {error}."]
             return

@@ -23,9 +23,9 @@ from stakesim.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts
 from stakesim.evm.errors import EngineError
 from stakesim.gate.build import Built, build, compiled, failing_test
 from stakesim.gate.mutants import Mutant, mutants
-from stakesim.runner.campaign import PROFILES, SCENARIOS
-from stakesim.runner.play import play
-from stakesim.runner.world import open_world
+from stakesim.runner import scenario_files
+from stakesim.runner.environment import open_environment
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.generate import generate, load_profile
 from stakesim.scenario.moves import walk
 from stakesim.scenario.scenario import Scenario, load
@@ -108,11 +108,11 @@ def mutate(
     if not made:
         raise EngineError(f"There is no mutant of {contract} to play: choose another `--only`.")
     suite = scenarios()
-    with closing(open_world(engine)) as world:
-        world.use(sound)
-        world.foreign = True
+    with closing(open_environment(engine)) as environment:
+        environment.use(sound)
+        environment.foreign = True
         for scenario in suite:
-            findings = play(world, scenario).findings
+            findings = run_scenario(environment, scenario).findings
             if findings:
                 raise EngineError(
                     f"{contract} itself has findings, so that no mutant could be told from it: "
@@ -133,8 +133,8 @@ def mutate(
 
 def scenarios() -> list[Scenario]:
     """What mutants are played in: all scripted ones, the regressions, and some walks and lifecycles of each profile."""
-    files = [*sorted(SCENARIOS.glob("*.yaml")), *sorted((SCENARIOS / "regressions").glob("*.yaml"))]
-    profiles = [load_profile(file) for file in sorted(PROFILES.glob("*.yaml"))]
+    files = [*scenario_files.scripted(everything=True), *scenario_files.regressions()]
+    profiles = [load_profile(file) for file in scenario_files.profiles().values()]
     drawn = [generate(profile, 1, index) for profile in profiles for index in range(3)]
     hostile = next(profile for profile in profiles if profile.name == "hostile")
     return [*(load(file) for file in files), *drawn, *(walk(hostile, 1, index, 40) for index in range(WALKS))]
@@ -186,9 +186,9 @@ class _Bench:
         self.suite = list(suite)
         with ExitStack() as opened:
             self.compiler = opened.enter_context(Compiler())
-            self.world = opened.enter_context(closing(open_world(engine)))
+            self.environment = opened.enter_context(closing(open_environment(engine)))
             self.close = opened.pop_all().close
-        self.world.foreign = True
+        self.environment.foreign = True
 
 
 def _compile(bench: _Bench, mutant: Mutant, sources: Mapping[str, str], file: str, contract: str) -> Artifact | None:
@@ -200,12 +200,12 @@ def _compile(bench: _Bench, mutant: Mutant, sources: Mapping[str, str], file: st
 
 
 def _judge(bench: _Bench, mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
-    world, suite = bench.world, bench.suite
+    environment, suite = bench.environment, bench.suite
     began = time.perf_counter()
-    world.use(artifact)
+    environment.use(artifact)
     for scenario in list(suite):
         try:
-            played = play(world, scenario)
+            played = run_scenario(environment, scenario)
         except EngineError as error:
             return Verdict(mutant, "invalid", reason=str(error))
         ids = tuple(finding.id for finding in played.findings if finding.id != "CRASH")
@@ -214,6 +214,6 @@ def _judge(bench: _Bench, mutant: Mutant, artifact: Artifact, tests: Path | None
                 suite.remove(scenario)
             suite.insert(0, scenario)
             return Verdict(mutant, "killed", ids, scenario.name, time.perf_counter() - began)
-    failed = failing_test(artifact, tests, world.engine.name) if tests else None
+    failed = failing_test(artifact, tests, environment.engine.name) if tests else None
     by = ("EXPECTATION",) if failed else ()
     return Verdict(mutant, "killed" if failed else "survived", by, failed or "", time.perf_counter() - began)

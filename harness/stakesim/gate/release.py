@@ -21,13 +21,14 @@ from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 from web3.types import TxReceipt
 
+from stakesim.errors import StakesimError
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
-from stakesim.runner.world import constructor_types, creation
+from stakesim.evm.interface import constructor_types, init_code
 from stakesim.scenario.actions import Terms
 
 
-class ReleaseError(Exception):
+class ReleaseError(StakesimError):
     """Why it is not deployed, or can't be verified, in one sentence."""
 
 
@@ -104,7 +105,7 @@ def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, terms: Terms, o
     Raises `EngineError` where the transaction fails, and `AppError` where the node is in trouble.
     """
     arguments: tuple[Any, ...] = (owner or deployer.address, tuple(value for _, value in terms))
-    data = creation(artifact, arguments[: len(constructor_types(artifact))])
+    data = init_code(artifact, arguments[: len(constructor_types(artifact))])
     try:
         head = w3.eth.get_block("latest")
         made: dict[str, Any] = {

@@ -18,14 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from stakesim.evm.compiler import ROOT, Artifact
-from stakesim.evm.interface import missing_additions
-from stakesim.runner import ledger
-from stakesim.runner.play import Played, play
+from stakesim.evm.compiler import Artifact
+from stakesim.evm.required_abi import extra_functions, missing_additions
+from stakesim.runner import ledger, scenario_files
+from stakesim.runner.environment import Environment, default_engine, open_environment
+from stakesim.runner.scenario_run import Played, run_scenario
 from stakesim.runner.shrink import shrunk
 from stakesim.runner.story import Finding, stories
 from stakesim.runner.weakness import crowd, probes, tell_weakness, weakest
-from stakesim.runner.world import Through, World, check, extras, open_world
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.generate import generate, load_profile
 from stakesim.scenario.moves import walk
@@ -35,9 +35,6 @@ from stakesim.workers.pool import pool
 if TYPE_CHECKING:
     import pandas as pd
 
-SCENARIOS = ROOT / "scenarios"
-PROFILES = SCENARIOS / "profiles"
-POPULATIONS = SCENARIOS / "populations"
 MUST_REACH = {
     "no-shows": "no no-show",
     "bookings cancelled": "no cancelled booking",
@@ -101,12 +98,12 @@ class Result:
 
 def run(
     what: str | Path | Scenario | Iterable[str | Path | Scenario],
-    engine: str = "py-evm",
+    engine: str | None = None,
     runs: int = 1,
     seed: int = 0,
     jobs: int = 1,
     progress: Progress | None = None,
-    through: Through = "services",
+    driver: str | None = None,
     steps: int | None = None,
     contract: Artifact | None = None,
     terms: Terms | None = None,
@@ -114,24 +111,35 @@ def run(
 ) -> Result:
     """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
-    what: a scenario, a scenario file, the name of a profile in `scenarios/profiles/` or of a population in
-    `scenarios/populations/`, or several of these. engine: "py-evm", "revm", "anvil" or "rpc:URL". runs, seed: how many
-    scenarios to draw from each profile or population, and from which seed. jobs: processes. dask: address of a Dask
-    scheduler, whose workers play instead (docs/CLUSTER.md). progress: called with each scenario played, in the order
-    they finish. through: "services", called, or "api", the same behind the HTTP API. steps: a profile's scenarios are
-    walks of so many actions instead of the lifecycles of a run or two. contract: what is played instead of the
-    project's `EventStake` (`stakesim.evm.contract_file.load_contract`); what is wrong with it is told once. terms: of
-    the drawn ones. Raises `ScenarioError` for a file that can't be read, `EngineError` for an engine, an API, or
-    workers, that can't be had.
+    Args:
+        what: A scenario, a scenario file, the name of a profile or of a population, or several of these.
+        engine: "py-evm", "revm", "anvil" or "rpc:URL"; None: py-evm, or revm for the contract driver where it is
+            installed.
+        runs: How many scenarios to draw from each profile or population.
+        seed: From which seed they are drawn.
+        jobs: Processes to run them in.
+        progress: Called with each scenario that was run, in the order they finish.
+        driver: "contract" for the contract alone, or a way to call the project's backend, as "services" or "api";
+            None: the backend's first, or "contract" where there is none.
+        steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
+        contract: What is deployed instead of the packaged `EventStake`
+            (`stakesim.evm.contract_file.load_contract`); what is wrong with it is told once.
+        terms: Of the contract, in the drawn scenarios.
+        dask: Address of a Dask scheduler, whose workers run them instead (docs/CLUSTER.md).
+
+    Raises:
+        ScenarioError: A file can't be read, or there is no such profile.
+        EngineError: The engine or the workers can't be had, or the contract can't be driven.
+        ProjectError: There is no such driver, or the backend that `[tool.stakesim]` names can't be loaded.
+        BackendError: The backend can't be opened.
     """
-    check(through)
     began = time.perf_counter()
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
     if contract:
-        scenarios += probes(extras(contract))
+        scenarios += probes(extra_functions(contract.abi))
     played = sorted(
-        _play_all(scenarios, (engine, contract, through), jobs, dask, progress), key=lambda numbered: numbered[0]
+        _play_all(scenarios, (engine, contract, driver), jobs, dask, progress), key=lambda numbered: numbered[0]
     )
     plays = [p for _, p in played]
     result = Result(plays, weakest(plays) if contract else [f for p in plays for f in p.findings])
@@ -142,7 +150,8 @@ def run(
     missing = [said for key, said in MUST_REACH.items() if not result.reached[key] and key not in lacking]
     if drawn > 1 and missing:
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"
-        result.findings.append(Finding("VACUOUS", "a campaign reaches what it is to test", message, engine=engine))
+        statement = "a campaign reaches what it is to test"
+        result.findings.append(Finding("VACUOUS", statement, message, engine=engine or default_engine(driver or "")))
     result.seconds = time.perf_counter() - began
     return result
 
@@ -167,27 +176,27 @@ def _scenarios(
 
 def _draw(name: str, steps: int | None, terms: Terms | None) -> Callable[[int, int], Scenario]:
     """Scenario number `index` of a seed, by the profile or the population of that name."""
-    if (POPULATIONS / f"{name}.yaml").exists():
+    profiles, populations = scenario_files.profiles(), scenario_files.populations()
+    if name in populations:
         from stakesim.population import story
         from stakesim.population.population import load_population
 
         if steps:
             raise ScenarioError(f"{name} is a population, and takes no walks: name a profile instead")
-        population = load_population(POPULATIONS / f"{name}.yaml")
+        population = load_population(populations[name])
         return partial(story.generate, population.model_copy(update={"terms": terms}) if terms else population)
-    if not (PROFILES / f"{name}.yaml").exists():
-        profiles, populations = (sorted(p.stem for p in folder.glob("*.yaml")) for folder in (PROFILES, POPULATIONS))
+    if name not in profiles:
         raise ScenarioError(
             f"{name} is neither a scenario file (.yaml), nor a profile ({', '.join(profiles)}), nor a population "
             f"({', '.join(populations)})"
         )
-    profile = load_profile(PROFILES / f"{name}.yaml")
+    profile = load_profile(profiles[name])
     profile = profile.model_copy(update={"terms": terms}) if terms else profile
     return partial(partial(walk, steps=steps) if steps else generate, profile)
 
 
-Where: TypeAlias = tuple[str, Artifact | None, Through]
-"""Engine, contract, and how the services are asked."""
+Where: TypeAlias = tuple[str | None, Artifact | None, str | None]
+"""Engine, contract and driver."""
 
 
 def _play_all(
@@ -195,17 +204,17 @@ def _play_all(
 ) -> Iterator[tuple[int, Played]]:
     numbered = list(enumerate(scenarios))
     if not dask and (jobs <= 1 or len(scenarios) <= BATCH):
-        with closing(open_world(*where)) as world:
+        with closing(open_environment(*where)) as environment:
             for number, scenario in numbered:
-                played = _play(world, scenario, number)
+                played = _play(environment, scenario, number)
                 if progress:
                     progress(played)
                 yield number, played
-            if world.foreign:
-                yield from _play_last(world, len(numbered))
+            if environment.foreign:
+                yield from _play_last(environment, len(numbered))
         return
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
-    with pool(min(jobs, len(batches)), dask, partial(open_world, *where)) as submit:
+    with pool(min(jobs, len(batches)), dask, partial(open_environment, *where)) as submit:
         calls = [submit(_play_batch, batch) for batch in batches]
         if where[1] is not None:
             calls.append(submit(_play_last, len(numbered)))
@@ -216,20 +225,20 @@ def _play_all(
                 yield number, played
 
 
-def _play_batch(world: World, batch: Sequence[tuple[int, Scenario]]) -> list[tuple[int, Played]]:
-    return [(number, _play(world, scenario, number)) for number, scenario in batch]
+def _play_batch(environment: Environment, batch: Sequence[tuple[int, Scenario]]) -> list[tuple[int, Played]]:
+    return [(number, _play(environment, scenario, number)) for number, scenario in batch]
 
 
-def _play(world: World, scenario: Scenario, number: int) -> Played:
-    played = play(world, scenario, number)
-    if played.findings and world.foreign:
-        return tell_weakness(world, played, world.weaknesses)
+def _play(environment: Environment, scenario: Scenario, number: int) -> Played:
+    played = run_scenario(environment, scenario, number)
+    if played.findings and environment.foreign:
+        return tell_weakness(environment, played, environment.weaknesses)
     if played.findings and scenario.origin and "index" in scenario.origin:
-        return shrunk(world, played)
+        return shrunk(environment, played)
     return played
 
 
-def _play_last(world: World, number: int) -> list[tuple[int, Played]]:
+def _play_last(environment: Environment, number: int) -> list[tuple[int, Played]]:
     """The largest run that a contract written elsewhere takes."""
-    played = crowd(world)
-    return [(number, tell_weakness(world, played, world.weaknesses) if played.findings else played)]
+    played = crowd(environment)
+    return [(number, tell_weakness(environment, played, environment.weaknesses) if played.findings else played)]

@@ -13,7 +13,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from stakesim.runner.picture import Picture, RunView
+from stakesim.backend import NOT_STORED, Rows
+from stakesim.runner.observe import ContractState, RunView
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import (
     Action,
@@ -360,7 +361,7 @@ def _said(action: Action) -> str:
 
 def _changes(s: Step) -> Iterator[str]:
     """What differs between the pictures before and after, gas apart."""
-    for part in fields(Picture):
+    for part in fields(ContractState):
         if part.name == "lists":
             continue  # not looked at each time
         was, now = getattr(s.before, part.name), getattr(s.after, part.name)
@@ -461,7 +462,9 @@ BOOKING_ROW_STATUS = {
 
 
 def _database_agrees(s: Step) -> Iterator[Violation]:
-    run_rows = {row.chain_id: (row.status, row.price_wei, row.stake_wei) for row in s.rows.runs if row.confirmed}
+    if s.rows is None:
+        return
+    run_rows = {row.onchain_run_id: (row.status, row.price_wei, row.stake_wei) for row in s.rows.runs if row.confirmed}
     want_runs = {
         run.id: (RUN_ROW_STATUS[run.status], run.price, run.host_stake)
         for run in s.model.runs.values()
@@ -469,7 +472,7 @@ def _database_agrees(s: Step) -> Iterator[Violation]:
     }
     yield from _row_differences("run", want_runs, run_rows)
     booking_rows = {
-        row.chain_id: (row.status, row.seats, row.payment_wei, row.stake_wei)
+        row.onchain_booking_id: (row.status, row.seats, row.payment_wei, row.stake_wei)
         for row in s.rows.bookings
         if row.confirmed
     }
@@ -481,10 +484,15 @@ def _database_agrees(s: Step) -> Iterator[Violation]:
     yield from _row_differences("booking", want_bookings, booking_rows)
 
 
-def _row_differences(what: str, want: Mapping[Any, Any], found: Mapping[Any, Any]) -> Iterator[Violation]:
+def _row_differences(
+    what: str, want: Mapping[Any, tuple[Any, ...]], found: Mapping[Any, tuple[Any, ...]]
+) -> Iterator[Violation]:
     for id in want.keys() | found.keys():
-        if want.get(id) != found.get(id):
-            yield Violation(f"{what} {id}: the model says {want.get(id)}, the database {found.get(id)}")
+        due, row = want.get(id), found.get(id)
+        if due is not None and row is not None:
+            row = tuple(w if value is NOT_STORED else value for w, value in zip(due, row, strict=True))
+        if due != row:
+            yield Violation(f"{what} {id}: the model says {due}, the database {row}")
 
 
 @_invariant(
@@ -505,8 +513,9 @@ def exactly_once(s: Step) -> Iterator[Violation]:
         known = tuple(b.id for b in s.after.bookings_of(id))
         if listed != known:
             yield Violation(f"run {id} lists the bookings {list(listed)}, made were {list(known)}")
-    for rows in (s.rows.runs, s.rows.bookings):
-        ids = [row.chain_id for row in rows if row.chain_id is not None]
+    rows = s.rows or Rows()
+    for given in ([r.onchain_run_id for r in rows.runs], [b.onchain_booking_id for b in rows.bookings]):
+        ids = [id for id in given if id is not None]
         if len(ids) != len(set(ids)):
             yield Violation(f"two rows of the database claim one id on chain: {sorted(ids)}")
 
@@ -518,24 +527,27 @@ def exactly_once(s: Step) -> Iterator[Violation]:
     "price swing changes no wei amount",
 )
 def quote(s: Step) -> Iterator[Violation]:
-    for run in s.rows.runs:
-        if run.confirmed and run.rate and run.price_wei is not None:
-            inr = _inr(run.price_wei, run.rate)
+    rows = s.rows or Rows()
+    for run in rows.runs:
+        if run.confirmed and run.inr_per_eth and isinstance(run.price_wei, int) and run.price_inr is not None:
+            inr = _inr(run.price_wei, run.inr_per_eth)
             if abs(inr - run.price_inr) > PAISA:
                 yield Violation(
-                    f"run {run.chain_id}: listed at {run.price_inr} INR, {inr} INR in wei at the quoted rate"
+                    f"run {run.onchain_run_id}: listed at {run.price_inr} INR, {inr} INR in wei at the quoted rate"
                 )
-    for row in s.rows.bookings:
-        if not (row.confirmed and row.rate and row.total_inr is not None and row.chain_id is not None):
+    for row in rows.bookings:
+        if not (row.confirmed and row.inr_per_eth and row.total_inr is not None and row.onchain_booking_id is not None):
             continue
-        b = s.after.bookings.get(row.chain_id)
+        b = s.after.bookings.get(row.onchain_booking_id)
         paid = b.payment + b.stake if b else 0
-        quoted = (row.payment_wei or 0) + (row.stake_wei or 0)
+        quoted = sum(wei for wei in (row.payment_wei, row.stake_wei) if isinstance(wei, int))
         if paid != quoted:
-            yield Violation(f"booking {row.chain_id}: not the wei quoted", quoted, paid)
-        inr = _inr(quoted, row.rate)
+            yield Violation(f"booking {row.onchain_booking_id}: not the wei quoted", quoted, paid)
+        inr = _inr(quoted, row.inr_per_eth)
         if abs(inr - row.total_inr) > PAISA:
-            yield Violation(f"booking {row.chain_id}: quoted {row.total_inr} INR, its wei are {inr} INR at that rate")
+            yield Violation(
+                f"booking {row.onchain_booking_id}: quoted {row.total_inr} INR, its wei are {inr} INR at that rate"
+            )
     if isinstance(s.action, SetPrice):
         for change in _changes(s):
             yield Violation(f"a move of the price changed {change}")

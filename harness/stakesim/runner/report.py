@@ -13,7 +13,7 @@ from rich.text import Text
 
 from stakesim.runner import ledger
 from stakesim.runner.campaign import Result
-from stakesim.runner.play import Played
+from stakesim.runner.scenario_run import Played
 from stakesim.runner.story import clock, describe, money, stories
 from stakesim.scenario.scenario import Scenario, dump
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stakesim.runner.play import Played, play
-from stakesim.runner.world import World
+from stakesim.runner.environment import Environment
+from stakesim.runner.scenario_run import Played, run_scenario
 from stakesim.scenario.actions import Action, Actor, Book, Complete, CreateRun, ForceEther, Terms
 from stakesim.scenario.fields import UNITS
 from stakesim.scenario.prices import Constant
@@ -30,13 +30,15 @@ def broken(played: Played) -> str:
     return played.findings[0].id
 
 
-def shrunk(world: World, played: Played, plays: int = MOST_PLAYS, same: Callable[[Played], str] = broken) -> Played:
+def shrunk(
+    environment: Environment, played: Played, plays: int = MOST_PLAYS, same: Callable[[Played], str] = broken
+) -> Played:
     """The shortest scenario found that breaks the same invariant as this one, played. plays: at most so many tries.
     same: what else a failure has to have in common with it.
 
-    A scenario that does not fail again in this world is given back as it is.
+    A scenario that does not fail again in this environment is given back as it is.
     """
-    search = _Search(world, played, plays, same)
+    search = _Search(environment, played, plays, same)
     before = None
     while before is not search.best and search.left:
         before = search.best
@@ -48,8 +50,8 @@ def shrunk(world: World, played: Played, plays: int = MOST_PLAYS, same: Callable
 
 
 class _Search:
-    def __init__(self, world: World, played: Played, plays: int, same: Callable[[Played], str]) -> None:
-        self._world, self._same, self.left = world, same, plays
+    def __init__(self, environment: Environment, played: Played, plays: int, same: Callable[[Played], str]) -> None:
+        self._environment, self._same, self.left = environment, same, plays
         self._wanted = same(played)
         self._tried: set[str] = set()
         self.best = played
@@ -72,13 +74,13 @@ class _Search:
             return False
         self._tried.add(key)
         self.left -= 1
-        played = play(self._world, candidate)
+        played = run_scenario(self._environment, candidate)
         if not self._fails_so(played):
             return False
         actions = candidate.actions[: played.findings[0].step]
         if len(actions) < len(candidate.actions):  # it fails sooner
             cut = candidate.model_copy(update={"actions": actions})
-            played = play(self._world, cut)
+            played = run_scenario(self._environment, cut)
         if self._fails_so(played):
             self.best = played
             return True

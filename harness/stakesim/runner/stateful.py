@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from stakesim.runner.play import Game, Played
+from stakesim.runner.environment import Environment
+from stakesim.runner.scenario_run import Played, ScenarioRun
 from stakesim.runner.shrink import shrunk
-from stakesim.runner.world import World
 from stakesim.scenario.actions import Action, Actor, Reentry, Terms, Wait
 from stakesim.scenario.fields import UNITS
 from stakesim.scenario.moves import MOVES, Move, moment
@@ -61,9 +61,9 @@ class _Drawn:
 
 
 class _Machine(RuleBasedStateMachine):
-    """world: to play in. failed: the last one that did, with all its actions."""
+    """environment: to play in. failed: the last one that did, with all its actions."""
 
-    world: World
+    environment: Environment
     failed: list[Played]
 
     def __init__(self) -> None:
@@ -75,24 +75,24 @@ class _Machine(RuleBasedStateMachine):
         self._scenario = Scenario(
             name="search", story="Found by stateful search.", terms=terms, strict=False, actors=CAST, actions=()
         )
-        self._game = Game(self.world, self._scenario)
+        self._run = ScenarioRun(self.environment, self._scenario)
 
     def move(self, move: Move, data: st.DataObject) -> None:
-        chance, state = _Drawn(data), self._game.model
+        chance, state = _Drawn(data), self._run.model
         at = moment(chance, state)
         seen = replace(state, now=state.epoch + at)
         if move.possible(seen):  # it was before the time passed
             self._act(move.make(chance, seen).model_copy(update={"at": at}))
 
     def teardown(self) -> None:
-        if self._actions and not self._game.played.findings:
+        if self._actions and not self._run.played.findings:
             self._act(Wait(at=(self._actions[-1].at or 0) + 60), last=True)
 
     def _act(self, action: Action, last: bool = False) -> None:
         self._actions.append(action)
-        if self._game.act(action.at or 0, action, last):
+        if self._run.act(action.at or 0, action, last):
             return
-        played = self._game.played
+        played = self._run.played
         played.scenario = self._scenario.model_copy(update={"actions": tuple(self._actions)})
         self.failed.append(played)
         raise _Failed(played.findings[0].message)
@@ -103,10 +103,10 @@ def _rule(move: Move) -> Callable[..., None]:
         self.move(move, data)
 
     step.__name__ = move.name
-    return precondition(lambda self: move.possible(self._game.model))(rule(data=st.data())(step))
+    return precondition(lambda self: move.possible(self._run.model))(rule(data=st.data())(step))
 
 
-def search(world: World, examples: int, steps: int, number: int = 0, hostile: bool = True) -> Played | None:
+def search(environment: Environment, examples: int, steps: int, number: int = 0, hostile: bool = True) -> Played | None:
     """So many examples of so many steps each; the shortest story of the first failure, or None.
 
     number: the seed; the same one searches the same way. hostile: also what the rules forbid.
@@ -115,7 +115,7 @@ def search(world: World, examples: int, steps: int, number: int = 0, hostile: bo
     moves = [move for move in MOVES if hostile or not move.hostile]
     rules: dict[str, Any] = {f"{m.name}_{copy}": _rule(m) for m in moves for copy in range(m.weight)}
     failed: list[Played] = []
-    machine = seed(number)(type("Machine", (_Machine,), {**rules, "world": world, "failed": failed}))
+    machine = seed(number)(type("Machine", (_Machine,), {**rules, "environment": environment, "failed": failed}))
     chosen = settings(
         max_examples=examples,
         stateful_step_count=steps,
@@ -129,5 +129,5 @@ def search(world: World, examples: int, steps: int, number: int = 0, hostile: bo
     try:
         run_state_machine_as_test(machine, settings=chosen)
     except _Failed:
-        return shrunk(world, failed[-1])
+        return shrunk(environment, failed[-1])
     return None

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, NamedTuple
 
-from app.services.codec import Event
-
-from stakesim.runner.picture import Books, Picture
+from stakesim.backend import Rows
+from stakesim.evm.abi import Event
+from stakesim.runner.observe import ContractState, EventReplay
 from stakesim.scenario.actions import Action
 from stakesim.scenario.model import Booking, Outcome, Run, State
 
 
-class Sent(NamedTuple):
-    """One transaction as the chain saw it. sender: party, or address where it is none. fee: wei paid for gas."""
+class MinedTransaction(NamedTuple):
+    """A transaction in a block. hash: None where it was not signed. sender: party, or address where it is none. fee:
+    wei paid for gas."""
 
-    hash: str
+    hash: str | None
     sender: str
     ok: bool
     gas_used: int
@@ -29,10 +29,11 @@ class Sent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What an action came to in the service and on the chain.
+class ActualOutcome:
+    """What an action came to in the system under test.
 
-    status: rejected before anything was sent, or reverted on chain. args: as the error has them.
+    status: ok, skipped, "rejected" before anything was sent, or "reverted" on chain. args: as the error has them, with
+    accounts called by their party.
     """
 
     status: str
@@ -41,55 +42,26 @@ class Observed:
     message: str = ""
 
 
-class RunRow(NamedTuple):
-    """A run in the database. amounts in wei; rate in INR per ETH, as quoted when the run was created."""
-
-    chain_id: int | None
-    confirmed: bool
-    status: str
-    price_inr: Decimal
-    price_wei: int | None
-    stake_wei: int | None
-    rate: Decimal | None
-
-
-class BookingRow(NamedTuple):
-    """A booking in the database. amounts in wei; total_inr as quoted, at `rate` INR per ETH."""
-
-    chain_id: int | None
-    confirmed: bool
-    status: str
-    total_inr: Decimal | None
-    payment_wei: int | None
-    stake_wei: int | None
-    rate: Decimal | None
-    seats: int
-
-
-class Rows(NamedTuple):
-    runs: Sequence[RunRow] = ()
-    bookings: Sequence[BookingRow] = ()
-
-
 @dataclass(frozen=True)
 class Step:
     """One action, before and after, in the model, on the chain, in the database and by the events.
 
     fees: wei each party has paid for gas since the scenario began. blocked: exits that are shut, found at the end on
     a snapshot, and the wei behind them. own_errors: whether the contract fails with the errors that the rules name.
+    rows: None where no database is driven.
     """
 
     action: Action
     expected: Outcome
-    observed: Observed
-    sent: Sequence[Sent]
+    observed: ActualOutcome
+    sent: Sequence[MinedTransaction]
     model_before: State
     model: State
-    first: Picture
-    before: Picture
-    after: Picture
-    books: Books
-    rows: Rows
+    first: ContractState
+    before: ContractState
+    after: ContractState
+    books: EventReplay
+    rows: Rows | None
     fees: Mapping[str, int] = field(default_factory=dict)
     budget: int | None = None
     blocked: Sequence[tuple[str, int]] = ()

@@ -42,6 +42,7 @@ class Finding:
     message: str
     scenario: Scenario | None = None
     engine: str = "py-evm"
+    driver: str = ""
     step: int = 0
     expected: int | None = None
     found: int | None = None
@@ -78,13 +79,15 @@ def tell(findings: Sequence[Finding]) -> str:
     last = findings[-1]
     if last.scenario is not None:
         lines.append(
-            f"  in {last.scenario.name} (seed {last.scenario.seed}), engine {last.engine}, at step {last.step}:"
+            f"  in {last.scenario.name} (seed {last.scenario.seed}), engine {last.engine}"
+            f"{f', driver {last.driver}' if last.driver else ''}, at step {last.step}:"
         )
         unusual = [f"{name} {value}" for name, value in last.scenario.terms if value != getattr(Terms(), name)]
         lines += [f"     terms: {', '.join(unusual)}"] if unusual else []
         lines += _steps(last.scenario, last.step)
     if last.saved:
-        flag = "" if last.engine == "py-evm" else f" --engine {last.engine}"
+        flag = f" --driver {last.driver}" if last.driver not in ("", "services") else ""
+        flag += "" if last.engine == "py-evm" else f" --engine {last.engine}"
         lines.append(f"  replay it: stakesim replay {last.saved}{flag}")
     return "\n".join(lines)
 

@@ -13,12 +13,11 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
-from app.services.transaction_sender import TRANSACTION_GAS_CAP
-
-from stakesim.runner.play import Played, play
+from stakesim.evm.access import TRANSACTION_GAS_CAP
+from stakesim.runner.environment import Environment
+from stakesim.runner.scenario_run import Played, run_scenario
 from stakesim.runner.shrink import shrunk
 from stakesim.runner.story import Finding
-from stakesim.runner.world import World
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -82,17 +81,17 @@ def named(played: Played) -> str:
     return first.statement.partition(":")[0]
 
 
-def tell_weakness(world: World, played: Played, known: set[str]) -> Played:
+def tell_weakness(environment: Environment, played: Played, known: set[str]) -> Played:
     """The failure under its name; of one that was not known yet, the shortest story."""
     for plainer in (_without_calls, _with_ordinary_people):
         candidate = plainer(played.scenario)
-        if candidate != played.scenario and (again := play(world, candidate)).findings:
+        if candidate != played.scenario and (again := run_scenario(environment, candidate)).findings:
             played = again  # it was not for these
     name = named(played)
     if name not in known:
         known.add(name)
         if "probe" not in (played.scenario.origin or {}):
-            played = shrunk(world, played, same=named)
+            played = shrunk(environment, played, same=named)
     played.findings = [replace(finding, weakness=name) for finding in played.findings]
     return played
 
@@ -164,7 +163,7 @@ def _with_money_in_it(name: str, call: CallFunction, numbers: bool) -> Scenario:
     )
 
 
-def crowd(world: World) -> Played:
+def crowd(environment: Environment) -> Played:
     """A run that takes more gas to settle than a transaction may have, if the contract opens one so large.
 
     How large it must be follows from what settling two smaller ones takes; then it is played.
@@ -173,7 +172,7 @@ def crowd(world: World) -> Played:
     for seats in _CROWD:
         gas = {}
         for settle in (Complete, CancelRun):
-            played = play(world, _crowded(seats, settle))
+            played = run_scenario(environment, _crowded(seats, settle))
             gas[settle] = max(row.gas for row in played.rows)
             if played.findings:
                 return played
@@ -181,10 +180,10 @@ def crowd(world: World) -> Played:
     each = max((measured[1] - measured[0]) // (_CROWD[1] - _CROWD[0]), 1)
     seats = (TRANSACTION_GAS_CAP - measured[0]) // each + _CROWD[0] + 1
     seats += seats // 50  # what is called needs a little less than what is sent
-    opened = play(world, _crowded(seats, None, bookings=0))
+    opened = run_scenario(environment, _crowded(seats, None, bookings=0))
     if seats > _MOST_BOOKINGS or opened.findings or not opened.reached["runs"]:
         return opened
-    return play(world, _crowded(seats, None))
+    return run_scenario(environment, _crowded(seats, None))
 
 
 def _crowded(seats: int, settle: Any, bookings: int | None = None) -> Scenario:

@@ -8,10 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from stakesim.project import current_project
 from stakesim.scenario.fields import parse_rate
 from stakesim.scenario.yaml_file import ScenarioError
 
-SCENARIOS = Path(__file__).parents[3] / "scenarios"
 SYNTHETIC = "series/eth-inr-synthetic.csv"
 COLUMNS = ("date", "close")
 FEWEST = 2
@@ -41,10 +41,10 @@ def read(file: str | Path) -> Closes:
 
 def find(file: str | Path) -> Path:
     """Raises ScenarioError where there is no such file."""
-    for place in (Path(file), SCENARIOS / file):
+    for place in (Path(file), *(folder / file for folder in current_project().scenario_folders)):
         if place.is_file():
             return place
-    raise ScenarioError(f"{file}: there is no such file, here or in {SCENARIOS.name}/; give the path of a CSV file")
+    raise ScenarioError(f"{file}: there is no such file, here or in scenarios/; give the path of a CSV file")
 
 
 @lru_cache(maxsize=8)

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from stakesim.errors import StakesimError
+
 At: TypeAlias = tuple[str | int, ...]
 """The way to a field: ("actions", 3, "seats")."""
 
@@ -17,7 +19,7 @@ FileType = TypeVar("FileType", bound=BaseModel)
 SCHEMA_COMMENT = "# yaml-language-server: $schema=schema.json\n"
 
 
-class ScenarioError(Exception):
+class ScenarioError(StakesimError):
     """A file is not what it should be: one sentence with file, line, field, and what to do about it."""
 
 

@@ -1,7 +1,7 @@
 """A pool of workers: processes of this machine, or those of a Dask cluster, one way of use for both.
 
-with pool(jobs, dask, partial(open_world, engine)) as submit:
-    for done in as_completed([submit(play_batch, batch) for batch in batches]):  # def play_batch(world, batch)
+with pool(jobs, dask, partial(open_environment, engine)) as submit:
+    for done in as_completed([submit(play_batch, batch) for batch in batches]):  # def play_batch(environment, batch)
         done.result()
 
 Calls and what they return are pickled, so functions are those of modules, and the same for the same arguments whoever

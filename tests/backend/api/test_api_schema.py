@@ -15,7 +15,7 @@ from app.core.security import issue_token
 from app.db.session import Database
 from sqlalchemy import Engine
 from stage import DAY, Ground, set_up
-from stakesim.runner.world import EMPTY_TABLES
+from stakesim_adapter.backend import EMPTY_TABLES
 from visitors import SECRET, Api, open_api, settle
 
 if TYPE_CHECKING:  # its import takes seconds, which whoever runs other tests does not wait for

@@ -1,4 +1,4 @@
-"""What a stake contract says about itself, and what its events say: the two views that invariants hold together.
+"""What a stake contract says about itself, and what its events say: the two views that invariants compare.
 
 All amounts are wei, all times seconds since 1970. Accounts are called by the name of their party.
 """
@@ -9,11 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from app.services import node
-from app.services.codec import Codec, Event
-from eth_typing import ChecksumAddress
-from web3 import Web3
-
+from stakesim.evm.abi import ContractAbi, Event
+from stakesim.evm.access import ChainAccess
 from stakesim.scenario.model import BookingStatus, RunStatus
 
 
@@ -55,8 +52,8 @@ class BookingView(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Picture:
-    """The contract and all wallets at one moment. lists: `getEventBookings` by run, where it was asked for."""
+class ContractState:
+    """The contract and all wallets at one moment, in wei. lists: `getEventBookings` by run, where it was asked for."""
 
     balance: int
     wallets: Mapping[str, int]
@@ -74,8 +71,8 @@ class Picture:
     def active_bookings_of(self, run_id: int) -> list[BookingView]:
         return [b for b in self.bookings_of(run_id) if b.active]
 
-    def into_wallets(self, first: Picture, fees: Mapping[str, int]) -> int:
-        """Wei that went into all wallets since the first picture, less what went out of them; gas (`fees`) apart."""
+    def into_wallets(self, first: ContractState, fees: Mapping[str, int]) -> int:
+        """Wei that went into all wallets since the first state, less what went out of them; gas (`fees`) apart."""
         return sum(wei - first.wallets[party] + fees.get(party, 0) for party, wei in self.wallets.items())
 
     @property
@@ -93,59 +90,65 @@ View: TypeAlias = tuple[Any, ...]
 """Name of a view function, and its arguments."""
 
 
-class Camera:
-    """Takes pictures of a stake contract: one call of the lens for all the views asked and all wallets."""
+class StateReader:
+    """Reads a stake contract and wallets: all views asked for and all balances in one call of `BatchReader.sol`."""
 
     def __init__(
         self,
-        w3: Web3,
-        lens: ChecksumAddress,
-        stake: ChecksumAddress,
-        codec: Codec,
-        parties: Mapping[str, ChecksumAddress],
-        extended: bool,
+        chain: ChainAccess,
+        batch_reader: str,
+        stake: str,
+        abi: ContractAbi,
+        parties: Mapping[str, str],
+        full_interface: bool,
     ) -> None:
-        self._w3, self._lens = w3, lens
-        self._stake, self._codec, self._extended = stake, codec, extended
+        self._chain, self._batch_reader = chain, batch_reader
+        self._stake, self._abi, self._full = stake, abi, full_interface
         self._parties = parties
         self._names: dict[str, str] = {address: name for name, address in parties.items()}
 
-    def take(
+    def read(
         self,
-        last: Picture | None,
+        last: ContractState | None,
         runs: Collection[int],
         bookings: Collection[int],
         creditors: Collection[str],
         wallets: Collection[str],
         lists: bool = True,
-    ) -> Picture:
-        """A picture in which these runs, bookings, credits and wallets are looked at anew, and what the contract has
-        and owes; all else stands as in the last one. lists: also the contract's terms and the runs' lists of bookings.
+    ) -> ContractState:
+        """A state in which these runs, bookings, credits and wallets are read anew, and what the contract has and owes;
+        all else is as in the last one.
 
-        Raises web3's contract errors when a run or booking is not there.
+        Args:
+            last: The state read before; None for the first.
+            lists: Also read the contract's terms and the runs' lists of bookings.
+
+        Raises:
+            CallReverted: A view reverts, as for a run that does not exist.
+            AbiError: A view returns something else than the ABI says.
         """
-        creditors = creditors if self._extended else ()
+        creditors = creditors if self._full else ()
         views: list[View] = [("getEventRun", id) for id in runs]
         views += [("getBooking", id) for id in bookings]
         views += [("creditOf", self._parties[name]) for name in creditors]
         views += [("getEventBookings", id) for id in runs if lists]
-        if self._extended:
+        if self._full:
             views += [("platformBalance",), ("totalLiabilities",)]
             views += [("terms",)] if lists else []
         results, (*balances, balance) = self._ask(views, wallets)
-        answers = iter([self._codec.result(view[0], data) for view, data in zip(views, results, strict=True)])
-        before = last or Picture(0, {}, dict.fromkeys(self._parties, 0))
+        answers = iter([self._abi.decode(view[0], data) for view, data in zip(views, results, strict=True)])
+        before = last or ContractState(0, {}, dict.fromkeys(self._parties, 0))
         new_runs = {id: self._run(next(answers)[0]) for id in runs}
         new_bookings = {id: self._booking(next(answers)[0]) for id in bookings}
         credits = {name: next(answers)[0] for name in creditors}
         listed = {id: tuple(next(answers)[0]) for id in runs if lists}
-        return Picture(
+        return ContractState(
             balance=balance,
             wallets={**before.wallets, **dict(zip(wallets, balances, strict=True))},
             credits={**before.credits, **credits},
-            platform_balance=next(answers)[0] if self._extended else 0,
-            liabilities=next(answers)[0] if self._extended else 0,
-            terms=(tuple(next(answers)[0]) if lists else before.terms) if self._extended else (),
+            platform_balance=next(answers)[0] if self._full else 0,
+            liabilities=next(answers)[0] if self._full else 0,
+            terms=(tuple(next(answers)[0]) if lists else before.terms) if self._full else (),
             runs={**before.runs, **new_runs},
             bookings={**before.bookings, **new_bookings},
             lists=listed,
@@ -160,9 +163,9 @@ class Camera:
         return booking._replace(user=self._names.get(booking.user, booking.user))
 
     def _ask(self, views: list[View], parties: Collection[str]) -> tuple[list[bytes], list[int]]:
-        """What each view returned, and the wei of these parties and of the contract; packed as `Lens.sol` has it."""
+        """What each view returned, and the wei of these parties and of the contract; see `BatchReader.sol`."""
         accounts = [*(self._parties[name] for name in parties), self._stake]
-        asked = [self._codec.call(self._stake, *view).data for view in views]
+        asked = [self._abi.encode(*view) for view in views]
         data = b"".join(
             [
                 _bytes20(self._stake),
@@ -171,7 +174,7 @@ class Camera:
                 *(len(data).to_bytes(2, "big") + data for data in asked),
             ]
         )
-        answer = node.call(self._w3, self._lens, data)
+        answer = self._chain.call(self._batch_reader, data)
         words = len(accounts) * 32
         balances = [int.from_bytes(answer[i : i + 32], "big") for i in range(0, words, 32)]
         results, rest = [], answer[words:]
@@ -187,7 +190,7 @@ def _bytes20(address: str) -> bytes:
 
 
 @dataclass
-class Books:
+class EventReplay:
     """The contract's state as its events tell it, replayed from zero."""
 
     runs: dict[int, tuple[str, int, int, int]] = field(default_factory=dict)  # host, price, max seats, host stake

@@ -1,5 +1,5 @@
-"""Plays a scenario: each action goes to the backend's services and to the reference model, and after each all
-invariants are evaluated on what the chain, the database, the events and the model say.
+"""Runs a scenario: each action goes to the system under test and to the reference model, and after each all invariants
+are evaluated on what the chain, the database, the events and the model say.
 """
 
 from __future__ import annotations
@@ -14,21 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from app.services.codec import event_stake
-from eth_abi.exceptions import DecodingError
-from web3.exceptions import ContractLogicError
-from web3.types import TxReceipt
-
-from stakesim.evm.errors import EngineError
-from stakesim.runner.adapt import adapted, adapted_action
+from stakesim.evm.access import TransactionReceipt
+from stakesim.evm.errors import AbiError, CallReverted, EngineError
+from stakesim.evm.interface import stake_abi
+from stakesim.runner.environment import EPOCH, Environment, Session
 from stakesim.runner.invariants import INVARIANTS, violations
 from stakesim.runner.ledger import Row, received
+from stakesim.runner.legacy_interface import adapted, adapted_action
 from stakesim.runner.liveness import blocked_exits
-from stakesim.runner.perform import perform
-from stakesim.runner.picture import Books, Picture
-from stakesim.runner.step import Sent, Step
+from stakesim.runner.observe import ContractState, EventReplay
+from stakesim.runner.step import MinedTransaction, Step
 from stakesim.runner.story import Finding
-from stakesim.runner.world import EPOCH, World
 from stakesim.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Wait, Withdraw
 from stakesim.scenario.model import Outcome, State, apply, initial, quoted
 from stakesim.scenario.scenario import Scenario
@@ -43,6 +39,7 @@ class Played:
 
     scenario: Scenario
     engine: str
+    driver: str
     findings: list[Finding] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
@@ -55,43 +52,48 @@ class Played:
         return not self.findings
 
 
-def play(world: World, scenario: Scenario, number: int = 0) -> Played:
-    """Plays the scenario to its end, or to the first step after which something that must hold does not.
+def run_scenario(environment: Environment, scenario: Scenario, number: int = 0) -> Played:
+    """Runs the scenario to its end, or to the first step after which something that must hold does not.
 
-    number: of the scenario within its campaign, for the ledger.
-    Raises `EngineError` when the engine can't do what the scenario needs.
+    Args:
+        number: Of the scenario within its campaign, for the ledger.
+
+    Raises:
+        EngineError: The engine can't do what the scenario needs.
     """
     began = time.perf_counter()
-    game = Game(world, scenario, number)
+    run = ScenarioRun(environment, scenario, number)
     timeline = scenario.timeline()
     for index, (at, action) in enumerate(timeline, start=1):
-        if not game.act(at, action, last=index == len(timeline)):
+        if not run.act(at, action, last=index == len(timeline)):
             break
     else:
-        game.played.findings += _unmet_receipts(game.played)
-    game.end()
-    game.played.seconds = time.perf_counter() - began
-    return game.played
+        run.played.findings += _unmet_receipts(run.played)
+    run.end()
+    run.played.seconds = time.perf_counter() - began
+    return run.played
 
 
-class Game:
-    """A scenario while it is played, action by action; those of the scenario itself are not looked at."""
+class ScenarioRun:
+    """A scenario while it is run. Ignores `scenario.actions`; the caller passes actions to `act`."""
 
-    def __init__(self, world: World, scenario: Scenario, number: int = 0) -> None:
-        extended = world.extended
-        scenario, lacking = adapted(scenario, extended, world.takes_terms)
-        world.stage(scenario)
-        self.played = Played(scenario, world.engine.name)
+    def __init__(self, environment: Environment, scenario: Scenario, number: int = 0) -> None:
+        contract = environment.contract
+        scenario, lacking = adapted(scenario, contract.full_interface, contract.takes_terms)
+        session = environment.prepare(scenario)
+        self.played = Played(scenario, environment.engine.name, environment.driver)
         self.played.reached.update(f"not supported: {what}" for what in lacking)
         self._number, self._rate_at = number, scenario.rate_path()
-        self._watch = Watch(world, initial(scenario.terms, scenario.actors, EPOCH, extended))
+        model = initial(scenario.terms, scenario.actors, EPOCH, contract.full_interface)
+        self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
+        self._driver = session.driver
         self._done: list[Action] = []
         self._rates: list[Decimal] = []
 
     @property
     def model(self) -> State:
         """By the rules, after the last action."""
-        return self._watch.model
+        return self._observer.model
 
     def act(self, at: int, action: Action, last: bool = False) -> bool:
         """Carries it out at this time, in seconds from the scenario's start; whether all that must hold holds.
@@ -107,14 +109,17 @@ class Game:
                 possible = Wait()
             action = possible.model_copy(update={"at": at})
             self._done.append(action)
+        if self._driver.lacks(action):
+            played.reached[f"not supported: {action.do}"] += 1
+            action = Wait(at=at)
         try:
-            step = self._watch.step(action, EPOCH + at, market, last)
+            step = self._observer.step(action, EPOCH + at, market, last)
             rate = quoted(step.model, market)[0]
             found = list(_findings(step, played, played.steps + 1, rate))
             found = [finding for finding in found if finding.id != "INV-11"] or found
         except EngineError:
             raise
-        except (ContractLogicError, DecodingError) as error:
+        except (CallReverted, AbiError) as error:
             played.findings.append(_mute(played, quoted(self.model, market)[0], error))
             return False
         except Exception as crash:  # noqa: BLE001 - whatever is raised unforeseen is a finding, told with its story
@@ -139,41 +144,41 @@ class Game:
             self.played.reached["price swing"] += 1
 
 
-class Watch:
+class Observer:
     """Carries actions out one by one, and sees for each what it did to model, chain, events and database."""
 
-    def __init__(self, world: World, model: State) -> None:
-        self.world, self.model = world, model
-        self._first = self._picture = world.camera.take(None, (), (), (), list(world.cast.addresses))
+    def __init__(self, session: Session, model: State, has_gas_budgets: bool) -> None:
+        self.session, self.model, self._has_gas_budgets = session, model, has_gas_budgets
+        self._first = self._state = session.reader.read(None, (), (), (), list(session.parties.addresses))
         self._hostile = [name for name, actor in model.actors.items() if actor.is_contract]
-        self._names = world.cast.names()
-        self._books = Books()
+        self._names = session.parties.names()
+        self._replay = EventReplay()
         self._fees: Counter[str] = Counter()
         self._runs = self._bookings = 0
 
     def step(self, action: Action, now: int, market: Decimal, last: bool) -> Step:
         """One action at the block time `now`, where the market's rate is `market` INR per ETH."""
-        world, before, model_before = self.world, self._picture, self.model
+        session, before, model_before = self.session, self._state, self.model
         self.model, expected = apply(model_before, action, now, market)
         rate, as_of = quoted(self.model, market)
-        world.clock.at, world.feed.inr_per_eth, world.feed.as_of = now, rate, as_of
+        session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = now, rate, as_of
         if expected.signer is not None:
-            world.engine.set_next_timestamp(now)
-        observed = perform(world, action, expected, model_before)
+            session.engine.set_next_timestamp(now)
+        observed = session.driver.perform(action, expected, model_before)
         if expected.optional and observed.status in ("rejected", "reverted"):
             self.model = replace(model_before, now=now)
             expected = Outcome("rejected", expected.actor, expected.signer, cast(Any, observed.error), observed.args)
-        sent = [self._entered(receipt) for receipt in world.sent()]
+        sent = [self._entered(receipt) for receipt in session.chain.sent()]
         for index, one in enumerate(sent):
-            sent[index] = one = one._replace(events=tuple(self._books.enter(one.events)))
+            sent[index] = one = one._replace(events=tuple(self._replay.enter(one.events)))
             self._fees[one.sender] += one.fee
             self._runs += sum(event.name == "EventRunCreated" for event in one.events)
             self._bookings += sum(event.name == "BookingCreated" for event in one.events)
         if sent and not last:
-            self._picture = self._look(action, expected)
-        self._picture = self._said(self._picture)
+            self._state = self._look(action, expected)
+        self._state = self._said(self._state)
         if last or (sent and not self._adds_up()):
-            self._picture = self._said(self._look_everywhere())
+            self._state = self._said(self._look_everywhere())
         return Step(
             action=action,
             expected=expected,
@@ -183,38 +188,38 @@ class Watch:
             model=self.model,
             first=self._first,
             before=before,
-            after=self._picture,
-            books=self._books,
-            rows=world.rows(),
+            after=self._state,
+            books=self._replay,
+            rows=session.driver.rows(),
             fees=self._fees,
-            budget=_budget(action, before, model_before) if not world.foreign else None,
-            blocked=blocked_exits(world, self._picture) if last else (),
-            own_errors=world.own_errors,
+            budget=_budget(action, before, model_before) if self._has_gas_budgets else None,
+            blocked=blocked_exits(session, self._state) if last else (),
+            own_errors=session.contract.own_errors,
         )
 
-    def _said(self, picture: Picture) -> Picture:
+    def _said(self, picture: ContractState) -> ContractState:
         """With what a contract without views for it has to owe, by the rules."""
         if self.model.extended:
             return picture
         credits = {party: self.model.credits.get(party, 0) for party in picture.credits}
         return replace(picture, platform_balance=self.model.platform_balance, credits=credits)
 
-    def _look_everywhere(self) -> Picture:
+    def _look_everywhere(self) -> ContractState:
         runs, bookings = range(1, self._runs + 1), range(1, self._bookings + 1)
-        parties = list(self.world.cast.addresses)
-        return self.world.camera.take(self._picture, runs, bookings, parties, parties)
+        parties = list(self.session.parties.addresses)
+        return self.session.reader.read(self._state, runs, bookings, parties, parties)
 
     def _adds_up(self) -> bool:
         """Whether the wallets last seen and the contract explain where all wei are, and the contract what it owes. A
         wei that went where nobody looked shows here."""
-        now, first = self._picture, self._first
+        now, first = self._state, self._first
         explained = now.into_wallets(first, self._fees) + now.balance == first.balance
         return explained and now.balance == now.owed + self.model.forced
 
-    def _look(self, action: Action, expected: Outcome) -> Picture:
+    def _look(self, action: Action, expected: Outcome) -> ContractState:
         """At what the action is about: its run, its booking, or all bookings of the run it closes, and the wallets of
         those concerned."""
-        known = self._picture
+        known = self._state
         new_runs = [id for id in range(1, self._runs + 1) if id not in known.runs]
         new_bookings = [id for id in range(1, self._bookings + 1) if id not in known.bookings]
         booking = self.model.bookings.get(getattr(action, "booking", ""))
@@ -231,22 +236,22 @@ class Watch:
         }
         wallets |= {run.host} if run else set()
         wallets |= {payout.to for payout in expected.payouts}
-        wallets &= self.world.cast.addresses.keys()
-        return self.world.camera.take(known, sorted(runs_seen), seen, self._hostile, sorted(wallets), lists=False)
+        wallets &= self.session.parties.addresses.keys()
+        return self.session.reader.read(known, sorted(runs_seen), seen, self._hostile, sorted(wallets), lists=False)
 
-    def _entered(self, receipt: TxReceipt) -> Sent:
+    def _entered(self, receipt: TransactionReceipt) -> MinedTransaction:
         """A receipt, with accounts called by their party."""
         events = (
             event._replace(args={k: self._names.get(v, v) if isinstance(v, str) else v for k, v in event.args.items()})
-            for event in event_stake().events(receipt["logs"], self.world.chain.address)
+            for event in stake_abi().events(receipt.logs, self.session.contract_address)
         )
-        return Sent(
-            receipt["transactionHash"].to_0x_hex(),
-            self._names.get(receipt["from"], receipt["from"]),
-            receipt["status"] == 1,
-            receipt["gasUsed"],
-            receipt["gasUsed"] * receipt["effectiveGasPrice"],
-            tuple(events),
+        return MinedTransaction(
+            hash=receipt.hash,
+            sender=self._names.get(receipt.sender, receipt.sender),
+            ok=receipt.ok,
+            gas_used=receipt.gas_used,
+            fee=receipt.gas_used * receipt.gas_price,
+            events=tuple(events),
         )
 
 
@@ -256,7 +261,7 @@ def _budgets() -> dict[str, dict[str, int]]:
     return budgets
 
 
-def _budget(action: Action, before: Picture, model: State) -> int | None:
+def _budget(action: Action, before: ContractState, model: State) -> int | None:
     """Gas that the action may use; None for one that a hostile contract makes, whose own gas is in it."""
     budget = _budgets().get(action.do)
     if budget is None or getattr(action, "direct", False) or isinstance(action, Withdraw):
@@ -270,6 +275,7 @@ def _findings(step: Step, played: Played, index: int, rate: Decimal) -> Iterator
     common: dict[str, Any] = {
         "scenario": played.scenario,
         "engine": played.engine,
+        "driver": played.driver,
         "step": index,
         "rate": rate,
         "at_stake": at_stake,
@@ -303,6 +309,7 @@ def _unmet_receipts(played: Played) -> Iterator[Finding]:
                 f"{actor} received another amount over the whole scenario",
                 scenario=played.scenario,
                 engine=played.engine,
+                driver=played.driver,
                 step=played.steps,
                 expected=wei,
                 found=got[actor],
@@ -318,6 +325,7 @@ def _mute(played: Played, rate: Decimal, error: Exception) -> Finding:
         f"the contract does not say what it holds, a view fails: {error}",
         scenario=played.scenario,
         engine=played.engine,
+        driver=played.driver,
         step=played.steps + 1,
         rate=rate,
     )
@@ -334,6 +342,7 @@ def _crash(played: Played, rate: Decimal, crash: Exception) -> Finding:
         f"{type(crash).__name__}: {crash}{place}",
         scenario=played.scenario,
         engine=played.engine,
+        driver=played.driver,
         step=played.steps + 1,
         rate=rate,
     )

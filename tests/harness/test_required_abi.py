@@ -6,12 +6,13 @@ import json
 from copy import deepcopy
 
 import pytest
-from stakesim.evm import interface
-from stakesim.evm.compiler import CONTRACTS, PRODUCTION_ARTIFACT, Artifact, compile_contracts
+from app.services.codec import ARTIFACT
+from stakesim.evm import required_abi
+from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate.conformance import differences
-from stakesim.runner.world import open_world
+from stakesim.runner.environment import open_environment
 
 TEST = CONTRACTS / "test"
 STAND_IN = TEST / "MinimalEventStake.sol"
@@ -78,7 +79,7 @@ def test_the_committed_abi_is_that_of_the_rules():
 
 def abi_of(name: str):
     if name == "production":
-        return json.loads(PRODUCTION_ARTIFACT.read_text())["abi"]
+        return json.loads(ARTIFACT.read_text())["abi"]
     file = TEST / f"{name}.sol"
     return (load_contract(file) if file.exists() else compile_contracts()[name]).abi
 
@@ -86,8 +87,8 @@ def abi_of(name: str):
 @pytest.mark.parametrize("name", ["EventStake", "production", "MinimalEventStake", "SoundEventStake"])
 def test_each_contract_has_it(name):
     abi = abi_of(name)
-    assert interface.missing(abi) == []
-    assert list(interface.differences(abi)) == []
+    assert required_abi.missing(abi) == []
+    assert list(required_abi.differences(abi)) == []
     functions, events = spelled(abi)
     assert {name: functions[name] for name in SIGNATURES} == SIGNATURES
     assert {name: events[name] for name in EVENTS} == EVENTS
@@ -96,13 +97,13 @@ def test_each_contract_has_it(name):
 def test_the_interface_has_it_but_for_the_owner():
     """Which is of OpenZeppelin's Ownable."""
     abi = abi_of("IEventStake")
-    assert interface.missing(abi) == ["The function owner is missing: owner()"]
-    assert list(interface.differences(abi)) == []
+    assert required_abi.missing(abi) == ["The function owner is missing: owner()"]
+    assert list(required_abi.differences(abi)) == []
 
 
 def test_what_is_added_is_known_by_its_arguments_too():
-    assert interface.missing_additions(abi_of("EventStake")) == set()
-    lacks = interface.missing_additions(abi_of("MinimalEventStake"))
+    assert required_abi.missing_additions(abi_of("EventStake")) == set()
+    lacks = required_abi.missing_additions(abi_of("MinimalEventStake"))
     assert {"createEventRunFor", "cancelBooking", "expireEvent", "withdraw", "creditOf", "totalLiabilities"} <= lacks
     assert lacks.isdisjoint(SIGNATURES)
     other = {
@@ -113,9 +114,9 @@ def test_what_is_added_is_known_by_its_arguments_too():
         "stateMutability": "nonpayable",
     }
     abi = [*abi_of("MinimalEventStake"), other]
-    assert interface.missing_additions(abi) == lacks
-    assert other in interface.own_functions(abi)
-    own = {item["name"] for item in interface.own_functions(abi_of("MinimalEventStake"))}
+    assert required_abi.missing_additions(abi) == lacks
+    assert other in required_abi.own_functions(abi)
+    own = {item["name"] for item in required_abi.own_functions(abi_of("MinimalEventStake"))}
     assert own == {"stakePercentage", "platformFeePercentage", "setStakePercentage", "setPlatformFeePercentage"}
 
 
@@ -192,7 +193,7 @@ BOOKING = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256
 )
 def test_what_differs_is_told_in_one_sentence(name, edit, said, playable):
     contract = stand_in(**{name: edit})
-    assert list(interface.differences(contract.abi)) == [(said, playable)]
+    assert list(required_abi.differences(contract.abi)) == [(said, playable)]
     assert differences(contract) == [f"{said}."]
 
 
@@ -221,7 +222,7 @@ def test_what_is_missing_is_told(name):
 def test_what_can_not_be_driven_is_not_played(simulated):
     """Both views are told at once; what makes no difference to a call does not stop it."""
     with pytest.raises(EngineError) as caught:
-        open_world(simulated, stand_in(getEventRun=flat, getBooking=flat))
+        open_environment(simulated, stand_in(getEventRun=flat, getBooking=flat))
     assert str(caught.value) == (
         f"MinimalEventStake can't be played: getEventRun returns {RUN} where one struct {RUN} must be; getBooking "
         f"returns {BOOKING} where one struct {BOOKING} must be."
@@ -229,5 +230,5 @@ def test_what_can_not_be_driven_is_not_played(simulated):
     made = stand_in()
     made.abi[:] = [item for item in made.abi if item.get("name") != "owner"]
     with pytest.raises(EngineError, match="MinimalEventStake can't be played, as it lacks owner: give a contract"):
-        open_world(simulated, made)
-    open_world(simulated, stand_in(cancelEvent=lambda item: item.update(stateMutability="payable"))).close()
+        open_environment(simulated, made)
+    open_environment(simulated, stand_in(cancelEvent=lambda item: item.update(stateMutability="payable"))).close()

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.30;
 
-/// @notice Many balances, and many views of one contract, in one call. Part of the harness, not of production.
+/// @notice Many balances, and many views of one contract, in one call. Part of the library, not of production.
 /// @dev Asked after every step of every scenario, so it is written to run few instructions, and packs its data:
 ///
 /// calldata: target (20 bytes), number of accounts (1 byte), accounts (20 bytes each), then for each view the length of
 /// its calldata (2 bytes) and the calldata.
 /// returned: balances (32 bytes each), then for each view the length of what it returned (32 bytes) and that.
 /// When a view reverts, this reverts with its data.
-contract Lens {
+contract BatchReader {
     fallback() external {
         assembly {
             let target := shr(96, calldataload(0))

@@ -1,0 +1,22 @@
+"""Hands this backend to stakesim. It is the one package that imports both; neither imports it.
+
+`pyproject.toml` names it: `[tool.stakesim] backend = "stakesim_adapter:open_backend"`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stakesim_adapter.backend import EventStakeBackend
+
+
+def open_backend() -> EventStakeBackend:
+    """The backend on a schema of its own in the database of `DATABASE_URL`, or in the embedded one.
+
+    Raises:
+        BackendError: No database answers.
+    """
+    from stakesim_adapter.backend import EventStakeBackend
+
+    return EventStakeBackend()

@@ -1,0 +1,119 @@
+"""A backend: each action is one call of its session, or goes past it where the scenario says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stakesim.backend import BackendSession, Refused, Rows
+from stakesim.runner.drivers.onchain import OnChain
+from stakesim.runner.step import ActualOutcome
+from stakesim.scenario.actions import (
+    PLATFORM,
+    Action,
+    Book,
+    CancelBooking,
+    CancelRun,
+    Complete,
+    CreateRun,
+    Expire,
+    ForceEther,
+    SetPrice,
+    Wait,
+    Withdraw,
+    WithdrawFees,
+)
+from stakesim.scenario.model import Outcome, State
+
+_USE_CASES: dict[type[Any], str] = {
+    CreateRun: "create_run",
+    Book: "book",
+    CancelBooking: "cancel_booking",
+    CancelRun: "cancel_run",
+    Complete: "complete",
+    Expire: "expire",
+    Withdraw: "withdraw",
+    WithdrawFees: "withdraw_fees",
+}
+_WITHDRAWALS = (Withdraw, WithdrawFees)
+"""Anybody can make them without a backend, and no row changes."""
+
+
+class BackendDriver:
+    """See `stakesim.runner.drivers.Driver`."""
+
+    def __init__(self, session: BackendSession, onchain: OnChain) -> None:
+        self._session, self._onchain = session, onchain
+        self._runs: set[str] = set()
+        self._bookings: set[str] = set()
+
+    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+        if expected.status == "skipped":
+            return ActualOutcome("skipped")
+        if isinstance(action, SetPrice | Wait):
+            return ActualOutcome("ok")
+        if isinstance(action, ForceEther):
+            self._onchain.force_ether(action)
+            return ActualOutcome("ok")
+        if self._onchain.goes_direct(action):
+            return self._past_the_backend(action, expected, model)
+        use_case = self._use_case(action)
+        if use_case is None:
+            return self._onchain.send(action, expected, model)
+        try:
+            self._call(use_case, action, expected, model)
+        except Refused as refusal:
+            args = self._onchain.named(refusal.arguments)
+            return ActualOutcome(refusal.outcome, refusal.error, args, refusal.message)
+        return ActualOutcome("ok")
+
+    def rows(self) -> Rows | None:
+        rows: Callable[[], Rows] | None = getattr(self._session, "rows", None)
+        return rows() if rows is not None else None
+
+    def lacks(self, action: Action) -> bool:
+        if isinstance(action, _WITHDRAWALS) or type(action) not in _USE_CASES or self._onchain.goes_direct(action):
+            return False
+        return self._use_case(action) is None
+
+    def _use_case(self, action: Action) -> Callable[..., None] | None:
+        return getattr(self._session, _USE_CASES[type(action)], None)
+
+    def _call(self, use_case: Callable[..., None], action: Action, expected: Outcome, model: State) -> None:
+        accounts, addresses = self._onchain.parties.accounts, self._onchain.parties.addresses
+        who: dict[str, Any] = {
+            "by": expected.actor or PLATFORM,
+            "signer": None if expected.signer in (None, PLATFORM) else accounts[expected.signer],
+        }
+        match action:
+            case CreateRun():
+                start = model.epoch + action.starts
+                use_case(action.run, price_inr=action.price_inr, seats=action.seats, starts_at=start, **who)
+                self._runs.add(action.run)
+            case Book():
+                use_case(action.booking, run=action.run, seats=action.seats, **who)
+                self._bookings.add(action.booking)
+            case CancelBooking():
+                use_case(action.booking, **who)
+            case CancelRun() | Expire():
+                use_case(action.run, **who)
+            case Complete():
+                use_case(action.run, attended=[b for b in action.came if b in self._bookings], **who)
+            case Withdraw():
+                to = addresses[action.to] if action.to else None
+                use_case(by=who["by"], signer=accounts[action.by], to=to)
+            case WithdrawFees():
+                use_case(**who)
+            case _:
+                raise TypeError(f"no use case carries out {action!r}")
+
+    def _past_the_backend(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+        """Then the backend is told, as something that watches the chain would."""
+        outcome = self._onchain.send(action, expected, model)
+        run = getattr(action, "run", None)
+        if isinstance(action, CancelBooking):
+            run = model.bookings[action.booking].run
+        refresh: Callable[[str], None] | None = getattr(self._session, "refresh", None)
+        if outcome.status == "ok" and run in self._runs and refresh is not None:
+            refresh(run)
+        return outcome

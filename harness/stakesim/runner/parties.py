@@ -1,0 +1,36 @@
+"""Who takes part in a scenario, as accounts on chain."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from eth_account.signers.local import LocalAccount
+
+from stakesim.scenario.actions import Actor
+
+EXPERIENCE_ID = str(uuid.uuid5(uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d"), "experience"))
+"""Id of the one experience of every scenario. Always the same, as it goes on chain and so into gas."""
+
+
+@dataclass(frozen=True)
+class Parties:
+    """The scenario's actors. A party is an account on chain; actors without a wallet share the platform's.
+
+    Attributes:
+        accounts: Keys by actor; of a hostile contract that of its controller.
+        addresses: By party, checksummed.
+    """
+
+    actors: Mapping[str, Actor]
+    accounts: Mapping[str, LocalAccount]
+    addresses: Mapping[str, str]
+
+    def names(self) -> dict[str, str]:
+        """Parties by address."""
+        return {address: name for name, address in self.addresses.items()}
+
+    def is_contract(self, actor: str | None) -> bool:
+        known = self.actors.get(actor) if actor else None
+        return known is not None and known.is_contract
