@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from stakesim.errors import StakesimError
-from stakesim.paths import checkout, shipped, state_dir
+from stakesim.paths import checkout, data, shipped, state_dir
 
 CONTRACTS = shipped("contracts")
-ARTIFACTS = Path(__file__).resolve().parents[1] / "_data" / "artifacts.json"
+ARTIFACTS = data("artifacts.json")
 """Of the packaged contracts; `stakesim compile --write` writes it."""
 INSTALL_TIMEOUT_S = 600
 
@@ -165,8 +165,17 @@ def find_compiler() -> Path:
 
 
 def shim() -> Path:
-    """The npm package as the program that `solc` is."""
-    return (CONTRACTS if checkout() else node_modules().parent) / "solc"
+    """The npm package as the program that `solc` is: a checkout's own, else one that is written beside the package."""
+    if checkout():
+        return CONTRACTS / "solc"
+    program = node_modules().parent / "solc"
+    if not program.exists():
+        shutil.copy(CONTRACTS / "solc.js", program.with_suffix(".js"))
+        partial = program.with_suffix(f".{os.getpid()}")
+        partial.write_text(f'#!/bin/sh\nexec "{shutil.which("node", path=_path())}" "{program}.js" "$@"\n')
+        partial.chmod(0o755)
+        partial.replace(program)
+    return program
 
 
 def _node_dir() -> Path:
@@ -199,10 +208,6 @@ def _install_compiler() -> None:
         shutil.copy(CONTRACTS / name, folder / name)
     npm = shutil.which("npm", path=_path())
     _run([str(npm), "ci", "--silent", "--ignore-scripts", "--omit=optional"], folder, "check the network and try again")
-    shutil.copy(CONTRACTS / "solc.js", folder / "solc.js")
-    node = shutil.which("node", path=_path())
-    shim().write_text(f'#!/bin/sh\nexec "{node}" "{folder / "solc.js"}" "$@"\n')
-    shim().chmod(0o755)
 
 
 def _tell(sentence: str) -> None:

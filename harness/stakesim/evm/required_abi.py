@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from eth_utils.abi import collapse_if_tuple
-
+from stakesim.evm.abi import abi_type
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.errors import EngineError
 
@@ -122,14 +121,12 @@ def _differences(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) 
 
 def _signature(item: Mapping[str, Any]) -> tuple[str, str, str]:
     """Of a function or an event, indexed flags apart: what its selector or topic is made of."""
-    types = ",".join(collapse_if_tuple(dict(one)) for one in item.get("inputs", ()))
+    types = ",".join(abi_type(one) for one in item.get("inputs", ()))
     return item["type"], item.get("name", ""), types
 
 
 def _types(inputs: Abi) -> str:
-    return ", ".join(
-        collapse_if_tuple(dict(one)).replace(",", ", ") + (" indexed" if one.get("indexed") else "") for one in inputs
-    )
+    return ", ".join(abi_type(one).replace(",", ", ") + (" indexed" if one.get("indexed") else "") for one in inputs)
 
 
 def _returned(outputs: Abi) -> str:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from stakesim.evm.compiler import Artifact
+from stakesim.evm.contract_file import load_contract
 from stakesim.evm.required_abi import extra_functions, missing_additions
+from stakesim.project import current_project
 from stakesim.runner import ledger, scenario_files
 from stakesim.runner.environment import Environment, default_engine, open_environment
 from stakesim.runner.scenario_run import Played, run_scenario
@@ -122,8 +124,8 @@ def run(
         driver: "contract" for the contract alone, or a way to call the project's backend, as "services" or "api";
             None: the backend's first, or "contract" where there is none.
         steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
-        contract: What is deployed instead of the packaged `EventStake`
-            (`stakesim.evm.contract_file.load_contract`); what is wrong with it is told once.
+        contract: What is deployed (`stakesim.evm.contract_file.load_contract`); None: the project's contract, else the
+            packaged `EventStake`. What is wrong with another one is told once.
         terms: Of the contract, in the drawn scenarios.
         dask: Address of a Dask scheduler, whose workers run them instead (docs/CLUSTER.md).
 
@@ -134,6 +136,8 @@ def run(
         BackendError: The backend can't be opened.
     """
     began = time.perf_counter()
+    if contract is None and (own := current_project().contract):
+        contract = load_contract(own)
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
     if contract:
