@@ -304,7 +304,7 @@ def artifacts(output: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str
             deployed_source_map=compiled["evm"]["deployedBytecode"].get("sourceMap", ""),
             immutables=compiled["evm"]["deployedBytecode"].get("immutableReferences", {}),
         )
-        for path, contracts in output["contracts"].items()
+        for path, contracts in output.get("contracts", {}).items()  # not there where the sources have none
         if path in sources
         for name, compiled in contracts.items()
     }

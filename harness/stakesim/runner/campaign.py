@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.interface import extra_functions, functions
+from stakesim.evm.required_abi import extra_functions, missing_additions
 from stakesim.project import current_project
 from stakesim.runner import ledger, scenario_files
 from stakesim.runner.environment import Environment, default_engine, open_environment
@@ -141,7 +141,7 @@ def run(
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
     if contract:
-        scenarios += probes(extra_functions(contract))
+        scenarios += probes(extra_functions(contract.abi))
     played = sorted(
         _play_all(scenarios, (engine, contract, driver), jobs, dask, progress), key=lambda numbered: numbered[0]
     )
@@ -150,7 +150,7 @@ def run(
     for one in result.played:
         result.reached += one.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
-    lacking = {"bookings cancelled"} if contract and "cancelBooking" not in functions(contract) else set()
+    lacking = {"bookings cancelled"} if contract and "cancelBooking" in missing_additions(contract.abi) else set()
     missing = [said for key, said in MUST_REACH.items() if not result.reached[key] and key not in lacking]
     if drawn > 1 and missing:
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"
