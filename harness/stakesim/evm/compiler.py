@@ -207,7 +207,11 @@ def _install_compiler() -> None:
     for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copy(CONTRACTS / name, folder / name)
     npm = shutil.which("npm", path=_path())
-    _run([str(npm), "ci", "--silent", "--ignore-scripts", "--omit=optional"], folder, "check the network and try again")
+    _run(
+        [str(npm), "ci", "--loglevel=error", "--ignore-scripts", "--omit=optional"],
+        folder,
+        "check the network and try again",
+    )
 
 
 def _tell(sentence: str) -> None:
@@ -224,8 +228,10 @@ def _run(command: list[str], folder: Path, otherwise: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CompileError(f"The Solidity compiler can't be installed ({error}): {otherwise}.") from None
     if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
-        raise CompileError(f"The Solidity compiler can't be installed ({last[0].rstrip('.')}): {otherwise}.")
+        lines = [line.removeprefix("npm error").strip() for line in (done.stderr or done.stdout).splitlines()]
+        telling = [line for line in lines if line and not line.startswith(("code ", "errno ", "A complete log"))]
+        reason = telling[0].rstrip(".") if telling else f"{command[0]} ended with {done.returncode}"
+        raise CompileError(f"The Solidity compiler can't be installed ({reason}): {otherwise}.")
 
 
 class Compiler:
