@@ -14,10 +14,10 @@ from app.services.transaction_sender import TransactionSender
 from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign
 from stakesim.faults.campaign import ROW_OF
+from stakesim.faults.catalogue import IN_CAMPAIGN, ROWS
 from stakesim.faults.command import faults
 from stakesim.faults.episodes import play
-from stakesim.faults.stage import Stage
-from stakesim.faults.table import IN_CAMPAIGN, ROWS
+from stakesim.faults.testbed import Stage
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow

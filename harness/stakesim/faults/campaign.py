@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from app.services.transaction_sender import TransactionSender
 
 from stakesim.evm.errors import EngineError
-from stakesim.evm.faulty import FAULTS
 from stakesim.faults import processes
+from stakesim.faults.chain_faults import AROUND
 from stakesim.faults.checks import STATEMENTS
 from stakesim.faults.episodes import BY_CLIENTS, Outcome, play
 from stakesim.faults.processes import KILLS, STOPS, WORKERS
-from stakesim.faults.stage import Stage
-from stakesim.faults.weather import AROUND
+from stakesim.faults.rpc_faults import FAULTS
+from stakesim.faults.testbed import Stage
 from stakesim.workers.pool import pool
 
 ROW_OF = {fault.name: fault.row for fault in FAULTS} | AROUND | BY_CLIENTS | KILLS | STOPS | WORKERS

@@ -21,7 +21,7 @@ from hexbytes import HexBytes
 from sqlalchemy import select
 from web3.types import TxReceipt
 
-from stakesim.faults.stage import Stage, platform, stranger
+from stakesim.faults.testbed import Stage, platform, stranger
 from stakesim.runner.observe import EventReplay
 
 STATEMENTS = {

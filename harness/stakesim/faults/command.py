@@ -64,7 +64,7 @@ def _table(console: object, result: Result) -> None:
     from rich.table import Table
 
     from stakesim.faults.campaign import ROW_OF
-    from stakesim.faults.table import ROWS
+    from stakesim.faults.catalogue import ROWS
 
     assert isinstance(console, Console)
     table = Table("row", "of the table", "fault", "injected", "survived")

@@ -20,9 +20,10 @@ from app.services.operations import Operation
 from app.services.transaction_sender import Policy, TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from stakesim.evm.faulty import FAULTS, Faulty
+from stakesim.faults.chain_faults import AROUND, Stuck, Weather
 from stakesim.faults.checks import Finding, Watch, check
-from stakesim.faults.stage import (
+from stakesim.faults.rpc_faults import FAULTS, Faulty
+from stakesim.faults.testbed import (
     EXPERIENCE,
     MAX_FEE,
     PEOPLE,
@@ -33,7 +34,6 @@ from stakesim.faults.stage import (
     person,
     wallet,
 )
-from stakesim.faults.weather import AROUND, Stuck, Weather
 
 BY_CLIENTS = {"too many seats": 19, "same key again": 26, "same key, other request": 26}
 """What clients do wrong, with the row of the table."""

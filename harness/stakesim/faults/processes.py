@@ -31,10 +31,10 @@ from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from stakesim.evm.engine import START
-from stakesim.evm.faulty import SEND, Faulty
 from stakesim.faults.checks import Finding, check
 from stakesim.faults.episodes import Outcome, settle
-from stakesim.faults.stage import (
+from stakesim.faults.rpc_faults import SEND, Faulty
+from stakesim.faults.testbed import (
     EXPERIENCE,
     MAX_FEE,
     Site,

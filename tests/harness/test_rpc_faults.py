@@ -11,7 +11,7 @@ import pytest
 import requests
 from stakesim.evm.anvil import Anvil
 from stakesim.evm.engine import MIDDLEWARE
-from stakesim.evm.faulty import BY_NAME, FAULTS, Faulty
+from stakesim.faults.rpc_faults import BY_NAME, FAULTS, Faulty
 from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 

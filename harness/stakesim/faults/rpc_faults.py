@@ -2,7 +2,7 @@
 
 What a fault does is done for real where it can be: a lost response was answered, "already known" and "nonce too low"
 are the node's own words, an old block or nonce is the node's answer for an older block. Rows are those of the table of
-faults, which `stakesim.faults.table` has.
+faults, which `stakesim.faults.catalogue` has.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from hexbytes import HexBytes
 from web3.exceptions import Web3RPCError
 
-from stakesim.evm.faulty import SEND, Faulty
 from stakesim.faults.checks import Watch
-from stakesim.faults.stage import ETH, MAX_FEE, Stage, platform, stranger
+from stakesim.faults.rpc_faults import SEND, Faulty
+from stakesim.faults.testbed import ETH, MAX_FEE, Stage, platform, stranger
 
 AROUND = {
     "foreign transaction takes the nonce": 8,
