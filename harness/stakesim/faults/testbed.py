@@ -1,87 +1,56 @@
-"""Where faults happen: an anvil whose blocks the campaign mines, the deployed contract, a database of the campaign's
-own with real commits, and on them the backend as production wires it, in this process or in others.
+"""Where faults happen: an anvil whose blocks the caller mines, and a contract on it.
+
+Nothing here knows the service under test. Its transactions are those that `service_account()` signs.
 """
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Sequence
 from http.client import HTTPConnection
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from app.core.wiring import Services, services_on
-from app.db.embedded import start_embedded
-from app.db.session import Database, create_database, drop_database, migrate
-from app.db.tables import experiences, users
-from app.services.blockchain_service import BlockchainService
-from app.services.pricing import FixedFeed, Pricing
-from app.services.transaction_sender import GWEI, Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
-from sqlalchemy import URL, create_engine, insert, make_url
-from sqlalchemy import Engine as DatabaseEngine
 from web3 import Web3
 from web3.providers import HTTPProvider, JSONBaseProvider
-from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
+from stakesim.evm.abi import ContractAbi
 from stakesim.evm.anvil import Anvil
-from stakesim.evm.compiler import compile_contracts
+from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.engine import CHAIN_ID, MIDDLEWARE, engine_accounts
+from stakesim.evm.errors import EngineError
 from stakesim.evm.interface import init_code
-from stakesim.paths import state_dir
+from stakesim.scenario.actions import Terms
 
-TERMS = (2_000, 500, 0, 24 * 3600, 7 * 24 * 3600)
 HEADROOM = 40
-"""Blocks before an episode begins, so that nothing it does reaches back to the deployment."""
-MAX_FEE = 20 * GWEI
-"""What the services may pay for a unit of gas, in wei."""
+"""Blocks before an episode begins, so that no fault reaches back to the deployment."""
+GWEI = 10**9
 ETH = 10**18
-PEOPLE = 8
-"""Users; the first two are hosts. Every third has no wallet."""
-EXPERIENCE = uuid.UUID(int=1)
+MAX_FEE = 20 * GWEI
+"""Cap of what the service pays, in wei per gas."""
+FOREIGN_FEE = 100 * GWEI
+"""Cap of what transactions past the service pay, in wei per gas: well above the service's."""
+_TIMEOUT_S = 30
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where to find the stage, for any process."""
-
-    rpc_url: str
-    database_url: str
-    contract: str
-
-
-def person(number: int) -> uuid.UUID:
-    """The id of a user's row."""
-    return uuid.UUID(int=100 + number)
-
-
-def wallet(number: int) -> LocalAccount | None:
-    """A user's own account, for those who have one."""
-    return None if number % 3 == 2 else engine_accounts()[1 + number]
-
-
-def platform() -> LocalAccount:
+def service_account() -> LocalAccount:
+    """The account that the service under test signs with."""
     return engine_accounts()[0]
 
 
 def stranger() -> LocalAccount:
-    """Somebody who uses the contract past the backend."""
+    """Somebody who uses the contract past the service."""
     return engine_accounts()[-1]
 
 
 class Wire(JSONBaseProvider):
-    """A provider for the anvil next door: in a campaign, `HTTPProvider` takes several times as long as the node."""
+    """A provider for a local node over one connection: `HTTPProvider` takes several times as long as the node."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self._connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+        self._connection = HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT_S)
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         body = self.encode_rpc_request(method, params)
@@ -89,106 +58,102 @@ class Wire(JSONBaseProvider):
         return self.decode_rpc_response(self._connection.getresponse().read())
 
 
-def node_of(site: Site) -> Wire:
-    return Wire(site.rpc_url)
+class FaultTestbed:
+    """One chain for one episode after another. All its methods go past every fault.
 
+    Attributes:
+        engine: The anvil. It mines only when `mine` is called.
+        w3: On the same node, over a `Wire`.
+        rpc_url: Of the node, for providers of the service under test.
+        contract: Checksummed address of the deployed contract.
+        abi: Of the contract.
+        terms: That `EventStake` is deployed with, where it is the contract.
+        first_block: Height of the first block of an episode.
 
-def database_of(site: Site) -> DatabaseEngine:
-    """Whoever waits for a lock for long waits for ever, as nothing goes on meanwhile."""
-    query = {"connect_timeout": "10", "options": "-c lock_timeout=3000"}
-    return create_engine(make_url(site.database_url).update_query_dict(query))
+    Args:
+        artifact: The contract to deploy; `EventStake`, owned by the service, if left out.
+        args: Arguments of its constructor.
 
-
-def open_services(
-    site: Site,
-    provider: BaseProvider,
-    policy: Policy,
-    engine: DatabaseEngine,
-    sender: type[TransactionSender] = TransactionSender,
-) -> Services:
-    """The backend of one process, on this provider."""
-    database = Database(engine)
-    w3, truth = Web3(provider, MIDDLEWARE), Web3(node_of(site), MIDDLEWARE)
-
-    def clock() -> datetime:
-        return datetime.fromtimestamp(truth.eth.get_block("latest")["timestamp"], UTC)
-
-    chain = BlockchainService(w3, site.contract, sender(w3, platform(), database, policy))
-    return services_on(w3, database, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
-
-
-class Stage:
-    """One anvil and one database, for one episode after another.
-
-    server: of the database; the embedded one where none is given. Raises `EngineError`, `DatabaseUnavailable`.
+    Raises:
+        EngineError: There is no anvil, or the contract can't be deployed.
     """
 
-    def __init__(self, server: URL | None = None) -> None:
-        self._server = server or _server()
-        self._name = f"faults_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+    def __init__(self, artifact: Artifact | None = None, args: Sequence[Any] = ()) -> None:
+        self.terms = Terms()
+        if artifact is None:
+            artifact, args = compile_contracts()["EventStake"], (service_account().address, self.terms.as_struct())
+        self.abi = ContractAbi(artifact.abi)
         self.engine = Anvil()
         try:
-            self.database = create_database(self._server, self._name)
-            migrate(self.database)
+            self.rpc_url = str(cast(HTTPProvider, self.engine.w3.provider).endpoint_uri)
+            self.w3 = Web3(Wire(self.rpc_url), MIDDLEWARE)
+            self.contract = self._deploy(artifact, tuple(args))
+            self.rpc("evm_setAutomine", False)
+            for _ in range(HEADROOM):
+                self.mine()
+            self._start = self.engine.snapshot()
+            self.first_block = self.head() + 1
         except BaseException:
             self.engine.close()
             raise
-        rpc_url = str(cast(HTTPProvider, self.engine.w3.provider).endpoint_uri)
-        self.w3 = Web3(Wire(rpc_url), MIDDLEWARE)
-        url = self.database.url.render_as_string(hide_password=False)
-        self.site = Site(rpc_url, url, self._deploy())
-        self.seen = self.database.execution_options(isolation_level="AUTOCOMMIT")
-        self.rpc("evm_setAutomine", False)
-        for _ in range(HEADROOM):
-            self.mine()
-        self._start = self.engine.snapshot()
-        self.first_block = self.head() + 1
-        self.first_nonce = self.w3.eth.get_transaction_count(platform().address)
 
     def close(self) -> None:
-        self.database.dispose()
-        drop_database(self._server, self._name)
         self.engine.close()
 
     def reset(self) -> None:
-        """As an episode begins: chain and mempool as after the deployment, users, and nothing else in the database."""
+        """Puts chain and mempool back to the state right after the deployment."""
         self.engine.revert(self._start)
         self.rpc("anvil_dropAllTransactions")
-        with self.database.begin() as connection:
-            connection.exec_driver_sql(
-                "TRUNCATE users, experiences, event_runs, event_run_bookings, operations, nonces, chain_cursors CASCADE"
-            )
-            rows = [
-                {"id": person(i), "name": f"user {i}", "wallet_address": own.address if (own := wallet(i)) else None}
-                for i in range(PEOPLE)
-            ]
-            connection.execute(insert(users), rows)
-            connection.execute(insert(experiences), {"id": EXPERIENCE, "host_id": person(0), "title": "Pottery"})
 
-    # --------------------------------------------------------------------------------------- the chain, past any fault
+    def provider(self) -> Wire:
+        """A new connection to the node, without faults."""
+        return Wire(self.rpc_url)
 
     def rpc(self, method: str, *params: Any) -> Any:
-        """Raises web3's `Web3RPCError` for an error of the node."""
+        """Result of a request.
+
+        Raises:
+            Web3RPCError: The node answers with an error.
+        """
         return self.w3.manager.request_blocking(RPCEndpoint(method), list(params))
 
     def mine(self) -> None:
         self.rpc("evm_mine")
 
     def head(self) -> int:
+        """Height of the latest block."""
         return self.w3.eth.block_number
 
     def nonce(self, block: int | str = "latest") -> int:
-        """How many of the platform's transactions are in the chain."""
-        return self.w3.eth.get_transaction_count(platform().address, block)  # type: ignore[arg-type]
+        """How many of the service's transactions are mined, up to this block."""
+        return self.w3.eth.get_transaction_count(service_account().address, block)  # type: ignore[arg-type]
 
-    def base_fee(self, wei: int) -> None:
-        """Of the next block; those after follow from it."""
+    def set_base_fee(self, wei: int) -> None:
+        """Sets the base fee of the next block, in wei per gas; later ones follow from it."""
         self.rpc("anvil_setNextBlockBaseFeePerGas", hex(wei))
+
+    def mempool(self, address: str) -> dict[int, str]:
+        """Hashes of the transactions of this sender that wait in the mempool, by nonce."""
+        content = self.rpc("txpool_content")
+        waiting: dict[int, str] = {}
+        for kind in ("pending", "queued"):
+            for sender, by_nonce in content[kind].items():
+                if sender.lower() == address.lower():
+                    waiting |= {int(nonce): transaction["hash"] for nonce, transaction in by_nonce.items()}
+        return waiting
 
     def sign(
         self, by: LocalAccount, nonce: int, to: str, data: bytes = b"", value: int = 0, tip: int = 5 * GWEI
     ) -> tuple[str, str]:
-        """Hash and raw bytes of a transaction past the backend, with fees well above those of the services."""
+        """Signs a transaction past the service.
+
+        Args:
+            value: Wei.
+            tip: Wei per gas.
+
+        Returns:
+            Its hash and its raw bytes, both as 0x-prefixed hex.
+        """
         fields: dict[str, Any] = {
             "type": 2,
             "chainId": CHAIN_ID,
@@ -197,51 +162,32 @@ class Stage:
             "value": value,
             "data": data,
             "gas": 1_000_000 if data else 21_000,
-            "maxFeePerGas": 100 * GWEI,
+            "maxFeePerGas": FOREIGN_FEE,
             "maxPriorityFeePerGas": tip,
         }
         signed = by.sign_transaction(fields)
         return signed.hash.to_0x_hex(), signed.raw_transaction.to_0x_hex()
 
     def send(self, raw: str) -> None:
+        """Sends a raw transaction.
+
+        Raises:
+            Web3RPCError: The node refuses it.
+        """
         self.w3.eth.send_raw_transaction(HexBytes(raw))
 
-    def _deploy(self) -> str:
-        by, artifact = platform(), compile_contracts()["EventStake"]
+    def _deploy(self, artifact: Artifact, args: tuple[Any, ...]) -> str:
         fields: dict[str, Any] = {
             "type": 2,
             "chainId": CHAIN_ID,
             "nonce": 0,
-            "data": init_code(artifact, (by.address, TERMS)),
+            "data": init_code(artifact, args),
             "gas": 10_000_000,
-            "maxFeePerGas": 100 * GWEI,
+            "maxFeePerGas": FOREIGN_FEE,
             "maxPriorityFeePerGas": GWEI,
         }
-        sent = self.w3.eth.send_raw_transaction(by.sign_transaction(fields).raw_transaction)
-        return str(self.w3.eth.wait_for_transaction_receipt(sent, poll_latency=0.002)["contractAddress"])
-
-    # ------------------------------------------------------------------------------------------------- the database
-
-    @contextmanager
-    def _admin(self) -> Iterator[Callable[[str], Any]]:
-        admin = create_engine(self._server, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            yield connection.exec_driver_sql
-        admin.dispose()
-
-    def database_gone(self) -> None:
-        """Nobody can connect, and who is connected no longer is."""
-        with self._admin() as execute:
-            execute(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS false")
-            execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._name}'")
-        self.database.dispose()
-
-    def database_back(self) -> None:
-        with self._admin() as execute:
-            execute(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS true")
-
-
-def _server() -> URL:
-    """That of `DATABASE_URL`, or the embedded one."""
-    url = os.environ.get("DATABASE_URL")
-    return make_url(url).set(drivername="postgresql+psycopg") if url else start_embedded(state_dir() / "postgres")
+        sent = self.w3.eth.send_raw_transaction(service_account().sign_transaction(fields).raw_transaction)
+        receipt = self.w3.eth.wait_for_transaction_receipt(sent, poll_latency=0.002)
+        if receipt["status"] != 1:
+            raise EngineError(f"{artifact.name} could not be deployed: out of gas, or its constructor reverted.")
+        return str(receipt["contractAddress"])

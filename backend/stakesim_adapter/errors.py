@@ -1,0 +1,37 @@
+"""The backend's errors as the library's: one sentence for the user, and exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stakesim.backend import BackendError
+
+_OURS = {"app", "stakesim", "stakesim_adapter"}
+INSTALL = "in the checkout of stakesim run `make serve`, or `pip install -e '.[api]'`"
+
+
+@contextmanager
+def as_backend_error() -> Iterator[None]:
+    """Turns what the user can mend into a sentence.
+
+    Raises:
+        BackendError: For an error of the backend's own, and for a package that is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if not package or package in _OURS:
+            raise
+        raise BackendError(f"The backend needs {package}, which is not installed: {INSTALL}.") from None
+    except Exception as error:
+        if not _of_the_backend(error):
+            raise
+        raise BackendError(str(error)) from error
+
+
+def _of_the_backend(error: Exception) -> bool:
+    from app.core.errors import AppError
+
+    return isinstance(error, AppError)
