@@ -344,7 +344,9 @@ class ChainFaults:
 
     def _raw(self, tx_hash: str) -> str:
         arrivals = self._attached().arrivals
-        return arrivals[tx_hash].raw if tx_hash in arrivals else self._foreign[tx_hash]
+        if tx_hash in arrivals:
+            return arrivals[tx_hash].raw
+        return self._foreign.get(tx_hash) or self.testbed.raw(tx_hash)
 
     def _attached(self) -> FaultyProvider:
         assert self._provider is not None, "attach() comes first"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import requests
-import rlp
+import rlp  # type: ignore[import-untyped]
 from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
@@ -213,8 +213,7 @@ def decode_raw(raw: str) -> RawTransaction:
         price = int.from_bytes(gas_price, "big")
         return RawTransaction(int.from_bytes(nonce, "big"), price, price, data)
     fields = TypedTransaction.from_bytes(encoded).as_dict()
-    paid = fields if "maxFeePerGas" in fields else dict.fromkeys(_FEES, fields.get("gasPrice"))
-    max_fee, tip = (paid[name] for name in _FEES)
+    max_fee, tip = (int(fields[name] if name in fields else fields["gasPrice"]) for name in _FEES)
     return RawTransaction(fields["nonce"], max_fee, tip, bytes(fields["data"]))
 
 

@@ -132,6 +132,10 @@ class FaultTestbed:
         """Sets the base fee of the next block, in wei per gas; later ones follow from it."""
         self.rpc("anvil_setNextBlockBaseFeePerGas", hex(wei))
 
+    def raw(self, tx_hash: str) -> str:
+        """Raw bytes of a mined transaction, as 0x-prefixed hex."""
+        return str(self.rpc("debug_getRawTransaction", tx_hash))
+
     def mempool(self, address: str) -> dict[int, str]:
         """Hashes of the transactions of this sender that wait in the mempool, by nonce."""
         content = self.rpc("txpool_content")
