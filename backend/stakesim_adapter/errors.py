@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,5 @@ def as_backend_error() -> Iterator[None]:
 
 
 def _of_the_backend(error: Exception) -> bool:
-    from app.core.errors import AppError
-
-    return isinstance(error, AppError)
+    errors = sys.modules.get("app.core.errors")  # not imported, where nothing has been that could raise one
+    return errors is not None and isinstance(error, errors.AppError)

@@ -22,7 +22,7 @@ from app.db.tables import event_runs
 from sqlalchemy import create_engine, inspect, update
 from stakesim import cli
 from stakesim.paths import checkout
-from stakesim.serve import stand_in
+from stakesim_adapter.serve import stand_in
 
 ROOT = checkout()
 
