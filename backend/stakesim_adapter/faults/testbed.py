@@ -15,7 +15,7 @@ from typing import Any
 
 from app.core.wiring import Services, services_on
 from app.db.embedded import start_embedded
-from app.db.session import Database, create_database, drop_database, migrate
+from app.db.session import Database, connect, create_database, drop_database, migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import FixedFeed, Pricing
@@ -154,8 +154,13 @@ class BackendTestbed(FaultTestbed):
 
 
 def _server() -> URL:
-    """Of `DATABASE_URL`, or the embedded one."""
+    """Of `DATABASE_URL`, or the embedded one.
+
+    Raises:
+        DatabaseUnavailable: No database answers there.
+    """
     url = os.environ.get("DATABASE_URL")
-    if url:
-        return make_url(url).set(drivername="postgresql+psycopg")
-    return start_embedded(state_dir() / "postgres")
+    if not url:
+        return start_embedded(state_dir() / "postgres")
+    connect(url).dispose()
+    return make_url(url).set(drivername="postgresql+psycopg")
