@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stakesim.backend import BackendError
-
 _OURS = {"app", "stakesim", "stakesim_adapter"}
 INSTALL = "in the checkout of stakesim run `make serve`, or `pip install -e '.[api]'`"
 
@@ -25,11 +23,17 @@ def as_backend_error() -> Iterator[None]:
         package = (missing.name or "").partition(".")[0]
         if not package or package in _OURS:
             raise
-        raise BackendError(f"The backend needs {package}, which is not installed: {INSTALL}.") from None
+        raise _backend_error(f"The backend needs {package}, which is not installed: {INSTALL}.") from None
     except Exception as error:
         if not _of_the_backend(error):
             raise
-        raise BackendError(str(error)) from error
+        raise _backend_error(str(error)) from error
+
+
+def _backend_error(message: str) -> Exception:
+    from stakesim.backend import BackendError  # here, as `stakesim --help` imports this module
+
+    return BackendError(message)
 
 
 def _of_the_backend(error: Exception) -> bool:

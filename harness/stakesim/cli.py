@@ -34,6 +34,10 @@ class _Commands(TyperGroup):
     The project's are imported only when one of them, or help, is asked for.
     """
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        gc.disable()  # much is imported for it, and then the process ends
+        super().format_help(ctx, formatter)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, cmd_name) or _project_commands().get(cmd_name)
 
