@@ -39,7 +39,7 @@ from eth_account.signers.local import LocalAccount
 from rich.console import Console
 from sqlalchemy import Engine, event, insert, select
 from stakesim.evm.anvil import start_anvil
-from stakesim.serve import new_contract
+from stakesim_adapter.serve import new_contract
 from web3 import Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint

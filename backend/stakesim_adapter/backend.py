@@ -8,7 +8,6 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from app.core.errors import DatabaseUnavailable
 from app.core.wiring import Services, services_on
 from app.db.session import Database, connect, migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
@@ -23,6 +22,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
 from stakesim.paths import state_dir
 
+from stakesim_adapter.errors import as_backend_error
 from stakesim_adapter.services import ServicesSession
 
 if TYPE_CHECKING:
@@ -93,16 +93,15 @@ class EventStakeBackend:
         self._schema = f"scenarios_{uuid.uuid4().hex}"
         self.services: Services | None = None
         self.api: Api | None = None
-        try:
+        with as_backend_error():
             shared = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
-        except DatabaseUnavailable as error:
-            raise BackendError(str(error)) from None
         with shared.begin() as connection:
             connection.exec_driver_sql(f"CREATE SCHEMA {self._schema}")
         options = f"-csearch_path={self._schema} -csynchronous_commit=off"  # what a crash loses here, nobody misses
         self.database = Database(create_engine(shared.url.update_query_dict({"options": options})))
         try:
-            migrate(self.database.engine)
+            with as_backend_error():
+                migrate(self.database.engine)
         except BaseException:
             self.close()
             raise

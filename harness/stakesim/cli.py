@@ -2,36 +2,86 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from stakesim import operate
 from stakesim.bench.command import bench
 from stakesim.commands.init import init
 from stakesim.economics.command import sweep
 from stakesim.faults.command import faults
 from stakesim.gate.command import coverage, gas, gate, mutate, opinions
+from stakesim.gate.release_command import deploy, verify
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from stakesim.evm.compiler import Artifact
+    from stakesim.project import Project
     from stakesim.runner.campaign import Result
     from stakesim.runner.scenario_run import Played
 
+
+class _Commands(TyperGroup):
+    """The library's commands, which have priority, and those of the project.
+
+    The project's are imported only when one of them, or help, is asked for.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        gc.disable()  # much is imported for it, and then the process ends
+        super().format_help(ctx, formatter)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or _project_commands().get(cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        from stakesim.project import ProjectError
+
+        own = super().list_commands(ctx)
+        try:
+            return list(dict.fromkeys([*own, *_project_commands()]))
+        except ProjectError as error:
+            typer.echo(f"stakesim: {error}", err=True)
+            return own
+
+
+def _project_commands() -> Mapping[str, Any]:
+    """Those of the `commands` that the project of the working directory names.
+
+    Raises:
+        ProjectError: They can't be imported.
+    """
+    from stakesim.project import current_project
+
+    return _commands_of(current_project())
+
+
+@functools.cache
+def _commands_of(project: Project) -> Mapping[str, Any]:
+    if project.commands is None:
+        return {}
+    found = typer.main.get_command(project.load(project.commands))
+    return getattr(found, "commands", {found.name: found})
+
+
 cli = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Simulation and testing harness for the stake contract and the backend that drives it.",
 )
 
-cli.add_typer(operate.cli)
 cli.command()(init)
+cli.command()(deploy)
+cli.command()(verify)
 cli.command()(faults)
 cli.command()(bench)
 cli.command()(sweep)
@@ -181,16 +231,6 @@ def compile_(
             _fail(f"{file} is not what the sources compile to: run `stakesim compile --write`", FINDINGS)
 
 
-@cli.command("stop-database")
-def stop_database() -> None:
-    """Stop the embedded PostgreSQL server of this project, if it runs."""
-    from app.db.embedded import stop_embedded
-
-    from stakesim.paths import state_dir
-
-    stop_embedded(state_dir() / "postgres")
-
-
 def _tell(result: Result, out: Path | None, command: str, contract: str | None) -> None:
     """Shows what came of a campaign, saves what failed, and ends with the exit code for it."""
     from stakesim.project import current_project
@@ -259,18 +299,10 @@ def _fail(message: str, code: int = TROUBLE) -> None:
 
 def main() -> None:
     """Runs the command line; what the user can mend ends as one sentence and exit code 2."""
-    try:
-        cli()
-    except Exception as error:
-        if not _mendable(error):
-            raise
-        typer.echo(f"stakesim: {error}", err=True)
-        sys.exit(TROUBLE)
-
-
-def _mendable(error: Exception) -> bool:
-    from app.core.errors import AppError
-
     from stakesim.errors import StakesimError
 
-    return isinstance(error, AppError | StakesimError | OSError)
+    try:
+        cli()
+    except (StakesimError, OSError) as error:
+        typer.echo(f"stakesim: {error}", err=True)
+        sys.exit(TROUBLE)

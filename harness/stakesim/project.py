@@ -95,7 +95,7 @@ class Project:
                 ) from None
             raise ProjectError(
                 f"{module} needs {missing.name}, which is not installed: install what the backend needs "
-                "(in the checkout of stakesim: `make serve`, or `pip install -e '.[backend]'`)."
+                "(in the checkout of stakesim: `make serve`, or `pip install -e '.[api]'`)."
             ) from None
         except AttributeError:
             raise ProjectError(f"[tool.stakesim] names {name}, and {module} has no {attribute}.") from None

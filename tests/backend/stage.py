@@ -23,10 +23,11 @@ from sqlalchemy import insert
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.engine import Engine, Snapshot, open_engine
+from stakesim.scenario.actions import Terms
 from web3 import Web3
 from web3.middleware import Web3Middleware
 
-TERMS = (2_000, 500, 0, 24 * 3600, 7 * 24 * 3600)
+TERMS = Terms().as_struct()
 DAY = timedelta(days=1)
 
 

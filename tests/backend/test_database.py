@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.core.errors import DatabaseUnavailable
+from app.core.errors import DatabaseUnavailable, MigrationsMissing
+from app.db import embedded, session
 from app.db.embedded import default_data_dir, start_embedded, stop_embedded
 from app.db.session import MIGRATIONS, Database, connect, create_database, drop_database, migrate
 from app.db.tables import OPERATION_STATES, event_runs, experiences, metadata, users
 from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import insert, inspect, select
 from sqlalchemy.exc import IntegrityError, StatementError
+from stakesim import paths
 
 ALL = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
 
@@ -44,6 +46,17 @@ def run_row(database: Database) -> dict[str, Any]:
 def test_migrations_apply_once_in_order(empty: DatabaseEngine) -> None:
     assert migrate(empty) == ALL
     assert migrate(empty) == []
+
+
+def test_migration_files_that_were_not_deployed_are_said(
+    empty: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a new database would stay without tables, and all would seem well."""
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        monkeypatch.setattr(session, "MIGRATIONS", folder)
+        with pytest.raises(MigrationsMissing, match="deploy backend/database together with backend/app"):
+            migrate(empty)
+    assert inspect(empty).get_table_names() == []
 
 
 def test_migrations_that_were_applied_by_hand_do_no_harm(empty: DatabaseEngine) -> None:
@@ -119,6 +132,30 @@ def _ask(data_dir: Path) -> int:
     migrate(database)
     with database.connect() as connection:
         return int(connection.exec_driver_sql("SELECT count(*) FROM schema_migrations").scalar_one())
+
+
+@pytest.mark.parametrize("home", ["", "own", "~/own"])
+@pytest.mark.parametrize("folder", [".", "backend/app", "tests"])
+@pytest.mark.parametrize("checked_out", [True, False])
+def test_all_of_a_checkout_use_one_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, folder: str, checked_out: bool
+) -> None:
+    """The backend may not import the library, so each works out the folder by itself."""
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root / folder)
+    monkeypatch.setenv("STAKESIM_HOME", home)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    if not checked_out:
+        monkeypatch.setattr(embedded, "_CHECKOUT", tmp_path)
+        monkeypatch.setattr(paths, "_CHECKOUT", tmp_path)
+    found = default_data_dir()
+    assert found == paths.state_dir() / "postgres"
+    expected = {"": root / ".stakesim", "own": Path("own"), "~/own": tmp_path / "own"}
+    if checked_out or home:
+        assert found == expected[home] / "postgres"
+    else:
+        assert tmp_path in found.parents
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from app.core.preflight import (
     read_settings,
     require,
 )
+from app.db import session
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.session import create_database, drop_database, migrate
 from app.db.tables import operations
@@ -255,6 +256,18 @@ def test_migrations_that_are_missing_are_named(stage: Stage, fresh: DatabaseEngi
     assert missing_migrations(fresh) == []
     found = by_name(check_database(settings_of(stage), fresh))
     assert all(check.ok for check in found.values())
+
+
+def test_migration_files_that_were_not_deployed_stop_the_service(
+    stage: Stage, database_engine: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "MIGRATIONS", tmp_path)
+    found = by_name(check_database(settings_of(stage), database_engine))
+    assert "migration files are not there" in found["migrations"].found
+    with pytest.raises(NotReady, match="deploy backend/database"):
+        require(found.values())
+    url = database_engine.url.render_as_string(hide_password=False)
+    assert [check.name for check in examine(settings_of(stage, database_url=url))][-1] == "migrations"
 
 
 def test_the_embedded_database_is_not_for_production(stage: Stage, database_engine: DatabaseEngine) -> None:

@@ -8,11 +8,12 @@ from app.services.codec import event_stake, revert_data
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.engine import Engine, open_engine
+from stakesim.scenario.actions import Terms
 from web3.contract import Contract
 from web3.exceptions import ContractLogicError
 
-CUTOFF, GRACE = 24 * 3600, 7 * 24 * 3600
-TERMS = (2000, 500, 0, CUTOFF, GRACE)
+TERMS = Terms().as_struct()
+STAKE, FEE, FORFEIT, CUTOFF, GRACE = TERMS
 PRICE = 10**17
 
 
@@ -35,7 +36,7 @@ class Chain:
         assert receipt.status == 1
         return self.engine.w3.eth.contract(receipt.contractAddress, abi=artifact.abi)
 
-    def stake(self, stake_bps=2000, fee_bps=500, forfeit_to_host_bps=0, cutoff=CUTOFF, grace=GRACE) -> Contract:
+    def stake(self, stake_bps=STAKE, fee_bps=FEE, forfeit_to_host_bps=FORFEIT, cutoff=CUTOFF, grace=GRACE) -> Contract:
         terms = (stake_bps, fee_bps, forfeit_to_host_bps, cutoff, grace)
         if terms == TERMS and self.unused:
             return self.unused.pop()

@@ -86,4 +86,8 @@ def test_the_peers_play_the_same_lifecycle(monkeypatch):
     assert scenario.received["host"] == story.HOST_GETS
     assert attendees == [story.STAKE] * story.CAME + [0] * (story.SEATS - story.CAME)
     assert len(scenario.actions) == story.TRANSACTIONS
-    assert tuple(value for _, value in scenario.terms) == story.TERMS
+    assert scenario.terms.as_struct() == story.TERMS
+    forge = (command.PEERS / "forge" / "test" / "Lifecycle.t.sol").read_text()
+    stake_bps, fee_bps, forfeit_bps, cutoff, grace = scenario.terms.as_struct()
+    days = f"{cutoff // 86_400} days, {grace // 86_400} days"
+    assert f"Terms({stake_bps:_}, {fee_bps}, {forfeit_bps}, {days})" in forge

@@ -1,4 +1,4 @@
-"""The fault campaign: a small one finds nothing wrong, and one with a broken sender does."""
+"""The fault campaign of the backend: a small one finds nothing wrong, and one with a broken sender does."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from app.services.node_errors import TROUBLE, meaning
 from app.services.operations import SENT, Operation
 from app.services.transaction_sender import TransactionSender
 from stakesim.evm.errors import EngineError
-from stakesim.faults import campaign
-from stakesim.faults.campaign import ROW_OF
+from stakesim.faults import campaign as campaigns
+from stakesim.faults.catalogue import IN_CAMPAIGN, ROWS
 from stakesim.faults.command import faults
-from stakesim.faults.episodes import play
-from stakesim.faults.stage import Stage
-from stakesim.faults.table import IN_CAMPAIGN, ROWS
+from stakesim_adapter.faults import BackendCampaign, campaign
+from stakesim_adapter.faults.episodes import play
+from stakesim_adapter.faults.testbed import BackendTestbed
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
@@ -26,27 +26,27 @@ EPISODES = {"quick": 1, "ci": 20, "deep": 200}
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    stage = Stage()
-    yield stage
-    stage.close()
+def testbed() -> Iterator[BackendTestbed]:
+    testbed = BackendTestbed()
+    yield testbed
+    testbed.close()
 
 
 def test_a_small_campaign_survives(profile: str) -> None:
-    result = campaign.run(campaign.plan(EPISODES[profile]), seed=11)
+    result = campaigns.run(campaigns.plan(EPISODES[profile], campaign), seed=11, campaign=campaign)
     assert result.ok, "\n".join(result.stories())
     assert result.injected.total() > 5 * EPISODES[profile]
     assert result.survived == result.injected
 
 
-def test_the_same_number_is_the_same_episode(stage: Stage) -> None:
-    one, two = play(stage, 3, 1), play(stage, 3, 1)
+def test_the_same_number_is_the_same_episode(testbed: BackendTestbed) -> None:
+    one, two = play(testbed, 3, 1), play(testbed, 3, 1)
     assert one.counts == two.counts
     assert one.counts.total() > 0
 
 
 def test_every_row_between_service_and_node_has_a_fault() -> None:
-    assert set(ROW_OF.values()) == set(IN_CAMPAIGN) <= set(ROWS)
+    assert set(campaigns.rows_of(campaign).values()) == set(IN_CAMPAIGN) <= set(ROWS)
 
 
 class NewNonceAfterTrouble(TransactionSender):
@@ -110,17 +110,19 @@ class NoCap(TransactionSender):
         (NoCap, {"I7"}),
     ],
 )
-def test_a_broken_sender_is_found(stage: Stage, sender: type[TransactionSender], invariants: set[str]) -> None:
+def test_a_broken_sender_is_found(
+    testbed: BackendTestbed, sender: type[TransactionSender], invariants: set[str]
+) -> None:
     found: set[str] = set()
     for number in range(12):
-        found |= {finding.invariant for finding in play(stage, 5, number, sender).findings}
+        found |= {violation.invariant for violation in play(testbed, 5, number, sender).violations}
         if invariants <= found:
             return
     pytest.fail(f"found {sorted(found)}, not {sorted(invariants)}")
 
 
 def test_a_violation_tells_its_story() -> None:
-    result = campaign.run(["network:0"], seed=5, sender=FinalAtOnce)
+    result = campaigns.run(["network:0"], seed=5, campaign=BackendCampaign(FinalAtOnce))
     (story,) = result.stories()
     assert "network:0 of seed 5" in story
     assert "again: stakesim faults --seed 5 --only network:0" in story
@@ -130,7 +132,7 @@ def test_a_violation_tells_its_story() -> None:
 
 def test_a_name_that_is_no_episode() -> None:
     with pytest.raises(EngineError, match="weather:1 is no episode"):
-        campaign.run(["weather:1"])
+        campaigns.run(["weather:1"], campaign=campaign)
 
 
 def test_the_command() -> None:

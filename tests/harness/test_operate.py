@@ -22,7 +22,7 @@ from app.db.tables import event_runs
 from sqlalchemy import create_engine, inspect, update
 from stakesim import cli
 from stakesim.paths import checkout
-from stakesim.serve import stand_in
+from stakesim_adapter.serve import stand_in
 
 ROOT = checkout()
 
@@ -291,14 +291,14 @@ def test_a_dry_run_applies_no_migration(stakesim, env, profile):
 
 
 @contextmanager
-def started(*args: str, cwd: Path | None = None):
-    """The command as a process of its own, which Ctrl-C reaches."""
+def started(*args: str):
+    """The command as a process of its own in the checkout, which Ctrl-C reaches."""
     process = subprocess.Popen(
         [COMMAND, *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=cwd,
+        cwd=ROOT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
@@ -321,7 +321,8 @@ def wait_for(process, words: str) -> str:
 @pytest.mark.slow
 def test_serve_is_a_stand_in_and_the_walkthrough_comes_true_on_it(tmp_path, profile):
     file = tmp_path / "serve.env"
-    with started("serve", "--port", "0", "--variables", str(file), cwd=tmp_path) as server:
+    no_settings = ("--env-file", str(tmp_path / "nowhere"))
+    with started("serve", "--port", "0", "--variables", str(file), *no_settings) as server:
         said = wait_for(server, "Ctrl-C ends it")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         variables = file.read_text()
@@ -364,7 +365,7 @@ def walkthrough(variables: Path) -> str:
 
 @pytest.mark.slow
 def test_serve_takes_the_network_of_the_settings(stakesim, env, served, tmp_path):
-    with started("serve", "--port", "0", "--env-file", env(), cwd=tmp_path) as server:
+    with started("serve", "--port", "0", "--env-file", env()) as server:
         said = wait_for(server, "Ctrl-C ends it")
         assert f"chain 11155111, contract {served.contract_address}" in said
         assert "stand-in" not in said

@@ -54,6 +54,12 @@ class DatabaseUnavailable(AppError):
     code = "database_unavailable"
 
 
+class MigrationsMissing(AppError):
+    """The files of the migrations were not deployed with the backend."""
+
+    code = "migrations_missing"
+
+
 class ChainUnavailable(AppError):
     """The node does not answer, or does not take the transaction.
 

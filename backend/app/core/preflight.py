@@ -19,9 +19,16 @@ from web3.middleware import AttributeDictMiddleware
 
 from app.core.config import Settings
 from app.core.endpoints import Endpoints
-from app.core.errors import AppError, ContractRejected, DatabaseUnavailable, PriceError, UnsupportedByContract
+from app.core.errors import (
+    AppError,
+    ContractRejected,
+    DatabaseUnavailable,
+    MigrationsMissing,
+    PriceError,
+    UnsupportedByContract,
+)
 from app.core.wiring import Services, connect_services
-from app.db.session import MIGRATIONS, Database, connect
+from app.db.session import Database, connect, migration_files
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
@@ -94,8 +101,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     except DatabaseUnavailable as error:
         yield Check("database", False, error.message, "Start it, or correct DATABASE_URL.", fatal=True)
         return
-    yield from check_database(settings, database)
-    if missing_migrations(database):
+    found = list(check_database(settings, database))
+    yield from found
+    if any(check.name == "migrations" and not check.ok for check in found):
         return
     services = connect_services(settings)
     yield check_price(services.pricing)
@@ -205,19 +213,27 @@ def _owner(chain: BlockchainService) -> Check:
 
 
 def missing_migrations(database: Engine) -> list[str]:
-    """Names of those that this database has not had."""
+    """Names of those that this database has not had.
+
+    Raises:
+        MigrationsMissing: There are no migration files.
+    """
     applied: set[str] = set()
     with database.connect() as connection:
         if inspect(connection).has_table("schema_migrations"):
             applied = set(connection.execute(text("SELECT name FROM schema_migrations")).scalars())
-    return [path.stem for path in sorted(MIGRATIONS.glob("*.sql")) if path.stem not in applied]
+    return [path.stem for path in migration_files() if path.stem not in applied]
 
 
 def check_database(settings: Settings, database: Engine) -> Iterator[Check]:
     found = "DATABASE_URL is set." if settings.database_url else "DATABASE_URL is not set: it is the embedded server's."
     todo = "Set DATABASE_URL: the embedded server is for trying out, and a crash of the machine may cost it rows."
     yield Check("database", bool(settings.database_url), found, todo)
-    missing = missing_migrations(database)
+    try:
+        missing = missing_migrations(database)
+    except MigrationsMissing as error:
+        yield Check("migrations", False, error.message, "Without them no table can be made or checked.", fatal=True)
+        return
     found = f"Not applied: {', '.join(missing)}." if missing else "All are applied."
     yield Check("migrations", not missing, found, "`stakesim serve` applies them, as does running the files in order.")
     if missing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -19,9 +20,26 @@ from sqlalchemy import URL
 
 from app.core.errors import DatabaseUnavailable
 
+_CHECKOUT = Path(__file__).resolve().parents[3]
+
 
 def default_data_dir() -> Path:
-    return Path(os.environ.get("STAKESIM_HOME", Path.cwd() / ".stakesim")) / "postgres"
+    """The folder `postgres` in `STAKESIM_HOME`, else in the checkout's `.stakesim`, else in the user's data directory.
+
+    The working directory does not matter. stakesim, which this package may not import, uses the same one, so that there
+    is one server for all commands of a checkout; a test compares the two.
+    """
+    return _state_dir() / "postgres"
+
+
+def _state_dir() -> Path:
+    if home := os.environ.get("STAKESIM_HOME"):
+        return Path(home).expanduser()
+    if (_CHECKOUT / "contracts" / "EventStake.sol").is_file():
+        return _CHECKOUT / ".stakesim"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "stakesim"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share").expanduser() / "stakesim"
 
 
 def start_embedded(data_dir: Path) -> URL:

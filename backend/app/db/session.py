@@ -11,7 +11,7 @@ from psycopg.errors import DuplicateDatabase, UniqueViolation
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from app.core.errors import DatabaseUnavailable
+from app.core.errors import DatabaseUnavailable, MigrationsMissing
 from app.db.embedded import default_data_dir, start_embedded
 
 MIGRATIONS = Path(__file__).parents[2] / "database" / "migrations"
@@ -45,8 +45,11 @@ class Database:
 def connect(url: str | None = None, data_dir: Path | None = None) -> Engine:
     """An engine on the database of this URL; without one, on the embedded server, started when it is not up.
 
-    data_dir: of the embedded server; default `$STAKESIM_HOME/postgres` or `.stakesim/postgres` below the working
-    directory. Raises `DatabaseUnavailable`.
+    Args:
+        data_dir: Of the embedded server; `default_data_dir()` if left out.
+
+    Raises:
+        DatabaseUnavailable: No PostgreSQL answers there.
     """
     if not url:
         return create_database(start_embedded(data_dir or default_data_dir()), DATABASE)
@@ -96,8 +99,25 @@ def drop_database(server: URL, name: str) -> None:
     admin.dispose()
 
 
+def migration_files() -> list[Path]:
+    """All migrations, in the order in which they are applied.
+
+    Raises:
+        MigrationsMissing: There are none, so nothing can be said of any database's schema.
+    """
+    found = sorted(MIGRATIONS.glob("*.sql"))
+    if not found:
+        raise MigrationsMissing("The migration files are not there: deploy backend/database together with backend/app.")
+    return found
+
+
 def migrate(engine: Engine) -> list[str]:
-    """Applies the migrations that the database has not had, in order, all or none. Returns their names."""
+    """Applies the migrations that the database has not had, in order, all or none. Returns their names.
+
+    Raises:
+        MigrationsMissing: There are no migration files.
+    """
+    files = migration_files()
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
         connection.exec_driver_sql(
@@ -105,7 +125,7 @@ def migrate(engine: Engine) -> list[str]:
             "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
         )
         applied = set(connection.exec_driver_sql("SELECT name FROM schema_migrations").scalars())
-        missing = [path for path in sorted(MIGRATIONS.glob("*.sql")) if path.stem not in applied]
+        missing = [path for path in files if path.stem not in applied]
         for path in missing:
             connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text())
             connection.exec_driver_sql("INSERT INTO schema_migrations (name) VALUES (%s)", (path.stem,))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stakesim.faults.campaign import Result
+    from stakesim.faults.campaign import CampaignResult
 
 PASS, FINDINGS = 0, 1
 
@@ -22,17 +22,15 @@ def faults(
     """Inject faults between service, node and database, and check that nothing is lost or paid twice."""
     from rich.console import Console
 
-    from stakesim.faults import campaign
-
     console = Console(soft_wrap=True, highlight=False)
-    result = _with_progress(only or campaign.plan(runs), seed, jobs)
+    result = _with_progress(runs, only, seed, jobs)
     if only:
         for outcome in result.outcomes:
-            console.print(f"{outcome.name} of seed {seed}", *outcome.story, sep="\n  ", markup=False)
+            console.print(f"{outcome.name} of seed {seed}", *outcome.log, sep="\n  ", markup=False)
     _table(console, result)
     for story in result.stories():
         console.print(story, markup=False)
-    failed = sum(1 for outcome in result.outcomes if outcome.findings)
+    failed = sum(1 for outcome in result.outcomes if outcome.violations)
     verdict = f"{failed} episodes with violations" if failed else "no violation"
     console.print(
         f"{result.injected.total()} faults in {len(result.outcomes)} episodes of seed {seed}, "
@@ -41,34 +39,36 @@ def faults(
     raise typer.Exit(PASS if result.ok else FINDINGS)
 
 
-def _with_progress(names: list[str], seed: int, jobs: int) -> Result:
+def _with_progress(runs: int, only: list[str] | None, seed: int, jobs: int) -> CampaignResult:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from stakesim.faults import campaign
-    from stakesim.faults.episodes import Outcome
+    from stakesim.faults.protocol import EpisodeResult
 
+    under_test = campaign.project_campaign()
+    names = only or campaign.plan(runs, under_test)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task, done = bar.add_task("0 faults", total=len(names)), Counter[str]()
 
-        def advance(outcome: Outcome) -> None:
+        def advance(outcome: EpisodeResult) -> None:
             done.update(outcome.counts)
             bar.update(task, advance=1, description=f"{done.total()} faults")
 
-        return campaign.run(names, seed, jobs, advance)
+        return campaign.run(names, seed, jobs, advance, under_test)
 
 
-def _table(console: object, result: Result) -> None:
+def _table(console: object, result: CampaignResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from stakesim.faults.campaign import ROW_OF
-    from stakesim.faults.table import ROWS
+    from stakesim.faults.campaign import rows_of
+    from stakesim.faults.catalogue import ROWS
 
     assert isinstance(console, Console)
     table = Table("row", "of the table", "fault", "injected", "survived")
     injected, survived = result.injected, result.survived
-    for name, row in sorted(ROW_OF.items(), key=lambda item: item[1]):
+    for name, row in sorted(rows_of(result.campaign).items(), key=lambda item: item[1]):
         table.add_row(str(row), ROWS[row], name, str(injected[name]), str(survived[name]))
     console.print(table)

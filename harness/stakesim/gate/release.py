@@ -10,22 +10,28 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from app.core.endpoints import Endpoints
-from app.services.codec import Codec
-from app.services.node_errors import TROUBLE, unavailable
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from eth_utils.crypto import keccak
-from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
+from requests import HTTPError, RequestException, Timeout
+from web3 import HTTPProvider, Web3
+from web3.exceptions import TimeExhausted, Web3Exception, Web3RPCError
 from web3.types import TxReceipt
 
 from stakesim.errors import StakesimError
+from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
+from stakesim.evm.engine import MIDDLEWARE
 from stakesim.evm.errors import EngineError
 from stakesim.evm.interface import constructor_types, init_code
 from stakesim.scenario.actions import Terms
+
+TIMEOUT_S = 10
+"""Seconds that the node may take to answer a request."""
+MINED_WITHIN_S = 180
+NODE_TROUBLE = (Web3Exception, RequestException, OSError, json.JSONDecodeError)
+"""What web3 and its provider raise for a node that is out of reach, or answers with an error or with no JSON."""
 
 
 class ReleaseError(StakesimError):
@@ -70,13 +76,41 @@ def admit(gate: Path, artifact: Artifact, terms: Terms, oldest: timedelta, now: 
 
 
 def connect(rpc: str) -> Web3:
-    """Raises `AppError` where the node does not answer."""
-    w3 = Web3(Endpoints([rpc]), [AttributeDictMiddleware])
+    """A web3 on the node at this URL. No request is repeated: a transaction that may have been sent is not sent again.
+
+    Raises:
+        ReleaseError: It is no URL.
+        EngineError: The node does not answer. The sentence has no URL in it, as that may hold a key.
+    """
+    if not rpc.startswith(("http://", "https://")):
+        raise ReleaseError("--rpc is no URL of a node: give one as http://HOST:PORT.")
+    provider = HTTPProvider(rpc, {"timeout": TIMEOUT_S}, exception_retry_configuration=None)
+    w3 = Web3(provider, MIDDLEWARE)
     try:
         w3.eth.chain_id  # noqa: B018 - asked
-    except TROUBLE as error:
-        raise unavailable("reaching the node", error) from error
+    except NODE_TROUBLE as error:
+        raise _trouble("Reaching the node", error) from error
     return w3
+
+
+def _trouble(action: str, error: Exception) -> EngineError:
+    """What the node did wrong, without its URL."""
+    match error:
+        case Timeout():
+            said = f"it did not answer within {TIMEOUT_S} s"
+        case HTTPError() if error.response is not None:
+            said = f"it answered with HTTP status {error.response.status_code}"
+        case RequestException() | OSError():
+            said = f"it can't be reached ({type(error).__name__})"
+        case json.JSONDecodeError():
+            said = "its answer is no JSON"
+        case TimeExhausted():
+            said = f"the transaction was sent, but not mined within {MINED_WITHIN_S} s; it may be mined yet"
+        case Web3RPCError(rpc_response={"error": {"message": str(message)}}):
+            said = f"the node says: {message}"
+        case _:
+            said = f"the node says: {error}"
+    return EngineError(f"{action} failed: {said.rstrip('.')}.")
 
 
 def deployer(env_file: Path) -> LocalAccount:
@@ -100,11 +134,15 @@ def checked_address(text: str) -> ChecksumAddress:
 
 
 def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, terms: Terms, owner: str | None = None) -> TxReceipt:
-    """Deploys the contract, and waits for it. owner: the deployer, where none is given.
+    """Deploys the contract, and waits until it is mined.
 
-    Raises `EngineError` where the transaction fails, and `AppError` where the node is in trouble.
+    Args:
+        owner: Address; the deployer if left out.
+
+    Raises:
+        EngineError: The transaction fails, or the node is in trouble.
     """
-    arguments: tuple[Any, ...] = (owner or deployer.address, tuple(value for _, value in terms))
+    arguments: tuple[Any, ...] = (owner or deployer.address, terms.as_struct())
     data = init_code(artifact, arguments[: len(constructor_types(artifact))])
     try:
         head = w3.eth.get_block("latest")
@@ -121,9 +159,9 @@ def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, terms: Terms, o
             raise EngineError(f"The deployer {deployer.address} has no ETH on chain {made['chainId']}: send it some.")
         made["gas"] = w3.eth.estimate_gas(cast(Any, made))
         sent = w3.eth.send_raw_transaction(deployer.sign_transaction(made).raw_transaction)
-        receipt = w3.eth.wait_for_transaction_receipt(sent, timeout=180, poll_latency=0.2)
-    except TROUBLE as error:
-        raise unavailable("deploying the contract", error) from error
+        receipt = w3.eth.wait_for_transaction_receipt(sent, timeout=MINED_WITHIN_S, poll_latency=0.2)
+    except NODE_TROUBLE as error:
+        raise _trouble("Deploying the contract", error) from error
     if receipt["status"] != 1 or receipt["contractAddress"] is None:
         raise EngineError(f"The contract could not be deployed: {sent.to_0x_hex()} failed.")
     return receipt
@@ -169,14 +207,18 @@ def read_record(file: Path) -> dict[str, Any]:
 
 def differences(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], abi: list[dict[str, Any]]) -> list[str]:
     """A sentence for each thing on the chain that is not as the record says: chain, code (immutables masked), owner,
-    terms. Raises `AppError` where the node is in trouble."""
+    terms.
+
+    Raises:
+        EngineError: The node is in trouble.
+    """
     try:
-        return list(_differences(w3, address, known, Codec(abi)))
-    except TROUBLE as error:
-        raise unavailable("verifying the contract", error) from error
+        return list(_differences(w3, address, known, ContractAbi(abi)))
+    except NODE_TROUBLE as error:
+        raise _trouble("Verifying the contract", error) from error
 
 
-def _differences(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], codec: Codec) -> Iterator[str]:
+def _differences(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], abi: ContractAbi) -> Iterator[str]:
     if w3.eth.chain_id != known["chain_id"]:
         yield f"The chain has the id {w3.eth.chain_id}, the record is of {known['chain_id']}."
     code = bytes(w3.eth.get_code(address))
@@ -192,17 +234,16 @@ def _differences(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], c
         at = next(i for i, (one, other) in enumerate(zip(found, wanted, strict=True)) if one != other)
         hash_ = code_hash(found.hex())
         yield f"The code is another one, from byte {at} on: its hash is {hash_} with immutables masked."
-    yield from _settings(w3, address, known, codec)
+    yield from _settings(w3, address, known, abi)
 
 
-def _settings(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], codec: Codec) -> Iterator[str]:
+def _settings(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], abi: ContractAbi) -> Iterator[str]:
     def ask(function: str) -> Any:
-        call = codec.call(address, function)
-        return codec.result(function, bytes(w3.eth.call({"to": address, "data": cast(Any, call.data)})))[0]
+        return abi.decode(function, bytes(w3.eth.call({"to": address, "data": cast(Any, abi.encode(function))})))[0]
 
     if (owner := ask("owner")) != known["owner"]:
         yield f"The owner is {owner}, it was {known['owner']}."
-    if codec.has("terms"):
+    if "terms" in abi:
         for (name, was), now in zip(known["terms"].items(), ask("terms"), strict=True):
             if was != now:
                 yield f"{name} is {now}, deployed was {was}."

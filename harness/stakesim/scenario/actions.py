@@ -44,6 +44,10 @@ class Terms(Part):
     cancellation_cutoff: Seconds = UNITS["d"]
     completion_grace: Seconds = 7 * UNITS["d"]
 
+    def as_struct(self) -> tuple[int, ...]:
+        """The values in the order of the struct that the contract's constructor takes."""
+        return tuple(value for _, value in self)
+
     @field_validator("cancellation_cutoff")
     @classmethod
     def _cutoff_in_bounds(cls, seconds: int) -> int:

@@ -7,11 +7,13 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from app.core.logs import about, log_as_json
 from app.core.security import issue_token
+from app.db import session
 from app.main import create_app
 from app.services.transaction_sender import Policy
 from fastapi.testclient import TestClient
@@ -47,6 +49,15 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
     with stage.database.begin() as connection:
         connection.execute(text("INSERT INTO schema_migrations (name) VALUES ('003_operations')"))
     assert problem["checks"]["migrations"].startswith("003_operations not applied")
+
+
+def test_a_service_without_its_migration_files_is_not_ready(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't know whether the database is as it must be."""
+    monkeypatch.setattr(session, "MIGRATIONS", tmp_path)
+    problem = refused(api.client.get("/ready"), 503, "not_ready")
+    assert problem["checks"]["migrations"].startswith("The migration files are not there")
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
-"""The API on a network: the one in `.env`, or a stand-in for Sepolia, which is an anvil in real time with the contract
-deployed, rows of its own and a few demo users."""
+"""The API on a network: that of `.env`, or a stand-in for Sepolia.
+
+The stand-in is an anvil in real time with the contract deployed, tables of its own and a few demo users.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,14 @@ from dotenv import dotenv_values
 from eth_account import Account
 from pydantic import SecretStr
 from sqlalchemy import insert
-from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
-from web3.types import RPCEndpoint
-
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
 from stakesim.gate.release import deploy
 from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
+from web3 import Web3
+from web3.middleware import AttributeDictMiddleware
+from web3.types import RPCEndpoint
 
 SEPOLIA = 11_155_111
 STAND_IN_ETH = 1_000

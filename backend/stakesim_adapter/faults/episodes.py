@@ -1,5 +1,5 @@
-"""One episode: clients ask for runs and bookings while everything goes wrong that can; then all is quiet, and what must
-hold is looked at. A number and a seed give the same episode each time.
+"""Episodes of the network: clients ask for runs and bookings while faults happen between service, node and database;
+then all is quiet, and what must hold is checked. The same seed and number give the same episode.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -19,42 +18,24 @@ from app.core.wiring import Services
 from app.services.operations import Operation
 from app.services.transaction_sender import Policy, TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
+from stakesim.faults.chain_faults import CHAIN_FAULTS, DATABASE_GONE, ChainFaults, ServiceHooks, Stuck
+from stakesim.faults.protocol import EpisodeResult, Violation
+from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.testbed import MAX_FEE
 
-from stakesim.evm.faulty import FAULTS, Faulty
-from stakesim.faults.checks import Finding, Watch, check
-from stakesim.faults.stage import (
-    EXPERIENCE,
-    MAX_FEE,
-    PEOPLE,
-    Stage,
-    database_of,
-    node_of,
-    open_services,
-    person,
-    wallet,
-)
-from stakesim.faults.weather import AROUND, Stuck, Weather
+from stakesim_adapter.faults.checks import OperationsWatch, check
+from stakesim_adapter.faults.testbed import EXPERIENCE, USERS, BackendTestbed, open_services, user_id, wallet
 
 BY_CLIENTS = {"too many seats": 19, "same key again": 26, "same key, other request": 26}
-"""What clients do wrong, with the row of the table."""
+"""Mistakes of clients, with their row in the catalogue."""
 ROUNDS = 80
 """Blocks, each with a round of the reconciler, after which an operation that is still open stays so."""
 UNKNOWN = (ChainUnavailable, DatabaseUnavailable)
-
-
-@dataclass
-class Outcome:
-    """What came of an episode. counts: faults by name. story: what happened, in order."""
-
-    name: str
-    counts: Counter[str]
-    findings: list[Finding]
-    story: list[str]
-    seconds: float = 0.0
+"""Errors after which a client does not know whether there was an effect."""
 
 
 def policy_of(rng: np.random.Generator) -> Policy:
-    """Times are none or for ever, so that the clock of the wall decides nothing."""
+    """A random policy. Its times are 0 or endless, so that the wall clock decides nothing."""
     never = 1e9
     return Policy(
         confirmations=int(rng.choice([2, 3, 4])),
@@ -68,16 +49,30 @@ def policy_of(rng: np.random.Generator) -> Policy:
 
 
 class Clients:
-    """Those who ask. told: what each key was answered: "done", "refused", "begun"; nothing where it is unknown."""
+    """Users of the services, one request after another.
 
-    def __init__(self, stage: Stage, services: Services, weather: Weather, line: Faulty, rng: np.random.Generator):
-        self.stage, self.services, self.weather, self.line, self.rng = stage, services, weather, line, rng
+    Attributes:
+        told: What each key was answered: "done", "refused" or "begun"; no entry where it is unknown.
+        log: Number of the request to the node, and what happened.
+    """
+
+    def __init__(
+        self,
+        testbed: BackendTestbed,
+        services: Services,
+        watch: OperationsWatch,
+        faults: ChainFaults,
+        provider: FaultyProvider,
+        rng: np.random.Generator,
+    ) -> None:
+        self.testbed, self.services, self.watch = testbed, services, watch
+        self.faults, self.provider, self.rng = faults, provider, rng
         self.told: dict[str, str] = {}
-        self.findings: list[Finding] = []
+        self.violations: list[Violation] = []
         self.counts: Counter[str] = Counter()
         self.begun: dict[str, tuple[str, Callable[[], Any]]] = {}
         self.queued: list[Operation] = []
-        self.story: list[tuple[int, str]] = []
+        self.log: list[tuple[int, str]] = []
         self._keys = 0
 
     def play(self) -> None:
@@ -88,7 +83,7 @@ class Clients:
         choices = ("book", "queue", "work", "reconcile", "cancel", "again", "reuse", "create", "greedy")
         weights = np.array([6, 6, 5, 3, 2, 3, 1, 1, 1], dtype=float)
         for _ in range(int(self.rng.integers(8, 15))):
-            self.weather.begin()
+            self.faults.begin()
             match str(self.rng.choice(choices, p=weights / weights.sum())):
                 case "book":
                     self.book(wait=True)
@@ -120,14 +115,14 @@ class Clients:
         self._ask(
             key,
             f"user {host} creates a run of {seats} seats",
-            lambda: self.services.runs.create(person(host), EXPERIENCE, starts_at, seats, price, key=key),
+            lambda: self.services.runs.create(user_id(host), EXPERIENCE, starts_at, seats, price, key=key),
         )
 
     def book(self, wait: bool, seats: int | None = None) -> None:
         runs = self._runs()
         if not runs:
             return
-        key, who = self._key(), int(self.rng.integers(PEOPLE))
+        key, who = self._key(), int(self.rng.integers(USERS))
         run = runs[int(self.rng.integers(len(runs)))]
         count = seats or int(self.rng.integers(1, 4))
         own = wallet(who) if self.rng.random() < 0.2 and wait else None
@@ -135,9 +130,9 @@ class Clients:
             self.counts["too many seats"] += 1
         said = f"user {who} books {count} seats of run {run.blockchain_event_run_id}{', signing' if own else ''}"
         if wait:
-            self._ask(key, said, lambda: self.services.bookings.book(run.id, person(who), count, signer=own, key=key))
+            self._ask(key, said, lambda: self.services.bookings.book(run.id, user_id(who), count, signer=own, key=key))
         else:
-            self._begin(key, said, lambda: self.services.bookings.prepare_book(run.id, person(who), count, key=key))
+            self._begin(key, said, lambda: self.services.bookings.prepare_book(run.id, user_id(who), count, key=key))
 
     def cancel(self) -> None:
         found = self._quietly(lambda: self.services.bookings.list_all()) or []
@@ -168,30 +163,30 @@ class Clients:
             return
         key = keys[int(self.rng.integers(len(keys)))]
         self.counts["same key, other request"] += 1
-        self._journal(f"{key}: used for another request")
+        self._note(f"{key}: used for another request")
         try:
-            self.services.bookings.prepare_book(runs[0].id, person(0), 77, key=key)
+            self.services.bookings.prepare_book(runs[0].id, user_id(0), 77, key=key)
         except KeyReused:
             return
         except Exception as error:  # noqa: BLE001
             self._unexpected(key, error)
             return
-        self.findings.append(Finding("I1", f"{key} was taken again, with another request"))
+        self.violations.append(Violation("I1", f"{key} was taken again, with another request"))
 
     def end(self) -> None:
         """Runs are completed, cancelled or left as they are."""
-        self.weather.begin()
+        self.faults.begin()
         for run in self._runs():
-            self.weather.begin()
+            self.faults.begin()
             key, how = self._key(), str(self.rng.choice(["complete", "cancel", "leave"]))
             said = f"{how} run {run.blockchain_event_run_id}"
             if how == "cancel":
                 self._ask(key, said, partial(self.services.runs.cancel, run.id, key=key))
             elif how == "complete":
-                if self.stage.engine.now() < int(run.starts_at.timestamp()):
-                    self.weather.watch.look()
-                    self.stage.engine.set_next_timestamp(int(run.starts_at.timestamp()))
-                    self.stage.mine()
+                if self.testbed.engine.now() < int(run.starts_at.timestamp()):
+                    self.watch.look()
+                    self.testbed.engine.set_next_timestamp(int(run.starts_at.timestamp()))
+                    self.testbed.mine()
                 booked = self._quietly(partial(self.services.bookings.of_run, run.id)) or []
                 active = [b.id for b in booked if b.status == "active" and b.blockchain_status == "confirmed"]
                 came = [id for id in active if self.rng.random() < 0.7]
@@ -211,7 +206,7 @@ class Clients:
         self.queued = [operation for operation in self.queued if not operation.closed]
 
     def reconcile(self) -> None:
-        self._journal("the reconciler runs")
+        self._note("the reconciler runs")
         try:
             self.services.reconciler.run_once()
         except UNKNOWN:
@@ -225,59 +220,59 @@ class Clients:
         """With some patience: a client that does not know what came of it may ask again."""
         self.begun[key] = said, ask
         for _ in range(int(self.rng.integers(1, 4))):
-            self.weather.begin()
+            self.faults.begin()
             try:
                 ask()
             except UNKNOWN as error:
-                self._journal(f"{key}: {said}: not known yet ({error})")
+                self._note(f"{key}: {said}: not known yet ({error})")
                 continue
             except AppError as error:
-                self._journal(f"{key}: {said}: refused ({error})")
+                self._note(f"{key}: {said}: refused ({error})")
                 self._tell(key, "refused")
             except Exception as error:  # noqa: BLE001
                 self._unexpected(key, error)
             else:
-                self._journal(f"{key}: {said}: done")
+                self._note(f"{key}: {said}: done")
                 self._tell(key, "done")
             return
 
     def _begin(self, key: str, said: str, ask: Callable[[], Operation]) -> None:
-        self.weather.begin()
+        self.faults.begin()
         try:
             operation = ask()
         except UNKNOWN as error:
-            self._journal(f"{key}: {said}: not taken ({error})")
+            self._note(f"{key}: {said}: not taken ({error})")
         except AppError as error:
-            self._journal(f"{key}: {said}: refused ({error})")
+            self._note(f"{key}: {said}: refused ({error})")
             self._tell(key, "refused")
         except Exception as error:  # noqa: BLE001
             self._unexpected(key, error)
         else:
-            self._journal(f"{key}: {said}: begun")
+            self._note(f"{key}: {said}: begun")
             self.queued.append(operation)
             self._tell(key, "begun")
 
     def _tell(self, key: str, heard: str) -> None:
         before = self.told.get(key, heard)
         if before not in (heard, "begun"):
-            self.findings.append(Finding("TOLD", f"the client of {key} was told {before!r}, and then {heard!r}"))
+            self.violations.append(Violation("TOLD", f"the client of {key} was told {before!r}, and then {heard!r}"))
         self.told[key] = heard
 
     def _unexpected(self, key: str, error: Exception) -> None:
         if isinstance(error, OperationalError | InterfaceError) and self._lost_database():
-            self._journal(f"{key}: the database is gone")
+            self._note(f"{key}: the database is gone")
             return
-        self._journal(f"{key}: {type(error).__name__}: {error}")
+        self._note(f"{key}: {type(error).__name__}: {error}")
         if isinstance(error, Stuck):
-            self.findings.append(Finding("I2", f"{key}: {error}"))
+            self.violations.append(Violation("I2", f"{key}: {error}"))
             return
-        self.findings.append(Finding("TOLD", f"{key}: {type(error).__name__} instead of an error of ours: {error}"))
+        self.violations.append(Violation("TOLD", f"{key}: {type(error).__name__} instead of an error of ours: {error}"))
 
     def _lost_database(self) -> bool:
-        return self.weather.database_is_gone or self.weather.counts["database gone after a send"] > 0
+        return self.faults.database_is_gone or self.faults.counts[DATABASE_GONE] > 0
 
     def _quietly(self, ask: Callable[[], Any]) -> Any:
-        self.weather.begin()
+        self.faults.begin()
         try:
             return ask()
         except (OperationalError, InterfaceError):
@@ -292,64 +287,68 @@ class Clients:
         return f"key {self._keys}"
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.stage.engine.now(), UTC)
+        return datetime.fromtimestamp(self.testbed.engine.now(), UTC)
 
-    def _journal(self, said: str) -> None:
-        self.story.append((self.line.calls, said))
+    def _note(self, said: str) -> None:
+        self.log.append((self.provider.calls, said))
 
 
-def play(stage: Stage, seed: int, number: int, sender: type[TransactionSender] = TransactionSender) -> Outcome:
-    """Plays one episode of the network between service and node."""
+def play(
+    testbed: BackendTestbed, seed: int, number: int, sender: type[TransactionSender] = TransactionSender
+) -> EpisodeResult:
+    """Plays one episode. sender: what the services send transactions with."""
     began = time.perf_counter()
-    stage.reset()
-    of_policy, of_line, of_weather, of_clients = (np.random.default_rng([seed, number, part]) for part in range(4))
+    testbed.reset()
+    of_policy, of_rpc, of_chain, of_clients = (np.random.default_rng([seed, number, part]) for part in range(4))
     policy = policy_of(of_policy)
-    watch = Watch(stage, policy.confirmations)
-    line = Faulty(node_of(stage.site), FAULTS, of_line)
-    weather = Weather(
-        stage,
-        watch,
-        of_weather,
-        pace=float(of_policy.uniform(0.2, 0.8)),
+    watch = OperationsWatch(testbed, policy.confirmations)
+    provider = FaultyProvider(testbed.provider(), FAULTS, of_rpc)
+    hooks = ServiceHooks(watch.look, watch.sending, testbed.stop_database, testbed.start_database)
+    faults = ChainFaults(
+        testbed,
+        of_chain,
+        block_rate=float(of_policy.uniform(0.2, 0.8)),
         rate=float(of_policy.uniform(0.01, 0.06)),
-        wanted=_turn(list(AROUND), number, 2),
-        line_rate=float(of_policy.uniform(0.05, 0.3)),
+        wanted=_turn(list(CHAIN_FAULTS), number, 2),
+        rpc_rate=float(of_policy.uniform(0.05, 0.3)),
+        confirmations=policy.confirmations,
+        hooks=hooks,
     )
-    database, others = database_of(stage.site), database_of(stage.site)
+    site, database, others = testbed.site, testbed.site.database(), testbed.site.database()
     try:
-        other = open_services(stage.site, line, policy, others, sender)
-        services = open_services(stage.site, line, policy, database, sender)
+        other = open_services(site, provider, policy, others, sender)
+        services = open_services(site, provider, policy, database, sender)
         services.reconciler.start()
-        weather.around(line)
-        line.force(*_turn([fault.name for fault in FAULTS], number, 3))
-        clients = Clients(stage, services, weather, line, of_clients)
-        worker = Clients(stage, other, weather, line, of_clients)
-        weather.worker = worker.reconcile
+        faults.attach(provider)
+        provider.force(*_turn([fault.name for fault in FAULTS], number, 3))
+        clients = Clients(testbed, services, watch, faults, provider, of_clients)
+        worker = Clients(testbed, other, watch, faults, provider, of_clients)
+        hooks.other_worker = worker.reconcile
         clients.play()
-        line.quiet()
-        weather.quiet()
-        findings = settle(stage, services, policy.confirmations)
+        provider.quiet()
+        faults.quiet()
+        violations = settle(testbed, services, policy.confirmations)
         watch.look()
-        findings += check(stage, services, clients.told, policy.confirmations)
+        violations += check(testbed, services, clients.told, policy.confirmations)
     finally:
-        weather.database_back()
+        faults.database_back()
         database.dispose()
         others.dispose()
-    injected = [(one.call, f"{one.fault.name} ({one.method})") for one in line.injected]
-    told = sorted([*injected, *weather.journal, *clients.story, *worker.story], key=lambda entry: entry[0])
-    return Outcome(
+    injected = [(one.call, f"{one.fault.name} ({one.method})") for one in provider.injected]
+    log = sorted([*injected, *faults.log, *clients.log, *worker.log], key=lambda entry: entry[0])
+    return EpisodeResult(
         f"network:{number}",
-        line.counts + weather.counts + clients.counts,
-        watch.findings + clients.findings + worker.findings + findings,
-        [f"{policy}", *(f"request {call:4}: {said}" for call, said in told)],
+        provider.counts + faults.counts + clients.counts,
+        watch.violations + clients.violations + worker.violations + violations,
+        [f"{policy}", *(f"request {call:4}: {said}" for call, said in log)],
         time.perf_counter() - began,
     )
 
 
-def settle(stage: Stage, services: Services, confirmations: int) -> list[Finding]:
-    """Blocks come, and the reconciler goes round, until nothing is open."""
+def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> list[Violation]:
+    """Mines blocks and runs the reconciler until no operation is open."""
     for _ in range(ROUNDS):
-        stage.mine()
+        testbed.mine()
         try:
             report = services.reconciler.run_once()
         except (OperationalError, InterfaceError):  # a connection of the pool that did not outlive the server
@@ -357,11 +356,11 @@ def settle(stage: Stage, services: Services, confirmations: int) -> list[Finding
         if not report.open:
             break
     for _ in range(confirmations + 1):
-        stage.mine()
+        testbed.mine()
         report = services.reconciler.run_once()
-    return [Finding("I2", f"trouble though all is quiet: {said}") for said in report.trouble]
+    return [Violation("I2", f"trouble though all is quiet: {said}") for said in report.trouble]
 
 
 def _turn(names: list[str], number: int, count: int) -> list[str]:
-    """Each name has its turn."""
+    """Takes `count` names, so that each has its turn in episodes with successive numbers."""
     return [names[(number * count + i) % len(names)] for i in range(count)]

@@ -11,7 +11,7 @@ import pytest
 import requests
 from stakesim.evm.anvil import Anvil
 from stakesim.evm.engine import MIDDLEWARE
-from stakesim.evm.faulty import BY_NAME, FAULTS, Faulty
+from stakesim.faults.rpc_faults import BY_NAME, FAULTS, FaultyProvider, decode_raw
 from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
@@ -35,7 +35,7 @@ class Line:
 
     def __init__(self, anvil: Anvil, account: int) -> None:
         self.anvil, self.account, self.to = anvil, anvil.accounts[account], anvil.accounts[0].address
-        self.faulty = Faulty(anvil.w3.provider, FAULTS, np.random.default_rng(1))
+        self.faulty = FaultyProvider(anvil.w3.provider, FAULTS, np.random.default_rng(1))
         self.eth = Web3(self.faulty, MIDDLEWARE).eth
         self.truth = anvil.w3.eth
         self.nonce = self.truth.get_transaction_count(self.account.address)
@@ -175,7 +175,7 @@ def test_a_fault_that_cannot_happen_now_waits(line: Line) -> None:
 @pytest.mark.slow
 def test_the_same_seed_injects_the_same_faults(anvil: Anvil) -> None:
     def played() -> list[tuple[int, str]]:
-        faulty = Faulty(anvil.w3.provider, FAULTS, np.random.default_rng(5), rate=0.5)
+        faulty = FaultyProvider(anvil.w3.provider, FAULTS, np.random.default_rng(5), rate=0.5)
         for _ in range(60):
             try:
                 faulty.make_request("eth_blockNumber", [])
@@ -203,6 +203,21 @@ def test_hooks_come_before_and_after_each_request(line: Line) -> None:
         line.eth.block_number  # noqa: B018
     assert raised.value.response.status_code == 502
     assert seen == ["before eth_blockNumber", "after eth_blockNumber"]
+
+
+@pytest.mark.parametrize(
+    "fees",
+    [
+        {"gasPrice": 7},
+        {"gasPrice": 7, "accessList": []},
+        {"type": 2, "maxFeePerGas": 9, "maxPriorityFeePerGas": 7},
+    ],
+)
+def test_transactions_of_all_types_are_read(anvil: Anvil, fees: dict) -> None:
+    """A service may send legacy transactions, too."""
+    fields = {"chainId": 1, "nonce": 5, "to": anvil.accounts[0].address, "value": 0, "gas": 30_000, "data": b"\x01\x02"}
+    raw = anvil.accounts[1].sign_transaction(fields | fees).raw_transaction.to_0x_hex()
+    assert decode_raw(raw) == (5, fees.get("maxFeePerGas", 7), 7, b"\x01\x02")
 
 
 def test_every_fault_has_a_name_of_its_own_and_a_row() -> None:

@@ -29,22 +29,14 @@ from app.db.tables import operations
 from app.services.transaction_sender import Policy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
-
 from stakesim.evm.engine import START
-from stakesim.evm.faulty import SEND, Faulty
-from stakesim.faults.checks import Finding, check
-from stakesim.faults.episodes import Outcome, settle
-from stakesim.faults.stage import (
-    EXPERIENCE,
-    MAX_FEE,
-    Site,
-    Stage,
-    database_of,
-    node_of,
-    open_services,
-    person,
-    platform,
-)
+from stakesim.faults.protocol import EpisodeResult, Violation
+from stakesim.faults.rpc_faults import SEND, FaultyProvider
+from stakesim.faults.testbed import MAX_FEE, service_account
+
+from stakesim_adapter.faults.checks import check
+from stakesim_adapter.faults.episodes import settle
+from stakesim_adapter.faults.testbed import EXPERIENCE, BackendTestbed, Site, open_services, user_id
 
 KILLS = {
     "kill -9 after a commit": 23,
@@ -68,18 +60,18 @@ _CHILD = multiprocessing.get_context("fork")
 def _script(services: Services, name: str, say: Callable[[str], None]) -> None:
     """Runs and bookings, some under keys that every process uses, some under this one's own."""
     runs, bookings = services.runs, services.bookings
-    run = runs.create(person(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), key="create")
+    run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), key="create")
     say("create")
-    first = bookings.book(run.id, person(1), 2, key="book")
+    first = bookings.book(run.id, user_id(1), 2, key="book")
     say("book")
     for number in (2, 3):
-        bookings.prepare_book(run.id, person(number), 1, key=f"book later {number}")
+        bookings.prepare_book(run.id, user_id(number), 1, key=f"book later {number}")
     services.reconciler.run_once()
     bookings.cancel(first.id, key="cancel")
     say("cancel")
-    own = runs.create(person(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), key=f"create by {name}")
+    own = runs.create(user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), key=f"create by {name}")
     say(f"create by {name}")
-    bookings.book(run.id, person(4), 1, key=f"book by {name}")
+    bookings.book(run.id, user_id(4), 1, key=f"book by {name}")
     say(f"book by {name}")
     runs.cancel(own.id, key=f"cancel by {name}")
     say(f"cancel by {name}")
@@ -90,7 +82,7 @@ def _process(site: Site, name: str, heard: Path, point: int, seed: int) -> None:
     import logging
 
     logging.disable()
-    steps, node, rng = 0, node_of(site), np.random.default_rng([seed, *name.encode()])
+    steps, node, rng = 0, site.provider(), np.random.default_rng([seed, *name.encode()])
     out = os.open(heard, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def write(line: str) -> None:
@@ -111,8 +103,8 @@ def _process(site: Site, name: str, heard: Path, point: int, seed: int) -> None:
     def after(method: str, params: Sequence[Any]) -> None:
         step("after a send" if method == SEND else "after a request")
 
-    database = database_of(site)
-    services = open_services(site, Faulty(node_of(site), before=before, after=after), POLICY, database)
+    database = site.database()
+    services = open_services(site, FaultyProvider(site.provider(), before=before, after=after), POLICY, database)
     for engine in (database, services.database.autocommit):
         event.listen(engine, "before_cursor_execute", lambda *_: step("before a statement"))
         event.listen(engine, "after_cursor_execute", lambda *_: step("after a statement"))
@@ -146,77 +138,70 @@ def _lines(heard: Path) -> list[str]:
     return heard.read_text().splitlines() if heard.exists() else []
 
 
-def _finish(stage: Stage, heard: Path) -> list[Finding]:
+def _finish(testbed: BackendTestbed, heard: Path) -> list[Violation]:
     """All is quiet: what must hold, and what the processes told."""
     lines = _lines(heard)
     told = {line.removeprefix("done "): "done" for line in lines if line.startswith("done ")}
-    found = [Finding("TOLD", line.removeprefix("error ")) for line in lines if line.startswith("error ")]
-    database = database_of(stage.site)
+    found = [Violation("TOLD", line.removeprefix("error ")) for line in lines if line.startswith("error ")]
+    database = testbed.site.database()
     try:
-        services = open_services(stage.site, node_of(stage.site), replace(POLICY, resend_after=0), database)
-        found += settle(stage, services, POLICY.confirmations)
-        return found + check(stage, services, told, POLICY.confirmations)
+        services = open_services(testbed.site, testbed.provider(), replace(POLICY, resend_after=0), database)
+        found += settle(testbed, services, POLICY.confirmations)
+        return found + check(testbed, services, told, POLICY.confirmations)
     finally:
         database.dispose()
 
 
-def _unknown_to_database(stage: Stage) -> list[Finding]:
+def _unknown_to_database(testbed: BackendTestbed) -> list[Violation]:
     """Transactions of the platform that the node has and the database does not."""
-    content = stage.rpc("txpool_content")
-    hashes = [
-        tx["hash"]
-        for kind in ("pending", "queued")
-        for who, waiting in content[kind].items()
-        if who.lower() == platform().address.lower()
-        for tx in waiting.values()
-    ]
-    with stage.seen.connect() as connection:
+    hashes = testbed.mempool(service_account().address).values()
+    with testbed.observer.connect() as connection:
         known = {a["hash"] for (row,) in connection.execute(select(operations.c.attempts)) for a in row}
-    return [Finding("I3", f"the mempool has {tx_hash}, the database has not") for tx_hash in {*hashes} - known]
+    return [Violation("I3", f"the mempool has {tx_hash}, the database has not") for tx_hash in {*hashes} - known]
 
 
 @cache
-def _steps(stage: Stage) -> int:
+def _steps(testbed: BackendTestbed) -> int:
     """How many steps the script has."""
-    stage.reset()
+    testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
         heard = Path(folder) / "heard"
-        for process in _run(stage.site, heard, ["one"]):
+        for process in _run(testbed.site, heard, ["one"]):
             process.join()
         return next(int(line.split()[1]) for line in _lines(heard) if line.startswith("steps"))
 
 
-def kill(stage: Stage, seed: int, number: int) -> Outcome:
+def kill(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
     """A process is killed at one step; a new one takes over, with a client that asks for everything again."""
-    began, steps = time.perf_counter(), _steps(stage)
+    began, steps = time.perf_counter(), _steps(testbed)
     point = 1 + int(np.random.default_rng(seed).permutation(steps)[number % steps])
-    stage.reset()
+    testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
         heard = Path(folder) / "heard"
-        for process in _run(stage.site, heard, ["one"], point):
+        for process in _run(testbed.site, heard, ["one"], point):
             process.join()
-        found = _unknown_to_database(stage)
-        for process in _run(stage.site, heard, ["one"]):
+        found = _unknown_to_database(testbed)
+        for process in _run(testbed.site, heard, ["one"]):
             process.join()
-        found += _finish(stage, heard)
+        found += _finish(testbed, heard)
         lines = _lines(heard)
     killed = Counter(line for line in lines if line.startswith("kill"))
-    story = [f"step {point} of {steps}", *lines]
-    return Outcome(f"kill:{number}", killed, found, story, time.perf_counter() - began)
+    log = [f"step {point} of {steps}", *lines]
+    return EpisodeResult(f"kill:{number}", killed, found, log, time.perf_counter() - began)
 
 
-def workers(stage: Stage, seed: int, number: int) -> Outcome:
+def workers(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
     """Two processes play the script at once, with the same account, and in part with the same keys."""
     began = time.perf_counter()
-    stage.reset()
+    testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
         heard = Path(folder) / "heard"
-        for process in _run(stage.site, heard, ["one", "two"], seed=seed + number):
+        for process in _run(testbed.site, heard, ["one", "two"], seed=seed + number):
             process.join()
-        found = _finish(stage, heard)
+        found = _finish(testbed, heard)
         lines = _lines(heard)
     counts = Counter({"two workers with one key": 5, "two workers with one account": 6})
-    return Outcome(f"workers:{number}", counts, found, lines, time.perf_counter() - began)
+    return EpisodeResult(f"workers:{number}", counts, found, lines, time.perf_counter() - began)
 
 
 def _start_server(data: Path) -> URL:
@@ -227,30 +212,30 @@ def _start_server(data: Path) -> URL:
     return start_embedded(data)
 
 
-def database(seed: int, number: int) -> Outcome:
+def database(seed: int, number: int) -> EpisodeResult:
     """The server of the database is stopped and started, again and again, while a process plays the script."""
     began, rng = time.perf_counter(), np.random.default_rng([seed, number, 25])
     with tempfile.TemporaryDirectory(prefix="stakesim-faults-") as folder:
         data, heard = Path(folder) / "postgres", Path(folder) / "heard"
-        stage = Stage(_start_server(data))
+        testbed = BackendTestbed(_start_server(data))
         try:
-            stage.reset()
-            (process,) = _run(stage.site, heard, ["one"], seed=seed + number)
+            testbed.reset()
+            (process,) = _run(testbed.site, heard, ["one"], seed=seed + number)
             stops = 0
             for _ in range(4):
                 process.join(float(rng.uniform(0.02, 0.25)))
                 if not process.is_alive():
                     break
-                stage.database.dispose()
+                testbed.database.dispose()
                 stop_embedded(data)
                 time.sleep(float(rng.uniform(0, 0.3)))
                 _start_server(data)
                 stops += 1
             process.join()
-            found = _finish(stage, heard)
+            found = _finish(testbed, heard)
             lines = _lines(heard)
         finally:
-            stage.close()
+            testbed.close()
             stop_embedded(data)
     counts = Counter(dict.fromkeys(STOPS, stops))
-    return Outcome(f"database:{number}", counts, found, lines, time.perf_counter() - began)
+    return EpisodeResult(f"database:{number}", counts, found, lines, time.perf_counter() - began)

@@ -1,7 +1,7 @@
-"""What must hold whatever goes wrong: I1 to I7, and with them INV-16 and INV-17.
+"""What must hold of the operations table, the rows and the chain whatever goes wrong: I1 to I7.
 
-The watch looks between the requests of a service; the rest is looked at when all is quiet. Both ask the chain past
-every fault.
+`OperationsWatch` looks between the requests of a service, `check` when all is quiet. Both ask the chain past every
+fault, and decode its events with the library's code, not with the backend's.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Any, NamedTuple
 
 from app.core.wiring import Services
 from app.db.tables import event_run_bookings, event_runs, operations, users
-from app.services.codec import Event, event_stake
-from app.services.onchain import BookingStatus, RunStatus
 from app.services.operations import CLOSED
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import select
+from stakesim.evm.abi import Event, Log
+from stakesim.faults.protocol import Violation
+from stakesim.faults.testbed import service_account, stranger
+from stakesim.runner.observe import EventReplay
+from stakesim.scenario.model import BookingStatus, RunStatus
 from web3.types import TxReceipt
 
-from stakesim.faults.stage import Stage, platform, stranger
-from stakesim.runner.observe import EventReplay
+from stakesim_adapter.faults.testbed import BackendTestbed
 
 STATEMENTS = {
     "I1": "at most one effect on chain per key (INV-17)",
@@ -39,25 +41,18 @@ _o = operations.c
 _LOOK = select(_o.key, _o.state, _o.nonce, _o.requeued, _o.tx_hash, _o.block_number, _o.block_hash, _o.attempts)
 
 
-class Finding(NamedTuple):
-    """An invariant, one of `STATEMENTS`, and what is wrong, with numbers."""
-
-    invariant: str
-    message: str
-
-
 @dataclass
-class Watch:
-    """Looks at the operations while they are worked on. Blocks must be mined only after a look."""
+class OperationsWatch:
+    """Looks at the operations while they are worked on: before each request, and so before each block."""
 
-    stage: Stage
+    testbed: BackendTestbed
     confirmations: int
-    findings: list[Finding] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
     _seen: dict[str, Any] = field(default_factory=dict)
-    _said: set[Finding] = field(default_factory=set)
+    _said: set[Violation] = field(default_factory=set)
 
     def look(self) -> None:
-        with self.stage.seen.connect() as connection:
+        with self.testbed.observer.connect() as connection:
             rows = connection.execute(_LOOK).all()
         for row in rows:
             last = self._seen.get(row.key)
@@ -74,7 +69,7 @@ class Watch:
     def sending(self, raw: str) -> None:
         """A service is about to send this."""
         tx_hash = HexBytes(keccak(HexBytes(raw))).to_0x_hex()
-        with self.stage.seen.connect() as connection:
+        with self.testbed.observer.connect() as connection:
             holds = select(_o.key).where(_o.attempts.contains([{"hash": tx_hash}]))
             if connection.execute(holds).first() is None:
                 self._find("I3", f"{tx_hash} was sent, and no operation in the database has it")
@@ -83,98 +78,106 @@ class Watch:
         if row.tx_hash is None:
             self._used_up(row.key, row.nonce, "failed for good")
             return
-        depth = self.stage.head() - row.block_number + 1
+        depth = self.testbed.head() - row.block_number + 1
         if depth < self.confirmations:
             self._find("I5", f"{row.key} was {row.state} at depth {depth}; {self.confirmations} are wanted")
-        there = self.stage.w3.eth.get_block(row.block_number)["hash"].to_0x_hex() if depth > 0 else None
+        there = self.testbed.w3.eth.get_block(row.block_number)["hash"].to_0x_hex() if depth > 0 else None
         if there != row.block_hash:
             self._find(
                 "I5", f"{row.key} was {row.state} in block {row.block_number} {row.block_hash}; there is {there}"
             )
 
     def _used_up(self, key: str, nonce: int, what: str) -> None:
-        block = self.stage.head() - self.confirmations + 1
-        with self.stage.seen.connect() as connection:
+        block = self.testbed.head() - self.confirmations + 1
+        with self.testbed.observer.connect() as connection:
             sender = connection.execute(select(_o.sender).where(_o.key == key)).scalar_one()
-        if self.stage.w3.eth.get_transaction_count(sender, block) <= nonce:
+        if self.testbed.w3.eth.get_transaction_count(sender, block) <= nonce:
             self._find("I5", f"{key} {what} while its nonce {nonce} was not used up in final block {block}")
 
     def _find(self, invariant: str, message: str) -> None:
-        finding = Finding(invariant, message)
-        if finding not in self._said:
-            self._said.add(finding)
-            self.findings.append(finding)
+        violation = Violation(invariant, message)
+        if violation not in self._said:
+            self._said.add(violation)
+            self.violations.append(violation)
 
 
 class Canonical(NamedTuple):
-    """What the chain holds since the episode began: receipts by hash, and events by hash, in order."""
+    """What the chain holds since the episode began, in order: receipts, and events of the contract, by hash."""
 
     receipts: dict[str, TxReceipt]
     events: dict[str, list[Event]]
 
 
-def read_chain(stage: Stage) -> Canonical:
+def read_chain(testbed: BackendTestbed) -> Canonical:
     receipts: dict[str, TxReceipt] = {}
     events: dict[str, list[Event]] = {}
-    for number in range(stage.first_block, stage.head() + 1):
-        for tx in stage.w3.eth.get_block(number, full_transactions=True)["transactions"]:
+    for number in range(testbed.first_block, testbed.head() + 1):
+        for tx in testbed.w3.eth.get_block(number, full_transactions=True)["transactions"]:
             of: Any = tx
             tx_hash = of["hash"].to_0x_hex()
-            receipts[tx_hash] = stage.w3.eth.get_transaction_receipt(of["hash"])
-            if found := event_stake().events(receipts[tx_hash]["logs"], stage.site.contract):  # type: ignore[arg-type]
+            receipts[tx_hash] = testbed.w3.eth.get_transaction_receipt(of["hash"])
+            logs = (Log(log["address"], log["topics"], log["data"]) for log in receipts[tx_hash]["logs"])
+            if found := testbed.abi.events(logs, testbed.contract):
                 events[tx_hash] = found
     return Canonical(receipts, events)
 
 
-def check(stage: Stage, services: Services, told: Mapping[str, str], confirmations: int) -> list[Finding]:
-    """Everything that must hold when all is quiet. told: what clients heard, by key: "done" or "refused"."""
-    chain = read_chain(stage)
-    with stage.seen.connect() as connection:
+def check(testbed: BackendTestbed, services: Services, told: Mapping[str, str], confirmations: int) -> list[Violation]:
+    """Checks everything that must hold when all is quiet.
+
+    Args:
+        told: What clients were answered, by key: "done", "refused" or "begun".
+        confirmations: Depth at which the services take a block for final.
+    """
+    chain = read_chain(testbed)
+    with testbed.observer.connect() as connection:
         rows = connection.execute(select(operations).order_by(_o.created_at)).all()
-    found = [Finding("I6", said) for said in services.reconciler.look().differences]
+    found = [Violation("I6", said) for said in services.reconciler.look().differences]
     for row in rows:
         found += _one_effect(row, chain, services.sender.policy.max_fee_per_gas)
-    found += _nonces(stage, rows)
-    found += _books(stage, chain, services.chain.platform)
+    found += _nonces(testbed, rows)
+    found += _books(testbed, chain, services.chain.platform)
     found += _told(rows, told)
     ours = {attempt["hash"] for row in rows for attempt in row.attempts}
     found += [
-        Finding("I3", f"{tx_hash} of the platform had an effect, and no operation has it")
+        Violation("I3", f"{tx_hash} of the platform had an effect, and no operation has it")
         for tx_hash in chain.events
-        if tx_hash not in ours and chain.receipts[tx_hash]["from"] == platform().address
+        if tx_hash not in ours and chain.receipts[tx_hash]["from"] == service_account().address
     ]
     return found
 
 
-def _one_effect(row: Any, chain: Canonical, cap: int) -> list[Finding]:
+def _one_effect(row: Any, chain: Canonical, cap: int) -> list[Violation]:
     effects = [a["hash"] for a in row.attempts if a["hash"] in chain.events]
     mined = [a["hash"] for a in row.attempts if a["hash"] in chain.receipts]
     wanted = [row.tx_hash] if row.state == "confirmed" else []
     found = []
     if len(effects) > 1:
-        found.append(Finding("I1", f"{row.key} ({row.kind}) has {len(effects)} effects: {', '.join(effects)}"))
+        found.append(Violation("I1", f"{row.key} ({row.kind}) has {len(effects)} effects: {', '.join(effects)}"))
     if row.state not in CLOSED:
-        found.append(Finding("I2", f"{row.key} ({row.kind}) is still {row.state}, held: {row.held}"))
+        found.append(Violation("I2", f"{row.key} ({row.kind}) is still {row.state}, held: {row.held}"))
     elif effects != wanted:
-        found.append(Finding("I2", f"{row.key} ({row.kind}) is {row.state} with {wanted}; effects are {effects}"))
+        found.append(Violation("I2", f"{row.key} ({row.kind}) is {row.state} with {wanted}; effects are {effects}"))
     for tx_hash in mined:
         price = chain.receipts[tx_hash]["effectiveGasPrice"]
         if price > cap:
-            found.append(Finding("I7", f"{row.key} paid {price} wei per gas; the cap is {cap}"))
+            found.append(Violation("I7", f"{row.key} paid {price} wei per gas; the cap is {cap}"))
         if tx_hash == row.tx_hash and (row.gas_used, row.gas_price_wei) != (
             chain.receipts[tx_hash]["gasUsed"],
             price,
         ):
-            found.append(Finding("I6", f"{row.key} has gas {row.gas_used} at {row.gas_price_wei}, not as its receipt"))
+            found.append(
+                Violation("I6", f"{row.key} has gas {row.gas_used} at {row.gas_price_wei}, not as its receipt")
+            )
     found += [
-        Finding("I7", f"{row.key} signed {a['max_fee']} wei per gas; the cap is {cap}")
+        Violation("I7", f"{row.key} signed {a['max_fee']} wei per gas; the cap is {cap}")
         for a in row.attempts
         if a["max_fee"] > cap
     ]
     return found
 
 
-def _nonces(stage: Stage, rows: Sequence[Any]) -> list[Finding]:
+def _nonces(testbed: BackendTestbed, rows: Sequence[Any]) -> list[Violation]:
     """Each nonce belongs to one operation; what was given out is used up, and nothing was left out."""
     found = []
     given: dict[tuple[str, int], set[str]] = {}
@@ -183,16 +186,16 @@ def _nonces(stage: Stage, rows: Sequence[Any]) -> list[Finding]:
             given.setdefault((row.sender, attempt["nonce"]), set()).add(row.key)
     for (sender, nonce), keys in given.items():
         if len(keys) > 1:
-            found.append(Finding("I4", f"nonce {nonce} of {sender} was given to {', '.join(sorted(keys))}"))
+            found.append(Violation("I4", f"nonce {nonce} of {sender} was given to {', '.join(sorted(keys))}"))
     for sender in {row.sender for row in rows}:
-        count = stage.w3.eth.get_transaction_count(sender)
+        count = testbed.w3.eth.get_transaction_count(sender)
         highest = max((nonce for of, nonce in given if of == sender), default=-1)
         if highest >= count:
-            found.append(Finding("I4", f"nonce {highest} of {sender} was given out; the chain has used {count}"))
+            found.append(Violation("I4", f"nonce {highest} of {sender} was given out; the chain has used {count}"))
     return found
 
 
-def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Finding]:
+def _books(testbed: BackendTestbed, chain: Canonical, platform_address: str) -> list[Violation]:
     """Rows against a replay of all events."""
     books, made = EventReplay(), dict[tuple[str, int], str]()
     for tx_hash, events in chain.events.items():
@@ -202,29 +205,29 @@ def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Findin
                 made["run", event.args["event_run_id"]] = tx_hash
             elif event.name == "BookingCreated":
                 made["booking", event.args["booking_id"]] = tx_hash
-    with stage.seen.connect() as connection:
+    with testbed.observer.connect() as connection:
         runs = connection.execute(select(event_runs, users.c.wallet_address).join(users)).all()
         bookings = connection.execute(
             select(event_run_bookings, users.c.wallet_address, event_runs.c.blockchain_event_run_id.label("run"))
             .join(users, users.c.id == event_run_bookings.c.user_id)
             .join(event_runs, event_runs.c.id == event_run_bookings.c.event_run_id)
         ).all()
-    found: list[Finding] = []
+    found: list[Violation] = []
 
     def compare(what: str, row: Any, expected: Mapping[str, Any]) -> None:
         for name, value in expected.items():
             if (has := getattr(row, name)) != value:
-                found.append(Finding("I6", f"{what}: {name} is {has} in the database, {value} by the canonical logs"))
+                found.append(Violation("I6", f"{what}: {name} is {has} in the database, {value} by the canonical logs"))
 
     for row in (*runs, *bookings):
         if row.blockchain_status == "pending":
-            found.append(Finding("I6", f"row {row.id} is pending while all is quiet"))
+            found.append(Violation("I6", f"row {row.id} is pending while all is quiet"))
     for row in runs:
         if row.blockchain_status != "confirmed":
             continue
         id = row.blockchain_event_run_id
         if id not in books.runs:
-            found.append(Finding("I6", f"run {row.id} is confirmed as {id}, which the canonical logs don't have"))
+            found.append(Violation("I6", f"run {row.id} is confirmed as {id}, which the canonical logs don't have"))
             continue
         host, price, seats, stake = books.runs[id]
         status = RunStatus(books.run_status[id])
@@ -240,14 +243,14 @@ def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Findin
         compare(f"run {id}", row, expected)
         if host != (row.wallet_address or platform_address):
             found.append(
-                Finding("I6", f"run {id}: the host on chain is {host}, the user's wallet {row.wallet_address}")
+                Violation("I6", f"run {id}: the host on chain is {host}, the user's wallet {row.wallet_address}")
             )
     for row in bookings:
         if row.blockchain_status != "confirmed":
             continue
         id = row.blockchain_booking_id
         if id not in books.bookings:
-            found.append(Finding("I6", f"booking {row.id} is confirmed as {id}, which the canonical logs don't have"))
+            found.append(Violation("I6", f"booking {row.id} is confirmed as {id}, which the canonical logs don't have"))
             continue
         run, user, seats, payment, stake = books.bookings[id]
         compare(
@@ -263,11 +266,11 @@ def _books(stage: Stage, chain: Canonical, platform_address: str) -> list[Findin
             },
         )
         if user != (row.wallet_address or platform_address):
-            found.append(Finding("I6", f"booking {id}: {user} on chain, the user's wallet is {row.wallet_address}"))
+            found.append(Violation("I6", f"booking {id}: {user} on chain, the user's wallet is {row.wallet_address}"))
     for table, kind in ((runs, "run"), (bookings, "booking")):
         ids = Counter(getattr(row, f"blockchain_{'event_run' if kind == 'run' else 'booking'}_id") for row in table)
         missing = [(id, tx) for (of, id), tx in made.items() if of == kind and ids[id] != 1 and _by_us(chain, tx)]
-        found += [Finding("I6", f"{kind} {id} was created by {tx}, and {ids[id]} rows have it") for id, tx in missing]
+        found += [Violation("I6", f"{kind} {id} was created by {tx}, and {ids[id]} rows have it") for id, tx in missing]
     return found
 
 
@@ -275,11 +278,11 @@ def _by_us(chain: Canonical, tx_hash: str) -> bool:
     return chain.receipts[tx_hash]["from"] != stranger().address
 
 
-def _told(rows: Sequence[Any], told: Mapping[str, str]) -> list[Finding]:
+def _told(rows: Sequence[Any], told: Mapping[str, str]) -> list[Violation]:
     states = {row.key: row.state for row in rows}
     expected = {"done": ("confirmed",), "refused": ("failed", "rejected", None), "begun": (*CLOSED,)}
     return [
-        Finding("TOLD", f"the client of {key} was told {heard!r}; the operation is {states.get(key)}")
+        Violation("TOLD", f"the client of {key} was told {heard!r}; the operation is {states.get(key)}")
         for key, heard in told.items()
         if heard in expected and states.get(key) not in expected[heard]
     ]

@@ -1,19 +1,33 @@
-"""Commands for whoever runs the service: deploy, verify, serve, smoke, doctor, reconcile, wallet."""
+"""Commands of `stakesim` for whoever runs this backend: serve, smoke, doctor, reconcile, wallet, stop-database.
+
+Named in `pyproject.toml`: `[tool.stakesim] commands = "stakesim_adapter.commands:cli"`. Only typer is imported here; a
+command imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from stakesim.gate.command import Contract, Terms, terms
+from stakesim_adapter.errors import as_backend_error
 
 if TYPE_CHECKING:
     from app.core.config import Settings
     from app.core.preflight import Check
     from app.core.smoke import Step
     from app.core.wiring import Services
+
+
+class _Command(TyperCommand):
+    """A command of which errors of the backend, and a package that is missing, end as one sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with as_backend_error():
+            return super().invoke(ctx)
+
 
 cli = typer.Typer()
 wallet = typer.Typer(no_args_is_help=True, help="The platform's wallet.")
@@ -25,58 +39,7 @@ StartsIn = Annotated[int, typer.Option(help="Seconds from now to the event's sta
 ENV = Path(".env")
 
 
-@cli.command()
-def deploy(
-    rpc: Annotated[str, typer.Option(help="URL of the node.")],
-    gate: Annotated[Path, typer.Option(help="What `stakesim gate` wrote.")] = Path("reports/gate/gate.json"),
-    contract: Contract = None,
-    term: Terms = None,
-    owner: Annotated[str | None, typer.Option(help="Owner of the contract; the deployer if left out.")] = None,
-    max_age_hours: Annotated[float, typer.Option(help="Age that the gate's report may have.", min=0)] = 24,
-    record: Annotated[Path | None, typer.Option(help="Where to write what was deployed.")] = None,
-    env_file: EnvFile = ENV,
-) -> None:
-    """Deploy a contract with PLATFORM_PRIVATE_KEY, if that very code passed the gate with these terms, not long ago."""
-    import json
-    from datetime import UTC, datetime, timedelta
-
-    from stakesim.evm.contract_file import production_contract
-    from stakesim.gate import release
-
-    artifact, given = production_contract(contract), terms(term)
-    report = release.admit(gate, artifact, given, timedelta(hours=max_age_hours), datetime.now(UTC))
-    w3, deployer = release.connect(rpc), release.deployer(env_file)
-    receipt = release.deploy(w3, deployer, artifact, given, owner)
-    made = release.record(w3, receipt, artifact, given, owner or deployer.address, report, gate)
-    file = record or Path("deployments") / f"{made['chain_id']}-{made['address']}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"deployed {artifact.name} at {made['address']}, block {made['block']}; record: {file}")
-
-
-@cli.command()
-def verify(
-    rpc: Annotated[str, typer.Option(help="URL of the node.")],
-    address: Annotated[str, typer.Option(help="Of the contract.")],
-    record: Annotated[
-        Path | None, typer.Option(help="What `stakesim deploy` wrote; found by chain and address.")
-    ] = None,
-    contract: Contract = None,
-) -> None:
-    """Compare what is on a chain (code, owner, terms) with the record of its deployment."""
-    from stakesim.evm.contract_file import production_contract
-    from stakesim.gate import release
-
-    w3, checked = release.connect(rpc), release.checked_address(address)
-    known = release.read_record(record or Path("deployments") / f"{w3.eth.chain_id}-{checked}.json")
-    found = release.differences(w3, checked, known, production_contract(contract).abi)
-    for difference in found:
-        typer.echo(difference)
-    typer.echo(f"{len(found)} differences" if found else f"{checked} is what was deployed: code, owner, terms")
-    raise typer.Exit(FINDINGS if found else 0)
-
-
-@cli.command()
+@cli.command(cls=_Command)
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
@@ -87,12 +50,12 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the HTTP API: on the network of the settings, or on a stand-in for Sepolia where they name none."""
-    from stakesim.serve import serve
+    from stakesim_adapter.serve import serve
 
     serve(host, port, block_time, env_file, variables, typer.echo)
 
 
-@cli.command()
+@cli.command(cls=_Command)
 def smoke(
     rpc: Annotated[str | None, typer.Option(help="URL of the node, instead of BLOCKCHAIN_RPC_URL.")] = None,
     deploy: Annotated[bool, typer.Option(help="Deploy a contract for it, paid by PLATFORM_PRIVATE_KEY.")] = False,
@@ -106,14 +69,14 @@ def smoke(
     if not deploy:
         _smoke(read_settings(env_file, **given), starts_in)
         return
-    from stakesim.serve import new_contract
+    from stakesim_adapter.serve import new_contract
 
     with new_contract(env_file, **given) as settings:
         typer.echo(f"deployed {settings.contract_address}")
         _smoke(settings, starts_in)
 
 
-@cli.command()
+@cli.command(cls=_Command)
 def doctor(
     live: Annotated[bool, typer.Option("--live", help="Also create, book, complete and cancel, for real.")] = False,
     starts_in: StartsIn = 60,
@@ -145,7 +108,7 @@ def doctor(
     raise typer.Exit(FINDINGS if failed else 0)
 
 
-@cli.command()
+@cli.command(cls=_Command)
 def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is to do.")] = False,
     env_file: EnvFile = ENV,
@@ -173,12 +136,21 @@ def reconcile(
     raise typer.Exit(FINDINGS if report.differences or report.trouble else 0)
 
 
-@wallet.command("new")
+@wallet.command("new", cls=_Command)
 def new(env_file: EnvFile = ENV) -> None:
     """Make a wallet for the platform: its key into the settings, never on the screen."""
     from app.core.wallet import new_wallet
 
     typer.echo(f"{new_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
+
+
+@cli.command("stop-database", cls=_Command)
+def stop_database() -> None:
+    """Stop the embedded PostgreSQL server, if it runs."""
+    from app.db.embedded import stop_embedded
+    from stakesim.paths import state_dir
+
+    stop_embedded(state_dir() / "postgres")
 
 
 def _ready(settings: Settings) -> Services:

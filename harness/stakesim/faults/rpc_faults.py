@@ -1,8 +1,7 @@
-"""A web3 provider between a service and its node that does to requests what networks and nodes do to them.
+"""A web3 provider between any service and its node that injects faults of networks and nodes into requests.
 
-What a fault does is done for real where it can be: a lost response was answered, "already known" and "nonce too low"
-are the node's own words, an old block or nonce is the node's answer for an older block. Rows are those of the table of
-faults, which `stakesim.faults.table` has.
+A fault is real where it can be: a lost response was sent, "already known" and "nonce too low" are the node's own words,
+an old block or nonce is the node's answer for an older block. Rows are those of `stakesim.faults.catalogue`.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import requests
+import rlp  # type: ignore[import-untyped]
 from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
@@ -33,16 +33,22 @@ ANY = (SEND, RECEIPT, NONCE, HEAD, BLOCK, LOGS, ESTIMATE, CALL)
 
 WANTED_BUMP = 30
 """Percent by which a fussy node wants both fees raised before it takes a replacement."""
+_FEES = ("maxFeePerGas", "maxPriorityFeePerGas")
+_LAST_TYPE = 0x7F
+"""First byte of a transaction, where it is a type and not the start of an RLP list (EIP-2718)."""
 
-Act = Callable[["Faulty", str, Sequence[Any]], RPCResponse | None]
+Act = Callable[["FaultyProvider", str, Sequence[Any]], RPCResponse | None]
 
 
 @dataclass(frozen=True)
 class Fault:
     """Something that goes wrong with a request.
 
-    row: in the table of faults. methods: it may happen to. act: answers in the node's place, or raises what a provider
-    raises; None where this can't happen to this request now, and then nothing was done.
+    Attributes:
+        row: In the catalogue of faults.
+        methods: JSON-RPC methods that it applies to.
+        act: Answers in the node's place, or raises what a provider raises. None: it can't happen to this request now,
+            and nothing was done.
     """
 
     name: str
@@ -53,7 +59,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A raw transaction that reached the node. Fees are wei per gas. call: number of the request."""
+    """A raw transaction that reached the node.
+
+    Attributes:
+        max_fee: Wei per gas; the gas price of a legacy transaction.
+        tip: Wei per gas; the gas price of a legacy transaction.
+        call: Number of the request.
+    """
 
     hash: str
     raw: str
@@ -66,18 +78,24 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Injected:
-    """What happened to a request. call: its number, the first is 1."""
+    """A fault that happened to a request. call: number of the request; the first is 1."""
 
     call: int
     method: str
     fault: Fault
 
 
-class Faulty(BaseProvider):
-    """Wraps a provider. Each request meets, with probability `rate`, one of the faults that apply to it; `rng` decides.
+class FaultyProvider(BaseProvider):
+    """Wraps a provider and injects faults.
 
-    before, after: called with method and parameters around every request of the service, those that fail too.
-    mine: mines a block, for faults that need one; by default the node is asked to.
+    Args:
+        node: The provider of the node.
+        faults: Those to choose from; chosen is what applies to the request and happened least so far.
+        rng: Decides whether and which; `default_rng(0)` if left out.
+        rate: Probability of a fault in a request.
+        before: Called with method and parameters before every request of the service.
+        after: Called with the same after every request, also after one that failed.
+        mine: Mines a block, for faults that need one; asks the node to if left out.
     """
 
     def __init__(
@@ -107,11 +125,15 @@ class Faulty(BaseProvider):
         return Counter(one.fault.name for one in self.injected)
 
     def force(self, *names: str) -> None:
-        """Each of these faults happens once, to the first request that it can happen to. Raises `KeyError`."""
+        """Injects each of these faults once, into the first request that it can happen to.
+
+        Raises:
+            KeyError: There is no fault of that name.
+        """
         self._due += [BY_NAME[name] for name in names]
 
     def quiet(self) -> None:
-        """From now on nothing goes wrong."""
+        """Injects nothing from now on."""
         self.rate, self._due = 0.0, []
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
@@ -128,7 +150,7 @@ class Faulty(BaseProvider):
         return self._node.is_connected(show_traceback)
 
     def forward(self, method: str, params: Sequence[Any]) -> RPCResponse:
-        """The node's answer. What it is sent and what it tells of receipts is noted."""
+        """The node's answer. Notes transactions that it is sent and receipts that it returns."""
         if method == SEND:
             arrival = _arrival(str(params[0]), self.calls)
             self.arrivals.setdefault(arrival.hash, arrival)
@@ -142,7 +164,7 @@ class Faulty(BaseProvider):
         return int(self.forward(HEAD, [])["result"], 16)
 
     def rivals(self, raw: str) -> list[Arrival]:
-        """What reached the node before with the same sender and nonce, oldest first."""
+        """Transactions with the same sender and nonce that reached the node before, oldest first."""
         new = _arrival(raw, 0)
         known = self.arrivals.values()
         return [a for a in known if (a.sender, a.nonce) == (new.sender, new.nonce) and a.hash != new.hash]
@@ -160,7 +182,7 @@ class Faulty(BaseProvider):
         return self.forward(method, params)
 
     def _chosen(self, method: str) -> list[Fault]:
-        """The faults to try, until one can happen: what is due, else what happened least."""
+        """Faults to try in this order until one can happen: those that are due, else the rarest first."""
         due = [fault for fault in self._due if method in fault.methods]
         if due:
             return due
@@ -174,16 +196,36 @@ class Faulty(BaseProvider):
         self._node.make_request(RPCEndpoint("evm_mine"), [])
 
 
+class RawTransaction(NamedTuple):
+    """Fields of a signed transaction of any type. max_fee, tip: wei per gas."""
+
+    nonce: int
+    max_fee: int
+    tip: int
+    data: bytes
+
+
+def decode_raw(raw: str) -> RawTransaction:
+    """Decodes a signed transaction, 0x-prefixed hex."""
+    encoded = HexBytes(raw)
+    if encoded[0] > _LAST_TYPE:
+        nonce, gas_price, _, _, _, data, *_ = rlp.decode(bytes(encoded))
+        price = int.from_bytes(gas_price, "big")
+        return RawTransaction(int.from_bytes(nonce, "big"), price, price, data)
+    fields = TypedTransaction.from_bytes(encoded).as_dict()
+    max_fee, tip = (int(fields[name] if name in fields else fields["gasPrice"]) for name in _FEES)
+    return RawTransaction(fields["nonce"], max_fee, tip, bytes(fields["data"]))
+
+
 def _arrival(raw: str, call: int) -> Arrival:
-    data = HexBytes(raw)
-    fields = TypedTransaction.from_bytes(data).as_dict()
+    fields = decode_raw(raw)
     return Arrival(
-        hash=HexBytes(keccak(data)).to_0x_hex(),
+        hash=HexBytes(keccak(HexBytes(raw))).to_0x_hex(),
         raw=raw,
-        sender=Account.recover_transaction(data),
-        nonce=fields["nonce"],
-        max_fee=fields["maxFeePerGas"],
-        tip=fields["maxPriorityFeePerGas"],
+        sender=Account.recover_transaction(HexBytes(raw)),
+        nonce=fields.nonce,
+        max_fee=fields.max_fee,
+        tip=fields.tip,
         call=call,
     )
 
@@ -227,7 +269,7 @@ def _silent() -> NoReturn:
 def _unreached(fail: Callable[[], NoReturn]) -> Act:
     """The node never saw the request."""
 
-    def act(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse:
+    def act(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse:
         fail()
 
     return act
@@ -236,8 +278,8 @@ def _unreached(fail: Callable[[], NoReturn]) -> Act:
 def _unheard(fail: Callable[[], NoReturn]) -> Act:
     """The node did what it was asked, its answer was lost."""
 
-    def act(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse:
-        line.forward(method, params)
+    def act(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse:
+        provider.forward(method, params)
         fail()
 
     return act
@@ -246,8 +288,8 @@ def _unheard(fail: Callable[[], NoReturn]) -> Act:
 def _told(code: int, *messages: str) -> Act:
     """The node refuses, in one of these ways."""
 
-    def act(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse:
-        return _error(code, messages[int(line.rng.integers(len(messages)))])
+    def act(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse:
+        return _error(code, messages[int(provider.rng.integers(len(messages)))])
 
     return act
 
@@ -256,9 +298,9 @@ def _took_but_told(code: int, *messages: str) -> Act:
     """The node does what it was asked, and says something else."""
     say = _told(code, *messages)
 
-    def act(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
-        line.forward(method, params)
-        return say(line, method, params)
+    def act(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+        provider.forward(method, params)
+        return say(provider, method, params)
 
     return act
 
@@ -266,118 +308,118 @@ def _took_but_told(code: int, *messages: str) -> Act:
 # ------------------------------------------------------------------------------------------------------------- sending
 
 
-def _sent_twice(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
-    line.forward(method, params)
-    answer = line.forward(method, params)
+def _sent_twice(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    provider.forward(method, params)
+    answer = provider.forward(method, params)
     return answer if "error" in answer else None
 
 
-def _sent_twice_to_geth(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
-    return _sent_twice(line, method, params) and _error(-32000, "already known")
+def _sent_twice_to_geth(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    return _sent_twice(provider, method, params) and _error(-32000, "already known")
 
 
-def _claims_to_know(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _claims_to_know(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """It once had it, and dropped it."""
     return _error(-32000, "already known")
 
 
-def _swallowed(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _swallowed(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """The node takes it and loses it: it never gets to anybody who mines."""
     return _result(_arrival(str(params[0]), 0).hash)
 
 
-def _mined_then_sent(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
-    line.forward(method, params)
-    line.mine()
-    answer = line.forward(method, params)
+def _mined_then_sent(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    provider.forward(method, params)
+    provider.mine()
+    answer = provider.forward(method, params)
     return answer if "error" in answer else None
 
 
-def _rival_mined(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _rival_mined(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """An older attempt gets mined just before this one arrives."""
-    older = line.rivals(str(params[0]))
+    older = provider.rivals(str(params[0]))
     if not older:
         return None
-    line.forward(method, [older[int(line.rng.integers(len(older)))].raw])
-    line.mine()
-    answer = line.forward(method, params)
+    provider.forward(method, [older[int(provider.rng.integers(len(older)))].raw])
+    provider.mine()
+    answer = provider.forward(method, params)
     return answer if "error" in answer else None
 
 
-def _wants_more(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _wants_more(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """A node that wants replacements to pay much more."""
-    new, older = _arrival(str(params[0]), line.calls), line.rivals(str(params[0]))
+    new, older = _arrival(str(params[0]), provider.calls), provider.rivals(str(params[0]))
     if not older:
         return None
     needed = 100 + WANTED_BUMP
     if all(100 * new.max_fee >= needed * a.max_fee and 100 * new.tip >= needed * a.tip for a in older):
         return None
-    line.arrivals.setdefault(new.hash, new)
+    provider.arrivals.setdefault(new.hash, new)
     return _error(-32000, "replacement transaction underpriced")
 
 
-def _wants_no_gap(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _wants_no_gap(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """A node that keeps no transactions whose turn has not come."""
-    new = _arrival(str(params[0]), line.calls)
-    turn = int(line.forward(NONCE, [new.sender, "pending"])["result"], 16)
+    new = _arrival(str(params[0]), provider.calls)
+    turn = int(provider.forward(NONCE, [new.sender, "pending"])["result"], 16)
     if new.nonce <= turn:
         return None
-    line.arrivals.setdefault(new.hash, new)
+    provider.arrivals.setdefault(new.hash, new)
     return _error(-32000, f"nonce too high: next nonce {turn}, tx nonce {new.nonce}")
 
 
 # ------------------------------------------------------------------------------------------------------------- looking
 
 
-def _lag(line: Faulty) -> int:
+def _lag(provider: FaultyProvider) -> int:
     """The number of a block that a lagging node takes for the latest."""
-    return max(line.head() - int(line.rng.integers(1, 5)), 0)
+    return max(provider.head() - int(provider.rng.integers(1, 5)), 0)
 
 
-def _old_nonce(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _old_nonce(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """Of an older block."""
     if params[1] not in ("latest", "pending"):
         return None
-    old = line.forward(method, [params[0], hex(_lag(line))])
-    return None if old.get("result") == line.forward(method, params).get("result") else old
+    old = provider.forward(method, [params[0], hex(_lag(provider))])
+    return None if old.get("result") == provider.forward(method, params).get("result") else old
 
 
-def _old_head(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
-    return _result(hex(_lag(line)))
+def _old_head(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    return _result(hex(_lag(provider)))
 
 
-def _old_block(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
-    return line.forward(method, [hex(_lag(line)), *params[1:]]) if params[0] == "latest" else None
+def _old_block(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    return provider.forward(method, [hex(_lag(provider)), *params[1:]]) if params[0] == "latest" else None
 
 
-def _no_block_yet(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _no_block_yet(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     return _result(None) if params[0] != "latest" else None
 
 
-def _no_receipt(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
-    return _result(None) if line.forward(method, params).get("result") else None
+def _no_receipt(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    return _result(None) if provider.forward(method, params).get("result") else None
 
 
-def _old_receipt(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _old_receipt(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """Of a block that is no longer in the chain."""
-    old = line.receipts.get(str(params[0]))
+    old = provider.receipts.get(str(params[0]))
     if old is None:
         return None
-    now = line.forward(method, params).get("result")
+    now = provider.forward(method, params).get("result")
     return None if now and now["blockHash"] == old["result"]["blockHash"] else old
 
 
-def _old_state(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _old_state(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """The answer for an older block."""
     if list(params[1:2]) not in ([], ["latest"], ["pending"]):
         return None
-    old = line.forward(method, [params[0], hex(_lag(line))])
+    old = provider.forward(method, [params[0], hex(_lag(provider))])
     return old if "result" in old and len(old["result"]) > 2 else None
 
 
-def _too_low(line: Faulty, method: str, params: Sequence[Any]) -> RPCResponse | None:
+def _too_low(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """An estimate that was right for another state: the transaction will run out of gas."""
-    answer = line.forward(method, params)
+    answer = provider.forward(method, params)
     return _result(hex(int(answer["result"], 16) * 6 // 10)) if "result" in answer else None
 
 

@@ -1,0 +1,175 @@
+"""A small web3 service that has nothing to do with the backend, and the campaign of faults that its authors write.
+
+It pays invoices, one after another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import requests
+from stakesim.evm.compiler import Artifact
+from stakesim.evm.engine import CHAIN_ID, MIDDLEWARE
+from stakesim.faults.chain_faults import ChainFaults, ServiceHooks, Stuck
+from stakesim.faults.protocol import EpisodeResult, Violation
+from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.testbed import GWEI, MAX_FEE, FaultTestbed, service_account
+from web3 import Web3
+from web3.exceptions import Web3Exception
+
+NO_CONTRACT = Artifact("Nothing", "", [], "0x00", "0x")
+INVOICES, CONFIRMATIONS = 4, 3
+TROUBLE = (requests.RequestException, Web3Exception)
+
+
+def payee(invoice: int) -> str:
+    return Web3.to_checksum_address(f"0x{0xABCD_0000 + invoice:040x}")
+
+
+class Payer:
+    def __init__(self, w3: Web3) -> None:
+        self.w3 = w3
+
+    def sign(self, invoice: int, nonce: int) -> Any:
+        fields = {"chainId": CHAIN_ID, "nonce": nonce, "to": payee(invoice), "value": 1 + invoice, "gas": 21_000}
+        fees = {"type": 2, "maxFeePerGas": MAX_FEE, "maxPriorityFeePerGas": GWEI}
+        return service_account().sign_transaction(fields | fees)
+
+    def pay(self, invoice: int) -> None:
+        raise NotImplementedError
+
+
+class BlindPayer(Payer):
+    """Takes an error for a payment that was not sent, and pays again with the next nonce."""
+
+    def pay(self, invoice: int) -> None:
+        while True:
+            try:
+                nonce = self.w3.eth.get_transaction_count(service_account().address, "pending")
+                sent = self.w3.eth.send_raw_transaction(self.sign(invoice, nonce).raw_transaction)
+                self.w3.eth.wait_for_transaction_receipt(sent, timeout=0.2, poll_latency=0.001)
+                return
+            except TROUBLE:
+                continue
+
+
+class CarefulPayer(Payer):
+    """One payment has one nonce until a final block shows another transaction with it."""
+
+    def __init__(self, w3: Web3) -> None:
+        super().__init__(w3)
+        self._read = self._ask(lambda: w3.eth.block_number) - CONFIRMATIONS + 1
+        self._next = self._ask(lambda: w3.eth.get_transaction_count(service_account().address, self._read))
+
+    def pay(self, invoice: int) -> None:
+        while True:
+            signed = self.sign(invoice, self._next)
+            while (used := self._final(self._next)) is None:
+                try:
+                    self.w3.eth.send_raw_transaction(signed.raw_transaction)
+                except TROUBLE:
+                    continue
+            self._next += 1
+            if used == signed.hash:
+                return
+
+    def _final(self, nonce: int) -> bytes | None:
+        """Hash of the transaction that used the nonce for good."""
+        head = self._ask(lambda: self.w3.eth.block_number)
+        while self._read < head - CONFIRMATIONS + 1:
+            block = self._ask(lambda: self.w3.eth.get_block(self._read + 1, full_transactions=True))
+            self._read += 1
+            for transaction in block["transactions"]:
+                if (transaction["from"], transaction["nonce"]) == (service_account().address, nonce):
+                    return transaction["hash"]
+        return None
+
+    def _ask(self, question: Any) -> Any:
+        while True:
+            try:
+                return question()
+            except TROUBLE:
+                continue
+
+
+@dataclass(frozen=True)
+class PayoutCampaign:
+    payer: type[Payer] = CarefulPayer
+
+    @property
+    def statements(self) -> Mapping[str, str]:
+        return {"ONCE": "each invoice is paid once", "END": "each payment comes to an end"}
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        return {}
+
+    def plan(self, runs: int) -> Mapping[str, int]:
+        return {"payout": runs}
+
+    def open(self) -> PayoutPlayer:
+        return PayoutPlayer(self.payer)
+
+
+class PayoutPlayer:
+    def __init__(self, payer: type[Payer]) -> None:
+        self.payer, self.testbed = payer, FaultTestbed(NO_CONTRACT)
+
+    def play(self, kind: str, seed: int, number: int) -> EpisodeResult:
+        began = time.perf_counter()
+        self.testbed.reset()
+        of_rpc, of_chain = (np.random.default_rng([seed, number, part]) for part in range(2))
+        provider = FaultyProvider(self.testbed.provider(), FAULTS, of_rpc)
+        sent: list[str] = []
+        faults = ChainFaults(
+            self.testbed,
+            of_chain,
+            block_rate=0.5,
+            rate=0.05,
+            wanted=[],
+            rpc_rate=0.15,
+            confirmations=CONFIRMATIONS,
+            hooks=ServiceHooks(before_send=sent.append),
+        )
+        faults.wanted = [faults.possible[(2 * number + i) % len(faults.possible)] for i in range(2)]
+        faults.attach(provider)
+        violations = []
+        try:
+            payer = self.payer(Web3(provider, MIDDLEWARE))
+            for invoice in range(INVOICES):
+                faults.begin()
+                payer.pay(invoice)
+        except Stuck as error:
+            violations.append(Violation("END", str(error)))
+        provider.quiet()
+        faults.quiet()
+        for _ in range(10):
+            self.testbed.mine()
+        paid = self.paid()
+        violations += [
+            Violation("ONCE", f"invoice {invoice} is paid {paid[payee(invoice)]} times")
+            for invoice in range(INVOICES)
+            if paid[payee(invoice)] != 1
+        ]
+        log = [f"request {call}: {said}" for call, said in faults.log] + [f"sent {raw[:20]}" for raw in sent]
+        counts = provider.counts + faults.counts
+        return EpisodeResult(f"{kind}:{number}", counts, violations, log, time.perf_counter() - began)
+
+    def paid(self) -> Counter[str]:
+        """Payments on the chain, by payee, past every fault."""
+        found: Counter[str] = Counter()
+        for number in range(self.testbed.first_block, self.testbed.head() + 1):
+            for transaction in self.testbed.w3.eth.get_block(number, full_transactions=True)["transactions"]:
+                found[transaction["to"]] += 1  # type: ignore[index]
+        return found
+
+    def close(self) -> None:
+        self.testbed.close()
+
+
+campaign = PayoutCampaign()

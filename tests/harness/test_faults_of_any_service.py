@@ -1,0 +1,161 @@
+"""Faults of requests and of the chain on a service that is not the backend: `payouts.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from payouts import NO_CONTRACT, BlindPayer, CarefulPayer, PayoutCampaign
+from stakesim.evm.engine import MIDDLEWARE
+from stakesim.faults import campaign as campaigns
+from stakesim.faults.chain_faults import CHAIN_FAULTS, DATABASE_GONE, SOLD_OUT, STUCK, ChainFaults, ServiceHooks, Stuck
+from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.testbed import FaultTestbed, service_account, stranger
+from stakesim.project import ProjectError
+from web3 import Web3
+
+pytestmark = pytest.mark.slow
+
+EPISODES = {"quick": 10, "ci": 60, "deep": 600}
+ANOTHER_BACKEND = """
+import sys
+
+class NoBackend:
+    def find_spec(self, name, *more):
+        if name.partition(".")[0] in ("app", "stakesim_adapter", "sqlalchemy", "fastapi"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NoBackend())
+from stakesim.cli import main
+sys.argv = ["stakesim", "faults", "--runs", "2", "--seed", "4", "-j", "1"]
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def testbed() -> Iterator[FaultTestbed]:
+    testbed = FaultTestbed(NO_CONTRACT)
+    yield testbed
+    testbed.close()
+
+
+def around(testbed: FaultTestbed, hooks: ServiceHooks, *wanted: str) -> tuple[ChainFaults, Web3]:
+    """Chain faults around a service that has two payments in the mempool, and that service's web3."""
+    testbed.reset()
+    rng = np.random.default_rng(1)
+    faults = ChainFaults(testbed, rng, block_rate=0, rate=0, wanted=list(wanted), confirmations=3, hooks=hooks)
+    provider = FaultyProvider(testbed.provider(), FAULTS, rng)
+    w3 = Web3(provider, MIDDLEWARE)
+    nonce = testbed.nonce()
+    for ahead in range(2):
+        w3.eth.send_raw_transaction(testbed.sign(service_account(), nonce + ahead, stranger().address)[1])  # type: ignore[arg-type]
+    faults.attach(provider)
+    return faults, w3
+
+
+def test_a_careful_service_pays_each_invoice_once(profile: str) -> None:
+    careful = PayoutCampaign(CarefulPayer)
+    result = campaigns.run(campaigns.plan(EPISODES[profile], careful), seed=3, campaign=careful)
+    assert result.ok, "\n".join(result.stories())
+    assert result.injected.total() > 5 * EPISODES[profile]
+    happened = set(CHAIN_FAULTS) - {DATABASE_GONE, SOLD_OUT, "earlier transaction lost, a gap"}
+    assert happened <= set(result.injected)
+
+
+def test_a_service_that_retries_a_lost_send_blindly_is_caught_paying_twice() -> None:
+    blind = PayoutCampaign(BlindPayer)
+    result = campaigns.run(campaigns.plan(4, blind), seed=3, campaign=blind)
+    assert not result.ok
+    story = next(result.stories())
+    assert "ONCE (each invoice is paid once): invoice" in story
+    assert "is paid 2 times" in "\n".join(result.stories())
+    assert "again: stakesim faults --seed 3 --only payout:" in story
+
+
+def test_what_a_service_or_contract_does_not_have_does_not_happen(testbed: FaultTestbed) -> None:
+    faults, _ = around(testbed, ServiceHooks())
+    assert set(CHAIN_FAULTS) - set(faults.possible) == {DATABASE_GONE, SOLD_OUT}
+    faults, _ = around(testbed, ServiceHooks(stop_database=lambda: None))
+    assert set(CHAIN_FAULTS) - set(faults.possible) == {SOLD_OUT}
+
+
+def test_hooks_are_called_around_requests_and_not_while_the_database_is_gone(testbed: FaultTestbed) -> None:
+    seen: list[str] = []
+    hooks = ServiceHooks(
+        before_request=lambda: seen.append("request"),
+        before_send=lambda raw: seen.append(f"send {raw[:4]}"),
+        stop_database=lambda: seen.append("stop"),
+        start_database=lambda: seen.append("start"),
+    )
+    faults, w3 = around(testbed, hooks, DATABASE_GONE)
+    raw = testbed.sign(service_account(), testbed.nonce() + 2, stranger().address)[1]
+    w3.eth.send_raw_transaction(raw)  # type: ignore[arg-type]
+    assert seen == ["request", "send 0x02", "stop"]
+    w3.eth.block_number  # noqa: B018
+    assert seen == ["request", "send 0x02", "stop"]
+    faults.begin()
+    w3.eth.block_number  # noqa: B018
+    assert seen == ["request", "send 0x02", "stop", "start", "request"]
+    assert faults.counts == {DATABASE_GONE: 1}
+
+
+def test_another_worker_comes_in_between_and_not_inside_itself(testbed: FaultTestbed) -> None:
+    rounds: list[int] = []
+    hooks = ServiceHooks()
+    _, w3 = around(testbed, hooks)
+
+    def another() -> None:
+        rounds.append(w3.eth.block_number)
+
+    hooks.other_worker = another
+    for _ in range(70):
+        w3.eth.block_number  # noqa: B018
+    assert 1 <= len(rounds) < 10
+
+
+def test_a_service_that_never_ends_is_stopped(testbed: FaultTestbed) -> None:
+    _, w3 = around(testbed, ServiceHooks())
+    for _ in range(STUCK):
+        w3.eth.block_number  # noqa: B018
+    with pytest.raises(Stuck, match="no end after 1500 requests"):
+        w3.eth.block_number  # noqa: B018
+
+
+def test_a_lost_nonce_leaves_a_gap(testbed: FaultTestbed) -> None:
+    faults, w3 = around(testbed, ServiceHooks(), "earlier transaction lost, a gap")
+    w3.eth.block_number  # noqa: B018
+    assert faults.counts == {"earlier transaction lost, a gap": 1}
+    assert sorted(testbed.mempool(service_account().address)) == [testbed.nonce() + 1]
+
+
+def test_a_reorg_keeps_transactions_that_nobody_told_it_of(testbed: FaultTestbed) -> None:
+    """Such as those of a test that acts past the service."""
+    faults, w3 = around(testbed, ServiceHooks(), "reorg, another block")
+    by = stranger()
+    other, raw = testbed.sign(by, testbed.w3.eth.get_transaction_count(by.address), by.address)
+    testbed.send(raw)
+    testbed.mine()
+    w3.eth.block_number  # noqa: B018
+    assert faults.counts == {"reorg, another block": 1}
+    assert testbed.w3.eth.get_transaction_receipt(other)["status"] == 1  # type: ignore[arg-type]
+
+
+def test_a_project_without_a_backend_plays_its_own_campaign(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    (tmp_path / "pyproject.toml").write_text(f'[tool.stakesim]\nfaults = "payouts:campaign"\npath = ["{here}"]\n')
+    command = [sys.executable, "-c", ANOTHER_BACKEND]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "in 2 episodes of seed 4" in done.stdout
+    assert "no violation" in done.stdout
+
+
+def test_a_project_that_names_no_faults_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProjectError, match=r"`\[tool.stakesim\] faults = ") as raised:
+        campaigns.run(["payout:0"])
+    assert "\n" not in str(raised.value)
