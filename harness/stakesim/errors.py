@@ -1,5 +1,26 @@
 """The base of the library's errors."""
 
+from importlib.util import find_spec
+
+from stakesim.paths import checkout
+
 
 class StakesimError(Exception):
     """Something that the user can mend: one sentence that says what is wrong and what to do. Exit code 2."""
+
+
+class NotInstalled(StakesimError):
+    """A package of an extra is missing."""
+
+    def __init__(self, what: str, package: str | None, extra: str, otherwise: str = "") -> None:
+        """what: that needs the package, as the sentence's subject. otherwise: what else can be done."""
+        install = f"pip install -e '.[{extra}]'" if checkout() else f"pip install 'stakesim[{extra}]'"
+        advice = f", or {otherwise}" if otherwise else ""
+        super().__init__(f"{what} needs {package}, which is not installed: run `{install}`{advice}.")
+
+
+def require(what: str, extra: str, *packages: str) -> None:
+    """Raises `NotInstalled` for the first of these packages that is missing."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise NotInstalled(what, package, extra)

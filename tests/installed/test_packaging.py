@@ -7,6 +7,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
+from stakesim import errors
+from stakesim.errors import NotInstalled, require
 from stakesim.paths import checkout
 
 ROOT = checkout()
@@ -54,8 +56,30 @@ def test_what_make_installs_is_what_the_package_requires():
     assert listed == {*BASE, *EXTRAS["backend"]}
 
 
+def extras_named(folder) -> set[str]:
+    """Extras that sentences of these files tell to install."""
+    named = set()
+    for file in folder.rglob("*.py"):
+        named |= set(re.findall(r"\.?\[([a-z]+)\]'", file.read_text()))
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        for call in calls:
+            place = {"NotInstalled": 2, "require": 1}.get(getattr(call.func, "id", ""))
+            if place is not None and len(call.args) > place and isinstance(call.args[place], ast.Constant):
+                named.add(call.args[place].value)
+    return named
+
+
 def test_every_extra_that_a_sentence_names_exists():
-    text = "\n".join(file.read_text() for folder in ("harness", "backend") for file in (ROOT / folder).rglob("*.py"))
-    named = set(re.findall(r"\.?\[([a-z]+)\]'", text))
-    assert named >= {"revm", "dask", "api"}
+    named = extras_named(ROOT / "harness") | extras_named(ROOT / "backend")
+    assert named >= {"revm", "dask", "economics", "gate", "api"}
     assert named <= EXTRAS.keys()
+
+
+def test_the_sentence_names_the_extra_as_one_would_install_it(monkeypatch):
+    assert str(NotInstalled("The gate", "jinja2", "gate")) == (
+        "The gate needs jinja2, which is not installed: run `pip install -e '.[gate]'`."
+    )
+    monkeypatch.setattr(errors, "checkout", lambda: None)
+    with pytest.raises(NotInstalled, match=r"run `pip install 'stakesim\[gate\]'`\.$"):
+        require("The gate", "gate", "json", "not_there_at_all")
+    require("The gate", "gate", "json")

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stakesim.errors import NotInstalled, StakesimError
+from stakesim.paths import checkout
+
 if TYPE_CHECKING:
     pass
 
-ROOT = Path(__file__).parents[3]
+ROOT = checkout() or Path()
 PEERS = ROOT / "benchmarks" / "peers"
 APE = PEERS / ".ape" / "bin" / "python"
 PASS, TROUBLE = 0, 2
@@ -106,6 +109,8 @@ def bench(
     """Measure the full path beside bare loops and other tools: one lifecycle, one machine, one run, ratios."""
     from rich.console import Console
 
+    if checkout() is None:
+        raise StakesimError("The benchmark's peers are in a checkout of stakesim, and not in its wheel: run it there.")
     console = Console(soft_wrap=True, highlight=False)
     field = [one for one in contenders() if not only or any(part in one.name for part in only) or one.name == BASE]
     with console.status("") as status:
@@ -239,7 +244,7 @@ def _plots(field: list[Contender], figures: dict[str, Any], out: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise OSError("the plots need matplotlib: make setup-dev, or pip install matplotlib") from None
+        raise NotInstalled("The plots", "matplotlib", "economics") from None
     shown = [one for one in field if one.rates][::-1]
     figure = Figure(figsize=(9, 0.45 * len(shown) + 1), layout="constrained")
     axes = figure.subplots()

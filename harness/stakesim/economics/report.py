@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from stakesim.economics import plots
 from stakesim.economics.command import told
 from stakesim.economics.metrics import METRICS
+from stakesim.errors import NotInstalled
+from stakesim.paths import data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,11 +22,11 @@ def write(frame: pd.DataFrame, wanted: Sweep, file: Path, command: str) -> None:
     try:
         from jinja2 import Environment
     except ImportError:
-        raise ValueError("The report needs jinja2: run `make gate`, or `pip install '.[gate]'`.") from None
+        raise NotInstalled("The report", "jinja2", "economics") from None
     drawn = [name for name in METRICS if not name.startswith("wei") and frame[frame.metric == name].numerator.any()]
     varied = next((term for term, values in wanted.policies.items() if len(values) > 1), next(iter(wanted.policies)))
     keys = [*wanted.policies, "behaviours", "price"]
-    template = Environment(autoescape=True).from_string((Path(__file__).parent / "report.html").read_text())
+    template = Environment(autoescape=True).from_string(data("sweep_report.html").read_text())
     page = template.render(
         sweep=wanted,
         command=command,

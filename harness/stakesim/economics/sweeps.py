@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from stakesim.economics import metrics
 from stakesim.economics.metrics import METRICS, Sums
 from stakesim.economics.settle import settle
+from stakesim.errors import NotInstalled
 from stakesim.population.lives import live
 from stakesim.population.population import CHUNK, Drawn, Population, columns, draw
 from stakesim.population.state import Behaviour
@@ -284,7 +285,7 @@ def _write(frame: pd.DataFrame, file: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise ScenarioError("writing Parquet needs pyarrow: `pip install 'stakesim[economics]'`") from None
+        raise NotInstalled("Writing Parquet", "pyarrow", "economics") from None
     table = pa.Table.from_pandas(frame.drop(columns=list(_EXACT)), preserve_index=False)
     for name in _EXACT:
         table = table.append_column(name, pa.array(frame[name].tolist(), pa.decimal128(38, 0)))

@@ -112,5 +112,7 @@ def _find_anvil() -> str:
     ours = sorted(node_modules().glob("@foundry-rs/anvil-*/bin/anvil"))
     found = shutil.which("anvil") or (str(ours[0]) if ours else None)
     if found is None:
-        raise EngineError("There is no anvil: run `make setup-dev`, or install Foundry's anvil so that it is on PATH.")
+        raise EngineError(
+            "There is no anvil: install Foundry's so that it is on PATH (in a checkout of stakesim: `make setup-dev`)."
+        )
     return found

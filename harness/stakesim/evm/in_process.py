@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from eth_utils.address import to_canonical_address
 from web3 import Web3
 
+from stakesim.errors import NotInstalled
 from stakesim.evm.chain import Chain, Machine, Point
 from stakesim.evm.engine import BLOCK_GAS_LIMIT, CHAIN_ID, INITIAL_BALANCE, MIDDLEWARE, START, Snapshot, engine_accounts
 from stakesim.evm.errors import EngineError
@@ -67,10 +68,7 @@ def _machine(name: str, trace: Trace | None) -> Machine:
         try:
             from stakesim.evm.revm import Revm
         except ModuleNotFoundError as missing:
-            raise EngineError(
-                f"The engine revm needs {missing.name}, which is not installed: run `pip install '.[revm]'`, "
-                "or use --engine py-evm."
-            ) from None
+            raise NotInstalled("The engine revm", missing.name, "revm", "use --engine py-evm") from None
         return Revm(balances, START, BLOCK_GAS_LIMIT)
     from stakesim.evm.py_evm import PyEvm
 

@@ -63,7 +63,7 @@ def mutate(
 def coverage(
     source: Annotated[Path | None, typer.Option(help="A Solidity file; contracts/EventStake.sol if left out.")] = None,
     contract: Annotated[str, typer.Option(help="The contract in it.")] = "EventStake",
-    tests: Annotated[Path | None, typer.Option(help="Tests with --contract and --coverage-trace, as well.")] = None,
+    tests: Annotated[Path | None, typer.Option(help="Tests that take --stakesim-contract, as well.")] = None,
     lcov: Annotated[Path | None, typer.Option(help="Write a tracefile, for genhtml or an editor.")] = None,
 ) -> None:
     """Play all scenarios and say which lines and branches of the contract none of them reaches."""
@@ -104,9 +104,13 @@ def gate(
     """Try everything that a contract has to pass before it is deployed, and write the report that `deploy` asks for."""
     from rich.console import Console
 
+    from stakesim.errors import require
     from stakesim.gate import report
     from stakesim.gate.gate import gate as try_everything
+    from stakesim.project import current_project
 
+    require("The gate", "gate", "hypothesis", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
+    contract = contract or current_project().contract
     console = Console(soft_wrap=True, highlight=False)
     with console.status("compiling") as status:
         made = try_everything(contract, profile, engine, seed, jobs, terms(term), lambda name: status.update(name))

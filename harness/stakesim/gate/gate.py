@@ -292,7 +292,11 @@ def _mutants(jobs: int) -> Callable[[Gate, Part], None]:
 def _faults(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
     def carry_out(made: Gate, part: Part) -> None:
         from stakesim.faults import campaign as faults
+        from stakesim.project import current_project
 
+        if current_project().faults is None:
+            part.ok, part.problems = None, ["Not tried: the project names no `faults` in [tool.stakesim]."]
+            return
         result = faults.run(faults.plan(how.faults), made.seed, jobs)
         part.ok, part.problems = result.ok, list(result.stories())
         part.figures = {"faults": result.injected.total(), "episodes": len(result.outcomes)}

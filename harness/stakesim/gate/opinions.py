@@ -17,11 +17,12 @@ from typing import Any
 
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.errors import EngineError
+from stakesim.paths import checkout
 
 PROOFS = CONTRACTS / "proofs"
 TRIAGE = PROOFS / "slither_triage.json"
 INSTALL = "install it with `make -C contracts/proofs`"
-OURS_ALONE = "node_modules|proofs|test|adversaries|harness"
+OURS_ALONE = "node_modules|proofs|test|adversaries|support"
 """Files that slither's findings are not asked of."""
 SOLVER_SECONDS = 120
 """For one assertion of a proof."""
@@ -121,6 +122,8 @@ def _build() -> None:
 
 def _installed(name: str) -> Path:
     program = PROOFS / f".{name}" / "bin" / name
+    if checkout() is None:
+        raise EngineError(f"{name} is asked in a checkout of stakesim, which has its set-up; the wheel has not.")
     if not program.exists():
         raise EngineError(f"{name} is missing: {INSTALL}.")
     return program

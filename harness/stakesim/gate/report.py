@@ -13,10 +13,12 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from stakesim.economics import plots
+from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
 from stakesim.gate.gate import Gate, failures
 from stakesim.gate.release import code_hash
+from stakesim.paths import checkout, data
 from stakesim.runner import ledger
 from stakesim.runner.ledger import Row, by_party
 from stakesim.runner.report import SUMMARY_KEYS
@@ -146,8 +148,8 @@ def _html(gate: Gate, made: datetime, command: str) -> str:
     try:
         from jinja2 import Environment
     except ImportError:
-        raise ValueError("The report needs jinja2: run `make gate`, or `pip install '.[gate]'`.") from None
-    template = Environment(autoescape=True).from_string((Path(__file__).parent / "report.html").read_text())
+        raise NotInstalled("The report", "jinja2", "gate", "`make gate`" if checkout() else "") from None
+    template = Environment(autoescape=True).from_string(data("gate_report.html").read_text())
     left_out = sorted(key.removeprefix("not supported: ") for key in gate.reached if key.startswith("not supported"))
     return template.render(
         gate=gate,

@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from stakesim.errors import NotInstalled
 from stakesim.scenario.actions import PLATFORM
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _write_parquet(rows: Sequence[Row], path: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise ValueError("writing Parquet needs pyarrow: `pip install pyarrow`, or write .csv") from None
+        raise NotInstalled("Writing Parquet", "pyarrow", "economics", "write .csv") from None
     kinds = {"run": pa.int64(), "seed": pa.int64(), "step": pa.int64(), "time": pa.int64(), "gas": pa.int64()}
     schema = pa.schema(
         [(name, pa.decimal128(38, 0) if name in _WEI else kinds.get(name, pa.string())) for name in Row._fields]

@@ -17,6 +17,7 @@ from typing import Any, cast
 from stakesim.evm.access import TransactionReceipt
 from stakesim.evm.errors import AbiError, CallReverted, EngineError
 from stakesim.evm.interface import stake_abi
+from stakesim.paths import data
 from stakesim.runner.environment import EPOCH, Environment, Session
 from stakesim.runner.invariants import INVARIANTS, violations
 from stakesim.runner.ledger import Row, received
@@ -257,7 +258,7 @@ class Observer:
 
 @cache
 def _budgets() -> dict[str, dict[str, int]]:
-    budgets: dict[str, dict[str, int]] = json.loads((Path(__file__).parent / "gas_budget.json").read_text())["actions"]
+    budgets: dict[str, dict[str, int]] = json.loads(data("gas_budget.json").read_text())["actions"]
     return budgets
 
 

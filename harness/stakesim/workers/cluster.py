@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import project_sources, source_hash
 from stakesim.evm.errors import EngineError
 from stakesim.workers.pool import Open, Own, Submit
@@ -25,9 +26,7 @@ try:
     from distributed import Client, KilledWorker, Security, Worker, WorkerPlugin, get_worker
     from distributed.comm.core import connect
 except ModuleNotFoundError as missing:
-    raise EngineError(
-        f"Work on a Dask cluster needs {missing.name}, which is not installed: run `pip install '.[dask]'`."
-    ) from None
+    raise NotInstalled("Work on a Dask cluster", missing.name, "dask") from None
 
 PATIENCE = 10.0
 """Seconds within which a scheduler has to answer, and to have a worker."""

@@ -10,6 +10,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from stakesim.errors import NotInstalled
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -38,7 +40,7 @@ def figure(height: float = 3.6, columns: int = 1, rows: int = 1) -> tuple[Figure
         from matplotlib import rcParams
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("The plots need matplotlib: run `make gate`, or `pip install '.[gate]'`.") from None
+        raise NotInstalled("A plot", "matplotlib", "economics") from None
     rcParams["svg.hashsalt"] = "stakesim"  # else the ids in an SVG are other ones each time
     drawn = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = drawn.subplots(rows, columns)
