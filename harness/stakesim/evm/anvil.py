@@ -112,7 +112,5 @@ def _find_anvil() -> str:
     ours = sorted(node_modules().glob("@foundry-rs/anvil-*/bin/anvil"))
     found = shutil.which("anvil") or (str(ours[0]) if ours else None)
     if found is None:
-        raise EngineError(
-            "There is no anvil: install Foundry's so that it is on PATH (in a checkout of stakesim: `make setup-dev`)."
-        )
+        raise EngineError("There is no anvil: run `make setup-dev` in the checkout, or put Foundry's anvil on PATH.")
     return found
