@@ -46,7 +46,7 @@ proofs: setup
 # mutmut names modules from src/ on, and copies what is beside it
 MUTANTS := .stakesim/mutants
 mutants: setup-dev .venv/mutants.stamp
-	@rm -rf $(MUTANTS) && mkdir -p $(MUTANTS) && cd $(MUTANTS) && ln -s ../../backend src && ln -s ../../tests ../../conftest.py ../../pyproject.toml .
+	@rm -rf $(MUTANTS) && mkdir -p $(MUTANTS) && cd $(MUTANTS) && ln -s ../../backend src && ln -s ../../tests ../../conftest.py ../../pyproject.toml ../../scenarios .
 	@cd $(MUTANTS) && STAKESIM_HOME=$(CURDIR)/.stakesim $(abspath $(BIN))/mutmut run && $(abspath $(BIN))/python src/mutation_score.py
 
 notebooks: setup .venv/notebooks.stamp
