@@ -62,6 +62,9 @@ class NotStored(Enum):
 
     NOT_STORED = "not stored"
 
+    def __repr__(self) -> str:
+        return self.value
+
 
 NOT_STORED = NotStored.NOT_STORED
 Wei = int | None | NotStored

@@ -92,8 +92,10 @@ def run(
     from stakesim.project import current_project
     from stakesim.runner import scenario_files
 
-    items = what or [*map(str, scenario_files.scripted()), *scenario_files.profiles()]
-    contract = contract or current_project().contract
+    project = current_project()
+    contract = contract or project.contract
+    disturbed = [] if project.backend is None or driver == "contract" else scenario_files.for_backends()
+    items = what or [*map(str, (*disturbed, *scenario_files.scripted())), *scenario_files.profiles()]
     result = _with_progress(items, engine, runs, seed, jobs, dask, driver, contract=contract)
     options = f"--runs {runs} --seed {seed}{_options(engine, driver)}"
     _tell(result, out, f"stakesim run {' '.join(what or [])} {options}", contract)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.interface import extra_functions, functions
 from stakesim.runner import ledger, scenario_files
+from stakesim.runner.backend_fault import tell_fault
 from stakesim.runner.environment import Environment, default_engine, open_environment
 from stakesim.runner.scenario_run import Played, run_scenario
 from stakesim.runner.shrink import shrunk
@@ -123,7 +124,8 @@ def run(
             None: the backend's first, or "contract" where there is none.
         steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
         contract: What is deployed instead of the packaged `EventStake`
-            (`stakesim.evm.contract_file.load_contract`); what is wrong with it is told once.
+            (`stakesim.evm.contract_file.load_contract`); each of its weaknesses is told once, and each fault of a
+            backend.
         terms: Of the contract, in the drawn scenarios.
         dask: Address of a Dask scheduler, whose workers run them instead (docs/CLUSTER.md).
 
@@ -142,7 +144,7 @@ def run(
         _play_all(scenarios, (engine, contract, driver), jobs, dask, progress), key=lambda numbered: numbered[0]
     )
     plays = [p for _, p in played]
-    result = Result(plays, weakest(plays) if contract else [f for p in plays for f in p.findings])
+    result = Result(plays, weakest(plays))
     for one in result.played:
         result.reached += one.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
@@ -231,6 +233,10 @@ def _play_batch(environment: Environment, batch: Sequence[tuple[int, Scenario]])
 
 def _play(environment: Environment, scenario: Scenario, number: int) -> Played:
     played = run_scenario(environment, scenario, number)
+    if played.findings and environment.network is not None:
+        played = tell_fault(environment, played, environment.weaknesses)
+        if played.findings[0].weakness:
+            return played
     if played.findings and environment.foreign:
         return tell_weakness(environment, played, environment.weaknesses)
     if played.findings and scenario.origin and "index" in scenario.origin:
