@@ -1,13 +1,34 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.30;
 
-import {IEventStake} from "../IEventStake.sol";
-
-/// @notice Only the interface that is deployed on Sepolia: string errors, host and attendee are the sender, payouts are
-/// pushed. Sound, and with places to break it at (see Planted.sol). A stand-in to show that service and harness drive
-/// such a contract too; not one to deploy.
+/// @notice Stands in for the contract that is deployed on Sepolia: its ABI, and what is known of its behaviour.
+/// @dev Its weaknesses are part of that, and stay:
+/// - views give zeros for ids that do not exist;
+/// - a value that is too high is taken, and what is too much stays in the contract;
+/// - a run may have any number of seats;
+/// - payouts are pushed by `transfer`, so that one receiver who needs more than 2,300 gas stops the settlement;
+/// - the owner can change both percentages at any time, and the fee is that of the settlement;
+/// - plain ether is taken.
+/// Host and attendee sign for themselves. The host alone may cancel; host or owner complete, at any time from the start
+/// on. It reverts with strings. For tests: not one to deploy.
 contract MinimalEventStake {
-    struct Run {
+    enum RunStatus {
+        Created,
+        Active,
+        Full,
+        Completed,
+        Cancelled
+    }
+
+    enum BookingStatus {
+        Active,
+        Completed,
+        NoShow,
+        Cancelled
+    }
+
+    struct EventRun {
+        uint256 eventRunId;
         address host;
         string experienceId;
         uint256 pricePerSeat;
@@ -15,39 +36,34 @@ contract MinimalEventStake {
         uint256 seatsBooked;
         uint256 hostStake;
         uint256 eventTimestamp;
-        uint8 status;
+        RunStatus status;
+        bool hostStakeWithdrawn;
         uint256 createdAt;
-        uint256[] bookings;
     }
 
     struct Booking {
+        uint256 bookingId;
         uint256 eventRunId;
         address user;
         uint256 seatCount;
         uint256 totalPayment;
         uint256 userStake;
-        uint8 status;
+        BookingStatus status;
         uint256 bookedAt;
     }
 
-    uint8 private constant ACTIVE = 1;
-    uint8 private constant FULL = 2;
-    uint8 private constant COMPLETED = 3;
-    uint8 private constant CANCELLED = 4;
-    uint8 private constant BOOKED = 0;
-    uint8 private constant CAME = 1;
-    uint8 private constant NO_SHOW = 2;
-    uint8 private constant REFUNDED = 3;
+    address public owner;
+    /// @notice Percent of the event value, and of a ticket's price.
+    uint256 public stakePercentage = 20;
+    /// @notice Percent of the ticket revenue.
+    uint256 public platformFeePercentage = 5;
 
-    address public immutable owner = msg.sender;
-    uint256 private constant MAX_SEATS = 200;
-    uint256 private constant PUSH_GAS = 30_000;
     uint256 private _runCount;
     uint256 private _bookingCount;
-    uint256 internal _fees;
-    mapping(address => uint256) private _unclaimed;
-    mapping(uint256 => Run) private _runs;
+    uint256 private _platformFees;
+    mapping(uint256 => EventRun) private _runs;
     mapping(uint256 => Booking) private _bookings;
+    mapping(uint256 => uint256[]) private _eventBookings;
     mapping(address => uint256[]) private _userBookings;
     mapping(address => uint256[]) private _hostEvents;
 
@@ -72,97 +88,145 @@ contract MinimalEventStake {
     event EventCompleted(uint256 indexed eventRunId, uint256 hostPayout, uint256 hostStakeReturned);
     event EventCancelled(uint256 indexed eventRunId, uint256 refundsIssued);
 
+    modifier onlyOwner() {
+        require(msg.sender == owner, "Only owner");
+        _;
+    }
+
+    constructor() {
+        owner = msg.sender;
+    }
+
+    receive() external payable {}
+
     function createEventRun(string calldata experienceId, uint256 pricePerSeat, uint256 maxSeats, uint256 eventTimestamp)
         external
         payable
-        returns (uint256 id)
+        returns (uint256 eventRunId)
     {
         require(pricePerSeat > 0, "Price must be positive");
-        require(maxSeats > 0 && maxSeats <= _maxSeats(), "Bad number of seats");
+        require(maxSeats > 0, "Seats must be positive");
         require(eventTimestamp > block.timestamp, "Event must be in the future");
-        require(msg.value == calculateRequiredStake(pricePerSeat, maxSeats), "Incorrect stake");
-        id = ++_runCount;
-        Run storage run = _runs[id];
-        run.host = msg.sender;
-        run.experienceId = experienceId;
-        run.pricePerSeat = pricePerSeat;
-        run.maxSeats = maxSeats;
-        run.hostStake = msg.value;
-        run.eventTimestamp = eventTimestamp;
-        run.status = ACTIVE;
-        run.createdAt = block.timestamp;
-        _hostEvents[msg.sender].push(id);
-        emit EventRunCreated(id, msg.sender, experienceId, pricePerSeat, maxSeats, msg.value);
+        uint256 stake = calculateRequiredStake(pricePerSeat, maxSeats);
+        require(msg.value >= stake, "Insufficient stake");
+
+        eventRunId = ++_runCount;
+        _runs[eventRunId] = EventRun({
+            eventRunId: eventRunId,
+            host: msg.sender,
+            experienceId: experienceId,
+            pricePerSeat: pricePerSeat,
+            maxSeats: maxSeats,
+            seatsBooked: 0,
+            hostStake: stake,
+            eventTimestamp: eventTimestamp,
+            status: RunStatus.Active,
+            hostStakeWithdrawn: false,
+            createdAt: block.timestamp
+        });
+        _hostEvents[msg.sender].push(eventRunId);
+        emit EventRunCreated(eventRunId, msg.sender, experienceId, pricePerSeat, maxSeats, stake);
     }
 
-    function bookEvent(uint256 eventRunId, uint256 seatCount) external payable returns (uint256 id) {
-        Run storage run = _runs[eventRunId];
-        require(run.status == ACTIVE, "Event not open");
+    function bookEvent(uint256 eventRunId, uint256 seatCount) external payable returns (uint256 bookingId) {
+        EventRun storage run = _runs[eventRunId];
+        require(run.status == RunStatus.Active, "Event not open");
         require(block.timestamp < run.eventTimestamp, "Event has started");
         require(seatCount > 0, "Seats must be positive");
         require(run.seatsBooked + seatCount <= run.maxSeats, "Not enough seats");
         (uint256 payment, uint256 stake, uint256 total) = calculateBookingCost(eventRunId, seatCount);
-        _checkPaid(total);
-        id = ++_bookingCount;
-        _bookings[id] = Booking(eventRunId, msg.sender, seatCount, payment, stake, BOOKED, block.timestamp);
-        run.bookings.push(id);
-        _userBookings[msg.sender].push(id);
+        require(msg.value >= total, "Insufficient payment");
+
+        bookingId = ++_bookingCount;
+        _bookings[bookingId] = Booking({
+            bookingId: bookingId,
+            eventRunId: eventRunId,
+            user: msg.sender,
+            seatCount: seatCount,
+            totalPayment: payment,
+            userStake: stake,
+            status: BookingStatus.Active,
+            bookedAt: block.timestamp
+        });
+        _eventBookings[eventRunId].push(bookingId);
+        _userBookings[msg.sender].push(bookingId);
         run.seatsBooked += seatCount;
-        if (run.seatsBooked == run.maxSeats) run.status = FULL;
-        emit BookingCreated(id, eventRunId, msg.sender, seatCount, payment, stake);
+        if (run.seatsBooked == run.maxSeats) run.status = RunStatus.Full;
+        emit BookingCreated(bookingId, eventRunId, msg.sender, seatCount, payment, stake);
     }
 
     function completeEvent(uint256 eventRunId, uint256[] calldata attendedBookingIds) external {
-        Run storage run = _open(eventRunId);
+        EventRun storage run = _runs[eventRunId];
+        require(msg.sender == run.host || msg.sender == owner, "Not authorized");
+        _requireOpen(run);
         require(block.timestamp >= run.eventTimestamp, "Event has not started");
-        run.status = COMPLETED;
+        run.status = RunStatus.Completed;
+        run.hostStakeWithdrawn = true;
+
         for (uint256 i; i < attendedBookingIds.length; ++i) {
             Booking storage booking = _bookings[attendedBookingIds[i]];
-            require(booking.eventRunId == eventRunId && booking.status == BOOKED, "Invalid booking");
-            booking.status = CAME;
-            emit BookingCompleted(attendedBookingIds[i], booking.user, booking.userStake);
-            _pay(booking.user, booking.userStake);
+            require(booking.eventRunId == eventRunId && booking.status == BookingStatus.Active, "Invalid booking");
+            booking.status = BookingStatus.Completed;
+            emit BookingCompleted(booking.bookingId, booking.user, booking.userStake);
+            payable(booking.user).transfer(booking.userStake);
         }
-        for (uint256 i; i < run.bookings.length; ++i) {
-            Booking storage booking = _bookings[run.bookings[i]];
-            if (booking.status != BOOKED) continue;
-            booking.status = NO_SHOW;
-            _forfeit(booking.userStake);
-            emit BookingNoShow(run.bookings[i], booking.user, booking.userStake);
+        uint256 revenue;
+        uint256 forfeited;
+        uint256[] storage ids = _eventBookings[eventRunId];
+        for (uint256 i; i < ids.length; ++i) {
+            Booking storage booking = _bookings[ids[i]];
+            revenue += booking.totalPayment;
+            if (booking.status != BookingStatus.Active) continue;
+            booking.status = BookingStatus.NoShow;
+            forfeited += booking.userStake;
+            emit BookingNoShow(booking.bookingId, booking.user, booking.userStake);
         }
-        uint256 revenue = run.pricePerSeat * run.seatsBooked;
-        uint256 fee = revenue * _feePercent() / 100;
-        _fees += fee;
+        uint256 fee = revenue * platformFeePercentage / 100;
+        _platformFees += fee + forfeited;
         emit EventCompleted(eventRunId, revenue - fee, run.hostStake);
-        _pay(run.host, revenue - fee + run.hostStake);
+        payable(run.host).transfer(revenue - fee + run.hostStake);
     }
 
     function cancelEvent(uint256 eventRunId) external {
-        Run storage run = _open(eventRunId);
-        require(msg.sender == owner || block.timestamp < run.eventTimestamp, "Event has started");
-        run.status = CANCELLED;
+        EventRun storage run = _runs[eventRunId];
+        require(msg.sender == run.host, "Only host");
+        _requireOpen(run);
+        require(block.timestamp < run.eventTimestamp, "Event has started");
+        run.status = RunStatus.Cancelled;
+        run.hostStakeWithdrawn = true;
+
         uint256 refunds;
-        for (uint256 i; i < run.bookings.length; ++i) {
-            Booking storage booking = _bookings[run.bookings[i]];
-            booking.status = REFUNDED;
+        uint256[] storage ids = _eventBookings[eventRunId];
+        for (uint256 i; i < ids.length; ++i) {
+            Booking storage booking = _bookings[ids[i]];
+            booking.status = BookingStatus.Cancelled;
             uint256 refund = booking.totalPayment + booking.userStake;
             refunds += refund;
-            _pay(booking.user, refund);
+            payable(booking.user).transfer(refund);
         }
         emit EventCancelled(eventRunId, refunds);
-        _pay(run.host, run.hostStake);
+        payable(run.host).transfer(run.hostStake);
     }
 
-    function withdrawPlatformFees() external virtual {
-        require(msg.sender == owner, "Only owner");
-        uint256 fees = _fees;
-        require(fees > 0, "Nothing to withdraw");
-        _fees = 0;
-        _pay(owner, fees);
+    function withdrawPlatformFees() external onlyOwner {
+        uint256 fees = _platformFees;
+        require(fees > 0, "No fees to withdraw");
+        _platformFees = 0;
+        payable(owner).transfer(fees);
     }
 
-    function calculateRequiredStake(uint256 pricePerSeat, uint256 seats) public pure returns (uint256) {
-        return pricePerSeat * seats * 20 / 100;
+    function setStakePercentage(uint256 percentage) external onlyOwner {
+        require(percentage <= 100, "Invalid percentage");
+        stakePercentage = percentage;
+    }
+
+    function setPlatformFeePercentage(uint256 percentage) external onlyOwner {
+        require(percentage <= 100, "Invalid percentage");
+        platformFeePercentage = percentage;
+    }
+
+    function calculateRequiredStake(uint256 pricePerSeat, uint256 seats) public view returns (uint256) {
+        return pricePerSeat * seats * stakePercentage / 100;
     }
 
     function calculateBookingCost(uint256 eventRunId, uint256 seatCount)
@@ -171,43 +235,20 @@ contract MinimalEventStake {
         returns (uint256 payment, uint256 stake, uint256 total)
     {
         payment = _runs[eventRunId].pricePerSeat * seatCount;
-        stake = payment * 20 / 100;
+        stake = payment * stakePercentage / 100;
         total = payment + stake;
     }
 
-    function getEventRun(uint256 id) external view returns (IEventStake.EventRun memory) {
-        Run storage run = _runs[id];
-        return IEventStake.EventRun({
-            eventRunId: id,
-            host: run.host,
-            experienceId: run.experienceId,
-            pricePerSeat: run.pricePerSeat,
-            maxSeats: run.maxSeats,
-            seatsBooked: run.seatsBooked,
-            hostStake: run.hostStake,
-            eventTimestamp: run.eventTimestamp,
-            status: run.status,
-            hostStakeWithdrawn: run.status > FULL,
-            createdAt: run.createdAt
-        });
+    function getEventRun(uint256 eventRunId) external view returns (EventRun memory) {
+        return _runs[eventRunId];
     }
 
-    function getBooking(uint256 id) external view returns (IEventStake.Booking memory) {
-        Booking storage booking = _bookings[id];
-        return IEventStake.Booking({
-            bookingId: id,
-            eventRunId: booking.eventRunId,
-            user: booking.user,
-            seatCount: booking.seatCount,
-            totalPayment: booking.totalPayment,
-            userStake: booking.userStake,
-            status: booking.status,
-            bookedAt: booking.bookedAt
-        });
+    function getBooking(uint256 bookingId) external view returns (Booking memory) {
+        return _bookings[bookingId];
     }
 
     function getEventBookings(uint256 eventRunId) external view returns (uint256[] memory) {
-        return _runs[eventRunId].bookings;
+        return _eventBookings[eventRunId];
     }
 
     function getUserBookings(address user) external view returns (uint256[] memory) {
@@ -218,48 +259,7 @@ contract MinimalEventStake {
         return _hostEvents[host];
     }
 
-    function _open(uint256 eventRunId) private view returns (Run storage run) {
-        run = _runs[eventRunId];
-        _checkCaller(run.host);
-        require(run.status == ACTIVE || run.status == FULL, "Event not open");
-    }
-
-    /// @notice What could not be paid out.
-    function claim(address payable to) external {
-        uint256 amount = _unclaimed[msg.sender];
-        require(amount > 0, "Nothing to claim");
-        _unclaimed[msg.sender] = 0;
-        (bool paid,) = to.call{value: amount}("");
-        require(paid, "Transfer failed");
-    }
-
-    function _checkCaller(address host) internal view virtual {
-        require(msg.sender == host || msg.sender == owner, "Not authorized");
-    }
-
-    function _checkPaid(uint256 due) internal virtual {
-        require(msg.value == due, "Incorrect payment");
-    }
-
-    function _maxSeats() internal view virtual returns (uint256) {
-        return MAX_SEATS;
-    }
-
-    function _feePercent() internal view virtual returns (uint256) {
-        return 5;
-    }
-
-    function _forfeit(uint256 stake) internal virtual {
-        _fees += stake;
-    }
-
-    /// @dev Without copying what the receiver returns.
-    function _pay(address to, uint256 amount) internal virtual {
-        bool paid;
-        uint256 stipend = PUSH_GAS;
-        assembly ("memory-safe") {
-            paid := call(stipend, to, amount, 0, 0, 0, 0)
-        }
-        if (!paid) _unclaimed[to] += amount;
+    function _requireOpen(EventRun storage run) private view {
+        require(run.status == RunStatus.Active || run.status == RunStatus.Full, "Event not open");
     }
 }

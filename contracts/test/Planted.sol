@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.30;
 
-import {MinimalEventStake} from "./MinimalEventStake.sol";
+import {SoundEventStake} from "./SoundEventStake.sol";
 
 // One weakness each, as contracts in the wild have them, for the harness to find and to name.
 
-contract OwnerTakesEscrow is MinimalEventStake {
+contract OwnerTakesEscrow is SoundEventStake {
     function emergencyWithdraw(uint256 amount) external {
         require(msg.sender == owner, "Only owner");
         _pay(owner, amount);
     }
 }
 
-contract FeesAreTheBalance is MinimalEventStake {
+contract FeesAreTheBalance is SoundEventStake {
     function withdrawPlatformFees() external override {
         require(msg.sender == owner, "Only owner");
         _pay(owner, address(this).balance);
     }
 }
 
-contract KeepsOverpayment is MinimalEventStake {
+contract KeepsOverpayment is SoundEventStake {
     function _checkPaid(uint256 due) internal override {
         require(msg.value >= due, "Not enough");
     }
 }
 
-contract TermsChange is MinimalEventStake {
+contract TermsChange is SoundEventStake {
     uint256 private _percent = 5;
 
     function setFeePercent(uint256 percent) external {
@@ -38,25 +38,25 @@ contract TermsChange is MinimalEventStake {
     }
 }
 
-contract ReceiverBlocksAll is MinimalEventStake {
+contract ReceiverBlocksAll is SoundEventStake {
     function _pay(address to, uint256 amount) internal override {
         (bool paid,) = to.call{value: amount}("");
         require(paid, "Transfer failed");
     }
 }
 
-contract FundsStayLocked is MinimalEventStake {
+contract FundsStayLocked is SoundEventStake {
     function _checkCaller(address host) internal view override {
         require(msg.sender == host, "Only host");
     }
 }
 
-contract RunsTooLarge is MinimalEventStake {
+contract RunsTooLarge is SoundEventStake {
     function _maxSeats() internal pure override returns (uint256) {
         return type(uint32).max;
     }
 }
 
-contract NobodysStakes is MinimalEventStake {
+contract NobodysStakes is SoundEventStake {
     function _forfeit(uint256) internal override {}
 }

@@ -5,7 +5,7 @@ Six things in it are as first versions have them. Each is one of `HABITS`, and `
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal
 
 import requests
 from eth_account.signers.local import LocalAccount

@@ -11,6 +11,7 @@ import typer
 
 from stakesim import operate
 from stakesim.bench.command import bench
+from stakesim.commands.init import init
 from stakesim.economics.command import sweep
 from stakesim.faults.command import faults
 from stakesim.gate.command import coverage, gas, gate, mutate, opinions
@@ -30,6 +31,7 @@ cli = typer.Typer(
 )
 
 cli.add_typer(operate.cli)
+cli.command()(init)
 cli.command()(faults)
 cli.command()(bench)
 cli.command()(sweep)
@@ -89,12 +91,10 @@ def run(
 ) -> None:
     """Run scenarios and check every payout to the wei."""
     gc.disable()  # what is imported now stays; looking through it again and again takes half a second
-    from stakesim.project import current_project
     from stakesim.runner import scenario_files
 
-    project = current_project()
-    contract = contract or project.contract
-    disturbed = [] if project.backend is None or driver == "contract" else scenario_files.for_backends()
+    has_backend = current_project().backend is not None and driver != "contract"
+    disturbed = scenario_files.for_backends() if has_backend else []
     items = what or [*map(str, (*disturbed, *scenario_files.scripted())), *scenario_files.profiles()]
     result = _with_progress(items, engine, runs, seed, jobs, dask, driver, contract=contract)
     options = f"--runs {runs} --seed {seed}{_options(engine, driver)}"
@@ -116,9 +116,6 @@ def fuzz(
 ) -> None:
     """Take long random walks through everything that can be done, and shrink what fails to its shortest story."""
     gc.disable()
-    from stakesim.project import current_project
-
-    contract = contract or current_project().contract
     result = _with_progress([profile], engine, runs, seed, jobs, dask, driver, steps, contract)
     command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed}"
     _tell(result, out, command + _options(engine, driver), contract)
@@ -133,45 +130,57 @@ def replay(
 ) -> None:
     """Play one scenario and show it step by step."""
     gc.disable()
-    from stakesim.project import current_project
     from stakesim.runner import campaign
     from stakesim.runner.report import show_steps
 
-    given = _loaded(contract or current_project().contract)
-    result = campaign.run(file, engine=engine, driver=driver, contract=given)
+    result = campaign.run(file, engine=engine, driver=driver, contract=_loaded(contract))
     show_steps(result, _console())
     raise typer.Exit(PASS if result.ok else FINDINGS)
 
 
 @cli.command()
 def check(files: Annotated[list[Path], typer.Argument(help="Scenario files.")]) -> None:
-    """Read scenario files and say what is wrong with them, without playing them."""
+    """Read scenario files and say what is wrong with them by the rules alone, without running them.
+
+    Wrong are also a `received` or a `fails` that is not what the reference model says.
+    """
+    from stakesim.scenario.rehearsal import disagreements
     from stakesim.scenario.scenario import load
 
-    for file in files:
-        load(file)
-    _console().print(f"{len(files)} files are well-formed", highlight=False)
+    wrong = [problem for file in files for problem in disagreements(load(file))]
+    for problem in wrong:
+        _console().print(problem, highlight=False, markup=False)
+    verdict = f"{len(wrong)} expectations are not what the rules say" if wrong else "well-formed, and as the rules say"
+    _console().print(f"{len(files)} files: {verdict}", highlight=False)
+    raise typer.Exit(FINDINGS if wrong else PASS)
 
 
 @cli.command("compile")
 def compile_(
-    write: Annotated[bool, typer.Option(help="Write backend/app/contracts/EventStake.json.")] = False,
+    write: Annotated[
+        bool, typer.Option(help="Write the artifacts that ship with the library, and the backend's copy of EventStake.")
+    ] = False,
 ) -> None:
-    """Compile all contracts; say whether the committed artifact is that of the sources."""
+    """Compile the packaged contracts; say whether the committed artifacts are those of the sources."""
     import json
 
-    from stakesim.evm.compiler import PRODUCTION_ARTIFACT, compile_contracts, production_artifact
+    from stakesim.evm import compiler
+    from stakesim.project import current_project
 
-    contracts = compile_contracts()
-    for name, artifact in contracts.items():
-        if size := len(artifact.deployed_bytecode) // 2 - 1:
-            _console().print(f"{name:24} {size:6} bytes  {artifact.source}", highlight=False)
-    fresh = json.dumps(production_artifact(), indent=1) + "\n"
-    if write:
-        PRODUCTION_ARTIFACT.parent.mkdir(parents=True, exist_ok=True)
-        PRODUCTION_ARTIFACT.write_text(fresh)
-    elif not PRODUCTION_ARTIFACT.exists() or PRODUCTION_ARTIFACT.read_text() != fresh:
-        _fail("backend/app/contracts/EventStake.json is not what the sources compile to: run `make artifact`", FINDINGS)
+    ship = compiler.shipped_artifacts()
+    for name, artifact in ship["contracts"].items():
+        if size := len(artifact["deployed_bytecode"]) // 2 - 1:
+            _console().print(f"{name:24} {size:6} bytes  {artifact['source']}", highlight=False)
+    wanted = {compiler.ARTIFACTS: ship}
+    if copy := current_project().artifact:
+        wanted[copy] = compiler.production_artifact()
+    for file, content in wanted.items():
+        text = json.dumps(content, indent=1) + "\n"
+        if write:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        elif not file.exists() or file.read_text() != text:
+            _fail(f"{file} is not what the sources compile to: run `stakesim compile --write`", FINDINGS)
 
 
 @cli.command("stop-database")
@@ -189,10 +198,8 @@ def _tell(result: Result, out: Path | None, command: str, contract: str | None) 
     from stakesim.project import current_project
     from stakesim.runner.report import save_failures, show, write_report
 
-    project = current_project()
-    given = contract if contract != project.contract else None
-    kept = Path("reports/failures") if given else project.failures
-    save_failures(result, out / "failures" if out else kept, given)
+    kept = Path("reports/failures") if contract else current_project().failures
+    save_failures(result, out / "failures" if out else kept, contract)
     show(result, _console())
     if out:
         write_report(result, out, command + (f" --contract {contract}" if contract else ""))

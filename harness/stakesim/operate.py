@@ -40,11 +40,10 @@ def deploy(
     import json
     from datetime import UTC, datetime, timedelta
 
-    from stakesim.evm.compiler import PRODUCTION_ARTIFACT
-    from stakesim.evm.contract_file import load_contract
+    from stakesim.evm.contract_file import production_contract
     from stakesim.gate import release
 
-    artifact, given = load_contract(contract or PRODUCTION_ARTIFACT), terms(term)
+    artifact, given = production_contract(contract), terms(term)
     report = release.admit(gate, artifact, given, timedelta(hours=max_age_hours), datetime.now(UTC))
     w3, deployer = release.connect(rpc), release.deployer(env_file)
     receipt = release.deploy(w3, deployer, artifact, given, owner)
@@ -65,13 +64,12 @@ def verify(
     contract: Contract = None,
 ) -> None:
     """Compare what is on a chain (code, owner, terms) with the record of its deployment."""
-    from stakesim.evm.compiler import PRODUCTION_ARTIFACT
-    from stakesim.evm.contract_file import load_contract
+    from stakesim.evm.contract_file import production_contract
     from stakesim.gate import release
 
     w3, checked = release.connect(rpc), release.checked_address(address)
     known = release.read_record(record or Path("deployments") / f"{w3.eth.chain_id}-{checked}.json")
-    found = release.differences(w3, checked, known, load_contract(contract or PRODUCTION_ARTIFACT).abi)
+    found = release.differences(w3, checked, known, production_contract(contract).abi)
     for difference in found:
         typer.echo(difference)
     typer.echo(f"{len(found)} differences" if found else f"{checked} is what was deployed: code, owner, terms")

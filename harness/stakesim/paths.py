@@ -20,7 +20,12 @@ def shipped(name: str) -> Path:
 
     In a checkout it is the one at its root; the wheel has a copy in `stakesim/_data`.
     """
-    return (checkout() or _PACKAGE / "_data") / name
+    return (checkout() or data("")) / name
+
+
+def data(name: str) -> Path:
+    """A file or folder of the package's own data, in a checkout and in a wheel alike."""
+    return _PACKAGE / "_data" / name
 
 
 def state_dir() -> Path:

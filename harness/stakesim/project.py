@@ -42,7 +42,7 @@ class Project:
     """What a project says of itself. Paths are absolute.
 
     Attributes:
-        root: Folder of its `pyproject.toml`; the working directory where there is none.
+        root: Folder of its `pyproject.toml`; the working directory where none has the section.
         backend: `module:function` that opens the system under test.
         contract: What is deployed instead of the packaged `EventStake`, as `--contract` takes it.
         commands: `module:app` of a typer application whose commands `stakesim` offers too.
@@ -114,16 +114,23 @@ def current_project() -> Project:
 def _project_of(folder: Path) -> Project:
     for root in (folder, *folder.parents):
         file = root / "pyproject.toml"
-        if not file.is_file():
-            continue
-        try:
-            section = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("stakesim")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ProjectError(f"{file} can't be read: {error}.") from None
+        section = read_section(file) if file.is_file() else None
         if section is not None:
             return _read(root, file, section)
-    own = folder / "scenarios"
-    return Project(folder, scenarios=own if own.is_dir() else None)
+    return Project(folder)
+
+
+def read_section(file: Path) -> dict[str, Any] | None:
+    """`[tool.stakesim]` of a `pyproject.toml`; None where it has none.
+
+    Raises:
+        ProjectError: The file is no TOML.
+    """
+    try:
+        section: dict[str, Any] | None = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("stakesim")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{file} can't be read: {error}.") from None
+    return section
 
 
 def _read(root: Path, file: Path, section: Mapping[str, Any]) -> Project:

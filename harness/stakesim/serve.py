@@ -36,8 +36,7 @@ from web3.middleware import AttributeDictMiddleware
 from web3.types import RPCEndpoint
 
 from stakesim.evm.anvil import start_anvil
-from stakesim.evm.compiler import PRODUCTION_ARTIFACT
-from stakesim.evm.contract_file import load_contract
+from stakesim.evm.contract_file import production_contract
 from stakesim.gate.release import deploy
 from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
@@ -115,7 +114,7 @@ def new_contract(env_file: Path | None = None, **given: Any) -> Iterator[Setting
     given |= {"contract_address": NOWHERE, "contract_code_hash": None, "jwt_secret": secrets.token_hex(32)}
     settings = read_settings(env_file, **given)
     require(check_endpoints(settings))
-    artifact = load_contract(PRODUCTION_ARTIFACT)
+    artifact = production_contract()
     receipt = deploy(_web3(*settings.rpc_urls), settings.platform_account(), artifact, Terms())
     address = receipt["contractAddress"]
     with tables_of_its_own() as database_url:

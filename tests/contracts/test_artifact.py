@@ -6,12 +6,25 @@ import subprocess
 
 import pytest
 from stakesim.evm import compiler
+from stakesim.project import current_project
 
 
 @pytest.mark.slow
-def test_the_committed_artifact_is_that_of_the_sources():
-    committed = json.loads(compiler.PRODUCTION_ARTIFACT.read_text())
+def test_the_committed_artifacts_are_those_of_the_sources():
+    committed = json.loads(current_project().artifact.read_text())
     assert committed == compiler.production_artifact(), "run `make artifact`"
+    assert json.loads(compiler.ARTIFACTS.read_text()) == compiler.shipped_artifacts(), "run `make artifact`"
+
+
+def test_what_ships_is_used_only_for_the_sources_it_was_made_of(monkeypatch):
+    sources = compiler.project_sources()
+    ran = []
+    monkeypatch.setattr(compiler, "compile_sources", lambda given: ran.append(given) or {})
+    assert "EventStake" in compiler.compile_contracts()
+    assert ran == []
+    monkeypatch.setattr(compiler, "project_sources", lambda: sources | {"EventStake.sol": "// another"})
+    assert compiler.compile_contracts() == {}
+    assert len(ran) == 1
 
 
 @pytest.mark.slow
@@ -43,14 +56,14 @@ def test_a_missing_import_is_said():
 
 
 def test_a_missing_compiler_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "NODE_MODULES", tmp_path)
+    monkeypatch.setattr(compiler, "node_modules", lambda: tmp_path)
     with pytest.raises(compiler.CompileError, match="make setup"):
         compiler.compile_sources({"Y.sol": "pragma solidity ^0.8.30; contract Y { uint z; }"})
 
 
 @pytest.mark.slow
 def test_the_shim_says_its_version_as_solc_does():
-    said = subprocess.run([compiler.SHIM, "--version"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([compiler.shim(), "--version"], capture_output=True, text=True, check=True).stdout
     assert f"Version: {compiler.compiler_version()}+commit." in said
 
 
@@ -59,6 +72,6 @@ def test_a_native_compiler_of_another_version_is_not_used(tmp_path, monkeypatch)
     native.write_text("#!/bin/sh\necho 'Version: 0.8.1+commit.0'\n")
     native.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert compiler.find_compiler() == compiler.SHIM
+    assert compiler.find_compiler() == compiler.shim()
     native.write_text(f"#!/bin/sh\necho 'Version: {compiler.compiler_version()}+commit.0'\n")
     assert compiler.find_compiler() == native

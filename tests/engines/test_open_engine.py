@@ -47,7 +47,7 @@ def test_a_url_that_does_not_answer(prefix):
 
 
 def test_without_anvil_the_error_says_where_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(stakesim.evm.anvil, "NODE_MODULES", tmp_path)
+    monkeypatch.setattr(stakesim.evm.anvil, "node_modules", lambda: tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match=r"make setup-dev.*Foundry's anvil"):
         open_engine("anvil")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
@@ -14,15 +15,17 @@ import pytest
 from eth_account import Account
 from stakesim.cli import cli
 from stakesim.evm.anvil import start_anvil
-from stakesim.evm.compiler import CONTRACTS, PRODUCTION_ARTIFACT
-from stakesim.evm.contract_file import load_contract
+from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.gate import gate as gates
 from stakesim.gate import release, report
 from stakesim.gate.conformance import differences
 from stakesim.scenario.actions import Terms
+from typer.testing import CliRunner
 from web3 import HTTPProvider, Web3
 
-MINIMAL = str(CONTRACTS / "test" / "MinimalEventStake.sol")
+STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
+SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
 SMALL = gates.Intensity(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -38,7 +41,7 @@ def passed(tmp_path_factory, simulated):
     """A report of a sound contract that has only the interface deployed on Sepolia."""
     folder = tmp_path_factory.mktemp("gate")
     with pytest.MonkeyPatch.context() as patch:
-        made = small(patch, MINIMAL, simulated)
+        made = small(patch, SOUND, simulated)
     report.write(made, folder, "stakesim gate")
     return made, folder
 
@@ -102,8 +105,30 @@ class TestFailing:
         assert "Do not deploy it" in (tmp_path / "report.html").read_text()
 
     @pytest.mark.slow
+    def test_the_deployed_contract_fails_by_the_names_of_its_weaknesses(self, monkeypatch, tmp_path, simulated):
+        monkeypatch.setitem(gates.INTENSITY, "pr", replace(SMALL, examples=20, moves=20))
+        asked = ["gate", "--contract", STAND_IN, "--engine", simulated, "-j", "1", "--out", str(tmp_path)]
+        done = CliRunner().invoke(cli, asked)
+        assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+        weaknesses = {
+            "overpayment is kept",
+            "one hostile receiver blocks everybody",
+            "terms change under a booked run",
+            "a full run doesn't fit in a transaction",
+        }
+        named = {line for line in done.output.splitlines() if line.startswith("WEAKNESS: ")}
+        assert {line.removeprefix("WEAKNESS: ").partition(" (")[0] for line in named} == weaknesses
+        assert "CRASH" not in done.output
+        told = json.loads((tmp_path / "gate.json").read_text())
+        assert told["verdict"] == "fail"
+        assert told["parts"]["interface"]["result"] == "pass"
+        assert set(told["parts"]["scripted"]["findings"]) == weaknesses
+        [shortest] = told["parts"]["stateful"]["findings"]
+        assert shortest in weaknesses
+
+    @pytest.mark.slow
     def test_gas_that_was_not_reviewed_fails(self, monkeypatch, environment):
-        made = gates.Gate(load_contract(PRODUCTION_ARTIFACT), None, Terms(), "pr", "revm", 0)
+        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
         part = gates.Part("gas", "")
         monkeypatch.setattr(gates, "open_environment", lambda *_: _Kept(environment))
         monkeypatch.setattr(gates.gas, "committed", lambda: {"something else": 1})
@@ -127,7 +152,7 @@ class _Kept:
 
 class TestInterface:
     def test_what_differs_is_named(self):
-        artifact = load_contract(PRODUCTION_ARTIFACT)
+        artifact = production_contract()
         for item in artifact.abi:
             if item.get("name") == "bookEvent":
                 item["outputs"] = []
@@ -135,12 +160,12 @@ class TestInterface:
                 item["inputs"][0]["indexed"] = False
         artifact.abi[:] = [item for item in artifact.abi if item.get("name") != "getBooking"]
         found = differences(artifact)
-        assert len(found) == 3
-        assert found[0].startswith(
-            "The event BookingNoShow is BookingNoShow(uint256,address indexed,uint256), and has to be"
-        )
-        assert "has to be bookEvent(uint256,uint256) payable returns (uint256)" in found[1]
-        assert found[2].startswith("The function getBooking is missing")
+        assert found == [
+            "The function getBooking is missing: getBooking(uint256).",
+            "bookEvent returns nothing where (uint256) must be.",
+            "The event BookingNoShow has (uint256, address indexed, uint256) where (uint256 indexed, address indexed, "
+            "uint256) must be.",
+        ]
 
 
 class TestAdmittance:
@@ -148,15 +173,13 @@ class TestAdmittance:
 
     @pytest.fixture
     def gate_json(self, tmp_path):
-        made = gates.Gate(load_contract(PRODUCTION_ARTIFACT), None, Terms(), "pr", "revm", 0)
+        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(made, NOW, "stakesim gate")))
         return file
 
     def admit(self, file, artifact=None, terms=None, now=NOW):
-        return release.admit(
-            file, artifact or load_contract(PRODUCTION_ARTIFACT), terms or Terms(), timedelta(hours=24), now
-        )
+        return release.admit(file, artifact or production_contract(), terms or Terms(), timedelta(hours=24), now)
 
     def test_what_passed_is_admitted_for_as_long_as_is_said(self, gate_json):
         assert self.admit(gate_json, now=NOW + timedelta(hours=24))["verdict"] == "pass"
@@ -168,8 +191,8 @@ class TestAdmittance:
             self.admit(gate_json, now=NOW - timedelta(hours=1))
 
     def test_no_other_code(self, gate_json):
-        with pytest.raises(release.ReleaseError, match="MinimalEventStake is not what passed"):
-            self.admit(gate_json, load_contract(MINIMAL))
+        with pytest.raises(release.ReleaseError, match="SoundEventStake is not what passed"):
+            self.admit(gate_json, load_contract(SOUND))
 
     def test_no_other_terms(self, gate_json):
         with pytest.raises(release.ReleaseError, match=r"fee_bps 400 \(passed: 500\)"):
@@ -219,7 +242,7 @@ class TestOnAChain:
 
     @pytest.fixture
     def fresh(self, tmp_path):
-        made = gates.Gate(load_contract(PRODUCTION_ARTIFACT), None, Terms(), "pr", "revm", 0)
+        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(made, datetime.now(UTC), "stakesim gate")))
         return str(file)

@@ -1,20 +1,29 @@
 """Contracts written elsewhere: what is wrong is named, with its shortest story; in sound ones nothing is."""
 
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from stakesim import run
+from stakesim.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
+from stakesim.evm.required_abi import extra_functions
 from stakesim.runner.environment import open_environment
 from stakesim.runner.report import save_failures
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.runner.story import tell
-from stakesim.scenario.scenario import load
+from stakesim.runner.weakness import probes, tell_weakness
+from stakesim.scenario.actions import Actor, Book, CreateRun
+from stakesim.scenario.scenario import Scenario, load
+from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
 
-MINIMAL = CONTRACTS / "test" / "MinimalEventStake.sol"
+STAND_IN = CONTRACTS / "test" / "MinimalEventStake.sol"
+SOUND = CONTRACTS / "test" / "SoundEventStake.sol"
 PLANTED = CONTRACTS / "test" / "Planted.sol"
 STORIES = [
     "no-show",
@@ -64,13 +73,90 @@ def test_a_run_too_large_to_settle_is_named(simulated):
     assert len(told.splitlines()) < 20
 
 
-@pytest.mark.parametrize("contract", [MINIMAL, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
+def test_the_weaknesses_of_the_deployed_contract_are_named(simulated):
+    """And nothing else is told of it: that views give zeros, the host alone may cancel, and ether is taken is none."""
+    result = played(STAND_IN, simulated)
+    assert {finding.weakness for finding in result.findings} == {
+        "overpayment is kept",
+        "one hostile receiver blocks everybody",
+        "terms change under a booked run",
+        "a full run doesn't fit in a transaction",
+    }
+    failed = {one.scenario.name for one in result.played if one.findings}
+    for percentage in ("platform-fee", "stake"):  # each is found by itself
+        assert f"probe-set-{percentage}-percentage-by-platform-0" in failed
+    assert not [name for name in failed if "by-outsider" in name]
+    assert not [finding for finding in result.findings if finding.id == "CRASH"]
+
+
+@pytest.mark.parametrize(("contract", "code"), [(STAND_IN, 1), (SOUND, 0)], ids=["deployed", "sound"])
+def test_the_exit_code_says_whether_it_holds(contract, code, simulated, tmp_path):
+    asked = [
+        "run",
+        "scenarios/no-show.yaml",
+        "--engine",
+        simulated,
+        "--contract",
+        str(contract),
+        "--out",
+        str(tmp_path),
+    ]
+    done = CliRunner().invoke(cli, asked)
+    assert (done.exit_code, type(done.exception)) == (code, SystemExit if code else type(None))
+    assert ("WEAKNESS: terms change under a booked run" in done.output) == bool(code)
+    assert "CRASH" not in done.output
+
+
+def test_ordinary_lives_are_played_on_the_deployed_contract(simulated):
+    """All stories but those of receivers that take no ether, and of values that are not exact."""
+    found = {}
+    with closing(open_environment(simulated, load_contract(STAND_IN))) as environment:
+        assert not environment.contract.full_interface
+        for file in sorted((CONTRACTS.parent / "scenarios").glob("*.yaml")):
+            found[file.stem] = bool(run_scenario(environment, load(file)).findings)
+    assert {name for name, any_of_it in found.items() if any_of_it} == {
+        "burning-and-flooding-receivers",
+        "reentrant-attendee",
+        "refusing-attendee",
+        "refusing-host",
+        "wrong-values",
+    }
+    assert len(found) > 25
+
+
+@pytest.mark.parametrize("receiver", ["refuses", "burns_gas", "floods"])
+def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, simulated):
+    story = Scenario(
+        name="story",
+        story="A host takes no ether, and a guest pays too little.",
+        strict=False,
+        actors={"host": Actor(receiver=receiver), "guest": Actor(pays="self")},
+        actions=(
+            CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=1, starts=86_400, direct=True),
+            Book(booking="booking1", run="run1", by="guest", seats=1, direct=True, value_off=-1),
+        ),
+    )
+    with closing(open_environment(simulated, load_contract(STAND_IN))) as environment:
+        told = tell_weakness(environment, run_scenario(environment, story), set())
+        for finding in told.findings:
+            assert (finding.id, finding.weakness) == ("INV-11", "one hostile receiver blocks everybody")
+        assert told.findings
+
+
+def test_a_pause_is_no_change_of_terms(simulated):
+    """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
+    names = [scenario.name for scenario in probes(extra_functions(load_contract(CONTRACTS / "EventStake.sol").abi))]
+    assert "probe-pause-by-platform-0" in names
+    assert run([], engine=simulated, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
+
+
+@pytest.mark.parametrize("contract", [SOUND, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
 def test_a_sound_contract_has_nothing(contract, simulated):
     assert played(contract, simulated).findings == []
 
 
 def test_what_a_contract_cannot_do_is_said(simulated):
-    reached = played(MINIMAL, simulated, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
+    reached = played(SOUND, simulated, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
     assert {key for key in reached if key.startswith("not supported")} == {
         "not supported: cancel_booking",
         "not supported: other terms",
@@ -94,7 +180,7 @@ def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, 
             "Bare can't be played, as it lacks ",
         ),
         (
-            MINIMAL.read_text().replace("uint256 internal _fees;", "uint256 internal _fees; constructor(bytes32) {}"),
+            SOUND.read_text().replace("uint256 internal _fees;", "uint256 internal _fees; constructor(bytes32) {}"),
             "its constructor takes (bytes32): give one that takes nothing",
         ),
     ],

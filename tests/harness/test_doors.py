@@ -100,6 +100,29 @@ def test_a_broken_file_is_told_by_line_and_field(stakesim, tmp_path):
     assert "no-show.yaml, line 11, actions[0].seats" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"60000000000000000"', '"60000000000000001"', "received.platform: expected 60000000000000001 wei, the model"),
+        ("came: [a1]", "came: [a1], fails: TooEarly", "expected TooEarly, the model says ok"),
+        ("seats: 4", "seats: 3", "expected ok, the model says NotEnoughSeats"),
+    ],
+)
+def test_check_tells_what_the_rules_do_not_say(stakesim, tmp_path, old, new, said):
+    text = (ROOT / "scenarios" / "no-show.yaml").read_text()
+    assert old in text
+    (tmp_path / "no-show.yaml").write_text(text.replace(old, new))
+    done = stakesim("check", str(tmp_path / "no-show.yaml"))
+    assert done.returncode == 1
+    assert said in done.stdout
+
+
+def test_check_has_nothing_against_our_own(stakesim):
+    done = stakesim("check", *map(str, sorted((ROOT / "scenarios").glob("*.yaml"))))
+    assert done.returncode == 0
+    assert "well-formed, and as the rules say" in done.stdout
+
+
 def test_a_database_out_of_reach_is_said(stakesim, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     done = stakesim("run", "scenarios/no-show.yaml")

@@ -44,7 +44,10 @@ from app.services.onchain import (
 from app.services.pricing import convert_inr_to_wei, convert_wei_to_inr
 from app.services.transaction_sender import TransactionSender
 
+NOBODY = "0x" + "00" * 20
+"""Whose everything is that there is not."""
 _Told = TypeVar("_Told", bound=Mined)
+_Status = TypeVar("_Status", RunStatus, BookingStatus)
 
 
 class BlockchainService:
@@ -226,15 +229,27 @@ class BlockchainService:
         return int(self._view("calculateRequiredStake", price_per_seat_wei, seats)[0])
 
     def calculate_booking_cost(self, event_run_id: int, seats: int) -> BookingCost:
-        return BookingCost(*self._view("calculateBookingCost", event_run_id, seats))
+        """Raises `ContractRejected` with UnknownEventRun for a run that there is not, whatever the contract says."""
+        cost = BookingCost(*self._view("calculateBookingCost", event_run_id, seats))
+        if not cost.payment:  # of no seats, or of a run that there is not, where the contract gives zeros
+            self.get_event_run_from_chain(event_run_id)
+        return cost
 
     def get_event_run_from_chain(self, event_run_id: int, block: Block = "latest") -> EventRunOnChain:
+        """Raises `ContractRejected` with UnknownEventRun for a run that there is not, where the contract itself reverts
+        or gives zeros; `UnsupportedByContract` for a status that there is not."""
         run = EventRunOnChain(*self._view("getEventRun", event_run_id, block=block)[0])
-        return replace(run, status=RunStatus(run.status))
+        if (run.event_run_id, run.host == NOBODY) != (event_run_id, False):
+            raise _unknown("getEventRun", "UnknownEventRun", event_run_id)
+        return replace(run, status=_status(RunStatus, run.status, f"event run {event_run_id}"))
 
     def get_booking_from_chain(self, booking_id: int, block: Block = "latest") -> BookingOnChain:
+        """Raises `ContractRejected` with UnknownBooking for a booking that there is not, where the contract itself
+        reverts or gives zeros; `UnsupportedByContract` for a status that there is not."""
         booking = BookingOnChain(*self._view("getBooking", booking_id, block=block)[0])
-        return replace(booking, status=BookingStatus(booking.status))
+        if (booking.booking_id, booking.user == NOBODY) != (booking_id, False):
+            raise _unknown("getBooking", "UnknownBooking", booking_id)
+        return replace(booking, status=_status(BookingStatus, booking.status, f"booking {booking_id}"))
 
     def get_event_bookings(self, event_run_id: int) -> list[int]:
         return list(self._view("getEventBookings", event_run_id)[0])
@@ -317,6 +332,18 @@ def _mined(receipt: TxReceipt, events: Sequence[Event]) -> dict[str, Any]:
 def _not_told(receipt: TxReceipt, event: str, count: int) -> UnexpectedReceipt:
     tx_hash = receipt["transactionHash"].to_0x_hex()
     return UnexpectedReceipt(f"Transaction {tx_hash} has {count} events {event} where one must be.")
+
+
+def _unknown(function: str, error: str, id: int) -> ContractRejected:
+    """As `EventStake` itself says it, so that nobody has to know how the contract at hand does."""
+    return ContractRejected(error, (id,), f"{function}: the contract has nothing under the id {id}, and gives zeros.")
+
+
+def _status(kind: type[_Status], value: int, what: str) -> _Status:
+    try:
+        return kind(value)
+    except ValueError:
+        raise UnsupportedByContract(f"The contract has {what} in status {value}, which is not known here.") from None
 
 
 def _address(text: str) -> ChecksumAddress:

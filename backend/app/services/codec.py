@@ -116,7 +116,7 @@ class Codec:
         """What the function returned. Raises `UnsupportedByContract` when the data is not that."""
         try:
             return self._outputs[function].decode(data)
-        except DecodingError as error:
+        except (DecodingError, UnicodeDecodeError, OverflowError) as error:  # offsets may lead anywhere
             raise UnsupportedByContract(f"The contract has no {function}, or another one.") from error
 
     def events(self, logs: Iterable[LogReceipt], address: ChecksumAddress) -> list[Event]:

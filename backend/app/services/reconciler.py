@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from app.core.errors import AppError, ChainUnavailable
+from app.core.errors import AppError, ChainUnavailable, ContractRejected, UnsupportedByContract
 from app.db.session import Database
 from app.db.tables import Booking, EventRun, chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
@@ -116,7 +116,7 @@ class Reconciler:
         while first <= last:
             until = min(first + SPAN - 1, last)
             try:
-                touched = self._touched_by_others(first, until)
+                touched = self._touched_by_others(first, until, report)
             except ChainUnavailable as error:
                 report.trouble.append(error.message)
                 return
@@ -135,8 +135,9 @@ class Reconciler:
         final = max(self._chain.block_number() - self._chain.sender.policy.confirmations + 1, 0)
         return min([final, *(o.block_number - 1 for o in report.open if o.block_number is not None)])
 
-    def _touched_by_others(self, first: int, last: int) -> list[UUID]:
-        """Our runs that transactions which are not ours did something to."""
+    def _touched_by_others(self, first: int, last: int, report: Report) -> list[UUID]:
+        """Our runs that transactions which are not ours did something to. A booking that has events, and that the
+        contract does not show, is told as trouble; the runs' own events still count."""
         events = self._chain.events_between(first, last)
         with self._database.begin() as connection:
             hashes = {tx_hash for tx_hash, _ in events}
@@ -144,7 +145,10 @@ class Reconciler:
         args = [event.args for tx_hash, event in events if tx_hash not in ours]
         ids = {a["event_run_id"] for a in args if "event_run_id" in a}
         for booking in {a["booking_id"] for a in args if "booking_id" in a and "event_run_id" not in a}:
-            ids.add(self._chain.get_booking_from_chain(booking).event_run_id)
+            try:
+                ids.add(self._chain.get_booking_from_chain(booking).event_run_id)
+            except (ContractRejected, UnsupportedByContract) as error:
+                report.trouble.append(error.message)
         with self._database.begin() as connection:
             by_run = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(ids))
             return list(connection.scalars(by_run))
@@ -198,9 +202,14 @@ class Reconciler:
         for booking in bookings:
             if booking.blockchain_booking_id is None:
                 continue
-            at = self._chain.get_booking_from_chain(booking.blockchain_booking_id, block)
+            what = f"booking {booking.id} ({booking.blockchain_booking_id} on chain)"
+            try:
+                at = self._chain.get_booking_from_chain(booking.blockchain_booking_id, block)
+            except AppError as error:
+                yield f"{what}: {error}"
+                continue
             yield from _differences(
-                f"booking {booking.id} ({booking.blockchain_booking_id} on chain)",
+                what,
                 status=(booking.status, at.status.name.lower()),
                 seats=(booking.seats, at.seat_count),
                 payment_wei=(booking.blockchain_payment_wei, at.total_payment),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from stakesim.evm.compiler import NODE_MODULES
+from stakesim.evm.compiler import node_modules
 from stakesim.evm.engine import BLOCK_GAS_LIMIT, CHAIN_ID, INITIAL_BASE_FEE, START
 from stakesim.evm.errors import EngineError
 from stakesim.evm.rpc import Rpc
@@ -109,7 +109,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _find_anvil() -> str:
     """On PATH, else from npm. Raises `EngineError`."""
-    ours = sorted(NODE_MODULES.glob("@foundry-rs/anvil-*/bin/anvil"))
+    ours = sorted(node_modules().glob("@foundry-rs/anvil-*/bin/anvil"))
     found = shutil.which("anvil") or (str(ours[0]) if ours else None)
     if found is None:
         raise EngineError("There is no anvil: run `make setup-dev`, or install Foundry's anvil so that it is on PATH.")

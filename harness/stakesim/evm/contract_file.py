@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stakesim.evm.compiler import CONTRACTS, NODE_MODULES, Artifact, CompileError, compile_sources
+from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts, compile_sources, node_modules
+from stakesim.project import current_project
 
 _IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
 
@@ -29,13 +30,52 @@ def load_contract(file: str | Path) -> Artifact:
         raise CompileError(f"{path} is neither Solidity (.sol) nor an artifact (.json).")
     path = path.resolve()
     compiled = compile_sources(dict(_sources(path)))
-    here = {n: a for n, a in compiled.items() if a.source == path.name and len(a.bytecode) > 2}
+    here = deployable({n: a for n, a in compiled.items() if a.source == path.name}, path.name, name)
     if name is None and len(here) == 1:
         return next(iter(here.values()))
     if name not in here:
-        known = ", ".join(f"{path.name}:{n}" for n in sorted(here)) or "none that can be deployed"
+        known = ", ".join(f"{path.name}:{n}" for n in sorted(here))
         raise CompileError(f"Say which contract of {path.name} is meant; it has {known}.")
     return here[name]
+
+
+def production_contract(file: str | None = None) -> Artifact:
+    """The contract in this file; without one the project's artifact or contract, else the packaged `EventStake`.
+
+    Raises:
+        CompileError: The contract can't be read.
+    """
+    if file:
+        return load_contract(file)
+    project = current_project()
+    if project.artifact is not None and project.artifact.exists():
+        return load_contract(project.artifact)
+    return load_contract(project.contract) if project.contract else compile_contracts()["EventStake"]
+
+
+def deployable(own: Mapping[str, Artifact], file: str, name: str | None) -> dict[str, Artifact]:
+    """Those of a file's contracts that have code, by name.
+
+    name: of the one that is meant, where that is known. Raises `CompileError` where there are none, or that has none.
+    """
+    if not own:
+        raise CompileError(f"{file} has no contract in it: give a Solidity file with one.")
+    here = {one: artifact for one, artifact in own.items() if len(artifact.bytecode) > 2}
+    if not here or (name in own and name not in here):
+        which = name if name in own else ", ".join(sorted(own))
+        raise CompileError(
+            f"{file} has {which}, and an interface, or an abstract contract, can't be deployed: give a contract that "
+            "has the code of all its functions."
+        )
+    return here
+
+
+def read_source(path: Path) -> str:
+    """The text of a Solidity file. Raises `CompileError` where it is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise CompileError(f"{path} is no text in UTF-8: give a Solidity file.") from None
 
 
 def changed(old: str, new: str) -> Artifact:
@@ -61,7 +101,7 @@ def _sources(main: Path) -> Iterator[tuple[str, str]]:
     waiting = [main.name]
     while waiting:
         name = waiting.pop()
-        text = found[name].read_text(encoding="utf-8")
+        text = read_source(found[name])
         yield name, text
         for wanted in _IMPORT.findall(text):
             asked = _beside(name, wanted) if wanted.startswith(".") else wanted
@@ -90,7 +130,7 @@ def _library(main: Path, wanted: str) -> Path | None:
         for target in (*_remapped(folder, wanted), folder / "node_modules" / wanted, folder / "lib" / wanted):
             if target.is_file():
                 return target
-    if (NODE_MODULES / wanted).is_file():
+    if (node_modules() / wanted).is_file():
         return None
     raise CompileError(f"{wanted} is not found: install it (node_modules, lib) at or above {main.parent}.")
 
@@ -112,6 +152,8 @@ def _artifact(path: Path) -> Artifact:
         raise CompileError(
             f"{path} is no artifact: it needs `abi` and `bytecode`, as Foundry and Hardhat write them."
         ) from None
+    if not isinstance(abi, list) or not all(isinstance(item, Mapping) and "type" in item for item in abi):
+        raise CompileError(f"{path} is no artifact: its `abi` is none.")
     immutables = fields.get("immutableReferences", {})
     if isinstance(deployed, Mapping):
         immutables = deployed.get("immutableReferences", {})

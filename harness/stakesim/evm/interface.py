@@ -29,15 +29,3 @@ def constructor_types(artifact: Artifact) -> tuple[str, ...]:
     """Types of the constructor's arguments."""
     constructor = next((item for item in artifact.abi if item["type"] == "constructor"), None)
     return tuple(map(abi_type, constructor["inputs"])) if constructor else ()
-
-
-def functions(artifact: Artifact) -> set[str]:
-    """Names of the functions in its ABI."""
-    return {item["name"] for item in artifact.abi if item["type"] == "function"}
-
-
-def extra_functions(artifact: Artifact) -> list[dict[str, Any]]:
-    """Functions of its ABI that change state and are not in `IEventStake`."""
-    known = functions(compile_contracts()["IEventStake"])
-    changing = [item for item in artifact.abi if item.get("stateMutability") in ("nonpayable", "payable")]
-    return [item for item in changing if item["type"] == "function" and item["name"] not in known]

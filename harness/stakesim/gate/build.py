@@ -14,6 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from stakesim.evm.compiler import SETTINGS, Artifact, CompileError, Compiler, artifacts
+from stakesim.evm.contract_file import deployable, read_source
 from stakesim.evm.errors import EngineError
 from stakesim.project import current_project
 
@@ -41,14 +42,16 @@ def build(source: Path, contract: str) -> Built:
     """Compiles a Solidity file and what it imports. Raises `CompileError`, also where the contract is not in it."""
     if not source.is_file():
         raise CompileError(f"{source} can't be read: give a Solidity file.")
-    sources = {name: (source.parent / name).read_text() for name in _own_imports(source)}
+    sources = {name: read_source(source.parent / name) for name in _own_imports(source)}
     with Compiler() as compiler:
         output = compiled(compiler, sources, source.name, tree=True)
     errors = [e["formattedMessage"].strip() for e in output.get("errors", ()) if e["severity"] == "error"]
     if errors:
         raise CompileError("\n".join(errors))
     made = artifacts(output, sources)
-    if contract not in made or made[contract].source != source.name:
+    own = {name: artifact for name, artifact in made.items() if artifact.source == source.name}
+    here = deployable(own, source.name, contract)
+    if contract not in here:
         raise CompileError(f"There is no contract {contract} in {source}: give its name with --contract.")
     node = output["sources"][source.name]
     return Built(source.name, sources, made[contract], node["ast"], node["id"])
@@ -100,7 +103,7 @@ def _own_imports(source: Path) -> list[str]:
     """The file and those beside it that it imports, by their names."""
     found = [source.name]
     for name in found:
-        for imported in re.findall(r'import[^;]*"\./([^"]+)"', (source.parent / name).read_text()):
+        for imported in re.findall(r'import[^;]*"\./([^"]+)"', read_source(source.parent / name)):
             if imported not in found:
                 found.append(imported)
     return found

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from stakesim.runner import campaign, scenario_files
 from stakesim.runner.environment import open_environment
 from stakesim.runner.ledger import Row
 from stakesim.runner.story import Finding, stories
+from stakesim.runner.weakness import named
 from stakesim.scenario.actions import Terms
 
 ProfileName = Literal["pr", "nightly"]
@@ -211,6 +212,8 @@ def _stateful(how: Intensity) -> Callable[[Gate, Part], None]:
         with closing(open_environment(made.engine, _foreign(made))) as environment:
             played = search(environment, how.examples, how.moves, made.seed)
         part.ok, part.findings = played is None, played.findings if played else []
+        if played and made.given:
+            part.findings = [replace(finding, weakness=named(played)) for finding in part.findings]
         part.figures = {"examples": how.examples, "steps each": how.moves}
 
     return carry_out

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.interface import extra_functions, functions
+from stakesim.evm.contract_file import load_contract
+from stakesim.evm.required_abi import extra_functions, missing_additions
+from stakesim.project import current_project
 from stakesim.runner import ledger, scenario_files
 from stakesim.runner.backend_fault import tell_fault
 from stakesim.runner.environment import Environment, default_engine, open_environment
@@ -123,9 +125,8 @@ def run(
         driver: "contract" for the contract alone, or a way to call the project's backend, as "services" or "api";
             None: the backend's first, or "contract" where there is none.
         steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
-        contract: What is deployed instead of the packaged `EventStake`
-            (`stakesim.evm.contract_file.load_contract`); each of its weaknesses is told once, and each fault of a
-            backend.
+        contract: What is deployed (`stakesim.evm.contract_file.load_contract`); None: the project's contract, else the
+            packaged `EventStake`. Each weakness of another one is told once, and each fault of a backend.
         terms: Of the contract, in the drawn scenarios.
         dask: Address of a Dask scheduler, whose workers run them instead (docs/CLUSTER.md).
 
@@ -136,10 +137,12 @@ def run(
         BackendError: The backend can't be opened.
     """
     began = time.perf_counter()
+    if contract is None and (own := current_project().contract):
+        contract = load_contract(own)
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
     if contract:
-        scenarios += probes(extra_functions(contract))
+        scenarios += probes(extra_functions(contract.abi))
     played = sorted(
         _play_all(scenarios, (engine, contract, driver), jobs, dask, progress), key=lambda numbered: numbered[0]
     )
@@ -148,7 +151,7 @@ def run(
     for one in result.played:
         result.reached += one.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
-    lacking = {"bookings cancelled"} if contract and "cancelBooking" not in functions(contract) else set()
+    lacking = {"bookings cancelled"} if contract and "cancelBooking" in missing_additions(contract.abi) else set()
     missing = [said for key, said in MUST_REACH.items() if not result.reached[key] and key not in lacking]
     if drawn > 1 and missing:
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"

@@ -20,7 +20,8 @@ from stakesim.evm.access import ChainAccess, deploy, open_access
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.engine import START, Engine, Snapshot, open_engine
 from stakesim.evm.errors import EngineError
-from stakesim.evm.interface import CONSTRUCTORS, constructor_types, functions, init_code, stake_abi
+from stakesim.evm.interface import CONSTRUCTORS, constructor_types, init_code, stake_abi
+from stakesim.evm.required_abi import check_playable, missing_additions
 from stakesim.project import ProjectError, current_project
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
@@ -42,22 +43,6 @@ _RECEIVERS = {
     "floods": "FloodingReceiver",
     "reenters": "ReenteringReceiver",
 }
-SHARED = {
-    "createEventRun",
-    "bookEvent",
-    "completeEvent",
-    "cancelEvent",
-    "calculateRequiredStake",
-    "calculateBookingCost",
-    "getEventRun",
-    "getBooking",
-    "getEventBookings",
-    "getUserBookings",
-    "getHostEvents",
-    "owner",
-    "withdrawPlatformFees",
-}
-"""Functions of the interface that is deployed on Sepolia; `EventStake` keeps it and adds to it."""
 
 
 @dataclass
@@ -161,13 +146,7 @@ class Environment:
             EngineError: It lacks a part of the interface, or its constructor takes something else.
         """
         artifact = contract or self._artifacts["EventStake"]
-        has, wanted = (functions(one) for one in (artifact, self._artifacts["IEventStake"]))
-        missing, added = wanted - has, wanted - SHARED
-        if missing and not (missing <= added and "totalLiabilities" in missing):
-            raise EngineError(
-                f"{artifact.name} can't be played, as it lacks {', '.join(sorted(missing))}: give a contract with all "
-                "of contracts/IEventStake.sol, or with none of what it adds to the interface deployed on Sepolia."
-            )
+        check_playable(artifact.abi, artifact.name)
         takes = constructor_types(artifact)
         if takes not in CONSTRUCTORS:
             raise EngineError(
@@ -178,7 +157,7 @@ class Environment:
         self.contract = StakeContract(
             artifact=artifact,
             abi=ContractAbi(artifact.abi),
-            full_interface=not missing,
+            full_interface=not missing_additions(artifact.abi),
             takes_terms=takes == CONSTRUCTORS[2],
             own_errors={"NotAuthorized", "TooEarly", "WrongValue"} <= errors,
         )

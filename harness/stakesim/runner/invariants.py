@@ -15,6 +15,7 @@ from typing import Any
 
 from stakesim.backend import NOT_STORED, Rows
 from stakesim.runner.observe import ContractState, RunView
+from stakesim.runner.parties import EXPERIENCE_ID
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import (
     Action,
@@ -432,6 +433,9 @@ def _contract_agrees(s: Step) -> Iterator[Violation]:
         for run in model.runs.values()
     }
     yield from _differences("run", runs, {id: _run_facts(run) for id, run in after.runs.items()})
+    for id, view in after.runs.items():
+        if view.experience != EXPERIENCE_ID:
+            yield Violation(f"run {id} is of experience {view.experience!r}, not of {EXPERIENCE_ID!r}")
     bookings = {
         b.id: (model.runs[b.run].id, b.attendee, b.seats, b.payment, b.stake, int(b.status), b.booked_at)
         for b in model.bookings.values()

@@ -39,7 +39,7 @@ def blocked_exits(session: Session, state: ContractState) -> list[tuple[str, int
         if run.start > session.engine.now():
             session.engine.set_next_timestamp(run.start)
             session.engine.mine()
-        if max(session.engine.now() + 1, session.clock.now) < _deadline(state, run):  # the next block's time
+        if _next_block(session) < _deadline(state, run):
             blocked += _shut(session, [_completion(session, state, run)])
     if session.contract.full_interface:
         last = max(run.start for run in runs) + state.terms[4]
@@ -49,16 +49,29 @@ def blocked_exits(session: Session, state: ContractState) -> list[tuple[str, int
     return blocked
 
 
+def _next_block(session: Session) -> int:
+    """Its time: that of the last action, where nothing was mined for it."""
+    return max(session.engine.now() + 1, session.clock.now)
+
+
 def _deadline(state: ContractState, run: RunView) -> float:
     """The first second at which it can't be completed any more."""
     return run.start + state.terms[4] if state.terms else float("inf")
 
 
 def _cancellations(session: Session, state: ContractState) -> Iterator[Exit]:
+    """By the platform; in a contract without the additions, by the host before the start, as that may be all that it
+    lets cancel."""
     for id, run in state.runs.items():
-        if run.open:
-            said = f"run {id} can't be cancelled by the platform"
-            yield Exit(said, _platform(session), stake_abi().encode("cancelEvent", id), _behind(state, run))
+        if not run.open:
+            continue
+        by, sender = "the platform", _platform(session)
+        if not session.contract.full_interface:
+            if run.host not in session.parties.addresses or run.start <= _next_block(session):
+                continue
+            by, sender = "its host", session.parties.addresses[run.host]
+        said = f"run {id} can't be cancelled by {by}"
+        yield Exit(said, sender, stake_abi().encode("cancelEvent", id), _behind(state, run))
 
 
 def _completion(session: Session, state: ContractState, run: RunView) -> Exit:

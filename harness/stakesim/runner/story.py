@@ -34,8 +34,8 @@ class Finding:
 
     id: of the invariant, or EXPECTATION for what the scenario itself says, CRASH for an error nobody foresaw, VACUOUS
     for a campaign that reached too little. expected, found: wei. rate: INR per ETH at that moment. saved: the file that
-    replays it, and the contract. weakness: its name, of a contract written elsewhere or of a backend. at_stake: wei that
-    were in the contract.
+    replays it, and the contract. weakness: its name, where a backend or a contract written elsewhere has it. at_stake:
+    wei that were in the contract.
     """
 
     id: str

@@ -65,7 +65,7 @@ def named(played: Played) -> str:
         return OWNER_TAKES if last.by == PLATFORM else ANYBODY_TAKES
     if calls:
         return SHUTS_EXITS if ids == {"INV-11"} else TERMS_CHANGE
-    if off := getattr(last, "value_off", 0):
+    if (off := getattr(last, "value_off", 0)) and "INV-11" not in ids:  # else it was refused, as it must be
         return OVERPAID if off > 0 else UNDERPAID
     hostile = any(actor.is_contract for actor in played.scenario.actors.values())
     if "INV-11" in ids:
@@ -125,11 +125,12 @@ def probes(extras: Sequence[dict[str, Any]]) -> Iterator[Scenario]:
         name, types = function["name"], [given["type"] for given in function["inputs"]]
         if name in _OWNERSHIP:
             continue
+        numbers = any(kind.startswith("uint") for kind in types)
         for number, args in enumerate(_arguments(types)):
             for by in (PLATFORM, "outsider"):
                 call = CallFunction(function=name, args=tuple(by if arg == "address" else arg for arg in args), by=by)
                 said = re.sub(r"[^a-z0-9]+", "-", re.sub(r"([A-Z])", r"-\1", name).lower()).strip("-")
-                yield _with_money_in_it(f"{said}-by-{by}-{number}", call)
+                yield _with_money_in_it(f"{said}-by-{by}-{number}", call, numbers)
 
 
 def _arguments(types: Sequence[str]) -> Iterator[tuple[bool | int | str, ...]]:
@@ -139,7 +140,9 @@ def _arguments(types: Sequence[str]) -> Iterator[tuple[bool | int | str, ...]]:
     yield from list(product(*given))[:16]
 
 
-def _with_money_in_it(name: str, call: CallFunction) -> Scenario:
+def _with_money_in_it(name: str, call: CallFunction, numbers: bool) -> Scenario:
+    """numbers: whether the call gives some, which may be terms: then somebody books after it. Where it does not, it may
+    be a pause, which new bookings have to respect."""
     actors = {
         "host": Actor(pays="self"),
         "came": Actor(pays="self"),
@@ -147,17 +150,18 @@ def _with_money_in_it(name: str, call: CallFunction) -> Scenario:
         "outsider": Actor(pays="self"),
     }
     booked: list[Action] = [
-        CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=2, starts=2 * UNITS["d"]),
+        CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=3, starts=2 * UNITS["d"]),
         Book(booking="booking1", run="run1", by="came", seats=1),
         Book(booking="booking2", run="run1", by="no_show", seats=1),
     ]
+    later = [Book(booking="booking3", run="run1", by="outsider", seats=1)] if numbers else []
     settled: list[Action] = [Complete(at=2 * UNITS["d"], run="run1", came=("booking1",)), WithdrawFees()]
     return Scenario(
         name=f"probe-{name}",
         story="A function of the contract is called while money is in it.",
         strict=False,
         actors=actors,
-        actions=(*booked, call, *settled),
+        actions=(*booked, call, *later, *settled),
     )
 
 

@@ -147,7 +147,7 @@ def _names_what_exists(state: State, action: Action) -> bool:
 
 def _optional(state: State, action: Action, call: Call) -> bool:
     """What another contract than `EventStake` may do or refuse: functions of its own, runs larger than that one takes,
-    the withdrawal of nothing."""
+    the withdrawal of nothing, and a cancellation that is the host's alone, or comes after the start."""
     if isinstance(action, CallFunction):
         return True
     if isinstance(action, WithdrawFees):
@@ -155,6 +155,9 @@ def _optional(state: State, action: Action, call: Call) -> bool:
     if isinstance(action, CreateRun) and not state.extended:
         large = (call.price or 0) > rules.MAX_PRICE or action.seats > MAX_SEATS
         return large or state.epoch + action.starts > rules.MAX_START
+    if isinstance(action, CancelRun) and not state.extended:
+        run = state.runs[action.run]
+        return call.sender == PLATFORM and (run.host != PLATFORM or state.now >= run.start)
     return False
 
 

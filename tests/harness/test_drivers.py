@@ -1,0 +1,178 @@
+"""One scenario has one ledger through all drivers, but for what a driver has no part in."""
+
+from contextlib import closing
+
+import pytest
+from stakesim import run
+from stakesim.backend import Refused, Rows
+from stakesim.evm.contract_file import changed
+from stakesim.paths import shipped
+from stakesim.project import Project, ProjectError
+from stakesim.runner import environment as environments
+from stakesim.runner import scenario_files
+from stakesim.runner.environment import Environment, default_engine, open_environment
+from stakesim.runner.scenario_run import run_scenario
+from stakesim.scenario.generate import generate, load_profile
+from stakesim.scenario.scenario import load, loads
+
+SCENARIOS = shipped("scenarios")
+
+
+def scenarios(profile):
+    """All scripted ones and some of each profile."""
+    files = sorted(SCENARIOS.glob("*.yaml"))[:: 6 if profile == "quick" else 1]
+    drawn = range({"quick": 1, "ci": 5, "deep": 100}[profile])
+    profiles = [load_profile(path) for path in scenario_files.profiles().values()]
+    return [*map(load, files), *(generate(one, 3, index) for one in profiles for index in drawn)]
+
+
+def stories(played):
+    return [finding.story() for finding in played.findings]
+
+
+@pytest.mark.slow
+def test_one_scenario_has_one_ledger_through_services_and_on_the_contract_alone(environment, simulated, profile):
+    """To the wei and the unit of gas; an unsigned transaction has no hash. `test_through_api.py` has the API's."""
+    with closing(open_environment(simulated, driver="contract")) as alone:
+        for scenario in scenarios(profile):
+            through, straight = run_scenario(environment, scenario), run_scenario(alone, scenario)
+            assert stories(through) == stories(straight) == []
+            assert [row._replace(tx_hash=None) for row in through.rows] == straight.rows
+            assert through.reached == straight.reached
+
+
+@pytest.mark.slow
+def test_the_contract_alone_has_one_ledger_on_every_engine(profile):
+    pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
+    some = scenarios("quick")
+    reference = run(some, "revm", driver="contract")
+    assert reference.ok
+    assert run(some, "py-evm", driver="contract").rows == reference.rows
+    signed = run(some[:3], "anvil", driver="contract")  # which takes signed transactions only
+    assert [row._replace(tx_hash=None) for row in signed.rows] == [row for row in reference.rows if row.run < 3]
+    assert all(row.tx_hash for row in signed.rows if row.gas)
+
+
+BROKEN = [
+    ("uint256 fee = revenue * FEE_BPS / BPS;", "uint256 fee = revenue * FEE_BPS / BPS + 1;", "INV-05"),
+    ("return amount * STAKE_BPS / BPS;", "return amount * (STAKE_BPS + 1) / BPS;", "INV-03"),
+    ("        run.seatsBooked -= booking.seats;\n", "", "INV-13"),
+    ("                emit BookingNoShow(id, booking.user, stake);\n", "", "INV-19"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("old", "new", "invariant"), BROKEN, ids=[id for *_, id in BROKEN])
+def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, simulated):
+    names = ("no-show", "cancel-around-the-cutoff")
+    with closing(open_environment(simulated, changed(old, new), "contract")) as environment:
+        findings = [f for name in names for f in run_scenario(environment, load(SCENARIOS / f"{name}.yaml")).findings]
+    assert invariant in {finding.id for finding in findings}
+
+
+def test_nothing_is_signed_and_no_node_is_asked(simulated, monkeypatch):
+    """The contract driver goes straight into the EVM."""
+
+    def never(*_, **__):
+        raise AssertionError("the contract driver signs nothing, and asks no node")
+
+    monkeypatch.setattr("eth_account.signers.local.LocalAccount.sign_transaction", never)
+    with closing(open_environment(simulated, driver="contract")) as environment:
+        monkeypatch.setattr(environment.engine.w3.provider, "make_request", never)
+        assert stories(run_scenario(environment, load(SCENARIOS / "burning-and-flooding-receivers.yaml"))) == []
+
+
+# ------------------------------------------------------------------------------------------ backends of other people
+
+
+class Little:
+    """A backend that only takes bookings down, and refuses them all."""
+
+    drivers = ("services",)
+    closed = 0
+
+    def start(self, setup, driver):
+        self.setup = setup
+        return self
+
+    def create_run(self, run, *, by, price_inr, seats, starts_at, signer, key):
+        raise Refused("NotToday", "no runs on Mondays")
+
+    def close(self):
+        self.closed += 1
+
+
+STORY = """
+name: little
+story: What a backend does not have is left out.
+actors: {host: {}, a: {}}
+strict: false
+actions:
+  - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 2, starts: 7d}
+  - {at: 8d, do: expire, run: gig, by: a}
+  - {do: withdraw_fees, by: platform, fails: NothingToWithdraw}
+"""
+
+
+def test_a_backend_that_refuses_what_the_rules_allow_is_told(simulated):
+    little = Little()
+    with closing(open_environment(simulated, backend=little)) as environment:
+        played = run_scenario(environment, loads(STORY))
+    assert [finding.id for finding in played.findings] == ["INV-16"] * len(played.findings)
+    assert "create run must succeed and was rejected: no runs on Mondays" in played.findings[0].message
+    assert little.closed == 1
+
+
+def test_use_cases_that_a_backend_lacks_are_left_out_and_said(simulated):
+    """Withdrawals need no backend; everything else does."""
+    little = Little()
+    little.create_run = None
+    with closing(open_environment(simulated, backend=little)) as environment:
+        played = run_scenario(environment, loads(STORY))
+    assert stories(played) == []
+    left_out = {key: count for key, count in played.reached.items() if key.startswith("not supported")}
+    assert left_out == {"not supported: create_run": 1, "not supported: expire": 1}
+    assert played.reached["error NothingToWithdraw"] == 1
+
+
+def test_rows_are_compared_only_where_there_is_a_database(simulated):
+    little = Little()
+    little.create_run = lambda run, **_: None
+    with closing(open_environment(simulated, backend=little)) as environment:
+        without = [f.message for f in run_scenario(environment, loads(STORY)).findings]
+        little.rows = lambda: Rows()
+        with_rows = [f.message for f in run_scenario(environment, loads(STORY)).findings]
+    assert not any("the database" in message for message in without)
+    assert any("the database None" in message for message in with_rows)
+
+
+def test_a_driver_that_is_not_there_is_refused_and_everything_closed(simulated):
+    little = Little()
+    with pytest.raises(ProjectError, match="no driver 'api': choose one of services, contract"):
+        open_environment(simulated, driver="api", backend=little)
+    assert little.closed == 1
+
+
+def test_without_a_backend_the_contract_is_driven(monkeypatch, tmp_path):
+    monkeypatch.setattr(environments, "current_project", lambda: Project(tmp_path))
+    with closing(open_environment("py-evm")) as environment:
+        assert (environment.driver, environment.backend) == ("contract", None)
+    with pytest.raises(ProjectError, match="the project names no backend: use contract, or add `backend`"):
+        open_environment("py-evm", driver="services")
+
+
+def test_an_engine_that_fails_closes_the_backend(monkeypatch):
+    little = Little()
+
+    def fails(*_):
+        raise ValueError("no")
+
+    monkeypatch.setattr(Environment, "use", fails)
+    with pytest.raises(ValueError, match="no"):
+        open_environment("py-evm", backend=little)
+    assert little.closed == 1
+
+
+def test_the_fast_engine_is_the_contract_drivers_where_it_is_installed():
+    assert default_engine("services") == "py-evm"
+    assert default_engine("contract") in ("revm", "py-evm")

@@ -1,0 +1,61 @@
+"""What the package says of itself is true: what is imported is required, and extras are called as they are told."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+from stakesim.paths import checkout
+
+ROOT = checkout()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+BASE = PROJECT["dependencies"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def normal(requirement: str) -> str:
+    return re.match(r"[A-Za-z0-9._-]+", requirement)[0].lower().replace("_", "-").replace(".", "-")
+
+
+def imported(folder) -> dict[str, str]:
+    """Distributions that the files import, each with one of the files."""
+    found = {}
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            found |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
+    owners = packages_distributions()
+    ours = {"stakesim", "app", "stakesim_adapter", "mutmut"}
+    outside = {name: file for name, file in found.items() if name not in sys.stdlib_module_names and name not in ours}
+    return {normal(owners[name][0]): file for name, file in outside.items()}
+
+
+@pytest.mark.parametrize(
+    ("folder", "required"),
+    [
+        ("harness/stakesim", [*BASE, *EXTRAS["gate"], *EXTRAS["economics"], *EXTRAS["dask"], *EXTRAS["revm"]]),
+        ("backend", [*BASE, *EXTRAS["backend"], *EXTRAS["api"]]),
+    ],
+)
+def test_all_that_is_imported_is_required(folder, required):
+    known = {normal(requirement) for requirement in required}
+    missing = {name: file for name, file in imported(ROOT / folder).items() if name not in known}
+    assert missing == {}
+
+
+def test_what_make_installs_is_what_the_package_requires():
+    """requirements/run.in repeats it, as a lock file needs a list; here they are compared."""
+    lines = (ROOT / "requirements" / "run.in").read_text().splitlines()
+    listed = {line for line in lines if not line.startswith("#")} - {"hatchling"}
+    assert listed == {*BASE, *EXTRAS["backend"]}
+
+
+def test_every_extra_that_a_sentence_names_exists():
+    text = "\n".join(file.read_text() for folder in ("harness", "backend") for file in (ROOT / folder).rglob("*.py"))
+    named = set(re.findall(r"\.?\[([a-z]+)\]'", text))
+    assert named >= {"revm", "dask", "api"}
+    assert named <= EXTRAS.keys()

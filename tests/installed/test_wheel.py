@@ -1,0 +1,109 @@
+"""The wheel in an empty folder, and beside a project that has its own `app`, `tests`, `benchmarks` and `scenarios`."""
+
+import shutil
+import zipfile
+
+import pytest
+from stakesim.paths import checkout
+
+pytestmark = pytest.mark.slow
+ROOT = checkout()
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Somebody's project, whose names are those of our checkout's folders."""
+    for name in ("app", "tests", "benchmarks", "harness"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('this one is not stakesim's')\n")
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "load.yaml").write_text("users: 500\nramp-up: 30s\n")
+    return tmp_path
+
+
+def test_stakesim_is_the_only_top_level_name(wheel):
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"stakesim"}
+    assert "stakesim/py.typed" in names
+    assert not [name for name in names if "node_modules" in name or name.endswith((".pyc", ".env"))]
+
+
+def test_nothing_comes_from_the_checkout(installed, tmp_path):
+    """Not the package, and not what ships with it."""
+    code = (
+        "import stakesim, stakesim.paths as p, stakesim.evm.compiler as c;"
+        "print(stakesim.__file__, p.checkout(), p.shipped('scenarios'), c.CONTRACTS, p.state_dir())"
+    )
+    done = installed(tmp_path, "python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert str(ROOT) not in done.stdout
+    assert " None " in done.stdout
+    assert done.stdout.strip().endswith(str(installed.state))
+
+
+def test_a_first_run_plays_what_ships_without_a_compiler(installed, tmp_path):
+    shutil.rmtree(installed.state / "artifacts", ignore_errors=True)
+    done = installed(tmp_path, "run", "--runs", "2", PATH="/nonexistent")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no-show" in done.stdout
+    assert "random: hostile" in done.stdout
+    assert "PASS" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert not (installed.state / "artifacts").exists()
+
+
+def test_a_starter_runs_beside_a_project_with_the_same_names(installed, project):
+    done = installed(project, "init")
+    assert done.returncode == 0, done.stderr
+    ran = installed(project, "run")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "one-no-show" in ran.stdout
+    assert "bad-price-feed" not in ran.stdout  # the project's scenarios, now that it has some
+    assert installed(project, "check", "stakesim-scenarios/one-no-show.yaml").returncode == 0
+    again = installed(project, "init")
+    assert again.returncode == 2
+    assert (
+        again.stderr == "stakesim: pyproject.toml has a section [tool.stakesim] already: there is nothing to start.\n"
+    )
+
+
+def test_the_starters_adapter_is_driven_and_told_what_it_does_not_do(installed, project):
+    installed(project, "init")
+    pyproject = project / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace("# backend", "backend"))
+    ran = installed(project, "run", "stakesim-scenarios/one-no-show.yaml")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "run 1: the model says" in ran.stdout
+    assert "driver services" in ran.stdout
+    assert [file.parent.name for file in project.rglob("inv-*.yaml")] == ["regressions"]
+
+
+def test_from_python_as_in_the_readme(installed, tmp_path):
+    code = (
+        "from stakesim import Scenario, run\n"
+        "result = run('hostile', runs=3, seed=4)\n"
+        "assert isinstance(result.played[0].scenario, Scenario)\n"
+        "print(result.summary(), result.ledger.wei_in.sum())\n"
+    )
+    done = installed(tmp_path, "python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "3 scenarios" in done.stdout
+
+
+def test_a_contract_of_ones_own_is_compiled(installed, tmp_path):
+    shutil.copy(ROOT / "contracts" / "test" / "SoundEventStake.sol", tmp_path / "Stake.sol")
+    done = installed(tmp_path, "run", "calm", "--runs", "4", "--contract", "Stake.sol:SoundEventStake")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not supported by this contract" in done.stdout
+    assert (installed.state / "artifacts").is_dir()
+    assert [file.name for file in tmp_path.iterdir()] == ["Stake.sol"]
+
+
+def test_what_is_not_installed_is_named(installed, tmp_path):
+    """Commands of a backend are there where a project names one."""
+    for command in ("serve", "doctor", "reconcile"):
+        done = installed(tmp_path, command)
+        assert done.returncode == 2
+        assert f"No such command '{command}'" in done.stderr
+        assert "Traceback" not in done.stderr
