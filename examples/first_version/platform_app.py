@@ -98,7 +98,7 @@ class Platform:
         try:
             paid = {"from": account.address, "value": value}
             gas = function.estimate_gas(paid, "pending") * 12 // 10 + 40_000
-            guess = function.call(paid, "pending")
+            guess = function.call(paid, "pending") if "guessed ids" in self.habits else 0
             block = "latest" if "latest nonce" in self.habits else "pending"
             nonce = self.w3.eth.get_transaction_count(account.address, block)
             signed = account.sign_transaction(function.build_transaction({**paid, "gas": gas, "nonce": nonce}))

@@ -91,6 +91,7 @@ def run(
 ) -> None:
     """Run scenarios and check every payout to the wei."""
     gc.disable()  # what is imported now stays; looking through it again and again takes half a second
+    from stakesim.project import current_project
     from stakesim.runner import scenario_files
 
     has_backend = current_project().backend is not None and driver != "contract"
