@@ -134,7 +134,7 @@ def replay(
     from stakesim.runner import campaign
     from stakesim.runner.report import show_steps
 
-    result = campaign.run(file, engine=engine, driver=driver, contract=_loaded(contract))
+    result = campaign.run(file, engine=engine, driver=driver, contract=_loaded(contract), probing=False)
     show_steps(result, _console())
     raise typer.Exit(PASS if result.ok else FINDINGS)
 

@@ -72,7 +72,8 @@ def tell_fault(environment: Environment, played: Played, known: set[str]) -> Pla
         return played
     if name not in known:
         known.add(name)
-        played = shrunk(environment, played, same=fault)
+        if "shrunk_from" not in (played.scenario.origin or {}):
+            played = shrunk(environment, played, same=fault)
     played.findings = [replace(finding, weakness=name) for finding in played.findings]
     return played
 

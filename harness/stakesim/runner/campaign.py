@@ -111,6 +111,7 @@ def run(
     contract: Artifact | None = None,
     terms: Terms | None = None,
     dask: str | None = None,
+    probing: bool = True,
 ) -> Result:
     """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
@@ -129,6 +130,7 @@ def run(
             packaged `EventStake`. Each weakness of another one is told once, and each fault of a backend.
         terms: Of the contract, in the drawn scenarios.
         dask: Address of a Dask scheduler, whose workers run them instead (docs/CLUSTER.md).
+        probing: Of another contract than `EventStake`, also try its own functions and its largest run.
 
     Raises:
         ScenarioError: A file can't be read, or there is no such profile.
@@ -141,10 +143,11 @@ def run(
         contract = load_contract(own)
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
-    if contract:
+    if contract and probing:
         scenarios += probes(extra_functions(contract.abi))
     played = sorted(
-        _play_all(scenarios, (engine, contract, driver), jobs, dask, progress), key=lambda numbered: numbered[0]
+        _play_all(scenarios, (engine, contract, driver), jobs, dask, progress, probing),
+        key=lambda numbered: numbered[0],
     )
     plays = [p for _, p in played]
     result = Result(plays, weakest(plays))
@@ -205,7 +208,12 @@ Where: TypeAlias = tuple[str | None, Artifact | None, str | None]
 
 
 def _play_all(
-    scenarios: Sequence[Scenario], where: Where, jobs: int, dask: str | None, progress: Progress | None
+    scenarios: Sequence[Scenario],
+    where: Where,
+    jobs: int,
+    dask: str | None,
+    progress: Progress | None,
+    probing: bool,
 ) -> Iterator[tuple[int, Played]]:
     numbered = list(enumerate(scenarios))
     if not dask and (jobs <= 1 or len(scenarios) <= BATCH):
@@ -215,13 +223,13 @@ def _play_all(
                 if progress:
                     progress(played)
                 yield number, played
-            if environment.foreign:
+            if environment.foreign and probing:
                 yield from _play_last(environment, len(numbered))
         return
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
     with pool(min(jobs, len(batches)), dask, partial(open_environment, *where)) as submit:
         calls = [submit(_play_batch, batch) for batch in batches]
-        if where[1] is not None:
+        if where[1] is not None and probing:
             calls.append(submit(_play_last, len(numbered)))
         for done in as_completed(calls):
             for number, played in done.result():
