@@ -6,6 +6,7 @@ Six things in it are as first versions have them. Each is one of `HABITS`, and `
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 
 import requests
 from eth_account.signers.local import LocalAccount
@@ -14,8 +15,7 @@ from pydantic import BaseModel
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 
-HABITS = ("floats", "guessed ids", "no keys", "time-out is failure", "latest nonce", "status before receipt")
-PAISA = Decimal("0.01")
+HABITS = ("floats", "no keys", "time-out is failure", "guessed ids", "latest nonce", "status before receipt")
 
 TABLES = """
 CREATE TABLE runs (
@@ -84,46 +84,42 @@ class Platform:
     def to_wei(self, inr: Decimal, rate: Decimal) -> int:
         if "floats" in self.habits:
             return int(float(inr) / float(rate) * 1e18)
-        numerator, denominator = (inr * 10**18).as_integer_ratio(), rate.as_integer_ratio()
-        return numerator[0] * denominator[1] // (numerator[1] * denominator[0])
+        return Fraction(inr) * 10**18 // Fraction(rate)
 
     def to_inr(self, wei: int, rate: Decimal) -> Decimal:
-        return (wei * rate / 10**18).quantize(PAISA, ROUND_HALF_EVEN)
+        return (wei * rate / 10**18).quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
     # ----------------------------------------------------------------------------------------------- transactions
 
-    def send(self, function, user: str, value: int = 0, table: str = "", row: int = 0):
-        """Sends a transaction of this user's, about this row, and returns its receipt."""
+    def send(self, function, user: str, value: int = 0, table: str = "", row: int = 0) -> None:
+        """Sends a transaction of this user's. table, row: what it creates."""
         account = self.wallets[user]
         try:
             paid = {"from": account.address, "value": value}
             gas = function.estimate_gas(paid, "pending") * 12 // 10 + 40_000
-            guess = function.call(paid, "pending") if "guessed ids" in self.habits else 0
+            onchain_id = function.call(paid, "pending") if "guessed ids" in self.habits else None
             block = "latest" if "latest nonce" in self.habits else "pending"
             nonce = self.w3.eth.get_transaction_count(account.address, block)
             signed = account.sign_transaction(function.build_transaction({**paid, "gas": gas, "nonce": nonce}))
             self.broadcast(signed.raw_transaction)
         except ContractLogicError as error:
-            self.fail(table, row)
+            self.update(table, row, status="failed")
             raise HTTPException(400, str(error)) from error
         except (requests.RequestException, Web3RPCError) as error:
-            self.fail(table, row)
+            self.update(table, row, status="failed")
             raise HTTPException(502, f"The node failed: {error}") from error
         if "status before receipt" in self.habits:
-            self.confirm(table, row)
+            self.update(table, row, status="active")
         receipt = self.w3.eth.wait_for_transaction_receipt(signed.hash, timeout=30, poll_latency=0.01)
         if receipt["status"] != 1:
             if "status before receipt" not in self.habits:
-                self.fail(table, row)
+                self.update(table, row, status="failed")
             raise HTTPException(409, "The transaction was mined and reverted")
-        self.confirm(table, row)
-        if table:
-            event = self.contract.events.EventRunCreated if table == "runs" else self.contract.events.BookingCreated
-            told = event().process_receipt(receipt)[0]["args"]
-            onchain_id = told["eventRunId"] if table == "runs" else told["bookingId"]
-            onchain_id = guess if "guessed ids" in self.habits else onchain_id
-            self.db.execute(f"UPDATE {table} SET onchain_id = ? WHERE id = ?", (onchain_id, row))
-        return receipt
+        if onchain_id is None and table == "runs":
+            onchain_id = self.contract.events.EventRunCreated().process_receipt(receipt)[0]["args"]["eventRunId"]
+        if onchain_id is None and table == "bookings":
+            onchain_id = self.contract.events.BookingCreated().process_receipt(receipt)[0]["args"]["bookingId"]
+        self.update(table, row, status="active", onchain_id=onchain_id)
 
     def broadcast(self, raw: bytes) -> None:
         try:
@@ -137,26 +133,22 @@ class Platform:
                 if "already known" not in str(error) and "nonce too low" not in str(error):
                     raise
 
-    def confirm(self, table: str, row: int) -> None:
-        if table:
-            self.db.execute(f"UPDATE {table} SET status = 'active' WHERE id = ?", (row,))
-
-    def fail(self, table: str, row: int) -> None:
-        if table:
-            self.db.execute(f"UPDATE {table} SET status = 'failed' WHERE id = ?", (row,))
+    # ------------------------------------------------------------------------------------------------- the tables
 
     def insert(self, table: str, key: str, **values) -> tuple[int, bool]:
-        """The new row's id; with a key that came before the id of that row, and False."""
+        """The new row's id and True; where this key came before, the id of that row and False."""
         if "no keys" not in self.habits and key:
             known = f"SELECT id FROM {table} WHERE client_key = ? AND status != 'failed'"
             if found := self.db.execute(known, (key,)).fetchone():
                 return found["id"], False
-        values = {**values, "client_key": key, "status": "pending"}
-        places = ", ".join("?" * len(values))
-        sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})"
+        values |= {"client_key": key, "status": "pending"}
+        sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
         return self.db.execute(sql, tuple(values.values())).lastrowid, True
 
-    # -------------------------------------------------------------------------------------------------- use cases
+    def update(self, table: str, row: int, **values) -> None:
+        if table:
+            changes = ", ".join(f"{name} = ?" for name in values)
+            self.db.execute(f"UPDATE {table} SET {changes} WHERE id = ?", (*values.values(), row))
 
     def get(self, table: str, row: int) -> sqlite3.Row:
         found = self.db.execute(f"SELECT * FROM {table} WHERE id = ?", (row,)).fetchone()
@@ -164,18 +156,13 @@ class Platform:
             raise HTTPException(404, "There is no such thing")
         return found
 
+    # -------------------------------------------------------------------------------------------------- use cases
+
     def create_run(self, new: NewRun, key: str) -> int:
         rate = self.rate()
         price = self.to_wei(new.price_inr, rate)
-        row, is_new = self.insert(
-            "runs",
-            key,
-            host=new.host,
-            seats=new.seats,
-            price_inr=str(new.price_inr),
-            price_wei=str(price),
-            rate=str(rate),
-        )
+        inr = {"price_inr": str(new.price_inr), "price_wei": str(price), "rate": str(rate)}
+        row, is_new = self.insert("runs", key, host=new.host, seats=new.seats, **inr)
         if is_new:
             stake = self.contract.functions.calculateRequiredStake(price, new.seats).call()
             create = self.contract.functions.createEventRun(new.experience_id, price, new.seats, new.starts_at)
@@ -185,10 +172,8 @@ class Platform:
     def book(self, run_id: int, new: NewBooking, key: str) -> int:
         rate, run = self.rate(), self.get("runs", run_id)
         total = self.contract.functions.calculateBookingCost(run["onchain_id"], new.seats).call()[2]
-        inr = str(self.to_inr(total, rate))
-        row, is_new = self.insert(
-            "bookings", key, user=new.user, run_id=run_id, seats=new.seats, total_inr=inr, rate=str(rate)
-        )
+        inr = {"total_inr": str(self.to_inr(total, rate)), "rate": str(rate)}
+        row, is_new = self.insert("bookings", key, user=new.user, run_id=run_id, seats=new.seats, **inr)
         if is_new:
             book = self.contract.functions.bookEvent(run["onchain_id"], new.seats)
             self.send(book, new.user, total, "bookings", row)
@@ -205,15 +190,17 @@ class Platform:
         self.send(self.contract.functions.cancelEvent(self.get("runs", run_id)["onchain_id"]), user)
         self.sync(run_id)
 
+    def withdraw_fees(self, user: str) -> None:
+        self.send(self.contract.functions.withdrawPlatformFees(), user)
+
     def sync(self, run_id: int) -> None:
         """Brings a run and its bookings to what the contract says."""
         status = self.contract.functions.getEventRun(self.get("runs", run_id)["onchain_id"]).call()[8]
-        self.db.execute("UPDATE runs SET status = ? WHERE id = ?", (RUN_STATUS[status], run_id))
-        for row in self.db.execute(
-            "SELECT id, onchain_id FROM bookings WHERE run_id = ? AND onchain_id > 0", (run_id,)
-        ).fetchall():
+        self.update("runs", run_id, status=RUN_STATUS[status])
+        mine = "SELECT id, onchain_id FROM bookings WHERE run_id = ? AND onchain_id IS NOT NULL"
+        for row in self.db.execute(mine, (run_id,)).fetchall():
             status = self.contract.functions.getBooking(row["onchain_id"]).call()[6]
-            self.db.execute("UPDATE bookings SET status = ? WHERE id = ?", (BOOKING_STATUS[status], row["id"]))
+            self.update("bookings", row["id"], status=BOOKING_STATUS[status])
 
 
 def create_app(platform: Platform) -> FastAPI:
@@ -241,7 +228,7 @@ def create_app(platform: Platform) -> FastAPI:
 
     @app.post("/fees/withdraw")
     def withdraw_fees(user: str):
-        platform.send(platform.contract.functions.withdrawPlatformFees(), user)
+        platform.withdraw_fees(user)
 
     @app.get("/runs")
     def runs():

@@ -90,12 +90,8 @@ class Network:
         pending, self._pending = self._pending, None
         if pending is not None:
             collides, outbids = self._compared(str(params[0]), pending)
-            if outbids:
-                answer = ask(method, params)
-                self._apart(pending.replaced)
-                return answer
-            self._apart(pending.mine)
-            if collides:
+            self._apart(pending.replaced if outbids else pending.mine)
+            if collides and not outbids:
                 error = {"code": -32000, "message": "replacement transaction underpriced"}
                 return {"jsonrpc": "2.0", "id": 0, "error": error}  # type: ignore[typeddict-item]
         answer = ask(method, params)
