@@ -15,6 +15,7 @@ from stakesim.backend import NOT_STORED
 from stakesim.evm.contract_file import load_contract
 from stakesim.paths import checkout
 from stakesim.runner import scenario_files
+from stakesim.runner.backend_fault import tell_fault
 from stakesim.runner.environment import open_environment
 from stakesim.runner.fault_names import BACKEND_FAULTS
 from stakesim.runner.report import save_failures
@@ -94,8 +95,6 @@ def test_each_fault_alone_is_named_as_itself(habit, first_version, monkeypatch, 
 
 def test_a_fault_is_not_named_after_a_disturbance_that_it_does_not_need(opened):
     """Nothing about the clients or the network is needed to be wrong about INR."""
-    from stakesim.runner.backend_fault import tell_fault
-
     environment = opened("floats")
     text = (scenario_files.for_backends()[1].parent / "asked-twice.yaml").read_text().replace('"20000"', '"3333.33"')
     played = run_scenario(environment, loads(text))
@@ -134,6 +133,17 @@ actions:
     assert played.findings == []
     assert [row.action for row in played.rows] == ["create_run", "wait", "book", "create_run"]
     assert played.reached["runs"] == 2
+
+
+def test_a_price_at_another_rate_is_not_called_inexact(opened, monkeypatch):
+    from platform_app import Platform
+
+    monkeypatch.setattr(Platform, "rate", lambda self: self.price_feed()[0] + 1)
+    environment = opened()
+    file = scenario_files.for_backends()[0].parent / "at-the-same-moment.yaml"
+    told = tell_fault(environment, run_scenario(environment, load(file)), set())
+    assert {finding.weakness for finding in told.findings} == {""}
+    assert any("price of a seat: it is another one" in finding.message for finding in told.findings)
 
 
 # ------------------------------------------------------------------------------------- a backend that stores less

@@ -6,6 +6,7 @@ import pytest
 from app.services.booking_service import BookingService
 from app.services.event_run_service import EventRunService
 from stakesim import run
+from stakesim.backend import Refused
 from stakesim.evm.contract_file import load_contract
 from stakesim.paths import checkout
 from stakesim.runner import scenario_files
@@ -14,6 +15,7 @@ from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
 from stakesim_adapter.backend import EventStakeBackend
+from stakesim_adapter.services import ServicesSession
 
 FILES = scenario_files.for_backends()
 LEGACY = checkout() / "contracts" / "test" / "MinimalEventStake.sol"
@@ -71,6 +73,33 @@ def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(simulated, 
     with closing(open_environment(simulated, backend=EventStakeBackend())) as environment:
         assert run_scenario(environment, load(file)).ok
     assert told == [False]
+
+
+@pytest.mark.parametrize(("answers", "status"), [((False, True), "ok"), ((False, False), "rejected"), ((True,), "ok")])
+def test_a_client_that_is_told_no_after_a_lost_answer_asks_once_more(answers, status, simulated, monkeypatch):
+    """With the same key. So a backend may say that it does not know yet."""
+    keys = []
+    create = ServicesSession.create_run
+
+    def create_run(self, run, *, key, **given):
+        keys.append(key)
+        if not answers[len(keys) - 1]:
+            raise Refused("NotKnownYet")
+        create(self, run, key=key, **given)
+
+    monkeypatch.setattr(ServicesSession, "create_run", create_run)
+    text = """
+name: lost
+story: The answer is lost.
+actors: {host: {}}
+actions:
+  - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 1, starts: 7d, answer_lost: true}
+"""
+    with closing(open_environment(simulated, backend=EventStakeBackend())) as environment:
+        played = run_scenario(environment, loads(text))
+    assert played.rows[0].outcome == status
+    assert played.ok == (status == "ok")
+    assert keys == ["create_run-1"] * len(answers)
 
 
 def test_disturbances_are_written_to_files_and_read_again():

@@ -43,6 +43,8 @@ PAISA = Decimal("0.01")
 WEI_PER_ETH = 10**18
 INEXACT = "the conversion between INR and wei is inexact"
 """What a violation says of such a conversion."""
+NEAR = 10**6
+"""A price is converted inexactly, and not at another rate, if it is off by less than one part in so many."""
 AUTHORITY_ERRORS = ("NotAuthorized", "OwnableUnauthorizedAccount")
 
 
@@ -448,7 +450,9 @@ def _prices_agree(s: Step) -> Iterator[Violation]:
     run = s.run(s.action.run) if s.ok and isinstance(s.action, CreateRun) else None
     found = s.after.runs.get(run.id) if run is not None else None
     if run is not None and found is not None and found.host == run.host and found.price != run.price:
-        yield Violation(f"run {run.id}, price of a seat: {INEXACT}", run.price, found.price)
+        near = abs(found.price - run.price) * NEAR < run.price
+        what = INEXACT if near else "it is another one"
+        yield Violation(f"run {run.id}, price of a seat: {what}", run.price, found.price)
 
 
 def _run_facts(run: RunView) -> tuple[Any, ...]:
@@ -548,8 +552,7 @@ def quote(s: Step) -> Iterator[Violation]:
             inr = _inr(run.price_wei, run.inr_per_eth)
             if abs(inr - run.price_inr) > PAISA:
                 yield Violation(
-                    f"run {run.onchain_run_id}: {INEXACT}: listed at {run.price_inr} INR, {run.price_wei} wei are "
-                    f"{inr} INR at the quoted rate"
+                    f"run {run.onchain_run_id}: listed at {run.price_inr} INR, {inr} INR in wei at the quoted rate"
                 )
     for row in rows.bookings:
         if not (row.confirmed and row.inr_per_eth and row.total_inr is not None and row.onchain_booking_id is not None):
@@ -563,8 +566,7 @@ def quote(s: Step) -> Iterator[Violation]:
         inr = _inr(quoted, row.inr_per_eth)
         if abs(inr - row.total_inr) > PAISA:
             yield Violation(
-                f"booking {row.onchain_booking_id}: {INEXACT}: quoted {row.total_inr} INR, {quoted} wei are {inr} INR "
-                "at that rate"
+                f"booking {row.onchain_booking_id}: quoted {row.total_inr} INR, {quoted} wei are {inr} INR at that rate"
             )
     if isinstance(s.action, SetPrice):
         for change in _changes(s):
