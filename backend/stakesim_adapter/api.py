@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -58,15 +57,14 @@ class Api:
     def serve(self, services: Services) -> None:
         """From now on it is these."""
         self.app.state.services = services
-        self._keys = map(str, count(1))
 
-    def ask(self, method: str, path: str, body: Any, by: UUID, role: Any) -> Any:
+    def ask(self, method: str, path: str, body: Any, by: UUID, role: Any, key: str) -> Any:
         """The answer to a request that is made twice.
 
         Raises:
             AppError: As the services raise it, or `UnexpectedAnswer`.
         """
-        headers = {"Authorization": f"Bearer {issue_token(SECRET, by, role)}", "Idempotency-Key": next(self._keys)}
+        headers = {"Authorization": f"Bearer {issue_token(SECRET, by, role)}", "Idempotency-Key": key}
         ask = partial(self.client.request, method, path, json=body, headers=headers)
         first, again = self._loop.call(ask), self._loop.call(ask)
         if (first.status_code, first.content) != (again.status_code, again.content):
@@ -85,12 +83,20 @@ class ApiSession:
         self._owner: dict[str, str] = {}  # who hosts a run, or made a booking
 
     def create_run(
-        self, run: str, *, by: str, price_inr: Decimal, seats: int, starts_at: int, signer: LocalAccount | None
+        self,
+        run: str,
+        *,
+        by: str,
+        price_inr: Decimal,
+        seats: int,
+        starts_at: int,
+        signer: LocalAccount | None,
+        key: str,
     ) -> None:
         given: dict[str, Any] = {"price_inr": price_inr, "seats": seats, "starts_at": starts_at}
         self._owner[run] = by
         if signer is not None:
-            return self._services.create_run(run, by=by, signer=signer, **given)
+            return self._services.create_run(run, by=by, signer=signer, key=key, **given)
         body = {
             "experience_id": str(self._services.experience),
             "starts_at": datetime.fromtimestamp(starts_at, UTC).isoformat(),
@@ -100,16 +106,17 @@ class ApiSession:
         }
         with refusals():
             try:
-                made = self._ask("POST", "/event-runs", body, by, "host")
+                made = self._ask("POST", "/event-runs", body, by, "host", key)
             except InvalidRequest:
-                self._services.create_run(run, by=by, signer=None, **given)  # refuses it too, in the contract's words
+                # the services refuse it too, in the contract's words
+                self._services.create_run(run, by=by, signer=None, key=_own(key), **given)
                 raise
         self._services.runs[run] = UUID(made["id"])
 
-    def book(self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None) -> None:
+    def book(self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str) -> None:
         self._owner[booking] = by
         if signer is not None:
-            return self._services.book(booking, run=run, by=by, seats=seats, signer=signer)
+            return self._services.book(booking, run=run, by=by, seats=seats, signer=signer, key=key)
         body = {
             "event_run_id": str(self._services.runs[run]),
             "seats": seats,
@@ -117,44 +124,44 @@ class ApiSession:
         }
         with refusals():
             try:
-                made = self._ask("POST", "/bookings/create", body, by, "attendee")
+                made = self._ask("POST", "/bookings/create", body, by, "attendee", key)
             except InvalidRequest:
-                self._services.book(booking, run=run, by=by, seats=seats, signer=None)
+                self._services.book(booking, run=run, by=by, seats=seats, signer=None, key=_own(key))
                 raise
         self._services.bookings[booking] = UUID(made["id"])
 
-    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None) -> None:
+    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
         if signer is not None:
-            return self._services.cancel_booking(booking, by=by, signer=signer)
+            return self._services.cancel_booking(booking, by=by, signer=signer, key=key)
         path = f"/bookings/{self._services.bookings[booking]}/cancel"
         with refusals():
-            self._ask("POST", path, None, self._asker(by, booking), "attendee")
+            self._ask("POST", path, None, self._asker(by, booking), "attendee", key)
 
-    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None) -> None:
+    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
         if signer is not None:
-            return self._services.cancel_run(run, by=by, signer=signer)
-        self._end(run, "cancelled", self._asker(by, run))
+            return self._services.cancel_run(run, by=by, signer=signer, key=key)
+        self._end(run, "cancelled", self._asker(by, run), key)
 
-    def complete(self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None) -> None:
+    def complete(self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str) -> None:
         if signer is not None:
-            return self._services.complete(run, attended=attended, by=by, signer=signer)
+            return self._services.complete(run, attended=attended, by=by, signer=signer, key=key)
         body = {
             "event_run_id": str(self._services.runs[run]),
             "attended_booking_ids": [str(self._services.bookings[label]) for label in attended],
         }
         with refusals():
-            self._ask("POST", "/bookings/confirm-attendance", body, self._asker(by, run), "host")
+            self._ask("POST", "/bookings/confirm-attendance", body, self._asker(by, run), "host", key)
 
-    def expire(self, run: str, *, by: str, signer: LocalAccount | None) -> None:
+    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
         if signer is not None:
-            return self._services.expire(run, by=by, signer=signer)
-        self._end(run, "expired", by)
+            return self._services.expire(run, by=by, signer=signer, key=key)
+        self._end(run, "expired", by, key)
 
-    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount) -> None:
-        self._services.withdraw(by=by, to=to, signer=signer)
+    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str) -> None:
+        self._services.withdraw(by=by, to=to, signer=signer, key=key)
 
-    def withdraw_fees(self, *, by: str, signer: LocalAccount | None) -> None:
-        self._services.withdraw_fees(by=by, signer=signer)
+    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str) -> None:
+        self._services.withdraw_fees(by=by, signer=signer, key=key)
 
     def refresh(self, run: str) -> None:
         self._services.refresh(run)
@@ -162,17 +169,22 @@ class ApiSession:
     def rows(self) -> Rows:
         return self._services.rows()
 
-    def _end(self, run: str, status: str, by: str) -> None:
+    def _end(self, run: str, status: str, by: str, key: str) -> None:
         path = f"/event-runs/{self._services.runs[run]}/status"
         with refusals():
-            self._ask("PATCH", path, {"status": status}, by, "host")
+            self._ask("PATCH", path, {"status": status}, by, "host", key)
 
     def _asker(self, by: str, label: str) -> str:
         """Who is asked for to be the owner; for anybody else the platform asks in their place."""
         return by if by == self._owner.get(label) else PLATFORM
 
-    def _ask(self, method: str, path: str, body: Any, by: str, role: str) -> Any:
-        return self._api.ask(method, path, body, self._services.users[by], PLATFORM if by == PLATFORM else role)
+    def _ask(self, method: str, path: str, body: Any, by: str, role: str, key: str) -> Any:
+        return self._api.ask(method, path, body, self._services.users[by], PLATFORM if by == PLATFORM else role, key)
+
+
+def _own(key: str) -> str:
+    """For the services, as the API keeps its answer under the client's key."""
+    return f"{key}-services"
 
 
 def _refusal(response: httpx.Response) -> AppError:

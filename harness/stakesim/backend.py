@@ -62,6 +62,9 @@ class NotStored(Enum):
 
     NOT_STORED = "not stored"
 
+    def __repr__(self) -> str:
+        return self.value
+
 
 NOT_STORED = NotStored.NOT_STORED
 Wei = int | None | NotStored
@@ -136,6 +139,8 @@ class BackendSession(Protocol):
     Args:
         by: Who asks.
         signer: The own key of whoever pays and signs for themselves; None: the platform signs.
+        key: The client's idempotency key: another one for each request, and the same again when the client repeats a
+            request whose answer it did not hear. A backend that knows no such keys ignores it.
 
     Raises:
         Refused: The backend or the contract said no.
@@ -152,27 +157,28 @@ class BackendSession(Protocol):
         seats: int,
         starts_at: int,
         signer: LocalAccount | None,
+        key: str,
     ) -> None:
         """Opens an event run. price_inr: of a seat. starts_at: seconds since 1970."""
         ...
 
-    def book(self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None) -> None: ...
+    def book(self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str) -> None: ...
 
-    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None) -> None: ...
+    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str) -> None: ...
 
-    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None) -> None: ...
+    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None: ...
 
-    def complete(self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None) -> None:
+    def complete(self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str) -> None:
         """Completes a run. attended: the bookings that were attended; all others are no-shows."""
         ...
 
-    def expire(self, run: str, *, by: str, signer: LocalAccount | None) -> None: ...
+    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None: ...
 
-    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount) -> None:
+    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str) -> None:
         """Takes out the signer's credit. to: an address; None: to the signer."""
         ...
 
-    def withdraw_fees(self, *, by: str, signer: LocalAccount | None) -> None: ...
+    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str) -> None: ...
 
     def refresh(self, run: str) -> None:
         """The chain says more of this run than the backend knows, as somebody acted past it; called for runs of the

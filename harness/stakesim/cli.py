@@ -141,9 +141,12 @@ def run(
 ) -> None:
     """Run scenarios and check every payout to the wei."""
     gc.disable()  # what is imported now stays; looking through it again and again takes half a second
+    from stakesim.project import current_project
     from stakesim.runner import scenario_files
 
-    items = what or [*map(str, scenario_files.scripted()), *scenario_files.profiles()]
+    has_backend = current_project().backend is not None and driver != "contract"
+    disturbed = scenario_files.for_backends() if has_backend else []
+    items = what or [*map(str, (*disturbed, *scenario_files.scripted())), *scenario_files.profiles()]
     result = _with_progress(items, engine, runs, seed, jobs, dask, driver, contract=contract)
     options = f"--runs {runs} --seed {seed}{_options(engine, driver)}"
     _tell(result, out, f"stakesim run {' '.join(what or [])} {options}", contract)
@@ -181,7 +184,7 @@ def replay(
     from stakesim.runner import campaign
     from stakesim.runner.report import show_steps
 
-    result = campaign.run(file, engine=engine, driver=driver, contract=_loaded(contract))
+    result = campaign.run(file, engine=engine, driver=driver, contract=_loaded(contract), probing=False)
     show_steps(result, _console())
     raise typer.Exit(PASS if result.ok else FINDINGS)
 

@@ -95,7 +95,7 @@ class Little:
         self.setup = setup
         return self
 
-    def create_run(self, run, *, by, price_inr, seats, starts_at, signer):
+    def create_run(self, run, *, by, price_inr, seats, starts_at, signer, key):
         raise Refused("NotToday", "no runs on Mondays")
 
     def close(self):

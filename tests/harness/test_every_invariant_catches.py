@@ -225,9 +225,9 @@ def test_the_sound_contract_passes_where_the_broken_ones_are_caught(environment)
 class RetriesARefusedBooking(BookingService):
     """Takes a refusal for a lost answer and asks for one seat instead; and says it was refused."""
 
-    def book(self, event_run_id, user_id, seats, signer=None):
+    def book(self, event_run_id, user_id, seats, signer=None, key=None):
         try:
-            return super().book(event_run_id, user_id, seats, signer)
+            return super().book(event_run_id, user_id, seats, signer, key)
         except ContractRejected:
             super().book(event_run_id, user_id, 1, signer)
             raise
@@ -236,9 +236,9 @@ class RetriesARefusedBooking(BookingService):
 class BooksTwice(BookingService):
     """Does not trust the first receipt."""
 
-    def book(self, event_run_id, user_id, seats, signer=None):
+    def book(self, event_run_id, user_id, seats, signer=None, key=None):
         super().book(event_run_id, user_id, seats, signer)
-        return super().book(event_run_id, user_id, seats, signer)
+        return super().book(event_run_id, user_id, seats, signer, key)
 
 
 def forgets_the_rows(monkeypatch):

@@ -294,6 +294,16 @@ MISTAKES = [
         "line 11, actions[1]: the service never sends a wrong value; add `direct: true` or leave it out",
     ),
     (
+        "do: book,",
+        "do: book, pending: true,",
+        "line 11, actions[1]: the backend decides when its transactions are sent; add `direct: true` to `pending`",
+    ),
+    (
+        "do: book,",
+        "do: book, direct: true, retried: true,",
+        "line 11, actions[1]: a direct action does not ask the backend; leave out `retried` and `answer_lost`",
+    ),
+    (
         "do: cancel_booking, booking: g1, fails",
         "do: call, function: sweep, by: thief, fails",
         "line 12, actions[2].by: thief is a contract and signs nothing; name another actor",

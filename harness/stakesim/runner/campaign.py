@@ -23,6 +23,7 @@ from stakesim.evm.contract_file import load_contract
 from stakesim.evm.required_abi import extra_functions, missing_additions
 from stakesim.project import current_project
 from stakesim.runner import ledger, scenario_files
+from stakesim.runner.backend_fault import tell_fault
 from stakesim.runner.environment import Environment, default_engine, open_environment
 from stakesim.runner.scenario_run import Played, run_scenario
 from stakesim.runner.shrink import shrunk
@@ -110,6 +111,7 @@ def run(
     contract: Artifact | None = None,
     terms: Terms | None = None,
     dask: str | None = None,
+    probing: bool = True,
 ) -> Result:
     """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
@@ -125,9 +127,10 @@ def run(
             None: the backend's first, or "contract" where there is none.
         steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
         contract: What is deployed (`stakesim.evm.contract_file.load_contract`); None: the project's contract, else the
-            packaged `EventStake`. What is wrong with another one is told once.
+            packaged `EventStake`. Each weakness of another one is told once, and each fault of a backend.
         terms: Of the contract, in the drawn scenarios.
         dask: Address of a Dask scheduler, whose workers run them instead (docs/CLUSTER.md).
+        probing: Of another contract than `EventStake`, also try its own functions and its largest run.
 
     Raises:
         ScenarioError: A file can't be read, or there is no such profile.
@@ -140,13 +143,14 @@ def run(
         contract = load_contract(own)
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
-    if contract:
+    if contract and probing:
         scenarios += probes(extra_functions(contract.abi))
     played = sorted(
-        _play_all(scenarios, (engine, contract, driver), jobs, dask, progress), key=lambda numbered: numbered[0]
+        _play_all(scenarios, (engine, contract, driver), jobs, dask, progress, probing),
+        key=lambda numbered: numbered[0],
     )
     plays = [p for _, p in played]
-    result = Result(plays, weakest(plays) if contract else [f for p in plays for f in p.findings])
+    result = Result(plays, weakest(plays))
     for one in result.played:
         result.reached += one.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
@@ -204,7 +208,12 @@ Where: TypeAlias = tuple[str | None, Artifact | None, str | None]
 
 
 def _play_all(
-    scenarios: Sequence[Scenario], where: Where, jobs: int, dask: str | None, progress: Progress | None
+    scenarios: Sequence[Scenario],
+    where: Where,
+    jobs: int,
+    dask: str | None,
+    progress: Progress | None,
+    probing: bool,
 ) -> Iterator[tuple[int, Played]]:
     numbered = list(enumerate(scenarios))
     if not dask and (jobs <= 1 or len(scenarios) <= BATCH):
@@ -214,13 +223,13 @@ def _play_all(
                 if progress:
                     progress(played)
                 yield number, played
-            if environment.foreign:
+            if environment.foreign and probing:
                 yield from _play_last(environment, len(numbered))
         return
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
     with pool(min(jobs, len(batches)), dask, partial(open_environment, *where)) as submit:
         calls = [submit(_play_batch, batch) for batch in batches]
-        if where[1] is not None:
+        if where[1] is not None and probing:
             calls.append(submit(_play_last, len(numbered)))
         for done in as_completed(calls):
             for number, played in done.result():
@@ -235,6 +244,10 @@ def _play_batch(environment: Environment, batch: Sequence[tuple[int, Scenario]])
 
 def _play(environment: Environment, scenario: Scenario, number: int) -> Played:
     played = run_scenario(environment, scenario, number)
+    if played.findings and environment.network is not None:
+        played = tell_fault(environment, played, environment.weaknesses)
+        if played.findings[0].weakness:
+            return played
     if played.findings and environment.foreign:
         return tell_weakness(environment, played, environment.weaknesses)
     if played.findings and scenario.origin and "index" in scenario.origin:

@@ -27,6 +27,7 @@ from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
 from stakesim.runner.drivers.onchain import OnChain
+from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.scenario.actions import PLATFORM, Actor, Terms
@@ -95,6 +96,7 @@ class Session:
     reader: StateReader
     clock: BlockClock
     price_feed: PriceFeed
+    network: Network | None
 
 
 class Environment:
@@ -103,6 +105,7 @@ class Environment:
     Attributes:
         foreign: The contract is not the packaged `EventStake`, which has gas budgets.
         weaknesses: Names of the weaknesses found so far.
+        network: Between the backend and its node; None for the contract alone.
     """
 
     def __init__(self, engine: Engine, driver: str, backend: Backend | None, contract: Artifact | None = None) -> None:
@@ -121,6 +124,7 @@ class Environment:
             )
         self.engine, self.driver, self.backend = engine, driver, backend
         self.chain = open_access(engine, direct=driver == CONTRACT)
+        self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
         self.weaknesses: set[str] = set()
         self._artifacts = compile_contracts()
@@ -172,7 +176,7 @@ class Environment:
             self.chain, parties, address, self.contract.abi, self._controlled, self._artifacts["EtherForcer"]
         )
         driver: Driver
-        if self.backend is None or self.driver == CONTRACT:
+        if self.backend is None or self.network is None:
             driver = ContractDriver(onchain)
         else:
             setup = ScenarioSetup(
@@ -185,7 +189,7 @@ class Environment:
                 price_feed=price_feed,
                 clock=clock,
             )
-            driver = BackendDriver(self.backend.start(setup, self.driver), onchain)
+            driver = BackendDriver(self.backend.start(setup, self.driver), onchain, self.network)
         full = self.contract.full_interface
         reader = StateReader(self.chain, batch_reader, address, stake_abi(), parties.addresses, full)
         self.chain.sent()  # what was sent to prepare it is no part of the scenario
@@ -199,6 +203,7 @@ class Environment:
             reader=reader,
             clock=clock,
             price_feed=price_feed,
+            network=self.network,
         )
 
     def _deploy(self, terms: Terms) -> tuple[str, str]:

@@ -41,6 +41,10 @@ from stakesim.scenario.model import (
 BPS = 10_000
 PAISA = Decimal("0.01")
 WEI_PER_ETH = 10**18
+INEXACT = "the conversion between INR and wei is inexact"
+"""What a violation says of such a conversion."""
+NEAR = 10**6
+"""A price is converted inexactly, and not at another rate, if it is off by less than one part in so many."""
 AUTHORITY_ERRORS = ("NotAuthorized", "OwnableUnauthorizedAccount")
 
 
@@ -378,6 +382,7 @@ def _changes(s: Step) -> Iterator[str]:
 @_invariant("INV-16", "books agree", "database, contract and reference model say the same after each step")
 def books_agree(s: Step) -> Iterator[Violation]:
     yield from _outcomes_agree(s)
+    yield from _prices_agree(s)
     yield from _contract_agrees(s)
     yield from _database_agrees(s)
 
@@ -438,6 +443,16 @@ def _contract_agrees(s: Step) -> Iterator[Violation]:
         for b in model.bookings.values()
     }
     yield from _differences("booking", bookings, {id: b[1:] for id, b in after.bookings.items()})
+
+
+def _prices_agree(s: Step) -> Iterator[Violation]:
+    """Of the run that this step opened: by `_differences` it is only one of many facts."""
+    run = s.run(s.action.run) if s.ok and isinstance(s.action, CreateRun) else None
+    found = s.after.runs.get(run.id) if run is not None else None
+    if run is not None and found is not None and found.host == run.host and found.price != run.price:
+        near = abs(found.price - run.price) * NEAR < run.price
+        what = INEXACT if near else "it is another one"
+        yield Violation(f"run {run.id}, price of a seat: {what}", run.price, found.price)
 
 
 def _run_facts(run: RunView) -> tuple[Any, ...]:
@@ -543,14 +558,15 @@ def quote(s: Step) -> Iterator[Violation]:
         if not (row.confirmed and row.inr_per_eth and row.total_inr is not None and row.onchain_booking_id is not None):
             continue
         b = s.after.bookings.get(row.onchain_booking_id)
-        paid = b.payment + b.stake if b else 0
-        quoted = sum(wei for wei in (row.payment_wei, row.stake_wei) if isinstance(wei, int))
+        paid = quoted = b.payment + b.stake if b else 0
+        if NOT_STORED not in (row.payment_wei, row.stake_wei):
+            quoted = sum(wei for wei in (row.payment_wei, row.stake_wei) if isinstance(wei, int))
         if paid != quoted:
             yield Violation(f"booking {row.onchain_booking_id}: not the wei quoted", quoted, paid)
         inr = _inr(quoted, row.inr_per_eth)
         if abs(inr - row.total_inr) > PAISA:
             yield Violation(
-                f"booking {row.onchain_booking_id}: quoted {row.total_inr} INR, its wei are {inr} INR at that rate"
+                f"booking {row.onchain_booking_id}: quoted {row.total_inr} INR, {quoted} wei are {inr} INR at that rate"
             )
     if isinstance(s.action, SetPrice):
         for change in _changes(s):

@@ -47,7 +47,7 @@ def adapted_action(action: Action, state: State) -> Action | None:
         return None
     edit: dict[str, object] = {"fails": None}
     if isinstance(action, CreateRun | Book | CancelRun | Complete) and _past_service(action, state):
-        edit["direct"] = True
+        edit |= {"direct": True, "retried": False, "answer_lost": False}
     return action.model_copy(update=edit)
 
 

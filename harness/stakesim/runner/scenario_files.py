@@ -22,6 +22,11 @@ def scripted(everything: bool = False) -> list[Path]:
     return [*mine, *(file for file in ships if file not in mine)]
 
 
+def for_backends() -> list[Path]:
+    """Scenarios in which clients and networks let a backend down; for any backend."""
+    return sorted((shipped("scenarios") / "backend").glob("*.yaml"))
+
+
 def regressions() -> list[Path]:
     """What once failed in this project, shrunk."""
     return sorted(current_project().failures.glob("*.yaml"))

@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from stakesim.evm.access import TransactionReceipt
 from stakesim.evm.errors import AbiError, CallReverted, EngineError
@@ -23,8 +24,9 @@ from stakesim.runner.invariants import INVARIANTS, violations
 from stakesim.runner.ledger import Row, received
 from stakesim.runner.legacy_interface import adapted, adapted_action
 from stakesim.runner.liveness import blocked_exits
+from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState, EventReplay
-from stakesim.runner.step import MinedTransaction, Step
+from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
 from stakesim.runner.story import Finding
 from stakesim.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Wait, Withdraw
 from stakesim.scenario.model import Outcome, State, apply, initial, quoted
@@ -89,6 +91,7 @@ class ScenarioRun:
         self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
         self._driver = session.driver
         self._done: list[Action] = []
+        self._pending: Timed | None = None
         self._rates: list[Decimal] = []
 
     @property
@@ -102,7 +105,7 @@ class ScenarioRun:
         last: then everything is looked at, and every exit tried. A shut exit is told where nothing else is wrong, so
         that a failure is the same one wherever its scenario is cut.
         """
-        played, market = self.played, self._rate_at(at)
+        played = self.played
         if not self.model.extended:
             possible = adapted_action(action, self.model)
             if possible is None:
@@ -113,24 +116,46 @@ class ScenarioRun:
         if self._driver.lacks(action):
             played.reached[f"not supported: {action.do}"] += 1
             action = Wait(at=at)
+        timed = Timed(action, EPOCH + at, self._rate_at(at))
+        pending, self._pending = self._pending, None
+        if pending is not None and not self._driver.asks_backend(action):
+            if not self._carry_out(pending, False):
+                return False
+            pending = None
+        if pending is None and not last and self._observer.can_wait(action):
+            self._pending = timed
+            return True
+        return self._carry_out(timed, last, pending)
+
+    def _carry_out(self, timed: Timed, last: bool, pending: Timed | None = None) -> bool:
+        """pending: waits in the mempool meanwhile. What is found in its step is told of the step that it waited for."""
+        played, number = self.played, self.played.steps + (1 if pending is None else 2)
         try:
-            step = self._observer.step(action, EPOCH + at, market, last)
-            rate = quoted(step.model, market)[0]
-            found = list(_findings(step, played, played.steps + 1, rate))
+            if pending is None:
+                steps = [self._observer.step(timed, last)]
+            else:
+                steps = self._observer.overtaken(pending, timed, last)
+            rates = [quoted(step.model, timed.market)[0] for step in steps]
+            found = [
+                finding
+                for step, rate in zip(steps, rates, strict=True)
+                for finding in _findings(step, played, number, rate)
+            ]
             found = [finding for finding in found if finding.id != "INV-11"] or found
         except EngineError:
             raise
         except (CallReverted, AbiError) as error:
-            played.findings.append(_mute(played, quoted(self.model, market)[0], error))
+            played.findings.append(_mute(played, quoted(self.model, timed.market)[0], number, error))
             return False
         except Exception as crash:  # noqa: BLE001 - whatever is raised unforeseen is a finding, told with its story
-            played.findings.append(_crash(played, quoted(self.model, market)[0], crash))
+            played.findings.append(_crash(played, quoted(self.model, timed.market)[0], number, crash))
             return False
-        played.steps += 1
-        self._rates.append(rate)
-        played.transactions += len(step.sent)
-        played.rows += _rows(step, self._number, played.scenario, played.steps, rate)
-        _count(played.reached, step)
+        for step, rate in zip(steps, rates, strict=True):
+            played.steps += 1
+            self._rates.append(rate)
+            played.transactions += len(step.sent)
+            played.rows += _rows(step, self._number, played.scenario, played.steps, rate)
+            _count(played.reached, step)
         played.findings += found
         return not played.findings
 
@@ -145,6 +170,14 @@ class ScenarioRun:
             self.played.reached["price swing"] += 1
 
 
+class Timed(NamedTuple):
+    """An action, the time of its block (seconds since 1970), and the market's rate at that time (INR per ETH)."""
+
+    action: Action
+    now: int
+    market: Decimal
+
+
 class Observer:
     """Carries actions out one by one, and sees for each what it did to model, chain, events and database."""
 
@@ -157,15 +190,83 @@ class Observer:
         self._fees: Counter[str] = Counter()
         self._runs = self._bookings = 0
 
-    def step(self, action: Action, now: int, market: Decimal, last: bool) -> Step:
-        """One action at the block time `now`, where the market's rate is `market` INR per ETH."""
-        session, before, model_before = self.session, self._state, self.model
-        self.model, expected = apply(model_before, action, now, market)
-        rate, as_of = quoted(self.model, market)
-        session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = now, rate, as_of
-        if expected.signer is not None:
-            session.engine.set_next_timestamp(now)
-        observed = session.driver.perform(action, expected, model_before)
+    def can_wait(self, action: Action) -> bool:
+        """Whether its transaction waits in the mempool for the next action's."""
+        return getattr(action, "pending", False) and self.session.network is not None
+
+    def overtaken(self, pending: Timed, timed: Timed, last: bool) -> list[Step]:
+        """Two actions, of which the first is mined when the second's transaction reaches the node. If the second sends
+        nothing, the first is left out.
+
+        Raises:
+            Exception: Whatever was raised when the first was mined, in the middle of the backend's work.
+        """
+        network = self.session.network
+        assert network is not None
+        steps: list[Step] = []
+        trouble: list[Exception] = []
+
+        def carry_out(observed: ActualOutcome | None = None) -> None:
+            try:
+                step = self.step(pending, False, observed, looks_at_rows=False)
+                steps.append(replace(step, books=deepcopy(step.books), fees=dict(step.fees)))  # both go on
+                self._set_scene(self.model, timed, sends=True)
+            except Exception as error:  # noqa: BLE001 - not the backend's to handle
+                trouble.append(error)
+
+        def replaced() -> None:
+            carry_out(ActualOutcome("rejected", "Replaced", (), "another transaction took its nonce"))
+
+        def settle() -> None:
+            if trouble:
+                raise trouble[0]
+            if network.withdraw():
+                nothing = pending._replace(action=Wait(at=pending.action.at))
+                steps.append(self.step(nothing, False, looks_at_rows=False))
+
+        _, expected = apply(self.model, *pending)
+        if expected.status == "skipped":
+            return [self.step(pending, False), self.step(timed, last)]
+        account = self.session.parties.accounts[expected.actor or PLATFORM]
+        network.hold(PendingTransaction(account.address, carry_out, replaced))
+        step = self.step(timed, last, settle=settle)
+        return [*steps, step]
+
+    def _set_scene(self, model: State, timed: Timed, sends: bool) -> None:
+        """Clock and price feed and, where something is to be sent, the time of the next block."""
+        session = self.session
+        rate, as_of = quoted(model, timed.market)
+        session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = timed.now, rate, as_of
+        if sends:
+            session.engine.set_next_timestamp(timed.now)
+
+    def step(
+        self,
+        timed: Timed,
+        last: bool,
+        observed: ActualOutcome | None = None,
+        settle: Callable[[], None] = lambda: None,
+        looks_at_rows: bool = True,
+    ) -> Step:
+        """One action.
+
+        Args:
+            last: Then everything is looked at.
+            observed: What it came to, where that is known; else it is carried out.
+            settle: Called when it was carried out.
+            looks_at_rows: False while the backend is at work.
+        """
+        session, action, now = self.session, timed.action, timed.now
+        model_before = self.model
+        model, expected = apply(model_before, *timed)
+        if observed is None:
+            self._set_scene(model, timed, sends=expected.signer is not None)
+            observed = session.driver.perform(action, expected, model_before)
+            settle()
+            if self.model is not model_before:  # something else came before it
+                model_before = self.model
+                model, expected = apply(model_before, *timed)
+        self.model, before = model, self._state
         if expected.optional and observed.status in ("rejected", "reverted"):
             self.model = replace(model_before, now=now)
             expected = Outcome("rejected", expected.actor, expected.signer, cast(Any, observed.error), observed.args)
@@ -191,7 +292,7 @@ class Observer:
             before=before,
             after=self._state,
             books=self._replay,
-            rows=session.driver.rows(),
+            rows=session.driver.rows() if looks_at_rows else None,
             fees=self._fees,
             budget=_budget(action, before, model_before) if self._has_gas_budgets else None,
             blocked=blocked_exits(session, self._state) if last else (),
@@ -317,7 +418,7 @@ def _unmet_receipts(played: Played) -> Iterator[Finding]:
             )
 
 
-def _mute(played: Played, rate: Decimal, error: Exception) -> Finding:
+def _mute(played: Played, rate: Decimal, step: int, error: Exception) -> Finding:
     """A view that every contract answers was not answered."""
     invariant = INVARIANTS["INV-16"]
     return Finding(
@@ -327,12 +428,12 @@ def _mute(played: Played, rate: Decimal, error: Exception) -> Finding:
         scenario=played.scenario,
         engine=played.engine,
         driver=played.driver,
-        step=played.steps + 1,
+        step=step,
         rate=rate,
     )
 
 
-def _crash(played: Played, rate: Decimal, crash: Exception) -> Finding:
+def _crash(played: Played, rate: Decimal, step: int, crash: Exception) -> Finding:
     where = crash.__traceback__
     while where and where.tb_next:
         where = where.tb_next
@@ -344,7 +445,7 @@ def _crash(played: Played, rate: Decimal, crash: Exception) -> Finding:
         scenario=played.scenario,
         engine=played.engine,
         driver=played.driver,
-        step=played.steps + 1,
+        step=step,
         rate=rate,
     )
 

@@ -210,6 +210,9 @@ _PLAIN: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("value_off", (1, -1)),
     ("wei", (1,)),
     ("age", (0,)),
+    ("retried", (False,)),
+    ("answer_lost", (False,)),
+    ("pending", (False,)),
     ("direct", (False,)),
     ("fails", (None,)),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from stakesim.runner.fault_names import BACKEND_FAULTS
 from stakesim.scenario.actions import (
     Action,
     Book,
@@ -33,8 +34,8 @@ class Finding:
 
     id: of the invariant, or EXPECTATION for what the scenario itself says, CRASH for an error nobody foresaw, VACUOUS
     for a campaign that reached too little. expected, found: wei. rate: INR per ETH at that moment. saved: the file that
-    replays it, and the contract. weakness: its name, where a contract written elsewhere has it. at_stake: wei that were
-    in the contract.
+    replays it, and the contract. weakness: its name, where a backend or a contract written elsewhere has it. at_stake:
+    wei that were in the contract.
     """
 
     id: str
@@ -67,7 +68,7 @@ def tell(findings: Sequence[Finding]) -> str:
     lines: list[str] = []
     if first := findings[0].weakness:
         held = f" ({money(findings[0].at_stake, findings[0].rate)} in the contract)" if findings[0].at_stake else ""
-        lines.append(f"WEAKNESS: {first}{held}")
+        lines.append(f"{'FAULT' if first in BACKEND_FAULTS else 'WEAKNESS'}: {first}{held}")
     broken = ""
     for finding in findings:
         if finding.id != broken:
@@ -175,6 +176,12 @@ def _words(action: Action) -> Iterator[str]:
             yield "time passes"
     if getattr(action, "direct", False):
         yield "past the backend"
+    if getattr(action, "pending", False):
+        yield "(waits in the mempool until the next is sent)"
+    if getattr(action, "answer_lost", False):
+        yield "(the node's answer is lost)"
+    if getattr(action, "retried", False):
+        yield "(asks twice, with the same key)"
     if value_off := getattr(action, "value_off", 0):
         yield f"with {value_off:+} wei"
     if action.fails:

@@ -107,10 +107,12 @@ def _with_ordinary_people(scenario: Scenario) -> Scenario:
 
 
 def weakest(played: Sequence[Played]) -> list[Finding]:
-    """Of the failures, one for each weakness: that with the shortest story."""
+    """Of the failures that have a name, one for each name: that with the shortest story. All others."""
     best: dict[str, Played] = {}
-    for one in (p for p in played if p.findings):
-        name = one.findings[0].weakness
+    for number, one in enumerate(played):
+        if not one.findings:
+            continue
+        name = one.findings[0].weakness or str(number)
         if name not in best or len(one.scenario.actions) < len(best[name].scenario.actions):
             best[name] = one
     return [finding for one in best.values() for finding in one.findings]

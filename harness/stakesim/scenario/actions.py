@@ -119,9 +119,26 @@ class _Action(Part):
 
 
 class _Transaction(_Action):
-    """direct: the actor sends it straight to the contract, past the service, so that a failing one is mined."""
+    """direct: the actor sends it straight to the contract, past the service, so that a failing one is mined.
+
+    pending: a direct one waits in the mempool while the backend is at work on the next action, and is mined just before
+    that one's transaction. retried: the client did not hear the answer, and asks again with the same key. answer_lost:
+    the node takes the backend's transaction, and its answer is lost; a client that is told no asks again. Without a
+    backend the three mean nothing.
+    """
 
     direct: bool = False
+    pending: bool = False
+    retried: bool = False
+    answer_lost: bool = False
+
+    @model_validator(mode="after")
+    def _disturbed_where_it_can_be(self) -> "_Transaction":
+        if self.pending and not self.direct:
+            raise ValueError("the backend decides when its transactions are sent; add `direct: true` to `pending`")
+        if self.direct and (self.retried or self.answer_lost):
+            raise ValueError("a direct action does not ask the backend; leave out `retried` and `answer_lost`")
+        return self
 
 
 class _Paying(_Transaction):

@@ -66,6 +66,9 @@ class Scenario(Part):
         _check_labels(self)
         for index, action in enumerate(self.actions):
             _check_actors(self.actors, index, action)
+        if self.actions and getattr(self.actions[-1], "pending", False):
+            at = ("actions", len(self.actions) - 1, "pending")
+            raise FieldError(at, "it waits for the next action's transaction, and there is none; add one after it")
         return self
 
     def timeline(self) -> list[tuple[int, Action]]:
@@ -166,7 +169,9 @@ def _action_fields(action: Action) -> dict[str, Any]:
     """When, what, the rest, and last how it fails."""
     given = action.model_dump(exclude_defaults=True)
     first = {"at": given.pop("at", None), "do": action.do}
-    last = {name: given.pop(name, None) for name in ("direct", "value_off", "fails")}
+    last = {
+        name: given.pop(name, None) for name in ("direct", "pending", "retried", "answer_lost", "value_off", "fails")
+    }
     return {name: value for name, value in {**first, **given, **last}.items() if value is not None}
 
 

@@ -32,6 +32,10 @@ class Driver(Protocol):
         """What the backend's database holds; None where there is none."""
         ...
 
+    def asks_backend(self, action: Action) -> bool:
+        """Whether it is a use case of a backend, which then sends what is to be sent."""
+        ...
+
     def lacks(self, action: Action) -> bool:
         """Whether the system under test has no such use case, so that the action is not played."""
         ...

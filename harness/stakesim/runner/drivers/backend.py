@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from stakesim.backend import BackendSession, Refused, Rows
 from stakesim.runner.drivers.onchain import OnChain
+from stakesim.runner.network import Network
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
     Book,
+    CallFunction,
     CancelBooking,
     CancelRun,
     Complete,
@@ -42,10 +45,13 @@ _WITHDRAWALS = (Withdraw, WithdrawFees)
 class BackendDriver:
     """See `stakesim.runner.drivers.Driver`."""
 
-    def __init__(self, session: BackendSession, onchain: OnChain) -> None:
-        self._session, self._onchain = session, onchain
+    def __init__(self, session: BackendSession, onchain: OnChain, network: Network) -> None:
+        self._session, self._onchain, self._network = session, onchain, network
         self._runs: set[str] = set()
         self._bookings: set[str] = set()
+        self._keys = count(1)
+        self._at_work = False
+        self._changed: list[str] = []  # runs that the backend is told of once it is done
 
     def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
         if expected.status == "skipped":
@@ -55,17 +61,19 @@ class BackendDriver:
         if isinstance(action, ForceEther):
             self._onchain.force_ether(action)
             return ActualOutcome("ok")
-        if self._onchain.goes_direct(action):
+        if isinstance(action, CallFunction) or self._onchain.goes_direct(action):
             return self._past_the_backend(action, expected, model)
         use_case = self._use_case(action)
         if use_case is None:
             return self._onchain.send(action, expected, model)
-        try:
-            self._call(use_case, action, expected, model)
-        except Refused as refusal:
-            args = self._onchain.named(refusal.arguments)
-            return ActualOutcome(refusal.outcome, refusal.error, args, refusal.message)
-        return ActualOutcome("ok")
+        key = f"{action.do}-{next(self._keys)}"
+        outcome = self._ask(use_case, action, expected, model, key, action.answer_lost)
+        if action.retried or (action.answer_lost and outcome.status != "ok"):
+            again = self._ask(use_case, action, expected, model, key, False)
+            outcome = outcome if outcome.status == "ok" else again
+        while self._changed:
+            self._tell(self._changed.pop(0))
+        return outcome
 
     def rows(self) -> Rows | None:
         rows: Callable[[], Rows] | None = getattr(self._session, "rows", None)
@@ -76,12 +84,38 @@ class BackendDriver:
             return False
         return self._use_case(action) is None
 
+    def asks_backend(self, action: Action) -> bool:
+        if type(action) not in _USE_CASES or self._onchain.goes_direct(action):
+            return False
+        return self._use_case(action) is not None
+
+    def _ask(
+        self,
+        use_case: Callable[..., None],
+        action: Action,
+        expected: Outcome,
+        model: State,
+        key: str,
+        lose_answer: bool,
+    ) -> ActualOutcome:
+        self._at_work = True
+        try:
+            with self._network.of_the_backend(lose_answer):
+                self._call(use_case, action, expected, model, key)
+        except Refused as refusal:
+            args = self._onchain.named(refusal.arguments)
+            return ActualOutcome(refusal.outcome, refusal.error, args, refusal.message)
+        finally:
+            self._at_work = False
+        return ActualOutcome("ok")
+
     def _use_case(self, action: Action) -> Callable[..., None] | None:
         return getattr(self._session, _USE_CASES[type(action)], None)
 
-    def _call(self, use_case: Callable[..., None], action: Action, expected: Outcome, model: State) -> None:
+    def _call(self, use_case: Callable[..., None], action: Action, expected: Outcome, model: State, key: str) -> None:
         accounts, addresses = self._onchain.parties.accounts, self._onchain.parties.addresses
         who: dict[str, Any] = {
+            "key": key,
             "by": expected.actor or PLATFORM,
             "signer": None if expected.signer in (None, PLATFORM) else accounts[expected.signer],
         }
@@ -101,7 +135,7 @@ class BackendDriver:
                 use_case(action.run, attended=[b for b in action.came if b in self._bookings], **who)
             case Withdraw():
                 to = addresses[action.to] if action.to else None
-                use_case(by=who["by"], signer=accounts[action.by], to=to)
+                use_case(by=who["by"], signer=accounts[action.by], to=to, key=key)
             case WithdrawFees():
                 use_case(**who)
             case _:
@@ -113,7 +147,14 @@ class BackendDriver:
         run = getattr(action, "run", None)
         if isinstance(action, CancelBooking):
             run = model.bookings[action.booking].run
-        refresh: Callable[[str], None] | None = getattr(self._session, "refresh", None)
-        if outcome.status == "ok" and run in self._runs and refresh is not None:
-            refresh(run)
+        if outcome.status == "ok" and run in self._runs:
+            if self._at_work:
+                self._changed.append(run)
+            else:
+                self._tell(run)
         return outcome
+
+    def _tell(self, run: str) -> None:
+        refresh: Callable[[str], None] | None = getattr(self._session, "refresh", None)
+        if refresh is not None:
+            refresh(run)

@@ -42,6 +42,9 @@ class ContractDriver:
     def lacks(self, action: Action) -> bool:
         return False
 
+    def asks_backend(self, action: Action) -> bool:
+        return False
+
     def _attempt(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
         """As a client does that estimates first."""
         onchain = self._onchain
