@@ -127,7 +127,8 @@ def run(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Scenario files or profiles; all scenarios and every profile if left out.", metavar="[FILES|PROFILES]"
+            help="Scenarios (files or names), profiles, populations; all scenarios and every profile if left out.",
+            metavar="[SCENARIOS|PROFILES]",
         ),
     ] = None,
     engine: Engine = None,
@@ -266,10 +267,10 @@ def _with_progress(
     """The campaign with a progress bar, where somebody is looking."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from stakesim.runner import campaign
+    from stakesim.runner import campaign, scenario_files
 
     artifact = _loaded(contract)
-    total = sum(1 if item.endswith((".yaml", ".yml")) else runs for item in items)
+    total = sum(1 if scenario_files.file_of(item) else runs for item in items)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task("playing", total=total)

@@ -216,6 +216,10 @@ def test_an_unknown_name_is_refused_in_a_sentence():
         run("clam")
 
 
+def test_a_scenario_is_found_by_its_name(simulated):
+    assert run("no-show", simulated).played[0].scenario == load(WORKED[1])
+
+
 @pytest.mark.slow
 def test_a_saved_failure_keeps_where_it_comes_from():
     played = play_one = run("hostile", runs=1).played[0]

@@ -116,7 +116,7 @@ def run(
     """Plays scenarios and returns what came of them. Of a random one that fails, the shortest story is told.
 
     Args:
-        what: A scenario, a scenario file, the name of a profile or of a population, or several of these.
+        what: A scenario, a scenario file or its name, the name of a profile or of a population, or several of these.
         engine: "py-evm", "revm", "anvil" or "rpc:URL"; None: py-evm, or revm for the contract driver where it is
             installed.
         runs: How many scenarios to draw from each profile or population.
@@ -173,8 +173,8 @@ def _scenarios(
     for item in items:
         if isinstance(item, Scenario):
             scenarios.append(item)
-        elif Path(item).suffix in (".yaml", ".yml"):
-            scenarios.append(load(Path(item)))
+        elif file := scenario_files.file_of(str(item)):
+            scenarios.append(load(file))
         else:
             draw = _draw(str(item), steps, terms)
             scenarios += [draw(seed, index) for index in range(runs)]
@@ -195,8 +195,8 @@ def _draw(name: str, steps: int | None, terms: Terms | None) -> Callable[[int, i
         return partial(story.generate, population.model_copy(update={"terms": terms}) if terms else population)
     if name not in profiles:
         raise ScenarioError(
-            f"{name} is neither a scenario file (.yaml), nor a profile ({', '.join(profiles)}), nor a population "
-            f"({', '.join(populations)})"
+            f"{name} is neither a scenario file (.yaml) nor its name, nor a profile ({', '.join(profiles)}), nor a "
+            f"population ({', '.join(populations)})"
         )
     profile = load_profile(profiles[name])
     profile = profile.model_copy(update={"terms": terms}) if terms else profile

@@ -27,6 +27,13 @@ def for_backends() -> list[Path]:
     return sorted((shipped("scenarios") / "backend").glob("*.yaml"))
 
 
+def file_of(what: str) -> Path | None:
+    """The scenario file that a path or a scenario's name means; None where it is neither."""
+    if what.endswith((".yaml", ".yml")):
+        return Path(what)
+    return next((file for file in (*scripted(everything=True), *for_backends()) if file.stem == what), None)
+
+
 def regressions() -> list[Path]:
     """What once failed in this project, shrunk."""
     return sorted(current_project().failures.glob("*.yaml"))
