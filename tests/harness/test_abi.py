@@ -110,6 +110,16 @@ def test_a_string_on_chain_need_not_be_utf_8():
     assert ContractAbi(FULL).decode("getEventRun", encode([kinds], [run]))[0][2] == "\ufffd\ufffd"
 
 
+def test_a_topic_of_more_than_a_word_is_its_hash():
+    """Solidity's documentation, "Indexed event parameters"; logs of a contract written elsewhere may have them."""
+    name = {"name": "theName", "type": "string", "indexed": True}
+    pair = {"name": "pair", "type": "tuple", "indexed": True, "components": [{"name": "a", "type": "uint256"}]}
+    event = {"type": "event", "name": "Named", "inputs": [name, pair]}
+    topics = [keccak(text="Named(string,(uint256))"), keccak(text="x"), keccak(bytes(32))]
+    (found,) = ContractAbi([event]).events([Log(ADDRESS, topics, b"")], ADDRESS)
+    assert found.args == {"the_name": topics[1], "pair": topics[2]}
+
+
 def test_what_the_abi_does_not_describe_is_said():
     abi = ContractAbi(DEPLOYED)
     with pytest.raises(AbiError, match="has no function cancelBooking"):

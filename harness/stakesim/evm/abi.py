@@ -64,18 +64,22 @@ class RevertReason(NamedTuple):
 
 
 class _Parameters(NamedTuple):
+    """decoded_types: with bytes for strings, as what is on chain need not be UTF-8."""
+
     names: tuple[str, ...]
     types: tuple[str, ...]
+    decoded_types: tuple[str, ...]
     shapes: tuple[_Shape, ...]
 
     @classmethod
     def of(cls, items: Sequence[Mapping[str, Any]]) -> _Parameters:
         names = tuple(snake_case(item["name"]) for item in items)
-        return cls(names, tuple(map(abi_type, items)), tuple(map(_shape, items)))
+        types = tuple(map(abi_type, items))
+        decoded = tuple(re.sub(r"\bstring\b", "bytes", kind) for kind in types)
+        return cls(names, types, decoded, tuple(map(_shape, items)))
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
-        # A string is decoded as bytes: what is on chain need not be UTF-8.
-        values = decode([re.sub(r"\bstring\b", "bytes", kind) for kind in self.types], data)
+        values = decode(self.decoded_types, data)
         return tuple(_python(shape, value) for shape, value in zip(self.shapes, values, strict=True))
 
 
@@ -108,7 +112,7 @@ class ContractAbi:
         self._events = {
             keccak(text=signature(item)): _EventType(
                 item["name"],
-                _Parameters.of([i for i in item["inputs"] if i["indexed"]]),
+                _Parameters.of([_as_topic(i) for i in item["inputs"] if i["indexed"]]),
                 _Parameters.of([i for i in item["inputs"] if not i["indexed"]]),
             )
             for item in of_kind("event")
@@ -151,7 +155,6 @@ class ContractAbi:
         if kind is None or len(log.topics) != 1 + len(kind.indexed.names):
             return None
         try:
-            # Only static types of one word are indexed here, so the topics together encode them.
             indexed = kind.indexed.decode(b"".join(log.topics[1:]))
             values = (*indexed, *kind.data.decode(log.data))
         except DecodingError:
@@ -208,6 +211,13 @@ def checksummed(address: str) -> str:
 
 def _selector(item: Mapping[str, Any]) -> bytes:
     return keccak(text=signature(item))[:4]
+
+
+def _as_topic(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a topic holds of an indexed parameter: the value where it is one word, else its hash."""
+    kind: str = item["type"]
+    hashed = kind in ("string", "bytes") or kind.endswith("]") or kind.startswith("tuple")
+    return {**item, "type": "bytes32"} if hashed else item
 
 
 def _shape(item: Mapping[str, Any]) -> _Shape:
