@@ -171,6 +171,13 @@ CONTRACTS_BROKEN = [
         "no-show",
     ),
     Broken(
+        "INV-19",
+        "a cancellation is told of twice",
+        "        emit EventCancelled(eventRunId, refunds);",
+        "        emit EventCancelled(eventRunId, refunds);\n        emit EventCancelled(eventRunId, refunds);",
+        "host-cancels-early",
+    ),
+    Broken(
         "INV-16",
         "a run can't be asked for once it is over",
         "        Run storage run = _existing(id);\n        return EventRun({",

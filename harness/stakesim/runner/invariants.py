@@ -584,7 +584,7 @@ def replay(s: Step) -> Iterator[Violation]:
     books, after = s.books, s.after
     for event in books.strange:
         told_of = ", ".join(f"{name} {value}" for name, value in event.args.items())
-        yield Violation(f"the event {event.name} tells of what there is not: {told_of}")
+        yield Violation(f"the event {event.name} tells of what there is not, or was over: {told_of}")
     for id in books.runs.keys() | after.runs.keys():
         run = after.runs.get(id)
         told = (*books.runs[id], books.run_status[id]) if id in books.runs else None

@@ -200,7 +200,7 @@ class EventReplay:
     credits: dict[str, int] = field(default_factory=dict)
     platform_balance: int = 0
     strange: list[Event] = field(default_factory=list)
-    """Events of runs and bookings that there are not."""
+    """Events of runs and bookings that there are not, or that were over already."""
 
     def _active(self, run_id: int) -> list[int]:
         return [
@@ -223,7 +223,7 @@ class EventReplay:
         self.run_status[run_id] = status
 
     def enter(self, events: Iterable[Event]) -> list[Event]:
-        """Replays the events of one transaction and returns them, without those that speak of what there is not. The
+        """Replays the events of one transaction and returns them, without those that are strange. The
         order among them is the contract's: bookings before the run."""
         understood = []
         for event in events:
@@ -264,7 +264,7 @@ class EventReplay:
         return understood
 
     def _knows(self, event: Event) -> bool:
-        """What is made is new, and by the next number; everything else is about what was made, and a credit's."""
+        """What is made is new, and by the next number; what ends was open; everything else is about what was made."""
         run, booking, args = event.args.get("event_run_id"), event.args.get("booking_id"), event.args
         if event.name == "EventRunCreated":
             return bool(run == len(self.runs) + 1)
@@ -272,6 +272,10 @@ class EventReplay:
             return run in self.runs and bool(booking == len(self.bookings) + 1)
         if event.name == "CreditWithdrawn":
             return args["creditor"] in self.credits
+        if event.name in ("EventCompleted", "EventCancelled", "EventExpired"):
+            return run in self.runs and self.run_status[run] in (RunStatus.ACTIVE, RunStatus.FULL)
+        if event.name in ("BookingCompleted", "BookingNoShow", "BookingCancelled"):
+            return booking in self.bookings and self.booking_status[booking] == BookingStatus.ACTIVE
         return (run is None or run in self.runs) and (booking is None or booking in self.bookings)
 
     def _complete(self, run_id: int, host_payout: int) -> None:
