@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -57,13 +58,15 @@ class Api:
     def serve(self, services: Services) -> None:
         """From now on it is these."""
         self.app.state.services = services
+        self._keys = map("of-the-adapter-{}".format, count(1))
 
-    def ask(self, method: str, path: str, body: Any, by: UUID, role: Any, key: str) -> Any:
+    def ask(self, method: str, path: str, body: Any, by: UUID, role: Any, key: str | None) -> Any:
         """The answer to a request that is made twice.
 
         Raises:
             AppError: As the services raise it, or `UnexpectedAnswer`.
         """
+        key = key or next(self._keys)  # the API wants one
         headers = {"Authorization": f"Bearer {issue_token(SECRET, by, role)}", "Idempotency-Key": key}
         ask = partial(self.client.request, method, path, json=body, headers=headers)
         first, again = self._loop.call(ask), self._loop.call(ask)
@@ -91,7 +94,7 @@ class ApiSession:
         seats: int,
         starts_at: int,
         signer: LocalAccount | None,
-        key: str,
+        key: str | None,
     ) -> None:
         given: dict[str, Any] = {"price_inr": price_inr, "seats": seats, "starts_at": starts_at}
         self._owner[run] = by
@@ -113,7 +116,9 @@ class ApiSession:
                 raise
         self._services.runs[run] = UUID(made["id"])
 
-    def book(self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str) -> None:
+    def book(
+        self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
+    ) -> None:
         self._owner[booking] = by
         if signer is not None:
             return self._services.book(booking, run=run, by=by, seats=seats, signer=signer, key=key)
@@ -130,19 +135,21 @@ class ApiSession:
                 raise
         self._services.bookings[booking] = UUID(made["id"])
 
-    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
+    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         if signer is not None:
             return self._services.cancel_booking(booking, by=by, signer=signer, key=key)
         path = f"/bookings/{self._services.bookings[booking]}/cancel"
         with refusals():
             self._ask("POST", path, None, self._asker(by, booking), "attendee", key)
 
-    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
+    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         if signer is not None:
             return self._services.cancel_run(run, by=by, signer=signer, key=key)
         self._end(run, "cancelled", self._asker(by, run), key)
 
-    def complete(self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str) -> None:
+    def complete(
+        self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
+    ) -> None:
         if signer is not None:
             return self._services.complete(run, attended=attended, by=by, signer=signer, key=key)
         body = {
@@ -152,15 +159,15 @@ class ApiSession:
         with refusals():
             self._ask("POST", "/bookings/confirm-attendance", body, self._asker(by, run), "host", key)
 
-    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
+    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         if signer is not None:
             return self._services.expire(run, by=by, signer=signer, key=key)
         self._end(run, "expired", by, key)
 
-    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str) -> None:
+    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
         self._services.withdraw(by=by, to=to, signer=signer, key=key)
 
-    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str) -> None:
+    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         self._services.withdraw_fees(by=by, signer=signer, key=key)
 
     def refresh(self, run: str) -> None:
@@ -169,7 +176,7 @@ class ApiSession:
     def rows(self) -> Rows:
         return self._services.rows()
 
-    def _end(self, run: str, status: str, by: str, key: str) -> None:
+    def _end(self, run: str, status: str, by: str, key: str | None) -> None:
         path = f"/event-runs/{self._services.runs[run]}/status"
         with refusals():
             self._ask("PATCH", path, {"status": status}, by, "host", key)
@@ -178,13 +185,13 @@ class ApiSession:
         """Who is asked for to be the owner; for anybody else the platform asks in their place."""
         return by if by == self._owner.get(label) else PLATFORM
 
-    def _ask(self, method: str, path: str, body: Any, by: str, role: str, key: str) -> Any:
+    def _ask(self, method: str, path: str, body: Any, by: str, role: str, key: str | None) -> Any:
         return self._api.ask(method, path, body, self._services.users[by], PLATFORM if by == PLATFORM else role, key)
 
 
-def _own(key: str) -> str:
+def _own(key: str | None) -> str | None:
     """For the services, as the API keeps its answer under the client's key."""
-    return f"{key}-services"
+    return key and f"{key}-services"
 
 
 def _refusal(response: httpx.Response) -> AppError:

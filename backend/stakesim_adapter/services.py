@@ -47,39 +47,43 @@ class ServicesSession:
         seats: int,
         starts_at: int,
         signer: LocalAccount | None,
-        key: str,
+        key: str | None,
     ) -> None:
         start = datetime.fromtimestamp(starts_at, UTC)
         with refusals():
             made = self.services.runs.create(self.users[by], self.experience, start, seats, price_inr, signer, key)
         self.runs[run] = made.id
 
-    def book(self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str) -> None:
+    def book(
+        self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
+    ) -> None:
         with refusals():
             made = self.services.bookings.book(self.runs[run], self.users[by], seats, signer, key)
         self.bookings[booking] = made.id
 
-    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
+    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         with refusals():
             self.services.bookings.cancel(self.bookings[booking], signer, key)
 
-    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
+    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         with refusals():
             self.services.runs.cancel(self.runs[run], signer, key)
 
-    def complete(self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str) -> None:
+    def complete(
+        self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
+    ) -> None:
         with refusals():
             self.services.runs.complete(self.runs[run], [self.bookings[label] for label in attended], signer, key)
 
-    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None:
+    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         with refusals():
             self.services.runs.expire(self.runs[run], signer, key)
 
-    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str) -> None:
+    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
         with refusals():
             self.services.chain.withdraw_onchain(signer, to)
 
-    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str) -> None:
+    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         with refusals():
             self.services.chain.withdraw_platform_fees_onchain(signer)
 

@@ -71,7 +71,7 @@ class Session:
 
     def post(self, path, by, signer, key, **what):
         self.wallets[by] = signer or self.setup.platform
-        answer = self.client.post(path, headers={"Idempotency-Key": key}, **what)
+        answer = self.client.post(path, headers={"Idempotency-Key": key} if key else {}, **what)
         if answer.status_code != 200:
             outcome = "reverted" if answer.status_code == 409 else "rejected"
             raise Refused(str(answer.status_code), str(answer.json()["detail"]), outcome=outcome)

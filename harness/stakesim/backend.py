@@ -139,8 +139,8 @@ class BackendSession(Protocol):
     Args:
         by: Who asks.
         signer: The own key of whoever pays and signs for themselves; None: the platform signs.
-        key: The client's idempotency key: another one for each request, and the same again when the client repeats a
-            request whose answer it did not hear. A backend that knows no such keys ignores it.
+        key: The client's idempotency key, the same again when it repeats a request whose answer it did not hear; None:
+            the client sends none. A backend that knows no such keys ignores it.
 
     Raises:
         Refused: The backend or the contract said no.
@@ -157,28 +157,32 @@ class BackendSession(Protocol):
         seats: int,
         starts_at: int,
         signer: LocalAccount | None,
-        key: str,
+        key: str | None,
     ) -> None:
         """Opens an event run. price_inr: of a seat. starts_at: seconds since 1970."""
         ...
 
-    def book(self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str) -> None: ...
+    def book(
+        self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
+    ) -> None: ...
 
-    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str) -> None: ...
+    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None: ...
 
-    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None: ...
+    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None: ...
 
-    def complete(self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str) -> None:
+    def complete(
+        self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
+    ) -> None:
         """Completes a run. attended: the bookings that were attended; all others are no-shows."""
         ...
 
-    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str) -> None: ...
+    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None: ...
 
-    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str) -> None:
+    def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
         """Takes out the signer's credit. to: an address; None: to the signer."""
         ...
 
-    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str) -> None: ...
+    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str | None) -> None: ...
 
     def refresh(self, run: str) -> None:
         """The chain says more of this run than the backend knows, as somebody acted past it; called for runs of the

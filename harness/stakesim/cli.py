@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -241,12 +242,20 @@ def _tell(result: Result, out: Path | None, command: str, contract: str | None) 
     from stakesim.runner.report import save_failures, show, write_report
 
     kept = Path("reports/failures") if contract else current_project().failures
-    save_failures(result, out / "failures" if out else kept, contract)
+    verdict = PASS if result.ok else FINDINGS
+    try:
+        save_failures(result, out / "failures" if out else kept, contract)
+    except OSError as error:  # what was found is shown all the same
+        typer.echo(f"stakesim: the failing scenarios can't be saved: {error}", err=True)
     show(result, _console())
-    if out:
-        write_report(result, out, command + (f" --contract {contract}" if contract else ""))
-        _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
-    raise typer.Exit(PASS if result.ok else FINDINGS)
+    try:
+        if out:
+            write_report(result, out, command + (f" --contract {contract}" if contract else ""))
+            _console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}", highlight=False)
+    except OSError as error:
+        typer.echo(f"stakesim: the report can't be written: {error}", err=True)
+        verdict = verdict or TROUBLE
+    raise typer.Exit(verdict)
 
 
 def _options(engine: str | None, driver: str | None) -> str:
@@ -305,6 +314,7 @@ def main() -> None:
     """Runs the command line; what the user can mend ends as one sentence and exit code 2."""
     from stakesim.errors import StakesimError
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job puts away what it opened
     try:
         cli()
     except (StakesimError, OSError) as error:

@@ -1,12 +1,21 @@
 """The base of the library's errors."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from stakesim.paths import checkout
 
 
 class StakesimError(Exception):
     """Something that the user can mend: one sentence that says what is wrong and what to do. Exit code 2."""
+
+
+def place_of(error: BaseException) -> str:
+    """` (file.py:12)`: where it was raised; empty where that is not known."""
+    where = error.__traceback__
+    while where and where.tb_next:
+        where = where.tb_next
+    return f" ({Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno})" if where else ""
 
 
 class NotInstalled(StakesimError):

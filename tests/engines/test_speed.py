@@ -1,6 +1,7 @@
 """The py-evm engine is to cost less than what it replaces; the whole table is printed by `tests/engines/speed.py`."""
 
 from itertools import islice
+from statistics import median
 
 import pytest
 from stakesim.evm.engine import open_engine
@@ -12,5 +13,4 @@ from tests.engines.speed import paces, plain
 def test_a_signed_transaction_is_faster_than_on_plain_eth_tester():
     """10 to 15 ms beside 15 to 20. In turns of five, so that a busy machine slows both."""
     pairs = zip(paces(plain(), 5), paces(open_engine("py-evm").w3, 5), strict=True)
-    theirs, ours = map(sum, zip(*islice(pairs, 20), strict=True))
-    assert ours < theirs
+    assert median(ours / theirs for theirs, ours in islice(pairs, 20)) < 1

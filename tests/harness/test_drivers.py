@@ -126,7 +126,7 @@ def test_a_backend_that_refuses_what_the_rules_allow_is_told(simulated):
 def test_use_cases_that_a_backend_lacks_are_left_out_and_said(simulated):
     """Withdrawals need no backend; everything else does."""
     little = Little()
-    little.create_run = None
+    little.create_run, little.book = None, lambda *_, **__: None
     with closing(open_environment(simulated, backend=little)) as environment:
         played = run_scenario(environment, loads(STORY))
     assert stories(played) == []

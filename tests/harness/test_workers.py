@@ -15,6 +15,7 @@ import pytest
 from app.db.session import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import cli, run
+from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.errors import EngineError
 from stakesim.gate import mutation
@@ -263,7 +264,7 @@ def test_a_scheduler_without_workers_is_said(empty, monkeypatch):
 def test_dask_that_is_not_installed_is_said(monkeypatch):
     monkeypatch.delitem(sys.modules, "stakesim.workers.cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(EngineError, match=r"needs distributed, which is not installed: run `pip install"):
+    with pytest.raises(NotInstalled, match=r"needs distributed, which is not installed: run `pip install"):
         run(WORKED, dask="tcp://127.0.0.1:9")
 
 

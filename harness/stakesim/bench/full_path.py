@@ -189,9 +189,9 @@ def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
             setattr(owner, name, clock.around(what, old))
         step = scenario_run.Observer.step
 
-        def booking_only(watch: Any, action: Any, *given: Any, **named: Any) -> Any:
-            clock.on = isinstance(action, Book)
-            return step(watch, action, *given, **named)
+        def booking_only(observer: Any, timed: Any, *args: Any, **named: Any) -> Any:
+            clock.on = isinstance(timed.action, Book)
+            return step(observer, timed, *args, **named)
 
         setattr(scenario_run.Observer, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
         for _ in range(count):

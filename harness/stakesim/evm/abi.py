@@ -8,7 +8,7 @@ longer than the EVM does in process.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -73,7 +73,7 @@ class _Parameters(NamedTuple):
 
     @classmethod
     def of(cls, items: Sequence[Mapping[str, Any]]) -> _Parameters:
-        names = tuple(snake_case(item["name"]) for item in items)
+        names = tuple(_distinct(snake_case(item["name"]) for item in items))
         types = tuple(map(abi_type, items))
         decoded = tuple(re.sub(r"\bstring\b", "bytes", kind) for kind in types)
         return cls(names, types, decoded, tuple(map(_shape, items)))
@@ -96,7 +96,7 @@ class _EventType(NamedTuple):
 
 
 class ContractAbi:
-    """Encodes and decodes for one ABI. Overloaded functions are not supported: the last one of a name counts."""
+    """Encodes and decodes for one ABI. Of overloaded functions the last one counts."""
 
     def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
         def of_kind(kind: str) -> list[Mapping[str, Any]]:
@@ -116,6 +116,7 @@ class ContractAbi:
                 _Parameters.of([i for i in item["inputs"] if not i["indexed"]]),
             )
             for item in of_kind("event")
+            if not item.get("anonymous")
         }
 
     def __contains__(self, function: str) -> bool:
@@ -139,8 +140,10 @@ class ContractAbi:
         """Return values, one a declared output; a struct is a tuple of its fields.
 
         Raises:
-            AbiError: The data is no encoding of the declared outputs.
+            AbiError: The ABI has no such function, or the data is no encoding of its outputs.
         """
+        if function not in self._functions:
+            raise AbiError(f"The contract has no function {function}.")
         try:
             return self._functions[function].outputs.decode(data)
         except (DecodingError, OverflowError) as error:
@@ -157,7 +160,7 @@ class ContractAbi:
         try:
             indexed = kind.indexed.decode(b"".join(log.topics[1:]))
             values = (*indexed, *kind.data.decode(log.data))
-        except DecodingError:
+        except (DecodingError, OverflowError):
             return None
         return Event(kind.name, dict(zip((*kind.indexed.names, *kind.data.names), values, strict=True)))
 
@@ -170,11 +173,11 @@ class ContractAbi:
         name, inputs = self._errors[data[:4]]
         try:
             args = inputs.decode(data[4:])
-        except DecodingError:
+        except (DecodingError, OverflowError):
             return unknown
-        if name == "Error":
+        if inputs.types == ("string",) and name == "Error":
             return RevertReason(name, args, str(args[0]))
-        if name == "Panic":
+        if inputs.types == ("uint256",) and name == "Panic":
             return RevertReason(name, args, f"panic 0x{args[0]:02x}, {PANIC_CODES.get(args[0], 'of an unknown kind')}")
         fields = ", ".join(f"{field} {value}" for field, value in zip(inputs.names, args, strict=True))
         return RevertReason(name, args, f"{name} ({fields})" if fields else name)
@@ -207,6 +210,15 @@ def snake_case(name: str) -> str:
 def checksummed(address: str) -> str:
     """Cached, as few addresses occur and each is hashed for its checksum."""
     return str(to_checksum_address(address))
+
+
+def _distinct(names: Iterable[str]) -> Iterator[str]:
+    """Parameters without a name, or with one that is taken, are called by their place."""
+    taken: set[str] = set()
+    for place, name in enumerate(names):
+        distinct = name if name and name not in taken else f"{name or 'arg'}_{place}"
+        taken.add(distinct)
+        yield distinct
 
 
 def _selector(item: Mapping[str, Any]) -> bytes:

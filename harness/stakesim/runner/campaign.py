@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from stakesim.backend import BackendError
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.required_abi import extra_functions, missing_additions
@@ -160,6 +161,11 @@ def run(
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"
         statement = "a campaign reaches what it is to test"
         result.findings.append(Finding("VACUOUS", statement, message, engine=engine or default_engine(driver or "")))
+    left_out = sorted(key for key in result.reached if key.startswith("not supported: "))
+    if left_out and not result.transactions:
+        names = ", ".join(key.removeprefix("not supported: ") for key in left_out)
+        message = f"nothing was played, as contract or backend have no {names}"
+        result.findings.append(Finding("VACUOUS", "a campaign reaches what it is to test", message))
     result.seconds = time.perf_counter() - began
     return result
 
@@ -243,7 +249,15 @@ def _play_batch(environment: Environment, batch: Sequence[tuple[int, Scenario]])
 
 
 def _play(environment: Environment, scenario: Scenario, number: int) -> Played:
-    played = run_scenario(environment, scenario, number)
+    try:
+        played = run_scenario(environment, scenario, number)
+    except BackendError as error:
+        if not environment.scenarios:  # nothing would be lost
+            raise
+        message = f"the backend could not start the scenario: {error}"
+        finding = Finding("CRASH", "whatever fails, fails with a typed error", message, scenario, step=1)
+        return Played(scenario, environment.engine.name, environment.driver, findings=[finding])
+    environment.scenarios += 1
     if played.findings and environment.network is not None:
         played = tell_fault(environment, played, environment.weaknesses)
         if played.findings[0].weakness:

@@ -7,14 +7,17 @@ as the one before it did. Nothing in a backend knows that its chain is simulated
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from stakesim.backend import Backend, ScenarioSetup, User
+from stakesim.backend import Backend, BackendError, BackendSession, ScenarioSetup, User
+from stakesim.errors import StakesimError, place_of
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.access import ChainAccess, deploy, open_access
 from stakesim.evm.compiler import Artifact, compile_contracts
@@ -24,7 +27,7 @@ from stakesim.evm.interface import CONSTRUCTORS, constructor_types, init_code, s
 from stakesim.evm.required_abi import check_playable, missing_additions
 from stakesim.project import ProjectError, current_project
 from stakesim.runner.drivers import CONTRACT, Driver
-from stakesim.runner.drivers.backend import BackendDriver
+from stakesim.runner.drivers.backend import USE_CASES, BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.network import Network
@@ -33,6 +36,7 @@ from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.scenario.actions import PLATFORM, Actor, Terms
 from stakesim.scenario.scenario import Scenario
 
+_log = logging.getLogger(__name__)
 EPOCH = START + 86_400
 """Second 0 of every scenario; what is deployed for it lies before."""
 HOSTILE_DEPOSIT = 10**20
@@ -106,6 +110,7 @@ class Environment:
         foreign: The contract is not the packaged `EventStake`, which has gas budgets.
         weaknesses: Names of the weaknesses found so far.
         network: Between the backend and its node; None for the contract alone.
+        scenarios: How many were run in it.
     """
 
     def __init__(self, engine: Engine, driver: str, backend: Backend | None, contract: Artifact | None = None) -> None:
@@ -127,6 +132,7 @@ class Environment:
         self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
         self.weaknesses: set[str] = set()
+        self.scenarios = 0
         self._artifacts = compile_contracts()
         self._controlled = ContractAbi(self._artifacts["ControlledAccount"].abi)
         self._base = engine.snapshot()
@@ -134,9 +140,9 @@ class Environment:
         self.use(contract)
 
     def close(self) -> None:
-        """Closes backend and engine."""
+        """Closes backend and engine. A backend that can't be closed is logged, and costs nobody what was found."""
         if self.backend is not None:
-            self.backend.close()
+            _close(self.backend)
         self.engine.close()
 
     def use(self, contract: Artifact | None) -> None:
@@ -189,7 +195,7 @@ class Environment:
                 price_feed=price_feed,
                 clock=clock,
             )
-            driver = BackendDriver(self.backend.start(setup, self.driver), onchain, self.network)
+            driver = BackendDriver(_started(self.backend, setup, self.driver), onchain, self.network)
         full = self.contract.full_interface
         reader = StateReader(self.chain, batch_reader, address, stake_abi(), parties.addresses, full)
         self.chain.sent()  # what was sent to prepare it is no part of the scenario
@@ -289,13 +295,13 @@ def open_environment(
         chain = open_engine(chosen) if isinstance(chosen, str) else chosen
     except BaseException:
         if opened is not None:
-            opened.close()
+            _close(opened)
         raise
     try:
         return Environment(chain, name, opened, contract)
     except BaseException:
         if opened is not None:
-            opened.close()
+            _close(opened)
         chain.close()
         raise
 
@@ -318,9 +324,71 @@ def _open_backend(driver: str | None, backend: Backend | Callable[[], Backend] |
                 )
             return None
         backend = project.load(project.backend)
-    opened: Backend = backend() if callable(backend) else backend
-    if driver is not None and driver not in opened.drivers:
-        known = ", ".join((*opened.drivers, CONTRACT))
-        opened.close()
-        raise ProjectError(f"There is no driver {driver!r}: choose one of {known}.")
+    with _as_backend_error("The backend can't be opened"):
+        opened: Backend = backend() if callable(backend) else backend
+    try:
+        drivers = _drivers(opened)
+        if driver is not None and driver not in drivers:
+            raise ProjectError(f"There is no driver {driver!r}: choose one of {', '.join((*drivers, CONTRACT))}.")
+    except BaseException:
+        _close(opened)
+        raise
     return opened
+
+
+def _drivers(backend: Any) -> tuple[str, ...]:
+    """Names of the ways to call the backend.
+
+    Raises:
+        BackendError: The object is no backend.
+    """
+    lacks = [name for name in ("drivers", "start", "close") if not hasattr(backend, name)]
+    if lacks:
+        raise BackendError(
+            f"What opens the backend gave {backend!r}, which has no {' or '.join(lacks)}: return a "
+            "`stakesim.backend.Backend`."
+        )
+    with _as_backend_error("The backend's `drivers` can't be read"):
+        names = backend.drivers
+        drivers = () if isinstance(names, str) else tuple(names)
+    if not drivers or not all(isinstance(name, str) for name in drivers) or CONTRACT in drivers:
+        raise BackendError(
+            f"The backend's `drivers` are {names!r}: give a tuple of names, of which none is {CONTRACT!r}, as "
+            '("services",).'
+        )
+    return drivers
+
+
+def _started(backend: Backend, setup: ScenarioSetup, driver: str) -> BackendSession:
+    """The backend's session for a scenario.
+
+    Raises:
+        BackendError: It can't start one, or what it gives has no use case.
+    """
+    with _as_backend_error("The backend can't start a scenario"):
+        session = backend.start(setup, driver)
+    if not any(callable(getattr(session, name, None)) for name in USE_CASES.values()):
+        raise BackendError(
+            f"The backend's `start` gave {session!r}, which has no use case, as `create_run` or `book`: return a "
+            "`stakesim.backend.BackendSession`."
+        )
+    return session
+
+
+@contextmanager
+def _as_backend_error(what: str) -> Iterator[None]:
+    """Whatever a backend raises there, in one sentence with its place."""
+    try:
+        yield
+    except StakesimError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BackendError(f"{what}: {type(error).__name__}: {error}{place_of(error)}.") from error
+
+
+def _close(backend: Any) -> None:
+    try:
+        if hasattr(backend, "close"):
+            backend.close()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code; it is told
+        _log.error("the backend can't be closed: %s: %s%s", type(error).__name__, error, place_of(error))

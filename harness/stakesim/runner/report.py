@@ -84,7 +84,7 @@ def show(result: Result, console: Console) -> None:
     left_out = sorted(key for key in result.reached if key.startswith("not supported: "))
     if left_out:
         names = ", ".join(f"{key.removeprefix('not supported: ')} ({result.reached[key]})" for key in left_out)
-        console.print(f"\nnot supported by this contract, and left out: {names}", highlight=False)
+        console.print(f"\nnot supported by this contract or backend, and left out: {names}", highlight=False)
     console.print("\nreached: " + ", ".join(f"{result.reached[key]} {key}" for key in SUMMARY_KEYS), highlight=False)
     _show_verdict(result, console)
 

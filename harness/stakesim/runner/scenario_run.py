@@ -12,9 +12,9 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from stakesim.errors import place_of
 from stakesim.evm.access import TransactionReceipt
 from stakesim.evm.errors import AbiError, CallReverted, EngineError
 from stakesim.evm.interface import stake_abi
@@ -147,7 +147,7 @@ class ScenarioRun:
         except (CallReverted, AbiError) as error:
             played.findings.append(_mute(played, quoted(self.model, timed.market)[0], number, error))
             return False
-        except Exception as crash:  # noqa: BLE001 - whatever is raised unforeseen is a finding, told with its story
+        except (Exception, SystemExit) as crash:  # noqa: BLE001 - a finding, whatever it is, told with its story
             played.findings.append(_crash(played, quoted(self.model, timed.market)[0], number, crash))
             return False
         for step, rate in zip(steps, rates, strict=True):
@@ -433,15 +433,11 @@ def _mute(played: Played, rate: Decimal, step: int, error: Exception) -> Finding
     )
 
 
-def _crash(played: Played, rate: Decimal, step: int, crash: Exception) -> Finding:
-    where = crash.__traceback__
-    while where and where.tb_next:
-        where = where.tb_next
-    place = f" ({Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno})" if where else ""
+def _crash(played: Played, rate: Decimal, step: int, crash: BaseException) -> Finding:
     return Finding(
         "CRASH",
         "whatever fails, fails with a typed error",
-        f"{type(crash).__name__}: {crash}{place}",
+        f"{type(crash).__name__}: {crash}{place_of(crash)}",
         scenario=played.scenario,
         engine=played.engine,
         driver=played.driver,

@@ -7,7 +7,9 @@ from itertools import count
 from typing import Any
 
 from stakesim.backend import BackendSession, Refused, Rows
+from stakesim.evm.errors import AbiError, CallReverted
 from stakesim.runner.drivers.onchain import OnChain
+from stakesim.runner.drivers.rows import checked
 from stakesim.runner.network import Network
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
@@ -28,7 +30,7 @@ from stakesim.scenario.actions import (
 )
 from stakesim.scenario.model import Outcome, State
 
-_USE_CASES: dict[type[Any], str] = {
+USE_CASES: dict[type[Any], str] = {
     CreateRun: "create_run",
     Book: "book",
     CancelBooking: "cancel_booking",
@@ -66,7 +68,7 @@ class BackendDriver:
         use_case = self._use_case(action)
         if use_case is None:
             return self._onchain.send(action, expected, model)
-        key = f"{action.do}-{next(self._keys)}"
+        key = f"{action.do}-{next(self._keys)}" if action.retried or action.answer_lost else None
         outcome = self._ask(use_case, action, expected, model, key, action.answer_lost)
         if action.retried or (action.answer_lost and outcome.status != "ok"):
             again = self._ask(use_case, action, expected, model, key, False)
@@ -77,15 +79,15 @@ class BackendDriver:
 
     def rows(self) -> Rows | None:
         rows: Callable[[], Rows] | None = getattr(self._session, "rows", None)
-        return rows() if rows is not None else None
+        return checked(rows()) if rows is not None else None
 
     def lacks(self, action: Action) -> bool:
-        if isinstance(action, _WITHDRAWALS) or type(action) not in _USE_CASES or self._onchain.goes_direct(action):
+        if isinstance(action, _WITHDRAWALS) or type(action) not in USE_CASES or self._onchain.goes_direct(action):
             return False
         return self._use_case(action) is None
 
     def asks_backend(self, action: Action) -> bool:
-        if type(action) not in _USE_CASES or self._onchain.goes_direct(action):
+        if type(action) not in USE_CASES or self._onchain.goes_direct(action):
             return False
         return self._use_case(action) is not None
 
@@ -95,7 +97,7 @@ class BackendDriver:
         action: Action,
         expected: Outcome,
         model: State,
-        key: str,
+        key: str | None,
         lose_answer: bool,
     ) -> ActualOutcome:
         self._at_work = True
@@ -105,14 +107,18 @@ class BackendDriver:
         except Refused as refusal:
             args = self._onchain.named(refusal.arguments)
             return ActualOutcome(refusal.outcome, refusal.error, args, refusal.message)
+        except (CallReverted, AbiError) as error:  # the library's own mean something else here
+            raise RuntimeError(f"the backend raised {type(error).__name__}: {error}") from error
         finally:
             self._at_work = False
         return ActualOutcome("ok")
 
     def _use_case(self, action: Action) -> Callable[..., None] | None:
-        return getattr(self._session, _USE_CASES[type(action)], None)
+        return getattr(self._session, USE_CASES[type(action)], None)
 
-    def _call(self, use_case: Callable[..., None], action: Action, expected: Outcome, model: State, key: str) -> None:
+    def _call(
+        self, use_case: Callable[..., None], action: Action, expected: Outcome, model: State, key: str | None
+    ) -> None:
         accounts, addresses = self._onchain.parties.accounts, self._onchain.parties.addresses
         who: dict[str, Any] = {
             "key": key,

@@ -83,7 +83,8 @@ class OnChain:
         return ActualOutcome("reverted", "Unknown", (), "the node does not say why")
 
     def data(self, call: ContractCall) -> bytes:
-        abi = self._abi if call.function in self._abi else stake_abi()
+        """Call data. A function of the interface is encoded as that has it, whatever else of its name there is."""
+        abi = stake_abi() if call.function in stake_abi() else self._abi
         return abi.encode(call.function, *call.args)
 
     def failure(self, status: str, reverted: CallReverted) -> ActualOutcome:
