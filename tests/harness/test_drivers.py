@@ -70,6 +70,38 @@ def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, sim
     assert invariant in {finding.id for finding in findings}
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("function: nope", "The contract has no function nope"),
+        ("function: setFee, args: [1, 2]", "The contract has no function setFee"),
+        ("function: pause, args: [1]", "pause can't be called with"),
+    ],
+)
+def test_a_call_of_what_is_not_there_is_the_files_mistake(call, said, simulated):
+    story = f"""
+name: mistaken
+story: A call that no contract answers.
+actors: {{a: {{pays: self}}}}
+actions:
+  - {{at: 0, do: call, by: a, {call}}}
+"""
+    with closing(open_environment(simulated, driver="contract")) as environment:
+        (finding,) = run_scenario(environment, loads(story)).findings
+    assert finding.id == "EXPECTATION"
+    assert said in finding.message
+
+
+def test_a_required_function_is_encoded_as_the_interface_has_it(simulated):
+    """Whatever else of its name a contract has."""
+    artifact = changed(
+        "    // ---------------------------------------------------------------- money in",
+        "    function bookEvent(uint256) external pure returns (uint256) {\n        return 0;\n    }\n",
+    )
+    with closing(open_environment(simulated, artifact, "contract")) as environment:
+        assert stories(run_scenario(environment, load(SCENARIOS / "no-show.yaml"))) == []
+
+
 def test_nothing_is_signed_and_no_node_is_asked(simulated, monkeypatch):
     """The contract driver goes straight into the EVM."""
 

@@ -15,6 +15,10 @@ class AbiError(StakesimError):
     """Arguments that don't fit a function, or data that is not what the ABI describes."""
 
 
+class MistakenCall(AbiError):
+    """A scenario calls a function that the contract does not have, or with other arguments than it takes."""
+
+
 class CallReverted(Exception):
     """A call that the contract, or the EVM, refused.
 

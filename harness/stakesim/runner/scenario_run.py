@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from stakesim.errors import place_of
 from stakesim.evm.access import TransactionReceipt
-from stakesim.evm.errors import AbiError, CallReverted, EngineError
+from stakesim.evm.errors import AbiError, CallReverted, EngineError, MistakenCall
 from stakesim.evm.interface import stake_abi
 from stakesim.paths import data
 from stakesim.runner.environment import EPOCH, Environment, Session
@@ -144,6 +144,9 @@ class ScenarioRun:
             found = [finding for finding in found if finding.id != "INV-11"] or found
         except EngineError:
             raise
+        except MistakenCall as error:
+            played.findings.append(_mistaken(played, number, error))
+            return False
         except (CallReverted, AbiError) as error:
             played.findings.append(_mute(played, quoted(self.model, timed.market)[0], number, error))
             return False
@@ -416,6 +419,19 @@ def _unmet_receipts(played: Played) -> Iterator[Finding]:
                 expected=wei,
                 found=got[actor],
             )
+
+
+def _mistaken(played: Played, step: int, error: Exception) -> Finding:
+    """A call that only the scenario's file can be blamed for."""
+    return Finding(
+        "EXPECTATION",
+        "the scenario's own expectations are met",
+        f"the scenario calls what is not there: {error}",
+        scenario=played.scenario,
+        engine=played.engine,
+        driver=played.driver,
+        step=step,
+    )
 
 
 def _mute(played: Played, rate: Decimal, step: int, error: Exception) -> Finding:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.access import TRANSACTION_GAS, ChainAccess, deploy
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.errors import CallReverted
+from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
 from stakesim.evm.interface import init_code, stake_abi
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.step import ActualOutcome
@@ -85,7 +85,10 @@ class OnChain:
     def data(self, call: ContractCall) -> bytes:
         """Call data. A function of the interface is encoded as that has it, whatever else of its name there is."""
         abi = stake_abi() if call.function in stake_abi() else self._abi
-        return abi.encode(call.function, *call.args)
+        try:
+            return abi.encode(call.function, *call.args)
+        except AbiError as error:
+            raise MistakenCall(str(error)) from error
 
     def failure(self, status: str, reverted: CallReverted) -> ActualOutcome:
         """An outcome with the contract's reason, accounts called by their party."""
