@@ -58,11 +58,15 @@ BROKEN = [
     ("return amount * STAKE_BPS / BPS;", "return amount * (STAKE_BPS + 1) / BPS;", "INV-03"),
     ("        run.seatsBooked -= booking.seats;\n", "", "INV-13"),
     ("                emit BookingNoShow(id, booking.user, stake);\n", "", "INV-19"),
+    ("        total = payment + stake;", "        total = payment + stake;\n        stake += 1;", "INV-04"),
+    ("        total = payment + stake;", "        total = payment;", "INV-04"),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("old", "new", "invariant"), BROKEN, ids=[id for *_, id in BROKEN])
+@pytest.mark.parametrize(
+    ("old", "new", "invariant"), BROKEN, ids=[f"{id} {new.strip()[-24:]}" for _, new, id in BROKEN]
+)
 def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, simulated):
     names = ("no-show", "cancel-around-the-cutoff")
     with closing(open_environment(simulated, changed(old, new), "contract")) as environment:

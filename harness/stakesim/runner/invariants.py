@@ -137,6 +137,11 @@ def booking(s: Step) -> Iterator[Violation]:
             yield Violation(f"booking {b.id}: wrong payment", run.price * b.seats, b.payment)
         if b.stake != _stake(b.payment, s):
             yield Violation(f"booking {b.id}: wrong stake", _stake(b.payment, s), b.stake)
+    for id, cost in s.after.costs.items():
+        price = s.after.runs[id].price
+        right = (price, _stake(price, s), price + _stake(price, s))
+        if cost != right:
+            yield Violation(f"run {id}: calculateBookingCost of a seat is {cost}, and must be {right}")
     if s.ok and isinstance(s.action, Book):
         for event in s.events("BookingCreated"):
             run = s.after.runs.get(event.args["event_run_id"])
@@ -367,7 +372,7 @@ def _said(action: Action) -> str:
 def _changes(s: Step) -> Iterator[str]:
     """What differs between the pictures before and after, gas apart."""
     for part in fields(ContractState):
-        if part.name == "lists":
+        if part.name in ("lists", "costs"):
             continue  # not looked at each time
         was, now = getattr(s.before, part.name), getattr(s.after, part.name)
         if part.name == "wallets":

@@ -53,7 +53,11 @@ class BookingView(NamedTuple):
 
 @dataclass(frozen=True)
 class ContractState:
-    """The contract and all wallets at one moment, in wei. lists: `getEventBookings` by run, where it was asked for."""
+    """The contract and all wallets at one moment, in wei.
+
+    lists: `getEventBookings` by run, where it was asked for. costs: `calculateBookingCost` of one seat by run, for runs
+    that are read for the first time.
+    """
 
     balance: int
     wallets: Mapping[str, int]
@@ -64,6 +68,7 @@ class ContractState:
     runs: Mapping[int, RunView] = field(default_factory=dict)
     bookings: Mapping[int, BookingView] = field(default_factory=dict)
     lists: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    costs: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
 
     def bookings_of(self, run_id: int) -> list[BookingView]:
         return [b for b in self.bookings.values() if b.run_id == run_id]
@@ -132,6 +137,9 @@ class StateReader:
         views += [("getBooking", id) for id in bookings]
         views += [("creditOf", self._parties[name]) for name in creditors]
         views += [("getEventBookings", id) for id in runs if lists]
+        known = last.runs if last is not None else {}
+        new = [id for id in runs if id not in known]
+        views += [("calculateBookingCost", id, 1) for id in new]
         if self._full:
             views += [("platformBalance",), ("totalLiabilities",)]
             views += [("terms",)] if lists else []
@@ -142,6 +150,7 @@ class StateReader:
         new_bookings = {id: self._booking(next(answers)[0]) for id in bookings}
         credits = {name: next(answers)[0] for name in creditors}
         listed = {id: tuple(next(answers)[0]) for id in runs if lists}
+        costs = {id: next(answers) for id in new}
         return ContractState(
             balance=balance,
             wallets={**before.wallets, **dict(zip(wallets, balances, strict=True))},
@@ -152,6 +161,7 @@ class StateReader:
             runs={**before.runs, **new_runs},
             bookings={**before.bookings, **new_bookings},
             lists=listed,
+            costs=costs,
         )
 
     def _run(self, values: tuple[Any, ...]) -> RunView:
