@@ -170,6 +170,35 @@ CONTRACTS_BROKEN = [
         "emit EventCompleted(hostPayout, eventRunId, stake);",
         "no-show",
     ),
+    *(
+        Broken("INV-19", f"{name} tells a wei more", f"emit {old}", f"emit {new}", scenario)
+        for name, old, new, scenario in (
+            (
+                "BookingCancelled",
+                "BookingCancelled(bookingId, user, refund)",
+                "BookingCancelled(bookingId, user, refund + 1)",
+                "cancel-around-the-cutoff",
+            ),
+            (
+                "BookingNoShow",
+                "BookingNoShow(id, booking.user, stake)",
+                "BookingNoShow(id, booking.user, stake + 1)",
+                "no-show",
+            ),
+            (
+                "EventCancelled",
+                "EventCancelled(eventRunId, refunds)",
+                "EventCancelled(eventRunId, refunds + 1)",
+                "host-cancels-early",
+            ),
+            (
+                "EventCompleted",
+                "EventCompleted(eventRunId, hostPayout, stake)",
+                "EventCompleted(eventRunId, hostPayout, stake + 1)",
+                "no-show",
+            ),
+        )
+    ),
     Broken(
         "INV-19",
         "a cancellation is told of twice",

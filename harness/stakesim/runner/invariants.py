@@ -590,6 +590,8 @@ def replay(s: Step) -> Iterator[Violation]:
     for event in books.strange:
         told_of = ", ".join(f"{name} {value}" for name, value in event.args.items())
         yield Violation(f"the event {event.name} tells of what there is not, or was over: {told_of}")
+    for which, due, told_wei in books.wrong:
+        yield Violation(which, due, told_wei)
     for id in books.runs.keys() | after.runs.keys():
         run = after.runs.get(id)
         told = (*books.runs[id], books.run_status[id]) if id in books.runs else None

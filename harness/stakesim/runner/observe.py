@@ -5,7 +5,7 @@ All amounts are wei, all times seconds since 1970. Accounts are called by the na
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -211,6 +211,8 @@ class EventReplay:
     platform_balance: int = 0
     strange: list[Event] = field(default_factory=list)
     """Events of runs and bookings that there are not, or that were over already."""
+    wrong: list[tuple[str, int, int]] = field(default_factory=list)
+    """Amounts in events that are not those due: which, wei due, wei told."""
 
     def _active(self, run_id: int) -> list[int]:
         return [
@@ -242,6 +244,9 @@ class EventReplay:
                 self.strange.append(event)
                 continue
             understood.append(event)
+            self.wrong += [
+                (f"{name} of {event.name}", due, a[name]) for name, due in self._due(event) if a.get(name) != due
+            ]
             match event.name:
                 case "EventRunCreated":
                     self.runs[a["event_run_id"]] = (a["host"], a["price_per_seat"], a["max_seats"], a["host_stake"])
@@ -272,6 +277,27 @@ class EventReplay:
                 case "PlatformFeesWithdrawn":
                     self.platform_balance -= a["amount"]
         return understood
+
+    def _due(self, event: Event) -> Iterator[tuple[str, int]]:
+        """Amounts that the event has to tell, as they follow from the events before it."""
+        run_id, id = event.args.get("event_run_id", 0), event.args.get("booking_id", 0)
+        match event.name:
+            case "BookingCompleted":
+                yield "stake_returned", self.bookings[id][4]
+            case "BookingNoShow":
+                yield "stake_forfeit", self.bookings[id][4]
+            case "BookingCancelled":
+                yield "refund", self.bookings[id][3] + self.bookings[id][4]
+            case "EventCompleted":
+                yield "host_stake_returned", self.runs[run_id][3]
+            case "EventCancelled" | "EventExpired":
+                active = [self.bookings[id] for id in self._active(run_id)]
+                yield "refunds_issued", sum(payment + stake for _, _, _, payment, stake in active)
+                if event.name == "EventExpired":
+                    seats, stake = sum(booking[2] for booking in active), self.runs[run_id][3]
+                    compensation = sum(stake * booking[2] // seats for booking in active)
+                    yield "compensation", compensation
+                    yield "to_platform", stake - compensation if active else 0
 
     def _knows(self, event: Event) -> bool:
         """What is made is new, and by the next number; what ends was open; everything else is about what was made."""
