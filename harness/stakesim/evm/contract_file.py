@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from stakesim.evm.artifact_file import read_artifact
 from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts, compile_sources, node_modules
 from stakesim.project import current_project
 
@@ -25,7 +24,7 @@ def load_contract(file: str | Path) -> Artifact:
     if not path.is_file():
         raise CompileError(f"{path} can't be read: give a Solidity file, or an artifact (.json).")
     if path.suffix == ".json":
-        return _artifact(path)
+        return read_artifact(path)
     if path.suffix != ".sol":
         raise CompileError(f"{path} is neither Solidity (.sol) nor an artifact (.json).")
     path = path.resolve()
@@ -142,31 +141,3 @@ def _remapped(folder: Path, wanted: str) -> Iterator[Path]:
         prefix = prefix.rpartition(":")[2]
         if prefix and wanted.startswith(prefix):
             yield folder / target / wanted[len(prefix) :]
-
-
-def _artifact(path: Path) -> Artifact:
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        abi, code, deployed = fields["abi"], fields["bytecode"], fields.get("deployedBytecode", "0x")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CompileError(
-            f"{path} is no artifact: it needs `abi` and `bytecode`, as Foundry and Hardhat write them."
-        ) from None
-    if not isinstance(abi, list) or not all(isinstance(item, Mapping) and "type" in item for item in abi):
-        raise CompileError(f"{path} is no artifact: its `abi` is none.")
-    immutables = fields.get("immutableReferences", {})
-    if isinstance(deployed, Mapping):
-        immutables = deployed.get("immutableReferences", {})
-    name = str(fields.get("contractName") or path.stem)
-    made = Artifact(name, str(path), abi, _hex(code), _hex(deployed), immutables=immutables or {})
-    if len(made.bytecode) <= 2:
-        raise CompileError(f"{path} has no bytecode: an interface, or an abstract contract, can't be deployed.")
-    if not re.fullmatch("0x[0-9a-fA-F]*", made.bytecode):
-        raise CompileError(f"{path} is not linked: give an artifact whose libraries have addresses.")
-    return made
-
-
-def _hex(code: Any) -> str:
-    """Foundry has the code in an object, beside its references."""
-    text = str(code.get("object", "") if isinstance(code, Mapping) else code)
-    return text if text.startswith("0x") else f"0x{text}"
