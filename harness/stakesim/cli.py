@@ -67,7 +67,14 @@ def _project_commands() -> Mapping[str, Any]:
 def _commands_of(project: Project) -> Mapping[str, Any]:
     if project.commands is None:
         return {}
-    found = typer.main.get_command(project.load(project.commands))
+    app = project.load(project.commands)
+    if not isinstance(app, typer.Typer):
+        from stakesim.project import ProjectError
+
+        raise ProjectError(
+            f"[tool.stakesim] names {project.commands} as `commands`, which is no typer.Typer: name one."
+        )
+    found = typer.main.get_command(app)
     return getattr(found, "commands", {found.name: found})
 
 
