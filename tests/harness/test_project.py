@@ -121,6 +121,9 @@ def test_the_projects_own_scenarios_and_profiles_come_first(project):
     ("variables", "place"),
     [
         ({"STAKESIM_HOME": "/a/b"}, "/a/b"),
+        ({"STAKESIM_HOME": "~nobodyxx/x"}, "~nobodyxx/x"),
+        ({"STAKESIM_HOME": "~/x", "HOME": "/h"}, "/h/x"),
+        ({"XDG_DATA_HOME": "~nobodyxx"}, "~nobodyxx/stakesim"),
         ({"XDG_DATA_HOME": "/x"}, "/x/stakesim"),
         ({"HOME": "/h"}, "/h/.local/share/stakesim"),
     ],

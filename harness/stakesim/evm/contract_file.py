@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stakesim.evm.artifact_file import read_artifact
-from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts, compile_sources, node_modules
+from stakesim.evm.compiler import (
+    CONTRACTS,
+    Artifact,
+    CompileError,
+    compile_contracts,
+    compile_sources,
+    installed_modules,
+    node_modules,
+)
+from stakesim.evm.solc_install import packages
 from stakesim.project import current_project
 
 _IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
@@ -129,7 +138,8 @@ def _library(main: Path, wanted: str) -> Path | None:
         for target in (*_remapped(folder, wanted), folder / "node_modules" / wanted, folder / "lib" / wanted):
             if target.is_file():
                 return target
-    if (node_modules() / wanted).is_file():
+    ours = any(wanted.startswith(f"{name}/") for name in packages())
+    if ((installed_modules() if ours else node_modules()) / wanted).is_file():
         return None
     raise CompileError(f"{wanted} is not found: install it (node_modules, lib) at or above {main.parent}.")
 
