@@ -224,14 +224,21 @@ def compile_(
     import json
 
     from stakesim.evm import compiler
+    from stakesim.paths import checkout
     from stakesim.project import current_project
 
+    copy = current_project().artifact
+    if write and copy is None and checkout() is None:
+        _fail(
+            "there is nothing to write, as the artifacts that ship are the installed library's own: for a copy of "
+            "EventStake in your project, name its file as `artifact` in [tool.stakesim]"
+        )
     ship = compiler.shipped_artifacts()
     for name, artifact in ship["contracts"].items():
         if size := len(artifact["deployed_bytecode"]) // 2 - 1:
             _console().print(f"{name:24} {size:6} bytes  {artifact['source']}", highlight=False)
-    wanted = {compiler.ARTIFACTS: ship}
-    if copy := current_project().artifact:
+    wanted = {compiler.ARTIFACTS: ship} if checkout() else {}
+    if copy:
         wanted[copy] = compiler.production_artifact()
     for file, content in wanted.items():
         text = json.dumps(content, indent=1) + "\n"
