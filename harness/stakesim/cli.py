@@ -42,12 +42,12 @@ class _Commands(TyperGroup):
         return super().get_command(ctx, cmd_name) or _project_commands().get(cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        from stakesim.project import ProjectError
+        from stakesim.errors import StakesimError
 
         own = super().list_commands(ctx)
         try:
             return list(dict.fromkeys([*own, *_project_commands()]))
-        except ProjectError as error:
+        except StakesimError as error:
             typer.echo(f"stakesim: {error}", err=True)
             return own
 
