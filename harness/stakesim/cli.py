@@ -43,12 +43,12 @@ class _Commands(TyperGroup):
         return super().get_command(ctx, cmd_name) or _project_commands().get(cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        from stakesim.project import ProjectError
+        from stakesim.errors import StakesimError
 
         own = super().list_commands(ctx)
         try:
             return list(dict.fromkeys([*own, *_project_commands()]))
-        except ProjectError as error:
+        except StakesimError as error:
             typer.echo(f"stakesim: {error}", err=True)
             return own
 
@@ -68,7 +68,14 @@ def _project_commands() -> Mapping[str, Any]:
 def _commands_of(project: Project) -> Mapping[str, Any]:
     if project.commands is None:
         return {}
-    found = typer.main.get_command(project.load(project.commands))
+    app = project.load(project.commands)
+    if not isinstance(app, typer.Typer):
+        from stakesim.project import ProjectError
+
+        raise ProjectError(
+            f"[tool.stakesim] names {project.commands} as `commands`, which is no typer.Typer: name one."
+        )
+    found = typer.main.get_command(app)
     return getattr(found, "commands", {found.name: found})
 
 
@@ -218,14 +225,21 @@ def compile_(
     import json
 
     from stakesim.evm import compiler
+    from stakesim.paths import checkout
     from stakesim.project import current_project
 
+    copy = current_project().artifact
+    if write and copy is None and checkout() is None:
+        _fail(
+            "there is nothing to write, as the artifacts that ship are the installed library's own: for a copy of "
+            "EventStake in your project, name its file as `artifact` in [tool.stakesim]"
+        )
     ship = compiler.shipped_artifacts()
     for name, artifact in ship["contracts"].items():
         if size := len(artifact["deployed_bytecode"]) // 2 - 1:
             _console().print(f"{name:24} {size:6} bytes  {artifact['source']}", highlight=False)
-    wanted = {compiler.ARTIFACTS: ship}
-    if copy := current_project().artifact:
+    wanted = {compiler.ARTIFACTS: ship} if checkout() else {}
+    if copy:
         wanted[copy] = compiler.production_artifact()
     for file, content in wanted.items():
         text = json.dumps(content, indent=1) + "\n"

@@ -32,9 +32,14 @@ def state_dir() -> Path:
     """Where caches and the embedded database are: `STAKESIM_HOME`, else the checkout's `.stakesim`, else the user's
     data directory."""
     if home := os.environ.get("STAKESIM_HOME"):
-        return Path(home).expanduser()
+        return _expanded(home)
     if root := checkout():
         return root / ".stakesim"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "stakesim"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share").expanduser() / "stakesim"
+        return _expanded("~/Library/Application Support/stakesim")
+    return _expanded(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "stakesim"
+
+
+def _expanded(place: str) -> Path:
+    """With ~ as the user's folder; as it stands where there is no such user, for which pathlib raises an error."""
+    return Path(os.path.expanduser(place))

@@ -13,15 +13,16 @@ import functools
 import importlib
 import sys
 import tomllib
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stakesim.errors import StakesimError
-from stakesim.paths import shipped
+from stakesim.paths import checkout, shipped
 
-_KEYS = {
+_KEYS: dict[str, type[Any]] = {
     "backend": str,
     "contract": str,
     "commands": str,
@@ -78,27 +79,54 @@ class Project:
         """The object that `module:attribute` names.
 
         Raises:
-            ProjectError: There is no such module or attribute.
+            ProjectError: There is no such module or attribute, or the module can't be imported.
         """
+        module, colon, attribute = name.partition(":")
+        if not colon or not all(part.isidentifier() for part in (*module.split("."), attribute)):
+            raise ProjectError(f"{name!r} in [tool.stakesim] is no module:attribute, as my_adapter:open_backend is.")
         for folder in (self.root, *self.path):
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
-        module, colon, attribute = name.partition(":")
-        if not colon:
-            raise ProjectError(f"{name!r} in [tool.stakesim] is no module:attribute, as my_adapter:open_backend is.")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            imported = importlib.import_module(module)
+        except StakesimError:
+            raise
         except ModuleNotFoundError as missing:
             if missing.name is not None and (module == missing.name or module.startswith(f"{missing.name}.")):
                 raise ProjectError(
                     f"[tool.stakesim] names {name}, and there is no module {module}: add its folder to `path`."
                 ) from None
-            raise ProjectError(
-                f"{module} needs {missing.name}, which is not installed: install what the backend needs "
-                "(in the checkout of stakesim: `make serve`, or `pip install -e '.[api]'`)."
-            ) from None
+            what = f"{missing.name}, which is not installed" if missing.name else f"what is not installed ({missing})"
+            own = "" if checkout() != self.root else " (`make serve`, or `pip install -e '.[api]'`)"
+            raise ProjectError(f"{module} needs {what}: install what the backend needs{own}.") from None
+        except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+            raise ProjectError(self._not_imported(module, error)) from error
+        try:
+            return getattr(imported, attribute)
         except AttributeError:
             raise ProjectError(f"[tool.stakesim] names {name}, and {module} has no {attribute}.") from None
+
+    def _not_imported(self, module: str, error: BaseException) -> str:
+        """The sentence for an exception, with the place in the project that it came from."""
+        said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+        what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return f"{module} can't be imported ({what}): mend it at {self._place(error)}."
+
+    def _place(self, error: BaseException) -> str:
+        if isinstance(error, SyntaxError) and error.filename:
+            return f"{error.filename}:{error.lineno}"
+        places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        folders = (self.root, *self.path)
+        own = [place for place in places if _inside(Path(place[0]), folders)]
+        file, line = (own or places)[-1]
+        return f"{file}:{line}"
+
+
+def _inside(file: Path, folders: Iterable[Path]) -> bool:
+    """Whether the file is the project's own: of these folders, and no installed package, nor this library."""
+    if "site-packages" in file.parts or file.is_relative_to(Path(__file__).parent):
+        return False
+    return any(file.is_relative_to(folder) for folder in folders)
 
 
 def current_project() -> Project:
@@ -124,21 +152,47 @@ def read_section(file: Path) -> dict[str, Any] | None:
     """`[tool.stakesim]` of a `pyproject.toml`; None where it has none.
 
     Raises:
-        ProjectError: The file is no TOML.
+        ProjectError: The file is no TOML, or the section is no table.
     """
     try:
-        section: dict[str, Any] | None = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("stakesim")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{file} can't be read: {error}.") from None
+        return section_in(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ProjectError(f"{file} can't be read: {str(error).rstrip('.')}.") from None
+
+
+def section_in(text: str) -> dict[str, Any] | None:
+    """The same of a file's text.
+
+    Raises:
+        ValueError: The text is no TOML, or the section is no table.
+    """
+    tool = tomllib.loads(text).get("tool", {})
+    if not isinstance(tool, dict):
+        raise ValueError(f"`tool` is {_kind(tool)}, not a table: write [tool.stakesim] with its keys below it")
+    section = tool.get("stakesim")
+    if section is not None and not isinstance(section, dict):
+        raise ValueError(
+            f"`stakesim` in [tool] is {_kind(section)}, not a table: write [tool.stakesim] with its keys below it"
+        )
     return section
+
+
+def _kind(value: object) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
+    return kinds.get(type(value), "a time")
 
 
 def _read(root: Path, file: Path, section: Mapping[str, Any]) -> Project:
     for key, value in section.items():
         if key not in _KEYS:
             raise ProjectError(f"{file}: [tool.stakesim] has no key {key}: use {', '.join(_KEYS)}.")
-        if not isinstance(value, _KEYS[key]):
-            raise ProjectError(f"{file}: {key} in [tool.stakesim] must be a {_KEYS[key].__name__}.")
+        items = value if isinstance(value, list) else ()
+        if not isinstance(value, _KEYS[key]) or not all(isinstance(item, str) for item in items):
+            must = "text" if _KEYS[key] is str else "a list of folders"
+            raise ProjectError(f"{file}: {key} in [tool.stakesim] must be {must}.")
+    for folder in section.get("path", ()):
+        if not (root / folder).is_dir():
+            raise ProjectError(f"{file}: there is no folder {folder}, which `path` in [tool.stakesim] names.")
 
     def path(key: str) -> Path | None:
         return root / section[key] if key in section else None
@@ -153,7 +207,7 @@ def _read(root: Path, file: Path, section: Mapping[str, Any]) -> Project:
         contract=None if contract is None else str(root / contract),
         commands=section.get("commands"),
         faults=section.get("faults"),
-        path=tuple(root / str(folder) for folder in section.get("path", ())),
+        path=tuple(root / folder for folder in section.get("path", ())),
         scenarios=scenarios if scenarios.is_dir() else None,
         artifact=path("artifact"),
         gas=path("gas"),

@@ -49,6 +49,7 @@ class _Environments:
 
 
 _ENVIRONMENTS = pytest.StashKey[_Environments]()
+_FOLDERS = pytest.StashKey[list[Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,14 +70,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     environments = config.stash[_ENVIRONMENTS] = _Environments(config)
     config.add_cleanup(environments.close)
+    config.stash[_FOLDERS] = [_folder(config, name) for name in config.getini("stakesim_scenarios")]
+
+
+def _folder(config: pytest.Config, name: str) -> Path:
+    folder = (config.rootpath / name).resolve()
+    if not folder.is_dir():
+        raise pytest.UsageError(
+            f"stakesim_scenarios names {name}, and there is no such folder in {config.rootpath}: make or name one."
+        )
+    return folder
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if file_path.suffix != ".yaml":
+    folders = parent.config.stash[_FOLDERS]
+    if not folders or file_path.suffix not in (".yaml", ".yml"):
         return None
-    folders = [parent.config.rootpath / name for name in parent.config.getini("stakesim_scenarios")]
     home = file_path.parent.parent if file_path.parent.name == "regressions" else file_path.parent
-    return ScenarioFile.from_parent(parent, path=file_path) if home in folders else None
+    return ScenarioFile.from_parent(parent, path=file_path) if home.resolve() in folders else None
 
 
 class ScenarioFile(pytest.File):

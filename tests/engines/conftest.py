@@ -22,7 +22,7 @@ def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Contract]]:
             engine = stack.enter_context(closing(open_engine(f"rpc:{node.w3.provider.endpoint_uri}")))
         else:
             if request.param == "revm":
-                pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
+                pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
             engine = stack.enter_context(closing(open_engine(request.param)))
         yield engine, deploy(engine)
 

@@ -18,7 +18,7 @@ from stakesim.evm.engine import open_engine
 from stakesim.evm.errors import EngineError
 from web3.exceptions import Web3RPCError
 
-pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
+pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
 
 PROGRAMS = {"quick": 6, "ci": 400, "deep": 5_000}
 LONG = {"quick": 600, "ci": 4_000, "deep": 100_000}

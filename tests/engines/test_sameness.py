@@ -67,7 +67,7 @@ def test_anvil_repeats_itself_and_py_evm(on_py_evm):
 
 @pytest.mark.slow
 def test_revm_repeats_itself_and_py_evm(on_py_evm):
-    pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
+    pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
     assert story("revm") == on_py_evm
     assert story("revm") == on_py_evm
 

@@ -40,6 +40,25 @@ def test_what_another_compiler_made_is_nothing_to_compare_with(tmp_path, measure
     assert gas.committed(tmp_path / "gas.json") == {}
 
 
+@pytest.mark.parametrize("text", ["", "[1]", '{"gas": 5, "compiler": "0"}', '{"gas": {"a": "b"}, "compiler": "0"}'])
+def test_what_is_no_table_is_one_sentence(tmp_path, text):
+    (tmp_path / "gas.json").write_text(text)
+    with pytest.raises(
+        gas.GasError, match=r"gas\.json is no gas table: remove it, then `stakesim gas --write` writes one"
+    ):
+        gas.committed(tmp_path / "gas.json")
+
+
+def test_without_a_table_the_costs_are_shown_and_it_is_said_how_to_write_one(monkeypatch, tmp_path, simulated):
+    monkeypatch.setattr(gas, "table", lambda: tmp_path / "gas.json")
+    done = CliRunner().invoke(cli, ["gas", "--engine", simulated])
+    assert isinstance(done.exception, gas.GasError)  # which is exit code 2
+    assert str(done.exception).endswith("gas.json to compare with: write one with `stakesim gas --write`.")
+    assert "an attendee books a seat" in done.stdout
+    assert CliRunner().invoke(cli, ["gas", "--engine", simulated, "--write"]).exit_code == 0
+    assert CliRunner().invoke(cli, ["gas", "--engine", simulated]).exit_code == 0
+
+
 def test_a_change_fails_and_is_shown(monkeypatch, simulated):
     reviewed = gas.committed()
     first = next(iter(reviewed))

@@ -14,6 +14,13 @@ def test_invariants_md_lists_the_invariants_of_the_code():
     assert len(rows) == 20
 
 
+def test_extras_are_installed_beside_the_editable_checkout_and_do_not_replace_it_by_a_copy():
+    told = [ROOT / "Makefile", *(f for f in ROOT.rglob("*") if f.suffix in (".md", ".py", ".yml", ".toml"))]
+    own = [file for file in told if not {"node_modules", ".venv"} & {*file.relative_to(ROOT).parts}]
+    wrong = re.compile(r"pip install (?:-q )?['\"]?\.\[")
+    assert [str(file) for file in own if wrong.search(file.read_text(encoding="utf-8"))] == []
+
+
 def test_every_folder_that_architecture_md_names_is_there():
     named = re.findall(r"^\| `([^`]+)`", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
     assert named

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from stakesim import cli
 from stakesim.paths import checkout
+from stakesim.project import Project
 from stakesim.runner import scenario_run  # noqa: F401 - what a pytest inside ours imports first, it takes away at its end
 
 ROOT = checkout()
@@ -135,6 +136,44 @@ def test_the_committed_artifact_is_checked(stakesim):
     assert stakesim("compile").returncode == 0
 
 
+@pytest.mark.parametrize("write", [(), ("--write",)])
+def test_nothing_is_written_into_an_installed_library(stakesim, monkeypatch, tmp_path, write):
+    ours, copy = tmp_path / "artifacts.json", tmp_path / "Stake.json"
+    monkeypatch.setattr("stakesim.paths.checkout", lambda: None)
+    monkeypatch.setattr("stakesim.evm.compiler.ARTIFACTS", ours)
+    monkeypatch.setattr("stakesim.evm.compiler.shipped_artifacts", lambda: {"contracts": {}})
+    monkeypatch.setattr("stakesim.evm.compiler.production_artifact", lambda: {"abi": []})
+    monkeypatch.setattr("stakesim.project.current_project", lambda: Project(tmp_path))
+    done = stakesim("compile", *write)
+    assert done.returncode == (2 if write else 0)
+    assert ("there is nothing to write" in done.stderr) == bool(write)
+    monkeypatch.setattr("stakesim.project.current_project", lambda: Project(tmp_path, artifact=copy))
+    assert stakesim("compile", *write).returncode == (0 if write else 1)
+    assert copy.exists() == bool(write)
+    assert not ours.exists()
+
+
+def test_a_folder_of_scenarios_that_is_not_there_is_told(pytester):
+    pytester.makeini("[pytest]\nstakesim_scenarios = nope")
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(
+        ["ERROR: stakesim_scenarios names nope, and there is no such folder in *: make or name one."]
+    )
+
+
+@pytest.mark.parametrize("named", ["stories", "sub/../stories", "linked"])
+def test_the_plugin_collects_both_endings_however_the_folder_is_named(pytester, named):
+    pytester.makeini(f"[pytest]\nstakesim_scenarios = {named}")
+    folder = pytester.mkdir("stories")
+    pytester.mkdir("sub")
+    (pytester.path / "linked").symlink_to(folder)
+    for ending in ("yaml", "yml"):
+        (folder / f"a-{ending}.{ending}").write_text("")
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--collect-only", "-q", "stories")
+    done.stdout.fnmatch_lines(["*a-yaml*", "*a-yml*"])
+
+
 @pytest.mark.slow
 def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
     pytester.makeini("[pytest]\nstakesim_scenarios = scenarios")
@@ -142,7 +181,7 @@ def test_the_plugin_collects_scenarios_and_gives_worlds(pytester):
     good = (ROOT / "scenarios" / "no-show.yaml").read_text()
     (folder / "no-show.yaml").write_text(good)
     (folder / "wrong.yaml").write_text(good.replace("name: no-show", "name: wrong").replace('"60000', '"70000'))
-    (folder / "notes.yml").write_text("not: a scenario")
+    (folder / "notes.txt").write_text("not: a scenario")
     pytester.makepyfile(
         test_it="""
         from stakesim.scenario.scenario import load

@@ -43,7 +43,7 @@ def test_one_scenario_has_one_ledger_through_services_and_on_the_contract_alone(
 
 @pytest.mark.slow
 def test_the_contract_alone_has_one_ledger_on_every_engine(profile):
-    pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
+    pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
     some = scenarios("quick")
     reference = run(some, "revm", driver="contract")
     assert reference.ok

@@ -1,10 +1,13 @@
 """What a project says of itself in pyproject.toml, read from any folder in it; and where things are kept."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from stakesim import paths
-from stakesim.project import ProjectError, current_project
+from stakesim.cli import _commands_of
+from stakesim.commands.init import init
+from stakesim.project import ProjectError, current_project, read_section
 from stakesim.runner import scenario_files
 
 SECTION = """
@@ -32,6 +35,7 @@ def project(tmp_path, monkeypatch):
 def test_it_is_found_upwards_and_paths_count_from_it(project):
     root = project(SECTION)
     (root / "scenarios").mkdir()
+    (root / "src").mkdir()
     found = current_project()
     assert found.root == root
     assert found.contract == f"{root}/contracts/Stake.sol:Stake"
@@ -53,7 +57,17 @@ def test_without_a_section_the_folder_is_the_project_and_its_yaml_files_are_its_
     ("text", "said"),
     [
         ("[tool.stakesim]\nbakend = 'x:y'\n", r"has no key bakend: use backend, contract"),
-        ("[tool.stakesim]\npath = 'src'\n", r"path in \[tool.stakesim\] must be a list"),
+        ("[tool.stakesim]\npath = 'src'\n", r"path in \[tool.stakesim\] must be a list of folders"),
+        ("[tool.stakesim]\npath = [1]\n", r"path in \[tool.stakesim\] must be a list of folders"),
+        ("[tool.stakesim]\npath = ['nope']\n", r"there is no folder nope, which `path` in \[tool.stakesim\] names"),
+        ("[tool.stakesim]\nbackend = 5\n", r"backend in \[tool.stakesim\] must be text"),
+        ("[tool]\nstakesim = 5\n", r"`stakesim` in \[tool\] is a number, not a table: write \[tool.stakesim\]"),
+        ("[tool]\nstakesim = 'x'\n", r"`stakesim` in \[tool\] is text, not a table"),
+        ("[tool]\nstakesim = []\n", r"`stakesim` in \[tool\] is a list, not a table"),
+        ("[[tool.stakesim]]\n", r"`stakesim` in \[tool\] is a list, not a table"),
+        ("tool = 5\n", r"`tool` is a number, not a table"),
+        ("tool = []\n", r"`tool` is a list, not a table"),
+        ("x = " + "9" * 5000, r"pyproject.toml can't be read"),
         ("[tool.stakesim]\nscenarios = 'nowhere'\n", r"there is no folder nowhere"),
         ("[tool.stakesim\n", r"pyproject.toml can't be read"),
     ],
@@ -71,6 +85,12 @@ def test_what_is_wrong_with_the_section_is_one_sentence(project, text, said):
         ("adapter_that_lacks:open_backend", "adapter_that_lacks needs not_installed_here, which is not installed"),
         ("adapter_without:open_backend", "adapter_without has no open_backend"),
         ("adapter_without", "is no module:attribute"),
+        (":", "is no module:attribute"),
+        (":x", "is no module:attribute"),
+        ("x:", "is no module:attribute"),
+        (".x:y", "is no module:attribute"),
+        ("..x:y", "is no module:attribute"),
+        ("a b:y", "is no module:attribute"),
     ],
 )
 def test_what_can_not_be_loaded_is_one_sentence(project, monkeypatch, name, said):
@@ -85,6 +105,7 @@ def test_what_can_not_be_loaded_is_one_sentence(project, monkeypatch, name, said
 
 def test_the_projects_own_scenarios_and_profiles_come_first(project):
     root = project(SECTION)
+    (root / "src").mkdir()
     (root / "scenarios" / "profiles").mkdir(parents=True)
     (root / "scenarios" / "mine.yaml").write_text("")
     (root / "scenarios" / "profiles" / "calm.yaml").write_text("")
@@ -100,6 +121,9 @@ def test_the_projects_own_scenarios_and_profiles_come_first(project):
     ("variables", "place"),
     [
         ({"STAKESIM_HOME": "/a/b"}, "/a/b"),
+        ({"STAKESIM_HOME": "~nobodyxx/x"}, "~nobodyxx/x"),
+        ({"STAKESIM_HOME": "~/x", "HOME": "/h"}, "/h/x"),
+        ({"XDG_DATA_HOME": "~nobodyxx"}, "~nobodyxx/stakesim"),
         ({"XDG_DATA_HOME": "/x"}, "/x/stakesim"),
         ({"HOME": "/h"}, "/h/.local/share/stakesim"),
     ],
@@ -112,3 +136,95 @@ def test_the_state_directory_of_an_installed_library(monkeypatch, variables, pla
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert str(paths.state_dir()) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise RuntimeError('no\\nsettings')", "RuntimeError: no settings"),
+        ("raise ValueError", "ValueError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import sys\nsys.exit('no')", "SystemExit: no"),
+        ("from json import nothing_like_it", "ImportError: cannot import name 'nothing_like_it' from 'json'"),
+        ("import json\njson.nothing", "AttributeError: module 'json' has no attribute 'nothing'"),
+        ("import json\njson.loads('x')", "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
+        ("x = 1\ndef (:", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_whatever_happens_at_its_import_is_one_sentence_with_the_place(project, monkeypatch, text, said):
+    root = project("[tool.stakesim]\npath = ['src']\n")
+    (root / "src").mkdir()
+    file = root / "src" / "adapter_that_fails.py"
+    file.write_text(text)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ProjectError) as failed:
+        current_project().load("adapter_that_fails:open_backend")
+    assert str(failed.value).startswith(f"adapter_that_fails can't be imported ({said}")
+    assert str(failed.value).endswith(f": mend it at {file}:{len(text.splitlines())}.")
+
+
+def test_only_in_this_repository_its_make_is_advised(project, monkeypatch):
+    root = project("[tool.stakesim]\n")
+    (root / "adapter_that_needs.py").write_text("import not_installed_here\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ProjectError, match=r"not installed: install what the backend needs\.$"):
+        current_project().load("adapter_that_needs:open_backend")
+    monkeypatch.setattr("stakesim.project.checkout", lambda: root)
+    with pytest.raises(ProjectError, match=r"install what the backend needs \(`make serve`, or `pip install -e"):
+        current_project().load("adapter_that_needs:open_backend")
+
+
+def test_commands_are_a_typer_application(project, monkeypatch):
+    root = project("[tool.stakesim]\ncommands = 'my_commands:app'\n")
+    (root / "my_commands.py").write_text("app = 5\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ProjectError, match=r"names my_commands:app as `commands`, which is no typer\.Typer"):
+        _commands_of(current_project())
+
+
+# ----------------------------------------------------------------------------------------------------- stakesim init
+
+
+def test_a_starter_is_written_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    init(tmp_path)
+    assert current_project().scenarios == tmp_path / "scenarios"
+    with pytest.raises(ProjectError, match="there is nothing to start"):
+        init(tmp_path)
+
+
+def test_what_would_be_no_toml_any_more_is_left_alone(tmp_path):
+    file = tmp_path / "pyproject.toml"
+    file.write_text("tool = {}\n")
+    with pytest.raises(ProjectError, match=r"can't take a section \[tool.stakesim\] at its end: write its `tool` as"):
+        init(tmp_path)
+    assert file.read_text() == "tool = {}\n"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_where_a_folder_must_be_is_told_before_anything_is_written(tmp_path):
+    (tmp_path / ".github").write_text("")
+    with pytest.raises(ProjectError, match=r"\.github is a file where a folder must be for .*: rename it\.$"):
+        init(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [".github"]
+    with pytest.raises(ProjectError, match=r"\.github is a file where a folder must be"):
+        init(tmp_path / ".github")
+
+
+def test_a_starter_that_stopped_half_way_is_gone_on_with(tmp_path, monkeypatch, capsys):
+    write_text = Path.write_text
+
+    def full(self, *args, **kwargs):
+        if self.name == "stakesim.yml":
+            raise OSError(28, "No space left on device")
+        return write_text(self, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            init(tmp_path / "my stake")
+    assert not (tmp_path / "my stake" / "pyproject.toml").exists()
+    capsys.readouterr()
+    init(tmp_path / "my stake")
+    assert read_section(tmp_path / "my stake" / "pyproject.toml") == {"scenarios": "scenarios"}
+    assert capsys.readouterr().out.endswith(f"now: cd '{tmp_path}/my stake' && stakesim run\n")

@@ -128,6 +128,14 @@ def test_commands_that_can_not_be_imported_are_said_and_help_still_comes(project
     assert "replay" in done.stdout
 
 
+def test_help_comes_when_the_commands_say_themselves_what_they_lack(project: Path) -> None:
+    (project / "own.py").write_text("from stakesim.errors import NotInstalled\nraise NotInstalled('It', 'x', 'gate')\n")
+    done = stakesim("--help", cwd=project)
+    assert done.returncode == 0
+    assert "stakesim: It needs x, which is not installed" in done.stderr
+    assert "replay" in done.stdout
+
+
 # ----------------------------------------------------------------------------------------------- what is not installed
 
 

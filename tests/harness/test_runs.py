@@ -48,7 +48,7 @@ def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil(profile):
 @pytest.mark.slow
 def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
     """To the wei, the unit of gas and the transaction's hash."""
-    pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install '.[revm]'")
+    pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
     files = sorted(SCENARIOS.glob("*.yaml"))
     drawn = [path.stem for path in sorted(PROFILES.glob("*.yaml"))]
     what, runs = (files[::8] + drawn[1:3], 1) if profile == "quick" else (files + drawn, 5)

@@ -28,9 +28,9 @@ ROOT = checkout()
 
 pytestmark = pytest.mark.slow
 
-dask = pytest.importorskip("dask", reason="Dask is an extra: pip install '.[dask]'")
-distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install '.[dask]'")
-psutil = pytest.importorskip("psutil", reason="Dask is an extra, and brings it: pip install '.[dask]'")
+dask = pytest.importorskip("dask", reason="Dask is an extra: pip install -e '.[dask]'")
+distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install -e '.[dask]'")
+psutil = pytest.importorskip("psutil", reason="Dask is an extra, and brings it: pip install -e '.[dask]'")
 cluster = pytest.importorskip("stakesim.workers.cluster")
 
 QUIET = {"distributed.scheduler.allowed-failures": 1, "distributed.admin.log-length": 0}

@@ -1,16 +1,18 @@
 """Where the compiler comes from for a user without the checkout."""
 
 import os
+import shutil
 import sys
 
 import pytest
-from stakesim.evm import compiler, solc_install
+from stakesim.evm import compiler, contract_file, solc_install
 
 NPM = """#!/bin/sh
 echo "$@" > "$PWD/asked"
 ls -A > "$PWD/had"
 if [ -n "$FAILS" ]; then echo "npm error code E403" >&2; echo "npm error 403 Forbidden" >&2; exit 1; fi
-mkdir -p node_modules/solc
+[ -n "$LEAVES_NOTHING" ] || mkdir -p node_modules/solc node_modules/@openzeppelin/contracts/access
+[ -n "$LEAVES_NOTHING" ] || echo "contract Ownable {}" > node_modules/@openzeppelin/contracts/access/Ownable.sol
 """
 
 
@@ -68,3 +70,63 @@ def test_a_refusal_is_one_sentence_with_the_reason(elsewhere, monkeypatch):
     with pytest.raises(solc_install.InstallError) as failed:
         compiler.find_compiler()
     assert str(failed.value) == ("The Solidity compiler can't be installed (403 Forbidden): try again with a network.")
+
+
+def test_what_was_removed_is_installed_anew(elsewhere, capsys):
+    elsewhere("node")
+    elsewhere("npm", NPM)
+    compiler.find_compiler()
+    for removed in ("node_modules", "node_modules/solc", "node_modules/@openzeppelin"):
+        shutil.rmtree(compiler.node_modules().parent / removed)
+        capsys.readouterr()
+        program = compiler.find_compiler()
+        assert os.access(program, os.X_OK)
+        assert solc_install.whole(program.parent)
+        assert "Installing the Solidity compiler" in capsys.readouterr().err
+        assert [path.name for path in program.parents[1].iterdir()] == [program.parent.name]
+
+
+def test_npm_that_leaves_nothing_is_one_sentence(elsewhere, monkeypatch):
+    elsewhere("node")
+    elsewhere("npm", NPM)
+    monkeypatch.setenv("LEAVES_NOTHING", "1")
+    with pytest.raises(solc_install.InstallError, match="npm ended well and left no Solidity compiler in"):
+        compiler.find_compiler()
+
+
+def test_a_compiler_that_does_not_run_is_one_sentence(elsewhere):
+    elsewhere("npm", NPM)
+    elsewhere("node", "#!/bin/sh\nexit 1\n")
+    for compile_ in (compiler.compile_sources, lambda sources: compiler.Compiler().compile({"sources": sources})):
+        with pytest.raises(compiler.CompileError, match=r"The Solidity compiler does not run \(.*\): remove .*anew\.$"):
+            compile_({"A.sol": "contract A {}"})
+
+
+def test_the_library_is_installed_before_it_is_looked_for(elsewhere, tmp_path):
+    elsewhere("node")
+    elsewhere("npm", NPM)
+    (tmp_path / "A.sol").write_text('import "@openzeppelin/contracts/access/Ownable.sol";\ncontract A is Ownable {}\n')
+    assert [name for name, _ in contract_file._sources(tmp_path / "A.sol")] == ["A.sol"]
+    (tmp_path / "B.sol").write_text('import "@openzeppelin/contracts/access/Nothing.sol";\n')
+    with pytest.raises(compiler.CompileError, match=r"access/Nothing\.sol is not found"):
+        list(contract_file._sources(tmp_path / "B.sol"))
+
+
+def test_nothing_is_installed_for_a_library_that_is_not_ours(elsewhere, tmp_path, capsys):
+    (tmp_path / "A.sol").write_text('import "solady/auth/Ownable.sol";\n')
+    with pytest.raises(compiler.CompileError, match=r"solady/auth/Ownable\.sol is not found"):
+        list(contract_file._sources(tmp_path / "A.sol"))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["", '{"A": {"name": "A", "abi"', "[1]", '{"A": 5}', '{"A": {"nom": 1}}', "\udcff"])
+def test_a_cache_file_that_is_not_whole_is_written_anew(monkeypatch, tmp_path, text):
+    monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))
+    answer = {"abi": [], "evm": {"bytecode": {"object": "60"}, "deployedBytecode": {"object": ""}}}
+    monkeypatch.setattr(compiler, "_standard_json", lambda *_: {"contracts": {"A.sol": {"A": answer}}})
+    made = compiler.compile_sources({"A.sol": ""})
+    (file,) = compiler.cache_dir().iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    assert compiler.compile_sources({"A.sol": ""}) == made
+    assert file.read_bytes() == whole

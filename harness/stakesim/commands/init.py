@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stakesim.paths import data
-from stakesim.project import ProjectError, read_section
+from stakesim.project import ProjectError, read_section, section_in
 
 FILES = {
     "one-no-show.yaml": "{scenarios}/one-no-show.yaml",
@@ -30,19 +31,36 @@ def init(
     pyproject = folder / "pyproject.toml"
     if pyproject.exists() and read_section(pyproject) is not None:
         raise ProjectError(f"{pyproject} has a section [tool.stakesim] already: there is nothing to start.")
-    folder.mkdir(parents=True, exist_ok=True)
-    scenarios = OTHERWISE if (folder / SCENARIOS).exists() else SCENARIOS
+    scenarios = _scenarios(folder)
     section = (data("starter") / "pyproject.toml").read_text(encoding="utf-8").format(scenarios=scenarios)
-    with pyproject.open("a", encoding="utf-8") as file:
-        file.write(section if pyproject.stat().st_size else section.lstrip())
-    typer.echo(f"{pyproject}: [tool.stakesim]")
-    for name, place in FILES.items():
-        target = folder / place.format(scenarios=scenarios)
+    begun = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
+    added = section if begun else section.lstrip()
+    try:
+        section_in(begun + added)
+    except ValueError:
+        raise ProjectError(
+            f"{pyproject} can't take a section [tool.stakesim] at its end: write its `tool` as sections, [tool.name]."
+        ) from None
+    targets = {name: folder / place.format(scenarios=scenarios) for name, place in FILES.items()}
+    for target in (pyproject, *targets.values()):
+        there = next(place for place in target.parents if place.exists())
+        if not there.is_dir():
+            raise ProjectError(f"{there} is a file where a folder must be for {target}: rename it.")
+    for name, target in targets.items():
         if target.exists():
             typer.echo(f"{target}: is there, left as it is")
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text((data("starter") / name).read_text(encoding="utf-8"), encoding="utf-8")
         typer.echo(str(target))
-    inside = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    with pyproject.open("a", encoding="utf-8") as file:  # last: without it, the command can be given again
+        file.write(added)
+    typer.echo(f"{pyproject}: [tool.stakesim]")
+    inside = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     typer.echo(f"now: {inside}stakesim run")
+
+
+def _scenarios(folder: Path) -> str:
+    """The folder for scenarios; one that an earlier try began is gone on with."""
+    own = folder / SCENARIOS
+    return OTHERWISE if own.exists() and not (own / "one-no-show.yaml").is_file() else SCENARIOS

@@ -45,9 +45,9 @@ def gas_inr(units: int) -> float:
 
 
 def reviewed(sentence: str) -> int:
-    """Gas of a transaction. Raises `ValueError` where none was reviewed for this compiler."""
+    """Gas of a transaction. Raises `GasError` where none was reviewed for this compiler."""
     if sentence not in (table := gas.committed()):
-        raise ValueError(f"tests/gas.json has no gas for {sentence!r}: run `stakesim gas --write`, and review it")
+        raise gas.GasError(f"{gas.table()} has no gas for {sentence!r}: run `stakesim gas --write`, and review it")
     return table[sentence]
 
 

@@ -56,7 +56,7 @@ class Artifact:
 
 def compiler_version() -> str:
     """The pinned version, as `contracts/package.json` names it."""
-    return str(json.loads((CONTRACTS / "package.json").read_text())["dependencies"]["solc"])
+    return solc_install.packages()["solc"]
 
 
 def node_modules() -> Path:
@@ -110,8 +110,8 @@ def compile_sources(sources: Mapping[str, str]) -> dict[str, Artifact]:
     """
     key = source_hash(sources)
     cached = cache_dir() / f"{key}.json"
-    if cached.exists():
-        return {name: Artifact(**fields) for name, fields in json.loads(cached.read_text()).items()}
+    if (known := _cached(cached)) is not None:
+        return known
     compiled = artifacts(_standard_json(sources), sources)
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(f".{os.getpid()}")  # renamed when whole: another process may be reading
@@ -120,10 +120,19 @@ def compile_sources(sources: Mapping[str, str]) -> dict[str, Artifact]:
     return compiled
 
 
+def _cached(file: Path) -> dict[str, Artifact] | None:
+    """None: it is not there, or not whole, as after a full disk."""
+    try:
+        return {name: Artifact(**fields) for name, fields in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
 def source_hash(sources: Mapping[str, str]) -> str:
     """SHA-256 over sources, settings and the pinned versions, in hex."""
-    pins = json.loads((CONTRACTS / "package.json").read_text())["dependencies"]
-    return hashlib.sha256(json.dumps([dict(sources), SETTINGS, pins], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([dict(sources), SETTINGS, solc_install.packages()], sort_keys=True).encode()
+    ).hexdigest()
 
 
 def production_artifact() -> dict[str, Any]:
@@ -155,13 +164,24 @@ def find_compiler() -> Path:
         version = subprocess.run([native, "--version"], capture_output=True, text=True, check=False).stdout
         if f"Version: {compiler_version()}+" in version:
             return Path(native)
-    if not (node_modules() / "solc").is_dir():
-        if checkout():
-            raise CompileError(f"The Solidity compiler is not installed below {node_modules()}: run `make setup`.")
-        solc_install.install(node_modules().parent, compiler_version())
+    installed_modules()
     if checkout() and solc_install.node() is None:
         raise CompileError("Node is missing, which runs the Solidity compiler: run `make setup`.")
     return shim()
+
+
+def installed_modules() -> Path:
+    """`node_modules` with all packages, which are installed if they are not there.
+
+    Raises:
+        CompileError: They are not in the checkout.
+        InstallError: They can't be installed.
+    """
+    if not solc_install.whole(node_modules().parent):
+        if checkout():
+            raise CompileError(f"The Solidity compiler is not installed below {node_modules()}: run `make setup`.")
+        solc_install.install(node_modules().parent, compiler_version())
+    return node_modules()
 
 
 def shim() -> Path:
@@ -194,14 +214,20 @@ class Compiler:
         line = json.dumps(request)
         if self._process is None:
             ask = [*self._ask, "--standard-json"]
-            said = subprocess.run(ask, input=line, capture_output=True, text=True, check=True)
-            once: dict[str, Any] = json.loads(said.stdout)
+            try:
+                said = subprocess.run(ask, input=line, capture_output=True, text=True, check=True)
+                once: dict[str, Any] = json.loads(said.stdout)
+            except (OSError, ValueError, subprocess.CalledProcessError) as error:
+                raise _broken(error) from None
             return once
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        except (OSError, ValueError) as error:  # it has ended
+            raise _broken(error) from None
         return answer
 
 
@@ -220,7 +246,19 @@ def _standard_json(sources: Mapping[str, str]) -> dict[str, Any]:
         )
     except SolcError as error:
         raise CompileError(_messages(error)) from None
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        raise _broken(error) from None
     return output
+
+
+def _broken(error: Exception) -> CompileError:
+    """The compiler did not even answer, as when a file of its package is missing."""
+    advice = "run `make setup`" if checkout() else f"remove {node_modules().parent}, and it is installed anew"
+    told = getattr(error, "stderr", None) or str(error) or type(error).__name__
+    text = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reason = next((line for line in lines if "Error" in line), lines[0] if lines else "no reason given")
+    return CompileError(f"The Solidity compiler does not run ({reason.rstrip('.')}): {advice}.")
 
 
 def _messages(error: Any) -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts, compile_sources, node_modules
+from stakesim.evm.artifact_file import read_artifact
+from stakesim.evm.compiler import (
+    CONTRACTS,
+    Artifact,
+    CompileError,
+    compile_contracts,
+    compile_sources,
+    installed_modules,
+    node_modules,
+)
+from stakesim.evm.solc_install import packages
 from stakesim.project import current_project
 
 _IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
@@ -25,7 +33,7 @@ def load_contract(file: str | Path) -> Artifact:
     if not path.is_file():
         raise CompileError(f"{path} can't be read: give a Solidity file, or an artifact (.json).")
     if path.suffix == ".json":
-        return _artifact(path)
+        return read_artifact(path)
     if path.suffix != ".sol":
         raise CompileError(f"{path} is neither Solidity (.sol) nor an artifact (.json).")
     path = path.resolve()
@@ -130,7 +138,8 @@ def _library(main: Path, wanted: str) -> Path | None:
         for target in (*_remapped(folder, wanted), folder / "node_modules" / wanted, folder / "lib" / wanted):
             if target.is_file():
                 return target
-    if (node_modules() / wanted).is_file():
+    ours = any(wanted.startswith(f"{name}/") for name in packages())
+    if ((installed_modules() if ours else node_modules()) / wanted).is_file():
         return None
     raise CompileError(f"{wanted} is not found: install it (node_modules, lib) at or above {main.parent}.")
 
@@ -142,31 +151,3 @@ def _remapped(folder: Path, wanted: str) -> Iterator[Path]:
         prefix = prefix.rpartition(":")[2]
         if prefix and wanted.startswith(prefix):
             yield folder / target / wanted[len(prefix) :]
-
-
-def _artifact(path: Path) -> Artifact:
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        abi, code, deployed = fields["abi"], fields["bytecode"], fields.get("deployedBytecode", "0x")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CompileError(
-            f"{path} is no artifact: it needs `abi` and `bytecode`, as Foundry and Hardhat write them."
-        ) from None
-    if not isinstance(abi, list) or not all(isinstance(item, Mapping) and "type" in item for item in abi):
-        raise CompileError(f"{path} is no artifact: its `abi` is none.")
-    immutables = fields.get("immutableReferences", {})
-    if isinstance(deployed, Mapping):
-        immutables = deployed.get("immutableReferences", {})
-    name = str(fields.get("contractName") or path.stem)
-    made = Artifact(name, str(path), abi, _hex(code), _hex(deployed), immutables=immutables or {})
-    if len(made.bytecode) <= 2:
-        raise CompileError(f"{path} has no bytecode: an interface, or an abstract contract, can't be deployed.")
-    if not re.fullmatch("0x[0-9a-fA-F]*", made.bytecode):
-        raise CompileError(f"{path} is not linked: give an artifact whose libraries have addresses.")
-    return made
-
-
-def _hex(code: Any) -> str:
-    """Foundry has the code in an object, beside its references."""
-    text = str(code.get("object", "") if isinstance(code, Mapping) else code)
-    return text if text.startswith("0x") else f"0x{text}"

@@ -5,6 +5,7 @@ Both go below the state directory, once, and a sentence says so.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -50,9 +51,30 @@ def install(folder: Path, version: str) -> None:
     for name in ("package.json", "package-lock.json", ".npmrc", "solc.js"):
         shutil.copy(shipped("contracts") / name, partial / name)
     _run([*npm, "ci", "--loglevel=error", "--ignore-scripts", "--omit=optional"], partial, "try again with a network")
-    if not folder.exists():
-        partial.rename(folder)
+    if not whole(folder):
+        broken = folder.with_name(f"{partial.name}.old")
+        if folder.exists():  # with a part of it removed
+            folder.rename(broken)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not whole(folder):
+                raise
+        shutil.rmtree(broken, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
+    if not whole(folder):
+        raise InstallError(f"npm ended well and left no Solidity compiler in {folder}: see what `npm ci` says there.")
+
+
+def whole(folder: Path) -> bool:
+    """Whether all packages are in the folder's `node_modules`."""
+    return all((folder / "node_modules" / name).is_dir() for name in packages())
+
+
+def packages() -> dict[str, str]:
+    """Versions of the npm packages that are needed, by name."""
+    pins: dict[str, str] = json.loads((shipped("contracts") / "package.json").read_text())["dependencies"]
+    return pins
 
 
 def write_program(folder: Path) -> Path:

@@ -129,11 +129,11 @@ def gate(
 
 def gas(
     write: Annotated[
-        bool, typer.Option("--write", help="Write tests/gas.json: what it costs now is reviewed.")
+        bool, typer.Option("--write", help="Write the project's table: what it costs now is reviewed.")
     ] = False,
     engine: Annotated[str, typer.Option(help="As for run; all charge the same.")] = "py-evm",
 ) -> None:
-    """Measure what each transaction costs, and compare it with what was reviewed, tests/gas.json."""
+    """Measure what each transaction costs, and compare it with the table that was reviewed (tests/gas.json here)."""
     from contextlib import closing
 
     from rich.console import Console
@@ -154,6 +154,10 @@ def gas(
     console.print(table)
     if write:
         gas.write(now)
+    elif not gas.table().exists():
+        raise gas.GasError(
+            f"There is no reviewed table {gas.table()} to compare with: write one with `stakesim gas --write`."
+        )
     failed = sum(not change.accepted for change in changes)
     console.print(
         f"{failed} of {len(changes)} changed by more than {gas.TOLERANCE_BPS / 100}%"

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stakesim.errors import StakesimError
 from stakesim.evm.compiler import compiler_version
 from stakesim.project import current_project
 from stakesim.runner.environment import Environment
@@ -31,6 +32,10 @@ TOLERANCE_BPS = 50
 """A number may change by half a percent, either way, before it has to be reviewed."""
 GUESTS = [f"guest{number}" for number in range(1, 11)]
 _DAY = UNITS["d"]
+
+
+class GasError(StakesimError, ValueError):
+    """What it costs can't be measured, or the reviewed table can't be read."""
 
 
 class Change(NamedTuple):
@@ -100,7 +105,7 @@ LIFECYCLES: Mapping[str, tuple[list[Action], Mapping[int, str]]] = {
 
 
 def measure(environment: Environment) -> dict[str, int]:
-    """Gas by sentence, of those that the contract can do. Raises `ValueError` where a scenario of it has findings."""
+    """Gas by sentence, of those that the contract can do. Raises `GasError` where a scenario of it has findings."""
     return dict(_measured(environment))
 
 
@@ -113,7 +118,7 @@ def _measured(environment: Environment) -> Iterator[tuple[str, int]]:
         )
         played = run_scenario(environment, scenario)
         if played.findings:
-            raise ValueError(f"{name}: {played.findings[0].message}")
+            raise GasError(f"{name}: {played.findings[0].message}")
         spent = {row.step: row.gas for row in played.rows if row.action != "payout" and row.outcome == "ok"}
         yield from ((sentence, spent[step]) for step, sentence in sentences.items() if spent.get(step))
 
@@ -130,12 +135,21 @@ def table() -> Path:
 
 
 def committed(file: Path | None = None) -> dict[str, int]:
-    """Gas by sentence, as it was last reviewed; empty where that was for another compiler."""
+    """Gas by sentence, as it was last reviewed; empty where that was for another compiler.
+
+    Raises:
+        GasError: The file is no such table.
+    """
     file = file or table()
     if not file.exists():
         return {}
-    reviewed: dict[str, Any] = json.loads(file.read_text())
-    return reviewed["gas"] if reviewed["compiler"] == compiler_version() else {}
+    try:
+        reviewed: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        gas, compiler = reviewed["gas"], reviewed["compiler"]
+        known = {str(sentence): int(units) for sentence, units in gas.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise GasError(f"{file} is no gas table: remove it, then `stakesim gas --write` writes one.") from None
+    return known if compiler == compiler_version() else {}
 
 
 def write(gas: Mapping[str, int], file: Path | None = None) -> None:

@@ -90,8 +90,10 @@ class Scenario(Part):
 
 
 def _check_received(scenario: Scenario) -> None:
-    for name in scenario.received:
+    for name, wei in scenario.received.items():
         at = ("received", name)
+        if wei < 0:
+            raise FieldError(at, f"is {wei}; write 0 or more, for nobody gets less than nothing")
         if name != PLATFORM:
             _known(at, "actor", name, scenario.actors)
             if scenario.actors[name].wallet == "none":
@@ -146,8 +148,14 @@ def _known(at: tuple[str | int, ...], what: str, name: str, names: Mapping[str, 
 
 
 def load(file: str | Path) -> Scenario:
-    """The scenario in a file, whose name is the scenario's. Raises ScenarioError."""
-    return yaml_file.load_named(file, Scenario, "scenario file")
+    """The scenario in a file, whose name is the scenario's. Raises ScenarioError, for one without actions too."""
+    scenario: Scenario = yaml_file.load_named(file, Scenario, "scenario file")
+    if not scenario.actions:
+        line = yaml_file.line_of(Path(file).read_text(encoding="utf-8"), ("actions",))
+        raise ScenarioError(
+            f"{file}, line {line}, actions: is empty; write at least one, as a scenario of none does nothing"
+        )
+    return scenario
 
 
 def loads(text: str, source: str = "scenario") -> Scenario:

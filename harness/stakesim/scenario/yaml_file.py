@@ -31,8 +31,43 @@ class FieldError(ValueError):
         self.at = at
 
 
+_DEEPEST = 50
+"""Lists and mappings inside each other: more than any file here needs, fewer than Python's stack has room for."""
+_MOST_DIGITS = 100
+_MOST_VALUES = 1_000_000
+"""With every alias written out."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML without its surprises: `no` and `off` are words, `012` and `1:30` are not numbers, dates are text."""
+    """YAML without its surprises: `no` and `off` are words, `012` and `1:30` are not numbers, dates are text.
+
+    Whatever PyYAML can't make a value of is a `yaml.MarkedYAMLError`, which knows the line.
+    """
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self._depth > _DEEPEST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"it is nested more than {_DEEPEST} deep", problem_mark=mark)
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        kind, value = node.tag.rpartition(":")[2], str(node.value)
+        try:
+            if isinstance(node, yaml.ScalarNode) and kind == "int" and len(value) > _MOST_DIGITS:
+                raise ValueError
+            return super().construct_object(node, deep=deep)
+        except yaml.YAMLError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # which of them is up to the tag
+            shown = repr(value) if len(value) <= _MOST_DIGITS else f"a text of {len(value)} characters"
+            raise yaml.MarkedYAMLError(
+                problem=f"{shown} can't be read as {kind}", problem_mark=node.start_mark
+            ) from None
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -78,6 +113,9 @@ def load_named(file: str | Path, file_type: type[FileType], what: str) -> FileTy
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ScenarioError(f"{file}: can't be read: {error.strerror}; give the path of a {what}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ScenarioError(f"{file}, line {line}: is not UTF-8; save it in that encoding") from None
     content = read(text, str(file), file_type)
     name = getattr(content, "name", None)
     if name != file.stem:
@@ -91,10 +129,17 @@ def line_of(text: str, at: At) -> int:
 
 
 def _parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        character = f"U+{ord(error.character):04X}" if isinstance(error.character, str) else f"U+{error.character:04X}"
+        raise ScenarioError(f"{source}, line {line}: YAML has no character {character}; remove it") from None
     try:
         root = loader.get_single_node()
-        _check_keys(root, source)
+        if root is not None:
+            _check_aliases(root, source)
+        _check_keys(root, source, set())
         return root, None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark or error.context_mark or yaml.Mark("", 0, 0, 0, None, 0)).line + 1
@@ -105,21 +150,52 @@ def _parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
         loader.dispose()
 
 
-def _check_keys(node: yaml.Node | None, source: str) -> None:
-    """Every field's name is text, and given once; YAML itself takes the last of two."""
+def _check_aliases(root: yaml.Node, source: str) -> None:
+    """No alias means what it is inside of, and all of them written out are not more than a computer can hold."""
+    sizes: dict[int, int] = {}
+    open_: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in open_:
+            line = node.start_mark.line + 1
+            raise ScenarioError(f"{source}, line {line}: an alias (*name) stands inside of what it means; write it out")
+        if id(node) not in sizes:
+            open_.add(id(node))
+            sizes[id(node)] = 1 + sum(size(inner) for inner in _inside(node))
+            open_.remove(id(node))
+        return sizes[id(node)]
+
+    if size(root) > max(_MOST_VALUES, len(sizes)):
+        raise ScenarioError(f"{source}, line 1: its aliases (*name) stand for {size(root)} values; use fewer of them")
+
+
+def _inside(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [inner for pair in node.value for inner in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def _check_keys(node: yaml.Node | None, source: str, checked: set[int]) -> None:
+    """Every field's name is text, and given once; YAML itself takes the last of two.
+
+    checked: what need not be looked at again, as an alias means it.
+    """
+    if node is None or id(node) in checked:
+        return
+    checked.add(id(node))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
-        for key, value in node.value:
-            where = f"{source}, line {key.start_mark.line + 1}, {key.value}"
+        for key, _ in node.value:
+            where = f"{source}, line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise ScenarioError(f"{where}: the name of a field is a list or a mapping; write text")
             if key.tag != "tag:yaml.org,2002:str":
-                raise ScenarioError(f"{where}: is not text in YAML; put it in quotes")
+                raise ScenarioError(f"{where}, {key.value}: is not text in YAML; put it in quotes")
             if key.value in seen:
-                raise ScenarioError(f"{where}: is given twice; keep one")
+                raise ScenarioError(f"{where}, {key.value}: is given twice; keep one")
             seen.add(key.value)
-            _check_keys(value, source)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_keys(item, source)
+    for inner in _inside(node):
+        _check_keys(inner, source, checked)
 
 
 def _line(node: yaml.Node | None, at: Sequence[str | int]) -> int:
@@ -186,7 +262,8 @@ def _explain(error: Any, data: Any, file_type: type[BaseModel]) -> tuple[At, str
             return at, f"can't be {given!r}; {nearest(str(given), choices)}"
         case _:
             shown = "empty" if given is None else repr(given)
-            return at, f"is {shown}; {_ADVICE.get(kind, error['msg']).format(**context)}"
+            advice = _ADVICE[kind].format(**context) if kind in _ADVICE else error["msg"]
+            return at, f"is {shown}; {advice}"
 
 
 def _in_file(location: At, data: Any, missing: bool) -> At:
