@@ -3,6 +3,7 @@ another."""
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from datetime import UTC, datetime
@@ -89,6 +90,7 @@ class EventStakeBackend:
         Raises:
             BackendError: No database answers.
         """
+        logging.getLogger("app").addHandler(logging.NullHandler())  # what scenarios do to it is nobody's news
         self._event_runs, self._bookings = event_runs, bookings
         self._schema = f"scenarios_{uuid.uuid4().hex}"
         self.services: Services | None = None
