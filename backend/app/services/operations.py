@@ -240,18 +240,24 @@ def next_nonce(connection: Connection, chain_id: int, sender: str) -> int:
     return connection.execute(_NEXT, {"of_chain": chain_id, "of_sender": sender}).scalar_one_or_none() or 0
 
 
+_ALL_ATTEMPTS_SEEN = func.jsonb_array_length(_o.attempts) == bindparam("of_attempts", type_=BigInteger)
+"""Attempts are only ever added, so whoever knows as many as there are knows them all."""
 _CHANGE = (
     update(operations)
     .where(_o.key == bindparam("of_key"), _o.state.in_(bindparam("in_states")))
-    .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)))
+    .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)), _ALL_ATTEMPTS_SEEN)
     .returning(operations)
 )
+
+
+def _as_seen(operation: Operation) -> dict[str, Any]:
+    return {"of_key": operation.key, "of_attempts": len(operation.attempts)}
 
 
 _TAKEN = bindparam("taken", type_=BigInteger)
 _PREPARED = (
     select(_o.chain_id, _o.sender, _TAKEN + 1)
-    .where(_o.key == bindparam("of_key"), _o.state == "prepared")
+    .where(_o.key == bindparam("of_key"), _o.state == "prepared", _ALL_ATTEMPTS_SEEN)
     .with_for_update()
     .cte("prepared")
 )
@@ -280,9 +286,10 @@ _SIGN = (
 
 def sign(connection: Connection, operation: Operation, attempt: dict[str, Any]) -> Operation | None:
     """prepared -> signed: the account's nonce is taken, and the attempt that has it stored, in one statement. None, and
-    nothing done, if the operation is not prepared any more, or that nonce or a later one was given out.
+    nothing done, if the operation is not prepared any more or has attempts that were not seen, or if that nonce or a
+    later one was given out.
     """
-    given = {"of_key": operation.key, "taken": attempt["nonce"], "attempt": [attempt]}
+    given = {**_as_seen(operation), "taken": attempt["nonce"], "attempt": [attempt]}
     at = connection.execute(_SIGN, given).scalar_one_or_none()
     if at is None:
         return None
@@ -317,10 +324,10 @@ def close(
     **values: Any,
 ) -> Operation | None:
     """The operation, closed with these values, and the effects of that; None, and nothing done, if it is in none of the
-    states with the nonce it was seen with any more; or, `in_order`, if one of the same sender with a lower nonce is
-    not closed.
+    states with the nonce and the attempts it was seen with any more; or, `in_order`, if one of the same sender with a
+    lower nonce is not closed.
     """
-    given = {"of_key": operation.key, "of_nonce": operation.nonce, "in_states": list(states), **values}
+    given = {**_as_seen(operation), "of_nonce": operation.nonce, "in_states": list(states), **values}
     for effect in effects:
         given |= effect.given
     statement = _closing(tuple(values), in_order, tuple(effect.statement for effect in effects))
@@ -329,11 +336,12 @@ def close(
 
 
 def change(connection: Connection, operation: Operation, states: Sequence[str], **values: Any) -> Operation | None:
-    """The operation with these values, if it is in one of the states and has the nonce it was seen with; None, and
-    nothing done, if not.
+    """The operation with these values, if it is in one of the states, with the nonce and the attempts it was seen with.
+
+    None, and nothing done, if not: nothing is concluded from a copy that knows fewer attempts than were stored.
     """
     statement = _CHANGE.values(updated_at=func.clock_timestamp(), **values)
     row = connection.execute(
-        statement, {"of_key": operation.key, "of_nonce": operation.nonce, "in_states": list(states)}
+        statement, {**_as_seen(operation), "of_nonce": operation.nonce, "in_states": list(states)}
     ).one_or_none()
     return None if row is None else Operation(*row)

@@ -447,6 +447,9 @@ class TransactionSender:
         foreign, block = self._usurper(operation)
         if foreign is None:
             return operation
+        current = self._reload(operation)
+        if len(current.attempts) != len(operation.attempts):  # it may be one of those that were not known here
+            return current
         there_before = block <= operation.attempts[-1]["block"]
         if not operation.reorged and (there_before or operation.requeued == 0):
             return self._requeue(operation, f"its nonce {operation.nonce} went to {foreign}", 0 if there_before else 1)
