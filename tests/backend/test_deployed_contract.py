@@ -347,6 +347,7 @@ def test_what_is_too_much_is_taken_and_booked_as_computed(stage: Stage) -> None:
         stage.chain.book_event_onchain(2, 1, signer=attendee, total_wei=12 * ETH // 100 - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["RefusingReceiver", "BurningReceiver", "ReenteringReceiver"])
 def test_who_takes_no_transfer_stops_the_settlement(stage: Stage, kind: str) -> None:
     """By refusing it, or by needing more than 2,300 gas; not as a no-show, who is paid nothing."""

@@ -258,6 +258,7 @@ def test_migrations_that_are_missing_are_named(stage: Stage, fresh: DatabaseEngi
     assert all(check.ok for check in found.values())
 
 
+@pytest.mark.slow
 def test_migration_files_that_were_not_deployed_stop_the_service(
     stage: Stage, database_engine: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_each_fault_alone_is_named_as_itself(habit, first_version, monkeypatch, 
     assert run(file, simulated, probing=False).ok
 
 
+@pytest.mark.slow
 def test_a_fault_is_not_named_after_a_disturbance_that_it_does_not_need(opened):
     """Nothing about the clients or the network is needed to be wrong about INR."""
     environment = opened("floats")
@@ -101,6 +102,7 @@ def test_a_fault_is_not_named_after_a_disturbance_that_it_does_not_need(opened):
     assert {finding.weakness for finding in tell_fault(environment, played, set()).findings} == {FAULTS["floats"][0]}
 
 
+@pytest.mark.slow
 def test_a_transaction_that_is_replaced_is_told_of(opened, monkeypatch):
     """The platform offers more for the same nonce, and the transaction that waits is lost."""
     sign = LocalAccount.sign_transaction
@@ -164,6 +166,7 @@ def test_what_a_backend_does_not_store_is_not_compared_and_what_it_stores_is(ope
     assert finding.id == "INV-18"
 
 
+@pytest.mark.slow
 def test_a_value_that_is_missing_is_told_of(opened, first_version, monkeypatch):
     """None is not `NOT_STORED`."""
     row = first_version.BookingRow

@@ -66,6 +66,7 @@ def test_only_http_will_do(rpc: str) -> None:
     sentence(raised)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

@@ -138,6 +138,7 @@ def test_eleven_flat_values_are_no_struct():
         ContractAbi(FULL).decode("getEventRun", returned)
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_backends_encoding_is_found(monkeypatch, simulated):
     """It cuts strings to 31 bytes. A library that encodes and decodes with the backend's code sees nothing of it."""
     real = backend_codec.encode

@@ -153,6 +153,7 @@ def test_nothing_is_written_into_an_installed_library(stakesim, monkeypatch, tmp
     assert not ours.exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_scenarios_that_is_not_there_is_told(pytester):
     pytester.makeini("[pytest]\nstakesim_scenarios = nope")
     done = pytester.runpytest_subprocess("-p", "no:cacheprovider")
@@ -162,6 +163,7 @@ def test_a_folder_of_scenarios_that_is_not_there_is_told(pytester):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["stories", "sub/../stories", "linked"])
 def test_the_plugin_collects_both_endings_however_the_folder_is_named(pytester, named):
     pytester.makeini(f"[pytest]\nstakesim_scenarios = {named}")

@@ -43,6 +43,7 @@ class KnowsNoKeys(BookingService):
         return super().book(event_run_id, user_id, seats, signer)
 
 
+@pytest.mark.slow
 def test_a_service_that_knows_no_keys_is_named(simulated):
     [file] = [file for file in FILES if file.stem == "asked-twice"]
     with closing(open_environment(simulated, backend=EventStakeBackend(bookings=KnowsNoKeys))) as environment:

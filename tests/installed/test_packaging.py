@@ -11,6 +11,8 @@ from stakesim import errors
 from stakesim.errors import NotInstalled, require
 from stakesim.paths import checkout
 
+pytestmark = pytest.mark.slow
+
 ROOT = checkout()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BASE = PROJECT["dependencies"]

@@ -7,6 +7,8 @@ from app.services import operations
 from app.services.operations import Operation
 from scene import Scene
 
+pytestmark = pytest.mark.slow
+
 
 def with_fees_raised(scene: Scene, operation: Operation) -> Operation:
     """Another worker gives the operation one more attempt, with the same nonce."""
