@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 
 import typer
+from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
 from stakesim.economics.sweeps import sweep
+from stakesim.model.rehearsal import rehearse
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
-from stakesim.population.lives import live
+from stakesim.population.outcomes import live
 from stakesim.population.population import CHUNK, Population, draw
-from stakesim.population.story import scenario
-from stakesim.runner import campaign
-from stakesim.scenario.prices import Gbm
-from stakesim.scenario.rehearsal import rehearse
+from stakesim.population.to_scenario import scenario
+from stakesim.prices.price_paths import Gbm
 
 PEER = Path(__file__).parent / "peers" / "mesa_bookings.py"
 PEOPLE = (LostToStake(elasticity=0.3), NoShow(elasticity=1.0), Cancel())

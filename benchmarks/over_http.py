@@ -29,9 +29,9 @@ from uuid import UUID
 
 import httpx
 import uvicorn
+from app.bootstrap.container import Services, connect_services
 from app.core.config import Settings
 from app.core.security import Role, issue_token
-from app.core.wiring import Services, connect_services
 from app.db.tables import experiences, operations, users
 from app.main import create_app
 from eth_account import Account

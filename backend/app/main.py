@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import bookings, event_runs, health, operations, problems
-from app.api.bodies import BoundedBodies
+from app.api.middleware import BoundedBodies
+from app.bootstrap.checks import connect_ready, read_settings
+from app.bootstrap.container import Services
 from app.core.logs import log_as_json
-from app.core.preflight import connect_ready, read_settings
-from app.core.wiring import Services
 from app.services.reconciler import Reconciler
 
 MOST_WAITING = 100

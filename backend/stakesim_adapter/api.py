@@ -19,9 +19,9 @@ from uuid import UUID
 
 import httpx
 from anyio.from_thread import start_blocking_portal
+from app.bootstrap.container import Services
 from app.core.errors import AppError, ContractRejected, InvalidRequest, NotOnChain, PriceError
 from app.core.security import issue_token
-from app.core.wiring import Services
 from app.main import create_app
 from eth_account.signers.local import LocalAccount
 from pydantic import SecretStr

@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from app.core.wiring import Services, services_on
+from app.bootstrap.container import Services, services_on
 from app.db.session import Database, connect, migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
@@ -17,7 +17,7 @@ from app.services.booking_service import BookingService
 from app.services.codec import Codec
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
-from app.services.transaction_sender import Policy, TransactionSender
+from app.services.transactions.sender import Policy, TransactionSender
 from sqlalchemy import Connection, create_engine, insert, null, select, union_all
 from sqlalchemy.engine.default import DefaultDialect
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup

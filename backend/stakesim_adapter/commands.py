@@ -15,10 +15,10 @@ from typer.core import TyperCommand
 from stakesim_adapter.errors import as_backend_error
 
 if TYPE_CHECKING:
+    from app.bootstrap.checks import Check
+    from app.bootstrap.container import Services
+    from app.bootstrap.smoke_test import Step
     from app.core.config import Settings
-    from app.core.preflight import Check
-    from app.core.smoke import Step
-    from app.core.wiring import Services
 
 
 class _Command(TyperCommand):
@@ -63,7 +63,7 @@ def smoke(
     env_file: EnvFile = ENV,
 ) -> None:
     """Play a short lifecycle live and in real time: create, book, wait for the start, complete."""
-    from app.core.preflight import read_settings
+    from app.bootstrap.checks import read_settings
 
     given = {"blockchain_rpc_url": rpc} if rpc else {}
     if not deploy:
@@ -83,7 +83,7 @@ def doctor(
     env_file: EnvFile = ENV,
 ) -> None:
     """Check all that has to be right before a deploy; each line that fails says what to do."""
-    from app.core.preflight import Check, NotReady, examine, read_settings
+    from app.bootstrap.checks import Check, NotReady, examine, read_settings
 
     checks: list[Check] = []
 
@@ -114,7 +114,7 @@ def reconcile(
     env_file: EnvFile = ENV,
 ) -> None:
     """Bring database and chain together: pending operations, and rows that are not what the contract says."""
-    from app.core.preflight import NotReady, missing_migrations, read_settings
+    from app.bootstrap.checks import NotReady, missing_migrations, read_settings
     from app.db.session import connect
 
     settings = read_settings(env_file)
@@ -139,7 +139,7 @@ def reconcile(
 @wallet.command("new", cls=_Command)
 def new(env_file: EnvFile = ENV) -> None:
     """Make a wallet for the platform: its key into the settings, never on the screen."""
-    from app.core.wallet import new_wallet
+    from app.bootstrap.wallet import new_wallet
 
     typer.echo(f"{new_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
 
@@ -155,13 +155,13 @@ def stop_database() -> None:
 
 def _ready(settings: Settings) -> Services:
     """The services, where all that they can't do without is right."""
-    from app.core.preflight import connect_ready
+    from app.bootstrap.checks import connect_ready
 
     return connect_ready(settings)
 
 
 def _smoke(settings: Settings, starts_in: int, thorough: bool = False) -> None:
-    from app.core.smoke import SmokeFailed, play
+    from app.bootstrap.smoke_test import SmokeFailed, play
 
     steps: list[Step] = []
     try:

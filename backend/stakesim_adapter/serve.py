@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from app.bootstrap.checks import check_endpoints, connect_ready, read_settings, require
 from app.core.config import Settings
-from app.core.endpoints import Endpoints
 from app.core.logs import log_as_json
-from app.core.preflight import check_endpoints, connect_ready, read_settings, require
 from app.core.security import Role, issue_token
 from app.db.session import Database, connect
 from app.db.tables import experiences, users
 from app.main import create_app
+from app.services.rpc_failover import Endpoints
 from dotenv import dotenv_values
 from eth_account import Account
 from pydantic import SecretStr

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
+from app.bootstrap.container import Services
 from app.core.errors import AppError, ContractRejected, PriceError
-from app.core.wiring import Services
 from eth_account.signers.local import LocalAccount
 from stakesim.backend import Refused, Rows
 

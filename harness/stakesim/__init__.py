@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stakesim.runner.campaign import Result, run
+    from stakesim.campaign.campaign import Result, run
     from stakesim.scenario.scenario import Scenario
 
 __all__ = ["Result", "Scenario", "run"]
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
 
         return Scenario
     if name in ("run", "Result"):
-        from stakesim.runner import campaign
+        from stakesim.campaign import campaign
 
         return getattr(campaign, name)
     raise AttributeError(f"module 'stakesim' has no attribute {name!r}")

@@ -115,8 +115,8 @@ class ScenarioItem(pytest.Item):
 
 
 def _run(config: pytest.Config, scenario: Scenario) -> Played:
+    from stakesim.runner.findings import tell
     from stakesim.runner.scenario_run import run_scenario
-    from stakesim.runner.story import tell
 
     played = run_scenario(config.stash[_ENVIRONMENTS].get(), scenario)
     if played.findings:

@@ -17,7 +17,7 @@ from app.services.booking_service import BookingService
 from app.services.codec import event_stake
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
-from app.services.transaction_sender import Policy, TransactionSender
+from app.services.transactions.sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 from stakesim.evm.compiler import CONTRACTS, compile_contracts

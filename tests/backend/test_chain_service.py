@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from app.core.errors import ChainUnavailable, ContractRejected, InvalidRequest, UnexpectedReceipt, UnsupportedByContract
 from app.services.blockchain_service import BlockchainService
-from app.services.onchain import Deferred, EventRunCreated, Mined
+from app.services.contract_types import Deferred, EventRunCreated, Mined
 from stage import DAY, Stage
 from web3 import HTTPProvider, Web3
 from web3.middleware import Web3Middleware

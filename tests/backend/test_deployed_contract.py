@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from app.core import smoke
+from app.bootstrap import smoke_test
+from app.bootstrap.container import services_on
 from app.core.errors import ContractRejected, UnsupportedByContract
-from app.core.wiring import services_on
 from app.db.session import Database
 from app.db.tables import event_run_bookings, event_runs
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import Event, event_stake
-from app.services.onchain import BookingStatus, RunStatus
+from app.services.contract_types import BookingStatus, RunStatus
 from app.services.pricing import Pricing
 from app.services.reconciler import Reconciler
 from eth_abi.abi import encode
@@ -405,8 +405,8 @@ def test_the_live_check_passes_on_it(stage: Stage, monkeypatch: pytest.MonkeyPat
     def wait(w3: Web3, moment: int) -> None:
         stage.engine.set_next_timestamp(moment)
 
-    monkeypatch.setattr(smoke, "_wait_until", wait)
-    monkeypatch.setattr(smoke, "_soon", lambda w3, seconds: stage.now() + DAY)
+    monkeypatch.setattr(smoke_test, "_wait_until", wait)
+    monkeypatch.setattr(smoke_test, "_soon", lambda w3, seconds: stage.now() + DAY)
     services = services_on(stage.engine.w3, stage.database, stage.chain, Pricing(stage.feed, stage.now))
     services = replace(services, runs=stage.runs, bookings=stage.bookings)
-    assert [step.what for step in smoke.play(services, thorough=True)][-1] == "completed event run 1"
+    assert [step.what for step in smoke_test.play(services, thorough=True)][-1] == "completed event run 1"

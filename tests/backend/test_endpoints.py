@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import requests
-from app.core.endpoints import Endpoints
+from app.services.rpc_failover import Endpoints
 from stage import Time
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError

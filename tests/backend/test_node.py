@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from app.services import node
+from app.services import rpc
 from stage import Stage, deploy
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
@@ -20,14 +20,14 @@ def test_a_receipt_has_web3s_fields(stage: Stage) -> None:
     seen = []
     for number in (w3.eth.block_number - 1, w3.eth.block_number):
         [tx_hash] = w3.eth.get_block(number)["transactions"]
-        ours, theirs = node.receipt(w3, tx_hash.to_0x_hex()), w3.eth.get_transaction_receipt(tx_hash)
+        ours, theirs = rpc.receipt(w3, tx_hash.to_0x_hex()), w3.eth.get_transaction_receipt(tx_hash)
         assert ours is not None
         told = {field: theirs[field] for field in ours}
         told["logs"] = [{field: log[field] for field in ("address", "topics", "data")} for log in theirs["logs"]]
         assert ours == told
         seen.append((ours["contractAddress"], len(ours["logs"]) > 0))
     assert seen == [(None, True), (address, False)]
-    assert node.receipt(w3, "0x" + "ab" * 32) is None
+    assert rpc.receipt(w3, "0x" + "ab" * 32) is None
 
 
 def test_a_head_is_asked_for_without_its_transactions(stage: Stage) -> None:
@@ -40,9 +40,9 @@ def test_a_head_is_asked_for_without_its_transactions(stage: Stage) -> None:
             return method, params
 
     w3.middleware_onion.add(Listen, "listen")
-    heads = [node.head(w3), node.head(w3, latest["number"]), node.head(w3, latest["number"] + 1)]
+    heads = [rpc.head(w3), rpc.head(w3, latest["number"]), rpc.head(w3, latest["number"] + 1)]
     w3.middleware_onion.remove("listen")
-    there = node.Head(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
+    there = rpc.Head(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
     assert heads == [there, there, None]
     blocks = ("latest", hex(latest["number"]), hex(latest["number"] + 1))
     assert asked == [("eth_getBlockByNumber", [block, False]) for block in blocks]
@@ -66,9 +66,9 @@ class Node(BaseProvider):
 def test_a_call_has_no_more_fields_than_were_given() -> None:
     says = Node(result="0x0c")
     w3 = Web3(says, [])
-    assert node.call(w3, TO, b"\xab\xcd") == b"\x0c"
-    assert node.call(w3, TO, b"", 7, sender=TO, value=10, gas=30) == b"\x0c"
-    assert node.estimate_gas(w3, TO, b"", "pending", sender=TO) == 12
+    assert rpc.call(w3, TO, b"\xab\xcd") == b"\x0c"
+    assert rpc.call(w3, TO, b"", 7, sender=TO, value=10, gas=30) == b"\x0c"
+    assert rpc.estimate_gas(w3, TO, b"", "pending", sender=TO) == 12
     assert says.asked == [
         ("eth_call", [{"to": TO, "data": "0xabcd"}, "latest"]),
         ("eth_call", [{"to": TO, "data": "0x", "from": TO, "value": "0xa", "gas": "0x1e"}, "0x7"]),
@@ -86,13 +86,13 @@ def test_a_call_has_no_more_fields_than_were_given() -> None:
 )
 def test_a_revert_is_told_from_trouble_by_its_data_or_by_the_word(error: dict[str, Any], data: str | None) -> None:
     with pytest.raises(ContractLogicError) as caught:
-        node.call(Web3(Node(error=error), []), TO, b"")
+        rpc.call(Web3(Node(error=error), []), TO, b"")
     assert (caught.value.data, caught.value.message) == (data, error["message"])
 
 
 def test_trouble_is_no_revert() -> None:
     with pytest.raises(Web3RPCError, match="too many requests"):
-        node.call(Web3(Node(error={"code": -32005, "message": "too many requests"}), []), TO, b"")
+        rpc.call(Web3(Node(error={"code": -32005, "message": "too many requests"}), []), TO, b"")
 
 
 def test_trouble_that_is_raised_on_the_way_is_no_revert() -> None:
@@ -101,4 +101,4 @@ def test_trouble_that_is_raised_on_the_way_is_no_revert() -> None:
             raise Web3RPCError("reverted to another node")
 
     with pytest.raises(Web3RPCError, match="another node"):
-        node.call(Web3(Away(), []), TO, b"")
+        rpc.call(Web3(Away(), []), TO, b"")

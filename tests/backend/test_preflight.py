@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.core.config import Settings
-from app.core.preflight import (
+from app.bootstrap.checks import (
     Check,
     NotReady,
     check_contract,
@@ -29,6 +28,7 @@ from app.core.preflight import (
     read_settings,
     require,
 )
+from app.core.config import Settings
 from app.db import session
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.session import create_database, drop_database, migrate
@@ -36,7 +36,7 @@ from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.pricing import FixedFeed, Pricing
-from app.services.transaction_sender import TransactionSender
+from app.services.transactions.sender import TransactionSender
 from eth_utils.crypto import keccak
 from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import insert, update

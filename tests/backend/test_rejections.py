@@ -10,8 +10,8 @@ import pytest
 from app.core.errors import ChainUnavailable, ContractRejected, UnexpectedReceipt, UnsupportedByContract
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import Codec, Revert, event_stake, revert_data
-from app.services.node_errors import decode_revert, refusal
-from app.services.transaction_sender import Policy, TransactionSender
+from app.services.rpc_errors import decode_revert, refusal
+from app.services.transactions.sender import Policy, TransactionSender
 from stage import DAY, Stage, answering, before_request, too_many_requests, transact
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError

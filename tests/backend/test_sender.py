@@ -14,11 +14,12 @@ import pytest
 import requests
 from app.core.errors import ChainUnavailable, ContractRejected
 from app.db.tables import operations as table
-from app.services import node, operations, transaction_sender
+from app.services import operations, rpc
 from app.services.codec import event_stake
-from app.services.node_errors import decode_revert, unavailable
 from app.services.operations import Operation
-from app.services.transaction_sender import GAS_MARGIN, Policy, TransactionSender, first_block, raised_fees
+from app.services.rpc_errors import decode_revert, unavailable
+from app.services.transactions import sender
+from app.services.transactions.sender import GAS_MARGIN, Policy, TransactionSender, first_block, raised_fees
 from sqlalchemy import select
 from stage import Stage, Time, answering, before_request, too_many_requests, transact
 from test_rejections import impatient, pause
@@ -117,8 +118,8 @@ class Clock(Time):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         self.drawn = set[tuple[float, float]]()
-        monkeypatch.setattr(transaction_sender, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
-        monkeypatch.setattr(transaction_sender, "random", SimpleNamespace(uniform=self.uniform))
+        monkeypatch.setattr(sender, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
+        monkeypatch.setattr(sender, "random", SimpleNamespace(uniform=self.uniform))
 
     def uniform(self, least: float, most: float) -> float:
         self.drawn.add((least, most))
@@ -243,7 +244,7 @@ def test_the_reason_of_a_revert_is_looked_for_with_the_gas_that_it_had(stage: St
 
     def says(gas: int) -> str:
         try:
-            node.call(stage.engine.w3, operation.to_address, operation.data, sender=operation.sender, gas=gas)
+            rpc.call(stage.engine.w3, operation.to_address, operation.data, sender=operation.sender, gas=gas)
         except ContractLogicError as error:
             return str(decode_revert(error, event_stake()))
         except Web3Exception:

@@ -11,7 +11,7 @@ import pytest
 from app.core.config import Settings
 from app.core.errors import AppError
 from app.services.blockchain_service import BlockchainService
-from app.services.transaction_sender import TransactionSender, account_of
+from app.services.transactions.sender import TransactionSender, account_of
 from eth_account import Account
 from pydantic import SecretStr, ValidationError
 from stage import Stage

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from app.core.errors import InvalidRequest, NotFound, PriceError, UnsupportedByContract
-from app.services.onchain import BookingStatus, RunStatus
+from app.services.contract_types import BookingStatus, RunStatus
 from stage import DAY, Stage, transact
 
 ETH = 10**18

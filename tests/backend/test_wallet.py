@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from app.bootstrap.wallet import new_wallet
 from app.core.config import Settings
 from app.core.errors import InvalidRequest
-from app.core.wallet import new_wallet
 from dotenv import dotenv_values
 
 EXAMPLE = Path(__file__).parents[2] / "backend" / ".env.example"

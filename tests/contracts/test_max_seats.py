@@ -36,7 +36,7 @@ def _discard():
 
 
 def test_the_contract_and_the_model_have_the_same_bound(chain):
-    from stakesim.scenario.model import MAX_SEATS
+    from stakesim.model.reference import MAX_SEATS
 
     assert chain.stake().functions.MAX_SEATS().call() == MAX_SEATS
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.services.blockchain_service import BlockchainService
-from app.services.transaction_sender import TransactionSender
+from app.services.transactions.sender import TransactionSender
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
 EVERY = {"quick": 24, "ci": 1, "deep": 1}

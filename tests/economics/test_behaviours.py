@@ -5,14 +5,14 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from stakesim.model.state import RunStatus
 from stakesim.population import behaviours as people
-from stakesim.population.lives import live
+from stakesim.population.outcomes import live
 from stakesim.population.population import CHUNK, Population, draw, load_population
 from stakesim.population.state import DAY, NEVER
+from stakesim.prices.price_paths import Constant, Gbm, Steps
 from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
-from stakesim.scenario.prices import Constant, Gbm, Steps
-from stakesim.scenario.state import RunStatus
 
 QUIET = Population(
     name="quiet",

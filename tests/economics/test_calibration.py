@@ -6,11 +6,11 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from stakesim.economics import calibration, synthetic
-from stakesim.economics.calibration import FITTED, MODELS, OWN, SEED, claims, fit_garch, of_merton, of_model, page
-from stakesim.economics.figures import KNOWN, VOLATILITY
 from stakesim.paths import checkout
-from stakesim.scenario import series
+from stakesim.prices import series
+from stakesim.studies import calibration, synthetic
+from stakesim.studies.calibration import FITTED, MODELS, OWN, SEED, claims, fit_garch, of_merton, of_model, page
+from stakesim.studies.figures import KNOWN, VOLATILITY
 
 ROOT = checkout()
 

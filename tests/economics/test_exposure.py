@@ -10,8 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.random import default_rng
-from stakesim.economics import plots
-from stakesim.economics.exposure import (
+from stakesim import plots
+from stakesim.campaign import campaign
+from stakesim.economics.settle import settle
+from stakesim.economics.spot_check import fastest
+from stakesim.model.state import RunStatus
+from stakesim.population.exact_int import to_wei
+from stakesim.population.outcomes import live
+from stakesim.population.population import CHUNK, columns, draw
+from stakesim.population.state import DAY, HOUR, NEVER, Intents, State
+from stakesim.population.to_scenario import HOST, scenario
+from stakesim.prices.market import simulate
+from stakesim.prices.price_paths import Constant, Gbm
+from stakesim.scenario.actions import Terms
+from stakesim.studies.exposure import (
     LEADS,
     MARKETS,
     POSITIONS,
@@ -25,18 +37,6 @@ from stakesim.economics.exposure import (
     moves,
     quotes,
 )
-from stakesim.economics.settle import settle
-from stakesim.economics.spot_check import fastest
-from stakesim.population.lives import live
-from stakesim.population.population import CHUNK, columns, draw
-from stakesim.population.state import DAY, HOUR, NEVER, Intents, State
-from stakesim.population.story import HOST, scenario
-from stakesim.population.wei import to_wei
-from stakesim.runner import campaign
-from stakesim.scenario.actions import Terms
-from stakesim.scenario.market import simulate
-from stakesim.scenario.prices import Constant, Gbm
-from stakesim.scenario.state import RunStatus
 
 RUNS = 400
 

@@ -6,13 +6,14 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 import pytest
-from stakesim.economics import attacks, incentives, plots, unclaimed, walk_away
-from stakesim.economics.attacks import HONEST, attack, gains, interest
+from stakesim import plots
 from stakesim.population.behaviours import FalseNoShows, Grief, NoShow, SelfBook
-from stakesim.population.lives import live
+from stakesim.population.outcomes import live
 from stakesim.population.population import columns, draw
+from stakesim.prices.price_paths import Gbm, Merton
 from stakesim.scenario.actions import Terms
-from stakesim.scenario.prices import Gbm, Merton
+from stakesim.studies import attacks, incentives, unclaimed, walk_away
+from stakesim.studies.attacks import HONEST, attack, gains, interest
 
 RUNS = 500
 ROOMY = HONEST.model_copy(update={"name": "roomy", "seats": (60, 60)})

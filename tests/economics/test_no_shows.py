@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from stakesim.economics import no_shows, plots, sweep
+from stakesim import plots
+from stakesim.economics import sweep
 from stakesim.economics.sweeps import USUAL
 from stakesim.population.behaviours import LostToStake, NoShow
-from stakesim.scenario.prices import Constant
+from stakesim.prices.price_paths import Constant
+from stakesim.studies import no_shows
 
 pytestmark = pytest.mark.slow
 

@@ -8,17 +8,18 @@ from math import exp, factorial
 import numpy as np
 import pytest
 from numpy.random import default_rng
-from stakesim.economics import gas_costs, gas_prices, plots, wallet
-from stakesim.economics.gas_costs import Costs, used
-from stakesim.economics.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.economics.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
+from stakesim import plots
 from stakesim.economics.settle import settle
-from stakesim.economics.wallet import YEAR, Flows, Profiles
-from stakesim.population.lives import live
+from stakesim.population.exact_int import WEI_PER_ETH, total
+from stakesim.population.outcomes import live
 from stakesim.population.population import columns, draw
-from stakesim.population.wei import WEI_PER_ETH, total
+from stakesim.prices.price_paths import Constant
 from stakesim.scenario.actions import Terms
-from stakesim.scenario.prices import Constant
+from stakesim.studies import gas_costs, gas_prices, wallet
+from stakesim.studies.gas_costs import Costs, used
+from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
+from stakesim.studies.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
+from stakesim.studies.wallet import YEAR, Flows, Profiles
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stakesim.economics import plots
+from stakesim import plots
 
 
 def drawn() -> str:

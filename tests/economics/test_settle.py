@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stakesim.economics.settle import Settlement, settle, settle_runs
 from stakesim.economics.spot_check import expected
+from stakesim.model.rehearsal import rehearse
+from stakesim.model.state import RunStatus
 from stakesim.population import behaviours as people
-from stakesim.population.lives import Lives, live
+from stakesim.population.exact_int import MOST, wide
+from stakesim.population.outcomes import Lives, live
 from stakesim.population.population import CHUNK, Population, draw
-from stakesim.population.story import scenario
-from stakesim.population.wei import MOST, wide
+from stakesim.population.to_scenario import scenario
+from stakesim.prices.price_paths import Gbm
 from stakesim.scenario.actions import Terms
-from stakesim.scenario.prices import Gbm
-from stakesim.scenario.rehearsal import rehearse
-from stakesim.scenario.state import RunStatus
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
 ENDS = {"completed": RunStatus.COMPLETED, "cancelled": RunStatus.CANCELLED, "expired": RunStatus.EXPIRED}

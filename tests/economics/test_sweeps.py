@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from stakesim.cli import cli
+from stakesim.commands.cli import cli
 from stakesim.economics import metrics, spot_check, sweep, sweeps
 from stakesim.economics.spot_check import Mismatch
 from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
 from stakesim.population.population import CHUNK, Population
+from stakesim.prices.price_paths import Constant, Gbm
 from stakesim.scenario.actions import Terms
-from stakesim.scenario.prices import Constant, Gbm
-from stakesim.scenario.yaml_file import ScenarioError
+from stakesim.schema.yaml_file import ScenarioError
 from typer.testing import CliRunner
 
 ROOT = checkout()

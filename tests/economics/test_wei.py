@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from stakesim.population.wei import MOST, portion, share, to_paise, to_wei, total, wide
+from stakesim.population.exact_int import MOST, portion, share, to_paise, to_wei, total, wide
 
 AMOUNTS = st.lists(st.integers(0, MOST - 1), min_size=1, max_size=20)
 RATES = st.integers(1, 10**11)

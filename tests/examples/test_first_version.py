@@ -12,16 +12,16 @@ import pytest
 from eth_account.signers.local import LocalAccount
 from stakesim import run
 from stakesim.backend import NOT_STORED
+from stakesim.campaign.report import save_failures
 from stakesim.evm.contract_file import load_contract
 from stakesim.paths import checkout
 from stakesim.runner import scenario_files
-from stakesim.runner.backend_fault import tell_fault
 from stakesim.runner.environment import open_environment
 from stakesim.runner.fault_names import BACKEND_FAULTS
-from stakesim.runner.report import save_failures
+from stakesim.runner.findings import tell
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.runner.story import tell
 from stakesim.scenario.scenario import load, loads
+from stakesim.search.backend_fault import tell_fault
 
 EXAMPLE = checkout() / "examples" / "first_version"
 FAULTS = {
@@ -206,8 +206,8 @@ def test_the_readme_shows_what_its_commands_say(tmp_path, simulated):
         "HABITS=none stakesim run",
     ]
     for command, shown in blocks:
-        line = command.replace("stakesim", f"{sys.executable} -m stakesim.cli", 1) + f" --engine {simulated}"
-        script = line.replace("-m stakesim.cli", "-c 'from stakesim.cli import main; main()'")
+        line = command.replace("stakesim", f"{sys.executable} -m stakesim.commands.cli", 1) + f" --engine {simulated}"
+        script = line.replace("-m stakesim.commands.cli", "-c 'from stakesim.commands.cli import main; main()'")
         done = subprocess.run(script, shell=True, cwd=folder, env=os.environ, capture_output=True, text=True)
         said = done.stdout
         assert done.returncode == (0 if "HABITS=none" in command else 1), done.stdout + done.stderr

@@ -1,13 +1,13 @@
 """Coverage: what ran is said to have run, and nothing else."""
 
 import pytest
-from stakesim.cli import cli
+from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.coverage import Trace, measure
 from stakesim.evm.engine import open_engine
 from stakesim.evm.errors import EngineError
-from stakesim.gate import cover
-from stakesim.gate.build import build
+from stakesim.gate import coverage
+from stakesim.gate.plain_build import build
 from stakesim.paths import shipped
 from stakesim.scenario.scenario import load
 from typer.testing import CliRunner
@@ -120,7 +120,7 @@ def test_traces_of_several_processes_add_up(gate, tmp_path):
 
 
 def test_what_the_scenarios_do_not_reach_is_listed(monkeypatch, tmp_path):
-    monkeypatch.setattr(cover, "scenarios", lambda: [load(SCENARIOS / "no-show.yaml")])
+    monkeypatch.setattr(coverage, "scenarios", lambda: [load(SCENARIOS / "no-show.yaml")])
     done = CliRunner().invoke(cli, ["coverage", "--lcov", str(tmp_path / "x" / "lcov.info")])
     assert done.exit_code == 1, done.output
     assert "did not run: _pause();" in done.output

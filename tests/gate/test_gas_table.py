@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from stakesim.cli import cli
+from stakesim.commands.cli import cli
 from stakesim.evm.compiler import compiler_version
 from stakesim.gate import gas
 from typer.testing import CliRunner

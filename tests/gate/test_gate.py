@@ -13,11 +13,11 @@ from xml.etree import ElementTree as ET
 import pandas as pd
 import pytest
 from eth_account import Account
-from stakesim.cli import cli
+from stakesim.commands.cli import cli
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
-from stakesim.gate import gate as gates
+from stakesim.gate import pipeline as gates
 from stakesim.gate import release, report
 from stakesim.gate.conformance import differences
 from stakesim.scenario.actions import Terms
@@ -230,7 +230,7 @@ class TestOnAChain:
         def call(*args):
             env = {**os.environ, "PLATFORM_PRIVATE_KEY": account.key.to_0x_hex()}
             return subprocess.run(
-                [sys.executable, "-c", "from stakesim.cli import main; main()", *args],
+                [sys.executable, "-c", "from stakesim.commands.cli import main; main()", *args],
                 env=env,
                 capture_output=True,
                 text=True,

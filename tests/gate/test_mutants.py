@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from stakesim.cli import cli
+from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS, CompileError, Compiler
 from stakesim.evm.errors import EngineError
-from stakesim.gate import mutation
-from stakesim.gate.build import build, compiled
-from stakesim.gate.mutants import mutants
-from stakesim.gate.mutation import Mutation, Verdict, diff, mutate
+from stakesim.gate import mutation_run
+from stakesim.gate.mutation_operators import mutants
+from stakesim.gate.mutation_run import Mutation, Verdict, diff, mutate
+from stakesim.gate.plain_build import build, compiled
 from stakesim.paths import shipped
 from stakesim.scenario.scenario import load
 from typer.testing import CliRunner
@@ -53,7 +53,7 @@ def few(monkeypatch):
     """Only these scenarios."""
 
     def choose(*names):
-        monkeypatch.setattr(mutation, "scenarios", lambda: [load(SCENARIOS / f"{name}.yaml") for name in names])
+        monkeypatch.setattr(mutation_run, "scenarios", lambda: [load(SCENARIOS / f"{name}.yaml") for name in names])
 
     return choose
 
@@ -127,7 +127,7 @@ def test_scenarios_that_can_not_tell_leave_survivors(few, tmp_path, monkeypatch,
     assert len(survived) >= 2
     assert not done.passed
     (tmp_path / "equivalent.json").write_text(json.dumps([{"mutant": survived[0].mutant.key, "reason": "a reason"}]))
-    monkeypatch.setattr(mutation, "EQUIVALENT", tmp_path / "equivalent.json")
+    monkeypatch.setattr(mutation_run, "EQUIVALENT", tmp_path / "equivalent.json")
     again = mutate(STAKE, "EventStake", simulated, only="uint256 forfeitsToHost")
     assert [verdict.reason for verdict in again.of("equivalent")] == ["a reason"]
     assert len(again.of("survived")) == len(survived) - 1

@@ -4,6 +4,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from stakesim.model.reference import (
+    Outcome,
+    State,
+    apply,
+    initial,
+)
 from stakesim.scenario.actions import (
     Action,
     Actor,
@@ -11,12 +17,6 @@ from stakesim.scenario.actions import (
     CreateRun,
     Reentry,
     Terms,
-)
-from stakesim.scenario.model import (
-    Outcome,
-    State,
-    apply,
-    initial,
 )
 
 EPOCH = 4_102_444_800

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 from stakesim import run
-from stakesim.cli import cli
+from stakesim.campaign.report import save_failures
+from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import extra_functions
 from stakesim.runner.environment import open_environment
-from stakesim.runner.report import save_failures
+from stakesim.runner.findings import tell
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.runner.story import tell
-from stakesim.runner.weakness import probes, tell_weakness
 from stakesim.scenario.actions import Actor, Book, CreateRun
 from stakesim.scenario.scenario import Scenario, load
+from stakesim.search.diagnosis import probes, tell_weakness
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ from decimal import Decimal
 import pytest
 from stakesim import run
 from stakesim.backend import NOT_STORED, BackendError, BookingRow, Rows, RunRow
+from stakesim.campaign import campaign
 from stakesim.evm.errors import CallReverted
-from stakesim.runner import campaign
 from stakesim.runner.drivers.rows import checked
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from stakesim import cli
+from stakesim.commands import cli
 from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.contract_file import load_contract
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from stakesim import cli
+from stakesim.commands import cli
 from stakesim.paths import checkout
 from stakesim.project import Project
 from stakesim.runner import scenario_run  # noqa: F401 - what a pytest inside ours imports first, it takes away at its end

@@ -6,13 +6,13 @@ import pytest
 from stakesim import run
 from stakesim.backend import Refused, Rows
 from stakesim.evm.contract_file import changed
+from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import shipped
 from stakesim.project import Project, ProjectError
 from stakesim.runner import environment as environments
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, default_engine, open_environment
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.scenario.generate import generate, load_profile
 from stakesim.scenario.scenario import load, loads
 
 SCENARIOS = shipped("scenarios")

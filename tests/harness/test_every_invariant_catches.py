@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 from app.core.errors import ContractRejected
-from app.services import effects
+from app.services import projections
 from app.services.booking_service import BookingService
 from app.services.pricing import Quote, Rate
 from stakesim.evm.contract_file import changed
@@ -279,7 +279,7 @@ class BooksTwice(BookingService):
 
 def forgets_the_rows(monkeypatch):
     """What closes an operation writes nothing down."""
-    monkeypatch.setattr(effects, "_CLOSING", {})
+    monkeypatch.setattr(projections, "_CLOSING", {})
 
 
 def shows_another_price(monkeypatch):

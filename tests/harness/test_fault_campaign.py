@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from app.core.errors import Superseded
-from app.services.node_errors import TROUBLE, meaning
 from app.services.operations import SENT, Operation
-from app.services.transaction_sender import TransactionSender
+from app.services.rpc_errors import TROUBLE, meaning
+from app.services.transactions.sender import TransactionSender
+from stakesim.commands.faults import faults
 from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign as campaigns
 from stakesim.faults.catalogue import IN_CAMPAIGN, ROWS
-from stakesim.faults.command import faults
 from stakesim_adapter.faults import BackendCampaign, campaign
 from stakesim_adapter.faults.episodes import play
 from stakesim_adapter.faults.testbed import BackendTestbed

@@ -30,7 +30,7 @@ class NoBackend:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, NoBackend())
-from stakesim.cli import main
+from stakesim.commands.cli import main
 sys.argv = ["stakesim", "faults", "--runs", "2", "--seed", "4", "-j", "1"]
 main()
 """

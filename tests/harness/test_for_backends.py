@@ -10,10 +10,10 @@ from stakesim.backend import Refused
 from stakesim.evm.contract_file import load_contract
 from stakesim.paths import checkout
 from stakesim.runner import scenario_files
-from stakesim.runner.backend_fault import tell_fault
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
+from stakesim.search.backend_fault import tell_fault
 from stakesim_adapter.backend import EventStakeBackend
 from stakesim_adapter.services import ServicesSession
 

@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from stakesim.generate.agents import MISCHIEF
+from stakesim.generate.random_scenario import Profile, generate, load_profile
+from stakesim.model.reference import quoted
+from stakesim.model.rehearsal import Step, rehearse
 from stakesim.scenario.actions import SetPrice
-from stakesim.scenario.agents import MISCHIEF
-from stakesim.scenario.generate import Profile, generate, load_profile
-from stakesim.scenario.model import quoted
-from stakesim.scenario.rehearsal import Step, rehearse
 from stakesim.scenario.scenario import Scenario, ScenarioError, dump, loads
 
 FILES = sorted((Path(__file__).parents[2] / "scenarios/profiles").glob("*.yaml"))

@@ -5,18 +5,18 @@ from contextlib import closing
 
 import pytest
 from stakesim import run
+from stakesim.campaign.report import save_failures
 from stakesim.evm.contract_file import changed
+from stakesim.generate.moves import MOVES, walk
+from stakesim.generate.profiles import load_profile
+from stakesim.model.rehearsal import rehearse
 from stakesim.paths import checkout, shipped
 from stakesim.runner.environment import open_environment
-from stakesim.runner.report import save_failures
+from stakesim.runner.findings import Finding, tell
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.runner.shrink import shrunk
-from stakesim.runner.stateful import search
-from stakesim.runner.story import Finding, tell
-from stakesim.scenario.moves import MOVES, walk
-from stakesim.scenario.profiles import load_profile
-from stakesim.scenario.rehearsal import rehearse
 from stakesim.scenario.scenario import dump, load, loads
+from stakesim.search.shrink import shrunk
+from stakesim.search.stateful import search
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"

@@ -7,11 +7,11 @@ import uuid
 import pytest
 from app.core.errors import AppError
 from sqlalchemy import MetaData, select
+from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import checkout, shipped
 from stakesim.runner import ledger
+from stakesim.runner.findings import stories
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.runner.story import stories
-from stakesim.scenario.generate import generate, load_profile
 from stakesim.scenario.scenario import load
 
 SCENARIOS = shipped("scenarios")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
-from stakesim.scenario import series
-from stakesim.scenario.market import jumps, simulate
-from stakesim.scenario.prices import DAY, PAISA, Bootstrap, Constant, Crash, Garch, Gbm, Merton, Series, Steps, path
+from stakesim.prices import series
+from stakesim.prices.market import jumps, simulate
+from stakesim.prices.price_paths import DAY, PAISA, Bootstrap, Constant, Crash, Garch, Gbm, Merton, Series, Steps, path
 from stakesim.scenario.scenario import ScenarioError, dump, loads
 
 START = Decimal("200000.55")

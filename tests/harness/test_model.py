@@ -7,6 +7,15 @@ from typing import Any
 
 import pytest
 from model_stage import EPOCH, ETH, GRACE, RATE, START, Timed, book, create, last, play
+from stakesim.model.reference import (
+    BookingStatus,
+    Outcome,
+    Payout,
+    RunStatus,
+    apply,
+    initial,
+    liabilities,
+)
 from stakesim.scenario.actions import (
     Action,
     Actor,
@@ -18,15 +27,6 @@ from stakesim.scenario.actions import (
     Terms,
     Withdraw,
     WithdrawFees,
-)
-from stakesim.scenario.model import (
-    BookingStatus,
-    Outcome,
-    Payout,
-    RunStatus,
-    apply,
-    initial,
-    liabilities,
 )
 
 SOLD_OUT: list[Timed] = [(0, create()), (60, book("a1", "a")), (120, book("b1", "b"))]

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stakesim.model.reference import BookingStatus, Outcome, RunStatus, State, apply, initial, liabilities
 from stakesim.scenario.actions import (
     Action,
     Actor,
@@ -21,7 +22,6 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from stakesim.scenario.model import BookingStatus, Outcome, RunStatus, State, apply, initial, liabilities
 
 EPOCH = 4_102_444_800
 HOUR, DAY = 3_600, 86_400

@@ -5,6 +5,15 @@ from decimal import Decimal
 
 import pytest
 from model_stage import DAY, EPOCH, GRACE, RATE, START, Timed, book, create, last, play
+from stakesim.model.reference import (
+    MAX_SEATS,
+    BookingStatus,
+    RunStatus,
+    State,
+    apply,
+    came_ids,
+    inr_to_wei,
+)
 from stakesim.scenario.actions import (
     Action,
     CancelBooking,
@@ -17,15 +26,6 @@ from stakesim.scenario.actions import (
     Wait,
     Withdraw,
     WithdrawFees,
-)
-from stakesim.scenario.model import (
-    MAX_SEATS,
-    BookingStatus,
-    RunStatus,
-    State,
-    apply,
-    came_ids,
-    inr_to_wei,
 )
 
 # Time: each edge a second before, at, and after it

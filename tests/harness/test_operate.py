@@ -15,12 +15,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from app.core import smoke
+from app.bootstrap import smoke_test
+from app.bootstrap.container import connect_services
 from app.core.config import Settings
-from app.core.wiring import connect_services
 from app.db.tables import event_runs
 from sqlalchemy import create_engine, inspect, update
-from stakesim import cli
+from stakesim.commands import cli
 from stakesim.paths import checkout
 from stakesim_adapter.serve import stand_in
 
@@ -55,7 +55,7 @@ def served(request):
     quick = request.config.getoption("--profile") == "quick"
     with pytest.MonkeyPatch.context() as patch, stand_in(QUICK_BLOCK_S if quick else 1) as settings:
         if quick:
-            patch.setattr(smoke, "_wait_until", _ahead_and(smoke._wait_until))
+            patch.setattr(smoke_test, "_wait_until", _ahead_and(smoke_test._wait_until))
         services = connect_services(settings)
         yield settings
         services.database.engine.dispose()
@@ -133,7 +133,8 @@ def trouble(done: Done, said: str) -> None:
 
 def test_the_command_line_starts_without_the_heavy_libraries():
     asked = (
-        "import sys, stakesim.cli; print([name for name in ('web3', 'sqlalchemy', 'uvicorn') if name in sys.modules])"
+        "import sys, stakesim.commands.cli; "
+        "print([name for name in ('web3', 'sqlalchemy', 'uvicorn') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", asked], text=True).strip() == "[]"
 
@@ -244,9 +245,9 @@ def test_smoke_sends_nothing_to_another_network(stakesim, env, served):
 def test_smoke_is_stopped_by_ctrl_c(env):
     with started("smoke", "--starts-in", "600", "--env-file", env()) as smoke:
         said = wait_for(smoke, "waiting for the start")
-        smoke.send_signal(signal.SIGINT)
-        out, err = smoke.communicate(timeout=20)
-    assert smoke.returncode == 130
+        smoke_test.send_signal(signal.SIGINT)
+        out, err = smoke_test.communicate(timeout=20)
+    assert smoke_test.returncode == 130
     assert "Traceback" not in said + out + err
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stakesim.scenario.prices import PAISA, Constant, Crash, Gbm, Steps, path
+from stakesim.prices.price_paths import PAISA, Constant, Crash, Gbm, Steps, path
 
 DAY = 86_400
 
@@ -61,5 +61,5 @@ def test_a_rate_never_falls_to_nothing() -> None:
 
 
 def test_numpy_is_imported_only_where_chance_is_used() -> None:
-    code = "import sys, stakesim.scenario.scenario, stakesim.scenario.generate; sys.exit('numpy' in sys.modules)"
+    code = "import sys, stakesim.scenario.scenario, stakesim.generate.random_scenario; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stakesim import paths
-from stakesim.cli import _commands_of
+from stakesim.commands.cli import _commands_of
 from stakesim.commands.init import init
 from stakesim.project import ProjectError, current_project, read_section
 from stakesim.runner import scenario_files

@@ -28,7 +28,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
-from stakesim import cli
+from stakesim.commands import cli
 sys.argv = ["stakesim", *{args}]
 try:
     cli.main()

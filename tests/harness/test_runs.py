@@ -10,12 +10,13 @@ import stakesim
 from app.db.session import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import Scenario, run
+from stakesim.campaign import campaign
+from stakesim.campaign.report import replayable, save_failures
 from stakesim.evm.compiler import CONTRACTS, compile_sources
 from stakesim.evm.errors import EngineError
 from stakesim.paths import checkout, shipped, state_dir
-from stakesim.runner import campaign, ledger, scenario_files
+from stakesim.runner import ledger, scenario_files
 from stakesim.runner.environment import open_environment
-from stakesim.runner.report import replayable, save_failures
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import ScenarioError, dump, load, loads
 
@@ -223,7 +224,7 @@ def test_a_scenario_is_found_by_its_name(simulated):
 @pytest.mark.slow
 def test_a_saved_failure_keeps_where_it_comes_from():
     played = play_one = run("hostile", runs=1).played[0]
-    from stakesim.runner.story import Finding
+    from stakesim.runner.findings import Finding
 
     play_one.findings.append(Finding("INV-01", "", "", played.scenario, step=3))
     saved = replayable(played)

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from stakesim.model.rehearsal import disagreements, rehearse
 from stakesim.scenario.actions import Book, CreateRun, SetPrice
-from stakesim.scenario.fields import format_time, parse_time
-from stakesim.scenario.rehearsal import disagreements, rehearse
 from stakesim.scenario.scenario import Scenario, ScenarioError, dump, json_schema, load, loads
+from stakesim.schema.fields import format_time, parse_time
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 STORIES = sorted(SCENARIOS.glob("*.yaml"))

@@ -9,13 +9,13 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 import uvicorn
-from app.api import asking
+from app.api import dependencies
 from stakesim import run
+from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import checkout, shipped
 from stakesim.project import ProjectError
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.scenario.generate import generate, load_profile
 from stakesim.scenario.scenario import load, loads
 from stakesim_adapter.api import SECRET
 
@@ -144,37 +144,37 @@ def found(environment, name="everybody-comes"):
 @pytest.mark.slow
 def test_an_api_that_forgets_its_keys_is_caught(api_world, monkeypatch):
     """Asked again, it does the same once more: the run is there twice."""
-    real = asking._ask
+    real = dependencies._ask
     monkeypatch.setattr(
-        asking, "_ask", lambda request, services, who, key, prefer: real(request, services, who, None, prefer)
+        dependencies, "_ask", lambda request, services, who, key, prefer: real(request, services, who, None, prefer)
     )
     assert "INV-17" in found(api_world)
 
 
 @pytest.mark.slow
 def test_an_api_that_books_twice_is_caught(api_world, monkeypatch):
-    real = asking.Ask.carry_out
+    real = dependencies.Ask.carry_out
 
     def twice(self, status, body, prepare, result):
         if self.what == "POST /bookings/create":
             self.services.bookings.book(body.event_run_id, self.caller.acting_for(body.user_id, "attendee"), body.seats)
         return real(self, status, body, prepare, result)
 
-    monkeypatch.setattr(asking.Ask, "carry_out", twice)
+    monkeypatch.setattr(dependencies.Ask, "carry_out", twice)
     assert "INV-17" in found(api_world)
 
 
 def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, monkeypatch):
     """It has one effect, but the answer is not the first one."""
-    monkeypatch.setattr(asking, "_keep", lambda database, key, response: response)
-    real = asking.Ask.carry_out
+    monkeypatch.setattr(dependencies, "_keep", lambda database, key, response: response)
+    real = dependencies.Ask.carry_out
 
     def numbered(self, status, body, prepare, result):
         response = real(self, status, body, prepare, result)
         self.services.pricing.asked = getattr(self.services.pricing, "asked", 0) + 1
-        return asking.Response(response.body + b" " * self.services.pricing.asked, response.status_code)
+        return dependencies.Response(response.body + b" " * self.services.pricing.asked, response.status_code)
 
-    monkeypatch.setattr(asking.Ask, "carry_out", numbered)
+    monkeypatch.setattr(dependencies.Ask, "carry_out", numbered)
     played = run_scenario(api_world, load(SCENARIOS / "everybody-comes.yaml"))
     assert any("with the same key again" in story for story in stories(played))
     assert played.transactions == 1
@@ -182,15 +182,15 @@ def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, m
 
 def test_an_api_that_refuses_what_the_services_take_is_caught(api_world, monkeypatch):
     def fussy(self, *args):
-        raise asking.problems.InvalidRequest("not on Mondays")
+        raise dependencies.problems.InvalidRequest("not on Mondays")
 
-    monkeypatch.setattr(asking.Ask, "carry_out", fussy)
+    monkeypatch.setattr(dependencies.Ask, "carry_out", fussy)
     assert "INV-16" in found(api_world)
 
 
 @pytest.mark.slow
 def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
-    monkeypatch.setattr(asking.problems, "plain", lambda args: ["1" for _ in args])
+    monkeypatch.setattr(dependencies.problems, "plain", lambda args: ["1" for _ in args])
     assert "INV-16" in found(api_world, "last-seat-contested")
 
 
@@ -200,7 +200,7 @@ def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
 @pytest.mark.slow
 def test_without_the_packages_of_the_api_a_sentence_says_what_to_install():
     """In a process of its own, as here they are imported."""
-    code = "import sys; sys.modules['fastapi'] = None; from stakesim.cli import main; main()"
+    code = "import sys; sys.modules['fastapi'] = None; from stakesim.commands.cli import main; main()"
     command = [sys.executable, "-c", code, "run", "scenarios/no-show.yaml", "--driver", "api"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from app.db.session import connect, create_database, drop_database
 from sqlalchemy import text
-from stakesim import cli, run
+from stakesim import run
+from stakesim.campaign import campaign
+from stakesim.commands import cli
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.errors import EngineError
-from stakesim.gate import mutation
+from stakesim.gate import mutation_run
 from stakesim.paths import checkout, state_dir
-from stakesim.runner import campaign
 from stakesim.scenario.scenario import load
 from stakesim.workers.pool import pool
 
@@ -125,10 +126,12 @@ def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, simul
 
 def test_mutants_come_to_the_same(address, monkeypatch, simulated):
     names = ("everybody-comes", "no-show")
-    monkeypatch.setattr(mutation, "scenarios", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names])
+    monkeypatch.setattr(
+        mutation_run, "scenarios", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names]
+    )
     only = "uint256 forfeitsToHost"
     here, there = (
-        mutation.mutate(CONTRACTS / "EventStake.sol", "EventStake", simulated, 1, only, dask=where)
+        mutation_run.mutate(CONTRACTS / "EventStake.sol", "EventStake", simulated, 1, only, dask=where)
         for where in (None, address)
     )
     assert [(v.mutant, v.status, v.reason) for v in there.verdicts] == [
@@ -141,7 +144,7 @@ def test_sweeps_come_to_the_same(address, monkeypatch):
     """Bit for bit, floats and all."""
     from stakesim.economics import sweep, sweeps
     from stakesim.population.behaviours import NoShow
-    from stakesim.scenario.prices import Gbm
+    from stakesim.prices.price_paths import Gbm
 
     monkeypatch.setattr(sweeps, "BLOCK", 1)
     market = Gbm(inr_per_eth="200000", annual_volatility=0.8)

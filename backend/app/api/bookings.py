@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from app.api import schemas
-from app.api.asking import ACCEPTED, AskForNumbers, AskWithKey, CallerOf, ServicesOf, shown
+from app.api.dependencies import ACCEPTED, AskForNumbers, AskWithKey, CallerOf, ServicesOf, shown
 from app.api.event_runs import check_host, complete
 from app.api.problems import documented
 from app.core.security import Caller, Forbidden

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Response
 from sqlalchemy import update
 
 from app.api import schemas
-from app.api.asking import ACCEPTED, Ask, AskMaybeWithKey, AskWithKey, CallerOf, ServicesOf, shown
+from app.api.dependencies import ACCEPTED, Ask, AskMaybeWithKey, AskWithKey, CallerOf, ServicesOf, shown
 from app.api.problems import documented
 from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
 from app.db.session import Database
 from app.db.tables import EventRun, event_runs
-from app.services.onchain import EventRunOnChain
+from app.services.contract_types import EventRunOnChain
 
 router = APIRouter(tags=["event runs"])
 

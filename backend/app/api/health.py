@@ -10,13 +10,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from app.api import schemas
-from app.api.asking import ServicesOf, shown
+from app.api.dependencies import ServicesOf, shown
 from app.api.problems import DATABASE_TROUBLE, documented, problem
+from app.bootstrap.container import Services
+from app.bootstrap.metrics import registry_of
 from app.core.errors import MigrationsMissing
-from app.core.metrics import registry_of
-from app.core.wiring import Services
 from app.db.session import migration_files
-from app.services.node_errors import TROUBLE
+from app.services.rpc_errors import TROUBLE
 
 router = APIRouter(tags=["health"])
 log = logging.getLogger(__name__)

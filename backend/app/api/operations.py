@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from app.api import schemas
-from app.api.asking import CallerOf, ServicesOf, shown
+from app.api.dependencies import CallerOf, ServicesOf, shown
 from app.api.problems import documented
 from app.core.errors import NotFound
 from app.core.security import Forbidden

@@ -1,0 +1,1 @@
+"""Configuration, errors, logs and security. Imports nothing else of the application."""

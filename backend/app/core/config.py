@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from web3 import Web3
 
-from app.services.transaction_sender import GWEI, Policy, account_of
+from app.services.transactions.sender import GWEI, Policy, account_of
 
 LEAST_SECRET = 32
 """Bytes that the key of HMAC-SHA-256 has to have (RFC 7518, 3.2)."""

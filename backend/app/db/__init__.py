@@ -1,0 +1,1 @@
+"""Tables, connections, the embedded PostgreSQL server."""

@@ -19,11 +19,9 @@ from web3.exceptions import ContractLogicError
 from web3.types import TxReceipt
 
 from app.core.errors import ContractRejected, InvalidRequest, UnexpectedReceipt, UnsupportedByContract
-from app.services import node
+from app.services import rpc
 from app.services.codec import Call, Event, event_stake
-from app.services.node import Block
-from app.services.node_errors import TROUBLE, rejected, unavailable
-from app.services.onchain import (
+from app.services.contract_types import (
     BookingCancelled,
     BookingCost,
     BookingCreated,
@@ -42,7 +40,9 @@ from app.services.onchain import (
     unix_seconds,
 )
 from app.services.pricing import convert_inr_to_wei, convert_wei_to_inr
-from app.services.transaction_sender import TransactionSender
+from app.services.rpc import Block
+from app.services.rpc_errors import TROUBLE, rejected, unavailable
+from app.services.transactions.sender import TransactionSender
 
 NOBODY = "0x" + "00" * 20
 """Whose everything is that there is not."""
@@ -212,7 +212,7 @@ class BlockchainService:
     def block_number(self) -> int:
         """Of the latest block."""
         try:
-            return node.block_number(self._w3)
+            return rpc.block_number(self._w3)
         except TROUBLE as error:
             raise unavailable("block number", error) from error
 
@@ -311,7 +311,7 @@ class BlockchainService:
     def _view(self, function: str, *args: Any, block: Block = "latest") -> tuple[Any, ...]:
         call = self._call(function, *args)
         try:
-            data = node.call(self._w3, call.to, call.data, block)
+            data = rpc.call(self._w3, call.to, call.data, block)
         except ContractLogicError as error:
             raise rejected(function, error, self._codec) or unavailable(function, error) from error
         except TROUBLE as error:

@@ -15,10 +15,10 @@ from app.core.errors import NotFound
 from app.db.session import Database
 from app.db.tables import Booking, event_run_bookings, event_runs, users
 from app.services.blockchain_service import BlockchainService
-from app.services.onchain import BookingCancelled
+from app.services.contract_types import BookingCancelled
+from app.services.lookups import chain_id_of, checked_seats, on_chain
 from app.services.operations import Draft, NewRow, Operation, once, request_hash
 from app.services.pricing import Pricing, Quote, Rate
-from app.services.rows import chain_id_of, checked_seats, on_chain
 
 _RUN_AND_USER = (
     select(event_runs.c.blockchain_event_run_id, users.c.wallet_address, users.c.id)

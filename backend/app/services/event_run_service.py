@@ -19,10 +19,10 @@ from app.core.errors import NotFound
 from app.db.session import Database
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
-from app.services.onchain import EventCancelled, EventCompleted, EventExpired, unix_seconds
+from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, unix_seconds
+from app.services.lookups import chain_id_of, checked_seats, on_chain
 from app.services.operations import Draft, NewRow, Operation, once, request_hash
 from app.services.pricing import Pricing, checked_inr, convert_inr_to_wei
-from app.services.rows import chain_id_of, checked_seats, on_chain
 
 _HOST_AND_EXPERIENCE = (
     select(users.c.wallet_address, experiences.c.id)

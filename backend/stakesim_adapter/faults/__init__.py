@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.services.transaction_sender import TransactionSender
+from app.services.transactions.sender import TransactionSender
 from stakesim.errors import StakesimError
 from stakesim.faults.protocol import EpisodeResult
 

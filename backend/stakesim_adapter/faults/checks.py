@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from app.core.wiring import Services
+from app.bootstrap.container import Services
 from app.db.tables import event_run_bookings, event_runs, operations, users
 from app.services.operations import CLOSED
 from eth_utils.crypto import keccak
@@ -20,8 +20,8 @@ from sqlalchemy import select
 from stakesim.evm.abi import Event, Log
 from stakesim.faults.protocol import Violation
 from stakesim.faults.testbed import service_account, stranger
+from stakesim.model.reference import BookingStatus, RunStatus
 from stakesim.runner.observe import EventReplay
-from stakesim.scenario.model import BookingStatus, RunStatus
 from web3.types import TxReceipt
 
 from stakesim_adapter.faults.testbed import BackendTestbed

@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, KeyReused
-from app.core.wiring import Services
 from app.services.operations import Operation
-from app.services.transaction_sender import Policy, TransactionSender
+from app.services.transactions.sender import Policy, TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import CHAIN_FAULTS, DATABASE_GONE, ChainFaults, ServiceHooks, Stuck
 from stakesim.faults.protocol import EpisodeResult, Violation

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable
-from app.core.wiring import Services
 from app.db.embedded import start_embedded, stop_embedded
 from app.db.tables import operations
-from app.services.transaction_sender import Policy
+from app.services.transactions.sender import Policy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.evm.engine import START

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from app.core.wiring import Services, services_on
+from app.bootstrap.container import Services, services_on
 from app.db.embedded import start_embedded
 from app.db.session import Database, connect, create_database, drop_database, migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import FixedFeed, Pricing
-from app.services.transaction_sender import Policy, TransactionSender
+from app.services.transactions.sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine

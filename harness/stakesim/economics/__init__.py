@@ -1,6 +1,7 @@
 """Economics: what stakes, fees and prices do to many runs at once, exactly as the contract would settle them.
 
-from stakesim.economics import plots, sweep
+from stakesim import plots
+from stakesim.economics import sweep
 """
 
 from __future__ import annotations

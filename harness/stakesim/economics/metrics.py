@@ -12,12 +12,12 @@ from itertools import combinations_with_replacement
 from math import fsum, sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stakesim.population.wei import to_paise, total
-from stakesim.scenario.state import RunStatus
+from stakesim.model.state import RunStatus
+from stakesim.population.exact_int import to_paise, total
 
 if TYPE_CHECKING:
     from stakesim.economics.settle import Settlement
-    from stakesim.population.lives import Lives
+    from stakesim.population.outcomes import Lives
     from stakesim.population.state import State, Wei
 
 Z95 = 1.959964

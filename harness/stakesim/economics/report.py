@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stakesim.economics import plots
-from stakesim.economics.command import told
+from stakesim import plots
+from stakesim.commands.sweep import told
 from stakesim.economics.metrics import METRICS
 from stakesim.errors import NotInstalled
 from stakesim.paths import data

@@ -1,4 +1,4 @@
-"""What each run pays to whom, exactly in wei, for many runs at once: the rules of `stakesim.scenario.rules`.
+"""What each run pays to whom, exactly in wei, for many runs at once: the rules of `stakesim.model.rules`.
 
 Runs whose amounts could overflow int64 are settled apart, in Python integers; the results are the same numbers.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from stakesim.population.wei import fits, portion, share, wide
-from stakesim.scenario.state import RunStatus
+from stakesim.model.state import RunStatus
+from stakesim.population.exact_int import fits, portion, share, wide
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from stakesim.population.lives import Lives
+    from stakesim.population.outcomes import Lives
     from stakesim.population.state import Bools, Ints, State, Wei
     from stakesim.scenario.actions import Terms
 

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
-from stakesim.population.lives import live
+from stakesim.population.outcomes import live
 from stakesim.population.population import Drawn, columns
-from stakesim.population.story import HOST, guest, scenario
-from stakesim.runner import campaign, ledger
-from stakesim.runner.story import tell
+from stakesim.population.to_scenario import HOST, guest, scenario
+from stakesim.runner import ledger
+from stakesim.runner.findings import tell
 from stakesim.scenario.actions import PLATFORM
 from stakesim.scenario.scenario import Scenario, dump
 

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.population import Population, load_population
+from stakesim.prices.price_paths import Price
 from stakesim.runner import scenario_files
-from stakesim.scenario import yaml_file
-from stakesim.scenario.fields import Part
-from stakesim.scenario.prices import Price
-from stakesim.scenario.yaml_file import ScenarioError, nearest
+from stakesim.schema import yaml_file
+from stakesim.schema.fields import Part
+from stakesim.schema.yaml_file import ScenarioError, nearest
 
 
 class Sweep(Part):

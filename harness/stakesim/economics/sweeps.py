@@ -22,12 +22,12 @@ from stakesim.economics import metrics
 from stakesim.economics.metrics import METRICS, Sums
 from stakesim.economics.settle import settle
 from stakesim.errors import NotInstalled
-from stakesim.population.lives import live
+from stakesim.population.outcomes import live
 from stakesim.population.population import CHUNK, Drawn, Population, columns, draw
 from stakesim.population.state import Behaviour
+from stakesim.prices.price_paths import Price
 from stakesim.scenario.actions import Terms
-from stakesim.scenario.prices import Price
-from stakesim.scenario.yaml_file import ScenarioError, nearest
+from stakesim.schema.yaml_file import ScenarioError, nearest
 from stakesim.workers.pool import pool
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Chains to run on (engines), the compiler, ABI encoding, calls and transactions."""

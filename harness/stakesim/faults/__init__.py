@@ -1,0 +1,1 @@
+"""Fault injection for any web3 service."""

@@ -1,0 +1,1 @@
+"""What a contract has to pass before it is deployed."""

@@ -25,8 +25,8 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from stakesim.scenario.fields import UNITS
 from stakesim.scenario.scenario import Scenario
+from stakesim.schema.fields import UNITS
 
 TOLERANCE_BPS = 50
 """A number may change by half a percent, either way, before it has to be reviewed."""

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from stakesim.economics import plots
+from stakesim import plots
+from stakesim.campaign.report import SUMMARY_KEYS
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
-from stakesim.gate.gate import Gate, failures
+from stakesim.gate.pipeline import Gate, failures
 from stakesim.gate.release import code_hash
 from stakesim.paths import checkout, data
 from stakesim.runner import ledger
+from stakesim.runner.findings import WEI_PER_ETH
 from stakesim.runner.ledger import Row, by_party
-from stakesim.runner.report import SUMMARY_KEYS
-from stakesim.runner.story import WEI_PER_ETH
 
 RESULTS = {True: "pass", False: "fail", None: "not tried"}
 _PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm", "hypothesis")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from stakesim.generate.profiles import Chance
 from stakesim.population.state import DAY, HOUR, NEVER, Intents, State
-from stakesim.scenario.fields import Part, Seconds
-from stakesim.scenario.profiles import Chance
+from stakesim.schema.fields import Part, Seconds
 
 if TYPE_CHECKING:
     from numpy.random import Generator

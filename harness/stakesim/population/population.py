@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
+from stakesim.generate.profiles import Count
+from stakesim.model.rules import MAX_SEATS
 from stakesim.population.behaviours import AnyBehaviour
-from stakesim.population.lives import MOST_PLACES
+from stakesim.population.outcomes import MOST_PLACES
 from stakesim.population.state import DAY, HOUR, NEVER, Behaviour, Intents, State
-from stakesim.scenario import yaml_file
+from stakesim.prices.price_paths import Gbm, Price
 from stakesim.scenario.actions import Terms
-from stakesim.scenario.fields import UNITS, Inr, Part, Seconds
-from stakesim.scenario.prices import Gbm, Price
-from stakesim.scenario.profiles import Count
-from stakesim.scenario.rules import MAX_SEATS
-from stakesim.scenario.yaml_file import FieldError
+from stakesim.schema import yaml_file
+from stakesim.schema.fields import UNITS, Inr, Part, Seconds
+from stakesim.schema.yaml_file import FieldError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,8 +122,8 @@ def _scene(population: Population, seed: int, chunk: int, price: Price, grace: i
     """The runs, the market, and everybody at their best. Kept, as each policy begins with it."""
     import numpy as np
 
-    from stakesim.population.wei import to_wei
-    from stakesim.scenario.market import simulate
+    from stakesim.population.exact_int import to_wei
+    from stakesim.prices.market import simulate
 
     rng = _rng(seed, chunk, 0)
     seats = _between(rng, population.seats, CHUNK)

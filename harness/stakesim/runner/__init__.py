@@ -1,0 +1,1 @@
+"""Runs one scenario: environment, drivers, observation, invariants, findings, ledger."""

@@ -14,6 +14,12 @@ from fractions import Fraction
 from typing import Any
 
 from stakesim.backend import NOT_STORED, Rows
+from stakesim.model.reference import (
+    BookingStatus,
+    RunStatus,
+    came_ids,
+    liabilities,
+)
 from stakesim.runner.observe import ContractState, RunView
 from stakesim.runner.parties import EXPERIENCE_ID
 from stakesim.runner.step import Step
@@ -30,12 +36,6 @@ from stakesim.scenario.actions import (
     Wait,
     Withdraw,
     WithdrawFees,
-)
-from stakesim.scenario.model import (
-    BookingStatus,
-    RunStatus,
-    came_ids,
-    liabilities,
 )
 
 BPS = 10_000

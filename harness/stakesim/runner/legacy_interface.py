@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stakesim.model.reference import State
 from stakesim.scenario.actions import (
     Action,
     Actor,
@@ -17,7 +18,6 @@ from stakesim.scenario.actions import (
     Terms,
     Withdraw,
 )
-from stakesim.scenario.model import State
 from stakesim.scenario.scenario import Scenario
 
 ADDED = CancelBooking | Expire | Withdraw

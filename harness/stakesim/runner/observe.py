@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from stakesim.evm.abi import ContractAbi, Event
 from stakesim.evm.access import ChainAccess
-from stakesim.scenario.model import BookingStatus, RunStatus
+from stakesim.model.reference import BookingStatus, RunStatus
 
 
 class RunView(NamedTuple):

@@ -18,8 +18,10 @@ from stakesim.errors import place_of
 from stakesim.evm.access import TransactionReceipt
 from stakesim.evm.errors import AbiError, CallReverted, EngineError, MistakenCall
 from stakesim.evm.interface import stake_abi
+from stakesim.model.reference import Outcome, State, apply, initial, quoted
 from stakesim.paths import data
 from stakesim.runner.environment import EPOCH, Environment, Session
+from stakesim.runner.findings import Finding
 from stakesim.runner.invariants import INVARIANTS, violations
 from stakesim.runner.ledger import Row, received
 from stakesim.runner.legacy_interface import adapted, adapted_action
@@ -27,9 +29,7 @@ from stakesim.runner.liveness import blocked_exits
 from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState, EventReplay
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
-from stakesim.runner.story import Finding
 from stakesim.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, SetPrice, Wait, Withdraw
-from stakesim.scenario.model import Outcome, State, apply, initial, quoted
 from stakesim.scenario.scenario import Scenario
 
 SWING = Decimal("1.10")

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from stakesim.backend import Rows
 from stakesim.evm.abi import Event
+from stakesim.model.reference import Booking, Outcome, Run, State
 from stakesim.runner.observe import ContractState, EventReplay
 from stakesim.scenario.actions import Action
-from stakesim.scenario.model import Booking, Outcome, Run, State
 
 
 class MinedTransaction(NamedTuple):

@@ -1,0 +1,1 @@
+"""Scenarios as data: actors, terms, actions with their times, and the file format."""

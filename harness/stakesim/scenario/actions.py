@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from stakesim.scenario.fields import UNITS, FeedRate, Inr, Label, Part, Seats, Seconds, Wei
+from stakesim.schema.fields import UNITS, FeedRate, Inr, Label, Part, Seats, Seconds, Wei
 
 PLATFORM = "platform"
 """The actor that is always there: it owns the contract and signs for everyone who does not pay for

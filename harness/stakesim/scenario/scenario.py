@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stakesim.scenario import yaml_file
+from stakesim.prices.price_paths import Constant, Price, RateAt, path
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -23,9 +23,9 @@ from stakesim.scenario.actions import (
     Terms,
     Withdraw,
 )
-from stakesim.scenario.fields import Label, Part, Wei
-from stakesim.scenario.prices import Constant, Price, RateAt, path
-from stakesim.scenario.yaml_file import FieldError, ScenarioError, nearest
+from stakesim.schema import yaml_file
+from stakesim.schema.fields import Label, Part, Wei
+from stakesim.schema.yaml_file import FieldError, ScenarioError, nearest
 
 __all__ = ["Scenario", "ScenarioError", "dump", "json_schema", "load", "loads"]
 

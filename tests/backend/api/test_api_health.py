@@ -15,7 +15,7 @@ from app.core.logs import about, log_as_json
 from app.core.security import issue_token
 from app.db import session
 from app.main import create_app
-from app.services.transaction_sender import Policy
+from app.services.transactions.sender import Policy
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
@@ -155,7 +155,7 @@ def test_log_lines_are_json_with_the_operations_key(api: Api, lines: io.StringIO
     answered(api.host.post("/event-runs", api.run_body(), Idempotency_Key="k"), 201)
     logged: list[dict[str, Any]] = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in logged)
-    of_sender = [line for line in logged if line["logger"] == "app.services.transaction_sender"]
+    of_sender = [line for line in logged if line["logger"] == "app.services.transactions.sender"]
     assert of_sender
     assert {line["operation"] for line in of_sender} == {f"{api.host.id}:k"}
     [access] = [line for line in logged if line["logger"] == "app.main"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from app.main import create_app
-from app.services.transaction_sender import Policy
+from app.services.transactions.sender import Policy
 from fastapi.testclient import TestClient
 from stage import Stage
 from visitors import SECRET, Api, answered, bury, no_database, nowhere, open_api, refused, wire

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.core.endpoints import Endpoints
+from app.bootstrap.container import Services, services_on
 from app.core.security import Role, issue_token
-from app.core.wiring import Services, services_on
 from app.db.session import Database
 from app.db.tables import experiences
 from app.main import create_app
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import Pricing
-from app.services.transaction_sender import Policy, TransactionSender
+from app.services.rpc_failover import Endpoints
+from app.services.transactions.sender import Policy, TransactionSender
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response

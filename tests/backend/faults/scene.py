@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.core.wiring import Services, services_on
+from app.bootstrap.container import Services, services_on
 from app.db.session import Database
 from app.db.tables import experiences, nonces, users
 from app.services import operations
@@ -18,7 +18,7 @@ from app.services.blockchain_service import BlockchainService
 from app.services.codec import event_stake
 from app.services.operations import Operation
 from app.services.pricing import Pricing, Rate
-from app.services.transaction_sender import GWEI, Policy, TransactionSender
+from app.services.transactions.sender import GWEI, Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes

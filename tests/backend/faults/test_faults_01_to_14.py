@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import requests
-from app.core.endpoints import Endpoints
 from app.core.errors import ChainUnavailable, OutOfFunds, Superseded
-from app.services import transaction_sender
-from app.services.transaction_sender import GWEI
+from app.services.rpc_failover import Endpoints
+from app.services.transactions import sender
+from app.services.transactions.sender import GWEI
 from eth_account import Account
 from scene import (
     SEND,
@@ -453,7 +453,7 @@ def test_12_dropped_from_the_mempool(scene: Scene) -> None:
 def test_13_no_receipt_for_hours(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each hour fees are raised, up to the cap; then it is left as it is. Whichever is mined is the one."""
     clock = SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
-    monkeypatch.setattr(transaction_sender, "time", clock)
+    monkeypatch.setattr(sender, "time", clock)
     worker = scene.worker(bump_after=HOUR, max_fee_per_gas=9 * GWEI)
     operation = worker.follow(worker.prepare_run())
     for hour in range(1, 18):

@@ -12,9 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from app.bootstrap.checks import NotReady, check_contract, check_endpoints, require
 from app.core.config import Settings
 from app.core.errors import ChainUnavailable, KeyReused, PriceError
-from app.core.preflight import NotReady, check_contract, check_endpoints, require
 from app.db.session import Database
 from app.services.pricing import Rate
 from pydantic import SecretStr

@@ -19,7 +19,7 @@ Read = Callable[[Operation], list[tuple[str, str, str]]]
 @pytest.fixture
 def read(caplog: pytest.LogCaptureFixture) -> Read:
     """Level, message and state of each line about an operation since it was last asked."""
-    caplog.set_level(logging.INFO, logger="app.services.transaction_sender")
+    caplog.set_level(logging.INFO, logger="app.services.transactions.sender")
 
     def lines(operation: Operation) -> list[tuple[str, str, str]]:
         mine = [record for record in caplog.records if getattr(record, "operation", None) == operation.key]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from stakesim.backend import Rows
+from stakesim.model.reference import Outcome, State
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import Action
-from stakesim.scenario.model import Outcome, State
 
 CONTRACT = "contract"
 """Name of the driver that needs no backend."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from stakesim.backend import BackendSession, Refused, Rows
 from stakesim.evm.errors import AbiError, CallReverted
+from stakesim.model.reference import Outcome, State
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.drivers.rows import checked
 from stakesim.runner.network import Network
@@ -28,7 +29,6 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from stakesim.scenario.model import Outcome, State
 
 USE_CASES: dict[type[Any], str] = {
     CreateRun: "create_run",

@@ -10,10 +10,10 @@ from typing import Any
 
 from stakesim.evm.access import TRANSACTION_GAS
 from stakesim.evm.errors import CallReverted
+from stakesim.model.reference import Outcome, State, party_of
 from stakesim.runner.drivers.onchain import ContractCall, OnChain
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import PLATFORM, Action, Book, CreateRun, ForceEther, SetPrice, Wait
-from stakesim.scenario.model import Outcome, State, party_of
 
 
 class ContractDriver:

@@ -9,6 +9,7 @@ from stakesim.evm.access import TRANSACTION_GAS, ChainAccess, deploy
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
 from stakesim.evm.interface import init_code, stake_abi
+from stakesim.model.reference import Outcome, State, came_ids
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
@@ -25,7 +26,6 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from stakesim.scenario.model import Outcome, State, came_ids
 
 
 class ContractCall(NamedTuple):

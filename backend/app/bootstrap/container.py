@@ -1,0 +1,64 @@
+"""Everything the service is made of, put together from its settings: the only place that builds a provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from web3 import Web3
+from web3.middleware import AttributeDictMiddleware
+
+from app.core.config import Settings
+from app.db.session import Database, connect, migrate
+from app.services.blockchain_service import BlockchainService
+from app.services.booking_service import BookingService
+from app.services.event_run_service import EventRunService
+from app.services.pricing import FixedFeed, Pricing
+from app.services.reconciler import Reconciler
+from app.services.rpc_failover import Endpoints
+from app.services.transactions.sender import TransactionSender
+
+
+@dataclass(frozen=True)
+class Services:
+    """The use cases, and what they stand on."""
+
+    w3: Web3
+    database: Database
+    pricing: Pricing
+    chain: BlockchainService
+    runs: EventRunService
+    bookings: BookingService
+    reconciler: Reconciler
+
+    @property
+    def sender(self) -> TransactionSender:
+        return self.chain.sender
+
+
+def services_on(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
+    """The use cases on a chain, a database and a price feed that somebody else has opened."""
+    runs = EventRunService(database, chain, pricing)
+    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after)
+    return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
+
+
+def connect_services(settings: Settings) -> Services:
+    """The use cases on the network and the database of the settings; its migrations are applied.
+
+    Nothing is asked of the network yet. Raises `DatabaseUnavailable`.
+    """
+    engine = connect(settings.database_url)
+    migrate(engine)
+    database = Database(engine)
+    w3 = Web3(Endpoints(settings.rpc_urls), [AttributeDictMiddleware])
+    sender = TransactionSender(w3, settings.platform_private_key, database, settings.policy)
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    feed = FixedFeed(settings.eth_price_inr, clock)
+    max_age = timedelta(seconds=settings.price_max_age_seconds)
+    pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
+    chain = BlockchainService(w3, settings.contract_address, sender)
+    return services_on(w3, database, chain, pricing)

@@ -1,0 +1,1 @@
+"""Sends each operation's transaction once: states, nonces, fees, signing."""

@@ -1,0 +1,1 @@
+"""Many scenarios at once: run them, collect what is found, write the report."""

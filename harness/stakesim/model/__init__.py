@@ -1,0 +1,1 @@
+"""The reference model: what must happen, by the rules alone. No chain, no files, no clock."""

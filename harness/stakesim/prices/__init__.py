@@ -1,0 +1,1 @@
+"""ETH/INR price paths: formulas, random models and stored series."""

@@ -1,0 +1,1 @@
+"""Field types of the file formats, and the YAML reader with errors that name file and line."""

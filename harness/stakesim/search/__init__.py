@@ -1,0 +1,1 @@
+"""Looks for failures, and makes what it finds short: walks, stateful search, shrinking, diagnosis."""

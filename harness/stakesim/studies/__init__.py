@@ -1,0 +1,1 @@
+"""Analyses that single notebooks need, on top of `stakesim.economics`."""
