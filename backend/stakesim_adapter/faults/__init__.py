@@ -57,7 +57,7 @@ class BackendPlayer:
         with as_backend_error():
             self.testbed = BackendTestbed()
 
-    def play(self, kind: str, seed: int, number: int) -> EpisodeResult:
+    def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
         with as_backend_error():
             match kind:
                 case "network":

@@ -18,9 +18,10 @@ from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, Key
 from app.services.operations import Operation
 from app.services.transactions.sender import Policy, TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
-from stakesim.faults.chain_faults import CHAIN_FAULTS, DATABASE_GONE, ChainFaults, ServiceHooks, Stuck
+from stakesim.faults.chain_faults import CHAIN_FAULTS, DATABASE_GONE, ChainFaults, ServiceHooks, ServiceStuckError
+from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
-from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import MAX_FEE
 
 from stakesim_adapter.faults.checks import OperationsWatch, check
@@ -83,7 +84,7 @@ class Clients:
         choices = ("book", "queue", "work", "reconcile", "cancel", "again", "reuse", "create", "greedy")
         weights = np.array([6, 6, 5, 3, 2, 3, 1, 1, 1], dtype=float)
         for _ in range(int(self.rng.integers(8, 15))):
-            self.faults.begin()
+            self.faults.begin_operation()
             match str(self.rng.choice(choices, p=weights / weights.sum())):
                 case "book":
                     self.book(wait=True)
@@ -175,9 +176,9 @@ class Clients:
 
     def end(self) -> None:
         """Runs are completed, cancelled or left as they are."""
-        self.faults.begin()
+        self.faults.begin_operation()
         for run in self._runs():
-            self.faults.begin()
+            self.faults.begin_operation()
             key, how = self._key(), str(self.rng.choice(["complete", "cancel", "leave"]))
             said = f"{how} run {run.blockchain_event_run_id}"
             if how == "cancel":
@@ -220,7 +221,7 @@ class Clients:
         """With some patience: a client that does not know what came of it may ask again."""
         self.begun[key] = said, ask
         for _ in range(int(self.rng.integers(1, 4))):
-            self.faults.begin()
+            self.faults.begin_operation()
             try:
                 ask()
             except UNKNOWN as error:
@@ -237,7 +238,7 @@ class Clients:
             return
 
     def _begin(self, key: str, said: str, ask: Callable[[], Operation]) -> None:
-        self.faults.begin()
+        self.faults.begin_operation()
         try:
             operation = ask()
         except UNKNOWN as error:
@@ -263,16 +264,16 @@ class Clients:
             self._note(f"{key}: the database is gone")
             return
         self._note(f"{key}: {type(error).__name__}: {error}")
-        if isinstance(error, Stuck):
+        if isinstance(error, ServiceStuckError):
             self.violations.append(Violation("I2", f"{key}: {error}"))
             return
         self.violations.append(Violation("TOLD", f"{key}: {type(error).__name__} instead of an error of ours: {error}"))
 
     def _lost_database(self) -> bool:
-        return self.faults.database_is_gone or self.faults.counts[DATABASE_GONE] > 0
+        return self.faults.database_gone or self.faults.counts[DATABASE_GONE] > 0
 
     def _quietly(self, ask: Callable[[], Any]) -> Any:
-        self.faults.begin()
+        self.faults.begin_operation()
         try:
             return ask()
         except (OperationalError, InterfaceError):
@@ -290,7 +291,7 @@ class Clients:
         return datetime.fromtimestamp(self.testbed.engine.now(), UTC)
 
     def _note(self, said: str) -> None:
-        self.log.append((self.provider.calls, said))
+        self.log.append((self.provider.request_count, said))
 
 
 def play(
@@ -309,7 +310,7 @@ def play(
         of_chain,
         block_rate=float(of_policy.uniform(0.2, 0.8)),
         rate=float(of_policy.uniform(0.01, 0.06)),
-        wanted=_turn(list(CHAIN_FAULTS), number, 2),
+        forced=_turn(list(CHAIN_FAULTS), number, 2),
         rpc_rate=float(of_policy.uniform(0.05, 0.3)),
         confirmations=policy.confirmations,
         hooks=hooks,
@@ -325,16 +326,16 @@ def play(
         worker = Clients(testbed, other, watch, faults, provider, of_clients)
         hooks.other_worker = worker.reconcile
         clients.play()
-        provider.quiet()
-        faults.quiet()
+        provider.stop()
+        faults.stop()
         violations = settle(testbed, services, policy.confirmations)
         watch.look()
         violations += check(testbed, services, clients.told, policy.confirmations)
     finally:
-        faults.database_back()
+        faults.restore_database()
         database.dispose()
         others.dispose()
-    injected = [(one.call, f"{one.fault.name} ({one.method})") for one in provider.injected]
+    injected = [(one.request, f"{one.fault.name} ({one.method})") for one in provider.injected]
     log = sorted([*injected, *faults.log, *clients.log, *worker.log], key=lambda entry: entry[0])
     return EpisodeResult(
         f"network:{number}",

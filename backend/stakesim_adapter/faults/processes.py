@@ -30,8 +30,8 @@ from app.services.transactions.sender import Policy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.evm.engine import START
+from stakesim.faults.faulty_provider import SEND, FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
-from stakesim.faults.rpc_faults import SEND, FaultyProvider
 from stakesim.faults.testbed import MAX_FEE, service_account
 
 from stakesim_adapter.faults.checks import check

@@ -24,7 +24,7 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
 from stakesim.evm.engine import MIDDLEWARE, engine_accounts
-from stakesim.faults.testbed import FaultTestbed, Wire, service_account
+from stakesim.faults.testbed import FaultTestbed, LocalNodeProvider, service_account
 from stakesim.paths import state_dir
 from web3 import Web3
 from web3.providers.base import BaseProvider
@@ -43,8 +43,8 @@ class Site:
     database_url: str
     contract: str
 
-    def provider(self) -> Wire:
-        return Wire(self.rpc_url)
+    def provider(self) -> LocalNodeProvider:
+        return LocalNodeProvider(self.rpc_url)
 
     def database(self) -> DatabaseEngine:
         """An engine with a lock_timeout of 3 s: a lock that is not granted by then never will be, as the episode's

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stakesim.faults.campaign import CampaignResult
+    from stakesim.faults.campaign import FaultCampaignResult
 
 PASS, FINDINGS = 0, 1
 
@@ -25,21 +25,21 @@ def faults(
     console = Console(soft_wrap=True, highlight=False)
     result = _with_progress(runs, only, seed, jobs)
     if only:
-        for outcome in result.outcomes:
+        for outcome in result.episodes:
             console.print(f"{outcome.name} of seed {seed}", *outcome.log, sep="\n  ", markup=False)
     _table(console, result)
-    for story in result.stories():
+    for story in result.narratives():
         console.print(story, markup=False)
-    failed = sum(1 for outcome in result.outcomes if outcome.violations)
+    failed = sum(1 for outcome in result.episodes if outcome.violations)
     verdict = f"{failed} episodes with violations" if failed else "no violation"
     console.print(
-        f"{result.injected.total()} faults in {len(result.outcomes)} episodes of seed {seed}, "
+        f"{result.injected.total()} faults in {len(result.episodes)} episodes of seed {seed}, "
         f"{result.seconds:.0f} s: {verdict}"
     )
     raise typer.Exit(PASS if result.ok else FINDINGS)
 
 
-def _with_progress(runs: int, only: list[str] | None, seed: int, jobs: int) -> CampaignResult:
+def _with_progress(runs: int, only: list[str] | None, seed: int, jobs: int) -> FaultCampaignResult:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -56,19 +56,19 @@ def _with_progress(runs: int, only: list[str] | None, seed: int, jobs: int) -> C
             done.update(outcome.counts)
             bar.update(task, advance=1, description=f"{done.total()} faults")
 
-        return campaign.run(names, seed, jobs, advance, under_test)
+        return campaign.run(names, seed, jobs=jobs, progress=advance, campaign=under_test)
 
 
-def _table(console: object, result: CampaignResult) -> None:
+def _table(console: object, result: FaultCampaignResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from stakesim.faults.campaign import rows_of
+    from stakesim.faults.campaign import rows_by_fault
     from stakesim.faults.catalogue import ROWS
 
     assert isinstance(console, Console)
     table = Table("row", "of the table", "fault", "injected", "survived")
     injected, survived = result.injected, result.survived
-    for name, row in sorted(rows_of(result.campaign).items(), key=lambda item: item[1]):
+    for name, row in sorted(rows_by_fault(result.campaign).items(), key=lambda item: item[1]):
         table.add_row(str(row), ROWS[row], name, str(injected[name]), str(survived[name]))
     console.print(table)

@@ -298,9 +298,9 @@ def _faults(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
         if current_project().faults is None:
             part.ok, part.problems = None, ["Not tried: the project names no `faults` in [tool.stakesim]."]
             return
-        result = faults.run(faults.plan(how.faults), made.seed, jobs)
-        part.ok, part.problems = result.ok, list(result.stories())
-        part.figures = {"faults": result.injected.total(), "episodes": len(result.outcomes)}
+        result = faults.run(faults.plan(how.faults), made.seed, jobs=jobs)
+        part.ok, part.problems = result.ok, list(result.narratives())
+        part.figures = {"faults": result.injected.total(), "episodes": len(result.episodes)}
 
     return carry_out
 
