@@ -131,7 +131,7 @@ class TestFailing:
         made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
         part = gates.Part("gas", "")
         monkeypatch.setattr(gates, "open_environment", lambda *_: _Kept(environment))
-        monkeypatch.setattr(gates.gas, "committed", lambda: {"something else": 1})
+        monkeypatch.setattr(gates.gas_table, "reviewed", lambda: {"something else": 1})
         gates._gas(made, part)
         assert part.ok is False
         assert "something else: was 1, is None" in part.problems

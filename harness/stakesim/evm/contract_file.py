@@ -29,22 +29,29 @@ def load_contract(file: str | Path) -> Artifact:
     the file that makes them, in `node_modules` and `lib` of the folders above, by `remappings.txt`, then among ours.
     Raises `CompileError` with a sentence, or what the compiler says.
     """
-    path, name = _split(str(file))
+    path, name = split_contract(str(file))
     if not path.is_file():
         raise CompileError(f"{path} can't be read: give a Solidity file, or an artifact (.json).")
     if path.suffix == ".json":
         return read_artifact(path)
     if path.suffix != ".sol":
         raise CompileError(f"{path} is neither Solidity (.sol) nor an artifact (.json).")
-    path = path.resolve()
-    compiled = compile_sources(dict(_sources(path)))
-    here = deployable({n: a for n, a in compiled.items() if a.source == path.name}, path.name, name)
-    if name is None and len(here) == 1:
-        return next(iter(here.values()))
-    if name not in here:
-        known = ", ".join(f"{path.name}:{n}" for n in sorted(here))
-        raise CompileError(f"Say which contract of {path.name} is meant; it has {known}.")
-    return here[name]
+    return choose_contract(compile_sources(read_sources(path)), path, name)
+
+
+def choose_contract(compiled: Mapping[str, Artifact], path: Path, name: str | None) -> Artifact:
+    """The contract of this name among those of the file; without a name the only one that can be deployed.
+
+    Raises:
+        CompileError: The file has no such contract, or several and no name is given.
+    """
+    own = deployable({n: a for n, a in compiled.items() if a.source == path.name}, path.name, name)
+    if name is None and len(own) == 1:
+        return next(iter(own.values()))
+    if name is None or name not in own:
+        choices = ", ".join(f"{path.name}:{n}" for n in sorted(own))
+        raise CompileError(f"Say which contract of {path.name} is meant; it has {choices}.")
+    return own[name]
 
 
 def production_contract(file: str | None = None) -> Artifact:
@@ -98,13 +105,22 @@ def changed(old: str, new: str) -> Artifact:
     return compile_sources(sources)["EventStake"]
 
 
-def _split(file: str) -> tuple[Path, str | None]:
+def split_contract(file: str) -> tuple[Path, str | None]:
+    """Path and name of the contract in `FILE.sol:Name`; without a name None."""
     path, colon, name = file.rpartition(":")
     return (Path(path), name) if colon and name.isidentifier() and path.endswith(".sol") else (Path(file), None)
 
 
+def read_sources(path: Path) -> dict[str, str]:
+    """Source code of the file and of all that it imports, by the names under which the compiler asks for them.
+
+    Raises:
+        CompileError: An imported file is not found, or is no text.
+    """
+    return dict(_sources(path.resolve()))
+
+
 def _sources(main: Path) -> Iterator[tuple[str, str]]:
-    """The file and all it imports, by the names under which the compiler asks for them."""
     found: dict[str, Path] = {main.name: main}
     waiting = [main.name]
     while waiting:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from stakesim.campaign import campaign
-from stakesim.gate import gas
+from stakesim import gas_table
 from stakesim.model.state import RunStatus
 from stakesim.population.outcomes import live
 from stakesim.population.population import columns
@@ -176,7 +176,7 @@ def beside_reviewed(costs: Costs) -> pd.DataFrame:
     one in `tests/gas.json`; empty where that was of another compiler."""
     import pandas as pd
 
-    reviewed = gas.committed()
+    reviewed = gas_table.reviewed()
     nobody = costs.complete + 10 * costs.complete_each
     everybody = nobody + 10 * costs.complete_came
     rows = [

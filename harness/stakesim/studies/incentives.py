@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from stakesim.economics.spot_check import Compared, compare
-from stakesim.gate import gas
+from stakesim import gas_table
 from stakesim.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
 from stakesim.population.exact_int import BPS, WEI_PER_ETH
 from stakesim.population.outcomes import live
@@ -46,8 +46,8 @@ def gas_inr(units: int) -> float:
 
 def reviewed(sentence: str) -> int:
     """Gas of a transaction. Raises `GasError` where none was reviewed for this compiler."""
-    if sentence not in (table := gas.committed()):
-        raise gas.GasError(f"{gas.table()} has no gas for {sentence!r}: run `stakesim gas --write`, and review it")
+    if sentence not in (table := gas_table.reviewed()):
+        raise gas_table.GasError(f"{gas_table.table_file()} has no gas for {sentence!r}: run `stakesim gas --write`, and review it")
     return table[sentence]
 
 
