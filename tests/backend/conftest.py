@@ -19,15 +19,15 @@ def nothing_kept() -> None:
 
 
 @pytest.fixture(scope="session", params=["in process", pytest.param("anvil", marks=pytest.mark.slow)])
-def each_ground(request: pytest.FixtureRequest, simulated: str) -> Iterator[Ground]:
-    ground = lay_ground("anvil" if request.param == "anvil" else simulated)
+def each_ground(request: pytest.FixtureRequest, engine_name: str) -> Iterator[Ground]:
+    ground = lay_ground("anvil" if request.param == "anvil" else engine_name)
     yield ground
     ground.engine.close()
 
 
 @pytest.fixture(scope="session")
-def ground(simulated: str) -> Iterator[Ground]:
-    ground = lay_ground(simulated)
+def ground(engine_name: str) -> Iterator[Ground]:
+    ground = lay_ground(engine_name)
     yield ground
     ground.engine.close()
 
