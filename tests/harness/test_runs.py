@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 import stakesim
-from app.db.session import connect, create_database, drop_database
+from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import Scenario, run
 from stakesim.campaign import campaign

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import pytest
-from app.db.session import connect, create_database, drop_database
+from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import run
 from stakesim.campaign import campaign
