@@ -115,8 +115,8 @@ def test_an_unknown_transaction_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_each_attack_is_paid_so_on_the_chain(simulated: str) -> None:
-    checked = incentives.spot_check(5, simulated)
+def test_each_attack_is_paid_so_on_the_chain(engine_name: str) -> None:
+    checked = incentives.spot_check(5, engine_name)
     assert (checked.runs, checked.wei) == (len(incentives.ATTACKS), 0)
     assert checked.payouts > 2 * checked.runs
     for drawn, index in incentives._picked(5):  # what is played is the attack, and not a run that it left alone
@@ -195,8 +195,8 @@ def test_shares_left_over_are_those_of_the_chances() -> None:
 
 
 @pytest.mark.slow
-def test_one_refusing_receiver_blocks_who_pushes_and_not_the_contract(simulated: str) -> None:
-    table = unclaimed.on_chain(simulated)
+def test_one_refusing_receiver_blocks_who_pushes_and_not_the_contract(engine_name: str) -> None:
+    table = unclaimed.on_chain(engine_name)
     assert table.loc["push", "found"] == "one hostile receiver blocks everybody"
     assert table.loc["push", "runs completed"] == 0
     assert table.loc["push with credit"].tolist()[1:] == ["nothing wrong", 1, 1]

@@ -28,8 +28,8 @@ STILL = GasPrice(5, deviation=0, spikes=0)
 
 
 @pytest.fixture(scope="module")
-def costs(simulated: str) -> Costs:
-    return gas_costs.measure(simulated)
+def costs(engine_name: str) -> Costs:
+    return gas_costs.measure(engine_name)
 
 
 def test_what_is_measured_is_what_was_reviewed(costs: Costs) -> None:
@@ -40,9 +40,9 @@ def test_what_is_measured_is_what_was_reviewed(costs: Costs) -> None:
     assert off.max() < 0.02
 
 
-def test_whole_runs_use_the_gas_that_is_reckoned(costs: Costs, simulated: str) -> None:
+def test_whole_runs_use_the_gas_that_is_reckoned(costs: Costs, engine_name: str) -> None:
     """Within 1.5% each and 1% together: where bookings are cancelled, fewer slots are begun than reckoned."""
-    table = gas_costs.played(draw(USUAL, 2), 6, costs, simulated)
+    table = gas_costs.played(draw(USUAL, 2), 6, costs, engine_name)
     assert abs(table["off by, %"]).max() < 1.5
     assert table["gas reckoned"].sum() == pytest.approx(table["gas on the chain"].sum(), rel=0.01)
     assert table["gas on the chain"].nunique() == 6
