@@ -19,7 +19,7 @@ from stakesim.population.exact_int import paise_to_wei
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import CHUNK_SIZE, draw, select_runs
 from stakesim.population.state import DAY, HOUR, NEVER, Intents, PopulationState
-from stakesim.population.to_scenario import HOST
+from stakesim.population.to_scenario import HOST, to_scenario
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Constant, Gbm
 from stakesim.scenario.actions import Terms
@@ -73,7 +73,7 @@ MOVING = [200_000, 250_000, 250_000, 150_000, 150_000]
 def test_by_hand_an_attendee_pays_more_than_listed_and_a_host_gets_less() -> None:
     """0.0125 ETH a seat: 3,125 INR when A books and 625 of stake, of which 375 come back, instead of 500. The host gets
     95% of 1,875 instead of 2,500, and of a stake of 2,000 gets 1,500; the platform 5% of the same."""
-    state = one_run(MOVING, books_at=[DAY], seats=[1])
+    state = one_run(MOVING, books=[DAY], seats=[1])
     assert in_inr(state, "wei-fixed") == {
         "attendees": -(3_125 + 625 - 375) + (2_500 + 500 - 500),
         "host's revenue": 0.95 * (1_875 - 2_500),
@@ -84,7 +84,7 @@ def test_by_hand_an_attendee_pays_more_than_listed_and_a_host_gets_less() -> Non
 
 def test_by_hand_what_is_quoted_at_the_booking_costs_what_is_listed() -> None:
     """0.01 ETH a seat: 2,500 INR and 500 of stake, of which 300 come back; the host gets 95% of 1,500."""
-    state = one_run(MOVING, books_at=[DAY], seats=[1])
+    state = one_run(MOVING, books=[DAY], seats=[1])
     requoted = {"attendees": -200, "host's revenue": -950, "host's stake": -500, "platform": -50}
     assert in_inr(state, "re-quoted") == requoted
     assert in_inr(state, "INR-fixed") == dict.fromkeys(POSITIONS, 0) | {"platform": sum(requoted.values())}
@@ -93,10 +93,10 @@ def test_by_hand_what_is_quoted_at_the_booking_costs_what_is_listed() -> None:
 def test_by_hand_a_no_show_and_a_cancelled_run() -> None:
     """Who stays away loses 0.0025 ETH to the platform, 375 INR instead of 500. What was paid into
     a run cancelled at 250,000 comes back at that rate, and the host's stake has gained a quarter."""
-    absent = one_run(MOVING, books_at=[DAY], seats=[1], reported_attended=np.array([[False]]))
+    absent = one_run(MOVING, books=[DAY], seats=[1], reported_attended=np.array([[False]]))
     assert in_inr(absent, "wei-fixed")["platform"] == -31.25 - 125
     assert in_inr(absent, "wei-fixed")["attendees"] == -(3_125 + 625) + (2_500 + 500)
-    off = one_run(MOVING, books_at=[DAY], seats=[1], cancels_run_at=np.array([2 * DAY]))
+    off = one_run(MOVING, books=[DAY], seats=[1], cancels_run_at=np.array([2 * DAY]))
     assert in_inr(off, "wei-fixed") == dict.fromkeys(POSITIONS, 0) | {"host's stake": 500}
 
 
@@ -125,8 +125,8 @@ def test_without_a_move_nobody_gains_but_by_rounding() -> None:
 
 def test_a_run_that_is_requoted_for_its_only_booking_is_a_run_created_then() -> None:
     """All but the host's stake, which was put down at the beginning."""
-    booked_late = one_run([200_000, 160_000, 190_000, 250_000, 100_000], books_at=[2 * DAY], seats=[3])
-    created_then = one_run([190_000, 190_000, 190_000, 250_000, 100_000], books_at=[HOUR], seats=[3])
+    booked_late = one_run([200_000, 160_000, 190_000, 250_000, 100_000], books=[2 * DAY], seats=[3])
+    created_then = one_run([190_000, 190_000, 190_000, 250_000, 100_000], books=[HOUR], seats=[3])
     late, then = in_inr(booked_late, "re-quoted"), in_inr(created_then, "wei-fixed")
     assert {who: late[who] for who in POSITIONS if who != "host's stake"} == {
         who: then[who] for who in POSITIONS if who != "host's stake"
