@@ -16,9 +16,9 @@ from stakesim.population.population import columns, draw
 from stakesim.prices.price_paths import Constant
 from stakesim.scenario.actions import Terms
 from stakesim.studies import gas_costs, gas_prices, wallet
+from stakesim.studies.break_even import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
 from stakesim.studies.gas_costs import Costs, used
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
 from stakesim.studies.wallet import YEAR, Flows, Profiles
 
 pytestmark = pytest.mark.slow
