@@ -114,8 +114,9 @@ def reconcile(
     env_file: EnvFile = ENV,
 ) -> None:
     """Bring database and chain together: pending operations, and rows that are not what the contract says."""
-    from app.bootstrap.checks import NotReady, missing_migrations, read_settings
-    from app.db.session import connect
+    from app.bootstrap.checks import NotReady, read_settings
+    from app.db.database import connect
+    from app.db.migrations import missing_migrations
 
     settings = read_settings(env_file)
     if dry_run and (missing := missing_migrations(connect(settings.database_url))):

@@ -25,7 +25,7 @@ from app.bootstrap.checks import check_endpoints, connect_ready, read_settings, 
 from app.core.config import Settings
 from app.core.logs import log_as_json
 from app.core.security import Role, issue_token
-from app.db.session import Database, connect
+from app.db.database import Database, connect
 from app.db.tables import experiences, users
 from app.main import create_app
 from app.services.rpc_failover import Endpoints
@@ -144,7 +144,7 @@ def enter_demo_users(database: Database, secret: SecretStr) -> dict[str, str]:
     to act as one of them, or as the platform."""
     roles: dict[str, Role] = {"platform": "platform", "host": "host", "attendee": "attendee", "no_show": "attendee"}
     told: dict[str, str] = {}
-    with database.begin() as connection:
+    with database.transaction() as connection:
         for name, role in roles.items():
             wallet = None if role == "platform" else Account.create().address
             row = {"name": name.replace("_", "-"), "wallet_address": wallet}

@@ -24,14 +24,14 @@ from app.bootstrap.checks import (
     check_price,
     examine,
     is_event_stake,
-    missing_migrations,
     read_settings,
     require,
 )
 from app.core.config import Settings
-from app.db import session
+from app.db import migrations
+from app.db.database import create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded
-from app.db.session import create_database, drop_database, migrate
+from app.db.migrations import migrate, missing_migrations
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
@@ -262,7 +262,7 @@ def test_migrations_that_are_missing_are_named(stage: Stage, fresh: DatabaseEngi
 def test_migration_files_that_were_not_deployed_stop_the_service(
     stage: Stage, database_engine: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "MIGRATIONS", tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
     found = by_name(check_database(settings_of(stage), database_engine))
     assert "migration files are not there" in found["migrations"].found
     with pytest.raises(NotReady, match="deploy backend/database"):
@@ -320,7 +320,7 @@ def test_operations_that_are_stuck_are_told(stage: Stage) -> None:
     young = check_pending(stage.database, chain_id)
     assert young.ok
     assert young.found == "1 operations are not final yet."
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(operations).where(operations.c.kind == "cancelEvent").values(held="no funds"))
     stuck = check_pending(stage.database, chain_id)
     assert not stuck.ok

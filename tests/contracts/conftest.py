@@ -94,13 +94,13 @@ class Chain:
 
 
 @pytest.fixture(scope="session")
-def _deployed(simulated, request, stakesim_trace):
+def _deployed(engine_name, request, stakesim_trace):
     """An engine, all contracts, and a stake contract on it: the one of `--stakesim-contract`, if it is given."""
     artifacts, given = compile_contracts(), request.config.getoption("--stakesim-contract")
     artifacts["Witness"] = load_contract(CONTRACTS / "test" / "Witness.sol")
     if given:
         artifacts["EventStake"] = load_contract(given)
-    engine = open_engine(simulated, trace=stakesim_trace)
+    engine = open_engine(engine_name, trace=stakesim_trace)
     yield engine, artifacts, Chain(engine, artifacts).stake()
     engine.close()
 

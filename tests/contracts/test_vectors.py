@@ -36,7 +36,7 @@ def settle(chain, database, vector: dict) -> dict:
         assert (made.total_payment, made.user_stake) == (int(booking["payment"]), int(booking["stake"]))
         if booking["fate"] == "cancelled":
             service.cancel_booking_onchain(made.booking_id)
-        elif booking["fate"] == "came":
+        elif booking["fate"] == "attended":
             came.append(made.booking_id)
     match vector["end"]:
         case "completed":

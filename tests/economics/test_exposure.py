@@ -13,7 +13,7 @@ from numpy.random import default_rng
 from stakesim import plots
 from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
-from stakesim.economics.spot_check import fastest
+from stakesim.economics.spot_check import fastest_engine
 from stakesim.model.state import RunStatus
 from stakesim.population.exact_int import to_wei
 from stakesim.population.outcomes import live
@@ -151,7 +151,7 @@ def test_a_run_played_on_the_chain_gains_the_same() -> None:
     """INR in and out at the rates of the ledger's own lines, less the listed price by hand: 20% back of who came."""
     drawn = draw(market_of_runs(7), 3, price=MARKETS["Merton"])
     picked = list(range(4))
-    result = campaign.run([scenario(drawn, index) for index in picked], fastest())
+    result = campaign.run([scenario(drawn, index) for index in picked], fastest_engine())
     assert not result.findings
     state = columns(drawn, np.array(picked))
     lives = live(state)

@@ -7,14 +7,16 @@ import pandas as pd
 import pytest
 from stakesim import plots
 from stakesim.economics import sweep
-from stakesim.economics.sweeps import USUAL
+from stakesim.economics.sweeps import DEFAULT_POPULATION
 from stakesim.population.behaviours import LostToStake, NoShow
 from stakesim.prices.price_paths import Constant
 from stakesim.studies import no_shows
 
 pytestmark = pytest.mark.slow
 
-ROOMY = USUAL.model_copy(update={"name": "roomy", "seats": (40, 40), "attendees": (20, 20), "seats_wanted": (1, 1)})
+ROOMY = DEFAULT_POPULATION.model_copy(
+    update={"name": "roomy", "seats": (40, 40), "attendees": (20, 20), "seats_wanted": (1, 1)}
+)
 
 
 @pytest.fixture(scope="module")

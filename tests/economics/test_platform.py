@@ -16,9 +16,9 @@ from stakesim.population.population import columns, draw
 from stakesim.prices.price_paths import Constant
 from stakesim.scenario.actions import Terms
 from stakesim.studies import gas_costs, gas_prices, wallet
+from stakesim.studies.break_even import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
 from stakesim.studies.gas_costs import Costs, used
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
 from stakesim.studies.wallet import YEAR, Flows, Profiles
 
 pytestmark = pytest.mark.slow
@@ -28,8 +28,8 @@ STILL = GasPrice(5, deviation=0, spikes=0)
 
 
 @pytest.fixture(scope="module")
-def costs(simulated: str) -> Costs:
-    return gas_costs.measure(simulated)
+def costs(engine_name: str) -> Costs:
+    return gas_costs.measure(engine_name)
 
 
 def test_what_is_measured_is_what_was_reviewed(costs: Costs) -> None:
@@ -40,9 +40,9 @@ def test_what_is_measured_is_what_was_reviewed(costs: Costs) -> None:
     assert off.max() < 0.02
 
 
-def test_whole_runs_use_the_gas_that_is_reckoned(costs: Costs, simulated: str) -> None:
+def test_whole_runs_use_the_gas_that_is_reckoned(costs: Costs, engine_name: str) -> None:
     """Within 1.5% each and 1% together: where bookings are cancelled, fewer slots are begun than reckoned."""
-    table = gas_costs.played(draw(USUAL, 2), 6, costs, simulated)
+    table = gas_costs.played(draw(USUAL, 2), 6, costs, engine_name)
     assert abs(table["off by, %"]).max() < 1.5
     assert table["gas reckoned"].sum() == pytest.approx(table["gas on the chain"].sum(), rel=0.01)
     assert table["gas on the chain"].nunique() == 6

@@ -49,7 +49,7 @@ def test_every_vector(kind):
             np.array([vector["maxSeats"]]),
             np.array([[booking["seats"]] for booking in bookings], np.int64).reshape(column.shape),
             lives,
-            np.array([[fate == "came" for fate in row] for row in fates], np.bool_).reshape(column.shape),
+            np.array([[fate == "attended" for fate in row] for row in fates], np.bool_).reshape(column.shape),
         )
         wanted = vector["expected"]
         assert int(settled.host_stake[0]) == int(wanted["hostStake"])

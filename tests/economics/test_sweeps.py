@@ -178,7 +178,7 @@ class TestCarryingOut:
 
 class TestOnTheChain:
     @pytest.mark.slow
-    def test_runs_are_played_and_the_same(self, simulated):
+    def test_runs_are_played_and_the_same(self, engine_name):
         frame = sweep(
             {"stake_bps": [2_000, 37], "fee_bps": [500, 1_000], "forfeit_to_host_bps": [0, 3_333]},
             [NoShow(base=0.4), Cancel(daily_near=0.2)],
@@ -187,18 +187,18 @@ class TestOnTheChain:
             1,
             SMALL,
             spot_check=4,
-            engine=simulated,
+            engine=engine_name,
         )
         assert set(frame.spot_checked) == {4}
 
     @pytest.mark.slow
-    def test_a_wei_too_much_stops_it(self, monkeypatch, simulated):
+    def test_a_wei_too_much_stops_it(self, monkeypatch, engine_name):
         real = spot_check.settle
         monkeypatch.setattr(spot_check, "settle", lambda *args: replace(real(*args), platform=real(*args).platform + 1))
         with pytest.raises(
             Mismatch, match=r"check0-1-\d+: platform gets \d+ wei in the model, \d+ on the chain"
         ) as told:
-            sweep(POLICIES, [NoShow()], Constant(), 50, 1, SMALL, spot_check=1, engine=simulated)
+            sweep(POLICIES, [NoShow()], Constant(), 50, 1, SMALL, spot_check=1, engine=engine_name)
         assert "do: create_run" in str(told.value)
 
 

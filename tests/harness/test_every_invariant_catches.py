@@ -303,11 +303,11 @@ SERVICES_BROKEN = [
 
 
 @pytest.mark.parametrize(("id", "broken", "scenario"), SERVICES_BROKEN, ids=lambda one: getattr(one, "__name__", one))
-def test_a_broken_service_is_caught(id, broken, scenario, simulated, monkeypatch):
+def test_a_broken_service_is_caught(id, broken, scenario, engine_name, monkeypatch):
     services = {"bookings": broken} if isinstance(broken, type) else {}
     if not services:
         broken(monkeypatch)
-    with closing(open_environment(simulated, backend=EventStakeBackend(**services))) as environment:
+    with closing(open_environment(engine_name, backend=EventStakeBackend(**services))) as environment:
         assert id in {finding.id for finding in run_scenario(environment, _scenario(scenario)).findings}
 
 

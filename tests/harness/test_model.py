@@ -85,7 +85,7 @@ def test_settlement_vector(vector: dict[str, Any]) -> None:
             act(60 * number + 1, CancelBooking(booking=label))
     match vector["end"]:
         case "completed":
-            came = tuple(label for label, booking in bookings.items() if booking["fate"] == "came")
+            came = tuple(label for label, booking in bookings.items() if booking["fate"] == "attended")
             act(START, Complete(run="gig", came=came))
         case "cancelled":
             act(START, CancelRun(run="gig"))

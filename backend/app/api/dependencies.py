@@ -29,7 +29,7 @@ from app.core.errors import (
     UnexpectedReceipt,
 )
 from app.core.security import Caller, Unauthenticated, caller_of
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import answers
 from app.services import operations
 from app.services.operations import Operation
@@ -155,7 +155,7 @@ def _accepted(operation: Operation, headers: dict[str, str] | None = None) -> Re
 def _latest(database: Database, operation: Operation) -> Operation:
     """As the database has it, or as it was known last where the database is gone."""
     try:
-        with database.begin() as connection:
+        with database.transaction() as connection:
             return operations.find(connection, operation.key) or operation
     except problems.DATABASE_TROUBLE:
         return operation
@@ -180,7 +180,7 @@ _KEEP = (
 
 def _claim(database: Database, key: str, request: str) -> Response | None:
     """The answer that this request had under this key. Raises `KeyReused` when the key was another request's."""
-    with database.begin() as connection:
+    with database.transaction() as connection:
         connection.execute(_ENTER, {"key": key, "request": request})
         first = connection.execute(_FIRST, {"of_key": key}).one()
     if first.request != request:
@@ -191,7 +191,7 @@ def _claim(database: Database, key: str, request: str) -> Response | None:
 def _keep(database: Database, key: str, response: Response) -> Response:
     mine = {"of_key": key, "my_status": response.status_code, "my_body": bytes(response.body).decode()}
     try:
-        with database.begin() as connection:
+        with database.transaction() as connection:
             status, body = connection.execute(_KEEP, mine).one()
     except problems.DATABASE_TROUBLE:
         log.warning("the answer could not be kept; asked again, it is made up anew")

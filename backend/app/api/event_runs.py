@@ -13,7 +13,7 @@ from app.api.dependencies import ACCEPTED, Ask, AskMaybeWithKey, AskWithKey, Cal
 from app.api.problems import documented
 from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import EventRun, event_runs
 from app.services.contract_types import EventRunOnChain
 
@@ -141,7 +141,7 @@ def _settled(ask: Ask, run_id: UUID, mined: object) -> schemas.EventRunSettled:
 def _discard(database: Database, run_id: UUID) -> None:
     """A run that is not on chain, and never will be, is cancelled."""
     never = event_runs.c.blockchain_status == "failed"
-    with database.begin() as connection:
+    with database.transaction() as connection:
         connection.execute(update(event_runs).where(event_runs.c.id == run_id, never), {"status": "cancelled"})
 
 

@@ -6,8 +6,6 @@ import logging
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
 
 from app.api import schemas
 from app.api.dependencies import ServicesOf, shown
@@ -15,7 +13,7 @@ from app.api.problems import DATABASE_TROUBLE, documented, problem
 from app.bootstrap.container import Services
 from app.bootstrap.metrics import registry_of
 from app.core.errors import MigrationsMissing
-from app.db.session import migration_files
+from app.db.migrations import missing_migrations
 from app.services.rpc_errors import TROUBLE
 
 router = APIRouter(tags=["health"])
@@ -54,22 +52,15 @@ def metrics(services: ServicesOf) -> Response:
 
 def _database(services: Services) -> dict[str, str]:
     try:
-        with services.database.begin() as connection:
-            applied = set(connection.scalars(text("SELECT name FROM schema_migrations")))
+        missing = missing_migrations(services.database.engine)
     except DATABASE_TROUBLE:
         return {"database": "does not answer: is it up, and is DATABASE_URL right?"}
-    except ProgrammingError:  # there is no such table
-        applied = set()
-    try:
-        missing = sorted({path.stem for path in migration_files()} - applied)
     except MigrationsMissing as error:
         return {"database": "ok", "migrations": error.message}
-    told = (
-        f"{', '.join(missing)} not applied: `stakesim serve` applies them, as does running the files in order"
-        if missing
-        else "ok"
-    )
-    return {"database": "ok", "migrations": told}
+    if not missing:
+        return {"database": "ok", "migrations": "ok"}
+    remedy = "`stakesim serve` applies them, as does running the files in order"
+    return {"database": "ok", "migrations": f"{', '.join(missing)} not applied: {remedy}"}
 
 
 def _node(services: Services, chain_id: int) -> dict[str, str]:

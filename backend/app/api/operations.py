@@ -31,7 +31,7 @@ def show_operation(key: Key, services: ServicesOf, caller: CallerOf) -> Response
     key = key if ":" in key else f"{caller.id}:{key}"
     if caller.role != "platform" and not key.startswith(f"{caller.id}:"):
         raise Forbidden("Only who asked for an operation, and the platform, may see it.")
-    with services.database.begin() as connection:
+    with services.database.transaction() as connection:
         found = operations.find(connection, key)
     if found is None:
         raise NotFound(f"There is no operation {key}.")

@@ -13,7 +13,7 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
-from sqlalchemy import Engine, create_engine, inspect, select, text
+from sqlalchemy import Engine, create_engine, select
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
@@ -27,7 +27,8 @@ from app.core.errors import (
     PriceError,
     UnsupportedByContract,
 )
-from app.db.session import Database, connect, migration_files
+from app.db.database import Database, connect
+from app.db.migrations import missing_migrations
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
@@ -212,19 +213,6 @@ def _owner(chain: BlockchainService) -> Check:
 # ----------------------------------------------------------------------------------------------------- the database
 
 
-def missing_migrations(database: Engine) -> list[str]:
-    """Names of those that this database has not had.
-
-    Raises:
-        MigrationsMissing: There are no migration files.
-    """
-    applied: set[str] = set()
-    with database.connect() as connection:
-        if inspect(connection).has_table("schema_migrations"):
-            applied = set(connection.execute(text("SELECT name FROM schema_migrations")).scalars())
-    return [path.stem for path in migration_files() if path.stem not in applied]
-
-
 def check_database(settings: Settings, database: Engine) -> Iterator[Check]:
     found = "DATABASE_URL is set." if settings.database_url else "DATABASE_URL is not set: it is the embedded server's."
     todo = "Set DATABASE_URL: the embedded server is for trying out, and a crash of the machine may cost it rows."
@@ -263,7 +251,7 @@ def check_price(pricing: Pricing) -> Check:
 
 def check_pending(database: Database, chain_id: int) -> Check:
     """Operations that can't go on, or do so for long."""
-    with database.begin() as connection:
+    with database.transaction() as connection:
         pending = open_operations(connection, chain_id)
     stuck = [o for o in pending if o.held or datetime.now(UTC) - o.created_at > STUCK_AFTER]
     found = f"{len(pending)} operations are not final yet."

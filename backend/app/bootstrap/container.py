@@ -9,7 +9,8 @@ from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
 from app.core.config import Settings
-from app.db.session import Database, connect, migrate
+from app.db.database import Database, connect
+from app.db.migrations import migrate
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.event_run_service import EventRunService

@@ -52,7 +52,7 @@ class _Numbers(Collector):
 
     def _of_database(self) -> Iterator[Metric]:
         try:
-            with self._services.database.begin() as connection:
+            with self._services.database.transaction() as connection:
                 counted: dict[str, int] = dict(connection.execute(_BY_STATE).all())
                 held, oldest, gas_spent = connection.execute(_TOTALS).one()
         except SQLAlchemyError as error:

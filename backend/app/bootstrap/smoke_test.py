@@ -64,7 +64,7 @@ def play(services: Services, starts_in: float = 60, thorough: bool = False) -> I
         return f"smoke:{name}:{what}"
 
     def done(what: str, said: str) -> Step:
-        with services.database.begin() as connection:
+        with services.database.transaction() as connection:
             return Step(said, find(connection, key(what)))
 
     _enter(services)
@@ -107,7 +107,7 @@ def play(services: Services, starts_in: float = 60, thorough: bool = False) -> I
 def _enter(services: Services) -> None:
     """The two users and their experience, the same ones each time."""
     people = [{"id": HOST, "name": "smoke test: host"}, {"id": ATTENDEE, "name": "smoke test: attendee"}]
-    with services.database.begin() as connection:
+    with services.database.transaction() as connection:
         connection.execute(insert(users).on_conflict_do_nothing(), people)
         experience = {"id": EXPERIENCE, "host_id": HOST, "title": "Smoke test"}
         connection.execute(insert(experiences).on_conflict_do_nothing(), experience)

@@ -105,7 +105,7 @@ def _process(site: Site, name: str, heard: Path, point: int, seed: int) -> None:
 
     database = site.database()
     services = open_services(site, FaultyProvider(site.provider(), before=before, after=after), POLICY, database)
-    for engine in (database, services.database.autocommit):
+    for engine in (database, services.database.autocommit_engine):
         event.listen(engine, "before_cursor_execute", lambda *_: step("before a statement"))
         event.listen(engine, "after_cursor_execute", lambda *_: step("after a statement"))
     event.listen(database, "commit", lambda connection: step("before a commit"))

@@ -14,8 +14,9 @@ from decimal import Decimal
 from typing import Any
 
 from app.bootstrap.container import Services, services_on
+from app.db.database import Database, connect, create_database, drop_database
 from app.db.embedded import start_embedded
-from app.db.session import Database, connect, create_database, drop_database, migrate
+from app.db.migrations import migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import FixedFeed, Pricing

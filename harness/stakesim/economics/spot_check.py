@@ -79,6 +79,6 @@ def _told(differences: Sequence[tuple[Scenario, str, int, int]]) -> str:
     return "\n".join([*lines, f"Save this as scenarios/{first.name}.yaml and replay it:", dump(first)])
 
 
-def fastest() -> str:
+def fastest_engine() -> str:
     """The fastest engine that is installed here."""
     return "revm" if find_spec("pyrevm") else "py-evm"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from stakesim.economics.metrics import Measured
 
-USUAL = Population(name="usual", story="Runs of 10 to 40 seats.", price_inr=(Decimal(300), Decimal(5_000)))
+DEFAULT_POPULATION = Population(name="usual", story="Runs of 10 to 40 seats.", price_inr=(Decimal(300), Decimal(5_000)))
 _EXACT = ("numerator", "denominator")
 BLOCK = 16
 """Chunks that a process takes at a time, and that a sweep which goes on later finds done."""
@@ -102,7 +102,7 @@ def sweep(
     stopped goes on. progress: called with the number of bookings' runs that were done.
     Raises `Mismatch` where the spot check differs, `ScenarioError` for policies that the contract does not take.
     """
-    population = population or USUAL
+    population = population or DEFAULT_POPULATION
     terms = grid(policies, population.terms)
     people = behaviours if isinstance(behaviours, Mapping) else {"people": behaviours}
     markets: Mapping[str, Price] = prices if isinstance(prices, Mapping) else {prices.path: prices}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stakesim.economics.metrics import Z95
 from stakesim.economics.settle import settle
-from stakesim.economics.sweeps import USUAL
+from stakesim.economics.sweeps import DEFAULT_POPULATION
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import NoShow
 from stakesim.population.exact_int import BPS, share, to_paise, total, wide
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stakesim.population.state import Behaviour, State, Wei
     from stakesim.scenario.actions import Terms
 
-HONEST = USUAL.model_copy(update={"name": "honest", "behaviours": (NoShow(),), "price": Constant()})
+HONEST = DEFAULT_POPULATION.model_copy(update={"name": "honest", "behaviours": (NoShow(),), "price": Constant()})
 """13.5% stay away, and one rate for ever, so that nothing but the attack moves an amount."""
 PARTIES = ("host", "attendees", "outsider", "platform")
 INTEREST_BPS = 700

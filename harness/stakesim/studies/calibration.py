@@ -16,15 +16,15 @@ from numpy.random import default_rng
 
 from stakesim.prices.market import jumps, simulate
 from stakesim.prices.price_paths import AnyPrice, Bootstrap, Garch, Gbm, Merton
-from stakesim.studies import synthetic
-from stakesim.studies.figures import KNOWN, VOLATILITY, by_year, figures
-from stakesim.studies.prices_page import PAGE, WRONG
+from stakesim.studies import synthetic_series
+from stakesim.studies.calibration_page import PAGE, WRONG
+from stakesim.studies.price_statistics import KNOWN, VOLATILITY, by_year, figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 RUNS, SEED = 200, 2_026
-DAYS = synthetic.CLOSES - 1
+DAYS = synthetic_series.CLOSES - 1
 """Each path is as long as what is known of ETH, so that a figure is the mean of what one such stretch of time shows."""
 DRIFT = 0.52
 """A year: 0.2 of log drift, as up and down after 30 and 60 days have it (0.16 to 0.2), and half of 0.8^2."""
@@ -87,7 +87,7 @@ def table(runs: int = RUNS, seed: int = SEED) -> pd.DataFrame:
     its paths."""
     columns = {"claimed from": [low for low, _ in KNOWN.values()], "claimed to": [high for _, high in KNOWN.values()]}
     made = pd.DataFrame(columns, index=list(KNOWN), dtype=float)
-    made["synthetic series"] = figures(synthetic.closes()[:, None]).iloc[0]
+    made["synthetic series"] = figures(synthetic_series.closes()[:, None]).iloc[0]
     for name, price in MODELS.items():
         made[name] = of_model(price, seed, runs).mean()
     return made
@@ -133,7 +133,7 @@ def fit_garch(
 
 def series_by_year() -> pd.DataFrame:
     """Volatility of the synthetic series by calendar year, beside ETH's."""
-    found = by_year(synthetic.closes(), synthetic.days())
+    found = by_year(synthetic_series.closes(), synthetic_series.days())
     rows = {year: (claimed, found[year]) for year, claimed in VOLATILITY.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["claimed", "synthetic series"], dtype=float)
 

@@ -4,7 +4,7 @@ A run is listed in INR and settled in wei. What a party gains or loses is what i
 INR at the rate of its moment, less the same of a run settled in INR by the contract's rules: what the list promised.
 All of it in whole paise; floats begin where gains are shares, and with them the statistics.
 
-Gas is left out; `stakesim.studies.platform` counts it.
+Gas is left out; `stakesim.studies.break_even` counts it.
 """
 
 from __future__ import annotations

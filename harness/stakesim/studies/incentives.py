@@ -22,7 +22,7 @@ from stakesim.scenario.actions import Terms
 from stakesim.schema.fields import UNITS
 from stakesim.studies.attacks import HONEST, PARTIES, Attack, attack, gains
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.unclaimed import WAYS
+from stakesim.studies.payout_methods import WAYS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,10 +24,10 @@ from stakesim.population.population import DAYS_AFTER, Population, columns, draw
 from stakesim.population.state import DAY, NEVER
 from stakesim.prices.market import simulate
 from stakesim.prices.price_paths import AnyPrice, Constant
+from stakesim.studies.break_even import sales, weight
 from stakesim.studies.gas_costs import IDS_IN_A_SLOT, Costs, ends
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
 from stakesim.studies.gas_prices import simulate as simulate_gas
-from stakesim.studies.platform import sales, weight
 
 if TYPE_CHECKING:
     import pandas as pd

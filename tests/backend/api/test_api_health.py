@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from app.core.logs import about, log_as_json
 from app.core.security import issue_token
-from app.db import session
+from app.db import migrations
 from app.main import create_app
 from app.services.transactions.sender import Policy
 from fastapi.testclient import TestClient
@@ -43,10 +43,10 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
         problem = refused(client.get("/ready"), 503, "not_ready")
         assert says in problem["checks"][name]
         assert answered(client.get("/health"), 200)
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(text("DELETE FROM schema_migrations WHERE name = '003_operations'"))
     problem = refused(api.client.get("/ready"), 503, "not_ready")
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(text("INSERT INTO schema_migrations (name) VALUES ('003_operations')"))
     assert problem["checks"]["migrations"].startswith("003_operations not applied")
 
@@ -55,7 +55,7 @@ def test_a_service_without_its_migration_files_is_not_ready(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It can't know whether the database is as it must be."""
-    monkeypatch.setattr(session, "MIGRATIONS", tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
     problem = refused(api.client.get("/ready"), 503, "not_ready")
     assert problem["checks"]["migrations"].startswith("The migration files are not there")
 

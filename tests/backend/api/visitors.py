@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from app.bootstrap.container import Services, services_on
 from app.core.security import Role, issue_token
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import experiences
 from app.main import create_app
 from app.services.blockchain_service import BlockchainService
@@ -85,7 +85,7 @@ class Api:
         }
         for name, role in roles.items():
             setattr(self, name, Visitor(self.client, self.stage.ids[name], role))
-        with self.stage.database.begin() as connection:
+        with self.stage.database.transaction() as connection:
             row = {"host_id": self.stage.ids["host"], "title": "Pottery"}
             self.experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
 

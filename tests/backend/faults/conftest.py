@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from app.db.database import Database, create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded
-from app.db.session import Database, create_database, drop_database, migrate
+from app.db.migrations import migrate
 from app.db.tables import metadata
 from scene import POLICY, Scene, make_scene
 from sqlalchemy import Engine as DatabaseEngine

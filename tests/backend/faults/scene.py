@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from app.bootstrap.container import Services, services_on
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import experiences, nonces, users
 from app.services import operations
 from app.services.blockchain_service import BlockchainService
@@ -147,7 +147,7 @@ class Scene:
         raise AssertionError(f"{operation.kind} is {operation.state} for ever: {operation.held}")
 
     def find(self, operation: Operation) -> Operation:
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             found = operations.find(connection, operation.key)
         assert found is not None
         return found
@@ -254,7 +254,7 @@ class Scene:
         taken = [operation.nonce for operation in everything if operation.nonce is not None]
         assert len(taken) == len(set(taken))  # I4
         assert self.w3.eth.get_transaction_count(self.platform.address, "pending") == self.count()
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             following = connection.execute(select(nonces.c.next)).scalar_one_or_none()
         assert following is None or following == self.count() or self.foreign
         assert self.pool() == 0
@@ -361,7 +361,7 @@ def hashes_of(operation: Operation) -> list[str]:
 
 
 def all_operations(database: Database) -> list[Operation]:
-    with database.begin() as connection:
+    with database.transaction() as connection:
         table = operations.operations
         return [Operation(*row) for row in connection.execute(select(table).order_by(table.c.created_at))]
 
@@ -380,7 +380,7 @@ def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
     sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
     scene = Scene(engine, address, database, feed, line, services_on(w3, database, chain, Pricing(feed, clock)))
-    with database.begin() as connection:
+    with database.transaction() as connection:
         for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
             row = {"name": role, "wallet_address": account.address}
             scene.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()

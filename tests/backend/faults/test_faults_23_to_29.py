@@ -15,7 +15,7 @@ import pytest
 from app.bootstrap.checks import NotReady, check_contract, check_endpoints, require
 from app.core.config import Settings
 from app.core.errors import ChainUnavailable, KeyReused, PriceError
-from app.db.session import Database
+from app.db.database import Database
 from app.services.pricing import Rate
 from pydantic import SecretStr
 from scene import SEND, Ask, Killed, Scene, after_asking, all_operations, doing, dying, first, http, raising

@@ -72,10 +72,10 @@ None has trends: after 60 days ETH had moved by more than 20% more often than an
 
 ## The synthetic series
 
-`scenarios/series/eth-inr-synthetic.csv` is **no market data**. `harness/stakesim/studies/synthetic.py` makes it from
-one seed: a stochastic volatility model with jumps and a wandering drift, each year scaled to the volatility of ETH,
-one day set to the worst one. Its seed and parameters were searched for until the figures above came near; that they do
-proves nothing, and its level, its dates and its course say nothing about ETH or the rupee. Volatility by year:
+`scenarios/series/eth-inr-synthetic.csv` is **no market data**. `harness/stakesim/studies/synthetic_series.py` makes it
+from one seed: a stochastic volatility model with jumps and a wandering drift, each year scaled to the volatility of
+ETH, one day set to the worst one. Its seed and parameters were searched for until the figures above came near; that
+they do proves nothing, and its level, its dates and its course say nothing about ETH or the rupee. Volatility by year:
 
 {years}
 
