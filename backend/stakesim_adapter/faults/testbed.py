@@ -24,10 +24,10 @@ from app.services.transactions.sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
-from stakesim.evm.engine import MIDDLEWARE, engine_accounts
+from stakesim.evm.chain_spec import engine_accounts
+from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults.testbed import FaultTestbed, Wire, service_account
 from stakesim.paths import state_dir
-from web3 import Web3
 from web3.providers.base import BaseProvider
 
 USERS = 8
@@ -78,7 +78,7 @@ def open_services(
         sender: What it sends transactions with.
     """
     database = Database(engine)
-    w3, truth = Web3(provider, MIDDLEWARE), Web3(site.provider(), MIDDLEWARE)
+    w3, truth = lean_web3(provider), lean_web3(site.provider())
 
     def clock() -> datetime:
         return datetime.fromtimestamp(truth.eth.get_block("latest")["timestamp"], UTC)

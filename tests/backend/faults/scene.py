@@ -24,7 +24,7 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import insert, select
 from stage import DAY, Feed
-from stakesim.evm.anvil import Anvil
+from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
 from web3.providers import JSONBaseProvider
@@ -81,7 +81,7 @@ class Scene:
     foreign: hashes of the platform's transactions that the service knows nothing of.
     """
 
-    engine: Anvil
+    engine: AnvilEngine
     address: str
     database: Database
     feed: Feed
@@ -343,7 +343,7 @@ def dying(line: Line, fault: Fault) -> Iterator[None]:
 # -------------------------------------------------------------------------------------------------------- small help
 
 
-def http(engine: Anvil) -> HTTPProvider:
+def http(engine: AnvilEngine) -> HTTPProvider:
     provider: Any = engine.w3.provider
     return HTTPProvider(provider.endpoint_uri, {"timeout": 30}, exception_retry_configuration=None)
 
@@ -370,7 +370,7 @@ def all_hashes(database: Database) -> set[str]:
     return {tx_hash for operation in all_operations(database) for tx_hash in hashes_of(operation)}
 
 
-def make_scene(engine: Anvil, address: str, database: Database) -> Scene:
+def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
 
