@@ -19,8 +19,8 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from web3.middleware import Web3Middleware
 
-from stakesim.evm.access import RpcAccess
-from stakesim.evm.engine import open_engine
+from stakesim.evm.client import RpcClient
+from stakesim.evm.engines import open_engine
 from stakesim.paths import shipped
 from stakesim.runner import scenario_run
 from stakesim.runner.drivers.backend import BackendDriver
@@ -174,7 +174,7 @@ def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
         (LocalAccount, "sign_transaction", "signing"),
         *getattr(environment.backend, "timed_parts", ()),
         (BackendDriver, "rows", "harness: rows of all tables"),
-        (RpcAccess, "sent", "harness: receipts"),
+        (RpcClient, "sent", "harness: receipts"),
         (BackendDriver, "perform", "services and web3: all else"),
         (scenario_run, "apply", "harness: reference model"),
         (scenario_run, "violations", "harness: invariants"),

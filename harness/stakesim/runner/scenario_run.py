@@ -15,9 +15,9 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 
 from stakesim.errors import place_of
-from stakesim.evm.access import TransactionReceipt
+from stakesim.evm.client import TransactionReceipt
 from stakesim.evm.errors import AbiError, CallReverted, EngineError, MistakenCall
-from stakesim.evm.interface import stake_abi
+from stakesim.evm.required_abi import stake_abi
 from stakesim.model.reference import ExpectedOutcome, State, apply, current_rate, initial_state
 from stakesim.paths import data
 from stakesim.runner.environment import EPOCH, Environment, Session
@@ -275,7 +275,7 @@ class Observer:
             expected = ExpectedOutcome(
                 "rejected", expected.actor, expected.signer, cast(Any, observed.error), observed.args
             )
-        sent = [self._entered(receipt) for receipt in session.chain.sent()]
+        sent = [self._entered(receipt) for receipt in session.chain.take_receipts()]
         for index, one in enumerate(sent):
             sent[index] = one = one._replace(events=tuple(self._replay.enter(one.events)))
             self._fees[one.sender] += one.fee

@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
-from stakesim.evm.access import TRANSACTION_GAS_CAP
+from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.runner.environment import Environment
 from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_run import Played, run_scenario

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stakesim.evm.access import TRANSACTION_GAS
+from stakesim.evm.client import TRANSACTION_GAS
 from stakesim.evm.errors import CallReverted
 from stakesim.model.reference import ExpectedOutcome, State, party_of
 from stakesim.runner.drivers.onchain import ContractCall, OnChain

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.access import TRANSACTION_GAS, ChainAccess, deploy
+from stakesim.evm.client import TRANSACTION_GAS, ChainClient
 from stakesim.evm.compiler import Artifact
+from stakesim.evm.deployment import deploy, init_code
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
-from stakesim.evm.interface import init_code, stake_abi
+from stakesim.evm.required_abi import stake_abi
 from stakesim.model.reference import ExpectedOutcome, State, attended_booking_ids
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.step import ActualOutcome
@@ -41,7 +42,7 @@ class OnChain:
 
     def __init__(
         self,
-        chain: ChainAccess,
+        chain: ChainClient,
         parties: Parties,
         address: str,
         abi: ContractAbi,
