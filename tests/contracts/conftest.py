@@ -8,7 +8,8 @@ from app.services.codec import event_stake, revert_data
 from eth_account.signers.local import LocalAccount
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.engine import Engine, open_engine
+from stakesim.evm.engine import Engine
+from stakesim.evm.engines import open_engine
 from stakesim.scenario.actions import Terms
 from web3.contract import Contract
 from web3.exceptions import ContractLogicError
