@@ -9,8 +9,9 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from app.bootstrap.container import Services, services_on
-from app.db.session import Database, connect, migrate
+from app.bootstrap.container import Services, build_services
+from app.db.database import Database, connect
+from app.db.migrations import migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
@@ -114,14 +115,14 @@ class EventStakeBackend:
         """The embedded database server stays up for the next one."""
         if self.api is not None:
             self.api.close()
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
         self.database.engine.dispose()
 
     def start(self, setup: ScenarioSetup, driver: str) -> ServicesSession | ApiSession:
         user_ids = {user.name: _id(user.name) for user in setup.users} | {PLATFORM: _id(PLATFORM)}
         rows = [{"id": _id(user.name), "name": user.name, "wallet_address": user.address} for user in setup.users]
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             connection.exec_driver_sql(EMPTY_TABLES)
             connection.execute(insert(users), [*rows, {"id": _id(PLATFORM), "name": PLATFORM, "wallet_address": None}])
             connection.execute(
@@ -130,7 +131,7 @@ class EventStakeBackend:
         sender = TransactionSender(setup.w3, setup.platform, self.database, POLICY)
         chain = BlockchainService(setup.w3, setup.contract_address, sender)
         pricing = Pricing(_Feed(setup), lambda: _utc(setup.clock()))
-        services = services_on(setup.w3, self.database, chain, pricing)
+        services = build_services(setup.w3, self.database, chain, pricing)
         self.services = services = Services(
             **{
                 **vars(services),
@@ -155,7 +156,7 @@ class EventStakeBackend:
 
     def _rows(self) -> Rows:
         """What the database says, in one statement."""
-        with self.database.single() as connection:
+        with self.database.autocommit() as connection:
             rows = connection.execute(_ROWS).all()
         return Rows(
             [RunRow(*row[:3], *row[4:]) for row in rows if row.seats is None],

@@ -85,7 +85,7 @@ def _create_and_fill() -> list[Action]:
 
 
 def _complete(*attended: str) -> Complete:
-    return Complete(at=_START, run="run1", came=tuple(f"of-{name}" for name in attended))
+    return Complete(at=_START, run="run1", attended=tuple(f"of-{name}" for name in attended))
 
 
 MEASUREMENTS: Mapping[str, Measurement] = {

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from stakesim.evm.coverage import Trace
     from stakesim.evm.engine import Engine
+    from stakesim.evm.in_process.trace import ExecutionTrace
     from stakesim.runner.environment import Environment
     from stakesim.runner.scenario_run import Played
     from stakesim.scenario.scenario import Scenario
@@ -67,9 +67,7 @@ _FOLDERS = pytest.StashKey[list[Path]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options and the setting."""
     group = parser.getgroup("stakesim", "scenarios for a stake contract and its backend")
-    group.addoption(
-        "--stakesim-engine", default=None, help="EVM to run on: py-evm (default), revm, anvil, or rpc:URL"
-    )
+    group.addoption("--stakesim-engine", default=None, help="EVM to run on: py-evm (default), revm, anvil, or rpc:URL")
     group.addoption(
         "--stakesim-driver",
         default=None,
@@ -155,7 +153,7 @@ def _run(config: pytest.Config, scenario: Scenario) -> Played:
 
 
 @pytest.fixture(scope="session")
-def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[Trace | None]:
+def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[ExecutionTrace | None]:
     """Records which instructions py-evm executes, for `open_engine("py-evm", trace=...)`.
 
     It is written to the file of `--stakesim-coverage-trace` at the end of the session. Without that option it is None.
@@ -164,9 +162,9 @@ def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[Trace | None]:
     if file is None:
         yield None
         return
-    from stakesim.evm.coverage import Trace
+    from stakesim.evm.in_process.trace import ExecutionTrace
 
-    trace = Trace()
+    trace = ExecutionTrace()
     yield trace
     trace.save(Path(file))
 
@@ -193,7 +191,7 @@ def run_scenario(request: pytest.FixtureRequest) -> Callable[[Scenario | str | P
     def run(scenario_or_file: Scenario | str | Path) -> Played:
         from stakesim.scenario.scenario import Scenario, load
 
-        is_scenario = isinstance(scenario_or_file, Scenario)
-        return _run(request.config, scenario_or_file if is_scenario else load(scenario_or_file))
+        scenario = scenario_or_file if isinstance(scenario_or_file, Scenario) else load(scenario_or_file)
+        return _run(request.config, scenario)
 
     return run

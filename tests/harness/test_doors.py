@@ -105,7 +105,7 @@ def test_a_broken_file_is_told_by_line_and_field(stakesim, tmp_path):
     ("old", "new", "said"),
     [
         ('"60000000000000000"', '"60000000000000001"', "received.platform: expected 60000000000000001 wei, the model"),
-        ("came: [a1]", "came: [a1], fails: TooEarly", "expected TooEarly, the model says ok"),
+        ("attended: [a1]", "attended: [a1], fails: TooEarly", "expected TooEarly, the model says ok"),
         ("seats: 4", "seats: 3", "expected ok, the model says NotEnoughSeats"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_folder_of_scenarios_that_is_not_there_is_told(pytester):
     done = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(
-        ["ERROR: stakesim_scenarios names nope, and there is no such folder in *: make or name one."]
+        ["ERROR: stakesim_scenarios names nope, and there is no such folder in *: create it, or name another."]
     )
 
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from eth_account.signers.local import LocalAccount
 from web3.middleware import Web3Middleware
 
-from stakesim.evm.access import RpcAccess
-from stakesim.evm.engine import open_engine
+from stakesim.evm.client import RpcClient
+from stakesim.evm.engines import open_engine
 from stakesim.paths import shipped
 from stakesim.runner import scenario_run
 from stakesim.runner.drivers.backend import BackendDriver
@@ -49,11 +49,11 @@ class TimePerBooking(NamedTuple):
     """Time of one part of a booking.
 
     Attributes:
-        count: How often the part ran per booking.
+        calls: How often the part ran per booking.
         microseconds: Wall-clock time per booking.
     """
 
-    count: float
+    calls: float
     microseconds: float
 
 
@@ -175,7 +175,7 @@ def _crowd(size: int) -> Scenario:
             book.model_copy(update={"booking": booking, "by": attendees[number % len(attendees)]})
             for number, booking in enumerate(bookings)
         ),
-        complete.model_copy(update={"came": tuple(bookings[:-1])}),
+        complete.model_copy(update={"attended": tuple(bookings[:-1])}),
     )
     return lifecycle.model_copy(update={"actions": actions, "received": {}})
 
@@ -251,7 +251,7 @@ def _parts(environment: Environment) -> list[tuple[Any, str, str]]:
         (LocalAccount, "sign_transaction", "signing"),
         *getattr(environment.backend, "timed_parts", ()),
         (BackendDriver, "rows", "harness: rows of all tables"),
-        (RpcAccess, "sent", "harness: receipts"),
+        (RpcClient, "sent", "harness: receipts"),
         (BackendDriver, "perform", "services and web3: all else"),
         (scenario_run, "apply", "harness: reference model"),
         (scenario_run, "violations", "harness: invariants"),

@@ -133,7 +133,7 @@ def _profile_table(growth: Growth, base_rate: float) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: |"
     whole = sum(time.microseconds for time in growth.profile.values())
     for part, time in growth.profile.items():
-        yield f"| {part} | {time.count:.1f} | {time.microseconds:.0f} | {time.microseconds / whole:.1%} |"
+        yield f"| {part} | {time.calls:.1f} | {time.microseconds:.0f} | {time.microseconds / whole:.1%} |"
     yield f"| all of it | | {whole:.0f} | |"
     layers = {
         layer: sum(time.microseconds for part, time in growth.profile.items() if part.startswith(layer))
@@ -141,12 +141,13 @@ def _profile_table(growth: Growth, base_rate: float) -> Iterator[str]:
     }
     services = whole - sum(layers.values())
     shares = {**layers, "services and signing": services}
-    base, without_database = 1e6 / base_rate, whole - layers["database"]
+    base = 1e6 / base_rate
+    fastest, without_database, measured = (base / time for time in (services, whole - layers["database"], whole))
     yield ""
     yield f"By layer: {', '.join(f'{layer} {time / whole:.0%}' for layer, time in shares.items())}."
     yield f"The floor: were database, node and harness free, services and signing alone would take {services:.0f}"
-    yield f"microseconds a booking, {base / services:.0f} times as fast as the bare loop's {base:.0f}; with the node and"
-    yield f"harness but without the database it would be {base / without_database:.1f} times, as it is {base / whole:.1f}."
+    yield f"microseconds a booking, {fastest:.0f} times as fast as the bare loop's {base:.0f}; with the node and"
+    yield f"harness but without the database it would be {without_database:.1f} times, as it is {measured:.1f}."
 
 
 def _short(rate: float) -> str:

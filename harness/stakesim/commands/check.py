@@ -21,6 +21,8 @@ def check(files: Annotated[list[Path], typer.Argument(help="Scenario files.")]) 
     problems = [problem for file in files for problem in disagreements(load(file))]
     for problem in problems:
         console().print(problem, markup=False)
-    verdict = f"{len(problems)} expectations are not what the rules say" if problems else "well-formed, and as the rules say"
+    verdict = (
+        f"{len(problems)} expectations are not what the rules say" if problems else "well-formed, and as the rules say"
+    )
     console().print(f"{len(files)} files: {verdict}")
     finish(ok=not problems)

@@ -24,7 +24,8 @@ def faults(
     seed: Seed = 0,
     jobs: Jobs = 2,
     only: Annotated[
-        list[str] | None, typer.Option(help="Run only this episode, as network:3 or kill:7, and show its log. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Run only this episode, as network:3 or kill:7, and show its log. Repeatable."),
     ] = None,
 ) -> None:
     """Inject faults between service, node and database, and check that nothing is lost or paid twice."""

@@ -24,12 +24,15 @@ def mutate(
     only: Annotated[str, typer.Option(help="Only mutants whose line or function contains this text.")] = "",
     tests: Annotated[
         Path | None,
-        typer.Option(help="File or folder of pytest tests that take --stakesim-contract, for mutants that survive all scenarios."),
+        typer.Option(
+            help="File or folder of pytest tests that take --stakesim-contract, for mutants that survive all scenarios."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the verdict on each mutant.")] = None,
 ) -> None:
     """Insert small faults into the contract, one at a time, and count how many are found."""
     from stakesim.gate import mutation_run
+    from stakesim.gate.mutation_run import MutantStatus
 
     statuses: Counter[str] = Counter()
     with progress_bar("compiling") as advance:
@@ -43,7 +46,7 @@ def mutate(
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps([verdict.as_json() for verdict in result.verdicts], indent=1) + "\n")
-    killed, survived = len(result.of("killed")), len(result.of("survived"))
+    killed, survived = len(result.of(MutantStatus.KILLED)), len(result.of(MutantStatus.SURVIVED))
     console().print(
         f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, in {result.seconds:.0f} s; required are "
         f"{mutation_run.MIN_SCORE:.0%}, and all on lines that compute or move money: "
@@ -55,13 +58,13 @@ def mutate(
 def _show(result: MutationResult) -> None:
     from rich.table import Table
 
-    from stakesim.gate.mutation_run import STATUSES, diff
+    from stakesim.gate.mutation_run import MutantStatus, diff
 
-    table = Table("operator", "mutants", *STATUSES)
+    table = Table("operator", "mutants", *MutantStatus)
     for operator, counts in sorted(result.statuses_by_operator().items()):
-        table.add_row(operator, str(counts.total()), *(str(counts[status]) for status in STATUSES))
+        table.add_row(operator, str(counts.total()), *(str(counts[status]) for status in MutantStatus))
     output = console()
     output.print(table)
     output.print("found by: " + ", ".join(f"{name} {count}" for name, count in result.killers.most_common()))
-    for verdict in result.of("survived"):
+    for verdict in result.of(MutantStatus.SURVIVED):
         output.print(f"\nsurvived: {verdict.mutant.key}\n{diff(result.source, verdict.mutant)}", markup=False)

@@ -32,6 +32,8 @@ def verify(
     differences = release.differences(w3, checksummed, deployment, production_contract(contract).abi)
     for difference in differences:
         typer.echo(difference)
-    verdict = f"{len(differences)} differences" if differences else f"{checksummed} is what was deployed: code, owner, terms"
+    verdict = (
+        f"{len(differences)} differences" if differences else f"{checksummed} is what was deployed: code, owner, terms"
+    )
     typer.echo(verdict)
     finish(ok=not differences)

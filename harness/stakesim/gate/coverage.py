@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stakesim.evm.coverage import Coverage, Trace, measure
-from stakesim.evm.engine import open_engine
+from stakesim.evm.coverage import Coverage, measure
+from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
+from stakesim.evm.in_process.trace import ExecutionTrace
 from stakesim.gate.contract_tests import first_failing_test
 from stakesim.gate.plain_build import build
 from stakesim.gate.scenario_suite import scenario_suite
@@ -33,7 +34,7 @@ def measure_coverage(
         EngineError: The contract has findings, or a test fails.
     """
     plain = build(contract)
-    trace = Trace()
+    trace = ExecutionTrace()
     with closing(open_environment(open_engine("py-evm", trace=trace), plain.artifact)) as environment:
         for scenario in scenario_suite():
             result = run_scenario(environment, scenario)

@@ -199,7 +199,9 @@ def _check_unchanged_contract(artifact: Artifact, suite: Sequence[Scenario], eng
                     f"{scenario.name}, {findings[0].id}, {findings[0].message}. Fix it first: stakesim run."
                 )
     if tests and (failed := first_failing_test(artifact, tests, engine)):
-        raise EngineError(f"{artifact.name} itself fails {failed}, so that no mutant could be told from it: fix it first.")
+        raise EngineError(
+            f"{artifact.name} itself fails {failed}, so that no mutant could be told from it: fix it first."
+        )
 
 
 def _verdicts(

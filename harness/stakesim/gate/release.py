@@ -22,9 +22,9 @@ from web3.types import TxReceipt
 from stakesim.errors import StakesimError
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.engine import MIDDLEWARE
+from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
-from stakesim.evm.interface import constructor_types, init_code
+from stakesim.evm.lean_web3 import lean_web3
 from stakesim.scenario.actions import Terms
 
 TIMEOUT_S = 10
@@ -46,9 +46,7 @@ def code_hash(code: str) -> str:
     return "0x" + keccak(hexstr=code).hex()
 
 
-def check_report(
-    gate: Path, artifact: Artifact, terms: Terms, *, max_age: timedelta, now: datetime
-) -> dict[str, Any]:
+def check_report(gate: Path, artifact: Artifact, terms: Terms, *, max_age: timedelta, now: datetime) -> dict[str, Any]:
     """Reads the gate's report, and checks that it allows this deployment.
 
     Args:
@@ -84,9 +82,13 @@ def check_report(
         )
         raise ReleaseError(f"Other terms passed: {different}. Run `stakesim gate` with these terms.")
     if written_at.tzinfo is None or now - written_at > max_age:
-        raise ReleaseError(f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is too old: run `stakesim gate` again.")
+        raise ReleaseError(
+            f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is too old: run `stakesim gate` again."
+        )
     if written_at - now > CLOCK_SKEW:
-        raise ReleaseError(f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right.")
+        raise ReleaseError(
+            f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right."
+        )
     return report
 
 
@@ -103,7 +105,7 @@ def connect(rpc: str) -> Web3:
     if not rpc.startswith(("http://", "https://")):
         raise ReleaseError("--rpc is no URL of a node: give one as http://HOST:PORT.")
     provider = HTTPProvider(rpc, {"timeout": TIMEOUT_S}, exception_retry_configuration=None)
-    w3 = Web3(provider, MIDDLEWARE)
+    w3 = lean_web3(provider)
     try:
         w3.eth.chain_id  # noqa: B018 - sends a request
     except NODE_ERRORS as error:
@@ -186,7 +188,9 @@ def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, terms: Terms, o
             "maxPriorityFeePerGas": Web3.to_wei(1, "gwei"),
         }
         if not w3.eth.get_balance(deployer.address):
-            raise EngineError(f"The deployer {deployer.address} has no ETH on chain {transaction['chainId']}: send it some.")
+            raise EngineError(
+                f"The deployer {deployer.address} has no ETH on chain {transaction['chainId']}: send it some."
+            )
         transaction["gas"] = w3.eth.estimate_gas(cast(Any, transaction))
         tx_hash = w3.eth.send_raw_transaction(deployer.sign_transaction(transaction).raw_transaction)
         receipt = w3.eth.wait_for_transaction_receipt(tx_hash, timeout=MINED_WITHIN_S, poll_latency=0.2)

@@ -167,7 +167,7 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
         not_supported=", ".join(not_supported),
         reached=", ".join(f"{gate.reached[key]:,} {key}" for key in SUMMARY_KEYS),
         payouts=_payouts(gate.rows),
-        payouts_plot=plots.svg(plots.payouts(gate.rows)),
+        payouts_plot=plots.svg(plots.payouts(by_party(gate.rows))),
         gas_plot=_gas_plot(gate),
         coverage=_coverage_sentence(gate.coverage),
         lines=_source_lines(gate.coverage, gate.source),

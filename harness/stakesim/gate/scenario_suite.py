@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stakesim.generate.moves import walk
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.runner import scenario_files
 from stakesim.scenario.scenario import Scenario, load
+from stakesim.search.walks import walk
 
 SEED = 1
 LIFECYCLES = 3
