@@ -23,9 +23,9 @@ def deploy(
         Path | None,
         typer.Option(help="File for the record of the deployment.", show_default="deployments/CHAIN_ID-ADDRESS.json"),
     ] = None,
-    env_file: Annotated[Path, typer.Option(help="File with PLATFORM_PRIVATE_KEY; the environment variable has priority.")] = Path(
-        ".env"
-    ),
+    env_file: Annotated[
+        Path, typer.Option(help="File with PLATFORM_PRIVATE_KEY; the environment variable has priority.")
+    ] = Path(".env"),
 ) -> None:
     """Deploy a contract with PLATFORM_PRIVATE_KEY, if the same code and terms have passed the gate recently."""
     from stakesim.evm.contract_file import production_contract

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stakesim.commands.options import Contract, Engine, Jobs, Seed, Terms, parse_terms
+from stakesim.commands.options import Contract, Engine, Jobs, Seed, Terms, contract_or_default, parse_terms
 from stakesim.commands.terminal import console, finish
 
 
@@ -27,10 +27,9 @@ def gate(
     from stakesim.errors import require
     from stakesim.gate import report
     from stakesim.gate.pipeline import run_gate
-    from stakesim.project import current_project
 
     require("The gate", "gate", "hypothesis", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
-    contract = contract or current_project().contract
+    contract = contract_or_default(contract)
     output = console()
     with output.status("compiling") as status:
         result = run_gate(

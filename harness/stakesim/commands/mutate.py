@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stakesim.commands.options import ContractSource, Dask, Engine, Jobs
+from stakesim.commands.options import ContractSource, Dask, Engine, Jobs, contract_or_default
 from stakesim.commands.terminal import console, finish, progress_bar
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def mutate(
             statuses[verdict.status] += 1
             advance(description=", ".join(f"{count} {status}" for status, count in statuses.items()))
 
-        result = mutation_run.mutate(contract, engine, jobs=jobs, only=only, tests=tests, progress=judged, dask=dask)
+        result = mutation_run.mutate(
+            contract_or_default(contract), engine, jobs=jobs, only=only, tests=tests, progress=judged, dask=dask
+        )
     _show(result)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)

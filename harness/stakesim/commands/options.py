@@ -65,6 +65,13 @@ CampaignOut = Annotated[Path | None, typer.Option(help="Folder for the ledger, t
 Rpc = Annotated[str, typer.Option(help="URL of the node, http:// or https://.")]
 
 
+def contract_or_default(contract: str | None) -> str | None:
+    """The argument of `--contract`, else the project's contract; None means the packaged `EventStake`."""
+    from stakesim.project import current_project
+
+    return contract or current_project().contract
+
+
 def parse_terms(arguments: list[str] | None) -> ContractTerms:
     """Terms of the contract from `--term NAME=VALUE`; all others have their defaults.
 
