@@ -157,7 +157,7 @@ def test_a_run_played_on_the_chain_gains_the_same() -> None:
     lives = live(state)
     gained = gains(state, lives)["wei-fixed"]
     ended = {}
-    for index, played in zip(picked, result.played, strict=True):
+    for index, played in zip(picked, result.results, strict=True):
         net: Counter[str] = Counter()
         for row in played.rows:
             who = HOST if row.actor == HOST else "platform" if row.actor == "platform" else "attendees"

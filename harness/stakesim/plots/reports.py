@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from stakesim.runner.ledger import Row
+    from stakesim.runner.ledger import LedgerRow
 
 
-def payouts(rows: Iterable[Row]) -> Figure:
+def payouts(rows: Iterable[LedgerRow]) -> Figure:
     """ETH that a ledger says were paid out, by party: pushed, deferred, and taken out later."""
     sums = by_party(rows)
     parties = sorted(sums)
