@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from stakesim.generate.moves import walk
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.runner import scenario_files
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, ScenarioError, load
+from stakesim.search.walks import walk
 
 Item: TypeAlias = str | Path | Scenario
 """A scenario, or the file or name of one, or the name of a profile or a population."""

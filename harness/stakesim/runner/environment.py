@@ -15,12 +15,13 @@ from eth_account.signers.local import LocalAccount
 
 from stakesim.backend import Backend, ScenarioSetup, User
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.access import deploy, open_access
+from stakesim.evm.client import open_client
 from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.evm.engine import Engine, Snapshot, open_engine
+from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
+from stakesim.evm.engine import Engine, Snapshot
+from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
-from stakesim.evm.interface import CONSTRUCTORS, constructor_types, init_code, stake_abi
-from stakesim.evm.required_abi import check_playable, missing_additions
+from stakesim.evm.required_abi import check_playable, missing_additions, stake_abi
 from stakesim.runner.backends import close_backend, open_backend, start_session
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
@@ -86,7 +87,7 @@ class Environment:
                 "use --engine py-evm, revm, anvil, or rpc: with the URL of a simulated node"
             )
         self.engine, self.driver, self.backend = engine, driver, backend
-        self.chain = open_access(engine, direct=driver == CONTRACT)
+        self.chain = open_client(engine, direct=driver == CONTRACT)
         self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
         self.known_weaknesses: set[str] = set()
@@ -149,7 +150,7 @@ class Environment:
             parties.addresses,
             full_interface=self.contract.full_interface,
         )
-        self.chain.sent()  # the transactions that prepared it are no part of the scenario
+        self.chain.take_receipts()  # the transactions that prepared it are no part of the scenario
         return Session(
             engine=self.engine,
             chain=self.chain,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from stakesim.evm.access import TRANSACTION_GAS_CAP
+from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.evm.errors import CallReverted
-from stakesim.evm.interface import stake_abi
+from stakesim.evm.required_abi import stake_abi
 from stakesim.runner.causes import Cause
 from stakesim.runner.observe import ContractState, RunView
 from stakesim.runner.session import Session

@@ -157,7 +157,8 @@ def _opens(action: CreateRun) -> str:
 
 
 def _completes(action: Complete) -> str:
-    return f"{action.by or 'the host'} completes {action.run}; came: {', '.join(action.came) or 'nobody'}"
+    attended = ", ".join(action.attended) or "nobody"
+    return f"{action.by or 'the host'} completes {action.run}; attended: {attended}"
 
 
 _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {

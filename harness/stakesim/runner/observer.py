@@ -9,9 +9,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
-from stakesim.evm.access import TransactionReceipt
-from stakesim.evm.interface import stake_abi
-from stakesim.model.reference import Outcome, Run, State, apply, quoted
+from stakesim.evm.client import TransactionReceipt
+from stakesim.evm.required_abi import stake_abi
+from stakesim.model.reference import ExpectedOutcome, Run, State, apply, current_rate
 from stakesim.runner.event_replay import EventReplay
 from stakesim.runner.gas_budget import gas_budget
 from stakesim.runner.liveness import blocked_exits
@@ -101,9 +101,11 @@ class Observer:
                 model, expected = apply(model_before, *timed)
         if expected.optional and actual.failed:
             model = replace(model_before, now=timed.now)
-            expected = Outcome("rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args)
+            expected = ExpectedOutcome(
+                "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
+            )
         self.model, before = model, self._state
-        transactions = [self._mined(receipt) for receipt in self.session.chain.sent()]
+        transactions = [self._mined(receipt) for receipt in self.session.chain.take_receipts()]
         self._update_state(timed.action, expected, transactions, last=last)
         return Step(
             action=timed.action,
@@ -175,7 +177,7 @@ class Observer:
     def _set_time_and_price(self, model: State, timed: TimedAction, *, sends: bool) -> None:
         """Sets clock and price feed and, if something will be sent, the time of the next block."""
         session = self.session
-        rate, as_of = quoted(model, timed.market_rate)
+        rate, as_of = current_rate(model, timed.market_rate)
         session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = timed.now, rate, as_of
         if sends:
             session.engine.set_next_timestamp(timed.now)
@@ -201,7 +203,7 @@ class Observer:
         return transaction
 
     def _update_state(
-        self, action: Action, expected: Outcome, transactions: list[MinedTransaction], *, last: bool
+        self, action: Action, expected: ExpectedOutcome, transactions: list[MinedTransaction], *, last: bool
     ) -> None:
         """Reads what the action may have changed; everything at the end, or if what was read does not add up."""
         if transactions and not last:
@@ -212,7 +214,7 @@ class Observer:
 
     def _with_model_amounts(self, state: ContractState) -> ContractState:
         """Takes credits and platform balance from the model, where the contract has no views for them."""
-        if self.model.extended:
+        if self.model.full_interface:
             return state
         credits = {party: self.model.credits.get(party, 0) for party in state.credits}
         return replace(state, platform_balance=self.model.platform_balance, credits=credits)
@@ -231,7 +233,7 @@ class Observer:
         explained = state.into_wallets(initial, self._gas_paid) + state.balance == initial.balance
         return explained and state.balance == state.owed + self.model.forced
 
-    def _read_affected(self, action: Action, expected: Outcome) -> ContractState:
+    def _read_affected(self, action: Action, expected: ExpectedOutcome) -> ContractState:
         """Reads the run and booking that the action is about, all bookings of a run that it closes, what is new, and
         the wallets concerned."""
         state = self._state
@@ -250,7 +252,7 @@ class Observer:
             state, sorted(runs), sorted(bookings), self._hostile, wallets, terms_and_lists=False
         )
 
-    def _wallets_concerned(self, run: Run | None, bookings: Iterable[int], expected: Outcome) -> list[str]:
+    def _wallets_concerned(self, run: Run | None, bookings: Iterable[int], expected: ExpectedOutcome) -> list[str]:
         known = self._state.bookings
         parties = {PLATFORM, expected.signer or PLATFORM}
         parties.update(known[id].user for id in bookings if id in known)

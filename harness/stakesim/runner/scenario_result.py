@@ -17,7 +17,7 @@ from stakesim.scenario.scenario import Scenario
 _COUNTED_EVENTS: Mapping[str, str] = {
     "runs": "EventRunCreated",
     "bookings": "BookingCreated",
-    "came": "BookingCompleted",
+    "attended": "BookingCompleted",
     "no-shows": "BookingNoShow",
     "bookings cancelled": "BookingCancelled",
     "runs completed": "EventCompleted",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from stakesim.evm.errors import EngineError
-from stakesim.model.reference import State, initial, quoted
+from stakesim.model.reference import State, current_rate, initial_state
 from stakesim.runner.environment import Environment
 from stakesim.runner.legacy_interface import adapt_action, adapt_scenario
 from stakesim.runner.observer import Observer, TimedAction
@@ -65,7 +65,7 @@ class ScenarioRun:
         self.result = ScenarioResult(scenario, environment.engine.name, environment.driver)
         self.result.reached.update(f"not supported: {name}" for name in unsupported)
         self._number, self._market_rate_at = number, scenario.rate_path()
-        model = initial(scenario.terms, scenario.actors, EPOCH, contract.full_interface)
+        model = initial_state(scenario.terms, scenario.actors, EPOCH, contract.full_interface)
         self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
         self._driver = session.driver
         self._adapted_actions: list[Action] = []
@@ -115,7 +115,7 @@ class ScenarioRun:
 
     def _supported(self, at: int, action: Action) -> Action:
         """The action as contract and backend can carry it out; a `Wait` where they can't."""
-        if not self.model.extended:
+        if not self.model.full_interface:
             adapted = adapt_action(action, self.model)
             if adapted is None:
                 self.result.reached[f"not supported: {action.do}"] += 1
@@ -155,4 +155,4 @@ class ScenarioRun:
 
     @staticmethod
     def _quoted_rate(model: State, timed: TimedAction) -> Decimal:
-        return quoted(model, timed.market_rate)[0]
+        return current_rate(model, timed.market_rate)[0]

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.access import ChainAccess
+from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
+from stakesim.evm.client import ChainClient
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.engine import START, Engine
+from stakesim.evm.engine import Engine
 from stakesim.runner.drivers import Driver
 from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import Parties
 
-EPOCH = START + 86_400
+EPOCH = GENESIS_TIMESTAMP + 86_400
 """Second 0 of every scenario, in seconds since 1970; what is deployed for it lies before."""
 
 
@@ -76,7 +77,7 @@ class Session:
     """
 
     engine: Engine
-    chain: ChainAccess
+    chain: ChainClient
     contract: StakeContract
     contract_address: str
     parties: Parties

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from stakesim.errors import place_of
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
-from stakesim.model.reference import Outcome
+from stakesim.model.reference import ExpectedOutcome
 from stakesim.runner.findings import Finding
 from stakesim.runner.invariants import INVARIANTS, Invariant, violations
 from stakesim.runner.ledger import received
@@ -78,7 +78,7 @@ def _statement(invariant: Invariant) -> tuple[str, str]:
     return invariant.id, f"{invariant.title}: {invariant.statement}"
 
 
-def _unmet_expectation(action: Action, expected: Outcome, scenario: Scenario) -> str | None:
+def _unmet_expectation(action: Action, expected: ExpectedOutcome, scenario: Scenario) -> str | None:
     """Says where the scenario expects another outcome than the model."""
     outcome = expected.error or expected.status
     if action.fails and outcome != action.fails:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
-from stakesim.evm.access import TRANSACTION_GAS_CAP
+from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
@@ -113,7 +113,7 @@ def _with_money_in_it(name: str, call: CallFunction, *, books_afterwards: bool) 
         Book(booking="booking2", run="run1", by="no_show", seats=1),
     ]
     later = [Book(booking="booking3", run="run1", by="outsider", seats=1)] if books_afterwards else []
-    settled: list[Action] = [Complete(at=2 * UNITS["d"], run="run1", came=("booking1",)), WithdrawFees()]
+    settled: list[Action] = [Complete(at=2 * UNITS["d"], run="run1", attended=("booking1",)), WithdrawFees()]
     return Scenario(
         name=name,
         story="A function of the contract is called while money is in it.",
@@ -135,7 +135,7 @@ def _full_run(seats: int, settle: type[Complete | CancelRun] | None, bookings: i
     starts = (seats + 10) * UNITS["m"]
     closing: Action = Wait()
     if settle is Complete:
-        closing = Complete(at=starts, run="run1", came=labels)
+        closing = Complete(at=starts, run="run1", attended=labels)
     elif settle is CancelRun:
         closing = CancelRun(run="run1")
     return Scenario(

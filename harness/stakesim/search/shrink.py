@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from stakesim.prices.price_paths import Constant
+from stakesim.prices.price_models import Constant
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
@@ -160,7 +160,7 @@ def _about_existing(actions: Sequence[Action], field: str, creator: type[CreateR
 def _with_attendance_of(action: Action, bookings: Collection[str]) -> Action:
     if not isinstance(action, Complete):
         return action
-    return action.model_copy(update={"came": tuple(booking for booking in action.came if booking in bookings)})
+    return action.model_copy(update={"attended": tuple(booking for booking in action.attended if booking in bookings)})
 
 
 def _acting(actions: Sequence[Action], actors: Mapping[str, Actor]) -> dict[str, Actor]:
@@ -265,8 +265,8 @@ def _reductions(action: Action) -> Iterator[Edit]:
     if isinstance(action, ForceEther) and action.wei > 1:
         yield {"wei": action.wei // 2}
     if isinstance(action, Complete):
-        for dropped in range(len(action.came)):
-            yield {"came": action.came[:dropped] + action.came[dropped + 1 :]}
+        for dropped in range(len(action.attended)):
+            yield {"attended": action.attended[:dropped] + action.attended[dropped + 1 :]}
 
 
 def _simpler_conditions(scenario: Scenario) -> Iterator[Edit]:
@@ -292,7 +292,7 @@ def _numbered_labels(scenario: Scenario) -> Edit:
             field: new_labels[getattr(action, field)] for field in ("run", "booking") if hasattr(action, field)
         }
         if isinstance(action, Complete):
-            edit["came"] = tuple(new_labels[label] for label in action.came)
+            edit["attended"] = tuple(new_labels[label] for label in action.attended)
         actions.append(action.model_copy(update=edit))
     return {"actions": tuple(actions)}
 

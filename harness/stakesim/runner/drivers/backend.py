@@ -10,7 +10,7 @@ from eth_account.signers.local import LocalAccount
 
 from stakesim.backend import BackendSession, Refused, Rows
 from stakesim.evm.errors import AbiError, CallReverted
-from stakesim.model.reference import Outcome, State
+from stakesim.model.reference import ExpectedOutcome, State
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.drivers.rows import checked_rows
 from stakesim.runner.network import Network
@@ -71,7 +71,7 @@ class BackendDriver:
         self._changed_runs: list[str] = []
         """Runs that were changed past the backend while it was working; it is told afterwards."""
 
-    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """See `Driver.perform`."""
         outcome = self._onchain.perform_without_backend(action, expected, model)
         if outcome is not None:
@@ -106,7 +106,9 @@ class BackendDriver:
     def _use_case(self, action: Action) -> UseCase | None:
         return getattr(self._session, USE_CASES[type(action)], None)
 
-    def _call_as_client(self, use_case: UseCase, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def _call_as_client(
+        self, use_case: UseCase, action: Action, expected: ExpectedOutcome, model: State
+    ) -> ActualOutcome:
         """Calls the use case; again with the same key if the client retries, or took a lost answer for a failure."""
         retried, answer_lost = getattr(action, "retried", False), getattr(action, "answer_lost", False)
         key = f"{action.do}-{next(self._key_numbers)}" if retried or answer_lost else None
@@ -120,7 +122,7 @@ class BackendDriver:
         self,
         use_case: UseCase,
         action: Action,
-        expected: Outcome,
+        expected: ExpectedOutcome,
         model: State,
         key: str | None,
         *,
@@ -140,7 +142,7 @@ class BackendDriver:
         return ActualOutcome("ok")
 
     def _pass_arguments(
-        self, use_case: UseCase, action: Action, expected: Outcome, model: State, key: str | None
+        self, use_case: UseCase, action: Action, expected: ExpectedOutcome, model: State, key: str | None
     ) -> None:
         """Calls the use case with what `BackendSession` says that it takes."""
         accounts, addresses = self._onchain.parties.accounts, self._onchain.parties.addresses
@@ -159,7 +161,7 @@ class BackendDriver:
             case CancelRun() | Expire():
                 use_case(action.run, **caller)
             case Complete():
-                use_case(action.run, attended=[b for b in action.came if b in self._known_bookings], **caller)
+                use_case(action.run, attended=[b for b in action.attended if b in self._known_bookings], **caller)
             case Withdraw():
                 to = addresses[action.to] if action.to else None
                 use_case(by=caller["by"], signer=accounts[action.by], to=to, key=key)

@@ -6,9 +6,9 @@ scenario has the same ledger as through a backend.
 
 from __future__ import annotations
 
-from stakesim.evm.access import TRANSACTION_GAS
+from stakesim.evm.client import TRANSACTION_GAS
 from stakesim.evm.errors import CallReverted
-from stakesim.model.reference import Outcome, State, party_of
+from stakesim.model.reference import ExpectedOutcome, State, party_of
 from stakesim.runner.drivers.onchain import ContractCall, OnChain
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import PLATFORM, Action, Book, CreateRun
@@ -21,7 +21,7 @@ class ContractDriver:
         """Sends actions through `onchain`."""
         self._onchain = onchain
 
-    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """See `Driver.perform`."""
         outcome = self._onchain.perform_without_backend(action, expected, model)
         if outcome is not None:
@@ -42,7 +42,7 @@ class ContractDriver:
         """There is no backend."""
         return False
 
-    def _call_then_send(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def _call_then_send(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """Sends the transaction only if a call of it succeeds, as a client that estimates gas does."""
         onchain = self._onchain
         account = onchain.parties.accounts[expected.signer or PLATFORM]
@@ -76,7 +76,9 @@ class ContractDriver:
             return call._replace(value=total)
         return call
 
-    def _with_beneficiary(self, call: ContractCall, action: Action, expected: Outcome, model: State) -> ContractCall:
+    def _with_beneficiary(
+        self, call: ContractCall, action: Action, expected: ExpectedOutcome, model: State
+    ) -> ContractCall:
         """The call in the form that names the host or attendee, where the platform pays for one."""
         if not isinstance(action, CreateRun | Book):
             return call

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.access import TRANSACTION_GAS, ChainAccess, deploy
+from stakesim.evm.client import TRANSACTION_GAS, ChainClient
 from stakesim.evm.compiler import Artifact
+from stakesim.evm.deployment import deploy, init_code
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
-from stakesim.evm.interface import init_code, stake_abi
-from stakesim.model.reference import Outcome, State, came_ids
+from stakesim.evm.required_abi import stake_abi
+from stakesim.model.reference import ExpectedOutcome, State, attended_booking_ids
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
@@ -56,7 +57,7 @@ class OnChain:
 
     def __init__(
         self,
-        chain: ChainAccess,
+        chain: ChainClient,
         parties: Parties,
         address: str,
         abi: ContractAbi,
@@ -77,7 +78,7 @@ class OnChain:
         self._abi, self._controlled_account_abi, self._ether_forcer = abi, controlled_account_abi, ether_forcer
         self._names = parties.names()
 
-    def perform_without_backend(self, action: Action, expected: Outcome, model: State) -> ActualOutcome | None:
+    def perform_without_backend(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome | None:
         """Carries out an action in which no backend has a part: time, the price feed, forced ether, direct calls.
 
         Returns:
@@ -100,12 +101,12 @@ class OnChain:
             or (isinstance(action, Withdraw) and self.parties.is_contract(action.by))
         )
 
-    def send(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def send(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """Sends the action with the actor's own key and enough gas, so that a failing one is mined and reverts."""
         name = expected.actor or PLATFORM
         return self._transact(name, self.call_of(action, expected, model)._replace(value=expected.value))
 
-    def call_of(self, action: Action, expected: Outcome, model: State) -> ContractCall:
+    def call_of(self, action: Action, expected: ExpectedOutcome, model: State) -> ContractCall:
         """The call that carries the action out, without its value."""
         if isinstance(action, CreateRun):
             start = model.epoch + action.starts
@@ -185,7 +186,7 @@ _CALLS: Mapping[type[Any], tuple[str, Callable[[Any, State], tuple[Any, ...]]]] 
     Book: ("bookEvent", lambda action, model: (model.runs[action.run].id, action.seats)),
     CancelBooking: ("cancelBooking", lambda action, model: (model.bookings[action.booking].id,)),
     CancelRun: ("cancelEvent", lambda action, model: (model.runs[action.run].id,)),
-    Complete: ("completeEvent", lambda action, model: (model.runs[action.run].id, came_ids(model, action))),
+    Complete: ("completeEvent", lambda action, model: (model.runs[action.run].id, attended_booking_ids(model, action))),
     Expire: ("expireEvent", lambda action, model: (model.runs[action.run].id,)),
     WithdrawFees: ("withdrawPlatformFees", lambda action, model: ()),
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stakesim.model.reference import BookingStatus, RunStatus, came_ids
+from stakesim.model.reference import BookingStatus, RunStatus, attended_booking_ids
 from stakesim.runner.invariants.registry import BPS, Violation, invariant, stake_of
 from stakesim.runner.observe import BookingView, RunView
 from stakesim.runner.step import Step
@@ -91,7 +91,7 @@ def _completed(s: Step, run: RunView, active: Sequence[BookingView], host_stake:
     """Attendees who attended get their stake. The host gets revenue less the fee, a share of the forfeited stakes and
     the own stake; the platform gets the rest."""
     assert isinstance(s.action, Complete)
-    terms, attended = s.model.terms, set(came_ids(s.model_before, s.action))
+    terms, attended = s.model.terms, set(attended_booking_ids(s.model_before, s.action))
     revenue = sum(booking.payment for booking in active)
     forfeits = sum(booking.stake for booking in active if booking.id not in attended)
     fee = revenue * terms.fee_bps // BPS
