@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stakesim.evm.engine import Engine
     from stakesim.evm.in_process.trace import ExecutionTrace
     from stakesim.runner.environment import Environment
-    from stakesim.runner.scenario_run import Played
+    from stakesim.runner.scenario_result import ScenarioResult
     from stakesim.scenario.scenario import Scenario
 
 
@@ -142,13 +142,13 @@ class ScenarioItem(pytest.Item):
         return self.path, None, f"scenario {self.name}"
 
 
-def _run(config: pytest.Config, scenario: Scenario) -> Played:
-    from stakesim.runner.findings import tell
+def _run(config: pytest.Config, scenario: Scenario) -> ScenarioResult:
+    from stakesim.runner.narrative import narrate
     from stakesim.runner.scenario_run import run_scenario
 
     result = run_scenario(config.stash[_ENVIRONMENT].get(), scenario)
     if result.findings:
-        raise AssertionError(tell(result.findings))
+        raise AssertionError(narrate(result.findings))
     return result
 
 
@@ -185,10 +185,10 @@ def stakesim_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def run_scenario(request: pytest.FixtureRequest) -> Callable[[Scenario | str | Path], Played]:
+def run_scenario(request: pytest.FixtureRequest) -> Callable[[Scenario | str | Path], ScenarioResult]:
     """Runs a scenario, or a scenario file, and returns its result. The test fails if the scenario has findings."""
 
-    def run(scenario_or_file: Scenario | str | Path) -> Played:
+    def run(scenario_or_file: Scenario | str | Path) -> ScenarioResult:
         from stakesim.scenario.scenario import Scenario, load
 
         scenario = scenario_or_file if isinstance(scenario_or_file, Scenario) else load(scenario_or_file)

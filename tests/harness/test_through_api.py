@@ -17,9 +17,10 @@ from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import checkout, shipped
 from stakesim.project import ProjectError
 from stakesim.runner.environment import open_environment
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
-from stakesim_adapter.api import SECRET
+from stakesim_adapter.api import JWT_SECRET
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
@@ -67,7 +68,7 @@ def served(app):
 
 
 def stories(played):
-    return [finding.story() for finding in played.findings]
+    return [narrate([finding]) for finding in played.findings]
 
 
 def requests_of(environment):
@@ -219,4 +220,4 @@ def test_another_driver_than_those_there_are_is_refused():
 def test_the_secret_is_one_that_the_service_would_take():
     from app.core.config import _secret
 
-    assert _secret(SECRET) is SECRET
+    assert _secret(JWT_SECRET) is JWT_SECRET

@@ -23,7 +23,7 @@ from web3.middleware import Web3Middleware
 from stakesim.evm.client import RpcClient
 from stakesim.evm.engines import open_engine
 from stakesim.paths import shipped
-from stakesim.runner import scenario_run
+from stakesim.runner import observer, scenario_run, step_findings
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.observe import StateReader
@@ -253,10 +253,10 @@ def _parts(environment: Environment) -> list[tuple[Any, str, str]]:
         (BackendDriver, "rows", "harness: rows of all tables"),
         (RpcClient, "sent", "harness: receipts"),
         (BackendDriver, "perform", "services and web3: all else"),
-        (scenario_run, "apply", "harness: reference model"),
-        (scenario_run, "violations", "harness: invariants"),
+        (observer, "apply", "harness: reference model"),
+        (step_findings, "violations", "harness: invariants"),
         (StateReader, "read", "harness: pictures of the contract"),
-        (scenario_run.Observer, "step", "harness: all else"),
+        (observer.Observer, "step", "harness: all else"),
     ]
 
 
@@ -272,13 +272,13 @@ def _request_timer(clock: Clock) -> type[Web3Middleware]:
 
 def _count_only_bookings(clock: Clock) -> None:
     """Turns the clock on for steps that book, and off for all others."""
-    step = scenario_run.Observer.step
+    step = observer.Observer.step
 
-    def count_bookings(observer: Any, timed: Any, *args: Any, **kwargs: Any) -> Any:
+    def count_bookings(self: Any, timed: Any, *args: Any, **kwargs: Any) -> Any:
         clock.on = isinstance(timed.action, Book)
-        return step(observer, timed, *args, **kwargs)
+        return step(self, timed, *args, **kwargs)
 
-    setattr(scenario_run.Observer, "step", count_bookings)  # noqa: B010 - mypy rejects assigning to a method
+    setattr(observer.Observer, "step", count_bookings)  # noqa: B010 - mypy rejects assigning to a method
 
 
 def main() -> None:

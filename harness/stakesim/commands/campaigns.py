@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from stakesim.commands.terminal import ExitCode, console, print_error, progress_bar
 
 if TYPE_CHECKING:
-    from stakesim.campaign.campaign import Result
+    from stakesim.campaign.result import CampaignResult
     from stakesim.evm.compiler import Artifact
-    from stakesim.runner.scenario_run import Played
+    from stakesim.runner.scenario_result import ScenarioResult
 
 
 def suspend_garbage_collection() -> None:
@@ -22,7 +22,7 @@ def suspend_garbage_collection() -> None:
     gc.disable()
 
 
-def run_campaign(items: list[str], *, runs: int, contract: str | None, **options: Any) -> Result:
+def run_campaign(items: list[str], *, runs: int, contract: str | None, **options: Any) -> CampaignResult:
     """Runs a campaign with a progress bar.
 
     Args:
@@ -35,14 +35,14 @@ def run_campaign(items: list[str], *, runs: int, contract: str | None, **options
     from stakesim.runner import scenario_files
 
     artifact = load(contract)
-    total = sum(1 if scenario_files.file_of(item) else runs for item in items)
+    total = sum(1 if scenario_files.find_scenario_file(item) else runs for item in items)
     with progress_bar("running", total) as advance:
 
-        def scenario_finished(played: Played) -> None:
+        def scenario_finished(scenario_result: ScenarioResult) -> None:
             if not gc.isenabled():
                 gc.freeze()
                 gc.enable()
-            advance(description=played.scenario.name[:28])
+            advance(description=scenario_result.scenario.name[:28])
 
         return campaign.run(items, runs=runs, contract=artifact, progress=scenario_finished, **options)
 
@@ -54,7 +54,7 @@ def load(contract: str | None) -> Artifact | None:
     return load_contract(contract) if contract else None
 
 
-def report(result: Result, out: Path | None, *, command: str, contract: str | None) -> NoReturn:
+def report(result: CampaignResult, out: Path | None, *, command: str, contract: str | None) -> NoReturn:
     """Shows the result, saves failing scenarios, writes the report, and ends the command.
 
     Args:

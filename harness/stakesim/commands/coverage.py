@@ -23,7 +23,7 @@ def coverage(
 
     with progress_bar("running") as advance:
         reached = measure_coverage(
-            contract_or_default(contract), tests, progress=lambda played: advance(description=played.scenario.name[:28])
+            contract_or_default(contract), tests, progress=lambda result: advance(description=result.scenario.name[:28])
         )
     output, file = console(), Path(reached.file).name
     lines = Path(reached.file).read_text().splitlines()

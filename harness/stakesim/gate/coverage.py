@@ -15,11 +15,12 @@ from stakesim.gate.contract_tests import first_failing_test
 from stakesim.gate.plain_build import build
 from stakesim.gate.scenario_suite import scenario_suite
 from stakesim.runner.environment import open_environment
-from stakesim.runner.scenario_run import Played, run_scenario
+from stakesim.runner.scenario_result import ScenarioResult
+from stakesim.runner.scenario_run import run_scenario
 
 
 def measure_coverage(
-    contract: str | None = None, tests: Path | None = None, *, progress: Callable[[Played], None] | None = None
+    contract: str | None = None, tests: Path | None = None, *, progress: Callable[[ScenarioResult], None] | None = None
 ) -> Coverage:
     """Runs the scenario suite on py-evm, and then the tests.
 

@@ -189,7 +189,7 @@ def diff(source: str, mutant: Mutant, name: str = "EventStake.sol") -> str:
 def _check_unchanged_contract(artifact: Artifact, suite: Sequence[Scenario], engine: str, tests: Path | None) -> None:
     """Raises `EngineError` if a scenario or test fails without any mutation."""
     with closing(open_environment(engine)) as environment:
-        environment.use(artifact)
+        environment.set_contract(artifact)
         environment.foreign = True
         for scenario in suite:
             findings = run_scenario(environment, scenario).findings
@@ -276,7 +276,7 @@ def _compile(worker: _Worker, mutant: Mutant, sources: Mapping[str, str], file: 
 def _judge(worker: _Worker, mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
     environment, suite = worker.environment, worker.suite
     started = time.perf_counter()
-    environment.use(artifact)
+    environment.set_contract(artifact)
     for scenario in list(suite):
         try:
             result = run_scenario(environment, scenario)

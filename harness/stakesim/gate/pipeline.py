@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from stakesim import gas_table
 from stakesim.campaign import campaign
+from stakesim.campaign.result import CampaignResult
 from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.coverage import Coverage
@@ -20,10 +21,11 @@ from stakesim.evm.errors import EngineError
 from stakesim.gate.conformance import interface_problems
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
-from stakesim.runner.findings import Finding, stories
-from stakesim.runner.ledger import Row
+from stakesim.runner.findings import Finding
+from stakesim.runner.ledger import LedgerRow
+from stakesim.runner.narrative import narratives
 from stakesim.scenario.actions import Terms
-from stakesim.search.diagnosis import named
+from stakesim.search.contract_diagnosis import classify
 
 ProfileName = Literal["pr", "nightly"]
 
@@ -88,7 +90,7 @@ class GatePart:
     @property
     def narratives(self) -> list[str]:
         """Texts of the findings."""
-        return stories(self.findings)
+        return narratives(self.findings)
 
     @property
     def figure_text(self) -> str:
@@ -133,7 +135,7 @@ class GateResult:
     seed: int
     jobs: int = 1
     parts: list[GatePart] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LedgerRow] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
     gas: list[gas_table.GasChange] = field(default_factory=list)
     coverage: Coverage | None = None
@@ -265,7 +267,7 @@ def _hostile(gate: GateResult, part: GatePart) -> None:
     _add(gate, part, _random_campaign(gate, ["hostile"], runs=gate.effort.walks, steps=gate.effort.steps))
 
 
-def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps: int | None = None) -> campaign.Result:
+def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps: int | None = None) -> CampaignResult:
     return campaign.run(
         profiles,
         engine=gate.engine,
@@ -278,14 +280,14 @@ def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps:
     )
 
 
-def _add(gate: GateResult, part: GatePart, result: campaign.Result) -> None:
+def _add(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
     """Adds the result of a campaign to its part and to the gate."""
     part.passes_if(result.ok)
     part.findings = result.findings
     gate.rows += result.rows
     gate.reached += result.reached
-    steps = sum(played.steps for played in result.played)
-    part.figures = {"scenarios": len(result.played), "steps": steps, "transactions": result.transactions}
+    steps = sum(scenario.steps for scenario in result.results)
+    part.figures = {"scenarios": len(result.results), "steps": steps, "transactions": result.transactions}
 
 
 def _stateful(gate: GateResult, part: GatePart) -> None:
@@ -296,7 +298,7 @@ def _stateful(gate: GateResult, part: GatePart) -> None:
     part.passes_if(failure is None)
     part.findings = failure.findings if failure else []
     if failure and not gate.is_own:
-        part.findings = [replace(finding, weakness=named(failure)) for finding in part.findings]
+        part.findings = [replace(finding, weakness=classify(failure)) for finding in part.findings]
     part.figures = {"examples": gate.effort.examples, "steps each": gate.effort.moves}
 
 

@@ -21,8 +21,8 @@ from stakesim.gate.pipeline import GateResult, PartVerdict
 from stakesim.gate.release import code_hash
 from stakesim.paths import checkout, data
 from stakesim.runner import ledger
-from stakesim.runner.findings import WEI_PER_ETH
-from stakesim.runner.ledger import Row, by_party
+from stakesim.runner.ledger import LedgerRow, by_party
+from stakesim.runner.narrative import WEI_PER_ETH
 
 _PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm", "hypothesis")
 _VERDICT_CLASSES = {PartVerdict.PASS: "ok", PartVerdict.FAIL: "bad", PartVerdict.NOT_TRIED: "open"}
@@ -177,7 +177,7 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
     )
 
 
-def _payouts(rows: Sequence[Row]) -> list[dict[str, str]]:
+def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
     """Amounts by party. A deferred payout counts when it is credited, and not again when it is withdrawn."""
     payouts = []
     for party, sums in sorted(by_party(rows).items()):
