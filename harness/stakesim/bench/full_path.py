@@ -22,10 +22,12 @@ from web3.middleware import Web3Middleware
 
 from stakesim.evm.client import RpcClient
 from stakesim.evm.engines import open_engine
+from stakesim.model.reference import apply
 from stakesim.paths import shipped
 from stakesim.runner import observer, scenario_run, step_findings
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.environment import Environment, open_environment
+from stakesim.runner.invariants import violations
 from stakesim.runner.observe import StateReader
 from stakesim.scenario.actions import Book
 from stakesim.scenario.scenario import Scenario, load
@@ -246,17 +248,20 @@ def profile(engine: str, count: int) -> dict[str, TimePerBooking]:
 
 
 def _parts(environment: Environment) -> list[tuple[Any, str, str]]:
-    """What is timed: object or class, name of its method, and name of the part."""
+    """What is timed: class or module, name of its function, and name of the part."""
+    functions: list[tuple[Any, Callable[..., Any], str]] = [
+        (RpcClient, RpcClient.take_receipts, "harness: receipts"),
+        (BackendDriver, BackendDriver.rows, "harness: rows of all tables"),
+        (BackendDriver, BackendDriver.perform, "services and web3: all else"),
+        (observer, apply, "harness: reference model"),
+        (step_findings, violations, "harness: invariants"),
+        (StateReader, StateReader.read, "harness: pictures of the contract"),
+        (observer.Observer, observer.Observer.step, "harness: all else"),
+    ]
     return [
         (LocalAccount, "sign_transaction", "signing"),
         *getattr(environment.backend, "timed_parts", ()),
-        (BackendDriver, "rows", "harness: rows of all tables"),
-        (RpcClient, "sent", "harness: receipts"),
-        (BackendDriver, "perform", "services and web3: all else"),
-        (observer, "apply", "harness: reference model"),
-        (step_findings, "violations", "harness: invariants"),
-        (StateReader, "read", "harness: pictures of the contract"),
-        (observer.Observer, "step", "harness: all else"),
+        *((owner, function.__name__, part) for owner, function, part in functions),
     ]
 
 

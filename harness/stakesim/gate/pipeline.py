@@ -221,9 +221,7 @@ def _checks(effort: Effort) -> list[_Check]:
         _Check("regressions", "Scenarios that once failed.", _regressions),
         _Check("random", f"{effort.runs} random scenarios of each profile, from calm to hostile.", _random),
         _Check("hostile", f"{effort.walks} random walks of {effort.steps} actions, many against the rules.", _hostile),
-        _Check(
-            "stateful", f"{effort.examples} searches of {effort.moves} actions each for a failure.", _stateful
-        ),
+        _Check("stateful", f"{effort.examples} searches of {effort.moves} actions each for a failure.", _stateful),
         _Check("gas", "The gas of each transaction, compared with the reviewed gas.", _gas),
         _Check("coverage", "Whether all lines ran, and each condition was both true and false.", _coverage),
     ]
