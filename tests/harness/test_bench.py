@@ -37,13 +37,13 @@ def test_without_a_bare_loop_there_are_no_ratios(monkeypatch, tmp_path):
 @pytest.mark.parametrize("wrong", ["HOST_GETS", "PLATFORM_GETS", "STAKE"])
 def test_a_peer_that_pays_a_wei_too_much_has_no_figures(wrong, monkeypatch):
     monkeypatch.syspath_prepend(str(contenders.PEERS))
-    import story
+    import lifecycle
 
-    got = ([story.STAKE] * 5, [0], story.HOST_GETS, story.PLATFORM_GETS)
-    story.check(*got)
-    monkeypatch.setattr(story, wrong, getattr(story, wrong) + 1)
+    got = ([lifecycle.STAKE] * 5, [0], lifecycle.HOST_GETS, lifecycle.PLATFORM_GETS)
+    lifecycle.check(*got)
+    monkeypatch.setattr(lifecycle, wrong, getattr(lifecycle, wrong) + 1)
     with pytest.raises(SystemExit, match="the payouts are"):
-        story.check(*got)
+        lifecycle.check(*got)
 
 
 @pytest.mark.slow
@@ -79,14 +79,14 @@ def test_time_is_counted_once(monkeypatch):
 
 def test_the_peers_play_the_same_lifecycle(monkeypatch):
     monkeypatch.syspath_prepend(str(contenders.PEERS))
-    import story
+    import lifecycle
 
     scenario = full_path.load(full_path.LIFECYCLE)
     attendees = [scenario.received[name] for name in "abcdef"]
-    assert scenario.received["host"] == story.HOST_GETS
-    assert attendees == [story.STAKE] * story.CAME + [0] * (story.SEATS - story.CAME)
-    assert len(scenario.actions) == story.TRANSACTIONS
-    assert scenario.terms.as_struct() == story.TERMS
+    assert scenario.received["host"] == lifecycle.HOST_GETS
+    assert attendees == [lifecycle.STAKE] * lifecycle.ATTENDED + [0] * (lifecycle.SEATS - lifecycle.ATTENDED)
+    assert len(scenario.actions) == lifecycle.TRANSACTIONS
+    assert scenario.terms.as_struct() == lifecycle.TERMS
     forge = (contenders.PEERS / "forge" / "test" / "Lifecycle.t.sol").read_text()
     stake_bps, fee_bps, forfeit_bps, cutoff, grace = scenario.terms.as_struct()
     days = f"{cutoff // 86_400} days, {grace // 86_400} days"
