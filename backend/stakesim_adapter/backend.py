@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from app.bootstrap.container import Services, services_on
+from app.bootstrap.container import Services, build_services
 from app.db.database import Database, connect
 from app.db.migrations import migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
@@ -131,7 +131,7 @@ class EventStakeBackend:
         sender = TransactionSender(setup.w3, setup.platform, self.database, POLICY)
         chain = BlockchainService(setup.w3, setup.contract_address, sender)
         pricing = Pricing(_Feed(setup), lambda: _utc(setup.clock()))
-        services = services_on(setup.w3, self.database, chain, pricing)
+        services = build_services(setup.w3, self.database, chain, pricing)
         self.services = services = Services(
             **{
                 **vars(services),

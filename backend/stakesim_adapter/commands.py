@@ -17,7 +17,7 @@ from stakesim_adapter.errors import as_backend_error
 if TYPE_CHECKING:
     from app.bootstrap.checks import Check
     from app.bootstrap.container import Services
-    from app.bootstrap.smoke_test import Step
+    from app.bootstrap.smoke_test import SmokeStep
     from app.core.config import Settings
 
 
@@ -83,15 +83,15 @@ def doctor(
     env_file: EnvFile = ENV,
 ) -> None:
     """Check all that has to be right before a deploy; each line that fails says what to do."""
-    from app.bootstrap.checks import Check, NotReady, examine, read_settings
+    from app.bootstrap.checks import Check, NotReady, check_deployment, read_settings
 
     checks: list[Check] = []
 
     def tell(check: Check) -> None:
         checks.append(check)
-        typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:18} {check.found}")
+        typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:18} {check.finding}")
         if not check.ok:
-            typer.echo(f"{'':24} -> {check.todo}")
+            typer.echo(f"{'':24} -> {check.remedy}")
 
     try:
         settings = read_settings(env_file)
@@ -99,7 +99,7 @@ def doctor(
         tell(Check("settings", False, f"{error}.", "Fill in .env: backend/.env.example says what each is."))
         raise typer.Exit(FINDINGS) from None
     tell(Check("settings", True, "All that are needed are there."))
-    for check in examine(settings):
+    for check in check_deployment(settings):
         tell(check)
     if live and not any(check.fatal and not check.ok for check in checks):
         _smoke(settings, starts_in, thorough=True)
@@ -140,9 +140,9 @@ def reconcile(
 @wallet.command("new", cls=_Command)
 def new(env_file: EnvFile = ENV) -> None:
     """Make a wallet for the platform: its key into the settings, never on the screen."""
-    from app.bootstrap.wallet import new_wallet
+    from app.bootstrap.wallet import create_wallet
 
-    typer.echo(f"{new_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
+    typer.echo(f"{create_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
 
 
 @cli.command("stop-database", cls=_Command)
@@ -156,32 +156,32 @@ def stop_database() -> None:
 
 def _ready(settings: Settings) -> Services:
     """The services, where all that they can't do without is right."""
-    from app.bootstrap.checks import connect_ready
+    from app.bootstrap.checks import connect_verified_services
 
-    return connect_ready(settings)
+    return connect_verified_services(settings)
 
 
 def _smoke(settings: Settings, starts_in: int, thorough: bool = False) -> None:
-    from app.bootstrap.smoke_test import SmokeFailed, play
+    from app.bootstrap.smoke_test import SmokeTestFailed, run_smoke_test
 
-    steps: list[Step] = []
+    steps: list[SmokeStep] = []
     try:
-        for step in play(_ready(settings), starts_in, thorough):
+        for step in run_smoke_test(_ready(settings), starts_in, thorough=thorough):
             steps.append(step)
             typer.echo(_told(step))
-    except SmokeFailed as error:
+    except SmokeTestFailed as error:
         typer.echo(f"stakesim: {error}", err=True)
         raise typer.Exit(FINDINGS) from None
     gas = sum(step.operation.gas_used or 0 for step in steps if step.operation)
     typer.echo(f"all held; {gas:,} gas for {_eth(sum(step.gas_cost for step in steps))}")
 
 
-def _told(step: Step) -> str:
+def _told(step: SmokeStep) -> str:
     sent = step.operation
     if sent is None:
-        return step.what
+        return step.description
     gas = f"{sent.gas_used or 0:,} gas for {_eth(step.gas_cost)}"
-    return f"{step.what}\n  {sent.tx_hash} in block {sent.block_number}, {gas}"
+    return f"{step.description}\n  {sent.tx_hash} in block {sent.block_number}, {gas}"
 
 
 def _eth(wei: int) -> str:

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from app.bootstrap.checks import check_endpoints, connect_ready, read_settings, require
+from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings, require_checks
+from app.bootstrap.container import connect_web3
 from app.core.config import Settings
-from app.core.logs import log_as_json
+from app.core.logs import configure_json_logging
 from app.core.security import Role, issue_token
 from app.db.database import Database, connect
 from app.db.tables import experiences, users
 from app.main import create_app
-from app.services.rpc_failover import Endpoints
 from dotenv import dotenv_values
 from eth_account import Account
 from pydantic import SecretStr
@@ -38,8 +38,6 @@ from stakesim.evm.contract_file import production_contract
 from stakesim.gate.release import deploy
 from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
-from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
 from web3.types import RPCEndpoint
 
 SEPOLIA = 11_155_111
@@ -64,7 +62,7 @@ def serve(
             settings, simulated = read_settings(env_file), False
         else:
             settings, simulated = stack.enter_context(stand_in(block_time, env_file)), True
-        services = connect_ready(settings)
+        services = connect_verified_services(settings)
         stack.callback(services.database.engine.dispose)
         app = create_app(services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds)
         say(f"chain {settings.chain_id}, contract {services.chain.address}, platform {services.chain.platform}")
@@ -76,7 +74,7 @@ def serve(
             say("a stand-in for Sepolia: an anvil here, with demo users; all of it is gone when this ends")
             say(f"for curl:  . {shlex.quote(os.path.relpath(file))}  sets API RPC {' '.join(people)}")
         say(f"serving {url}, to try out at {url}/docs; Ctrl-C ends it")
-        log_as_json(sys.stderr)
+        configure_json_logging(sys.stderr)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S)
         uvicorn.Server(config).run(sockets=[listening])
@@ -100,7 +98,7 @@ def stand_in(block_time: float, env_file: Path | None = None) -> Iterator[Settin
     with ExitStack() as stack:
         url, stop = start_anvil("--chain-id", str(SEPOLIA), "--block-time", str(block_time))
         stack.callback(stop)
-        w3, platform = _web3(url), Account.create()
+        w3, platform = connect_web3([url]), Account.create()
         w3.manager.request_blocking(RPCEndpoint("anvil_setLoggingEnabled"), [False])
         funded = [platform.address, hex(STAND_IN_ETH * 10**18)]
         w3.manager.request_blocking(RPCEndpoint("anvil_setBalance"), funded)
@@ -114,9 +112,9 @@ def new_contract(env_file: Path | None = None, **given: Any) -> Iterator[Setting
     are dropped at the end. Raises `AppError`, `EngineError`."""
     given |= {"contract_address": NOWHERE, "contract_code_hash": None, "jwt_secret": secrets.token_hex(32)}
     settings = read_settings(env_file, **given)
-    require(check_endpoints(settings))
+    require_checks(check_endpoints(settings))
     artifact = production_contract()
-    receipt = deploy(_web3(*settings.rpc_urls), settings.platform_account(), artifact, Terms())
+    receipt = deploy(connect_web3(settings.rpc_urls), settings.platform_account(), artifact, Terms())
     address = receipt["contractAddress"]
     with tables_of_its_own() as database_url:
         made = {"contract_address": address, "database_url": database_url}
@@ -165,7 +163,3 @@ def _write_variables(file: Path, variables: dict[str, str]) -> None:
     file.unlink(missing_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
         opened.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-
-
-def _web3(*urls: str) -> Web3:
-    return Web3(Endpoints(urls), [AttributeDictMiddleware])

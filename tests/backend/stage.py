@@ -22,7 +22,8 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.engine import Engine, Snapshot, open_engine
+from stakesim.evm.engine import Engine, Snapshot
+from stakesim.evm.engines import open_engine
 from stakesim.scenario.actions import Terms
 from web3 import Web3
 from web3.middleware import Web3Middleware

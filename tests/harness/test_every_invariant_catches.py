@@ -39,7 +39,7 @@ actions:
   - {do: create_run, run: other, by: host, price_inr: "20000", seats: 4, starts: 7d}
   - {do: book, booking: a1, run: gig, by: a, seats: 1}
   - {do: book, booking: a2, run: other, by: a, seats: 1}
-  - {at: 7d, do: complete, run: gig, came: [a1]}
+  - {at: 7d, do: complete, run: gig, attended: [a1]}
   - {do: cancel_run, run: gig, fails: EventNotOpen}
 """
 INLINE = {"left-open": LEFT_OPEN, "two-runs": TWO_RUNS}

@@ -7,7 +7,7 @@ import pytest
 from stakesim import run
 from stakesim.campaign.report import save_failures
 from stakesim.evm.contract_file import changed
-from stakesim.generate.moves import MOVES, walk
+from stakesim.generate.moves import MOVES
 from stakesim.generate.profiles import load_profile
 from stakesim.model.rehearsal import rehearse
 from stakesim.paths import checkout, shipped
@@ -17,6 +17,7 @@ from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
 from stakesim.search.shrink import shrunk
 from stakesim.search.stateful import search
+from stakesim.search.walks import walk
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stakesim.model.reference import BookingStatus, Outcome, RunStatus, State, apply, initial, liabilities
+from stakesim.model.reference import BookingStatus, ExpectedOutcome, RunStatus, State, apply, initial_state, liabilities
 from stakesim.scenario.actions import (
     Action,
     Actor,
@@ -51,7 +51,7 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.builds(Book, booking=BOOKINGS, run=RUNS, by=WHO, seats=SMALL),
     st.builds(CancelBooking, booking=BOOKINGS, by=st.none() | ANYBODY),
     st.builds(CancelRun, run=RUNS, by=st.none() | ANYBODY),
-    st.builds(Complete, run=RUNS, by=st.none() | ANYBODY, came=st.lists(BOOKINGS, max_size=4).map(tuple)),
+    st.builds(Complete, run=RUNS, by=st.none() | ANYBODY, attended=st.lists(BOOKINGS, max_size=4).map(tuple)),
     st.builds(Expire, run=RUNS, by=ANYBODY),
     st.builds(Withdraw, by=ANYBODY, to=st.none() | ANYBODY),
     st.builds(WithdrawFees, by=ANYBODY),
@@ -84,7 +84,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Action]]:
     return timeline
 
 
-def check(before: State, after: State, outcome: Outcome) -> None:
+def check(before: State, after: State, outcome: ExpectedOutcome) -> None:
     assert_books_balance(after)
     assert_seats_add_up(after)
     assert_final_is_final(before, after)
@@ -119,7 +119,7 @@ def assert_final_is_final(before: State, after: State) -> None:
             assert after.bookings[label] == booking
 
 
-def assert_refused_changes_nothing(before: State, after: State, outcome: Outcome) -> None:
+def assert_refused_changes_nothing(before: State, after: State, outcome: ExpectedOutcome) -> None:
     if outcome.status != "ok":
         assert outcome.payouts == ()
         assert after.wallet_flow == before.wallet_flow
@@ -130,7 +130,7 @@ def assert_refused_changes_nothing(before: State, after: State, outcome: Outcome
 @settings(deadline=None)
 @given(TERMS, histories())
 def test_whatever_anybody_does(terms: Terms, history: list[tuple[int, Action]]) -> None:
-    state = initial(terms, ACTORS, EPOCH)
+    state = initial_state(terms, ACTORS, EPOCH)
     for at, action in history:
         before = state
         state, outcome = apply(state, action, EPOCH + at, Decimal(200_000))
@@ -141,7 +141,7 @@ def test_whatever_anybody_does(terms: Terms, history: list[tuple[int, Action]]) 
 @given(TERMS, histories())
 def test_everybody_can_always_get_out(terms: Terms, history: list[tuple[int, Action]]) -> None:
     """Whatever happened: runs expire, credits and fees are withdrawn, and only forced ether stays."""
-    state = initial(terms, ACTORS, EPOCH)
+    state = initial_state(terms, ACTORS, EPOCH)
     for at, action in history:
         state, _ = apply(state, action, EPOCH + at, Decimal(200_000))
     later = max(state.now, EPOCH + 10 * DAY)

@@ -245,9 +245,9 @@ def test_smoke_sends_nothing_to_another_network(stakesim, env, served):
 def test_smoke_is_stopped_by_ctrl_c(env):
     with started("smoke", "--starts-in", "600", "--env-file", env()) as smoke:
         said = wait_for(smoke, "waiting for the start")
-        smoke_test.send_signal(signal.SIGINT)
-        out, err = smoke_test.communicate(timeout=20)
-    assert smoke_test.returncode == 130
+        smoke.send_signal(signal.SIGINT)
+        out, err = smoke.communicate(timeout=20)
+    assert smoke.returncode == 130
     assert "Traceback" not in said + out + err
 
 

@@ -29,7 +29,7 @@ from app.db.tables import operations
 from app.services.transactions.sender import Policy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
-from stakesim.evm.engine import START
+from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.rpc_faults import SEND, FaultyProvider
 from stakesim.faults.testbed import MAX_FEE, service_account
@@ -52,7 +52,7 @@ POLICY = Policy(
     confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, patience=5, first_pause=0.001, longest_pause=0.005
 )
 TRIES = 200
-_STARTS_AT = datetime.fromtimestamp(START, UTC) + timedelta(days=30)
+_STARTS_AT = datetime.fromtimestamp(GENESIS_TIMESTAMP, UTC) + timedelta(days=30)
 _TROUBLE = (ChainUnavailable, DatabaseUnavailable, OperationalError, InterfaceError)
 _CHILD = multiprocessing.get_context("fork")
 

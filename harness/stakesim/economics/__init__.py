@@ -1,7 +1,7 @@
 """The economics of stakes, fees and prices over many runs, settled exactly as the contract would settle them.
 
-    from stakesim import plots
-    from stakesim.economics import sweep
+from stakesim import plots
+from stakesim.economics import sweep
 """
 
 from __future__ import annotations

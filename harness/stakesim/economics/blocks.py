@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from stakesim.economics import metrics
 from stakesim.economics.metrics import METRICS, MetricSums, MetricValues
 from stakesim.economics.settle import settle
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, Drawn, Population, columns, draw
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw, select_runs
 from stakesim.population.state import Behaviour
-from stakesim.prices.price_paths import Price
+from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema.yaml_file import ScenarioError
 from stakesim.workers.pool import pool
@@ -42,14 +42,14 @@ class Block:
         behaviours: How the people behave.
         price: The market.
         seed: Seed of the sweep.
-        first: Number of the first chunk of `CHUNK` runs.
+        first: Number of the first chunk of `CHUNK_SIZE` runs.
         runs: Number of runs, from the first run of the first chunk.
     """
 
     population: Population
     policies: tuple[Terms, ...]
     behaviours: tuple[Behaviour, ...]
-    price: Price
+    price: PriceModel
     seed: int
     first: int
     runs: int
@@ -80,14 +80,14 @@ def split_into_blocks(
     population: Population,
     policies: tuple[Terms, ...],
     behaviours: tuple[Behaviour, ...],
-    price: Price,
+    price: PriceModel,
     runs: int,
     seed: int,
 ) -> list[Block]:
     """Splits `runs` runs into blocks of `CHUNKS_PER_BLOCK` chunks; the last block has the rest."""
-    size = CHUNKS_PER_BLOCK * CHUNK
+    size = CHUNKS_PER_BLOCK * CHUNK_SIZE
     return [
-        Block(population, policies, behaviours, price, seed, first // CHUNK, min(size, runs - first))
+        Block(population, policies, behaviours, price, seed, first // CHUNK_SIZE, min(size, runs - first))
         for first in range(0, runs, size)
     ]
 
@@ -95,8 +95,8 @@ def split_into_blocks(
 def compute_block(block: Block) -> BlockResult:
     """Settles all runs of a block under every policy. Memory holds the runs of one chunk at a time."""
     chunks: list[BlockResult] = []
-    for first in range(0, block.runs, CHUNK):
-        chunk = block.first + first // CHUNK
+    for first in range(0, block.runs, CHUNK_SIZE):
+        chunk = block.first + first // CHUNK_SIZE
         values_by_policy = [
             _metric_values(
                 draw(block.population, block.seed, chunk, terms, block.behaviours, block.price), block.runs - first
@@ -113,13 +113,13 @@ def compute_block(block: Block) -> BlockResult:
     return combine_chunks(chunks)
 
 
-def _metric_values(drawn: Drawn, most_runs: int) -> MetricValues:
+def _metric_values(drawn: PopulationChunk, most_runs: int) -> MetricValues:
     """The metrics of a chunk's runs, of at most `most_runs` of them."""
     import numpy as np
 
-    state = drawn.state if most_runs >= CHUNK else columns(drawn, np.arange(most_runs))
-    lives = live(state)
-    return metrics.measure(state, lives, settle(state, lives))
+    state = drawn.state if most_runs >= CHUNK_SIZE else select_runs(drawn, np.arange(most_runs))
+    outcomes = resolve_outcomes(state)
+    return metrics.measure(state, outcomes, settle(state, outcomes))
 
 
 def combine_chunks(parts: Sequence[BlockResult]) -> BlockResult:

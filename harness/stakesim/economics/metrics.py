@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stakesim.economics.intervals import Z95
 from stakesim.model.state import RunStatus
-from stakesim.population.exact_int import to_paise, total
+from stakesim.population.exact_int import exact_sum, wei_to_paise
 
 if TYPE_CHECKING:
     from stakesim.economics.settle import Settlement
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import State, Wei
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import PopulationState, Wei
 
 MetricValues: TypeAlias = Mapping[str, tuple["Wei", "Wei"]]
 """For each metric the numerators and the denominators of all runs, two integer arrays of shape (runs,)."""
@@ -42,37 +42,37 @@ METRICS = {
 """The unit of each metric by its name. Both are columns of `sweep.parquet`."""
 
 
-def measure(state: State, lives: Lives, settlement: Settlement) -> MetricValues:
+def measure(state: PopulationState, outcomes: Outcomes, settlement: Settlement) -> MetricValues:
     """Computes every metric of every run.
 
     Args:
         state: The runs, with what everybody intends to do.
-        lives: Which bookings were made, and how each run ended.
+        outcomes: Which bookings were made, and how each run ended.
         settlement: Who paid and received how many wei.
     """
     import numpy as np
 
-    intents, active = state.intents, lives.active
+    intents, active = state.intents, outcomes.active
     one = np.ones(state.runs, np.int64)
-    not_cancelled = lives.ends != RunStatus.CANCELLED
-    occupied_seats = (intents.seats * (active & intents.comes)).sum(axis=0)
-    completed = active & (lives.ends == RunStatus.COMPLETED)
-    rate = state.rate_at(lives.ended)
+    not_cancelled = outcomes.final_status != RunStatus.CANCELLED
+    occupied_seats = (intents.seats * (active & intents.intends_to_attend)).sum(axis=0)
+    completed = active & (outcomes.final_status == RunStatus.COMPLETED)
+    rate = state.rate_at(outcomes.closed_at)
     net_paid = settlement.paid - settlement.received
-    host_profit = settlement.host - settlement.host_stake - (net_paid * intents.own).sum(axis=0)
-    bookings = lives.made.sum(axis=0)
+    host_profit = settlement.host - settlement.host_stake - (net_paid * intents.by_host).sum(axis=0)
+    bookings = outcomes.accepted.sum(axis=0)
     return {
         "bookings": (bookings, one),
         "seats filled": ((intents.seats * active).sum(axis=0), state.seats),
         "empty seats": ((state.seats - occupied_seats) * not_cancelled, state.seats * not_cancelled),
-        "bookings lost": ((intents.wants & ~lives.made).sum(axis=0), intents.wants.sum(axis=0)),
-        "cancelled bookings": (lives.cancelled.sum(axis=0), bookings),
-        "no-show rate": ((completed & ~intents.ticked).sum(axis=0), completed.sum(axis=0)),
-        "cancelled runs": ((lives.ends == RunStatus.CANCELLED).astype(np.int64), one),
-        "expired runs": ((lives.ends == RunStatus.EXPIRED).astype(np.int64), one),
-        "host profit": (to_paise(host_profit, rate), 100 * one),
-        "platform income": (to_paise(settlement.platform, rate), 100 * one),
-        "attendees' cost": (to_paise((net_paid * ~intents.own).sum(axis=0), rate), 100 * one),
+        "bookings lost": ((intents.interested & ~outcomes.accepted).sum(axis=0), intents.interested.sum(axis=0)),
+        "cancelled bookings": (outcomes.cancelled.sum(axis=0), bookings),
+        "no-show rate": ((completed & ~intents.reported_attended).sum(axis=0), completed.sum(axis=0)),
+        "cancelled runs": ((outcomes.final_status == RunStatus.CANCELLED).astype(np.int64), one),
+        "expired runs": ((outcomes.final_status == RunStatus.EXPIRED).astype(np.int64), one),
+        "host profit": (wei_to_paise(host_profit, rate), 100 * one),
+        "platform income": (wei_to_paise(settlement.platform, rate), 100 * one),
+        "attendees' cost": (wei_to_paise((net_paid * ~intents.by_host).sum(axis=0), rate), 100 * one),
         "wei paid in": (settlement.host_stake + settlement.paid.sum(axis=0), one),
         "wei kept by the platform": (settlement.platform, one),
     }
@@ -118,7 +118,7 @@ def sum_runs(values: tuple[Wei, Wei], first_policy: tuple[Wei, Wei]) -> MetricSu
 
     columns = [np.asarray(column, dtype=np.float64) for column in (*values, *first_policy)]
     moments = tuple(float(np.einsum("i,i->", columns[i], columns[j])) for i, j in _COLUMN_PAIRS)
-    return MetricSums(len(columns[0]), (total(values[0]), total(values[1])), moments)
+    return MetricSums(len(columns[0]), (exact_sum(values[0]), exact_sum(values[1])), moments)
 
 
 def combine(parts: Sequence[MetricSums]) -> MetricSums:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
-from stakesim.population.outcomes import live
-from stakesim.population.population import Drawn, columns
-from stakesim.population.to_scenario import HOST, guest, scenario
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import PopulationChunk, select_runs
+from stakesim.population.to_scenario import HOST, guest_name, to_scenario
 from stakesim.runner import ledger
 from stakesim.runner.findings import tell
 from stakesim.scenario.actions import PLATFORM
@@ -45,21 +45,21 @@ class _Difference(NamedTuple):
     chain_wei: int
 
 
-def expected_payouts(drawn: Drawn, index: int) -> dict[str, int]:
+def expected_payouts(drawn: PopulationChunk, index: int) -> dict[str, int]:
     """Returns the wei that each party of run `index` of a chunk receives by the vectorised model, without zeros."""
     import numpy as np
 
-    state = columns(drawn, np.array([index]))
-    settlement = settle(state, live(state))
+    state = select_runs(drawn, np.array([index]))
+    settlement = settle(state, resolve_outcomes(state))
     wei_by_party: Counter[str] = Counter()
-    for place, own in enumerate(state.intents.own[:, 0]):
-        wei_by_party[HOST if own else guest(place)] += int(settlement.received[place, 0])
+    for place, own in enumerate(state.intents.by_host[:, 0]):
+        wei_by_party[HOST if own else guest_name(place)] += int(settlement.received[place, 0])
     wei_by_party[HOST] += int(settlement.host[0])
     wei_by_party[PLATFORM] += int(settlement.platform[0])
     return {party: wei for party, wei in wei_by_party.items() if wei}
 
 
-def compare_with_chain(picked: Iterable[tuple[Drawn, int]], engine: str = "py-evm") -> SpotCheck:
+def compare_with_chain(picked: Iterable[tuple[PopulationChunk, int]], engine: str = "py-evm") -> SpotCheck:
     """Carries out runs on a chain and compares what each party received with the vectorised model.
 
     Args:
@@ -70,7 +70,7 @@ def compare_with_chain(picked: Iterable[tuple[Drawn, int]], engine: str = "py-ev
         Mismatch: An amount differs, or an invariant is violated.
     """
     runs = list(picked)
-    scenarios = [scenario(drawn, index) for drawn, index in runs]
+    scenarios = [to_scenario(drawn, index) for drawn, index in runs]
     result = campaign.run(scenarios, engine)
     if result.findings:
         raise Mismatch(tell(result.findings))

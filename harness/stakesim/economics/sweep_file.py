@@ -9,14 +9,14 @@ from pydantic import Field
 
 from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.population import Population, load_population
-from stakesim.prices.price_paths import Price
+from stakesim.prices.price_models import PriceModel
 from stakesim.runner import scenario_files
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import Part
+from stakesim.schema.fields import StrictModel
 from stakesim.schema.yaml_file import ScenarioError, nearest
 
 
-class SweepFile(Part):
+class SweepFile(StrictModel):
     """The contents of a sweep file.
 
     Attributes:
@@ -36,7 +36,7 @@ class SweepFile(Part):
     population: str
     policies: dict[str, tuple[Any, ...]] = Field(min_length=1)
     behaviours: dict[str, tuple[AnyBehaviour, ...]] = Field(default_factory=dict)
-    prices: dict[str, Price] = Field(default_factory=dict)
+    prices: dict[str, PriceModel] = Field(default_factory=dict)
     runs: Annotated[int, Field(strict=True, ge=2)] = 100_000
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     spot_check: Annotated[int, Field(strict=True, ge=0)] = 3

@@ -20,9 +20,9 @@ from stakesim.economics import metrics
 from stakesim.economics.blocks import Block, combine_chunks, compute_blocks, split_into_blocks
 from stakesim.economics.metrics import METRICS
 from stakesim.errors import NotInstalled
-from stakesim.population.population import CHUNK, Drawn, Population, draw
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw
 from stakesim.population.state import Behaviour
-from stakesim.prices.price_paths import Price
+from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema.yaml_file import ScenarioError, nearest
 
@@ -49,13 +49,13 @@ class _Cell:
     people: str
     behaviours: tuple[Behaviour, ...]
     market: str
-    price: Price
+    price: PriceModel
 
 
 def sweep(
     policies: Policies,
     behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour],
-    prices: Mapping[str, Price] | Price,
+    prices: Mapping[str, PriceModel] | PriceModel,
     runs: int,
     seed: int,
     population: Population | None = None,
@@ -140,10 +140,10 @@ def policy_grid(policies: Policies, default_terms: Terms) -> tuple[Terms, ...]:
 
 
 def _cells(
-    behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour], prices: Mapping[str, Price] | Price
+    behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour], prices: Mapping[str, PriceModel] | PriceModel
 ) -> list[_Cell]:
     groups = behaviours if isinstance(behaviours, Mapping) else {"people": behaviours}
-    markets: Mapping[str, Price] = prices if isinstance(prices, Mapping) else {prices.path: prices}
+    markets: Mapping[str, PriceModel] = prices if isinstance(prices, Mapping) else {prices.path: prices}
     return [
         _Cell(people, tuple(group), market, price)
         for people, group in groups.items()
@@ -164,11 +164,11 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
     from stakesim.economics.spot_check import compare_with_chain  # loads the EVM, which workers of a sweep do not need
 
     rng = default_rng(SeedSequence([seed, _SPOT_CHECK_STREAM]))
-    picked: list[tuple[Drawn, int]] = []
+    picked: list[tuple[PopulationChunk, int]] = []
     for number in range(count):
         block = blocks[int(rng.integers(len(blocks)))]
         terms = block.policies[int(rng.integers(len(block.policies)))]
-        chunk, index = divmod(int(rng.integers(block.runs)), CHUNK)
+        chunk, index = divmod(int(rng.integers(block.runs)), CHUNK_SIZE)
         drawn = draw(block.population, block.seed, block.first + chunk, terms, block.behaviours, block.price)
         picked.append((replace(drawn, population=f"check{number}"), index))
     return compare_with_chain(picked, engine).runs

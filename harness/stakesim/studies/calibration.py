@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.random import default_rng
 
-from stakesim.prices.market import jumps, simulate
-from stakesim.prices.price_paths import AnyPrice, Bootstrap, Garch, Gbm, Merton
+from stakesim.prices.market import draw_jumps, simulate
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
 from stakesim.studies import synthetic_series
 from stakesim.studies.price_statistics import ETH_STATISTICS, ETH_VOLATILITY, path_statistics, volatility_by_year
 
@@ -29,7 +29,7 @@ _START = Decimal(10**9)
 """INR per ETH at the start: so high that rounding to two digits does not matter, however far a path falls."""
 
 MERTON = Merton(inr_per_eth=_START, annual_drift=DRIFT)
-MODELS: Mapping[str, AnyPrice] = {
+MODELS: Mapping[str, PriceModel] = {
     "GBM": Gbm(inr_per_eth=_START, annual_volatility=0.803, annual_drift=DRIFT, step=86_400),
     "Merton": MERTON,
     "bootstrap, 7 days": Bootstrap(inr_per_eth=_START, block_days=7),
@@ -62,7 +62,7 @@ MODEL_CLAIMS: Mapping[str, Mapping[str, tuple[float, float]]] = {
 """What is claimed of each model itself: the lowest and the highest value."""
 
 
-def model_statistics(price: AnyPrice, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
+def model_statistics(price: PriceModel, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
     """Returns the statistics of `ETH_STATISTICS`, a row for each simulated path of `DAYS` days."""
     return path_statistics(simulate(price, default_rng(seed), runs, DAYS))
 
@@ -72,7 +72,7 @@ def merton_components(price: Merton, seed: int = SEED, runs: int = RUNS) -> dict
 
     All values are in percent except the number of jumps a year. Mean and deviation are of days with a single jump.
     """
-    counts, sizes = jumps(price, default_rng(seed), runs, DAYS)
+    counts, sizes = draw_jumps(price, default_rng(seed), runs, DAYS)
     single_jumps = 100 * sizes[counts == 1]
     diffusion = simulate(price.model_copy(update={"jump_rate": 0}), default_rng(seed), runs, DAYS)
     return {

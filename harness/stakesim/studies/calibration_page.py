@@ -58,7 +58,7 @@ WEAKNESSES: Mapping[str, str] = {
 
 TEMPLATE = """# Price models beside ETH
 
-This page compares the random price paths of `harness/stakesim/prices/price_paths.py` with what is known of ETH, and
+This page compares the random price paths of `harness/stakesim/prices/price_models.py` with what is known of ETH, and
 says where each model is wrong. `python -m stakesim.studies.calibration_page > docs/PRICES.md` writes it; a test
 compares the two.
 
@@ -76,7 +76,7 @@ times sqrt(365).
 - **years** are the last eight times 365 days of a path; ETH's are 2018 to 2025.
 - **jumps** are returns further than three standard deviations from the mean. They are removed, and mean and deviation
   taken again, until no more are found (recursive filtering, Clewlow and Strickland 2000).
-- The models have the defaults of `price_paths.py`, but GBM has a volatility of {gbm.annual_volatility:g}. All but the
+- The models have the defaults of `price_models.py`, but GBM has a volatility of {gbm.annual_volatility:g}. All but the
   bootstraps have a drift of {drift:g} a year, which is 0.2 of log drift, as the moves after 30 and 60 days imply. The
   bootstraps are stationary bootstraps of the synthetic series.
 

@@ -14,15 +14,16 @@ from app.db.tables import metadata
 from scene import POLICY, Scene, make_scene
 from sqlalchemy import Engine as DatabaseEngine
 from stage import TERMS, deploy
-from stakesim.evm.anvil import Anvil
-from stakesim.evm.engine import Snapshot, open_engine
+from stakesim.evm.anvil import AnvilEngine
+from stakesim.evm.engine import Snapshot
+from stakesim.evm.engines import open_engine
 from web3.types import RPCEndpoint
 
 
 class Start(NamedTuple):
     """What every scene begins with."""
 
-    engine: Anvil
+    engine: AnvilEngine
     address: str
     snapshot: Snapshot
 
@@ -42,7 +43,7 @@ def committing() -> Iterator[DatabaseEngine]:
 def anvil() -> Iterator[Start]:
     """With the contract, and as it is when a test begins."""
     engine = open_engine("anvil")
-    assert isinstance(engine, Anvil)
+    assert isinstance(engine, AnvilEngine)
     address = deploy(engine, "EventStake", engine.accounts[0].address, TERMS)
     for _ in range(POLICY.confirmations):
         engine.mine()

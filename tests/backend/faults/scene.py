@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.bootstrap.container import Services, services_on
+from app.bootstrap.container import Services, build_services
 from app.db.database import Database
 from app.db.tables import experiences, nonces, users
 from app.services import operations
@@ -24,7 +24,7 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import insert, select
 from stage import DAY, Feed
-from stakesim.evm.anvil import Anvil
+from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
 from web3.providers import JSONBaseProvider
@@ -81,7 +81,7 @@ class Scene:
     foreign: hashes of the platform's transactions that the service knows nothing of.
     """
 
-    engine: Anvil
+    engine: AnvilEngine
     address: str
     database: Database
     feed: Feed
@@ -107,7 +107,7 @@ class Scene:
         w3 = Web3(line, [AttributeDictMiddleware])
         sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy))
         chain = BlockchainService(w3, self.address, sender)
-        return replace(self, line=line, services=services_on(w3, self.database, chain, self.services.pricing))
+        return replace(self, line=line, services=build_services(w3, self.database, chain, self.services.pricing))
 
     def prepare_run(self, seats: int = 4, inr: int = 20_000, key: str | None = None, **options: Any) -> Operation:
         starts_at = self.now() + 3 * DAY
@@ -343,7 +343,7 @@ def dying(line: Line, fault: Fault) -> Iterator[None]:
 # -------------------------------------------------------------------------------------------------------- small help
 
 
-def http(engine: Anvil) -> HTTPProvider:
+def http(engine: AnvilEngine) -> HTTPProvider:
     provider: Any = engine.w3.provider
     return HTTPProvider(provider.endpoint_uri, {"timeout": 30}, exception_retry_configuration=None)
 
@@ -370,7 +370,7 @@ def all_hashes(database: Database) -> set[str]:
     return {tx_hash for operation in all_operations(database) for tx_hash in hashes_of(operation)}
 
 
-def make_scene(engine: Anvil, address: str, database: Database) -> Scene:
+def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
 
@@ -379,7 +379,7 @@ def make_scene(engine: Anvil, address: str, database: Database) -> Scene:
     w3 = Web3(line, [AttributeDictMiddleware])
     sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
-    scene = Scene(engine, address, database, feed, line, services_on(w3, database, chain, Pricing(feed, clock)))
+    scene = Scene(engine, address, database, feed, line, build_services(w3, database, chain, Pricing(feed, clock)))
     with database.transaction() as connection:
         for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
             row = {"name": role, "wallet_address": account.address}
