@@ -83,13 +83,13 @@ def split_into_blocks(
     price: PriceModel,
     runs: int,
     seed: int,
-) -> list[Block]:
+) -> tuple[Block, ...]:
     """Splits `runs` runs into blocks of `CHUNKS_PER_BLOCK` chunks; the last block has the rest."""
     size = CHUNKS_PER_BLOCK * CHUNK_SIZE
-    return [
+    return tuple(
         Block(population, policies, behaviours, price, seed, first // CHUNK_SIZE, min(size, runs - first))
         for first in range(0, runs, size)
-    ]
+    )
 
 
 def compute_block(block: Block) -> BlockResult:

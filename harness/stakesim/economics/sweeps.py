@@ -29,7 +29,7 @@ from stakesim.schema.yaml_file import ScenarioError, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.economics.blocks import PolicySums, Progress
+    from stakesim.economics.blocks import BlockResult, Progress
 
 DEFAULT_POPULATION = Population(name="usual", story="Runs of 10 to 40 seats.", price_inr=(Decimal(300), Decimal(5_000)))
 
@@ -44,12 +44,11 @@ _SPOT_CHECK_STREAM = 0xC4EC
 
 @dataclass(frozen=True)
 class _Cell:
-    """One group of people on one market, with the name of each."""
+    """One group of people on one market: the name of each, and the runs."""
 
     people: str
-    behaviours: tuple[Behaviour, ...]
     market: str
-    price: PriceModel
+    blocks: tuple[Block, ...]
 
 
 def sweep(
@@ -70,8 +69,7 @@ def sweep(
     """Settles many runs under every policy and estimates all metrics.
 
     Args:
-        policies: Values of terms, of which every combination is a policy, or a list of `Terms`. Changes are counted
-            from the first policy.
+        policies: Values of terms, or a list of `Terms`. Changes are counted from the first policy.
         behaviours: Groups of people by name, or a single group.
         prices: Markets by name, or a single market.
         runs: Runs for each group and market; every policy meets the same ones.
@@ -85,7 +83,7 @@ def sweep(
         progress: Called with the number of runs that were finished.
 
     Returns:
-        A row for each policy, group, market and metric. Each row has all parameters and the seed.
+        A row for each policy, group, market and metric, with all parameters and the seed.
 
     Raises:
         Mismatch: The spot check found a difference.
@@ -93,29 +91,11 @@ def sweep(
         NotInstalled: `out` is given, and pyarrow is missing.
     """
     population = population or DEFAULT_POPULATION
-    terms = policy_grid(policies, population.terms)
-    blocks = {
-        cell: split_into_blocks(population, terms, cell.behaviours, cell.price, runs, seed)
-        for cell in _cells(behaviours, prices)
-    }
-    all_blocks = [block for blocks_of_cell in blocks.values() for block in blocks_of_cell]
-    checked_runs = _spot_check(all_blocks, spot_check, seed, engine)
-    results = compute_blocks(all_blocks, jobs, dask, out / "parts" if out else None, progress)
-    rows: list[dict[str, Any]] = []
-    for cell, blocks_of_cell in blocks.items():
-        parameters = {
-            "population": population.name,
-            "behaviours": cell.people,
-            "price": cell.market,
-            "runs": runs,
-            "seed": seed,
-            "spot_checked": checked_runs,
-            "population_parameters": population.model_dump_json(),
-            "behaviours_parameters": json.dumps([_behaviour_parameters(behaviour) for behaviour in cell.behaviours]),
-            "price_parameters": cell.price.model_dump_json(),
-        }
-        rows += _rows(parameters, terms, combine_chunks([results[block] for block in blocks_of_cell]))
-    frame = _frame(rows)
+    cells = _cells(population, policy_grid(policies, population.terms), behaviours, prices, runs, seed)
+    blocks = [block for cell in cells for block in cell.blocks]
+    checked_runs = _spot_check(blocks, spot_check, seed, engine)
+    results = compute_blocks(blocks, jobs, dask, out / "parts" if out else None, progress)
+    frame = _frame([row for cell in cells for row in _rows(cell, results, checked_runs)])
     if out:
         _write_parquet(frame, out / "sweep.parquet")
     return frame
@@ -140,12 +120,17 @@ def policy_grid(policies: Policies, default_terms: Terms) -> tuple[Terms, ...]:
 
 
 def _cells(
-    behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour], prices: Mapping[str, PriceModel] | PriceModel
+    population: Population,
+    policies: tuple[Terms, ...],
+    behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour],
+    prices: Mapping[str, PriceModel] | PriceModel,
+    runs: int,
+    seed: int,
 ) -> list[_Cell]:
     groups = behaviours if isinstance(behaviours, Mapping) else {"people": behaviours}
     markets: Mapping[str, PriceModel] = prices if isinstance(prices, Mapping) else {prices.path: prices}
     return [
-        _Cell(people, tuple(group), market, price)
+        _Cell(people, market, split_into_blocks(population, policies, tuple(group), price, runs, seed))
         for people, group in groups.items()
         for market, price in markets.items()
     ]
@@ -178,21 +163,32 @@ def _behaviour_parameters(behaviour: Behaviour) -> Any:
     return behaviour.model_dump() if isinstance(behaviour, BaseModel) else repr(behaviour)
 
 
-def _rows(
-    parameters: Mapping[str, Any], policies: Sequence[Terms], sums: Sequence[PolicySums]
-) -> Iterator[dict[str, Any]]:
-    """A row for each policy and metric of one cell."""
-    for terms, policy_sums in zip(policies, sums, strict=True):
-        for name, unit in METRICS.items():
-            numerator, denominator = policy_sums[name].sums
+def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) -> Iterator[dict[str, Any]]:
+    """A row for each policy and metric of a cell."""
+    first_block = cell.blocks[0]
+    parameters = {
+        "population": first_block.population.name,
+        "behaviours": cell.people,
+        "price": cell.market,
+        "runs": sum(block.runs for block in cell.blocks),
+        "seed": first_block.seed,
+        "spot_checked": checked_runs,
+        "population_parameters": first_block.population.model_dump_json(),
+        "behaviours_parameters": json.dumps([_behaviour_parameters(behaviour) for behaviour in first_block.behaviours]),
+        "price_parameters": first_block.price.model_dump_json(),
+    }
+    sums_by_policy = combine_chunks([results[block] for block in cell.blocks])
+    for terms, sums in zip(first_block.policies, sums_by_policy, strict=True):
+        for metric, unit in METRICS.items():
+            numerator, denominator = sums[metric].sums
             yield {
                 **dict(terms),
                 **parameters,
-                "metric": name,
+                "metric": metric,
                 "unit": unit,
                 "numerator": numerator,
                 "denominator": denominator,
-                **asdict(metrics.estimate(policy_sums[name], sums[0][name])),
+                **asdict(metrics.estimate(sums[metric], sums_by_policy[0][metric])),
             }
 
 

@@ -105,8 +105,8 @@ def ruin_probabilities(tables: Mapping[str, Sequence[pd.DataFrame]], titles: Seq
         for case, tables_of_case in tables.items():
             table = tables_of_case[number]
             lakhs = [inr / 1e5 for inr in table.index]
-            percent = ((100 * table[column]).tolist() for column in ("chance", "low", "high"))
-            style.plot_with_band(axes, lakhs, *percent, case)
+            chance, low, high = ((100 * table[column]).tolist() for column in ("chance", "low", "high"))
+            style.plot_with_band(axes, lakhs, chance, low, high, case)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_ylim(-2, 102)

@@ -24,7 +24,8 @@ RUNS, SEED = 200, 2_026
 DAYS = synthetic_series.CLOSES - 1
 """Length of each path: as many days as are known of ETH, as some statistics depend on the length."""
 DRIFT = 0.52
-"""Drift a year: 0.2 of log drift plus half of 0.8^2. ETH's moves after 30 and 60 days imply 0.16 to 0.2 of log drift."""
+"""Drift a year: 0.2 of log drift plus half of 0.8^2. ETH's moves after 30 and 60 days imply a log drift of 0.16 to
+0.2."""
 _START = Decimal(10**9)
 """INR per ETH at the start: so high that rounding to two digits does not matter, however far a path falls."""
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 WEAKNESSES: Mapping[str, str] = {
     "GBM": (
         "its tails are too thin and its volatility is constant. The worst day is {worst day}% instead of -43%, "
-        "30-day volatility stays between {30-day volatility, 5%} and {30-day volatility, 95%}%, and {down > 20% after 7 "
-        "days}% of the weeks end more than 20% lower instead of 3.7%."
+        "30-day volatility stays between {30-day volatility, 5%} and {30-day volatility, 95%}%, and {down > 20% after "
+        "7 days}% of the weeks end more than 20% lower instead of 3.7%."
     ),
     "Merton": (
         "jumps are independent of each other and the volatility between them is constant, so there are no calm years "
@@ -71,8 +71,8 @@ times sqrt(365).
 
 - **after h days** compares a close with the close h days before it, over all overlapping windows, and ignores the
   lowest and highest rates in between. The claims do not say which of the two they mean, but they imply it: read as
-  closes, those of 7, 14, 30 and 60 days fit a random walk with a volatility of 88, 84, 84 and 102%; read as "at any time
-  within", with 82, 72, 60 and 54%, but volatility was below 60% in only one year of eight.
+  closes, those of 7, 14, 30 and 60 days fit a random walk with a volatility of 88, 84, 84 and 102%; read as "at any
+  time within", with 82, 72, 60 and 54%, but volatility was below 60% in only one year of eight.
 - **years** are the last eight times 365 days of a path; ETH's are 2018 to 2025.
 - **jumps** are returns further than three standard deviations from the mean. They are removed, and mean and deviation
   taken again, until no more are found (recursive filtering, Clewlow and Strickland 2000).

@@ -55,9 +55,9 @@ ETH_STATISTICS: Mapping[str, tuple[float, float]] = {
 }
 """Lowest and highest published value of each statistic, of 3,804 daily closes of ETH from 2015-08 to 2026-01.
 
-The moves are those of the close after so many days, not of the lowest or highest rate on the way. Two facts show this:
-read as closes, the moves after 7, 14, 30 and 60 days fit a random walk with a volatility of 88, 84, 84 and 102%; read as
-extremes, with 82, 72, 60 and 54%, but volatility was below 60% in only one year of eight.
+The moves are those of the close after so many days, not of the lowest or highest rate on the way. Volatilities show
+this: read as closes, the moves after 7, 14, 30 and 60 days fit a random walk with a volatility of 88, 84, 84 and 102%;
+read as extremes, with 82, 72, 60 and 54%, but volatility was below 60% in only one year of eight.
 """
 
 
