@@ -19,7 +19,7 @@ from stakesim.project import ProjectError
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
-from stakesim_adapter.api import SECRET
+from stakesim_adapter.api import JWT_SECRET
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
@@ -219,4 +219,4 @@ def test_another_driver_than_those_there_are_is_refused():
 def test_the_secret_is_one_that_the_service_would_take():
     from app.core.config import _secret
 
-    assert _secret(SECRET) is SECRET
+    assert _secret(JWT_SECRET) is JWT_SECRET
