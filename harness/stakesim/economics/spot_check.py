@@ -14,7 +14,7 @@ from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import PopulationChunk, select_runs
 from stakesim.population.to_scenario import HOST, guest_name, to_scenario
 from stakesim.runner import ledger
-from stakesim.runner.findings import tell
+from stakesim.runner.narrative import narrate
 from stakesim.scenario.actions import PLATFORM
 from stakesim.scenario.scenario import Scenario, dump
 
@@ -73,10 +73,10 @@ def compare_with_chain(picked: Iterable[tuple[PopulationChunk, int]], engine: st
     scenarios = [to_scenario(drawn, index) for drawn, index in runs]
     result = campaign.run(scenarios, engine)
     if result.findings:
-        raise Mismatch(tell(result.findings))
+        raise Mismatch(narrate(result.findings))
     differences: list[_Difference] = []
     payouts = 0
-    for (drawn, index), run_scenario, played in zip(runs, scenarios, result.played, strict=True):
+    for (drawn, index), run_scenario, played in zip(runs, scenarios, result.results, strict=True):
         model, chain = expected_payouts(drawn, index), ledger.received(played.rows)
         parties = sorted(model.keys() | {party for party, wei in chain.items() if wei})
         payouts += len(parties)

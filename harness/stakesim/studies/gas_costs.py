@@ -107,7 +107,7 @@ def measure_gas(engine: str = "py-evm") -> GasCosts:
     if result.findings:
         raise ValueError(f"the gas can't be measured: {result.findings[0].message}")
     gas_by_action: dict[tuple[_Plan, str], list[int]] = {}
-    for plan, played in zip(_PLANS, result.played, strict=True):
+    for plan, played in zip(_PLANS, result.results, strict=True):
         for row in played.rows:
             if row.action != "payout":
                 gas_by_action.setdefault((plan, row.action), []).append(row.gas)
@@ -268,7 +268,7 @@ def compare_with_chain(chunk: PopulationChunk, count: int, costs: GasCosts, engi
     state = select_runs(chunk, np.arange(count))
     computed = gas_used(state, resolve_outcomes(state), costs, only_run=True)
     on_chain = [
-        sum(row.gas for row in played.rows if row.action not in ("payout", "withdraw_fees")) for played in result.played
+        sum(row.gas for row in played.rows if row.action not in ("payout", "withdraw_fees")) for played in result.results
     ]
     table = pd.DataFrame({"gas on the chain": on_chain, "gas reckoned": computed})
     table["off by, %"] = 100 * (table["gas reckoned"] / table["gas on the chain"] - 1)

@@ -127,7 +127,7 @@ def refusal_on_chain(engine: str = "py-evm") -> pd.DataFrame:
     rows = []
     for method, contract in CONTRACT_BY_METHOD.items():
         artifact = load_contract(contract) if contract else None
-        result = campaign.run(shipped("scenarios") / "refusing-attendee.yaml", engine, contract=artifact).played[0]
+        result = campaign.run(shipped("scenarios") / "refusing-attendee.yaml", engine, contract=artifact).results[0]
         weaknesses = sorted({str(finding.weakness) for finding in result.findings})
         rows.append(
             {
