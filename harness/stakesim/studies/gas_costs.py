@@ -268,7 +268,8 @@ def compare_with_chain(chunk: PopulationChunk, count: int, costs: GasCosts, engi
     state = select_runs(chunk, np.arange(count))
     computed = gas_used(state, resolve_outcomes(state), costs, only_run=True)
     on_chain = [
-        sum(row.gas for row in played.rows if row.action not in ("payout", "withdraw_fees")) for played in result.results
+        sum(row.gas for row in played.rows if row.action not in ("payout", "withdraw_fees"))
+        for played in result.results
     ]
     table = pd.DataFrame({"gas on the chain": on_chain, "gas reckoned": computed})
     table["off by, %"] = 100 * (table["gas reckoned"] / table["gas on the chain"] - 1)
