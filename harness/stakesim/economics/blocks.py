@@ -20,7 +20,7 @@ from stakesim.population.population import CHUNK_SIZE, Population, PopulationChu
 from stakesim.population.state import Behaviour
 from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
-from stakesim.schema.yaml_file import ScenarioError
+from stakesim.schema.errors import ScenarioError
 from stakesim.workers.pool import pool
 
 CHUNKS_PER_BLOCK = 16
