@@ -198,7 +198,7 @@ def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
 
 def _gas_plot(gate: GateResult) -> Any:
     measured = {change.transaction: float(change.measured) for change in gate.gas if change.measured}
-    return plots.svg(plots.bars(measured, "gas")) if measured else ""
+    return plots.svg(plots.bar_chart(measured, "gas")) if measured else ""
 
 
 def _coverage_sentence(coverage: Coverage | None) -> str:
