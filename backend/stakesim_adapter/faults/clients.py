@@ -16,8 +16,8 @@ from app.db.tables import Booking, EventRun
 from app.services.operations import Operation
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import DATABASE_GONE, ChainFaults, ServiceStuckError
-from stakesim.faults.protocol import Violation
 from stakesim.faults.faulty_provider import FaultyProvider
+from stakesim.faults.protocol import Violation
 
 from stakesim_adapter.faults.checks import ClientResponse
 from stakesim_adapter.faults.testbed import EXPERIENCE, USERS, BackendTestbed, user_id, wallet

@@ -12,8 +12,8 @@ from app.bootstrap.container import Services
 from app.services.transactions.sender import Policy, TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import CHAIN_FAULTS, ChainFaults, ServiceHooks
-from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.faulty_provider import FaultyProvider
+from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import MAX_FEE
 

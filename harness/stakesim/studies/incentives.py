@@ -51,7 +51,9 @@ def reviewed_gas(transaction: str) -> int:
         GasError: The transaction has no reviewed gas for the compiler in use.
     """
     if transaction not in (committed := gas_table.reviewed()):
-        raise gas_table.GasError(f"{gas_table.table_file()} has no gas for {transaction!r}: run `stakesim gas --write`, and review it")
+        raise gas_table.GasError(
+            f"{gas_table.table_file()} has no gas for {transaction!r}: run `stakesim gas --write`, and review it"
+        )
     return committed[transaction]
 
 
