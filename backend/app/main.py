@@ -90,7 +90,7 @@ def create_app(
 def _reconcile(reconciler: Reconciler, seconds: float, stop: threading.Event) -> None:
     """Everything at once, and then what may have changed, again and again. What goes wrong in one round may go well in
     the next."""
-    round = reconciler.start
+    round = reconciler.run_full
     while True:
         try:
             round()

@@ -121,19 +121,19 @@ def reconcile(
     if dry_run and (missing := missing_migrations(connect(settings.database_url))):
         raise NotReady(f"The database lacks {', '.join(missing)}: `stakesim serve` applies them, a dry run does not.")
     services = _ready(settings)
-    report = services.reconciler.look() if dry_run else services.reconciler.start()
-    for before, moved in report.moved:
+    report = services.reconciler.dry_run() if dry_run else services.reconciler.run_full()
+    for before, moved in report.advanced:
         typer.echo(f"{moved.kind} {moved.key}: {before} -> {moved.state}")
-    for pending in report.open:
+    for pending in report.pending:
         typer.echo(f"{pending.kind} {pending.key}: {pending.state}{f', held: {pending.held}' if pending.held else ''}")
     for difference in report.differences:
         typer.echo(f"differs: {difference}")
     for run_id in report.refreshed:
         typer.echo(f"taken over from the chain: event run {run_id}")
-    for trouble in report.trouble:
+    for trouble in report.problems:
         typer.echo(f"not done: {trouble}")
-    typer.echo(f"{len(report.open)} operations pending, {len(report.differences)} differences")
-    raise typer.Exit(FINDINGS if report.differences or report.trouble else 0)
+    typer.echo(f"{len(report.pending)} operations pending, {len(report.differences)} differences")
+    raise typer.Exit(FINDINGS if report.differences or report.problems else 0)
 
 
 @wallet.command("new", cls=_Command)

@@ -28,7 +28,7 @@ from app.core.security import Role, issue_token
 from app.db.session import Database, connect
 from app.db.tables import experiences, users
 from app.main import create_app
-from app.services.rpc_failover import Endpoints
+from app.services.rpc_failover import FailoverProvider
 from dotenv import dotenv_values
 from eth_account import Account
 from pydantic import SecretStr
@@ -168,4 +168,4 @@ def _write_variables(file: Path, variables: dict[str, str]) -> None:
 
 
 def _web3(*urls: str) -> Web3:
-    return Web3(Endpoints(urls), [AttributeDictMiddleware])
+    return Web3(FailoverProvider(urls), [AttributeDictMiddleware])

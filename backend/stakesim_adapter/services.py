@@ -51,33 +51,39 @@ class ServicesSession:
     ) -> None:
         start = datetime.fromtimestamp(starts_at, UTC)
         with refusals():
-            made = self.services.runs.create(self.users[by], self.experience, start, seats, price_inr, signer, key)
+            made = self.services.runs.create(
+                self.users[by], self.experience, start, seats, price_inr, signer=signer, idempotency_key=key
+            )
         self.runs[run] = made.id
 
     def book(
         self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
     ) -> None:
         with refusals():
-            made = self.services.bookings.book(self.runs[run], self.users[by], seats, signer, key)
+            made = self.services.bookings.book(
+                self.runs[run], self.users[by], seats, signer=signer, idempotency_key=key
+            )
         self.bookings[booking] = made.id
 
     def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         with refusals():
-            self.services.bookings.cancel(self.bookings[booking], signer, key)
+            self.services.bookings.cancel(self.bookings[booking], signer=signer, idempotency_key=key)
 
     def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         with refusals():
-            self.services.runs.cancel(self.runs[run], signer, key)
+            self.services.runs.cancel(self.runs[run], signer=signer, idempotency_key=key)
 
     def complete(
         self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
     ) -> None:
         with refusals():
-            self.services.runs.complete(self.runs[run], [self.bookings[label] for label in attended], signer, key)
+            self.services.runs.complete(
+                self.runs[run], [self.bookings[label] for label in attended], signer=signer, idempotency_key=key
+            )
 
     def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         with refusals():
-            self.services.runs.expire(self.runs[run], signer, key)
+            self.services.runs.expire(self.runs[run], signer=signer, idempotency_key=key)
 
     def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
         with refusals():

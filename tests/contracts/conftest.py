@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from app.services.codec import event_stake, revert_data
+from app.services.codec import event_stake_codec, revert_data
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.engine import Engine, open_engine
@@ -67,7 +67,7 @@ class Chain:
         try:
             call.call({"from": by.address, "value": value}, block_identifier="pending")
         except ContractLogicError as error:
-            return event_stake().revert(revert_data(error)).name
+            return event_stake_codec().revert(revert_data(error)).name
         return None
 
     def run(self, stake: Contract, host=None, seats: int = 4, price: int = PRICE, start: int | None = None) -> int:

@@ -32,21 +32,21 @@ def settle(chain, database, vector: dict) -> dict:
     before = {address: chain.balance(address) for address in [*attendees, chain.host.address]}
     came = []
     for address, booking in zip(attendees, vector["bookings"], strict=True):
-        made = service.book_event_onchain(run.event_run_id, booking["seats"], address)
+        made = service.book_event_onchain(run.onchain_run_id, booking["seats"], attendee=address)
         assert (made.total_payment, made.user_stake) == (int(booking["payment"]), int(booking["stake"]))
         if booking["fate"] == "cancelled":
-            service.cancel_booking_onchain(made.booking_id)
+            service.cancel_booking_onchain(made.onchain_booking_id)
         elif booking["fate"] == "came":
-            came.append(made.booking_id)
+            came.append(made.onchain_booking_id)
     match vector["end"]:
         case "completed":
             chain.engine.set_next_timestamp(start)
-            service.complete_event_onchain(run.event_run_id, came)
+            service.complete_event_onchain(run.onchain_run_id, came)
         case "cancelled":
-            service.cancel_event_onchain(run.event_run_id)
+            service.cancel_event_onchain(run.onchain_run_id)
         case "expired":
             chain.engine.set_next_timestamp(start + GRACE)
-            service.expire_event_onchain(run.event_run_id)
+            service.expire_event_onchain(run.onchain_run_id)
     gained = {address: chain.balance(address) - wei for address, wei in before.items()}
     return {
         "hostStake": run.host_stake,

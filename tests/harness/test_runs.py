@@ -196,7 +196,7 @@ def test_what_a_scenario_expects_is_held_against_the_rules(run_scenario):
 def test_an_unforeseen_error_of_a_service_is_a_finding(environment, monkeypatch):
     from app.services.booking_service import BookingService
 
-    def book(*_):
+    def book(*_, **__):
         raise ZeroDivisionError("off by one")
 
     monkeypatch.setattr(BookingService, "book", book)

@@ -53,7 +53,7 @@ def create_booking(body: schemas.BookingCreate, ask: AskWithKey) -> Response:
     return ask.carry_out(
         201,
         body,
-        lambda: bookings.prepare_book(body.event_run_id, user, body.seats, key=ask.key),
+        lambda: bookings.prepare_book(body.event_run_id, user, body.seats, idempotency_key=ask.key),
         lambda operation, _: booked(operation.subject),
     )
 
@@ -84,9 +84,9 @@ def cancel_booking(booking_id: UUID, ask: AskWithKey) -> Response:
     return ask.carry_out(
         200,
         None,
-        lambda: bookings.prepare_cancel(booking_id, key=ask.key),
+        lambda: bookings.prepare_cancel(booking_id, idempotency_key=ask.key),
         lambda _, receipt: schemas.BookingSettled.model_validate(
-            {"booking": bookings.get(booking_id), "settlement": chain.booking_cancelled(receipt)}
+            {"booking": bookings.get(booking_id), "settlement": chain.read_booking_cancelled(receipt)}
         ),
     )
 

@@ -32,7 +32,7 @@ from app.core.security import Caller, Unauthenticated, caller_of
 from app.db.session import Database
 from app.db.tables import answers
 from app.services import operations
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 
 KEY_PATTERN = r"^[A-Za-z0-9._~-]{1,200}$"
 DECIDED = (ContractRejected, Superseded, UnexpectedReceipt)

@@ -15,7 +15,7 @@ from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
 from app.db.session import Database
 from app.db.tables import EventRun, event_runs
-from app.services.contract_types import EventRunOnChain
+from app.services.contract_types import OnchainEventRun
 
 router = APIRouter(tags=["event runs"])
 
@@ -36,7 +36,7 @@ def create_event_run(body: schemas.EventRunCreate, ask: AskWithKey) -> Response:
         201,
         body,
         lambda: runs.prepare_create(
-            host, body.experience_id, body.starts_at, body.max_seats, Decimal(body.price_inr), key=ask.key
+            host, body.experience_id, body.starts_at, body.max_seats, Decimal(body.price_inr), idempotency_key=ask.key
         ),
         lambda operation, _: schemas.EventRun.model_validate(runs.get(_subject(operation.subject))),
     )
@@ -74,8 +74,8 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, ask: AskMaybeW
         return ask.carry_out(
             200,
             body,
-            lambda: runs.prepare_expire(run.id, key=ask.key),
-            lambda _, receipt: _settled(ask, run.id, chain.expired(receipt)),
+            lambda: runs.prepare_expire(run.id, idempotency_key=ask.key),
+            lambda _, receipt: _settled(ask, run.id, chain.read_event_expired(receipt)),
         )
     check_host(ask.caller, run)
     if isinstance(body, schemas.Completed):
@@ -113,8 +113,8 @@ def complete(ask: Ask, run: EventRun, body: schemas.Body, came: list[UUID]) -> R
     return ask.carry_out(
         200,
         body,
-        lambda: ask.services.runs.prepare_complete(run.id, came, key=ask.key),
-        lambda _, receipt: _settled(ask, run.id, ask.services.chain.completed(receipt)),
+        lambda: ask.services.runs.prepare_complete(run.id, came, idempotency_key=ask.key),
+        lambda _, receipt: _settled(ask, run.id, ask.services.chain.read_event_completed(receipt)),
     )
 
 
@@ -122,12 +122,12 @@ def _cancel(ask: Ask, run: EventRun, body: schemas.Body | None) -> Response:
     return ask.carry_out(
         200,
         body,
-        lambda: ask.services.runs.prepare_cancel(run.id, key=ask.key),
-        lambda _, receipt: _settled(ask, run.id, ask.services.chain.cancelled(receipt)),
+        lambda: ask.services.runs.prepare_cancel(run.id, idempotency_key=ask.key),
+        lambda _, receipt: _settled(ask, run.id, ask.services.chain.read_event_cancelled(receipt)),
     )
 
 
-def _side_by_side(run: EventRun, found: EventRunOnChain | None, differences: list[str]) -> Response:
+def _side_by_side(run: EventRun, found: OnchainEventRun | None, differences: list[str]) -> Response:
     chain = found and {**vars(found), "status": found.status.name.lower(), "starts_at": found.starts_at}
     body = {"database": run, "chain": chain, "differences": differences}
     return shown(200, schemas.EventRunSideBySide.model_validate(body))
@@ -145,7 +145,7 @@ def _discard(database: Database, run_id: UUID) -> None:
         connection.execute(update(event_runs).where(event_runs.c.id == run_id, never), {"status": "cancelled"})
 
 
-def _differences(run: EventRun, chain: EventRunOnChain) -> list[str]:
+def _differences(run: EventRun, chain: OnchainEventRun) -> list[str]:
     told = {
         "status": (run.status, chain.status.name.lower()),
         "seats_booked": (run.seats_booked, chain.seats_booked),

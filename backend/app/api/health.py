@@ -16,7 +16,7 @@ from app.bootstrap.container import Services
 from app.bootstrap.metrics import registry_of
 from app.core.errors import MigrationsMissing
 from app.db.session import migration_files
-from app.services.rpc_errors import TROUBLE
+from app.services.rpc_errors import NODE_ERRORS
 
 router = APIRouter(tags=["health"])
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def _database(services: Services) -> dict[str, str]:
 def _node(services: Services, chain_id: int) -> dict[str, str]:
     try:
         found = services.w3.eth.chain_id
-    except TROUBLE as error:
+    except NODE_ERRORS as error:
         log.warning("the node does not answer: %s", type(error).__name__)
         return {"node": "does not answer: is BLOCKCHAIN_RPC_URL right, and the node up?"}
     if found != chain_id:

@@ -21,7 +21,7 @@ from pydantic import (
 
 from app.api.problems import plain
 from app.db.tables import OPERATION_STATES
-from app.services import operations
+from app.services import operation_types
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -143,7 +143,7 @@ class EventRun(View):
 class EventRunOnChain(View):
     """A run as the contract has it in the latest block."""
 
-    event_run_id: int
+    event_run_id: int = Field(validation_alias="onchain_run_id")
     host: Address
     experience_id: str
     price_per_seat_wei: Wei = Field(validation_alias="price_per_seat")
@@ -273,7 +273,7 @@ class Operation(View):
     updated_at: Time
 
     @classmethod
-    def of(cls, operation: operations.Operation) -> Operation:
+    def of(cls, operation: operation_types.Operation) -> Operation:
         known = {name: getattr(operation, name) for name in cls.model_fields if hasattr(operation, name)}
         error = operation.error and {
             "code": operation.error["code"],
@@ -282,7 +282,7 @@ class Operation(View):
             "arguments": plain(operation.error.get("args", [])),
             "outcome": operation.error.get("outcome"),
         }
-        hashes = [attempt["hash"] for attempt in operation.attempts]
+        hashes = [attempt.tx_hash for attempt in operation.attempts]
         return cls.model_validate({**known, "error": error, "tx_hashes": hashes})
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, inspect, select, text
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
-from app.bootstrap.container import Services, connect_services
+from app.bootstrap.container import Services, connect_services, transaction_policy
 from app.core.config import Settings
 from app.core.errors import (
     AppError,
@@ -27,15 +27,16 @@ from app.core.errors import (
     PriceError,
     UnsupportedByContract,
 )
+from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
 from app.db.session import Database, connect, migration_files
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.operations import open_operations
-from app.services.pricing import WEI_PER_ETH, Pricing
-from app.services.rpc_errors import TROUBLE, unavailable
-from app.services.rpc_failover import Endpoints
-from app.services.transactions.sender import GWEI, TransactionSender
+from app.services.pricing import Pricing
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
+from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.sender import TransactionSender
 
 SAFE_GAS = 10_000_000
 """Gas that the wallet should be able to pay for: ten short lifecycles of creating, booking, completing."""
@@ -92,9 +93,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     network = list(check_endpoints(settings))
     yield from network
     if network[-1].name != "network":  # a node answers
-        w3 = Web3(Endpoints(settings.rpc_urls), [AttributeDictMiddleware])
+        w3 = Web3(FailoverProvider(settings.rpc_urls), [AttributeDictMiddleware])
         unused = Database(create_engine("postgresql+psycopg://"))  # nothing is sent
-        sender = TransactionSender(w3, settings.platform_private_key, unused, settings.policy)
+        sender = TransactionSender(w3, settings.platform_account(), unused, transaction_policy(settings))
         yield from check_contract(settings, w3, BlockchainService(w3, settings.contract_address, sender))
     try:
         database = connect(settings.database_url)
@@ -117,13 +118,13 @@ def check_endpoints(settings: Settings) -> Iterator[Check]:
     """Each endpoint by itself: the one that is only asked when the first fails must not be on another network."""
     answering = 0
     for number, url in enumerate(settings.rpc_urls, 1):
-        w3 = Web3(Endpoints([url], timeout=5, patience=1), [AttributeDictMiddleware])
+        w3 = Web3(FailoverProvider([url], timeout=5, give_up_after=1), [AttributeDictMiddleware])
         name = f"endpoint {number} of {len(settings.rpc_urls)}"
         todo = f"Correct BLOCKCHAIN_RPC_URL (number {number}), or wait until that node is up."
         try:
             chain_id, head = w3.eth.chain_id, w3.eth.get_block("latest")
-        except TROUBLE as error:
-            yield Check(name, False, _sentence(unavailable(name, error)), todo)
+        except NODE_ERRORS as error:
+            yield Check(name, False, _sentence(as_chain_unavailable(name, error)), todo)
             continue
         answering += 1
         if chain_id != settings.chain_id:
@@ -143,8 +144,8 @@ def check_contract(settings: Settings, w3: Web3, chain: BlockchainService) -> It
     """Code, owner and wallet, in as far as the node tells."""
     try:
         yield from _contract(settings, w3, chain)
-    except (AppError, *TROUBLE) as error:
-        told = error if isinstance(error, AppError) else unavailable("contract", error)
+    except (AppError, *NODE_ERRORS) as error:
+        told = error if isinstance(error, AppError) else as_chain_unavailable("contract", error)
         todo = "Wait until the node is up, or correct BLOCKCHAIN_RPC_URL."
         yield Check("contract", False, _sentence(told), todo, fatal=True)
 
@@ -159,16 +160,16 @@ def _contract(settings: Settings, w3: Web3, chain: BlockchainService) -> Iterato
     yield _owner(chain)
     wallet = chain.platform
     head, balance = w3.eth.get_block("latest"), w3.eth.get_balance(wallet)
-    price = 2 * head["baseFeePerGas"] + settings.policy.priority_fee
+    price = 2 * head["baseFeePerGas"] + settings.priority_fee_per_gas
     found = (
         f"{wallet} has {_eth(balance)}; it pays the stakes, the bookings and the gas, "
         f"of which {SAFE_GAS:,} are at most {_eth(SAFE_GAS * price)} now."
     )
     yield Check("wallet", balance >= SAFE_GAS * price, found, f"Send ETH on chain {settings.chain_id} to {wallet}.")
-    cap = settings.policy.max_fee_per_gas
+    cap = settings.max_fee_per_gas
     found = f"The base fee is {_gwei(head['baseFeePerGas'])} a unit of gas, and MAX_FEE_GWEI {_gwei(cap)}."
     low = "Raise MAX_FEE_GWEI, or wait: what is sent meanwhile is held until the base fee falls."
-    yield Check("fees", head["baseFeePerGas"] + settings.policy.priority_fee <= cap, found, low)
+    yield Check("fees", head["baseFeePerGas"] + settings.priority_fee_per_gas <= cap, found, low)
 
 
 def _code(settings: Settings, address: str, code: bytes) -> Check:
@@ -203,10 +204,10 @@ def _owner(chain: BlockchainService) -> Check:
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
-        return Check("owner", False, "The contract does not tell who owns it.", todo, fatal=chain.extended)
+        return Check("owner", False, "The contract does not tell who owns it.", todo, fatal=chain.has_full_interface)
     ok = owner == chain.platform
     found = f"The owner is {owner}, {'the' if ok else 'not the'} platform's wallet{'' if ok else f' {chain.platform}'}."
-    return Check("owner", ok, found, todo, fatal=chain.extended)
+    return Check("owner", ok, found, todo, fatal=chain.has_full_interface)
 
 
 # ----------------------------------------------------------------------------------------------------- the database
@@ -294,4 +295,4 @@ def _eth(wei: int) -> str:
 
 
 def _gwei(wei: int) -> str:
-    return f"{Decimal(wei) / GWEI:.3f} gwei"
+    return f"{Decimal(wei) / WEI_PER_GWEI:.3f} gwei"

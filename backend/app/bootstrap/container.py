@@ -13,9 +13,10 @@ from app.db.session import Database, connect, migrate
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.event_run_service import EventRunService
-from app.services.pricing import FixedFeed, Pricing
+from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.reconciler import Reconciler
-from app.services.rpc_failover import Endpoints
+from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 
 
@@ -43,6 +44,19 @@ def services_on(w3: Web3, database: Database, chain: BlockchainService, pricing:
     return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
 
 
+def transaction_policy(settings: Settings) -> TransactionPolicy:
+    """Returns the settings of fees and confirmations as a policy.
+
+    Raises:
+        ValueError: The priority fee is above the maximum fee.
+    """
+    return TransactionPolicy(
+        confirmations=settings.confirmations,
+        max_fee_per_gas=settings.max_fee_per_gas,
+        priority_fee_per_gas=settings.priority_fee_per_gas,
+    )
+
+
 def connect_services(settings: Settings) -> Services:
     """The use cases on the network and the database of the settings; its migrations are applied.
 
@@ -51,13 +65,13 @@ def connect_services(settings: Settings) -> Services:
     engine = connect(settings.database_url)
     migrate(engine)
     database = Database(engine)
-    w3 = Web3(Endpoints(settings.rpc_urls), [AttributeDictMiddleware])
-    sender = TransactionSender(w3, settings.platform_private_key, database, settings.policy)
+    w3 = Web3(FailoverProvider(settings.rpc_urls), [AttributeDictMiddleware])
+    sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
 
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    feed = FixedFeed(settings.eth_price_inr, clock)
+    feed = FixedPriceFeed(settings.eth_price_inr, clock)
     max_age = timedelta(seconds=settings.price_max_age_seconds)
     pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
     chain = BlockchainService(w3, settings.contract_address, sender)

@@ -14,15 +14,15 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.bootstrap.container import Services
+from app.core.units import WEI_PER_ETH
 from app.db.tables import OPERATION_STATES, operations
-from app.services.operations import CLOSED
-from app.services.pricing import WEI_PER_ETH
-from app.services.rpc_errors import TROUBLE
+from app.services.operation_types import CLOSED_STATES
+from app.services.rpc_errors import NODE_ERRORS
 
 log = logging.getLogger(__name__)
 
 _o = operations.c
-_PENDING = _o.state.not_in(CLOSED)
+_PENDING = _o.state.not_in(CLOSED_STATES)
 _BY_STATE = select(_o.state, func.count()).group_by(_o.state)
 _TOTALS = select(
     func.count().filter(_PENDING, _o.held.is_not(None)),
@@ -64,7 +64,7 @@ class _Numbers(Collector):
         for state in OPERATION_STATES:
             by_state.add_metric([state], counted.get(state, 0))
         yield by_state
-        pending = sum(counted.get(state, 0) for state in OPERATION_STATES if state not in CLOSED)
+        pending = sum(counted.get(state, 0) for state in OPERATION_STATES if state not in CLOSED_STATES)
         yield _gauge("operations_pending", "Operations that are not decided yet", pending)
         yield _gauge("operations_held", "Pending operations that can't go on at present", held)
         yield _gauge("operations_failed", "Operations that failed on chain", counted.get("failed", 0))
@@ -74,7 +74,7 @@ class _Numbers(Collector):
     def _of_chain(self) -> Iterator[Metric]:
         try:
             balance = self._services.w3.eth.get_balance(self._services.chain.sender.address)
-        except TROUBLE as error:
+        except NODE_ERRORS as error:
             log.warning("no numbers from the node: %s", type(error).__name__)
             yield _gauge("node_up", "Whether the node answers", 0)
             return

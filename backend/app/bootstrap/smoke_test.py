@@ -21,8 +21,9 @@ from web3.types import BlockData
 from app.bootstrap.container import Services
 from app.core.errors import AppError, ContractRejected
 from app.db.tables import experiences, users
-from app.services.operations import Operation, find
-from app.services.rpc_errors import TROUBLE, unavailable
+from app.services.operation_types import Operation
+from app.services.operations import find
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 
 PRICE_INR = Decimal("1.00")
 SEATS = 2
@@ -69,33 +70,35 @@ def play(services: Services, starts_in: float = 60, thorough: bool = False) -> I
 
     _enter(services)
     start = _soon(services.w3, starts_in)
-    run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, key=key("create"))
+    run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, idempotency_key=key("create"))
     yield done("create", f"created event run {run.blockchain_event_run_id}, which starts at {start:%H:%M:%S} UTC")
 
     quote = bookings.quote(run.id, 1)
     yield Step(f"one seat costs {quote.total_wei} wei, {quote.total_inr} INR: payment {quote.payment_wei} and stake")
 
-    booking = bookings.book(run.id, ATTENDEE, 1, key=key("book"))
+    booking = bookings.book(run.id, ATTENDEE, 1, idempotency_key=key("book"))
     yield done("book", f"booked one seat, booking {booking.blockchain_booking_id}")
     _must((booking.blockchain_payment_wei, booking.blockchain_stake_amount_wei), (quote.payment_wei, quote.stake_wei))
 
     if thorough:
         try:
-            bookings.book(run.id, ATTENDEE, SEATS, key=key("refused"))
+            bookings.book(run.id, ATTENDEE, SEATS, idempotency_key=key("refused"))
         except ContractRejected as refusal:
             yield Step(f"one seat too many was refused before it was sent: {refusal.message}")
         else:
             raise SmokeFailed("The contract sold more seats than there are.")
-        other = runs.create(HOST, EXPERIENCE, start + timedelta(days=1), SEATS, PRICE_INR, key=key("create other"))
+        other = runs.create(
+            HOST, EXPERIENCE, start + timedelta(days=1), SEATS, PRICE_INR, idempotency_key=key("create other")
+        )
         yield done("create other", f"created event run {other.blockchain_event_run_id}")
-        runs.cancel(other.id, key=key("cancel"))
+        runs.cancel(other.id, idempotency_key=key("cancel"))
         yield done("cancel", f"cancelled event run {other.blockchain_event_run_id}")
         _must(runs.get(other.id).status, "cancelled")
 
     yield Step("waiting for the start, by the time of the chain's blocks")
     _wait_until(services.w3, int(start.timestamp()))
 
-    completed = runs.complete(run.id, [booking.id], key=key("complete"))
+    completed = runs.complete(run.id, [booking.id], idempotency_key=key("complete"))
     assert run.blockchain_event_run_id is not None
     yield done("complete", f"completed event run {run.blockchain_event_run_id}")
     _must(completed.host_stake_returned, run.blockchain_stake_amount_wei)
@@ -142,5 +145,5 @@ def _wait_until(w3: Web3, moment: int) -> None:
 def _block(w3: Web3, which: Literal["latest", "pending"]) -> BlockData:
     try:
         return w3.eth.get_block(which)
-    except TROUBLE as error:
-        raise unavailable(f"{which} block", error) from error
+    except NODE_ERRORS as error:
+        raise as_chain_unavailable(f"{which} block", error) from error

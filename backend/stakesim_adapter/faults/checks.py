@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from app.bootstrap.container import Services
 from app.db.tables import event_run_bookings, event_runs, operations, users
-from app.services.operations import CLOSED
+from app.services.operation_types import CLOSED_STATES
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import select
@@ -59,11 +59,11 @@ class OperationsWatch:
             if last is not None and last[:-1] == row[:-1]:
                 continue
             self._seen[row.key] = row
-            if last is not None and last.state in CLOSED and row.state != last.state:
+            if last is not None and last.state in CLOSED_STATES and row.state != last.state:
                 self._find("I5", f"{row.key} was {last.state}, which is final, and then {row.state}")
             if last is not None and row.requeued > last.requeued:
                 self._used_up(row.key, last.nonce, "was given a new nonce")
-            if row.state in ("confirmed", "failed") and (last is None or last.state not in CLOSED):
+            if row.state in ("confirmed", "failed") and (last is None or last.state not in CLOSED_STATES):
                 self._final(row)
 
     def sending(self, raw: str) -> None:
@@ -132,7 +132,7 @@ def check(testbed: BackendTestbed, services: Services, told: Mapping[str, str], 
     chain = read_chain(testbed)
     with testbed.observer.connect() as connection:
         rows = connection.execute(select(operations).order_by(_o.created_at)).all()
-    found = [Violation("I6", said) for said in services.reconciler.look().differences]
+    found = [Violation("I6", said) for said in services.reconciler.dry_run().differences]
     for row in rows:
         found += _one_effect(row, chain, services.sender.policy.max_fee_per_gas)
     found += _nonces(testbed, rows)
@@ -154,7 +154,7 @@ def _one_effect(row: Any, chain: Canonical, cap: int) -> list[Violation]:
     found = []
     if len(effects) > 1:
         found.append(Violation("I1", f"{row.key} ({row.kind}) has {len(effects)} effects: {', '.join(effects)}"))
-    if row.state not in CLOSED:
+    if row.state not in CLOSED_STATES:
         found.append(Violation("I2", f"{row.key} ({row.kind}) is still {row.state}, held: {row.held}"))
     elif effects != wanted:
         found.append(Violation("I2", f"{row.key} ({row.kind}) is {row.state} with {wanted}; effects are {effects}"))
@@ -280,7 +280,7 @@ def _by_us(chain: Canonical, tx_hash: str) -> bool:
 
 def _told(rows: Sequence[Any], told: Mapping[str, str]) -> list[Violation]:
     states = {row.key: row.state for row in rows}
-    expected = {"done": ("confirmed",), "refused": ("failed", "rejected", None), "begun": (*CLOSED,)}
+    expected = {"done": ("confirmed",), "refused": ("failed", "rejected", None), "begun": (*CLOSED_STATES,)}
     return [
         Violation("TOLD", f"the client of {key} was told {heard!r}; the operation is {states.get(key)}")
         for key, heard in told.items()

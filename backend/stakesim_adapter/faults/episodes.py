@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, KeyReused
-from app.services.operations import Operation
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.operation_types import Operation
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import CHAIN_FAULTS, DATABASE_GONE, ChainFaults, ServiceHooks, Stuck
 from stakesim.faults.protocol import EpisodeResult, Violation
@@ -34,17 +35,17 @@ UNKNOWN = (ChainUnavailable, DatabaseUnavailable)
 """Errors after which a client does not know whether there was an effect."""
 
 
-def policy_of(rng: np.random.Generator) -> Policy:
+def policy_of(rng: np.random.Generator) -> TransactionPolicy:
     """A random policy. Its times are 0 or endless, so that the wall clock decides nothing."""
     never = 1e9
-    return Policy(
+    return TransactionPolicy(
         confirmations=int(rng.choice([2, 3, 4])),
         max_fee_per_gas=MAX_FEE,
         bump_after=float(rng.choice([0, never], p=[0.25, 0.75])),
         resend_after=0,
-        patience=float(rng.choice([0, never], p=[0.3, 0.7])),
-        first_pause=0.0001,
-        longest_pause=0.0003,
+        give_up_after=float(rng.choice([0, never], p=[0.3, 0.7])),
+        min_pause=0.0001,
+        max_pause=0.0003,
     )
 
 
@@ -115,7 +116,7 @@ class Clients:
         self._ask(
             key,
             f"user {host} creates a run of {seats} seats",
-            lambda: self.services.runs.create(user_id(host), EXPERIENCE, starts_at, seats, price, key=key),
+            lambda: self.services.runs.create(user_id(host), EXPERIENCE, starts_at, seats, price, idempotency_key=key),
         )
 
     def book(self, wait: bool, seats: int | None = None) -> None:
@@ -130,9 +131,15 @@ class Clients:
             self.counts["too many seats"] += 1
         said = f"user {who} books {count} seats of run {run.blockchain_event_run_id}{', signing' if own else ''}"
         if wait:
-            self._ask(key, said, lambda: self.services.bookings.book(run.id, user_id(who), count, signer=own, key=key))
+            self._ask(
+                key,
+                said,
+                lambda: self.services.bookings.book(run.id, user_id(who), count, signer=own, idempotency_key=key),
+            )
         else:
-            self._begin(key, said, lambda: self.services.bookings.prepare_book(run.id, user_id(who), count, key=key))
+            self._begin(
+                key, said, lambda: self.services.bookings.prepare_book(run.id, user_id(who), count, idempotency_key=key)
+            )
 
     def cancel(self) -> None:
         found = self._quietly(lambda: self.services.bookings.list_all()) or []
@@ -143,7 +150,7 @@ class Clients:
         self._ask(
             key,
             f"booking {booking.blockchain_booking_id} is cancelled",
-            lambda: self.services.bookings.cancel(booking.id, key=key),
+            lambda: self.services.bookings.cancel(booking.id, idempotency_key=key),
         )
 
     def again(self) -> None:
@@ -165,7 +172,7 @@ class Clients:
         self.counts["same key, other request"] += 1
         self._note(f"{key}: used for another request")
         try:
-            self.services.bookings.prepare_book(runs[0].id, user_id(0), 77, key=key)
+            self.services.bookings.prepare_book(runs[0].id, user_id(0), 77, idempotency_key=key)
         except KeyReused:
             return
         except Exception as error:  # noqa: BLE001
@@ -181,7 +188,7 @@ class Clients:
             key, how = self._key(), str(self.rng.choice(["complete", "cancel", "leave"]))
             said = f"{how} run {run.blockchain_event_run_id}"
             if how == "cancel":
-                self._ask(key, said, partial(self.services.runs.cancel, run.id, key=key))
+                self._ask(key, said, partial(self.services.runs.cancel, run.id, idempotency_key=key))
             elif how == "complete":
                 if self.testbed.engine.now() < int(run.starts_at.timestamp()):
                     self.watch.look()
@@ -190,7 +197,11 @@ class Clients:
                 booked = self._quietly(partial(self.services.bookings.of_run, run.id)) or []
                 active = [b.id for b in booked if b.status == "active" and b.blockchain_status == "confirmed"]
                 came = [id for id in active if self.rng.random() < 0.7]
-                self._ask(key, f"{said}, {len(came)} came", partial(self.services.runs.complete, run.id, came, key=key))
+                self._ask(
+                    key,
+                    f"{said}, {len(came)} came",
+                    partial(self.services.runs.complete, run.id, came, idempotency_key=key),
+                )
 
     # ------------------------------------------------------------------------------------------------ the service's own
 
@@ -318,7 +329,7 @@ def play(
     try:
         other = open_services(site, provider, policy, others, sender)
         services = open_services(site, provider, policy, database, sender)
-        services.reconciler.start()
+        services.reconciler.run_full()
         faults.attach(provider)
         provider.force(*_turn([fault.name for fault in FAULTS], number, 3))
         clients = Clients(testbed, services, watch, faults, provider, of_clients)
@@ -353,12 +364,12 @@ def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> l
             report = services.reconciler.run_once()
         except (OperationalError, InterfaceError):  # a connection of the pool that did not outlive the server
             continue
-        if not report.open:
+        if not report.pending:
             break
     for _ in range(confirmations + 1):
         testbed.mine()
         report = services.reconciler.run_once()
-    return [Violation("I2", f"trouble though all is quiet: {said}") for said in report.trouble]
+    return [Violation("I2", f"trouble though all is quiet: {said}") for said in report.problems]
 
 
 def _turn(names: list[str], number: int, count: int) -> list[str]:

@@ -26,7 +26,7 @@ from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable
 from app.db.embedded import start_embedded, stop_embedded
 from app.db.tables import operations
-from app.services.transactions.sender import Policy
+from app.services.transactions.policy import TransactionPolicy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.evm.engine import START
@@ -48,8 +48,8 @@ KILLS = {
 }
 STOPS = {"database server stopped and started": 25}
 WORKERS = {"two workers with one key": 26, "two workers with one account": 26}
-POLICY = Policy(
-    confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, patience=5, first_pause=0.001, longest_pause=0.005
+POLICY = TransactionPolicy(
+    confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, give_up_after=5, min_pause=0.001, max_pause=0.005
 )
 TRIES = 200
 _STARTS_AT = datetime.fromtimestamp(START, UTC) + timedelta(days=30)
@@ -60,20 +60,20 @@ _CHILD = multiprocessing.get_context("fork")
 def _script(services: Services, name: str, say: Callable[[str], None]) -> None:
     """Runs and bookings, some under keys that every process uses, some under this one's own."""
     runs, bookings = services.runs, services.bookings
-    run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), key="create")
+    run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), idempotency_key="create")
     say("create")
-    first = bookings.book(run.id, user_id(1), 2, key="book")
+    first = bookings.book(run.id, user_id(1), 2, idempotency_key="book")
     say("book")
     for number in (2, 3):
-        bookings.prepare_book(run.id, user_id(number), 1, key=f"book later {number}")
+        bookings.prepare_book(run.id, user_id(number), 1, idempotency_key=f"book later {number}")
     services.reconciler.run_once()
-    bookings.cancel(first.id, key="cancel")
+    bookings.cancel(first.id, idempotency_key="cancel")
     say("cancel")
-    own = runs.create(user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), key=f"create by {name}")
+    own = runs.create(user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), idempotency_key=f"create by {name}")
     say(f"create by {name}")
-    bookings.book(run.id, user_id(4), 1, key=f"book by {name}")
+    bookings.book(run.id, user_id(4), 1, idempotency_key=f"book by {name}")
     say(f"book by {name}")
-    runs.cancel(own.id, key=f"cancel by {name}")
+    runs.cancel(own.id, idempotency_key=f"cancel by {name}")
     say(f"cancel by {name}")
 
 
@@ -111,7 +111,7 @@ def _process(site: Site, name: str, heard: Path, point: int, seed: int) -> None:
     event.listen(database, "commit", lambda connection: step("before a commit"))
     for _ in range(TRIES):
         try:
-            services.reconciler.start()
+            services.reconciler.run_full()
             _script(services, name, lambda key: write(f"done {key}"))
         except _TROUBLE:
             time.sleep(0.02)

@@ -18,8 +18,9 @@ from app.db.embedded import start_embedded
 from app.db.session import Database, connect, create_database, drop_database, migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
-from app.services.pricing import FixedFeed, Pricing
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.pricing import FixedPriceFeed, Pricing
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
@@ -66,7 +67,7 @@ def wallet(number: int) -> LocalAccount | None:
 def open_services(
     site: Site,
     provider: BaseProvider,
-    policy: Policy,
+    policy: TransactionPolicy,
     engine: DatabaseEngine,
     sender: type[TransactionSender] = TransactionSender,
 ) -> Services:
@@ -83,7 +84,7 @@ def open_services(
         return datetime.fromtimestamp(truth.eth.get_block("latest")["timestamp"], UTC)
 
     chain = BlockchainService(w3, site.contract, sender(w3, service_account(), database, policy))
-    return services_on(w3, database, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
+    return services_on(w3, database, chain, Pricing(FixedPriceFeed(Decimal(200_000), clock), clock))
 
 
 class BackendTestbed(FaultTestbed):
