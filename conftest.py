@@ -1,18 +1,21 @@
-"""How hard our own tests try: `--profile quick` (default), `ci` or `deep`. The same tests, with more examples."""
+"""The intensity of this repository's own tests: `--profile quick` (default), `ci` or `deep`.
+
+Each profile runs the same tests; a higher one gives them more examples, scenarios and steps.
+"""
 
 import pytest
 
-EXAMPLES = {"quick": 25, "ci": 200, "deep": 5_000}
-"""Of each Hypothesis test."""
+HYPOTHESIS_EXAMPLES = {"quick": 25, "ci": 200, "deep": 5_000}
+"""Number of examples of each Hypothesis test, by profile."""
 
 
 def pytest_addoption(parser):
-    parser.addoption("--profile", choices=EXAMPLES, default="quick", help="how hard the tests try")
+    parser.addoption("--profile", choices=HYPOTHESIS_EXAMPLES, default="quick", help="intensity of the tests")
     parser.addoption(
         "--slow",
         action="store_true",
         default=None,
-        help="tests marked as slow, too: the default but where all are asked for in the quick profile",
+        help="run tests marked slow as well; always on except for a whole run (no path given) in the quick profile",
     )
 
 
@@ -20,12 +23,12 @@ def pytest_configure(config):
     from hypothesis import HealthCheck, settings
 
     config.addinivalue_line(
-        "markers", "slow: takes a third of a second, or starts a node, a server, workers or a compiler"
+        "markers", "slow: takes a third of a second or longer, or starts a node, a server, workers or a compiler"
     )
-    if config.option.slow is None:  # workers of xdist are told
-        everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        config.option.slow = config.option.profile != "quick" or not everything
-    for name, examples in EXAMPLES.items():
+    if config.option.slow is None:  # pytest-xdist passes the controller's value to its workers
+        is_whole_run = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        config.option.slow = config.option.profile != "quick" or not is_whole_run
+    for name, examples in HYPOTHESIS_EXAMPLES.items():
         settings.register_profile(
             name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         )
@@ -33,14 +36,14 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session")
-def simulated(request):
-    """Engine of tests that need any chain in this process: `--stakesim-engine revm` is the fast one."""
+def engine_name(request):
+    """The in-process engine for tests that run on any: "revm" with `--stakesim-engine revm`, otherwise "py-evm"."""
     return "revm" if request.config.getoption("--stakesim-engine") == "revm" else "py-evm"
 
 
 @pytest.fixture(scope="session")
 def profile(request):
-    """Name of the profile."""
+    """The name of the active profile: "quick", "ci" or "deep"."""
     return request.config.getoption("--profile")
 
 

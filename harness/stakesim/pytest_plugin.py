@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from stakesim.evm.coverage import Trace
     from stakesim.evm.engine import Engine
+    from stakesim.evm.in_process.trace import ExecutionTrace
     from stakesim.runner.environment import Environment
     from stakesim.runner.scenario_run import Played
     from stakesim.scenario.scenario import Scenario
@@ -125,15 +125,15 @@ def _run(config: pytest.Config, scenario: Scenario) -> Played:
 
 
 @pytest.fixture(scope="session")
-def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[Trace | None]:
+def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[ExecutionTrace | None]:
     """For `open_engine("py-evm", trace=...)`: notes where the code was, with `--stakesim-coverage-trace`."""
     file = request.config.getoption("--stakesim-coverage-trace")
     if file is None:
         yield None
         return
-    from stakesim.evm.coverage import Trace
+    from stakesim.evm.in_process.trace import ExecutionTrace
 
-    noted = Trace()
+    noted = ExecutionTrace()
     yield noted
     noted.save(Path(file))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from app.db.session import Database
+from app.db.database import Database
 from app.services import operations
 from app.services.codec import event_stake_codec
 from stage import Ground, Stage, lay_ground, set_up
@@ -19,15 +19,15 @@ def nothing_kept() -> None:
 
 
 @pytest.fixture(scope="session", params=["in process", pytest.param("anvil", marks=pytest.mark.slow)])
-def each_ground(request: pytest.FixtureRequest, simulated: str) -> Iterator[Ground]:
-    ground = lay_ground("anvil" if request.param == "anvil" else simulated)
+def each_ground(request: pytest.FixtureRequest, engine_name: str) -> Iterator[Ground]:
+    ground = lay_ground("anvil" if request.param == "anvil" else engine_name)
     yield ground
     ground.engine.close()
 
 
 @pytest.fixture(scope="session")
-def ground(simulated: str) -> Iterator[Ground]:
-    ground = lay_ground(simulated)
+def ground(engine_name: str) -> Iterator[Ground]:
+    ground = lay_ground(engine_name)
     yield ground
     ground.engine.close()
 

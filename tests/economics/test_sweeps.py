@@ -14,8 +14,8 @@ from stakesim.economics.spot_check import Mismatch
 from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
-from stakesim.population.population import CHUNK, Population
-from stakesim.prices.price_paths import Constant, Gbm
+from stakesim.population.population import CHUNK_SIZE, Population
+from stakesim.prices.price_models import Constant, Gbm
 from stakesim.scenario.actions import Terms
 from stakesim.schema.yaml_file import ScenarioError
 from typer.testing import CliRunner
@@ -69,7 +69,7 @@ class TestTable:
 
     def test_only_so_many_runs_as_were_asked_for(self, frame):
         """More than a chunk, and no whole number of them."""
-        assert 6_000 % CHUNK
+        assert 6_000 % CHUNK_SIZE
         assert set(frame[frame.metric == "bookings"].denominator) == {6_000}
         assert set(swept(2)[lambda f: f.metric == "bookings"].denominator) == {2}
 
@@ -178,7 +178,7 @@ class TestCarryingOut:
 
 class TestOnTheChain:
     @pytest.mark.slow
-    def test_runs_are_played_and_the_same(self, simulated):
+    def test_runs_are_played_and_the_same(self, engine_name):
         frame = sweep(
             {"stake_bps": [2_000, 37], "fee_bps": [500, 1_000], "forfeit_to_host_bps": [0, 3_333]},
             [NoShow(base=0.4), Cancel(daily_near=0.2)],
@@ -187,18 +187,18 @@ class TestOnTheChain:
             1,
             SMALL,
             spot_check=4,
-            engine=simulated,
+            engine=engine_name,
         )
         assert set(frame.spot_checked) == {4}
 
     @pytest.mark.slow
-    def test_a_wei_too_much_stops_it(self, monkeypatch, simulated):
+    def test_a_wei_too_much_stops_it(self, monkeypatch, engine_name):
         real = spot_check.settle
         monkeypatch.setattr(spot_check, "settle", lambda *args: replace(real(*args), platform=real(*args).platform + 1))
         with pytest.raises(
             Mismatch, match=r"check0-1-\d+: platform gets \d+ wei in the model, \d+ on the chain"
         ) as told:
-            sweep(POLICIES, [NoShow()], Constant(), 50, 1, SMALL, spot_check=1, engine=simulated)
+            sweep(POLICIES, [NoShow()], Constant(), 50, 1, SMALL, spot_check=1, engine=engine_name)
         assert "do: create_run" in str(told.value)
 
 

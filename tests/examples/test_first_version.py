@@ -48,13 +48,13 @@ def first_version(monkeypatch):
 
 
 @pytest.fixture
-def opened(first_version, simulated):
+def opened(first_version, engine_name):
     """An environment with the platform in it, by the habits that it has."""
     environments = []
 
     def open_it(*habits):
         contract = load_contract(EXAMPLE / "Stake.sol")
-        environments.append(open_environment(simulated, contract, backend=first_version.Backend(habits)))
+        environments.append(open_environment(engine_name, contract, backend=first_version.Backend(habits)))
         return environments[-1]
 
     yield open_it
@@ -76,11 +76,11 @@ def test_the_list_of_faults_is_the_one_that_the_library_has_names_for(first_vers
 
 @pytest.mark.slow
 @pytest.mark.parametrize("habit", FAULTS)
-def test_each_fault_alone_is_named_as_itself(habit, first_version, monkeypatch, simulated, tmp_path):
+def test_each_fault_alone_is_named_as_itself(habit, first_version, monkeypatch, engine_name, tmp_path):
     """With the shortest story there is, which fails again when it is replayed, and passes on the mended platform."""
     name, steps = FAULTS[habit]
     monkeypatch.setenv("HABITS", habit)
-    result = run(scenario_files.for_backends(), simulated)
+    result = run(scenario_files.for_backends(), engine_name)
     assert names(result) == [name]
     told = tell(result.findings)
     assert told.startswith(f"FAULT: {name}")
@@ -88,9 +88,9 @@ def test_each_fault_alone_is_named_as_itself(habit, first_version, monkeypatch, 
 
     save_failures(result, tmp_path)
     [file] = tmp_path.glob("*.yaml")
-    assert names(run(file, simulated, probing=False)) == [name]
+    assert names(run(file, engine_name, probing=False)) == [name]
     monkeypatch.setenv("HABITS", "none")
-    assert run(file, simulated, probing=False).ok
+    assert run(file, engine_name, probing=False).ok
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_the_readme_shows_the_files_that_are_there():
 
 
 @pytest.mark.slow
-def test_the_readme_shows_what_its_commands_say(tmp_path, simulated):
+def test_the_readme_shows_what_its_commands_say(tmp_path, engine_name):
     """In a copy of the folder, far from the checkout; on this engine, and whatever the times."""
     folder = shutil.copytree(EXAMPLE, tmp_path / "mine", ignore=shutil.ignore_patterns("reports", "__pycache__"))
     blocks = re.findall(r"```\n\$ (.*?)\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
@@ -206,7 +206,7 @@ def test_the_readme_shows_what_its_commands_say(tmp_path, simulated):
         "HABITS=none stakesim run",
     ]
     for command, shown in blocks:
-        line = command.replace("stakesim", f"{sys.executable} -m stakesim.commands.cli", 1) + f" --engine {simulated}"
+        line = command.replace("stakesim", f"{sys.executable} -m stakesim.commands.cli", 1) + f" --engine {engine_name}"
         script = line.replace("-m stakesim.commands.cli", "-c 'from stakesim.commands.cli import main; main()'")
         done = subprocess.run(script, shell=True, cwd=folder, env=os.environ, capture_output=True, text=True)
         said = done.stdout
@@ -227,7 +227,7 @@ def _plain(text):
 # ------------------------------------------------------------------------------------------------- without a backend
 
 
-def test_the_contract_alone_knows_no_disturbances(simulated):
-    with closing(open_environment(simulated, load_contract(EXAMPLE / "Stake.sol"), "contract")) as environment:
+def test_the_contract_alone_knows_no_disturbances(engine_name):
+    with closing(open_environment(engine_name, load_contract(EXAMPLE / "Stake.sol"), "contract")) as environment:
         for file in scenario_files.for_backends():
             assert run_scenario(environment, load(file)).findings == []

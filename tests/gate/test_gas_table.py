@@ -49,21 +49,21 @@ def test_what_is_no_table_is_one_sentence(tmp_path, text):
         gas.committed(tmp_path / "gas.json")
 
 
-def test_without_a_table_the_costs_are_shown_and_it_is_said_how_to_write_one(monkeypatch, tmp_path, simulated):
+def test_without_a_table_the_costs_are_shown_and_it_is_said_how_to_write_one(monkeypatch, tmp_path, engine_name):
     monkeypatch.setattr(gas, "table", lambda: tmp_path / "gas.json")
-    done = CliRunner().invoke(cli, ["gas", "--engine", simulated])
+    done = CliRunner().invoke(cli, ["gas", "--engine", engine_name])
     assert isinstance(done.exception, gas.GasError)  # which is exit code 2
     assert str(done.exception).endswith("gas.json to compare with: write one with `stakesim gas --write`.")
     assert "an attendee books a seat" in done.stdout
-    assert CliRunner().invoke(cli, ["gas", "--engine", simulated, "--write"]).exit_code == 0
-    assert CliRunner().invoke(cli, ["gas", "--engine", simulated]).exit_code == 0
+    assert CliRunner().invoke(cli, ["gas", "--engine", engine_name, "--write"]).exit_code == 0
+    assert CliRunner().invoke(cli, ["gas", "--engine", engine_name]).exit_code == 0
 
 
-def test_a_change_fails_and_is_shown(monkeypatch, simulated):
+def test_a_change_fails_and_is_shown(monkeypatch, engine_name):
     reviewed = gas.committed()
     first = next(iter(reviewed))
     monkeypatch.setattr(gas, "committed", lambda: reviewed | {first: reviewed[first] * 2})
-    done = CliRunner().invoke(cli, ["gas", "--engine", simulated])
+    done = CliRunner().invoke(cli, ["gas", "--engine", engine_name])
     assert done.exit_code == 1
     assert "-50.00%" in done.stdout
     assert "1 of 15 changed by more than 0.5%" in done.stdout

@@ -37,11 +37,11 @@ def small(monkeypatch, contract, engine, **more):
 
 
 @pytest.fixture(scope="module")
-def passed(tmp_path_factory, simulated):
+def passed(tmp_path_factory, engine_name):
     """A report of a sound contract that has only the interface deployed on Sepolia."""
     folder = tmp_path_factory.mktemp("gate")
     with pytest.MonkeyPatch.context() as patch:
-        made = small(patch, SOUND, simulated)
+        made = small(patch, SOUND, engine_name)
     report.write(made, folder, "stakesim gate")
     return made, folder
 
@@ -93,8 +93,8 @@ class TestPassing:
 
 class TestFailing:
     @pytest.mark.slow
-    def test_a_finding_is_told_in_every_file(self, monkeypatch, tmp_path, simulated):
-        made = small(monkeypatch, OVERPAID, simulated)
+    def test_a_finding_is_told_in_every_file(self, monkeypatch, tmp_path, engine_name):
+        made = small(monkeypatch, OVERPAID, engine_name)
         assert not made.ok
         report.write(made, tmp_path, "stakesim gate")
         for name in ("report.html", "summary.md", "junit.xml"):
@@ -105,9 +105,9 @@ class TestFailing:
         assert "Do not deploy it" in (tmp_path / "report.html").read_text()
 
     @pytest.mark.slow
-    def test_the_deployed_contract_fails_by_the_names_of_its_weaknesses(self, monkeypatch, tmp_path, simulated):
+    def test_the_deployed_contract_fails_by_the_names_of_its_weaknesses(self, monkeypatch, tmp_path, engine_name):
         monkeypatch.setitem(gates.INTENSITY, "pr", replace(SMALL, examples=20, moves=20))
-        asked = ["gate", "--contract", STAND_IN, "--engine", simulated, "-j", "1", "--out", str(tmp_path)]
+        asked = ["gate", "--contract", STAND_IN, "--engine", engine_name, "-j", "1", "--out", str(tmp_path)]
         done = CliRunner().invoke(cli, asked)
         assert (done.exit_code, type(done.exception)) == (1, SystemExit)
         weaknesses = {

@@ -108,9 +108,9 @@ def test_mutants_differ_from_each_other_and_mostly_compile(purse):
     assert errors <= 1
 
 
-def test_faults_in_the_fee_are_found(few, simulated):
+def test_faults_in_the_fee_are_found(few, engine_name):
     few("everybody-comes")
-    done = mutate(STAKE, "EventStake", simulated, only="uint256 fee = revenue * FEE_BPS / BPS;")
+    done = mutate(STAKE, "EventStake", engine_name, only="uint256 fee = revenue * FEE_BPS / BPS;")
     assert len(done.verdicts) == 3
     assert {verdict.status for verdict in done.verdicts} == {"killed"}
     assert done.passed
@@ -119,41 +119,41 @@ def test_faults_in_the_fee_are_found(few, simulated):
     assert {verdict.scenario for verdict in done.verdicts} == {"everybody-comes"}
 
 
-def test_scenarios_that_can_not_tell_leave_survivors(few, tmp_path, monkeypatch, simulated):
+def test_scenarios_that_can_not_tell_leave_survivors(few, tmp_path, monkeypatch, engine_name):
     """Nobody stays away, so nothing is forfeited. One of the survivors is then known to be equivalent."""
     few("everybody-comes")
-    done = mutate(STAKE, "EventStake", simulated, only="uint256 forfeitsToHost")
+    done = mutate(STAKE, "EventStake", engine_name, only="uint256 forfeitsToHost")
     survived = done.of("survived")
     assert len(survived) >= 2
     assert not done.passed
     (tmp_path / "equivalent.json").write_text(json.dumps([{"mutant": survived[0].mutant.key, "reason": "a reason"}]))
     monkeypatch.setattr(mutation_run, "EQUIVALENT", tmp_path / "equivalent.json")
-    again = mutate(STAKE, "EventStake", simulated, only="uint256 forfeitsToHost")
+    again = mutate(STAKE, "EventStake", engine_name, only="uint256 forfeitsToHost")
     assert [verdict.reason for verdict in again.of("equivalent")] == ["a reason"]
     assert len(again.of("survived")) == len(survived) - 1
 
 
-def test_a_survivor_of_the_scenarios_can_be_found_by_tests(few, simulated):
+def test_a_survivor_of_the_scenarios_can_be_found_by_tests(few, engine_name):
     few("everybody-comes")
     tests = CONTRACTS.parent / "tests" / "contracts" / "test_views.py"
-    done = mutate(STAKE, "EventStake", simulated, only="getHostEvents", tests=tests)
+    done = mutate(STAKE, "EventStake", engine_name, only="getHostEvents", tests=tests)
     assert [verdict.status for verdict in done.verdicts] == ["killed"]
     assert done.verdicts[0].by == ("EXPECTATION",)
     assert done.verdicts[0].scenario.endswith("test_lists_have_what_was_made_in_order")
 
 
-def test_a_contract_with_findings_of_its_own_is_refused(few, tmp_path, simulated):
+def test_a_contract_with_findings_of_its_own_is_refused(few, tmp_path, engine_name):
     few("everybody-comes")
     source = STAKE.read_text().replace("revenue * FEE_BPS / BPS;", "revenue * FEE_BPS / BPS + 1;")
     (tmp_path / "EventStake.sol").write_text(source)
     (tmp_path / "IEventStake.sol").write_text((CONTRACTS / "IEventStake.sol").read_text())
     with pytest.raises(EngineError, match=r"EventStake itself has findings.*everybody-comes, INV-05"):
-        mutate(tmp_path / "EventStake.sol", "EventStake", simulated, only="fee")
+        mutate(tmp_path / "EventStake.sol", "EventStake", engine_name, only="fee")
 
 
-def test_no_mutants_are_no_success(few, simulated):
+def test_no_mutants_are_no_success(few, engine_name):
     few("everybody-comes")
-    done = CliRunner().invoke(cli, ["mutate", "--engine", simulated, "--only", "no such line"])
+    done = CliRunner().invoke(cli, ["mutate", "--engine", engine_name, "--only", "no such line"])
     assert isinstance(done.exception, EngineError)
     assert "There is no mutant of EventStake" in str(done.exception)
     assert Mutation().score == 0

@@ -139,7 +139,7 @@ def test_eleven_flat_values_are_no_struct():
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_backends_encoding_is_found(monkeypatch, simulated):
+def test_a_fault_of_the_backends_encoding_is_found(monkeypatch, engine_name):
     """It cuts strings to 31 bytes. A library that encodes and decodes with the backend's code sees nothing of it."""
     real = backend_codec.encode
 
@@ -147,7 +147,7 @@ def test_a_fault_of_the_backends_encoding_is_found(monkeypatch, simulated):
         return real(types, [arg[:31] if isinstance(arg, str) and not arg.startswith("0x") else arg for arg in args])
 
     scenario = load(checkout() / "scenarios" / "everybody-comes.yaml")
-    with closing(open_environment(simulated, driver="services")) as environment:
+    with closing(open_environment(engine_name, driver="services")) as environment:
         assert run_scenario(environment, scenario).findings == []
         monkeypatch.setattr(backend_codec, "encode", cut)
         messages = [finding.message for finding in run_scenario(environment, scenario).findings]

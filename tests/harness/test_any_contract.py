@@ -53,9 +53,9 @@ def played(contract: str | Path, engine: str, stories: list[str] = STORIES):
         ("NobodysStakes", "no-shows' stakes belong to nobody", 4),
     ],
 )
-def test_what_is_wrong_is_named(contract, weakness, steps, simulated):
+def test_what_is_wrong_is_named(contract, weakness, steps, engine_name):
     """With the shortest story there is, and amounts."""
-    result = played(f"{PLANTED}:{contract}", simulated)
+    result = played(f"{PLANTED}:{contract}", engine_name)
     assert {finding.weakness for finding in result.findings} == {weakness}
     [story] = {finding.scenario.name: finding.scenario for finding in result.findings}.values()
     assert len(story.actions) == steps
@@ -65,17 +65,17 @@ def test_what_is_wrong_is_named(contract, weakness, steps, simulated):
     assert "INR" in told
 
 
-def test_a_run_too_large_to_settle_is_named(simulated):
-    result = played(f"{PLANTED}:RunsTooLarge", simulated, ["no-show"])
+def test_a_run_too_large_to_settle_is_named(engine_name):
+    result = played(f"{PLANTED}:RunsTooLarge", engine_name, ["no-show"])
     assert {finding.weakness for finding in result.findings} == {"a full run doesn't fit in a transaction"}
     told = tell(result.findings)
     assert "..." in told
     assert len(told.splitlines()) < 20
 
 
-def test_the_weaknesses_of_the_deployed_contract_are_named(simulated):
+def test_the_weaknesses_of_the_deployed_contract_are_named(engine_name):
     """And nothing else is told of it: that views give zeros, the host alone may cancel, and ether is taken is none."""
-    result = played(STAND_IN, simulated)
+    result = played(STAND_IN, engine_name)
     assert {finding.weakness for finding in result.findings} == {
         "overpayment is kept",
         "one hostile receiver blocks everybody",
@@ -90,12 +90,12 @@ def test_the_weaknesses_of_the_deployed_contract_are_named(simulated):
 
 
 @pytest.mark.parametrize(("contract", "code"), [(STAND_IN, 1), (SOUND, 0)], ids=["deployed", "sound"])
-def test_the_exit_code_says_whether_it_holds(contract, code, simulated, tmp_path):
+def test_the_exit_code_says_whether_it_holds(contract, code, engine_name, tmp_path):
     asked = [
         "run",
         "scenarios/no-show.yaml",
         "--engine",
-        simulated,
+        engine_name,
         "--contract",
         str(contract),
         "--out",
@@ -107,10 +107,10 @@ def test_the_exit_code_says_whether_it_holds(contract, code, simulated, tmp_path
     assert "CRASH" not in done.output
 
 
-def test_ordinary_lives_are_played_on_the_deployed_contract(simulated):
+def test_ordinary_lives_are_played_on_the_deployed_contract(engine_name):
     """All stories but those of receivers that take no ether, and of values that are not exact."""
     found = {}
-    with closing(open_environment(simulated, load_contract(STAND_IN))) as environment:
+    with closing(open_environment(engine_name, load_contract(STAND_IN))) as environment:
         assert not environment.contract.full_interface
         for file in sorted((CONTRACTS.parent / "scenarios").glob("*.yaml")):
             found[file.stem] = bool(run_scenario(environment, load(file)).findings)
@@ -125,7 +125,7 @@ def test_ordinary_lives_are_played_on_the_deployed_contract(simulated):
 
 
 @pytest.mark.parametrize("receiver", ["refuses", "burns_gas", "floods"])
-def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, simulated):
+def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_name):
     story = Scenario(
         name="story",
         story="A host takes no ether, and a guest pays too little.",
@@ -136,39 +136,39 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, simulated
             Book(booking="booking1", run="run1", by="guest", seats=1, direct=True, value_off=-1),
         ),
     )
-    with closing(open_environment(simulated, load_contract(STAND_IN))) as environment:
+    with closing(open_environment(engine_name, load_contract(STAND_IN))) as environment:
         told = tell_weakness(environment, run_scenario(environment, story), set())
         for finding in told.findings:
             assert (finding.id, finding.weakness) == ("INV-11", "one hostile receiver blocks everybody")
         assert told.findings
 
 
-def test_a_pause_is_no_change_of_terms(simulated):
+def test_a_pause_is_no_change_of_terms(engine_name):
     """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
     names = [scenario.name for scenario in probes(extra_functions(load_contract(CONTRACTS / "EventStake.sol").abi))]
     assert "probe-pause-by-platform-0" in names
-    assert run([], engine=simulated, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
+    assert run([], engine=engine_name, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
 
 
 @pytest.mark.parametrize("contract", [SOUND, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
-def test_a_sound_contract_has_nothing(contract, simulated):
-    assert played(contract, simulated).findings == []
+def test_a_sound_contract_has_nothing(contract, engine_name):
+    assert played(contract, engine_name).findings == []
 
 
-def test_what_a_contract_cannot_do_is_said(simulated):
-    reached = played(SOUND, simulated, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
+def test_what_a_contract_cannot_do_is_said(engine_name):
+    reached = played(SOUND, engine_name, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
     assert {key for key in reached if key.startswith("not supported")} == {
         "not supported: cancel_booking",
         "not supported: other terms",
     }
 
 
-def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, simulated):
+def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, engine_name):
     contract = f"{PLANTED}:KeepsOverpayment"
-    result = played(contract, simulated, ["wrong-values"])
+    result = played(contract, engine_name, ["wrong-values"])
     save_failures(result, tmp_path, contract)
     assert f"stakesim replay {tmp_path}/overpayment-is-kept.yaml --contract {contract}" in tell(result.findings)
-    again = run(load(tmp_path / "overpayment-is-kept.yaml"), engine=simulated, contract=load_contract(contract))
+    again = run(load(tmp_path / "overpayment-is-kept.yaml"), engine=engine_name, contract=load_contract(contract))
     assert {finding.weakness for finding in again.findings} == {"overpayment is kept"}
 
 
@@ -185,10 +185,10 @@ def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, 
         ),
     ],
 )
-def test_what_cannot_be_played_is_refused_in_one_sentence(tmp_path, source, said, simulated):
+def test_what_cannot_be_played_is_refused_in_one_sentence(tmp_path, source, said, engine_name):
     file = tmp_path / "Stake.sol"
     file.write_text(
         source if "pragma" in source else f"// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;\n{source}"
     )
     with pytest.raises(EngineError, match=said.replace("(", r"\(").replace(")", r"\)")):
-        open_environment(simulated, load_contract(file))
+        open_environment(engine_name, load_contract(file))

@@ -47,60 +47,60 @@ def raises(error):
 
 
 @pytest.mark.parametrize("gives", [None, 5, object(), "services"], ids=["None", "number", "object", "text"])
-def test_what_is_no_backend_is_a_sentence(gives, simulated):
+def test_what_is_no_backend_is_a_sentence(gives, engine_name):
     with pytest.raises(BackendError, match=r"which has no drivers or start or close: return a `stakesim.backend"):
-        open_environment(simulated, backend=lambda: gives)
+        open_environment(engine_name, backend=lambda: gives)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), TypeError("no"), SystemExit(0), KeyError("no")], ids=repr)
-def test_what_is_raised_at_open_is_a_sentence_with_its_place(error, simulated):
+def test_what_is_raised_at_open_is_a_sentence_with_its_place(error, engine_name):
     with pytest.raises(BackendError, match=r"The backend can't be opened: .* \(test_bad_adapters.py:\d+\)\.$"):
-        open_environment(simulated, backend=raises(error))
+        open_environment(engine_name, backend=raises(error))
 
 
 @pytest.mark.parametrize("drivers", [(), None, "services", (1,), ("contract",), ("services", "contract")], ids=repr)
-def test_drivers_are_names_and_none_is_the_librarys_own(drivers, simulated):
+def test_drivers_are_names_and_none_is_the_librarys_own(drivers, engine_name):
     adapter = Adapter()
     adapter.drivers = drivers
     with pytest.raises(BackendError, match="The backend's `drivers`"):
-        open_environment(simulated, backend=adapter)
+        open_environment(engine_name, backend=adapter)
     assert adapter.closed == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(3)], ids=repr)
-def test_a_start_that_raises_is_a_sentence(error, simulated):
+def test_a_start_that_raises_is_a_sentence(error, engine_name):
     adapter = Adapter()
     adapter.start = raises(error)
-    opened = closing(open_environment(simulated, backend=adapter))
+    opened = closing(open_environment(engine_name, backend=adapter))
     with opened as environment, pytest.raises(BackendError, match="The backend can't start a scenario: "):
         run_scenario(environment, loads(STORY))
     assert adapter.closed == 1
 
 
 @pytest.mark.parametrize("session", [None, object()], ids=["None", "object"])
-def test_a_session_without_a_use_case_is_a_sentence(session, simulated):
+def test_a_session_without_a_use_case_is_a_sentence(session, engine_name):
     adapter = Adapter()
     adapter.start = lambda *_: session
-    opened = closing(open_environment(simulated, backend=adapter))
+    opened = closing(open_environment(engine_name, backend=adapter))
     with opened as environment, pytest.raises(BackendError, match="has no use case, as `create_run` or `book`"):
         run_scenario(environment, loads(STORY))
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), SystemExit(0), CallReverted("no")], ids=repr)
-def test_a_method_that_raises_is_a_finding(error, simulated):
+def test_a_method_that_raises_is_a_finding(error, engine_name):
     adapter = Adapter()
     adapter.create_run = raises(error)
-    with closing(open_environment(simulated, backend=adapter)) as environment:
+    with closing(open_environment(engine_name, backend=adapter)) as environment:
         played = run_scenario(environment, loads(STORY))
     assert [finding.id for finding in played.findings] == ["CRASH"]
     assert type(error).__name__ in played.findings[0].message
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), SystemExit(7)], ids=repr)
-def test_a_close_that_raises_costs_no_finding_and_closes_the_engine(error, simulated, caplog):
+def test_a_close_that_raises_costs_no_finding_and_closes_the_engine(error, engine_name, caplog):
     adapter = Adapter()
     adapter.close = raises(error)
-    environment = open_environment(simulated, backend=adapter)
+    environment = open_environment(engine_name, backend=adapter)
     closed = []
     environment.engine.close = lambda: closed.append(True)
     assert run_scenario(environment, loads(STORY)).findings
@@ -109,7 +109,7 @@ def test_a_close_that_raises_costs_no_finding_and_closes_the_engine(error, simul
     assert f"the backend can't be closed: {type(error).__name__}" in caplog.text
 
 
-def test_a_later_start_that_fails_loses_nothing(simulated, monkeypatch):
+def test_a_later_start_that_fails_loses_nothing(engine_name, monkeypatch):
     adapter = Adapter()
     started = []
 
@@ -122,17 +122,17 @@ def test_a_later_start_that_fails_loses_nothing(simulated, monkeypatch):
     adapter.start = start
     opened = campaign.open_environment
     monkeypatch.setattr(campaign, "open_environment", lambda *where: opened(*where, backend=adapter))
-    played = run([loads(STORY), loads(STORY.replace("name: story", "name: later"))], simulated).played
+    played = run([loads(STORY), loads(STORY.replace("name: story", "name: later"))], engine_name).played
     assert any(finding.id == "INV-16" for finding in played[0].findings)
     assert played[1].findings[0].message == "the backend could not start the scenario: the database is gone"
 
 
-def test_a_run_in_which_everything_was_left_out_is_no_pass(simulated, monkeypatch):
+def test_a_run_in_which_everything_was_left_out_is_no_pass(engine_name, monkeypatch):
     adapter = Adapter()
     adapter.create_run, adapter.expire = None, lambda *_, **__: None
     opened = campaign.open_environment
     monkeypatch.setattr(campaign, "open_environment", lambda *where: opened(*where, backend=adapter))
-    result = run(loads(STORY), simulated)
+    result = run(loads(STORY), engine_name)
     assert [finding.id for finding in result.findings] == ["VACUOUS"]
     assert "nothing was played, as contract or backend have no book, create_run" in result.findings[0].message
 

@@ -31,9 +31,9 @@ def stories(played):
 
 
 @pytest.mark.slow
-def test_one_scenario_has_one_ledger_through_services_and_on_the_contract_alone(environment, simulated, profile):
+def test_one_scenario_has_one_ledger_through_services_and_on_the_contract_alone(environment, engine_name, profile):
     """To the wei and the unit of gas; an unsigned transaction has no hash. `test_through_api.py` has the API's."""
-    with closing(open_environment(simulated, driver="contract")) as alone:
+    with closing(open_environment(engine_name, driver="contract")) as alone:
         for scenario in scenarios(profile):
             through, straight = run_scenario(environment, scenario), run_scenario(alone, scenario)
             assert stories(through) == stories(straight) == []
@@ -67,9 +67,9 @@ BROKEN = [
 @pytest.mark.parametrize(
     ("old", "new", "invariant"), BROKEN, ids=[f"{id} {new.strip()[-24:]}" for _, new, id in BROKEN]
 )
-def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, simulated):
+def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, engine_name):
     names = ("no-show", "cancel-around-the-cutoff")
-    with closing(open_environment(simulated, changed(old, new), "contract")) as environment:
+    with closing(open_environment(engine_name, changed(old, new), "contract")) as environment:
         findings = [f for name in names for f in run_scenario(environment, load(SCENARIOS / f"{name}.yaml")).findings]
     assert invariant in {finding.id for finding in findings}
 
@@ -82,7 +82,7 @@ def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, sim
         ("function: pause, args: [1]", "pause can't be called with"),
     ],
 )
-def test_a_call_of_what_is_not_there_is_the_files_mistake(call, said, simulated):
+def test_a_call_of_what_is_not_there_is_the_files_mistake(call, said, engine_name):
     story = f"""
 name: mistaken
 story: A call that no contract answers.
@@ -90,30 +90,30 @@ actors: {{a: {{pays: self}}}}
 actions:
   - {{at: 0, do: call, by: a, {call}}}
 """
-    with closing(open_environment(simulated, driver="contract")) as environment:
+    with closing(open_environment(engine_name, driver="contract")) as environment:
         (finding,) = run_scenario(environment, loads(story)).findings
     assert finding.id == "EXPECTATION"
     assert said in finding.message
 
 
-def test_a_required_function_is_encoded_as_the_interface_has_it(simulated):
+def test_a_required_function_is_encoded_as_the_interface_has_it(engine_name):
     """Whatever else of its name a contract has."""
     artifact = changed(
         "    // ---------------------------------------------------------------- money in",
         "    function bookEvent(uint256) external pure returns (uint256) {\n        return 0;\n    }\n",
     )
-    with closing(open_environment(simulated, artifact, "contract")) as environment:
+    with closing(open_environment(engine_name, artifact, "contract")) as environment:
         assert stories(run_scenario(environment, load(SCENARIOS / "no-show.yaml"))) == []
 
 
-def test_nothing_is_signed_and_no_node_is_asked(simulated, monkeypatch):
+def test_nothing_is_signed_and_no_node_is_asked(engine_name, monkeypatch):
     """The contract driver goes straight into the EVM."""
 
     def never(*_, **__):
         raise AssertionError("the contract driver signs nothing, and asks no node")
 
     monkeypatch.setattr("eth_account.signers.local.LocalAccount.sign_transaction", never)
-    with closing(open_environment(simulated, driver="contract")) as environment:
+    with closing(open_environment(engine_name, driver="contract")) as environment:
         monkeypatch.setattr(environment.engine.w3.provider, "make_request", never)
         assert stories(run_scenario(environment, load(SCENARIOS / "burning-and-flooding-receivers.yaml"))) == []
 
@@ -150,20 +150,20 @@ actions:
 """
 
 
-def test_a_backend_that_refuses_what_the_rules_allow_is_told(simulated):
+def test_a_backend_that_refuses_what_the_rules_allow_is_told(engine_name):
     little = Little()
-    with closing(open_environment(simulated, backend=little)) as environment:
+    with closing(open_environment(engine_name, backend=little)) as environment:
         played = run_scenario(environment, loads(STORY))
     assert [finding.id for finding in played.findings] == ["INV-16"] * len(played.findings)
     assert "create run must succeed and was rejected: no runs on Mondays" in played.findings[0].message
     assert little.closed == 1
 
 
-def test_use_cases_that_a_backend_lacks_are_left_out_and_said(simulated):
+def test_use_cases_that_a_backend_lacks_are_left_out_and_said(engine_name):
     """Withdrawals need no backend; everything else does."""
     little = Little()
     little.create_run, little.book = None, lambda *_, **__: None
-    with closing(open_environment(simulated, backend=little)) as environment:
+    with closing(open_environment(engine_name, backend=little)) as environment:
         played = run_scenario(environment, loads(STORY))
     assert stories(played) == []
     left_out = {key: count for key, count in played.reached.items() if key.startswith("not supported")}
@@ -171,10 +171,10 @@ def test_use_cases_that_a_backend_lacks_are_left_out_and_said(simulated):
     assert played.reached["error NothingToWithdraw"] == 1
 
 
-def test_rows_are_compared_only_where_there_is_a_database(simulated):
+def test_rows_are_compared_only_where_there_is_a_database(engine_name):
     little = Little()
     little.create_run = lambda run, **_: None
-    with closing(open_environment(simulated, backend=little)) as environment:
+    with closing(open_environment(engine_name, backend=little)) as environment:
         without = [f.message for f in run_scenario(environment, loads(STORY)).findings]
         little.rows = lambda: Rows()
         with_rows = [f.message for f in run_scenario(environment, loads(STORY)).findings]
@@ -182,10 +182,10 @@ def test_rows_are_compared_only_where_there_is_a_database(simulated):
     assert any("the database None" in message for message in with_rows)
 
 
-def test_a_driver_that_is_not_there_is_refused_and_everything_closed(simulated):
+def test_a_driver_that_is_not_there_is_refused_and_everything_closed(engine_name):
     little = Little()
     with pytest.raises(ProjectError, match="no driver 'api': choose one of services, contract"):
-        open_environment(simulated, driver="api", backend=little)
+        open_environment(engine_name, driver="api", backend=little)
     assert little.closed == 1
 
 

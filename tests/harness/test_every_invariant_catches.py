@@ -39,7 +39,7 @@ actions:
   - {do: create_run, run: other, by: host, price_inr: "20000", seats: 4, starts: 7d}
   - {do: book, booking: a1, run: gig, by: a, seats: 1}
   - {do: book, booking: a2, run: other, by: a, seats: 1}
-  - {at: 7d, do: complete, run: gig, came: [a1]}
+  - {at: 7d, do: complete, run: gig, attended: [a1]}
   - {do: cancel_run, run: gig, fails: EventNotOpen}
 """
 INLINE = {"left-open": LEFT_OPEN, "two-runs": TWO_RUNS}
@@ -303,11 +303,11 @@ SERVICES_BROKEN = [
 
 
 @pytest.mark.parametrize(("id", "broken", "scenario"), SERVICES_BROKEN, ids=lambda one: getattr(one, "__name__", one))
-def test_a_broken_service_is_caught(id, broken, scenario, simulated, monkeypatch):
+def test_a_broken_service_is_caught(id, broken, scenario, engine_name, monkeypatch):
     services = {"bookings": broken} if isinstance(broken, type) else {}
     if not services:
         broken(monkeypatch)
-    with closing(open_environment(simulated, backend=EventStakeBackend(**services))) as environment:
+    with closing(open_environment(engine_name, backend=EventStakeBackend(**services))) as environment:
         assert id in {finding.id for finding in run_scenario(environment, _scenario(scenario)).findings}
 
 

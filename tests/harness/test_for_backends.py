@@ -27,15 +27,15 @@ def test_there_are_such_scenarios():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("driver", ["services", "api"])
-def test_the_backend_passes_them(driver, simulated):
-    result = run(FILES, simulated, driver=driver)
+def test_the_backend_passes_them(driver, engine_name):
+    result = run(FILES, engine_name, driver=driver)
     assert [finding.story() for finding in result.findings] == []
     assert result.reached["reverted"] == 1  # the last seat was lost in flight
 
 
 @pytest.mark.slow
-def test_the_backend_passes_them_with_the_contract_that_is_deployed(simulated):
-    assert run(FILES, simulated, contract=load_contract(LEGACY), probing=False).ok
+def test_the_backend_passes_them_with_the_contract_that_is_deployed(engine_name):
+    assert run(FILES, engine_name, contract=load_contract(LEGACY), probing=False).ok
 
 
 class KnowsNoKeys(BookingService):
@@ -44,15 +44,15 @@ class KnowsNoKeys(BookingService):
 
 
 @pytest.mark.slow
-def test_a_service_that_knows_no_keys_is_named(simulated):
+def test_a_service_that_knows_no_keys_is_named(engine_name):
     [file] = [file for file in FILES if file.stem == "asked-twice"]
-    with closing(open_environment(simulated, backend=EventStakeBackend(bookings=KnowsNoKeys))) as environment:
+    with closing(open_environment(engine_name, backend=EventStakeBackend(bookings=KnowsNoKeys))) as environment:
         told = tell_fault(environment, run_scenario(environment, load(file)), set())
     assert {finding.weakness for finding in told.findings} == {"a client's retry is done twice"}
     assert [action.do for action in told.scenario.actions] == ["create_run", "book"]
 
 
-def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(simulated, monkeypatch):
+def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(engine_name, monkeypatch):
     """The stranger's booking is mined in the middle of the guest's; the run is read again afterwards."""
     at_work, told = [], []
     book, refresh = BookingService.book, EventRunService.refresh
@@ -71,13 +71,13 @@ def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(simulated, 
     monkeypatch.setattr(BookingService, "book", booking)
     monkeypatch.setattr(EventRunService, "refresh", refreshing)
     [file] = [file for file in FILES if file.stem == "at-the-same-moment"]
-    with closing(open_environment(simulated, backend=EventStakeBackend())) as environment:
+    with closing(open_environment(engine_name, backend=EventStakeBackend())) as environment:
         assert run_scenario(environment, load(file)).ok
     assert told == [False]
 
 
 @pytest.mark.parametrize(("answers", "status"), [((False, True), "ok"), ((False, False), "rejected"), ((True,), "ok")])
-def test_a_client_that_is_told_no_after_a_lost_answer_asks_once_more(answers, status, simulated, monkeypatch):
+def test_a_client_that_is_told_no_after_a_lost_answer_asks_once_more(answers, status, engine_name, monkeypatch):
     """With the same key. So a backend may say that it does not know yet."""
     keys = []
     create = ServicesSession.create_run
@@ -96,7 +96,7 @@ actors: {host: {}}
 actions:
   - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 1, starts: 7d, answer_lost: true}
 """
-    with closing(open_environment(simulated, backend=EventStakeBackend())) as environment:
+    with closing(open_environment(engine_name, backend=EventStakeBackend())) as environment:
         played = run_scenario(environment, loads(text))
     assert played.rows[0].outcome == status
     assert played.ok == (status == "ok")

@@ -7,7 +7,7 @@ import pytest
 from stakesim import run
 from stakesim.campaign.report import save_failures
 from stakesim.evm.contract_file import changed
-from stakesim.generate.moves import MOVES, walk
+from stakesim.generate.moves import MOVES
 from stakesim.generate.profiles import load_profile
 from stakesim.model.rehearsal import rehearse
 from stakesim.paths import checkout, shipped
@@ -17,6 +17,7 @@ from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
 from stakesim.search.shrink import shrunk
 from stakesim.search.stateful import search
+from stakesim.search.walks import walk
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
@@ -59,8 +60,8 @@ PLANTED = {
 
 
 @pytest.fixture(scope="module")
-def arena(simulated):
-    with closing(open_environment(simulated)) as environment:
+def arena(engine_name):
+    with closing(open_environment(engine_name)) as environment:
         yield environment
 
 
@@ -164,7 +165,7 @@ def test_stateful_search_finds_what_is_planted(arena, planted):
 
 
 @pytest.mark.slow
-def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, monkeypatch, simulated):
+def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, monkeypatch, engine_name):
     """The service, not the contract, is broken here: it asks for a seat less."""
     from app.services.booking_service import BookingService
 
@@ -174,7 +175,7 @@ def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, mo
         return book(self, run, user, max(seats - 1, 1), **more)
 
     monkeypatch.setattr(BookingService, "book", a_seat_less)
-    result = run("calm", simulated, 3, seed=1, steps=20)
+    result = run("calm", engine_name, 3, seed=1, steps=20)
     assert not result.ok
     save_failures(result, tmp_path)
     files = sorted(tmp_path.glob("*.yaml"))
@@ -182,4 +183,4 @@ def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, mo
     assert [action.do for action in short.actions] == ["create_run", "book"]
     assert short.actions[1].seats == 2
     assert "actions" in short.origin["shrunk_from"]
-    assert {f.id for f in run(files[0], simulated).findings} >= {short.origin["finding"]}
+    assert {f.id for f in run(files[0], engine_name).findings} >= {short.origin["finding"]}

@@ -26,7 +26,7 @@ DRAWN = {"quick": 1, "ci": 5, "deep": 50}
 def everything_in(environment) -> str:
     """All rows of all tables of the environment's database, as text."""
     tables = MetaData()
-    with environment.backend.database.single() as connection:
+    with environment.backend.database.autocommit() as connection:
         tables.reflect(connection)
         assert {"users", "event_runs", "event_run_bookings", "operations", "nonces"} <= tables.tables.keys()
         return "\n".join(repr(row) for table in tables.tables.values() for row in connection.execute(select(table)))

@@ -219,10 +219,10 @@ def test_what_is_missing_is_told(name):
 
 
 @pytest.mark.slow
-def test_what_can_not_be_driven_is_not_played(simulated):
+def test_what_can_not_be_driven_is_not_played(engine_name):
     """Both views are told at once; what makes no difference to a call does not stop it."""
     with pytest.raises(EngineError) as caught:
-        open_environment(simulated, stand_in(getEventRun=flat, getBooking=flat))
+        open_environment(engine_name, stand_in(getEventRun=flat, getBooking=flat))
     assert str(caught.value) == (
         f"MinimalEventStake can't be played: getEventRun returns {RUN} where one struct {RUN} must be; getBooking "
         f"returns {BOOKING} where one struct {BOOKING} must be."
@@ -230,5 +230,5 @@ def test_what_can_not_be_driven_is_not_played(simulated):
     made = stand_in()
     made.abi[:] = [item for item in made.abi if item.get("name") != "owner"]
     with pytest.raises(EngineError, match="MinimalEventStake can't be played, as it lacks owner: give a contract"):
-        open_environment(simulated, made)
-    open_environment(simulated, stand_in(cancelEvent=lambda item: item.update(stateMutability="payable"))).close()
+        open_environment(engine_name, made)
+    open_environment(engine_name, stand_in(cancelEvent=lambda item: item.update(stateMutability="payable"))).close()

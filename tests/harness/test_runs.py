@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 import stakesim
-from app.db.session import connect, create_database, drop_database
+from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import Scenario, run
 from stakesim.campaign import campaign
@@ -65,16 +65,16 @@ def test_random_scenarios_hold_on_anvil_too(profile):
 
 
 @pytest.mark.slow
-def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch, profile, simulated):
+def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch, profile, engine_name):
     """In one process on the embedded database, in two on that of DATABASE_URL, each in a schema of its own."""
     runs = 1 if profile == "quick" else 3
     monkeypatch.setattr(campaign, "BATCH", runs)
-    once = run(["calm", "hostile"], simulated, runs, seed=3)
+    once = run(["calm", "hostile"], engine_name, runs, seed=3)
     server = connect(None, state_dir() / "postgres").url
     shared = create_database(server, f"shared_{os.getpid()}")
     monkeypatch.setenv("DATABASE_URL", shared.url.render_as_string(hide_password=False))
     try:
-        assert run(["calm", "hostile"], simulated, runs, seed=3, jobs=2).rows == once.rows
+        assert run(["calm", "hostile"], engine_name, runs, seed=3, jobs=2).rows == once.rows
         with shared.connect() as connection:
             schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'scenarios_%'"
             assert list(connection.scalars(text(schemas))) == []
@@ -84,26 +84,26 @@ def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monke
 
 
 @pytest.mark.slow
-def test_another_seed_gives_another_campaign(simulated):
-    assert run("calm", simulated, seed=3).rows != run("calm", simulated, seed=4).rows
+def test_another_seed_gives_another_campaign(engine_name):
+    assert run("calm", engine_name, seed=3).rows != run("calm", engine_name, seed=4).rows
 
 
 @pytest.mark.parametrize("name", ["calm", "flaky", "hostile", "volatile"])
 @pytest.mark.slow
-def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile, simulated):
+def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile, engine_name):
     runs = RUNS[profile]
-    result = run(name, simulated, runs, seed=11)
+    result = run(name, engine_name, runs, seed=11)
     assert [f.story() for f in result.findings if profile != "quick" or f.id != "VACUOUS"] == []
     assert len(result.played) == runs
     assert result.reached["bookings"] > runs
 
 
 @pytest.mark.slow
-def test_a_campaign_that_reaches_too_little_fails_as_vacuous(tmp_path, monkeypatch, simulated):
+def test_a_campaign_that_reaches_too_little_fails_as_vacuous(tmp_path, monkeypatch, engine_name):
     text = (PROFILES / "calm.yaml").read_text()
     (tmp_path / "calm.yaml").write_text(_dull(text))
     monkeypatch.setattr(scenario_files, "profiles", lambda: {"calm": tmp_path / "calm.yaml"})
-    result = run("calm", simulated, runs=2)
+    result = run("calm", engine_name, runs=2)
     assert [f.id for f in result.findings] == ["VACUOUS"]
     assert "no no-show" in result.findings[0].message
 
@@ -190,7 +190,7 @@ def test_what_a_scenario_expects_is_held_against_the_rules(run_scenario):
     with pytest.raises(AssertionError, match=r"says nothing of a failure.*TooLate"):
         run_scenario(loads(text.replace("at: 2d, do: book", "at: 7d, do: book")))
     with pytest.raises(AssertionError, match="this fails with TooEarly; by the rules it is ok"):
-        run_scenario(loads(text.replace("came: [a1]}", "came: [a1], fails: TooEarly}")))
+        run_scenario(loads(text.replace("attended: [a1]}", "attended: [a1], fails: TooEarly}")))
 
 
 def test_an_unforeseen_error_of_a_service_is_a_finding(environment, monkeypatch):
@@ -217,8 +217,8 @@ def test_an_unknown_name_is_refused_in_a_sentence():
         run("clam")
 
 
-def test_a_scenario_is_found_by_its_name(simulated):
-    assert run("no-show", simulated).played[0].scenario == load(WORKED[1])
+def test_a_scenario_is_found_by_its_name(engine_name):
+    assert run("no-show", engine_name).played[0].scenario == load(WORKED[1])
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import pytest
-from app.db.session import connect, create_database, drop_database
+from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import run
 from stakesim.campaign import campaign
@@ -105,33 +105,33 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
         process.wait()
 
 
-def test_a_campaign_gives_one_ledger_in_one_process_in_two_and_on_a_cluster(address, monkeypatch, simulated):
+def test_a_campaign_gives_one_ledger_in_one_process_in_two_and_on_a_cluster(address, monkeypatch, engine_name):
     monkeypatch.setattr(campaign, "BATCH", 2)
     what = [*WORKED, "hostile"]
-    once = run(what, simulated, runs=3, seed=5)
-    for there in (run(what, simulated, runs=3, seed=5, jobs=2), run(what, simulated, runs=3, seed=5, dask=address)):
+    once = run(what, engine_name, runs=3, seed=5)
+    for there in (run(what, engine_name, runs=3, seed=5, jobs=2), run(what, engine_name, runs=3, seed=5, dask=address)):
         assert there.rows == once.rows
         assert there.reached == once.reached
         assert [played.scenario for played in there.played] == [played.scenario for played in once.played]
 
 
-def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, simulated):
+def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, engine_name):
     for number, where in enumerate((["-j", "1"], ["--dask", address])):
-        options = ["--steps", "15", "--runs", "6", "--engine", simulated, "--out", str(tmp_path / str(number))]
+        options = ["--steps", "15", "--runs", "6", "--engine", engine_name, "--out", str(tmp_path / str(number))]
         assert _stakesim(monkeypatch, "fuzz", *options, *where) in (0, 1)  # six walks may be vacuous
     ledgers = [(tmp_path / str(number) / "ledger.csv").read_bytes() for number in (0, 1)]
     assert ledgers[0] == ledgers[1]
     assert ledgers[0].count(b"\n") > 50
 
 
-def test_mutants_come_to_the_same(address, monkeypatch, simulated):
+def test_mutants_come_to_the_same(address, monkeypatch, engine_name):
     names = ("everybody-comes", "no-show")
     monkeypatch.setattr(
         mutation_run, "scenarios", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names]
     )
     only = "uint256 forfeitsToHost"
     here, there = (
-        mutation_run.mutate(CONTRACTS / "EventStake.sol", "EventStake", simulated, 1, only, dask=where)
+        mutation_run.mutate(CONTRACTS / "EventStake.sol", "EventStake", engine_name, 1, only, dask=where)
         for where in (None, address)
     )
     assert [(v.mutant, v.status, v.reason) for v in there.verdicts] == [
@@ -144,7 +144,7 @@ def test_sweeps_come_to_the_same(address, monkeypatch):
     """Bit for bit, floats and all."""
     from stakesim.economics import sweep, sweeps
     from stakesim.population.behaviours import NoShow
-    from stakesim.prices.price_paths import Gbm
+    from stakesim.prices.price_models import Gbm
 
     monkeypatch.setattr(sweeps, "BLOCK", 1)
     market = Gbm(inr_per_eth="200000", annual_volatility=0.8)
@@ -165,7 +165,7 @@ def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
         run(WORKED, "ganache", dask=address)
 
 
-def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, simulated):
+def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, engine_name):
     """The fixture sees to it."""
     monkeypatch.setattr(campaign, "BATCH", 1)
 
@@ -173,10 +173,10 @@ def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run([*WORKED, "hostile"], simulated, 3, dask=address, progress=interrupt)
+        run([*WORKED, "hostile"], engine_name, 3, dask=address, progress=interrupt)
 
 
-def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, caplog, simulated):
+def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, caplog, engine_name):
     monkeypatch.setattr(campaign, "BATCH", 1)
     monkeypatch.setattr(cluster, "LOOK", 0.1)
     with distributed.Client(two.scheduler_address, set_as_default=False) as client:
@@ -187,7 +187,9 @@ def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, 
             os.kill(victims.pop(), signal.SIGKILL)
 
     what = [*WORKED, "hostile"]
-    assert run(what, simulated, 3, dask=two.scheduler_address, progress=kill_one).rows == run(what, simulated, 3).rows
+    assert (
+        run(what, engine_name, 3, dask=two.scheduler_address, progress=kill_one).rows == run(what, engine_name, 3).rows
+    )
     assert "is gone; what it had not done is done by the others" in caplog.text
     two.wait_for_workers(2)
 

@@ -12,7 +12,7 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import bindparam, select
 
 from app.core.errors import NotFound
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import Booking, event_run_bookings, event_runs, users
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import BookingCancelled
@@ -49,7 +49,7 @@ class BookingService:
     def quote(self, event_run_id: UUID, seats: int) -> Quote:
         """Returns what seats cost, in wei as the contract says, and in INR at the present rate. Raises `PriceError`."""
         rate = self._pricing.rate()
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             onchain_run_id = find_onchain_run_id(connection, event_run_id)
         return self._quote(onchain_run_id, seats, rate)
 
@@ -75,7 +75,7 @@ class BookingService:
 
         def make_draft() -> Draft:
             rate = self._pricing.rate()
-            with self._database.single() as connection:
+            with self._database.autocommit() as connection:
                 parameters = {"run_id": event_run_id, "user_id": user_id}
                 row = connection.execute(_SELECT_RUN_AND_USER, parameters).one_or_none()
             run_name, run_exists = f"event run {event_run_id}", row is not None
@@ -139,7 +139,7 @@ class BookingService:
 
     def get(self, booking_id: UUID) -> Booking:
         """Returns a booking's row."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             row = connection.execute(_SELECT_BOOKING, {"row_id": booking_id}).one_or_none()
         if row is None:
             raise NotFound(f"There is no booking {booking_id}.")
@@ -147,13 +147,13 @@ class BookingService:
 
     def of_run(self, event_run_id: UUID) -> list[Booking]:
         """Returns the rows of a run's bookings, in the order in which they were stored."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             rows = connection.execute(_SELECT_ALL.where(event_run_bookings.c.event_run_id == event_run_id))
             return [Booking(*row) for row in rows]
 
     def list_all(self) -> list[Booking]:
         """Returns the rows of all bookings, in the order in which they were stored."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             return [Booking(*row) for row in connection.execute(_SELECT_ALL)]
 
     def _quote(self, onchain_run_id: int, seats: int, rate: Rate) -> Quote:

@@ -15,7 +15,7 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import bindparam, case, select, update
 
 from app.core.errors import NotFound
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun, unix_seconds
@@ -85,7 +85,7 @@ class EventRunService:
             rate = self._pricing.rate()
             price_wei = convert_inr_to_wei(check_price_inr(price_inr), rate.inr_per_eth)
             unix_seconds(starts_at)  # refuses a naive time before the database is asked
-            with self._database.single() as connection:
+            with self._database.autocommit() as connection:
                 parameters = {"user_id": host_id, "experience_id": experience_id}
                 row = connection.execute(_SELECT_HOST_AND_EXPERIENCE, parameters).one_or_none()
             if row is None:
@@ -147,7 +147,7 @@ class EventRunService:
         """Stores the operation that completes a run; bookings that are not listed are no-shows."""
 
         def make_draft() -> Draft:
-            with self._database.single() as connection:
+            with self._database.autocommit() as connection:
                 onchain_run_id = find_onchain_run_id(connection, event_run_id)
                 statement = select(_bookings.id, _bookings.blockchain_booking_id)
                 rows = connection.execute(statement.where(_bookings.id.in_(attended_booking_ids)))
@@ -230,7 +230,8 @@ class EventRunService:
         Returns:
             The run's row.
         """
-        with self._database.single() as connection:  # before the run's row, so that no booking is newer than its block
+        with self._database.autocommit() as connection:
+            # read before the run's row, so that no booking is newer than the run's block
             statement = select(_bookings.blockchain_booking_id).where(
                 _bookings.event_run_id == event_run_id, _bookings.blockchain_status == "confirmed"
             )
@@ -260,7 +261,7 @@ class EventRunService:
             "refresh_due": False,
         }
         is_not_newer = (_runs.id == event_run_id) & (_runs.blockchain_block <= block)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             updated = connection.execute(update(event_runs).where(is_not_newer).values(values)).rowcount
             if updated and booking_statuses:
                 status = case(booking_statuses, value=_bookings.blockchain_booking_id)
@@ -269,7 +270,7 @@ class EventRunService:
 
     def get(self, event_run_id: UUID) -> EventRun:
         """Returns a run's row."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             row = connection.execute(_SELECT_RUN, {"row_id": event_run_id}).one_or_none()
         if row is None:
             raise NotFound(f"There is no event run {event_run_id}.")
@@ -277,9 +278,9 @@ class EventRunService:
 
     def list_all(self) -> list[EventRun]:
         """Returns the rows of all runs, in the order in which they were stored."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             return [EventRun(*row) for row in connection.execute(_SELECT_ALL)]
 
     def _onchain_run_id(self, event_run_id: UUID) -> int:
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             return find_onchain_run_id(connection, event_run_id)

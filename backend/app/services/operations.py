@@ -42,7 +42,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import KeyReused
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import nonces, operations
 from app.services.operation_types import CLOSED_STATES, Attempt, Draft, Effect, EffectStatement, NewRow, Operation
 
@@ -84,7 +84,7 @@ def find_or_create(
         return operation
     draft = make_draft()
     try:
-        with database.single() as connection:
+        with database.autocommit() as connection:
             return create(connection, idempotency_key or str(uuid.uuid4()), request, draft)
     except _KeyTaken:
         operation = _find_same_request(database, idempotency_key, request)
@@ -95,7 +95,7 @@ def find_or_create(
 def _find_same_request(database: Database, idempotency_key: str | None, request: str) -> Operation | None:
     if idempotency_key is None:
         return None
-    with database.single() as connection:
+    with database.autocommit() as connection:
         operation = find(connection, idempotency_key)
     if operation is not None and operation.request != request:
         clients_key = idempotency_key.rpartition(":")[2]

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, UnsupportedByContract
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import Booking, EventRun, chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
@@ -93,7 +93,7 @@ class Reconciler:
         report.pending = self._open_operations(timedelta(0))
         if not report.problems:
             self._follow_events(report)
-            with self._database.begin() as connection:
+            with self._database.transaction() as connection:
                 due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
             for run_id in due:
                 self._refresh(run_id, report)
@@ -109,7 +109,7 @@ class Reconciler:
     # ------------------------------------------------------------------------------------------ open operations
 
     def _open_operations(self, quiet_for: timedelta) -> list[Operation]:
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             now = connection.execute(select(func.clock_timestamp())).scalar_one()
             pending = open_operations(connection, self._chain.sender.chain_id)
         return [operation for operation in pending if now - operation.updated_at >= quiet_for]
@@ -135,7 +135,7 @@ class Reconciler:
         """Refreshes the runs that final transactions of others changed since the last round."""
         cursor = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
         last_block = self._last_complete_block(report)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             statement = select(chain_cursors.c.block_number).filter_by(**cursor)
             followed_block = connection.execute(statement).scalar_one_or_none()
         first = last_block if followed_block is None else followed_block + 1
@@ -148,7 +148,7 @@ class Reconciler:
                 return
             if not all(self._refresh(run_id, report, last_block) for run_id in changed_runs):
                 return
-            with self._database.begin() as connection:
+            with self._database.transaction() as connection:
                 move_cursor = insert(chain_cursors).values(**cursor, block_number=last)
                 newest = func.greatest(chain_cursors.c.block_number, last)
                 connection.execute(
@@ -170,7 +170,7 @@ class Reconciler:
         runs still count.
         """
         events = self._chain.events_between(first_block, last_block)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             hashes = {tx_hash for tx_hash, _ in events}
             own_hashes = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
         foreign_args = [event.args for tx_hash, event in events if tx_hash not in own_hashes]
@@ -181,7 +181,7 @@ class Reconciler:
                 onchain_run_ids.add(self._chain.get_booking_from_chain(onchain_booking_id).onchain_run_id)
             except (ContractRejected, UnsupportedByContract) as error:
                 report.problems.append(error.message)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             statement = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(onchain_run_ids))
             return list(connection.scalars(statement))
 
@@ -208,7 +208,7 @@ class Reconciler:
         The report gets the differences in words.
         """
         block = self._last_complete_block(report)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             run_rows = connection.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
             booking_rows = connection.execute(
                 select(event_run_bookings).order_by(event_run_bookings.c.created_at)

@@ -19,8 +19,8 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from web3.middleware import Web3Middleware
 
-from stakesim.evm.access import RpcAccess
-from stakesim.evm.engine import open_engine
+from stakesim.evm.client import RpcClient
+from stakesim.evm.engines import open_engine
 from stakesim.paths import shipped
 from stakesim.runner import scenario_run
 from stakesim.runner.drivers.backend import BackendDriver
@@ -118,8 +118,8 @@ def _crowd(size: int) -> Scenario:
     create, book, complete = base.actions[0], base.actions[1], base.actions[-1]
     names, people = [f"b{n}" for n in range(size)], [name for name in base.actors if name != "host"]
     books = [book.model_copy(update={"booking": b, "by": people[n % len(people)]}) for n, b in enumerate(names)]
-    seats, came = {"seats": size}, {"came": tuple(names[:-1])}
-    actions = (create.model_copy(update=seats), *books, complete.model_copy(update=came))
+    seats, attended = {"seats": size}, {"attended": tuple(names[:-1])}
+    actions = (create.model_copy(update=seats), *books, complete.model_copy(update=attended))
     return base.model_copy(update={"actions": actions, "received": {}})
 
 
@@ -174,7 +174,7 @@ def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
         (LocalAccount, "sign_transaction", "signing"),
         *getattr(environment.backend, "timed_parts", ()),
         (BackendDriver, "rows", "harness: rows of all tables"),
-        (RpcAccess, "sent", "harness: receipts"),
+        (RpcClient, "sent", "harness: receipts"),
         (BackendDriver, "perform", "services and web3: all else"),
         (scenario_run, "apply", "harness: reference model"),
         (scenario_run, "violations", "harness: invariants"),

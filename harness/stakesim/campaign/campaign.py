@@ -22,7 +22,6 @@ from stakesim.backend import BackendError
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.required_abi import extra_functions, missing_additions
-from stakesim.generate.moves import walk
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.project import current_project
 from stakesim.runner import ledger, scenario_files
@@ -34,6 +33,7 @@ from stakesim.scenario.scenario import Scenario, ScenarioError, load
 from stakesim.search.backend_fault import tell_fault
 from stakesim.search.diagnosis import crowd, probes, tell_weakness, weakest
 from stakesim.search.shrink import shrunk
+from stakesim.search.walks import walk
 from stakesim.workers.pool import pool
 
 if TYPE_CHECKING:

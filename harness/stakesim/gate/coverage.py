@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stakesim.evm.coverage import Coverage, Trace, measure
-from stakesim.evm.engine import open_engine
+from stakesim.evm.coverage import Coverage, measure
+from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
+from stakesim.evm.in_process.trace import ExecutionTrace
 from stakesim.gate.mutation_run import scenarios
 from stakesim.gate.plain_build import build, failing_test
 from stakesim.runner.environment import open_environment
@@ -26,7 +27,7 @@ def cover(
     Raises `CompileError`, and `EngineError` where the contract has findings or a test fails.
     """
     built = build(source, contract)
-    trace = Trace()
+    trace = ExecutionTrace()
     with closing(open_environment(open_engine("py-evm", trace=trace), built.artifact)) as environment:
         for scenario in scenarios():
             played = run_scenario(environment, scenario)

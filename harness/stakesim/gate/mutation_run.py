@@ -23,12 +23,12 @@ from stakesim.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts
 from stakesim.evm.errors import EngineError
 from stakesim.gate.mutation_operators import Mutant, mutants
 from stakesim.gate.plain_build import Built, build, compiled, failing_test
-from stakesim.generate.moves import walk
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import Scenario, load
+from stakesim.search.walks import walk
 from stakesim.workers.pool import pool
 
 EQUIVALENT = CONTRACTS / "equivalent_mutants.json"

@@ -161,7 +161,7 @@ def _html(gate: Gate, made: datetime, command: str) -> str:
         left_out=", ".join(left_out),
         reached=", ".join(f"{gate.reached[key]:,} {key}" for key in SUMMARY_KEYS),
         payouts=_payouts(gate.rows),
-        payouts_plot=plots.svg(plots.payouts(gate.rows)),
+        payouts_plot=plots.svg(plots.payouts(by_party(gate.rows))),
         gas_plot=_gas_plot(gate),
         coverage=_covered(gate.coverage),
         lines=_annotated(gate.coverage, gate.source),

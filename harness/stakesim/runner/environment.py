@@ -19,12 +19,14 @@ from eth_account.signers.local import LocalAccount
 from stakesim.backend import Backend, BackendError, BackendSession, ScenarioSetup, User
 from stakesim.errors import StakesimError, place_of
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.access import ChainAccess, deploy, open_access
+from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
+from stakesim.evm.client import ChainClient, open_client
 from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.evm.engine import START, Engine, Snapshot, open_engine
+from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
+from stakesim.evm.engine import Engine, Snapshot
+from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
-from stakesim.evm.interface import CONSTRUCTORS, constructor_types, init_code, stake_abi
-from stakesim.evm.required_abi import check_playable, missing_additions
+from stakesim.evm.required_abi import check_playable, missing_additions, stake_abi
 from stakesim.project import ProjectError, current_project
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import USE_CASES, BackendDriver
@@ -37,7 +39,7 @@ from stakesim.scenario.actions import PLATFORM, Actor, Terms
 from stakesim.scenario.scenario import Scenario
 
 _log = logging.getLogger(__name__)
-EPOCH = START + 86_400
+EPOCH = GENESIS_TIMESTAMP + 86_400
 """Second 0 of every scenario; what is deployed for it lies before."""
 HOSTILE_DEPOSIT = 10**20
 """Wei that a hostile contract has to pay with where the platform can't pay for it."""
@@ -92,7 +94,7 @@ class Session:
     """Everything one scenario is run with."""
 
     engine: Engine
-    chain: ChainAccess
+    chain: ChainClient
     contract: StakeContract
     contract_address: str
     parties: Parties
@@ -128,7 +130,7 @@ class Environment:
                 "use --engine py-evm, revm, anvil, or rpc: with the URL of a simulated node"
             )
         self.engine, self.driver, self.backend = engine, driver, backend
-        self.chain = open_access(engine, direct=driver == CONTRACT)
+        self.chain = open_client(engine, direct=driver == CONTRACT)
         self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
         self.weaknesses: set[str] = set()
@@ -198,7 +200,7 @@ class Environment:
             driver = BackendDriver(_started(self.backend, setup, self.driver), onchain, self.network)
         full = self.contract.full_interface
         reader = StateReader(self.chain, batch_reader, address, stake_abi(), parties.addresses, full)
-        self.chain.sent()  # what was sent to prepare it is no part of the scenario
+        self.chain.take_receipts()  # what was sent to prepare it is no part of the scenario
         return Session(
             engine=self.engine,
             chain=self.chain,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from stakesim.evm.access import TRANSACTION_GAS_CAP
+from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.evm.errors import CallReverted
-from stakesim.evm.interface import stake_abi
+from stakesim.evm.required_abi import stake_abi
 from stakesim.runner.environment import Session
 from stakesim.runner.observe import ContractState, RunView
 from stakesim.scenario.actions import PLATFORM
@@ -76,11 +76,11 @@ def _cancellations(session: Session, state: ContractState) -> Iterator[Exit]:
 
 def _completion(session: Session, state: ContractState, run: RunView) -> Exit:
     said = f"run {run.id} can't be completed by the platform when all have come"
-    came = [booking.id for booking in state.active_bookings_of(run.id)]
+    attended = [booking.id for booking in state.active_bookings_of(run.id)]
     return Exit(
         said,
         _platform(session),
-        stake_abi().encode("completeEvent", run.id, came),
+        stake_abi().encode("completeEvent", run.id, attended),
         _behind(state, run),
     )
 

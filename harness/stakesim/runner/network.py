@@ -19,7 +19,7 @@ from web3 import Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint, RPCResponse
 
-from stakesim.evm.access import MAX_FEE, PRIORITY_FEE
+from stakesim.evm.client import MAX_FEE_PER_GAS, MAX_PRIORITY_FEE_PER_GAS
 
 LEAST_BUMP = 10
 """Percent by which nodes want both fees raised before one transaction replaces another with its nonce."""
@@ -110,7 +110,7 @@ class Network:
         max_fee = fields.get("maxFeePerGas", fields.get("gasPrice", 0))
         tip = fields.get("maxPriorityFeePerGas", max_fee)
         needed = 100 + LEAST_BUMP
-        return True, max_fee * 100 >= MAX_FEE * needed and tip * 100 >= PRIORITY_FEE * needed
+        return True, max_fee * 100 >= MAX_FEE_PER_GAS * needed and tip * 100 >= MAX_PRIORITY_FEE_PER_GAS * needed
 
     def _apart(self, do: Callable[[], None]) -> None:
         """What is asked meanwhile is not the backend's."""

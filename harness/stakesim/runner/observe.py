@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from stakesim.evm.abi import ContractAbi, Event
-from stakesim.evm.access import ChainAccess
+from stakesim.evm.client import ChainClient
 from stakesim.model.reference import BookingStatus, RunStatus
 
 
@@ -100,7 +100,7 @@ class StateReader:
 
     def __init__(
         self,
-        chain: ChainAccess,
+        chain: ChainClient,
         batch_reader: str,
         stake: str,
         abi: ContractAbi,

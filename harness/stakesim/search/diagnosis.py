@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
-from stakesim.evm.access import TRANSACTION_GAS_CAP
+from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.runner.environment import Environment
 from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_run import Played, run_scenario
@@ -155,7 +155,7 @@ def _with_money_in_it(name: str, call: CallFunction, numbers: bool) -> Scenario:
         Book(booking="booking2", run="run1", by="no_show", seats=1),
     ]
     later = [Book(booking="booking3", run="run1", by="outsider", seats=1)] if numbers else []
-    settled: list[Action] = [Complete(at=2 * UNITS["d"], run="run1", came=("booking1",)), WithdrawFees()]
+    settled: list[Action] = [Complete(at=2 * UNITS["d"], run="run1", attended=("booking1",)), WithdrawFees()]
     return Scenario(
         name=f"probe-{name}",
         story="A function of the contract is called while money is in it.",
@@ -195,7 +195,7 @@ def _crowded(seats: int, settle: Any, bookings: int | None = None) -> Scenario:
     actions: list[Action] = [CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=seats, starts=starts)]
     actions += [Book(booking=label, run="run1", by="guest", seats=1) for label in labels]
     if settle is Complete:
-        actions.append(Complete(at=starts, run="run1", came=labels))
+        actions.append(Complete(at=starts, run="run1", attended=labels))
     else:
         actions.append(Wait() if settle is None else CancelRun(run="run1"))
     return Scenario(

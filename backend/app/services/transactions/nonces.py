@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
-from app.db.session import Database
+from app.db.database import Database
 from app.services import operations, rpc
 from app.services.codec import checksummed
 from app.services.operation_types import Attempt, Operation
@@ -42,7 +42,7 @@ class NonceAllocator:
         Returns:
             The signed operation, or the operation as another worker left it.
         """
-        with self._lock, self._database.single() as connection:
+        with self._lock, self._database.autocommit() as connection:
             nonce = max(transaction_count, self._next_nonce.get(operation.sender, 0))
             while True:
                 signed = operations.sign(connection, operation, sign(nonce))

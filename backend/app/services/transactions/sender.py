@@ -24,7 +24,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound
 from web3.types import TxReceipt
 
 from app.core.errors import ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
-from app.db.session import Database
+from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, checksummed, event_stake_codec
 from app.services.operation_types import SENT_STATES, Attempt, Draft, Effect, NewRow, Operation
@@ -124,7 +124,7 @@ class TransactionSender:
 
     def send(self, call: Call, signer: LocalAccount | None = None) -> TxReceipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             operation = operations.create(connection, str(uuid.uuid4()), "", self.draft(call, signer))
         return self.finish(operation, signer)
 
@@ -299,7 +299,7 @@ class TransactionSender:
         except UnexpectedReceipt as error:
             log.error("%s", error, extra=log_fields(operation))
             columns["error"] = states.error_to_json(error)
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             closed = operations.close(
                 connection, operation, SENT_STATES, effects, in_order=True, state="confirmed", **columns
             )
@@ -339,7 +339,7 @@ class TransactionSender:
         if account is None:
             return operation
         base_fee = rpc.latest_header(self._w3).base_fee
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             current = operations.lock(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
                 return current
@@ -358,7 +358,7 @@ class TransactionSender:
 
     def _fill_nonce_gap(self, operation: Operation) -> None:
         """Sends the operations with lower nonces again: the node mines them first."""
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             earlier_operations = operations.open_with_lower_nonce(connection, operation)
         for earlier in earlier_operations:
             self._mempool.send(earlier)

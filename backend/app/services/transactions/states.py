@@ -13,7 +13,7 @@ from typing import Any
 from web3.types import TxReceipt
 
 from app.core.errors import AppError, ContractRejected, Superseded, UnexpectedReceipt
-from app.db.session import Database
+from app.db.database import Database
 from app.services import operations, projections
 from app.services.operation_types import SENT_STATES, Operation
 
@@ -25,14 +25,14 @@ NO_BLOCK = {"tx_hash": None, "block_number": None, "block_hash": None}
 
 def change(database: Database, operation: Operation, states: Sequence[str], **values: Any) -> Operation:
     """Sets columns of an operation that is in one of these states."""
-    with database.single() as connection:
+    with database.autocommit() as connection:
         changed = operations.change(connection, operation, states, **values)
     return changed or reload(database, operation)
 
 
 def reload(database: Database, operation: Operation) -> Operation:
     """Returns the operation as the database has it."""
-    with database.single() as connection:
+    with database.autocommit() as connection:
         stored = operations.find(connection, operation.key)
     assert stored is not None
     return stored
@@ -83,7 +83,7 @@ def _close_without_effect(
     database: Database, operation: Operation, states: Sequence[str], error: AppError, **values: Any
 ) -> Operation:
     effects = projections.effects_of_failure(operation, error.message, values.get("tx_hash"))
-    with database.single() as connection:
+    with database.autocommit() as connection:
         closed = operations.close(connection, operation, states, effects, error=error_to_json(error), **values)
     if closed is None:
         return reload(database, operation)

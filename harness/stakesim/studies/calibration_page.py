@@ -36,7 +36,7 @@ WRONG: Mapping[str, str] = {
 
 PAGE = """# Price models beside ETH
 
-How near the random price paths of `harness/stakesim/prices/price_paths.py` come to what is known of ETH, and where
+How near the random price paths of `harness/stakesim/prices/price_models.py` come to what is known of ETH, and where
 each is wrong.
 `python -m stakesim.studies.calibration > docs/PRICES.md` writes this page; a test compares the two.
 
@@ -53,8 +53,8 @@ volatility is the standard deviation of daily log returns times sqrt(365).
 - **years** are the last eight times 365 days of a path; ETH's are 2018 to 2025.
 - **jumps** are returns further than three standard deviations from the mean, taken out again and again until none is
   left (recursive filtering, Clewlow and Strickland 2000).
-- The models have the defaults of `prices.py`, GBM a volatility of {gbm.annual_volatility:g}; all but the bootstraps
-  have a drift of {drift:g} a year, which is 0.2 of log drift, as the moves after 30 and 60 days have it. The
+- The models have the defaults of `price_models.py`, GBM a volatility of {gbm.annual_volatility:g}; all but the
+  bootstraps have a drift of {drift:g} a year, which is 0.2 of log drift, as the moves after 30 and 60 days have it. The
   bootstraps are stationary ones of the synthetic series.
 
 ## What is claimed of each model
@@ -72,10 +72,10 @@ None has trends: after 60 days ETH had moved by more than 20% more often than an
 
 ## The synthetic series
 
-`scenarios/series/eth-inr-synthetic.csv` is **no market data**. `harness/stakesim/studies/synthetic.py` makes it from
-one seed: a stochastic volatility model with jumps and a wandering drift, each year scaled to the volatility of ETH,
-one day set to the worst one. Its seed and parameters were searched for until the figures above came near; that they do
-proves nothing, and its level, its dates and its course say nothing about ETH or the rupee. Volatility by year:
+`scenarios/series/eth-inr-synthetic.csv` is **no market data**. `harness/stakesim/studies/synthetic_series.py` makes it
+from one seed: a stochastic volatility model with jumps and a wandering drift, each year scaled to the volatility of
+ETH, one day set to the worst one. Its seed and parameters were searched for until the figures above came near; that
+they do proves nothing, and its level, its dates and its course say nothing about ETH or the rupee. Volatility by year:
 
 {years}
 

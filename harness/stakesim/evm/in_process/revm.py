@@ -23,10 +23,11 @@ from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env, TxEnv
 
-from stakesim.evm.chain import Execution, Log, Message, Receipt, Transaction
-from stakesim.evm.engine import CHAIN_ID, INITIAL_BASE_FEE
-from stakesim.evm.node import data_floor
-from stakesim.evm.rpc_json import checksummed, data
+from stakesim.evm.abi import checksummed
+from stakesim.evm.chain_spec import CHAIN_ID, INITIAL_BASE_FEE
+from stakesim.evm.in_process.evm import CallResult, Message, Receipt, RpcLog, Transaction
+from stakesim.evm.in_process.gas import floor_gas
+from stakesim.evm.in_process.rpc_encoding import data
 
 _ZERO = bytes(32)
 _COINBASE = "0x" + "00" * 20
@@ -83,7 +84,7 @@ class _Run(NamedTuple):
     error: str | None
     gas_used: int
     refund: int
-    logs: Sequence[Log]
+    logs: Sequence[RpcLog]
     accounts: dict[str, Account]
     slots: dict[tuple[str, int], int]
     frames: int
@@ -132,7 +133,7 @@ class Revm:
         root = _name(*(tx.hash for tx in transactions)) if transactions else _ZERO
         return pending._replace(gas_used=used, transaction_root=root), receipts
 
-    def execute(self, header: Header, message: Message) -> Execution:
+    def execute(self, header: Header, message: Message) -> CallResult:
         self._go_to(header)
         sender = self._account(header, message.sender)
         if sender.code_hash:  # pyrevm takes nothing from a contract (EIP-3607), nodes run calls from one
@@ -144,7 +145,7 @@ class Revm:
                 self._put(_hex(message.sender), sender)
         code = self.code(header, message.to) if message.to else message.data
         watches = True if run.frames > 1 else None
-        return Execution(run.output, run.gas_used + run.refund, run.error, bool(code), watches)
+        return CallResult(run.output, run.gas_used + run.refund, run.error, bool(code), watches)
 
     def balance(self, header: Header, address: bytes) -> int:
         return self._account(header, address).balance
@@ -196,7 +197,7 @@ class Revm:
             run = self._run(header, message, told, getattr(tx, "access_list", ()), keep=True)
         finally:
             self._put(sender, payer)
-        used = max(run.gas_used, data_floor(tx.data))
+        used = max(run.gas_used, floor_gas(tx.data))
         accounts = {sender: paid, **run.accounts}
         _earn(accounts, self._accounts, sender, (tx.gas - used) * price)
         _earn(accounts, self._accounts, _COINBASE, used * (price - header.base_fee_per_gas))
@@ -352,8 +353,8 @@ def _earn(accounts: dict[str, Account], before: Mapping[str, Account], who: str,
         accounts[who] = account._replace(balance=account.balance + wei)
 
 
-def _log(log: Any) -> Log:
-    return Log(checksummed(bytes.fromhex(log.address[2:])), log.topics, data(bytes(log.data[1])))
+def _log(log: Any) -> RpcLog:
+    return RpcLog(checksummed(bytes.fromhex(log.address[2:])), log.topics, data(bytes(log.data[1])))
 
 
 def _hex(address: bytes) -> str:

@@ -17,8 +17,9 @@ from eth_tester.backends.pyevm.main import PyEVMBackend, get_default_genesis_par
 from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.exceptions import ValidationError
 
-from stakesim.evm.chain import Execution, Header, Log, Message, Receipt, Transaction, UnsignedTransaction
-from stakesim.evm.rpc_json import checksummed, data, word
+from stakesim.evm.abi import checksummed
+from stakesim.evm.in_process.evm import CallResult, Header, Message, Receipt, RpcLog, Transaction, UnsignedTransaction
+from stakesim.evm.in_process.rpc_encoding import data, word
 
 
 def _gas(computation: Any) -> None:
@@ -26,7 +27,7 @@ def _gas(computation: Any) -> None:
     flow.gas(computation)
 
 
-class Watched(PragueComputation):
+class GasWatchingComputation(PragueComputation):
     """Notes whether the code asked how much gas is left, on which what it does may then depend."""
 
     opcodes: dict[int, OpcodeAPI] = {  # noqa: RUF012 - declared so by py-evm
@@ -44,7 +45,7 @@ class PyEvm:
         balances: Mapping[bytes, int],
         timestamp: int,
         gas_limit: int,
-        computation: type[Watched] = Watched,
+        computation: type[GasWatchingComputation] = GasWatchingComputation,
     ) -> None:
         self._computation = computation
         state = {who: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for who, wei in balances.items()}
@@ -92,7 +93,7 @@ class PyEvm:
         )
         return _WithSender(transaction, Address(tx.sender))
 
-    def execute(self, header: Header, message: Message) -> Execution:
+    def execute(self, header: Header, message: Message) -> CallResult:
         state = self._state(header)
         unsigned = self._builder.new_unsigned_dynamic_fee_transaction(
             chain_id=self.chain_id,
@@ -113,7 +114,7 @@ class PyEvm:
             state.revert(before)
         error = None if not run.is_error else "Revert" if isinstance(run.error, Revert) else type(run.error).__name__
         watches = bool(run.children) or run.asked_for_gas
-        return Execution(run.output, message.gas - run.get_gas_remaining(), error, bool(run.msg.code), watches)
+        return CallResult(run.output, message.gas - run.get_gas_remaining(), error, bool(run.msg.code), watches)
 
     def balance(self, header: Header, address: bytes) -> int:
         return self._state(header).get_balance(Address(address))
@@ -173,5 +174,5 @@ def _receipt(receipt: ReceiptAPI, used_before: int) -> Receipt:
     return Receipt(ok, receipt.gas_used - used_before, [_log(log) for log in receipt.logs])
 
 
-def _log(log: LogAPI) -> Log:
-    return Log(checksummed(log.address), [word(topic) for topic in log.topics], data(log.data))
+def _log(log: LogAPI) -> RpcLog:
+    return RpcLog(checksummed(log.address), [word(topic) for topic in log.topics], data(log.data))

@@ -4,7 +4,7 @@ from datetime import date
 
 import numpy as np
 import pytest
-from stakesim.studies.figures import HORIZONS, KNOWN, by_year, figures
+from stakesim.studies.price_statistics import HORIZONS, KNOWN, by_year, figures
 
 DAYS = 3_000
 

@@ -1,6 +1,6 @@
 """The synthetic daily series of ETH in INR, from one seed. No market data is in it.
 
-python -m stakesim.studies.synthetic > scenarios/series/eth-inr-synthetic.csv
+python -m stakesim.studies.synthetic_series > scenarios/series/eth-inr-synthetic.csv
 
 A stochastic volatility model (Taylor 1986) with jumps (Merton 1976) and a drift that wanders. Log return of day t:
 
@@ -11,8 +11,8 @@ or up. s is such that each calendar year has the volatility that is known of ETH
 ETH's worst day.
 
 The seed and the numbers of Shape were searched for: the best of 10,600 seeds, then the numbers changed a little at a
-time, so that the series comes near the figures of `stakesim.studies.figures`. That it does so is made, and proves
-nothing.
+time, so that the series comes near the figures of `stakesim.studies.price_statistics`. That it does so is made, and
+proves nothing.
 """
 
 from __future__ import annotations
