@@ -34,7 +34,7 @@ from stakesim.scenario.scenario import Scenario, ScenarioError, load
 from stakesim.search.backend_fault import tell_fault
 from stakesim.search.diagnosis import crowd, probes, tell_weakness, weakest
 from stakesim.search.shrink import shrunk
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,7 +233,7 @@ def _play_all(
                 yield from _play_last(environment, len(numbered))
         return
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
-    with pool(min(jobs, len(batches)), dask, partial(open_environment, *where)) as submit:
+    with worker_pool(min(jobs, len(batches)), dask=dask, open_resource=partial(open_environment, *where)) as submit:
         calls = [submit(_play_batch, batch) for batch in batches]
         if where[1] is not None and probing:
             calls.append(submit(_play_last, len(numbered)))

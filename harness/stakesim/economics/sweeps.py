@@ -28,7 +28,7 @@ from stakesim.population.state import Behaviour
 from stakesim.prices.price_paths import Price
 from stakesim.scenario.actions import Terms
 from stakesim.schema.yaml_file import ScenarioError, nearest
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,7 +232,7 @@ def _computed(units: Sequence[Unit], jobs: int, dask: str | None) -> Iterator[tu
     if dask is None and (jobs <= 1 or len(units) <= 1):
         yield from ((unit, carry_out(unit)) for unit in units)
         return
-    with pool(jobs, dask) as submit:
+    with worker_pool(jobs, dask=dask) as submit:
         waiting = {submit(carry_out, unit): unit for unit in units}
         for done in as_completed(waiting):
             yield waiting.pop(done), done.result()

@@ -29,7 +29,7 @@ from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import Scenario, load
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 EQUIVALENT = CONTRACTS / "equivalent_mutants.json"
 """Reviewed: mutants that no test can tell from the contract, by their key, with the reason."""
@@ -95,7 +95,7 @@ def mutate(
     """Makes and plays all mutants of a contract.
 
     source: a Solidity file. only: those whose key has this in it. tests: what is run for those that all scenarios pass,
-    see `failing_test`. progress: called with each verdict. jobs, dask: as `stakesim.workers.pool.pool` has them; the
+    see `failing_test`. progress: called with each verdict. jobs, dask: as `stakesim.workers.pool.worker_pool` has them; the
     status of a mutant is the same whoever plays it, but not what kills it first, as a worker tries that first which
     killed its last one.
     Raises `CompileError`, and `EngineError` where the contract itself has findings or there are no mutants.
@@ -157,7 +157,7 @@ def _verdicts(
     dask: str | None,
 ) -> Iterator[Verdict]:
     seen = {_digest(built.artifact): "the contract"}
-    with pool(jobs, dask, partial(_Bench, engine, suite)) as submit:
+    with worker_pool(jobs, dask=dask, open_resource=partial(_Bench, engine, suite)) as submit:
         compiling = [submit(_compile, mutant, built.sources, built.file, built.artifact.name) for mutant in made]
         playing = []
         for mutant, done in zip(made, compiling, strict=True):
