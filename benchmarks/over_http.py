@@ -39,7 +39,7 @@ from eth_account.signers.local import LocalAccount
 from rich.console import Console
 from sqlalchemy import Engine, event, insert, select
 from stakesim.evm.anvil import start_anvil
-from stakesim_adapter.serve import new_contract
+from stakesim_adapter.serve import temporary_deployment
 from web3 import Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint
@@ -211,7 +211,7 @@ def served(attendees: int) -> Iterator[Site]:
         w3, platform = Web3(Web3.HTTPProvider(rpc_url)), Account.create()
         w3.provider.make_request(RPCEndpoint("anvil_setBalance"), [platform.address, hex(10**24)])
         given = {"blockchain_rpc_url": rpc_url, "chain_id": CHAIN_ID, "confirmations": 1}
-        with new_contract(None, platform_private_key=platform.key.to_0x_hex(), **given) as settings:
+        with temporary_deployment(None, platform_private_key=platform.key.to_0x_hex(), **given) as settings:
             ours, theirs = multiprocessing.Pipe()
             # with the protocol named: else asyncio does not set TCP_NODELAY, and each answer takes 40 ms more
             listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from app.bootstrap import smoke_test
-from app.bootstrap.container import services_on
+from app.bootstrap.container import build_services
 from app.core.errors import ContractRejected, UnsupportedByContract
 from app.db.database import Database
 from app.db.tables import event_run_bookings, event_runs
@@ -406,7 +406,9 @@ def test_the_live_check_passes_on_it(stage: Stage, monkeypatch: pytest.MonkeyPat
         stage.engine.set_next_timestamp(moment)
 
     monkeypatch.setattr(smoke_test, "_wait_until", wait)
-    monkeypatch.setattr(smoke_test, "_soon", lambda w3, seconds: stage.now() + DAY)
-    services = services_on(stage.engine.w3, stage.database, stage.chain, Pricing(stage.feed, stage.now))
+    monkeypatch.setattr(smoke_test, "_start_time", lambda w3, seconds: stage.now() + DAY)
+    services = build_services(stage.engine.w3, stage.database, stage.chain, Pricing(stage.feed, stage.now))
     services = replace(services, runs=stage.runs, bookings=stage.bookings)
-    assert [step.what for step in smoke_test.play(services, thorough=True)][-1] == "completed event run 1"
+    assert [step.description for step in smoke_test.run_smoke_test(services, thorough=True)][
+        -1
+    ] == "completed event run 1"

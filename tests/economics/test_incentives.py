@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from stakesim import plots
 from stakesim.population.behaviours import FalseNoShows, Grief, NoShow, SelfBook
-from stakesim.population.outcomes import live
-from stakesim.population.population import columns, draw
-from stakesim.prices.price_paths import Gbm, Merton
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import draw, select_runs
+from stakesim.prices.price_models import Gbm, Merton
 from stakesim.scenario.actions import Terms
 from stakesim.studies import attacks, cancellation_options, incentives, payout_methods
 from stakesim.studies.attacks import HONEST, attack, gains, interest
@@ -40,19 +40,19 @@ def grief() -> pd.DataFrame:
 def test_what_one_party_gains_the_others_lose(how: object, split: int) -> None:
     """To the wei, in every run, with the attack and without."""
     for behaviours in (HONEST.behaviours, (*HONEST.behaviours, how)):
-        state = columns(draw(HONEST, 5, 0, Terms(forfeit_to_host_bps=split), behaviours), np.arange(RUNS))
-        assert not sum(gains(state, live(state)).values()).any()
+        state = select_runs(draw(HONEST, 5, 0, Terms(forfeit_to_host_bps=split), behaviours), np.arange(RUNS))
+        assert not sum(gains(state, resolve_outcomes(state)).values()).any()
 
 
 def test_a_lie_takes_the_stake_and_splits_it() -> None:
     """Everybody came and is said not to have: 20% of all tickets, half of it to the host, rounded down in each run."""
     honest = HONEST.model_copy(update={"behaviours": ()})
     found = attack(FalseNoShows(share=1), RUNS, 5, Terms(forfeit_to_host_bps=5_000), honest).gains
-    state = columns(draw(honest, 5, 0), np.arange(RUNS))
-    lives = live(state)
+    state = select_runs(draw(honest, 5, 0), np.arange(RUNS))
+    outcomes = resolve_outcomes(state)
     payments = [
         [int(price) * int(seats) for seats, made in zip(column, taken, strict=True) if made]
-        for price, column, taken in zip(state.price_wei, state.intents.seats.T, lives.made.T, strict=True)
+        for price, column, taken in zip(state.price_wei, state.intents.seats.T, outcomes.accepted.T, strict=True)
     ]
     stakes = [sum(payment * 2_000 // 10_000 for payment in run) for run in payments]
     assert found["attendees"].wei == -sum(stakes) // RUNS
@@ -74,7 +74,7 @@ def test_own_seats_cost_the_fee_where_nobody_is_turned_away() -> None:
     assert found.bookings == 0
     assert found.gains["host"].inr == pytest.approx(-found.fees, abs=0.01)
     assert found.gains["host"].wei + found.gains["platform"].wei in (-1, 0)  # each mean is rounded down
-    state = columns(draw(ROOMY, 5, 0), np.arange(RUNS))
+    state = select_runs(draw(ROOMY, 5, 0), np.arange(RUNS))
     assert found.fees == pytest.approx(float(state.price_paise.mean()) / 100 * 2 * 0.05, rel=1e-6)
 
 
@@ -93,8 +93,8 @@ def test_to_block_a_run_costs_gas_and_interest_alone(grief: pd.DataFrame) -> Non
 
 
 def test_interest_runs_from_the_booking_to_the_refund() -> None:
-    state = columns(draw(HONEST, 5, 0, behaviours=(NoShow(), Grief())), np.arange(50))
-    for run, wei in enumerate(interest(state, live(state))):
+    state = select_runs(draw(HONEST, 5, 0, behaviours=(NoShow(), Grief())), np.arange(50))
+    for run, wei in enumerate(interest(state, resolve_outcomes(state))):
         locked = int(state.price_wei[run]) * int(state.seats[run])
         locked += locked * 2_000 // 10_000
         seconds = int(state.start[run]) - 86_400 - 60
@@ -120,10 +120,10 @@ def test_each_attack_is_paid_so_on_the_chain(engine_name: str) -> None:
     assert (checked.runs, checked.wei) == (len(incentives.ATTACKS), 0)
     assert checked.payouts > 2 * checked.runs
     for drawn, index in incentives._picked(5):  # what is played is the attack, and not a run that it left alone
-        state = columns(drawn, np.array([index]))
-        lives, intents = live(state), state.intents
-        lied = (lives.active & intents.comes & ~intents.ticked).any()
-        assert lied or intents.own.any() or lives.cancelled.any()
+        state = select_runs(drawn, np.array([index]))
+        outcomes, intents = resolve_outcomes(state), state.intents
+        lied = (outcomes.active & intents.intends_to_attend & ~intents.reported_attended).any()
+        assert lied or intents.by_host.any() or outcomes.cancelled.any()
 
 
 def test_margrabe_against_known_values() -> None:

@@ -8,7 +8,7 @@ from app.core.errors import ContractRejected
 from app.services import projections
 from app.services.booking_service import BookingService
 from app.services.pricing import Quote, Rate
-from stakesim.evm.contract_file import changed
+from stakesim.evm.contract_file import patched_event_stake
 from stakesim.paths import checkout
 from stakesim.runner.environment import open_environment
 from stakesim.runner.invariants import INVARIANTS
@@ -39,7 +39,7 @@ actions:
   - {do: create_run, run: other, by: host, price_inr: "20000", seats: 4, starts: 7d}
   - {do: book, booking: a1, run: gig, by: a, seats: 1}
   - {do: book, booking: a2, run: other, by: a, seats: 1}
-  - {at: 7d, do: complete, run: gig, came: [a1]}
+  - {at: 7d, do: complete, run: gig, attended: [a1]}
   - {do: cancel_run, run: gig, fails: EventNotOpen}
 """
 INLINE = {"left-open": LEFT_OPEN, "two-runs": TWO_RUNS}
@@ -246,7 +246,7 @@ def found(environment):
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", CONTRACTS_BROKEN, ids=lambda b: f"{b.id} {b.name}")
 def test_a_broken_contract_is_caught(broken, found):
-    messages = found(changed(broken.old, broken.new), broken.scenario)
+    messages = found(patched_event_stake(broken.old, broken.new), broken.scenario)
     assert broken.id in messages, messages
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from stakesim.generate.agents import MISCHIEF
 from stakesim.generate.random_scenario import Profile, generate, load_profile
-from stakesim.model.reference import quoted
-from stakesim.model.rehearsal import Step, rehearse
+from stakesim.model.reference import current_rate
+from stakesim.model.rehearsal import RehearsedStep, rehearse
 from stakesim.scenario.actions import SetPrice
 from stakesim.scenario.scenario import Scenario, ScenarioError, dump, loads
 
@@ -24,7 +24,7 @@ def profile(name: str) -> Profile:
 
 
 @cache
-def campaign(name: str) -> list[tuple[Scenario, list[Step]]]:
+def campaign(name: str) -> list[tuple[Scenario, list[RehearsedStep]]]:
     scenarios = [generate(profile(name), 0, index) for index in range(RUNS)]
     return [(scenario, rehearse(scenario)) for scenario in scenarios]
 
@@ -84,10 +84,10 @@ MUST_REACH = [
 ]
 
 
-def swings(scenario: Scenario, steps: list[Step]) -> bool:
+def swings(scenario: Scenario, steps: list[RehearsedStep]) -> bool:
     """The feed's rate moved by a tenth or more while the scenario lasted."""
     market = scenario.rate_path()
-    rates = [quoted(step.state, market(step.at))[0] for step in steps]
+    rates = [current_rate(step.state, market(step.at))[0] for step in steps]
     rates = [rate for rate in rates if rate.is_finite() and rate > 0]
     return max(rates) >= Decimal("1.1") * min(rates)
 

@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 from stakesim import run
 from stakesim.campaign.report import save_failures
-from stakesim.evm.contract_file import changed
-from stakesim.generate.moves import MOVES, walk
+from stakesim.evm.contract_file import patched_event_stake
+from stakesim.generate.moves import MOVES
 from stakesim.generate.profiles import load_profile
 from stakesim.model.rehearsal import rehearse
 from stakesim.paths import checkout, shipped
@@ -17,6 +17,7 @@ from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
 from stakesim.search.shrink import shrunk
 from stakesim.search.stateful import search
+from stakesim.search.walks import walk
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
@@ -68,7 +69,7 @@ def arena(engine_name):
 def planted(request, arena):
     """The shortest story, in an environment whose contract is broken so."""
     old, new, shortest = PLANTED[request.param]
-    arena.use(changed(old, new))
+    arena.use(patched_event_stake(old, new))
     yield shortest
     arena.use(None)
 

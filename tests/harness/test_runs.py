@@ -190,7 +190,7 @@ def test_what_a_scenario_expects_is_held_against_the_rules(run_scenario):
     with pytest.raises(AssertionError, match=r"says nothing of a failure.*TooLate"):
         run_scenario(loads(text.replace("at: 2d, do: book", "at: 7d, do: book")))
     with pytest.raises(AssertionError, match="this fails with TooEarly; by the rules it is ok"):
-        run_scenario(loads(text.replace("came: [a1]}", "came: [a1], fails: TooEarly}")))
+        run_scenario(loads(text.replace("attended: [a1]}", "attended: [a1], fails: TooEarly}")))
 
 
 def test_an_unforeseen_error_of_a_service_is_a_finding(environment, monkeypatch):

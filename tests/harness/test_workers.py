@@ -144,7 +144,7 @@ def test_sweeps_come_to_the_same(address, monkeypatch):
     """Bit for bit, floats and all."""
     from stakesim.economics import sweep, sweeps
     from stakesim.population.behaviours import NoShow
-    from stakesim.prices.price_paths import Gbm
+    from stakesim.prices.price_models import Gbm
 
     monkeypatch.setattr(sweeps, "BLOCK", 1)
     market = Gbm(inr_per_eth="200000", annual_volatility=0.8)

@@ -81,7 +81,7 @@ def test_what_was_removed_is_installed_anew(elsewhere, capsys):
         capsys.readouterr()
         program = compiler.find_compiler()
         assert os.access(program, os.X_OK)
-        assert solc_install.whole(program.parent)
+        assert solc_install.is_complete(program.parent)
         assert "Installing the Solidity compiler" in capsys.readouterr().err
         assert [path.name for path in program.parents[1].iterdir()] == [program.parent.name]
 

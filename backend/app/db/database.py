@@ -9,13 +9,16 @@ from weakref import WeakKeyDictionary
 
 from psycopg.errors import DuplicateDatabase, UniqueViolation
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core.errors import DatabaseUnavailable
 from app.db.embedded import default_data_dir, start_embedded
 
 EMBEDDED_DATABASE = "stakesim"
 """Name of the database on the embedded server."""
+DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What SQLAlchemy raises if the database does not answer, or no connection of the pool gets free in time."""
 
 
 class Database:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from app.bootstrap.container import Services, services_on
+from app.bootstrap.container import Services, build_services
 from app.db.database import Database, connect, create_database, drop_database
 from app.db.embedded import start_embedded
 from app.db.migrations import migrate
@@ -84,7 +84,7 @@ def open_services(
         return datetime.fromtimestamp(truth.eth.get_block("latest")["timestamp"], UTC)
 
     chain = BlockchainService(w3, site.contract, sender(w3, service_account(), database, policy))
-    return services_on(w3, database, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
+    return build_services(w3, database, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
 
 
 class BackendTestbed(FaultTestbed):

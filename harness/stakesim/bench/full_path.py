@@ -118,8 +118,8 @@ def _crowd(size: int) -> Scenario:
     create, book, complete = base.actions[0], base.actions[1], base.actions[-1]
     names, people = [f"b{n}" for n in range(size)], [name for name in base.actors if name != "host"]
     books = [book.model_copy(update={"booking": b, "by": people[n % len(people)]}) for n, b in enumerate(names)]
-    seats, came = {"seats": size}, {"came": tuple(names[:-1])}
-    actions = (create.model_copy(update=seats), *books, complete.model_copy(update=came))
+    seats, attended = {"seats": size}, {"attended": tuple(names[:-1])}
+    actions = (create.model_copy(update=seats), *books, complete.model_copy(update=attended))
     return base.model_copy(update={"actions": actions, "received": {}})
 
 

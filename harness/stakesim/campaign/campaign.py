@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from stakesim.backend import BackendError
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.required_abi import extra_functions, missing_additions
-from stakesim.generate.moves import walk
+from stakesim.evm.required_abi import missing_extension, own_transactions
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.project import current_project
 from stakesim.runner import ledger, scenario_files
@@ -34,6 +33,7 @@ from stakesim.scenario.scenario import Scenario, ScenarioError, load
 from stakesim.search.backend_fault import tell_fault
 from stakesim.search.diagnosis import crowd, probes, tell_weakness, weakest
 from stakesim.search.shrink import shrunk
+from stakesim.search.walks import walk
 from stakesim.workers.pool import worker_pool
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def run(
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
     scenarios, drawn = _scenarios(items, runs, seed, steps, terms)
     if contract and probing:
-        scenarios += probes(extra_functions(contract.abi))
+        scenarios += probes(own_transactions(contract.abi))
     played = sorted(
         _play_all(scenarios, (engine, contract, driver), jobs, dask, progress, probing),
         key=lambda numbered: numbered[0],
@@ -155,7 +155,7 @@ def run(
     for one in result.played:
         result.reached += one.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
-    lacking = {"bookings cancelled"} if contract and "cancelBooking" in missing_additions(contract.abi) else set()
+    lacking = {"bookings cancelled"} if contract and "cancelBooking" in missing_extension(contract.abi) else set()
     missing = [said for key, said in MUST_REACH.items() if not result.reached[key] and key not in lacking]
     if drawn > 1 and missing:
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stakesim import plots
 from stakesim.economics.metrics import METRICS
 from stakesim.errors import NotInstalled
-from stakesim.paths import data
+from stakesim.paths import package_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def write(frame: pd.DataFrame, wanted: Sweep, file: Path, command: str) -> None:
     drawn = [name for name in METRICS if not name.startswith("wei") and frame[frame.metric == name].numerator.any()]
     varied = next((term for term, values in wanted.policies.items() if len(values) > 1), next(iter(wanted.policies)))
     keys = [*wanted.policies, "behaviours", "price"]
-    template = Environment(autoescape=True).from_string(data("sweep_report.html").read_text())
+    template = Environment(autoescape=True).from_string(package_data("sweep_report.html").read_text())
     page = template.render(
         sweep=wanted,
         command=command,

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 
 from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
-from stakesim.population.outcomes import live
-from stakesim.population.population import Drawn, columns
-from stakesim.population.to_scenario import HOST, guest, scenario
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import PopulationChunk, select_runs
+from stakesim.population.to_scenario import HOST, guest_name, to_scenario
 from stakesim.runner import ledger
 from stakesim.runner.findings import tell
 from stakesim.scenario.actions import PLATFORM
@@ -32,27 +32,27 @@ class Compared:
     wei: int
 
 
-def expected(drawn: Drawn, index: int) -> dict[str, int]:
+def expected(drawn: PopulationChunk, index: int) -> dict[str, int]:
     """Wei that everybody gets in run `index` of a chunk, by the fast model; who gets nothing is not listed."""
     import numpy as np
 
-    state = columns(drawn, np.array([index]))
-    settled = settle(state, live(state))
+    state = select_runs(drawn, np.array([index]))
+    settled = settle(state, resolve_outcomes(state))
     got: Counter[str] = Counter()
-    for place, own in enumerate(state.intents.own[:, 0]):
-        got[HOST if own else guest(place)] += int(settled.received[place, 0])
+    for place, own in enumerate(state.intents.by_host[:, 0]):
+        got[HOST if own else guest_name(place)] += int(settled.received[place, 0])
     got[HOST] += int(settled.host[0])
     got[PLATFORM] += int(settled.platform[0])
     return {who: wei for who, wei in got.items() if wei}
 
 
-def compare(picked: Iterable[tuple[Drawn, int]], engine: str = "py-evm") -> Compared:
+def compare(picked: Iterable[tuple[PopulationChunk, int]], engine: str = "py-evm") -> Compared:
     """Plays runs, given as chunk and number within it, and compares what everybody got.
 
     Raises `Mismatch` with everything that differs, and the first run as a scenario.
     """
     runs = list(picked)
-    stories = [scenario(drawn, index) for drawn, index in runs]
+    stories = [to_scenario(drawn, index) for drawn, index in runs]
     result = campaign.run(stories, engine)
     if result.findings:
         raise Mismatch(tell(result.findings))

@@ -1,8 +1,8 @@
 """Encodes and decodes for a contract's ABI: call data, return values, events and revert reasons.
 
-The library has its own codec on eth-abi, so that a backend's encoding is judged by code that the backend does not share.
-It computes selectors, topics and types once per ABI. web3's contract objects compute them for every call, which takes
-longer than the EVM does in this process.
+The library has its own codec on eth-abi, so that it judges a backend's encoding by code that the backend does not
+share. It computes selectors, topics and types once per ABI. web3's contract objects compute them for every call, which
+takes longer than the EVM does in this process.
 """
 
 from __future__ import annotations

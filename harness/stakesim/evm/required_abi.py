@@ -1,8 +1,8 @@
 """The interface that a stake contract must have, and how a contract's ABI differs from it.
 
-The required interface is that of the contract deployed on Sepolia (`contracts/abi/deployed.json`). `IEventStake` extends
-it. Types, tuples and indexed flags must agree; names of arguments and internal types may differ, as no call depends on
-them.
+The required interface is that of the contract deployed on Sepolia (`contracts/abi/deployed.json`). `IEventStake`
+extends it. Types, tuples and indexed flags must agree; names of arguments and internal types may differ, as no call
+depends on them.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def check_supported(abi: Abi, contract_name: str) -> None:
         missing_names |= missing_from_extension
     if missing_names:
         raise EngineError(
-            f"{contract_name} can't be tested, as it lacks {', '.join(sorted(missing_names))}: give a contract with all of "
-            "contracts/IEventStake.sol, or with contracts/abi/deployed.json and none of what that adds to it."
+            f"{contract_name} can't be tested, as it lacks {', '.join(sorted(missing_names))}: give a contract with "
+            "all of contracts/IEventStake.sol, or with contracts/abi/deployed.json and none of what that adds to it."
         )
     if incompatible := [difference.text for difference in differences(abi) if not difference.compatible]:
         raise EngineError(f"{contract_name} can't be tested: {'; '.join(incompatible)}.")
@@ -98,7 +98,9 @@ def missing(abi: Abi) -> list[str]:
     """Returns a sentence for each required item of which the ABI has none with the same kind and name."""
     present = {(item["type"], item.get("name")) for item in abi}
     absent = [item for item in deployed_abi() if (item["type"], item["name"]) not in present]
-    return [f"The {item['type']} {item['name']} is missing: {item['name']}({_types(item['inputs'])})" for item in absent]
+    return [
+        f"The {item['type']} {item['name']} is missing: {item['name']}({_types(item['inputs'])})" for item in absent
+    ]
 
 
 def differences(abi: Abi) -> Iterator[Difference]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stakesim.generate.profiles import Mischief, Profile
+from stakesim.generate.profiles import HostileKind, Profile
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -111,9 +111,9 @@ def host(rng: Generator, view: View) -> Iterator[Action]:
     elif fate < view.profile.host_cancels + view.profile.never_completed:
         yield Expire(at=view.deadline + between(rng, (0, 2 * DAY)), run=view.run)
     else:
-        came = tuple(visit.booking for visit in view.visits if visit.comes)
+        attended = tuple(visit.booking for visit in view.visits if visit.comes)
         within = view.profile.terms.completion_grace
-        yield Complete(at=view.start + between(rng, (0, min(DAY, within // 2))), run=view.run, came=came)
+        yield Complete(at=view.start + between(rng, (0, min(DAY, within // 2))), run=view.run, attended=attended)
 
 
 def collect_credits(rng: Generator, view: View) -> Iterator[Action]:
@@ -153,7 +153,7 @@ def _wrong_caller(rng: Generator, view: View) -> Action:
     if choice == 0 and view.visits:
         return CancelBooking(at=at, booking=_somebody(rng, view).booking, by=OUTSIDER, direct=direct)
     if choice == 1:
-        return Complete(at=at, run=view.run, by=OUTSIDER, came=(), direct=direct)
+        return Complete(at=at, run=view.run, by=OUTSIDER, attended=(), direct=direct)
     return CancelRun(at=at, run=view.run, by=OUTSIDER, direct=direct)
 
 
@@ -181,8 +181,8 @@ def _wrong_list(rng: Generator, view: View) -> Action:
     booking = _somebody(rng, view).booking if view.visits else None
     wrong = [*view.elsewhere, *(visit.booking for visit in view.visits if visit.cancels is not None)]
     if wrong and rng.random() < 0.7:
-        return Complete(at=at, run=view.run, came=(wrong[int(rng.integers(len(wrong)))],))
-    return Complete(at=at, run=view.run, came=(booking, booking) if booking else ())
+        return Complete(at=at, run=view.run, attended=(wrong[int(rng.integers(len(wrong)))],))
+    return Complete(at=at, run=view.run, attended=(booking, booking) if booking else ())
 
 
 def _on_the_edge(rng: Generator, view: View) -> Action:
@@ -192,7 +192,7 @@ def _on_the_edge(rng: Generator, view: View) -> Action:
     edges: list[Action] = [
         Book(at=view.start + off, booking=booking, run=view.run, by=OUTSIDER, seats=1),
         CancelRun(at=view.start + off, run=view.run, by=view.host),
-        Complete(at=view.start + off, run=view.run, came=tuple(v.booking for v in view.visits if v.comes)),
+        Complete(at=view.start + off, run=view.run, attended=tuple(v.booking for v in view.visits if v.comes)),
         Expire(at=view.deadline + off, run=view.run, by=OUTSIDER),
     ]
     absent = [visit for visit in view.visits if not visit.comes]
@@ -204,7 +204,7 @@ def _on_the_edge(rng: Generator, view: View) -> Action:
 def _twice(rng: Generator, view: View) -> Action:
     """What is final is asked for again."""
     again: list[Action] = [
-        Complete(at=view.start + 2 * DAY, run=view.run, by=PLATFORM, came=()),
+        Complete(at=view.start + 2 * DAY, run=view.run, by=PLATFORM, attended=()),
         CancelRun(at=view.deadline + 3 * DAY, run=view.run, by=PLATFORM),
         Expire(at=view.deadline + 3 * DAY, run=view.run),
     ]
@@ -229,7 +229,7 @@ def _somebody(rng: Generator, view: View) -> Visit:
     return view.visits[int(rng.integers(len(view.visits)))]
 
 
-MISCHIEF: Mapping[Mischief, Callable[[Generator, View], Action]] = {
+MISCHIEF: Mapping[HostileKind, Callable[[Generator, View], Action]] = {
     "wrong_caller": _wrong_caller,
     "wrong_value": _wrong_value,
     "wrong_list": _wrong_list,

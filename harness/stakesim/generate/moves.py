@@ -8,17 +8,14 @@ passes before every action, often to one second before, at or after a moment at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stakesim.generate.random_scenario import OUTSIDER, actor, market
-from stakesim.model.reference import MAX_SEATS, Run, RunStatus, State, apply, initial
-from stakesim.prices.price_paths import path
+from stakesim.model.reference import MAX_SEATS, Run, RunStatus, State
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
-    Actor,
     Book,
     CancelBooking,
     CancelRun,
@@ -31,13 +28,10 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from stakesim.scenario.scenario import Scenario
 from stakesim.schema.fields import UNITS
 
 if TYPE_CHECKING:
-    from numpy.random import Generator
-
-    from stakesim.generate.profiles import Profile
+    pass
 
 HOUR, DAY = UNITS["h"], UNITS["d"]
 PRICES_INR = ("2000", "19999.99", "0.01", "333.33", "1000000")
@@ -48,7 +42,7 @@ PAUSES = (60, 1, 60, HOUR, HOUR, DAY)
 T = TypeVar("T")
 
 
-class Chance(Protocol):
+class ChoiceSource(Protocol):
     """Where choices come from: a random generator, or Hypothesis, which can shrink them."""
 
     def integer(self, low: int, high: int) -> int:
@@ -65,7 +59,7 @@ class Move:
     weight: int
     hostile: bool
     possible: Callable[[State], bool]
-    make: Callable[[Chance, State], Action]
+    make: Callable[[ChoiceSource, State], Action]
 
 
 MOVES: list[Move] = []
@@ -73,15 +67,15 @@ MOVES: list[Move] = []
 
 def _move(
     weight: int, possible: Callable[[State], bool] = lambda state: True, hostile: bool = False
-) -> Callable[[Callable[[Chance, State], Action]], Callable[[Chance, State], Action]]:
-    def enter(make: Callable[[Chance, State], Action]) -> Callable[[Chance, State], Action]:
+) -> Callable[[Callable[[ChoiceSource, State], Action]], Callable[[ChoiceSource, State], Action]]:
+    def enter(make: Callable[[ChoiceSource, State], Action]) -> Callable[[ChoiceSource, State], Action]:
         MOVES.append(Move(make.__name__, weight, hostile, possible, make))
         return make
 
     return enter
 
 
-def moment(chance: Chance, state: State) -> int:
+def next_action_time(chance: ChoiceSource, state: State) -> int:
     """When the next action lands, in seconds from the scenario's start: after a pause, or about an edge in time."""
     edges = sorted({edge for edge in _edges(state) if edge > state.now + 1})
     if edges and chance.integer(0, 4) == 4:
@@ -101,7 +95,7 @@ def _edges(state: State) -> Iterator[int]:
 
 
 @_move(6, lambda s: sum(run.open for run in s.runs.values()) < 3)
-def open_run(chance: Chance, state: State) -> Action:
+def open_run(chance: ChoiceSource, state: State) -> Action:
     lead = chance.choice((2 * DAY, 7 * DAY, HOUR, DAY))
     return CreateRun(
         run=_new_run(state),
@@ -113,7 +107,7 @@ def open_run(chance: Chance, state: State) -> Action:
 
 
 @_move(12, lambda s: any(_bookable(run, s) for run in s.runs.values()))
-def book(chance: Chance, state: State) -> Action:
+def book(chance: ChoiceSource, state: State) -> Action:
     active = [run.label for run in state.runs.values() if _bookable(run, state)]
     return Book(
         booking=_new_booking(state),
@@ -124,62 +118,62 @@ def book(chance: Chance, state: State) -> Action:
 
 
 @_move(3, lambda s: any(booking.active for booking in s.bookings.values()))
-def cancel_booking(chance: Chance, state: State) -> Action:
+def cancel_booking(chance: ChoiceSource, state: State) -> Action:
     return CancelBooking(booking=chance.choice([b.label for b in state.bookings.values() if b.active]))
 
 
 @_move(1, lambda s: any(run.open for run in s.runs.values()))
-def cancel_run(chance: Chance, state: State) -> Action:
+def cancel_run(chance: ChoiceSource, state: State) -> Action:
     return CancelRun(run=_open(chance, state), by=chance.choice((None, PLATFORM)))
 
 
 @_move(8, lambda s: any(_completable(run, s) for run in s.runs.values()))
-def complete(chance: Chance, state: State) -> Action:
+def complete(chance: ChoiceSource, state: State) -> Action:
     run = state.runs[chance.choice([r.label for r in state.runs.values() if _completable(r, state)])]
-    came = tuple(b.label for b in state.active_bookings_of(run) if chance.integer(0, 1))
-    return Complete(run=run.label, by=chance.choice((None, PLATFORM)), came=came)
+    attended = tuple(b.label for b in state.active_bookings_of(run) if chance.integer(0, 1))
+    return Complete(run=run.label, by=chance.choice((None, PLATFORM)), attended=attended)
 
 
 @_move(1, lambda s: any(run.open for run in s.runs.values()))
-def expire(chance: Chance, state: State) -> Action:
+def expire(chance: ChoiceSource, state: State) -> Action:
     return Expire(run=_open(chance, state), by=chance.choice(_signers(state)))
 
 
 @_move(3, lambda s: bool(s.credits))
-def withdraw(chance: Chance, state: State) -> Action:
+def withdraw(chance: ChoiceSource, state: State) -> Action:
     owed = [party for party, wei in state.credits.items() if wei and party != PLATFORM] or [*state.actors]
     by = chance.choice(owed)
     return Withdraw(by=by, to=chance.choice((None, *_signers(state))))
 
 
 @_move(1, lambda s: s.platform_balance > 0)
-def withdraw_fees(chance: Chance, state: State) -> Action:
+def withdraw_fees(chance: ChoiceSource, state: State) -> Action:
     return WithdrawFees()
 
 
 @_move(1)
-def swing_price(chance: Chance, state: State) -> Action:
+def swing_price(chance: ChoiceSource, state: State) -> Action:
     return SetPrice(inr_per_eth=chance.choice(SANE_RATES))
 
 
 @_move(6, lambda s: s.feed is not None and (s.feed.as_of is not None or str(s.feed.rate) not in SANE_RATES))
-def mend_price(chance: Chance, state: State) -> Action:
+def mend_price(chance: ChoiceSource, state: State) -> Action:
     return SetPrice(inr_per_eth=chance.choice(SANE_RATES))
 
 
 @_move(1, hostile=True)
-def spoil_price(chance: Chance, state: State) -> Action:
+def spoil_price(chance: ChoiceSource, state: State) -> Action:
     rate, age = chance.choice((("0", 0), ("NaN", 0), ("-1", 0), ("200000", 2 * HOUR)))
     return SetPrice(inr_per_eth=rate, age=age)
 
 
 @_move(1)
-def wait(chance: Chance, state: State) -> Action:
+def wait(chance: ChoiceSource, state: State) -> Action:
     return Wait()
 
 
 @_move(1, lambda s: len(s.runs) > 0, hostile=True)
-def meddle_with_run(chance: Chance, state: State) -> Action:
+def meddle_with_run(chance: ChoiceSource, state: State) -> Action:
     """Anybody closes any run, at any time, open or not."""
     label, by, direct = chance.choice([*state.runs]), *_somebody(chance, state)
     kind = chance.integer(0, 2)
@@ -187,26 +181,26 @@ def meddle_with_run(chance: Chance, state: State) -> Action:
         return CancelRun(run=label, by=by, direct=direct)
     if kind == 1:
         return Expire(run=label, by=by, direct=direct)
-    came = tuple(b.label for b in state.bookings_of(state.runs[label]) if chance.integer(0, 1))
-    return Complete(run=label, by=by, came=came, direct=direct)
+    attended = tuple(b.label for b in state.bookings_of(state.runs[label]) if chance.integer(0, 1))
+    return Complete(run=label, by=by, attended=attended, direct=direct)
 
 
 @_move(1, lambda s: len(s.bookings) > 0, hostile=True)
-def meddle_with_booking(chance: Chance, state: State) -> Action:
+def meddle_with_booking(chance: ChoiceSource, state: State) -> Action:
     by, direct = _somebody(chance, state)
     return CancelBooking(booking=chance.choice([*state.bookings]), by=by, direct=direct)
 
 
 @_move(1, lambda s: len(s.bookings) > 0, hostile=True)
-def wrong_list(chance: Chance, state: State) -> Action:
+def wrong_list(chance: ChoiceSource, state: State) -> Action:
     """The host ticks off whoever comes to mind, some of them twice."""
     bookings = [*state.bookings]
-    came = tuple(chance.choice(bookings) for _ in range(chance.integer(1, 3)))
-    return Complete(run=chance.choice([*state.runs]), came=came)
+    attended = tuple(chance.choice(bookings) for _ in range(chance.integer(1, 3)))
+    return Complete(run=chance.choice([*state.runs]), attended=attended)
 
 
 @_move(1, hostile=True)
-def impossible_run(chance: Chance, state: State) -> Action:
+def impossible_run(chance: ChoiceSource, state: State) -> Action:
     """No seats, too many, or in the past."""
     now = state.now - state.epoch
     seats, starts = chance.choice(((0, now + DAY), (MAX_SEATS + 1, now + DAY), (2, 0)))
@@ -215,7 +209,7 @@ def impossible_run(chance: Chance, state: State) -> Action:
 
 
 @_move(1, lambda s: len(s.runs) > 0, hostile=True)
-def any_booking(chance: Chance, state: State) -> Action:
+def any_booking(chance: ChoiceSource, state: State) -> Action:
     """Of a run in whatever state, no seats, or more than there are."""
     by = chance.choice([*state.actors])
     label = chance.choice([*state.runs])
@@ -223,7 +217,7 @@ def any_booking(chance: Chance, state: State) -> Action:
 
 
 @_move(1, hostile=True)
-def wrong_value_for_a_run(chance: Chance, state: State) -> Action:
+def wrong_value_for_a_run(chance: ChoiceSource, state: State) -> Action:
     starts = state.now - state.epoch + 10 * DAY
     return CreateRun(
         run=_new_run(state),
@@ -237,14 +231,14 @@ def wrong_value_for_a_run(chance: Chance, state: State) -> Action:
 
 
 @_move(1, lambda s: len(s.runs) > 0, hostile=True)
-def wrong_value_for_a_booking(chance: Chance, state: State) -> Action:
+def wrong_value_for_a_booking(chance: ChoiceSource, state: State) -> Action:
     off = chance.choice((1, -1, 10**18))
     run, by = chance.choice([*state.runs]), chance.choice(_signers(state))
     return Book(booking=_new_booking(state), run=run, by=by, seats=1, value_off=off, direct=True)
 
 
 @_move(1, hostile=True)
-def grab(chance: Chance, state: State) -> Action:
+def grab(chance: ChoiceSource, state: State) -> Action:
     """Fees or a credit, by whoever has none."""
     by, direct = _somebody(chance, state)
     if chance.integer(0, 1):
@@ -253,7 +247,7 @@ def grab(chance: Chance, state: State) -> Action:
 
 
 @_move(1, hostile=True)
-def force_ether(chance: Chance, state: State) -> Action:
+def force_ether(chance: ChoiceSource, state: State) -> Action:
     return ForceEther(by=chance.choice(_signers(state)), wei=chance.choice((1, 10**17)))
 
 
@@ -267,7 +261,7 @@ def _completable(run: Run, state: State) -> bool:
     return run.open and run.start - 1 <= state.now <= run.start + state.terms.completion_grace
 
 
-def _open(chance: Chance, state: State) -> str:
+def _open(chance: ChoiceSource, state: State) -> str:
     return chance.choice([run.label for run in state.runs.values() if run.open])
 
 
@@ -276,7 +270,7 @@ def _signers(state: State) -> list[str]:
     return [name for name, one in state.actors.items() if one.wallet == "own" and not one.is_contract]
 
 
-def _somebody(chance: Chance, state: State) -> tuple[str, bool]:
+def _somebody(chance: ChoiceSource, state: State) -> tuple[str, bool]:
     """Anyone, and whether they go past the service, which takes a key."""
     by = chance.choice([*state.actors])
     return by, by in _signers(state) and bool(chance.integer(0, 1))
@@ -289,50 +283,3 @@ def _new_run(state: State) -> str:
 
 def _new_booking(state: State) -> str:
     return f"b{state.now - state.epoch}"
-
-
-# A walk: so many moves, one after another, chosen by weight
-
-
-@dataclass(frozen=True)
-class _Dice:
-    rng: Generator
-
-    def integer(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high, endpoint=True))
-
-    def choice(self, items: Sequence[T]) -> T:
-        return items[int(self.rng.integers(len(items)))]
-
-
-def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
-    """Walk number `index` of a profile under a seed: so many actions, by the profile's people, terms and market."""
-    from numpy.random import SeedSequence, default_rng
-
-    rng = default_rng(SeedSequence([seed, index, steps]))
-    dice = _Dice(rng)
-    names = ("host1", "host2", *(f"guest{number}" for number in range(1, 7)))
-    actors = {name: actor(rng, profile) for name in names} | {OUTSIDER: Actor(pays="self")}
-    price = market(rng, profile, steps * DAY)
-    state, rate_at = initial(profile.terms, actors, 0), path(price)
-    actions: list[Action] = []
-    for _ in range(steps):
-        at = moment(dice, state) if actions else 0
-        seen = replace(state, now=at)
-        hostile = bool(rng.random() < profile.mischief / (profile.mischief + 8))
-        possible = [move for move in MOVES if move.hostile == hostile and move.possible(seen)]
-        chosen = dice.choice([move for move in possible for _ in range(move.weight)])
-        action = chosen.make(dice, seen).model_copy(update={"at": at})
-        state, _ = apply(state, action, at, rate_at(at))
-        actions.append(action)
-    return Scenario(
-        name=f"walk-{profile.name}-{seed}-{index}",
-        story=f"Walk {index} of {steps} steps of the profile {profile.name} under seed {seed}.",
-        terms=profile.terms,
-        price=price,
-        seed=seed,
-        strict=False,
-        actors=actors,
-        actions=tuple(actions),
-        origin={"profile": profile.name, "seed": seed, "index": index, "steps": steps},
-    )

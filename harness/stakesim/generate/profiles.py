@@ -8,26 +8,26 @@ from pydantic import Field, model_validator
 
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import UNITS, Inr, Part, Rate, Seconds
+from stakesim.schema.fields import UNITS, Inr, Rate, Seconds, StrictModel
 from stakesim.schema.yaml_file import FieldError
 
-Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
 
 Receiver: TypeAlias = Literal["refuses", "burns_gas", "floods", "reenters"]
-Mischief: TypeAlias = Literal[
+HostileKind: TypeAlias = Literal[
     "wrong_caller", "wrong_value", "wrong_list", "on_the_edge", "twice", "grab_fees", "grab_credit", "force_ether"
 ]
 
 
-class Profile(Part):
+class Profile(StrictModel):
     """Two numbers are the ends of a range, both included. Chances are from 0 to 1 and independent of each other."""
 
     name: str
     story: str
     terms: Terms = Terms()
 
-    two_runs: Chance = 0.2
+    two_runs: Probability = 0.2
     """That a scenario has a second run beside the first."""
     seats: tuple[Count, Count]
     price_inr: tuple[Inr, Inr]
@@ -38,29 +38,29 @@ class Profile(Part):
     """People who try to book, for each run."""
     seats_wanted: tuple[Count, Count]
 
-    no_show: Chance
-    attendee_cancels: Chance
-    cancels_late: Chance
+    no_show: Probability
+    attendee_cancels: Probability
+    cancels_late: Probability
     """That who cancels does so after the cutoff, when it is too late."""
-    host_cancels: Chance
-    never_completed: Chance
+    host_cancels: Probability
+    never_completed: Probability
     """That nobody completes the run, so that it expires."""
 
-    pays_self: Chance
-    walletless: Chance
-    hostile_receiver: Chance
+    pays_self: Probability
+    walletless: Probability
+    hostile_receiver: Probability
     receivers: tuple[Receiver, ...] = ("refuses", "burns_gas", "floods", "reenters")
 
     mischief: Annotated[float, Field(ge=0, le=20)]
     """Hostile actions for each run, on average."""
-    kinds: tuple[Mischief, ...] = ()
+    kinds: tuple[HostileKind, ...] = ()
 
     inr_per_eth: tuple[Rate, Rate] = (Decimal(150_000), Decimal(350_000))
     annual_volatility: Annotated[float, Field(ge=0, le=20)]
-    crash: Chance
+    crash: Probability
     """That the market crashes instead of wandering about."""
     drop_percent: tuple[Count, Count] = (30, 60)
-    bad_feed: Chance
+    bad_feed: Probability
     """That the price feed says nonsense while somebody books, for each run."""
 
     @model_validator(mode="after")

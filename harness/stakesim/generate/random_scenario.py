@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, get_args
 from stakesim.generate import agents
 from stakesim.generate.agents import OUTSIDER, View, between
 from stakesim.generate.profiles import Profile, load_profile
-from stakesim.prices.price_paths import Crash, Gbm
+from stakesim.prices.price_models import Crash, Gbm
 from stakesim.scenario.actions import Action, Actor, ReentrantCall, Reentry
 from stakesim.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["OUTSIDER", "Profile", "actor", "generate", "load_profile", "market"]
+__all__ = ["OUTSIDER", "Profile", "generate", "load_profile", "random_actor", "random_market"]
 
 
 def generate(profile: Profile, seed: int, index: int) -> Scenario:
@@ -62,11 +62,11 @@ def _view(rng: Generator, profile: Profile, number: int, rate: Decimal, actors: 
         price_inr=_price_inr(rng, profile),
         rate=rate,
     )
-    actors[view.host] = actor(rng, profile)
+    actors[view.host] = random_actor(rng, profile)
     visits = []
     for place in range(1, between(rng, profile.attendees) + 1):
         attendee = f"guest{number}{place}"
-        actors[attendee] = actor(rng, profile)
+        actors[attendee] = random_actor(rng, profile)
         visits.append(agents.plan_visit(rng, view, attendee, f"booking{number}{place}"))
     creditors = [name for name in (view.host, *(v.attendee for v in visits)) if not actors[name].takes_ether]
     return replace(view, visits=visits, creditors=creditors)
@@ -83,7 +83,7 @@ def _intents(rng: Generator, view: View) -> list[Action]:
     ]
 
 
-def actor(rng: Generator, profile: Profile) -> Actor:
+def random_actor(rng: Generator, profile: Profile) -> Actor:
     """Somebody of the profile's people."""
     draw = rng.random()
     if draw < profile.pays_self:
@@ -112,7 +112,7 @@ def _rate(rng: Generator, profile: Profile) -> Decimal:
     return Decimal(between(rng, (low, high)))
 
 
-def market(rng: Generator, profile: Profile, last: int) -> Crash | Gbm:
+def random_market(rng: Generator, profile: Profile, last: int) -> Crash | Gbm:
     """A price path up to `last`, in seconds from the start, that begins where the profile says."""
     return _price(rng, profile, _rate(rng, profile), last)
 

@@ -26,7 +26,7 @@ from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, ini
 from stakesim.evm.engine import Engine, Snapshot
 from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import check_playable, missing_additions, stake_abi
+from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
 from stakesim.project import ProjectError, current_project
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import USE_CASES, BackendDriver
@@ -154,7 +154,7 @@ class Environment:
             EngineError: It lacks a part of the interface, or its constructor takes something else.
         """
         artifact = contract or self._artifacts["EventStake"]
-        check_playable(artifact.abi, artifact.name)
+        check_supported(artifact.abi, artifact.name)
         takes = constructor_types(artifact)
         if takes not in CONSTRUCTORS:
             raise EngineError(
@@ -165,7 +165,7 @@ class Environment:
         self.contract = StakeContract(
             artifact=artifact,
             abi=ContractAbi(artifact.abi),
-            full_interface=not missing_additions(artifact.abi),
+            full_interface=not missing_extension(artifact.abi),
             takes_terms=takes == CONSTRUCTORS[2],
             own_errors={"NotAuthorized", "TooEarly", "WrongValue"} <= errors,
         )

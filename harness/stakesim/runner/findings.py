@@ -159,7 +159,8 @@ def _words(action: Action) -> Iterator[str]:
         case CancelRun():
             yield f"{action.by or 'the host'} calls {action.run} off"
         case Complete():
-            yield f"{action.by or 'the host'} completes {action.run}; came: {', '.join(action.came) or 'nobody'}"
+            attended = ", ".join(action.attended) or "nobody"
+            yield f"{action.by or 'the host'} completes {action.run}; attended: {attended}"
         case Expire():
             yield f"{action.by} lets {action.run} expire"
         case Withdraw():

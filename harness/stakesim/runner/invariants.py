@@ -17,7 +17,7 @@ from stakesim.backend import NOT_STORED, Rows
 from stakesim.model.reference import (
     BookingStatus,
     RunStatus,
-    came_ids,
+    attended_booking_ids,
     liabilities,
 )
 from stakesim.runner.observe import ContractState, RunView
@@ -203,14 +203,14 @@ def _settlement(s: Step) -> _Settlement:
             if not active:
                 pay(run.host, stake)
         else:
-            came = set(came_ids(s.model_before, action))
+            attended = set(attended_booking_ids(s.model_before, action))
             revenue = sum(b.payment for b in active)
-            forfeits = sum(b.stake for b in active if b.id not in came)
+            forfeits = sum(b.stake for b in active if b.id not in attended)
             fee = revenue * terms.fee_bps // BPS
             to_host = forfeits * terms.forfeit_to_host_bps // BPS
             platform = fee + forfeits - to_host
             for b in active:
-                pay(b.user, b.stake if b.id in came else 0)
+                pay(b.user, b.stake if b.id in attended else 0)
             pay(run.host, revenue - fee + to_host + stake)
     return _Settlement(due, platform)
 

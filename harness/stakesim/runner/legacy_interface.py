@@ -56,8 +56,8 @@ def _past_service(action: CreateRun | Book | CancelRun | Complete, state: State)
     by = action.by or (run.actor if run else None)
     if (run and run.direct) or _is_contract(state.actors, by):
         return True
-    came = action.came if isinstance(action, Complete) else ()
-    return any(label in state.bookings and state.bookings[label].direct for label in came)
+    attended = action.attended if isinstance(action, Complete) else ()
+    return any(label in state.bookings and state.bookings[label].direct for label in attended)
 
 
 def _is_contract(actors: Mapping[str, Actor], name: str | None) -> bool:

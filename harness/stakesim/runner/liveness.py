@@ -76,11 +76,11 @@ def _cancellations(session: Session, state: ContractState) -> Iterator[Exit]:
 
 def _completion(session: Session, state: ContractState, run: RunView) -> Exit:
     said = f"run {run.id} can't be completed by the platform when all have come"
-    came = [booking.id for booking in state.active_bookings_of(run.id)]
+    attended = [booking.id for booking in state.active_bookings_of(run.id)]
     return Exit(
         said,
         _platform(session),
-        stake_abi().encode("completeEvent", run.id, came),
+        stake_abi().encode("completeEvent", run.id, attended),
         _behind(state, run),
     )
 

@@ -18,8 +18,8 @@ from stakesim.errors import place_of
 from stakesim.evm.client import TransactionReceipt
 from stakesim.evm.errors import AbiError, CallReverted, EngineError, MistakenCall
 from stakesim.evm.required_abi import stake_abi
-from stakesim.model.reference import Outcome, State, apply, initial, quoted
-from stakesim.paths import data
+from stakesim.model.reference import ExpectedOutcome, State, apply, current_rate, initial_state
+from stakesim.paths import package_data
 from stakesim.runner.environment import EPOCH, Environment, Session
 from stakesim.runner.findings import Finding
 from stakesim.runner.invariants import INVARIANTS, violations
@@ -87,7 +87,7 @@ class ScenarioRun:
         self.played = Played(scenario, environment.engine.name, environment.driver)
         self.played.reached.update(f"not supported: {what}" for what in lacking)
         self._number, self._rate_at = number, scenario.rate_path()
-        model = initial(scenario.terms, scenario.actors, EPOCH, contract.full_interface)
+        model = initial_state(scenario.terms, scenario.actors, EPOCH, contract.full_interface)
         self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
         self._driver = session.driver
         self._done: list[Action] = []
@@ -106,7 +106,7 @@ class ScenarioRun:
         that a failure is the same one wherever its scenario is cut.
         """
         played = self.played
-        if not self.model.extended:
+        if not self.model.full_interface:
             possible = adapted_action(action, self.model)
             if possible is None:
                 played.reached[f"not supported: {action.do}"] += 1
@@ -135,7 +135,7 @@ class ScenarioRun:
                 steps = [self._observer.step(timed, last)]
             else:
                 steps = self._observer.overtaken(pending, timed, last)
-            rates = [quoted(step.model, timed.market)[0] for step in steps]
+            rates = [current_rate(step.model, timed.market)[0] for step in steps]
             found = [
                 finding
                 for step, rate in zip(steps, rates, strict=True)
@@ -148,10 +148,10 @@ class ScenarioRun:
             played.findings.append(_mistaken(played, number, error))
             return False
         except (CallReverted, AbiError) as error:
-            played.findings.append(_mute(played, quoted(self.model, timed.market)[0], number, error))
+            played.findings.append(_mute(played, current_rate(self.model, timed.market)[0], number, error))
             return False
         except (Exception, SystemExit) as crash:  # noqa: BLE001 - a finding, whatever it is, told with its story
-            played.findings.append(_crash(played, quoted(self.model, timed.market)[0], number, crash))
+            played.findings.append(_crash(played, current_rate(self.model, timed.market)[0], number, crash))
             return False
         for step, rate in zip(steps, rates, strict=True):
             played.steps += 1
@@ -238,7 +238,7 @@ class Observer:
     def _set_scene(self, model: State, timed: Timed, sends: bool) -> None:
         """Clock and price feed and, where something is to be sent, the time of the next block."""
         session = self.session
-        rate, as_of = quoted(model, timed.market)
+        rate, as_of = current_rate(model, timed.market)
         session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = timed.now, rate, as_of
         if sends:
             session.engine.set_next_timestamp(timed.now)
@@ -272,7 +272,9 @@ class Observer:
         self.model, before = model, self._state
         if expected.optional and observed.status in ("rejected", "reverted"):
             self.model = replace(model_before, now=now)
-            expected = Outcome("rejected", expected.actor, expected.signer, cast(Any, observed.error), observed.args)
+            expected = ExpectedOutcome(
+                "rejected", expected.actor, expected.signer, cast(Any, observed.error), observed.args
+            )
         sent = [self._entered(receipt) for receipt in session.chain.take_receipts()]
         for index, one in enumerate(sent):
             sent[index] = one = one._replace(events=tuple(self._replay.enter(one.events)))
@@ -304,7 +306,7 @@ class Observer:
 
     def _said(self, picture: ContractState) -> ContractState:
         """With what a contract without views for it has to owe, by the rules."""
-        if self.model.extended:
+        if self.model.full_interface:
             return picture
         credits = {party: self.model.credits.get(party, 0) for party in picture.credits}
         return replace(picture, platform_balance=self.model.platform_balance, credits=credits)
@@ -321,7 +323,7 @@ class Observer:
         explained = now.into_wallets(first, self._fees) + now.balance == first.balance
         return explained and now.balance == now.owed + self.model.forced
 
-    def _look(self, action: Action, expected: Outcome) -> ContractState:
+    def _look(self, action: Action, expected: ExpectedOutcome) -> ContractState:
         """At what the action is about: its run, its booking, or all bookings of the run it closes, and the wallets of
         those concerned."""
         known = self._state
@@ -362,7 +364,7 @@ class Observer:
 
 @cache
 def _budgets() -> dict[str, dict[str, int]]:
-    budgets: dict[str, dict[str, int]] = json.loads(data("gas_budget.json").read_text())["actions"]
+    budgets: dict[str, dict[str, int]] = json.loads(package_data("gas_budget.json").read_text())["actions"]
     return budgets
 
 
@@ -393,7 +395,7 @@ def _findings(step: Step, played: Played, index: int, rate: Decimal) -> Iterator
         yield Finding("EXPECTATION", "the scenario's own expectations are met", unmet, **common)
 
 
-def _unmet(action: Action, expected: Outcome, scenario: Scenario) -> str | None:
+def _unmet(action: Action, expected: ExpectedOutcome, scenario: Scenario) -> str | None:
     """Where the scenario expects something else than the model."""
     came_to = expected.error or expected.status
     if action.fails and came_to != action.fails:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from stakesim.backend import Rows
 from stakesim.evm.abi import Event
-from stakesim.model.reference import Booking, Outcome, Run, State
+from stakesim.model.reference import Booking, ExpectedOutcome, Run, State
 from stakesim.runner.observe import ContractState, EventReplay
 from stakesim.scenario.actions import Action
 
@@ -52,7 +52,7 @@ class Step:
     """
 
     action: Action
-    expected: Outcome
+    expected: ExpectedOutcome
     observed: ActualOutcome
     sent: Sequence[MinedTransaction]
     model_before: State

@@ -25,7 +25,7 @@ _MOST_DIGITS = 40
 _PART = re.compile(r"\s*([+-]?)\s*(\d+)\s*([dhms]?)\s*")
 
 
-class Part(BaseModel):
+class StrictModel(BaseModel):
     """A piece of a scenario: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

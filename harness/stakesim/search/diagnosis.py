@@ -13,6 +13,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
+from stakesim.evm.abi import Abi
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.runner.environment import Environment
 from stakesim.runner.findings import Finding
@@ -118,7 +119,7 @@ def weakest(played: Sequence[Played]) -> list[Finding]:
     return [finding for one in best.values() for finding in one.findings]
 
 
-def probes(extras: Sequence[dict[str, Any]]) -> Iterator[Scenario]:
+def probes(extras: Abi) -> Iterator[Scenario]:
     """Scenarios in which functions that only this contract has are called while money is in it, by the owner and by
     somebody else; whatever they do, afterwards everybody gets what is due. extras: of its ABI."""
     for function in extras:
@@ -155,7 +156,7 @@ def _with_money_in_it(name: str, call: CallFunction, numbers: bool) -> Scenario:
         Book(booking="booking2", run="run1", by="no_show", seats=1),
     ]
     later = [Book(booking="booking3", run="run1", by="outsider", seats=1)] if numbers else []
-    settled: list[Action] = [Complete(at=2 * UNITS["d"], run="run1", came=("booking1",)), WithdrawFees()]
+    settled: list[Action] = [Complete(at=2 * UNITS["d"], run="run1", attended=("booking1",)), WithdrawFees()]
     return Scenario(
         name=f"probe-{name}",
         story="A function of the contract is called while money is in it.",
@@ -195,7 +196,7 @@ def _crowded(seats: int, settle: Any, bookings: int | None = None) -> Scenario:
     actions: list[Action] = [CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=seats, starts=starts)]
     actions += [Book(booking=label, run="run1", by="guest", seats=1) for label in labels]
     if settle is Complete:
-        actions.append(Complete(at=starts, run="run1", came=labels))
+        actions.append(Complete(at=starts, run="run1", attended=labels))
     else:
         actions.append(Wait() if settle is None else CancelRun(run="run1"))
     return Scenario(

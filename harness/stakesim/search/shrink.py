@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stakesim.prices.price_paths import Constant
+from stakesim.prices.price_models import Constant
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_run import Played, run_scenario
 from stakesim.scenario.actions import Action, Actor, Book, Complete, CreateRun, ForceEther, Terms
@@ -119,7 +119,9 @@ def _without(actions: Sequence[Action], gone: range) -> tuple[Action, ...]:
     bookings = {action.booking for action in kept if isinstance(action, Book)}
     kept = [a for a in kept if not hasattr(a, "booking") or a.booking in bookings]
     return tuple(
-        a.model_copy(update={"came": tuple(b for b in a.came if b in bookings)}) if isinstance(a, Complete) else a
+        a.model_copy(update={"attended": tuple(b for b in a.attended if b in bookings)})
+        if isinstance(a, Complete)
+        else a
         for a in kept
     )
 
@@ -200,8 +202,8 @@ def _amounts(scenario: Scenario) -> Iterator[Edit]:
         if isinstance(action, ForceEther) and action.wei > 1:
             yield _changed(scenario, index, wei=action.wei // 2)
         if isinstance(action, Complete):
-            for gone in range(len(action.came)):
-                yield _changed(scenario, index, came=action.came[:gone] + action.came[gone + 1 :])
+            for gone in range(len(action.attended)):
+                yield _changed(scenario, index, attended=action.attended[:gone] + action.attended[gone + 1 :])
 
 
 _PLAIN: tuple[tuple[str, tuple[Any, ...]], ...] = (
@@ -238,7 +240,7 @@ def _renamed(scenario: Scenario) -> Edit:
     for action in scenario.actions:
         edit: Edit = {field: names[getattr(action, field)] for field in ("run", "booking") if hasattr(action, field)}
         if isinstance(action, Complete):
-            edit["came"] = tuple(names[label] for label in action.came)
+            edit["attended"] = tuple(names[label] for label in action.attended)
         actions.append(action.model_copy(update=edit))
     return {"actions": tuple(actions)}
 

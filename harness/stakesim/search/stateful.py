@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from stakesim.generate.moves import MOVES, Move, moment
+from stakesim.generate.moves import MOVES, Move, next_action_time
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_run import Played, ScenarioRun
 from stakesim.scenario.actions import Action, Actor, Reentry, Terms, Wait
@@ -79,7 +79,7 @@ class _Machine(RuleBasedStateMachine):
 
     def move(self, move: Move, data: st.DataObject) -> None:
         chance, state = _Drawn(data), self._run.model
-        at = moment(chance, state)
+        at = next_action_time(chance, state)
         seen = replace(state, now=state.epoch + at)
         if move.possible(seen):  # it was before the time passed
             self._act(move.make(chance, seen).model_copy(update={"at": at}))

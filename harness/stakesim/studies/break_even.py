@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, TypeVar
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import Cancel, HostCancels, NoShow
 from stakesim.population.exact_int import BPS, WEI_PER_ETH
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, Population, columns, draw
-from stakesim.prices.price_paths import Constant
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, draw, select_runs
+from stakesim.prices.price_models import Constant
 from stakesim.studies.gas_costs import Costs, used
 from stakesim.studies.gas_prices import WEI_PER_GWEI
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import Ints, State
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import Ints, PopulationState
     from stakesim.scenario.actions import Terms
 
 _Seats = TypeVar("_Seats", int, "Ints")
@@ -54,19 +54,19 @@ def load(population: Population, runs: int, seed: int, costs: Costs) -> Load:
     import numpy as np
 
     parts = []
-    for first in range(0, runs, CHUNK):
-        state = columns(draw(population, seed, first // CHUNK), np.arange(min(CHUNK, runs - first)))
-        lives = live(state)
-        sold, forfeited = sales(state, lives)
-        parts.append((int(used(state, lives, costs).sum()), int(sold.sum()), int(forfeited.sum())))
+    for first in range(0, runs, CHUNK_SIZE):
+        state = select_runs(draw(population, seed, first // CHUNK_SIZE), np.arange(min(CHUNK_SIZE, runs - first)))
+        outcomes = resolve_outcomes(state)
+        sold, forfeited = sales(state, outcomes)
+        parts.append((int(used(state, outcomes, costs).sum()), int(sold.sum()), int(forfeited.sum())))
     return Load(runs, *(sum(column) for column in zip(*parts, strict=True)))
 
 
-def sales(state: State, lives: Lives) -> tuple[Ints, Ints]:
+def sales(state: PopulationState, outcomes: Outcomes) -> tuple[Ints, Ints]:
     """Seats of each run that was completed, and those of them that were no-shows'."""
-    finished = lives.active & (lives.ends == RunStatus.COMPLETED)
+    finished = outcomes.active & (outcomes.final_status == RunStatus.COMPLETED)
     seats = state.intents.seats
-    return (seats * finished).sum(axis=0), (seats * (finished & ~state.intents.ticked)).sum(axis=0)
+    return (seats * finished).sum(axis=0), (seats * (finished & ~state.intents.reported_attended)).sum(axis=0)
 
 
 def weight(terms: Terms, sold: _Seats, forfeited: _Seats) -> _Seats:

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.random import default_rng
 
-from stakesim.prices.market import jumps, simulate
-from stakesim.prices.price_paths import AnyPrice, Bootstrap, Garch, Gbm, Merton
+from stakesim.prices.market import draw_jumps, simulate
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
 from stakesim.studies import synthetic_series
 from stakesim.studies.calibration_page import PAGE, WRONG
 from stakesim.studies.price_statistics import KNOWN, VOLATILITY, by_year, figures
@@ -31,7 +31,7 @@ DRIFT = 0.52
 _START = Decimal(10**9)
 """INR for one ETH, so high that two digits are exact enough over ten years of any path."""
 
-MODELS: Mapping[str, AnyPrice] = {
+MODELS: Mapping[str, PriceModel] = {
     "GBM": Gbm(inr_per_eth=_START, annual_volatility=0.803, annual_drift=DRIFT, step=86_400),
     "Merton": Merton(inr_per_eth=_START, annual_drift=DRIFT),
     "bootstrap, 7 days": Bootstrap(inr_per_eth=_START, block_days=7),
@@ -64,14 +64,14 @@ OWN: Mapping[str, Mapping[str, tuple[float, float]]] = {
 """What is claimed of each model itself."""
 
 
-def of_model(price: AnyPrice, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
+def of_model(price: PriceModel, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
     """The figures of KNOWN, one row a simulated path."""
     return figures(simulate(price, default_rng(seed), runs, DAYS))
 
 
 def of_merton(price: Merton, seed: int = SEED, runs: int = RUNS) -> dict[str, float]:
     """What was drawn, which a look at the rates alone can't tell: jumps in percent, and the diffusion between them."""
-    counts, sizes = jumps(price, default_rng(seed), runs, DAYS)
+    counts, sizes = draw_jumps(price, default_rng(seed), runs, DAYS)
     single = 100 * sizes[counts == 1]
     calm = simulate(price.model_copy(update={"jump_rate": 0}), default_rng(seed), runs, DAYS)
     return {

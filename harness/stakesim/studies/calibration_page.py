@@ -36,7 +36,7 @@ WRONG: Mapping[str, str] = {
 
 PAGE = """# Price models beside ETH
 
-How near the random price paths of `harness/stakesim/prices/price_paths.py` come to what is known of ETH, and where
+How near the random price paths of `harness/stakesim/prices/price_models.py` come to what is known of ETH, and where
 each is wrong.
 `python -m stakesim.studies.calibration > docs/PRICES.md` writes this page; a test compares the two.
 
@@ -53,8 +53,8 @@ volatility is the standard deviation of daily log returns times sqrt(365).
 - **years** are the last eight times 365 days of a path; ETH's are 2018 to 2025.
 - **jumps** are returns further than three standard deviations from the mean, taken out again and again until none is
   left (recursive filtering, Clewlow and Strickland 2000).
-- The models have the defaults of `prices.py`, GBM a volatility of {gbm.annual_volatility:g}; all but the bootstraps
-  have a drift of {drift:g} a year, which is 0.2 of log drift, as the moves after 30 and 60 days have it. The
+- The models have the defaults of `price_models.py`, GBM a volatility of {gbm.annual_volatility:g}; all but the
+  bootstraps have a drift of {drift:g} a year, which is 0.2 of log drift, as the moves after 30 and 60 days have it. The
   bootstraps are stationary ones of the synthetic series.
 
 ## What is claimed of each model

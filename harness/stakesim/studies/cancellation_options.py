@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stakesim.economics.metrics import Z95
 from stakesim.population.state import DAY
 from stakesim.prices.market import simulate
-from stakesim.prices.price_paths import YEAR, AnyPrice, Bootstrap, Garch, Gbm, Merton
+from stakesim.prices.price_models import YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ LEADS = (7, 14, 30, 60)
 CUTOFF = 1
 """Days before the start until which attendees may cancel."""
 _RATE: dict[str, Any] = {"inr_per_eth": "200000"}
-MARKETS: Mapping[str, AnyPrice] = {
+MARKETS: Mapping[str, PriceModel] = {
     **{f"GBM, {vol:.0%}": Gbm(annual_volatility=vol, **_RATE) for vol in VOLATILITIES},
     "Merton": Merton(**_RATE),
     "GARCH": Garch(**_RATE),
@@ -62,7 +62,7 @@ def _normal(x: float) -> float:
     return (1 + erf(x / sqrt(2))) / 2
 
 
-def worth(price: AnyPrice, lead: int, runs: int, seed: int, cost: float | None = None) -> Worth:
+def worth(price: PriceModel, lead: int, runs: int, seed: int, cost: float | None = None) -> Worth:
     """By simulation. lead: days from booking to the start. cost: None for an attendee; for a host what holding the run
     costs, as a share of its price.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stakesim.economics.sweeps import DEFAULT_POPULATION, sweep
 from stakesim.population.behaviours import LostToStake, NoShow, Weather
-from stakesim.prices.price_paths import Constant, Gbm
+from stakesim.prices.price_models import Constant, Gbm
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,9 +18,9 @@ from stakesim.economics.settle import settle
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.paths import shipped
-from stakesim.population.exact_int import total, wide
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, columns, draw
+from stakesim.population.exact_int import as_python_ints, exact_sum
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, draw, select_runs
 from stakesim.studies.attacks import HONEST
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def unclaimed(runs: int, seed: int, refuse: Sequence[float] = REFUSE, forget: fl
 
     due, stays = 0, {(share, way): 0 for share in refuse for way in WAYS}
     blocked = dict.fromkeys(refuse, 0)
-    for first in range(0, runs, CHUNK):
-        chunk = first // CHUNK
-        amounts = payouts(seed, chunk, min(CHUNK, runs - first))
+    for first in range(0, runs, CHUNK_SIZE):
+        chunk = first // CHUNK_SIZE
+        amounts = payouts(seed, chunk, min(CHUNK_SIZE, runs - first))
         of_refusal, of_memory = np.random.default_rng([seed, chunk, 0xC1A1]).random((2, *amounts.shape))
-        due += total(amounts)
+        due += exact_sum(amounts)
         for share in refuse:
             left, stuck = left_over(amounts, of_refusal < share, of_memory < forget)
             blocked[share] += stuck
@@ -62,20 +62,20 @@ def payouts(seed: int, chunk: int, runs: int) -> Wei:
     """Wei due to each attendee and, in the last row, to the host, when a run is closed: shape (places + 1, runs)."""
     import numpy as np
 
-    state = columns(draw(HONEST, seed, chunk), np.arange(runs))
-    lives = live(state)
-    settled = settle(state, lives)
-    return np.concatenate([settled.received * ~lives.cancelled, settled.host[None, :]])
+    state = select_runs(draw(HONEST, seed, chunk), np.arange(runs))
+    outcomes = resolve_outcomes(state)
+    settled = settle(state, outcomes)
+    return np.concatenate([settled.received * ~outcomes.cancelled, settled.host[None, :]])
 
 
 def left_over(amounts: Wei, refuses: Any, forgets: Any) -> tuple[dict[str, int], int]:
     """Wei that stay in the contract by each way to pay, and how many runs push can't close."""
-    amounts = wide(amounts)
+    amounts = as_python_ints(amounts)
     blocked = (refuses & (amounts > 0)).any(axis=0)
     left = {
-        "push": total(amounts[:, blocked]),
-        "pull": total(amounts[forgets]),
-        "push with credit": total(amounts[refuses & forgets]),
+        "push": exact_sum(amounts[:, blocked]),
+        "pull": exact_sum(amounts[forgets]),
+        "push with credit": exact_sum(amounts[refuses & forgets]),
     }
     return left, int(blocked.sum())
 

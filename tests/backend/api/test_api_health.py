@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.core.logs import about, log_as_json
+from app.core.logs import configure_json_logging, log_context
 from app.core.security import issue_token
 from app.db import migrations
 from app.main import create_app
@@ -145,7 +145,7 @@ def lines() -> Iterator[io.StringIO]:
     root, stream = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()
-    log_as_json(stream)
+    configure_json_logging(stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -158,14 +158,14 @@ def test_log_lines_are_json_with_the_operations_key(api: Api, lines: io.StringIO
     of_sender = [line for line in logged if line["logger"] == "app.services.transactions.sender"]
     assert of_sender
     assert {line["operation"] for line in of_sender} == {f"{api.host.id}:k"}
-    [access] = [line for line in logged if line["logger"] == "app.main"]
+    [access] = [line for line in logged if line["logger"] == "app.api.middleware"]
     assert (access["method"], access["path"], access["status"]) == ("POST", "/event-runs", 201)
     assert "Bearer" not in lines.getvalue()
 
 
 def test_fields_are_of_what_is_inside_only(lines: io.StringIO) -> None:
     log = logging.getLogger("test")
-    with about(operation="a"), about(state="mined"):
+    with log_context(operation="a"), log_context(state="mined"):
         log.info("inside")
         log.info("its own", extra={"operation": "b"})
     log.info("outside")

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.bootstrap.container import Services, services_on
+from app.bootstrap.container import Services, build_services
 from app.db.database import Database
 from app.db.tables import experiences, nonces, users
 from app.services import operations
@@ -107,7 +107,7 @@ class Scene:
         w3 = Web3(line, [AttributeDictMiddleware])
         sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy))
         chain = BlockchainService(w3, self.address, sender)
-        return replace(self, line=line, services=services_on(w3, self.database, chain, self.services.pricing))
+        return replace(self, line=line, services=build_services(w3, self.database, chain, self.services.pricing))
 
     def prepare_run(self, seats: int = 4, inr: int = 20_000, key: str | None = None, **options: Any) -> Operation:
         starts_at = self.now() + 3 * DAY
@@ -379,7 +379,7 @@ def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
     w3 = Web3(line, [AttributeDictMiddleware])
     sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
-    scene = Scene(engine, address, database, feed, line, services_on(w3, database, chain, Pricing(feed, clock)))
+    scene = Scene(engine, address, database, feed, line, build_services(w3, database, chain, Pricing(feed, clock)))
     with database.transaction() as connection:
         for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
             row = {"name": role, "wallet_address": account.address}

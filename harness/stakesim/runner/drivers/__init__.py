@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from stakesim.backend import Rows
-from stakesim.model.reference import Outcome, State
+from stakesim.model.reference import ExpectedOutcome, State
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import Action
 
@@ -19,7 +19,7 @@ CONTRACT = "contract"
 class Driver(Protocol):
     """Carries out a scenario's actions, one after another."""
 
-    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """Carries out one action and says what came of it.
 
         Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stakesim.backend import BackendSession, Refused, Rows
 from stakesim.evm.errors import AbiError, CallReverted
-from stakesim.model.reference import Outcome, State
+from stakesim.model.reference import ExpectedOutcome, State
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.drivers.rows import checked
 from stakesim.runner.network import Network
@@ -55,7 +55,7 @@ class BackendDriver:
         self._at_work = False
         self._changed: list[str] = []  # runs that the backend is told of once it is done
 
-    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         if expected.status == "skipped":
             return ActualOutcome("skipped")
         if isinstance(action, SetPrice | Wait):
@@ -95,7 +95,7 @@ class BackendDriver:
         self,
         use_case: Callable[..., None],
         action: Action,
-        expected: Outcome,
+        expected: ExpectedOutcome,
         model: State,
         key: str | None,
         lose_answer: bool,
@@ -117,7 +117,7 @@ class BackendDriver:
         return getattr(self._session, USE_CASES[type(action)], None)
 
     def _call(
-        self, use_case: Callable[..., None], action: Action, expected: Outcome, model: State, key: str | None
+        self, use_case: Callable[..., None], action: Action, expected: ExpectedOutcome, model: State, key: str | None
     ) -> None:
         accounts, addresses = self._onchain.parties.accounts, self._onchain.parties.addresses
         who: dict[str, Any] = {
@@ -138,7 +138,7 @@ class BackendDriver:
             case CancelRun() | Expire():
                 use_case(action.run, **who)
             case Complete():
-                use_case(action.run, attended=[b for b in action.came if b in self._bookings], **who)
+                use_case(action.run, attended=[b for b in action.attended if b in self._bookings], **who)
             case Withdraw():
                 to = addresses[action.to] if action.to else None
                 use_case(by=who["by"], signer=accounts[action.by], to=to, key=key)
@@ -147,7 +147,7 @@ class BackendDriver:
             case _:
                 raise TypeError(f"no use case carries out {action!r}")
 
-    def _past_the_backend(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def _past_the_backend(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """Then the backend is told, as something that watches the chain would."""
         outcome = self._onchain.send(action, expected, model)
         run = getattr(action, "run", None)

@@ -10,7 +10,7 @@ from typing import Any
 
 from stakesim.evm.client import TRANSACTION_GAS
 from stakesim.evm.errors import CallReverted
-from stakesim.model.reference import Outcome, State, party_of
+from stakesim.model.reference import ExpectedOutcome, State, party_of
 from stakesim.runner.drivers.onchain import ContractCall, OnChain
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import PLATFORM, Action, Book, CreateRun, ForceEther, SetPrice, Wait
@@ -22,7 +22,7 @@ class ContractDriver:
     def __init__(self, onchain: OnChain) -> None:
         self._onchain = onchain
 
-    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         if expected.status == "skipped":
             return ActualOutcome("skipped")
         if isinstance(action, SetPrice | Wait):
@@ -45,7 +45,7 @@ class ContractDriver:
     def asks_backend(self, action: Action) -> bool:
         return False
 
-    def _attempt(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def _attempt(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """As a client does that estimates first."""
         onchain = self._onchain
         signer = expected.signer or PLATFORM
@@ -78,7 +78,7 @@ class ContractDriver:
             return call._replace(value=self._onchain.view("calculateBookingCost", *call.args)[2])
         return call
 
-    def _entered(self, call: ContractCall, action: Any, expected: Outcome, model: State) -> ContractCall:
+    def _entered(self, call: ContractCall, action: Any, expected: ExpectedOutcome, model: State) -> ContractCall:
         """Where the platform pays in for a host or attendee, it names whose account is entered."""
         if not isinstance(action, CreateRun | Book):
             return call

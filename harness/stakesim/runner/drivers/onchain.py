@@ -10,7 +10,7 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import deploy, init_code
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
 from stakesim.evm.required_abi import stake_abi
-from stakesim.model.reference import Outcome, State, came_ids
+from stakesim.model.reference import ExpectedOutcome, State, attended_booking_ids
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
@@ -60,7 +60,7 @@ class OnChain:
         code = init_code(self._ether_forcer, (self.address,))
         deploy(self.chain, sender, code, name=self._ether_forcer.name, value=action.wei)
 
-    def send(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
+    def send(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """Sends the action with the actor's own key and enough gas, so that a failing one is mined and reverts."""
         name = expected.actor or PLATFORM
         return self.transact(name, self.call_of(action, expected, model)._replace(value=expected.value))
@@ -109,7 +109,7 @@ class OnChain:
         """What a view returns. Raises `CallReverted`, `AbiError`."""
         return stake_abi().decode(function, self.chain.call(self.address, stake_abi().encode(function, *args)))
 
-    def call_of(self, action: Action, expected: Outcome, model: State) -> ContractCall:
+    def call_of(self, action: Action, expected: ExpectedOutcome, model: State) -> ContractCall:
         """The function and arguments that carry the action out."""
         match action:
             case CreateRun():
@@ -122,7 +122,7 @@ class OnChain:
             case CancelRun():
                 return ContractCall("cancelEvent", (model.runs[action.run].id,))
             case Complete():
-                return ContractCall("completeEvent", (model.runs[action.run].id, came_ids(model, action)))
+                return ContractCall("completeEvent", (model.runs[action.run].id, attended_booking_ids(model, action)))
             case Expire():
                 return ContractCall("expireEvent", (model.runs[action.run].id,))
             case Withdraw(to=None):
