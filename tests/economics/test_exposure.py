@@ -159,7 +159,7 @@ def test_a_run_played_on_the_chain_gains_the_same() -> None:
     outcomes = resolve_outcomes(state)
     gained = gains(state, outcomes)["wei-fixed"]
     ended = {}
-    for index, played in zip(picked, result.played, strict=True):
+    for index, played in zip(picked, result.results, strict=True):
         net: Counter[str] = Counter()
         for row in played.rows:
             who = HOST if row.actor == HOST else "platform" if row.actor == "platform" else "attendees"

@@ -8,6 +8,7 @@ import typer
 from stakesim.commands.cli import cli
 from stakesim.paths import checkout
 from stakesim.runner.invariants import INVARIANTS
+from typer.testing import CliRunner
 
 ROOT = checkout()
 TRACKED_FILES = subprocess.run(
@@ -33,6 +34,20 @@ def test_every_folder_in_architecture_md_exists():
     folders = re.findall(r"^\| `([^`]+)`", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
     assert folders
     assert [folder for folder in folders if not (ROOT / folder).exists()] == []
+
+
+def test_readme_shows_the_no_show_scenario_as_it_is():
+    scenario = (ROOT / "scenarios/no-show.yaml").read_text().split("\n", 1)[1]  # without the editor's schema line
+    assert f"```yaml\n{scenario}```" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_readme_shows_what_replay_prints(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "250")
+    output = CliRunner().invoke(cli, ["replay", "scenarios/no-show.yaml"]).output
+    steps, _ = output.split("\nPASS ")
+    assert f"$ stakesim replay scenarios/no-show.yaml\n{steps}" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES)

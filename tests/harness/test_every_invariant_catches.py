@@ -233,14 +233,14 @@ def found(environment):
     """Messages by invariant, of a scenario with that contract in place of ours."""
 
     def play_it(contract, scenario: str) -> dict[str, list[str]]:
-        environment.use(contract)
+        environment.set_contract(contract)
         messages: dict[str, list[str]] = {}
         for finding in run_scenario(environment, _scenario(scenario)).findings:
             messages.setdefault(finding.id, []).append(finding.message)
         return messages
 
     yield play_it
-    environment.use(None)
+    environment.set_contract(None)
 
 
 @pytest.mark.slow

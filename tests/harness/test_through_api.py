@@ -17,6 +17,7 @@ from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import checkout, shipped
 from stakesim.project import ProjectError
 from stakesim.runner.environment import open_environment
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
 from stakesim_adapter.api import JWT_SECRET
@@ -67,7 +68,7 @@ def served(app):
 
 
 def stories(played):
-    return [finding.story() for finding in played.findings]
+    return [narrate([finding]) for finding in played.findings]
 
 
 def requests_of(environment):

@@ -22,7 +22,7 @@ from web3.middleware import Web3Middleware
 from stakesim.evm.client import RpcClient
 from stakesim.evm.engines import open_engine
 from stakesim.paths import shipped
-from stakesim.runner import scenario_run
+from stakesim.runner import observer, scenario_run, step_findings
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.observe import StateReader
@@ -176,10 +176,10 @@ def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
         (BackendDriver, "rows", "harness: rows of all tables"),
         (RpcClient, "sent", "harness: receipts"),
         (BackendDriver, "perform", "services and web3: all else"),
-        (scenario_run, "apply", "harness: reference model"),
-        (scenario_run, "violations", "harness: invariants"),
+        (observer, "apply", "harness: reference model"),
+        (step_findings, "violations", "harness: invariants"),
         (StateReader, "read", "harness: pictures of the contract"),
-        (scenario_run.Observer, "step", "harness: all else"),
+        (observer.Observer, "step", "harness: all else"),
     ]
     olds = [getattr(owner, name) for owner, name, _ in parts]
     try:
@@ -187,13 +187,13 @@ def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
         environment.engine.w3.middleware_onion.add(Clocked)
         for (owner, name, what), old in zip(parts, olds, strict=True):
             setattr(owner, name, clock.around(what, old))
-        step = scenario_run.Observer.step
+        step = observer.Observer.step
 
-        def booking_only(observer: Any, timed: Any, *args: Any, **named: Any) -> Any:
+        def booking_only(watching: Any, timed: Any, *args: Any, **named: Any) -> Any:
             clock.on = isinstance(timed.action, Book)
-            return step(observer, timed, *args, **named)
+            return step(watching, timed, *args, **named)
 
-        setattr(scenario_run.Observer, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
+        setattr(observer.Observer, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
         for _ in range(count):
             played(environment, scenario)
             clock.on = False

@@ -14,7 +14,7 @@ from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import PopulationChunk, select_runs
 from stakesim.population.to_scenario import HOST, guest_name, to_scenario
 from stakesim.runner import ledger
-from stakesim.runner.findings import tell
+from stakesim.runner.narrative import narrate
 from stakesim.scenario.actions import PLATFORM
 from stakesim.scenario.scenario import Scenario, dump
 
@@ -55,10 +55,10 @@ def compare(picked: Iterable[tuple[PopulationChunk, int]], engine: str = "py-evm
     stories = [to_scenario(drawn, index) for drawn, index in runs]
     result = campaign.run(stories, engine)
     if result.findings:
-        raise Mismatch(tell(result.findings))
+        raise Mismatch(narrate(result.findings))
     differences: list[tuple[Scenario, str, int, int]] = []
     payouts = 0
-    for (drawn, index), story, played in zip(runs, stories, result.played, strict=True):
+    for (drawn, index), story, played in zip(runs, stories, result.results, strict=True):
         model, chain = expected(drawn, index), ledger.received(played.rows)
         everybody = sorted(model.keys() | {who for who, wei in chain.items() if wei})
         payouts += len(everybody)

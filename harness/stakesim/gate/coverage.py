@@ -14,11 +14,12 @@ from stakesim.evm.in_process.trace import ExecutionTrace
 from stakesim.gate.mutation_run import scenarios
 from stakesim.gate.plain_build import build, failing_test
 from stakesim.runner.environment import open_environment
-from stakesim.runner.scenario_run import Played, run_scenario
+from stakesim.runner.scenario_result import ScenarioResult
+from stakesim.runner.scenario_run import run_scenario
 
 
 def cover(
-    source: Path, contract: str, tests: Path | None = None, progress: Callable[[Played], None] | None = None
+    source: Path, contract: str, tests: Path | None = None, progress: Callable[[ScenarioResult], None] | None = None
 ) -> Coverage:
     """Plays all scenarios on py-evm, and then the tests.
 

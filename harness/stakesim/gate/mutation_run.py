@@ -108,7 +108,7 @@ def mutate(
         raise EngineError(f"There is no mutant of {contract} to play: choose another `--only`.")
     suite = scenarios()
     with closing(open_environment(engine)) as environment:
-        environment.use(sound)
+        environment.set_contract(sound)
         environment.foreign = True
         for scenario in suite:
             findings = run_scenario(environment, scenario).findings
@@ -201,7 +201,7 @@ def _compile(bench: _Bench, mutant: Mutant, sources: Mapping[str, str], file: st
 def _judge(bench: _Bench, mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
     environment, suite = bench.environment, bench.suite
     began = time.perf_counter()
-    environment.use(artifact)
+    environment.set_contract(artifact)
     for scenario in list(suite):
         try:
             played = run_scenario(environment, scenario)

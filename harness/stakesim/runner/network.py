@@ -55,13 +55,13 @@ class Network:
         self._nonce = self._w3.eth.get_transaction_count(Web3.to_checksum_address(pending.sender))
         self._pending = pending
 
-    def withdraw(self) -> bool:
-        """Nothing is pending any more; whether something was."""
+    def drop_pending(self) -> bool:
+        """Takes the pending transaction out of the mempool; returns whether there was one."""
         pending, self._pending = self._pending, None
         return pending is not None
 
     @contextmanager
-    def of_the_backend(self, lose_answer: bool) -> Iterator[None]:
+    def backend_requests(self, *, lose_answer: bool) -> Iterator[None]:
         """All requests in here are the backend's.
 
         Args:

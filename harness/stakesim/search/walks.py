@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from stakesim.generate.moves import DAY, MOVES, next_action_time
+from stakesim.generate.moves import MOVES, next_action_time
 from stakesim.generate.random_scenario import OUTSIDER, random_actor, random_market
 from stakesim.model.reference import apply, initial_state
 from stakesim.prices.price_paths import rate_path
 from stakesim.scenario.actions import Action, Actor
 from stakesim.scenario.scenario import Scenario
+from stakesim.schema.fields import DAY
 
 if TYPE_CHECKING:
     from numpy.random import Generator

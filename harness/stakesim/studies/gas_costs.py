@@ -67,7 +67,7 @@ def measure(engine: str = "py-evm") -> Costs:
     if result.findings:
         raise ValueError(f"the gas can't be measured: {result.findings[0].message}")
     spent: dict[tuple[str, int, int, str], list[int]] = {}
-    for plan, played in zip(plans, result.played, strict=True):
+    for plan, played in zip(plans, result.results, strict=True):
         for row in played.rows:
             if row.action != "payout":
                 spent.setdefault((*plan, row.action), []).append(row.gas)
@@ -205,7 +205,7 @@ def played(drawn: PopulationChunk, count: int, costs: Costs, engine: str = "py-e
         raise ValueError(f"the runs can't be compared: {result.findings[0].message}")
     state = select_runs(drawn, np.arange(count))
     reckoned = used(state, resolve_outcomes(state), costs, alone=True)
-    rows = [sum(row.gas for row in one.rows if row.action not in ("payout", "withdraw_fees")) for one in result.played]
+    rows = [sum(row.gas for row in one.rows if row.action not in ("payout", "withdraw_fees")) for one in result.results]
     table = pd.DataFrame({"gas on the chain": rows, "gas reckoned": reckoned})
     table["off by, %"] = 100 * (table["gas reckoned"] / table["gas on the chain"] - 1)
     return table.rename_axis("run")

@@ -91,7 +91,7 @@ def on_chain(engine: str = "py-evm") -> pd.DataFrame:
     rows = []
     for way, contract in ON_CHAIN.items():
         artifact = load_contract(contract) if contract else None
-        played = campaign.run(shipped("scenarios") / "refusing-attendee.yaml", engine, contract=artifact).played[0]
+        played = campaign.run(shipped("scenarios") / "refusing-attendee.yaml", engine, contract=artifact).results[0]
         found = sorted({str(finding.weakness) for finding in played.findings})
         rows.append(
             {
