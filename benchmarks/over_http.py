@@ -338,7 +338,7 @@ def _inconsistencies(site: Site, run: dict[str, Any], sold: set[str]) -> Iterato
     count = services.w3.eth.get_transaction_count(chain.platform)
     if sorted(nonces) != list(range(1, count)):  # nonce 0 deployed the contract
         yield f"the platform has sent {count} transactions; the operations have {len(nonces)}"
-    yield from services.reconciler.look().differences
+    yield from services.reconciler.dry_run().differences
 
 
 # ------------------------------------------------------------------------------------------------------- throughput

@@ -41,11 +41,11 @@ def _artifact_files(*, write: bool) -> dict[Path, dict[str, Any]]:
             "there is nothing to write, as the artifacts that ship are the installed library's own: for a copy of "
             "EventStake in your project, name its file as `artifact` in [tool.stakesim]"
         )
-    shipped = compiler.shipped_artifacts()
+    shipped = compiler.build_packaged_artifacts()
     for name, artifact in shipped["contracts"].items():
         if size := len(artifact["deployed_bytecode"]) // 2 - 1:
             console().print(f"{name:24} {size:6} bytes  {artifact['source']}")
-    files = {compiler.ARTIFACTS: shipped} if checkout() else {}
+    files = {compiler.PACKAGED_ARTIFACTS: shipped} if checkout() else {}
     if backend_copy:
-        files[backend_copy] = compiler.production_artifact()
+        files[backend_copy] = compiler.build_production_artifact()
     return files

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from stakesim.paths import data
+from stakesim.paths import package_data
 from stakesim.project import ProjectError, read_section, section_in
 
 FILES = {
@@ -41,7 +41,7 @@ def init(
             typer.echo(f"{target}: exists, left as it is")
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text((data("starter") / name).read_text(encoding="utf-8"), encoding="utf-8")
+        target.write_text((package_data("starter") / name).read_text(encoding="utf-8"), encoding="utf-8")
         typer.echo(str(target))
     with pyproject.open("a", encoding="utf-8") as file:  # last: if something fails before, init can be run again
         file.write(section)
@@ -65,7 +65,7 @@ def _new_section(pyproject: Path, scenarios: str) -> str:
     """
     if pyproject.exists() and read_section(pyproject) is not None:
         raise ProjectError(f"{pyproject} has a section [tool.stakesim] already: there is nothing to start.")
-    section = (data("starter") / "pyproject.toml").read_text(encoding="utf-8").format(scenarios=scenarios)
+    section = (package_data("starter") / "pyproject.toml").read_text(encoding="utf-8").format(scenarios=scenarios)
     existing = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
     if not existing:
         section = section.lstrip()

@@ -14,7 +14,7 @@ from stakesim.faults.chain_faults import CHAIN_FAULTS
 from stakesim.faults.protocol import EpisodeResult, EpisodeRunner, FaultCampaign
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.project import ProjectError, current_project
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _run_all(campaign: FaultCampaign, names: Sequence[str], seed: int, jobs: int
             for name in names:
                 yield _run_episode(runner, name, seed)
         return
-    with pool(min(jobs, len(names)), open=campaign.open) as submit:
+    with worker_pool(min(jobs, len(names)), open_resource=campaign.open) as submit:
         for future in as_completed([submit(_run_episode, name, seed) for name in names]):
             yield future.result()
 

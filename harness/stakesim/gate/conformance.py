@@ -13,6 +13,6 @@ def interface_problems(artifact: Artifact) -> list[str]:
     """
     problems = [
         *required_abi.missing(artifact.abi),
-        *(difference.said for difference in required_abi.differences(artifact.abi)),
+        *(difference.text for difference in required_abi.differences(artifact.abi)),
     ]
     return [f"{problem}." for problem in problems]

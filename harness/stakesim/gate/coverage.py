@@ -53,8 +53,15 @@ def measure_coverage(
             failed = first_failing_test(plain.artifact, tests, "py-evm", options)
             if failed or not trace_file.exists():
                 raise EngineError(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
-            trace.read(trace_file)
-    return measure(trace, plain.artifact, _shown(plain.path), plain.source, plain.tree, plain.index)
+            trace.add(trace_file)
+    return measure(
+        trace,
+        plain.artifact,
+        file=_shown(plain.path),
+        source=plain.source,
+        tree=plain.tree,
+        index=plain.index,
+    )
 
 
 def _shown(file: Path) -> str:

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stakesim.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts
+from stakesim.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts_from_output
 from stakesim.evm.errors import EngineError
 from stakesim.gate.contract_tests import first_failing_test
 from stakesim.gate.mutation_operators import Mutant, generate_mutants
@@ -30,7 +30,7 @@ from stakesim.gate.scenario_suite import scenario_suite
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import Scenario
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 EQUIVALENT = CONTRACTS / "equivalent_mutants.json"
 """Reviewed list of mutants that behave as the contract does: key of the mutant, and the reason."""
@@ -215,7 +215,7 @@ def _verdicts(
 ) -> Iterator[Verdict]:
     equivalent = _equivalent_mutants()
     known_code = {_code_hash(plain.artifact): "the contract"}
-    with pool(jobs, dask, partial(_Worker, engine, suite)) as submit:
+    with worker_pool(jobs, dask=dask, open_resource=partial(_Worker, engine, suite)) as submit:
         compiling = [submit(_compile, mutant, plain.sources, plain.file, plain.artifact.name) for mutant in mutants]
         running = []
         for mutant, compiled in zip(mutants, compiling, strict=True):
@@ -270,7 +270,7 @@ def _compile(worker: _Worker, mutant: Mutant, sources: Mapping[str, str], file: 
     output = compile_plain(worker.compiler, mutated, file)
     if any(error["severity"] == "error" for error in output.get("errors", ())):
         return None
-    return artifacts(output, mutated)[contract]
+    return artifacts_from_output(output, mutated)[contract]
 
 
 def _judge(worker: _Worker, mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:

@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stakesim.evm.compiler import CONTRACTS, SETTINGS, Artifact, CompileError, Compiler, artifacts
-from stakesim.evm.contract_file import choose_contract, read_sources, split_contract
+from stakesim.evm.compiler import (
+    CONTRACTS,
+    SETTINGS,
+    Artifact,
+    CompileError,
+    Compiler,
+    artifacts_from_output,
+    error_messages,
+)
+from stakesim.evm.contract_file import ContractPath, select_contract
+from stakesim.evm.import_resolver import collect_sources
 
 PLAIN_SETTINGS = SETTINGS | {"viaIR": False, "optimizer": {"enabled": False}}
 """Compiles ten times as fast. The code does the same for more gas, so gas is not judged."""
@@ -55,18 +64,18 @@ def build(contract: str | Path | None = None) -> PlainBuild:
     Raises:
         CompileError: It does not compile, or the file does not have this contract.
     """
-    path, name = split_contract(str(contract or f"{CONTRACTS / 'EventStake.sol'}:EventStake"))
+    path, name = ContractPath.parse(contract or f"{CONTRACTS / 'EventStake.sol'}:EventStake")
     if path.suffix != ".sol":
         raise CompileError(f"{path} has no source: give a Solidity file, as FILE.sol:Name.")
     if not path.is_file():
         raise CompileError(f"{path} can't be read: give a Solidity file.")
-    sources = read_sources(path)
+    path = path.resolve()
+    sources = collect_sources(path)
     with Compiler() as compiler:
         output = compile_plain(compiler, sources, path.name, with_tree=True)
-    errors = [error["formattedMessage"].strip() for error in output.get("errors", ()) if error["severity"] == "error"]
-    if errors:
-        raise CompileError("\n".join(errors))
-    artifact = choose_contract(artifacts(output, sources), path, name)
+    if errors := error_messages(output.get("errors", ())):
+        raise CompileError(errors)
+    artifact = select_contract(artifacts_from_output(output, sources), path.name, name)
     compiled_file = output["sources"][path.name]
     return PlainBuild(path, sources, artifact, compiled_file["ast"], compiled_file["id"])
 
