@@ -49,7 +49,7 @@ def measure(state: PopulationState, outcomes: Outcomes, settled: Settlement) -> 
     import numpy as np
 
     intents, active = state.intents, outcomes.active
-    one = np.ones(state.runs, np.int64)
+    one = np.ones(state.run_count, np.int64)
     took_place = outcomes.final_status != RunStatus.CANCELLED
     sat = (intents.seats * (active & intents.intends_to_attend)).sum(axis=0)
     completed = outcomes.final_status == RunStatus.COMPLETED

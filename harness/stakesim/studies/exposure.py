@@ -86,7 +86,7 @@ def gains(state: PopulationState, outcomes: Outcomes) -> dict[str, dict[str, Int
     def above(settled: Settlement) -> dict[str, Ints]:
         return {who: net - was_promised[who] for who, net in _net(state, outcomes, settled).items()}
 
-    nothing = np.zeros(state.runs, np.int64)
+    nothing = np.zeros(state.run_count, np.int64)
     fixed, requoted = above(settle(state, outcomes)), above(settle(state, outcomes, quotes(state, outcomes)))
     made_good = dict.fromkeys(POSITIONS, nothing) | {"platform": sum(requoted.values(), nothing)}
     return dict(zip(PRICINGS, (fixed, requoted, made_good), strict=True))
@@ -123,7 +123,7 @@ def _net(state: PopulationState, outcomes: Outcomes, settled: Settlement, in_inr
     back_at = np.where(outcomes.cancelled, timeline(state).cancels_at, outcomes.closed_at)
     bookings = worth(settled.received, back_at) - worth(settled.paid, outcomes.booked_at)
     own = state.intents.by_host
-    begins = np.zeros(state.runs, np.int64)
+    begins = np.zeros(state.run_count, np.int64)
     booked = (state.intents.seats * outcomes.active).sum(axis=0)
     returned = (
         (outcomes.final_status == RunStatus.COMPLETED)

@@ -73,7 +73,7 @@ def profiles(population: Population, runs: int, seed: int, costs: Costs) -> Prof
     state = select_runs(drawn, np.arange(runs))
     outcomes, when = resolve_outcomes(state), timeline(state)
     settled = settle(state, outcomes)
-    runs = state.runs
+    runs = state.run_count
     days = population.lead_time[1] // DAY + DAYS_AFTER
     paid_in, back, gas = (np.zeros((days, runs), np.int64) for _ in range(3))
     every = np.broadcast_to(np.arange(runs), state.shape)
