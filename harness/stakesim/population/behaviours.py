@@ -41,6 +41,7 @@ class NoShow(StrictModel):
     elasticity: Elasticity = 0.0
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people who booked stay away."""
         stays_away = rng.random(state.shape) < self.base * (1 + state.stake_share) ** -self.elasticity
         return _stay_away(state, stays_away)
 
@@ -58,6 +59,7 @@ class LostToStake(StrictModel):
     elasticity: Elasticity = 0.5
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people do not book."""
         import numpy as np
 
         deterred = rng.random(state.shape) >= (1 + state.stake_share) ** -self.elasticity
@@ -77,6 +79,7 @@ class Weather(StrictModel):
     stay_away: Probability = 0.3
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """On bad days many people stay away."""
         bad_day = rng.random(state.run_count) < self.chance
         return _stay_away(state, (rng.random(state.shape) < self.stay_away) & bad_day)
 
@@ -99,6 +102,7 @@ class Cancel(StrictModel):
     near: Seconds = 3 * DAY
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people cancel; those who would be too late stay away."""
         import numpy as np
 
         books_at = state.intents.books_at
@@ -127,6 +131,7 @@ class HostCancels(StrictModel):
     chance: Probability = 0.05
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some hosts cancel their runs."""
         return _cancel_runs(state, _random_times(rng, state), rng.random(state.run_count) < self.chance)
 
 
@@ -149,6 +154,7 @@ class WalkAway(StrictModel):
     share: Probability = 1.0
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """People, or hosts, cancel on the first day on which it pays."""
         import numpy as np
 
         value = state.rates / state.rates[0]
@@ -179,6 +185,7 @@ class FalseNoShows(StrictModel):
     hosts: Probability = 1.0
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people who attended are reported as no-shows."""
         is_false = (rng.random(state.shape) < self.share) & (rng.random(state.run_count) < self.hosts)
         intents = state.intents
         reported_attended = intents.reported_attended & ~is_false & ~intents.by_host | intents.by_host
@@ -200,6 +207,7 @@ class SelfBook(StrictModel):
     hosts: Probability = 1.0
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some hosts book their own runs."""
         import numpy as np
 
         books_at = np.where(rng.random(state.run_count) < self.hosts, HOUR, NEVER)
@@ -222,6 +230,7 @@ class Grief(StrictModel):
     seats: Annotated[int, Field(strict=True, ge=1)] | None = None
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Somebody fills some of the runs and cancels."""
         import numpy as np
 
         hit = rng.random(state.run_count) < self.runs
@@ -244,6 +253,7 @@ class CompleteLate(StrictModel):
     never: Probability = 0.02
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some runs are completed late or never."""
         import numpy as np
 
         draw, delay = rng.random(state.run_count), rng.integers(0, DAY, state.run_count)
