@@ -107,7 +107,7 @@ def test_an_empty_grid_is_refused() -> None:
 
 def test_the_committed_series_is_reproducible() -> None:
     """Up to a millionth, as exp and log may differ in the last digit between machines."""
-    committed = series.read(ROOT / "scenarios" / series.SYNTHETIC)
+    committed = series.read_closes(ROOT / "scenarios" / series.SYNTHETIC)
     assert (committed.first, committed.last) == (synthetic_series.days()[0], synthetic_series.days()[-1])
     assert np.allclose([float(rate) for rate in committed.rates], synthetic_series.closes(), rtol=1e-6, atol=0.011)
     assert not np.allclose(synthetic_series.closes(synthetic_series.SEED + 1), synthetic_series.closes(), rtol=0.1)

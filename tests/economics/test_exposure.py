@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from statistics import NormalDist
 
@@ -56,7 +57,8 @@ def one_run(rates: list[int], books: list[int], seats: list[int], **changes: obj
         cancels_run_at=np.array([NEVER]),
         completes_run_at=np.array([3 * DAY + HOUR]),
         expires_run_at=np.array([11 * DAY]),
-    ).but(**changes)
+    )
+    intents = replace(intents, **changes)
     price = np.array([250_000])
     return PopulationState(
         Terms(), np.array([4]), np.array([3 * DAY]), price, paise_to_wei(price, paise[0]), paise, intents
