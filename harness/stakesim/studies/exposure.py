@@ -160,7 +160,7 @@ def exposures(
         `POSITIONS`.
 
     Raises:
-        Mismatch: The spot check found a difference.
+        MismatchError: The spot check found a difference.
     """
     import numpy as np
     import pandas as pd
