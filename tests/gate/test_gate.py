@@ -17,7 +17,7 @@ from stakesim.commands.cli import cli
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
-from stakesim.gate import pipeline, release, report
+from stakesim.gate import pipeline, release, report, result
 from stakesim.gate.conformance import interface_problems
 from stakesim.scenario.actions import Terms
 from typer.testing import CliRunner
@@ -26,12 +26,12 @@ from web3 import HTTPProvider, Web3
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
-SMALL = pipeline.Effort(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
+SMALL = result.Effort(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def small(monkeypatch, contract, engine, **more):
-    monkeypatch.setitem(pipeline.EFFORTS, "pr", SMALL)
+    monkeypatch.setitem(result.EFFORTS, "pr", SMALL)
     return pipeline.run_gate(contract, engine=engine, jobs=1, **more)
 
 
@@ -105,7 +105,7 @@ class TestFailing:
 
     @pytest.mark.slow
     def test_the_deployed_contract_fails_by_the_names_of_its_weaknesses(self, monkeypatch, tmp_path, engine_name):
-        monkeypatch.setitem(pipeline.EFFORTS, "pr", replace(SMALL, examples=20, moves=20))
+        monkeypatch.setitem(result.EFFORTS, "pr", replace(SMALL, examples=20, moves=20))
         asked = ["gate", "--contract", STAND_IN, "--engine", engine_name, "-j", "1", "--out", str(tmp_path)]
         done = CliRunner().invoke(cli, asked)
         assert (done.exit_code, type(done.exception)) == (1, SystemExit)
@@ -127,12 +127,12 @@ class TestFailing:
 
     @pytest.mark.slow
     def test_gas_that_was_not_reviewed_fails(self, monkeypatch, environment):
-        made = pipeline.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
-        part = pipeline.GatePart("gas", "")
+        made = result.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        part = result.GatePart("gas", "")
         monkeypatch.setattr(pipeline, "open_environment", lambda *_: _Kept(environment))
         monkeypatch.setattr(pipeline.gas_table, "reviewed", lambda: {"something else": 1})
         pipeline._gas(made, part)
-        assert part.verdict is pipeline.PartVerdict.FAIL
+        assert part.verdict is result.PartVerdict.FAIL
         assert "something else: was 1, is None" in part.problems
 
 
@@ -172,7 +172,7 @@ class TestAdmittance:
 
     @pytest.fixture
     def gate_json(self, tmp_path):
-        made = pipeline.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        made = result.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(made, NOW, "stakesim gate")))
         return file
@@ -243,7 +243,7 @@ class TestOnAChain:
 
     @pytest.fixture
     def fresh(self, tmp_path):
-        made = pipeline.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        made = result.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(made, datetime.now(UTC), "stakesim gate")))
         return str(file)
