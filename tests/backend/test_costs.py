@@ -28,7 +28,7 @@ SENT = {
 
 @contextmanager
 def counted(backend: BackendEnvironment) -> Iterator[tuple[Counter[str], list[str]]]:
-    """RPC methods with how often each was called, and the SQL that was sent."""
+    """Counts the calls of each RPC method, and collects the SQL statements."""
     calls: Counter[str] = Counter()
     statements: list[str] = []
 
@@ -93,7 +93,7 @@ def withdraw_fees(backend: BackendEnvironment) -> Any:
     ],
     ids=["book", "cancel booking", "cancel run", "complete", "withdraw fees", "refused", "quote", "view"],
 )
-def test_each_use_case_asks_no_more_than_it_needs(
+def test_number_of_requests_and_statements_of_each_use_case(
     backend: BackendEnvironment, use_case: Callable[[BackendEnvironment], Any], calls: dict[str, int], statements: int
 ) -> None:
     backend.bookings.book(backend.open_run().id, backend.ids["attendee"], 1)

@@ -1,4 +1,4 @@
-"""Settings: checked when they are read, and silent about the key."""
+"""Settings are validated when they are read, and do not show keys."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_no_secret_is_shown(env: pytest.MonkeyPatch) -> None:
         ("CONFIRMATIONS", "0"),
     ],
 )
-def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_invalid_setting_is_named_without_its_value(env: pytest.MonkeyPatch, name: str, value: str) -> None:
     env.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower()) as caught:
         Settings()

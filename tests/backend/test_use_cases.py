@@ -30,7 +30,7 @@ def test_a_run_is_opened_for_its_host_and_its_price_becomes_wei_once(
     assert backend.runs.get(run.id) == run
 
 
-def test_the_worked_example_pays_to_the_wei(backend_on_each_engine: BackendEnvironment) -> None:
+def test_the_worked_example_pays_exact_amounts(backend_on_each_engine: BackendEnvironment) -> None:
     """0.1 ETH a seat, 4 seats; A books 2 and comes, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
     backend = backend_on_each_engine
     run = backend.open_run()
@@ -107,7 +107,7 @@ def test_an_expired_run_shares_the_hosts_stake(backend: BackendEnvironment) -> N
     assert (backend.runs.get(run.id).status, backend.bookings.get(booking.id).status) == ("expired", "cancelled")
 
 
-def test_who_has_no_wallet_is_entered_under_the_platforms_address(backend: BackendEnvironment) -> None:
+def test_users_without_a_wallet_are_entered_under_the_platforms_address(backend: BackendEnvironment) -> None:
     run = backend.open_run(host="walletless")
     booking = backend.bookings.book(run.id, backend.ids["walletless"], 1)
     platform = backend.wallets["platform"].address
@@ -147,7 +147,7 @@ def _lifecycle_signed_by_the_parties(backend: BackendEnvironment) -> None:
     assert [row.status for row in backend.bookings.list_all()] == ["completed", "no_show"]
 
 
-def test_what_the_deployed_interface_lacks_is_refused_before_anything_is_sent(minimal: BackendEnvironment) -> None:
+def test_functions_missing_in_the_deployed_interface_are_refused_before_sending(minimal: BackendEnvironment) -> None:
     backend = minimal
     sent = backend.engine.w3.eth.get_transaction_count(backend.wallets["platform"].address)
     with pytest.raises(UnsupportedByContract, match=r"createEventRunFor: 0x.* has to sign for itself"):
@@ -171,7 +171,7 @@ def test_what_the_deployed_interface_lacks_is_refused_before_anything_is_sent(mi
     assert backend.bookings.get(booking.id).status == "active"
 
 
-def test_refresh_takes_over_what_was_done_past_the_service(backend: BackendEnvironment) -> None:
+def test_refresh_takes_over_foreign_transactions(backend: BackendEnvironment) -> None:
     run = backend.open_run(seats=3)
     kept, gone = (backend.bookings.book(run.id, backend.ids[role], 1) for role in ("attendee", "no_show"))
     transact(backend, "no_show", "cancelBooking", gone.blockchain_booking_id)
@@ -184,7 +184,7 @@ def test_refresh_takes_over_what_was_done_past_the_service(backend: BackendEnvir
     assert backend.bookings.get(kept.id).status == "cancelled"
 
 
-def test_what_the_chain_service_alone_sends_comes_into_the_rows_too(backend: BackendEnvironment) -> None:
+def test_transactions_of_the_blockchain_service_update_rows_too(backend: BackendEnvironment) -> None:
     run = backend.open_run(seats=3)
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     backend.chain.cancel_booking_onchain(booking.blockchain_booking_id or 0)
@@ -193,7 +193,7 @@ def test_what_the_chain_service_alone_sends_comes_into_the_rows_too(backend: Bac
     assert backend.runs.get(run.id).status == "cancelled"
 
 
-def test_views_tell_what_the_contract_holds(backend: BackendEnvironment) -> None:
+def test_views_return_the_contracts_values(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     id = booking.blockchain_booking_id or 0
@@ -208,7 +208,7 @@ def test_views_tell_what_the_contract_holds(backend: BackendEnvironment) -> None
     assert backend.chain.convert_wei_to_inr(12_500_000_000_000_000, Decimal(200_000)) == Decimal("2500.00")
 
 
-def test_without_a_price_nothing_is_written(backend: BackendEnvironment) -> None:
+def test_nothing_is_stored_without_a_price(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     backend.feed.rate = None
     for attempt in (
@@ -223,7 +223,7 @@ def test_without_a_price_nothing_is_written(backend: BackendEnvironment) -> None
     assert backend.bookings.list_all() == []
 
 
-def test_what_can_not_be_put_to_the_contract_is_refused_here(backend: BackendEnvironment) -> None:
+def test_arguments_that_the_contract_cannot_take_are_refused(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     nobody, host, experience = uuid4(), backend.ids["host"], run.experience_id
     later, price = backend.now() + DAY, Decimal(100)
