@@ -25,8 +25,10 @@ router = APIRouter(tags=["bookings"])
     responses=problem_responses(400, 401, 404, 409, 413, 422, 501, 503),
 )
 def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Response:
-    """The cost in wei as the contract calculates it, which is what is paid, and in INR at the current rate. With an
-    Idempotency-Key, a repeated request gets the same quote."""
+    """The cost in wei as the contract calculates it, which is what is paid, and in INR at the current rate.
+
+    With an Idempotency-Key, a repeated request gets the same quote.
+    """
 
     def quote() -> Response:
         quote = request.services.bookings.quote(body.event_run_id, body.seats)
@@ -43,8 +45,10 @@ def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Resp
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> Response:
-    """An attendee books for themselves, the platform for anybody. The platform pays the payment and the stake, 20% of
-    the payment, exactly as the contract calculates them."""
+    """An attendee books for themselves, the platform for anybody.
+
+    The platform pays the payment and the stake, 20% of the payment, exactly as the contract calculates them.
+    """
     user_id = request.caller.acting_for(body.user_id, "attendee")
     bookings = request.services.bookings
     return request.respond_with_operation(
@@ -75,8 +79,10 @@ def confirm_attendance(body: schemas.Attendance, request: RequiredKeyRequest) ->
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
-    """By its attendee or the platform, until 24 hours before the start. The contract refunds payment and stake, and the
-    seats are free again."""
+    """By its attendee or the platform, until 24 hours before the start.
+
+    The contract refunds payment and stake, and the seats are free again.
+    """
     bookings, chain = request.services.bookings, request.services.chain
     _require_attendee(request.caller, bookings.get(booking_id))
     return request.respond_with_operation(

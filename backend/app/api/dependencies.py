@@ -34,6 +34,7 @@ async def current_caller(
 
 
 async def app_services(request: Request) -> Services:
+    """The services of the app that received the request."""
     services: Services = request.app.state.services
     return services
 

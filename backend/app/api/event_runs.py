@@ -30,8 +30,11 @@ router = APIRouter(tags=["event runs"])
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
-    """A host creates event runs for themselves, the platform for anybody. The platform pays the host's stake, 20% of
-    price x seats. The price is converted to wei once, now, at the current rate."""
+    """A host creates event runs for themselves, the platform for anybody.
+
+    The platform pays the host's stake, 20% of price x seats. The price is converted to wei once, now, at the current
+    rate.
+    """
     host_id = request.caller.acting_for(body.host_id, "host")
     runs = request.services.runs
     return request.respond_with_operation(
@@ -51,6 +54,7 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
     responses=problem_responses(401, 404, 422, 501, 503),
 )
 def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) -> Response:
+    """Names the fields in which database and contract differ."""
     run = services.runs.get(event_run_id)
     if run.blockchain_event_run_id is None:
         return _side_by_side(run, None, [])
@@ -68,8 +72,11 @@ def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) 
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def change_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
-    """The host or the platform completes it, with the list of bookings that attended, or cancels it, which refunds
-    everybody. Anybody may expire an event run that was not completed within 7 days of its start."""
+    """The host or the platform completes or cancels it; anybody may expire it.
+
+    To complete it takes the list of bookings that attended. To cancel it refunds everybody. It can be expired if it was
+    not completed within 7 days of its start.
+    """
     runs, chain = request.services.runs, request.services.chain
     run = runs.get(event_run_id)
     if isinstance(body, schemas.Expired):
@@ -92,8 +99,11 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
     responses=ACCEPTED | problem_responses(401, 403, 404, 409, 422, 502, 503),
 )
 def delete_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Response:
-    """By its host or the platform. An event run that is on chain is cancelled there, and everybody is refunded. One
-    that the contract refused to create is only marked as cancelled. No row is deleted."""
+    """By its host or the platform.
+
+    An event run that is on chain is cancelled there, and everybody is refunded. One that the contract refused to create
+    is only marked as cancelled. No row is deleted.
+    """
     run = request.services.runs.get(event_run_id)
     require_host(request.caller, run)
 

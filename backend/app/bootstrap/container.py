@@ -46,6 +46,7 @@ class Services:
 
     @property
     def sender(self) -> TransactionSender:
+        """Sends the platform's transactions."""
         return self.chain.sender
 
 
