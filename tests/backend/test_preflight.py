@@ -35,7 +35,7 @@ from app.db.migrations import migrate, missing_migrations
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
-from app.services.pricing import FixedFeed, Pricing
+from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.transactions.sender import TransactionSender
 from eth_utils.crypto import keccak
 from sqlalchemy import Engine as DatabaseEngine
@@ -299,8 +299,8 @@ def now() -> datetime:
 
 
 def test_a_price_that_is_there_or_not() -> None:
-    assert check_price(Pricing(FixedFeed(Decimal(200_000), now), now)).ok
-    missing = check_price(Pricing(FixedFeed(None, now), now))
+    assert check_price(Pricing(FixedPriceFeed(Decimal(200_000), now), now)).ok
+    missing = check_price(Pricing(FixedPriceFeed(None, now), now))
     assert (missing.ok, missing.fatal) == (False, False)
     assert "Set ETH_PRICE_INR" in missing.remedy
 

@@ -21,7 +21,7 @@ from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, ini
 from stakesim.evm.engine import Engine, Snapshot
 from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import check_playable, missing_additions, stake_abi
+from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
 from stakesim.runner.backends import close_backend, open_backend, start_session
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
@@ -114,7 +114,7 @@ class Environment:
             EngineError: It lacks a part of the interface, or its constructor takes something else.
         """
         artifact = contract or self._artifacts["EventStake"]
-        check_playable(artifact.abi, artifact.name)
+        check_supported(artifact.abi, artifact.name)
         types = constructor_types(artifact)
         if types not in CONSTRUCTORS:
             raise EngineError(
@@ -125,7 +125,7 @@ class Environment:
         self.contract = StakeContract(
             artifact=artifact,
             abi=ContractAbi(artifact.abi),
-            full_interface=not missing_additions(artifact.abi),
+            full_interface=not missing_extension(artifact.abi),
             takes_terms=types == CONSTRUCTORS[2],
             has_specified_errors={"NotAuthorized", "TooEarly", "WrongValue"} <= errors,
         )

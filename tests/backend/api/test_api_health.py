@@ -15,7 +15,7 @@ from app.core.logs import configure_json_logging, log_context
 from app.core.security import issue_token
 from app.db import migrations
 from app.main import create_app
-from app.services.transactions.sender import Policy
+from app.services.transactions.policy import TransactionPolicy
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
@@ -32,8 +32,8 @@ def test_alive_and_ready(api: Api) -> None:
 def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
     stage = api.stage
     other_chain = create_app(api.services, SECRET, 1)
-    no_node = create_app(wire(stage, Policy(), w3=nowhere()), SECRET, 1)
-    no_rows = create_app(wire(stage, Policy(), database=no_database()), SECRET, 1)
+    no_node = create_app(wire(stage, TransactionPolicy(), w3=nowhere()), SECRET, 1)
+    no_rows = create_app(wire(stage, TransactionPolicy(), database=no_database()), SECRET, 1)
     for app, name, says in (
         (other_chain, "chain_id", "CHAIN_ID is 1"),
         (no_node, "node", "BLOCKCHAIN_RPC_URL"),
@@ -63,7 +63,7 @@ def test_a_service_without_its_migration_files_is_not_ready(
 @pytest.mark.slow
 def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
     bury(stage)
-    api = open_api(stage, Policy(confirmations=3, patience=0.3))
+    api = open_api(stage, TransactionPolicy(confirmations=3, give_up_after=0.3))
     for _ in range(2):
         api.host.post("/event-runs", api.run_body(seats=10_000))  # refused: more than a run may have
     answered(api.host.post("/event-runs", api.run_body()), 202)
@@ -75,7 +75,7 @@ def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
     assert numbers["stakesim_wallet_balance_wei"] == float(stage.balance("platform"))
 
     bury(stage)
-    [operation] = api.services.reconciler.look().open
+    [operation] = api.services.reconciler.dry_run().pending
     receipt = api.services.chain.sender.finish(operation)
     numbers = _numbers(api.client)
     assert (numbers["stakesim_operations_pending"], numbers["stakesim_operations{confirmed}"]) == (0, 1)
@@ -92,7 +92,7 @@ def test_an_empty_wallet_is_seen_in_the_metrics(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_metrics_tell_who_does_not_answer(api: Api) -> None:
-    client = TestClient(create_app(wire(api.stage, Policy(), nowhere(), no_database()), SECRET, 1))
+    client = TestClient(create_app(wire(api.stage, TransactionPolicy(), nowhere(), no_database()), SECRET, 1))
     assert _numbers(client) == {"stakesim_database_up": 0, "stakesim_node_up": 0}
 
 

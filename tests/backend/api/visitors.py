@@ -16,8 +16,9 @@ from app.db.tables import experiences
 from app.main import create_app
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import Pricing
-from app.services.rpc_failover import Endpoints
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
@@ -108,7 +109,7 @@ class Api:
         return answered((by or self.attendee).post("/bookings/create", body), 201)
 
 
-def open_api(stage: Stage, policy: Policy | None = None) -> Api:
+def open_api(stage: Stage, policy: TransactionPolicy | None = None) -> Api:
     """The app on a stage; its reconciler does not run by itself."""
     services = wire(stage, policy or stage.sender.policy)
     chain_id = stage.engine.w3.eth.chain_id
@@ -117,7 +118,7 @@ def open_api(stage: Stage, policy: Policy | None = None) -> Api:
     return Api(stage, services, TestClient(app))
 
 
-def wire(stage: Stage, policy: Policy, w3: Web3 | None = None, database: Database | None = None) -> Services:
+def wire(stage: Stage, policy: TransactionPolicy, w3: Web3 | None = None, database: Database | None = None) -> Services:
     """The services on the stage, or on another node or database than the stage's."""
     w3, database = w3 or stage.engine.w3, database or stage.database
     sender = TransactionSender(w3, stage.wallets["platform"], database, policy)
@@ -128,7 +129,7 @@ def wire(stage: Stage, policy: Policy, w3: Web3 | None = None, database: Databas
 
 def nowhere() -> Web3:
     """A node that nobody runs."""
-    return Web3(Endpoints(["http://127.0.0.1:1"], timeout=1, patience=0))
+    return Web3(FailoverProvider(["http://127.0.0.1:1"], timeout=1, give_up_after=0))
 
 
 def no_database() -> Database:
