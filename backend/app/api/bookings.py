@@ -54,7 +54,7 @@ def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> 
     return request.respond_with_operation(
         201,
         body,
-        lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, idempotency_key=request.key),
+        lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, idempotency_key=request.idempotency_key),
         lambda operation, _: schemas.Booking.model_validate(bookings.get(subject_id(operation))),
     )
 
@@ -88,7 +88,7 @@ def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
     return request.respond_with_operation(
         200,
         None,
-        lambda: bookings.prepare_cancel(booking_id, idempotency_key=request.key),
+        lambda: bookings.prepare_cancel(booking_id, idempotency_key=request.idempotency_key),
         lambda _, receipt: schemas.BookingSettled.model_validate(
             {"booking": bookings.get(booking_id), "settlement": chain.read_booking_cancelled(receipt)}
         ),

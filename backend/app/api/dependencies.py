@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.api.idempotency import IdempotentRequest, operation_key
+from app.api.idempotency import IdempotentRequest, scoped_key
 from app.bootstrap.container import Services
 from app.core.security import Caller, Unauthenticated, verify_token
 
@@ -63,7 +63,7 @@ def _idempotent_request(
     return IdempotentRequest(
         services,
         caller,
-        key=operation_key(caller, client_key or str(uuid.uuid4())),
+        idempotency_key=scoped_key(caller, client_key or str(uuid.uuid4())),
         is_repeatable=client_key is not None,
         endpoint=f"{request.method} {request.url.path}",
         waits="respond-async" not in preferences,

@@ -46,7 +46,7 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
             body.starts_at,
             body.max_seats,
             Decimal(body.price_inr),
-            idempotency_key=request.key,
+            idempotency_key=request.idempotency_key,
         ),
         lambda operation, _: schemas.EventRun.model_validate(runs.get(subject_id(operation))),
     )
@@ -88,7 +88,7 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
         return request.respond_with_operation(
             200,
             body,
-            lambda: runs.prepare_expire(run.id, idempotency_key=request.key),
+            lambda: runs.prepare_expire(run.id, idempotency_key=request.idempotency_key),
             lambda _, receipt: _settled(request, run.id, chain.read_event_expired(receipt)),
         )
     require_host(request.caller, run)
@@ -132,7 +132,9 @@ def complete(
     return request.respond_with_operation(
         200,
         body,
-        lambda: request.services.runs.prepare_complete(run.id, attended_booking_ids, idempotency_key=request.key),
+        lambda: request.services.runs.prepare_complete(
+            run.id, attended_booking_ids, idempotency_key=request.idempotency_key
+        ),
         lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_completed(receipt)),
     )
 
@@ -141,7 +143,7 @@ def _cancel(request: IdempotentRequest, run: EventRun, body: schemas.RequestBody
     return request.respond_with_operation(
         200,
         body,
-        lambda: request.services.runs.prepare_cancel(run.id, idempotency_key=request.key),
+        lambda: request.services.runs.prepare_cancel(run.id, idempotency_key=request.idempotency_key),
         lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_cancelled(receipt)),
     )
 
