@@ -28,7 +28,7 @@ from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
 from stakesim.evm.chain_spec import engine_accounts
 from stakesim.evm.lean_web3 import lean_web3
-from stakesim.faults.testbed import FaultTestbed, Wire, service_account
+from stakesim.faults.testbed import FaultTestbed, LocalNodeProvider, service_account
 from stakesim.paths import state_dir
 from web3.providers.base import BaseProvider
 
@@ -52,9 +52,9 @@ class Addresses:
     database_url: str
     contract: str
 
-    def provider(self) -> Wire:
+    def provider(self) -> LocalNodeProvider:
         """A provider without faults."""
-        return Wire(self.rpc_url)
+        return LocalNodeProvider(self.rpc_url)
 
     def database(self) -> DatabaseEngine:
         """A database engine with a lock_timeout of 3 s.
