@@ -12,9 +12,9 @@ from app.core.config import Settings, account_from_key
 from app.core.errors import AppError
 from app.services.blockchain_service import BlockchainService
 from app.services.transactions.sender import TransactionSender
+from backend_environment import BackendEnvironment
 from eth_account import Account
 from pydantic import SecretStr, ValidationError
-from stage import Stage
 
 KEY = "0x" + "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 VALUES = {
@@ -90,13 +90,13 @@ def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str
     assert not [secret for secret in (value, value[2:], *SECRETS) if len(secret) > 8 and secret in told]
 
 
-def test_the_key_stays_out_of_logs_and_errors(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_stays_out_of_logs_and_errors(backend: BackendEnvironment, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = SecretStr(KEY)
-    sender = TransactionSender(stage.engine.w3, account_from_key(key), stage.database)
-    stage.engine.set_balance(sender.address, 10**21)
-    chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
-    run = chain.create_event_run_onchain("pottery", 10**18, 2, stage.now().replace(year=2101))
+    sender = TransactionSender(backend.engine.w3, account_from_key(key), backend.database)
+    backend.engine.set_balance(sender.address, 10**21)
+    chain = BlockchainService(backend.engine.w3, backend.chain.address, sender)
+    run = chain.create_event_run_onchain("pottery", 10**18, 2, backend.now().replace(year=2101))
     with pytest.raises(AppError) as caught:
         chain.book_event_onchain(run.onchain_run_id, 3)
     told = "".join(traceback.format_exception(caught.value))

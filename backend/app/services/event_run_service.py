@@ -153,8 +153,10 @@ class EventRunService:
                 rows = connection.execute(statement.where(_bookings.id.in_(attended_booking_ids)))
                 onchain_ids = dict(rows.all())
             attended_onchain_booking_ids = [
-                require_onchain_id(onchain_ids.get(id), f"booking {id}", exists=id in onchain_ids)
-                for id in attended_booking_ids
+                require_onchain_id(
+                    onchain_ids.get(booking_id), f"booking {booking_id}", exists=booking_id in onchain_ids
+                )
+                for booking_id in attended_booking_ids
             ]
             call = self._chain.complete_event_call(onchain_run_id, attended_onchain_booking_ids)
             return self._chain.sender.draft(call, signer, event_run_id)

@@ -22,8 +22,10 @@ NO_REVERT_DATA = "no data"
 
 
 class RefusalKind(Enum):
-    """Why a node refused a transaction. Each pattern matches the messages, in lower case, of geth, Nethermind, Besu,
-    Erigon, reth and anvil."""
+    """Why a node refused a transaction.
+
+    Each pattern matches the messages, in lower case, of geth, Nethermind, Besu, Erigon, reth and anvil.
+    """
 
     KNOWN = r"already (known|imported|in (the )?(mem)?pool|exists)|known transaction|alreadyknown"
     NONCE_TOO_LOW = r"nonce (is )?too low|oldnonce|nonce has already been used"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 from app.services.rpc_failover import FailoverProvider
-from stage import Time
+from backend_environment import Time
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 

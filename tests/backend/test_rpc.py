@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 from app.services import rpc
-from stage import Stage, deploy
+from backend_environment import BackendEnvironment, deploy
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.middleware import Web3Middleware
 from web3.providers import BaseProvider
 
 
-def test_a_receipt_has_web3s_fields(stage: Stage) -> None:
-    w3 = stage.engine.w3
-    stage.open_run()
-    address = deploy(stage.engine, "Grumbler")
+def test_a_receipt_has_web3s_fields(backend: BackendEnvironment) -> None:
+    w3 = backend.engine.w3
+    backend.open_run()
+    address = deploy(backend.engine, "Grumbler")
     seen = []
     for number in (w3.eth.block_number - 1, w3.eth.block_number):
         [tx_hash] = w3.eth.get_block(number)["transactions"]
@@ -30,8 +30,8 @@ def test_a_receipt_has_web3s_fields(stage: Stage) -> None:
     assert rpc.receipt(w3, "0x" + "ab" * 32) is None
 
 
-def test_a_head_is_asked_for_without_its_transactions(stage: Stage) -> None:
-    w3, asked = stage.engine.w3, list[Any]()
+def test_a_head_is_asked_for_without_its_transactions(backend: BackendEnvironment) -> None:
+    w3, asked = backend.engine.w3, list[Any]()
     latest = w3.eth.get_block("latest")
 
     class Listen(Web3Middleware):

@@ -22,11 +22,11 @@ from app.services.operation_types import Operation
 from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+from backend_environment import DAY, Feed
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import insert, select
-from stage import DAY, Feed
 from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
@@ -78,7 +78,7 @@ class Line(JSONBaseProvider):
 
 
 @dataclass
-class Scene:
+class FaultEnvironment:
     """A service on the chain and the database. Its parts can be had once more, as another process would have them.
 
     foreign: hashes of the platform's transactions that the service knows nothing of.
@@ -106,7 +106,7 @@ class Scene:
 
     def worker(
         self, provider: JSONBaseProvider | None = None, clock: Callable[[], float] = time.monotonic, **policy: Any
-    ) -> Scene:
+    ) -> FaultEnvironment:
         """Another process: it has nothing in common with the first but node and database."""
         line = Line(provider or http(self.engine), self.database)
         w3 = Web3(line, [AttributeDictMiddleware])
@@ -387,7 +387,7 @@ def all_hashes(database: Database) -> set[str]:
     return {tx_hash for operation in all_operations(database) for tx_hash in hashes_of(operation)}
 
 
-def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
+def open_environment(engine: AnvilEngine, address: str, database: Database) -> FaultEnvironment:
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
 
@@ -396,14 +396,16 @@ def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
     w3 = Web3(line, [AttributeDictMiddleware])
     sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
-    scene = Scene(engine, address, database, feed, line, build_services(w3, database, chain, Pricing(feed, clock)))
+    environment = FaultEnvironment(
+        engine, address, database, feed, line, build_services(w3, database, chain, Pricing(feed, clock))
+    )
     with database.transaction() as connection:
         for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
             row = {"name": role, "wallet_address": account.address}
-            scene.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
-        experience = {"host_id": scene.ids["host"], "title": "Pottery"}
-        scene.ids["experience"] = connection.execute(
+            environment.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
+        experience = {"host_id": environment.ids["host"], "title": "Pottery"}
+        environment.ids["experience"] = connection.execute(
             insert(experiences).returning(experiences.c.id), experience
         ).scalar_one()
-    scene.rpc("evm_setAutomine", False)
-    return scene
+    environment.rpc("evm_setAutomine", False)
+    return environment
