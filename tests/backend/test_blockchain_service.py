@@ -23,12 +23,12 @@ def open_run(backend: BackendEnvironment, **options: Any) -> EventRunCreated:
     return backend.chain.create_event_run_onchain("pottery", PRICE, 4, backend.now() + 3 * DAY, **options)
 
 
-def assert_mined(backend: BackendEnvironment, done: TransactionResult, signer: str) -> None:
+def assert_mined(backend: BackendEnvironment, result: TransactionResult, signer: str) -> None:
     """Checks the result's transaction fields and its signer against the node."""
-    receipt = backend.engine.w3.eth.get_transaction_receipt(done.tx_hash)  # type: ignore[arg-type]
+    receipt = backend.engine.w3.eth.get_transaction_receipt(result.tx_hash)  # type: ignore[arg-type]
     assert receipt["from"] == backend.wallets[signer].address
-    assert (done.block_number, done.gas_used) == (receipt["blockNumber"], receipt["gasUsed"])
-    assert done.gas_cost == receipt["gasUsed"] * receipt["effectiveGasPrice"]
+    assert (result.block_number, result.gas_used) == (receipt["blockNumber"], receipt["gasUsed"])
+    assert result.gas_cost == receipt["gasUsed"] * receipt["effectiveGasPrice"]
 
 
 def test_the_platform_opens_a_run_for_a_host(backend: BackendEnvironment) -> None:
@@ -85,14 +85,14 @@ def test_complete_event_returns_returned_and_forfeited_stakes(backend: BackendEn
     for role in ("attendee", "no_show"):
         backend.chain.book_event_onchain(1, 2, attendee=backend.wallets[role].address)
     backend.go_to(backend.now() + 4 * DAY)
-    done = backend.chain.complete_event_onchain(1, [1], backend.wallets["host"])
-    assert (done.onchain_run_id, done.stakes_returned, done.stakes_forfeited) == (
+    result = backend.chain.complete_event_onchain(1, [1], backend.wallets["host"])
+    assert (result.onchain_run_id, result.stakes_returned, result.stakes_forfeited) == (
         1,
         {1: 4 * ETH // 100},
         {2: 4 * ETH // 100},
     )
-    assert (done.host_payout, done.host_stake_returned, done.deferred) == (38 * ETH // 100, STAKE, ())
-    assert_mined(backend, done, "host")
+    assert (result.host_payout, result.host_stake_returned, result.deferred) == (38 * ETH // 100, STAKE, ())
+    assert_mined(backend, result, "host")
     assert backend.chain.get_event_run_from_chain(1).host_stake_withdrawn
     assert backend.chain.platform_balance() == backend.chain.total_liabilities() == 6 * ETH // 100
     with pytest.raises(ContractRejected) as caught:
@@ -117,9 +117,9 @@ def test_anybody_may_expire_a_run(backend: BackendEnvironment) -> None:
     open_run(backend, host=backend.wallets["host"].address)
     backend.chain.book_event_onchain(1, 3, attendee=backend.wallets["attendee"].address)
     backend.go_to(backend.now() + 11 * DAY)
-    done = backend.chain.expire_event_onchain(1, backend.wallets["stranger"])
-    assert (done.onchain_run_id, done.refunds_issued, done.compensation) == (1, 36 * ETH // 100, STAKE)
-    assert_mined(backend, done, "stranger")
+    result = backend.chain.expire_event_onchain(1, backend.wallets["stranger"])
+    assert (result.onchain_run_id, result.refunds_issued, result.compensation) == (1, 36 * ETH // 100, STAKE)
+    assert_mined(backend, result, "stranger")
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_a_refused_payout_becomes_a_credit_to_withdraw(backend_on_each_engine: B
     backend.engine.w3.provider.make_request(put, [host.address, nothing])
     assert backend.chain.credit_of(host.address.lower()) == STAKE
     before, receiver = backend.balance(to), backend.wallets[to].address
-    done = backend.chain.withdraw_onchain(host, None if to == "host" else receiver.lower())
-    assert (done.creditor, done.to, done.amount) == (host.address, receiver, STAKE)
-    assert backend.balance(to) - before == STAKE - (done.gas_cost if to == "host" else 0)
-    assert_mined(backend, done, "host")
+    result = backend.chain.withdraw_onchain(host, None if to == "host" else receiver.lower())
+    assert (result.creditor, result.to, result.amount) == (host.address, receiver, STAKE)
+    assert backend.balance(to) - before == STAKE - (result.gas_cost if to == "host" else 0)
+    assert_mined(backend, result, "host")
     assert backend.chain.credit_of(host.address) == 0
 
 
@@ -149,13 +149,13 @@ def test_events_between_returns_the_events_of_these_blocks(backend: BackendEnvir
     run = open_run(backend)
     booked = backend.chain.book_event_onchain(1, 1)
     assert backend.chain.events_between(before, before) == []
-    told = backend.chain.events_between(run.block_number, booked.block_number)
-    assert [(tx_hash, event.name) for tx_hash, event in told] == [
+    message = backend.chain.events_between(run.block_number, booked.block_number)
+    assert [(tx_hash, event.name) for tx_hash, event in message] == [
         (run.tx_hash, "EventRunCreated"),
         (booked.tx_hash, "BookingCreated"),
     ]
-    assert told[1][1].args["total_payment"] == PRICE
-    for made, event in zip((run, booked), told, strict=True):
+    assert message[1][1].args["total_payment"] == PRICE
+    for made, event in zip((run, booked), message, strict=True):
         assert backend.chain.events_between(made.block_number, made.block_number) == [event]
 
 

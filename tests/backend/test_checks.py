@@ -87,13 +87,13 @@ def test_missing_and_wrong_settings_are_named_without_their_values(
     (tmp_path / ".env").write_text("JWT_SECRET=short-one\nPLATFORM_PRIVATE_KEY=0xnothex\nETH_PRICE_INR=\n")
     with pytest.raises(NotReady) as caught:
         read_settings(tmp_path / ".env")
-    told = str(caught.value)
-    for said in ("BLOCKCHAIN_RPC_URL is not set", "CONTRACT_ADDRESS is not set", "JWT_SECRET is wrong: The secret is"):
-        assert said in told
-    assert "PLATFORM_PRIVATE_KEY is wrong" in told
-    assert "ETH_PRICE_INR" not in told
-    assert "short-one" not in told
-    assert "nothex" not in told
+    message = str(caught.value)
+    for part in ("BLOCKCHAIN_RPC_URL is not set", "CONTRACT_ADDRESS is not set", "JWT_SECRET is wrong: The secret is"):
+        assert part in message
+    assert "PLATFORM_PRIVATE_KEY is wrong" in message
+    assert "ETH_PRICE_INR" not in message
+    assert "short-one" not in message
+    assert "nothex" not in message
     assert caught.value.__suppress_context__
 
 
@@ -144,8 +144,8 @@ def test_another_contract_is_accepted_by_its_hash_even_without_an_owner(minimal:
 
 
 def test_the_check_shows_the_code_hash(minimal: BackendEnvironment) -> None:
-    told = contract_checks(minimal)["code"].finding
-    given = "0x" + told.rpartition("0x")[2].rstrip(".")
+    message = contract_checks(minimal)["code"].finding
+    given = "0x" + message.rpartition("0x")[2].rstrip(".")
     assert contract_checks(minimal, contract_code_hash=given)["code"].ok
 
 
@@ -193,9 +193,9 @@ def sepolia() -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             block = {"number": "0x7", "timestamp": hex(4_102_444_800)}
-            result = "0xaa36a7" if asked["method"] == "eth_chainId" else block
+            result = "0xaa36a7" if request["method"] == "eth_chainId" else block
             body = json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

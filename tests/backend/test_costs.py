@@ -65,9 +65,9 @@ def cancel_run(backend: BackendEnvironment) -> Any:
 
 
 def complete(backend: BackendEnvironment) -> Any:
-    run, came = backend.runs.list_all()[0], backend.bookings.list_all()[0]
+    run, attended = backend.runs.list_all()[0], backend.bookings.list_all()[0]
     backend.go_to(run.starts_at)
-    return backend.runs.complete(run.id, [came.id])
+    return backend.runs.complete(run.id, [attended.id])
 
 
 def refused(backend: BackendEnvironment) -> Any:

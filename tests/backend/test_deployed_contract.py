@@ -77,19 +77,19 @@ def test_the_worked_example_pays_exact_amounts_even_late(backend: BackendEnviron
     """0.1 ETH a seat, 4 seats; A comes, B does not: A 0.04, host 0.46, platform 0.06. The owner completes a year on."""
     assert not backend.chain.has_full_interface
     run = signed_run(backend)
-    came, missed = signed_booking(backend, run), signed_booking(backend, run, "no_show")
+    attended, missed = signed_booking(backend, run), signed_booking(backend, run, "no_show")
     assert (run.blockchain_stake_amount_wei, backend.runs.get(run.id).status) == (8 * ETH // 100, "full")
     before = {role: backend.balance(role) for role in ("host", "attendee", "no_show")}
 
     backend.go_to(run.starts_at + 365 * DAY)
-    done = backend.runs.complete(run.id, [came.id])
+    result = backend.runs.complete(run.id, [attended.id])
 
-    assert (done.host_payout, done.host_stake_returned, done.deferred) == (38 * ETH // 100, 8 * ETH // 100, ())
-    assert (done.stakes_returned, done.stakes_forfeited) == ({1: 4 * ETH // 100}, {2: 4 * ETH // 100})
+    assert (result.host_payout, result.host_stake_returned, result.deferred) == (38 * ETH // 100, 8 * ETH // 100, ())
+    assert (result.stakes_returned, result.stakes_forfeited) == ({1: 4 * ETH // 100}, {2: 4 * ETH // 100})
     gains = {role: backend.balance(role) - wei for role, wei in before.items()}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
     assert backend.runs.get(run.id).status == "completed"
-    assert [backend.bookings.get(one.id).status for one in (came, missed)] == ["completed", "no_show"]
+    assert [backend.bookings.get(one.id).status for one in (attended, missed)] == ["completed", "no_show"]
     assert backend.chain.get_event_run_from_chain(1).host_stake_withdrawn
 
     platform = backend.balance("platform")
@@ -393,8 +393,8 @@ def test_costs_follow_the_contracts_current_percentages(backend: BackendEnvironm
     booking = signed_booking(backend, run, seats=1)
     assert booking.blockchain_stake_amount_wei == ETH // 100
     backend.go_to(run.starts_at)
-    done = backend.runs.complete(run.id, [booking.id])
-    assert (done.host_payout, done.host_stake_returned) == (9 * ETH // 100, 8 * ETH // 100)
+    result = backend.runs.complete(run.id, [booking.id])
+    assert (result.host_payout, result.host_stake_returned) == (9 * ETH // 100, 8 * ETH // 100)
 
 
 def test_plain_ether_is_accepted_and_changes_no_run(backend: BackendEnvironment, reconciler: Reconciler) -> None:

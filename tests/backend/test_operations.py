@@ -30,9 +30,9 @@ def prepared(database: Database, key: str, chain_id: int = HERE, sender: str = A
 def signed(database: Database, key: str, nonce: int, chain_id: int = HERE, sender: str = ALICE) -> Operation:
     operation = prepared(database, key, chain_id, sender)
     with database.autocommit() as connection:
-        done = operations.sign(connection, operation, attempt(nonce))
-    assert done is not None
-    return done
+        signed_operation = operations.sign(connection, operation, attempt(nonce))
+    assert signed_operation is not None
+    return signed_operation
 
 
 def found(database: Database, key: str) -> Operation | None:
@@ -93,9 +93,9 @@ def test_sign_clears_the_reason_for_holding(database: Database) -> None:
     with database.autocommit() as connection:
         held = operations.change(connection, operation, ("prepared",), held="fees are too high")
         assert held is not None
-        done = operations.sign(connection, held, attempt(0))
-    assert done == found(database, "k")
-    assert (held.held, done and done.held) == ("fees are too high", None)
+        signed_operation = operations.sign(connection, held, attempt(0))
+    assert signed_operation == found(database, "k")
+    assert (held.held, signed_operation and signed_operation.held) == ("fees are too high", None)
 
 
 @pytest.mark.parametrize("nonce", [0, 3])

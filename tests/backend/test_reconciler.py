@@ -50,10 +50,10 @@ def test_events_are_requested_in_block_ranges(
     backend: BackendEnvironment, monkeypatch: pytest.MonkeyPatch, span: int, looks: list[int]
 ) -> None:
     reconciler = Reconciler(backend.database, backend.chain, backend.runs, quiet_for=3_600, max_block_range=span)
-    events_between, asked = backend.chain.events_between, list[int]()
+    events_between, block_counts = backend.chain.events_between, list[int]()
 
     def listen(first: int, last: int) -> Any:
-        asked.append(last - first + 1)
+        block_counts.append(last - first + 1)
         return events_between(first, last)
 
     monkeypatch.setattr(backend.chain, "events_between", listen)
@@ -62,11 +62,11 @@ def test_events_are_requested_in_block_ranges(
     before = cursor(backend)
     for number in (1, 2, 3):
         transact(backend, "host", "cancelEvent", number)
-    asked.clear()
+    block_counts.clear()
     assert sorted(reconciler.run_once().refreshed) == sorted(run.id for run in runs)
     assert {run.status for run in backend.runs.list_all()} == {"cancelled"}
     assert cursor(backend) == backend.chain.block_number() == before + 3  # type: ignore[operator]
-    assert asked == looks
+    assert block_counts == looks
 
 
 def test_our_own_transactions_cause_no_refresh(backend: BackendEnvironment, reconciler: Reconciler) -> None:
@@ -80,18 +80,18 @@ def test_our_own_transactions_cause_no_refresh(backend: BackendEnvironment, reco
 def test_a_failed_refresh_is_repeated_in_the_next_round(backend: BackendEnvironment, reconciler: Reconciler) -> None:
     run = backend.open_run()
     reconciler.run_once()
-    known = cursor(backend)
+    cursor_before = cursor(backend)
     transact(backend, "host", "cancelEvent", 1)
 
     with too_many_requests(backend.engine.w3, "eth_call"):
         report = reconciler.run_once()
-    assert (report.refreshed, cursor(backend)) == ([], known)
+    assert (report.refreshed, cursor(backend)) == ([], cursor_before)
     assert len(report.problems) == 1
     assert report.problems[0].startswith("getEventRun: the node says")
     with too_many_requests(backend.engine.w3, "eth_getLogs"):
         report = reconciler.run_once()
-    assert (report.refreshed, cursor(backend)) == ([], known)
-    assert [told.partition(": the node says")[0] for told in report.problems] == ["events"]
+    assert (report.refreshed, cursor(backend)) == ([], cursor_before)
+    assert [problem.partition(": the node says")[0] for problem in report.problems] == ["events"]
     assert reconciler.run_once().refreshed == [run.id]
 
 
@@ -102,7 +102,7 @@ def test_the_report_has_the_operations_problem_and_state(backend: BackendEnviron
         report = reconciler.run_full()
     [(before, after)] = report.advanced
     assert (before, after.key, after.state) == ("prepared", operation.key, "signed")
-    assert [told.partition(": the node says")[0] for told in report.problems] == ["bookEventFor"]
+    assert [problem.partition(": the node says")[0] for problem in report.problems] == ["bookEventFor"]
 
 
 def test_the_report_has_operations_that_advanced_and_still_wait(
@@ -122,11 +122,11 @@ def test_operations_are_taken_up_after_the_quiet_time(
     run = backend.open_run()
     operation = mined(backend, backend.bookings.prepare_book(run.id, backend.ids["attendee"], 1))
     report = reconciler.run_once()
-    assert (report.advanced, [one.key for one in report.pending], caplog.records) == ([], [operation.key], [])
+    assert (report.advanced, [pending.key for pending in report.pending], caplog.records) == ([], [operation.key], [])
     [(before, after)] = reconciler.run_full().advanced
     assert (before, after.key, after.state) == ("signed", operation.key, "confirmed")
-    [told] = [record for record in caplog.records if record.name == "app.services.reconciler"]
-    assert (told.getMessage(), vars(told)["operation"]) == ("bookEventFor: confirmed", operation.key)
+    [record] = [record for record in caplog.records if record.name == "app.services.reconciler"]
+    assert (record.getMessage(), vars(record)["operation"]) == ("bookEventFor: confirmed", operation.key)
     assert reconciler.run_once().pending == []
     assert backend.bookings.list_all()[0].blockchain_status == "confirmed"
 
@@ -202,7 +202,7 @@ def test_differences_are_reported_in_words_and_refreshed_from_the_chain(
         connection.execute(update(event_run_bookings).values(**changes))
     about, of = f"event run {run.id} (1 on chain)", f"booking {booking.id} (1 on chain)"
     seats, paid, stake = row.max_seats, booking.blockchain_payment_wei, booking.blockchain_stake_amount_wei
-    told = [
+    expected = [
         f"{about}: status is cancelled in the database, active on chain",
         f"{about}: seats_booked is 3 in the database, 1 on chain",
         f"{about}: max_seats is 9 in the database, {seats} on chain",
@@ -213,10 +213,12 @@ def test_differences_are_reported_in_words_and_refreshed_from_the_chain(
         f"{of}: payment_wei is 7 in the database, {paid} on chain",
         f"{of}: stake_wei is 8 in the database, {stake} on chain",
     ]
-    assert reconciler.dry_run().differences == told
+    assert reconciler.dry_run().differences == expected
     report = reconciler.run_full()
-    assert (report.differences, report.refreshed) == (told, [run.id])
-    assert len(reconciler.dry_run().differences) == len(told) - 3  # statuses and seats booked are the chain's to say
+    assert (report.differences, report.refreshed) == (expected, [run.id])
+    assert (
+        len(reconciler.dry_run().differences) == len(expected) - 3
+    )  # statuses and seats booked are the chain's to say
     assert backend.runs.get(other.id) == other
 
 
@@ -234,9 +236,9 @@ def test_differences_are_ordered_by_age_and_exclude_open_operations(
         mined = {"state": "mined", "tx_hash": "0xab", "block_number": blocks[2]}
         connection.execute(update(operations).where(operations.c.key == operation.key).values(**mined))
     report = reconciler.dry_run()
-    assert [one.key for one in report.pending] == [operation.key]
-    told = "event run {} ({} on chain): seats_booked is 3 in the database, 0 on chain"
-    assert report.differences == [told.format(run.id, i) for i, run in enumerate(runs[:2], 1)]
+    assert [pending.key for pending in report.pending] == [operation.key]
+    template = "event run {} ({} on chain): seats_booked is 3 in the database, 0 on chain"
+    assert report.differences == [template.format(run.id, i) for i, run in enumerate(runs[:2], 1)]
 
 
 def test_differences_of_bookings_are_ordered_by_age(backend: BackendEnvironment, reconciler: Reconciler) -> None:
@@ -281,11 +283,11 @@ def test_the_default_quiet_time_is_15_seconds(backend: BackendEnvironment) -> No
     reconciler = Reconciler(backend.database, backend.chain, backend.runs)
     operation = backend.bookings.prepare_book(backend.open_run().id, backend.ids["attendee"], 1)
     assert reconciler.run_once().advanced == []
-    assert [one.key for one in reconciler.dry_run().pending] == [operation.key]
+    assert [pending.key for pending in reconciler.dry_run().pending] == [operation.key]
     with backend.database.transaction() as connection:
         long_ago = func.clock_timestamp() - timedelta(seconds=15.5)
         connection.execute(update(operations).where(operations.c.key == operation.key).values(updated_at=long_ago))
-    assert [one.key for _, one in reconciler.run_once().advanced] == [operation.key]
+    assert [pending.key for _, pending in reconciler.run_once().advanced] == [operation.key]
 
 
 def test_pending_rows_without_an_operation_are_reported(backend: BackendEnvironment, reconciler: Reconciler) -> None:
@@ -295,14 +297,14 @@ def test_pending_rows_without_an_operation_are_reported(backend: BackendEnvironm
     with backend.database.transaction() as connection:
         connection.execute(delete(operations).where(operations.c.key == operation.key))
     booking = backend.bookings.list_all()[0]
-    said = f"booking {booking.id} is pending, and no operation brings it on chain"
+    difference = f"booking {booking.id} is pending, and no operation brings it on chain"
     report = reconciler.dry_run()
-    assert (report.differences, report.pending) == ([said], [])
+    assert (report.differences, report.pending) == ([difference], [])
     with backend.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_status="pending"))
     assert reconciler.dry_run().differences == [
         f"event run {run.id} is pending, and no operation brings it on chain",
-        said,
+        difference,
     ]
 
 
@@ -310,6 +312,8 @@ def test_a_run_unknown_to_the_contract_is_reported(backend: BackendEnvironment, 
     run = backend.open_run()
     with backend.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
-    [told] = reconciler.dry_run().differences
-    assert told.startswith(f"event run {run.id} (9 on chain): getEventRun was refused by the contract: UnknownEventRun")
+    [difference] = reconciler.dry_run().differences
+    assert difference.startswith(
+        f"event run {run.id} (9 on chain): getEventRun was refused by the contract: UnknownEventRun"
+    )
     assert backend.runs.get(run.id) == replace(run, blockchain_event_run_id=9)

@@ -56,9 +56,9 @@ def test_closing_a_run_closes_its_own_bookings_only(
     backend: BackendEnvironment, how: str, status: str, bookings: list[str]
 ) -> None:
     run, other = backend.open_run(seats=5), backend.open_run(seats=5)
-    for of in (run, other):
+    for target in (run, other):
         for role in ("attendee", "no_show", "walletless"):
-            backend.bookings.book(of.id, backend.ids[role], 1)
+            backend.bookings.book(target.id, backend.ids[role], 1)
     gone = backend.bookings.of_run(run.id)[2]
     backend.bookings.cancel(gone.id)
     with pytest.raises(ContractRejected):
@@ -160,11 +160,11 @@ def test_a_view_of_an_earlier_block_changes_nothing(backend: BackendEnvironment)
 
 def test_a_refresh_is_of_one_run(backend: BackendEnvironment) -> None:
     run, other = backend.open_run(), backend.open_run()
-    booking, others = (backend.bookings.book(of.id, backend.ids["attendee"], 1) for of in (run, other))
+    booking, others = (backend.bookings.book(target.id, backend.ids["attendee"], 1) for target in (run, other))
     with pytest.raises(ContractRejected):
         backend.bookings.book(run.id, backend.ids["attendee"], 9)
-    for of in (booking, others):
-        transact(backend, "attendee", "cancelBooking", of.blockchain_booking_id)
+    for target in (booking, others):
+        transact(backend, "attendee", "cancelBooking", target.blockchain_booking_id)
     untouched = (backend.runs.get(other.id), others, backend.bookings.of_run(run.id)[1])
     backend.runs.refresh(run.id)
     assert backend.bookings.get(booking.id) == replace(booking, status="cancelled")
@@ -203,15 +203,15 @@ EACH = pytest.mark.parametrize("name", ["create run", "complete", "cancel run", 
 
 @EACH
 def test_a_key_with_another_argument_is_refused(backend: BackendEnvironment, name: str) -> None:
-    prepare, asked = _asked(backend)[name]
-    first = prepare(*asked, idempotency_key="k")
-    assert (first.key, first.state, first.sender) == ("k", "prepared", asked[-1].address)
-    assert prepare(*asked, idempotency_key="k") == first
+    prepare, arguments = _asked(backend)[name]
+    first = prepare(*arguments, idempotency_key="k")
+    assert (first.key, first.state, first.sender) == ("k", "prepared", arguments[-1].address)
+    assert prepare(*arguments, idempotency_key="k") == first
     written = rows(backend)
     changes: dict[type, Any] = {int: 2, Decimal: Decimal(101), list: []}
-    for place, given in enumerate(asked):
-        other = [*asked]
-        other[place] = None if place == len(asked) - 1 else changes.get(type(given), uuid4())
+    for place, given in enumerate(arguments):
+        other = [*arguments]
+        other[place] = None if place == len(arguments) - 1 else changes.get(type(given), uuid4())
         with pytest.raises(KeyReused, match=r"^The idempotency key 'k' was used for another request\.$"):
             prepare(*other, idempotency_key="k")
     assert rows(backend) == written
@@ -220,24 +220,24 @@ def test_a_key_with_another_argument_is_refused(backend: BackendEnvironment, nam
 @EACH
 def test_the_hash_of_a_request_is_stable(backend: BackendEnvironment, name: str) -> None:
     """Otherwise a request that is repeated after an upgrade would be refused."""
-    prepare, asked = _asked(backend)[name]
-    *flat, signer = [one for given in asked for one in (given if isinstance(given, list) else [given])]
-    told = json.dumps([name, *flat, signer.address], default=str)
-    assert prepare(*asked, idempotency_key="k").request == sha256(told.encode()).hexdigest()
+    prepare, arguments = _asked(backend)[name]
+    *flat, signer = [one for given in arguments for one in (given if isinstance(given, list) else [given])]
+    request_json = json.dumps([name, *flat, signer.address], default=str)
+    assert prepare(*arguments, idempotency_key="k").request == sha256(request_json.encode()).hexdigest()
 
 
 def test_an_operation_has_its_sender_and_subject(backend: BackendEnvironment) -> None:
-    for name, (prepare, asked) in _asked(backend).items():
-        operation = prepare(*asked)
-        assert operation.sender == asked[-1].address
+    for name, (prepare, arguments) in _asked(backend).items():
+        operation = prepare(*arguments)
+        assert operation.sender == arguments[-1].address
         made = {"create run": backend.runs.list_all()[-1], "book": backend.bookings.list_all()[-1]}.get(name)
-        assert operation.subject == (made.id if made else asked[0])
+        assert operation.subject == (made.id if made else arguments[0])
 
 
 def test_each_party_may_sign_for_what_it_may_do(backend: BackendEnvironment) -> None:
     run, over, late = backend.open_run(), backend.open_run(), backend.open_run()
-    for of in (run, over, late):
-        backend.bookings.book(of.id, backend.ids["attendee"], 1)
+    for target in (run, over, late):
+        backend.bookings.book(target.id, backend.ids["attendee"], 1)
     cancelled = backend.bookings.cancel(backend.bookings.of_run(run.id)[0].id, signer=backend.wallets["attendee"])
     ended = backend.runs.cancel(run.id, signer=backend.wallets["host"])
     backend.go_to(over.starts_at)
@@ -245,8 +245,8 @@ def test_each_party_may_sign_for_what_it_may_do(backend: BackendEnvironment) -> 
     backend.go_to(late.starts_at + 7 * DAY)
     expired = backend.runs.expire(late.id, signer=backend.wallets["stranger"])
     senders = [
-        backend.engine.w3.eth.get_transaction(done.tx_hash)["from"]  # type: ignore[arg-type]
-        for done in (cancelled, ended, completed, expired)
+        backend.engine.w3.eth.get_transaction(result.tx_hash)["from"]  # type: ignore[arg-type]
+        for result in (cancelled, ended, completed, expired)
     ]
     assert senders == [backend.wallets[role].address for role in ("attendee", "host", "host", "stranger")]
 
@@ -261,8 +261,8 @@ def test_a_key_with_another_use_case_is_refused(backend: BackendEnvironment) -> 
 def test_the_same_request_with_the_same_key_has_the_same_result(backend: BackendEnvironment) -> None:
     run = backend.open_run(seats=4)
     starts_at = backend.now() + 3 * DAY
-    asked = (backend.ids["host"], run.experience_id, starts_at, 4, Decimal(1))
-    opened = [backend.runs.create(*asked, idempotency_key="o") for _ in range(2)]
+    arguments = (backend.ids["host"], run.experience_id, starts_at, 4, Decimal(1))
+    opened = [backend.runs.create(*arguments, idempotency_key="o") for _ in range(2)]
     assert opened == backend.runs.list_all()[1:] * 2
     booked = [backend.bookings.book(run.id, backend.ids["attendee"], 1, idempotency_key="b") for _ in range(2)]
     assert booked[0] == booked[1]
@@ -273,8 +273,8 @@ def test_the_same_request_with_the_same_key_has_the_same_result(backend: Backend
     assert ended[0] == ended[1]
     late = backend.open_run()
     backend.go_to(late.starts_at)
-    done = [backend.runs.complete(late.id, [], idempotency_key="d") for _ in range(2)]
-    assert done[0] == done[1]
+    result = [backend.runs.complete(late.id, [], idempotency_key="d") for _ in range(2)]
+    assert result[0] == result[1]
     backend.set_rate(200_000)
     later = backend.open_run()
     backend.go_to(later.starts_at + 7 * DAY)

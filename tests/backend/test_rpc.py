@@ -17,35 +17,37 @@ def test_a_receipt_has_web3s_fields(backend: BackendEnvironment) -> None:
     w3 = backend.engine.w3
     backend.open_run()
     address = deploy(backend.engine, "Grumbler")
-    seen = []
+    created = []
     for number in (w3.eth.block_number - 1, w3.eth.block_number):
         [tx_hash] = w3.eth.get_block(number)["transactions"]
-        ours, theirs = rpc.receipt(w3, tx_hash.to_0x_hex()), w3.eth.get_transaction_receipt(tx_hash)
+        ours, web3_receipt = rpc.receipt(w3, tx_hash.to_0x_hex()), w3.eth.get_transaction_receipt(tx_hash)
         assert ours is not None
-        told = {field: theirs[field] for field in ours}
-        told["logs"] = [{field: log[field] for field in ("address", "topics", "data")} for log in theirs["logs"]]
-        assert ours == told
-        seen.append((ours["contractAddress"], len(ours["logs"]) > 0))
-    assert seen == [(None, True), (address, False)]
+        expected = {field: web3_receipt[field] for field in ours}
+        expected["logs"] = [
+            {field: log[field] for field in ("address", "topics", "data")} for log in web3_receipt["logs"]
+        ]
+        assert ours == expected
+        created.append((ours["contractAddress"], len(ours["logs"]) > 0))
+    assert created == [(None, True), (address, False)]
     assert rpc.receipt(w3, "0x" + "ab" * 32) is None
 
 
 def test_a_block_header_is_requested_without_transactions(backend: BackendEnvironment) -> None:
-    w3, asked = backend.engine.w3, list[Any]()
+    w3, requests = backend.engine.w3, list[Any]()
     latest = w3.eth.get_block("latest")
 
     class Listen(Web3Middleware):
         def request_processor(self, method: Any, params: Any) -> Any:
-            asked.append((method, params))
+            requests.append((method, params))
             return method, params
 
     w3.middleware_onion.add(Listen, "listen")
     heads = [rpc.block_header(w3), rpc.block_header(w3, latest["number"]), rpc.block_header(w3, latest["number"] + 1)]
     w3.middleware_onion.remove("listen")
-    there = rpc.BlockHeader(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
-    assert heads == [there, there, None]
+    expected_header = rpc.BlockHeader(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
+    assert heads == [expected_header, expected_header, None]
     blocks = ("latest", hex(latest["number"]), hex(latest["number"] + 1))
-    assert asked == [("eth_getBlockByNumber", [block, False]) for block in blocks]
+    assert requests == [("eth_getBlockByNumber", [block, False]) for block in blocks]
 
 
 TO = "0x" + "c0" * 20

@@ -55,8 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         if answer == "be silent":
             time.sleep(1)
             return
-        status, said, *headers = answer if isinstance(answer, tuple) else (200, answer)
-        body = said if isinstance(said, bytes) else json.dumps({"jsonrpc": "2.0", "id": 0, **said}).encode()
+        status, message, *headers = answer if isinstance(answer, tuple) else (200, answer)
+        body = message if isinstance(message, bytes) else json.dumps({"jsonrpc": "2.0", "id": 0, **message}).encode()
         self.send_response(status)
         for name, value in [*headers, ("Content-Length", str(len(body)))]:
             self.send_header(name, value)
@@ -188,9 +188,9 @@ def test_a_nodes_verdict_is_not_retried(
     start: Start, over: Callable[..., FailoverProvider], clock: Time, judged: Any
 ) -> None:
     node, other = start(judged), start(CHAIN_ID)
-    said = judged[1] if isinstance(judged, tuple) else judged
+    message = judged[1] if isinstance(judged, tuple) else judged
     answer = over(node, other).make_request("eth_call", [])  # type: ignore[arg-type]
-    assert {**answer, **said} == answer
+    assert {**answer, **message} == answer
     assert (len(node.bodies), len(other.bodies), clock.slept) == (1, 0, [])
 
 
@@ -239,8 +239,8 @@ def test_urls_do_not_appear_in_errors_and_logs(
         with pytest.raises(requests.RequestException) as caught:
             Web3(provider).eth.chain_id  # noqa: B018
         Web3(over(start(CHAIN_ID))).eth.chain_id  # noqa: B018
-    told = "".join(traceback.format_exception(caught.value))
-    shown = f"{caplog.text} {told} {provider!r} {provider} {caught.value.__context__!r} {caught.value.request!r}"
+    output = "".join(traceback.format_exception(caught.value))
+    shown = f"{caplog.text} {output} {provider!r} {provider} {caught.value.__context__!r} {caught.value.request!r}"
     assert "endpoint 1 of 4 can't be reached (ConnectionError)" in shown
     assert "url-secret" not in shown
 

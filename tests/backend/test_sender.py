@@ -98,24 +98,24 @@ def test_an_operation_in_progress_in_another_thread_is_waited_for(
     earlier, later = both
     policy = TransactionPolicy(give_up_after=30, max_pause=0.3)
     sender = TransactionSender(backend.engine.w3, backend.wallets["platform"], backend.database, policy)
-    asked, release = threading.Event(), threading.Event()
+    receipt_requested, release = threading.Event(), threading.Event()
 
     def look() -> None:
         assert threading.current_thread() is not threading.main_thread(), "one thread carries an operation out"
-        asked.set()
+        receipt_requested.set()
         release.wait(10)
 
     with ThreadPoolExecutor(1) as other, without_receipt(backend, earlier, look):
-        done = other.submit(sender.finish, earlier)
-        assert asked.wait(10)
+        finished = other.submit(sender.finish, earlier)
+        assert receipt_requested.wait(10)
         assert not sender.step(later).closed
-        assert not done.done()
+        assert not finished.done()
         backend.engine.w3.middleware_onion.remove("lag")
         backend.engine.w3.middleware_onion.add(Web3Middleware, "lag")  # the node shows it now
         sender.policy = replace(policy, max_pause=20)
         threading.Timer(0.1, release.set).start()
         assert sender.step(later).closed  # it waits until the other is done
-        assert done.result()["status"] == 1
+        assert finished.result()["status"] == 1
     assert state(backend, earlier) == "confirmed"
 
 
@@ -156,22 +156,22 @@ def finish(backend: BackendEnvironment, clock: Clock, operation: Operation, **po
 def test_pauses_grow_while_waiting(backend: BackendEnvironment, both: tuple[Operation, Operation]) -> None:
     clock, (operation, _) = Clock(), both
     with without_receipt(backend, operation):
-        told = finish(backend, clock, operation, give_up_after=1, min_pause=0.25, max_pause=0.25)
+        chain_error = finish(backend, clock, operation, give_up_after=1, min_pause=0.25, max_pause=0.25)
         assert clock.slept == [0.25] * 5  # just a second is no longer than that
         clock.slept.clear()
         finish(backend, clock, operation, give_up_after=2, min_pause=0.5, max_pause=0.7)
     assert clock.slept == [0.5, 0.5 * 1.2, 0.7, 0.7]
     assert clock.drawn == set()
-    assert str(told) == "bookEventFor: sent, but not mined in time; it may be mined yet."
+    assert str(chain_error) == "bookEventFor: sent, but not mined in time; it may be mined yet."
 
 
 def test_pauses_are_longer_after_a_node_error(backend: BackendEnvironment, both: tuple[Operation, Operation]) -> None:
     clock, (operation, _) = Clock(), both
     with too_many_requests(backend.engine.w3, "eth_getTransactionReceipt"):
-        told = finish(backend, clock, operation, give_up_after=4, min_pause=0.25, max_pause=0.25)
+        chain_error = finish(backend, clock, operation, give_up_after=4, min_pause=0.25, max_pause=0.25)
     assert (clock.slept, clock.drawn) == ([7 * 0.25] * 3, {(5, 15)})
-    assert str(told).startswith("bookEventFor: the node says: ")
-    assert "too many requests" in str(told)
+    assert str(chain_error).startswith("bookEventFor: the node says: ")
+    assert "too many requests" in str(chain_error)
 
 
 def test_there_is_no_pause_after_progress(backend: BackendEnvironment) -> None:
@@ -190,8 +190,8 @@ def test_a_node_error_of_an_earlier_operation_is_reported(
         raise Web3Exception("too many requests")
 
     with without_receipt(backend, earlier, busy):
-        told = finish(backend, clock, later, give_up_after=1)
-    assert str(told) == "bookEventFor: the node says: too many requests."
+        chain_error = finish(backend, clock, later, give_up_after=1)
+    assert str(chain_error) == "bookEventFor: the node says: too many requests."
     assert clock.drawn == {(5, 15)}
 
 
@@ -229,8 +229,8 @@ def test_a_revert_without_explanation_has_no_reason(backend: BackendEnvironment)
     ],
 )
 def test_chain_unavailable_is_a_sentence_with_the_operations_key(error: Exception, said: str) -> None:
-    told = as_chain_unavailable("bookEvent", error, "k")
-    assert (str(told), told.operation) == (f"bookEvent: {said}.", "k")
+    chain_error = as_chain_unavailable("bookEvent", error, "k")
+    assert (str(chain_error), chain_error.operation) == (f"bookEvent: {said}.", "k")
 
 
 def test_the_reason_of_a_revert_is_read_at_its_block(backend: BackendEnvironment) -> None:
@@ -326,24 +326,24 @@ def test_both_fees_are_raised_up_to_the_cap(
 
 def looked_at(first: int, low: int, high: int) -> list[int]:
     """Searches for `first`, and returns the blocks whose condition was evaluated."""
-    asked = list[int]()
+    requested_blocks = list[int]()
 
     def holds(block: int) -> bool:
-        asked.append(block)
-        assert len(asked) < 40, "for ever"
+        requested_blocks.append(block)
+        assert len(requested_blocks) < 40, "for ever"
         return block >= first
 
     assert first_block(holds, low, high) == first
-    return asked
+    return requested_blocks
 
 
 @pytest.mark.parametrize("high", [1, 2, 33, 34, 100])
 def test_first_block_finds_the_lowest_block(high: int) -> None:
     for first in range(1, high + 1):
         for low in range(high + 70):
-            asked = looked_at(first, low, high)
-            assert all(0 < block < high for block in asked)
-            assert len(asked) <= 4 + 7  # some steps of 32 back, and halves of a hundred blocks
+            requested_blocks = looked_at(first, low, high)
+            assert all(0 < block < high for block in requested_blocks)
+            assert len(requested_blocks) <= 4 + 7  # some steps of 32 back, and halves of a hundred blocks
 
 
 def test_first_block_takes_few_requests() -> None:

@@ -34,23 +34,26 @@ def test_the_worked_example_pays_exact_amounts(backend_on_each_engine: BackendEn
     """0.1 ETH a seat, 4 seats; A books 2 and comes, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
     backend = backend_on_each_engine
     run = backend.open_run()
-    came = backend.bookings.book(run.id, backend.ids["attendee"], 2)
+    attended = backend.bookings.book(run.id, backend.ids["attendee"], 2)
     no_show = backend.bookings.book(run.id, backend.ids["no_show"], 2)
     assert backend.runs.get(run.id).status == "full"
     before = {role: backend.balance(role) for role in ("host", "attendee", "no_show")}
 
     backend.go_to(run.starts_at)
-    done = backend.runs.complete(run.id, [came.id])
+    result = backend.runs.complete(run.id, [attended.id])
 
-    assert (done.host_payout, done.host_stake_returned) == (38 * ETH // 100, 8 * ETH // 100)
-    assert done.stakes_returned == {came.blockchain_booking_id: 4 * ETH // 100}
-    assert done.stakes_forfeited == {no_show.blockchain_booking_id: 4 * ETH // 100}
-    assert done.deferred == ()
+    assert (result.host_payout, result.host_stake_returned) == (38 * ETH // 100, 8 * ETH // 100)
+    assert result.stakes_returned == {attended.blockchain_booking_id: 4 * ETH // 100}
+    assert result.stakes_forfeited == {no_show.blockchain_booking_id: 4 * ETH // 100}
+    assert result.deferred == ()
     gains = {role: backend.balance(role) - wei for role, wei in before.items()}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
     assert backend.chain.withdraw_platform_fees_onchain().amount == 6 * ETH // 100
     assert backend.runs.get(run.id).status == "completed"
-    assert {row.id: row.status for row in backend.bookings.list_all()} == {came.id: "completed", no_show.id: "no_show"}
+    assert {row.id: row.status for row in backend.bookings.list_all()} == {
+        attended.id: "completed",
+        no_show.id: "no_show",
+    }
 
 
 def test_a_booking_pays_exactly_the_quote(backend: BackendEnvironment) -> None:
@@ -83,8 +86,8 @@ def test_a_cancelled_booking_frees_its_seats(backend: BackendEnvironment) -> Non
     run = backend.open_run(seats=2)
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 2)
     assert backend.runs.get(run.id).status == "full"
-    done = backend.bookings.cancel(booking.id)
-    assert (done.onchain_booking_id, done.refund) == (booking.blockchain_booking_id, 24 * ETH // 100)
+    result = backend.bookings.cancel(booking.id)
+    assert (result.onchain_booking_id, result.refund) == (booking.blockchain_booking_id, 24 * ETH // 100)
     assert backend.bookings.get(booking.id).status == "cancelled"
     row = backend.runs.get(run.id)
     assert (row.status, row.seats_booked) == ("active", 0)
@@ -102,8 +105,8 @@ def test_an_expired_run_shares_the_hosts_stake(backend: BackendEnvironment) -> N
     run = backend.open_run()
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     backend.go_to(run.starts_at + 7 * DAY)
-    done = backend.runs.expire(run.id)
-    assert (done.refunds_issued, done.compensation, done.to_platform) == (12 * ETH // 100, 8 * ETH // 100, 0)
+    result = backend.runs.expire(run.id)
+    assert (result.refunds_issued, result.compensation, result.to_platform) == (12 * ETH // 100, 8 * ETH // 100, 0)
     assert (backend.runs.get(run.id).status, backend.bookings.get(booking.id).status) == ("expired", "cancelled")
 
 
@@ -137,13 +140,13 @@ def _lifecycle_signed_by_the_parties(backend: BackendEnvironment) -> None:
     host, attendee, no_show = (backend.wallets[role] for role in ("host", "attendee", "no_show"))
     before = backend.balance("platform")
     run = backend.open_run(signer=host)
-    came = backend.bookings.book(run.id, backend.ids["attendee"], 2, signer=attendee)
+    attended = backend.bookings.book(run.id, backend.ids["attendee"], 2, signer=attendee)
     backend.bookings.book(run.id, backend.ids["no_show"], 2, signer=no_show)
     assert backend.balance("platform") == before
-    assert backend.chain.get_booking_from_chain(came.blockchain_booking_id or 0).user == attendee.address
+    assert backend.chain.get_booking_from_chain(attended.blockchain_booking_id or 0).user == attendee.address
     backend.go_to(run.starts_at)
-    done = backend.runs.complete(run.id, [came.id], signer=host)
-    assert (done.host_payout, len(done.stakes_forfeited)) == (38 * ETH // 100, 1)
+    result = backend.runs.complete(run.id, [attended.id], signer=host)
+    assert (result.host_payout, len(result.stakes_forfeited)) == (38 * ETH // 100, 1)
     assert [row.status for row in backend.bookings.list_all()] == ["completed", "no_show"]
 
 
