@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stakesim.paths import package_data
-from stakesim.project import ProjectError, read_section, section_in
+from stakesim.project import ProjectError, parse_section, read_section
 
 FILES = {
     "one-no-show.yaml": "{scenarios}/one-no-show.yaml",
@@ -36,7 +36,7 @@ def init(
     begun = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
     added = section if begun else section.lstrip()
     try:
-        section_in(begun + added)
+        parse_section(begun + added)
     except ValueError:
         raise ProjectError(
             f"{pyproject} can't take a section [tool.stakesim] at its end: write its `tool` as sections, [tool.name]."
