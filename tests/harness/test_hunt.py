@@ -172,8 +172,8 @@ def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, mo
 
     book = BookingService.book
 
-    def a_seat_less(self, run, user, seats, *more):
-        return book(self, run, user, max(seats - 1, 1), *more)
+    def a_seat_less(self, run, user, seats, **more):
+        return book(self, run, user, max(seats - 1, 1), **more)
 
     monkeypatch.setattr(BookingService, "book", a_seat_less)
     result = run("calm", engine_name, runs=3, seed=1, steps=20)
