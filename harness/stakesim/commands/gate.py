@@ -109,7 +109,7 @@ def gate(
     from stakesim.gate.pipeline import gate as try_everything
     from stakesim.project import current_project
 
-    require("The gate", "gate", "hypothesis", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
+    require("The gate", "gate", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
     contract = contract or current_project().contract
     console = Console(soft_wrap=True, highlight=False)
     with console.status("compiling") as status:

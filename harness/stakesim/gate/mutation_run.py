@@ -133,7 +133,7 @@ def mutate(
 
 def scenarios() -> list[Scenario]:
     """What mutants are played in: all scripted ones, the regressions, and some walks and lifecycles of each profile."""
-    files = [*scenario_files.scripted(everything=True), *scenario_files.regressions()]
+    files = [*scenario_files.scripted(include_shipped=True), *scenario_files.regressions()]
     profiles = [load_profile(file) for file in scenario_files.profiles().values()]
     drawn = [generate(profile, 1, index) for profile in profiles for index in range(3)]
     hostile = next(profile for profile in profiles if profile.name == "hostile")

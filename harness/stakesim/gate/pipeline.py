@@ -167,7 +167,7 @@ def _take(made: Gate, part: Part, result: CampaignResult) -> None:
 
 
 def _scripted(made: Gate, part: Part) -> None:
-    files = scenario_files.scripted(everything=True)
+    files = scenario_files.scripted(include_shipped=True)
     _take(made, part, campaign.run(files, engine=made.engine, contract=_foreign(made)))
 
 

@@ -25,7 +25,7 @@ from stakesim.runner.ledger import LedgerRow, by_party
 from stakesim.runner.narrative import WEI_PER_ETH
 
 RESULTS = {True: "pass", False: "fail", None: "not tried"}
-_PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm", "hypothesis")
+_PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm")
 
 
 def write(gate: Gate, folder: Path, command: str) -> None:

@@ -86,7 +86,7 @@ def _cancellations(session: Session, state: ContractState) -> Iterator[_Exit]:
 
 
 def _completion(session: Session, state: ContractState, run: RunView) -> _Exit:
-    failure = f"run {run.id} can't be completed by the platform when all have come"
+    failure = f"run {run.id} can't be completed by the platform when everybody attended"
     attended = [booking.id for booking in state.active_bookings_of(run.id)]
     data = stake_abi().encode("completeEvent", run.id, attended)
     return _Exit(failure, _platform(session), data, _held_for(state, run))

@@ -90,20 +90,7 @@ class Observer:
             EngineError: The engine can't do what the action needs.
             Exception: Whatever the system under test raises.
         """
-        model_before = self.model
-        model, expected = apply(model_before, *timed)
-        if actual is None:
-            self._set_time_and_price(model, timed, sends=expected.signer is not None)
-            actual = self.session.driver.perform(timed.action, expected, model_before)
-            after_perform()
-            if self.model is not model_before:  # a pending transaction was mined before this one
-                model_before = self.model
-                model, expected = apply(model_before, *timed)
-        if expected.optional and actual.failed:
-            model = replace(model_before, now=timed.now)
-            expected = ExpectedOutcome(
-                "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
-            )
+        model_before, model, expected, actual = self._perform(timed, actual, after_perform)
         self.model, before = model, self._state
         transactions = [self._mined(receipt) for receipt in self.session.chain.take_receipts()]
         self._update_state(timed.action, expected, transactions, last=last)
@@ -124,6 +111,30 @@ class Observer:
             blocked_exits=blocked_exits(self.session, self._state) if last else (),
             has_specified_errors=self.session.contract.has_specified_errors,
         )
+
+    def _perform(
+        self, timed: TimedAction, actual: ActualOutcome | None, after_perform: Callable[[], None]
+    ) -> tuple[State, State, ExpectedOutcome, ActualOutcome]:
+        """Carries out an action in model and system under test.
+
+        Returns:
+            The model before and after it, and its expected and actual outcome.
+        """
+        model_before = self.model
+        model, expected = apply(model_before, *timed)
+        if actual is None:
+            self._set_time_and_price(model, timed, sends=expected.signer is not None)
+            actual = self.session.driver.perform(timed.action, expected, model_before)
+            after_perform()
+            if self.model is not model_before:  # a pending transaction was mined before this one
+                model_before = self.model
+                model, expected = apply(model_before, *timed)
+        if expected.optional and actual.failed:
+            model = replace(model_before, now=timed.now)
+            expected = ExpectedOutcome(
+                "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
+            )
+        return model_before, model, expected, actual
 
     def steps_with_pending(self, pending: TimedAction, timed: TimedAction, *, last: bool) -> list[Step]:
         """Carries out an action while the transaction of the one before it waits in the mempool.
