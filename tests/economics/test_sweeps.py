@@ -17,7 +17,7 @@ from stakesim.population.behaviours import Cancel, LostToStake, NoShow
 from stakesim.population.population import CHUNK_SIZE, Population
 from stakesim.prices.price_models import Constant, Gbm
 from stakesim.scenario.actions import Terms
-from stakesim.schema.yaml_file import ScenarioError
+from stakesim.schema.errors import ScenarioError
 from typer.testing import CliRunner
 
 ROOT = checkout()

@@ -221,7 +221,7 @@ MISTAKES = [
     (
         "starts: 7d",
         "starts: 40000d",
-        "line 10, actions[0]: the service takes no date that far away; start within 36500d",
+        "line 10, actions[0]: the backend takes no date that far away; start within 36500d",
     ),
     ("at: 0, do", "at: -1, do", "line 10, actions[0].at: -1 s is before the scenario begins; times count from 0"),
     (
@@ -292,7 +292,7 @@ MISTAKES = [
     (
         "do: book,",
         "do: book, value_off: 1,",
-        "line 11, actions[1]: the service never sends a wrong value; add `direct: true` or leave it out",
+        "line 11, actions[1]: the backend never sends a wrong value; add `direct: true` or leave it out",
     ),
     (
         "do: book,",
@@ -336,7 +336,11 @@ MISTAKES = [
         "terms: {completion_grace: 1m}\nstory: x",
         "line 2, terms.completion_grace: the contract takes 1h to 90d; write a time between them",
     ),
-    ("story: An", "story: [An", "line 3: is not YAML: expected ',' or ']', but got ':'; mend it there or just above"),
+    (
+        "story: An",
+        "story: [An",
+        "line 3: is not YAML: expected ',' or ']', but got ':'; correct it there or just above",
+    ),
     ("actors:", "actor:", "line 4, actor: is no field here; did you mean 'actors'?"),
     (EXAMPLE, "", "line 1: is not a mapping of fields; begin with `name: ...`"),
     (EXAMPLE, "- 1\n", "line 1: is not a mapping of fields; begin with `name: ...`"),

@@ -12,8 +12,8 @@ from stakesim.population.population import Population, load_population
 from stakesim.prices.price_models import PriceModel
 from stakesim.runner import scenario_files
 from stakesim.schema import yaml_file
+from stakesim.schema.errors import ScenarioError, nearest
 from stakesim.schema.fields import StrictModel
-from stakesim.schema.yaml_file import ScenarioError, nearest
 
 
 class Sweep(StrictModel):

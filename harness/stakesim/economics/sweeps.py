@@ -27,7 +27,7 @@ from stakesim.population.population import CHUNK_SIZE, Population, PopulationChu
 from stakesim.population.state import Behaviour
 from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
-from stakesim.schema.yaml_file import ScenarioError, nearest
+from stakesim.schema.errors import ScenarioError, nearest
 from stakesim.workers.pool import pool
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from stakesim.population.state import DAY, HOUR, NEVER, Behaviour, Intents, Popu
 from stakesim.prices.price_models import Gbm, PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
+from stakesim.schema.errors import FieldError
 from stakesim.schema.fields import UNITS, Inr, Seconds, StrictModel
-from stakesim.schema.yaml_file import FieldError
 
 if TYPE_CHECKING:
     import numpy as np

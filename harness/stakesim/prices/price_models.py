@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from stakesim.prices import series
+from stakesim.schema.errors import FieldError, ScenarioError
 from stakesim.schema.fields import UNITS, Rate, Seconds, StrictModel
-from stakesim.schema.yaml_file import FieldError, ScenarioError
 
 DAY = UNITS["d"]
 YEAR = 365 * DAY

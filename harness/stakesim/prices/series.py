@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stakesim.project import current_project
+from stakesim.schema.errors import ScenarioError
 from stakesim.schema.fields import parse_rate
-from stakesim.schema.yaml_file import ScenarioError
 
 SYNTHETIC = "series/eth-inr-synthetic.csv"
 COLUMNS = ("date", "close")

@@ -242,7 +242,7 @@ class Observer:
         """
         state, initial = self._state, self._initial
         explained = state.into_wallets(initial, self._gas_paid) + state.balance == initial.balance
-        return explained and state.balance == state.owed + self.model.forced
+        return explained and state.balance == state.owed + self.model.forced_wei
 
     def _read_affected(self, action: Action, expected: ExpectedOutcome) -> ContractState:
         """Reads the run and booking that the action is about, all bookings of a run that it closes, what is new, and

@@ -27,8 +27,8 @@ def solvency(s: Step) -> Iterator[Violation]:
     owed = s.after.owed
     if s.after.balance < owed:
         yield Violation("the contract owes more than it holds", owed, s.after.balance)
-    elif s.after.balance != owed + s.model.forced:
-        yield Violation("the contract holds wei that belong to nobody", owed + s.model.forced, s.after.balance)
+    elif s.after.balance != owed + s.model.forced_wei:
+        yield Violation("the contract holds wei that belong to nobody", owed + s.model.forced_wei, s.after.balance)
     if s.after.terms and s.after.liabilities != owed:
         yield Violation("totalLiabilities is not the sum of what is owed", owed, s.after.liabilities)
 
