@@ -34,6 +34,7 @@ class RunView(NamedTuple):
 
     @property
     def open(self) -> bool:
+        """It is neither completed, cancelled nor expired."""
         return self.status in (RunStatus.ACTIVE, RunStatus.FULL)
 
 
@@ -51,6 +52,7 @@ class BookingView(NamedTuple):
 
     @property
     def active(self) -> bool:
+        """It is neither completed, a no-show nor cancelled."""
         return self.status == BookingStatus.ACTIVE
 
 
@@ -219,10 +221,10 @@ class StateReader:
     ) -> Requests:
         """The views to call, by name, and the arguments of each call."""
         requests: Requests = {
-            "getEventRun": [(id,) for id in runs],
-            "getBooking": [(id,) for id in bookings],
-            "getEventBookings": [(id,) for id in runs] if terms_and_lists else [],
-            "calculateBookingCost": [(id, 1) for id in runs if id not in last.runs],
+            "getEventRun": [(run_id,) for run_id in runs],
+            "getBooking": [(booking_id,) for booking_id in bookings],
+            "getEventBookings": [(run_id,) for run_id in runs] if terms_and_lists else [],
+            "calculateBookingCost": [(run_id, 1) for run_id in runs if run_id not in last.runs],
             "creditOf": [(self._parties[name],) for name in creditors] if self._full else [],
         }
         if self._full:

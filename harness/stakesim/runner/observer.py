@@ -227,8 +227,9 @@ class Observer:
         """Takes credits and platform balance from the model, where the contract has no views for them."""
         if self.model.full_interface:
             return state
-        credits = {party: self.model.credits.get(party, 0) for party in state.credits}
-        return replace(state, platform_balance=self.model.platform_balance, credits=credits)
+        model = self.model
+        by_party = {party: model.credits.get(party, 0) for party in state.credits}
+        return replace(state, platform_balance=model.platform_balance, credits=by_party)
 
     def _read_everything(self) -> ContractState:
         runs, bookings = range(1, self._run_count + 1), range(1, self._booking_count + 1)
@@ -245,8 +246,10 @@ class Observer:
         return explained and state.balance == state.owed + self.model.forced_wei
 
     def _read_affected(self, action: Action, expected: ExpectedOutcome) -> ContractState:
-        """Reads the run and booking that the action is about, all bookings of a run that it closes, what is new, and
-        the wallets concerned."""
+        """Reads what the action may have changed.
+
+        That is its run and its booking, all bookings of a run that it closes, what is new, and the wallets concerned.
+        """
         state = self._state
         booking = self.model.bookings.get(getattr(action, "booking", ""))
         run = self.model.runs.get(booking.run if booking else getattr(action, "run", ""))
@@ -266,7 +269,7 @@ class Observer:
     def _wallets_concerned(self, run: Run | None, bookings: Iterable[int], expected: ExpectedOutcome) -> list[str]:
         known = self._state.bookings
         parties = {PLATFORM, expected.signer or PLATFORM}
-        parties.update(known[id].user for id in bookings if id in known)
+        parties.update(known[booking_id].user for booking_id in bookings if booking_id in known)
         parties.update(payout.to for payout in expected.payouts)
         if run:
             parties.add(run.host)
@@ -275,4 +278,4 @@ class Observer:
 
 def _missing(count: int, known: Mapping[int, Any]) -> set[int]:
     """Ids from 1 to `count` that were never read."""
-    return {id for id in range(1, count + 1) if id not in known}
+    return {number for number in range(1, count + 1) if number not in known}
