@@ -9,8 +9,18 @@ import pytest
 from stakesim.paths import checkout
 from stakesim.prices import series
 from stakesim.studies import calibration, synthetic_series
-from stakesim.studies.calibration import FITTED, MODELS, OWN, SEED, claims, fit_garch, of_merton, of_model, page
-from stakesim.studies.price_statistics import KNOWN, VOLATILITY
+from stakesim.studies.calibration import (
+    GARCH_TARGETS,
+    MODEL_CLAIMS,
+    MODELS,
+    SEED,
+    claims_table,
+    fit_garch,
+    merton_components,
+    model_statistics,
+)
+from stakesim.studies.calibration_page import render
+from stakesim.studies.price_statistics import ETH_STATISTICS, ETH_VOLATILITY
 
 ROOT = checkout()
 
@@ -22,7 +32,7 @@ ERRORS = 4
 
 @pytest.fixture(scope="module")
 def made() -> pd.DataFrame:
-    return calibration.table()
+    return calibration.statistics_table()
 
 
 def within(paths: pd.Series, low: float, high: float, bias: float = 0.0) -> bool:
@@ -34,21 +44,21 @@ def within(paths: pd.Series, low: float, high: float, bias: float = 0.0) -> bool
 @cache
 def simulated(model: str) -> pd.DataFrame:
     """Another seed than the page's."""
-    return of_model(MODELS[model], seed=1)
+    return model_statistics(MODELS[model], seed=1)
 
 
 def test_gbm_has_the_tail_that_is_claimed_and_no_more() -> None:
     paths = simulated("GBM")
     assert within(paths["7-day return, 1%"], -22.4, -22.4)
-    assert paths["7-day return, 1%"].mean() > KNOWN["7-day return, 1%"][0] + 4
+    assert paths["7-day return, 1%"].mean() > ETH_STATISTICS["7-day return, 1%"][0] + 4
 
 
 def test_merton_draws_the_jumps_and_the_diffusion_that_are_claimed() -> None:
     """23,000 jumps and 760,000 days: standard errors 0.07 a year, 0.09% and 0.06% of a size, 0.06% of the diffusion.
     Each default lies in the middle of its range, further than that from both ends."""
-    drawn = of_merton(MODELS["Merton"], seed=1)
-    assert set(drawn) == set(OWN["Merton"])
-    for name, (low, high) in OWN["Merton"].items():
+    drawn = merton_components(MODELS["Merton"], seed=1)
+    assert set(drawn) == set(MODEL_CLAIMS["Merton"])
+    for name, (low, high) in MODEL_CLAIMS["Merton"].items():
         assert low < drawn[name] < high
 
 
@@ -72,10 +82,10 @@ def test_a_bootstrap_has_the_tail_of_its_series_which_is_the_one_claimed(days: i
     assert within(paths, *[made.loc["7-day return, 1%", "synthetic series"]] * 2, bias=1.0)
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", GARCH_TARGETS)
 def test_garch_comes_near_what_it_is_fitted_to(name: str) -> None:
     """Five figures with three parameters, and a skew that GARCH has not: the median is 13% off."""
-    low, high = KNOWN[name]
+    low, high = ETH_STATISTICS[name]
     assert within(simulated("GARCH")[name], low, high, bias=0.14 * high if name.endswith("median") else 0.07 * high)
 
 
@@ -104,23 +114,23 @@ def test_the_committed_series_is_what_its_seed_gives() -> None:
 
 
 def test_the_synthetic_series_has_the_volatility_of_each_year_and_the_worst_day(made: pd.DataFrame) -> None:
-    by_year = calibration.series_by_year()
-    assert list(by_year.index) == list(VOLATILITY)
+    by_year = calibration.volatility_table()
+    assert list(by_year.index) == list(ETH_VOLATILITY)
     assert np.allclose(by_year["claimed"], by_year["synthetic series"], atol=0.01)
     assert made.loc["worst day", "synthetic series"] == pytest.approx(-43, abs=0.01)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", ETH_STATISTICS)
 def test_the_synthetic_series_comes_near_each_figure(name: str, made: pd.DataFrame) -> None:
     """No chance is left: volatilities within 2 percentage points, all else within 0.8."""
-    (low, high), found = KNOWN[name], made.loc[name, "synthetic series"]
+    (low, high), found = ETH_STATISTICS[name], made.loc[name, "synthetic series"]
     assert max(low - found, found - high, 0) <= (2 if "volatility" in name else 0.8)
 
 
 def test_the_page_says_what_the_simulation_gives(made: pd.DataFrame) -> None:
     """Word for word but for line ends, and each number to 0.2: a machine's exp and log may differ."""
     number = r"(?<![\w.])-?\d+\.\d(?!\d)"
-    texts = (ROOT / "docs" / "PRICES.md").read_text(), page(made, claims(made))
+    texts = (ROOT / "docs" / "PRICES.md").read_text(), render(made, claims_table(made))
     committed, fresh = (" ".join(text.split()) for text in texts)
     assert re.sub(number, "#", committed) == re.sub(number, "#", fresh)
     pairs = list(zip(re.findall(number, committed), re.findall(number, fresh), strict=True))
@@ -129,6 +139,6 @@ def test_the_page_says_what_the_simulation_gives(made: pd.DataFrame) -> None:
 
 
 def test_the_same_seed_gives_the_same_table(made: pd.DataFrame) -> None:
-    once, again, other = (of_model(MODELS["GARCH"], seed, runs=20) for seed in (SEED, SEED, SEED + 1))
+    once, again, other = (model_statistics(MODELS["GARCH"], seed, runs=20) for seed in (SEED, SEED, SEED + 1))
     assert once.equals(again)
     assert not once.equals(other)

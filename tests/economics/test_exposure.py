@@ -12,8 +12,8 @@ import pytest
 from numpy.random import default_rng
 from stakesim import plots
 from stakesim.campaign import campaign
+from stakesim.economics import fastest_engine
 from stakesim.economics.settle import settle
-from stakesim.economics.spot_check import fastest_engine
 from stakesim.model.state import RunStatus
 from stakesim.population.exact_int import paise_to_wei
 from stakesim.population.outcomes import resolve_outcomes
@@ -28,14 +28,14 @@ from stakesim.studies.exposure import (
     MARKETS,
     POSITIONS,
     PRICINGS,
-    at_risk,
-    bearers,
+    booking_quotes,
     exposures,
-    fan,
     gains,
-    market_of_runs,
-    moves,
-    quotes,
+    gains_by_position,
+    host_revenue_risk,
+    move_frequencies,
+    population_with_lead,
+    revenue_quantiles,
 )
 
 RUNS = 400
@@ -108,14 +108,14 @@ def test_by_hand_a_cancelled_booking_comes_back_at_the_rate_of_that_day() -> Non
 
 
 def drawn_runs(price: object, runs: int = RUNS) -> PopulationState:
-    return select_runs(draw(market_of_runs(14), 5, price=price), np.arange(runs))  # type: ignore[arg-type]
+    return select_runs(draw(population_with_lead(14), 5, price=price), np.arange(runs))  # type: ignore[arg-type]
 
 
 def test_without_a_move_nobody_gains_but_by_rounding() -> None:
     state = drawn_runs(Constant(inr_per_eth="212345.67"))
     outcomes = resolve_outcomes(state)
-    assert (quotes(state, outcomes) == state.price_wei).all()
-    settled, requoted = settle(state, outcomes), settle(state, outcomes, quotes(state, outcomes))
+    assert (booking_quotes(state, outcomes) == state.price_wei).all()
+    settled, requoted = settle(state, outcomes), settle(state, outcomes, booking_quotes(state, outcomes))
     assert all((getattr(settled, name) == getattr(requoted, name)).all() for name in vars(settled))
     roundings = 3 + 2 * outcomes.accepted.sum(axis=0)
     for pricing in PRICINGS:
@@ -141,7 +141,10 @@ def test_quoted_amounts_beyond_int64_are_settled_as_exactly() -> None:
     tiny = PopulationState(**vars(cheap) | {"rates": cheap.rates // 1_000, "price_wei": None})
     tiny = PopulationState(**vars(tiny) | {"price_wei": paise_to_wei(tiny.price_paise, tiny.rates[0])})
     cheap = PopulationState(**vars(cheap) | {"price_wei": paise_to_wei(cheap.price_paise, cheap.rates[0])})
-    small, large = settle(cheap, outcomes, quotes(cheap, outcomes)), settle(tiny, outcomes, quotes(tiny, outcomes))
+    small, large = (
+        settle(cheap, outcomes, booking_quotes(cheap, outcomes)),
+        settle(tiny, outcomes, booking_quotes(tiny, outcomes)),
+    )
     assert small.paid.dtype == np.int64
     assert large.paid.dtype == object
     for name in ("paid", "received", "host", "platform"):
@@ -151,7 +154,7 @@ def test_quoted_amounts_beyond_int64_are_settled_as_exactly() -> None:
 @pytest.mark.slow
 def test_a_run_played_on_the_chain_gains_the_same() -> None:
     """INR in and out at the rates of the ledger's own lines, less the listed price by hand: 20% back of who came."""
-    drawn = draw(market_of_runs(7), 3, price=MARKETS["Merton"])
+    drawn = draw(population_with_lead(7), 3, price=MARKETS["Merton"])
     picked = list(range(4))
     result = campaign.run([to_scenario(drawn, index) for index in picked], fastest_engine())
     assert not result.findings
@@ -183,7 +186,9 @@ def test_a_run_played_on_the_chain_gains_the_same() -> None:
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_runs_however_many_are_asked_for() -> None:
-    few, many = (exposures(market_of_runs(7), MARKETS["GARCH"], runs, 2) for runs in (CHUNK_SIZE // 2, CHUNK_SIZE + 10))
+    few, many = (
+        exposures(population_with_lead(7), MARKETS["GARCH"], runs, 2) for runs in (CHUNK_SIZE // 2, CHUNK_SIZE + 10)
+    )
     for pricing in PRICINGS:
         whole = many[many.pricing == pricing].reset_index(drop=True)
         part = few[few.pricing == pricing].reset_index(drop=True)
@@ -201,7 +206,7 @@ def test_who_bears_what_is_read_off_the_runs() -> None:
         for share in shares
     ]
     rows.append(rows[0] | {"sales": 0, "host's revenue": -(10**9)})
-    table = bearers(pd.DataFrame(rows))
+    table = gains_by_position(pd.DataFrame(rows))
     host = table.loc[("wei-fixed", "host's revenue")]
     assert (host["mean"], host["50%"], host["VaR 5%"], host["ES 5%"]) == pytest.approx((0.5, 0.5, 44, 47))
     assert host["INR a run, ES 5%"] == pytest.approx(2 * 47)
@@ -211,7 +216,9 @@ def test_gbm_is_beyond_the_stake_as_often_as_the_closed_forms_say() -> None:
     """At the event: log returns are normal. At some close before: by the reflection principle, the barrier moved by
     0.5826 daily deviations (M. Broadie, P. Glasserman, S. Kou 1997), which is good to half a percent here."""
     runs, days, volatility = 40_000, 30, 0.8
-    found = moves({"GBM": Gbm(inr_per_eth="200000", annual_volatility=volatility, step="1d")}, runs, 4, [days])
+    found = move_frequencies(
+        {"GBM": Gbm(inr_per_eth="200000", annual_volatility=volatility, step="1d")}, runs, 4, [days]
+    )
     row = found.loc[("GBM", days)]
     step = volatility / np.sqrt(365)
     deviation, drift = step * np.sqrt(days), -(step**2) / 2 * days
@@ -234,7 +241,7 @@ def test_gbm_is_beyond_the_stake_as_often_as_the_closed_forms_say() -> None:
 def test_the_fan_of_gbm_has_the_closed_forms() -> None:
     """VaR and ES of a lognormal (McNeil, Frey, Embrechts 2015, example 2.15), after 20 days."""
     volatility, days = 0.8, 20
-    table = fan(Gbm(inr_per_eth="200000", annual_volatility=volatility, step="1d"), 60_000, days, 6)
+    table = revenue_quantiles(Gbm(inr_per_eth="200000", annual_volatility=volatility, step="1d"), 60_000, days, 6)
     deviation = volatility * np.sqrt(days / 365)
     normal = NormalDist()
     for level in (5, 25, 50, 75, 95):
@@ -250,7 +257,7 @@ def test_the_fan_of_gbm_has_the_closed_forms() -> None:
 def test_a_host_who_is_paid_in_wei_of_the_first_day_bears_the_whole_lead_time() -> None:
     """The host's loss in a wei-fixed run is the market's from creation to completion, a day after the start or less."""
     price = MARKETS["GBM"]
-    table = at_risk({"GBM": price}, [14], 6_000, 8).set_index("pricing")
+    table = host_revenue_risk({"GBM": price}, [14], 6_000, 8).set_index("pricing")
     rates = simulate(price, default_rng(1), 40_000, 15)
     alone = sorted(100 - 100 * (rates[14] / rates[0]))
     assert table.loc["wei-fixed", "var"] == pytest.approx(alone[int(0.95 * 40_000)], abs=1.5)
@@ -259,14 +266,14 @@ def test_a_host_who_is_paid_in_wei_of_the_first_day_bears_the_whole_lead_time() 
 
 @pytest.mark.slow
 def test_the_pictures_show_every_pricing_and_market() -> None:
-    frame = exposures(market_of_runs(7), MARKETS["GBM"], 200, 1)
-    drawn = plots.bearers(bearers(frame))
+    frame = exposures(population_with_lead(7), MARKETS["GBM"], 200, 1)
+    drawn = plots.gains_by_position(gains_by_position(frame))
     assert [axes.get_title() for axes in drawn.axes] == list(PRICINGS)
     two = {name: MARKETS[name] for name in ("GBM", "GARCH")}
-    fans = plots.fans({name: fan(price, 200, 10, 1) for name, price in two.items()})
+    fans = plots.revenue_fans({name: revenue_quantiles(price, 200, 10, 1) for name, price in two.items()})
     assert [axes.get_title() for axes in fans.axes] == list(two)
     known = {"down": [1, 2, 3, 4], "up": [1, 2, 3, 4]}
-    labels = plots.moves(moves(two, 200, 1), known).axes[0].get_legend_handles_labels()[1]
+    labels = plots.move_frequencies(move_frequencies(two, 200, 1), known).axes[0].get_legend_handles_labels()[1]
     assert labels == [*two, "ETH, 2015 to 2026"]
-    lines = plots.at_risk(at_risk(two, LEADS[:2], 100, 1), "GBM").axes[1].lines
+    lines = plots.host_revenue_risk(host_revenue_risk(two, LEADS[:2], 100, 1), "GBM").axes[1].lines
     assert [line.get_label() for line in lines] == list(PRICINGS)

@@ -7,8 +7,8 @@ from stakesim import plots
 
 
 def drawn() -> str:
-    figure, axes = plots.figure()
-    plots.with_band(axes, [1, 2], [1, 2], [0, 1], [2, 3], "line")
+    figure, axes = plots.new_figure()
+    plots.plot_with_band(axes, [1, 2], [1, 2], [0, 1], [2, 3], "line")
     return str(plots.svg(figure))
 
 

@@ -4,7 +4,7 @@ from datetime import date
 
 import numpy as np
 import pytest
-from stakesim.studies.price_statistics import HORIZONS, KNOWN, by_year, figures
+from stakesim.studies.price_statistics import ETH_STATISTICS, HORIZONS, path_statistics, volatility_by_year
 
 DAYS = 3_000
 
@@ -15,16 +15,16 @@ def path(returns: np.ndarray) -> np.ndarray:
 
 def test_each_path_has_a_row_with_all_figures() -> None:
     rates = np.stack([path(np.random.default_rng(seed).normal(0, 0.04, DAYS)) for seed in range(3)], axis=1)
-    found = figures(rates)
-    assert list(found) == list(KNOWN)
-    assert found.shape == (3, len(KNOWN))
-    alone = [figures(rates[:, [column]]).iloc[0] for column in range(3)]
+    found = path_statistics(rates)
+    assert list(found) == list(ETH_STATISTICS)
+    assert found.shape == (3, len(ETH_STATISTICS))
+    alone = [path_statistics(rates[:, [column]]).iloc[0] for column in range(3)]
     assert np.allclose(found, alone)
 
 
 def test_volatility_is_the_standard_deviation_of_log_returns_a_year() -> None:
     """+4% and -4% in turn: 4% a day, 76.4% a year, in each window and year; sqrt(n / (n - 1)) for the sample's."""
-    found = figures(path(np.tile([0.04, -0.04], DAYS // 2))[:, None]).iloc[0]
+    found = path_statistics(path(np.tile([0.04, -0.04], DAYS // 2))[:, None]).iloc[0]
     a_year = 100 * 0.04 * np.sqrt(365)
     for name in ("30-day volatility, 5%", "30-day volatility, median", "30-day volatility, 95%"):
         assert found[name] == pytest.approx(a_year * np.sqrt(30 / 29))
@@ -39,7 +39,7 @@ def test_moves_are_those_of_the_close_and_not_those_on_the_way() -> None:
     those that begin on it have risen."""
     returns = np.zeros(DAYS)
     returns[49::80], returns[50::80] = np.log(0.7), -np.log(0.7)
-    found = figures(path(returns)[:, None]).iloc[0]
+    found = path_statistics(path(returns)[:, None]).iloc[0]
     for days in HORIZONS:
         windows, lows = DAYS + 1 - days, np.arange(50, DAYS, 80)
         assert found[f"down > 20% after {days} days"] == pytest.approx(100 * (lows >= days).sum() / windows)
@@ -53,7 +53,7 @@ def test_jumps_are_found_among_what_is_none() -> None:
     rng = np.random.default_rng(1)
     returns = np.clip(rng.normal(0, 0.03, DAYS), -0.085, 0.085)
     returns[::150], returns[75::150] = -0.2, 0.1
-    found = figures(path(returns)[:, None]).iloc[0]
+    found = path_statistics(path(returns)[:, None]).iloc[0]
     assert found["jumps a year"] == pytest.approx(40 / DAYS * 365)
     assert found["jump, mean"] == pytest.approx(-5)
     assert found["jump, standard deviation"] == pytest.approx(15 * np.sqrt(40 / 39))
@@ -70,6 +70,6 @@ def test_a_return_belongs_to_the_year_of_its_close() -> None:
         date(2024, 1, 3),
     ]
     closes = np.exp([0.0, 0.1, 0.3, 0.5, 0.4, 0.4])
-    found = by_year(closes, days)
+    found = volatility_by_year(closes, days)
     assert found[2023] == pytest.approx(100 * np.sqrt(365) * np.std([0.1, 0.2], ddof=1))
     assert found[2024] == pytest.approx(100 * np.sqrt(365) * np.std([0.2, -0.1, 0], ddof=1))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
-from stakesim.economics.risk import expected_shortfall, interval, risk, value_at_risk
+from stakesim.economics.intervals import wilson_interval
+from stakesim.economics.risk import expected_shortfall, tail_risk, value_at_risk
 
 
 def test_the_worst_five_of_a_hundred() -> None:
@@ -29,7 +30,7 @@ def test_of_normal_losses_both_are_the_closed_forms_and_the_intervals_hold_them(
     z = normal.inv_cdf(0.95)
     es = normal.pdf(z) / 0.05
     rng = default_rng(1)
-    found = [risk(rng.standard_normal(2_000)) for _ in range(300)]
+    found = [tail_risk(rng.standard_normal(2_000)) for _ in range(300)]
     assert sum(one.var for one in found) / 300 == pytest.approx(z, abs=0.02)
     assert sum(one.es for one in found) / 300 == pytest.approx(es, abs=0.02)
     for held in (
@@ -57,12 +58,12 @@ def test_var_is_not_coherent() -> None:
 
 def test_a_sample_without_a_tail_is_refused() -> None:
     with pytest.raises(ValueError, match="19 losses have no worst 5%; take at least 20"):
-        risk(range(19))
+        tail_risk(range(19))
 
 
 def test_the_interval_of_a_chance() -> None:
     """Wilson's for 5 of 10, by hand; what was never seen may still be."""
-    assert interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    low, high = interval(0, 100)
+    assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    low, high = wilson_interval(0, 100)
     assert low == 0
     assert high == pytest.approx(0.0370, abs=1e-4)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stakesim.economics.settle import Settlement, settle, settle_runs
-from stakesim.economics.spot_check import expected
+from stakesim.economics.spot_check import expected_payouts
 from stakesim.model.rehearsal import rehearse
 from stakesim.model.state import RunStatus
 from stakesim.population import behaviours as people
@@ -104,7 +104,7 @@ def test_what_the_reference_model_says(population, terms, seed, data, profile):
         story = to_scenario(drawn, index)
         played = rehearse(story)[-1].state
         received = {who: wei for who, wei in played.received.items() if wei}
-        assert expected(drawn, index) == received, story
+        assert expected_payouts(drawn, index) == received, story
 
 
 @given(seed=st.integers(0, 2**32))

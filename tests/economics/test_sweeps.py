@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from stakesim.commands.cli import cli
-from stakesim.economics import metrics, spot_check, sweep, sweeps
+from stakesim.economics import blocks, metrics, spot_check, sweep
 from stakesim.economics.spot_check import Mismatch
 from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.paths import checkout
@@ -93,8 +93,8 @@ class TestIntervals:
 
     def test_as_of_the_linearised_ratio(self):
         own_n, own_d, base_n, base_d = self.columns(np.random.default_rng(1))
-        first = metrics.sums((base_n, base_d), (base_n, base_d))
-        found = metrics.estimate(metrics.sums((own_n, own_d), (base_n, base_d)), first)
+        first = metrics.sum_runs((base_n, base_d), (base_n, base_d))
+        found = metrics.estimate(metrics.sum_runs((own_n, own_d), (base_n, base_d)), first)
         ratio, base = own_n.sum() / own_d.sum(), base_n.sum() / base_d.sum()
         own_residual = (own_n - ratio * own_d) / own_d.mean()
         residual = own_residual - (base_n - base * base_d) / base_d.mean()
@@ -110,27 +110,27 @@ class TestIntervals:
         held = 0
         for _ in range(400):
             own_n, own_d, *_ = self.columns(rng, 300)
-            found = metrics.estimate(*2 * (metrics.sums((own_n, own_d), (own_n, own_d)),))
+            found = metrics.estimate(*2 * (metrics.sum_runs((own_n, own_d), (own_n, own_d)),))
             held += found.low <= 0.3 <= found.high
         assert 0.95 - 4 * (0.95 * 0.05 / 400) ** 0.5 <= held / 400 <= 0.995
 
     def test_parts_make_the_whole(self):
         own_n, own_d, base_n, base_d = self.columns(np.random.default_rng(3))
         halves = [
-            metrics.sums((own_n[part], own_d[part]), (base_n[part], base_d[part]))
+            metrics.sum_runs((own_n[part], own_d[part]), (base_n[part], base_d[part]))
             for part in (slice(1_000), slice(1_000, None))
         ]
-        whole = metrics.sums((own_n, own_d), (base_n, base_d))
-        both = metrics.added(halves)
+        whole = metrics.sum_runs((own_n, own_d), (base_n, base_d))
+        both = metrics.combine(halves)
         assert (both.runs, both.sums) == (whole.runs, whole.sums)
         assert both.moments == pytest.approx(whole.moments)
-        assert metrics.from_data(json.loads(json.dumps(metrics.as_data(both)))) == both
+        assert metrics.MetricSums.from_json(json.loads(json.dumps(both.to_json()))) == both
 
 
 class TestCarryingOut:
     @pytest.fixture(autouse=True)
     def small_blocks(self, monkeypatch):
-        monkeypatch.setattr(sweeps, "BLOCK", 1)
+        monkeypatch.setattr(blocks, "CHUNKS_PER_BLOCK", 1)
 
     @pytest.mark.slow
     def test_processes_make_no_difference(self, frame):
@@ -140,7 +140,7 @@ class TestCarryingOut:
     def test_what_is_done_is_not_done_again(self, tmp_path, monkeypatch):
         """A sweep that was stopped goes on, and comes to the same figures."""
         whole = swept()
-        real, done = sweeps.carry_out, []
+        real, done = blocks.compute_block, []
 
         def stops(unit):
             if len(done) == 3:
@@ -148,10 +148,10 @@ class TestCarryingOut:
             done.append(unit)
             return real(unit)
 
-        monkeypatch.setattr(sweeps, "carry_out", stops)
+        monkeypatch.setattr(blocks, "compute_block", stops)
         with pytest.raises(KeyboardInterrupt):
             swept(out=tmp_path)
-        monkeypatch.setattr(sweeps, "carry_out", lambda unit: done.append(unit) or real(unit))
+        monkeypatch.setattr(blocks, "compute_block", lambda unit: done.append(unit) or real(unit))
         pd.testing.assert_frame_equal(swept(out=tmp_path), whole)
         assert len(done) == len(set(done)) == 4 * 2
         swept(out=tmp_path)
@@ -160,7 +160,7 @@ class TestCarryingOut:
         assert len(done) == 16
 
     def test_half_a_file_is_never_read(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sweeps.json, "dumps", lambda *_, **__: "{")
+        monkeypatch.setattr(blocks.json, "dumps", lambda *_, **__: "{")
         swept(2, out=tmp_path)
         kept = sorted((tmp_path / "parts").iterdir())
         assert kept

@@ -16,7 +16,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign as campaigns
 from stakesim.faults.catalogue import IN_CAMPAIGN, ROWS
 from stakesim_adapter.faults import BackendCampaign, campaign
-from stakesim_adapter.faults.episodes import play
+from stakesim_adapter.faults.episodes import run_episode
 from stakesim_adapter.faults.testbed import BackendTestbed
 from typer.testing import CliRunner
 
@@ -40,7 +40,7 @@ def test_a_small_campaign_survives(profile: str) -> None:
 
 
 def test_the_same_number_is_the_same_episode(testbed: BackendTestbed) -> None:
-    one, two = play(testbed, 3, 1), play(testbed, 3, 1)
+    one, two = run_episode(testbed, 3, 1), run_episode(testbed, 3, 1)
     assert one.counts == two.counts
     assert one.counts.total() > 0
 
@@ -115,7 +115,7 @@ def test_a_broken_sender_is_found(
 ) -> None:
     found: set[str] = set()
     for number in range(12):
-        found |= {violation.invariant for violation in play(testbed, 5, number, sender).violations}
+        found |= {violation.invariant for violation in run_episode(testbed, 5, number, sender).violations}
         if invariants <= found:
             return
     pytest.fail(f"found {sorted(found)}, not {sorted(invariants)}")
@@ -126,7 +126,7 @@ def test_a_violation_tells_its_story() -> None:
     (story,) = result.stories()
     assert "network:0 of seed 5" in story
     assert "again: stakesim faults --seed 5 --only network:0" in story
-    assert "are wanted" in story
+    assert "are needed" in story
     assert result.survived.total() == 0
 
 

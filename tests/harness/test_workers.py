@@ -142,11 +142,11 @@ def test_mutants_come_to_the_same(address, monkeypatch, engine_name):
 
 def test_sweeps_come_to_the_same(address, monkeypatch):
     """Bit for bit, floats and all."""
-    from stakesim.economics import sweep, sweeps
+    from stakesim.economics import blocks, sweep
     from stakesim.population.behaviours import NoShow
     from stakesim.prices.price_models import Gbm
 
-    monkeypatch.setattr(sweeps, "BLOCK", 1)
+    monkeypatch.setattr(blocks, "CHUNKS_PER_BLOCK", 1)
     market = Gbm(inr_per_eth="200000", annual_volatility=0.8)
     here, there = (
         sweep({"stake_bps": [2_000, 0]}, [NoShow(elasticity=1.0)], market, 9_000, 1, dask=dask)

@@ -195,7 +195,7 @@ def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
 
 def _gas_plot(gate: Gate) -> Any:
     measured = {change.sentence: float(change.now) for change in gate.gas if change.now}
-    return plots.svg(plots.bars(measured, "gas")) if measured else ""
+    return plots.svg(plots.bar_chart(measured, "gas")) if measured else ""
 
 
 # Coverage
