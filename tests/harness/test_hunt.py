@@ -154,7 +154,7 @@ def test_what_does_not_fail_again_is_left_as_it_is(arena):
 @pytest.mark.slow
 def test_stateful_search_finds_nothing_in_the_sound_contract(arena, profile):
     examples, steps = SEARCHES[profile]
-    found = search(arena, examples, steps, number=1)
+    found = search(arena, examples, steps, seed=1)
     assert found is None, narrate(found.findings)
 
 
@@ -172,8 +172,8 @@ def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, mo
 
     book = BookingService.book
 
-    def a_seat_less(self, run, user, seats, *more):
-        return book(self, run, user, max(seats - 1, 1), *more)
+    def a_seat_less(self, run, user, seats, *args, **options):
+        return book(self, run, user, max(seats - 1, 1), *args, **options)
 
     monkeypatch.setattr(BookingService, "book", a_seat_less)
     result = run("calm", engine_name, runs=3, seed=1, steps=20)
