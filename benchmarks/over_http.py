@@ -312,7 +312,7 @@ def _wrong_with_books(site: Site, run: dict[str, Any], sold: set[str]) -> Iterat
     count = services.w3.eth.get_transaction_count(chain.platform)
     if sorted(sent) != list(range(1, count)):  # 0 was the contract's
         yield f"the platform has sent {count} transactions; the operations know of {len(sent)}"
-    yield from services.reconciler.look().differences
+    yield from services.reconciler.dry_run().differences
 
 
 # ------------------------------------------------------------------------------------------------------- throughput

@@ -175,7 +175,7 @@ def test_ones_own_behaviour_is_a_function():
     """Everybody wants two seats."""
 
     def pairs(rng, now):
-        return now.intents.but(seats=np.full(now.shape, 2))
+        return replace(now.intents, seats=np.full(now.shape, 2))
 
     assert (state(pairs).intents.seats == 2).all()
-    assert replace(state(), seats=np.ones(CHUNK_SIZE, np.int64)).runs == CHUNK_SIZE
+    assert replace(state(), seats=np.ones(CHUNK_SIZE, np.int64)).run_count == CHUNK_SIZE

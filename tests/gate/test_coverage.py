@@ -68,7 +68,7 @@ def after(gate, *calls):
     contract = w3.eth.contract(send(factory.constructor(10)).contractAddress, abi=gate.artifact.abi)
     for call in calls:
         assert send(contract.functions.go(*call)).status == 1
-    return measure(trace, gate.artifact, "Gate.sol", GATE, gate.tree, gate.index)
+    return measure(trace, gate.artifact, file="Gate.sol", source=GATE, tree=gate.tree, index=gate.index)
 
 
 def lines_with(*texts):
@@ -115,7 +115,7 @@ def test_traces_of_several_processes_add_up(gate, tmp_path):
     one.jumps[b"\x01"].add((2, True))
     two.executed[b"\x01"].add(3)
     one.save(tmp_path / "one")
-    two.read(tmp_path / "one")
+    two.add(tmp_path / "one")
     assert two.executed == {b"\x01": {1, 2, 3}}
     assert two.jumps == {b"\x01": {(2, True)}}
 
@@ -137,6 +137,13 @@ def test_only_py_evm_records_instructions():
 
 def test_our_contract_has_the_lines_that_are_looked_at():
     built = build(CONTRACTS / "EventStake.sol", "EventStake")
-    nothing = measure(ExecutionTrace(), built.artifact, "EventStake.sol", built.source, built.tree, built.index)
+    nothing = measure(
+        ExecutionTrace(),
+        built.artifact,
+        file="EventStake.sol",
+        source=built.source,
+        tree=built.tree,
+        index=built.index,
+    )
     assert len(nothing.missed_lines) == len(nothing.lines) > 150
     assert len(nothing.missed_branches) == len(nothing.branches) > 50

@@ -140,9 +140,9 @@ def test_the_committed_artifact_is_checked(stakesim):
 def test_nothing_is_written_into_an_installed_library(stakesim, monkeypatch, tmp_path, write):
     ours, copy = tmp_path / "artifacts.json", tmp_path / "Stake.json"
     monkeypatch.setattr("stakesim.paths.checkout", lambda: None)
-    monkeypatch.setattr("stakesim.evm.compiler.ARTIFACTS", ours)
-    monkeypatch.setattr("stakesim.evm.compiler.shipped_artifacts", lambda: {"contracts": {}})
-    monkeypatch.setattr("stakesim.evm.compiler.production_artifact", lambda: {"abi": []})
+    monkeypatch.setattr("stakesim.evm.compiler.PACKAGED_ARTIFACTS", ours)
+    monkeypatch.setattr("stakesim.evm.compiler.build_packaged_artifacts", lambda: {"contracts": {}})
+    monkeypatch.setattr("stakesim.evm.compiler.build_production_artifact", lambda: {"abi": []})
     monkeypatch.setattr("stakesim.project.current_project", lambda: Project(tmp_path))
     done = stakesim("compile", *write)
     assert done.returncode == (2 if write else 0)

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 from stakesim import run
 from stakesim.campaign.report import save_failures
-from stakesim.evm.contract_file import changed
+from stakesim.evm.contract_file import patched_event_stake
 from stakesim.generate.moves import MOVES
 from stakesim.generate.profiles import load_profile
 from stakesim.model.rehearsal import rehearse
@@ -70,7 +70,7 @@ def arena(engine_name):
 def planted(request, arena):
     """The shortest story, in an environment whose contract is broken so."""
     old, new, shortest = PLANTED[request.param]
-    arena.set_contract(changed(old, new))
+    arena.set_contract(patched_event_stake(old, new))
     yield shortest
     arena.set_contract(None)
 
@@ -172,8 +172,8 @@ def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, mo
 
     book = BookingService.book
 
-    def a_seat_less(self, run, user, seats, *args, **options):
-        return book(self, run, user, max(seats - 1, 1), *args, **options)
+    def a_seat_less(self, run, user, seats, **more):
+        return book(self, run, user, max(seats - 1, 1), **more)
 
     monkeypatch.setattr(BookingService, "book", a_seat_less)
     result = run("calm", engine_name, runs=3, seed=1, steps=20)

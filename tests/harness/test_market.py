@@ -217,10 +217,10 @@ def test_a_series_begins_where_it_is_told_and_ends_with_its_last_close(tmp_path:
 
 def test_other_columns_are_ignored_and_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     file = written(tmp_path, ["7,2024-01-01,100", "8,2024-01-02,110"], "Volume,Date,Close")
-    assert series.read(file).rates == (100, 110)
+    assert series.read_closes(file).rates == (100, 110)
     time.sleep(0.01)
     written(tmp_path, ["7,2024-01-01,100", "8,2024-01-02,111"], "Volume,Date,Close")
-    assert series.read(file).rates == (100, 111)
+    assert series.read_closes(file).rates == (100, 111)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_other_columns_are_ignored_and_a_changed_file_is_read_anew(tmp_path: Pat
         (
             ["2024-01-01,1", "", "2024-01-03,1"],
             "date,close",
-            "line 4, date: 2024-01-03 comes where 2024-01-02 is due; give one line a day, in order",
+            "line 4, date: 2024-01-03 is where 2024-01-02 should be; give one line a day, in order",
         ),
         (["2024-01-01,1"], "date,close", "mine.csv: has 1 closes; give at least 2"),
     ],
@@ -253,20 +253,20 @@ def test_an_empty_file_one_in_no_utf8_and_one_that_is_not_there_get_one_sentence
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "binary.csv").write_bytes(b"date,close\n\xff\xfe")
     with pytest.raises(ScenarioError, match="line 1: has no column 'date'"):
-        series.read(tmp_path / "empty.csv")
+        series.read_closes(tmp_path / "empty.csv")
     with pytest.raises(ScenarioError, match=r"can't be read.*UTF-8"):
-        series.read(tmp_path / "binary.csv")
+        series.read_closes(tmp_path / "binary.csv")
     with pytest.raises(ScenarioError, match="there is no such file, here or in scenarios/"):
-        series.read("nowhere.csv")
+        series.read_closes("nowhere.csv")
 
 
 def test_a_relative_path_counts_from_here_or_else_from_the_scenarios(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(series.read(series.SYNTHETIC).rates) == 3_804
+    assert len(series.read_closes(series.SYNTHETIC).rates) == 3_804
     written(tmp_path, ["2024-01-01,100", "2024-01-02,110"])
-    assert len(series.read("mine.csv").rates) == 2
+    assert len(series.read_closes("mine.csv").rates) == 2
 
 
 SCENARIO = "name: s\nstory: A path.\nprice: {}\nactors: {{}}\nactions: []\n"

@@ -8,7 +8,7 @@ import threading
 from app.bootstrap.container import Services
 from app.core import logs
 from app.core.errors import AppError
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 from app.services.reconciler import Reconciler
 
 MAX_THREADS = 64
@@ -65,7 +65,7 @@ class ReconcilerThread:
         self._thread.join(RECONCILER_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        reconcile = self._reconciler.start
+        reconcile = self._reconciler.run_full
         while True:
             try:
                 reconcile()

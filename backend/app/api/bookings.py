@@ -50,7 +50,7 @@ def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> 
     return request.respond_with_operation(
         201,
         body,
-        lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, key=request.key),
+        lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, idempotency_key=request.key),
         lambda operation, _: schemas.Booking.model_validate(bookings.get(subject_id(operation))),
     )
 
@@ -82,9 +82,9 @@ def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
     return request.respond_with_operation(
         200,
         None,
-        lambda: bookings.prepare_cancel(booking_id, key=request.key),
+        lambda: bookings.prepare_cancel(booking_id, idempotency_key=request.key),
         lambda _, receipt: schemas.BookingSettled.model_validate(
-            {"booking": bookings.get(booking_id), "settlement": chain.booking_cancelled(receipt)}
+            {"booking": bookings.get(booking_id), "settlement": chain.read_booking_cancelled(receipt)}
         ),
     )
 

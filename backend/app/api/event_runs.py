@@ -17,7 +17,7 @@ from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
 from app.db.database import Database
 from app.db.tables import EventRun, event_runs
-from app.services.contract_types import EventRunOnChain
+from app.services.contract_types import OnchainEventRun
 
 router = APIRouter(tags=["event runs"])
 
@@ -38,7 +38,12 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
         201,
         body,
         lambda: runs.prepare_create(
-            host_id, body.experience_id, body.starts_at, body.max_seats, Decimal(body.price_inr), key=request.key
+            host_id,
+            body.experience_id,
+            body.starts_at,
+            body.max_seats,
+            Decimal(body.price_inr),
+            idempotency_key=request.key,
         ),
         lambda operation, _: schemas.EventRun.model_validate(runs.get(subject_id(operation))),
     )
@@ -76,8 +81,8 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
         return request.respond_with_operation(
             200,
             body,
-            lambda: runs.prepare_expire(run.id, key=request.key),
-            lambda _, receipt: _settled(request, run.id, chain.expired(receipt)),
+            lambda: runs.prepare_expire(run.id, idempotency_key=request.key),
+            lambda _, receipt: _settled(request, run.id, chain.read_event_expired(receipt)),
         )
     require_host(request.caller, run)
     if isinstance(body, schemas.Completed):
@@ -117,8 +122,8 @@ def complete(
     return request.respond_with_operation(
         200,
         body,
-        lambda: request.services.runs.prepare_complete(run.id, attended_booking_ids, key=request.key),
-        lambda _, receipt: _settled(request, run.id, request.services.chain.completed(receipt)),
+        lambda: request.services.runs.prepare_complete(run.id, attended_booking_ids, idempotency_key=request.key),
+        lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_completed(receipt)),
     )
 
 
@@ -126,12 +131,12 @@ def _cancel(request: IdempotentRequest, run: EventRun, body: schemas.RequestBody
     return request.respond_with_operation(
         200,
         body,
-        lambda: request.services.runs.prepare_cancel(run.id, key=request.key),
-        lambda _, receipt: _settled(request, run.id, request.services.chain.cancelled(receipt)),
+        lambda: request.services.runs.prepare_cancel(run.id, idempotency_key=request.key),
+        lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_cancelled(receipt)),
     )
 
 
-def _side_by_side(run: EventRun, on_chain: EventRunOnChain | None, differences: list[str]) -> Response:
+def _side_by_side(run: EventRun, on_chain: OnchainEventRun | None, differences: list[str]) -> Response:
     chain = on_chain and {**vars(on_chain), "status": on_chain.status.name.lower(), "starts_at": on_chain.starts_at}
     body = {"database": run, "chain": chain, "differences": differences}
     return json_response(200, schemas.EventRunSideBySide.model_validate(body))
@@ -152,7 +157,7 @@ def _cancel_failed_row(database: Database, event_run_id: UUID) -> None:
         )
 
 
-def _differences(run: EventRun, on_chain: EventRunOnChain) -> list[str]:
+def _differences(run: EventRun, on_chain: OnchainEventRun) -> list[str]:
     """Names of the fields in which database and contract differ."""
     in_database_and_on_chain = {
         "status": (run.status, on_chain.status.name.lower()),

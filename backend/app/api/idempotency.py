@@ -35,7 +35,7 @@ from app.core.security import Caller
 from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import answers
 from app.services import operations
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 
 FINAL_ERRORS = (ContractRejected, Superseded, UnexpectedReceipt)
 """Errors that end an operation: repeating the request can't change them, so they are kept like a success."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from app.api import schemas
 from app.api.problems import RETRY_AFTER_S
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {

@@ -24,7 +24,7 @@ from pydantic import (
 
 from app.api.problems import json_arguments
 from app.db.tables import OPERATION_STATES
-from app.services import operations
+from app.services import operation_types
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -149,7 +149,7 @@ class EventRun(ResponseBody):
 class EventRunOnChain(ResponseBody):
     """An event run in the contract, at the latest block."""
 
-    event_run_id: int
+    event_run_id: int = Field(validation_alias="onchain_run_id")
     host: Address
     experience_id: str
     price_per_seat_wei: Wei = Field(validation_alias="price_per_seat")
@@ -282,7 +282,7 @@ class Operation(ResponseBody):
     updated_at: Time
 
     @classmethod
-    def from_operation(cls, operation: operations.Operation) -> Operation:
+    def from_operation(cls, operation: operation_types.Operation) -> Operation:
         fields = {name: getattr(operation, name) for name in cls.model_fields if hasattr(operation, name)}
         error = operation.error and {
             "code": operation.error["code"],
@@ -291,7 +291,7 @@ class Operation(ResponseBody):
             "arguments": json_arguments(operation.error.get("args", [])),
             "outcome": operation.error.get("outcome"),
         }
-        tx_hashes = [attempt["hash"] for attempt in operation.attempts]
+        tx_hashes = [attempt.tx_hash for attempt in operation.attempts]
         return cls.model_validate({**fields, "error": error, "tx_hashes": tx_hashes})
 
 

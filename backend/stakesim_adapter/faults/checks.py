@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from app.bootstrap.container import Services
 from app.db.tables import operations
-from app.services.operations import CLOSED
+from app.services.operation_types import CLOSED_STATES
 from sqlalchemy import select
 from stakesim.faults.protocol import Violation
 from stakesim.faults.testbed import service_account
@@ -80,7 +80,7 @@ def check(
         chain,
         rows,
         {sender: testbed.w3.eth.get_transaction_count(sender) for sender in {row.sender for row in rows}},
-        services.reconciler.look().differences,
+        services.reconciler.dry_run().differences,
         services.sender.policy.max_fee_per_gas,
         responses,
     )
@@ -103,7 +103,7 @@ def _at_most_one_effect(end: EpisodeEnd) -> Iterator[Violation]:
 def _closed_with_its_effect(end: EpisodeEnd) -> Iterator[Violation]:
     for row in end.operations:
         effects, expected = _effects(row, end.chain), [row.tx_hash] if row.state == "confirmed" else []
-        if row.state not in CLOSED:
+        if row.state not in CLOSED_STATES:
             yield Violation("I2", f"{row.key} ({row.kind}) is still {row.state}, held: {row.held}")
         elif effects != expected:
             yield Violation("I2", f"{row.key} ({row.kind}) is {row.state} with {expected}; effects are {effects}")
@@ -162,7 +162,7 @@ def _clients_were_told_the_outcome(end: EpisodeEnd) -> Iterator[Violation]:
 _STATES_AFTER: Mapping[ClientResponse, tuple[str | None, ...]] = {
     ClientResponse.DONE: ("confirmed",),
     ClientResponse.REFUSED: ("failed", "rejected", None),
-    ClientResponse.ACCEPTED: CLOSED,
+    ClientResponse.ACCEPTED: CLOSED_STATES,
 }
 """States that an operation may end in, by what its client was told. None: there is no operation."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, KeyReused
 from app.db.tables import Booking, EventRun
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import DATABASE_GONE, ChainFaults, Stuck
 from stakesim.faults.protocol import Violation
@@ -103,7 +103,9 @@ class Clients:
         self._request(
             key,
             f"user {host} creates a run of {seats} seats",
-            lambda: self.services.runs.create(user_id(host), EXPERIENCE, starts_at, seats, price_inr, key=key),
+            lambda: self.services.runs.create(
+                user_id(host), EXPERIENCE, starts_at, seats, price_inr, idempotency_key=key
+            ),
         )
 
     def book(self) -> None:
@@ -124,7 +126,7 @@ class Clients:
             self._request_without_waiting(
                 key,
                 f"user {user} books {seats} seats of run {run.blockchain_event_run_id}",
-                partial(self.services.bookings.prepare_book, run.id, user_id(user), seats, key=key),
+                partial(self.services.bookings.prepare_book, run.id, user_id(user), seats, idempotency_key=key),
             )
 
     def cancel_booking(self) -> None:
@@ -136,7 +138,7 @@ class Clients:
         self._request(
             key,
             f"booking {booking.blockchain_booking_id} is cancelled",
-            lambda: self.services.bookings.cancel(booking.id, key=key),
+            lambda: self.services.bookings.cancel(booking.id, idempotency_key=key),
         )
 
     def repeat_request(self) -> None:
@@ -158,7 +160,7 @@ class Clients:
         self.counts["same key, other request"] += 1
         self._note(f"{key}: used for another request")
         try:
-            self.services.bookings.prepare_book(runs[0].id, user_id(0), 77, key=key)
+            self.services.bookings.prepare_book(runs[0].id, user_id(0), 77, idempotency_key=key)
         except KeyReused:
             return
         except Exception as error:  # noqa: BLE001 - every other error is a violation
@@ -173,7 +175,7 @@ class Clients:
             self.faults.begin()
             key, how = self._new_key(), str(self.rng.choice(["complete", "cancel", "leave"]))
             if how == "cancel":
-                send = partial(self.services.runs.cancel, run.id, key=key)
+                send = partial(self.services.runs.cancel, run.id, idempotency_key=key)
                 self._request(key, f"cancel run {run.blockchain_event_run_id}", send)
             elif how == "complete":
                 self._complete(run, key)
@@ -190,7 +192,7 @@ class Clients:
         self._request(
             key,
             f"complete run {run.blockchain_event_run_id}, {len(attended_booking_ids)} attended",
-            partial(self.services.runs.complete, run.id, attended_booking_ids, key=key),
+            partial(self.services.runs.complete, run.id, attended_booking_ids, idempotency_key=key),
         )
 
     # ---------------------------------------------------------------------------------------- the service's own work
@@ -294,7 +296,7 @@ class Clients:
         self._request(
             key,
             f"user {user} books {seats} seats of run {run.blockchain_event_run_id}{', signing' if signer else ''}",
-            partial(self.services.bookings.book, run.id, user_id(user), seats, signer=signer, key=key),
+            partial(self.services.bookings.book, run.id, user_id(user), seats, signer=signer, idempotency_key=key),
         )
         return True
 

@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 from app.bootstrap.container import Services
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import CHAIN_FAULTS, ChainFaults, ServiceHooks
 from stakesim.faults.protocol import EpisodeResult, Violation
@@ -25,17 +26,17 @@ MAX_ROUNDS = 80
 """Blocks, each with a round of the reconciler, in which every operation must end once all is quiet."""
 
 
-def random_policy(rng: np.random.Generator) -> Policy:
+def random_policy(rng: np.random.Generator) -> TransactionPolicy:
     """A random policy of the sender. Its times are 0 or endless, so that the wall clock decides nothing."""
     never = 1e9
-    return Policy(
+    return TransactionPolicy(
         confirmations=int(rng.choice([2, 3, 4])),
         max_fee_per_gas=MAX_FEE,
         bump_after=float(rng.choice([0, never], p=[0.25, 0.75])),
         resend_after=0,
-        patience=float(rng.choice([0, never], p=[0.3, 0.7])),
-        first_pause=0.0001,
-        longest_pause=0.0003,
+        give_up_after=float(rng.choice([0, never], p=[0.3, 0.7])),
+        min_pause=0.0001,
+        max_pause=0.0003,
     )
 
 
@@ -71,7 +72,7 @@ def run_episode(
     try:
         worker_services = open_services(testbed.addresses, provider, policy, worker_database, sender)
         services = open_services(testbed.addresses, provider, policy, database, sender)
-        services.reconciler.start()
+        services.reconciler.run_full()
         faults.attach(provider)
         provider.force(*_rotate([fault.name for fault in FAULTS], number, 3))
         clients = Clients(testbed, services, watch, faults, provider, client_rng)
@@ -106,12 +107,12 @@ def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> l
             report = services.reconciler.run_once()
         except (OperationalError, InterfaceError):  # a pooled connection from before the server was stopped
             continue
-        if not report.open:
+        if not report.pending:
             break
     for _ in range(confirmations + 1):
         testbed.mine()
         report = services.reconciler.run_once()
-    return [Violation("I2", f"trouble though all is quiet: {trouble}") for trouble in report.trouble]
+    return [Violation("I2", f"trouble though all is quiet: {trouble}") for trouble in report.problems]
 
 
 def _rotate(names: list[str], number: int, count: int) -> list[str]:

@@ -26,7 +26,7 @@ from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable
 from app.db.embedded import start_embedded, stop_embedded
 from app.db.tables import operations
-from app.services.transactions.sender import Policy
+from app.services.transactions.policy import TransactionPolicy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
@@ -51,8 +51,8 @@ WORKER_FAULTS = {"two workers with one key": 26, "two workers with one account":
 """Faults by name, with their row in the catalogue."""
 SHARED_KEYS, OWN_KEYS = 5, 6
 """Keys of the script that all processes use, and keys of each process."""
-POLICY = Policy(
-    confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, patience=5, first_pause=0.001, longest_pause=0.005
+POLICY = TransactionPolicy(
+    confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, give_up_after=5, min_pause=0.001, max_pause=0.005
 )
 MAX_TRIES = 200
 """How often a process runs the script before it gives up."""
@@ -67,20 +67,22 @@ def _run_script(services: Services, process_name: str, on_done: Callable[[str], 
     on_done: called with each key whose use case has returned.
     """
     runs, bookings = services.runs, services.bookings
-    run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), key="create")
+    run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), idempotency_key="create")
     on_done("create")
-    booking = bookings.book(run.id, user_id(1), 2, key="book")
+    booking = bookings.book(run.id, user_id(1), 2, idempotency_key="book")
     on_done("book")
     for user in (2, 3):
-        bookings.prepare_book(run.id, user_id(user), 1, key=f"book later {user}")
+        bookings.prepare_book(run.id, user_id(user), 1, idempotency_key=f"book later {user}")
     services.reconciler.run_once()
-    bookings.cancel(booking.id, key="cancel")
+    bookings.cancel(booking.id, idempotency_key="cancel")
     on_done("cancel")
-    own_run = runs.create(user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), key=f"create by {process_name}")
+    own_run = runs.create(
+        user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), idempotency_key=f"create by {process_name}"
+    )
     on_done(f"create by {process_name}")
-    bookings.book(own_run.id, user_id(4), 1, key=f"book by {process_name}")
+    bookings.book(own_run.id, user_id(4), 1, idempotency_key=f"book by {process_name}")
     on_done(f"book by {process_name}")
-    runs.cancel(own_run.id, key=f"cancel by {process_name}")
+    runs.cancel(own_run.id, idempotency_key=f"cancel by {process_name}")
     on_done(f"cancel by {process_name}")
 
 
@@ -143,7 +145,7 @@ def _process_main(addresses: Addresses, name: str, log_path: Path, kill_at: int,
     services = _instrumented_services(addresses, steps, np.random.default_rng([seed, *name.encode()]))
     for _ in range(MAX_TRIES):
         try:
-            services.reconciler.start()
+            services.reconciler.run_full()
             _run_script(services, name, lambda key: log.write(f"done {key}"))
         except _TROUBLE:
             time.sleep(0.02)

@@ -20,8 +20,9 @@ from app.db.embedded import start_embedded
 from app.db.migrations import migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
-from app.services.pricing import FixedFeed, Pricing
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.pricing import FixedPriceFeed, Pricing
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
@@ -74,7 +75,7 @@ def wallet(number: int) -> LocalAccount | None:
 def open_services(
     addresses: Addresses,
     provider: BaseProvider,
-    policy: Policy,
+    policy: TransactionPolicy,
     engine: DatabaseEngine,
     sender: type[TransactionSender] = TransactionSender,
 ) -> Services:
@@ -94,7 +95,7 @@ def open_services(
         return datetime.fromtimestamp(faultless_w3.eth.get_block("latest")["timestamp"], UTC)
 
     chain = BlockchainService(w3, addresses.contract, sender(w3, service_account(), database, policy))
-    return build_services(w3, database, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
+    return build_services(w3, database, chain, Pricing(FixedPriceFeed(Decimal(200_000), clock), clock))
 
 
 class BackendTestbed(FaultTestbed):

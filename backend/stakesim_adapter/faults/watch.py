@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.db.tables import operations
-from app.services.operations import CLOSED
+from app.services.operation_types import CLOSED_STATES
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import select
@@ -51,11 +51,11 @@ class OperationsWatch:
             if last is not None and last[:-1] == row[:-1]:
                 continue
             self._last_rows[row.key] = row
-            if last is not None and last.state in CLOSED and row.state != last.state:
+            if last is not None and last.state in CLOSED_STATES and row.state != last.state:
                 self._report("I5", f"{row.key} was {last.state}, which is final, and then {row.state}")
             if last is not None and row.requeued > last.requeued:
                 self._check_nonce_used_up(row.key, last.nonce, "was given a new nonce")
-            if row.state in ("confirmed", "failed") and (last is None or last.state not in CLOSED):
+            if row.state in ("confirmed", "failed") and (last is None or last.state not in CLOSED_STATES):
                 self._check_is_final(row)
 
     def check_is_stored(self, raw: str) -> None:

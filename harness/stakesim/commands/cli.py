@@ -234,13 +234,13 @@ def compile_(
             "there is nothing to write, as the artifacts that ship are the installed library's own: for a copy of "
             "EventStake in your project, name its file as `artifact` in [tool.stakesim]"
         )
-    ship = compiler.shipped_artifacts()
+    ship = compiler.build_packaged_artifacts()
     for name, artifact in ship["contracts"].items():
         if size := len(artifact["deployed_bytecode"]) // 2 - 1:
             _console().print(f"{name:24} {size:6} bytes  {artifact['source']}", highlight=False)
-    wanted = {compiler.ARTIFACTS: ship} if checkout() else {}
+    wanted = {compiler.PACKAGED_ARTIFACTS: ship} if checkout() else {}
     if copy:
-        wanted[copy] = compiler.production_artifact()
+        wanted[copy] = compiler.build_production_artifact()
     for file, content in wanted.items():
         text = json.dumps(content, indent=1) + "\n"
         if write:

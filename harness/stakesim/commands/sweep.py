@@ -42,7 +42,7 @@ def sweep(
     """Settle many runs under each policy, group of people and market, and compare the policies."""
     from rich.console import Console
 
-    from stakesim.economics.spot_check import Mismatch
+    from stakesim.economics.spot_check import MismatchError
     from stakesim.economics.sweep_file import load_sweep
 
     sweep_file = load_sweep(file)
@@ -51,7 +51,7 @@ def sweep(
     console = Console(soft_wrap=True, highlight=False, width=max(Console().width, LEAST_WIDTH))
     try:
         frame = _run_with_progress(sweep_file, engine, jobs, dask, out)
-    except Mismatch as mismatch:
+    except MismatchError as mismatch:
         console.print(str(mismatch), markup=False)
         raise typer.Exit(FINDINGS) from None
     _print_table(console, sweep_file, frame)

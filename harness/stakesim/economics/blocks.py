@@ -21,7 +21,7 @@ from stakesim.population.state import Behaviour
 from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import ScenarioError
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 CHUNKS_PER_BLOCK = 16
 
@@ -164,7 +164,7 @@ def _compute(blocks: Sequence[Block], jobs: int, dask: str | None) -> Iterator[t
     if dask is None and (jobs <= 1 or len(blocks) <= 1):
         yield from ((block, compute_block(block)) for block in blocks)
         return
-    with pool(jobs, dask) as submit:
+    with worker_pool(jobs, dask=dask) as submit:
         waiting = {submit(compute_block, block): block for block in blocks}
         for future in as_completed(waiting):
             yield waiting.pop(future), future.result()

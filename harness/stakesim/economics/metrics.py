@@ -53,7 +53,7 @@ def measure(state: PopulationState, outcomes: Outcomes, settlement: Settlement) 
     import numpy as np
 
     intents, active = state.intents, outcomes.active
-    one = np.ones(state.runs, np.int64)
+    one = np.ones(state.run_count, np.int64)
     not_cancelled = outcomes.final_status != RunStatus.CANCELLED
     occupied_seats = (intents.seats * (active & intents.intends_to_attend)).sum(axis=0)
     completed = active & (outcomes.final_status == RunStatus.COMPLETED)

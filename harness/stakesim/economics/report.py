@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stakesim import plots
 from stakesim.economics.metrics import METRICS
 from stakesim.errors import NotInstalled
-from stakesim.paths import data
+from stakesim.paths import package_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def write_report(frame: pd.DataFrame, sweep_file: SweepFile, file: Path, command
     policies = sweep_file.policies
     varied_term = next((term for term, values in policies.items() if len(values) > 1), next(iter(policies)))
     keys = [*policies, "behaviours", "price"]
-    template = Environment(autoescape=True).from_string(data("sweep_report.html").read_text())
+    template = Environment(autoescape=True).from_string(package_data("sweep_report.html").read_text())
     page = template.render(
         sweep=sweep_file,
         command=command,

@@ -19,7 +19,7 @@ from stakesim.scenario.actions import PLATFORM
 from stakesim.scenario.scenario import Scenario, dump
 
 
-class Mismatch(Exception):
+class MismatchError(Exception):
     """The vectorised model and the chain differ, or an invariant is violated. The message has the scenario."""
 
 
@@ -67,13 +67,13 @@ def compare_with_chain(picked: Iterable[tuple[PopulationChunk, int]], engine: st
         engine: Name of the EVM engine.
 
     Raises:
-        Mismatch: An amount differs, or an invariant is violated.
+        MismatchError: An amount differs, or an invariant is violated.
     """
     runs = list(picked)
     scenarios = [to_scenario(drawn, index) for drawn, index in runs]
     result = campaign.run(scenarios, engine)
     if result.findings:
-        raise Mismatch(narrate(result.findings))
+        raise MismatchError(narrate(result.findings))
     differences: list[_Difference] = []
     payouts = 0
     for (drawn, index), run_scenario, played in zip(runs, scenarios, result.results, strict=True):
@@ -86,7 +86,7 @@ def compare_with_chain(picked: Iterable[tuple[PopulationChunk, int]], engine: st
             if model.get(party, 0) != chain[party]
         ]
     if differences:
-        raise Mismatch(_describe(differences))
+        raise MismatchError(_describe(differences))
     return SpotCheck(len(runs), payouts)
 
 

@@ -86,7 +86,7 @@ def sweep(
         A row for each policy, group, market and metric, with all parameters and the seed.
 
     Raises:
-        Mismatch: The spot check found a difference.
+        MismatchError: The spot check found a difference.
         ScenarioError: The contract does not accept a policy, or `out` is given with behaviours that are not data.
         NotInstalled: `out` is given, and pyarrow is missing.
     """
@@ -140,7 +140,7 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
     """Compares randomly picked runs of all blocks and policies with the chain, and returns how many.
 
     Raises:
-        Mismatch: An amount differs.
+        MismatchError: An amount differs.
     """
     from numpy.random import SeedSequence, default_rng
 

@@ -45,7 +45,7 @@ def cover(
             failed = failing_test(built.artifact, tests, "py-evm", ["--stakesim-coverage-trace", str(saved)])
             if failed or not saved.exists():
                 raise EngineError(f"{failed or tests} fails with {contract}: mend it first.")
-            trace.read(saved)
+            trace.add(saved)
     shown = source.resolve()
     file = shown.relative_to(Path.cwd()) if shown.is_relative_to(Path.cwd()) else shown
-    return measure(trace, built.artifact, file.as_posix(), built.source, built.tree, built.index)
+    return measure(trace, built.artifact, file=file.as_posix(), source=built.source, tree=built.tree, index=built.index)

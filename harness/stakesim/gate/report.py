@@ -19,7 +19,7 @@ from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
 from stakesim.gate.pipeline import Gate, failures
 from stakesim.gate.release import code_hash
-from stakesim.paths import checkout, data
+from stakesim.paths import checkout, package_data
 from stakesim.runner import ledger
 from stakesim.runner.ledger import LedgerRow, by_party
 from stakesim.runner.narrative import WEI_PER_ETH
@@ -149,7 +149,7 @@ def _html(gate: Gate, made: datetime, command: str) -> str:
         from jinja2 import Environment
     except ImportError:
         raise NotInstalled("The report", "jinja2", "gate", "`make gate`" if checkout() else "") from None
-    template = Environment(autoescape=True).from_string(data("gate_report.html").read_text())
+    template = Environment(autoescape=True).from_string(package_data("gate_report.html").read_text())
     left_out = sorted(key.removeprefix("not supported: ") for key in gate.reached if key.startswith("not supported"))
     return template.render(
         gate=gate,

@@ -51,8 +51,10 @@ def empty_seat_curves(frame: pd.DataFrame) -> Figure:
 
 
 def _plot_curves(axes: Axes, frame: pd.DataFrame, metric: str, varied: str, factor: float) -> None:
-    """Plots `metric` times `factor` over the stake: a line for each elasticity of `varied`, and a mark at the stake of
-    the first policy."""
+    """Plots `metric` times `factor` over the stake, a line for each elasticity of `varied`.
+
+    A vertical line marks the stake of the first policy.
+    """
     of_metric = frame[frame["metric"] == metric].sort_values("stake_bps")
     for name, elasticity in _elasticities(frame, varied).items():
         line = of_metric[of_metric[varied] == name]

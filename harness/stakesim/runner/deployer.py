@@ -12,7 +12,7 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
 from stakesim.evm.engine import Engine, Snapshot
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import check_playable, missing_additions, stake_abi
+from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
 from stakesim.runner.parties import Parties
 from stakesim.runner.session import StakeContract
 from stakesim.scenario.actions import PLATFORM, Actor, Terms
@@ -83,7 +83,7 @@ class Deployer:
             EngineError: It lacks a part of the interface, or its constructor takes something else.
         """
         artifact = contract or self.artifacts["EventStake"]
-        check_playable(artifact.abi, artifact.name)
+        check_supported(artifact.abi, artifact.name)
         types = constructor_types(artifact)
         if types not in CONSTRUCTORS:
             raise EngineError(
@@ -93,7 +93,7 @@ class Deployer:
         self.contract = StakeContract(
             artifact=artifact,
             abi=ContractAbi(artifact.abi),
-            full_interface=not missing_additions(artifact.abi),
+            full_interface=not missing_extension(artifact.abi),
             takes_terms=types == CONSTRUCTORS[2],
             has_specified_errors={item["name"] for item in artifact.abi if item["type"] == "error"}
             >= _SPECIFIED_ERRORS,

@@ -83,7 +83,7 @@ def gains(state: PopulationState, outcomes: Outcomes) -> dict[str, dict[str, Int
         net = _net_receipts(state, outcomes, settlement)
         return {position: net[position] - promised_net[position] for position in POSITIONS}
 
-    nothing = np.zeros(state.runs, np.int64)
+    nothing = np.zeros(state.run_count, np.int64)
     wei_fixed = above_promised(settle(state, outcomes))
     requoted = above_promised(settle(state, outcomes, booking_quotes(state, outcomes)))
     inr_fixed = dict.fromkeys(POSITIONS, nothing) | {"platform": sum(requoted.values(), nothing)}
@@ -124,7 +124,7 @@ def _net_receipts(
     refunded_at = np.where(outcomes.cancelled, timeline(state).cancels_at, outcomes.closed_at)
     bookings = value(settlement.received, refunded_at) - value(settlement.paid, outcomes.booked_at)
     by_host = state.intents.by_host
-    created_at = np.zeros(state.runs, np.int64)
+    created_at = np.zeros(state.run_count, np.int64)
     active_seats = (state.intents.seats * outcomes.active).sum(axis=0)
     stake_is_returned = (
         (outcomes.final_status == RunStatus.COMPLETED)
@@ -160,7 +160,7 @@ def exposures(
         `POSITIONS`.
 
     Raises:
-        Mismatch: The spot check found a difference.
+        MismatchError: The spot check found a difference.
     """
     import numpy as np
     import pandas as pd

@@ -166,7 +166,7 @@ def spot_check(seed: int, engine: str = "py-evm") -> SpotCheck:
     """Carries out a run of each attack on a chain.
 
     Raises:
-        Mismatch: An amount differs from the vectorised model's.
+        MismatchError: An amount differs from the vectorised model's.
     """
     return compare_with_chain(_affected_runs(seed), engine)
 

@@ -253,8 +253,10 @@ def _format_change(row: pd.Series[float]) -> str:
 
 
 def case_overview(frame: pd.DataFrame) -> pd.DataFrame:
-    """Formats a row for each case: no-shows and empty seats without and with the first policy's stake, and the stakes
-    that are best for the host's profit and for empty seats.
+    """Formats a row for each case.
+
+    It has no-shows and empty seats without and with the first policy's stake, and the stakes that are best for the
+    host's profit and for empty seats.
 
     Args:
         frame: From `sweep_other_cases`.

@@ -111,8 +111,11 @@ def _rolling_volatility(returns: Floats) -> Floats:
 
 
 def _jump_statistics(returns: Floats) -> dict[str, Floats]:
-    """Recursive filtering (L. Clewlow, C. Strickland 2000): returns further than `JUMP_THRESHOLD` standard deviations
-    from the mean are jumps; mean and deviation are then taken again without them, until no more jumps are found."""
+    """Separates jumps from other returns by recursive filtering (L. Clewlow, C. Strickland 2000).
+
+    Returns further than `JUMP_THRESHOLD` standard deviations from the mean are jumps. Mean and deviation are then taken
+    again without them, until no more jumps are found.
+    """
     is_jump = np.zeros(returns.shape, dtype=bool)
     while True:
         other_returns = np.where(is_jump, np.nan, returns)

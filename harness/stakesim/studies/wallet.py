@@ -95,8 +95,8 @@ def run_profiles(population: Population, runs: int, seed: int, costs: GasCosts) 
     state = select_runs(draw(population, seed, price=price), np.arange(runs))
     outcomes, times = resolve_outcomes(state), timeline(state)
     settlement = settle(state, outcomes)
-    table = _DailyTable(days=population.lead_time[1] // DAY + DAYS_AFTER, runs=state.runs)
-    created_at, all_runs = np.zeros(state.runs, np.int64), np.ones(state.runs, np.bool_)
+    table = _DailyTable(days=population.lead_time[1] // DAY + DAYS_AFTER, runs=state.run_count)
+    created_at, all_runs = np.zeros(state.run_count, np.int64), np.ones(state.run_count, np.bool_)
     closed = outcomes.closed_at < NEVER
     paid_in = table.sum(
         (created_at, _to_gwei_rounded_up(settlement.host_stake), all_runs),

@@ -1,4 +1,4 @@
-"""The API on a stage, called in process."""
+"""The API on a backend, called in process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 from app.db.database import Database
-from stage import Ground, Stage, lay_ground, set_up
+from backend_environment import BackendEnvironment, DeployedContracts, backend_on, deploy_contracts
 from visitors import Api, open_api, settle
 
 
 @pytest.fixture
-def api(stage: Stage) -> Api:
-    return open_api(stage)
+def api(backend: BackendEnvironment) -> Api:
+    return open_api(backend)
 
 
 @pytest.fixture
@@ -23,19 +23,19 @@ def committed(database: Database) -> Iterator[Database]:
 
 
 @pytest.fixture
-def shared_stage(ground: Ground, committed: Database) -> Stage:
+def shared_stage(deployed_contracts: DeployedContracts, committed: Database) -> BackendEnvironment:
     """`EventStake` on an engine in process, and a database that several threads can use."""
-    return set_up(ground, "EventStake", committed)
+    return backend_on(deployed_contracts, "EventStake", committed)
 
 
 @pytest.fixture(scope="session")
-def anvil() -> Iterator[Ground]:
-    ground = lay_ground("anvil")
-    yield ground
-    ground.engine.close()
+def anvil() -> Iterator[DeployedContracts]:
+    deployed_contracts = deploy_contracts("anvil")
+    yield deployed_contracts
+    deployed_contracts.engine.close()
 
 
 @pytest.fixture
-def racing_api(anvil: Ground, committed: Database) -> Api:
+def racing_api(anvil: DeployedContracts, committed: Database) -> Api:
     """On a node and a database that several threads can use."""
-    return open_api(set_up(anvil, "EventStake", committed))
+    return open_api(backend_on(anvil, "EventStake", committed))

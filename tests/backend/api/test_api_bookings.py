@@ -5,14 +5,14 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from stage import DAY
+from backend_environment import DAY
 from visitors import Api, answered, refused
 
 
 @pytest.mark.slow
 def test_the_cost_is_what_is_paid(api: Api) -> None:
     run = api.open_run()
-    api.stage.set_rate(300_000)
+    api.backend.set_rate(300_000)
     cost = answered(api.attendee.post("/bookings/calculate-cost", {"event_run_id": run["id"], "seats": 3}), 200)
     assert cost == {
         "event_run_id": run["id"],
@@ -38,11 +38,11 @@ def test_the_cost_is_what_is_paid(api: Api) -> None:
 def test_a_cancelled_booking_is_refunded_and_its_seats_are_free(api: Api) -> None:
     run = api.open_run(seats=2)
     booking = api.book(run, 2)
-    before = api.stage.balance("attendee")
+    before = api.backend.balance("attendee")
     done = answered(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 200)
     assert done["booking"]["status"] == "cancelled"
     assert done["settlement"]["refund_wei"] == "240000000000000000"
-    assert api.stage.balance("attendee") - before == 24 * 10**16
+    assert api.backend.balance("attendee") - before == 24 * 10**16
     assert answered(api.host.get(f"/event-runs/{run['id']}"), 200)["database"]["seats_booked"] == 0
     problem = refused(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 409, "contract_rejected")
     assert problem["error"]
@@ -67,8 +67,8 @@ def test_more_seats_than_are_free_are_refused_with_the_numbers(api: Api) -> None
 def test_who_came_has_to_be_bookings_of_this_run(api: Api) -> None:
     run, other = api.open_run(), api.open_run()
     booking = api.book(other)
-    api.stage.go_to(api.stage.now() + 4 * DAY)
-    api.stage.engine.mine()
+    api.backend.go_to(api.backend.now() + 4 * DAY)
+    api.backend.engine.mine()
     for ids, status, code in (
         ([str(uuid4())], 404, "not_found"),
         ([booking["id"]], 409, "contract_rejected"),

@@ -10,28 +10,28 @@ from uuid import UUID
 import pytest
 from app.db.database import Database
 from app.db.tables import event_runs
+from backend_environment import DAY, BackendEnvironment, DeployedContracts, backend_on
 from httpx import Response
 from sqlalchemy import update
-from stage import DAY, Ground, Stage, set_up
 from visitors import ETH, Api, Visitor, answered, open_api, refused
 
 UNSUPPORTED = (501, "unsupported_by_contract")
 
 
 @pytest.fixture
-def api(ground: Ground, database: Database) -> Api:
-    return open_api(set_up(ground, "MinimalEventStake", database))
+def api(deployed_contracts: DeployedContracts, database: Database) -> Api:
+    return open_api(backend_on(deployed_contracts, "MinimalEventStake", database))
 
 
 @pytest.fixture
-def stage(api: Api) -> Stage:
-    return api.stage
+def backend(api: Api) -> BackendEnvironment:
+    return api.backend
 
 
 @pytest.fixture
 def guest(api: Api) -> Visitor:
     """An attendee without a wallet."""
-    return Visitor(api.client, api.stage.ids["walletless"], "attendee")
+    return Visitor(api.client, api.backend.ids["walletless"], "attendee")
 
 
 def own_run(api: Api) -> dict[str, Any]:
@@ -39,9 +39,9 @@ def own_run(api: Api) -> dict[str, Any]:
     return answered(api.other_host.post("/event-runs", api.run_body()), 201)
 
 
-def signed_run(stage: Stage) -> str:
+def signed_run(backend: BackendEnvironment) -> str:
     """Of a host who has a wallet, and signed."""
-    return str(stage.open_run(signer=stage.wallets["host"]).id)
+    return str(backend.open_run(signer=backend.wallets["host"]).id)
 
 
 def test_everything_works_or_is_refused_as_documented(api: Api, guest: Visitor) -> None:
@@ -79,7 +79,7 @@ def test_everything_works_or_is_refused_as_documented(api: Api, guest: Visitor) 
     deleted = noted("delete", "/event-runs/{event_run_id}", host.delete(f"/event-runs/{third['id']}"))
     assert answered(deleted, 200)["event_run"]["status"] == "cancelled"
 
-    api.stage.go_to(datetime.fromisoformat(run["starts_at"]) + 30 * DAY)  # there is no deadline
+    api.backend.go_to(datetime.fromisoformat(run["starts_at"]) + 30 * DAY)  # there is no deadline
     attendance = {"event_run_id": run["id"], "attended_booking_ids": [booking["id"]]}
     done = noted("post", "/bookings/confirm-attendance", host.post("/bookings/confirm-attendance", attendance))
     assert answered(done, 200)["settlement"]["host_payout_wei"] == "190000000000000000"
@@ -90,39 +90,41 @@ def test_everything_works_or_is_refused_as_documented(api: Api, guest: Visitor) 
     assert left == set()
 
 
-def test_who_has_a_wallet_has_to_sign(api: Api, stage: Stage) -> None:
+def test_who_has_a_wallet_has_to_sign(api: Api, backend: BackendEnvironment) -> None:
     problem = refused(api.host.post("/event-runs", api.run_body()), *UNSUPPORTED)
-    assert problem["detail"].endswith(f"createEventRunFor: {stage.wallets['host'].address} has to sign for itself.")
+    assert problem["detail"].endswith(f"createEventRunFor: {backend.wallets['host'].address} has to sign for itself.")
     run = own_run(api)
     problem = refused(api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 1}), *UNSUPPORTED)
-    assert problem["detail"].endswith(f"bookEventFor: {stage.wallets['attendee'].address} has to sign for itself.")
+    assert problem["detail"].endswith(f"bookEventFor: {backend.wallets['attendee'].address} has to sign for itself.")
     seen = answered(api.attendee.get(f"/event-runs/{run['id']}/bookings"), 200)
     assert seen == {"bookings": []}
 
 
-def test_a_run_whose_host_signed_is_read_and_completed_but_not_cancelled(api: Api, stage: Stage) -> None:
-    run = signed_run(stage)
-    booking = stage.bookings.book(UUID(run), stage.ids["attendee"], 2, signer=stage.wallets["attendee"])
+def test_a_run_whose_host_signed_is_read_and_completed_but_not_cancelled(api: Api, backend: BackendEnvironment) -> None:
+    run = signed_run(backend)
+    booking = backend.bookings.book(UUID(run), backend.ids["attendee"], 2, signer=backend.wallets["attendee"])
     for visitor in (api.host, api.attendee, api.platform):
         seen = answered(visitor.get(f"/event-runs/{run}"), 200)
-        assert (seen["chain"]["host"], seen["differences"]) == (stage.wallets["host"].address, [])
+        assert (seen["chain"]["host"], seen["differences"]) == (backend.wallets["host"].address, [])
     for response in (
         api.platform.delete(f"/event-runs/{run}"),
         api.host.patch(f"/event-runs/{run}/status", {"status": "cancelled"}),
     ):
         assert refused(response, 409, "contract_rejected")["arguments"] == ["Only host"]
-    stage.go_to(stage.runs.get(UUID(run)).starts_at)
+    backend.go_to(backend.runs.get(UUID(run)).starts_at)
     body = {"status": "completed", "attended_booking_ids": [str(booking.id)]}
-    before = stage.balance("host")
+    before = backend.balance("host")
     done = answered(api.platform.patch(f"/event-runs/{run}/status", body), 200)
     assert done["event_run"]["status"] == "completed"
-    assert stage.balance("host") - before == 27 * ETH // 100
+    assert backend.balance("host") - before == 27 * ETH // 100
 
 
-def test_a_run_that_is_not_there_is_shown_as_missing_on_chain(api: Api, stage: Stage, guest: Visitor) -> None:
+def test_a_run_that_is_not_there_is_shown_as_missing_on_chain(
+    api: Api, backend: BackendEnvironment, guest: Visitor
+) -> None:
     """Not as one that is nobody's, with zeros; and its seats are not for nothing."""
     run = own_run(api)
-    with stage.database.transaction() as connection:
+    with backend.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
     seen = answered(guest.get(f"/event-runs/{run['id']}"), 200)
     assert (seen["chain"], seen["differences"]) == (None, ["blockchain_event_run_id"])
@@ -130,4 +132,4 @@ def test_a_run_that_is_not_there_is_shown_as_missing_on_chain(api: Api, stage: S
     for path in ("/bookings/calculate-cost", "/bookings/create"):
         problem = refused(guest.post(path, wanted), 409, "contract_rejected")
         assert (problem["error"], problem["arguments"]) == ("UnknownEventRun", ["9"])
-    assert stage.bookings.list_all() == []
+    assert backend.bookings.list_all() == []

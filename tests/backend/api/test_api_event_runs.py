@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from app.core.errors import ContractRejected
-from stage import DAY
+from backend_environment import DAY
 from visitors import Api, answered, refused
 
 
@@ -17,7 +17,7 @@ def test_a_run_is_opened_and_shown_side_by_side(api: Api) -> None:
     assert run["host_id"] == str(api.host.id)
     seen = answered(api.attendee.get(f"/event-runs/{run['id']}"), 200)
     assert seen["database"] == run
-    assert seen["chain"]["host"] == api.stage.wallets["host"].address
+    assert seen["chain"]["host"] == api.backend.wallets["host"].address
     assert seen["chain"]["price_per_seat_wei"] == run["blockchain_price_per_seat_wei"]
     assert seen["chain"]["starts_at"] == run["starts_at"]
     assert seen["differences"] == []
@@ -25,16 +25,16 @@ def test_a_run_is_opened_and_shown_side_by_side(api: Api) -> None:
 
 def test_what_was_done_past_the_service_is_a_difference(api: Api) -> None:
     run = api.open_run()
-    api.stage.chain.book_event_onchain(1, 3)
+    api.backend.chain.book_event_onchain(1, 3)
     seen = answered(api.host.get(f"/event-runs/{run['id']}"), 200)
     assert (seen["database"]["seats_booked"], seen["chain"]["seats_booked"]) == (0, 3)
     assert seen["differences"] == ["seats_booked"]
 
 
 def test_a_run_that_the_chain_lost_is_a_difference(api: Api) -> None:
-    before = api.stage.engine.snapshot()
+    before = api.backend.engine.snapshot()
     run = api.open_run()
-    api.stage.engine.revert(before)
+    api.backend.engine.revert(before)
     seen = answered(api.host.get(f"/event-runs/{run['id']}"), 200)
     assert (seen["chain"], seen["differences"]) == (None, ["blockchain_event_run_id"])
 
@@ -50,7 +50,7 @@ def test_a_run_is_completed_with_who_came(api: Api) -> None:
     run = api.open_run()
     came = api.book(run, 1)
     api.book(run, 1, api.no_show)
-    api.stage.go_to(datetime.fromisoformat(run["starts_at"]))
+    api.backend.go_to(datetime.fromisoformat(run["starts_at"]))
     done = answered(_status(api, run, "completed", attended_booking_ids=[came["id"]]), 200)
     assert done["event_run"]["status"] == "completed"
     assert done["settlement"]["host_payout_wei"] == "190000000000000000"
@@ -71,8 +71,8 @@ def test_anybody_may_expire_a_run_that_nobody_completed(api: Api) -> None:
     api.book(run, 1)
     problem = refused(_status(api, run, "expired", api.no_show), 409, "contract_rejected")
     assert (problem["error"], problem["outcome"]) == ("TooEarly", "rejected")
-    api.stage.go_to(datetime.fromisoformat(run["starts_at"]) + 7 * DAY)
-    api.stage.engine.mine()
+    api.backend.go_to(datetime.fromisoformat(run["starts_at"]) + 7 * DAY)
+    api.backend.engine.mine()
     done = answered(_status(api, run, "expired", api.no_show), 200)
     assert done["event_run"]["status"] == "expired"
     assert done["settlement"]["compensation_wei"] == "80000000000000000"
@@ -90,16 +90,16 @@ def test_deleting_a_run_cancels_it_on_chain(api: Api) -> None:
 
 
 def test_deleting_a_run_that_never_got_on_chain_marks_it_cancelled(api: Api) -> None:
-    starts_at = (api.stage.now() - DAY).isoformat()
+    starts_at = (api.backend.now() - DAY).isoformat()
     refused(api.host.post("/event-runs", api.run_body() | {"starts_at": starts_at}), 409, "contract_rejected")
     [failed] = api.services.runs.list_all()
     assert failed.blockchain_status == "failed"
     seen = answered(api.host.get(f"/event-runs/{failed.id}"), 200)
     assert (seen["chain"], seen["differences"]) == (None, [])
-    sent = api.stage.engine.w3.eth.get_transaction_count(api.stage.sender.address)
+    sent = api.backend.engine.w3.eth.get_transaction_count(api.backend.sender.address)
     done = answered(api.host.delete(f"/event-runs/{failed.id}"), 200)
     assert (done["event_run"]["status"], done["settlement"]) == ("cancelled", None)
-    assert api.stage.engine.w3.eth.get_transaction_count(api.stage.sender.address) == sent
+    assert api.backend.engine.w3.eth.get_transaction_count(api.backend.sender.address) == sent
 
 
 @pytest.mark.parametrize(

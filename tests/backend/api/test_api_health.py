@@ -15,11 +15,11 @@ from app.core.logs import configure_json_logging, log_context
 from app.core.security import issue_token
 from app.db import migrations
 from app.main import create_app
-from app.services.transactions.sender import Policy
+from app.services.transactions.policy import TransactionPolicy
+from backend_environment import BackendEnvironment
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
-from stage import Stage
 from visitors import SECRET, Api, answered, bury, no_database, nowhere, open_api, refused, wire
 
 
@@ -30,10 +30,10 @@ def test_alive_and_ready(api: Api) -> None:
 
 
 def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
-    stage = api.stage
+    backend = api.backend
     other_chain = create_app(api.services, SECRET, 1)
-    no_node = create_app(wire(stage, Policy(), w3=nowhere()), SECRET, 1)
-    no_rows = create_app(wire(stage, Policy(), database=no_database()), SECRET, 1)
+    no_node = create_app(wire(backend, TransactionPolicy(), w3=nowhere()), SECRET, 1)
+    no_rows = create_app(wire(backend, TransactionPolicy(), database=no_database()), SECRET, 1)
     for app, name, says in (
         (other_chain, "chain_id", "CHAIN_ID is 1"),
         (no_node, "node", "BLOCKCHAIN_RPC_URL"),
@@ -43,10 +43,10 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
         problem = refused(client.get("/ready"), 503, "not_ready")
         assert says in problem["checks"][name]
         assert answered(client.get("/health"), 200)
-    with stage.database.transaction() as connection:
+    with backend.database.transaction() as connection:
         connection.execute(text("DELETE FROM schema_migrations WHERE name = '003_operations'"))
     problem = refused(api.client.get("/ready"), 503, "not_ready")
-    with stage.database.transaction() as connection:
+    with backend.database.transaction() as connection:
         connection.execute(text("INSERT INTO schema_migrations (name) VALUES ('003_operations')"))
     assert problem["checks"]["migrations"].startswith("003_operations not applied")
 
@@ -61,9 +61,9 @@ def test_a_service_without_its_migration_files_is_not_ready(
 
 
 @pytest.mark.slow
-def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
-    bury(stage)
-    api = open_api(stage, Policy(confirmations=3, patience=0.3))
+def test_metrics_tell_of_operations_gas_and_the_wallet(backend: BackendEnvironment) -> None:
+    bury(backend)
+    api = open_api(backend, TransactionPolicy(confirmations=3, give_up_after=0.3))
     for _ in range(2):
         api.host.post("/event-runs", api.run_body(seats=10_000))  # refused: more than a run may have
     answered(api.host.post("/event-runs", api.run_body()), 202)
@@ -72,19 +72,19 @@ def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
     assert (numbers["stakesim_operations{mined}"], numbers["stakesim_operations{rejected}"]) == (1, 2)
     assert numbers["stakesim_operations_held"] == numbers["stakesim_gas_spent_wei_total"] == 0
     assert numbers["stakesim_operations_oldest_pending_seconds"] > 0
-    assert numbers["stakesim_wallet_balance_wei"] == float(stage.balance("platform"))
+    assert numbers["stakesim_wallet_balance_wei"] == float(backend.balance("platform"))
 
-    bury(stage)
-    [operation] = api.services.reconciler.look().open
+    bury(backend)
+    [operation] = api.services.reconciler.dry_run().pending
     receipt = api.services.chain.sender.finish(operation)
     numbers = _numbers(api.client)
     assert (numbers["stakesim_operations_pending"], numbers["stakesim_operations{confirmed}"]) == (0, 1)
     assert numbers["stakesim_gas_spent_wei_total"] == receipt["gasUsed"] * receipt["effectiveGasPrice"]
 
 
-def test_an_empty_wallet_is_seen_in_the_metrics(stage: Stage) -> None:
-    api = open_api(stage)
-    stage.engine.set_balance(stage.sender.address, 0)
+def test_an_empty_wallet_is_seen_in_the_metrics(backend: BackendEnvironment) -> None:
+    api = open_api(backend)
+    backend.engine.set_balance(backend.sender.address, 0)
     answered(api.host.post("/event-runs", api.run_body()), 202)
     numbers = _numbers(api.client)
     assert (numbers["stakesim_operations_held"], numbers["stakesim_wallet_balance_eth"]) == (1, 0)
@@ -92,7 +92,7 @@ def test_an_empty_wallet_is_seen_in_the_metrics(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_metrics_tell_who_does_not_answer(api: Api) -> None:
-    client = TestClient(create_app(wire(api.stage, Policy(), nowhere(), no_database()), SECRET, 1))
+    client = TestClient(create_app(wire(api.backend, TransactionPolicy(), nowhere(), no_database()), SECRET, 1))
     assert _numbers(client) == {"stakesim_database_up": 0, "stakesim_node_up": 0}
 
 

@@ -31,7 +31,7 @@ def test_the_same_request_again_gives_the_first_answer(api: Api) -> None:
 def test_a_quote_is_given_again_whatever_the_price_does(api: Api) -> None:
     run = api.open_run()
     first = api.attendee.post("/bookings/calculate-cost", _booking(run), Idempotency_Key="quote")
-    api.stage.set_rate(300_000)
+    api.backend.set_rate(300_000)
     again = api.attendee.post("/bookings/calculate-cost", _booking(run), Idempotency_Key="quote")
     assert again.text == first.text
     anew = answered(api.attendee.ask("POST", "/bookings/calculate-cost", _booking(run)), 200)
@@ -65,13 +65,13 @@ def test_the_same_key_with_another_request_is_refused(api: Api) -> None:
 
 def test_what_was_not_begun_may_be_tried_again(api: Api) -> None:
     """No price: nothing was written but the key, and the same request may be made once there is one."""
-    rate, api.stage.feed.rate = api.stage.feed.rate, None
+    rate, api.backend.feed.rate = api.backend.feed.rate, None
     body = api.run_body()
     response = api.host.post("/event-runs", body, Idempotency_Key="k")
     refused(response, 503, "no_price")
     assert response.headers["retry-after"]
     assert api.services.runs.list_all() == []
-    api.stage.feed.rate = rate
+    api.backend.feed.rate = rate
     answered(api.host.post("/event-runs", body, Idempotency_Key="k"), 201)
 
 
@@ -104,4 +104,4 @@ def _booking(run: dict, seats: int = 1) -> dict:
 
 
 def _sent(api: Api) -> int:
-    return api.stage.engine.w3.eth.get_transaction_count(api.stage.sender.address)
+    return api.backend.engine.w3.eth.get_transaction_count(api.backend.sender.address)

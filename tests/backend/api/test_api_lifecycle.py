@@ -26,8 +26,8 @@ def test_the_worked_example_pays_to_the_wei(api: Api) -> None:
     assert seen["differences"] == []
 
     roles = ("host", "attendee", "no_show")
-    before = {role: api.stage.balance(role) for role in roles}
-    api.stage.go_to(datetime.fromisoformat(run["starts_at"]))
+    before = {role: api.backend.balance(role) for role in roles}
+    api.backend.go_to(datetime.fromisoformat(run["starts_at"]))
     body = {"event_run_id": run["id"], "attended_booking_ids": [came["id"]]}
     done = answered(api.host.post("/bookings/confirm-attendance", body), 200)
 
@@ -35,9 +35,9 @@ def test_the_worked_example_pays_to_the_wei(api: Api) -> None:
     assert done["settlement"]["host_payout_wei"] == "380000000000000000"
     assert done["settlement"]["host_stake_returned_wei"] == "80000000000000000"
     assert done["settlement"]["deferred"] == []
-    gains = {role: api.stage.balance(role) - before[role] for role in roles}
+    gains = {role: api.backend.balance(role) - before[role] for role in roles}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
-    assert api.stage.chain.platform_balance() == 6 * ETH // 100
+    assert api.backend.chain.platform_balance() == 6 * ETH // 100
 
     found = answered(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["bookings"]
     assert {booking["id"]: booking["status"] for booking in found} == {came["id"]: "completed", missed["id"]: "no_show"}

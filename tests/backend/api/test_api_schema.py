@@ -13,8 +13,8 @@ import pytest
 from app.api.schemas import RFC_3339
 from app.core.security import issue_token
 from app.db.database import Database
+from backend_environment import DAY, DeployedContracts, backend_on
 from sqlalchemy import Engine
-from stage import DAY, Ground, set_up
 from stakesim_adapter.backend import EMPTY_TABLES
 from visitors import SECRET, Api, open_api, settle
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:  # its import takes seconds, which whoever runs other tests do
 
 
 @pytest.fixture(scope="module")
-def visited(anvil: Ground, database_engine: Engine) -> Iterator[Api]:
+def visited(anvil: DeployedContracts, database_engine: Engine) -> Iterator[Api]:
     """An API whose wallet can pay for whatever is asked."""
-    api = open_api(set_up(anvil, "EventStake", Database(database_engine)))
-    api.stage.engine.set_balance(api.stage.sender.address, 2**200)
+    api = open_api(backend_on(anvil, "EventStake", Database(database_engine)))
+    api.backend.engine.set_balance(api.backend.sender.address, 2**200)
     yield api
     settle()
     with database_engine.begin() as connection:

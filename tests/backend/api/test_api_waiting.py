@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from app.main import create_app
-from app.services.transactions.sender import Policy
+from app.services.transactions.policy import TransactionPolicy
+from backend_environment import BackendEnvironment
 from fastapi.testclient import TestClient
-from stage import Stage
 from visitors import SECRET, Api, answered, bury, no_database, nowhere, open_api, refused, wire
 
 ASYNC = {"Prefer": "respond-async"}
 
 
-def test_who_does_not_wait_gets_the_operation_and_later_the_answer(shared_stage: Stage) -> None:
+def test_who_does_not_wait_gets_the_operation_and_later_the_answer(shared_stage: BackendEnvironment) -> None:
     api = open_api(shared_stage)
     body = api.run_body()
     response = api.host.post("/event-runs", body, Idempotency_Key="k", **ASYNC)
@@ -36,7 +36,7 @@ def test_who_does_not_wait_gets_the_operation_and_later_the_answer(shared_stage:
     assert len(api.services.runs.list_all()) == 1
 
 
-def test_who_does_not_wait_finds_the_refusal_at_the_operation(shared_stage: Stage) -> None:
+def test_who_does_not_wait_finds_the_refusal_at_the_operation(shared_stage: BackendEnvironment) -> None:
     api = open_api(shared_stage)
     run = api.open_run(seats=1)
     path, body = f"/event-runs/{run['id']}/status", {"status": "completed", "attended_booking_ids": []}
@@ -50,10 +50,10 @@ def test_who_does_not_wait_finds_the_refusal_at_the_operation(shared_stage: Stag
 
 
 @pytest.mark.slow
-def test_waiting_that_takes_too_long_ends_with_the_operation(stage: Stage) -> None:
+def test_waiting_that_takes_too_long_ends_with_the_operation(backend: BackendEnvironment) -> None:
     """Three blocks have to pass, and nobody mines them yet."""
-    bury(stage)
-    api = open_api(stage, Policy(confirmations=3, patience=0.3))
+    bury(backend)
+    api = open_api(backend, TransactionPolicy(confirmations=3, give_up_after=0.3))
     body = api.run_body()
     operation = answered(api.host.post("/event-runs", body, Idempotency_Key="k"), 202)
     assert (operation["state"], operation["nonce"] is None) == ("mined", False)
@@ -63,28 +63,28 @@ def test_waiting_that_takes_too_long_ends_with_the_operation(stage: Stage) -> No
     assert (seen["chain"], seen["database"]["blockchain_status"]) == (None, "pending")
     assert answered(api.host.post("/event-runs", body, Idempotency_Key="k"), 202)["tx_hash"] == operation["tx_hash"]
 
-    bury(stage)
+    bury(backend)
     run = answered(api.host.post("/event-runs", body, Idempotency_Key="k"), 201)
     assert (run["id"], run["blockchain_tx_hash"]) == (operation["subject"], operation["tx_hash"])
 
 
-def test_an_empty_wallet_holds_the_operation_until_it_is_topped_up(stage: Stage) -> None:
-    api, balance = open_api(stage), stage.balance("platform")
-    stage.engine.set_balance(stage.sender.address, 0)
+def test_an_empty_wallet_holds_the_operation_until_it_is_topped_up(backend: BackendEnvironment) -> None:
+    api, balance = open_api(backend), backend.balance("platform")
+    backend.engine.set_balance(backend.sender.address, 0)
     body = api.run_body()
     held = answered(api.host.post("/event-runs", body, Idempotency_Key="k"), 202)
     assert "insufficient funds" in held["held"]
-    stage.engine.set_balance(stage.sender.address, balance)
+    backend.engine.set_balance(backend.sender.address, balance)
     api.services.reconciler.run_once(quiet_for=timedelta(0))
     assert answered(api.host.get("/operations/k"), 200)["state"] == "confirmed"
     answered(api.host.post("/event-runs", body, Idempotency_Key="k"), 201)
 
 
 @pytest.mark.slow
-def test_a_node_out_of_reach_before_anything_is_begun_is_503(stage: Stage) -> None:
-    api = open_api(stage)
+def test_a_node_out_of_reach_before_anything_is_begun_is_503(backend: BackendEnvironment) -> None:
+    api = open_api(backend)
     run = api.open_run()
-    client = TestClient(create_app(wire(stage, Policy(patience=0.01), nowhere()), SECRET, 1))
+    client = TestClient(create_app(wire(backend, TransactionPolicy(give_up_after=0.01), nowhere()), SECRET, 1))
     api.host.client = api.attendee.client = client
     for response in (
         api.host.post("/event-runs", api.run_body()),
@@ -98,9 +98,9 @@ def test_a_node_out_of_reach_before_anything_is_begun_is_503(stage: Stage) -> No
         assert "127.0.0.1" not in response.text
 
 
-def test_a_database_out_of_reach_is_503(stage: Stage) -> None:
-    api = open_api(stage)
-    client = TestClient(create_app(wire(stage, Policy(), database=no_database()), SECRET, 1))
+def test_a_database_out_of_reach_is_503(backend: BackendEnvironment) -> None:
+    api = open_api(backend)
+    client = TestClient(create_app(wire(backend, TransactionPolicy(), database=no_database()), SECRET, 1))
     for visitor, method, path, body in (
         (api.host, "POST", "/event-runs", api.run_body()),
         (api.host, "GET", f"/event-runs/{api.host.id}", None),
@@ -121,10 +121,10 @@ def test_a_client_that_posts_twice_at_once_gets_one_run_and_one_answer(racing_ap
         responses = list(threads.map(lambda _: api.host.post("/event-runs", body, Idempotency_Key="k"), range(8)))
     assert {(r.status_code, r.text) for r in responses} == {(201, responses[0].text)}
     assert len(api.services.runs.list_all()) == 1
-    assert len(api.stage.chain.get_host_events(api.stage.wallets["host"].address)) == 1
+    assert len(api.backend.chain.get_host_events(api.backend.wallets["host"].address)) == 1
 
 
-def test_the_reconciler_carries_out_at_start_what_was_left(shared_stage: Stage) -> None:
+def test_the_reconciler_carries_out_at_start_what_was_left(shared_stage: BackendEnvironment) -> None:
     api = open_api(shared_stage)
     run = api.services.runs.prepare_create(
         api.host.id, api.experience, shared_stage.now().replace(year=2101), 1, api.services.pricing.rate().inr_per_eth

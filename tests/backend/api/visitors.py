@@ -1,4 +1,4 @@
-"""Whoever calls the API in these tests: a client with a token, named by their role on the stage."""
+"""Whoever calls the API in these tests: a client with a token, named by their role."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from app.db.tables import experiences
 from app.main import create_app
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import Pricing
-from app.services.rpc_failover import Endpoints
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
+from backend_environment import DAY, BackendEnvironment
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
 from pydantic import SecretStr
 from sqlalchemy import create_engine, insert
-from stage import DAY, Stage
 from web3 import Web3
 
 SECRET = SecretStr("0123456789abcdefghijklmnopqrstuvwxyz-of-these-tests")
@@ -62,9 +63,9 @@ class Visitor:
 
 @dataclass
 class Api:
-    """The app on a stage, and its visitors."""
+    """The app on a backend, and its visitors."""
 
-    stage: Stage
+    backend: BackendEnvironment
     services: Services
     client: TestClient
     platform: Visitor = field(init=False)
@@ -76,7 +77,7 @@ class Api:
 
     def __post_init__(self) -> None:
         for role in ("platform", "other_host"):
-            self.stage.add_user(role, None)
+            self.backend.add_user(role, None)
         roles: dict[str, Role] = {
             "platform": "platform",
             "host": "host",
@@ -85,13 +86,13 @@ class Api:
             "no_show": "attendee",
         }
         for name, role in roles.items():
-            setattr(self, name, Visitor(self.client, self.stage.ids[name], role))
-        with self.stage.database.transaction() as connection:
-            row = {"host_id": self.stage.ids["host"], "title": "Pottery"}
+            setattr(self, name, Visitor(self.client, self.backend.ids[name], role))
+        with self.backend.database.transaction() as connection:
+            row = {"host_id": self.backend.ids["host"], "title": "Pottery"}
             self.experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
 
     def run_body(self, seats: int = 4, price_inr: str = "20000", **more: Any) -> dict[str, Any]:
-        starts_at = (self.stage.now() + 3 * DAY).isoformat()
+        starts_at = (self.backend.now() + 3 * DAY).isoformat()
         return {
             "experience_id": str(self.experience),
             "starts_at": starts_at,
@@ -108,27 +109,29 @@ class Api:
         return answered((by or self.attendee).post("/bookings/create", body), 201)
 
 
-def open_api(stage: Stage, policy: Policy | None = None) -> Api:
-    """The app on a stage; its reconciler does not run by itself."""
-    services = wire(stage, policy or stage.sender.policy)
-    chain_id = stage.engine.w3.eth.chain_id
+def open_api(backend: BackendEnvironment, policy: TransactionPolicy | None = None) -> Api:
+    """The app on a backend; its reconciler does not run by itself."""
+    services = wire(backend, policy or backend.sender.policy)
+    chain_id = backend.engine.w3.eth.chain_id
     app = _APPS.setdefault(chain_id, create_app(services, SECRET, chain_id))
     app.state.services = services
-    return Api(stage, services, TestClient(app))
+    return Api(backend, services, TestClient(app))
 
 
-def wire(stage: Stage, policy: Policy, w3: Web3 | None = None, database: Database | None = None) -> Services:
-    """The services on the stage, or on another node or database than the stage's."""
-    w3, database = w3 or stage.engine.w3, database or stage.database
-    sender = TransactionSender(w3, stage.wallets["platform"], database, policy)
+def wire(
+    backend: BackendEnvironment, policy: TransactionPolicy, w3: Web3 | None = None, database: Database | None = None
+) -> Services:
+    """The services of the backend, or with another node or database."""
+    w3, database = w3 or backend.engine.w3, database or backend.database
+    sender = TransactionSender(w3, backend.wallets["platform"], database, policy)
     return build_services(
-        w3, database, BlockchainService(w3, stage.chain.address, sender), Pricing(stage.feed, stage.now)
+        w3, database, BlockchainService(w3, backend.chain.address, sender), Pricing(backend.feed, backend.now)
     )
 
 
 def nowhere() -> Web3:
     """A node that nobody runs."""
-    return Web3(Endpoints(["http://127.0.0.1:1"], timeout=1, patience=0))
+    return Web3(FailoverProvider(["http://127.0.0.1:1"], timeout=1, give_up_after=0))
 
 
 def no_database() -> Database:
@@ -136,10 +139,10 @@ def no_database() -> Database:
     return Database(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing"))
 
 
-def bury(stage: Stage) -> None:
+def bury(backend: BackendEnvironment) -> None:
     """Mines until what has happened is final for who wants three confirmations."""
     for _ in range(2):
-        stage.engine.mine()
+        backend.engine.mine()
 
 
 def settle() -> None:
