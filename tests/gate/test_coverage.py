@@ -48,7 +48,7 @@ contract Gate {
 def gate(tmp_path_factory):
     file = tmp_path_factory.mktemp("gate") / "Gate.sol"
     file.write_text(GATE)
-    return build(file, "Gate")
+    return build(f"{file}:Gate")
 
 
 def after(gate, *calls):
@@ -121,7 +121,7 @@ def test_traces_of_several_processes_add_up(gate, tmp_path):
 
 
 def test_what_the_scenarios_do_not_reach_is_listed(monkeypatch, tmp_path):
-    monkeypatch.setattr(coverage, "scenarios", lambda: [load(SCENARIOS / "no-show.yaml")])
+    monkeypatch.setattr(coverage, "scenario_suite", lambda: [load(SCENARIOS / "no-show.yaml")])
     done = CliRunner().invoke(cli, ["coverage", "--lcov", str(tmp_path / "x" / "lcov.info")])
     assert done.exit_code == 1, done.output
     assert "did not run: _pause();" in done.output
@@ -136,7 +136,7 @@ def test_only_py_evm_records_instructions():
 
 
 def test_our_contract_has_the_lines_that_are_looked_at():
-    built = build(CONTRACTS / "EventStake.sol", "EventStake")
+    built = build(CONTRACTS / "EventStake.sol")
     nothing = measure(
         ExecutionTrace(),
         built.artifact,

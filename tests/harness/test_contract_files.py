@@ -41,7 +41,7 @@ COMMANDS = {
     "gate": ("gate", "--contract"),
     "replay": ("replay", "scenarios/no-show.yaml", "--contract"),
     "fuzz": ("fuzz", "--runs", "1", "--contract"),
-    "mutate": ("mutate", "--contract", "Stake", "--source"),
+    "mutate": ("mutate", "--contract"),
 }
 
 

@@ -159,7 +159,7 @@ def test_a_folder_of_scenarios_that_is_not_there_is_told(pytester):
     done = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(
-        ["ERROR: stakesim_scenarios names nope, and there is no such folder in *: make or name one."]
+        ["ERROR: stakesim_scenarios names nope, and there is no such folder in *: create it, or name another."]
     )
 
 

@@ -39,7 +39,7 @@ def testbed() -> Iterator[BackendTestbed]:
 
 def test_a_small_campaign_survives(profile: str) -> None:
     result = campaigns.run(campaigns.plan(EPISODES[profile], campaign), seed=11, campaign=campaign)
-    assert result.ok, "\n".join(result.stories())
+    assert result.ok, "\n".join(result.narratives())
     assert result.injected.total() > 5 * EPISODES[profile]
     assert result.survived == result.injected
 
@@ -51,7 +51,7 @@ def test_the_same_number_is_the_same_episode(testbed: BackendTestbed) -> None:
 
 
 def test_every_row_between_service_and_node_has_a_fault() -> None:
-    assert set(campaigns.rows_of(campaign).values()) == set(IN_CAMPAIGN) <= set(ROWS)
+    assert set(campaigns.rows_by_fault(campaign).values()) == set(IN_CAMPAIGN) <= set(ROWS)
 
 
 class _GivesUpAfterLostAnswer(Mempool):
@@ -136,7 +136,7 @@ def test_a_broken_sender_is_found(
 
 def test_a_violation_tells_its_story() -> None:
     result = campaigns.run(["network:0"], seed=5, campaign=BackendCampaign(FinalAtOnce))
-    (story,) = result.stories()
+    (story,) = result.narratives()
     assert "network:0 of seed 5" in story
     assert "again: stakesim faults --seed 5 --only network:0" in story
     assert "are needed" in story

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stakesim import paths
-from stakesim.commands.cli import _commands_of
+from stakesim.commands.cli import project_commands
 from stakesim.commands.init import init
 from stakesim.project import ProjectError, current_project, read_section
 from stakesim.runner import scenario_files
@@ -179,7 +179,7 @@ def test_commands_are_a_typer_application(project, monkeypatch):
     (root / "my_commands.py").write_text("app = 5\n")
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(ProjectError, match=r"names my_commands:app as `commands`, which is no typer\.Typer"):
-        _commands_of(current_project())
+        project_commands(current_project())
 
 
 # ----------------------------------------------------------------------------------------------------- stakesim init

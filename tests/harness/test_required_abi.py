@@ -11,7 +11,7 @@ from stakesim.evm import required_abi
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.gate.conformance import differences
+from stakesim.gate.conformance import interface_problems
 from stakesim.runner.environment import open_environment
 
 TEST = CONTRACTS / "test"
@@ -194,7 +194,7 @@ BOOKING = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256
 def test_what_differs_is_told_in_one_sentence(name, edit, said, playable):
     contract = stand_in(**{name: edit})
     assert list(required_abi.differences(contract.abi)) == [(said, playable)]
-    assert differences(contract) == [f"{said}."]
+    assert interface_problems(contract) == [f"{said}."]
 
 
 @pytest.mark.parametrize("mutability", ["view", "pure"])
@@ -205,14 +205,14 @@ def test_names_and_ways_of_reading_make_no_difference(mutability):
         for field in item["outputs"][0]["components"]:
             field |= {"name": "x", "internalType": "enum Other.Status"}
 
-    assert differences(stand_in(getEventRun=rename, getBooking=rename)) == []
+    assert interface_problems(stand_in(getEventRun=rename, getBooking=rename)) == []
 
 
 @pytest.mark.parametrize("name", ["withdrawPlatformFees", "owner", "EventCompleted"])
 def test_what_is_missing_is_told(name):
     made = stand_in()
     made.abi[:] = [item for item in made.abi if item.get("name") != name]
-    [said] = differences(made)
+    [said] = interface_problems(made)
     assert said.endswith(
         f" {name} is missing: {name}({'uint256 indexed, uint256, uint256' if name[0] == 'E' else ''})."
     )

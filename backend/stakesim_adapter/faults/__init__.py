@@ -72,7 +72,7 @@ class BackendPlayer:
             "database": processes.run_database_episode,
         }
 
-    def play(self, kind: str, seed: int, number: int) -> EpisodeResult:
+    def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
         """Runs one episode.
 
         Raises:

@@ -13,8 +13,9 @@ from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import CHAIN_FAULTS, ChainFaults, ServiceHooks
+from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
-from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import MAX_FEE
 
 from stakesim_adapter.faults.checks import check
@@ -63,7 +64,7 @@ def run_episode(
         chain_rng,
         block_rate=float(policy_rng.uniform(0.2, 0.8)),
         rate=float(policy_rng.uniform(0.01, 0.06)),
-        wanted=_rotate(list(CHAIN_FAULTS), number, 2),
+        forced=_rotate(list(CHAIN_FAULTS), number, 2),
         rpc_rate=float(policy_rng.uniform(0.05, 0.3)),
         confirmations=policy.confirmations,
         hooks=hooks,
@@ -79,16 +80,16 @@ def run_episode(
         worker = Clients(testbed, worker_services, watch, faults, provider, client_rng)
         hooks.other_worker = worker.reconcile
         clients.run_script()
-        provider.quiet()
-        faults.quiet()
+        provider.stop()
+        faults.stop()
         end_violations = settle(testbed, services, policy.confirmations)
         watch.check_operations()
         end_violations += check(testbed, services, clients.responses, policy.confirmations)
     finally:
-        faults.database_back()
+        faults.restore_database()
         database.dispose()
         worker_database.dispose()
-    injected = [(fault.call, f"{fault.fault.name} ({fault.method})") for fault in provider.injected]
+    injected = [(injected.request, f"{injected.fault.name} ({injected.method})") for injected in provider.injected]
     log = sorted([*injected, *faults.log, *clients.log, *worker.log], key=lambda entry: entry[0])
     return EpisodeResult(
         f"network:{number}",

@@ -28,7 +28,7 @@ from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
 from stakesim.evm.chain_spec import engine_accounts
 from stakesim.evm.lean_web3 import lean_web3
-from stakesim.faults.testbed import FaultTestbed, Wire, service_account
+from stakesim.faults.testbed import FaultTestbed, LocalNodeProvider, service_account
 from stakesim.paths import state_dir
 from web3.providers.base import BaseProvider
 
@@ -52,8 +52,8 @@ class Addresses:
     database_url: str
     contract: str
 
-    def provider(self) -> Wire:
-        return Wire(self.rpc_url)
+    def provider(self) -> LocalNodeProvider:
+        return LocalNodeProvider(self.rpc_url)
 
     def database(self) -> DatabaseEngine:
         """A database engine with a lock_timeout of 3 s. All clients of an episode take turns in one thread, so a lock

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from stakesim import gas_table
 from stakesim.campaign import campaign
-from stakesim.gate import gas
 from stakesim.model.state import RunStatus
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import select_runs
@@ -234,7 +234,7 @@ def compare_with_reviewed(costs: GasCosts) -> pd.DataFrame:
     """
     import pandas as pd
 
-    reviewed = gas.committed()
+    reviewed = gas_table.reviewed()
     nobody = costs.complete + 10 * costs.complete_each
     everybody = nobody + 10 * costs.complete_attended
     rows = [

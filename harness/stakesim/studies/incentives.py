@@ -11,8 +11,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from stakesim import gas_table
 from stakesim.economics.spot_check import SpotCheck, compare_with_chain
-from stakesim.gate import gas
 from stakesim.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
 from stakesim.population.exact_int import BPS, WEI_PER_ETH
 from stakesim.population.outcomes import resolve_outcomes
@@ -50,8 +50,10 @@ def reviewed_gas(transaction: str) -> int:
     Raises:
         GasError: The transaction has no reviewed gas for the compiler in use.
     """
-    if transaction not in (committed := gas.committed()):
-        raise gas.GasError(f"{gas.table()} has no gas for {transaction!r}: run `stakesim gas --write`, and review it")
+    if transaction not in (committed := gas_table.reviewed()):
+        raise gas_table.GasError(
+            f"{gas_table.table_file()} has no gas for {transaction!r}: run `stakesim gas --write`, and review it"
+        )
     return committed[transaction]
 
 
