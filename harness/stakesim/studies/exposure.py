@@ -85,7 +85,7 @@ def gains(state: PopulationState, outcomes: Outcomes) -> dict[str, dict[str, Int
 
     nothing = np.zeros(state.run_count, np.int64)
     wei_fixed = above_promised(settle(state, outcomes))
-    requoted = above_promised(settle(state, outcomes, booking_quotes(state, outcomes)))
+    requoted = above_promised(settle(state, outcomes, quotes=booking_quotes(state, outcomes)))
     inr_fixed = dict.fromkeys(POSITIONS, nothing) | {"platform": sum(requoted.values(), nothing)}
     return {"wei-fixed": wei_fixed, "re-quoted": requoted, "INR-fixed": inr_fixed}
 
@@ -252,7 +252,7 @@ def revenue_quantiles(price: PriceModel, runs: int, days: int, seed: int) -> pd.
 
 
 def move_frequencies(
-    markets: Mapping[str, PriceModel], runs: int, seed: int, leads: Sequence[int] = LEADS, size: float = MOVE
+    markets: Mapping[str, PriceModel], runs: int, seed: int, *, leads: Sequence[int] = LEADS, size: float = MOVE
 ) -> pd.DataFrame:
     """Computes how often ETH moves by more than `size`, a share of the rate at the beginning.
 

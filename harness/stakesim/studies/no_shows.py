@@ -39,7 +39,7 @@ _CASE_COLUMNS = ["case", "no-shows", "demand", "forfeit_to_host_bps"]
 
 
 def sweep_stakes(
-    runs: int, seed: int, base: float = USUAL_BASE_RATE, spot_check: int = 0, engine: str = "py-evm"
+    runs: int, seed: int, *, base: float = USUAL_BASE_RATE, spot_check: int = 0, engine: str = "py-evm"
 ) -> pd.DataFrame:
     """Sweeps all of `STAKES` under each pair of elasticities.
 
@@ -73,7 +73,7 @@ def elasticity_pairs() -> list[tuple[str, str]]:
     return [(no_show, demand) for no_show in NO_SHOW_ELASTICITIES for demand in DEMAND_ELASTICITIES]
 
 
-def sweep_other_cases(runs: int, seed: int, no_show: str = "low", demand: str = "low") -> pd.DataFrame:
+def sweep_other_cases(runs: int, seed: int, *, no_show: str = "low", demand: str = "low") -> pd.DataFrame:
     """Repeats the sweep for one pair of elasticities with one thing changed at a time.
 
     The cases are base rates, bad weather, a moving market, forfeits to the host, and a token price.
@@ -167,7 +167,7 @@ def change_from_no_stake(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return changes.assign(without=no_stake["value"]).join(percent)
 
 
-def required_attendee_value(frame: pd.DataFrame, stake_bps: int = 2_000, fee_bps: int = 500) -> pd.Series[float]:
+def required_attendee_value(frame: pd.DataFrame, *, stake_bps: int = 2_000, fee_bps: int = 500) -> pd.Series[float]:
     """Returns what a person in a seat must be worth to the host, besides the ticket, for a stake to be as good as none.
 
     A no-show's seat is paid for, so without such a worth no-shows cost the host nothing.
