@@ -30,6 +30,7 @@ PolicySums: TypeAlias = dict[str, MetricSums]
 BlockResult: TypeAlias = list[PolicySums]
 """The sums under every policy, in the order of the block's policies."""
 Progress: TypeAlias = Callable[[int], None]
+"""Called with the number of runs that were finished."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,11 @@ def compute_block(block: Block) -> BlockResult:
     return combine_chunks(chunks)
 
 
-def _metric_values(drawn: PopulationChunk, most_runs: int) -> MetricValues:
-    """The metrics of a chunk's runs, of at most `most_runs` of them."""
+def _metric_values(chunk: PopulationChunk, most_runs: int) -> MetricValues:
+    """The metrics of the first `most_runs` runs of a chunk."""
     import numpy as np
 
-    state = drawn.state if most_runs >= CHUNK_SIZE else select_runs(drawn, np.arange(most_runs))
+    state = chunk.state if most_runs >= CHUNK_SIZE else select_runs(chunk, np.arange(most_runs))
     outcomes = resolve_outcomes(state)
     return metrics.measure(state, outcomes, settle(state, outcomes))
 

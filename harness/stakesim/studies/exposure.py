@@ -50,8 +50,8 @@ MARKETS: Mapping[str, PriceModel] = {
     "bootstrap, 20 days": Bootstrap(inr_per_eth=INR_PER_ETH),
     "GARCH": Garch(inr_per_eth=INR_PER_ETH),
 }
-"""Each model as near to ETH as it comes, but without drift, which nobody can count on. The bootstraps have the drift of
-their series."""
+"""Each model is calibrated to ETH as far as possible, but has no drift, as nobody can rely on one. The bootstraps have
+the drift of their series."""
 LEADS = HORIZONS
 """Days from a run's creation to its start."""
 
