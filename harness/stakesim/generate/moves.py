@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class ChoiceSource(Protocol):
-    """Where a move's choices come from: a random generator, or Hypothesis, which can shrink them."""
+    """Where a move's choices come from, as a random generator."""
 
     def integer(self, low: int, high: int) -> int:
         """An integer between `low` and `high`, both included."""
