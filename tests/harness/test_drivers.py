@@ -10,7 +10,8 @@ from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import shipped
 from stakesim.project import Project, ProjectError
 from stakesim.runner import backends, scenario_files
-from stakesim.runner.environment import Environment, default_engine, open_environment
+from stakesim.runner.deployer import Deployer
+from stakesim.runner.environment import default_engine, open_environment
 from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
@@ -203,7 +204,7 @@ def test_an_engine_that_fails_closes_the_backend(monkeypatch):
     def fails(*_):
         raise ValueError("no")
 
-    monkeypatch.setattr(Environment, "set_contract", fails)
+    monkeypatch.setattr(Deployer, "set_contract", fails)
     with pytest.raises(ValueError, match="no"):
         open_environment("py-evm", backend=little)
     assert little.closed == 1

@@ -111,7 +111,7 @@ def test_the_projects_own_scenarios_and_profiles_come_first(project):
     (root / "scenarios" / "profiles" / "calm.yaml").write_text("")
     (root / "scenarios" / "profiles" / "weekend.yaml").write_text("")
     assert [file.stem for file in scenario_files.scripted()] == ["mine"]
-    assert {"mine", "no-show"} <= {file.stem for file in scenario_files.scripted(everything=True)}
+    assert {"mine", "no-show"} <= {file.stem for file in scenario_files.scripted(include_shipped=True)}
     profiles = scenario_files.profiles()
     assert set(profiles) == {"calm", "flaky", "hostile", "volatile", "weekend"}
     assert profiles["calm"] == root / "scenarios" / "profiles" / "calm.yaml"

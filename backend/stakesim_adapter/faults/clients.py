@@ -97,6 +97,7 @@ class Clients:
     # ------------------------------------------------------------------------------------------------------ requests
 
     def create_run(self) -> None:
+        """A host creates a run that starts in three days."""
         key, host = self._new_key(), int(self.rng.integers(2))
         starts_at = self._chain_time() + timedelta(days=3)
         seats, price_inr = int(self.rng.integers(4, 13)), Decimal(int(self.rng.integers(1, 50)) * 1000)
@@ -130,6 +131,7 @@ class Clients:
             )
 
     def cancel_booking(self) -> None:
+        """Cancels a random active booking."""
         bookings: list[Booking] = self._query(self.services.bookings.list_all) or []
         active = [b for b in bookings if b.blockchain_status == "confirmed" and b.status == "active"]
         if not active:
@@ -188,7 +190,7 @@ class Clients:
             self.testbed.mine()
         bookings: list[Booking] = self._query(partial(self.services.bookings.of_run, run.id)) or []
         active = [b.id for b in bookings if b.status == "active" and b.blockchain_status == "confirmed"]
-        attended_booking_ids = [id for id in active if self.rng.random() < 0.7]
+        attended_booking_ids = [booking_id for booking_id in active if self.rng.random() < 0.7]
         self._request(
             key,
             f"complete run {run.blockchain_event_run_id}, {len(attended_booking_ids)} attended",

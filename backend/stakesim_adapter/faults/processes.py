@@ -116,8 +116,10 @@ class _Steps:
 
 
 def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.Generator) -> Services:
-    """The services of a process, with a step around each RPC request and SQL statement. Half of the requests mine a
-    block first."""
+    """The services of a process, with a step around each RPC request and SQL statement.
+
+    Half of the requests mine a block first.
+    """
     miner = addresses.provider()
 
     def before_request(method: str, params: Sequence[Any]) -> None:

@@ -110,8 +110,11 @@ def _run_batch(environment: Environment, batch: Sequence[tuple[int, Scenario]]) 
 
 
 def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int) -> ScenarioResult:
-    """Runs a scenario. A failure is named and shrunk, if a contract written elsewhere or a backend can be blamed for
-    it; else shrunk, if the scenario was drawn at random."""
+    """Runs a scenario, and makes its failure short.
+
+    A failure that a backend or a contract written elsewhere can be blamed for is named and shrunk. Any other is shrunk
+    if its scenario was drawn at random.
+    """
     try:
         result = run_scenario(environment, scenario, number)
     except BackendError as error:

@@ -28,7 +28,7 @@ def gate(
     from stakesim.gate import report
     from stakesim.gate.pipeline import run_gate
 
-    require("The gate", "gate", "hypothesis", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
+    require("The gate", "gate", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
     contract = contract_or_default(contract)
     output = console()
     with output.status("compiling") as status:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from stakesim.paths import package_data
-from stakesim.project import ProjectError, read_section, section_in
+from stakesim.project import ProjectError, parse_section, read_section
 
 FILES = {
     "one-no-show.yaml": "{scenarios}/one-no-show.yaml",
@@ -70,7 +70,7 @@ def _new_section(pyproject: Path, scenarios: str) -> str:
     if not existing:
         section = section.lstrip()
     try:
-        section_in(existing + section)
+        parse_section(existing + section)
     except ValueError:
         raise ProjectError(
             f"{pyproject} can't take a section [tool.stakesim] at its end: write its `tool` as sections, [tool.name]."

@@ -100,7 +100,7 @@ def _interface(gate: GateResult, part: GatePart) -> None:
 
 
 def _scripted(gate: GateResult, part: GatePart) -> None:
-    files = scenario_files.scripted(everything=True)
+    files = scenario_files.scripted(include_shipped=True)
     _add(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
 
 

@@ -24,7 +24,7 @@ from stakesim.runner import ledger
 from stakesim.runner.ledger import LedgerRow, by_party
 from stakesim.runner.narrative import WEI_PER_ETH
 
-_PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm", "hypothesis")
+_PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm")
 _VERDICT_CLASSES = {PartVerdict.PASS: "ok", PartVerdict.FAIL: "bad", PartVerdict.NOT_TRIED: "open"}
 """CSS classes."""
 

@@ -17,7 +17,7 @@ WALK_STEPS = 40
 
 def scenario_suite() -> list[Scenario]:
     """All scripted scenarios, all regressions, and a few random lifecycles and hostile walks."""
-    files = [*scenario_files.scripted(everything=True), *scenario_files.regressions()]
+    files = [*scenario_files.scripted(include_shipped=True), *scenario_files.regressions()]
     profiles = [load_profile(file) for file in scenario_files.profiles().values()]
     hostile = next(profile for profile in profiles if profile.name == "hostile")
     return [

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class ChoiceSource(Protocol):
-    """Where a move's choices come from: a random generator, or Hypothesis, which can shrink them."""
+    """Where a move's choices come from, as a random generator."""
 
     def integer(self, low: int, high: int) -> int:
         """An integer between `low` and `high`, both included."""
@@ -262,8 +262,8 @@ def _wrong_list(choices: ChoiceSource, state: State) -> Action:
 
 @_hostile_move("impossible_run")
 def _impossible_run(choices: ChoiceSource, state: State) -> Action:
-    seats_and_start = choices.choice(hostile.impossible_runs(state.now - state.epoch))
-    return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), seats_and_start)
+    fault = choices.choice(hostile.run_faults(state.now - state.epoch))
+    return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), fault)
 
 
 @_hostile_move("impossible_booking", possible=_has_runs)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from api_environment import ApiEnvironment, open_api, wait_for_background
 from app.db.database import Database
 from backend_environment import BackendEnvironment, DeployedContracts, backend_on, deploy_contracts
-from visitors import Api, open_api, settle
 
 
 @pytest.fixture
-def api(backend: BackendEnvironment) -> Api:
+def api(backend: BackendEnvironment) -> ApiEnvironment:
     return open_api(backend)
 
 
@@ -19,11 +19,11 @@ def api(backend: BackendEnvironment) -> Api:
 def committed(database: Database) -> Iterator[Database]:
     """For what goes on in other threads: they have ended before the tables are emptied."""
     yield database
-    settle()
+    wait_for_background()
 
 
 @pytest.fixture
-def shared_stage(deployed_contracts: DeployedContracts, committed: Database) -> BackendEnvironment:
+def threaded_backend(deployed_contracts: DeployedContracts, committed: Database) -> BackendEnvironment:
     """`EventStake` on an engine in process, and a database that several threads can use."""
     return backend_on(deployed_contracts, "EventStake", committed)
 
@@ -36,6 +36,6 @@ def anvil() -> Iterator[DeployedContracts]:
 
 
 @pytest.fixture
-def racing_api(anvil: DeployedContracts, committed: Database) -> Api:
+def racing_api(anvil: DeployedContracts, committed: Database) -> ApiEnvironment:
     """On a node and a database that several threads can use."""
     return open_api(backend_on(anvil, "EventStake", committed))
