@@ -1,4 +1,4 @@
-"""One story twice is the same story, and py-evm and anvil tell it alike: transaction hashes, addresses, gas, fees.
+"""The same transactions have the same hashes, addresses, gas and fees each time, and on py-evm, revm and anvil.
 
 Measured with py-evm 0.12.1b1 and anvil 1.7.1: each number below is equal on both.
 """
@@ -56,24 +56,24 @@ def on_py_evm():
 
 
 @pytest.mark.slow
-def test_py_evm_repeats_itself(on_py_evm):
+def test_py_evm_is_deterministic(on_py_evm):
     assert story("py-evm") == on_py_evm
 
 
 @pytest.mark.slow
-def test_anvil_repeats_itself_and_py_evm(on_py_evm):
+def test_anvil_is_deterministic_and_equals_py_evm(on_py_evm):
     assert story("anvil") == on_py_evm
     assert story("anvil") == on_py_evm
 
 
 @pytest.mark.slow
-def test_revm_repeats_itself_and_py_evm(on_py_evm):
+def test_revm_is_deterministic_and_equals_py_evm(on_py_evm):
     pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
     assert story("revm") == on_py_evm
     assert story("revm") == on_py_evm
 
 
-def test_even_the_blocks_of_py_evm_are_the_same_again():
+def test_py_evm_block_hashes_are_deterministic():
     def last_hash():
         with closing(open_engine("py-evm")) as engine:
             deploy(engine)

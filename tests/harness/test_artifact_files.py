@@ -1,4 +1,4 @@
-"""Artifacts of any compiler: what old ones leave out is added, what is wrong is one sentence with file and item."""
+"""Artifacts of any compiler: missing fields are added; an error is one sentence with file and item."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def as_solc_0_4(fields: dict[str, Any]) -> None:
                 del parameter["indexed"]
 
 
-def test_what_old_compilers_leave_out_is_added(made: Made) -> None:
+def test_fields_that_old_compilers_leave_out_are_added(made: Made) -> None:
     artifact = load_contract(made(as_solc_0_4))
     check_supported(artifact.abi, artifact.name)
     ContractAbi(artifact.abi)
@@ -58,7 +58,7 @@ def test_what_old_compilers_leave_out_is_added(made: Made) -> None:
     assert {one["name"] for one in own_transactions(artifact.abi)} == {one["name"] for one in own_transactions(OWN.abi)}
 
 
-def test_a_parameter_needs_no_name_and_a_constructor_no_inputs(made: Made) -> None:
+def test_parameter_names_and_constructor_inputs_are_optional(made: Made) -> None:
     def change(fields: dict[str, Any]) -> None:
         del item(fields, "withdrawTo")["inputs"][0]["name"]
         del next(one for one in fields["abi"] if one["type"] == "constructor")["inputs"]
@@ -101,7 +101,7 @@ FUNCTION = {"type": "function", "name": "odd", "inputs": [], "outputs": [], "sta
         ({"type": "event", "inputs": [{"name": "a", "type": "uint8", "indexed": "no"}]}, "event odd has `indexed` no"),
     ],
 )
-def test_a_wrong_item_is_named(made: Made, change: dict[str, Any], message: str) -> None:
+def test_error_names_the_invalid_item(made: Made, change: dict[str, Any], message: str) -> None:
     path = made(lambda fields: fields["abi"].append(FUNCTION | change))
     with pytest.raises(CompileError) as refused:
         load_contract(path)
@@ -125,7 +125,7 @@ def test_a_wrong_item_is_named(made: Made, change: dict[str, Any], message: str)
         ({"immutableReferences": {"1": [{"start": 1}]}}, "is no artifact: its `immutableReferences` are not lists of"),
     ],
 )
-def test_wrong_code_is_told_as_what_it_is(made: Made, change: dict[str, Any], message: str) -> None:
+def test_error_says_what_is_wrong_with_the_code(made: Made, change: dict[str, Any], message: str) -> None:
     path = made(lambda fields: fields.update(change))
     with pytest.raises(CompileError) as refused:
         load_contract(path)
@@ -133,12 +133,12 @@ def test_wrong_code_is_told_as_what_it_is(made: Made, change: dict[str, Any], me
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[" * 100_000, b"[1]", b'"x"', b'{"abi": []}'])
-def test_what_is_no_artifact_at_all_is_told(tmp_path, text: bytes) -> None:
+def test_file_that_is_no_artifact_is_an_error(tmp_path, text: bytes) -> None:
     path = tmp_path / "Stake.json"
     path.write_bytes(text)
     with pytest.raises(CompileError, match=r"is no artifact: it needs `abi` and `bytecode`"):
         load_contract(path)
 
 
-def test_an_artifact_without_runtime_code_can_be_played(made: Made) -> None:
+def test_artifact_without_runtime_code_is_accepted(made: Made) -> None:
     assert load_contract(made(lambda fields: fields.update(deployedBytecode=None))).deployed_bytecode == "0x"

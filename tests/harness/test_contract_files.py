@@ -1,4 +1,4 @@
-"""A file that has no contract to play: one sentence, exit code 2, and no traceback, whichever command is given it."""
+"""A file without a usable contract gives one sentence, exit code 2 and no traceback, in every command."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def assert_told(done: Done, said: str) -> None:
     ("command", "file"),
     [*(("run", file) for file in FILES), *((one, file) for one in COMMANDS if one != "run" for file in EACH)],
 )
-def test_what_has_no_contract_to_play_is_told(stakesim, tmp_path, command, file):
+def test_file_without_a_usable_contract_is_one_sentence(stakesim, tmp_path, command, file):
     text, said = FILES[file]
     path = tmp_path / "Stake.sol"
     path.write_text(text)
@@ -88,14 +88,14 @@ def test_what_has_no_contract_to_play_is_told(stakesim, tmp_path, command, file)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_no_text_is_told(stakesim, tmp_path, command):
+def test_file_that_is_not_utf_8_is_one_sentence(stakesim, tmp_path, command):
     path = tmp_path / "Stake.sol"
     path.write_bytes(b"\xff\xfe\x00")
     assert_told(stakesim(*COMMANDS[command], str(path)), f"{path} is no text in UTF-8: give a Solidity file.")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_flat_answer_where_a_struct_must_be_is_told(stakesim, tmp_path, command):
+def test_flat_values_instead_of_a_struct_are_one_sentence(stakesim, tmp_path, command):
     """A contract whose functions have the right names, and which no view of could be decoded."""
     source = (CONTRACTS / "test" / "MinimalEventStake.sol").read_text().replace("MinimalEventStake {", "Stake {")
     struct = "(Booking memory) {\n        return _bookings[bookingId];"
@@ -112,7 +112,7 @@ def test_a_flat_answer_where_a_struct_must_be_is_told(stakesim, tmp_path, comman
     assert_told(stakesim(*COMMANDS[command], str(path)), said)
 
 
-def test_one_of_several_has_to_be_named(tmp_path):
+def test_one_of_several_contracts_must_be_named(tmp_path):
     path = tmp_path / "Stake.sol"
     path.write_text(HEAD + "interface I {} abstract contract A {} contract B {} contract C {}")
     with pytest.raises(
@@ -126,7 +126,7 @@ def test_one_of_several_has_to_be_named(tmp_path):
 
 
 @pytest.mark.parametrize("abi", ['"x"', "{}", "[1]", '[{"name": "owner"}]'])
-def test_an_artifact_without_an_abi_is_told(tmp_path, abi):
+def test_artifact_without_a_valid_abi_is_an_error(tmp_path, abi):
     path = tmp_path / "Stake.json"
     path.write_text(f'{{"abi": {abi}, "bytecode": "0x6000"}}')
     with pytest.raises(CompileError, match="its `abi` is none"):

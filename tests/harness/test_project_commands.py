@@ -77,7 +77,7 @@ def project(tmp_path: Path) -> Path:
 # ------------------------------------------------------------------------------------------------------- where from
 
 
-def test_help_has_the_checkouts_commands_and_imports_nothing_heavy() -> None:
+def test_help_lists_the_projects_commands_and_imports_nothing_heavy() -> None:
     done = stakesim("--help", tell=True)
     assert done.returncode == 0
     assert all(f"│ {name}" in done.stdout for name in OURS | {"run", "deploy", "verify"})
@@ -86,7 +86,7 @@ def test_help_has_the_checkouts_commands_and_imports_nothing_heavy() -> None:
     assert not {"app", "sqlalchemy", "web3", "uvicorn"} & set(modules)
 
 
-def test_a_command_of_the_library_imports_none_of_the_projects() -> None:
+def test_library_command_imports_no_project_command() -> None:
     done = stakesim("check", "scenarios/no-show.yaml", tell=True)
     assert done.returncode == 0
     assert not {"stakesim_adapter", "stakesim_adapter.commands", "app"} & set(json.loads(done.stderr))
@@ -105,20 +105,20 @@ def test_the_librarys_commands_have_priority(project: Path) -> None:
     assert "Not this one" not in stakesim("--help", cwd=project).stdout
 
 
-def test_a_project_with_one_command(project: Path) -> None:
+def test_project_with_one_command(project: Path) -> None:
     own = (project / "own.py").read_text()
     (project / "own.py").write_text(own[: own.rindex("@cli")])
     assert stakesim("greet", cwd=project).stdout == "hello\n"
 
 
-def test_without_a_project_there_are_the_librarys_commands_only(tmp_path: Path) -> None:
+def test_without_a_project_only_library_commands_exist(tmp_path: Path) -> None:
     done = stakesim("serve", cwd=tmp_path)
     assert done.returncode == 2
     assert "No such command 'serve'" in done.stderr
     assert stakesim("--help", cwd=tmp_path).returncode == 0
 
 
-def test_commands_that_can_not_be_imported_are_said_and_help_still_comes(project: Path) -> None:
+def test_help_works_and_names_commands_that_can_not_be_imported(project: Path) -> None:
     (project / "own.py").unlink()
     told = "[tool.stakesim] names own:cli, and there is no module own"
     assert told in sentence(stakesim("greet", cwd=project))
@@ -128,7 +128,7 @@ def test_commands_that_can_not_be_imported_are_said_and_help_still_comes(project
     assert "replay" in done.stdout
 
 
-def test_help_comes_when_the_commands_say_themselves_what_they_lack(project: Path) -> None:
+def test_help_works_if_the_commands_lack_a_package(project: Path) -> None:
     (project / "own.py").write_text("from stakesim.errors import NotInstalled\nraise NotInstalled('It', 'x', 'gate')\n")
     done = stakesim("--help", cwd=project)
     assert done.returncode == 0
@@ -152,7 +152,7 @@ def test_help_comes_when_the_commands_say_themselves_what_they_lack(project: Pat
         (["stop-database"], "psycopg"),
     ],
 )
-def test_every_command_says_what_is_not_installed_and_how_to_get_it(
+def test_every_command_says_what_is_not_installed_and_how_to_install_it(
     args: list[str], module: str, tmp_path: Path
 ) -> None:
     options = [] if args == ["stop-database"] else ["--env-file", str(tmp_path / "env")]
@@ -174,7 +174,7 @@ def test_every_command_says_what_is_not_installed_and_how_to_get_it(
         (["stop-database"], 0),
     ],
 )
-def test_a_base_install_has_no_traceback(args: list[str], code: int, tmp_path: Path) -> None:
+def test_base_install_has_no_traceback(args: list[str], code: int, tmp_path: Path) -> None:
     """Without the extra, a command works or says what it needs."""
     options = [] if args == ["stop-database"] else ["--env-file", str(tmp_path / "env")]
     done = stakesim(*args, *options, missing=EXTRA, STAKESIM_HOME=str(tmp_path / "home"))
@@ -184,7 +184,7 @@ def test_a_base_install_has_no_traceback(args: list[str], code: int, tmp_path: P
         sentence(done)
 
 
-def test_the_driver_api_says_what_is_not_installed() -> None:
+def test_driver_api_says_what_is_not_installed() -> None:
     for missing in (EXTRA, *((module,) for module in ("fastapi", "httpx", "jwt", "prometheus_client"))):
         said = sentence(stakesim("run", "scenarios/no-show.yaml", "--driver", "api", missing=missing))
         assert "which is not installed" in said

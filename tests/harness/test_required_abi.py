@@ -1,4 +1,4 @@
-"""The ABI that every stake contract must have, and what is said of a contract that has another one."""
+"""The ABI that every stake contract must have, and the sentences about contracts that differ."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def spelled(abi) -> tuple[dict, dict]:
     return functions, {item["name"]: types(item["inputs"]) for item in abi if item["type"] == "event"}
 
 
-def test_the_committed_abi_is_that_of_the_rules():
+def test_committed_abi_is_the_specified_one():
     abi = json.loads((CONTRACTS / "abi" / "deployed.json").read_text())
     assert spelled(abi) == (SIGNATURES, EVENTS)
     assert len(abi) == len(SIGNATURES) + len(EVENTS)
@@ -85,7 +85,7 @@ def abi_of(name: str):
 
 
 @pytest.mark.parametrize("name", ["EventStake", "production", "MinimalEventStake", "SoundEventStake"])
-def test_each_contract_has_it(name):
+def test_every_contract_has_the_required_abi(name):
     abi = abi_of(name)
     assert required_abi.missing(abi) == []
     assert list(required_abi.differences(abi)) == []
@@ -94,14 +94,14 @@ def test_each_contract_has_it(name):
     assert {name: events[name] for name in EVENTS} == EVENTS
 
 
-def test_the_interface_has_it_but_for_the_owner():
+def test_interface_has_the_required_abi_except_owner():
     """Which is of OpenZeppelin's Ownable."""
     abi = abi_of("IEventStake")
     assert required_abi.missing(abi) == ["The function owner is missing: owner()"]
     assert list(required_abi.differences(abi)) == []
 
 
-def test_what_is_added_is_known_by_its_arguments_too():
+def test_extension_is_recognized_by_name_and_arguments():
     assert required_abi.missing_extension(abi_of("EventStake")) == set()
     lacks = required_abi.missing_extension(abi_of("MinimalEventStake"))
     assert {"createEventRunFor", "cancelBooking", "expireEvent", "withdraw", "creditOf", "totalLiabilities"} <= lacks
@@ -191,14 +191,14 @@ BOOKING = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256
         ),
     ],
 )
-def test_what_differs_is_told_in_one_sentence(name, edit, said, playable):
+def test_each_difference_is_one_sentence(name, edit, said, playable):
     contract = stand_in(**{name: edit})
     assert list(required_abi.differences(contract.abi)) == [(said, playable)]
     assert interface_problems(contract) == [f"{said}."]
 
 
 @pytest.mark.parametrize("mutability", ["view", "pure"])
-def test_names_and_ways_of_reading_make_no_difference(mutability):
+def test_parameter_names_and_pure_or_view_make_no_difference(mutability):
     def rename(item):
         item["stateMutability"] = mutability
         item["outputs"][0] |= {"name": "run", "internalType": "struct Other.Run"}
@@ -209,7 +209,7 @@ def test_names_and_ways_of_reading_make_no_difference(mutability):
 
 
 @pytest.mark.parametrize("name", ["withdrawPlatformFees", "owner", "EventCompleted"])
-def test_what_is_missing_is_told(name):
+def test_missing_item_is_one_sentence(name):
     made = stand_in()
     made.abi[:] = [item for item in made.abi if item.get("name") != name]
     [said] = interface_problems(made)
@@ -219,7 +219,7 @@ def test_what_is_missing_is_told(name):
 
 
 @pytest.mark.slow
-def test_what_can_not_be_driven_is_not_played(engine_name):
+def test_unsupported_contract_is_refused(engine_name):
     """Both views are told at once; what makes no difference to a call does not stop it."""
     with pytest.raises(EngineError) as caught:
         open_environment(engine_name, stand_in(getEventRun=flat, getBooking=flat))

@@ -1,4 +1,4 @@
-"""Work by other processes, of this machine and of a Dask cluster: the same results, or a sentence."""
+"""Processes and a Dask cluster give the same results as one process, or an error of one sentence."""
 
 import logging
 import os
@@ -69,7 +69,7 @@ def address(two, database):
     yield two.scheduler_address
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
     with database.connect() as connection:
-        schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'world_%'"
+        schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'scenarios_%'"
         assert list(connection.scalars(text(schemas))) == []
 
 
@@ -105,7 +105,7 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
         process.wait()
 
 
-def test_a_campaign_gives_one_ledger_in_one_process_in_two_and_on_a_cluster(address, monkeypatch, engine_name):
+def test_campaign_ledger_is_equal_in_one_process_two_and_on_a_cluster(address, monkeypatch, engine_name):
     monkeypatch.setattr(execution, "BATCH", 2)
     what = [*WORKED, "hostile"]
     once = run(what, engine_name, runs=3, seed=5)
@@ -115,7 +115,7 @@ def test_a_campaign_gives_one_ledger_in_one_process_in_two_and_on_a_cluster(addr
         assert [played.scenario for played in there.results] == [played.scenario for played in once.results]
 
 
-def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, engine_name):
+def test_ledger_of_walks_is_equal_on_a_cluster(address, tmp_path, monkeypatch, capsys, engine_name):
     for number, where in enumerate((["-j", "1"], ["--dask", address])):
         options = ["--steps", "15", "--runs", "6", "--engine", engine_name, "--out", str(tmp_path / str(number))]
         assert _stakesim(monkeypatch, "fuzz", *options, *where) in (0, 1)  # six walks may be vacuous
@@ -124,7 +124,7 @@ def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, engin
     assert ledgers[0].count(b"\n") > 50
 
 
-def test_mutants_come_to_the_same(address, monkeypatch, engine_name):
+def test_mutant_statuses_are_equal_on_a_cluster(address, monkeypatch, engine_name):
     names = ("everybody-comes", "no-show")
     monkeypatch.setattr(
         mutation_run, "scenarios", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names]
@@ -140,7 +140,7 @@ def test_mutants_come_to_the_same(address, monkeypatch, engine_name):
     assert "killed" in {verdict.status for verdict in there.verdicts}
 
 
-def test_sweeps_come_to_the_same(address, monkeypatch):
+def test_sweep_tables_are_equal_on_a_cluster(address, monkeypatch):
     """Bit for bit, floats and all."""
     from stakesim.economics import blocks, sweep
     from stakesim.population.behaviours import NoShow
@@ -155,7 +155,7 @@ def test_sweeps_come_to_the_same(address, monkeypatch):
     pd.testing.assert_frame_equal(here, there, check_exact=True)
 
 
-def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
+def test_all_workers_take_part_and_errors_of_calls_are_raised(address):
     with worker_pool(1, dask=address) as submit:
         calls = [submit(time.sleep, 0.2) for _ in range(4)] + [submit(os.getpid) for _ in range(10)]
         assert len({done.result() for done in as_completed(calls)} - {None}) == 2
@@ -165,7 +165,7 @@ def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
         run(WORKED, "ganache", dask=address)
 
 
-def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, engine_name):
+def test_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, engine_name):
     """The fixture sees to it."""
     monkeypatch.setattr(execution, "BATCH", 1)
 
@@ -176,7 +176,7 @@ def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypa
         run([*WORKED, "hostile"], engine_name, runs=3, dask=address, progress=interrupt)
 
 
-def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, caplog, engine_name):
+def test_work_of_a_dead_worker_is_done_by_another(two, monkeypatch, caplog, engine_name):
     monkeypatch.setattr(execution, "BATCH", 1)
     monkeypatch.setattr(cluster, "WATCH_INTERVAL_S", 0.1)
     with distributed.Client(two.scheduler_address, set_as_default=False) as client:
@@ -195,7 +195,7 @@ def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, 
     two.wait_for_workers(2)
 
 
-def test_work_that_kills_its_workers_is_given_up(two):
+def test_work_that_kills_its_workers_ends_the_campaign(two):
     with (
         pytest.raises(EngineError, match="each worker that tried it died"),
         worker_pool(1, dask=two.scheduler_address) as submit,
@@ -203,7 +203,7 @@ def test_work_that_kills_its_workers_is_given_up(two):
         submit(os._exit, 1).result()
 
 
-def test_a_cluster_that_is_lost_does_not_keep_anybody_waiting(empty, monkeypatch):
+def test_lost_cluster_ends_the_campaign(empty, monkeypatch):
     monkeypatch.setattr(cluster, "NO_WORKERS_TIMEOUT_S", 0.5)
     monkeypatch.setattr(cluster, "WATCH_INTERVAL_S", 0.1)
     address = empty.scheduler_address
@@ -245,7 +245,7 @@ def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
             time.sleep(0.05)
 
 
-def test_a_worker_that_comes_later_is_looked_at_too(empty):
+def test_worker_that_joins_later_is_checked_too(empty):
     address = empty.scheduler_address
     with worker(empty) as first, worker_pool(1, dask=address) as submit:
         assert submit(pow, 2, 3).result() == 8
@@ -256,7 +256,7 @@ def test_a_worker_that_comes_later_is_looked_at_too(empty):
 
 
 @pytest.mark.parametrize("address", ["nowhere", "http://127.0.0.1:1", "tcp://127.0.0.1:9"])
-def test_no_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, capsys):
+def test_missing_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, capsys):
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.3)
     assert _stakesim(monkeypatch, "run", str(WORKED[0]), "--dask", address) == 2
     said = capsys.readouterr().err
@@ -264,25 +264,25 @@ def test_no_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, caps
     assert len(said.strip().splitlines()) == 1
 
 
-def test_a_scheduler_without_workers_is_said(empty, monkeypatch):
+def test_scheduler_without_workers_is_one_sentence(empty, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.3)
     with pytest.raises(EngineError, match=r"has no workers: start some with `dask worker tcp://"):
         run(WORKED, dask=empty.scheduler_address)
 
 
-def test_dask_that_is_not_installed_is_said(monkeypatch):
+def test_missing_dask_is_one_sentence(monkeypatch):
     monkeypatch.delitem(sys.modules, "stakesim.workers.cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(NotInstalled, match=r"needs distributed, which is not installed: run `pip install"):
         run(WORKED, dask="tcp://127.0.0.1:9")
 
 
-def test_a_process_that_dies_is_said():
+def test_dead_process_is_one_sentence():
     with pytest.raises(EngineError, match="ended in the middle of its work"), worker_pool(1) as submit:
         submit(os._exit, 1).result()
 
 
-def test_a_script_on_standard_input_is_told_what_to_do():
+def test_script_on_standard_input_is_one_sentence():
     script = "from stakesim.workers.pool import worker_pool\nwith worker_pool(2): pass\n"
     done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.stderr.strip().splitlines()[-1].endswith("save it as a file, or ask for one job.")
