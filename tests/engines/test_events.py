@@ -32,7 +32,7 @@ def test_get_logs_filters_by_block_address_and_topic(engine, probe):
 
 def test_transaction_can_be_read(engine, probe):
     receipt = send(engine, probe.functions.note(1, "x"), sender=2, value=5, gas=90_000)
-    found = engine.w3.eth.get_transaction(receipt["transactionHash"])
+    transaction = engine.w3.eth.get_transaction(receipt["transactionHash"])
     expected = {
         "from": engine.accounts[2].address,
         "to": probe.address,
@@ -44,7 +44,7 @@ def test_transaction_can_be_read(engine, probe):
         "type": 2,
         "gasPrice": receipt["effectiveGasPrice"],
     }
-    assert {key: found[key] for key in expected} == expected
+    assert {key: transaction[key] for key in expected} == expected
     block = engine.w3.eth.get_block(receipt["blockHash"], full_transactions=True)
     assert [transaction["hash"] for transaction in block["transactions"]] == [receipt["transactionHash"]]
 

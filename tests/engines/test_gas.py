@@ -6,7 +6,7 @@ from web3.exceptions import Web3RPCError
 
 from tests.engines.transactions import MAX_FEE, TIP, send
 
-COSTLY = {
+CALLS = {
     "a write": lambda probe: probe.functions.recordTime(),
     "calls in calls, 63/64 of the gas each": lambda probe: probe.functions.forward(12, 3),
     "one call with all the gas": lambda probe: probe.functions.forward(1, 20),
@@ -18,14 +18,14 @@ COSTLY = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", COSTLY)
-def test_estimated_gas_suffices_exactly(engine, probe, what):
+@pytest.mark.parametrize("name", CALLS)
+def test_estimated_gas_suffices_exactly(engine, probe, name):
     send(engine, probe.functions.fill(20))
-    call = COSTLY[what](probe)
+    call = CALLS[name](probe)
     estimate = call.estimate_gas({"from": engine.accounts[0].address}, block_identifier="pending")
     receipt = send(engine, call, gas=estimate)
     assert receipt["status"] == 1
-    if what not in ("far more gas than it uses", "refunds"):
+    if name not in ("far more gas than it uses", "refunds"):
         searches = engine.name not in ("py-evm", "revm")  # there a search for less costs more runs than it is worth
         slack = 0 if searches else CALLER_SLACK
         assert receipt["gasUsed"] <= estimate <= receipt["gasUsed"] * 1.25 + 2_400 + slack

@@ -83,7 +83,7 @@ def test_close_stops_anvil_and_may_be_repeated():
 
 @pytest.mark.slow
 def test_anvil_ends_with_the_process_that_started_it():
-    """One that is killed, and one that comes to its end and never calls close()."""
+    """A process that is killed, and one that ends without calling close()."""
     code = (
         "import sys; from stakesim.evm.engines import open_engine; engine = open_engine('anvil');"
         "print(engine.w3.provider.endpoint_uri, flush=True); sys.stdin.readline()"
@@ -158,11 +158,11 @@ def test_finding_capabilities_changes_nothing_on_the_node():
         url, key = node.w3.provider.endpoint_uri, "0x" + "22" * 32
         node.set_next_timestamp(node.now() + 1_000)
 
-        def seen():
+        def state():
             pending = node.w3.eth.get_block("pending")
             ones = node.w3.eth.get_balance("0x" + "00" * 19 + "01")
             return node.w3.eth.get_block("latest")["hash"], pending["timestamp"], pending["baseFeePerGas"], ones
 
-        before = seen()
+        before = state()
         assert open_engine(url, keys=[key]).capabilities == {"time", "snapshot", "balance"}
-        assert seen() == before
+        assert state() == before

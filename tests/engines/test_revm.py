@@ -35,9 +35,9 @@ class Pair:
 
     def send(self, sender=0, **fields):
         """Raises `AssertionError` where anything of the receipts or of the accounts differs. Returns one receipt."""
-        seen = [self._sent(engine, self.accounts[sender], fields) for engine in self.engines]
-        assert seen[0] == seen[1]
-        receipt, _ = seen[0]
+        results = [self._sent(engine, self.accounts[sender], fields) for engine in self.engines]
+        assert results[0] == results[1]
+        receipt, _ = results[0]
         if isinstance(receipt, dict) and receipt["contractAddress"] and receipt["status"]:
             self.contracts.append(receipt["contractAddress"])
         assert self._state(self.engines[0]) == self._state(self.engines[1])
@@ -135,7 +135,7 @@ def test_random_programs_and_snapshots(pair, profile):
         rng = random.Random(seed)
         value = rng.choice([0, 0, 5])
         pair.send(data=creation(program(rng)), value=value)
-        back = [engine.snapshot() for engine in pair.engines] if rng.random() < 0.3 else None
+        snapshots = [engine.snapshot() for engine in pair.engines] if rng.random() < 0.3 else None
         for _ in range(rng.randint(1, 3)):
             if rng.random() < 0.3:
                 at = pair.engines[0].now() + rng.randint(1, 100_000)
@@ -149,8 +149,8 @@ def test_random_programs_and_snapshots(pair, profile):
             if rng.random() < 0.2:
                 fields["accessList"] = [{"address": target, "storageKeys": ["0x" + f"{n:064x}" for n in range(2)]}]
             pair.send(sender=rng.randrange(3), **fields)
-        if back:
-            for engine, snapshot in zip(pair.engines, back, strict=True):
+        if snapshots:
+            for engine, snapshot in zip(pair.engines, snapshots, strict=True):
                 engine.revert(snapshot)
             assert pair._state(pair.engines[0]) == pair._state(pair.engines[1])
 
@@ -161,11 +161,11 @@ def test_calls_and_estimates_agree(pair):
 
     def answers(engine):
         contract = engine.w3.eth.contract(address, abi=probe.abi)
-        told = []
+        results = []
         for function in (contract.functions.time(), contract.functions.note(3, "x" * 500), contract.functions.fill(7)):
-            told.append(function.call({"from": pair.accounts[1].address}, block_identifier="pending"))
-            told.append(function.estimate_gas({"from": pair.accounts[1].address}, block_identifier="pending"))
-        return told
+            results.append(function.call({"from": pair.accounts[1].address}, block_identifier="pending"))
+            results.append(function.estimate_gas({"from": pair.accounts[1].address}, block_identifier="pending"))
+        return results
 
     pair.each(answers)
 
@@ -198,8 +198,8 @@ def test_sender_with_exactly_the_required_balance(pair):
     for missing in (0, 1):
         for engine in pair.engines:
             engine.set_balance(pair.accounts[3].address, 60_000 * price + 7 - missing)
-        came_to = pair.send(sender=3, **fields)
-        assert came_to["status"] == 1 if not missing else "insufficient funds" in came_to
+        result = pair.send(sender=3, **fields)
+        assert result["status"] == 1 if not missing else "insufficient funds" in result
     assert pair.send(to=address)["gasUsed"] == pair.send(to=address)["gasUsed"]
 
 

@@ -36,25 +36,25 @@ def test_project_is_found_upwards_and_paths_are_relative_to_it(project):
     root = project(SECTION)
     (root / "scenarios").mkdir()
     (root / "src").mkdir()
-    found = current_project()
-    assert found.root == root
-    assert found.contract == f"{root}/contracts/Stake.sol:Stake"
-    assert found.path == (root / "src",)
-    assert found.scenarios == root / "scenarios"
-    assert found.failures == root / "scenarios" / "regressions"
+    current = current_project()
+    assert current.root == root
+    assert current.contract == f"{root}/contracts/Stake.sol:Stake"
+    assert current.path == (root / "src",)
+    assert current.scenarios == root / "scenarios"
+    assert current.failures == root / "scenarios" / "regressions"
 
 
 def test_without_a_section_the_working_directory_is_the_project(project):
     root = project("[tool.other]\nx = 1\n")
     (root / "deep" / "inside" / "scenarios").mkdir()
-    found = current_project()
-    assert (found.root, found.scenarios, found.backend) == (root / "deep" / "inside", None, None)
-    assert found.failures == found.root / "reports" / "failures"
+    current = current_project()
+    assert (current.root, current.scenarios, current.backend) == (root / "deep" / "inside", None, None)
+    assert current.failures == current.root / "reports" / "failures"
     assert "no-show" in {file.stem for file in scenario_files.scripted()}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[tool.stakesim]\nbakend = 'x:y'\n", r"has no key bakend: use backend, contract"),
         ("[tool.stakesim]\npath = 'src'\n", r"path in \[tool.stakesim\] must be a list of folders"),
@@ -72,14 +72,14 @@ def test_without_a_section_the_working_directory_is_the_project(project):
         ("[tool.stakesim\n", r"pyproject.toml can't be read"),
     ],
 )
-def test_invalid_section_is_one_sentence(project, text, said):
+def test_invalid_section_is_one_sentence(project, text, message):
     project(text)
-    with pytest.raises(ProjectError, match=said):
+    with pytest.raises(ProjectError, match=message):
         current_project()
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nowhere_adapter:open_backend", "there is no module nowhere_adapter: add its folder to `path`"),
         ("adapter_that_lacks:open_backend", "adapter_that_lacks needs not_installed_here, which is not installed"),
@@ -93,13 +93,13 @@ def test_invalid_section_is_one_sentence(project, text, said):
         ("a b:y", "is no module:attribute"),
     ],
 )
-def test_object_that_can_not_be_loaded_is_one_sentence(project, monkeypatch, name, said):
+def test_object_that_can_not_be_loaded_is_one_sentence(project, monkeypatch, name, message):
     root = project("[tool.stakesim]\npath = ['src']\n")
     (root / "src").mkdir()
     (root / "src" / "adapter_that_lacks.py").write_text("import not_installed_here\n")
     (root / "src" / "adapter_without.py").write_text("")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    with pytest.raises(ProjectError, match=said):
+    with pytest.raises(ProjectError, match=message):
         current_project().load(name)
 
 
@@ -139,7 +139,7 @@ def test_the_state_directory_of_an_installed_library(monkeypatch, variables, pla
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("raise RuntimeError('no\\nsettings')", "RuntimeError: no settings"),
         ("raise ValueError", "ValueError"),
@@ -151,7 +151,7 @@ def test_the_state_directory_of_an_installed_library(monkeypatch, variables, pla
         ("x = 1\ndef (:", "SyntaxError: invalid syntax"),
     ],
 )
-def test_any_error_of_an_import_is_one_sentence_with_its_place(project, monkeypatch, text, said):
+def test_any_error_of_an_import_is_one_sentence_with_its_place(project, monkeypatch, text, message):
     root = project("[tool.stakesim]\npath = ['src']\n")
     (root / "src").mkdir()
     file = root / "src" / "adapter_that_fails.py"
@@ -159,7 +159,7 @@ def test_any_error_of_an_import_is_one_sentence_with_its_place(project, monkeypa
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(ProjectError) as failed:
         current_project().load("adapter_that_fails:open_backend")
-    assert str(failed.value).startswith(f"adapter_that_fails can't be imported ({said}")
+    assert str(failed.value).startswith(f"adapter_that_fails can't be imported ({message}")
     assert str(failed.value).endswith(f": mend it at {file}:{len(text.splitlines())}.")
 
 

@@ -95,7 +95,7 @@ def test_every_contract_has_the_required_abi(name):
 
 
 def test_interface_has_the_required_abi_except_owner():
-    """Which is of OpenZeppelin's Ownable."""
+    """`owner` is in OpenZeppelin's Ownable."""
     abi = abi_of("IEventStake")
     assert required_abi.missing(abi) == ["The function owner is missing: owner()"]
     assert list(required_abi.differences(abi)) == []
@@ -120,17 +120,17 @@ def test_extension_is_recognized_by_name_and_arguments():
     assert own == {"stakePercentage", "platformFeePercentage", "setStakePercentage", "setPlatformFeePercentage"}
 
 
-# --------------------------------------------------------------------------------------------- what is another
+# Differences
 
 
 def stand_in(**edits) -> Artifact:
-    """The stand-in with another ABI: by function or event, what is edited in it."""
-    made = load_contract(STAND_IN)
-    abi = deepcopy(made.abi)
+    """Returns the stand-in with another ABI. Each edit changes the item of its name."""
+    artifact = load_contract(STAND_IN)
+    abi = deepcopy(artifact.abi)
     for name, edit in edits.items():
         [item] = [item for item in abi if item.get("name") == name]
         edit(item)
-    return Artifact(made.name, made.source, abi, made.bytecode, made.deployed_bytecode)
+    return Artifact(artifact.name, artifact.source, abi, artifact.bytecode, artifact.deployed_bytecode)
 
 
 def flat(item) -> None:
@@ -146,7 +146,7 @@ BOOKING = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256
 
 
 @pytest.mark.parametrize(
-    ("name", "edit", "said", "playable"),
+    ("name", "edit", "text", "compatible"),
     [
         ("getEventRun", flat, f"getEventRun returns {RUN} where one struct {RUN} must be", False),
         ("getBooking", flat, f"getBooking returns {BOOKING} where one struct {BOOKING} must be", False),
@@ -191,10 +191,10 @@ BOOKING = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256
         ),
     ],
 )
-def test_each_difference_is_one_sentence(name, edit, said, playable):
+def test_each_difference_is_one_sentence(name, edit, text, compatible):
     contract = stand_in(**{name: edit})
-    assert list(required_abi.differences(contract.abi)) == [(said, playable)]
-    assert interface_problems(contract) == [f"{said}."]
+    assert list(required_abi.differences(contract.abi)) == [(text, compatible)]
+    assert interface_problems(contract) == [f"{text}."]
 
 
 @pytest.mark.parametrize("mutability", ["view", "pure"])
@@ -210,25 +210,25 @@ def test_parameter_names_and_pure_or_view_make_no_difference(mutability):
 
 @pytest.mark.parametrize("name", ["withdrawPlatformFees", "owner", "EventCompleted"])
 def test_missing_item_is_one_sentence(name):
-    made = stand_in()
-    made.abi[:] = [item for item in made.abi if item.get("name") != name]
-    [said] = interface_problems(made)
-    assert said.endswith(
+    artifact = stand_in()
+    artifact.abi[:] = [item for item in artifact.abi if item.get("name") != name]
+    [text] = interface_problems(artifact)
+    assert text.endswith(
         f" {name} is missing: {name}({'uint256 indexed, uint256, uint256' if name[0] == 'E' else ''})."
     )
 
 
 @pytest.mark.slow
 def test_unsupported_contract_is_refused(engine_name):
-    """Both views are told at once; what makes no difference to a call does not stop it."""
+    """The error lists all differences; compatible ones are accepted."""
     with pytest.raises(EngineError) as caught:
         open_environment(engine_name, stand_in(getEventRun=flat, getBooking=flat))
     assert str(caught.value) == (
         f"MinimalEventStake can't be tested: getEventRun returns {RUN} where one struct {RUN} must be; getBooking "
         f"returns {BOOKING} where one struct {BOOKING} must be."
     )
-    made = stand_in()
-    made.abi[:] = [item for item in made.abi if item.get("name") != "owner"]
+    artifact = stand_in()
+    artifact.abi[:] = [item for item in artifact.abi if item.get("name") != "owner"]
     with pytest.raises(EngineError, match="MinimalEventStake can't be tested, as it lacks owner: give a contract"):
-        open_environment(engine_name, made)
+        open_environment(engine_name, artifact)
     open_environment(engine_name, stand_in(cancelEvent=lambda item: item.update(stateMutability="payable"))).close()

@@ -35,12 +35,12 @@ psutil = pytest.importorskip("psutil", reason="Dask is an extra, and brings it: 
 cluster = pytest.importorskip("stakesim.workers.cluster")
 
 QUIET = {"distributed.scheduler.allowed-failures": 1, "distributed.admin.log-length": 0}
-WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
+SCRIPTED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
 
 
 @pytest.fixture(scope="module")
 def database():
-    """Of the cluster's own; an engine on it."""
+    """A database of the cluster's own, as an SQLAlchemy engine."""
     server = connect(None, state_dir() / "postgres").url
     shared = create_database(server, f"cluster_{os.getpid()}")
     yield shared
@@ -62,7 +62,7 @@ def two(database):
 
 @pytest.fixture
 def address(two, database):
-    """Theirs; afterwards nothing is left on them. One that a test before has killed is back first."""
+    """Address of the two workers, both alive. Afterwards checks that nothing is left on them."""
     with distributed.Client(two) as client:
         client.wait_for_workers(2)
     before = {child.pid for child in psutil.Process().children(recursive=True)}
@@ -82,8 +82,8 @@ def empty():
 
 @contextmanager
 def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
-    """Started as a user starts one, and there. path: where its code is."""
-    known = set(cluster.scheduler.workers)
+    """A worker, started as a user starts one. `path` has the folders of its code."""
+    before = set(cluster.scheduler.workers)
     command = [
         sys.executable,
         "-m",
@@ -96,7 +96,7 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
     options = ["--no-dashboard", "--no-nanny"]
     process = subprocess.Popen([*command, *options], env=env, stderr=subprocess.DEVNULL, cwd=path[0])
     try:
-        while set(cluster.scheduler.workers) <= known:
+        while set(cluster.scheduler.workers) <= before:
             assert process.poll() is None
             time.sleep(0.05)
         yield process
@@ -107,12 +107,15 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
 
 def test_campaign_ledger_is_equal_in_one_process_two_and_on_a_cluster(address, monkeypatch, engine_name):
     monkeypatch.setattr(execution, "BATCH", 2)
-    what = [*WORKED, "hostile"]
-    once = run(what, engine_name, runs=3, seed=5)
-    for there in (run(what, engine_name, runs=3, seed=5, jobs=2), run(what, engine_name, runs=3, seed=5, dask=address)):
-        assert there.rows == once.rows
-        assert there.reached == once.reached
-        assert [played.scenario for played in there.results] == [played.scenario for played in once.results]
+    items = [*SCRIPTED, "hostile"]
+    expected = run(items, engine_name, runs=3, seed=5)
+    for there in (
+        run(items, engine_name, runs=3, seed=5, jobs=2),
+        run(items, engine_name, runs=3, seed=5, dask=address),
+    ):
+        assert there.rows == expected.rows
+        assert there.reached == expected.reached
+        assert [played.scenario for played in there.results] == [played.scenario for played in expected.results]
 
 
 def test_ledger_of_walks_is_equal_on_a_cluster(address, tmp_path, monkeypatch, capsys, engine_name):
@@ -158,11 +161,11 @@ def test_sweep_tables_are_equal_on_a_cluster(address, monkeypatch):
 def test_all_workers_take_part_and_errors_of_calls_are_raised(address):
     with worker_pool(1, dask=address) as submit:
         calls = [submit(time.sleep, 0.2) for _ in range(4)] + [submit(os.getpid) for _ in range(10)]
-        assert len({done.result() for done in as_completed(calls)} - {None}) == 2
+        assert len({future.result() for future in as_completed(calls)} - {None}) == 2
         with pytest.raises(ZeroDivisionError):
             submit(divmod, 1, 0).result()
     with pytest.raises(EngineError, match="Unknown engine 'ganache': choose py-evm"):
-        run(WORKED, "ganache", dask=address)
+        run(SCRIPTED, "ganache", dask=address)
 
 
 def test_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, engine_name):
@@ -173,7 +176,7 @@ def test_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run([*WORKED, "hostile"], engine_name, runs=3, dask=address, progress=interrupt)
+        run([*SCRIPTED, "hostile"], engine_name, runs=3, dask=address, progress=interrupt)
 
 
 def test_work_of_a_dead_worker_is_done_by_another(two, monkeypatch, caplog, engine_name):
@@ -186,10 +189,10 @@ def test_work_of_a_dead_worker_is_done_by_another(two, monkeypatch, caplog, engi
         if len(victims) == 2:
             os.kill(victims.pop(), signal.SIGKILL)
 
-    what = [*WORKED, "hostile"]
+    items = [*SCRIPTED, "hostile"]
     assert (
-        run(what, engine_name, runs=3, dask=two.scheduler_address, progress=kill_one).rows
-        == run(what, engine_name, runs=3).rows
+        run(items, engine_name, runs=3, dask=two.scheduler_address, progress=kill_one).rows
+        == run(items, engine_name, runs=3).rows
     )
     assert "is gone; what it had not done is done by the others" in caplog.text
     two.wait_for_workers(2)
@@ -231,7 +234,7 @@ def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
     (tmp_path / "none" / "stakesim").mkdir(parents=True)
     (tmp_path / "none" / "stakesim" / "__init__.py").write_text("import no_such_module\n")
     other = (tmp_path / "other" / "harness", tmp_path / "other" / "backend")
-    for started, said in [
+    for started, message in [
         ({"threads": 2}, "has 2 threads.*--nthreads 1"),
         ({"path": other}, r"has stakesim [0-9a-f]{12}, and this process [0-9a-f]{12}, so that results might differ"),
         (
@@ -239,7 +242,7 @@ def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
             r"can't run this version of stakesim \(.*no_such_module.*\): install it there",
         ),
     ]:
-        with worker(empty, **started), pytest.raises(EngineError, match=said), worker_pool(1, dask=address):
+        with worker(empty, **started), pytest.raises(EngineError, match=message), worker_pool(1, dask=address):
             pass
         while empty.scheduler.workers:
             time.sleep(0.05)
@@ -258,23 +261,23 @@ def test_worker_that_joins_later_is_checked_too(empty):
 @pytest.mark.parametrize("address", ["nowhere", "http://127.0.0.1:1", "tcp://127.0.0.1:9"])
 def test_missing_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, capsys):
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.3)
-    assert _stakesim(monkeypatch, "run", str(WORKED[0]), "--dask", address) == 2
-    said = capsys.readouterr().err
-    assert f"There is no Dask scheduler at {address}" in said
-    assert len(said.strip().splitlines()) == 1
+    assert _stakesim(monkeypatch, "run", str(SCRIPTED[0]), "--dask", address) == 2
+    message = capsys.readouterr().err
+    assert f"There is no Dask scheduler at {address}" in message
+    assert len(message.strip().splitlines()) == 1
 
 
 def test_scheduler_without_workers_is_one_sentence(empty, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.3)
     with pytest.raises(EngineError, match=r"has no workers: start some with `dask worker tcp://"):
-        run(WORKED, dask=empty.scheduler_address)
+        run(SCRIPTED, dask=empty.scheduler_address)
 
 
 def test_missing_dask_is_one_sentence(monkeypatch):
     monkeypatch.delitem(sys.modules, "stakesim.workers.cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(NotInstalled, match=r"needs distributed, which is not installed: run `pip install"):
-        run(WORKED, dask="tcp://127.0.0.1:9")
+        run(SCRIPTED, dask="tcp://127.0.0.1:9")
 
 
 def test_dead_process_is_one_sentence():

@@ -45,9 +45,9 @@ def test_npm_package_is_installed_with_a_message(elsewhere, capsys):
     assert {"package.json", "package-lock.json", ".npmrc"} <= set((folder / "had").read_text().split())
     assert program == folder / "solc"
     assert os.access(program, os.X_OK)
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"Installing the Solidity compiler {compiler.compiler_version()}" in told
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert f"Installing the Solidity compiler {compiler.compiler_version()}" in output
     assert compiler.find_compiler() == program
     assert capsys.readouterr().err == ""
 
@@ -123,11 +123,11 @@ def test_nothing_is_installed_for_another_library(elsewhere, tmp_path, capsys):
 @pytest.mark.parametrize("text", ["", '{"A": {"name": "A", "abi"', "[1]", '{"A": 5}', '{"A": {"nom": 1}}', "\udcff"])
 def test_incomplete_cache_file_is_written_again(monkeypatch, tmp_path, text):
     monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))
-    answer = {"abi": [], "evm": {"bytecode": {"object": "60"}, "deployedBytecode": {"object": ""}}}
-    monkeypatch.setattr(compiler, "_compile_standard_json", lambda *_: {"contracts": {"A.sol": {"A": answer}}})
-    made = compiler.compile_sources({"A.sol": ""})
+    compiled = {"abi": [], "evm": {"bytecode": {"object": "60"}, "deployedBytecode": {"object": ""}}}
+    monkeypatch.setattr(compiler, "_compile_standard_json", lambda *_: {"contracts": {"A.sol": {"A": compiled}}})
+    artifacts = compiler.compile_sources({"A.sol": ""})
     (file,) = compiler.cache_dir().iterdir()
     whole = file.read_bytes()
     file.write_bytes(text.encode(errors="surrogateescape"))
-    assert compiler.compile_sources({"A.sol": ""}) == made
+    assert compiler.compile_sources({"A.sol": ""}) == artifacts
     assert file.read_bytes() == whole
