@@ -262,8 +262,8 @@ def _wrong_list(choices: ChoiceSource, state: State) -> Action:
 
 @_hostile_move("impossible_run")
 def _impossible_run(choices: ChoiceSource, state: State) -> Action:
-    seats_and_start = choices.choice(hostile.impossible_runs(state.now - state.epoch))
-    return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), seats_and_start)
+    fault = choices.choice(hostile.run_faults(state.now - state.epoch))
+    return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), fault)
 
 
 @_hostile_move("impossible_booking", possible=_has_runs)
