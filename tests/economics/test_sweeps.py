@@ -175,7 +175,7 @@ class TestComputation:
 
         frame = sweep(POLICIES, [everybody], Constant(), 10, 0, SMALL)
         assert set(frame.behaviours) == {"people"}
-        with pytest.raises(ScenarioError, match="is not data, so that its results can't be kept"):
+        with pytest.raises(ScenarioError, match="is not data, so its results can't be saved"):
             sweep(POLICIES, [everybody], Constant(), 10, 0, SMALL, out=tmp_path)
 
 
