@@ -75,8 +75,6 @@ def test_a_call_has_the_functions_selector_and_its_arguments() -> None:
     assert (call.to, call.name, call.data, call.value) == (US, "put", data, 9)
     assert CODEC.call(US, "nothing").data == selector("nothing()")  # type: ignore[arg-type]
     assert CODEC.call(US, "nothing").value == 0  # type: ignore[arg-type]
-    assert CODEC.has("put")
-    assert not CODEC.has("TooMany")
 
 
 @pytest.mark.parametrize("args", [([], "nobody"), ([(-1, LOWER)], LOWER), ([(2**256, LOWER)], LOWER)])

@@ -1,6 +1,6 @@
 """Projections: updates rows by the contract's events, in the statement that closes an operation.
 
-Besides `EventRunService.refresh`, nothing writes what the chain says into rows. An operation is closed once final, so
+Besides `EventRunService.refresh`, nothing writes on-chain values to rows. An operation is closed once final, so
 a reorganisation never requires a row to be reverted: before that, only the row in `operations` refers to a block.
 """
 
