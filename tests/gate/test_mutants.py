@@ -141,7 +141,7 @@ def test_tests_can_kill_a_mutant_that_survives_the_scenarios(only_scenarios, eng
     result = mutate(STAKE, engine_name, only="getHostEvents", tests=tests)
     assert [verdict.status for verdict in result.verdicts] == ["killed"]
     assert result.verdicts[0].killed_by == ("EXPECTATION",)
-    assert result.verdicts[0].scenario.endswith("test_lists_have_what_was_made_in_order")
+    assert result.verdicts[0].scenario.endswith("test_lists_are_in_order_of_creation")
 
 
 def test_a_contract_with_findings_of_its_own_is_refused(only_scenarios, tmp_path, engine_name):
