@@ -1,4 +1,4 @@
-"""Clients and networks let this project's backend down, and nothing is lost or done twice."""
+"""Clients and networks disturb this project's backend, and nothing is lost or done twice."""
 
 from contextlib import closing
 
@@ -22,7 +22,7 @@ FILES = scenario_files.for_backends()
 LEGACY = checkout() / "contracts" / "test" / "MinimalEventStake.sol"
 
 
-def test_there_are_such_scenarios():
+def test_there_are_scenarios_for_backends():
     assert len(FILES) >= 6
 
 
@@ -48,14 +48,14 @@ class KnowsNoKeys(BookingService):
 def test_a_service_that_knows_no_keys_is_named(engine_name):
     [file] = [file for file in FILES if file.stem == "asked-twice"]
     with closing(open_environment(engine_name, backend=EventStakeBackend(bookings=KnowsNoKeys))) as environment:
-        told = diagnose_backend(environment, run_scenario(environment, load(file)), set())
-    assert {finding.weakness for finding in told.findings} == {"a client's retry is done twice"}
-    assert [action.do for action in told.scenario.actions] == ["create_run", "book"]
+        result = diagnose_backend(environment, run_scenario(environment, load(file)), set())
+    assert {finding.weakness for finding in result.findings} == {"a client's retry is done twice"}
+    assert [action.do for action in result.scenario.actions] == ["create_run", "book"]
 
 
-def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(engine_name, monkeypatch):
+def test_a_backend_reads_what_went_past_it_only_when_it_has_finished(engine_name, monkeypatch):
     """The stranger's booking is mined in the middle of the guest's; the run is read again afterwards."""
-    at_work, told = [], []
+    at_work, refreshed_at_work = [], []
     book, refresh = BookingService.book, EventRunService.refresh
 
     def booking(self, *args, **kwargs):
@@ -66,7 +66,7 @@ def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(engine_name
             at_work.pop()
 
     def refreshing(self, *args, **kwargs):
-        told.append(bool(at_work))
+        refreshed_at_work.append(bool(at_work))
         return refresh(self, *args, **kwargs)
 
     monkeypatch.setattr(BookingService, "book", booking)
@@ -74,11 +74,11 @@ def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(engine_name
     [file] = [file for file in FILES if file.stem == "at-the-same-moment"]
     with closing(open_environment(engine_name, backend=EventStakeBackend())) as environment:
         assert run_scenario(environment, load(file)).ok
-    assert told == [False]
+    assert refreshed_at_work == [False]
 
 
 @pytest.mark.parametrize(("answers", "status"), [((False, True), "ok"), ((False, False), "rejected"), ((True,), "ok")])
-def test_a_client_that_is_told_no_after_a_lost_answer_asks_once_more(answers, status, engine_name, monkeypatch):
+def test_a_client_that_is_refused_after_a_lost_answer_asks_once_more(answers, status, engine_name, monkeypatch):
     """With the same key. So a backend may say that it does not know yet."""
     keys = []
     create = ServicesSession.create_run
@@ -98,9 +98,9 @@ actions:
   - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 1, starts: 7d, answer_lost: true}
 """
     with closing(open_environment(engine_name, backend=EventStakeBackend())) as environment:
-        played = run_scenario(environment, loads(text))
-    assert played.rows[0].outcome == status
-    assert played.ok == (status == "ok")
+        result = run_scenario(environment, loads(text))
+    assert result.rows[0].outcome == status
+    assert result.ok == (status == "ok")
     assert keys == ["create_run-1"] * len(answers)
 
 
