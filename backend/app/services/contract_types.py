@@ -1,4 +1,4 @@
-"""What the contract says, as Python values: results of transactions and of views.
+"""Types of the contract: results of its transactions and of its views.
 
 Fields are named as in the contract's events and views, except for its own numbers of runs and bookings. Amounts are in
 wei.

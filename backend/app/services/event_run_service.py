@@ -18,7 +18,7 @@ from app.core.errors import NotFound
 from app.db.database import Database
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
-from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun, unix_seconds
+from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun
 from app.services.lookups import check_seats, find_onchain_run_id, require_onchain_id
 from app.services.operation_types import Draft, NewRow, Operation
 from app.services.operations import find_or_create, request_hash
@@ -84,7 +84,6 @@ class EventRunService:
         def make_draft() -> Draft:
             rate = self._pricing.rate()
             price_wei = convert_inr_to_wei(check_price_inr(price_inr), rate.inr_per_eth)
-            unix_seconds(starts_at)  # refuses a naive time before the database is asked
             with self._database.autocommit() as connection:
                 parameters = {"user_id": host_id, "experience_id": experience_id}
                 row = connection.execute(_SELECT_HOST_AND_EXPERIENCE, parameters).one_or_none()
