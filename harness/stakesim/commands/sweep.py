@@ -1,4 +1,4 @@
-"""`stakesim sweep`."""
+"""`stakesim sweep`: runs the sweep of a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def sweep(
         typer.Option(help="Folder for sweep.parquet and report.html; an interrupted sweep resumes from it."),
     ] = None,
 ) -> None:
-    """Settle many runs under each policy, group of people and market, and compare the policies."""
+    """Settle many runs under each policy, group of people and market, and compare the policies.
+
+    The engine is for the spot check alone.
+    """
     from stakesim.economics.spot_check import MismatchError
     from stakesim.economics.sweep_file import load_sweep
 
