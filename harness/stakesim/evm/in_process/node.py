@@ -79,9 +79,11 @@ class InProcessNode(BaseProvider):
         }
 
     def is_connected(self, show_traceback: bool = False) -> bool:
+        """Returns True: the chain is in this process."""
         return True
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Answers a JSON-RPC request. web3 calls it."""
         response: dict[str, object] = {"jsonrpc": "2.0", "id": 0}
         try:
             if method not in self._methods:
