@@ -180,14 +180,13 @@ def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) 
     sums_by_policy = combine_chunks([results[block] for block in cell.blocks])
     for terms, sums in zip(first_block.policies, sums_by_policy, strict=True):
         for metric, unit in METRICS.items():
-            numerator, denominator = sums[metric].sums
             yield {
                 **dict(terms),
                 **parameters,
                 "metric": metric,
                 "unit": unit,
-                "numerator": numerator,
-                "denominator": denominator,
+                "numerator": sums[metric].numerator,
+                "denominator": sums[metric].denominator,
                 **asdict(metrics.estimate(sums[metric], sums_by_policy[0][metric])),
             }
 
