@@ -77,7 +77,7 @@ def test_book_event_returns_the_booking_of_the_receipt(backend: BackendEnvironme
     assert backend.chain.book_event_onchain(1, 1, attendee=attendee.address, signer=attendee).user == attendee.address
     assert backend.chain.get_event_bookings(1) == backend.chain.get_user_bookings(attendee.address.lower()) == [1, 2, 3]
     cost = backend.chain.calculate_booking_cost(1, 2)
-    assert (cost.payment, cost.stake, cost.total) == (2 * PRICE, 4 * ETH // 100, 24 * ETH // 100)
+    assert (cost.payment_wei, cost.stake_wei, cost.total_wei) == (2 * PRICE, 4 * ETH // 100, 24 * ETH // 100)
 
 
 def test_complete_event_returns_returned_and_forfeited_stakes(backend: BackendEnvironment) -> None:

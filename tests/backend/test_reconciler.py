@@ -171,7 +171,7 @@ def test_events_without_a_run_are_ignored(backend: BackendEnvironment, reconcile
     transact(backend, "platform", "pause")
     transact(backend, "platform", "unpause")
     assert reconciler.run_once() == ReconcileReport()
-    cost = backend.chain.calculate_booking_cost(1, 1).total
+    cost = backend.chain.calculate_booking_cost(1, 1).total_wei
     transact(backend, "attendee", "bookEvent", 1, 1, value=cost)
     with counted(backend) as (calls, _):
         assert reconciler.run_once().refreshed == [run.id]

@@ -134,7 +134,7 @@ def test_a_run_with_all_actions_left_out_does_not_pass(engine_name, monkeypatch)
     monkeypatch.setattr(execution, "open_environment", lambda *where: opened(*where, backend=adapter))
     result = run(loads(STORY), engine_name)
     assert [finding.id for finding in result.findings] == ["VACUOUS"]
-    assert "nothing was played, as contract or backend have no book, create_run" in result.findings[0].message
+    assert "nothing was run, as contract or backend have no book, create_run" in result.findings[0].message
 
 
 # ---------------------------------------------------------------------------------------------------------- rows

@@ -48,14 +48,14 @@ class IgnoresKeys(BookingService):
 def test_a_service_that_ignores_keys_is_diagnosed(engine_name):
     [file] = [file for file in FILES if file.stem == "asked-twice"]
     with closing(open_environment(engine_name, backend=EventStakeBackend(bookings=IgnoresKeys))) as environment:
-        told = diagnose_backend(environment, run_scenario(environment, load(file)), set())
-    assert {finding.weakness for finding in told.findings} == {"a client's retry is done twice"}
-    assert [action.do for action in told.scenario.actions] == ["create_run", "book"]
+        result = diagnose_backend(environment, run_scenario(environment, load(file)), set())
+    assert {finding.weakness for finding in result.findings} == {"a client's retry is done twice"}
+    assert [action.do for action in result.scenario.actions] == ["create_run", "book"]
 
 
 def test_a_run_is_refreshed_only_after_the_backends_own_action(engine_name, monkeypatch):
     """The stranger's booking is mined in the middle of the guest's; the run is read again afterwards."""
-    at_work, told = [], []
+    at_work, refreshed_at_work = [], []
     book, refresh = BookingService.book, EventRunService.refresh
 
     def booking(self, *args, **kwargs):
@@ -66,7 +66,7 @@ def test_a_run_is_refreshed_only_after_the_backends_own_action(engine_name, monk
             at_work.pop()
 
     def refreshing(self, *args, **kwargs):
-        told.append(bool(at_work))
+        refreshed_at_work.append(bool(at_work))
         return refresh(self, *args, **kwargs)
 
     monkeypatch.setattr(BookingService, "book", booking)
@@ -74,7 +74,7 @@ def test_a_run_is_refreshed_only_after_the_backends_own_action(engine_name, monk
     [file] = [file for file in FILES if file.stem == "at-the-same-moment"]
     with closing(open_environment(engine_name, backend=EventStakeBackend())) as environment:
         assert run_scenario(environment, load(file)).ok
-    assert told == [False]
+    assert refreshed_at_work == [False]
 
 
 @pytest.mark.parametrize(("answers", "status"), [((False, True), "ok"), ((False, False), "rejected"), ((True,), "ok")])
@@ -98,9 +98,9 @@ actions:
   - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 1, starts: 7d, answer_lost: true}
 """
     with closing(open_environment(engine_name, backend=EventStakeBackend())) as environment:
-        played = run_scenario(environment, loads(text))
-    assert played.rows[0].outcome == status
-    assert played.ok == (status == "ok")
+        result = run_scenario(environment, loads(text))
+    assert result.rows[0].outcome == status
+    assert result.ok == (status == "ok")
     assert keys == ["create_run-1"] * len(answers)
 
 

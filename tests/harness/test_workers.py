@@ -130,11 +130,11 @@ def test_ledger_of_walks_is_equal_on_a_cluster(address, tmp_path, monkeypatch, c
 def test_mutant_statuses_are_equal_on_a_cluster(address, monkeypatch, engine_name):
     names = ("everybody-comes", "no-show")
     monkeypatch.setattr(
-        mutation_run, "scenarios", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names]
+        mutation_run, "scenario_suite", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names]
     )
-    only = "uint256 forfeitsToHost"
+    contract = f"{CONTRACTS / 'EventStake.sol'}:EventStake"
     here, there = (
-        mutation_run.mutate(CONTRACTS / "EventStake.sol", "EventStake", engine_name, 1, only, dask=where)
+        mutation_run.mutate(contract, engine_name, jobs=1, only="uint256 forfeitsToHost", dask=where)
         for where in (None, address)
     )
     assert [(v.mutant, v.status, v.reason) for v in there.verdicts] == [

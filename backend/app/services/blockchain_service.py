@@ -132,7 +132,7 @@ class BlockchainService:
         """
         function, party = self._for_party("bookEvent", attendee, signer)
         if total_wei is None:
-            total_wei = self.calculate_booking_cost(onchain_run_id, seats).total
+            total_wei = self.calculate_booking_cost(onchain_run_id, seats).total_wei
         return self._call(function, *party, onchain_run_id, seats, value=total_wei)
 
     def complete_event_call(self, onchain_run_id: int, attended_onchain_booking_ids: Sequence[int]) -> Call:
@@ -269,7 +269,7 @@ class BlockchainService:
             ContractRejected: Named UnknownEventRun if there is no such run, even if the contract returns zeros.
         """
         cost = BookingCost(*self._view("calculateBookingCost", onchain_run_id, seats))
-        if not cost.payment:  # no seats, or no such run on a contract that returns zeros
+        if not cost.payment_wei:  # no seats, or no such run on a contract that returns zeros
             self.get_event_run_from_chain(onchain_run_id)
         return cost
 

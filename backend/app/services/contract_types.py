@@ -154,11 +154,11 @@ class PlatformFeesWithdrawn(TransactionResult):
 
 @dataclass(frozen=True)
 class BookingCost:
-    """Cost of a booking. The transaction has to send `total`, which is payment + stake."""
+    """Cost of a booking. The transaction has to send `total_wei`, which is payment + stake."""
 
-    payment: int
-    stake: int
-    total: int
+    payment_wei: int
+    stake_wei: int
+    total_wei: int
 
 
 @dataclass(frozen=True)

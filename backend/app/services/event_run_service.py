@@ -62,19 +62,10 @@ class EventRunService:
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
     ) -> Operation:
-        """Stores a run and the operation that opens it. The price becomes wei here, once.
+        """Stores a run and the operation that opens it; its subject is the run's row.
 
-        Args:
-            host_id: Id of the host; a host without a wallet is entered under the platform's address.
-            experience_id: Id of the experience.
-            starts_at: Start, with a time zone; fractions of a second are dropped.
-            max_seats: Number of seats.
-            price_inr: Price of a seat in INR.
-            signer: See the class.
-            idempotency_key: See the class.
-
-        Returns:
-            The operation; its subject is the run's row.
+        The price in INR of a seat becomes wei here, once. The start needs a time zone; fractions of a second are
+        dropped. A host without a wallet is entered under the platform's address.
 
         Raises:
             PriceError: There is no rate to convert the price with. Nothing was stored.
@@ -107,8 +98,7 @@ class EventRunService:
             return self._chain.sender.draft(call, signer, NewRow(event_runs, new_run))
 
         arguments = (host_id, experience_id, starts_at, max_seats, price_inr, signer and signer.address)
-        request = request_hash("create run", *arguments)
-        return find_or_create(self._database, idempotency_key, request, make_draft)
+        return find_or_create(self._database, idempotency_key, request_hash("create run", *arguments), make_draft)
 
     def create(
         self,

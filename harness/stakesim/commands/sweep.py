@@ -24,12 +24,14 @@ TERMINAL_METRICS = ("bookings lost", "no-show rate", "host profit", "platform in
 def sweep(
     file: Annotated[Path, typer.Argument(help="A sweep file, as in scenarios/sweeps.", metavar="FILE.yaml")],
     runs: Annotated[
-        int | None, typer.Option(help="Runs of each combination, instead of the file's number.", min=2)
+        int | None, typer.Option(help="Runs of each combination.", min=2, show_default="the file's")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed, instead of the file's.", min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of all random numbers.", min=0, show_default="the file's")
+    ] = None,
     spot_check: Annotated[
         int | None,
-        typer.Option(help="Runs to carry out on a chain and compare to the wei, instead of the file's number.", min=0),
+        typer.Option(help="Runs to carry out on a chain and compare to the wei.", min=0, show_default="the file's"),
     ] = None,
     engine: Engine = "py-evm",
     jobs: Jobs = 2,

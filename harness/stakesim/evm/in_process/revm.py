@@ -162,7 +162,7 @@ class Revm:
         self._switch_to(pending)
         receipts: list[Receipt] = []
         for tx in transactions:
-            receipts.append(self._apply(pending, tx, sum(receipt.gas_used for receipt in receipts)))
+            receipts.append(self._execute_transaction(pending, tx, sum(receipt.gas_used for receipt in receipts)))
             pending = pending._replace(state_root=self._states[-1][0])
         gas_used = sum(receipt.gas_used for receipt in receipts)
         root = _identifier(*(tx.hash for tx in transactions)) if transactions else _ZERO
@@ -217,7 +217,7 @@ class Revm:
 
     # Execution
 
-    def _apply(self, header: Header, tx: Transaction, used_before: int) -> Receipt:
+    def _execute_transaction(self, header: Header, tx: Transaction, used_before: int) -> Receipt:
         """Executes a transaction, and appends the state after it. Raises `ValidationError` if it is invalid."""
         sender = _hex(tx.sender)
         payer = self._accounts.get(sender, AccountState())
