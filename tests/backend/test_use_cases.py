@@ -207,8 +207,6 @@ def test_views_return_the_contracts_values(backend: BackendEnvironment) -> None:
     assert backend.chain.owner() == backend.wallets["platform"].address
     assert backend.chain.total_liabilities() == 20 * ETH // 100
     assert backend.chain.platform_balance() == backend.chain.credit_of(backend.wallets["host"].address) == 0
-    assert backend.chain.convert_inr_to_wei(Decimal(2500), Decimal(200_000)) == 12_500_000_000_000_000
-    assert backend.chain.convert_wei_to_inr(12_500_000_000_000_000, Decimal(200_000)) == Decimal("2500.00")
 
 
 def test_nothing_is_stored_without_a_price(backend: BackendEnvironment) -> None:

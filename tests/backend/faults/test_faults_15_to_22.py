@@ -143,7 +143,7 @@ def test_19_estimate_reverts(environment: FaultEnvironment) -> None:
 
 @pytest.mark.parametrize("lows", [1, 2])
 def test_20_out_of_gas(environment: FaultEnvironment, lows: int) -> None:
-    """After an estimate that is too low, the operation begins again, once, with a larger margin."""
+    """After an estimate that is too low, the operation starts over, once, with a larger margin."""
     left = [lows]
 
     def too_low(method: str, params: Any, ask: Ask) -> Any:

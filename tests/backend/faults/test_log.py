@@ -74,7 +74,7 @@ def test_log_of_a_foreign_nonce(environment: FaultEnvironment, read: Read) -> No
     foreign, nonce = environment.send_foreign(operation.nonce or 0), operation.nonce
     environment.mine(3)
     operation = environment.step(operation)
-    begins = f"createEventRunFor begins again: its nonce {nonce} went to {foreign}"
+    begins = f"createEventRunFor starts over: its nonce {nonce} went to {foreign}"
     says = ("INFO", "createEventRunFor: the node says NONCE_TOO_LOW", "signed")
     assert read(operation) == [says, ("WARNING", begins, "signed")]
     operation = environment.step(operation)
@@ -99,7 +99,7 @@ def test_log_of_out_of_gas(environment: FaultEnvironment, read: Read) -> None:
     assert (operation.state, operation.tx_hash) == ("prepared", None)
     assert read(operation) == [
         ("WARNING", f"The node does not say why {tx_hash} failed", "submitted"),
-        ("WARNING", f"createEventRunFor begins again: {tx_hash} ran out of gas", "submitted"),
+        ("WARNING", f"createEventRunFor starts over: {tx_hash} ran out of gas", "submitted"),
     ]
 
 
