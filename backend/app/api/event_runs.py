@@ -28,7 +28,7 @@ router = APIRouter(tags=["event runs"])
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
-    """A host creates event runs for themselves, the platform for anybody.
+    """A host may create event runs for themselves, the platform for every host.
 
     The platform pays the host's stake, 20% of price x seats. The price is converted to wei once, now, at the current
     rate.
@@ -57,7 +57,7 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
     responses=problem_responses(401, 404, 422, 501, 503),
 )
 def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) -> Response:
-    """Names the fields in which database and contract differ."""
+    """The response lists the fields in which database and contract differ."""
     run = services.runs.get(event_run_id)
     if run.blockchain_event_run_id is None:
         return _side_by_side(run, None, [])
@@ -75,9 +75,9 @@ def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) 
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def change_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
-    """The host or the platform completes or cancels it; anybody may expire it.
+    """The host and the platform may complete or cancel an event run; anybody may expire it.
 
-    To complete it takes the list of bookings that attended. To cancel it refunds everybody. It can be expired if it was
+    Completing requires the list of bookings that attended. Cancelling refunds everybody. A run can be expired if it was
     not completed within 7 days of its start.
     """
     runs, chain = request.services.runs, request.services.chain
@@ -102,10 +102,10 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
     responses=ACCEPTED | problem_responses(401, 403, 404, 409, 422, 502, 503),
 )
 def delete_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Response:
-    """By its host or the platform.
+    """The host and the platform may do this.
 
-    An event run that is on chain is cancelled there, and everybody is refunded. One that the contract refused to create
-    is only marked as cancelled. No row is deleted.
+    An event run that is on chain is cancelled there, and everybody is refunded. If its creation failed, only its status
+    in the database becomes cancelled. No row is deleted.
     """
     run = request.services.runs.get(event_run_id)
     require_host(request.caller, run)
@@ -121,7 +121,7 @@ def delete_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Respons
 
 
 def require_host(caller: Caller, run: EventRun) -> None:
-    """Raises `Forbidden` unless the caller is the run's host or the platform."""
+    """Raises `Forbidden` unless the caller is the run's host, or the platform."""
     if caller.role != "platform" and (caller.role, caller.id) != ("host", run.host_id):
         raise Forbidden("Only the run's host and the platform may do this.")
 

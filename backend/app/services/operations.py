@@ -26,18 +26,7 @@ from functools import cache
 from typing import Any
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Insert,
-    Select,
-    Table,
-    bindparam,
-    exists,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, Connection, Insert, Select, Table, bindparam, exists, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import IntegrityError
 

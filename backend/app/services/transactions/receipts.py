@@ -1,4 +1,4 @@
-"""Reads receipts: where a transaction was mined, what it cost, whether it is final, and why it failed."""
+"""Reads receipts: where a transaction was mined, whether it is final, and why it failed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,6 @@ def block_columns(receipt: TxReceipt) -> dict[str, Any]:
         "block_number": receipt["blockNumber"],
         "block_hash": receipt["blockHash"].to_0x_hex(),
     }
-
-
-def gas_columns(receipt: TxReceipt) -> dict[str, int]:
-    """Returns the columns of `operations` that say what the transaction cost: units of gas, and wei per gas."""
-    return {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
 
 
 def is_final(w3: Web3, receipt: TxReceipt, confirmations: int) -> bool:

@@ -292,7 +292,8 @@ class TransactionSender:
 
     def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
         """Closes the operation (-> confirmed or failed) and updates rows, after all operations with lower nonces."""
-        columns = receipts.block_columns(receipt) | receipts.gas_columns(receipt) | {"held": None}
+        gas_columns = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
+        columns = receipts.block_columns(receipt) | gas_columns | {"held": None}
         tx_hash: str = columns["tx_hash"]
         if receipt["status"] != 1:
             return self._close_reverted(operation, receipt, columns)
