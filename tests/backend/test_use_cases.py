@@ -31,7 +31,7 @@ def test_a_run_is_opened_for_its_host_and_its_price_becomes_wei_once(
 
 
 def test_the_worked_example_pays_exact_amounts(backend_on_each_engine: BackendEnvironment) -> None:
-    """0.1 ETH a seat, 4 seats; A books 2 and comes, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
+    """0.1 ETH a seat, 4 seats; A books 2 and attends, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
     backend = backend_on_each_engine
     run = backend.open_run()
     attended = backend.bookings.book(run.id, backend.ids["attendee"], 2)
@@ -200,8 +200,8 @@ def test_views_return_the_contracts_values(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     id = booking.blockchain_booking_id or 0
-    found = backend.chain.get_booking_from_chain(id)
-    assert (found.seat_count, found.total_payment, found.status) == (1, ETH // 10, BookingStatus.ACTIVE)
+    stored = backend.chain.get_booking_from_chain(id)
+    assert (stored.seat_count, stored.total_payment, stored.status) == (1, ETH // 10, BookingStatus.ACTIVE)
     assert backend.chain.get_event_bookings(1) == [id]
     assert backend.chain.get_host_events(backend.wallets["host"].address) == [1]
     assert backend.chain.owner() == backend.wallets["platform"].address
