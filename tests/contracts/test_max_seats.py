@@ -4,7 +4,7 @@ ARCHITECTURE.md has a table of the figures that this module measures.
 """
 
 import pytest
-from stakesim.model.reference import MAX_SEATS
+from stakesim.model.rules import MAX_SEATS
 from web3.logs import DISCARD
 
 TRANSACTION_GAS_CAP = 16_777_216

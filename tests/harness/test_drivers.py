@@ -6,7 +6,8 @@ import pytest
 from stakesim import run
 from stakesim.backend import Refused, Rows
 from stakesim.evm.contract_file import patched_event_stake
-from stakesim.generate.random_scenario import generate, load_profile
+from stakesim.generate.profiles import load_profile
+from stakesim.generate.random_scenario import generate
 from stakesim.paths import shipped
 from stakesim.project import Project, ProjectError
 from stakesim.runner import backends, scenario_files

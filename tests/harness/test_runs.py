@@ -20,7 +20,8 @@ from stakesim.runner import ledger, scenario_files
 from stakesim.runner.environment import open_environment
 from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.scenario.scenario import ScenarioError, dump, load, loads
+from stakesim.scenario.scenario import dump, load, loads
+from stakesim.schema.errors import InputError
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
@@ -215,7 +216,7 @@ def test_too_many_actors_are_refused_in_a_sentence(environment):
 
 
 def test_an_unknown_name_is_refused_in_a_sentence():
-    with pytest.raises(ScenarioError, match=r"neither a scenario file .* nor a profile"):
+    with pytest.raises(InputError, match=r"neither a scenario file .* nor a profile"):
         run("clam")
 
 
