@@ -17,10 +17,10 @@ from stakesim.economics.settle import settle
 from stakesim.economics.sweeps import sweep
 from stakesim.model.rehearsal import rehearse
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, Population, draw
-from stakesim.population.to_scenario import scenario
-from stakesim.prices.price_paths import Gbm
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, draw
+from stakesim.population.to_scenario import to_scenario
+from stakesim.prices.price_models import Gbm
 
 PEER = Path(__file__).parent / "peers" / "mesa_bookings.py"
 PEOPLE = (LostToStake(elasticity=0.3), NoShow(elasticity=1.0), Cancel())
@@ -33,20 +33,20 @@ def main(mesa: Path | None = None, chunks: int = 320) -> None:
         name="bench", story="Fifteen people a run.", price_inr=("300", "5000"), attendees=(PEOPLE_A_RUN,) * 2
     )
     drawn = [draw(population, 1, chunk, behaviours=PEOPLE, price=MARKET) for chunk in range(4)]
-    lives = [live(one.state) for one in drawn]
+    outcomes = [resolve_outcomes(one.state) for one in drawn]
     rates: dict[str, float] = {}
 
-    bookings = sum(int(one.made.sum()) for one in lives)
-    settle(drawn[0].state, lives[0])
+    bookings = sum(int(one.accepted.sum()) for one in outcomes)
+    settle(drawn[0].state, outcomes[0])
     best = 0.0
     for _ in range(7):
         began = time.perf_counter()
-        for one, life in zip(drawn, lives, strict=True):
+        for one, life in zip(drawn, outcomes, strict=True):
             settle(one.state, life)
         best = max(best, bookings / (time.perf_counter() - began))
     rates["settled alone, one core (best of 7)"] = best
 
-    runs = chunks * CHUNK
+    runs = chunks * CHUNK_SIZE
     for jobs in (1, 2, 1, 2):
         began = time.perf_counter()
         frame = sweep({"stake_bps": [2_000, 0]}, PEOPLE, MARKET, runs, 1, population, jobs=jobs)
@@ -55,16 +55,16 @@ def main(mesa: Path | None = None, chunks: int = 320) -> None:
         rates[name] = max(rates.get(name, 0.0), made)
     memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
-    stories = [scenario(drawn[0], index) for index in range(200)]
+    stories = [to_scenario(drawn[0], index) for index in range(200)]
     began = time.perf_counter()
     for story in stories:
         rehearse(story)
-    rates["reference model"] = lives[0].made[:, :200].sum() / (time.perf_counter() - began)
+    rates["reference model"] = outcomes[0].accepted[:, :200].sum() / (time.perf_counter() - began)
 
     began = time.perf_counter()
     result = campaign.run(stories[:20], "revm")
     assert result.ok
-    rates["services, database and chain (revm)"] = lives[0].made[:, :20].sum() / (time.perf_counter() - began)
+    rates["services, database and chain (revm)"] = outcomes[0].accepted[:, :20].sum() / (time.perf_counter() - began)
 
     if mesa:
         done = subprocess.run([mesa, PEER, str(PEOPLE_A_RUN)], capture_output=True, text=True, check=True)
@@ -73,7 +73,7 @@ def main(mesa: Path | None = None, chunks: int = 320) -> None:
     slowest = rates["services, database and chain (revm)"]
     for name, rate in rates.items():
         sys.stdout.write(f"{name:72} {rate:14,.0f} bookings/s {rate / slowest:12,.0f} x\n")
-    sys.stdout.write(f"largest process: {memory:,.0f} MiB, over {2 * runs:,} runs in chunks of {CHUNK:,}\n")
+    sys.stdout.write(f"largest process: {memory:,.0f} MiB, over {2 * runs:,} runs in chunks of {CHUNK_SIZE:,}\n")
 
 
 if __name__ == "__main__":

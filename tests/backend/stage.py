@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import EventRun, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
@@ -22,7 +22,8 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.engine import Engine, Snapshot, open_engine
+from stakesim.evm.engine import Engine, Snapshot
+from stakesim.evm.engines import open_engine
 from stakesim.scenario.actions import Terms
 from web3 import Web3
 from web3.middleware import Web3Middleware
@@ -71,13 +72,13 @@ class Stage:
         self.feed.rate = Rate(Decimal(inr_per_eth), self.now())
 
     def add_user(self, role: str, wallet: str | None) -> UUID:
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             row = {"name": role, "wallet_address": wallet}
             self.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
         return self.ids[role]
 
     def open_run(self, seats: int = 4, inr: str = "20000", host: str = "host", **options: Any) -> EventRun:
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             row = {"host_id": self.ids[host], "title": "Pottery"}
             experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
         starts_at = self.now() + 3 * DAY

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from app.bootstrap import smoke_test
-from app.bootstrap.container import services_on
+from app.bootstrap.container import build_services
 from app.core.errors import ContractRejected, UnsupportedByContract
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import event_run_bookings, event_runs
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import Event, event_stake
@@ -214,7 +214,7 @@ def test_an_answer_about_another_run_is_none(stage: Stage) -> None:
 
 def test_nothing_is_quoted_or_sent_for_a_run_that_is_not_there(stage: Stage) -> None:
     run = signed_run(stage)
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
     attendee = stage.wallets["attendee"]
     sent = stage.engine.w3.eth.get_transaction_count(attendee.address)
@@ -301,7 +301,7 @@ def test_what_was_done_past_the_service_is_taken_over(stage: Stage, reconciler: 
 def test_rows_of_what_is_not_there_are_told_and_left_alone(stage: Stage, reconciler: Reconciler) -> None:
     run, other = signed_run(stage), signed_run(stage)
     booking = signed_booking(stage, other)
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(blockchain_event_run_id=9))
         connection.execute(update(event_run_bookings).values(blockchain_booking_id=7))
     rows = stage.runs.get(run.id), stage.runs.get(other.id), stage.bookings.get(booking.id)
@@ -406,7 +406,9 @@ def test_the_live_check_passes_on_it(stage: Stage, monkeypatch: pytest.MonkeyPat
         stage.engine.set_next_timestamp(moment)
 
     monkeypatch.setattr(smoke_test, "_wait_until", wait)
-    monkeypatch.setattr(smoke_test, "_soon", lambda w3, seconds: stage.now() + DAY)
-    services = services_on(stage.engine.w3, stage.database, stage.chain, Pricing(stage.feed, stage.now))
+    monkeypatch.setattr(smoke_test, "_start_time", lambda w3, seconds: stage.now() + DAY)
+    services = build_services(stage.engine.w3, stage.database, stage.chain, Pricing(stage.feed, stage.now))
     services = replace(services, runs=stage.runs, bookings=stage.bookings)
-    assert [step.what for step in smoke_test.play(services, thorough=True)][-1] == "completed event run 1"
+    assert [step.description for step in smoke_test.run_smoke_test(services, thorough=True)][
+        -1
+    ] == "completed event run 1"

@@ -25,7 +25,7 @@ def close(stage: Stage, operation: Operation, events: list[Event], **options: An
     block = stage.chain.block_number()
     done = projections.confirmed(operation, events, "0xab", block)
     mined = {"tx_hash": "0xab", "block_number": block, "block_hash": "0xcd", "gas_used": 21_000, "gas_price_wei": 1}
-    with stage.database.single() as connection:
+    with stage.database.autocommit() as connection:
         return operations.close(connection, operation, ("signed",), done, state="confirmed", **mined, **options)
 
 
@@ -69,7 +69,7 @@ def test_what_is_final_stays_as_it_is(stage: Stage, events: list[Event]) -> None
     transact(stage, "attendee", "cancelBooking", 1)
     transact(stage, "host", "cancelEvent", 1)
     stage.runs.refresh(run.id)
-    with stage.database.begin() as connection:  # as a booking that is entered after its run was closed
+    with stage.database.transaction() as connection:  # as a booking that is entered after its run was closed
         connection.exec_driver_sql("UPDATE event_run_bookings SET status = 'active' WHERE blockchain_booking_id = 2")
     before = stage.runs.get(run.id), stage.bookings.list_all()[0] if events is REFUNDED else None
     assert close(stage, late, events) is not None

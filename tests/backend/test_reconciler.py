@@ -24,7 +24,7 @@ def reconciler(stage: Stage) -> Reconciler:
 
 
 def cursor(stage: Stage) -> int | None:
-    with stage.database.single() as connection:
+    with stage.database.autocommit() as connection:
         return connection.scalars(select(chain_cursors.c.block_number)).one_or_none()
 
 
@@ -135,7 +135,7 @@ def test_who_has_come_further_is_not_taken_back(stage: Stage, reconciler: Reconc
     reconciler.run_once()
 
     def come_further() -> None:
-        with stage.database.begin() as connection:
+        with stage.database.transaction() as connection:
             connection.execute(update(chain_cursors).values(block_number=1_000))
 
     transact(stage, "host", "cancelEvent", 1)
@@ -179,7 +179,7 @@ def test_what_is_about_no_run_is_passed_over(stage: Stage, reconciler: Reconcile
 
 def test_what_is_due_is_refreshed(stage: Stage, reconciler: Reconciler) -> None:
     run, other = stage.open_run(), stage.open_run()
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(refresh_due=True))
     assert reconciler.run_once().refreshed == [run.id]
     assert not stage.runs.get(run.id).refresh_due
@@ -193,7 +193,7 @@ def test_each_difference_is_told_in_words_and_mended_where_the_chain_knows(
     booking = stage.bookings.book(run.id, stage.ids["attendee"], 1)
     row = stage.runs.get(run.id)
     assert reconciler.look().differences == []
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         changes = {"status": "cancelled", "seats_booked": 3, "max_seats": 9}
         changes |= {"blockchain_price_per_seat_wei": 5, "blockchain_stake_amount_wei": 6}
         connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(**changes))
@@ -225,7 +225,7 @@ def test_differences_are_told_by_age_up_to_what_is_not_closed(stage: Stage, reco
     blocks = [run.blockchain_block for run in runs]
     assert blocks == list(range(blocks[0], blocks[0] + 4))
     operation = stage.sender.step(stage.bookings.prepare_book(runs[0].id, stage.ids["attendee"], 1))
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         for run in reversed(runs):
             connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(seats_booked=3))
         mined = {"state": "mined", "tx_hash": "0xab", "block_number": blocks[2]}
@@ -248,7 +248,7 @@ def test_what_differs_in_bookings_is_told_by_age(stage: Stage, reconciler: Recon
         (ours[1], {"blockchain_booking_id": 3}),
         (ours[0], {"seats": 2}),
     ]
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         for booking, values in changes:
             rows = update(event_run_bookings).where(event_run_bookings.c.id == booking.id)
             connection.execute(rows.values(**values))
@@ -279,7 +279,7 @@ def test_an_operation_is_left_alone_for_15_seconds(stage: Stage) -> None:
     operation = stage.bookings.prepare_book(stage.open_run().id, stage.ids["attendee"], 1)
     assert reconciler.run_once().moved == []
     assert [one.key for one in reconciler.look().open] == [operation.key]
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         long_ago = func.clock_timestamp() - timedelta(seconds=15.5)
         connection.execute(update(operations).where(operations.c.key == operation.key).values(updated_at=long_ago))
     assert [one.key for _, one in reconciler.run_once().moved] == [operation.key]
@@ -289,13 +289,13 @@ def test_rows_that_nothing_brings_on_chain_are_told(stage: Stage, reconciler: Re
     run = stage.open_run()
     operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
     assert reconciler.look().differences == []
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(delete(operations).where(operations.c.key == operation.key))
     booking = stage.bookings.list_all()[0]
     said = f"booking {booking.id} is pending, and no operation brings it on chain"
     report = reconciler.look()
     assert (report.differences, report.open) == ([said], [])
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_status="pending"))
     assert reconciler.look().differences == [
         f"event run {run.id} is pending, and no operation brings it on chain",
@@ -305,7 +305,7 @@ def test_rows_that_nothing_brings_on_chain_are_told(stage: Stage, reconciler: Re
 
 def test_a_run_that_the_contract_does_not_know_is_told(stage: Stage, reconciler: Reconciler) -> None:
     run = stage.open_run()
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
     [told] = reconciler.look().differences
     assert told.startswith(f"event run {run.id} (9 on chain): getEventRun was refused by the contract: UnknownEventRun")

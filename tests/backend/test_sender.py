@@ -52,7 +52,7 @@ def without_receipt(stage: Stage, operation: Operation, meanwhile: Callable[[], 
 
 
 def state(stage: Stage, operation: Operation) -> str:
-    with stage.database.single() as connection:
+    with stage.database.autocommit() as connection:
         found = operations.find(connection, operation.key)
     assert found is not None
     return found.state
@@ -271,7 +271,7 @@ def test_what_was_refused_meanwhile_is_as_the_other_left_it(stage: Stage) -> Non
 def test_a_call_about_no_row_is_an_operation_of_its_own(stage: Stage) -> None:
     for function in ("pause", "unpause"):
         stage.sender.send(event_stake().call(stage.chain.address, function))
-    with stage.database.single() as connection:
+    with stage.database.autocommit() as connection:
         made = connection.execute(select(table.c.request, table.c.subject, table.c.state)).all()
     assert made == [("", None, "confirmed")] * 2
 

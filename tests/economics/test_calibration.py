@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from stakesim.paths import checkout
 from stakesim.prices import series
-from stakesim.studies import calibration, synthetic
+from stakesim.studies import calibration, synthetic_series
 from stakesim.studies.calibration import FITTED, MODELS, OWN, SEED, claims, fit_garch, of_merton, of_model, page
-from stakesim.studies.figures import KNOWN, VOLATILITY
+from stakesim.studies.price_statistics import KNOWN, VOLATILITY
 
 ROOT = checkout()
 
@@ -98,9 +98,9 @@ def test_an_empty_grid_is_refused() -> None:
 def test_the_committed_series_is_what_its_seed_gives() -> None:
     """To a millionth: another machine's exp and log may differ in the last digit."""
     committed = series.read(ROOT / "scenarios" / series.SYNTHETIC)
-    assert (committed.first, committed.last) == (synthetic.days()[0], synthetic.days()[-1])
-    assert np.allclose([float(rate) for rate in committed.rates], synthetic.closes(), rtol=1e-6, atol=0.011)
-    assert not np.allclose(synthetic.closes(synthetic.SEED + 1), synthetic.closes(), rtol=0.1)
+    assert (committed.first, committed.last) == (synthetic_series.days()[0], synthetic_series.days()[-1])
+    assert np.allclose([float(rate) for rate in committed.rates], synthetic_series.closes(), rtol=1e-6, atol=0.011)
+    assert not np.allclose(synthetic_series.closes(synthetic_series.SEED + 1), synthetic_series.closes(), rtol=0.1)
 
 
 def test_the_synthetic_series_has_the_volatility_of_each_year_and_the_worst_day(made: pd.DataFrame) -> None:

@@ -13,15 +13,15 @@ from numpy.random import default_rng
 from stakesim import plots
 from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
-from stakesim.economics.spot_check import fastest
+from stakesim.economics.spot_check import fastest_engine
 from stakesim.model.state import RunStatus
-from stakesim.population.exact_int import to_wei
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, columns, draw
-from stakesim.population.state import DAY, HOUR, NEVER, Intents, State
-from stakesim.population.to_scenario import HOST, scenario
+from stakesim.population.exact_int import paise_to_wei
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, draw, select_runs
+from stakesim.population.state import DAY, HOUR, NEVER, Intents, PopulationState
+from stakesim.population.to_scenario import HOST, to_scenario
 from stakesim.prices.market import simulate
-from stakesim.prices.price_paths import Constant, Gbm
+from stakesim.prices.price_models import Constant, Gbm
 from stakesim.scenario.actions import Terms
 from stakesim.studies.exposure import (
     LEADS,
@@ -41,28 +41,30 @@ from stakesim.studies.exposure import (
 RUNS = 400
 
 
-def one_run(rates: list[int], books: list[int], seats: list[int], **changes: object) -> State:
+def one_run(rates: list[int], books: list[int], seats: list[int], **changes: object) -> PopulationState:
     """A run of 4 seats at 2,500 INR, starting after three days. rates: INR of each day."""
     paise = 100 * np.array(rates, np.int64)[:, None]
     people = (len(books), 1)
     intents = Intents(
-        wants=np.ones(people, np.bool_),
-        books=np.array(books, np.int64)[:, None],
+        interested=np.ones(people, np.bool_),
+        books_at=np.array(books, np.int64)[:, None],
         seats=np.array(seats, np.int64)[:, None],
-        cancels=np.full(people, NEVER),
-        comes=np.ones(people, np.bool_),
-        ticked=np.ones(people, np.bool_),
-        own=np.zeros(people, np.bool_),
-        cancels_run=np.array([NEVER]),
-        completes=np.array([3 * DAY + HOUR]),
-        expires=np.array([11 * DAY]),
+        cancels_at=np.full(people, NEVER),
+        intends_to_attend=np.ones(people, np.bool_),
+        reported_attended=np.ones(people, np.bool_),
+        by_host=np.zeros(people, np.bool_),
+        cancels_run_at=np.array([NEVER]),
+        completes_run_at=np.array([3 * DAY + HOUR]),
+        expires_run_at=np.array([11 * DAY]),
     ).but(**changes)
     price = np.array([250_000])
-    return State(Terms(), np.array([4]), np.array([3 * DAY]), price, to_wei(price, paise[0]), paise, intents)
+    return PopulationState(
+        Terms(), np.array([4]), np.array([3 * DAY]), price, paise_to_wei(price, paise[0]), paise, intents
+    )
 
 
-def in_inr(state: State, pricing: str) -> dict[str, float]:
-    return {who: int(paise[0]) / 100 for who, paise in gains(state, live(state))[pricing].items()}
+def in_inr(state: PopulationState, pricing: str) -> dict[str, float]:
+    return {who: int(paise[0]) / 100 for who, paise in gains(state, resolve_outcomes(state))[pricing].items()}
 
 
 MOVING = [200_000, 250_000, 250_000, 150_000, 150_000]
@@ -91,33 +93,33 @@ def test_by_hand_what_is_quoted_at_the_booking_costs_what_is_listed() -> None:
 def test_by_hand_a_no_show_and_a_cancelled_run() -> None:
     """Who stays away loses 0.0025 ETH to the platform, 375 INR instead of 500. What was paid into
     a run cancelled at 250,000 comes back at that rate, and the host's stake has gained a quarter."""
-    absent = one_run(MOVING, books=[DAY], seats=[1], ticked=np.array([[False]]))
+    absent = one_run(MOVING, books=[DAY], seats=[1], reported_attended=np.array([[False]]))
     assert in_inr(absent, "wei-fixed")["platform"] == -31.25 - 125
     assert in_inr(absent, "wei-fixed")["attendees"] == -(3_125 + 625) + (2_500 + 500)
-    off = one_run(MOVING, books=[DAY], seats=[1], cancels_run=np.array([2 * DAY]))
+    off = one_run(MOVING, books=[DAY], seats=[1], cancels_run_at=np.array([2 * DAY]))
     assert in_inr(off, "wei-fixed") == dict.fromkeys(POSITIONS, 0) | {"host's stake": 500}
 
 
 def test_by_hand_a_cancelled_booking_comes_back_at_the_rate_of_that_day() -> None:
-    state = one_run([200_000, 250_000, 300_000, 150_000], [DAY], [1], cancels=np.array([[2 * DAY - HOUR]]))
+    state = one_run([200_000, 250_000, 300_000, 150_000], [DAY], [1], cancels_at=np.array([[2 * DAY - HOUR]]))
     assert in_inr(state, "wei-fixed")["attendees"] == 0
-    later = one_run([200_000, 250_000, 300_000, 150_000], [HOUR], [1], cancels=np.array([[2 * DAY - HOUR]]))
+    later = one_run([200_000, 250_000, 300_000, 150_000], [HOUR], [1], cancels_at=np.array([[2 * DAY - HOUR]]))
     assert in_inr(later, "wei-fixed")["attendees"] == 3_000 * 0.25
 
 
-def drawn_runs(price: object, runs: int = RUNS) -> State:
-    return columns(draw(market_of_runs(14), 5, price=price), np.arange(runs))  # type: ignore[arg-type]
+def drawn_runs(price: object, runs: int = RUNS) -> PopulationState:
+    return select_runs(draw(market_of_runs(14), 5, price=price), np.arange(runs))  # type: ignore[arg-type]
 
 
 def test_without_a_move_nobody_gains_but_by_rounding() -> None:
     state = drawn_runs(Constant(inr_per_eth="212345.67"))
-    lives = live(state)
-    assert (quotes(state, lives) == state.price_wei).all()
-    settled, requoted = settle(state, lives), settle(state, lives, quotes(state, lives))
+    outcomes = resolve_outcomes(state)
+    assert (quotes(state, outcomes) == state.price_wei).all()
+    settled, requoted = settle(state, outcomes), settle(state, outcomes, quotes(state, outcomes))
     assert all((getattr(settled, name) == getattr(requoted, name)).all() for name in vars(settled))
-    roundings = 3 + 2 * lives.made.sum(axis=0)
+    roundings = 3 + 2 * outcomes.accepted.sum(axis=0)
     for pricing in PRICINGS:
-        for paise in gains(state, lives)[pricing].values():
+        for paise in gains(state, outcomes)[pricing].values():
             assert (abs(paise) <= roundings).all()
 
 
@@ -134,12 +136,12 @@ def test_a_run_that_is_requoted_for_its_only_booking_is_a_run_created_then() -> 
 def test_quoted_amounts_beyond_int64_are_settled_as_exactly() -> None:
     """At a thousandth of the rate all is a thousand times as many wei, give or take the rounding of a wei a seat."""
     state = drawn_runs(MARKETS["Merton"])
-    lives = live(state)
-    cheap = State(**vars(state) | {"rates": state.rates // 1_000 * 1_000})
-    tiny = State(**vars(cheap) | {"rates": cheap.rates // 1_000, "price_wei": None})
-    tiny = State(**vars(tiny) | {"price_wei": to_wei(tiny.price_paise, tiny.rates[0])})
-    cheap = State(**vars(cheap) | {"price_wei": to_wei(cheap.price_paise, cheap.rates[0])})
-    small, large = settle(cheap, lives, quotes(cheap, lives)), settle(tiny, lives, quotes(tiny, lives))
+    outcomes = resolve_outcomes(state)
+    cheap = PopulationState(**vars(state) | {"rates": state.rates // 1_000 * 1_000})
+    tiny = PopulationState(**vars(cheap) | {"rates": cheap.rates // 1_000, "price_wei": None})
+    tiny = PopulationState(**vars(tiny) | {"price_wei": paise_to_wei(tiny.price_paise, tiny.rates[0])})
+    cheap = PopulationState(**vars(cheap) | {"price_wei": paise_to_wei(cheap.price_paise, cheap.rates[0])})
+    small, large = settle(cheap, outcomes, quotes(cheap, outcomes)), settle(tiny, outcomes, quotes(tiny, outcomes))
     assert small.paid.dtype == np.int64
     assert large.paid.dtype == object
     for name in ("paid", "received", "host", "platform"):
@@ -151,23 +153,23 @@ def test_a_run_played_on_the_chain_gains_the_same() -> None:
     """INR in and out at the rates of the ledger's own lines, less the listed price by hand: 20% back of who came."""
     drawn = draw(market_of_runs(7), 3, price=MARKETS["Merton"])
     picked = list(range(4))
-    result = campaign.run([scenario(drawn, index) for index in picked], fastest())
+    result = campaign.run([to_scenario(drawn, index) for index in picked], fastest_engine())
     assert not result.findings
-    state = columns(drawn, np.array(picked))
-    lives = live(state)
-    gained = gains(state, lives)["wei-fixed"]
+    state = select_runs(drawn, np.array(picked))
+    outcomes = resolve_outcomes(state)
+    gained = gains(state, outcomes)["wei-fixed"]
     ended = {}
-    for index, played in zip(picked, result.played, strict=True):
+    for index, played in zip(picked, result.results, strict=True):
         net: Counter[str] = Counter()
         for row in played.rows:
             who = HOST if row.actor == HOST else "platform" if row.actor == "platform" else "attendees"
             net[who] += (row.wei_out - row.wei_in) * Decimal(row.rate) / 10**18
         ended[index] = net
         seats, price = state.intents.seats[:, index], int(state.price_paise[index]) / 100
-        kept = lives.active[:, index] & (lives.ends[index] == RunStatus.COMPLETED)
-        came = kept & state.intents.ticked[:, index]
+        kept = outcomes.active[:, index] & (outcomes.final_status[index] == RunStatus.COMPLETED)
+        attended = kept & state.intents.reported_attended[:, index]
         listed = {
-            "attendees": -price * (1.2 * (seats * (kept & ~came)).sum() + (seats * came).sum()),
+            "attendees": -price * (1.2 * (seats * (kept & ~attended)).sum() + (seats * attended).sum()),
             HOST: 0.95 * price * (seats * kept).sum(),
         }
         model = {
@@ -181,12 +183,12 @@ def test_a_run_played_on_the_chain_gains_the_same() -> None:
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_runs_however_many_are_asked_for() -> None:
-    few, many = (exposures(market_of_runs(7), MARKETS["GARCH"], runs, 2) for runs in (CHUNK // 2, CHUNK + 10))
+    few, many = (exposures(market_of_runs(7), MARKETS["GARCH"], runs, 2) for runs in (CHUNK_SIZE // 2, CHUNK_SIZE + 10))
     for pricing in PRICINGS:
         whole = many[many.pricing == pricing].reset_index(drop=True)
         part = few[few.pricing == pricing].reset_index(drop=True)
-        assert len(whole) == CHUNK + 10
-        pd.testing.assert_frame_equal(whole.head(CHUNK // 2), part)
+        assert len(whole) == CHUNK_SIZE + 10
+        pd.testing.assert_frame_equal(whole.head(CHUNK_SIZE // 2), part)
 
 
 def test_who_bears_what_is_read_off_the_runs() -> None:

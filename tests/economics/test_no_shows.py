@@ -7,14 +7,16 @@ import pandas as pd
 import pytest
 from stakesim import plots
 from stakesim.economics import sweep
-from stakesim.economics.sweeps import USUAL
+from stakesim.economics.sweeps import DEFAULT_POPULATION
 from stakesim.population.behaviours import LostToStake, NoShow
-from stakesim.prices.price_paths import Constant
+from stakesim.prices.price_models import Constant
 from stakesim.studies import no_shows
 
 pytestmark = pytest.mark.slow
 
-ROOMY = USUAL.model_copy(update={"name": "roomy", "seats": (40, 40), "attendees": (20, 20), "seats_wanted": (1, 1)})
+ROOMY = DEFAULT_POPULATION.model_copy(
+    update={"name": "roomy", "seats": (40, 40), "attendees": (20, 20), "seats_wanted": (1, 1)}
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +59,10 @@ def test_without_elastic_demand_no_stake_changes_what_the_host_earns(frame: pd.D
 def test_the_fewest_empty_seats_are_where_the_formula_says(base: float, no_show: float, demand: float) -> None:
     """Against a fine grid over the formula's own objective, and against the sweep where seats do not run out."""
     x = np.linspace(1, 3, 200_001)
-    came = x**-demand * (1 - base * x**-no_show)
+    attended = x**-demand * (1 - base * x**-no_show)
     best = no_shows.fewest_empty(base, no_show, demand)
     assert best is not None
-    assert best == pytest.approx(x[came.argmax()] - 1, abs=2e-5)
+    assert best == pytest.approx(x[attended.argmax()] - 1, abs=2e-5)
     people = [LostToStake(elasticity=demand), NoShow(base=base, elasticity=no_show)]
     swept = sweep({"stake_bps": [2_000, 0, 5_000]}, people, Constant(), 2_000, 1, ROOMY)
     rows = swept[swept["metric"] == "empty seats"]

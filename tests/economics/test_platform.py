@@ -10,15 +10,15 @@ import pytest
 from numpy.random import default_rng
 from stakesim import plots
 from stakesim.economics.settle import settle
-from stakesim.population.exact_int import WEI_PER_ETH, total
-from stakesim.population.outcomes import live
-from stakesim.population.population import columns, draw
-from stakesim.prices.price_paths import Constant
+from stakesim.population.exact_int import WEI_PER_ETH, exact_sum
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import draw, select_runs
+from stakesim.prices.price_models import Constant
 from stakesim.scenario.actions import Terms
 from stakesim.studies import gas_costs, gas_prices, wallet
+from stakesim.studies.break_even import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
 from stakesim.studies.gas_costs import Costs, used
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
 from stakesim.studies.wallet import YEAR, Flows, Profiles
 
 pytestmark = pytest.mark.slow
@@ -65,11 +65,11 @@ def test_at_the_break_even_ticket_the_platform_earns_the_gas_and_a_percent_below
 
     def surplus(inr: float) -> int:
         price = f"{inr:.2f}"
-        state = columns(
+        state = select_runs(
             draw(USUAL.model_validate(USUAL.model_dump() | {"price_inr": (price, price)}), 3), np.arange(runs)
         )
-        lives = live(state)
-        return total(settle(state, lives).platform) - int(used(state, lives, costs).sum()) * gas_wei
+        outcomes = resolve_outcomes(state)
+        return exact_sum(settle(state, outcomes).platform) - int(used(state, outcomes, costs).sum()) * gas_wei
 
     assert surplus(ticket + 0.01) > 0 > surplus(0.99 * ticket)
 
@@ -104,17 +104,17 @@ def test_profiles_hold_all_money_and_gas_of_their_runs(costs: Costs) -> None:
     """To a gwei an amount, in the platform's disfavour."""
     runs = 300
     of = wallet.profiles(USUAL, runs, 6, costs)
-    state = columns(draw(USUAL, 6), np.arange(runs))
-    lives = live(state)
-    settled = settle(state, lives)
+    state = select_runs(draw(USUAL, 6), np.arange(runs))
+    outcomes = resolve_outcomes(state)
+    settled = settle(state, outcomes)
     paid_in = settled.host_stake + settled.paid.sum(axis=0)
     back = settled.host + settled.received.sum(axis=0)
-    amounts = 2 + 2 * lives.made.sum(axis=0)
+    amounts = 2 + 2 * outcomes.accepted.sum(axis=0)
     over, under = of.paid_in.sum(axis=0) * WEI_PER_GWEI - paid_in, back - of.back.sum(axis=0) * WEI_PER_GWEI
     for rounding in (over, under):
         assert (rounding >= 0).all()
         assert (rounding <= amounts * WEI_PER_GWEI).all()
-    assert (of.gas.sum(axis=0) == used(state, lives, costs)).all()
+    assert (of.gas.sum(axis=0) == used(state, outcomes, costs)).all()
     assert (of.paid_in[0] >= settled.host_stake // WEI_PER_GWEI).all()
 
 

@@ -13,11 +13,11 @@ from stakesim.economics.spot_check import expected
 from stakesim.model.rehearsal import rehearse
 from stakesim.model.state import RunStatus
 from stakesim.population import behaviours as people
-from stakesim.population.exact_int import MOST, wide
-from stakesim.population.outcomes import Lives, live
-from stakesim.population.population import CHUNK, Population, draw
-from stakesim.population.to_scenario import scenario
-from stakesim.prices.price_paths import Gbm
+from stakesim.population.exact_int import INT64_LIMIT, as_python_ints
+from stakesim.population.outcomes import Outcomes, resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, draw
+from stakesim.population.to_scenario import to_scenario
+from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
@@ -32,7 +32,7 @@ def test_every_vector(kind):
         terms = vector["terms"]
         column = np.ones((len(bookings), 1), np.bool_)
         fates = [[booking["fate"]] for booking in bookings]
-        lives = Lives(
+        outcomes = Outcomes(
             column,
             np.array([[fate == "cancelled" for fate in row] for row in fates], np.bool_).reshape(column.shape),
             np.array([ENDS[vector["end"]]]),
@@ -48,7 +48,7 @@ def test_every_vector(kind):
             np.array([price], kind if price < 2**63 else object),
             np.array([vector["maxSeats"]]),
             np.array([[booking["seats"]] for booking in bookings], np.int64).reshape(column.shape),
-            lives,
+            outcomes,
             np.array([[fate == "attended" for fate in row] for row in fates], np.bool_).reshape(column.shape),
         )
         wanted = vector["expected"]
@@ -100,8 +100,8 @@ def test_what_the_reference_model_says(population, terms, seed, data, profile):
     """Any people, any terms, any market: everybody gets what they get when the run is played action by action."""
     size = data.draw(st.integers(0, len(EVERYBODY)))
     drawn = draw(population, seed, 0, terms, data.draw(st.permutations(EVERYBODY))[:size])
-    for index in np.random.default_rng(seed).integers(0, CHUNK, RUNS_EACH[profile]).tolist():
-        story = scenario(drawn, index)
+    for index in np.random.default_rng(seed).integers(0, CHUNK_SIZE, RUNS_EACH[profile]).tolist():
+        story = to_scenario(drawn, index)
         played = rehearse(story)[-1].state
         received = {who: wei for who, wei in played.received.items() if wei}
         assert expected(drawn, index) == received, story
@@ -114,11 +114,16 @@ def test_what_fits_and_what_does_not_are_settled_alike(seed):
     """Prices over ten orders of magnitude: some runs are settled in int64, the others in Python integers."""
     population = Population(name="wide", story="Any price.", price_inr=("1", "90000000"), attendees=(0, 6))
     state = draw(population, seed, behaviours=EVERYBODY).state
-    lives = live(state)
-    assert 0 < sum(int(price) * 40 * 3 < MOST for price in state.price_wei) < CHUNK
-    mixed = settle(state, lives)
+    outcomes = resolve_outcomes(state)
+    assert 0 < sum(int(price) * 40 * 3 < INT64_LIMIT for price in state.price_wei) < CHUNK_SIZE
+    mixed = settle(state, outcomes)
     wide_only = settle_runs(
-        state.terms, wide(state.price_wei), state.seats, state.intents.seats, lives, state.intents.ticked
+        state.terms,
+        as_python_ints(state.price_wei),
+        state.seats,
+        state.intents.seats,
+        outcomes,
+        state.intents.reported_attended,
     )
     for field in fields(Settlement):
         assert (getattr(mixed, field.name) == getattr(wide_only, field.name)).all(), field.name
@@ -128,10 +133,10 @@ def test_nothing_is_lost_or_made():
     """INV-01 and INV-02 over 4,096 runs: what went in is what came out, but for runs that nobody closed."""
     population = Population(name="usual", story="Anybody.", price_inr=("300", "5000"))
     state = draw(population, 5, behaviours=EVERYBODY).state
-    lives = live(state)
-    settled = settle(state, lives)
+    outcomes = resolve_outcomes(state)
+    settled = settle(state, outcomes)
     paid = settled.host_stake + settled.paid.sum(axis=0)
     out = settled.host + settled.platform + settled.received.sum(axis=0)
-    closed = lives.ends != RunStatus.ACTIVE
+    closed = outcomes.final_status != RunStatus.ACTIVE
     assert (paid == out)[closed].all()
-    assert {int(end) for end in lives.ends} >= {3, 4, 5}
+    assert {int(end) for end in outcomes.final_status} >= {3, 4, 5}

@@ -14,8 +14,8 @@ from stakesim.economics.spot_check import Mismatch
 from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
-from stakesim.population.population import CHUNK, Population
-from stakesim.prices.price_paths import Constant, Gbm
+from stakesim.population.population import CHUNK_SIZE, Population
+from stakesim.prices.price_models import Constant, Gbm
 from stakesim.scenario.actions import Terms
 from stakesim.schema.yaml_file import ScenarioError
 from typer.testing import CliRunner
@@ -69,7 +69,7 @@ class TestTable:
 
     def test_only_so_many_runs_as_were_asked_for(self, frame):
         """More than a chunk, and no whole number of them."""
-        assert 6_000 % CHUNK
+        assert 6_000 % CHUNK_SIZE
         assert set(frame[frame.metric == "bookings"].denominator) == {6_000}
         assert set(swept(2)[lambda f: f.metric == "bookings"].denominator) == {2}
 

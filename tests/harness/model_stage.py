@@ -5,10 +5,10 @@ from decimal import Decimal
 from typing import Any
 
 from stakesim.model.reference import (
-    Outcome,
+    ExpectedOutcome,
     State,
     apply,
-    initial,
+    initial_state,
 )
 from stakesim.scenario.actions import (
     Action,
@@ -41,15 +41,17 @@ ACTORS = {
 Timed = tuple[int, Action]
 
 
-def play(actions: Sequence[Timed], terms: Terms | None = None, rate: Decimal = RATE) -> tuple[State, list[Outcome]]:
-    state, outcomes = initial(terms or Terms(), ACTORS, EPOCH), []
+def play(
+    actions: Sequence[Timed], terms: Terms | None = None, rate: Decimal = RATE
+) -> tuple[State, list[ExpectedOutcome]]:
+    state, outcomes = initial_state(terms or Terms(), ACTORS, EPOCH), []
     for at, action in actions:
         state, outcome = apply(state, action, EPOCH + at, rate)
         outcomes.append(outcome)
     return state, outcomes
 
 
-def last(*actions: Timed, terms: Terms | None = None) -> Outcome:
+def last(*actions: Timed, terms: Terms | None = None) -> ExpectedOutcome:
     return play(actions, terms)[1][-1]
 
 

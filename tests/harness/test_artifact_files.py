@@ -11,7 +11,7 @@ import pytest
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import CompileError, compile_contracts
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.interface import constructor_types
+from stakesim.evm.deployment import constructor_types
 from stakesim.evm.required_abi import check_playable, differences, extra_functions
 
 Made = Callable[..., str]

@@ -105,7 +105,7 @@ def test_a_broken_file_is_told_by_line_and_field(stakesim, tmp_path):
     ("old", "new", "said"),
     [
         ('"60000000000000000"', '"60000000000000001"', "received.platform: expected 60000000000000001 wei, the model"),
-        ("came: [a1]", "came: [a1], fails: TooEarly", "expected TooEarly, the model says ok"),
+        ("attended: [a1]", "attended: [a1], fails: TooEarly", "expected TooEarly, the model says ok"),
         ("seats: 4", "seats: 3", "expected ok, the model says NotEnoughSeats"),
     ],
 )

@@ -9,9 +9,9 @@ from stakesim.evm.contract_file import changed
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import shipped
 from stakesim.project import Project, ProjectError
-from stakesim.runner import environment as environments
-from stakesim.runner import scenario_files
+from stakesim.runner import backends, scenario_files
 from stakesim.runner.environment import Environment, default_engine, open_environment
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
 
@@ -27,7 +27,7 @@ def scenarios(profile):
 
 
 def stories(played):
-    return [finding.story() for finding in played.findings]
+    return [narrate([finding]) for finding in played.findings]
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_a_driver_that_is_not_there_is_refused_and_everything_closed(engine_name
 
 
 def test_without_a_backend_the_contract_is_driven(monkeypatch, tmp_path):
-    monkeypatch.setattr(environments, "current_project", lambda: Project(tmp_path))
+    monkeypatch.setattr(backends, "current_project", lambda: Project(tmp_path))
     with closing(open_environment("py-evm")) as environment:
         assert (environment.driver, environment.backend) == ("contract", None)
     with pytest.raises(ProjectError, match="the project names no backend: use contract, or add `backend`"):
@@ -203,7 +203,7 @@ def test_an_engine_that_fails_closes_the_backend(monkeypatch):
     def fails(*_):
         raise ValueError("no")
 
-    monkeypatch.setattr(Environment, "use", fails)
+    monkeypatch.setattr(Environment, "set_contract", fails)
     with pytest.raises(ValueError, match="no"):
         open_environment("py-evm", backend=little)
     assert little.closed == 1

@@ -39,7 +39,7 @@ actions:
   - {do: create_run, run: other, by: host, price_inr: "20000", seats: 4, starts: 7d}
   - {do: book, booking: a1, run: gig, by: a, seats: 1}
   - {do: book, booking: a2, run: other, by: a, seats: 1}
-  - {at: 7d, do: complete, run: gig, came: [a1]}
+  - {at: 7d, do: complete, run: gig, attended: [a1]}
   - {do: cancel_run, run: gig, fails: EventNotOpen}
 """
 INLINE = {"left-open": LEFT_OPEN, "two-runs": TWO_RUNS}
@@ -233,14 +233,14 @@ def found(environment):
     """Messages by invariant, of a scenario with that contract in place of ours."""
 
     def play_it(contract, scenario: str) -> dict[str, list[str]]:
-        environment.use(contract)
+        environment.set_contract(contract)
         messages: dict[str, list[str]] = {}
         for finding in run_scenario(environment, _scenario(scenario)).findings:
             messages.setdefault(finding.id, []).append(finding.message)
         return messages
 
     yield play_it
-    environment.use(None)
+    environment.set_contract(None)
 
 
 @pytest.mark.slow

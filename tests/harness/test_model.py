@@ -9,11 +9,11 @@ import pytest
 from model_stage import EPOCH, ETH, GRACE, RATE, START, Timed, book, create, last, play
 from stakesim.model.reference import (
     BookingStatus,
-    Outcome,
+    ExpectedOutcome,
     Payout,
     RunStatus,
     apply,
-    initial,
+    initial_state,
     liabilities,
 )
 from stakesim.scenario.actions import (
@@ -33,14 +33,14 @@ SOLD_OUT: list[Timed] = [(0, create()), (60, book("a1", "a")), (120, book("b1", 
 
 
 def test_everybody_comes_as_in_the_worked_example() -> None:
-    state, outcomes = play([*SOLD_OUT, (START, Complete(run="gig", came=("a1", "b1")))])
+    state, outcomes = play([*SOLD_OUT, (START, Complete(run="gig", attended=("a1", "b1")))])
     assert [o.paid_in for o in outcomes] == [8 * ETH // 100, 24 * ETH // 100, 24 * ETH // 100, 0]
     assert state.received == {"a": 4 * ETH // 100, "b": 4 * ETH // 100, "host": 46 * ETH // 100}
     assert state.platform_balance == 2 * ETH // 100
 
 
 def test_a_no_show_forfeits_the_stake_as_in_the_worked_example() -> None:
-    state, outcomes = play([*SOLD_OUT, (START, Complete(run="gig", came=("a1",)))])
+    state, outcomes = play([*SOLD_OUT, (START, Complete(run="gig", attended=("a1",)))])
     assert state.received == {"a": 4 * ETH // 100, "host": 46 * ETH // 100}
     assert state.platform_balance == 6 * ETH // 100
     assert outcomes[-1].payouts == (
@@ -69,9 +69,9 @@ def test_settlement_vector(vector: dict[str, Any]) -> None:
         fee_bps=vector["terms"]["feeBps"],
         forfeit_to_host_bps=vector["terms"]["forfeitToHostBps"],
     )
-    state = initial(terms, {"host": Actor(), **{label: Actor() for label in bookings}}, EPOCH)
+    state = initial_state(terms, {"host": Actor(), **{label: Actor() for label in bookings}}, EPOCH)
 
-    def act(at: int, action: Action) -> Outcome:
+    def act(at: int, action: Action) -> ExpectedOutcome:
         nonlocal state
         state, outcome = apply(state, action, EPOCH + at, Decimal(ETH))
         assert outcome.status == "ok", outcome
@@ -85,8 +85,8 @@ def test_settlement_vector(vector: dict[str, Any]) -> None:
             act(60 * number + 1, CancelBooking(booking=label))
     match vector["end"]:
         case "completed":
-            came = tuple(label for label, booking in bookings.items() if booking["fate"] == "attended")
-            act(START, Complete(run="gig", came=came))
+            attended = tuple(label for label, booking in bookings.items() if booking["fate"] == "attended")
+            act(START, Complete(run="gig", attended=attended))
         case "cancelled":
             act(START, CancelRun(run="gig"))
         case "expired":
@@ -157,7 +157,7 @@ def test_a_reentrant_receiver_is_paid_with_args() -> None:
 
 
 def test_nothing_is_pushed_where_nothing_is_owed() -> None:
-    actions = [(0, create()), (60, book("t1", "troll")), (START, Complete(run="gig", came=("t1",)))]
+    actions = [(0, create()), (60, book("t1", "troll")), (START, Complete(run="gig", attended=("t1",)))]
     outcome = play(actions, Terms(stake_bps=0))[1][-1]
     assert [p.to for p in outcome.payouts] == ["host"]
 
@@ -184,7 +184,7 @@ def test_expiry_without_bookings_gives_the_host_the_stake_back() -> None:
 
 
 def test_fees_are_withdrawn_without_touching_escrow() -> None:
-    over = [(0, create()), (60, book("a1", "a")), (START, Complete(run="gig", came=("a1",)))]
+    over = [(0, create()), (60, book("a1", "a")), (START, Complete(run="gig", attended=("a1",)))]
     state, _ = play([*over[:2], (90, create(run="open")), (95, book("o1", "b", run="open")), *over[2:]])
     held = liabilities(state) - state.platform_balance
     state, outcome = apply(state, WithdrawFees(), EPOCH + START + 60, RATE)

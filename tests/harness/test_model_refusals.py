@@ -11,7 +11,7 @@ from stakesim.model.reference import (
     RunStatus,
     State,
     apply,
-    came_ids,
+    attended_booking_ids,
     inr_to_wei,
 )
 from stakesim.scenario.actions import (
@@ -37,8 +37,8 @@ EDGES = [
     (START, CancelRun(run="gig", by="platform"), {-1: None, 0: None, 1: None}, None),
     (CUTOFF_AT, CancelBooking(booking="a1"), {-1: None, 0: None, 1: "TooLate"}, CUTOFF_AT),
     (CUTOFF_AT, CancelBooking(booking="a1", by="platform"), {-1: None, 0: None, 1: "TooLate"}, CUTOFF_AT),
-    (START, Complete(run="gig", came=()), {-1: "TooEarly", 0: None, 1: None}, START),
-    (START + GRACE, Complete(run="gig", came=()), {-1: None, 0: "TooLate", 1: "TooLate"}, START + GRACE),
+    (START, Complete(run="gig", attended=()), {-1: "TooEarly", 0: None, 1: None}, START),
+    (START + GRACE, Complete(run="gig", attended=()), {-1: None, 0: "TooLate", 1: "TooLate"}, START + GRACE),
     (START + GRACE, Expire(run="gig", by="outsider"), {-1: "TooEarly", 0: None, 1: None}, START + GRACE),
 ]
 
@@ -80,7 +80,7 @@ def test_a_run_has_one_to_max_seats(seats: int, error: str | None) -> None:
 
 GIG: list[Timed] = [(0, create(by="self_host")), (60, book("a1", "a"))]
 OTHER: list[Timed] = [(90, create(run="other")), (95, book("o1", "b", run="other"))]
-DONE: list[Timed] = [*GIG, (START, Complete(run="gig", came=("a1",)))]
+DONE: list[Timed] = [*GIG, (START, Complete(run="gig", attended=("a1",)))]
 
 
 def with_args(error: str, *args: int | str) -> tuple[str, tuple[int | str, ...]]:
@@ -138,10 +138,10 @@ REFUSALS: list[tuple[str, list[Timed], Action, tuple[str, tuple[int | str, ...]]
     (
         "completed by an outsider",
         GIG,
-        Complete(run="gig", by="outsider", came=()),
+        Complete(run="gig", by="outsider", attended=()),
         with_args("NotAuthorized", "outsider"),
     ),
-    ("completed twice", DONE, Complete(run="gig", came=()), with_args("EventNotOpen", 1, RunStatus.COMPLETED)),
+    ("completed twice", DONE, Complete(run="gig", attended=()), with_args("EventNotOpen", 1, RunStatus.COMPLETED)),
     ("expired after completion", DONE, Expire(run="gig"), with_args("EventNotOpen", 1, RunStatus.COMPLETED)),
     ("fees by an outsider", DONE, WithdrawFees(by="outsider"), with_args("OwnableUnauthorizedAccount", "outsider")),
     (
@@ -174,7 +174,7 @@ def unchanged(before: State, after: State) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("came", "error", "args"),
+    ("attended", "error", "args"),
     [
         (("a1", "o1"), "BookingNotOfRun", (2, 1)),
         (("o1", "a1", "a1"), "BookingNotOfRun", (2, 1)),
@@ -183,15 +183,15 @@ def unchanged(before: State, after: State) -> bool:
         (("a1", "never"), None, ()),
     ],
 )
-def test_attendance_list(came: tuple[str, ...], error: str | None, args: tuple[int, ...]) -> None:
+def test_attendance_list(attended: tuple[str, ...], error: str | None, args: tuple[int, ...]) -> None:
     before = [*GIG, *OTHER, (96, book("c1", "b", 1)), (97, CancelBooking(booking="c1"))]
-    outcome = last(*before, (START, Complete(run="gig", came=came)))
+    outcome = last(*before, (START, Complete(run="gig", attended=attended)))
     assert (outcome.error, outcome.args) == (error, args)
 
 
 def test_ids_of_the_attendance_list_leave_out_what_was_never_made() -> None:
     state, _ = play([*GIG, *OTHER])
-    assert came_ids(state, Complete(run="gig", came=("o1", "never", "a1", "a1"))) == (2, 1, 1)
+    assert attended_booking_ids(state, Complete(run="gig", attended=("o1", "never", "a1", "a1"))) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_exits_need_no_price() -> None:
     bad = (90, SetPrice(inr_per_eth="NaN"))
     assert last(*GIG, bad, (120, CancelBooking(booking="a1"))).status == "ok"
     assert last(*GIG, bad, (120, CancelRun(run="gig"))).status == "ok"
-    assert last(*GIG, bad, (START, Complete(run="gig", came=()))).status == "ok"
+    assert last(*GIG, bad, (START, Complete(run="gig", attended=()))).status == "ok"
 
 
 def test_a_later_price_changes_no_wei() -> None:

@@ -31,7 +31,7 @@ actions:
   - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 4, starts: 7d}
   - {do: book, booking: g1, run: gig, by: guest, seats: 2}
   - {at: 6d + 1s, do: cancel_booking, booking: g1, fails: TooLate}
-  - {at: 7d, do: complete, run: gig, came: [g1]}
+  - {at: 7d, do: complete, run: gig, attended: [g1]}
 received: {guest: "40000000000000000"}
 origin: {profile: calm, seed: 3}
 """
@@ -235,7 +235,8 @@ MISTAKES = [
         "by: xyz",
         "line 11, actions[1].by: there is no actor 'xyz'; there are: host, guest, thief, poor, platform",
     ),
-    ("came: [g1]", "came: [g2]", "line 13, actions[3].came[0]: there is no booking 'g2'; there are: g1"),
+    ("attended: [g1]", "attended: [g2]", "line 13, actions[3].attended[0]: there is no booking 'g2'; there are: g1"),
+    ("attended: [g1]", "came: [g1]", "line 13, actions[3].came: is now called `attended`; rename the field"),
     ("fails: TooLate", "fails: ToLate", "line 12, actions[2].fails: can't be 'ToLate'; did you mean 'TooLate'?"),
     ("pays: self", "pays: me", "line 6, actors.guest.pays: can't be 'me'; there are: platform, self"),
     (

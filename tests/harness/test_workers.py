@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 import pandas as pd
 import pytest
-from app.db.session import connect, create_database, drop_database
+from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import run
-from stakesim.campaign import campaign
+from stakesim.campaign import execution
 from stakesim.commands import cli
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import CONTRACTS
@@ -106,13 +106,13 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
 
 
 def test_a_campaign_gives_one_ledger_in_one_process_in_two_and_on_a_cluster(address, monkeypatch, engine_name):
-    monkeypatch.setattr(campaign, "BATCH", 2)
+    monkeypatch.setattr(execution, "BATCH", 2)
     what = [*WORKED, "hostile"]
     once = run(what, engine_name, runs=3, seed=5)
     for there in (run(what, engine_name, runs=3, seed=5, jobs=2), run(what, engine_name, runs=3, seed=5, dask=address)):
         assert there.rows == once.rows
         assert there.reached == once.reached
-        assert [played.scenario for played in there.played] == [played.scenario for played in once.played]
+        assert [played.scenario for played in there.results] == [played.scenario for played in once.results]
 
 
 def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, engine_name):
@@ -144,7 +144,7 @@ def test_sweeps_come_to_the_same(address, monkeypatch):
     """Bit for bit, floats and all."""
     from stakesim.economics import sweep, sweeps
     from stakesim.population.behaviours import NoShow
-    from stakesim.prices.price_paths import Gbm
+    from stakesim.prices.price_models import Gbm
 
     monkeypatch.setattr(sweeps, "BLOCK", 1)
     market = Gbm(inr_per_eth="200000", annual_volatility=0.8)
@@ -167,17 +167,17 @@ def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
 
 def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, engine_name):
     """The fixture sees to it."""
-    monkeypatch.setattr(campaign, "BATCH", 1)
+    monkeypatch.setattr(execution, "BATCH", 1)
 
     def interrupt(_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run([*WORKED, "hostile"], engine_name, 3, dask=address, progress=interrupt)
+        run([*WORKED, "hostile"], engine_name, runs=3, dask=address, progress=interrupt)
 
 
 def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, caplog, engine_name):
-    monkeypatch.setattr(campaign, "BATCH", 1)
+    monkeypatch.setattr(execution, "BATCH", 1)
     monkeypatch.setattr(cluster, "LOOK", 0.1)
     with distributed.Client(two.scheduler_address, set_as_default=False) as client:
         victims = list(client.run(os.getpid).values())
@@ -188,7 +188,8 @@ def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, 
 
     what = [*WORKED, "hostile"]
     assert (
-        run(what, engine_name, 3, dask=two.scheduler_address, progress=kill_one).rows == run(what, engine_name, 3).rows
+        run(what, engine_name, runs=3, dask=two.scheduler_address, progress=kill_one).rows
+        == run(what, engine_name, runs=3).rows
     )
     assert "is gone; what it had not done is done by the others" in caplog.text
     two.wait_for_workers(2)

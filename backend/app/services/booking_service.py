@@ -12,7 +12,7 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import bindparam, select
 
 from app.core.errors import NotFound
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import Booking, event_run_bookings, event_runs, users
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import BookingCancelled
@@ -44,7 +44,7 @@ class BookingService:
     def quote(self, event_run_id: UUID, seats: int) -> Quote:
         """What seats cost, in wei as the contract says, in INR at the rate of now. Raises `PriceError`."""
         rate = self._pricing.rate()
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             run = chain_id_of(connection, event_run_id)
         return self._quote(run, seats, rate)
 
@@ -58,7 +58,7 @@ class BookingService:
 
         def begin() -> Draft:
             rate = self._pricing.rate()
-            with self._database.single() as connection:
+            with self._database.autocommit() as connection:
                 found = connection.execute(_RUN_AND_USER, {"run_id": event_run_id, "user_id": user_id}).one_or_none()
             run = on_chain(found[0] if found else None, found is not None, f"event run {event_run_id}")
             if found is None or found.id is None:
@@ -109,7 +109,7 @@ class BookingService:
         return self._chain.booking_cancelled(self._chain.sender.finish(operation, signer))
 
     def get(self, booking_id: UUID) -> Booking:
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             row = connection.execute(_GET, {"row_id": booking_id}).one_or_none()
         if row is None:
             raise NotFound(f"There is no booking {booking_id}.")
@@ -117,13 +117,13 @@ class BookingService:
 
     def of_run(self, event_run_id: UUID) -> list[Booking]:
         """In the order in which they were asked for."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             rows = connection.execute(_ALL.where(event_run_bookings.c.event_run_id == event_run_id))
             return [Booking(*row) for row in rows]
 
     def list_all(self) -> list[Booking]:
         """In the order in which they were asked for."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             return [Booking(*row) for row in connection.execute(_ALL)]
 
     def _quote(self, chain_run_id: int, seats: int, rate: Rate) -> Quote:

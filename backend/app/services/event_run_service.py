@@ -16,7 +16,7 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import bindparam, case, select, update
 
 from app.core.errors import NotFound
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, unix_seconds
@@ -64,7 +64,7 @@ class EventRunService:
             rate = self._pricing.rate()
             price_wei = convert_inr_to_wei(checked_inr(price_inr), rate.inr_per_eth)
             unix_seconds(starts_at)
-            with self._database.single() as connection:
+            with self._database.autocommit() as connection:
                 parties = {"user_id": host_id, "experience_id": experience_id}
                 found = connection.execute(_HOST_AND_EXPERIENCE, parties).one_or_none()
             if found is None:
@@ -116,7 +116,7 @@ class EventRunService:
 
         def begin() -> Draft:
             bookings = event_run_bookings.c
-            with self._database.single() as connection:
+            with self._database.autocommit() as connection:
                 run = chain_id_of(connection, event_run_id)
                 asked = select(bookings.id, bookings.blockchain_booking_id).where(bookings.id.in_(attended_booking_ids))
                 known = dict(connection.execute(asked).all())
@@ -177,7 +177,7 @@ class EventRunService:
         this service did not make are not entered: nobody here knows whose they are.
         """
         bookings = event_run_bookings.c
-        with self._database.single() as connection:  # before the row, so that its block is not before any of theirs
+        with self._database.autocommit() as connection:  # before the row, so that its block is not before any of theirs
             ids = connection.scalars(
                 select(bookings.blockchain_booking_id).where(
                     bookings.event_run_id == event_run_id, bookings.blockchain_status == "confirmed"
@@ -191,7 +191,7 @@ class EventRunService:
         found = self._chain.get_event_run_from_chain(chain_id, at)
         now = {id: self._chain.get_booking_from_chain(id, at).status.name.lower() for id in ids}
         runs = event_runs.c
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             changed = connection.execute(
                 update(event_runs)
                 .where(runs.id == event_run_id, runs.blockchain_block <= at)
@@ -211,7 +211,7 @@ class EventRunService:
         return self.get(event_run_id)
 
     def get(self, event_run_id: UUID) -> EventRun:
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             row = connection.execute(_GET, {"row_id": event_run_id}).one_or_none()
         if row is None:
             raise NotFound(f"There is no event run {event_run_id}.")
@@ -219,9 +219,9 @@ class EventRunService:
 
     def list_all(self) -> list[EventRun]:
         """In the order in which they were asked for."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             return [EventRun(*row) for row in connection.execute(_ALL)]
 
     def _chain_id(self, event_run_id: UUID) -> int:
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             return chain_id_of(connection, event_run_id)

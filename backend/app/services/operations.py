@@ -46,7 +46,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import KeyReused
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import nonces, operations
 from app.services.codec import Call
 
@@ -153,7 +153,7 @@ def once(database: Database, key: str | None, request: str, begin: Callable[[], 
         return found
     draft = begin()
     try:
-        with database.single() as connection:
+        with database.autocommit() as connection:
             return prepare(connection, key or str(uuid.uuid4()), request, draft)
     except _Taken:
         found = _known(database, key, request)
@@ -164,7 +164,7 @@ def once(database: Database, key: str | None, request: str, begin: Callable[[], 
 def _known(database: Database, key: str | None, request: str) -> Operation | None:
     if key is None:
         return None
-    with database.single() as connection:
+    with database.autocommit() as connection:
         found = find(connection, key)
     if found is not None and found.request != request:
         raise KeyReused(f"The idempotency key {key.rpartition(':')[2]!r} was used for another request.")

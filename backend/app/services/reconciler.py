@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, UnsupportedByContract
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import Booking, EventRun, chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
@@ -70,7 +70,7 @@ class Reconciler:
         report.open = self._open(timedelta(0))
         if not report.trouble:
             self._follow(report)
-            with self._database.begin() as connection:
+            with self._database.transaction() as connection:
                 due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
             for run_id in due:
                 self._refresh(run_id, report)
@@ -84,7 +84,7 @@ class Reconciler:
         return report
 
     def _open(self, quiet_for: timedelta) -> list[Operation]:
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             now = connection.execute(select(func.clock_timestamp())).scalar_one()
             found = open_operations(connection, self._chain.sender.chain_id)
         return [operation for operation in found if now - operation.updated_at >= quiet_for]
@@ -110,7 +110,7 @@ class Reconciler:
         """Refreshes the runs that final events of transactions which are not ours are about."""
         where = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
         last = self._final_block(report)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             known = connection.execute(select(chain_cursors.c.block_number).filter_by(**where)).scalar_one_or_none()
         first = last if known is None else known + 1
         while first <= last:
@@ -122,7 +122,7 @@ class Reconciler:
                 return
             if not all(self._refresh(run_id, report, last) for run_id in touched):
                 return
-            with self._database.begin() as connection:
+            with self._database.transaction() as connection:
                 at = insert(chain_cursors).values(**where, block_number=until)
                 newest = func.greatest(chain_cursors.c.block_number, until)
                 connection.execute(
@@ -139,7 +139,7 @@ class Reconciler:
         """Our runs that transactions which are not ours did something to. A booking that has events, and that the
         contract does not show, is told as trouble; the runs' own events still count."""
         events = self._chain.events_between(first, last)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             hashes = {tx_hash for tx_hash, _ in events}
             ours = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
         args = [event.args for tx_hash, event in events if tx_hash not in ours]
@@ -149,7 +149,7 @@ class Reconciler:
                 ids.add(self._chain.get_booking_from_chain(booking).event_run_id)
             except (ContractRejected, UnsupportedByContract) as error:
                 report.trouble.append(error.message)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             by_run = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(ids))
             return list(connection.scalars(by_run))
 
@@ -169,7 +169,7 @@ class Reconciler:
     def _differing(self, report: Report) -> Iterator[UUID]:
         """The runs whose rows, or whose bookings' rows, are not what the contract says; the report says how."""
         block = self._final_block(report)
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             rows = connection.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
             booked = connection.execute(select(event_run_bookings).order_by(event_run_bookings.c.created_at)).all()
             about = select(operations.c.subject).where(operations.c.state.not_in(CLOSED))

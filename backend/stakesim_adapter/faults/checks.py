@@ -21,7 +21,7 @@ from stakesim.evm.abi import Event, Log
 from stakesim.faults.protocol import Violation
 from stakesim.faults.testbed import service_account, stranger
 from stakesim.model.reference import BookingStatus, RunStatus
-from stakesim.runner.observe import EventReplay
+from stakesim.runner.event_replay import EventReplay
 from web3.types import TxReceipt
 
 from stakesim_adapter.faults.testbed import BackendTestbed
@@ -199,7 +199,7 @@ def _books(testbed: BackendTestbed, chain: Canonical, platform_address: str) -> 
     """Rows against a replay of all events."""
     books, made = EventReplay(), dict[tuple[str, int], str]()
     for tx_hash, events in chain.events.items():
-        books.enter(events)
+        books.replay(events)
         for event in events:
             if event.name == "EventRunCreated":
                 made["run", event.args["event_run_id"]] = tx_hash
@@ -229,8 +229,8 @@ def _books(testbed: BackendTestbed, chain: Canonical, platform_address: str) -> 
         if id not in books.runs:
             found.append(Violation("I6", f"run {row.id} is confirmed as {id}, which the canonical logs don't have"))
             continue
-        host, price, seats, stake = books.runs[id]
-        status = RunStatus(books.run_status[id])
+        host, price, seats, stake, status_number = books.runs[id]
+        status = RunStatus(status_number)
         expected = {
             "status": status.name.lower(),
             "max_seats": seats,
@@ -252,12 +252,12 @@ def _books(testbed: BackendTestbed, chain: Canonical, platform_address: str) -> 
         if id not in books.bookings:
             found.append(Violation("I6", f"booking {row.id} is confirmed as {id}, which the canonical logs don't have"))
             continue
-        run, user, seats, payment, stake = books.bookings[id]
+        run, user, seats, payment, stake, status_number = books.bookings[id]
         compare(
             f"booking {id}",
             row,
             {
-                "status": BookingStatus(books.booking_status[id]).name.lower(),
+                "status": BookingStatus(status_number).name.lower(),
                 "run": run,
                 "seats": seats,
                 "blockchain_payment_wei": payment,

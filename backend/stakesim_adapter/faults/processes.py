@@ -29,7 +29,7 @@ from app.db.tables import operations
 from app.services.transactions.sender import Policy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
-from stakesim.evm.engine import START
+from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.rpc_faults import SEND, FaultyProvider
 from stakesim.faults.testbed import MAX_FEE, service_account
@@ -52,7 +52,7 @@ POLICY = Policy(
     confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, patience=5, first_pause=0.001, longest_pause=0.005
 )
 TRIES = 200
-_STARTS_AT = datetime.fromtimestamp(START, UTC) + timedelta(days=30)
+_STARTS_AT = datetime.fromtimestamp(GENESIS_TIMESTAMP, UTC) + timedelta(days=30)
 _TROUBLE = (ChainUnavailable, DatabaseUnavailable, OperationalError, InterfaceError)
 _CHILD = multiprocessing.get_context("fork")
 
@@ -105,7 +105,7 @@ def _process(site: Site, name: str, heard: Path, point: int, seed: int) -> None:
 
     database = site.database()
     services = open_services(site, FaultyProvider(site.provider(), before=before, after=after), POLICY, database)
-    for engine in (database, services.database.autocommit):
+    for engine in (database, services.database.autocommit_engine):
         event.listen(engine, "before_cursor_execute", lambda *_: step("before a statement"))
         event.listen(engine, "after_cursor_execute", lambda *_: step("after a statement"))
     event.listen(database, "commit", lambda connection: step("before a commit"))

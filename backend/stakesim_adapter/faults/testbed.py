@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from app.bootstrap.container import Services, services_on
+from app.bootstrap.container import Services, build_services
+from app.db.database import Database, connect, create_database, drop_database
 from app.db.embedded import start_embedded
-from app.db.session import Database, connect, create_database, drop_database, migrate
+from app.db.migrations import migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import FixedFeed, Pricing
@@ -23,10 +24,10 @@ from app.services.transactions.sender import Policy, TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
-from stakesim.evm.engine import MIDDLEWARE, engine_accounts
+from stakesim.evm.chain_spec import engine_accounts
+from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults.testbed import FaultTestbed, Wire, service_account
 from stakesim.paths import state_dir
-from web3 import Web3
 from web3.providers.base import BaseProvider
 
 USERS = 8
@@ -77,13 +78,13 @@ def open_services(
         sender: What it sends transactions with.
     """
     database = Database(engine)
-    w3, truth = Web3(provider, MIDDLEWARE), Web3(site.provider(), MIDDLEWARE)
+    w3, truth = lean_web3(provider), lean_web3(site.provider())
 
     def clock() -> datetime:
         return datetime.fromtimestamp(truth.eth.get_block("latest")["timestamp"], UTC)
 
     chain = BlockchainService(w3, site.contract, sender(w3, service_account(), database, policy))
-    return services_on(w3, database, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
+    return build_services(w3, database, chain, Pricing(FixedFeed(Decimal(200_000), clock), clock))
 
 
 class BackendTestbed(FaultTestbed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -89,23 +89,17 @@ def _with_progress(wanted: Sweep, engine: str, jobs: int, dask: str | None, out:
 def _show(console: Console, wanted: Sweep, frame: pd.DataFrame) -> None:
     from rich.table import Table
 
+    from stakesim.economics.report import format_estimate
+
     table = Table(box=None)
     for name in (*wanted.policies, "people", "market", *SHOWN):
         table.add_column(name.replace("_", " "), no_wrap=True)
     for keys, rows in frame.groupby([*wanted.policies, "behaviours", "price"], sort=False):
         metric = rows.set_index("metric")
-        table.add_row(*map(str, keys), *(told(metric.loc[name]) for name in SHOWN))
+        table.add_row(*map(str, keys), *(format_estimate(metric.loc[name]) for name in SHOWN))
     console.print(wanted.question)
     console.print(table)
     console.print(
         f"{wanted.runs:,} runs of each, the same ones under every policy; ± is a 95% interval. "
         f"{frame.spot_checked.iloc[0]} runs were played on a chain, and every payout was the same to the wei."
     )
-
-
-def told(row: Any) -> str:
-    """A figure with half of its interval, in its unit. row: of a sweep."""
-    value, half = row.value, row.high - row.value
-    if row.unit.startswith("share"):
-        return f"{value:.1%} ±{half:.1%}"
-    return f"{value:,.0f} ±{half:,.0f}" if row.unit.startswith(("INR", "wei")) else f"{value:,.2f} ±{half:.2f}"

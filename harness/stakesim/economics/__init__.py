@@ -10,19 +10,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stakesim.economics.sweeps import USUAL, sweep
+    from stakesim.economics.sweeps import DEFAULT_POPULATION, sweep
 
-__all__ = ["USUAL", "size", "sweep"]
+__all__ = ["DEFAULT_POPULATION", "sample_size", "sweep"]
 
 
-def size(runs: int) -> int:
+def sample_size(runs: int) -> int:
     """How many runs a notebook takes: so many, or a fiftieth where STAKESIM_SMALL is set, as the tests do."""
     return max(runs // 50, 1) if os.environ.get("STAKESIM_SMALL") else runs
 
 
 def __getattr__(name: str) -> Any:
     """Imported when first used."""
-    if name in ("USUAL", "sweep"):
+    if name in ("DEFAULT_POPULATION", "sweep"):
         from stakesim.economics import sweeps
 
         return getattr(sweeps, name)

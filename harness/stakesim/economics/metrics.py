@@ -13,12 +13,12 @@ from math import fsum, sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stakesim.model.state import RunStatus
-from stakesim.population.exact_int import to_paise, total
+from stakesim.population.exact_int import exact_sum, wei_to_paise
 
 if TYPE_CHECKING:
     from stakesim.economics.settle import Settlement
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import State, Wei
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import PopulationState, Wei
 
 Z95 = 1.959964
 """Standard normal quantile of a two-sided 95% interval."""
@@ -44,35 +44,35 @@ METRICS = {
 """Name and unit."""
 
 
-def measure(state: State, lives: Lives, settled: Settlement) -> Measured:
+def measure(state: PopulationState, outcomes: Outcomes, settled: Settlement) -> Measured:
     """Every metric of every run."""
     import numpy as np
 
-    intents, active = state.intents, lives.active
+    intents, active = state.intents, outcomes.active
     one = np.ones(state.runs, np.int64)
-    took_place = lives.ends != RunStatus.CANCELLED
-    sat = (intents.seats * (active & intents.comes)).sum(axis=0)
-    completed = lives.ends == RunStatus.COMPLETED
+    took_place = outcomes.final_status != RunStatus.CANCELLED
+    sat = (intents.seats * (active & intents.intends_to_attend)).sum(axis=0)
+    completed = outcomes.final_status == RunStatus.COMPLETED
     finished = active & completed
-    attends, own = ~intents.own, intents.own
-    rate = state.rate_at(lives.ended)
+    attends, own = ~intents.by_host, intents.by_host
+    rate = state.rate_at(outcomes.closed_at)
     paid_by = {who: (settled.paid * which).sum(axis=0) for who, which in (("attendees", attends), ("host", own))}
     got_by = {who: (settled.received * which).sum(axis=0) for who, which in (("attendees", attends), ("host", own))}
     host = settled.host - settled.host_stake + got_by["host"] - paid_by["host"]
-    made = lives.made.sum(axis=0)
-    wanted = intents.wants.sum(axis=0)
+    made = outcomes.accepted.sum(axis=0)
+    wanted = intents.interested.sum(axis=0)
     return {
         "bookings": (made, one),
         "seats filled": ((intents.seats * active).sum(axis=0), state.seats),
         "empty seats": ((state.seats - sat) * took_place, state.seats * took_place),
-        "bookings lost": ((intents.wants & ~lives.made).sum(axis=0), wanted),
-        "cancelled bookings": (lives.cancelled.sum(axis=0), made),
-        "no-show rate": ((finished & ~intents.ticked).sum(axis=0), finished.sum(axis=0)),
-        "cancelled runs": ((lives.ends == RunStatus.CANCELLED).astype(np.int64), one),
-        "expired runs": ((lives.ends == RunStatus.EXPIRED).astype(np.int64), one),
-        "host profit": (to_paise(host, rate), 100 * one),
-        "platform income": (to_paise(settled.platform, rate), 100 * one),
-        "attendees' cost": (to_paise(paid_by["attendees"] - got_by["attendees"], rate), 100 * one),
+        "bookings lost": ((intents.interested & ~outcomes.accepted).sum(axis=0), wanted),
+        "cancelled bookings": (outcomes.cancelled.sum(axis=0), made),
+        "no-show rate": ((finished & ~intents.reported_attended).sum(axis=0), finished.sum(axis=0)),
+        "cancelled runs": ((outcomes.final_status == RunStatus.CANCELLED).astype(np.int64), one),
+        "expired runs": ((outcomes.final_status == RunStatus.EXPIRED).astype(np.int64), one),
+        "host profit": (wei_to_paise(host, rate), 100 * one),
+        "platform income": (wei_to_paise(settled.platform, rate), 100 * one),
+        "attendees' cost": (wei_to_paise(paid_by["attendees"] - got_by["attendees"], rate), 100 * one),
         "wei paid in": (settled.host_stake + settled.paid.sum(axis=0), one),
         "wei kept by the platform": (settled.platform, one),
     }
@@ -97,7 +97,7 @@ def sums(measured: tuple[Wei, Wei], first: tuple[Wei, Wei]) -> Sums:
 
     columns = [np.asarray(values, dtype=np.float64) for values in (*measured, *first)]
     moments = tuple(float(np.einsum("i,i->", columns[i], columns[j])) for i, j in _PAIRS)
-    return Sums(len(columns[0]), (total(measured[0]), total(measured[1])), moments)
+    return Sums(len(columns[0]), (exact_sum(measured[0]), exact_sum(measured[1])), moments)
 
 
 def added(parts: Sequence[Sums]) -> Sums:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stakesim import plots
-from stakesim.commands.sweep import told
 from stakesim.economics.metrics import METRICS
 from stakesim.errors import NotInstalled
 from stakesim.paths import data
@@ -35,10 +34,18 @@ def write(frame: pd.DataFrame, wanted: Sweep, file: Path, command: str) -> None:
         metrics={name: METRICS[name] for name in drawn},
         keys=[key.replace("_", " ") for key in keys],
         rows=[
-            (which, [told(rows.set_index("metric").loc[name]) for name in drawn])
+            (which, [format_estimate(rows.set_index("metric").loc[name]) for name in drawn])
             for which, rows in frame.groupby(keys, sort=False)
         ],
         population=frame.population_parameters.iloc[0],
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page, encoding="utf-8")
+
+
+def format_estimate(row: Any) -> str:
+    """Formats a value with the half-width of its 95% interval, in its unit. row: of a sweep's table."""
+    value, half = row.value, row.high - row.value
+    if row.unit.startswith("share"):
+        return f"{value:.1%} ±{half:.1%}"
+    return f"{value:,.0f} ±{half:,.0f}" if row.unit.startswith(("INR", "wei")) else f"{value:,.2f} ±{half:.2f}"

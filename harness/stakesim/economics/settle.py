@@ -9,13 +9,13 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from stakesim.model.state import RunStatus
-from stakesim.population.exact_int import fits, portion, share, wide
+from stakesim.population.exact_int import as_python_ints, fits_int64, floor_bps, floor_fraction
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import Bools, Ints, State, Wei
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import Bools, Ints, PopulationState, Wei
     from stakesim.scenario.actions import Terms
 
 
@@ -33,40 +33,65 @@ class Settlement:
     received: Wei
 
 
-def settle(state: State, lives: Lives, quotes: Wei | None = None) -> Settlement:
+def settle(state: PopulationState, outcomes: Outcomes, quotes: Wei | None = None) -> Settlement:
     """Every run as it ended; one that nobody closed has paid nothing back but cancelled bookings."""
     return settle_runs(
-        state.terms, state.price_wei, state.seats, state.intents.seats, lives, state.intents.ticked, quotes
+        state.terms,
+        state.price_wei,
+        state.seats,
+        state.intents.seats,
+        outcomes,
+        state.intents.reported_attended,
+        quotes,
     )
 
 
 def settle_runs(
-    terms: Terms, price: Wei, max_seats: Ints, seats: Ints, lives: Lives, ticked: Bools, quotes: Wei | None = None
+    terms: Terms,
+    price: Wei,
+    max_seats: Ints,
+    seats: Ints,
+    outcomes: Outcomes,
+    reported_attended: Bools,
+    quotes: Wei | None = None,
 ) -> Settlement:
-    """price: wei a seat; max_seats: of each run; seats: of each person; ticked: whom the host says came. quotes: wei a
-    seat of each booking, under rules that are not the contract's: there all bookings have the run's price."""
+    """price: wei a seat; max_seats: of each run; seats: of each person; reported_attended: whom the host reports as
+    attended. quotes: wei a seat of each booking, under rules that are not the contract's: there all bookings have the
+    run's price."""
     import numpy as np
 
-    active = lives.active
+    active = outcomes.active
     # all that goes in or out for a run is below 3 prices a seat, counting each booking that was ever made
-    seats_paid = np.maximum(max_seats, (seats * lives.made).sum(axis=0))
+    seats_paid = np.maximum(max_seats, (seats * outcomes.accepted).sum(axis=0))
     highest = price if quotes is None else np.maximum(price, quotes.max(axis=0))
-    if highest.dtype != object and fits(3 * int(highest.max(initial=0)) * int(seats_paid.max(initial=0))):
-        return _settle(terms, price, max_seats, seats, lives.made, active, lives.ends, ticked, quotes)
-    small = np.array([fits(3 * int(p) * int(s)) for p, s in zip(highest, seats_paid, strict=True)])
+    if highest.dtype != object and fits_int64(3 * int(highest.max(initial=0)) * int(seats_paid.max(initial=0))):
+        return _settle(
+            terms, price, max_seats, seats, outcomes.accepted, active, outcomes.final_status, reported_attended, quotes
+        )
+    small = np.array([fits_int64(3 * int(p) * int(s)) for p, s in zip(highest, seats_paid, strict=True)])
     if not small.any():
-        bookings = None if quotes is None else wide(quotes)
-        return _settle(terms, wide(price), max_seats, seats, lives.made, active, lives.ends, ticked, bookings)
+        bookings = None if quotes is None else as_python_ints(quotes)
+        return _settle(
+            terms,
+            as_python_ints(price),
+            max_seats,
+            seats,
+            outcomes.accepted,
+            active,
+            outcomes.final_status,
+            reported_attended,
+            bookings,
+        )
     parts = [
         _settle(
             terms,
             price[which].astype(kind),
             max_seats[which],
             seats[:, which],
-            lives.made[:, which],
+            outcomes.accepted[:, which],
             active[:, which],
-            lives.ends[which],
-            ticked[:, which],
+            outcomes.final_status[which],
+            reported_attended[:, which],
             None if quotes is None else quotes[:, which].astype(kind),
         )
         for which, kind in ((small, np.int64), (~small, object))
@@ -82,7 +107,7 @@ def _settle(
     made: Bools,
     active: Bools,
     ends: Ints,
-    ticked: Bools,
+    reported_attended: Bools,
     quotes: Wei | None,
 ) -> Settlement:
     import numpy as np
@@ -90,19 +115,19 @@ def _settle(
     completed, cancelled, expired = (
         ends == status for status in (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.EXPIRED)
     )
-    host_stake = share(price * max_seats, terms.stake_bps)
+    host_stake = floor_bps(price * max_seats, terms.stake_bps)
     payment = (price if quotes is None else quotes) * seats
-    stake = share(payment, terms.stake_bps)
+    stake = floor_bps(payment, terms.stake_bps)
     paid = (payment + stake) * made
 
     # completed: who came gets the stake, the host all but the fee, the platform the fee and the forfeits
     booked = (seats * active).sum(axis=0)
     revenue = (price * booked if quotes is None else (payment * active).sum(axis=0)) * completed
-    came = active & ticked & completed
-    stakes_back = stake * came
+    attended = active & reported_attended & completed
+    stakes_back = stake * attended
     forfeits = (stake * (active & completed)).sum(axis=0) - stakes_back.sum(axis=0)
-    fee = share(revenue, terms.fee_bps)
-    to_host = share(forfeits, terms.forfeit_to_host_bps)
+    fee = floor_bps(revenue, terms.fee_bps)
+    to_host = floor_bps(forfeits, terms.forfeit_to_host_bps)
     received = paid * (made & ~(active & completed) & (~active | (ends != RunStatus.ACTIVE))) + stakes_back
 
     # expired: everybody is refunded, and shares the host's stake by seats; the remainder is the platform's
@@ -111,7 +136,7 @@ def _settle(
     host += host_stake * (completed | cancelled | (expired & (booked == 0)))
     which = np.flatnonzero(expired & (booked > 0))
     if len(which):
-        shares = portion(host_stake[which], seats[:, which], booked[which]) * active[:, which]
+        shares = floor_fraction(host_stake[which], seats[:, which], booked[which]) * active[:, which]
         received[:, which] += shares
         platform[which] += host_stake[which] - shares.sum(axis=0)
     return Settlement(host_stake, host, platform, revenue, forfeits, paid, received)
@@ -125,6 +150,6 @@ def _merge(small: np.ndarray, parts: list[Settlement]) -> Settlement:
     for field in fields(Settlement):
         narrow, broad = (getattr(part, field.name) for part in parts)
         whole = np.empty((*narrow.shape[:-1], len(small)), object)
-        whole[..., small], whole[..., ~small] = wide(narrow), broad
+        whole[..., small], whole[..., ~small] = as_python_ints(narrow), broad
         merged[field.name] = whole
     return Settlement(**merged)

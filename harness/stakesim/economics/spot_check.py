@@ -10,11 +10,11 @@ from importlib.util import find_spec
 
 from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
-from stakesim.population.outcomes import live
-from stakesim.population.population import Drawn, columns
-from stakesim.population.to_scenario import HOST, guest, scenario
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import PopulationChunk, select_runs
+from stakesim.population.to_scenario import HOST, guest_name, to_scenario
 from stakesim.runner import ledger
-from stakesim.runner.findings import tell
+from stakesim.runner.narrative import narrate
 from stakesim.scenario.actions import PLATFORM
 from stakesim.scenario.scenario import Scenario, dump
 
@@ -32,33 +32,33 @@ class Compared:
     wei: int
 
 
-def expected(drawn: Drawn, index: int) -> dict[str, int]:
+def expected(drawn: PopulationChunk, index: int) -> dict[str, int]:
     """Wei that everybody gets in run `index` of a chunk, by the fast model; who gets nothing is not listed."""
     import numpy as np
 
-    state = columns(drawn, np.array([index]))
-    settled = settle(state, live(state))
+    state = select_runs(drawn, np.array([index]))
+    settled = settle(state, resolve_outcomes(state))
     got: Counter[str] = Counter()
-    for place, own in enumerate(state.intents.own[:, 0]):
-        got[HOST if own else guest(place)] += int(settled.received[place, 0])
+    for place, own in enumerate(state.intents.by_host[:, 0]):
+        got[HOST if own else guest_name(place)] += int(settled.received[place, 0])
     got[HOST] += int(settled.host[0])
     got[PLATFORM] += int(settled.platform[0])
     return {who: wei for who, wei in got.items() if wei}
 
 
-def compare(picked: Iterable[tuple[Drawn, int]], engine: str = "py-evm") -> Compared:
+def compare(picked: Iterable[tuple[PopulationChunk, int]], engine: str = "py-evm") -> Compared:
     """Plays runs, given as chunk and number within it, and compares what everybody got.
 
     Raises `Mismatch` with everything that differs, and the first run as a scenario.
     """
     runs = list(picked)
-    stories = [scenario(drawn, index) for drawn, index in runs]
+    stories = [to_scenario(drawn, index) for drawn, index in runs]
     result = campaign.run(stories, engine)
     if result.findings:
-        raise Mismatch(tell(result.findings))
+        raise Mismatch(narrate(result.findings))
     differences: list[tuple[Scenario, str, int, int]] = []
     payouts = 0
-    for (drawn, index), story, played in zip(runs, stories, result.played, strict=True):
+    for (drawn, index), story, played in zip(runs, stories, result.results, strict=True):
         model, chain = expected(drawn, index), ledger.received(played.rows)
         everybody = sorted(model.keys() | {who for who, wei in chain.items() if wei})
         payouts += len(everybody)
@@ -79,6 +79,6 @@ def _told(differences: Sequence[tuple[Scenario, str, int, int]]) -> str:
     return "\n".join([*lines, f"Save this as scenarios/{first.name}.yaml and replay it:", dump(first)])
 
 
-def fastest() -> str:
+def fastest_engine() -> str:
     """The fastest engine that is installed here."""
     return "revm" if find_spec("pyrevm") else "py-evm"

@@ -9,14 +9,14 @@ from pydantic import Field
 
 from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.population import Population, load_population
-from stakesim.prices.price_paths import Price
+from stakesim.prices.price_models import PriceModel
 from stakesim.runner import scenario_files
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import Part
+from stakesim.schema.fields import StrictModel
 from stakesim.schema.yaml_file import ScenarioError, nearest
 
 
-class Sweep(Part):
+class Sweep(StrictModel):
     """policies: values of each of the contract's terms; each combination is a policy, and the others are compared
     with the first one. population: name of a file in `scenarios/populations`. behaviours, prices: kinds of people and
     of markets by name; the population's own where there are none. runs: of each combination. spot_check: how many runs
@@ -28,7 +28,7 @@ class Sweep(Part):
     population: str
     policies: dict[str, tuple[Any, ...]] = Field(min_length=1)
     behaviours: dict[str, tuple[AnyBehaviour, ...]] = Field(default_factory=dict)
-    prices: dict[str, Price] = Field(default_factory=dict)
+    prices: dict[str, PriceModel] = Field(default_factory=dict)
     runs: Annotated[int, Field(strict=True, ge=2)] = 100_000
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     spot_check: Annotated[int, Field(strict=True, ge=0)] = 3

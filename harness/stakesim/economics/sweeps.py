@@ -22,10 +22,10 @@ from stakesim.economics import metrics
 from stakesim.economics.metrics import METRICS, Sums
 from stakesim.economics.settle import settle
 from stakesim.errors import NotInstalled
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, Drawn, Population, columns, draw
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw, select_runs
 from stakesim.population.state import Behaviour
-from stakesim.prices.price_paths import Price
+from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema.yaml_file import ScenarioError, nearest
 from stakesim.workers.pool import pool
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from stakesim.economics.metrics import Measured
 
-USUAL = Population(name="usual", story="Runs of 10 to 40 seats.", price_inr=(Decimal(300), Decimal(5_000)))
+DEFAULT_POPULATION = Population(name="usual", story="Runs of 10 to 40 seats.", price_inr=(Decimal(300), Decimal(5_000)))
 _EXACT = ("numerator", "denominator")
 BLOCK = 16
 """Chunks that a process takes at a time, and that a sweep which goes on later finds done."""
@@ -54,7 +54,7 @@ class Unit:
     population: Population
     policies: tuple[Terms, ...]
     behaviours: tuple[Behaviour, ...]
-    price: Price
+    price: PriceModel
     seed: int
     first: int
     runs: int
@@ -80,7 +80,7 @@ class Unit:
 def sweep(
     policies: Policies,
     behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour],
-    prices: Mapping[str, Price] | Price,
+    prices: Mapping[str, PriceModel] | PriceModel,
     runs: int,
     seed: int,
     population: Population | None = None,
@@ -102,10 +102,10 @@ def sweep(
     stopped goes on. progress: called with the number of bookings' runs that were done.
     Raises `Mismatch` where the spot check differs, `ScenarioError` for policies that the contract does not take.
     """
-    population = population or USUAL
+    population = population or DEFAULT_POPULATION
     terms = grid(policies, population.terms)
     people = behaviours if isinstance(behaviours, Mapping) else {"people": behaviours}
-    markets: Mapping[str, Price] = prices if isinstance(prices, Mapping) else {prices.path: prices}
+    markets: Mapping[str, PriceModel] = prices if isinstance(prices, Mapping) else {prices.path: prices}
     cells = [(who, market) for who in people for market in markets]
     units = {
         cell: list(_units(population, terms, tuple(people[cell[0]]), markets[cell[1]], runs, seed)) for cell in cells
@@ -157,30 +157,35 @@ def check(units: Sequence[Unit], count: int, seed: int, engine: str = "py-evm") 
     from stakesim.economics.spot_check import compare  # it needs a chain and the services: workers are up without
 
     rng = default_rng(SeedSequence([seed, 0xC4EC]))
-    picked: list[tuple[Drawn, int]] = []
+    picked: list[tuple[PopulationChunk, int]] = []
     for _ in range(count):
         unit = units[int(rng.integers(len(units)))]
         terms = unit.policies[int(rng.integers(len(unit.policies)))]
-        chunk, index = divmod(int(rng.integers(unit.runs)), CHUNK)
+        chunk, index = divmod(int(rng.integers(unit.runs)), CHUNK_SIZE)
         drawn = draw(unit.population, unit.seed, unit.first + chunk, terms, unit.behaviours, unit.price)
         picked.append((replace(drawn, population=f"check{len(picked)}"), index))
     return compare(picked, engine).runs
 
 
 def _units(
-    population: Population, terms: tuple[Terms, ...], people: tuple[Behaviour, ...], price: Price, runs: int, seed: int
+    population: Population,
+    terms: tuple[Terms, ...],
+    people: tuple[Behaviour, ...],
+    price: PriceModel,
+    runs: int,
+    seed: int,
 ) -> Iterator[Unit]:
-    for first in range(0, runs, BLOCK * CHUNK):
-        yield Unit(population, terms, people, price, seed, first // CHUNK, min(BLOCK * CHUNK, runs - first))
+    for first in range(0, runs, BLOCK * CHUNK_SIZE):
+        yield Unit(population, terms, people, price, seed, first // CHUNK_SIZE, min(BLOCK * CHUNK_SIZE, runs - first))
 
 
 def carry_out(unit: Unit) -> Result:
     """The sums of a unit, chunk after chunk: memory holds one chunk at a time."""
     parts: list[Result] = []
-    for before in range(0, unit.runs, CHUNK):
+    for before in range(0, unit.runs, CHUNK_SIZE):
         measured = [
             _measured(
-                draw(unit.population, unit.seed, unit.first + before // CHUNK, terms, unit.behaviours, unit.price),
+                draw(unit.population, unit.seed, unit.first + before // CHUNK_SIZE, terms, unit.behaviours, unit.price),
                 unit.runs - before,
             )
             for terms in unit.policies
@@ -189,13 +194,13 @@ def carry_out(unit: Unit) -> Result:
     return _together(parts)
 
 
-def _measured(drawn: Drawn, runs: int) -> Measured:
+def _measured(drawn: PopulationChunk, runs: int) -> Measured:
     """Of the first so many runs."""
     import numpy as np
 
-    state = drawn.state if runs >= CHUNK else columns(drawn, np.arange(runs))
-    lives = live(state)
-    return metrics.measure(state, lives, settle(state, lives))
+    state = drawn.state if runs >= CHUNK_SIZE else select_runs(drawn, np.arange(runs))
+    outcomes = resolve_outcomes(state)
+    return metrics.measure(state, outcomes, settle(state, outcomes))
 
 
 def _together(parts: Sequence[Result]) -> Result:

@@ -207,7 +207,7 @@ def snake_case(name: str) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def checksummed(address: str) -> str:
+def checksummed(address: str | bytes) -> str:
     """Cached, as few addresses occur and each is hashed for its checksum."""
     return str(to_checksum_address(address))
 

@@ -8,58 +8,15 @@ have been taken and not taken. Source maps: https://docs.soliditylang.org/en/lat
 from __future__ import annotations
 
 import bisect
-import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.py_evm import Watched
+from stakesim.evm.in_process.trace import ExecutionTrace
 
-Code: TypeAlias = bytes
-JUMPI, PUSH1, PUSH32 = 0x57, 0x60, 0x7F
-
-
-@dataclass
-class Trace:
-    """Where the machine was, by the code that ran: program counters, and conditional jumps with whether they jumped."""
-
-    executed: dict[Code, set[int]] = field(default_factory=lambda: defaultdict(set))
-    jumps: dict[Code, set[tuple[int, bool]]] = field(default_factory=lambda: defaultdict(set))
-
-    def computation(self) -> type[Watched]:
-        """What py-evm is to run code with, so that it is noted here."""
-        noted = {value: self._noted(value, run) for value, run in Watched.opcodes.items()}
-        return type("Traced", (Watched,), {"opcodes": noted})
-
-    def _noted(self, opcode: int, run: Callable[..., None]) -> Callable[..., None]:
-        executed, jumps = self.executed, self.jumps
-
-        def note(computation: Any) -> None:
-            code, at = computation.msg.code, computation.code.program_counter - 1
-            executed[code].add(at)
-            run(computation=computation)
-            if opcode == JUMPI:
-                jumps[code].add((at, computation.code.program_counter != at + 1))
-
-        return note
-
-    def save(self, file: Path) -> None:
-        """For `read`, by another process."""
-        rows = [
-            {"code": code.hex(), "executed": sorted(counters), "jumps": sorted(self.jumps[code])}
-            for code, counters in self.executed.items()
-        ]
-        file.write_text(json.dumps(rows))
-
-    def read(self, file: Path) -> None:
-        """Adds what another process saved."""
-        for row in json.loads(file.read_text()):
-            code = bytes.fromhex(row["code"])
-            self.executed[code].update(row["executed"])
-            self.jumps[code].update((at, jumped) for at, jumped in row["jumps"])
+_JUMPI, _PUSH1, _PUSH32 = 0x57, 0x60, 0x7F
 
 
 @dataclass(frozen=True)
@@ -103,7 +60,9 @@ class Coverage:
         return "\n".join(rows) + "\n"
 
 
-def measure(trace: Trace, artifact: Artifact, file: str, source: str, tree: Mapping[str, Any], index: int) -> Coverage:
+def measure(
+    trace: ExecutionTrace, artifact: Artifact, file: str, source: str, tree: Mapping[str, Any], index: int
+) -> Coverage:
     """What ran of a file.
 
     artifact: the contract, compiled from it, with source maps. tree: the file's syntax tree. index: the compiler's of
@@ -139,7 +98,7 @@ def measure(trace: Trace, artifact: Artifact, file: str, source: str, tree: Mapp
     return Coverage(file, dict(sorted(lines.items())), tuple(branches))
 
 
-def _of(trace: Trace, code: bytes) -> tuple[set[int], set[tuple[int, bool]]]:
+def _of(trace: ExecutionTrace, code: bytes) -> tuple[set[int], set[tuple[int, bool]]]:
     """Of this code, whatever its immutables are and arguments follow it."""
     counters: set[int] = set()
     jumps: set[tuple[int, bool]] = set()
@@ -166,7 +125,7 @@ def _places(code: bytes, map_: str) -> dict[int, tuple[int, int, int]]:
             int(fields[n]) if n < len(fields) and fields[n] else now for n, now in enumerate((start, length, file))
         )
         places[at] = (start, length, file)
-        at += 1 + (code[at] - PUSH1 + 1 if at < len(code) and PUSH1 <= code[at] <= PUSH32 else 0)
+        at += 1 + (code[at] - _PUSH1 + 1 if at < len(code) and _PUSH1 <= code[at] <= _PUSH32 else 0)
     return places
 
 

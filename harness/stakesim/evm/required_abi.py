@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from stakesim.evm.abi import abi_type
+from stakesim.evm.abi import ContractAbi, abi_type
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.errors import EngineError
 
@@ -39,6 +39,12 @@ def additions() -> Abi:
     shared = {_signature(item) for item in deployed_abi()}
     mine = compile_contracts()["IEventStake"].abi
     return [item for item in mine if item["type"] in ("function", "event") and _signature(item) not in shared]
+
+
+@cache
+def stake_abi() -> ContractAbi:
+    """Returns the ABI of `EventStake`, which includes the deployed interface."""
+    return ContractAbi(compile_contracts()["EventStake"].abi)
 
 
 def missing_additions(abi: Abi) -> set[str]:

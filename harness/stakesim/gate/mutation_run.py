@@ -23,12 +23,12 @@ from stakesim.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts
 from stakesim.evm.errors import EngineError
 from stakesim.gate.mutation_operators import Mutant, mutants
 from stakesim.gate.plain_build import Built, build, compiled, failing_test
-from stakesim.generate.moves import walk
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import Scenario, load
+from stakesim.search.walks import walk
 from stakesim.workers.pool import pool
 
 EQUIVALENT = CONTRACTS / "equivalent_mutants.json"
@@ -109,7 +109,7 @@ def mutate(
         raise EngineError(f"There is no mutant of {contract} to play: choose another `--only`.")
     suite = scenarios()
     with closing(open_environment(engine)) as environment:
-        environment.use(sound)
+        environment.set_contract(sound)
         environment.foreign = True
         for scenario in suite:
             findings = run_scenario(environment, scenario).findings
@@ -202,7 +202,7 @@ def _compile(bench: _Bench, mutant: Mutant, sources: Mapping[str, str], file: st
 def _judge(bench: _Bench, mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
     environment, suite = bench.environment, bench.suite
     began = time.perf_counter()
-    environment.use(artifact)
+    environment.set_contract(artifact)
     for scenario in list(suite):
         try:
             played = run_scenario(environment, scenario)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
-from stakesim.model.state import Feed, Refused, State
+from stakesim.model.state import PriceReading, RefusedError, State
 from stakesim.scenario.actions import SetPrice
 
 WEI_PER_ETH = 10**18
@@ -21,7 +21,7 @@ def inr_to_wei(inr: Decimal, rate: Decimal) -> int:
     return int(Fraction(inr) * WEI_PER_ETH // Fraction(rate))
 
 
-def quoted(state: State, market: Decimal) -> tuple[Decimal, int]:
+def current_rate(state: State, market: Decimal) -> tuple[Decimal, int]:
     """What the price feed says now: INR for one ETH, and the time since when that was true."""
     if state.feed is None:
         return market, state.now
@@ -29,19 +29,19 @@ def quoted(state: State, market: Decimal) -> tuple[Decimal, int]:
 
 
 def set_price(state: State, action: SetPrice) -> State:
-    return replace(state, feed=Feed(action.rate, state.now - action.age if action.age else None))
+    return replace(state, feed=PriceReading(action.rate, state.now - action.age if action.age else None))
 
 
 def accept_rate(state: State, market: Decimal) -> State:
     """No quote is better than a wrong one: not from a rate that is no positive number, too old, or too far
     from the last accepted one."""
-    rate, as_of = quoted(state, market)
+    rate, as_of = current_rate(state, market)
     if not _positive(rate) or state.now - as_of > PRICE_MAX_AGE:
-        raise Refused("PriceError")
+        raise RefusedError("PriceError")
     if state.last_rate is not None:
         low, high = sorted((Fraction(rate), Fraction(state.last_rate)))
         if high > PRICE_MAX_JUMP * low:
-            raise Refused("PriceError")
+            raise RefusedError("PriceError")
     return replace(state, last_rate=rate)
 
 

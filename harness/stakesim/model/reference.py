@@ -18,22 +18,22 @@ from dataclasses import replace
 from decimal import Decimal
 
 from stakesim.model import rules
-from stakesim.model.rates import PRICE_MAX_AGE, PRICE_MAX_JUMP, accept_rate, inr_to_wei, quoted, set_price
+from stakesim.model.rates import PRICE_MAX_AGE, PRICE_MAX_JUMP, accept_rate, current_rate, inr_to_wei, set_price
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import (
     Booking,
     BookingStatus,
     Call,
-    Outcome,
+    ExpectedOutcome,
     Party,
     Payout,
-    Refused,
+    RefusedError,
+    RuleResult,
     Run,
     RunStatus,
-    Settled,
     State,
     escrow,
-    initial,
+    initial_state,
     liabilities,
     party_of,
 )
@@ -60,24 +60,24 @@ __all__ = [
     "PRICE_MAX_JUMP",
     "Booking",
     "BookingStatus",
-    "Outcome",
+    "ExpectedOutcome",
     "Party",
     "Payout",
     "Run",
     "RunStatus",
     "State",
     "apply",
-    "came_ids",
+    "attended_booking_ids",
     "escrow",
-    "initial",
+    "initial_state",
     "inr_to_wei",
     "liabilities",
     "party_of",
-    "quoted",
+    "current_rate",
 ]
 
 
-def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State, Outcome]:
+def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State, ExpectedOutcome]:
     """Carry out one action at the block time `at` (seconds since 1970, not before the last one).
 
     market: INR for one ETH that the scenario's price path gives at that time.
@@ -86,25 +86,25 @@ def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State
         raise ValueError(f"time can't go back from {state.now} to {at}")
     state = replace(state, now=at)
     if isinstance(action, Wait):
-        return state, Outcome("ok")
+        return state, ExpectedOutcome("ok")
     if isinstance(action, SetPrice):
-        return set_price(state, action), Outcome("ok")
+        return set_price(state, action), ExpectedOutcome("ok")
     if not _names_what_exists(state, action):
-        return state, Outcome("skipped", action.by)
+        return state, ExpectedOutcome("skipped", action.by)
     call = _call(state, action, market)
-    outcome = Outcome(
+    outcome = ExpectedOutcome(
         "ok", call.actor, call.sender, value=call.value, price=call.price, optional=_optional(state, action, call)
     )
     try:
         if isinstance(action, CreateRun | Book) and not action.direct:
             state = accept_rate(state, market)
         settled, payouts = _carry_out(state, action, call)
-    except Refused as no:
+    except RefusedError as no:
         return state, replace(outcome, status="rejected", error=no.error, args=no.arguments)
     return settled, replace(outcome, paid_in=call.due, payouts=payouts)
 
 
-def _carry_out(state: State, action: Action, call: Call) -> Settled:
+def _carry_out(state: State, action: Action, call: Call) -> RuleResult:
     match action:
         case CreateRun():
             return rules.create_run(state, action, call)
@@ -151,11 +151,11 @@ def _optional(state: State, action: Action, call: Call) -> bool:
     if isinstance(action, CallFunction):
         return True
     if isinstance(action, WithdrawFees):
-        return not state.extended and state.platform_balance == 0
-    if isinstance(action, CreateRun) and not state.extended:
+        return not state.full_interface and state.platform_balance == 0
+    if isinstance(action, CreateRun) and not state.full_interface:
         large = (call.price or 0) > rules.MAX_PRICE or action.seats > MAX_SEATS
         return large or state.epoch + action.starts > rules.MAX_START
-    if isinstance(action, CancelRun) and not state.extended:
+    if isinstance(action, CancelRun) and not state.full_interface:
         run = state.runs[action.run]
         return call.sender == PLATFORM and (run.host != PLATFORM or state.now >= run.start)
     return False
@@ -166,7 +166,7 @@ def _call(state: State, action: Action, market: Decimal) -> Call:
     sender = _sender(state, action, actor)
     match action:
         case CreateRun():
-            price = inr_to_wei(action.price_inr, quoted(state, market)[0])
+            price = inr_to_wei(action.price_inr, current_rate(state, market)[0])
             due = rules.stake_of(state, price * action.seats)
             return Call(actor, sender, _value(due, action.value_off), due, price)
         case Book():
@@ -207,12 +207,12 @@ def _value(due: int, off: int) -> int:
     return due + off if due + off >= 0 else due - off
 
 
-def came_ids(state: State, action: Complete) -> tuple[int, ...]:
+def attended_booking_ids(state: State, action: Complete) -> tuple[int, ...]:
     """The ids that `complete` sends, in the order given. A booking that was never made has none and is left
     out, as is one that the service does not know."""
     return tuple(state.bookings[label].id for label in _came(state, action))
 
 
 def _came(state: State, action: Complete) -> list[str]:
-    made = (state.bookings[label] for label in action.came if label in state.bookings)
+    made = (state.bookings[label] for label in action.attended if label in state.bookings)
     return [booking.label for booking in made if action.direct or not booking.direct]

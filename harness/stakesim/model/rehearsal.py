@@ -3,29 +3,29 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stakesim.model.reference import Outcome, State, apply, initial
+from stakesim.model.reference import ExpectedOutcome, State, apply, initial_state
 from stakesim.scenario.actions import Action
 from stakesim.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RehearsedStep:
     """One action, what it came to, and the state after it. at: seconds from the scenario's start."""
 
     at: int
     action: Action
-    outcome: Outcome
+    outcome: ExpectedOutcome
     state: State
 
 
-def rehearse(scenario: Scenario, epoch: int = 0) -> list[Step]:
+def rehearse(scenario: Scenario, epoch: int = 0) -> list[RehearsedStep]:
     """Every action in its order. epoch: time of the scenario's second 0, in seconds since 1970."""
-    state = initial(scenario.terms, scenario.actors, epoch)
+    state = initial_state(scenario.terms, scenario.actors, epoch)
     rate_at = scenario.rate_path()
     steps = []
     for at, action in scenario.timeline():
         state, outcome = apply(state, action, epoch + at, rate_at(at))
-        steps.append(Step(at, action, outcome, state))
+        steps.append(RehearsedStep(at, action, outcome, state))
     return steps
 
 

@@ -14,10 +14,10 @@ from stakesim.model.state import (
     Call,
     Party,
     Payout,
-    Refused,
+    RefusedError,
+    RuleResult,
     Run,
     RunStatus,
-    Settled,
     State,
     party_of,
 )
@@ -36,16 +36,16 @@ def stake_of(state: State, value: int) -> int:
     return value * state.terms.stake_bps // BPS
 
 
-def create_run(state: State, action: CreateRun, call: Call) -> Settled:
+def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
     """A run is opened with 0 < price < 2^128, 1 to MAX_SEATS seats, a start in the future, and the exact
     stake."""
     price, start = call.price or 0, state.epoch + action.starts
-    if not price > 0 or (state.extended and price > MAX_PRICE):
-        raise Refused("InvalidPrice", price)
-    if not action.seats >= 1 or (state.extended and action.seats > MAX_SEATS):
-        raise Refused("InvalidSeats", action.seats)
-    if not state.now < start or (state.extended and start > MAX_START):
-        raise Refused("InvalidStart", start)
+    if not price > 0 or (state.full_interface and price > MAX_PRICE):
+        raise RefusedError("InvalidPrice", price)
+    if not action.seats >= 1 or (state.full_interface and action.seats > MAX_SEATS):
+        raise RefusedError("InvalidSeats", action.seats)
+    if not state.now < start or (state.full_interface and start > MAX_START):
+        raise RefusedError("InvalidStart", start)
     _exact(call)
     run = Run(
         id=len(state.runs) + 1,
@@ -62,17 +62,17 @@ def create_run(state: State, action: CreateRun, call: Call) -> Settled:
     return _with_run(pay_in(state, call), run), ()
 
 
-def book(state: State, action: Book, call: Call) -> Settled:
+def book(state: State, action: Book, call: Call) -> RuleResult:
     """Seats are booked while the run is active and now < start, for the exact payment and stake."""
     run = state.runs[action.run]
     if run.status != RunStatus.ACTIVE:
-        raise Refused("EventNotOpen", run.id, run.status)
+        raise RefusedError("EventNotOpen", run.id, run.status)
     if state.now >= run.start:
-        raise Refused("TooLate", run.start)
+        raise RefusedError("TooLate", run.start)
     if action.seats == 0:
-        raise Refused("InvalidSeats", action.seats)
+        raise RefusedError("InvalidSeats", action.seats)
     if action.seats > run.max_seats - run.seats_booked:
-        raise Refused("NotEnoughSeats", action.seats, run.max_seats - run.seats_booked)
+        raise RefusedError("NotEnoughSeats", action.seats, run.max_seats - run.seats_booked)
     _exact(call)
     payment = run.price * action.seats
     booking = Booking(
@@ -91,43 +91,43 @@ def book(state: State, action: Book, call: Call) -> Settled:
     return _with_run(state, _seated(run, run.seats_booked + action.seats)), ()
 
 
-def cancel_booking(state: State, booking: Booking, call: Call) -> Settled:
+def cancel_booking(state: State, booking: Booking, call: Call) -> RuleResult:
     """The attendee, or the platform for them, is refunded while now + cutoff <= start, and the seats are free
     again."""
     run = state.runs[booking.run]
     _authorized(call.sender, booking.attendee)
     if not booking.active:
-        raise Refused("BookingNotActive", booking.id, booking.status)
+        raise RefusedError("BookingNotActive", booking.id, booking.status)
     if state.now + state.terms.cancellation_cutoff > run.start:
-        raise Refused("TooLate", run.start - state.terms.cancellation_cutoff)
+        raise RefusedError("TooLate", run.start - state.terms.cancellation_cutoff)
     state = _with_bookings(state, [replace(booking, status=BookingStatus.CANCELLED)])
     state = _with_run(state, _seated(run, run.seats_booked - booking.seats))
     return push(state, [Payout(booking.attendee, booking.paid, "refund")])
 
 
-def cancel_run(state: State, run: Run, call: Call) -> Settled:
+def cancel_run(state: State, run: Run, call: Call) -> RuleResult:
     """The host before the start, the platform until the run is final: everybody is refunded, the stake
     returns."""
     _authorized(call.sender, run.host)
     _open(run)
     if call.sender != PLATFORM and state.now >= run.start:
-        raise Refused("TooLate", run.start)
+        raise RefusedError("TooLate", run.start)
     refunds = [Payout(b.attendee, b.paid, "refund") for b in state.active_bookings_of(run)]
     stake = Payout(run.host, run.host_stake, "host stake returned")
     return push(_close(state, run, RunStatus.CANCELLED), [*refunds, stake])
 
 
-def complete(state: State, run: Run, came: Iterable[str], call: Call) -> Settled:
+def complete(state: State, run: Run, attended: Iterable[str], call: Call) -> RuleResult:
     """Host or platform, while start <= now < start + grace. Who came gets the stake; the host the revenue
     less the fee, a share of the forfeited stakes, and the own stake; the platform the fee and the rest of the
     forfeits."""
     _authorized(call.sender, run.host)
     _open(run)
     if state.now < run.start:
-        raise Refused("TooEarly", run.start)
-    if state.extended and state.now >= run.start + state.terms.completion_grace:
-        raise Refused("TooLate", run.start + state.terms.completion_grace)
-    present = _ticked_off(state, run, came)
+        raise RefusedError("TooEarly", run.start)
+    if state.full_interface and state.now >= run.start + state.terms.completion_grace:
+        raise RefusedError("TooLate", run.start + state.terms.completion_grace)
+    present = _ticked_off(state, run, attended)
 
     bookings = state.active_bookings_of(run)
     revenue = sum(b.payment for b in bookings)
@@ -141,26 +141,26 @@ def complete(state: State, run: Run, came: Iterable[str], call: Call) -> Settled
     return push(_close(state, run, RunStatus.COMPLETED, present), [*stakes, to_host])
 
 
-def _ticked_off(state: State, run: Run, came: Iterable[str]) -> frozenset[str]:
+def _ticked_off(state: State, run: Run, attended: Iterable[str]) -> frozenset[str]:
     """Those who came: active bookings of this run, each listed once."""
     present: set[str] = set()
-    for booking in (state.bookings[label] for label in came if label in state.bookings):
+    for booking in (state.bookings[label] for label in attended if label in state.bookings):
         if booking.run != run.label:
-            raise Refused("BookingNotOfRun", booking.id, run.id)
+            raise RefusedError("BookingNotOfRun", booking.id, run.id)
         if booking.label in present:
-            raise Refused("BookingNotActive", booking.id, BookingStatus.COMPLETED)
+            raise RefusedError("BookingNotActive", booking.id, BookingStatus.COMPLETED)
         if not booking.active:
-            raise Refused("BookingNotActive", booking.id, booking.status)
+            raise RefusedError("BookingNotActive", booking.id, booking.status)
         present.add(booking.label)
     return frozenset(present)
 
 
-def expire(state: State, run: Run) -> Settled:
+def expire(state: State, run: Run) -> RuleResult:
     """Anyone, once now >= start + grace: everybody is refunded and shares the host's stake by seats, the
     remainder goes to the platform. Nobody booked: the host gets the stake back."""
     _open(run)
     if state.now < run.start + state.terms.completion_grace:
-        raise Refused("TooEarly", run.start + state.terms.completion_grace)
+        raise RefusedError("TooEarly", run.start + state.terms.completion_grace)
     bookings = state.active_bookings_of(run)
     state = _close(state, run, RunStatus.EXPIRED)
     if not bookings:
@@ -173,30 +173,30 @@ def expire(state: State, run: Run) -> Settled:
     return push(state, [Payout(b.attendee, b.paid + share, "refund and compensation") for b, share in refunds])
 
 
-def withdraw(state: State, to: str | None, call: Call) -> Settled:
+def withdraw(state: State, to: str | None, call: Call) -> RuleResult:
     """The sender's credit, to the sender or another receiver; unlike a push, a refused one fails."""
     credit = state.credits.get(call.sender, 0)
     receiver = call.sender if to is None else party_of(state, to)
     if credit == 0:
-        raise Refused("NothingToWithdraw")
+        raise RefusedError("NothingToWithdraw")
     if not takes_ether(state, receiver):
-        raise Refused("TransferFailed", receiver, credit)
+        raise RefusedError("TransferFailed", receiver, credit)
     state = replace(state, credits=added(state.credits, call.sender, -credit))
     return leave(state, receiver, credit), (Payout(receiver, credit, "credit withdrawn"),)
 
 
-def withdraw_fees(state: State, call: Call) -> Settled:
+def withdraw_fees(state: State, call: Call) -> RuleResult:
     """The platform takes out what it earned, and nothing else."""
     if call.sender != PLATFORM:
-        raise Refused("OwnableUnauthorizedAccount", call.sender)
+        raise RefusedError("OwnableUnauthorizedAccount", call.sender)
     earned = state.platform_balance
-    if earned == 0 and state.extended:
-        raise Refused("NothingToWithdraw")
+    if earned == 0 and state.full_interface:
+        raise RefusedError("NothingToWithdraw")
     state = replace(state, platform_balance=0, received=added(state.received, PLATFORM, earned))
     return leave(state, PLATFORM, earned), (Payout(PLATFORM, earned, "platform fees"),)
 
 
-def force_ether(state: State, wei: int, call: Call) -> Settled:
+def force_ether(state: State, wei: int, call: Call) -> RuleResult:
     """Ether that nobody is owed; it changes no other number."""
     return replace(
         state,
@@ -211,17 +211,17 @@ def force_ether(state: State, wei: int, call: Call) -> Settled:
 
 def _authorized(sender: Party, party: Party) -> None:
     if sender not in (party, PLATFORM):
-        raise Refused("NotAuthorized", sender)
+        raise RefusedError("NotAuthorized", sender)
 
 
 def _open(run: Run) -> None:
     if not run.open:
-        raise Refused("EventNotOpen", run.id, run.status)
+        raise RefusedError("EventNotOpen", run.id, run.status)
 
 
 def _exact(call: Call) -> None:
     if call.value != call.due:
-        raise Refused("WrongValue", call.value, call.due)
+        raise RefusedError("WrongValue", call.value, call.due)
 
 
 # Changes that several rules share
@@ -233,14 +233,14 @@ def _seated(run: Run, seats: int) -> Run:
     return replace(run, seats_booked=seats, status=status)
 
 
-def _close(state: State, run: Run, status: RunStatus, came: frozenset[str] | None = None) -> State:
+def _close(state: State, run: Run, status: RunStatus, attended: frozenset[str] | None = None) -> State:
     """Make the run and its active bookings final. came: labels, where it was completed; None: all are
     refunded."""
 
     def fate(booking: Booking) -> BookingStatus:
-        if came is None:
+        if attended is None:
             return BookingStatus.CANCELLED
-        return BookingStatus.COMPLETED if booking.label in came else BookingStatus.NO_SHOW
+        return BookingStatus.COMPLETED if booking.label in attended else BookingStatus.NO_SHOW
 
     closed = [replace(b, status=fate(b)) for b in state.active_bookings_of(run)]
     return _with_run(_with_bookings(state, closed), replace(run, status=status))

@@ -83,7 +83,7 @@ class Booking:
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class PriceReading:
     """A rate that `set_price` gave. as_of: when it was true; None: the feed keeps it fresh."""
 
     rate: Decimal
@@ -100,8 +100,8 @@ class State:
         change of the wallet apart from gas.
     paid_out: wei that left the contract. forced: wei forced into it, part of contract_balance and of no paid_in.
     feed: overrides the market's rate. last_rate: the last one accepted for a quote.
-    extended: whether the contract has all of `EventStake`, or only the interface that is deployed on Sepolia: runs that
-        never expire can be completed for ever, and how large a run may be is the contract's own affair.
+    full_interface: whether the contract has all of `EventStake`, or only the interface that is deployed on Sepolia:
+        runs that never expire can be completed for ever, and how large a run may be is the contract's own affair.
     """
 
     terms: Terms
@@ -118,9 +118,9 @@ class State:
     contract_balance: int = 0
     paid_out: int = 0
     forced: int = 0
-    feed: Feed | None = None
+    feed: PriceReading | None = None
     last_rate: Decimal | None = None
-    extended: bool = True
+    full_interface: bool = True
 
     def bookings_of(self, run: Run) -> Iterator[Booking]:
         return (b for b in self.bookings.values() if b.run == run.label)
@@ -129,9 +129,9 @@ class State:
         return [b for b in self.bookings_of(run) if b.active]
 
 
-def initial(terms: Terms, actors: Mapping[str, Actor], epoch: int, extended: bool = True) -> State:
+def initial_state(terms: Terms, actors: Mapping[str, Actor], epoch: int, full_interface: bool = True) -> State:
     """A freshly deployed contract. epoch: time of the scenario's second 0, in seconds since 1970."""
-    return State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {}, extended=extended)
+    return State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {}, full_interface=full_interface)
 
 
 def party_of(state: State, actor: str) -> Party:
@@ -172,7 +172,7 @@ class Payout:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExpectedOutcome:
     """What an action came to.
 
     status: "rejected" is what an estimate or the service refuses, and what reverts if it is sent all the same;
@@ -210,7 +210,7 @@ class Call:
     price: int | None = None
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An action must fail, with this error and these arguments."""
 
     def __init__(self, error: ErrorName, *args: int | str) -> None:
@@ -219,5 +219,5 @@ class Refused(Exception):
         self.arguments = args
 
 
-Settled: TypeAlias = tuple[State, tuple[Payout, ...]]
+RuleResult: TypeAlias = tuple[State, tuple[Payout, ...]]
 """What a rule comes to: the state after it, and the payouts made."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from stakesim.model.state import Call, Party, Payout, Settled, State
+from stakesim.model.state import Call, Party, Payout, RuleResult, State
 from stakesim.scenario.actions import PLATFORM
 
 
@@ -16,7 +16,7 @@ def pay_in(state: State, call: Call) -> State:
     )
 
 
-def push(state: State, payouts: Iterable[Payout]) -> Settled:
+def push(state: State, payouts: Iterable[Payout]) -> RuleResult:
     """Send each payout; one that its receiver does not take becomes a credit, and stops nobody else's."""
     made = []
     for payout in (p for p in payouts if p.wei):

@@ -47,7 +47,9 @@ def against(costs: pd.DataFrame) -> Figure:
 
 
 def options(table: pd.DataFrame) -> Figure:
-    """An attendee's option over the lead time, with the closed form of a GBM as crosses; from `walk_away.attendees`."""
+    """An attendee's option over the lead time, with the closed form of a GBM as crosses.
+
+    From `cancellation_options.attendees`."""
     drawn, axes = style.figure(3.6)
     for market, rows in table.groupby("market", sort=False):
         low, high = rows["low"].tolist(), rows["high"].tolist()
@@ -63,7 +65,7 @@ def options(table: pd.DataFrame) -> Figure:
 
 
 def unclaimed(table: pd.DataFrame) -> Figure:
-    """What stays in the contract, by how it pays; from `unclaimed.unclaimed`."""
+    """What stays in the contract, by how it pays; from `payout_methods.unclaimed`."""
     drawn, axes = style.figure(3.0)
     colours = (style.RED, style.ORANGE, style.BLUE)
     ways = [column for column in table.columns if not column.startswith("runs")]

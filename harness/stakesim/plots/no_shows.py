@@ -1,11 +1,10 @@
-"""Pictures of what a stake does, from the sweeps of `no_shows.py`."""
+"""Plots of what a stake changes, from the table of `stakesim.studies.no_shows.stakes`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from stakesim.plots import style
-from stakesim.studies.no_shows import DEMAND, NO_SHOW, STAKES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,10 +36,11 @@ def money(frame: pd.DataFrame) -> Figure:
 
 def empty_seats(frame: pd.DataFrame) -> Figure:
     """Seats in which nobody sat, over the stake, under each pair of elasticities."""
-    drawn, all_axes = style.figure(3.2, columns=len(DEMAND))
-    for axes, demand in zip(all_axes, DEMAND, strict=True):
+    demands = _elasticities(frame, "demand")
+    drawn, all_axes = style.figure(3.2, columns=len(demands))
+    for axes, (demand, elasticity) in zip(all_axes, demands.items(), strict=True):
         _lines(axes, frame[frame["demand"] == demand], "empty seats", "no-shows", 100)
-        axes.set_title(f"elasticity of demand: {demand} ({DEMAND[demand]:g})", fontsize=9)
+        axes.set_title(f"elasticity of demand: {demand} ({elasticity:g})", fontsize=9)
         if axes is not all_axes[-1]:
             axes.get_legend().remove()
     ends = [axes.get_ylim() for axes in all_axes]
@@ -53,10 +53,16 @@ def empty_seats(frame: pd.DataFrame) -> Figure:
 def _lines(axes: Axes, frame: pd.DataFrame, metric: str, by: str, times: float) -> None:
     """A line for each elasticity, with its 95% interval."""
     of_metric = frame[frame["metric"] == metric].sort_values("stake_bps")
-    for name, elasticity in {"no-shows": NO_SHOW, "demand": DEMAND}[by].items():
+    for name, elasticity in _elasticities(frame, by).items():
         one = of_metric[of_metric[by] == name]
         middle, low, high = ((one[column] * times).tolist() for column in ("value", "low", "high"))
         style.with_band(axes, (one["stake_bps"] / 100).tolist(), middle, low, high, f"{name} ({elasticity:g})")
-    axes.axvline(STAKES[0] / 100, color=style.GREY, linewidth=0.8, zorder=0)
+    axes.axvline(frame["stake_bps"].iloc[0] / 100, color=style.GREY, linewidth=0.8, zorder=0)
     axes.set_xlabel("stake, % of the ticket")
     axes.legend(title=f"elasticity of {by}", frameon=False, fontsize=8, title_fontsize=8)
+
+
+def _elasticities(frame: pd.DataFrame, by: str) -> dict[str, float]:
+    """The name and value of each elasticity of `by`, in the order of the table."""
+    names = frame.drop_duplicates(by)
+    return dict(zip(names[by], names[f"elasticity of {by}"], strict=True))

@@ -1,4 +1,4 @@
-"""Pictures of what the platform earns, pays and needs, of the tables of `stakesim.studies.platform` and `wallet`."""
+"""Pictures of what the platform earns, pays and needs, of the tables of `stakesim.studies.break_even` and `wallet`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from stakesim.plots.style import BLUE, RED, STYLES, figure, with_band
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
-    from stakesim.population.state import Ints
 
 LEVELS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
@@ -46,7 +47,7 @@ def break_even(table: pd.DataFrame) -> Figure:
     return drawn
 
 
-def gas_path(wei: Ints, days: int = 364) -> Figure:
+def gas_path(wei: NDArray[np.int64], days: int = 364) -> Figure:
     """One year of gas prices, beside the band in which nine of ten years lie on each day. wei: shape (days, paths)."""
     import numpy as np
 

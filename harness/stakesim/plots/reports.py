@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from stakesim.plots.style import BLUE, GREY, HATCHES, ORANGE, figure, with_band
-from stakesim.runner.ledger import WEI_PER_ETH, by_party
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from stakesim.runner.ledger import Row
+WEI_PER_ETH = 10**18
 
 
-def payouts(rows: Iterable[Row]) -> Figure:
-    """ETH that a ledger says were paid out, by party: pushed, deferred, and taken out later."""
-    sums = by_party(rows)
-    parties = sorted(sums)
+def payouts(wei_by_party: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Plots the ETH paid out to each party: pushed, deferred, and withdrawn later.
+
+    Args:
+        wei_by_party: For each party its wei by kind of payout, from `stakesim.runner.ledger.by_party`.
+    """
+    parties = sorted(wei_by_party)
     drawn, axes = figure(1.2 + 0.5 * len(parties))
     left = [0.0] * len(parties)
     for kind, colour, hatch in zip(("pushed", "deferred", "withdrawn"), (BLUE, ORANGE, GREY), HATCHES, strict=False):
-        eth = [float(Decimal(sums[party][kind]) / WEI_PER_ETH) for party in parties]
+        eth = [float(Decimal(wei_by_party[party][kind]) / WEI_PER_ETH) for party in parties]
         axes.barh(parties, eth, left=left, label=kind, color=colour, hatch=hatch, edgecolor="white")
         left = [a + b for a, b in zip(left, eth, strict=True)]
     axes.set_xlabel("ETH paid out of the contract")

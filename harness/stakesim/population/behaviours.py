@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from stakesim.generate.profiles import Chance
-from stakesim.population.state import DAY, HOUR, NEVER, Intents, State
-from stakesim.schema.fields import Part, Seconds
+from stakesim.generate.profiles import Probability
+from stakesim.population.state import DAY, HOUR, NEVER, Intents, PopulationState
+from stakesim.schema.fields import Seconds, StrictModel
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Elasticity: TypeAlias = Annotated[float, Field(ge=0, le=20)]
 
 
-class NoShow(Part):
+class NoShow(StrictModel):
     """Whoever booked stays away with the chance base x (1 + stake) ** -elasticity, stake as a share of the ticket.
 
     base: without a stake. Of paid events 0.10 to 0.17 stay away, of free ones 0.28 to 0.40. What a no-show loses is
@@ -31,42 +31,42 @@ class NoShow(Part):
     """
 
     do: Literal["no_show"] = "no_show"
-    base: Chance = 0.135
+    base: Probability = 0.135
     elasticity: Elasticity = 0.0
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         stays_away = rng.random(state.shape) < self.base * (1 + state.stake) ** -self.elasticity
         return _absent(state, stays_away)
 
 
-class LostToStake(Part):
+class LostToStake(StrictModel):
     """Of those who would have booked, (1 + stake) ** -elasticity still do: constant elasticity of demand in what has to
     be paid up front. 0: nobody minds, as the stake comes back."""
 
     do: Literal["lost_to_stake"] = "lost_to_stake"
     elasticity: Elasticity = 0.5
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         import numpy as np
 
         goes = rng.random(state.shape) >= (1 + state.stake) ** -self.elasticity
-        return state.intents.but(books=np.where(goes, NEVER, state.intents.books))
+        return state.intents.but(books_at=np.where(goes, NEVER, state.intents.books_at))
 
 
-class Weather(Part):
+class Weather(StrictModel):
     """No-shows that come together: on a bad day, which each run has with `chance`, of those who would have come
     `stay_away` do not."""
 
     do: Literal["weather"] = "weather"
-    chance: Chance = 0.1
-    stay_away: Chance = 0.3
+    chance: Probability = 0.1
+    stay_away: Probability = 0.3
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         bad_day = rng.random(state.runs) < self.chance
         return _absent(state, (rng.random(state.shape) < self.stay_away) & bad_day)
 
 
-class Cancel(Part):
+class Cancel(StrictModel):
     """Attendees cancel with a hazard of `daily` a day, and of `daily_near` in the last `near` seconds before the start.
 
     Time to cancellation is exponential with a hazard of two steps (the piecewise exponential model, M. Friedman 1982).
@@ -78,10 +78,10 @@ class Cancel(Part):
     daily_near: Annotated[float, Field(ge=0, le=1)] = 0.05
     near: Seconds = 3 * DAY
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         import numpy as np
 
-        books = state.intents.books
+        books = state.intents.books_at
         risk = rng.standard_exponential(state.shape)
         near_from = np.maximum(state.start - self.near, books)
         before = self.daily * (near_from - books) / DAY
@@ -90,22 +90,22 @@ class Cancel(Part):
             near = near_from + (risk - before) / self.daily_near * DAY if self.daily_near else np.inf
             wanted = np.where(risk < before, far, near)
         wanted = np.where(wanted < state.start, wanted, NEVER).astype(np.int64)
-        cancels = np.where(books < NEVER, np.minimum(state.intents.cancels, np.maximum(wanted, books + 1)), NEVER)
+        cancels = np.where(books < NEVER, np.minimum(state.intents.cancels_at, np.maximum(wanted, books + 1)), NEVER)
         too_late = (cancels > state.cutoff) & (cancels < NEVER)
-        return _absent(state, too_late).but(cancels=np.where(too_late, NEVER, cancels))
+        return _absent(state, too_late).but(cancels_at=np.where(too_late, NEVER, cancels))
 
 
-class HostCancels(Part):
+class HostCancels(StrictModel):
     """The host calls a run off with `chance`, at any moment before its start."""
 
     do: Literal["host_cancels"] = "host_cancels"
-    chance: Chance = 0.05
+    chance: Probability = 0.05
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         return _called_off(state, _time_within(rng, state), rng.random(state.runs) < self.chance)
 
 
-class WalkAway(Part):
+class WalkAway(StrictModel):
     """People use the option that a free cancellation is, on the first day on which it pays.
 
     An attendee's refund is in wei, fixed when the run was created, and the ticket is worth its INR price: they cancel,
@@ -116,9 +116,9 @@ class WalkAway(Part):
     do: Literal["walk_away"] = "walk_away"
     who: Literal["attendees", "hosts"] = "attendees"
     threshold: Annotated[float, Field(ge=0, lt=10)] = 0.2
-    share: Chance = 1.0
+    share: Probability = 1.0
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         import numpy as np
 
         relative = state.rates / state.rates[0]
@@ -130,69 +130,75 @@ class WalkAway(Part):
             return _called_off(state, first, rng.random(state.runs) < self.share)
         pays = (relative > 1 + self.threshold) & (look <= state.cutoff)
         looks = rng.random(state.shape) < self.share
-        when = _first_from(pays, state.intents.books, look_at=HOUR)
-        cancels = np.where(looks, np.minimum(state.intents.cancels, when), state.intents.cancels)
-        return state.intents.but(cancels=np.where(state.intents.books < NEVER, cancels, NEVER))
+        when = _first_from(pays, state.intents.books_at, look_at=HOUR)
+        cancels = np.where(looks, np.minimum(state.intents.cancels_at, when), state.intents.cancels_at)
+        return state.intents.but(cancels_at=np.where(state.intents.books_at < NEVER, cancels, NEVER))
 
 
-class FalseNoShows(Part):
+class FalseNoShows(StrictModel):
     """A host says of `share` of those who came that they did not; it pays where the host gets part of the forfeits."""
 
     do: Literal["false_no_shows"] = "false_no_shows"
-    share: Chance = 0.5
-    hosts: Chance = 1.0
+    share: Probability = 0.5
+    hosts: Probability = 1.0
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         false = (rng.random(state.shape) < self.share) & (rng.random(state.runs) < self.hosts)
-        return state.intents.but(ticked=state.intents.ticked & ~false & ~state.intents.own | state.intents.own)
+        return state.intents.but(
+            reported_attended=state.intents.reported_attended & ~false & ~state.intents.by_host | state.intents.by_host
+        )
 
 
-class SelfBook(Part):
+class SelfBook(StrictModel):
     """Hosts book `seats` of their own run as soon as it is open, so that it looks wanted, and tick themselves off."""
 
     do: Literal["self_book"] = "self_book"
     seats: Annotated[int, Field(strict=True, ge=1)] = 1
-    hosts: Chance = 1.0
+    hosts: Probability = 1.0
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         import numpy as np
 
         books = np.where(rng.random(state.runs) < self.hosts, HOUR, NEVER)
-        return _joined(state, books, self.seats, np.full(state.runs, NEVER), own=True)
+        return _joined(state, books, self.seats, np.full(state.runs, NEVER), by_host=True)
 
 
-class Grief(Part):
+class Grief(StrictModel):
     """Somebody books every seat that a run has, as soon as it is open, and cancels in the last second that is allowed:
     others find it full, and it costs nothing but gas."""
 
     do: Literal["grief"] = "grief"
-    runs: Chance = 1.0
+    runs: Probability = 1.0
     seats: Annotated[int, Field(strict=True, ge=1)] | None = None
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         import numpy as np
 
         hit = rng.random(state.runs) < self.runs
         seats = state.seats if self.seats is None else np.minimum(state.seats, self.seats)
         return _joined(
-            state, np.where(hit, 60, NEVER), seats, np.where(hit, np.maximum(state.cutoff, 61), NEVER), comes=False
+            state,
+            np.where(hit, 60, NEVER),
+            seats,
+            np.where(hit, np.maximum(state.cutoff, 61), NEVER),
+            intends_to_attend=False,
         )
 
 
-class CompleteLate(Part):
+class CompleteLate(StrictModel):
     """Runs that nobody completes (`never`), or only after the grace period (`late`), so that they expire."""
 
     do: Literal["complete_late"] = "complete_late"
-    late: Chance = 0.02
-    never: Chance = 0.02
+    late: Probability = 0.02
+    never: Probability = 0.02
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         import numpy as np
 
         draw, after = rng.random(state.runs), rng.integers(0, DAY, state.runs)
-        completes = np.where(draw < self.late, state.deadline + after, state.intents.completes)
+        completes = np.where(draw < self.late, state.deadline + after, state.intents.completes_run_at)
         return state.intents.but(
-            completes=np.where((draw >= self.late) & (draw < self.late + self.never), NEVER, completes)
+            completes_run_at=np.where((draw >= self.late) & (draw < self.late + self.never), NEVER, completes)
         )
 
 
@@ -205,20 +211,20 @@ AnyBehaviour: TypeAlias = Annotated[
 # What several behaviours share
 
 
-def _absent(state: State, stays_away: Bools) -> Intents:
+def _absent(state: PopulationState, stays_away: Bools) -> Intents:
     intents = state.intents
-    comes = intents.comes & ~stays_away
-    return intents.but(comes=comes, ticked=intents.ticked & comes)
+    comes = intents.intends_to_attend & ~stays_away
+    return intents.but(intends_to_attend=comes, reported_attended=intents.reported_attended & comes)
 
 
-def _called_off(state: State, when: Ints, hosts: Bools) -> Intents:
+def _called_off(state: PopulationState, when: Ints, hosts: Bools) -> Intents:
     import numpy as np
 
-    earlier = np.minimum(state.intents.cancels_run, when)
-    return state.intents.but(cancels_run=np.where(hosts, earlier, state.intents.cancels_run))
+    earlier = np.minimum(state.intents.cancels_run_at, when)
+    return state.intents.but(cancels_run_at=np.where(hosts, earlier, state.intents.cancels_run_at))
 
 
-def _time_within(rng: Generator, state: State) -> Ints:
+def _time_within(rng: Generator, state: PopulationState) -> Ints:
     """A second between an hour after a run's creation and its start."""
     import numpy as np
 
@@ -238,7 +244,12 @@ def _first_from(pays: Bools, books: Ints, look_at: int) -> Ints:
 
 
 def _joined(
-    state: State, books: Ints, seats: Ints | int, cancels: Ints, own: bool = False, comes: bool = True
+    state: PopulationState,
+    books: Ints,
+    seats: Ints | int,
+    cancels: Ints,
+    by_host: bool = False,
+    intends_to_attend: bool = True,
 ) -> Intents:
     """One more person for each run, in the first place."""
     import numpy as np
@@ -248,11 +259,11 @@ def _joined(
 
     intents = state.intents
     return intents.but(
-        wants=first(False, intents.wants),
-        books=first(books, intents.books),
+        interested=first(False, intents.interested),
+        books_at=first(books, intents.books_at),
         seats=first(seats, intents.seats),
-        cancels=first(cancels, intents.cancels),
-        comes=first(comes, intents.comes),
-        ticked=first(comes, intents.ticked),
-        own=first(own, intents.own),
+        cancels_at=first(cancels, intents.cancels_at),
+        intends_to_attend=first(intends_to_attend, intents.intends_to_attend),
+        reported_attended=first(intends_to_attend, intents.reported_attended),
+        by_host=first(by_host, intents.by_host),
     )

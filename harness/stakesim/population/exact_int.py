@@ -16,52 +16,57 @@ BPS = 10_000
 WEI_PER_ETH = 10**18
 _HALF = 10**9
 """Square root of WEI_PER_ETH: what a conversion is split at."""
-MOST = 2**62
+INT64_LIMIT = 2**62
 """No int64 amount may reach this, so that the sum of any two fits."""
-MOST_PAISE = 2**63 // _HALF
+INT64_PAISE_LIMIT = 2**63 // _HALF
 """Of a price or a rate, in int64 conversions: 92 million INR."""
 
 
-def fits(largest: int) -> bool:
+def fits_int64(largest: int) -> bool:
     """Whether amounts up to `largest` may be int64."""
-    return largest < MOST
+    return largest < INT64_LIMIT
 
 
-def wide(amounts: Wei) -> Wei:
+def as_python_ints(amounts: Wei) -> Wei:
     """The same as Python integers."""
     return amounts.astype(object)
 
 
-def share(amounts: Wei, bps: int) -> Wei:
+def floor_bps(amounts: Wei, bps: int) -> Wei:
     """floor(amount x bps / 10,000)."""
     whole = amounts // BPS
     shared: Wei = whole * bps + (amounts - whole * BPS) * bps // BPS
     return shared
 
 
-def portion(amounts: Wei, part: Wei, whole: Wei) -> Wei:
+def floor_fraction(amounts: Wei, part: Wei, whole: Wei) -> Wei:
     """floor(amount x part / whole), part at most whole, whole small (seats)."""
     portions: Wei = amounts // whole * part + amounts % whole * part // whole
     return portions
 
 
-def to_wei(price_paise: Ints, rate_paise: Ints) -> Wei:
+def paise_to_wei(price_paise: Ints, rate_paise: Ints) -> Wei:
     """floor(INR x 10^18 / rate), both in paise. int64 where all results and steps fit, Python integers if not."""
     if not price_paise.size:
         return price_paise
     largest = int(price_paise.max()) * WEI_PER_ETH // int(rate_paise.min())
-    if fits(largest) and price_paise.max() < MOST_PAISE and rate_paise.max() < MOST_PAISE:
+    if fits_int64(largest) and price_paise.max() < INT64_PAISE_LIMIT and rate_paise.max() < INT64_PAISE_LIMIT:
         whole, rest = price_paise * _HALF // rate_paise, price_paise * _HALF % rate_paise
         return whole * _HALF + rest * _HALF // rate_paise
-    return wide(price_paise) * WEI_PER_ETH // wide(rate_paise)
+    return as_python_ints(price_paise) * WEI_PER_ETH // as_python_ints(rate_paise)
 
 
-def to_paise(amounts: Wei, rate_paise: Ints) -> Wei:
+def wei_to_paise(amounts: Wei, rate_paise: Ints) -> Wei:
     """wei x rate / 10^18, rounded half-even to the paisa. Amounts may be negative."""
     most = max(abs(int(amounts.max(initial=0))), abs(int(amounts.min(initial=0))))
     rate = int(rate_paise.max(initial=0))
-    if amounts.dtype == object or not (fits((most // _HALF + 1) * rate) and fits(WEI_PER_ETH + _HALF * rate)):
-        whole, rest = wide(amounts) * wide(rate_paise) // WEI_PER_ETH, wide(amounts) * wide(rate_paise) % WEI_PER_ETH
+    if amounts.dtype == object or not (
+        fits_int64((most // _HALF + 1) * rate) and fits_int64(WEI_PER_ETH + _HALF * rate)
+    ):
+        whole, rest = (
+            as_python_ints(amounts) * as_python_ints(rate_paise) // WEI_PER_ETH,
+            as_python_ints(amounts) * as_python_ints(rate_paise) % WEI_PER_ETH,
+        )
     else:
         high = amounts // _HALF * rate_paise
         low = high % _HALF * _HALF + amounts % _HALF * rate_paise
@@ -71,7 +76,7 @@ def to_paise(amounts: Wei, rate_paise: Ints) -> Wei:
     return rounded
 
 
-def total(amounts: Wei) -> int:
+def exact_sum(amounts: Wei) -> int:
     """The sum, as a Python integer, whatever the size."""
     if amounts.dtype == object:
         return int(sum(amounts.ravel().tolist()))

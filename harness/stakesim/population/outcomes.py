@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING
 
 from stakesim.model.rates import PRICE_MAX_JUMP
 from stakesim.model.state import RunStatus
-from stakesim.population.state import DAY, NEVER, State
+from stakesim.population.state import DAY, NEVER, PopulationState
 
 if TYPE_CHECKING:
     from stakesim.population.state import Bools, Ints
 
 _INDEX_BITS = 10
 """Of a sorting key: which of a run's events it is. Two for each place and three for the run; MAX_SEATS is 200."""
-MOST_PLACES = (2**_INDEX_BITS - 3) // 2
+MAX_PLACES = (2**_INDEX_BITS - 3) // 2
 
 
 @dataclass(frozen=True)
-class Lives:
+class Outcomes:
     """made: bookings that the contract took. cancelled: those among them that were cancelled in time. ends: a
     `RunStatus` of each run, ACTIVE where nobody closed it; ended: when. booked_at: when a booking was asked for."""
 
-    made: Bools
+    accepted: Bools
     cancelled: Bools
-    ends: Ints
-    ended: Ints
+    final_status: Ints
+    closed_at: Ints
     booked_at: Ints
 
     @property
     def active(self) -> Bools:
         """Bookings that still stood when the run ended."""
-        return self.made & ~self.cancelled
+        return self.accepted & ~self.cancelled
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,24 @@ class Timeline:
 
     order: Ints
     at: Ints
-    books: Ints
-    cancels: Ints
-    cancels_run: Ints
-    completes: Ints
-    expires: Ints
+    books_at: Ints
+    cancels_at: Ints
+    cancels_run_at: Ints
+    completes_run_at: Ints
+    expires_run_at: Ints
 
 
-def timeline(state: State) -> Timeline:
+def timeline(state: PopulationState) -> Timeline:
     import numpy as np
 
     intents = state.intents
     places, runs = state.shape
-    if places > MOST_PLACES:
-        raise ValueError(f"{places} people for a run are more than {MOST_PLACES}; make the population smaller")
+    if places > MAX_PLACES:
+        raise ValueError(f"{places} people for a run are more than {MAX_PLACES}; make the population smaller")
     wanted = np.empty((runs, 2 * places + 3), np.int64)  # a run's events side by side: what is sorted lies together
-    wanted[:, :places] = intents.books.T
-    wanted[:, places : 2 * places] = intents.cancels.T
-    for offset, times in enumerate((intents.cancels_run, intents.completes, intents.expires)):
+    wanted[:, :places] = intents.books_at.T
+    wanted[:, places : 2 * places] = intents.cancels_at.T
+    for offset, times in enumerate((intents.cancels_run_at, intents.completes_run_at, intents.expires_run_at)):
         wanted[:, 2 * places + offset] = times
     keys = (wanted << _INDEX_BITS) | np.arange(2 * places + 3)
     keys.sort(axis=1)
@@ -76,39 +76,39 @@ def timeline(state: State) -> Timeline:
     return Timeline(
         order.T,
         sorted_at.T,
-        books=at[:places],
-        cancels=at[places : 2 * places],
-        cancels_run=at[2 * places],
-        completes=at[2 * places + 1],
-        expires=at[2 * places + 2],
+        books_at=at[:places],
+        cancels_at=at[places : 2 * places],
+        cancels_run_at=at[2 * places],
+        completes_run_at=at[2 * places + 1],
+        expires_run_at=at[2 * places + 2],
     )
 
 
-def live(state: State) -> Lives:
+def resolve_outcomes(state: PopulationState) -> Outcomes:
     """Every run from its creation to its end."""
     import numpy as np
 
     intents, when = state.intents, timeline(state)
-    closed_early = when.cancels_run < state.start
-    stop = np.where(closed_early, when.cancels_run, NEVER)
-    completed = ~closed_early & (when.completes >= state.start) & (when.completes < state.deadline)
-    expired = ~closed_early & ~completed & (when.expires >= state.deadline) & (when.expires < NEVER)
+    closed_early = when.cancels_run_at < state.start
+    stop = np.where(closed_early, when.cancels_run_at, NEVER)
+    completed = ~closed_early & (when.completes_run_at >= state.start) & (when.completes_run_at < state.deadline)
+    expired = ~closed_early & ~completed & (when.expires_run_at >= state.deadline) & (when.expires_run_at < NEVER)
     ends = np.select(
         [closed_early, completed, expired],
         [int(RunStatus.CANCELLED), int(RunStatus.COMPLETED), int(RunStatus.EXPIRED)],
         int(RunStatus.ACTIVE),
     )
-    ended = np.select([closed_early, completed, expired], [stop, when.completes, when.expires], NEVER)
-    may_book = (intents.seats > 0) & (when.books < np.minimum(state.start, stop))
-    may_cancel = (when.cancels > when.books) & (when.cancels <= state.cutoff) & (when.cancels < stop)
+    ended = np.select([closed_early, completed, expired], [stop, when.completes_run_at, when.expires_run_at], NEVER)
+    may_book = (intents.seats > 0) & (when.books_at < np.minimum(state.start, stop))
+    may_cancel = (when.cancels_at > when.books_at) & (when.cancels_at <= state.cutoff) & (when.cancels_at < stop)
     made = may_book.copy()
     contested = _contested(state, may_book)
     if len(contested):
         made[:, contested] = _one_after_another(state, when, may_book, may_cancel, contested)
-    return Lives(made, made & may_cancel, ends, ended, when.books)
+    return Outcomes(made, made & may_cancel, ends, ended, when.books_at)
 
 
-def _contested(state: State, may_book: Bools) -> Ints:
+def _contested(state: PopulationState, may_book: Bools) -> Ints:
     """Runs in which it matters who comes first: more seats are wanted than there are, or the rate moved so far that the
     service may have refused a quote."""
     import numpy as np
@@ -118,7 +118,7 @@ def _contested(state: State, may_book: Bools) -> Ints:
     return np.flatnonzero((wanted > state.seats) | (sold.max(axis=0) > PRICE_MAX_JUMP * sold.min(axis=0)))
 
 
-def _one_after_another(state: State, when: Timeline, may_book: Bools, may_cancel: Bools, runs: Ints) -> Bools:
+def _one_after_another(state: PopulationState, when: Timeline, may_book: Bools, may_cancel: Bools, runs: Ints) -> Bools:
     """Which bookings are made, in the order in which people ask, for some of the runs."""
     import numpy as np
 

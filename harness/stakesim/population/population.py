@@ -18,12 +18,12 @@ from pydantic import model_validator
 from stakesim.generate.profiles import Count
 from stakesim.model.rules import MAX_SEATS
 from stakesim.population.behaviours import AnyBehaviour
-from stakesim.population.outcomes import MOST_PLACES
-from stakesim.population.state import DAY, HOUR, NEVER, Behaviour, Intents, State
-from stakesim.prices.price_paths import Gbm, Price
+from stakesim.population.outcomes import MAX_PLACES
+from stakesim.population.state import DAY, HOUR, NEVER, Behaviour, Intents, PopulationState
+from stakesim.prices.price_models import Gbm, PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import UNITS, Inr, Part, Seconds
+from stakesim.schema.fields import UNITS, Inr, Seconds, StrictModel
 from stakesim.schema.yaml_file import FieldError
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from stakesim.population.state import Ints
 
-CHUNK = 4_096
+CHUNK_SIZE = 4_096
 """Runs that are drawn at once: so many that NumPy is busy, so few that their arrays stay in the cache."""
 
 
-class Population(Part):
+class Population(StrictModel):
     """Two numbers are the ends of a range, both included, each value equally likely; prices by order of magnitude.
 
     attendees: people who would book each run. seats_wanted: by each. They book at any moment, come, and are ticked off;
@@ -52,7 +52,7 @@ class Population(Part):
     attendees: tuple[Count, Count] = (5, 20)
     seats_wanted: tuple[Count, Count] = (1, 3)
     behaviours: tuple[AnyBehaviour, ...] = ()
-    price: Price = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
+    price: PriceModel = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -64,8 +64,8 @@ class Population(Part):
             raise FieldError(("seats",), f"a run has 1 to {MAX_SEATS} seats; stay within")
         if self.seats_wanted[0] < 1:
             raise FieldError(("seats_wanted",), "somebody who books wants a seat; begin with 1")
-        if self.attendees[1] > MOST_PLACES - 10:
-            raise FieldError(("attendees",), f"a run has at most {MOST_PLACES - 10} people who want to come; ask fewer")
+        if self.attendees[1] > MAX_PLACES - 10:
+            raise FieldError(("attendees",), f"a run has at most {MAX_PLACES - 10} people who want to come; ask fewer")
         if self.lead_time[0] < 3 * HOUR:
             raise FieldError(("lead_time",), "people need time to book; begin with 3h")
         return self
@@ -81,13 +81,13 @@ def load_population(file: str | Path) -> Population:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PopulationChunk:
     """A chunk of runs with everybody's intents. seed, chunk: which; run i of it is number chunk x CHUNK + i."""
 
     population: str
     seed: int
     chunk: int
-    state: State
+    state: PopulationState
 
 
 def draw(
@@ -96,8 +96,8 @@ def draw(
     chunk: int = 0,
     terms: Terms | None = None,
     behaviours: Sequence[Behaviour] | None = None,
-    price: Price | None = None,
-) -> Drawn:
+    price: PriceModel | None = None,
+) -> PopulationChunk:
     """CHUNK runs of a population. terms, behaviours, price: instead of the population's own.
 
     Each of them has chance of its own, from the seed and the chunk: another policy meets the same runs, people and
@@ -108,7 +108,7 @@ def draw(
     state = replace(_scene(population, seed, chunk, price or population.price, terms.completion_grace), terms=terms)
     for index, behaviour in enumerate(behaviours):
         state = replace(state, intents=behaviour(_rng(seed, chunk, 10 + index), state))
-    return Drawn(population.name, seed, chunk, state)
+    return PopulationChunk(population.name, seed, chunk, state)
 
 
 def _rng(seed: int, chunk: int, what: int) -> Generator:
@@ -118,37 +118,39 @@ def _rng(seed: int, chunk: int, what: int) -> Generator:
 
 
 @lru_cache(maxsize=2)
-def _scene(population: Population, seed: int, chunk: int, price: Price, grace: int) -> State:
+def _scene(population: Population, seed: int, chunk: int, price: PriceModel, grace: int) -> PopulationState:
     """The runs, the market, and everybody at their best. Kept, as each policy begins with it."""
     import numpy as np
 
-    from stakesim.population.exact_int import to_wei
+    from stakesim.population.exact_int import paise_to_wei
     from stakesim.prices.market import simulate
 
     rng = _rng(seed, chunk, 0)
-    seats = _between(rng, population.seats, CHUNK)
-    start = _between(rng, population.lead_time, CHUNK)
+    seats = _between(rng, population.seats, CHUNK_SIZE)
+    start = _between(rng, population.lead_time, CHUNK_SIZE)
     price_paise = _log_uniform(rng, population.price_inr)
-    attendees = _between(rng, population.attendees, CHUNK)
-    shape = (max(population.attendees[1], 1), CHUNK)
+    attendees = _between(rng, population.attendees, CHUNK_SIZE)
+    shape = (max(population.attendees[1], 1), CHUNK_SIZE)
     present = np.arange(shape[0])[:, None] < attendees
     last = HOUR  # before the start in which nobody books, so that who comes a second later than meant is not too late
     books = (60 + rng.random(shape) * (start - 60 - last)).astype(np.int64)
     days = population.lead_time[1] // DAY + DAYS_AFTER
-    rates = np.maximum(np.rint(simulate(price, _rng(seed, chunk, 1), CHUNK, days) * 100), 1).astype(np.int64)
+    rates = np.maximum(np.rint(simulate(price, _rng(seed, chunk, 1), CHUNK_SIZE, days) * 100), 1).astype(np.int64)
     intents = Intents(
-        wants=present,
-        books=np.where(present, books, NEVER),
+        interested=present,
+        books_at=np.where(present, books, NEVER),
         seats=_between(rng, population.seats_wanted, shape),
-        cancels=np.full(shape, NEVER),
-        comes=np.ones(shape, np.bool_),
-        ticked=np.ones(shape, np.bool_),
-        own=np.zeros(shape, np.bool_),
-        cancels_run=np.full(CHUNK, NEVER),
-        completes=start + _between(rng, (HOUR, DAY), CHUNK) % max(grace // 2, 1),
-        expires=start + grace + _between(rng, (0, 2 * DAY), CHUNK),
+        cancels_at=np.full(shape, NEVER),
+        intends_to_attend=np.ones(shape, np.bool_),
+        reported_attended=np.ones(shape, np.bool_),
+        by_host=np.zeros(shape, np.bool_),
+        cancels_run_at=np.full(CHUNK_SIZE, NEVER),
+        completes_run_at=start + _between(rng, (HOUR, DAY), CHUNK_SIZE) % max(grace // 2, 1),
+        expires_run_at=start + grace + _between(rng, (0, 2 * DAY), CHUNK_SIZE),
     )
-    return State(population.terms, seats, start, price_paise, to_wei(price_paise, rates[0]), rates, intents)
+    return PopulationState(
+        population.terms, seats, start, price_paise, paise_to_wei(price_paise, rates[0]), rates, intents
+    )
 
 
 def _between(rng: Generator, ends: tuple[int, int], shape: int | tuple[int, int]) -> Ints:
@@ -162,14 +164,14 @@ def _log_uniform(rng: Generator, ends: tuple[Decimal, Decimal]) -> Ints:
     import numpy as np
 
     low, high = (np.log(float(end * 100)) for end in ends)
-    return np.rint(np.exp(rng.uniform(low, high, CHUNK))).astype(np.int64)
+    return np.rint(np.exp(rng.uniform(low, high, CHUNK_SIZE))).astype(np.int64)
 
 
-def columns(drawn: Drawn, runs: np.ndarray) -> State:
+def select_runs(drawn: PopulationChunk, runs: np.ndarray) -> PopulationState:
     """Some of the runs of a chunk: numbers within it."""
     state = drawn.state
     intents = Intents(**{name: values[..., runs] for name, values in vars(state.intents).items()})
-    return State(
+    return PopulationState(
         state.terms,
         state.seats[runs],
         state.start[runs],

@@ -29,23 +29,33 @@ NEVER = 2**44
 
 @dataclass(frozen=True)
 class Intents:
-    """What everybody means to do; what comes of it is for the contract's rules to say (`lives.live`).
+    """What each person and each host intends to do. `outcomes.resolve_outcomes` decides which intents succeed.
 
-    wants: people who would like to come. books, seats, cancels, comes: of each person; `books` is NEVER for who does
-    not try. ticked: whom the host says came. own: the host's own bookings. cancels_run, completes, expires: when
-    somebody asks for that, of each run.
+    Arrays of people have the shape (places, runs), arrays of runs the shape (runs,).
+
+    Attributes:
+        interested: Whether an attendee stands in this place; False for empty places and for a host's own bookings.
+        books_at: When the person asks for a booking; NEVER if they do not.
+        seats: How many seats the person asks for.
+        cancels_at: When the person cancels the booking; NEVER if they do not.
+        intends_to_attend: Whether the person turns up at the event.
+        reported_attended: Whether the host reports the person as attended; a host may report falsely.
+        by_host: Whether the host books the place for themselves.
+        cancels_run_at: When the host cancels the run.
+        completes_run_at: When the host completes the run.
+        expires_run_at: When somebody lets the run expire.
     """
 
-    wants: Bools
-    books: Ints
+    interested: Bools
+    books_at: Ints
     seats: Ints
-    cancels: Ints
-    comes: Bools
-    ticked: Bools
-    own: Bools
-    cancels_run: Ints
-    completes: Ints
-    expires: Ints
+    cancels_at: Ints
+    intends_to_attend: Bools
+    reported_attended: Bools
+    by_host: Bools
+    cancels_run_at: Ints
+    completes_run_at: Ints
+    expires_run_at: Ints
 
     def but(self, **changes: Any) -> Intents:
         """The same with some of it changed."""
@@ -53,7 +63,7 @@ class Intents:
 
 
 @dataclass(frozen=True)
-class State:
+class PopulationState:
     """What everybody can see, and what they mean to do so far.
 
     seats, start: of each run. price_paise, price_wei: of a seat; the wei are fixed when the run is created. rates:
@@ -75,7 +85,7 @@ class State:
     @property
     def shape(self) -> tuple[int, int]:
         """Places and runs."""
-        places, runs = self.intents.books.shape
+        places, runs = self.intents.books_at.shape
         return places, runs
 
     @property
@@ -107,4 +117,4 @@ class Behaviour(Protocol):
     To compare policies, draw as much chance whatever the terms are, and let the terms decide what to make of it.
     """
 
-    def __call__(self, rng: Generator, state: State) -> Intents: ...
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents: ...

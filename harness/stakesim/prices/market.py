@@ -1,6 +1,6 @@
 """Many price paths at once, for Monte Carlo: one column a path, one row a day.
 
-What a kind of price is and where it comes from is said in `prices.py`. Floats, since these are random paths; each value
+`price_models.py` has the models and their sources. Floats, since these are random paths; each value
 has two digits, so that `Decimal(f"{rate:.2f}")` is what money is computed with.
 """
 
@@ -10,7 +10,8 @@ from math import exp, sqrt
 from typing import TYPE_CHECKING
 
 from stakesim.prices import series
-from stakesim.prices.price_paths import DAY, YEAR, AnyPrice, Bootstrap, Garch, Gbm, Merton, path, rounded
+from stakesim.prices.formula_paths import formula_path, rounded
+from stakesim.prices.price_models import DAY, YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ LOWEST, HIGHEST = 0.01, 1e20
 _DT = DAY / YEAR
 
 
-def simulate(price: AnyPrice, rng: Generator, runs: int, days: int) -> Floats:
+def simulate(price: PriceModel, rng: Generator, runs: int, days: int) -> Floats:
     """INR for one ETH at the beginning and after each day: shape (days + 1, runs), row 0 is the price's own first rate.
 
     rng: where chance comes from; the price's own seed is for `path`. Without chance all columns are the same. More days
@@ -43,7 +44,7 @@ def simulate(price: AnyPrice, rng: Generator, runs: int, days: int) -> Floats:
         case Garch():
             logs = _garch(price, rng, runs, days)
         case _:
-            rate_at = path(price)
+            rate_at = formula_path(price)
             column = np.array([float(rate_at(day * DAY)) for day in range(days + 1)])
             return np.repeat(column[:, None], runs, axis=1)
     rates = np.empty((days + 1, runs))
@@ -55,7 +56,7 @@ def simulate(price: AnyPrice, rng: Generator, runs: int, days: int) -> Floats:
     return np.round(rates, 2, out=rates)
 
 
-def jumps(price: Merton, rng: Generator, runs: int, days: int) -> tuple[NDArray[np.int64], Floats]:
+def draw_jumps(price: Merton, rng: Generator, runs: int, days: int) -> tuple[NDArray[np.int64], Floats]:
     """How many jumps each day has, and the sum of their log sizes; both of shape (days, runs)."""
     import numpy as np
 
@@ -91,7 +92,7 @@ def _merton(price: Merton, rng: Generator, runs: int, days: int) -> Floats:
     logs = _streams(rng, 1)[0].standard_normal((days, runs))
     logs *= price.annual_volatility * sqrt(_DT)
     logs += (price.annual_drift - price.annual_volatility**2 / 2 - price.jump_rate * mean_jump) * _DT
-    logs += jumps(price, rng, runs, days)[1]
+    logs += draw_jumps(price, rng, runs, days)[1]
     return logs
 
 

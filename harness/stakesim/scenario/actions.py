@@ -4,11 +4,12 @@ Everything here is data. `model.py` says what an action must do, the runner carr
 """
 
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from stakesim.schema.fields import UNITS, FeedRate, Inr, Label, Part, Seats, Seconds, Wei
+from stakesim.schema.fields import UNITS, FeedRate, Inr, Label, Seats, Seconds, StrictModel, Wei
+from stakesim.schema.yaml_file import FieldError
 
 PLATFORM = "platform"
 """The actor that is always there: it owns the contract and signs for everyone who does not pay for
@@ -34,7 +35,7 @@ ErrorName: TypeAlias = Literal[
 """How an action can fail: the contract's own errors, and PriceError of the service's price check."""
 
 
-class Terms(Part):
+class Terms(StrictModel):
     """What the contract is deployed with; shares in basis points, times in seconds. Bounds are the
     contract's."""
 
@@ -68,14 +69,14 @@ ReentrantCall: TypeAlias = Literal[
 ]
 
 
-class Reentry(Part):
+class Reentry(StrictModel):
     """What a re-entering receiver calls when it is paid, and with which id where the call takes one."""
 
     call: ReentrantCall
     id: Annotated[int, Field(ge=0)] = 1
 
 
-class Actor(Part):
+class Actor(StrictModel):
     """Who takes part, and how.
 
     pays: who signs and pays in for them. wallet none: entered on chain under the platform's address.
@@ -110,7 +111,7 @@ class Actor(Part):
         return self
 
 
-class _Action(Part):
+class _Action(StrictModel):
     """at: seconds from the scenario's start, 60 after the action before it if left out. fails: the error
     expected."""
 
@@ -196,13 +197,20 @@ class CancelRun(_Transaction):
 
 
 class Complete(_Transaction):
-    """came: bookings of those who came. One that was never made on chain is left out of the call; a repeated
+    """attended: bookings of those who came. One that was never made on chain is left out of the call; a repeated
     one, a cancelled one or one of another run is sent as it stands. by: the host, if left out."""
 
     do: Literal["complete"] = "complete"
     run: Label
     by: str | None = None
-    came: tuple[Label, ...]
+    attended: tuple[Label, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _attended_was_called_came(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "came" in data:
+            raise FieldError(("came",), "is now called `attended`; rename the field")
+        return data
 
 
 class Expire(_Transaction):

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stakesim.prices.price_paths import Constant, Price, RateAt, path
+from stakesim.prices.formula_paths import RateAt
+from stakesim.prices.price_models import Constant, PriceModel
+from stakesim.prices.price_paths import rate_path
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -24,7 +26,7 @@ from stakesim.scenario.actions import (
     Withdraw,
 )
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import Label, Part, Wei
+from stakesim.schema.fields import Label, StrictModel, Wei
 from stakesim.schema.yaml_file import FieldError, ScenarioError, nearest
 
 __all__ = ["Scenario", "ScenarioError", "dump", "json_schema", "load", "loads"]
@@ -39,7 +41,7 @@ def _kebab(name: str) -> str:
     return name
 
 
-class Scenario(Part):
+class Scenario(StrictModel):
     """strict: an action without `fails` must succeed; in random scenarios the model alone decides.
 
     received: wei that each actor gets over the whole scenario, pushed or as a credit (counted when it arises); the
@@ -50,7 +52,7 @@ class Scenario(Part):
     name: Annotated[str, AfterValidator(_kebab)]
     story: str
     terms: Terms = Terms()
-    price: Price = Constant()
+    price: PriceModel = Constant()
     seed: Annotated[int, Field(ge=0)] = 0
     strict: bool = True
     actors: dict[Label, Actor]
@@ -83,7 +85,7 @@ class Scenario(Part):
 
     def rate_path(self) -> RateAt:
         """INR per ETH on the market at a time in seconds from the start; `set_price` overrides it for the feed."""
-        return path(self.price)
+        return rate_path(self.price)
 
 
 # Checks of one field against others
@@ -115,8 +117,8 @@ def _check_labels(scenario: Scenario) -> None:
         for field, what, labels in (("run", "run", runs), ("booking", "booking", bookings)):
             if (label := getattr(action, field, None)) is not None:
                 _known(("actions", index, field), what, label, labels)
-        for position, label in enumerate(getattr(action, "came", ())):
-            _known(("actions", index, "came", position), "booking", label, bookings)
+        for position, label in enumerate(getattr(action, "attended", ())):
+            _known(("actions", index, "attended", position), "booking", label, bookings)
 
 
 def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:

@@ -20,12 +20,14 @@ from pydantic import (
 )
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+"""Seconds in a day, an hour, a minute and a second."""
+HOUR, DAY = UNITS["h"], UNITS["d"]
 _MOST_DIGITS = 40
 """Before or after the point of an amount in INR: more than fits in 2^128 wei at any rate worth a thought."""
 _PART = re.compile(r"\s*([+-]?)\s*(\d+)\s*([dhms]?)\s*")
 
 
-class Part(BaseModel):
+class StrictModel(BaseModel):
     """A piece of a scenario: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from stakesim.errors import StakesimError
 
-At: TypeAlias = tuple[str | int, ...]
+FieldPath: TypeAlias = tuple[str | int, ...]
 """The way to a field: ("actions", 3, "seats")."""
 
 FileType = TypeVar("FileType", bound=BaseModel)
@@ -26,7 +26,7 @@ class ScenarioError(StakesimError):
 class FieldError(ValueError):
     """A field contradicts another one. Raised inside validators, where pydantic does not know the field."""
 
-    def __init__(self, at: At, message: str) -> None:
+    def __init__(self, at: FieldPath, message: str) -> None:
         super().__init__(message)
         self.at = at
 
@@ -124,7 +124,7 @@ def load_named(file: str | Path, file_type: type[FileType], what: str) -> FileTy
     return content
 
 
-def line_of(text: str, at: At) -> int:
+def line_of(text: str, at: FieldPath) -> int:
     return _line(yaml.compose(text, _Loader), at)
 
 
@@ -212,7 +212,7 @@ def _line(node: yaml.Node | None, at: Sequence[str | int]) -> int:
     return line
 
 
-def _path(at: At) -> str:
+def _path(at: FieldPath) -> str:
     """("actions", 3, "seats") -> actions[3].seats"""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".") or "the file"
 
@@ -236,7 +236,7 @@ _ADVICE = {
 }
 
 
-def _explain(error: Any, data: Any, file_type: type[BaseModel]) -> tuple[At, str]:
+def _explain(error: Any, data: Any, file_type: type[BaseModel]) -> tuple[FieldPath, str]:
     """Where pydantic's error is in the file, and what to do about it."""
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     at = _in_file(error["loc"], data, missing=kind == "missing")
@@ -266,7 +266,7 @@ def _explain(error: Any, data: Any, file_type: type[BaseModel]) -> tuple[At, str
             return at, f"is {shown}; {advice}"
 
 
-def _in_file(location: At, data: Any, missing: bool) -> At:
+def _in_file(location: FieldPath, data: Any, missing: bool) -> FieldPath:
     """pydantic's location without what is not in the file, such as the names of union members; but with the last part
     where that is `missing`."""
     at: list[str | int] = []
@@ -278,7 +278,7 @@ def _in_file(location: At, data: Any, missing: bool) -> At:
     return (*at, location[-1]) if missing else tuple(at)
 
 
-def _fields_beside(location: At, file_type: type[BaseModel]) -> Iterable[str]:
+def _fields_beside(location: FieldPath, file_type: type[BaseModel]) -> Iterable[str]:
     """Names of the fields that the model around `location` has, as the JSON schema knows it."""
     schema = file_type.model_json_schema()
     here: Any = schema

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stakesim.economics.metrics import Z95
 from stakesim.economics.settle import settle
-from stakesim.economics.sweeps import USUAL
+from stakesim.economics.sweeps import DEFAULT_POPULATION
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import NoShow
-from stakesim.population.exact_int import BPS, share, to_paise, total, wide
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, Population, columns, draw
-from stakesim.prices.price_paths import YEAR, Constant
+from stakesim.population.exact_int import BPS, as_python_ints, exact_sum, floor_bps, wei_to_paise
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, draw, select_runs
+from stakesim.prices.price_models import YEAR, Constant
 
 if TYPE_CHECKING:
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import Behaviour, State, Wei
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import Behaviour, PopulationState, Wei
     from stakesim.scenario.actions import Terms
 
-HONEST = USUAL.model_copy(update={"name": "honest", "behaviours": (NoShow(),), "price": Constant()})
+HONEST = DEFAULT_POPULATION.model_copy(update={"name": "honest", "behaviours": (NoShow(),), "price": Constant()})
 """13.5% stay away, and one rate for ever, so that nothing but the attack moves an amount."""
 PARTIES = ("host", "attendees", "outsider", "platform")
 INTEREST_BPS = 700
@@ -52,10 +52,10 @@ class Attack:
     profit: float
 
 
-def gains(state: State, lives: Lives) -> dict[str, Wei]:
+def gains(state: PopulationState, outcomes: Outcomes) -> dict[str, Wei]:
     """Wei that each party gets less what it pays in, of each run. outsider: who books without wanting to come."""
-    settled = settle(state, lives)
-    own, wants = state.intents.own, state.intents.wants
+    settled = settle(state, outcomes)
+    own, wants = state.intents.by_host, state.intents.interested
     net = settled.received - settled.paid
     return {
         "host": settled.host - settled.host_stake + (net * own).sum(axis=0),
@@ -73,28 +73,28 @@ def attack(how: Behaviour, runs: int, seed: int, terms: Terms | None = None, of:
     differences: dict[str, list[Wei]] = {party: [] for party in PARTIES}
     in_paise: dict[str, list[Wei]] = {party: [] for party in PARTIES}
     lost, locked, fees, profit = 0, 0, 0, 0
-    for first in range(0, runs, CHUNK):
-        some = np.arange(min(CHUNK, runs - first))
+    for first in range(0, runs, CHUNK_SIZE):
+        some = np.arange(min(CHUNK_SIZE, runs - first))
         fair, foul = (
-            columns(draw(of, seed, first // CHUNK, terms, behaviours), some)
+            select_runs(draw(of, seed, first // CHUNK_SIZE, terms, behaviours), some)
             for behaviours in (of.behaviours, (*of.behaviours, how))
         )
-        fair_lives, foul_lives = live(fair), live(foul)
+        fair_lives, foul_lives = resolve_outcomes(fair), resolve_outcomes(foul)
         before, after = gains(fair, fair_lives), gains(foul, foul_lives)
         for party in PARTIES:
             change = after[party] - before[party]
             differences[party].append(change)
-            in_paise[party].append(to_paise(change, fair.rate_at(fair_lives.ended)))
+            in_paise[party].append(wei_to_paise(change, fair.rate_at(fair_lives.closed_at)))
         lost += _bookings(foul, foul_lives) - _bookings(fair, fair_lives)
-        locked += total(to_paise(interest(foul, foul_lives), foul.rates[0]))
-        fees += total(to_paise(own_fees(foul, foul_lives), foul.rate_at(foul_lives.ended)))
-        profit += total(to_paise(before["host"], fair.rate_at(fair_lives.ended)))
+        locked += exact_sum(wei_to_paise(interest(foul, foul_lives), foul.rates[0]))
+        fees += exact_sum(wei_to_paise(own_fees(foul, foul_lives), foul.rate_at(foul_lives.closed_at)))
+        profit += exact_sum(wei_to_paise(before["host"], fair.rate_at(fair_lives.closed_at)))
     means = {party: _mean(differences[party], in_paise[party]) for party in PARTIES}
     return Attack(means, lost / runs, *(paise / 100 / runs for paise in (locked, fees, profit)))
 
 
-def _bookings(state: State, lives: Lives) -> int:
-    return int((lives.made & state.intents.wants).sum())
+def _bookings(state: PopulationState, outcomes: Outcomes) -> int:
+    return int((outcomes.accepted & state.intents.interested).sum())
 
 
 def _mean(wei: Sequence[Wei], paise: Sequence[Wei]) -> Mean:
@@ -103,24 +103,24 @@ def _mean(wei: Sequence[Wei], paise: Sequence[Wei]) -> Mean:
     inr = np.concatenate(paise).astype(np.float64) / 100
     half = Z95 * float(inr.std(ddof=1)) / sqrt(len(inr)) if len(inr) > 1 else float("nan")
     mean = float(inr.mean())
-    return Mean(sum(total(part) for part in wei) // len(inr), mean, mean - half, mean + half)
+    return Mean(sum(exact_sum(part) for part in wei) // len(inr), mean, mean - half, mean + half)
 
 
-def interest(state: State, lives: Lives) -> Wei:
+def interest(state: PopulationState, outcomes: Outcomes) -> Wei:
     """Wei of each run that its attacker's payment and stake would have brought elsewhere, from booking until they come
     back: who cancels, at the cancellation; a host who books, at the end of the run."""
     import numpy as np
 
-    settled = settle(state, lives)
-    booked = ~state.intents.wants & lives.made
-    until = np.where(lives.cancelled, state.intents.cancels, lives.ended)
-    seconds = np.where(booked, until - state.intents.books, 0)
-    amounts: Wei = (wide(settled.paid) * wide(seconds) * INTEREST_BPS).sum(axis=0) // (BPS * YEAR)
+    settled = settle(state, outcomes)
+    booked = ~state.intents.interested & outcomes.accepted
+    until = np.where(outcomes.cancelled, state.intents.cancels_at, outcomes.closed_at)
+    seconds = np.where(booked, until - state.intents.books_at, 0)
+    amounts: Wei = (as_python_ints(settled.paid) * as_python_ints(seconds) * INTEREST_BPS).sum(axis=0) // (BPS * YEAR)
     return amounts
 
 
-def own_fees(state: State, lives: Lives) -> Wei:
+def own_fees(state: PopulationState, outcomes: Outcomes) -> Wei:
     """Wei of each completed run that its host pays in fees for its own bookings."""
-    own = state.intents.own & lives.active & (lives.ends == RunStatus.COMPLETED)
-    fees: Wei = share(state.price_wei * (state.intents.seats * own).sum(axis=0), state.terms.fee_bps)
+    own = state.intents.by_host & outcomes.active & (outcomes.final_status == RunStatus.COMPLETED)
+    fees: Wei = floor_bps(state.price_wei * (state.intents.seats * own).sum(axis=0), state.terms.fee_bps)
     return fees

@@ -14,24 +14,24 @@ import numpy as np
 import pandas as pd
 from numpy.random import default_rng
 
-from stakesim.prices.market import jumps, simulate
-from stakesim.prices.price_paths import AnyPrice, Bootstrap, Garch, Gbm, Merton
-from stakesim.studies import synthetic
-from stakesim.studies.figures import KNOWN, VOLATILITY, by_year, figures
-from stakesim.studies.prices_page import PAGE, WRONG
+from stakesim.prices.market import draw_jumps, simulate
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.studies import synthetic_series
+from stakesim.studies.calibration_page import PAGE, WRONG
+from stakesim.studies.price_statistics import KNOWN, VOLATILITY, by_year, figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 RUNS, SEED = 200, 2_026
-DAYS = synthetic.CLOSES - 1
+DAYS = synthetic_series.CLOSES - 1
 """Each path is as long as what is known of ETH, so that a figure is the mean of what one such stretch of time shows."""
 DRIFT = 0.52
 """A year: 0.2 of log drift, as up and down after 30 and 60 days have it (0.16 to 0.2), and half of 0.8^2."""
 _START = Decimal(10**9)
 """INR for one ETH, so high that two digits are exact enough over ten years of any path."""
 
-MODELS: Mapping[str, AnyPrice] = {
+MODELS: Mapping[str, PriceModel] = {
     "GBM": Gbm(inr_per_eth=_START, annual_volatility=0.803, annual_drift=DRIFT, step=86_400),
     "Merton": Merton(inr_per_eth=_START, annual_drift=DRIFT),
     "bootstrap, 7 days": Bootstrap(inr_per_eth=_START, block_days=7),
@@ -64,14 +64,14 @@ OWN: Mapping[str, Mapping[str, tuple[float, float]]] = {
 """What is claimed of each model itself."""
 
 
-def of_model(price: AnyPrice, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
+def of_model(price: PriceModel, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
     """The figures of KNOWN, one row a simulated path."""
     return figures(simulate(price, default_rng(seed), runs, DAYS))
 
 
 def of_merton(price: Merton, seed: int = SEED, runs: int = RUNS) -> dict[str, float]:
     """What was drawn, which a look at the rates alone can't tell: jumps in percent, and the diffusion between them."""
-    counts, sizes = jumps(price, default_rng(seed), runs, DAYS)
+    counts, sizes = draw_jumps(price, default_rng(seed), runs, DAYS)
     single = 100 * sizes[counts == 1]
     calm = simulate(price.model_copy(update={"jump_rate": 0}), default_rng(seed), runs, DAYS)
     return {
@@ -87,7 +87,7 @@ def table(runs: int = RUNS, seed: int = SEED) -> pd.DataFrame:
     its paths."""
     columns = {"claimed from": [low for low, _ in KNOWN.values()], "claimed to": [high for _, high in KNOWN.values()]}
     made = pd.DataFrame(columns, index=list(KNOWN), dtype=float)
-    made["synthetic series"] = figures(synthetic.closes()[:, None]).iloc[0]
+    made["synthetic series"] = figures(synthetic_series.closes()[:, None]).iloc[0]
     for name, price in MODELS.items():
         made[name] = of_model(price, seed, runs).mean()
     return made
@@ -133,7 +133,7 @@ def fit_garch(
 
 def series_by_year() -> pd.DataFrame:
     """Volatility of the synthetic series by calendar year, beside ETH's."""
-    found = by_year(synthetic.closes(), synthetic.days())
+    found = by_year(synthetic_series.closes(), synthetic_series.days())
     rows = {year: (claimed, found[year]) for year, claimed in VOLATILITY.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["claimed", "synthetic series"], dtype=float)
 

@@ -4,7 +4,7 @@ A run is listed in INR and settled in wei. What a party gains or loses is what i
 INR at the rate of its moment, less the same of a run settled in INR by the contract's rules: what the list promised.
 All of it in whole paise; floats begin where gains are shares, and with them the statistics.
 
-Gas is left out; `stakesim.studies.platform` counts it.
+Gas is left out; `stakesim.studies.break_even` counts it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from stakesim.economics.settle import Settlement, settle, settle_runs
 from stakesim.economics.spot_check import compare
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import Cancel, HostCancels, NoShow
-from stakesim.population.exact_int import to_paise, to_wei
-from stakesim.population.outcomes import live, timeline
-from stakesim.population.population import CHUNK, Population, columns, draw
+from stakesim.population.exact_int import paise_to_wei, wei_to_paise
+from stakesim.population.outcomes import resolve_outcomes, timeline
+from stakesim.population.population import CHUNK_SIZE, Population, draw, select_runs
 from stakesim.prices.market import simulate
-from stakesim.prices.price_paths import AnyPrice, Bootstrap, Garch, Gbm, Merton, Price
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
 from stakesim.schema.fields import UNITS
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import Ints, State, Wei
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import Ints, PopulationState, Wei
 
     Floats = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ PRICINGS = {
 POSITIONS = ("attendees", "host's revenue", "host's stake", "platform")
 
 INR_PER_ETH = Decimal(200_000)
-MARKETS: Mapping[str, AnyPrice] = {
+MARKETS: Mapping[str, PriceModel] = {
     "GBM": Gbm(inr_per_eth=INR_PER_ETH, annual_volatility=0.805, step=UNITS["d"]),
     "Merton": Merton(inr_per_eth=INR_PER_ETH),
     "bootstrap, 7 days": Bootstrap(inr_per_eth=INR_PER_ETH, block_days=7),
@@ -77,65 +77,70 @@ def market_of_runs(lead: int = 30) -> Population:
     )
 
 
-def gains(state: State, lives: Lives) -> dict[str, dict[str, Ints]]:
+def gains(state: PopulationState, outcomes: Outcomes) -> dict[str, dict[str, Ints]]:
     """Paise above what was promised, of each pricing, position and run. Rounding leaves a paisa or so an amount."""
     import numpy as np
 
-    was_promised = _net(state, lives, promised(state, lives), in_inr=True)
+    was_promised = _net(state, outcomes, promised(state, outcomes), in_inr=True)
 
     def above(settled: Settlement) -> dict[str, Ints]:
-        return {who: net - was_promised[who] for who, net in _net(state, lives, settled).items()}
+        return {who: net - was_promised[who] for who, net in _net(state, outcomes, settled).items()}
 
     nothing = np.zeros(state.runs, np.int64)
-    fixed, requoted = above(settle(state, lives)), above(settle(state, lives, quotes(state, lives)))
+    fixed, requoted = above(settle(state, outcomes)), above(settle(state, outcomes, quotes(state, outcomes)))
     made_good = dict.fromkeys(POSITIONS, nothing) | {"platform": sum(requoted.values(), nothing)}
     return dict(zip(PRICINGS, (fixed, requoted, made_good), strict=True))
 
 
-def quotes(state: State, lives: Lives) -> Wei:
+def quotes(state: PopulationState, outcomes: Outcomes) -> Wei:
     """Wei a seat at the rate of each booking's moment."""
     import numpy as np
 
     prices = np.broadcast_to(state.price_paise, state.shape)
-    return to_wei(prices, state.rate_at(lives.booked_at))
+    return paise_to_wei(prices, state.rate_at(outcomes.booked_at))
 
 
-def promised(state: State, lives: Lives) -> Settlement:
+def promised(state: PopulationState, outcomes: Outcomes) -> Settlement:
     """The run in INR: the contract's rules, with paise for wei."""
     return settle_runs(
-        state.terms, state.price_paise, state.seats, state.intents.seats, lives, ticked=state.intents.ticked
+        state.terms,
+        state.price_paise,
+        state.seats,
+        state.intents.seats,
+        outcomes,
+        reported_attended=state.intents.reported_attended,
     )
 
 
-def _net(state: State, lives: Lives, settled: Settlement, in_inr: bool = False) -> dict[str, Ints]:
+def _net(state: PopulationState, outcomes: Outcomes, settled: Settlement, in_inr: bool = False) -> dict[str, Ints]:
     """Paise got less paise paid, each at the rate of its moment. in_inr: the settlement has paise already."""
     import numpy as np
 
     def worth(amounts: Wei, at: Ints) -> Ints:
-        inr = amounts if in_inr else to_paise(amounts, state.rate_at(at))
+        inr = amounts if in_inr else wei_to_paise(amounts, state.rate_at(at))
         return inr.astype(np.int64)
 
-    back_at = np.where(lives.cancelled, timeline(state).cancels, lives.ended)
-    bookings = worth(settled.received, back_at) - worth(settled.paid, lives.booked_at)
-    own = state.intents.own
+    back_at = np.where(outcomes.cancelled, timeline(state).cancels_at, outcomes.closed_at)
+    bookings = worth(settled.received, back_at) - worth(settled.paid, outcomes.booked_at)
+    own = state.intents.by_host
     begins = np.zeros(state.runs, np.int64)
-    booked = (state.intents.seats * lives.active).sum(axis=0)
+    booked = (state.intents.seats * outcomes.active).sum(axis=0)
     returned = (
-        (lives.ends == RunStatus.COMPLETED)
-        | (lives.ends == RunStatus.CANCELLED)
-        | ((lives.ends == RunStatus.EXPIRED) & (booked == 0))
+        (outcomes.final_status == RunStatus.COMPLETED)
+        | (outcomes.final_status == RunStatus.CANCELLED)
+        | ((outcomes.final_status == RunStatus.EXPIRED) & (booked == 0))
     )
     stake_back = settled.host_stake * returned
     return {
         "attendees": (bookings * ~own).sum(axis=0),
-        "host's revenue": worth(settled.host - stake_back, lives.ended) + (bookings * own).sum(axis=0),
-        "host's stake": worth(stake_back, lives.ended) - worth(settled.host_stake, begins),
-        "platform": worth(settled.platform, lives.ended),
+        "host's revenue": worth(settled.host - stake_back, outcomes.closed_at) + (bookings * own).sum(axis=0),
+        "host's stake": worth(stake_back, outcomes.closed_at) - worth(settled.host_stake, begins),
+        "platform": worth(settled.platform, outcomes.closed_at),
     }
 
 
 def exposures(
-    population: Population, price: Price, runs: int, seed: int, *, spot_check: int = 0, engine: str = "py-evm"
+    population: Population, price: PriceModel, runs: int, seed: int, *, spot_check: int = 0, engine: str = "py-evm"
 ) -> pd.DataFrame:
     """A row for each run and pricing: `sales`, the INR price of the seats booked at the end; `promised`, of which the
     host's revenue (nothing where the run did not take place); the gain of each position. All in paise.
@@ -147,19 +152,19 @@ def exposures(
     import pandas as pd
 
     parts = []
-    for first in range(0, runs, CHUNK):
-        drawn = draw(population, seed, first // CHUNK, price=price)
+    for first in range(0, runs, CHUNK_SIZE):
+        drawn = draw(population, seed, first // CHUNK_SIZE, price=price)
         if first == 0 and spot_check:
             compare([(drawn, index) for index in range(min(spot_check, runs))], engine)
-        state = columns(drawn, np.arange(min(CHUNK, runs - first)))
-        lives = live(state)
-        in_inr = promised(state, lives)
-        took_place = lives.ends == RunStatus.COMPLETED
+        state = select_runs(drawn, np.arange(min(CHUNK_SIZE, runs - first)))
+        outcomes = resolve_outcomes(state)
+        in_inr = promised(state, outcomes)
+        took_place = outcomes.final_status == RunStatus.COMPLETED
         told = {
-            "sales": state.price_paise * (state.intents.seats * lives.active).sum(axis=0),
+            "sales": state.price_paise * (state.intents.seats * outcomes.active).sum(axis=0),
             "promised": (in_inr.host - in_inr.host_stake) * took_place,
         }
-        parts += [pd.DataFrame({"pricing": how, **told, **gained}) for how, gained in gains(state, lives).items()]
+        parts += [pd.DataFrame({"pricing": how, **told, **gained}) for how, gained in gains(state, outcomes).items()]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -182,7 +187,7 @@ def bearers(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["pricing", "position"])
 
 
-def at_risk(markets: Mapping[str, AnyPrice], leads: Sequence[int], runs: int, seed: int) -> pd.DataFrame:
+def at_risk(markets: Mapping[str, PriceModel], leads: Sequence[int], runs: int, seed: int) -> pd.DataFrame:
     """How much less than promised the host's revenue is in the worst 5% of runs that took place, in percent of what was
     promised: a row for each market, lead time and pricing."""
     import pandas as pd
@@ -198,7 +203,7 @@ def at_risk(markets: Mapping[str, AnyPrice], leads: Sequence[int], runs: int, se
     return pd.DataFrame(rows)
 
 
-def fan(price: AnyPrice, runs: int, days: int, seed: int) -> pd.DataFrame:
+def fan(price: PriceModel, runs: int, days: int, seed: int) -> pd.DataFrame:
     """What 100 INR of revenue are worth so many days after they became wei: quantiles, and the 5% VaR and ES as what is
     left. A row a day."""
     import numpy as np
@@ -217,7 +222,7 @@ def fan(price: AnyPrice, runs: int, days: int, seed: int) -> pd.DataFrame:
 
 
 def moves(
-    markets: Mapping[str, AnyPrice], runs: int, seed: int, leads: Sequence[int] = LEADS, beyond: float = MOVE
+    markets: Mapping[str, PriceModel], runs: int, seed: int, leads: Sequence[int] = LEADS, beyond: float = MOVE
 ) -> pd.DataFrame:
     """How often, in percent, ETH stands `beyond` lower or higher than at the beginning after so many days (`at the
     event`), or did at any daily close until then (`before it`); `within` is half of the widest 95% interval."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from stakesim.campaign import campaign
 from stakesim.gate import gas
 from stakesim.model.state import RunStatus
-from stakesim.population.outcomes import live
-from stakesim.population.population import columns
-from stakesim.population.to_scenario import scenario
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import select_runs
+from stakesim.population.to_scenario import to_scenario
 from stakesim.scenario.actions import Action, Actor, Book, CancelBooking, CancelRun, Complete, CreateRun, Expire
 from stakesim.scenario.scenario import Scenario
 from stakesim.schema.fields import UNITS
@@ -22,9 +22,9 @@ from stakesim.schema.fields import UNITS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.population import Drawn
-    from stakesim.population.state import Ints, State
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.population import PopulationChunk
+    from stakesim.population.state import Ints, PopulationState
 
 IDS_IN_A_SLOT = 8
 """Of bookings, in the contract's lists: 32 bits each."""
@@ -61,19 +61,19 @@ def measure(engine: str = "py-evm") -> Costs:
     """Plays runs through the services, three in each scenario, and takes the second one: a contract in use has had runs
     before, and has others open.
     Raises `ValueError` where the contract does not do what it must."""
-    plans = [("complete", n, came) for n, came in ((FEW, 0), (MANY, 0), (MANY, MANY))]
+    plans = [("complete", n, attended) for n, attended in ((FEW, 0), (MANY, 0), (MANY, MANY))]
     plans += [(end, n, 0) for end in ("cancel_run", "expire") for n in (FEW, MANY)] + [("cancel_booking", MANY, 0)]
     result = campaign.run([_story(*plan) for plan in plans], engine)
     if result.findings:
         raise ValueError(f"the gas can't be measured: {result.findings[0].message}")
     spent: dict[tuple[str, int, int, str], list[int]] = {}
-    for plan, played in zip(plans, result.played, strict=True):
+    for plan, played in zip(plans, result.results, strict=True):
         for row in played.rows:
             if row.action != "payout":
                 spent.setdefault((*plan, row.action), []).append(row.gas)
 
-    def ends(end: str, bookings: int, came: int = 0) -> int:
-        return spent[end, bookings, came, end][-2]
+    def ends(end: str, bookings: int, attended: int = 0) -> int:
+        return spent[end, bookings, attended, end][-2]
 
     def line(end: str) -> tuple[int, int]:
         each = round((ends(end, MANY) - ends(end, FEW)) / (MANY - FEW))
@@ -106,7 +106,7 @@ def measure(engine: str = "py-evm") -> Costs:
     )
 
 
-def _story(end: str, bookings: int, came: int) -> Scenario:
+def _story(end: str, bookings: int, attended: int) -> Scenario:
     """A run of so many guests, closed between two others of one guest, who does not come."""
     runs, actions = ("a", "b", "c"), list[Action]()
     starts = 9 * _DAY
@@ -118,18 +118,18 @@ def _story(end: str, bookings: int, came: int) -> Scenario:
         own = [guest for guest in guests if guest[0] == run]
         match end:
             case "complete":
-                actions.append(Complete(at=starts, run=run, came=tuple(own[:came] if run == "b" else ())))
+                actions.append(Complete(at=starts, run=run, attended=tuple(own[:attended] if run == "b" else ())))
             case "cancel_run":
                 actions.append(CancelRun(at=2 * _DAY, run=run))
             case "expire" if run == "a":  # so that there is a fee, as in a contract in use
-                actions.append(Complete(at=starts, run=run, came=()))
+                actions.append(Complete(at=starts, run=run, attended=()))
             case "expire":
                 actions.append(Expire(at=starts + 7 * _DAY, run=run))
             case _:
                 actions += [CancelBooking(at=2 * _DAY, booking=guest) for guest in own[1::4]]
     actors = {name: Actor() for name in (*(f"host-{run}" for run in runs), *guests)}
     return Scenario(
-        name=f"gas-{end}-{bookings}-{came}".replace("_", "-"),
+        name=f"gas-{end}-{bookings}-{attended}".replace("_", "-"),
         story="What it costs.",
         strict=False,
         actors=actors,
@@ -137,32 +137,32 @@ def _story(end: str, bookings: int, came: int) -> Scenario:
     )
 
 
-def used(state: State, lives: Lives, costs: Costs, alone: bool = False) -> Ints:
+def used(state: PopulationState, outcomes: Outcomes, costs: Costs, alone: bool = False) -> Ints:
     """Gas of all the platform's transactions for each run. alone: the only run that the contract ever had."""
     import numpy as np
 
-    made, active = lives.made.sum(axis=0), lives.active.sum(axis=0)
+    made, active = outcomes.accepted.sum(axis=0), outcomes.active.sum(axis=0)
     spent: Ints = costs.create + costs.first_booking * (made > 0) + costs.booking * np.maximum(made - 1, 0)
     spent += costs.new_slot * (np.maximum(made - 1, 0) // IDS_IN_A_SLOT)
-    spent += costs.cancel_booking * lives.cancelled.sum(axis=0) + ends(state, lives, costs)
+    spent += costs.cancel_booking * outcomes.cancelled.sum(axis=0) + ends(state, outcomes, costs)
     if not alone:
         return spent
-    earned = (lives.ends == RunStatus.COMPLETED) & (active > 0)
-    closed = lives.ends != RunStatus.ACTIVE
+    earned = (outcomes.final_status == RunStatus.COMPLETED) & (active > 0)
+    closed = outcomes.final_status != RunStatus.ACTIVE
     spent += costs.first_create + costs.first_fee * earned + costs.last_close * closed
     return spent
 
 
-def ends(state: State, lives: Lives, costs: Costs) -> Ints:
+def ends(state: PopulationState, outcomes: Outcomes, costs: Costs) -> Ints:
     """Gas of the transaction that closes each run."""
     import numpy as np
 
-    active = lives.active.sum(axis=0)
-    came = (lives.active & state.intents.ticked).sum(axis=0)
+    active = outcomes.active.sum(axis=0)
+    attended = (outcomes.active & state.intents.reported_attended).sum(axis=0)
     spent: Ints = np.select(
-        [lives.ends == status for status in (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.EXPIRED)],
+        [outcomes.final_status == status for status in (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.EXPIRED)],
         [
-            costs.complete + costs.complete_each * active + costs.complete_came * came,
+            costs.complete + costs.complete_each * active + costs.complete_came * attended,
             costs.cancel + costs.cancel_each * active,
             costs.expire + costs.expire_each * active,
         ],
@@ -195,17 +195,17 @@ def beside_reviewed(costs: Costs) -> pd.DataFrame:
     return table
 
 
-def played(drawn: Drawn, count: int, costs: Costs, engine: str = "py-evm") -> pd.DataFrame:
+def played(drawn: PopulationChunk, count: int, costs: Costs, engine: str = "py-evm") -> pd.DataFrame:
     """The first runs of a chunk, played through the services on a chain: gas that they used, and as reckoned here."""
     import numpy as np
     import pandas as pd
 
-    result = campaign.run([scenario(drawn, index) for index in range(count)], engine)
+    result = campaign.run([to_scenario(drawn, index) for index in range(count)], engine)
     if result.findings:
         raise ValueError(f"the runs can't be compared: {result.findings[0].message}")
-    state = columns(drawn, np.arange(count))
-    reckoned = used(state, live(state), costs, alone=True)
-    rows = [sum(row.gas for row in one.rows if row.action not in ("payout", "withdraw_fees")) for one in result.played]
+    state = select_runs(drawn, np.arange(count))
+    reckoned = used(state, resolve_outcomes(state), costs, alone=True)
+    rows = [sum(row.gas for row in one.rows if row.action not in ("payout", "withdraw_fees")) for one in result.results]
     table = pd.DataFrame({"gas on the chain": rows, "gas reckoned": reckoned})
     table["off by, %"] = 100 * (table["gas reckoned"] / table["gas on the chain"] - 1)
     return table.rename_axis("run")

@@ -15,14 +15,14 @@ from stakesim.economics.spot_check import Compared, compare
 from stakesim.gate import gas
 from stakesim.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
 from stakesim.population.exact_int import BPS, WEI_PER_ETH
-from stakesim.population.outcomes import live
-from stakesim.population.population import Drawn, columns, draw
-from stakesim.prices.price_paths import Gbm
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import PopulationChunk, draw, select_runs
+from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
 from stakesim.schema.fields import UNITS
 from stakesim.studies.attacks import HONEST, PARTIES, Attack, attack, gains
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.unclaimed import WAYS
+from stakesim.studies.payout_methods import WAYS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,7 @@ def spot_check(seed: int, engine: str = "py-evm") -> Compared:
     return compare(_picked(seed), engine)
 
 
-def _picked(seed: int) -> Iterator[tuple[Drawn, int]]:
+def _picked(seed: int) -> Iterator[tuple[PopulationChunk, int]]:
     """Of each attack the first run that it changes anybody's money in."""
     import numpy as np
 
@@ -163,7 +163,9 @@ def _picked(seed: int) -> Iterator[tuple[Drawn, int]]:
             draw(HONEST, seed, 0, terms, behaviours, WILD)
             for behaviours in (HONEST.behaviours, (*HONEST.behaviours, how))
         )
-        before, after = (gains(state, live(state)) for state in (columns(fair, some), columns(foul, some)))
+        before, after = (
+            gains(state, resolve_outcomes(state)) for state in (select_runs(fair, some), select_runs(foul, some))
+        )
         changed = np.any([before[party] != after[party] for party in PARTIES], axis=0)
         yield replace(foul, population=f"attack{number}"), int(changed.argmax())
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from stakesim.economics.sweeps import USUAL, sweep
+from stakesim.economics.sweeps import DEFAULT_POPULATION, sweep
 from stakesim.population.behaviours import LostToStake, NoShow, Weather
-from stakesim.prices.price_paths import Constant, Gbm
+from stakesim.prices.price_models import Constant, Gbm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ DEMAND = {"none": 0.0, "low": 0.25, "high": 1.0}
 would lose at unit elasticity, and the stake comes back: an upper end."""
 PAID, FREE = (0.10, 0.135, 0.17), (0.28, 0.40)
 """Base rates of no-shows at paid and at free events."""
-TOKEN = USUAL.model_copy(update={"name": "token", "price_inr": (Decimal(1), Decimal(1))})
+TOKEN = DEFAULT_POPULATION.model_copy(update={"name": "token", "price_inr": (Decimal(1), Decimal(1))})
 """A free event, as near as the contract takes it: 1 INR a seat."""
 MARKET = Constant()
 """So that nothing but the stake moves an amount."""
@@ -41,6 +41,8 @@ def stakes(runs: int, seed: int, base: float = PAID[1], spot_check: int = 0, eng
     people = {f"{n}, {d}": kind for (n, d), kind in kinds.items()}
     frame = sweep({"stake_bps": STAKES}, people, MARKET, runs, seed, spot_check=spot_check, engine=engine)
     frame[["no-shows", "demand"]] = frame["behaviours"].str.split(", ", expand=True)
+    frame["elasticity of no-shows"] = frame["no-shows"].map(NO_SHOW)
+    frame["elasticity of demand"] = frame["demand"].map(DEMAND)
     frame["case"] = f"{base:.1%} stay away"
     return frame
 

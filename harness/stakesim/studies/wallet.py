@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from stakesim.economics.risk import interval, risk
 from stakesim.economics.settle import settle
-from stakesim.population.exact_int import BPS, fits
-from stakesim.population.outcomes import live, timeline
-from stakesim.population.population import DAYS_AFTER, Population, columns, draw
+from stakesim.population.exact_int import BPS, fits_int64
+from stakesim.population.outcomes import resolve_outcomes, timeline
+from stakesim.population.population import DAYS_AFTER, Population, draw, select_runs
 from stakesim.population.state import DAY, NEVER
 from stakesim.prices.market import simulate
-from stakesim.prices.price_paths import AnyPrice, Constant
+from stakesim.prices.price_models import Constant, PriceModel
+from stakesim.studies.break_even import sales, weight
 from stakesim.studies.gas_costs import IDS_IN_A_SLOT, Costs, ends
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
 from stakesim.studies.gas_prices import simulate as simulate_gas
-from stakesim.studies.platform import sales, weight
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,9 +70,9 @@ def profiles(population: Population, runs: int, seed: int, costs: Costs) -> Prof
 
     price = population.price if isinstance(population.price, Constant) else Constant()
     drawn = draw(population, seed, price=price)
-    state = columns(drawn, np.arange(runs))
-    lives, when = live(state), timeline(state)
-    settled = settle(state, lives)
+    state = select_runs(drawn, np.arange(runs))
+    outcomes, when = resolve_outcomes(state), timeline(state)
+    settled = settle(state, outcomes)
     runs = state.runs
     days = population.lead_time[1] // DAY + DAYS_AFTER
     paid_in, back, gas = (np.zeros((days, runs), np.int64) for _ in range(3))
@@ -84,21 +84,21 @@ def profiles(population: Population, runs: int, seed: int, costs: Costs) -> Prof
         column = every if which.ndim == 2 else every[0]
         np.add.at(table, (on[which], column[which]), np.broadcast_to(amounts, which.shape)[which])
 
-    everywhere, closed = np.ones(runs, np.bool_), lives.ended < NEVER
+    everywhere, closed = np.ones(runs, np.bool_), outcomes.closed_at < NEVER
     put(paid_in, start, _gwei_up(settled.host_stake), everywhere)
-    put(paid_in, lives.booked_at, _gwei_up(settled.paid), lives.made)
-    put(back, when.cancels, settled.received // WEI_PER_GWEI, lives.cancelled)
-    put(back, lives.ended, settled.received // WEI_PER_GWEI, lives.active & closed)
-    put(back, lives.ended, settled.host // WEI_PER_GWEI, closed)
+    put(paid_in, outcomes.booked_at, _gwei_up(settled.paid), outcomes.accepted)
+    put(back, when.cancels_at, settled.received // WEI_PER_GWEI, outcomes.cancelled)
+    put(back, outcomes.closed_at, settled.received // WEI_PER_GWEI, outcomes.active & closed)
+    put(back, outcomes.closed_at, settled.host // WEI_PER_GWEI, closed)
     # which booking of its run each one is, in their order, so that the first of a storage slot costs what it does
-    turn = np.argsort(np.argsort(np.where(lives.made, lives.booked_at, NEVER), axis=0, kind="stable"), axis=0)
+    turn = np.argsort(np.argsort(np.where(outcomes.accepted, outcomes.booked_at, NEVER), axis=0, kind="stable"), axis=0)
     booking = np.where(turn == 0, costs.first_booking, costs.booking)
     booking = booking + costs.new_slot * ((turn > 0) & (turn % IDS_IN_A_SLOT == 0))
     put(gas, start, costs.create, everywhere)
-    put(gas, lives.booked_at, booking, lives.made)
-    put(gas, when.cancels, costs.cancel_booking, lives.cancelled)
-    put(gas, lives.ended, ends(state, lives, costs), closed)
-    return Profiles(paid_in, back, gas, *sales(state, lives), int(state.rates[0, 0]))
+    put(gas, outcomes.booked_at, booking, outcomes.accepted)
+    put(gas, when.cancels_at, costs.cancel_booking, outcomes.cancelled)
+    put(gas, outcomes.closed_at, ends(state, outcomes, costs), closed)
+    return Profiles(paid_in, back, gas, *sales(state, outcomes), int(state.rates[0, 0]))
 
 
 def _gwei_up(wei: Wei) -> Wei:
@@ -107,7 +107,13 @@ def _gwei_up(wei: Wei) -> Wei:
 
 
 def flows(
-    of: Profiles, runs_a_day: float, price: AnyPrice, gas_price: GasPrice, years: int, seed: int, addresses_bps: int = 0
+    of: Profiles,
+    runs_a_day: float,
+    price: PriceModel,
+    gas_price: GasPrice,
+    years: int,
+    seed: int,
+    addresses_bps: int = 0,
 ) -> Flows:
     """Years of a platform on which so many runs are created a day, a Poisson number on each; it has been at it for as
     long as a run lives. addresses_bps: part of what is paid out that goes to addresses of people's own."""
@@ -144,7 +150,7 @@ def _gas_gwei(gas: Ints, wei: Ints) -> Ints:
 
 def _check(amounts: Ints, factor: int) -> None:
     """Raises `ValueError` where a product would not fit int64."""
-    if not fits(int(amounts.max(initial=0)) * factor):
+    if not fits_int64(int(amounts.max(initial=0)) * factor):
         raise ValueError("so much goes through the wallet on one day that it can't be counted; take fewer runs a day")
 
 
@@ -216,10 +222,10 @@ def losing(
 
     weights = weight(terms, of.sold, of.forfeited)
     earns = weights > 0
-    columns = {}
+    select_runs = {}
     for name, price in gas_prices.items():
         path = simulate_gas(price, default_rng(seed), of.gas.shape[1], len(of.gas))
         cost = (of.gas * (path / WEI_PER_GWEI)).sum(axis=0)[earns] / WEI_PER_GWEI * rate_inr
         needed = cost / (weights[earns] / BPS**2)
-        columns[name] = [100 * float((needed > ticket).mean()) for ticket in tickets_inr]
-    return pd.DataFrame(columns, index=pd.Index(tickets_inr, name="ticket, INR"))
+        select_runs[name] = [100 * float((needed > ticket).mean()) for ticket in tickets_inr]
+    return pd.DataFrame(select_runs, index=pd.Index(tickets_inr, name="ticket, INR"))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.core.logs import about, log_as_json
+from app.core.logs import configure_json_logging, log_context
 from app.core.security import issue_token
-from app.db import session
+from app.db import migrations
 from app.main import create_app
 from app.services.transactions.sender import Policy
 from fastapi.testclient import TestClient
@@ -43,10 +43,10 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
         problem = refused(client.get("/ready"), 503, "not_ready")
         assert says in problem["checks"][name]
         assert answered(client.get("/health"), 200)
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(text("DELETE FROM schema_migrations WHERE name = '003_operations'"))
     problem = refused(api.client.get("/ready"), 503, "not_ready")
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(text("INSERT INTO schema_migrations (name) VALUES ('003_operations')"))
     assert problem["checks"]["migrations"].startswith("003_operations not applied")
 
@@ -55,7 +55,7 @@ def test_a_service_without_its_migration_files_is_not_ready(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It can't know whether the database is as it must be."""
-    monkeypatch.setattr(session, "MIGRATIONS", tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
     problem = refused(api.client.get("/ready"), 503, "not_ready")
     assert problem["checks"]["migrations"].startswith("The migration files are not there")
 
@@ -145,7 +145,7 @@ def lines() -> Iterator[io.StringIO]:
     root, stream = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()
-    log_as_json(stream)
+    configure_json_logging(stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -158,14 +158,14 @@ def test_log_lines_are_json_with_the_operations_key(api: Api, lines: io.StringIO
     of_sender = [line for line in logged if line["logger"] == "app.services.transactions.sender"]
     assert of_sender
     assert {line["operation"] for line in of_sender} == {f"{api.host.id}:k"}
-    [access] = [line for line in logged if line["logger"] == "app.main"]
+    [access] = [line for line in logged if line["logger"] == "app.api.middleware"]
     assert (access["method"], access["path"], access["status"]) == ("POST", "/event-runs", 201)
     assert "Bearer" not in lines.getvalue()
 
 
 def test_fields_are_of_what_is_inside_only(lines: io.StringIO) -> None:
     log = logging.getLogger("test")
-    with about(operation="a"), about(state="mined"):
+    with log_context(operation="a"), log_context(state="mined"):
         log.info("inside")
         log.info("its own", extra={"operation": "b"})
     log.info("outside")

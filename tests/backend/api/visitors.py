@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.bootstrap.container import Services, services_on
+from app.api.background import FINISH_THREAD
+from app.bootstrap.container import Services, build_services
 from app.core.security import Role, issue_token
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import experiences
 from app.main import create_app
 from app.services.blockchain_service import BlockchainService
@@ -85,7 +86,7 @@ class Api:
         }
         for name, role in roles.items():
             setattr(self, name, Visitor(self.client, self.stage.ids[name], role))
-        with self.stage.database.begin() as connection:
+        with self.stage.database.transaction() as connection:
             row = {"host_id": self.stage.ids["host"], "title": "Pottery"}
             self.experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
 
@@ -120,7 +121,9 @@ def wire(stage: Stage, policy: Policy, w3: Web3 | None = None, database: Databas
     """The services on the stage, or on another node or database than the stage's."""
     w3, database = w3 or stage.engine.w3, database or stage.database
     sender = TransactionSender(w3, stage.wallets["platform"], database, policy)
-    return services_on(w3, database, BlockchainService(w3, stage.chain.address, sender), Pricing(stage.feed, stage.now))
+    return build_services(
+        w3, database, BlockchainService(w3, stage.chain.address, sender), Pricing(stage.feed, stage.now)
+    )
 
 
 def nowhere() -> Web3:
@@ -142,7 +145,7 @@ def bury(stage: Stage) -> None:
 def settle() -> None:
     """Waits for what goes on in the background."""
     for thread in threading.enumerate():
-        if thread.name == "finish":
+        if thread.name == FINISH_THREAD:
             thread.join(10)
 
 

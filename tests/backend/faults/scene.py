@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.bootstrap.container import Services, services_on
-from app.db.session import Database
+from app.bootstrap.container import Services, build_services
+from app.db.database import Database
 from app.db.tables import experiences, nonces, users
 from app.services import operations
 from app.services.blockchain_service import BlockchainService
@@ -24,7 +24,7 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import insert, select
 from stage import DAY, Feed
-from stakesim.evm.anvil import Anvil
+from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
 from web3.providers import JSONBaseProvider
@@ -81,7 +81,7 @@ class Scene:
     foreign: hashes of the platform's transactions that the service knows nothing of.
     """
 
-    engine: Anvil
+    engine: AnvilEngine
     address: str
     database: Database
     feed: Feed
@@ -107,7 +107,7 @@ class Scene:
         w3 = Web3(line, [AttributeDictMiddleware])
         sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy))
         chain = BlockchainService(w3, self.address, sender)
-        return replace(self, line=line, services=services_on(w3, self.database, chain, self.services.pricing))
+        return replace(self, line=line, services=build_services(w3, self.database, chain, self.services.pricing))
 
     def prepare_run(self, seats: int = 4, inr: int = 20_000, key: str | None = None, **options: Any) -> Operation:
         starts_at = self.now() + 3 * DAY
@@ -147,7 +147,7 @@ class Scene:
         raise AssertionError(f"{operation.kind} is {operation.state} for ever: {operation.held}")
 
     def find(self, operation: Operation) -> Operation:
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             found = operations.find(connection, operation.key)
         assert found is not None
         return found
@@ -254,7 +254,7 @@ class Scene:
         taken = [operation.nonce for operation in everything if operation.nonce is not None]
         assert len(taken) == len(set(taken))  # I4
         assert self.w3.eth.get_transaction_count(self.platform.address, "pending") == self.count()
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             following = connection.execute(select(nonces.c.next)).scalar_one_or_none()
         assert following is None or following == self.count() or self.foreign
         assert self.pool() == 0
@@ -343,7 +343,7 @@ def dying(line: Line, fault: Fault) -> Iterator[None]:
 # -------------------------------------------------------------------------------------------------------- small help
 
 
-def http(engine: Anvil) -> HTTPProvider:
+def http(engine: AnvilEngine) -> HTTPProvider:
     provider: Any = engine.w3.provider
     return HTTPProvider(provider.endpoint_uri, {"timeout": 30}, exception_retry_configuration=None)
 
@@ -361,7 +361,7 @@ def hashes_of(operation: Operation) -> list[str]:
 
 
 def all_operations(database: Database) -> list[Operation]:
-    with database.begin() as connection:
+    with database.transaction() as connection:
         table = operations.operations
         return [Operation(*row) for row in connection.execute(select(table).order_by(table.c.created_at))]
 
@@ -370,7 +370,7 @@ def all_hashes(database: Database) -> set[str]:
     return {tx_hash for operation in all_operations(database) for tx_hash in hashes_of(operation)}
 
 
-def make_scene(engine: Anvil, address: str, database: Database) -> Scene:
+def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
 
@@ -379,8 +379,8 @@ def make_scene(engine: Anvil, address: str, database: Database) -> Scene:
     w3 = Web3(line, [AttributeDictMiddleware])
     sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
-    scene = Scene(engine, address, database, feed, line, services_on(w3, database, chain, Pricing(feed, clock)))
-    with database.begin() as connection:
+    scene = Scene(engine, address, database, feed, line, build_services(w3, database, chain, Pricing(feed, clock)))
+    with database.transaction() as connection:
         for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
             row = {"name": role, "wallet_address": account.address}
             scene.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()

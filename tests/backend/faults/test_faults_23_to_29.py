@@ -12,10 +12,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from app.bootstrap.checks import NotReady, check_contract, check_endpoints, require
+from app.bootstrap.checks import NotReady, check_contract, check_endpoints, require_checks
 from app.core.config import Settings
 from app.core.errors import ChainUnavailable, KeyReused, PriceError
-from app.db.session import Database
+from app.db.database import Database
 from app.services.pricing import Rate
 from pydantic import SecretStr
 from scene import SEND, Ask, Killed, Scene, after_asking, all_operations, doing, dying, first, http, raising
@@ -254,7 +254,7 @@ def start(scene: Scene, address: str | None = None, **others: Any) -> None:
     wanted, chain = settings(scene, **others), scene.services.chain
     if address:
         chain = type(chain)(scene.services.w3, Web3.to_checksum_address(address), scene.services.sender)
-    require([*check_endpoints(wanted), *check_contract(wanted, scene.services.w3, chain)])
+    require_checks([*check_endpoints(wanted), *check_contract(wanted, scene.services.w3, chain)])
 
 
 def test_27_wrong_chain_id_no_code_or_other_code(scene: Scene) -> None:

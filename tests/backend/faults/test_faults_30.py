@@ -44,7 +44,7 @@ def test_30_nothing_is_concluded_from_an_old_copy(scene: Scene) -> None:
     """What changes or closes an operation has seen all of its attempts, or changes nothing."""
     old = scene.follow(scene.prepare_run())
     newer = with_fees_raised(scene, old)
-    with scene.database.begin() as connection:
+    with scene.database.transaction() as connection:
         assert operations.change(connection, old, ("submitted",), state="prepared", nonce=None) is None
         assert operations.close(connection, old, ("submitted",), [], state="failed") is None
         assert operations.find(connection, old.key) == newer

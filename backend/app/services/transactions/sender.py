@@ -29,7 +29,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from web3.types import TxReceipt
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
-from app.db.session import Database
+from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, Revert, checksummed, event_stake
 from app.services.operations import SENT, Draft, NewRow, Operation
@@ -127,7 +127,7 @@ class TransactionSender:
 
     def send(self, call: Call, signer: LocalAccount | None = None) -> TxReceipt:
         """Prepares an operation that is about no row of ours, and finishes it."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             operation = operations.prepare(connection, str(uuid.uuid4()), "", self.draft(call, signer))
         return self.finish(operation, signer)
 
@@ -219,7 +219,7 @@ class TransactionSender:
         fees = {"max_fee": min(2 * head.base_fee + tip, cap), "tip": tip}
         final = max(head.number - self.policy.confirmations + 1, 0)
         count = rpc.transaction_count(self._w3, account.address, final)  # a block that goes would leave a gap
-        with self._signing, self._database.single() as connection:
+        with self._signing, self._database.autocommit() as connection:
             nonce = max(count, self._next.get(account.address, 0))
             while True:
                 attempt = self._attempt(operation, account, nonce, gas, fees, head.number)
@@ -298,7 +298,7 @@ class TransactionSender:
             log.error("%s", error, extra=_of(operation))
             done, told = [], _stored(error)
         given = {**where, **paid, "held": None, "error": told}
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             closed = operations.close(connection, operation, SENT, done, in_order=True, state="confirmed", **given)
             earlier = [] if closed else operations.open_before(connection, operation)
         if earlier:  # what was mined before has to be closed before
@@ -314,7 +314,7 @@ class TransactionSender:
     ) -> Operation:
         """-> rejected or failed: there is no effect and will be none."""
         done = projections.refused(operation, error.message, values.get("tx_hash"))
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             closed = operations.close(connection, operation, states, done, state=state, error=_stored(error), **values)
         if closed is None:
             return self._reload(operation)
@@ -339,13 +339,13 @@ class TransactionSender:
         return self._change(operation, (operation.state,), held=why)
 
     def _change(self, operation: Operation, states: Sequence[str], **values: Any) -> Operation:
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             changed = operations.change(connection, operation, states, **values)
         return changed or self._reload(operation)
 
     def _reload(self, operation: Operation) -> Operation:
         """As another worker left it."""
-        with self._database.single() as connection:
+        with self._database.autocommit() as connection:
             found = operations.find(connection, operation.key)
         assert found is not None
         return found
@@ -384,7 +384,7 @@ class TransactionSender:
         if account is None:
             return operation
         base_fee = self._head().base_fee
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             current = operations.locked(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
                 return current
@@ -402,7 +402,7 @@ class TransactionSender:
 
     def _fill_gap(self, operation: Operation) -> None:
         """Sends again what has to be mined before."""
-        with self._database.begin() as connection:
+        with self._database.transaction() as connection:
             before = operations.open_before(connection, operation)
         for earlier in before:
             self._broadcast(earlier)
