@@ -1,5 +1,4 @@
-"""The backend as a system under test: its services and its API, on a schema of its own, for one scenario after
-another."""
+"""The backend as a system under test: its services and its API, on a schema of its own, scenario after scenario."""
 
 from __future__ import annotations
 
@@ -19,7 +18,8 @@ from app.services.booking_service import BookingService
 from app.services.codec import Codec
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from sqlalchemy import Connection, create_engine, insert, null, select, union_all
 from sqlalchemy.engine.default import DefaultDialect
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PLATFORM = "platform"
 """Name of the platform in `users`."""
-POLICY = Policy(patience=5)
+POLICY = TransactionPolicy(give_up_after=5)
 """Policy of the sender. A simulated chain mines a transaction at once or never, so waiting longer is of no use."""
 _NAMESPACE = uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d")
 EMPTY_TABLES = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.bootstrap.container import Services
     from app.bootstrap.smoke_test import SmokeStep
     from app.core.config import Settings
-    from app.services.reconciler import Report
+    from app.services.reconciler import ReconcileReport
 
 
 class _Command(TyperCommand):
@@ -125,9 +125,9 @@ def reconcile(
     if dry_run and (missing := missing_migrations(connect(settings.database_url))):
         raise NotReady(f"The database lacks {', '.join(missing)}: `stakesim serve` applies them, a dry run does not.")
     reconciler = _connect_services(settings).reconciler
-    report = reconciler.look() if dry_run else reconciler.start()
+    report = reconciler.dry_run() if dry_run else reconciler.run_full()
     _print_report(report)
-    raise typer.Exit(FINDINGS if report.differences or report.trouble else 0)
+    raise typer.Exit(FINDINGS if report.differences or report.problems else 0)
 
 
 @wallet.command("new", cls=_Command)
@@ -175,19 +175,19 @@ def _print_step(step: SmokeStep) -> None:
         typer.echo(f"  {step.operation.tx_hash} in block {step.operation.block_number}, {gas}")
 
 
-def _print_report(report: Report) -> None:
-    for previous_state, operation in report.moved:
+def _print_report(report: ReconcileReport) -> None:
+    for previous_state, operation in report.advanced:
         typer.echo(f"{operation.kind} {operation.key}: {previous_state} -> {operation.state}")
-    for operation in report.open:
+    for operation in report.pending:
         held = f", held: {operation.held}" if operation.held else ""
         typer.echo(f"{operation.kind} {operation.key}: {operation.state}{held}")
     for difference in report.differences:
         typer.echo(f"differs: {difference}")
     for event_run_id in report.refreshed:
         typer.echo(f"taken over from the chain: event run {event_run_id}")
-    for trouble in report.trouble:
+    for trouble in report.problems:
         typer.echo(f"not done: {trouble}")
-    typer.echo(f"{len(report.open)} operations pending, {len(report.differences)} differences")
+    typer.echo(f"{len(report.pending)} operations pending, {len(report.differences)} differences")
 
 
 def _eth(wei: int) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from app.services.codec import event_stake, revert_data
+from app.services.codec import event_stake_codec, revert_data
 from eth_account.signers.local import LocalAccount
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
@@ -103,7 +103,7 @@ class Chain:
         try:
             call.call({"from": sender.address, "value": value}, block_identifier="pending")
         except ContractLogicError as error:
-            return event_stake().revert(revert_data(error)).name
+            return event_stake_codec().revert(revert_data(error)).name
         return None
 
     def create_run(

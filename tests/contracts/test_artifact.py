@@ -12,8 +12,10 @@ from stakesim.project import current_project
 @pytest.mark.slow
 def test_committed_artifacts_match_the_sources():
     committed = json.loads(current_project().artifact.read_text())
-    assert committed == compiler.production_artifact(), "run `make artifact`"
-    assert json.loads(compiler.ARTIFACTS.read_text()) == compiler.shipped_artifacts(), "run `make artifact`"
+    assert committed == compiler.build_production_artifact(), "run `make artifact`"
+    assert json.loads(compiler.PACKAGED_ARTIFACTS.read_text()) == compiler.build_packaged_artifacts(), (
+        "run `make artifact`"
+    )
 
 
 def test_shipped_artifacts_are_used_only_for_the_sources_they_were_compiled_from(monkeypatch):
@@ -63,7 +65,7 @@ def test_missing_compiler_names_the_command_that_installs_it(monkeypatch, tmp_pa
 
 @pytest.mark.slow
 def test_shim_prints_its_version_in_the_format_of_solc():
-    output = subprocess.run([compiler.shim(), "--version"], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([compiler.npm_compiler(), "--version"], capture_output=True, text=True, check=True).stdout
     assert f"Version: {compiler.compiler_version()}+commit." in output
 
 
@@ -72,6 +74,6 @@ def test_native_compiler_is_used_only_if_its_version_matches(tmp_path, monkeypat
     native.write_text("#!/bin/sh\necho 'Version: 0.8.1+commit.0'\n")
     native.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert compiler.find_compiler() == compiler.shim()
+    assert compiler.find_compiler() == compiler.npm_compiler()
     native.write_text(f"#!/bin/sh\necho 'Version: {compiler.compiler_version()}+commit.0'\n")
     assert compiler.find_compiler() == native

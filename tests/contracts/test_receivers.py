@@ -51,7 +51,7 @@ def test_refused_withdrawal_keeps_the_credit(chain, contract, platform, receiver
     assert contract.functions.creditOf(attacker.address).call() == credit > 0
 
 
-@pytest.mark.parametrize(("function", "args"), REENTERED_CALLS)
+@pytest.mark.parametrize(("function", "args"), REENTERED_CALLS, ids=[name for name, _ in REENTERED_CALLS])
 def test_reentering_a_function_has_no_effect(chain, contract, function, args):
     attacker = chain.deploy("ReenteringReceiver", contract.address, contract.encode_abi(function, args))
     run_id = chain.create_run(contract, host=attacker.address)

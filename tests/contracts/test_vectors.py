@@ -29,27 +29,27 @@ def settle_vector(chain, database, vector: dict) -> dict:
         int(vector["pricePerSeat"]),
         vector["maxSeats"],
         datetime.fromtimestamp(start, UTC),
-        chain.host.address,
+        host=chain.host.address,
     )
     attendees = [account.address for account in chain.engine.accounts[5 : 5 + len(vector["bookings"])]]
     balances_before = {address: chain.balance(address) for address in [*attendees, chain.host.address]}
     attended = []
     for address, expected in zip(attendees, vector["bookings"], strict=True):
-        booking = service.book_event_onchain(run.event_run_id, expected["seats"], address)
+        booking = service.book_event_onchain(run.onchain_run_id, expected["seats"], attendee=address)
         assert (booking.total_payment, booking.user_stake) == (int(expected["payment"]), int(expected["stake"]))
         if expected["fate"] == "cancelled":
-            service.cancel_booking_onchain(booking.booking_id)
+            service.cancel_booking_onchain(booking.onchain_booking_id)
         elif expected["fate"] == "attended":
-            attended.append(booking.booking_id)
+            attended.append(booking.onchain_booking_id)
     match vector["end"]:
         case "completed":
             chain.engine.set_next_timestamp(start)
-            service.complete_event_onchain(run.event_run_id, attended)
+            service.complete_event_onchain(run.onchain_run_id, attended)
         case "cancelled":
-            service.cancel_event_onchain(run.event_run_id)
+            service.cancel_event_onchain(run.onchain_run_id)
         case "expired":
             chain.engine.set_next_timestamp(start + GRACE)
-            service.expire_event_onchain(run.event_run_id)
+            service.expire_event_onchain(run.onchain_run_id)
     gains = {address: chain.balance(address) - balance for address, balance in balances_before.items()}
     return {
         "hostStake": run.host_stake,

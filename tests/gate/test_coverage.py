@@ -48,7 +48,7 @@ contract Gate {
 def gate(tmp_path_factory):
     file = tmp_path_factory.mktemp("gate") / "Gate.sol"
     file.write_text(GATE)
-    return build(file, "Gate")
+    return build(f"{file}:Gate")
 
 
 def after(gate, *calls):
@@ -68,7 +68,7 @@ def after(gate, *calls):
     contract = w3.eth.contract(send(factory.constructor(10)).contractAddress, abi=gate.artifact.abi)
     for call in calls:
         assert send(contract.functions.go(*call)).status == 1
-    return measure(trace, gate.artifact, "Gate.sol", GATE, gate.tree, gate.index)
+    return measure(trace, gate.artifact, file="Gate.sol", source=GATE, tree=gate.tree, index=gate.index)
 
 
 def lines_with(*texts):
@@ -115,13 +115,13 @@ def test_traces_of_several_processes_add_up(gate, tmp_path):
     one.jumps[b"\x01"].add((2, True))
     two.executed[b"\x01"].add(3)
     one.save(tmp_path / "one")
-    two.read(tmp_path / "one")
+    two.add(tmp_path / "one")
     assert two.executed == {b"\x01": {1, 2, 3}}
     assert two.jumps == {b"\x01": {(2, True)}}
 
 
 def test_what_the_scenarios_do_not_reach_is_listed(monkeypatch, tmp_path):
-    monkeypatch.setattr(coverage, "scenarios", lambda: [load(SCENARIOS / "no-show.yaml")])
+    monkeypatch.setattr(coverage, "scenario_suite", lambda: [load(SCENARIOS / "no-show.yaml")])
     done = CliRunner().invoke(cli, ["coverage", "--lcov", str(tmp_path / "x" / "lcov.info")])
     assert done.exit_code == 1, done.output
     assert "did not run: _pause();" in done.output
@@ -136,7 +136,14 @@ def test_only_py_evm_records_instructions():
 
 
 def test_our_contract_has_the_lines_that_are_looked_at():
-    built = build(CONTRACTS / "EventStake.sol", "EventStake")
-    nothing = measure(ExecutionTrace(), built.artifact, "EventStake.sol", built.source, built.tree, built.index)
+    built = build(CONTRACTS / "EventStake.sol")
+    nothing = measure(
+        ExecutionTrace(),
+        built.artifact,
+        file="EventStake.sol",
+        source=built.source,
+        tree=built.tree,
+        index=built.index,
+    )
     assert len(nothing.missed_lines) == len(nothing.lines) > 150
     assert len(nothing.missed_branches) == len(nothing.branches) > 50

@@ -17,9 +17,8 @@ from stakesim.commands.cli import cli
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
-from stakesim.gate import pipeline as gates
-from stakesim.gate import release, report
-from stakesim.gate.conformance import differences
+from stakesim.gate import pipeline, release, report
+from stakesim.gate.conformance import interface_problems
 from stakesim.scenario.actions import Terms
 from typer.testing import CliRunner
 from web3 import HTTPProvider, Web3
@@ -27,13 +26,13 @@ from web3 import HTTPProvider, Web3
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
-SMALL = gates.Intensity(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
+SMALL = pipeline.Effort(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def small(monkeypatch, contract, engine, **more):
-    monkeypatch.setitem(gates.INTENSITY, "pr", SMALL)
-    return gates.gate(contract, engine=engine, jobs=1, **more)
+    monkeypatch.setitem(pipeline.EFFORTS, "pr", SMALL)
+    return pipeline.run_gate(contract, engine=engine, jobs=1, **more)
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +50,15 @@ class TestPassing:
     def test_a_sound_contract_passes(self, passed):
         made, _ = passed
         assert made.ok
-        assert [(part.name, part.ok) for part in made.parts] == [
-            ("interface", True),
-            ("scripted", True),
-            ("regressions", True),
-            ("random", True),
-            ("hostile", True),
-            ("stateful", True),
-            ("gas", True),
-            ("coverage", True),
+        assert [(part.name, part.verdict) for part in made.parts] == [
+            ("interface", "pass"),
+            ("scripted", "pass"),
+            ("regressions", "pass"),
+            ("random", "pass"),
+            ("hostile", "pass"),
+            ("stateful", "pass"),
+            ("gas", "pass"),
+            ("coverage", "pass"),
         ]
 
     def test_json_says_what_a_deploy_needs(self, passed):
@@ -88,7 +87,7 @@ class TestPassing:
         assert page.count("<svg") == 2
         assert "src=" not in page
         assert "function completeEvent" in page  # the source, line by line
-        assert "can't do, so that it was left out: cancel_booking, expire" in page
+        assert "does not have these actions, so they were left out: cancel_booking, expire" in page
 
 
 class TestFailing:
@@ -106,7 +105,7 @@ class TestFailing:
 
     @pytest.mark.slow
     def test_the_deployed_contract_fails_by_the_names_of_its_weaknesses(self, monkeypatch, tmp_path, engine_name):
-        monkeypatch.setitem(gates.INTENSITY, "pr", replace(SMALL, examples=20, moves=20))
+        monkeypatch.setitem(pipeline.EFFORTS, "pr", replace(SMALL, examples=20, moves=20))
         asked = ["gate", "--contract", STAND_IN, "--engine", engine_name, "-j", "1", "--out", str(tmp_path)]
         done = CliRunner().invoke(cli, asked)
         assert (done.exit_code, type(done.exception)) == (1, SystemExit)
@@ -128,12 +127,12 @@ class TestFailing:
 
     @pytest.mark.slow
     def test_gas_that_was_not_reviewed_fails(self, monkeypatch, environment):
-        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
-        part = gates.Part("gas", "")
-        monkeypatch.setattr(gates, "open_environment", lambda *_: _Kept(environment))
-        monkeypatch.setattr(gates.gas, "committed", lambda: {"something else": 1})
-        gates._gas(made, part)
-        assert part.ok is False
+        made = pipeline.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        part = pipeline.GatePart("gas", "")
+        monkeypatch.setattr(pipeline, "open_environment", lambda *_: _Kept(environment))
+        monkeypatch.setattr(pipeline.gas_table, "reviewed", lambda: {"something else": 1})
+        pipeline._gas(made, part)
+        assert part.verdict is pipeline.PartVerdict.FAIL
         assert "something else: was 1, is None" in part.problems
 
 
@@ -159,7 +158,7 @@ class TestInterface:
             if item.get("name") == "BookingNoShow":
                 item["inputs"][0]["indexed"] = False
         artifact.abi[:] = [item for item in artifact.abi if item.get("name") != "getBooking"]
-        found = differences(artifact)
+        found = interface_problems(artifact)
         assert found == [
             "The function getBooking is missing: getBooking(uint256).",
             "bookEvent returns nothing where (uint256) must be.",
@@ -173,17 +172,19 @@ class TestAdmittance:
 
     @pytest.fixture
     def gate_json(self, tmp_path):
-        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
+        made = pipeline.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(made, NOW, "stakesim gate")))
         return file
 
     def admit(self, file, artifact=None, terms=None, now=NOW):
-        return release.admit(file, artifact or production_contract(), terms or Terms(), timedelta(hours=24), now)
+        return release.check_report(
+            file, artifact or production_contract(), terms or Terms(), max_age=timedelta(hours=24), now=now
+        )
 
     def test_what_passed_is_admitted_for_as_long_as_is_said(self, gate_json):
         assert self.admit(gate_json, now=NOW + timedelta(hours=24))["verdict"] == "pass"
-        with pytest.raises(release.ReleaseError, match="too long ago"):
+        with pytest.raises(release.ReleaseError, match="too old"):
             self.admit(gate_json, now=NOW + timedelta(hours=24, seconds=1))
 
     def test_nothing_from_the_future(self, gate_json):
@@ -242,7 +243,7 @@ class TestOnAChain:
 
     @pytest.fixture
     def fresh(self, tmp_path):
-        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
+        made = pipeline.GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(made, datetime.now(UTC), "stakesim gate")))
         return str(file)
@@ -264,7 +265,7 @@ class TestOnAChain:
         file.write_text(json.dumps(other))
         done = stakesim("verify", "--rpc", node, "--address", record["address"])
         assert done.returncode == 1
-        assert "The code is another one, from byte 100 on" in done.stdout
+        assert "The code differs from byte 100 on" in done.stdout
         assert f"The owner is {record['owner']}, it was {other['owner']}." in done.stdout
         assert "fee_bps is 500, deployed was 400." in done.stdout
         assert "3 differences" in done.stdout

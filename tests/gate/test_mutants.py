@@ -7,9 +7,9 @@ from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS, CompileError, Compiler
 from stakesim.evm.errors import EngineError
 from stakesim.gate import mutation_run
-from stakesim.gate.mutation_operators import mutants
-from stakesim.gate.mutation_run import Mutation, Verdict, diff, mutate
-from stakesim.gate.plain_build import build, compiled
+from stakesim.gate.mutation_operators import generate_mutants
+from stakesim.gate.mutation_run import MutantStatus, MutationResult, Verdict, diff, mutate
+from stakesim.gate.plain_build import build, compile_plain
 from stakesim.paths import shipped
 from stakesim.scenario.scenario import load
 from typer.testing import CliRunner
@@ -45,7 +45,7 @@ contract Purse {
 def purse(tmp_path_factory):
     file = tmp_path_factory.mktemp("purse") / "Purse.sol"
     file.write_text(PURSE)
-    return build(file, "Purse")
+    return build(f"{file}:Purse")
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def few(monkeypatch):
     """Only these scenarios."""
 
     def choose(*names):
-        monkeypatch.setattr(mutation_run, "scenarios", lambda: [load(SCENARIOS / f"{name}.yaml") for name in names])
+        monkeypatch.setattr(
+            mutation_run, "scenario_suite", lambda: [load(SCENARIOS / f"{name}.yaml") for name in names]
+        )
 
     return choose
 
@@ -86,7 +88,7 @@ def test_what_kinds_of_mutants_there_are(purse, operator, function, old, new):
     def flat(code):
         return " ".join(code.split())
 
-    made = mutants(purse.source, purse.tree, "Purse")
+    made = generate_mutants(purse.source, purse.tree, "Purse")
     found = [
         m
         for m in made
@@ -98,19 +100,19 @@ def test_what_kinds_of_mutants_there_are(purse, operator, function, old, new):
 
 
 def test_mutants_differ_from_each_other_and_mostly_compile(purse):
-    made = mutants(purse.source, purse.tree, "Purse")
+    made = generate_mutants(purse.source, purse.tree, "Purse")
     assert len({m.key for m in made}) == len({m.apply(PURSE) for m in made}) == len(made) > 30
     with Compiler() as compiler:
         errors = 0
         for mutant in made[::5]:
-            output = compiled(compiler, {"Purse.sol": mutant.apply(PURSE)}, "Purse.sol")
+            output = compile_plain(compiler, {"Purse.sol": mutant.apply(PURSE)}, "Purse.sol")
             errors += any(error["severity"] == "error" for error in output.get("errors", ()))
     assert errors <= 1
 
 
 def test_faults_in_the_fee_are_found(few, engine_name):
     few("everybody-comes")
-    done = mutate(STAKE, "EventStake", engine_name, only="uint256 fee = revenue * FEE_BPS / BPS;")
+    done = mutate(STAKE, engine_name, only="uint256 fee = revenue * FEE_BPS / BPS;")
     assert len(done.verdicts) == 3
     assert {verdict.status for verdict in done.verdicts} == {"killed"}
     assert done.passed
@@ -122,13 +124,13 @@ def test_faults_in_the_fee_are_found(few, engine_name):
 def test_scenarios_that_can_not_tell_leave_survivors(few, tmp_path, monkeypatch, engine_name):
     """Nobody stays away, so nothing is forfeited. One of the survivors is then known to be equivalent."""
     few("everybody-comes")
-    done = mutate(STAKE, "EventStake", engine_name, only="uint256 forfeitsToHost")
+    done = mutate(STAKE, engine_name, only="uint256 forfeitsToHost")
     survived = done.of("survived")
     assert len(survived) >= 2
     assert not done.passed
     (tmp_path / "equivalent.json").write_text(json.dumps([{"mutant": survived[0].mutant.key, "reason": "a reason"}]))
     monkeypatch.setattr(mutation_run, "EQUIVALENT", tmp_path / "equivalent.json")
-    again = mutate(STAKE, "EventStake", engine_name, only="uint256 forfeitsToHost")
+    again = mutate(STAKE, engine_name, only="uint256 forfeitsToHost")
     assert [verdict.reason for verdict in again.of("equivalent")] == ["a reason"]
     assert len(again.of("survived")) == len(survived) - 1
 
@@ -136,9 +138,9 @@ def test_scenarios_that_can_not_tell_leave_survivors(few, tmp_path, monkeypatch,
 def test_a_survivor_of_the_scenarios_can_be_found_by_tests(few, engine_name):
     few("everybody-comes")
     tests = CONTRACTS.parent / "tests" / "contracts" / "test_views.py"
-    done = mutate(STAKE, "EventStake", engine_name, only="getHostEvents", tests=tests)
+    done = mutate(STAKE, engine_name, only="getHostEvents", tests=tests)
     assert [verdict.status for verdict in done.verdicts] == ["killed"]
-    assert done.verdicts[0].by == ("EXPECTATION",)
+    assert done.verdicts[0].killed_by == ("EXPECTATION",)
     assert done.verdicts[0].scenario.endswith("test_lists_have_what_was_made_in_order")
 
 
@@ -148,7 +150,7 @@ def test_a_contract_with_findings_of_its_own_is_refused(few, tmp_path, engine_na
     (tmp_path / "EventStake.sol").write_text(source)
     (tmp_path / "IEventStake.sol").write_text((CONTRACTS / "IEventStake.sol").read_text())
     with pytest.raises(EngineError, match=r"EventStake itself has findings.*everybody-comes, INV-05"):
-        mutate(tmp_path / "EventStake.sol", "EventStake", engine_name, only="fee")
+        mutate(tmp_path / "EventStake.sol", engine_name, only="fee")
 
 
 def test_no_mutants_are_no_success(few, engine_name):
@@ -156,21 +158,23 @@ def test_no_mutants_are_no_success(few, engine_name):
     done = CliRunner().invoke(cli, ["mutate", "--engine", engine_name, "--only", "no such line"])
     assert isinstance(done.exception, EngineError)
     assert "There is no mutant of EventStake" in str(done.exception)
-    assert Mutation().score == 0
-    assert not Mutation().passed
+    assert MutationResult().score == 0
+    assert not MutationResult().passed
 
 
 def test_a_survivor_where_money_moves_is_one_too_many(purse):
-    made = mutants(purse.source, purse.tree, "Purse")
+    made = generate_mutants(purse.source, purse.tree, "Purse")
     money = next(mutant for mutant in made if mutant.operator == "amount")
     other = next(mutant for mutant in made if mutant.operator == "modifier removed")
-    killed = [Verdict(other, "killed", ("INV-01",))] * 99
-    assert Mutation([*killed, Verdict(other, "survived")]).passed
-    assert not Mutation([*killed, Verdict(money, "survived")]).passed
+    killed = [Verdict(other, MutantStatus.KILLED, ("INV-01",))] * 99
+    assert MutationResult(verdicts=[*killed, Verdict(other, MutantStatus.SURVIVED)]).passed
+    assert not MutationResult(verdicts=[*killed, Verdict(money, MutantStatus.SURVIVED)]).passed
 
 
 def test_what_is_not_there_is_said():
     with pytest.raises(CompileError, match=r"nowhere.sol can't be read"):
-        build(CONTRACTS / "nowhere.sol", "X")
-    with pytest.raises(CompileError, match="There is no contract Elsewhere in"):
-        build(STAKE, "Elsewhere")
+        build(CONTRACTS / "nowhere.sol")
+    with pytest.raises(
+        CompileError, match=r"Say which contract of EventStake\.sol is meant; it has EventStake\.sol:EventStake\."
+    ):
+        build(f"{STAKE}:Elsewhere")

@@ -25,9 +25,9 @@ def test_a_finding_is_called_by_what_and_where_not_by_its_line():
 
 
 def test_what_nobody_looked_at_and_what_is_gone_are_problems():
-    assert static_analysis.compare(["a: X", "b: Y"], ["b: Y", "c: Z"]) == [
-        "slither finds a: X: mend it, or say in slither_triage.json why not",
-        "c: Z is found no more: take it out of slither_triage.json",
+    assert static_analysis.triage_problems(["a: X", "b: Y"], ["b: Y", "c: Z"]) == [
+        "slither finds a: X: fix it, or give the reason why not in slither_triage.json",
+        "slither no longer finds c: Z: remove it from slither_triage.json",
     ]
 
 

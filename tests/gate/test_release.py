@@ -70,13 +70,13 @@ def test_only_http_will_do(rpc: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda body: (401, b"no such project"), "Reaching the node failed: it answered with HTTP status 401."),
-        (lambda body: (503, b""), "Reaching the node failed: it answered with HTTP status 503."),
-        (lambda body: (200, b"<html>welcome</html>"), "Reaching the node failed: its answer is no JSON."),
+        (lambda body: (401, b"no such project"), "Reaching the node failed: it responded with HTTP status 401."),
+        (lambda body: (503, b""), "Reaching the node failed: it responded with HTTP status 503."),
+        (lambda body: (200, b"<html>welcome</html>"), "Reaching the node failed: its response is no JSON."),
         (refusal("daily limit reached"), "Reaching the node failed: the node says: daily limit reached."),
     ],
 )
-def test_a_node_in_trouble_is_said_in_a_sentence_and_asked_once(
+def test_a_node_in_node_error_is_said_in_a_sentence_and_asked_once(
     answer: Callable[[dict[str, Any]], Answer], said: str
 ) -> None:
     with node(answer) as (url, asked):
@@ -95,10 +95,10 @@ def test_a_node_that_is_not_there() -> None:
 def test_a_silent_node_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(EngineError, match="did not answer within") as raised:
+        with pytest.raises(EngineError, match="did not respond within") as raised:
             release.connect(f"http://127.0.0.1:{silent.getsockname()[1]}/v3/url-secret")
         sentence(raised)
 
 
 def test_a_transaction_that_is_not_mined_in_time_may_be_mined_yet() -> None:
-    assert "was sent, but not mined within" in str(release._trouble("Deploying the contract", TimeExhausted("0x12")))
+    assert "was sent, but not mined within" in str(release._node_error("Deploying the contract", TimeExhausted("0x12")))

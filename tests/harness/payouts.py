@@ -16,9 +16,10 @@ import requests
 from stakesim.evm.chain_spec import CHAIN_ID
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.lean_web3 import lean_web3
-from stakesim.faults.chain_faults import ChainFaults, ServiceHooks, Stuck
+from stakesim.faults.chain_faults import ChainFaults, ServiceHooks, ServiceStuckError
+from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
-from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import GWEI, MAX_FEE, FaultTestbed, service_account
 from web3 import Web3
 from web3.exceptions import Web3Exception
@@ -113,15 +114,15 @@ class PayoutCampaign:
     def plan(self, runs: int) -> Mapping[str, int]:
         return {"payout": runs}
 
-    def open(self) -> PayoutPlayer:
-        return PayoutPlayer(self.payer)
+    def open(self) -> PayoutRunner:
+        return PayoutRunner(self.payer)
 
 
-class PayoutPlayer:
+class PayoutRunner:
     def __init__(self, payer: type[Payer]) -> None:
         self.payer, self.testbed = payer, FaultTestbed(NO_CONTRACT)
 
-    def play(self, kind: str, seed: int, number: int) -> EpisodeResult:
+    def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
         began = time.perf_counter()
         self.testbed.reset()
         of_rpc, of_chain = (np.random.default_rng([seed, number, part]) for part in range(2))
@@ -132,23 +133,22 @@ class PayoutPlayer:
             of_chain,
             block_rate=0.5,
             rate=0.05,
-            wanted=[],
             rpc_rate=0.15,
             confirmations=CONFIRMATIONS,
             hooks=ServiceHooks(before_send=sent.append),
         )
-        faults.wanted = [faults.possible[(2 * number + i) % len(faults.possible)] for i in range(2)]
+        faults.forced = [faults.possible[(2 * number + i) % len(faults.possible)] for i in range(2)]
         faults.attach(provider)
         violations = []
         try:
             payer = self.payer(lean_web3(provider))
             for invoice in range(INVOICES):
-                faults.begin()
+                faults.begin_operation()
                 payer.pay(invoice)
-        except Stuck as error:
+        except ServiceStuckError as error:
             violations.append(Violation("END", str(error)))
-        provider.quiet()
-        faults.quiet()
+        provider.stop()
+        faults.stop()
         for _ in range(10):
             self.testbed.mine()
         paid = self.paid()

@@ -11,7 +11,7 @@ from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import extra_functions
+from stakesim.evm.required_abi import own_transactions
 from stakesim.runner.environment import open_environment
 from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
@@ -147,7 +147,7 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_na
 def test_a_pause_is_no_change_of_terms(engine_name):
     """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
     names = [
-        scenario.name for scenario in function_probes(extra_functions(load_contract(CONTRACTS / "EventStake.sol").abi))
+        scenario.name for scenario in function_probes(own_transactions(load_contract(CONTRACTS / "EventStake.sol").abi))
     ]
     assert "probe-pause-by-platform-0" in names
     assert run([], engine=engine_name, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
@@ -180,7 +180,7 @@ def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, 
     [
         (
             "contract Bare { function bookEvent(uint256, uint256) external payable returns (uint256) {} }",
-            "Bare can't be played, as it lacks ",
+            "Bare can't be tested, as it lacks ",
         ),
         (
             SOUND.read_text().replace("uint256 internal _fees;", "uint256 internal _fees; constructor(bytes32) {}"),

@@ -3,20 +3,19 @@
 import json
 
 import pytest
-from stakesim.bench import full_path
-from stakesim.commands import bench
-from stakesim.commands.bench import BASE, Contender
+from stakesim.bench import contenders, full_path
+from stakesim.bench.contenders import BASE, Contender
 from stakesim.commands.cli import cli
 from typer.testing import CliRunner
 
 
 @pytest.mark.slow
 def test_contenders_are_measured_and_put_beside_the_bare_loop(tmp_path, monkeypatch):
-    raw = next(one for one in bench.contenders() if one.name == "raw pyrevm")
-    bare = Contender(BASE, "for the test: raw pyrevm too", raw.argv, 50)
+    raw = next(one for one in contenders.all_contenders() if one.name == "raw pyrevm")
+    bare = Contender(BASE, "for the test: raw pyrevm too", raw.command, 50)
     absent = Contender("absent", "nothing", [tmp_path / "python"], 1)
-    broken = Contender("broken", "nothing", [*raw.argv, "--no-such-option"], 1)
-    monkeypatch.setattr(bench, "contenders", lambda: [bare, raw, absent, broken])
+    broken = Contender("broken", "nothing", [*raw.command, "--no-such-option"], 1)
+    monkeypatch.setattr(contenders, "all_contenders", lambda: [bare, raw, absent, broken])
     done = CliRunner().invoke(cli, ["bench", "--rounds", "2", "--scale", "0.02", "--no-growth", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     page = (tmp_path / "RESULTS.md").read_text()
@@ -29,7 +28,7 @@ def test_contenders_are_measured_and_put_beside_the_bare_loop(tmp_path, monkeypa
 
 
 def test_without_a_bare_loop_there_are_no_ratios(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "contenders", lambda: [Contender(BASE, "", [tmp_path / "python"], 1)])
+    monkeypatch.setattr(contenders, "all_contenders", lambda: [Contender(BASE, "", [tmp_path / "python"], 1)])
     done = CliRunner().invoke(cli, ["bench", "--rounds", "1"])
     assert done.exit_code == 2
     assert "the bare loop can't be measured: not installed" in done.output
@@ -37,14 +36,14 @@ def test_without_a_bare_loop_there_are_no_ratios(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("wrong", ["HOST_GETS", "PLATFORM_GETS", "STAKE"])
 def test_a_peer_that_pays_a_wei_too_much_has_no_figures(wrong, monkeypatch):
-    monkeypatch.syspath_prepend(str(bench.PEERS))
-    import story
+    monkeypatch.syspath_prepend(str(contenders.PEERS))
+    import lifecycle
 
-    got = ([story.STAKE] * 5, [0], story.HOST_GETS, story.PLATFORM_GETS)
-    story.check(*got)
-    monkeypatch.setattr(story, wrong, getattr(story, wrong) + 1)
+    got = ([lifecycle.STAKE] * 5, [0], lifecycle.HOST_GETS, lifecycle.PLATFORM_GETS)
+    lifecycle.check(*got)
+    monkeypatch.setattr(lifecycle, wrong, getattr(lifecycle, wrong) + 1)
     with pytest.raises(SystemExit, match="the payouts are"):
-        story.check(*got)
+        lifecycle.check(*got)
 
 
 @pytest.mark.slow
@@ -73,22 +72,22 @@ def test_time_is_counted_once(monkeypatch):
 
     clock = full_path.Clock()
     clock.on = True
-    inner = clock.around("inner", lambda: passes(2))
-    clock.around("outer", lambda: (passes(1), inner(), inner()))()
+    inner = clock.timed("inner", lambda: passes(2))
+    clock.timed("outer", lambda: (passes(1), inner(), inner()))()
     assert dict(clock.spent) == {"inner": [2, 4.0], "outer": [1, 1.0]}
 
 
 def test_the_peers_play_the_same_lifecycle(monkeypatch):
-    monkeypatch.syspath_prepend(str(bench.PEERS))
-    import story
+    monkeypatch.syspath_prepend(str(contenders.PEERS))
+    import lifecycle
 
     scenario = full_path.load(full_path.LIFECYCLE)
     attendees = [scenario.received[name] for name in "abcdef"]
-    assert scenario.received["host"] == story.HOST_GETS
-    assert attendees == [story.STAKE] * story.CAME + [0] * (story.SEATS - story.CAME)
-    assert len(scenario.actions) == story.TRANSACTIONS
-    assert scenario.terms.as_struct() == story.TERMS
-    forge = (bench.PEERS / "forge" / "test" / "Lifecycle.t.sol").read_text()
+    assert scenario.received["host"] == lifecycle.HOST_GETS
+    assert attendees == [lifecycle.STAKE] * lifecycle.ATTENDED + [0] * (lifecycle.SEATS - lifecycle.ATTENDED)
+    assert len(scenario.actions) == lifecycle.TRANSACTIONS
+    assert scenario.terms.as_struct() == lifecycle.TERMS
+    forge = (contenders.PEERS / "forge" / "test" / "Lifecycle.t.sol").read_text()
     stake_bps, fee_bps, forfeit_bps, cutoff, grace = scenario.terms.as_struct()
     days = f"{cutoff // 86_400} days, {grace // 86_400} days"
     assert f"Terms({stake_bps:_}, {fee_bps}, {forfeit_bps}, {days})" in forge

@@ -8,6 +8,7 @@ import typer
 from stakesim.commands.cli import cli
 from stakesim.paths import checkout
 from stakesim.runner.invariants import INVARIANTS
+from stakesim.runner.known_faults import BackendFault, ContractWeakness
 from typer.testing import CliRunner
 
 ROOT = checkout()
@@ -48,6 +49,11 @@ def test_readme_shows_what_replay_prints(monkeypatch):
     output = CliRunner().invoke(cli, ["replay", "scenarios/no-show.yaml"]).output
     steps, _ = output.split("\nPASS ")
     assert f"$ stakesim replay scenarios/no-show.yaml\n{steps}" in (ROOT / "README.md").read_text()
+
+
+def test_adopt_md_explains_every_weakness_and_every_fault():
+    names = set(re.findall(r"^\| (.+?) \|", (ROOT / "docs/ADOPT.md").read_text(), re.MULTILINE))
+    assert {*ContractWeakness, *BackendFault} <= names
 
 
 @pytest.mark.parametrize("page", PAGES)

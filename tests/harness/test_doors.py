@@ -140,9 +140,9 @@ def test_the_committed_artifact_is_checked(stakesim):
 def test_nothing_is_written_into_an_installed_library(stakesim, monkeypatch, tmp_path, write):
     ours, copy = tmp_path / "artifacts.json", tmp_path / "Stake.json"
     monkeypatch.setattr("stakesim.paths.checkout", lambda: None)
-    monkeypatch.setattr("stakesim.evm.compiler.ARTIFACTS", ours)
-    monkeypatch.setattr("stakesim.evm.compiler.shipped_artifacts", lambda: {"contracts": {}})
-    monkeypatch.setattr("stakesim.evm.compiler.production_artifact", lambda: {"abi": []})
+    monkeypatch.setattr("stakesim.evm.compiler.PACKAGED_ARTIFACTS", ours)
+    monkeypatch.setattr("stakesim.evm.compiler.build_packaged_artifacts", lambda: {"contracts": {}})
+    monkeypatch.setattr("stakesim.evm.compiler.build_production_artifact", lambda: {"abi": []})
     monkeypatch.setattr("stakesim.project.current_project", lambda: Project(tmp_path))
     done = stakesim("compile", *write)
     assert done.returncode == (2 if write else 0)
@@ -159,7 +159,7 @@ def test_a_folder_of_scenarios_that_is_not_there_is_told(pytester):
     done = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(
-        ["ERROR: stakesim_scenarios names nope, and there is no such folder in *: make or name one."]
+        ["ERROR: stakesim_scenarios names nope, and there is no such folder in *: create it, or name another."]
     )
 
 

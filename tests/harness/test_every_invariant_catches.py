@@ -8,7 +8,7 @@ from app.core.errors import ContractRejected
 from app.services import projections
 from app.services.booking_service import BookingService
 from app.services.pricing import Quote, Rate
-from stakesim.evm.contract_file import changed
+from stakesim.evm.contract_file import patched_event_stake
 from stakesim.paths import checkout
 from stakesim.runner.environment import open_environment
 from stakesim.runner.invariants import INVARIANTS
@@ -246,7 +246,7 @@ def found(environment):
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", CONTRACTS_BROKEN, ids=lambda b: f"{b.id} {b.name}")
 def test_a_broken_contract_is_caught(broken, found):
-    messages = found(changed(broken.old, broken.new), broken.scenario)
+    messages = found(patched_event_stake(broken.old, broken.new), broken.scenario)
     assert broken.id in messages, messages
 
 
@@ -261,25 +261,25 @@ def test_the_sound_contract_passes_where_the_broken_ones_are_caught(environment)
 class RetriesARefusedBooking(BookingService):
     """Takes a refusal for a lost answer and asks for one seat instead; and says it was refused."""
 
-    def book(self, event_run_id, user_id, seats, signer=None, key=None):
+    def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
         try:
-            return super().book(event_run_id, user_id, seats, signer, key)
+            return super().book(event_run_id, user_id, seats, signer=signer, idempotency_key=idempotency_key)
         except ContractRejected:
-            super().book(event_run_id, user_id, 1, signer)
+            super().book(event_run_id, user_id, 1, signer=signer)
             raise
 
 
 class BooksTwice(BookingService):
     """Does not trust the first receipt."""
 
-    def book(self, event_run_id, user_id, seats, signer=None, key=None):
-        super().book(event_run_id, user_id, seats, signer)
-        return super().book(event_run_id, user_id, seats, signer, key)
+    def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
+        super().book(event_run_id, user_id, seats, signer=signer)
+        return super().book(event_run_id, user_id, seats, signer=signer, idempotency_key=idempotency_key)
 
 
 def forgets_the_rows(monkeypatch):
     """What closes an operation writes nothing down."""
-    monkeypatch.setattr(projections, "_CLOSING", {})
+    monkeypatch.setattr(projections, "_CLOSING_EVENTS", {})
 
 
 def shows_another_price(monkeypatch):

@@ -40,8 +40,8 @@ def test_the_backend_passes_them_with_the_contract_that_is_deployed(engine_name)
 
 
 class KnowsNoKeys(BookingService):
-    def book(self, event_run_id, user_id, seats, signer=None, key=None):
-        return super().book(event_run_id, user_id, seats, signer)
+    def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
+        return super().book(event_run_id, user_id, seats, signer=signer)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 from stakesim import run
 from stakesim.campaign.report import save_failures
-from stakesim.evm.contract_file import changed
+from stakesim.evm.contract_file import patched_event_stake
 from stakesim.generate.moves import MOVES
 from stakesim.generate.profiles import load_profile
 from stakesim.model.rehearsal import rehearse
@@ -70,7 +70,7 @@ def arena(engine_name):
 def planted(request, arena):
     """The shortest story, in an environment whose contract is broken so."""
     old, new, shortest = PLANTED[request.param]
-    arena.set_contract(changed(old, new))
+    arena.set_contract(patched_event_stake(old, new))
     yield shortest
     arena.set_contract(None)
 
@@ -154,7 +154,7 @@ def test_what_does_not_fail_again_is_left_as_it_is(arena):
 @pytest.mark.slow
 def test_stateful_search_finds_nothing_in_the_sound_contract(arena, profile):
     examples, steps = SEARCHES[profile]
-    found = search(arena, examples, steps, number=1)
+    found = search(arena, examples, steps, seed=1)
     assert found is None, narrate(found.findings)
 
 
@@ -172,8 +172,8 @@ def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, mo
 
     book = BookingService.book
 
-    def a_seat_less(self, run, user, seats, *more):
-        return book(self, run, user, max(seats - 1, 1), *more)
+    def a_seat_less(self, run, user, seats, **more):
+        return book(self, run, user, max(seats - 1, 1), **more)
 
     monkeypatch.setattr(BookingService, "book", a_seat_less)
     result = run("calm", engine_name, runs=3, seed=1, steps=20)

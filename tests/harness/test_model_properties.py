@@ -102,9 +102,9 @@ def assert_invariants(before: State, after: State, outcome: ExpectedOutcome) -> 
 
 def assert_conservation(state: State) -> None:
     paid_in = sum(state.paid_in.values())
-    assert paid_in + state.forced == state.paid_out + state.contract_balance
+    assert paid_in + state.forced_wei == state.paid_out + state.contract_balance
     assert -sum(state.wallet_flow.values()) == state.contract_balance
-    assert liabilities(state) + state.forced == state.contract_balance
+    assert liabilities(state) + state.forced_wei == state.contract_balance
     assert min([state.platform_balance, state.paid_out, *state.credits.values(), *state.received.values()]) >= 0
 
 
@@ -159,4 +159,4 @@ def test_every_party_can_always_withdraw_everything(terms: Terms, history: list[
     for action in [*exits, WithdrawFees()]:
         state, _ = apply(state, action, after_grace, Decimal(0))
     assert liabilities(state) == 0
-    assert state.contract_balance == state.forced
+    assert state.contract_balance == state.forced_wei

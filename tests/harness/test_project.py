@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stakesim import paths
-from stakesim.commands.cli import _commands_of
+from stakesim.commands.cli import project_commands
 from stakesim.commands.init import init
 from stakesim.project import ProjectError, current_project, read_section
 from stakesim.runner import scenario_files
@@ -111,7 +111,7 @@ def test_the_projects_own_scenarios_and_profiles_come_first(project):
     (root / "scenarios" / "profiles" / "calm.yaml").write_text("")
     (root / "scenarios" / "profiles" / "weekend.yaml").write_text("")
     assert [file.stem for file in scenario_files.scripted()] == ["mine"]
-    assert {"mine", "no-show"} <= {file.stem for file in scenario_files.scripted(everything=True)}
+    assert {"mine", "no-show"} <= {file.stem for file in scenario_files.scripted(include_shipped=True)}
     profiles = scenario_files.profiles()
     assert set(profiles) == {"calm", "flaky", "hostile", "volatile", "weekend"}
     assert profiles["calm"] == root / "scenarios" / "profiles" / "calm.yaml"
@@ -179,7 +179,7 @@ def test_commands_are_a_typer_application(project, monkeypatch):
     (root / "my_commands.py").write_text("app = 5\n")
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(ProjectError, match=r"names my_commands:app as `commands`, which is no typer\.Typer"):
-        _commands_of(current_project())
+        project_commands(current_project())
 
 
 # ----------------------------------------------------------------------------------------------------- stakesim init

@@ -11,7 +11,7 @@ from stakesim.evm import required_abi
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.gate.conformance import differences
+from stakesim.gate.conformance import interface_problems
 from stakesim.runner.environment import open_environment
 
 TEST = CONTRACTS / "test"
@@ -102,8 +102,8 @@ def test_the_interface_has_it_but_for_the_owner():
 
 
 def test_what_is_added_is_known_by_its_arguments_too():
-    assert required_abi.missing_additions(abi_of("EventStake")) == set()
-    lacks = required_abi.missing_additions(abi_of("MinimalEventStake"))
+    assert required_abi.missing_extension(abi_of("EventStake")) == set()
+    lacks = required_abi.missing_extension(abi_of("MinimalEventStake"))
     assert {"createEventRunFor", "cancelBooking", "expireEvent", "withdraw", "creditOf", "totalLiabilities"} <= lacks
     assert lacks.isdisjoint(SIGNATURES)
     other = {
@@ -114,7 +114,7 @@ def test_what_is_added_is_known_by_its_arguments_too():
         "stateMutability": "nonpayable",
     }
     abi = [*abi_of("MinimalEventStake"), other]
-    assert required_abi.missing_additions(abi) == lacks
+    assert required_abi.missing_extension(abi) == lacks
     assert other in required_abi.own_functions(abi)
     own = {item["name"] for item in required_abi.own_functions(abi_of("MinimalEventStake"))}
     assert own == {"stakePercentage", "platformFeePercentage", "setStakePercentage", "setPlatformFeePercentage"}
@@ -194,7 +194,7 @@ BOOKING = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256
 def test_what_differs_is_told_in_one_sentence(name, edit, said, playable):
     contract = stand_in(**{name: edit})
     assert list(required_abi.differences(contract.abi)) == [(said, playable)]
-    assert differences(contract) == [f"{said}."]
+    assert interface_problems(contract) == [f"{said}."]
 
 
 @pytest.mark.parametrize("mutability", ["view", "pure"])
@@ -205,14 +205,14 @@ def test_names_and_ways_of_reading_make_no_difference(mutability):
         for field in item["outputs"][0]["components"]:
             field |= {"name": "x", "internalType": "enum Other.Status"}
 
-    assert differences(stand_in(getEventRun=rename, getBooking=rename)) == []
+    assert interface_problems(stand_in(getEventRun=rename, getBooking=rename)) == []
 
 
 @pytest.mark.parametrize("name", ["withdrawPlatformFees", "owner", "EventCompleted"])
 def test_what_is_missing_is_told(name):
     made = stand_in()
     made.abi[:] = [item for item in made.abi if item.get("name") != name]
-    [said] = differences(made)
+    [said] = interface_problems(made)
     assert said.endswith(
         f" {name} is missing: {name}({'uint256 indexed, uint256, uint256' if name[0] == 'E' else ''})."
     )
@@ -224,11 +224,11 @@ def test_what_can_not_be_driven_is_not_played(engine_name):
     with pytest.raises(EngineError) as caught:
         open_environment(engine_name, stand_in(getEventRun=flat, getBooking=flat))
     assert str(caught.value) == (
-        f"MinimalEventStake can't be played: getEventRun returns {RUN} where one struct {RUN} must be; getBooking "
+        f"MinimalEventStake can't be tested: getEventRun returns {RUN} where one struct {RUN} must be; getBooking "
         f"returns {BOOKING} where one struct {BOOKING} must be."
     )
     made = stand_in()
     made.abi[:] = [item for item in made.abi if item.get("name") != "owner"]
-    with pytest.raises(EngineError, match="MinimalEventStake can't be played, as it lacks owner: give a contract"):
+    with pytest.raises(EngineError, match="MinimalEventStake can't be tested, as it lacks owner: give a contract"):
         open_environment(engine_name, made)
     open_environment(engine_name, stand_in(cancelEvent=lambda item: item.update(stateMutability="payable"))).close()

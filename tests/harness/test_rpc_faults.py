@@ -11,7 +11,9 @@ import pytest
 import requests
 from stakesim.evm.anvil import AnvilEngine
 from stakesim.evm.lean_web3 import lean_web3
-from stakesim.faults.rpc_faults import BY_NAME, FAULTS, FaultyProvider, decode_raw
+from stakesim.faults.faulty_provider import FaultyProvider
+from stakesim.faults.raw_transaction import decode_raw
+from stakesim.faults.rpc_faults import FAULTS
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
 GWEI = 10**9
@@ -76,17 +78,17 @@ def line(anvil: AnvilEngine) -> Line:
 
 def test_a_line_without_faults_changes_nothing(line: Line) -> None:
     tx_hash = line.send()
-    assert list(line.faulty.arrivals) == [tx_hash.to_0x_hex()]
+    assert list(line.faulty.received) == [tx_hash.to_0x_hex()]
     assert line.mined()
     assert line.faulty.counts.total() == 0
 
 
-@pytest.mark.parametrize("name", ["response lost", "time-out, sent", "unknown error, sent", "503 though done"])
+@pytest.mark.parametrize("name", ["response lost", "time-out, sent", "unknown error, sent", "503, executed"])
 def test_the_node_took_it_and_nobody_heard(line: Line, name: str) -> None:
     with pytest.raises(BACK):
         line.send(name)
     assert line.mined()
-    assert len(line.faulty.arrivals) == 1
+    assert len(line.faulty.received) == 1
 
 
 @pytest.mark.parametrize(
@@ -96,10 +98,10 @@ def test_the_node_never_saw_it(line: Line, name: str) -> None:
     with pytest.raises(BACK):
         line.send(name)
     assert not line.mined()
-    assert not line.faulty.arrivals
+    assert not line.faulty.received
 
 
-@pytest.mark.parametrize("name", ["taken and lost", "already known, wrongly"])
+@pytest.mark.parametrize("name", ["accepted and lost", "already known, wrongly"])
 def test_the_node_says_yes_and_has_it_not(line: Line, name: str) -> None:
     with suppress(Web3RPCError):
         line.send(name)
@@ -108,7 +110,7 @@ def test_the_node_says_yes_and_has_it_not(line: Line, name: str) -> None:
 
 def test_already_known_is_what_the_node_says(line: Line) -> None:
     with pytest.raises(Web3RPCError, match="already imported"):
-        line.send("already known, node's words")
+        line.send("already known, the node's error")
     assert line.mined()
 
 
@@ -180,16 +182,16 @@ def test_the_same_seed_injects_the_same_faults(anvil: AnvilEngine) -> None:
                 faulty.make_request("eth_blockNumber", [])
             except requests.RequestException:
                 continue
-        return [(one.call, one.fault.name) for one in faulty.injected]
+        return [(injected.request, injected.fault.name) for injected in faulty.injected]
 
     assert played() == played()
     assert len(played()) > 10
 
 
-def test_quiet(line: Line) -> None:
+def test_after_stop_no_fault_is_injected(line: Line) -> None:
     line.faulty.rate = 1
     line.faulty.force("429")
-    line.faulty.quiet()
+    line.faulty.stop()
     assert line.eth.block_number == line.truth.block_number
 
 
@@ -220,5 +222,5 @@ def test_transactions_of_all_types_are_read(anvil: AnvilEngine, fees: dict) -> N
 
 
 def test_every_fault_has_a_name_of_its_own_and_a_row() -> None:
-    assert len(BY_NAME) == len(FAULTS)
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     assert all(1 <= fault.row <= 29 and fault.methods for fault in FAULTS)

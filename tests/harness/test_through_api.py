@@ -218,6 +218,6 @@ def test_another_driver_than_those_there_are_is_refused():
 
 
 def test_the_secret_is_one_that_the_service_would_take():
-    from app.core.config import _secret
+    from app.core.config import _check_secret
 
-    assert _secret(JWT_SECRET) is JWT_SECRET
+    assert _check_secret(JWT_SECRET) is JWT_SECRET

@@ -8,7 +8,7 @@ import threading
 from app.bootstrap.container import Services
 from app.core import logs
 from app.core.errors import AppError
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 from app.services.reconciler import Reconciler
 
 MAX_THREADS = 64
@@ -57,6 +57,7 @@ class ReconcilerThread:
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
+        """Starts the thread. It can be started only once."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -65,7 +66,7 @@ class ReconcilerThread:
         self._thread.join(RECONCILER_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        reconcile = self._reconciler.start
+        reconcile = self._reconciler.run_full
         while True:
             try:
                 reconcile()

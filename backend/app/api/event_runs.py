@@ -17,7 +17,7 @@ from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
 from app.db.database import Database
 from app.db.tables import EventRun, event_runs
-from app.services.contract_types import EventRunOnChain
+from app.services.contract_types import OnchainEventRun
 
 router = APIRouter(tags=["event runs"])
 
@@ -30,15 +30,23 @@ router = APIRouter(tags=["event runs"])
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
-    """A host creates event runs for themselves, the platform for anybody. The platform pays the host's stake, 20% of
-    price x seats. The price is converted to wei once, now, at the current rate."""
+    """A host creates event runs for themselves, the platform for anybody.
+
+    The platform pays the host's stake, 20% of price x seats. The price is converted to wei once, now, at the current
+    rate.
+    """
     host_id = request.caller.acting_for(body.host_id, "host")
     runs = request.services.runs
     return request.respond_with_operation(
         201,
         body,
         lambda: runs.prepare_create(
-            host_id, body.experience_id, body.starts_at, body.max_seats, Decimal(body.price_inr), key=request.key
+            host_id,
+            body.experience_id,
+            body.starts_at,
+            body.max_seats,
+            Decimal(body.price_inr),
+            idempotency_key=request.idempotency_key,
         ),
         lambda operation, _: schemas.EventRun.model_validate(runs.get(subject_id(operation))),
     )
@@ -51,6 +59,7 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
     responses=problem_responses(401, 404, 422, 501, 503),
 )
 def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) -> Response:
+    """Names the fields in which database and contract differ."""
     run = services.runs.get(event_run_id)
     if run.blockchain_event_run_id is None:
         return _side_by_side(run, None, [])
@@ -68,16 +77,19 @@ def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) 
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def change_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
-    """The host or the platform completes it, with the list of bookings that attended, or cancels it, which refunds
-    everybody. Anybody may expire an event run that was not completed within 7 days of its start."""
+    """The host or the platform completes or cancels it; anybody may expire it.
+
+    To complete it takes the list of bookings that attended. To cancel it refunds everybody. It can be expired if it was
+    not completed within 7 days of its start.
+    """
     runs, chain = request.services.runs, request.services.chain
     run = runs.get(event_run_id)
     if isinstance(body, schemas.Expired):
         return request.respond_with_operation(
             200,
             body,
-            lambda: runs.prepare_expire(run.id, key=request.key),
-            lambda _, receipt: _settled(request, run.id, chain.expired(receipt)),
+            lambda: runs.prepare_expire(run.id, idempotency_key=request.idempotency_key),
+            lambda _, receipt: _settled(request, run.id, chain.read_event_expired(receipt)),
         )
     require_host(request.caller, run)
     if isinstance(body, schemas.Completed):
@@ -92,8 +104,11 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
     responses=ACCEPTED | problem_responses(401, 403, 404, 409, 422, 502, 503),
 )
 def delete_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Response:
-    """By its host or the platform. An event run that is on chain is cancelled there, and everybody is refunded. One
-    that the contract refused to create is only marked as cancelled. No row is deleted."""
+    """By its host or the platform.
+
+    An event run that is on chain is cancelled there, and everybody is refunded. One that the contract refused to create
+    is only marked as cancelled. No row is deleted.
+    """
     run = request.services.runs.get(event_run_id)
     require_host(request.caller, run)
 
@@ -117,8 +132,10 @@ def complete(
     return request.respond_with_operation(
         200,
         body,
-        lambda: request.services.runs.prepare_complete(run.id, attended_booking_ids, key=request.key),
-        lambda _, receipt: _settled(request, run.id, request.services.chain.completed(receipt)),
+        lambda: request.services.runs.prepare_complete(
+            run.id, attended_booking_ids, idempotency_key=request.idempotency_key
+        ),
+        lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_completed(receipt)),
     )
 
 
@@ -126,12 +143,12 @@ def _cancel(request: IdempotentRequest, run: EventRun, body: schemas.RequestBody
     return request.respond_with_operation(
         200,
         body,
-        lambda: request.services.runs.prepare_cancel(run.id, key=request.key),
-        lambda _, receipt: _settled(request, run.id, request.services.chain.cancelled(receipt)),
+        lambda: request.services.runs.prepare_cancel(run.id, idempotency_key=request.idempotency_key),
+        lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_cancelled(receipt)),
     )
 
 
-def _side_by_side(run: EventRun, on_chain: EventRunOnChain | None, differences: list[str]) -> Response:
+def _side_by_side(run: EventRun, on_chain: OnchainEventRun | None, differences: list[str]) -> Response:
     chain = on_chain and {**vars(on_chain), "status": on_chain.status.name.lower(), "starts_at": on_chain.starts_at}
     body = {"database": run, "chain": chain, "differences": differences}
     return json_response(200, schemas.EventRunSideBySide.model_validate(body))
@@ -152,7 +169,7 @@ def _cancel_failed_row(database: Database, event_run_id: UUID) -> None:
         )
 
 
-def _differences(run: EventRun, on_chain: EventRunOnChain) -> list[str]:
+def _differences(run: EventRun, on_chain: OnchainEventRun) -> list[str]:
     """Names of the fields in which database and contract differ."""
     in_database_and_on_chain = {
         "status": (run.status, on_chain.status.name.lower()),

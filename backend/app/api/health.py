@@ -16,7 +16,7 @@ from app.bootstrap.container import Services
 from app.core.errors import MigrationsMissing
 from app.db.database import DATABASE_ERRORS
 from app.db.migrations import missing_migrations
-from app.services.rpc_errors import TROUBLE
+from app.services.rpc_errors import NODE_ERRORS
 
 router = APIRouter(tags=["health"])
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 @router.get("/health", response_model=schemas.Alive, summary="Whether the process is alive")
 async def health() -> Response:
+    """Responds as long as the process runs; checks nothing."""
     return json_response(200, schemas.Alive())
 
 
@@ -49,6 +50,7 @@ def ready(request: Request, services: AppServices) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(services: AppServices) -> Response:
+    """Reads database and node; responds also if they do not answer."""
     return Response(generate_latest(metrics_registry(services)), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -68,7 +70,7 @@ def _check_database(services: Services) -> dict[str, str]:
 def _check_node(services: Services, chain_id: int) -> dict[str, str]:
     try:
         chain_id_of_node = services.w3.eth.chain_id
-    except TROUBLE as error:
+    except NODE_ERRORS as error:
         log.warning("the node does not answer: %s", type(error).__name__)
         return {"node": "does not answer: is BLOCKCHAIN_RPC_URL right, and the node up?"}
     if chain_id_of_node != chain_id:

@@ -13,15 +13,15 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.bootstrap.container import Services
+from app.core.units import WEI_PER_ETH
 from app.db.tables import OPERATION_STATES, operations
-from app.services.operations import CLOSED
-from app.services.pricing import WEI_PER_ETH
-from app.services.rpc_errors import TROUBLE
+from app.services.operation_types import CLOSED_STATES
+from app.services.rpc_errors import NODE_ERRORS
 
 log = logging.getLogger(__name__)
 
 _columns = operations.c
-_IS_PENDING = _columns.state.not_in(CLOSED)
+_IS_PENDING = _columns.state.not_in(CLOSED_STATES)
 _COUNT_BY_STATE = select(_columns.state, func.count()).group_by(_columns.state)
 _OLDEST_PENDING = func.min(_columns.created_at).filter(_IS_PENDING)
 _TOTALS = select(
@@ -65,7 +65,7 @@ class _ServicesCollector(Collector):
         for state in OPERATION_STATES:
             by_state.add_metric([state], counts.get(state, 0))
         yield by_state
-        pending = sum(counts.get(state, 0) for state in OPERATION_STATES if state not in CLOSED)
+        pending = sum(counts.get(state, 0) for state in OPERATION_STATES if state not in CLOSED_STATES)
         yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
         yield _gauge("operations_held", "Pending operations that can't proceed at present", held)
         yield _gauge("operations_failed", "Operations that failed on chain", counts.get("failed", 0))
@@ -75,7 +75,7 @@ class _ServicesCollector(Collector):
     def _chain_metrics(self) -> Iterator[Metric]:
         try:
             balance = self._services.w3.eth.get_balance(self._services.sender.address)
-        except TROUBLE as error:
+        except NODE_ERRORS as error:
             log.warning("no metrics of the node: %s", type(error).__name__)
             yield _gauge("node_up", "Whether the node answers", 0)
             return

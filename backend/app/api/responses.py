@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from app.api import schemas
 from app.api.problems import RETRY_AFTER_S
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
@@ -26,6 +26,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 
 
 def json_response(status: int, body: BaseModel, headers: dict[str, str] | None = None) -> Response:
+    """A response with the body as JSON."""
     return Response(body.model_dump_json(), status, headers, "application/json")
 
 

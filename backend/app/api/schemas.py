@@ -24,7 +24,7 @@ from pydantic import (
 
 from app.api.problems import json_arguments
 from app.db.tables import OPERATION_STATES
-from app.services import operations
+from app.services import operation_types
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -77,10 +77,14 @@ AttendedBookingIds = Annotated[
 
 
 class RequestBody(BaseModel):
+    """Base of request bodies. Refuses unknown members."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class EventRunCreate(RequestBody):
+    """An event run to create."""
+
     experience_id: UUID = Field(examples=[EXPERIENCE])
     starts_at: RequestTime
     max_seats: Seats
@@ -89,15 +93,21 @@ class EventRunCreate(RequestBody):
 
 
 class Completed(RequestBody):
+    """Complete the event run."""
+
     status: Literal["completed"]
     attended_booking_ids: AttendedBookingIds
 
 
 class Cancelled(RequestBody):
+    """Cancel the event run, and refund everybody."""
+
     status: Literal["cancelled"]
 
 
 class Expired(RequestBody):
+    """Expire an event run that was not completed in time."""
+
     status: Literal["expired"]
 
 
@@ -105,15 +115,21 @@ StatusChange = Annotated[Completed | Cancelled | Expired, Field(discriminator="s
 
 
 class CostRequest(RequestBody):
+    """Seats to quote."""
+
     event_run_id: UUID = Field(examples=[EVENT_RUN])
     seats: Seats
 
 
 class BookingCreate(CostRequest):
+    """Seats to book."""
+
     user_id: UUID | None = Field(None, examples=[ATTENDEE], description="The attendee; the caller if left out.")
 
 
 class Attendance(RequestBody):
+    """Who attended an event run."""
+
     event_run_id: UUID = Field(examples=[EVENT_RUN])
     attended_booking_ids: AttendedBookingIds
 
@@ -122,6 +138,8 @@ class Attendance(RequestBody):
 
 
 class ResponseBody(BaseModel):
+    """Base of response bodies, built from objects with the same attributes."""
+
     model_config = ConfigDict(from_attributes=True)
 
 
@@ -149,7 +167,7 @@ class EventRun(ResponseBody):
 class EventRunOnChain(ResponseBody):
     """An event run in the contract, at the latest block."""
 
-    event_run_id: int
+    event_run_id: int = Field(validation_alias="onchain_run_id")
     host: Address
     experience_id: str
     price_per_seat_wei: Wei = Field(validation_alias="price_per_seat")
@@ -162,6 +180,8 @@ class EventRunOnChain(ResponseBody):
 
 
 class EventRunSideBySide(ResponseBody):
+    """An event run in the database and in the contract."""
+
     database: EventRun
     chain: EventRunOnChain | None = Field(description="null: not on chain, or its creation is not final yet.")
     differences: list[str] = Field(
@@ -189,10 +209,14 @@ class Booking(ResponseBody):
 
 
 class Bookings(ResponseBody):
+    """A list of bookings."""
+
     bookings: list[Booking]
 
 
 class CurrentRate(ResponseBody):
+    """The rate of a quote, and since when it is valid."""
+
     inr_per_eth: Rate
     as_of: Time
 
@@ -235,11 +259,15 @@ class Settlement(ResponseBody):
 
 
 class EventRunSettled(ResponseBody):
+    """An event run after it was closed."""
+
     event_run: EventRun
     settlement: Settlement | None = Field(description="null: no transaction was needed.")
 
 
 class BookingSettled(ResponseBody):
+    """A booking after it was cancelled."""
+
     booking: Booking
     settlement: Settlement
 
@@ -282,7 +310,8 @@ class Operation(ResponseBody):
     updated_at: Time
 
     @classmethod
-    def from_operation(cls, operation: operations.Operation) -> Operation:
+    def from_operation(cls, operation: operation_types.Operation) -> Operation:
+        """Builds the body from a row of `operations`."""
         fields = {name: getattr(operation, name) for name in cls.model_fields if hasattr(operation, name)}
         error = operation.error and {
             "code": operation.error["code"],
@@ -291,11 +320,13 @@ class Operation(ResponseBody):
             "arguments": json_arguments(operation.error.get("args", [])),
             "outcome": operation.error.get("outcome"),
         }
-        tx_hashes = [attempt["hash"] for attempt in operation.attempts]
+        tx_hashes = [attempt.tx_hash for attempt in operation.attempts]
         return cls.model_validate({**fields, "error": error, "tx_hashes": tx_hashes})
 
 
 class Alive(ResponseBody):
+    """The process is alive."""
+
     status: Literal["ok"] = "ok"
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy import Engine, create_engine, select
 from web3 import Web3
 
-from app.bootstrap.container import Services, connect_services, connect_web3
+from app.bootstrap.container import Services, connect_services, connect_web3, transaction_policy
 from app.core.config import Settings
 from app.core.errors import (
     AppError,
@@ -26,15 +26,16 @@ from app.core.errors import (
     PriceError,
     UnsupportedByContract,
 )
+from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
 from app.db.database import Database, connect
 from app.db.migrations import missing_migrations
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.operations import open_operations
-from app.services.pricing import WEI_PER_ETH, Pricing
-from app.services.rpc_errors import TROUBLE, unavailable
-from app.services.transactions.sender import GWEI, TransactionSender
+from app.services.pricing import Pricing
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
+from app.services.transactions.sender import TransactionSender
 
 RESERVE_GAS = 10_000_000
 """Gas that the wallet should be able to pay for: ten short lifecycles of create, book and complete."""
@@ -114,7 +115,7 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
     if endpoint_checks[-1].name != "network":  # a node answers
         w3 = connect_web3(settings.rpc_urls)
         unused_database = Database(create_engine("postgresql+psycopg://"))  # nothing is sent
-        sender = TransactionSender(w3, settings.platform_private_key, unused_database, settings.policy)
+        sender = TransactionSender(w3, settings.platform_account(), unused_database, transaction_policy(settings))
         yield from check_contract(settings, w3, BlockchainService(w3, settings.contract_address, sender))
     try:
         engine = connect(settings.database_url)
@@ -137,13 +138,13 @@ def check_endpoints(settings: Settings) -> Iterator[Check]:
     """Checks each RPC endpoint by itself: also the spare ones have to be on the right network."""
     answering = 0
     for number, url in enumerate(settings.rpc_urls, 1):
-        w3 = connect_web3([url], timeout=5, patience=1)
+        w3 = connect_web3([url], timeout=5, give_up_after=1)
         name = f"endpoint {number} of {len(settings.rpc_urls)}"
         try:
             chain_id, head = w3.eth.chain_id, w3.eth.get_block("latest")
-        except TROUBLE as error:
+        except NODE_ERRORS as error:
             remedy = f"Correct BLOCKCHAIN_RPC_URL (number {number}), or wait until that node is up."
-            yield Check(name, False, _capitalized(unavailable(name, error)), remedy)
+            yield Check(name, False, _capitalized(as_chain_unavailable(name, error)), remedy)
             continue
         answering += 1
         if chain_id != settings.chain_id:
@@ -163,8 +164,8 @@ def check_contract(settings: Settings, w3: Web3, chain: BlockchainService) -> It
     """Checks the contract's code and owner, and the platform's wallet."""
     try:
         yield from _contract_checks(settings, w3, chain)
-    except (AppError, *TROUBLE) as error:
-        app_error = error if isinstance(error, AppError) else unavailable("contract", error)
+    except (AppError, *NODE_ERRORS) as error:
+        app_error = error if isinstance(error, AppError) else as_chain_unavailable("contract", error)
         remedy = "Wait until the node is up, or correct BLOCKCHAIN_RPC_URL."
         yield Check("contract", False, _capitalized(app_error), remedy, fatal=True)
 
@@ -179,10 +180,10 @@ def _contract_checks(settings: Settings, w3: Web3, chain: BlockchainService) -> 
     yield _check_owner(chain)
     base_fee = w3.eth.get_block("latest")["baseFeePerGas"]
     yield _check_wallet(settings, chain.platform, w3.eth.get_balance(chain.platform), base_fee)
-    cap = settings.policy.max_fee_per_gas
+    cap = settings.max_fee_per_gas
     finding = f"The base fee is {_gwei(base_fee)} a unit of gas, and MAX_FEE_GWEI {_gwei(cap)}."
     remedy = "Raise MAX_FEE_GWEI, or wait: transactions are held until the base fee falls."
-    yield Check("fees", base_fee + settings.policy.priority_fee <= cap, finding, remedy)
+    yield Check("fees", base_fee + settings.priority_fee_per_gas <= cap, finding, remedy)
 
 
 def _check_code(settings: Settings, address: str, code: bytes) -> Check:
@@ -218,16 +219,18 @@ def _check_owner(chain: BlockchainService) -> Check:
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
-        return Check("owner", False, "The contract does not tell who owns it.", remedy, fatal=chain.extended)
+        return Check("owner", False, "The contract does not tell who owns it.", remedy, fatal=chain.has_full_interface)
     if owner == chain.platform:
-        return Check("owner", True, f"The owner is {owner}, the platform's wallet.", remedy, fatal=chain.extended)
+        return Check(
+            "owner", True, f"The owner is {owner}, the platform's wallet.", remedy, fatal=chain.has_full_interface
+        )
     finding = f"The owner is {owner}, not the platform's wallet {chain.platform}."
-    return Check("owner", False, finding, remedy, fatal=chain.extended)
+    return Check("owner", False, finding, remedy, fatal=chain.has_full_interface)
 
 
 def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) -> Check:
     """balance: wei. base_fee: wei per gas."""
-    needed = RESERVE_GAS * (2 * base_fee + settings.policy.priority_fee)
+    needed = RESERVE_GAS * (2 * base_fee + settings.priority_fee_per_gas)
     finding = (
         f"{wallet} has {_eth(balance)}; it pays the stakes, the bookings and the gas, "
         f"of which {RESERVE_GAS:,} are at most {_eth(needed)} now."
@@ -314,4 +317,4 @@ def _eth(wei: int) -> str:
 
 
 def _gwei(wei: int) -> str:
-    return f"{Decimal(wei) / GWEI:.3f} gwei"
+    return f"{Decimal(wei) / WEI_PER_GWEI:.3f} gwei"

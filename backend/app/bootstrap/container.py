@@ -16,9 +16,10 @@ from app.db.migrations import migrate
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.event_run_service import EventRunService
-from app.services.pricing import FixedFeed, Pricing
+from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.reconciler import Reconciler
-from app.services.rpc_failover import Endpoints
+from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 
 
@@ -46,6 +47,7 @@ class Services:
 
     @property
     def sender(self) -> TransactionSender:
+        """Sends the platform's transactions."""
         return self.chain.sender
 
 
@@ -56,7 +58,7 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
         rpc_urls: The endpoints in order of preference.
         options: Keyword arguments of the provider.
     """
-    return Web3(Endpoints(rpc_urls, **options), [AttributeDictMiddleware])
+    return Web3(FailoverProvider(rpc_urls, **options), [AttributeDictMiddleware])
 
 
 def build_services(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
@@ -64,6 +66,19 @@ def build_services(w3: Web3, database: Database, chain: BlockchainService, prici
     runs = EventRunService(database, chain, pricing)
     reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after)
     return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
+
+
+def transaction_policy(settings: Settings) -> TransactionPolicy:
+    """Returns the settings of fees and confirmations as a policy.
+
+    Raises:
+        ValueError: The priority fee is above the maximum fee.
+    """
+    return TransactionPolicy(
+        confirmations=settings.confirmations,
+        max_fee_per_gas=settings.max_fee_per_gas,
+        priority_fee_per_gas=settings.priority_fee_per_gas,
+    )
 
 
 def connect_services(settings: Settings) -> Services:
@@ -77,12 +92,12 @@ def connect_services(settings: Settings) -> Services:
     migrate(engine)
     database = Database(engine)
     w3 = connect_web3(settings.rpc_urls)
-    sender = TransactionSender(w3, settings.platform_private_key, database, settings.policy)
+    sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
 
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    feed = FixedFeed(settings.eth_price_inr, clock)
+    feed = FixedPriceFeed(settings.eth_price_inr, clock)
     max_age = timedelta(seconds=settings.price_max_age_seconds)
     pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
     chain = BlockchainService(w3, settings.contract_address, sender)

@@ -21,8 +21,9 @@ from web3.types import BlockData
 from app.bootstrap.container import Services
 from app.core.errors import AppError, ContractRejected
 from app.db.tables import EventRun, experiences, users
-from app.services.operations import Operation, find
-from app.services.rpc_errors import TROUBLE, unavailable
+from app.services.operation_types import Operation
+from app.services.operations import find
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 
 PRICE_INR = Decimal("1.00")
 SEATS = 2
@@ -84,7 +85,7 @@ def run_smoke_test(services: Services, starts_in: float = 60, *, thorough: bool 
 
     _insert_users(services)
     start = _start_time(services.w3, starts_in)
-    run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, key=key("create"))
+    run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, idempotency_key=key("create"))
     yield sent("create", f"created event run {run.blockchain_event_run_id}, which starts at {start:%H:%M:%S} UTC")
 
     quote = bookings.quote(run.id, 1)
@@ -92,22 +93,24 @@ def run_smoke_test(services: Services, starts_in: float = 60, *, thorough: bool 
         f"one seat costs {quote.total_wei} wei, {quote.total_inr} INR: payment {quote.payment_wei} and stake"
     )
 
-    booking = bookings.book(run.id, ATTENDEE, 1, key=key("book"))
+    booking = bookings.book(run.id, ATTENDEE, 1, idempotency_key=key("book"))
     yield sent("book", f"booked one seat, booking {booking.blockchain_booking_id}")
     _expect((booking.blockchain_payment_wei, booking.blockchain_stake_amount_wei), (quote.payment_wei, quote.stake_wei))
 
     if thorough:
         yield _overbook(services, run, key("refused"))
-        second_run = runs.create(HOST, EXPERIENCE, start + timedelta(days=1), SEATS, PRICE_INR, key=key("create other"))
+        second_run = runs.create(
+            HOST, EXPERIENCE, start + timedelta(days=1), SEATS, PRICE_INR, idempotency_key=key("create other")
+        )
         yield sent("create other", f"created event run {second_run.blockchain_event_run_id}")
-        runs.cancel(second_run.id, key=key("cancel"))
+        runs.cancel(second_run.id, idempotency_key=key("cancel"))
         yield sent("cancel", f"cancelled event run {second_run.blockchain_event_run_id}")
         _expect(runs.get(second_run.id).status, "cancelled")
 
     yield SmokeStep("waiting for the start, by the time of the chain's blocks")
     _wait_until(services.w3, int(start.timestamp()))
 
-    completed = runs.complete(run.id, [booking.id], key=key("complete"))
+    completed = runs.complete(run.id, [booking.id], idempotency_key=key("complete"))
     assert run.blockchain_event_run_id is not None
     yield sent("complete", f"completed event run {run.blockchain_event_run_id}")
     _expect(completed.host_stake_returned, run.blockchain_stake_amount_wei)
@@ -128,7 +131,7 @@ def _insert_users(services: Services) -> None:
 def _overbook(services: Services, run: EventRun, key: str) -> SmokeStep:
     """Books more seats than are free, which the contract must reject."""
     try:
-        services.bookings.book(run.id, ATTENDEE, SEATS, key=key)
+        services.bookings.book(run.id, ATTENDEE, SEATS, idempotency_key=key)
     except ContractRejected as error:
         return SmokeStep(f"one seat too many was refused before it was sent: {error.message}")
     raise SmokeTestFailed("The contract sold more seats than there are.")
@@ -163,5 +166,5 @@ def _wait_until(w3: Web3, timestamp: int) -> None:
 def _block(w3: Web3, which: Literal["latest", "pending"]) -> BlockData:
     try:
         return w3.eth.get_block(which)
-    except TROUBLE as error:
-        raise unavailable(f"{which} block", error) from error
+    except NODE_ERRORS as error:
+        raise as_chain_unavailable(f"{which} block", error) from error

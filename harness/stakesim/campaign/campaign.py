@@ -16,7 +16,7 @@ from stakesim.campaign.result import CampaignResult
 from stakesim.campaign.selection import Item, select
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.required_abi import extra_functions, missing_additions
+from stakesim.evm.required_abi import missing_extension, own_transactions
 from stakesim.project import current_project
 from stakesim.runner.environment import default_engine
 from stakesim.runner.findings import Finding
@@ -84,7 +84,7 @@ def run(
     scenarios, drawn = select(items, runs=runs, seed=seed, steps=steps, terms=terms)
     probing = probing and contract is not None
     if contract and probing:
-        scenarios += function_probes(extra_functions(contract.abi))
+        scenarios += function_probes(own_transactions(contract.abi))
     results = run_all(
         scenarios,
         Setup(engine, contract, driver),
@@ -106,7 +106,7 @@ def run(
 
 def _unreached(result: CampaignResult, contract: Artifact | None, engine: str) -> Iterator[Finding]:
     """A finding if the campaign did not reach what it must, and the contract allows."""
-    impossible = {"bookings cancelled"} if contract and "cancelBooking" in missing_additions(contract.abi) else set()
+    impossible = {"bookings cancelled"} if contract and "cancelBooking" in missing_extension(contract.abi) else set()
     missing = [text for key, text in MUST_REACH.items() if not result.reached[key] and key not in impossible]
     if missing:
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"

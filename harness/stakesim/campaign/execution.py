@@ -19,7 +19,7 @@ from stakesim.search.backend_diagnosis import diagnose_backend
 from stakesim.search.contract_diagnosis import diagnose_contract
 from stakesim.search.probes import largest_run_probe
 from stakesim.search.shrink import shrink
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 BATCH = 4
 """Scenarios that a worker takes at a time."""
@@ -94,7 +94,7 @@ def _run_in_pool(
     probes_largest_run: bool,
 ) -> Iterator[Numbered]:
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
-    with pool(min(jobs, len(batches)), dask, partial(open_environment, *setup)) as submit:
+    with worker_pool(min(jobs, len(batches)), dask=dask, open_resource=partial(open_environment, *setup)) as submit:
         calls = [submit(_run_batch, batch) for batch in batches]
         if probes_largest_run:
             calls.append(submit(_probe_largest_run, len(numbered)))
@@ -110,8 +110,11 @@ def _run_batch(environment: Environment, batch: Sequence[tuple[int, Scenario]]) 
 
 
 def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int) -> ScenarioResult:
-    """Runs a scenario. A failure is named and shrunk, if a contract written elsewhere or a backend can be blamed for
-    it; else shrunk, if the scenario was drawn at random."""
+    """Runs a scenario, and makes its failure short.
+
+    A failure that a backend or a contract written elsewhere can be blamed for is named and shrunk. Any other is shrunk
+    if its scenario was drawn at random.
+    """
     try:
         result = run_scenario(environment, scenario, number)
     except BackendError as error:

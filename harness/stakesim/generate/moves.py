@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class ChoiceSource(Protocol):
-    """Where a move's choices come from: a random generator, or Hypothesis, which can shrink them."""
+    """Where a move's choices come from, as a random generator."""
 
     def integer(self, low: int, high: int) -> int:
         """An integer between `low` and `high`, both included."""
@@ -85,7 +85,9 @@ def _move(weight: int, possible: Condition = lambda _: True) -> Callable[[MakeAc
     """Adds the decorated function to `MOVES` as an ordinary move."""
 
     def add(make: MakeAction) -> MakeAction:
-        MOVES.append(Move(make.__name__, weight, hostile=False, kinds=(), possible=possible, make=make))
+        MOVES.append(
+            Move(make.__name__.removeprefix("_"), weight, hostile=False, kinds=(), possible=possible, make=make)
+        )
         return make
 
     return add
@@ -95,7 +97,7 @@ def _hostile_move(*kinds: HostileKind, possible: Condition = lambda _: True) -> 
     """Adds the decorated function to `MOVES` as a hostile move of these kinds."""
 
     def add(make: MakeAction) -> MakeAction:
-        MOVES.append(Move(make.__name__, 1, hostile=True, kinds=kinds, possible=possible, make=make))
+        MOVES.append(Move(make.__name__.removeprefix("_"), 1, hostile=True, kinds=kinds, possible=possible, make=make))
         return make
 
     return add
@@ -143,15 +145,15 @@ def _completable(run: Run, state: State) -> bool:
 
 
 def _price_is_faulty(state: State) -> bool:
-    feed = state.feed
-    return feed is not None and (feed.as_of is not None or str(feed.rate) not in USUAL_RATES)
+    reading = state.price_reading
+    return reading is not None and (reading.as_of is not None or str(reading.rate) not in USUAL_RATES)
 
 
 # Ordinary moves
 
 
 @_move(6, lambda state: sum(run.open for run in state.runs.values()) < 3)
-def open_run(choices: ChoiceSource, state: State) -> Action:
+def _open_run(choices: ChoiceSource, state: State) -> Action:
     lead_time = choices.choice((2 * DAY, 7 * DAY, HOUR, DAY))
     return CreateRun(
         run=_new_run(state),
@@ -163,7 +165,7 @@ def open_run(choices: ChoiceSource, state: State) -> Action:
 
 
 @_move(12, lambda state: any(_bookable(run, state) for run in state.runs.values()))
-def book(choices: ChoiceSource, state: State) -> Action:
+def _book(choices: ChoiceSource, state: State) -> Action:
     bookable = [run.label for run in state.runs.values() if _bookable(run, state)]
     return Book(
         booking=_new_booking(state),
@@ -174,57 +176,57 @@ def book(choices: ChoiceSource, state: State) -> Action:
 
 
 @_move(3, lambda state: any(booking.active for booking in state.bookings.values()))
-def cancel_booking(choices: ChoiceSource, state: State) -> Action:
+def _cancel_booking(choices: ChoiceSource, state: State) -> Action:
     return CancelBooking(booking=choices.choice([b.label for b in state.bookings.values() if b.active]))
 
 
 @_move(1, _has_open_run)
-def cancel_run(choices: ChoiceSource, state: State) -> Action:
-    return CancelRun(run=_open_run(choices, state), by=choices.choice((None, PLATFORM)))
+def _cancel_run(choices: ChoiceSource, state: State) -> Action:
+    return CancelRun(run=_any_open_run(choices, state), by=choices.choice((None, PLATFORM)))
 
 
 @_move(8, lambda state: any(_completable(run, state) for run in state.runs.values()))
-def complete(choices: ChoiceSource, state: State) -> Action:
+def _complete(choices: ChoiceSource, state: State) -> Action:
     run = state.runs[choices.choice([r.label for r in state.runs.values() if _completable(r, state)])]
     attended = tuple(b.label for b in state.active_bookings_of(run) if choices.integer(0, 1))
     return Complete(run=run.label, by=choices.choice((None, PLATFORM)), attended=attended)
 
 
 @_move(1, _has_open_run)
-def expire(choices: ChoiceSource, state: State) -> Action:
-    return Expire(run=_open_run(choices, state), by=choices.choice(_signers(state)))
+def _expire(choices: ChoiceSource, state: State) -> Action:
+    return Expire(run=_any_open_run(choices, state), by=choices.choice(_signers(state)))
 
 
 @_move(3, lambda state: bool(state.credits))
-def withdraw(choices: ChoiceSource, state: State) -> Action:
+def _withdraw(choices: ChoiceSource, state: State) -> Action:
     creditors = [party for party, wei in state.credits.items() if wei and party != PLATFORM] or [*state.actors]
     by = choices.choice(creditors)
     return Withdraw(by=by, to=choices.choice((None, *_signers(state))))
 
 
 @_move(1, lambda state: state.platform_balance > 0)
-def withdraw_fees(choices: ChoiceSource, state: State) -> Action:
+def _withdraw_fees(choices: ChoiceSource, state: State) -> Action:
     return WithdrawFees()
 
 
 @_move(1)
-def swing_price(choices: ChoiceSource, state: State) -> Action:
+def _swing_price(choices: ChoiceSource, state: State) -> Action:
     return SetPrice(inr_per_eth=choices.choice(USUAL_RATES))
 
 
 @_move(6, _price_is_faulty)
-def mend_price(choices: ChoiceSource, state: State) -> Action:
+def _mend_price(choices: ChoiceSource, state: State) -> Action:
     return SetPrice(inr_per_eth=choices.choice(USUAL_RATES))
 
 
 @_hostile_move()
-def spoil_price(choices: ChoiceSource, state: State) -> Action:
+def _spoil_price(choices: ChoiceSource, state: State) -> Action:
     faults = price_faults(USUAL_RATES[0])
     return hostile.bad_price(faults[choices.choice(("zero", "not a number", "negative", "stale"))])
 
 
 @_move(1)
-def wait(choices: ChoiceSource, state: State) -> Action:
+def _wait(choices: ChoiceSource, state: State) -> Action:
     return Wait()
 
 
@@ -232,7 +234,7 @@ def wait(choices: ChoiceSource, state: State) -> Action:
 
 
 @_hostile_move("wrong_caller", "twice", possible=_has_runs)
-def meddle_with_run(choices: ChoiceSource, state: State) -> Action:
+def _meddle_with_run(choices: ChoiceSource, state: State) -> Action:
     """Anybody closes any run, open or not, at any time."""
     run, (by, direct) = choices.choice([*state.runs]), _anybody(choices, state)
     kind = choices.integer(0, 2)
@@ -245,13 +247,13 @@ def meddle_with_run(choices: ChoiceSource, state: State) -> Action:
 
 
 @_hostile_move("wrong_caller", "twice", possible=_has_bookings)
-def meddle_with_booking(choices: ChoiceSource, state: State) -> Action:
+def _meddle_with_booking(choices: ChoiceSource, state: State) -> Action:
     by, direct = _anybody(choices, state)
     return hostile.cancel_booking(choices.choice([*state.bookings]), by, direct=direct)
 
 
 @_hostile_move("wrong_list", possible=_has_bookings)
-def wrong_list(choices: ChoiceSource, state: State) -> Action:
+def _wrong_list(choices: ChoiceSource, state: State) -> Action:
     """The host reports any bookings as attended, some of them twice."""
     bookings = [*state.bookings]
     attended = tuple(choices.choice(bookings) for _ in range(choices.integer(1, 3)))
@@ -259,34 +261,34 @@ def wrong_list(choices: ChoiceSource, state: State) -> Action:
 
 
 @_hostile_move("impossible_run")
-def impossible_run(choices: ChoiceSource, state: State) -> Action:
+def _impossible_run(choices: ChoiceSource, state: State) -> Action:
     seats_and_start = choices.choice(hostile.impossible_runs(state.now - state.epoch))
     return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), seats_and_start)
 
 
 @_hostile_move("impossible_booking", possible=_has_runs)
-def any_booking(choices: ChoiceSource, state: State) -> Action:
+def _any_booking(choices: ChoiceSource, state: State) -> Action:
     by = choices.choice([*state.actors])
     run = choices.choice([*state.runs])
     return hostile.impossible_booking(_new_booking(state), run, by, choices.choice((1, 0, MAX_SEATS)))
 
 
 @_hostile_move("wrong_value")
-def wrong_value_for_a_run(choices: ChoiceSource, state: State) -> Action:
+def _wrong_value_for_a_run(choices: ChoiceSource, state: State) -> Action:
     by, value_off = choices.choice(_signers(state)), choices.choice(WRONG_VALUES)
     starts = state.now - state.epoch + 10 * DAY
     return hostile.wrong_value_for_run(_new_run(state), by, value_off, price_inr=Decimal(2000), seats=2, starts=starts)
 
 
 @_hostile_move("wrong_value", possible=_has_runs)
-def wrong_value_for_a_booking(choices: ChoiceSource, state: State) -> Action:
+def _wrong_value_for_a_booking(choices: ChoiceSource, state: State) -> Action:
     value_off = choices.choice(WRONG_VALUES)
     run, by = choices.choice([*state.runs]), choices.choice(_signers(state))
     return hostile.wrong_value_for_booking(_new_booking(state), run, by, value_off)
 
 
 @_hostile_move("grab_fees", "grab_credit")
-def grab(choices: ChoiceSource, state: State) -> Action:
+def _grab(choices: ChoiceSource, state: State) -> Action:
     by, direct = _anybody(choices, state)
     if choices.integer(0, 1):
         return hostile.grab_fees(by, direct=direct)
@@ -294,14 +296,14 @@ def grab(choices: ChoiceSource, state: State) -> Action:
 
 
 @_hostile_move("force_ether")
-def force_ether(choices: ChoiceSource, state: State) -> Action:
+def _force_ether(choices: ChoiceSource, state: State) -> Action:
     return hostile.force_ether(choices.choice(_signers(state)), choices.choice((1, 10**17)))
 
 
 # What moves choose from
 
 
-def _open_run(choices: ChoiceSource, state: State) -> str:
+def _any_open_run(choices: ChoiceSource, state: State) -> str:
     return choices.choice([run.label for run in state.runs.values() if run.open])
 
 

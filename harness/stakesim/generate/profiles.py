@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from stakesim.generate.hostile_actions import HostileKind
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
+from stakesim.schema.errors import FieldError
 from stakesim.schema.fields import HOUR, Inr, Rate, Seconds, StrictModel
-from stakesim.schema.yaml_file import FieldError
 
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]

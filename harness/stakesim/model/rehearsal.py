@@ -1,4 +1,4 @@
-"""A scenario played by the reference model alone: what it comes to by the rules, before any chain is asked."""
+"""A scenario carried out by the reference model alone, without a chain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,14 @@ from stakesim.scenario.scenario import Scenario
 
 @dataclass(frozen=True, slots=True)
 class RehearsedStep:
-    """One action, what it came to, and the state after it. at: seconds from the scenario's start."""
+    """One action of a rehearsed scenario.
+
+    Attributes:
+        at: Seconds from the scenario's start.
+        action: The action.
+        outcome: The outcome that it must have.
+        state: The state after it.
+    """
 
     at: int
     action: Action
@@ -19,7 +26,12 @@ class RehearsedStep:
 
 
 def rehearse(scenario: Scenario, epoch: int = 0) -> list[RehearsedStep]:
-    """Every action in its order. epoch: time of the scenario's second 0, in seconds since 1970."""
+    """Carries out every action of a scenario in the model.
+
+    Args:
+        scenario: The scenario.
+        epoch: Time of the scenario's second 0, in seconds since 1970.
+    """
     state = initial_state(scenario.terms, scenario.actors, epoch)
     rate_at = scenario.rate_path()
     steps = []
@@ -30,15 +42,15 @@ def rehearse(scenario: Scenario, epoch: int = 0) -> list[RehearsedStep]:
 
 
 def disagreements(scenario: Scenario) -> Iterator[str]:
-    """Where the scenario's own expectations (`fails`, `strict`, `received`) are not what the rules say."""
+    """A sentence for each expectation of the scenario (`fails`, `strict`, `received`) that the rules contradict."""
     steps = rehearse(scenario)
     for index, step in enumerate(steps):
-        happened = step.outcome.error or step.outcome.status
-        expected = step.action.fails or ("ok" if scenario.strict else happened)
-        if happened != expected:
-            where = f"{scenario.name}, actions[{index}] ({step.action.do})"
-            yield f"{where}: expected {expected}, the model says {happened}"
-    for name, wei in scenario.received.items():
-        got = steps[-1].state.received.get(name, 0) if steps else 0
-        if got != wei:
-            yield f"{scenario.name}, received.{name}: expected {wei} wei, the model says {got}"
+        actual = step.outcome.error or step.outcome.status
+        expected = step.action.fails or ("ok" if scenario.strict else actual)
+        if actual != expected:
+            place = f"{scenario.name}, actions[{index}] ({step.action.do})"
+            yield f"{place}: expected {expected}, the model says {actual}"
+    for name, expected_wei in scenario.received.items():
+        wei = steps[-1].state.received.get(name, 0) if steps else 0
+        if wei != expected_wei:
+            yield f"{scenario.name}, received.{name}: expected {expected_wei} wei, the model says {wei}"

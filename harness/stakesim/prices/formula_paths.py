@@ -1,11 +1,12 @@
-"""Price paths without chance: constant rates, steps, crashes and stored series."""
+"""Price paths that follow from their model alone, without random numbers."""
 
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TypeAlias
 
 from stakesim.prices import series
-from stakesim.prices.price_models import DAY, Constant, Crash, Series, Steps
+from stakesim.prices.price_models import Constant, Crash, Series, Steps
+from stakesim.schema.fields import DAY
 
 RateAt: TypeAlias = Callable[[int], Decimal]
 """The rate in INR per ETH at a time in seconds from the scenario's start."""
@@ -27,14 +28,15 @@ def formula_path(price: Constant | Steps | Crash | Series) -> RateAt:
 
 
 def rounded(rate: Decimal) -> Decimal:
-    """Two digits, at least a paisa."""
+    """A rate rounded to a paisa, and at least one paisa."""
     return max(rate.quantize(PAISA), PAISA)
 
 
 def _steps(price: Steps) -> RateAt:
     def rate_at(seconds: int) -> Decimal:
-        past = [step for step in price.rates if step.at <= seconds]
-        return rounded((past or price.rates)[-1 if past else 0].inr_per_eth)
+        reached = [step for step in price.rates if step.at <= seconds]
+        step = reached[-1] if reached else price.rates[0]
+        return rounded(step.inr_per_eth)
 
     return rate_at
 
@@ -57,7 +59,7 @@ def _crash(price: Crash) -> RateAt:
 
 
 def _series(price: Series) -> RateAt:
-    closes = series.read(price.file)
-    skipped = (price.start - closes.first).days if price.start else 0
-    rates = [rounded(rate) for rate in closes.rates[skipped:]]
+    closes = series.read_closes(price.file)
+    skipped_days = (price.start - closes.first).days if price.start else 0
+    rates = [rounded(rate) for rate in closes.rates[skipped_days:]]
     return lambda seconds: rates[min(max(seconds, 0) // DAY, len(rates) - 1)]

@@ -10,7 +10,8 @@ from math import exp, sqrt
 
 from stakesim.prices.formula_paths import RateAt, formula_path, rounded
 from stakesim.prices.market import simulate
-from stakesim.prices.price_models import DAY, YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.prices.price_models import YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.schema.fields import DAY
 
 
 def rate_path(price: PriceModel) -> RateAt:
@@ -28,7 +29,7 @@ def rate_path(price: PriceModel) -> RateAt:
 
 
 def _gbm(price: Gbm) -> RateAt:
-    """Values are drawn in order and kept, so that a rate does not depend on which others were asked for."""
+    """Values are drawn in order and kept, so that a rate does not depend on the times that were asked for before."""
     from numpy.random import default_rng
 
     rng = default_rng(price.seed)
@@ -48,7 +49,7 @@ def _gbm(price: Gbm) -> RateAt:
 
 
 def _daily(price: Merton | Bootstrap | Garch) -> RateAt:
-    """The one path of `simulate` under the price's seed. How far it was simulated changes no earlier value."""
+    """The path of `simulate` under the price's seed; simulating more days changes no earlier value."""
     from numpy.random import default_rng
 
     rates: list[Decimal] = []
@@ -56,8 +57,8 @@ def _daily(price: Merton | Bootstrap | Garch) -> RateAt:
     def rate_at(seconds: int) -> Decimal:
         day = max(seconds, 0) // DAY
         if day >= len(rates):
-            drawn = simulate(price, default_rng(price.seed), runs=1, days=max(2 * day, 60))[:, 0]
-            rates[:] = [Decimal(f"{rate:.2f}") for rate in drawn]
+            path = simulate(price, default_rng(price.seed), runs=1, days=max(2 * day, 60))[:, 0]
+            rates[:] = [Decimal(f"{rate:.2f}") for rate in path]
         return rates[day]
 
     return rate_at

@@ -6,7 +6,7 @@ import json
 from functools import cache
 
 from stakesim.model.reference import State
-from stakesim.paths import data
+from stakesim.paths import package_data
 from stakesim.runner.observe import ContractState
 from stakesim.scenario.actions import Action, Withdraw
 
@@ -31,5 +31,5 @@ def gas_budget(action: Action, before: ContractState, model: State) -> int | Non
 
 @cache
 def _budgets() -> dict[str, dict[str, int]]:
-    budgets: dict[str, dict[str, int]] = json.loads(data("gas_budget.json").read_text())["actions"]
+    budgets: dict[str, dict[str, int]] = json.loads(package_data("gas_budget.json").read_text())["actions"]
     return budgets

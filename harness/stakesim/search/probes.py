@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import product
-from typing import Any
 
+from stakesim.evm.abi import Abi
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
@@ -39,7 +39,7 @@ _MAX_BOOKINGS = 2_000
 """A run that needs more bookings than this to be too large is not run."""
 
 
-def function_probes(functions: Sequence[dict[str, Any]]) -> Iterator[Scenario]:
+def function_probes(functions: Abi) -> Iterator[Scenario]:
     """Makes scenarios that call a function while money is in the contract, by the owner and by an outsider.
 
     Whatever the function does, afterwards everybody must get what is due.

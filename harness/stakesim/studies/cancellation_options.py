@@ -1,20 +1,25 @@
-"""What the option to walk away is worth.
+"""The value of the options to cancel that attendees and hosts hold.
 
-Until the cutoff an attendee's refund is a fixed number of wei, and the ticket is worth its INR price P, at which those
-wei were bought at the rate S(0). The stake comes back either way. So at the cutoff T whoever may cancel gets
-P max(S(T) / S(0) - 1, 0) more than who may not: a call on ETH at the money, written by the host, who loses the booking.
-A host may call the run off until its start T, and by that saves what it costs to hold, as a share c of P, for wei that
-are worth P S(T) / S(0): P max(c - S(T) / S(0), 0), a put, written by the attendees, who are given back cheap wei.
-Both are European options: without interest or dividends none is worth exercising early (R. Merton 1973).
+S(t) is the rate of ETH in INR at time t, and a ticket was bought at S(0) for its INR price P.
+
+An attendee may cancel until the cutoff T. The refund is a fixed number of wei, now worth P S(T) / S(0), and the ticket
+is worth P. The stake comes back either way. So the option pays P max(S(T) / S(0) - 1, 0): a call on ETH at the money,
+written by the host, who loses the booking.
+
+A host may cancel the run until its start T. That saves what it costs to hold the run, a share c of its price P, and
+gives up wei worth P S(T) / S(0). So the option pays P max(c - S(T) / S(0), 0): a put, written by the attendees, who get
+cheap wei back.
+
+Both are European options: without interest or dividends, early exercise is never better (R. Merton 1973).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import erf, log, sqrt
+from math import erf, log, nan, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stakesim.economics.metrics import Z95
+from stakesim.economics.intervals import mean_half_width
 from stakesim.population.state import DAY
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
@@ -29,15 +34,17 @@ CUTOFF = 1
 """Days before the start until which attendees may cancel."""
 _RATE: dict[str, Any] = {"inr_per_eth": "200000"}
 MARKETS: Mapping[str, PriceModel] = {
-    **{f"GBM, {vol:.0%}": Gbm(annual_volatility=vol, **_RATE) for vol in VOLATILITIES},
+    **{f"GBM, {volatility:.0%}": Gbm(annual_volatility=volatility, **_RATE) for volatility in VOLATILITIES},
     "Merton": Merton(**_RATE),
     "GARCH": Garch(**_RATE),
     "bootstrap": Bootstrap(**_RATE),
 }
+_OPTION_STREAM = 0x0CA11
+"""Keeps the random numbers of option values apart from all others of the same seed."""
 
 
-class Worth(NamedTuple):
-    """As shares of the ticket's price, with a 95% interval; exercised: chance."""
+class OptionValue(NamedTuple):
+    """Value of an option as a share of the price, with its 95% interval, and the probability of exercise."""
 
     value: float
     low: float
@@ -45,69 +52,91 @@ class Worth(NamedTuple):
     exercised: float
 
 
-def margrabe(has: float, gets: float, volatility: float, years: float) -> float:
-    """The option to give something worth `has` for something worth `gets` (W. Margrabe 1978); without interest.
+def margrabe_value(given: float, received: float, volatility: float, years: float) -> float:
+    """Returns the value of the option to exchange one asset for another, without interest (W. Margrabe 1978).
 
-    volatility: of the ratio of the two, sqrt(v1^2 + v2^2 - 2 r v1 v2) with their correlation r. Where what is given
-    has none, it is the call of F. Black and M. Scholes (1973) with `has` as its strike.
+    Args:
+        given: Present value of the asset to give. If its price is constant, this is the strike of a call, and the
+            value that of F. Black and M. Scholes (1973).
+        received: Present value of the asset to receive.
+        volatility: Of the ratio of both prices a year: sqrt(v1^2 + v2^2 - 2 r v1 v2), r their correlation.
+        years: Time to exercise.
     """
-    spread = volatility * sqrt(years)
-    if spread == 0:
-        return max(gets - has, 0.0)
-    d1 = log(gets / has) / spread + spread / 2
-    return gets * _normal(d1) - has * _normal(d1 - spread)
+    deviation = volatility * sqrt(years)
+    if deviation == 0:
+        return max(received - given, 0.0)
+    d1 = log(received / given) / deviation + deviation / 2
+    return received * _normal_cdf(d1) - given * _normal_cdf(d1 - deviation)
 
 
-def _normal(x: float) -> float:
+def _normal_cdf(x: float) -> float:
     return (1 + erf(x / sqrt(2))) / 2
 
 
-def worth(price: PriceModel, lead: int, runs: int, seed: int, cost: float | None = None) -> Worth:
-    """By simulation. lead: days from booking to the start. cost: None for an attendee; for a host what holding the run
-    costs, as a share of its price.
+def simulated_value(
+    price: PriceModel, lead: int, runs: int, seed: int, holding_cost: float | None = None
+) -> OptionValue:
+    """Returns the value of an option by simulation.
 
-    Paths are scaled so that the mean of S(T) is S(0), as the closed form has it: no market's drift is counted as the
-    option's worth (moment matching: P. Boyle, M. Broadie, P. Glasserman 1997). The interval does not count what that
-    takes from the noise, so that it is rather too wide.
+    The paths are scaled so that S(T) has mean S(0), as in the closed form. So the market's drift is not part of the
+    value (moment matching: P. Boyle, M. Broadie, P. Glasserman 1997). The interval ignores that this also reduces the
+    noise, and is somewhat too wide.
+
+    Args:
+        price: The market.
+        lead: Days from booking to the start.
+        runs: Simulated paths.
+        seed: Seed of all random numbers.
+        holding_cost: For a host, the cost of holding the run as a share of its price. None for an attendee.
     """
     import numpy as np
     from numpy.random import SeedSequence, default_rng
 
-    days = lead - CUTOFF if cost is None else lead
-    rates = simulate(price, default_rng(SeedSequence([seed, 0x0CA11])), runs, days)[-1]
-    relative = rates / rates.mean()
-    gain = np.maximum(relative - 1 if cost is None else cost - relative, 0)
-    mean, half = float(gain.mean()), Z95 * float(gain.std(ddof=1)) / sqrt(runs)
-    return Worth(mean, mean - half, mean + half, float((gain > 0).mean()))
+    days = _days_to_exercise(lead, holding_cost)
+    rates = simulate(price, default_rng(SeedSequence([seed, _OPTION_STREAM])), runs, days)[-1]
+    relative_rates = rates / rates.mean()
+    payoff = np.maximum(relative_rates - 1 if holding_cost is None else holding_cost - relative_rates, 0)
+    value, half_width = float(payoff.mean()), mean_half_width(payoff)
+    return OptionValue(value, value - half_width, value + half_width, float((payoff > 0).mean()))
 
 
-def closed_form(price: Gbm, lead: int, cost: float | None = None) -> float:
-    """The same for a GBM, by `margrabe`."""
-    years = (lead - CUTOFF if cost is None else lead) * DAY / YEAR
-    has, gets = (1.0, 1.0) if cost is None else (1.0, cost)
-    return margrabe(has, gets, price.annual_volatility, years)
+def closed_form_value(price: Gbm, lead: int, holding_cost: float | None = None) -> float:
+    """Returns the value of an option on a geometric Brownian motion; for the arguments see `simulated_value`."""
+    years = _days_to_exercise(lead, holding_cost) * DAY / YEAR
+    return margrabe_value(1.0, 1.0 if holding_cost is None else holding_cost, price.annual_volatility, years)
 
 
-def attendees(runs: int, seed: int, leads: Sequence[int] = LEADS) -> pd.DataFrame:
-    """A row for each market and lead time, in per cent of the ticket; the closed form where there is one."""
+def _days_to_exercise(lead: int, holding_cost: float | None) -> int:
+    return lead - CUTOFF if holding_cost is None else lead
+
+
+def attendee_options(runs: int, seed: int, leads: Sequence[int] = LEADS) -> pd.DataFrame:
+    """Values attendees' options in percent of the ticket: a row for each market and lead time.
+
+    The column `closed form` is nan for markets without one.
+    """
     import pandas as pd
 
     rows = []
-    for name, price in MARKETS.items():
+    for market, price in MARKETS.items():
         for lead in leads:
-            found = worth(price, lead, runs, seed)
-            exact = closed_form(price, lead) if isinstance(price, Gbm) else float("nan")
-            percent = {key: 100 * value for key, value in found._asdict().items()}
-            rows.append({"market": name, "lead": lead, **percent, "closed form": 100 * exact})
+            value = simulated_value(price, lead, runs, seed)
+            exact = closed_form_value(price, lead) if isinstance(price, Gbm) else nan
+            percent = {name: 100 * share for name, share in value._asdict().items()}
+            rows.append({"market": market, "lead": lead, **percent, "closed form": 100 * exact})
     return pd.DataFrame(rows)
 
 
-def hosts(runs: int, seed: int, lead: int = 30, costs: Sequence[float] = (0.5, 0.8, 1.0)) -> pd.DataFrame:
-    """A host's option, in per cent of the run's price: markets down, costs of holding it across."""
+def host_options(
+    runs: int, seed: int, lead: int = 30, holding_costs: Sequence[float] = (0.5, 0.8, 1.0)
+) -> pd.DataFrame:
+    """Values hosts' options in percent of the run's price: a row for each market, a column for each cost of holding."""
     import pandas as pd
 
-    table = {
-        name: {f"it costs {cost:.0%}": 100 * worth(price, lead, runs, seed, cost).value for cost in costs}
-        for name, price in MARKETS.items()
+    values = {
+        market: {
+            f"it costs {cost:.0%}": 100 * simulated_value(price, lead, runs, seed, cost).value for cost in holding_costs
+        }
+        for market, price in MARKETS.items()
     }
-    return pd.DataFrame(table).T.rename_axis("market")
+    return pd.DataFrame(values).T.rename_axis("market")

@@ -1,4 +1,4 @@
-"""A small cast and short words for tests of the reference model."""
+"""Actors, times and short constructors for tests of the reference model."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -41,7 +41,7 @@ ACTORS = {
 Timed = tuple[int, Action]
 
 
-def play(
+def apply_all(
     actions: Sequence[Timed], terms: Terms | None = None, rate: Decimal = RATE
 ) -> tuple[State, list[ExpectedOutcome]]:
     state, outcomes = initial_state(terms or Terms(), ACTORS, EPOCH), []
@@ -51,8 +51,8 @@ def play(
     return state, outcomes
 
 
-def last(*actions: Timed, terms: Terms | None = None) -> ExpectedOutcome:
-    return play(actions, terms)[1][-1]
+def last_outcome(*actions: Timed, terms: Terms | None = None) -> ExpectedOutcome:
+    return apply_all(actions, terms)[1][-1]
 
 
 def create(run: str = "gig", by: str = "host", seats: int = 4, inr: str = "20000", **more: Any) -> CreateRun:

@@ -14,10 +14,11 @@ from app.db.database import Database
 from app.db.tables import EventRun, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
-from app.services.codec import event_stake
+from app.services.codec import event_stake_codec
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
@@ -43,7 +44,7 @@ class Feed:
 
 
 @dataclass
-class Ground:
+class DeployedContracts:
     """A chain with the contracts of these tests, by name, as it is when a test begins."""
 
     engine: Engine
@@ -52,7 +53,7 @@ class Ground:
 
 
 @dataclass
-class Stage:
+class BackendEnvironment:
     """Everything that a use case needs. `wallets`: accounts by role; `ids`: users of the database by role."""
 
     engine: Engine
@@ -107,9 +108,15 @@ def deploy(engine: Engine, name: str, *args: Any) -> str:
     return str(engine.w3.eth.wait_for_transaction_receipt(tx_hash, poll_latency=0.002)["contractAddress"])
 
 
-def transact(stage: Stage, role: str, function: str, *args: Any, value: int = 0, nonce: int | None = None) -> str:
+def transact(
+    backend: BackendEnvironment, role: str, function: str, *args: Any, value: int = 0, nonce: int | None = None
+) -> str:
     """Sends a call of the stake contract past the services, with the role's own key. Returns the transaction's hash."""
-    call, account, w3 = event_stake().call(stage.chain.address, function, *args), stage.wallets[role], stage.engine.w3
+    call, account, w3 = (
+        event_stake_codec().call(backend.chain.address, function, *args),
+        backend.wallets[role],
+        backend.engine.w3,
+    )
     fields: dict[str, Any] = {
         "to": call.to,
         "data": call.data,
@@ -176,7 +183,7 @@ def too_many_requests(w3: Web3, method: str) -> Iterator[None]:
         w3.middleware_onion.remove("busy")
 
 
-def lay_ground(name: str) -> Ground:
+def deploy_contracts(name: str) -> DeployedContracts:
     """An engine with the contracts deployed."""
     engine = open_engine(name)
     terms = (engine.accounts[0].address, TERMS)
@@ -185,16 +192,16 @@ def lay_ground(name: str) -> Ground:
         "MinimalEventStake": deploy(engine, "MinimalEventStake"),
         "Grumbler": deploy(engine, "Grumbler"),
     }
-    return Ground(engine, contracts, engine.snapshot())
+    return DeployedContracts(engine, contracts, engine.snapshot())
 
 
-def set_up(ground: Ground, contract: str, database: Database) -> Stage:
-    """A stage on one of the contracts, which nobody has used before."""
-    engine = ground.engine
-    engine.revert(ground.start)
+def backend_on(deployed_contracts: DeployedContracts, contract: str, database: Database) -> BackendEnvironment:
+    """A backend on one of the contracts, as just deployed."""
+    engine = deployed_contracts.engine
+    engine.revert(deployed_contracts.start)
     platform, host, attendee, no_show, stranger = engine.accounts[:5]
-    sender = TransactionSender(engine.w3, platform, database, Policy(patience=1))
-    chain = BlockchainService(engine.w3, ground.contracts[contract], sender)
+    sender = TransactionSender(engine.w3, platform, database, TransactionPolicy(give_up_after=1))
+    chain = BlockchainService(engine.w3, deployed_contracts.contracts[contract], sender)
 
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
@@ -204,8 +211,8 @@ def set_up(ground: Ground, contract: str, database: Database) -> Stage:
     bookings = BookingService(database, chain, pricing)
     runs = EventRunService(database, chain, pricing)
     wallets = {"platform": platform, "host": host, "attendee": attendee, "no_show": no_show, "stranger": stranger}
-    stage = Stage(engine, database, feed, sender, chain, runs, bookings, wallets)
+    backend = BackendEnvironment(engine, database, feed, sender, chain, runs, bookings, wallets)
     for role in ("host", "attendee", "no_show"):
-        stage.add_user(role, wallets[role].address)
-    stage.add_user("walletless", None)
-    return stage
+        backend.add_user(role, wallets[role].address)
+    backend.add_user("walletless", None)
+    return backend

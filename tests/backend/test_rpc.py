@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 from app.services import rpc
-from stage import Stage, deploy
+from backend_environment import BackendEnvironment, deploy
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.middleware import Web3Middleware
 from web3.providers import BaseProvider
 
 
-def test_a_receipt_has_web3s_fields(stage: Stage) -> None:
-    w3 = stage.engine.w3
-    stage.open_run()
-    address = deploy(stage.engine, "Grumbler")
+def test_a_receipt_has_web3s_fields(backend: BackendEnvironment) -> None:
+    w3 = backend.engine.w3
+    backend.open_run()
+    address = deploy(backend.engine, "Grumbler")
     seen = []
     for number in (w3.eth.block_number - 1, w3.eth.block_number):
         [tx_hash] = w3.eth.get_block(number)["transactions"]
@@ -30,8 +30,8 @@ def test_a_receipt_has_web3s_fields(stage: Stage) -> None:
     assert rpc.receipt(w3, "0x" + "ab" * 32) is None
 
 
-def test_a_head_is_asked_for_without_its_transactions(stage: Stage) -> None:
-    w3, asked = stage.engine.w3, list[Any]()
+def test_a_head_is_asked_for_without_its_transactions(backend: BackendEnvironment) -> None:
+    w3, asked = backend.engine.w3, list[Any]()
     latest = w3.eth.get_block("latest")
 
     class Listen(Web3Middleware):
@@ -40,9 +40,9 @@ def test_a_head_is_asked_for_without_its_transactions(stage: Stage) -> None:
             return method, params
 
     w3.middleware_onion.add(Listen, "listen")
-    heads = [rpc.head(w3), rpc.head(w3, latest["number"]), rpc.head(w3, latest["number"] + 1)]
+    heads = [rpc.block_header(w3), rpc.block_header(w3, latest["number"]), rpc.block_header(w3, latest["number"] + 1)]
     w3.middleware_onion.remove("listen")
-    there = rpc.Head(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
+    there = rpc.BlockHeader(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
     assert heads == [there, there, None]
     blocks = ("latest", hex(latest["number"]), hex(latest["number"] + 1))
     assert asked == [("eth_getBlockByNumber", [block, False]) for block in blocks]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from stakesim import gas_table
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import compiler_version
-from stakesim.gate import gas
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def measured(environment):
-    return gas.measure(environment)
+    return gas_table.measure(environment)
 
 
 def test_every_transaction_costs_what_was_reviewed(measured):
     """Within the tolerance; `stakesim gas` shows the table, `stakesim gas --write` accepts it."""
-    assert [change for change in gas.changes(gas.committed(), measured) if not change.accepted] == []
+    assert [change for change in gas_table.changes(gas_table.reviewed(), measured) if not change.accepted] == []
 
 
 @pytest.mark.parametrize(
@@ -28,31 +28,31 @@ def test_every_transaction_costs_what_was_reviewed(measured):
     [(100_000, 100_500, True), (100_000, 100_501, False), (100_000, 99_499, False), (None, 5, False), (5, None, False)],
 )
 def test_more_than_half_a_percent_either_way_is_a_change(was, now, accepted):
-    assert gas.Change("a run is opened", was, now).accepted is accepted
+    assert gas_table.GasChange("a run is opened", was, now).accepted is accepted
 
 
 def test_what_another_compiler_made_is_nothing_to_compare_with(tmp_path, measured):
-    gas.write(measured, tmp_path / "gas.json")
-    assert gas.committed(tmp_path / "gas.json") == measured
+    gas_table.write(measured, tmp_path / "gas.json")
+    assert gas_table.reviewed(tmp_path / "gas.json") == measured
     table = json.loads((tmp_path / "gas.json").read_text())
     assert table["compiler"] == compiler_version()
     (tmp_path / "gas.json").write_text(json.dumps(table | {"compiler": "0.8.0"}))
-    assert gas.committed(tmp_path / "gas.json") == {}
+    assert gas_table.reviewed(tmp_path / "gas.json") == {}
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"gas": 5, "compiler": "0"}', '{"gas": {"a": "b"}, "compiler": "0"}'])
 def test_what_is_no_table_is_one_sentence(tmp_path, text):
     (tmp_path / "gas.json").write_text(text)
     with pytest.raises(
-        gas.GasError, match=r"gas\.json is no gas table: remove it, then `stakesim gas --write` writes one"
+        gas_table.GasError, match=r"gas\.json is no gas table: remove it, then `stakesim gas --write` writes one"
     ):
-        gas.committed(tmp_path / "gas.json")
+        gas_table.reviewed(tmp_path / "gas.json")
 
 
 def test_without_a_table_the_costs_are_shown_and_it_is_said_how_to_write_one(monkeypatch, tmp_path, engine_name):
-    monkeypatch.setattr(gas, "table", lambda: tmp_path / "gas.json")
+    monkeypatch.setattr(gas_table, "table_file", lambda: tmp_path / "gas.json")
     done = CliRunner().invoke(cli, ["gas", "--engine", engine_name])
-    assert isinstance(done.exception, gas.GasError)  # which is exit code 2
+    assert isinstance(done.exception, gas_table.GasError)  # which is exit code 2
     assert str(done.exception).endswith("gas.json to compare with: write one with `stakesim gas --write`.")
     assert "an attendee books a seat" in done.stdout
     assert CliRunner().invoke(cli, ["gas", "--engine", engine_name, "--write"]).exit_code == 0
@@ -60,9 +60,9 @@ def test_without_a_table_the_costs_are_shown_and_it_is_said_how_to_write_one(mon
 
 
 def test_a_change_fails_and_is_shown(monkeypatch, engine_name):
-    reviewed = gas.committed()
+    reviewed = gas_table.reviewed()
     first = next(iter(reviewed))
-    monkeypatch.setattr(gas, "committed", lambda: reviewed | {first: reviewed[first] * 2})
+    monkeypatch.setattr(gas_table, "reviewed", lambda: reviewed | {first: reviewed[first] * 2})
     done = CliRunner().invoke(cli, ["gas", "--engine", engine_name])
     assert done.exit_code == 1
     assert "-50.00%" in done.stdout
