@@ -54,7 +54,7 @@ class DeployedContracts:
 
 @dataclass
 class BackendEnvironment:
-    """Everything that a use case needs. `wallets`: accounts by role; `ids`: users of the database by role."""
+    """The services, and all that they stand on. `wallets`: accounts by role; `ids`: ids of users by role."""
 
     engine: Engine
     database: Database
@@ -89,7 +89,7 @@ class BackendEnvironment:
         self.engine.set_next_timestamp(int(moment.timestamp()))
 
     def at(self, address: str) -> BlockchainService:
-        """The service with another contract."""
+        """Returns the service for another contract."""
         return BlockchainService(self.engine.w3, address, self.sender)
 
     def balance(self, role: str) -> int:
@@ -97,7 +97,7 @@ class BackendEnvironment:
 
 
 def deploy(engine: Engine, name: str, *args: Any) -> str:
-    """The address of a new contract, owned by the platform."""
+    """Deploys a contract that the platform owns, and returns its address."""
     own = CONTRACTS / "test" / f"{name}.sol"
     artifact = load_contract(f"{own}:{name}") if own.exists() else compile_contracts()[name]
     factory = engine.w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
@@ -111,7 +111,7 @@ def deploy(engine: Engine, name: str, *args: Any) -> str:
 def transact(
     backend: BackendEnvironment, role: str, function: str, *args: Any, value: int = 0, nonce: int | None = None
 ) -> str:
-    """Sends a call of the stake contract past the services, with the role's own key. Returns the transaction's hash."""
+    """Calls the stake contract with the role's own key, without the services. Returns the transaction's hash."""
     call, account, w3 = (
         event_stake_codec().call(backend.chain.address, function, *args),
         backend.wallets[role],
@@ -134,7 +134,7 @@ def transact(
 
 
 class Time:
-    """Sleeping takes no time, but the clock goes on."""
+    """A clock that only advances when something sleeps."""
 
     def __init__(self) -> None:
         self.now, self.slept = 0.0, list[float]()
@@ -145,7 +145,7 @@ class Time:
 
 
 def answering(method: str, result: Any) -> type[Web3Middleware]:
-    """The node's answer to requests of this kind is this, whatever it did; all else is the real one's."""
+    """Returns a middleware that replaces the result of this method."""
 
     class Fixed(Web3Middleware):
         def response_processor(self, asked: Any, response: Any) -> Any:
@@ -155,7 +155,7 @@ def answering(method: str, result: Any) -> type[Web3Middleware]:
 
 
 def before_request(w3: Web3, action: Callable[[], Any], method: str = "eth_sendRawTransaction") -> None:
-    """Does something just before the next request of this kind: by default between the estimate and the sending."""
+    """Runs an action just before the next request of this method: by default between estimate and sending."""
 
     class Interruption(Web3Middleware):
         def request_processor(self, asked: Any, params: Any) -> Any:
@@ -169,7 +169,7 @@ def before_request(w3: Web3, action: Callable[[], Any], method: str = "eth_sendR
 
 @contextmanager
 def too_many_requests(w3: Web3, method: str) -> Iterator[None]:
-    """The node answers requests of this kind with an error that is no revert."""
+    """The node answers requests of this method with an error that is no revert."""
     error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "too many requests"}}
 
     class Busy(Web3Middleware):
@@ -184,7 +184,7 @@ def too_many_requests(w3: Web3, method: str) -> Iterator[None]:
 
 
 def deploy_contracts(name: str) -> DeployedContracts:
-    """An engine with the contracts deployed."""
+    """Opens an engine and deploys the contracts on it."""
     engine = open_engine(name)
     terms = (engine.accounts[0].address, TERMS)
     contracts = {

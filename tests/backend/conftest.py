@@ -13,7 +13,7 @@ from backend_environment import BackendEnvironment, DeployedContracts, backend_o
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
-    """What the services work out once is worked out in each test, so that more than the first notice what is wrong."""
+    """Clears the services' caches, so that each test computes cached values anew (for mutation testing)."""
     event_stake_codec.cache_clear()
     operations._close_statement.cache_clear()
 

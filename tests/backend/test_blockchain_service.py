@@ -23,12 +23,12 @@ def open_run(backend: BackendEnvironment, **options: Any) -> EventRunCreated:
     return backend.chain.create_event_run_onchain("pottery", PRICE, 4, backend.now() + 3 * DAY, **options)
 
 
-def assert_mined(backend: BackendEnvironment, done: TransactionResult, signer: str) -> None:
-    """It tells of its transaction what the node says, and who signed it."""
-    receipt = backend.engine.w3.eth.get_transaction_receipt(done.tx_hash)  # type: ignore[arg-type]
+def assert_mined(backend: BackendEnvironment, result: TransactionResult, signer: str) -> None:
+    """Checks the result's transaction fields and its signer against the node."""
+    receipt = backend.engine.w3.eth.get_transaction_receipt(result.tx_hash)  # type: ignore[arg-type]
     assert receipt["from"] == backend.wallets[signer].address
-    assert (done.block_number, done.gas_used) == (receipt["blockNumber"], receipt["gasUsed"])
-    assert done.gas_cost == receipt["gasUsed"] * receipt["effectiveGasPrice"]
+    assert (result.block_number, result.gas_used) == (receipt["blockNumber"], receipt["gasUsed"])
+    assert result.gas_cost == receipt["gasUsed"] * receipt["effectiveGasPrice"]
 
 
 def test_the_platform_opens_a_run_for_a_host(backend: BackendEnvironment) -> None:
@@ -48,7 +48,7 @@ def test_a_host_who_signs_pays_the_stake(backend: BackendEnvironment, named: boo
     assert_mined(backend, run, "host")
 
 
-def test_the_wei_given_are_the_wei_sent(backend: BackendEnvironment) -> None:
+def test_a_given_amount_is_sent_exactly(backend: BackendEnvironment) -> None:
     assert open_run(backend, stake_wei=STAKE).host_stake == STAKE
     with pytest.raises(ContractRejected) as caught:
         open_run(backend, stake_wei=STAKE + 1)
@@ -58,7 +58,7 @@ def test_the_wei_given_are_the_wei_sent(backend: BackendEnvironment) -> None:
     assert (caught.value.name, caught.value.args) == ("WrongValue", (PRICE, 12 * ETH // 100))
 
 
-def test_a_booking_is_told_as_it_was_made(backend: BackendEnvironment) -> None:
+def test_book_event_returns_the_booking_of_the_receipt(backend: BackendEnvironment) -> None:
     open_run(backend)
     attendee = backend.wallets["attendee"]
     booked = backend.chain.book_event_onchain(1, 2, attendee=attendee.address)
@@ -77,22 +77,22 @@ def test_a_booking_is_told_as_it_was_made(backend: BackendEnvironment) -> None:
     assert backend.chain.book_event_onchain(1, 1, attendee=attendee.address, signer=attendee).user == attendee.address
     assert backend.chain.get_event_bookings(1) == backend.chain.get_user_bookings(attendee.address.lower()) == [1, 2, 3]
     cost = backend.chain.calculate_booking_cost(1, 2)
-    assert (cost.payment, cost.stake, cost.total) == (2 * PRICE, 4 * ETH // 100, 24 * ETH // 100)
+    assert (cost.payment_wei, cost.stake_wei, cost.total_wei) == (2 * PRICE, 4 * ETH // 100, 24 * ETH // 100)
 
 
-def test_who_came_and_who_did_not_are_told_apart(backend: BackendEnvironment) -> None:
+def test_complete_event_returns_returned_and_forfeited_stakes(backend: BackendEnvironment) -> None:
     open_run(backend, host=backend.wallets["host"].address)
     for role in ("attendee", "no_show"):
         backend.chain.book_event_onchain(1, 2, attendee=backend.wallets[role].address)
     backend.go_to(backend.now() + 4 * DAY)
-    done = backend.chain.complete_event_onchain(1, [1], backend.wallets["host"])
-    assert (done.onchain_run_id, done.stakes_returned, done.stakes_forfeited) == (
+    result = backend.chain.complete_event_onchain(1, [1], backend.wallets["host"])
+    assert (result.onchain_run_id, result.stakes_returned, result.stakes_forfeited) == (
         1,
         {1: 4 * ETH // 100},
         {2: 4 * ETH // 100},
     )
-    assert (done.host_payout, done.host_stake_returned, done.deferred) == (38 * ETH // 100, STAKE, ())
-    assert_mined(backend, done, "host")
+    assert (result.host_payout, result.host_stake_returned, result.deferred) == (38 * ETH // 100, STAKE, ())
+    assert_mined(backend, result, "host")
     assert backend.chain.get_event_run_from_chain(1).host_stake_withdrawn
     assert backend.chain.platform_balance() == backend.chain.total_liabilities() == 6 * ETH // 100
     with pytest.raises(ContractRejected) as caught:
@@ -101,7 +101,7 @@ def test_who_came_and_who_did_not_are_told_apart(backend: BackendEnvironment) ->
     assert backend.chain.withdraw_platform_fees_onchain().amount == 6 * ETH // 100
 
 
-def test_what_was_cancelled_is_told_with_its_refunds(backend: BackendEnvironment) -> None:
+def test_cancelling_returns_the_refunds(backend: BackendEnvironment) -> None:
     open_run(backend, host=backend.wallets["host"].address)
     for role in ("attendee", "no_show"):
         backend.chain.book_event_onchain(1, 1, attendee=backend.wallets[role].address)
@@ -113,13 +113,13 @@ def test_what_was_cancelled_is_told_with_its_refunds(backend: BackendEnvironment
     assert_mined(backend, all_of_it, "host")
 
 
-def test_anybody_may_end_what_nobody_completed(backend: BackendEnvironment) -> None:
+def test_anybody_may_expire_a_run(backend: BackendEnvironment) -> None:
     open_run(backend, host=backend.wallets["host"].address)
     backend.chain.book_event_onchain(1, 3, attendee=backend.wallets["attendee"].address)
     backend.go_to(backend.now() + 11 * DAY)
-    done = backend.chain.expire_event_onchain(1, backend.wallets["stranger"])
-    assert (done.onchain_run_id, done.refunds_issued, done.compensation) == (1, 36 * ETH // 100, STAKE)
-    assert_mined(backend, done, "stranger")
+    result = backend.chain.expire_event_onchain(1, backend.wallets["stranger"])
+    assert (result.onchain_run_id, result.refunds_issued, result.compensation) == (1, 36 * ETH // 100, STAKE)
+    assert_mined(backend, result, "stranger")
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,7 @@ def test_anybody_may_end_what_nobody_completed(backend: BackendEnvironment) -> N
 )
 @pytest.mark.parametrize("to", ["host", "stranger"])
 @pytest.mark.slow
-def test_what_a_receiver_refused_is_a_credit_that_is_withdrawn(
-    backend_on_each_engine: BackendEnvironment, to: str
-) -> None:
+def test_a_refused_payout_becomes_a_credit_to_withdraw(backend_on_each_engine: BackendEnvironment, to: str) -> None:
     backend, host = backend_on_each_engine, backend_on_each_engine.wallets["host"]
     open_run(backend, host=host.address)
     refusing, nothing = "0x60006000fd", "0x"
@@ -139,30 +137,30 @@ def test_what_a_receiver_refused_is_a_credit_that_is_withdrawn(
     backend.engine.w3.provider.make_request(put, [host.address, nothing])
     assert backend.chain.credit_of(host.address.lower()) == STAKE
     before, receiver = backend.balance(to), backend.wallets[to].address
-    done = backend.chain.withdraw_onchain(host, None if to == "host" else receiver.lower())
-    assert (done.creditor, done.to, done.amount) == (host.address, receiver, STAKE)
-    assert backend.balance(to) - before == STAKE - (done.gas_cost if to == "host" else 0)
-    assert_mined(backend, done, "host")
+    result = backend.chain.withdraw_onchain(host, None if to == "host" else receiver.lower())
+    assert (result.creditor, result.to, result.amount) == (host.address, receiver, STAKE)
+    assert backend.balance(to) - before == STAKE - (result.gas_cost if to == "host" else 0)
+    assert_mined(backend, result, "host")
     assert backend.chain.credit_of(host.address) == 0
 
 
-def test_events_are_those_of_the_blocks_asked_for(backend: BackendEnvironment) -> None:
+def test_events_between_returns_the_events_of_these_blocks(backend: BackendEnvironment) -> None:
     before = backend.chain.block_number()
     run = open_run(backend)
     booked = backend.chain.book_event_onchain(1, 1)
     assert backend.chain.events_between(before, before) == []
-    told = backend.chain.events_between(run.block_number, booked.block_number)
-    assert [(tx_hash, event.name) for tx_hash, event in told] == [
+    message = backend.chain.events_between(run.block_number, booked.block_number)
+    assert [(tx_hash, event.name) for tx_hash, event in message] == [
         (run.tx_hash, "EventRunCreated"),
         (booked.tx_hash, "BookingCreated"),
     ]
-    assert told[1][1].args["total_payment"] == PRICE
-    for made, event in zip((run, booked), told, strict=True):
+    assert message[1][1].args["total_payment"] == PRICE
+    for made, event in zip((run, booked), message, strict=True):
         assert backend.chain.events_between(made.block_number, made.block_number) == [event]
 
 
-def test_a_node_is_asked_for_the_logs_of_the_contract_alone(backend: BackendEnvironment) -> None:
-    """Those of all others are many, on a chain that others use too."""
+def test_events_between_requests_logs_of_the_contract_only(backend: BackendEnvironment) -> None:
+    """On a public chain, other contracts have many logs."""
     asked: list[Any] = []
 
     class Note(Web3Middleware):
@@ -176,7 +174,7 @@ def test_a_node_is_asked_for_the_logs_of_the_contract_alone(backend: BackendEnvi
     assert backend.chain.address in request["address"]  # alone, or in a list
 
 
-def test_a_node_out_of_reach_is_said_with_what_was_asked(backend: BackendEnvironment) -> None:
+def test_an_unreachable_node_is_reported_with_the_request(backend: BackendEnvironment) -> None:
     nowhere = Web3(HTTPProvider("http://127.0.0.1:1", exception_retry_configuration=None))
     chain = BlockchainService(nowhere, backend.chain.address, backend.sender)
     for asked, attempt in (
@@ -188,8 +186,8 @@ def test_a_node_out_of_reach_is_said_with_what_was_asked(backend: BackendEnviron
             attempt()
 
 
-def test_a_view_that_fails_is_said_with_what_was_asked(backend: BackendEnvironment) -> None:
-    """By the contract; and by a node that has its own reasons, whatever web3 takes them for."""
+def test_a_failed_view_is_reported_with_its_function(backend: BackendEnvironment) -> None:
+    """The contract reverts, or the node has an error that web3 takes for a revert."""
     with pytest.raises(
         ContractRejected, match=r"^getBooking was refused by the contract: UnknownBooking \(bookingId 9\)\."
     ):
@@ -204,7 +202,7 @@ def test_a_view_that_fails_is_said_with_what_was_asked(backend: BackendEnvironme
         busy.owner()
 
 
-def test_what_is_no_address_is_refused_with_its_words(backend: BackendEnvironment) -> None:
+def test_an_invalid_address_is_quoted_in_the_error(backend: BackendEnvironment) -> None:
     for attempt in (
         lambda: backend.chain.credit_of("0x12"),
         lambda: backend.chain.get_host_events("0x12"),
@@ -223,7 +221,7 @@ def test_what_is_no_address_is_refused_with_its_words(backend: BackendEnvironmen
         ("CreditWithdrawn", lambda chain: chain.withdraw_onchain(chain.sender._platform)),
     ],
 )
-def test_a_receipt_that_tells_nothing_is_named(
+def test_a_receipt_without_the_expected_event_is_an_error(
     grumbler: BackendEnvironment, event: str, send: Callable[[BlockchainService], Any]
 ) -> None:
     with pytest.raises(UnexpectedReceipt) as caught:
@@ -233,7 +231,7 @@ def test_a_receipt_that_tells_nothing_is_named(
     assert str(caught.value) == f"Transaction {tx_hash} has 0 events {event} where one must be."
 
 
-def test_what_the_deployed_interface_lacks_is_named(minimal: BackendEnvironment) -> None:
+def test_a_function_missing_in_the_deployed_interface_is_named(minimal: BackendEnvironment) -> None:
     chain, host = minimal.chain, minimal.wallets["host"]
     for function, attempt in (
         ("withdraw", lambda: chain.withdraw_onchain(host)),

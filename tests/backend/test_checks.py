@@ -81,17 +81,19 @@ def empty_env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_all_that_is_missing_or_wrong_is_named_and_nothing_shown(empty_env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_and_wrong_settings_are_named_without_their_values(
+    empty_env: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / ".env").write_text("JWT_SECRET=short-one\nPLATFORM_PRIVATE_KEY=0xnothex\nETH_PRICE_INR=\n")
     with pytest.raises(NotReady) as caught:
         read_settings(tmp_path / ".env")
-    told = str(caught.value)
-    for said in ("BLOCKCHAIN_RPC_URL is not set", "CONTRACT_ADDRESS is not set", "JWT_SECRET is wrong: The secret is"):
-        assert said in told
-    assert "PLATFORM_PRIVATE_KEY is wrong" in told
-    assert "ETH_PRICE_INR" not in told
-    assert "short-one" not in told
-    assert "nothex" not in told
+    message = str(caught.value)
+    for part in ("BLOCKCHAIN_RPC_URL is not set", "CONTRACT_ADDRESS is not set", "JWT_SECRET is wrong: The secret is"):
+        assert part in message
+    assert "PLATFORM_PRIVATE_KEY is wrong" in message
+    assert "ETH_PRICE_INR" not in message
+    assert "short-one" not in message
+    assert "nothex" not in message
     assert caught.value.__suppress_context__
 
 
@@ -133,7 +135,7 @@ def test_fault_27_another_hash_than_that_of_the_settings(backend: BackendEnviron
         require_checks(found.values())
 
 
-def test_another_contract_is_taken_by_its_hash_though_nobody_owns_it(minimal: BackendEnvironment) -> None:
+def test_another_contract_is_accepted_by_its_hash_even_without_an_owner(minimal: BackendEnvironment) -> None:
     code = minimal.engine.w3.eth.get_code(minimal.chain.address)
     found = contract_checks(minimal, contract_code_hash="0x" + keccak(code).hex().upper())
     assert found["code"].ok
@@ -141,13 +143,13 @@ def test_another_contract_is_taken_by_its_hash_though_nobody_owns_it(minimal: Ba
     require_checks(found.values())
 
 
-def test_the_hash_that_is_found_can_be_copied(minimal: BackendEnvironment) -> None:
-    told = contract_checks(minimal)["code"].finding
-    given = "0x" + told.rpartition("0x")[2].rstrip(".")
+def test_the_check_shows_the_code_hash(minimal: BackendEnvironment) -> None:
+    message = contract_checks(minimal)["code"].finding
+    given = "0x" + message.rpartition("0x")[2].rstrip(".")
     assert contract_checks(minimal, contract_code_hash=given)["code"].ok
 
 
-def test_terms_make_no_other_code(backend: BackendEnvironment) -> None:
+def test_other_terms_are_the_same_code(backend: BackendEnvironment) -> None:
     other = deploy(backend.engine, "EventStake", backend.wallets["platform"].address, (1_000, 100, 5_000, 3_600, 7_200))
     assert TERMS[0] != 1_000
     code = backend.engine.w3.eth.get_code(other)  # type: ignore[arg-type]
@@ -173,7 +175,7 @@ def test_somebody_else_owns_the_contract(backend: BackendEnvironment) -> None:
         require_checks(found.values())
 
 
-def test_an_empty_wallet_and_a_low_fee_cap_are_told_but_the_service_may_start(backend: BackendEnvironment) -> None:
+def test_an_empty_wallet_and_a_low_fee_cap_are_reported_and_not_fatal(backend: BackendEnvironment) -> None:
     backend.engine.set_balance(backend.wallets["platform"].address, 10**15)
     found = contract_checks(backend, max_fee_gwei="0.1", priority_fee_gwei="0.01")
     assert (found["wallet"].ok, found["fees"].ok) == (False, False)
@@ -191,9 +193,9 @@ def sepolia() -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             block = {"number": "0x7", "timestamp": hex(4_102_444_800)}
-            result = "0xaa36a7" if asked["method"] == "eth_chainId" else block
+            result = "0xaa36a7" if request["method"] == "eth_chainId" else block
             body = json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -201,7 +203,7 @@ def sepolia() -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing on the terminal."""
+            """Suppresses the server's log."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -210,7 +212,7 @@ def sepolia() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_each_endpoint_is_looked_at(backend: BackendEnvironment, sepolia: str) -> None:
+def test_each_endpoint_is_checked(backend: BackendEnvironment, sepolia: str) -> None:
     checks = list(check_endpoints(settings_of(backend, chain_id=11_155_111, blockchain_rpc_url=f"{sepolia},{DEAD}")))
     assert [check.name for check in checks] == ["endpoint 1 of 2", "endpoint 2 of 2"]
     assert "url-secret" not in repr(checks)
@@ -218,7 +220,7 @@ def test_each_endpoint_is_looked_at(backend: BackendEnvironment, sepolia: str) -
     require_checks(checks)  # one is enough to start
 
 
-def test_clocks_apart_are_told(backend: BackendEnvironment, sepolia: str) -> None:
+def test_clock_skew_is_reported(backend: BackendEnvironment, sepolia: str) -> None:
     (check,) = check_endpoints(settings_of(backend, chain_id=11_155_111, blockchain_rpc_url=sepolia))
     assert (check.ok, check.fatal) == (False, False)
     assert "clock" in check.remedy
@@ -232,7 +234,7 @@ def test_fault_27_wrong_chain_id_on_any_endpoint(backend: BackendEnvironment, se
 
 
 @pytest.mark.slow
-def test_nobody_answers(backend: BackendEnvironment) -> None:
+def test_no_endpoint_answers(backend: BackendEnvironment) -> None:
     with pytest.raises(NotReady, match="No endpoint answers"):
         require_checks(check_endpoints(settings_of(backend)))
 
@@ -250,7 +252,7 @@ def fresh() -> Iterator[DatabaseEngine]:
     drop_database(server, name)
 
 
-def test_migrations_that_are_missing_are_named(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
+def test_missing_migrations_are_named(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
     found = by_name(check_database(settings_of(backend), fresh))
     assert list(found) == ["database", "migrations"]
     assert "001_base_tables, 002" in found["migrations"].finding
@@ -302,7 +304,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def test_a_price_that_is_there_or_not() -> None:
+def test_price_check() -> None:
     assert check_price(Pricing(FixedPriceFeed(Decimal(200_000), now), now)).ok
     missing = check_price(Pricing(FixedPriceFeed(None, now), now))
     assert (missing.ok, missing.fatal) == (False, False)
@@ -316,7 +318,7 @@ def test_a_stale_price(backend: BackendEnvironment) -> None:
     assert "old" in check_price(Pricing(backend.feed, now)).finding
 
 
-def test_operations_that_are_stuck_are_told(backend: BackendEnvironment) -> None:
+def test_stuck_operations_are_reported(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     chain_id = backend.engine.w3.eth.chain_id
     assert check_pending(backend.database, chain_id).ok
@@ -332,7 +334,7 @@ def test_operations_that_are_stuck_are_told(backend: BackendEnvironment) -> None
 
 
 @pytest.mark.slow
-def test_the_whole_checklist_ends_where_nothing_more_can_be_known(backend: BackendEnvironment) -> None:
+def test_checks_end_where_a_failed_check_makes_the_next_impossible(backend: BackendEnvironment) -> None:
     url = "postgresql://nobody:db-secret@127.0.0.1:9/none"
     found = by_name(check_deployment(settings_of(backend, database_url=url)))
     assert list(found) == ["endpoint 1 of 1", "network", "database"]

@@ -28,7 +28,7 @@ SENT = {
 
 @contextmanager
 def counted(backend: BackendEnvironment) -> Iterator[tuple[Counter[str], list[str]]]:
-    """RPC methods with how often each was called, and the SQL that was sent."""
+    """Counts the calls of each RPC method, and collects the SQL statements."""
     calls: Counter[str] = Counter()
     statements: list[str] = []
 
@@ -65,9 +65,9 @@ def cancel_run(backend: BackendEnvironment) -> Any:
 
 
 def complete(backend: BackendEnvironment) -> Any:
-    run, came = backend.runs.list_all()[0], backend.bookings.list_all()[0]
+    run, attended = backend.runs.list_all()[0], backend.bookings.list_all()[0]
     backend.go_to(run.starts_at)
-    return backend.runs.complete(run.id, [came.id])
+    return backend.runs.complete(run.id, [attended.id])
 
 
 def refused(backend: BackendEnvironment) -> Any:
@@ -93,7 +93,7 @@ def withdraw_fees(backend: BackendEnvironment) -> Any:
     ],
     ids=["book", "cancel booking", "cancel run", "complete", "withdraw fees", "refused", "quote", "view"],
 )
-def test_each_use_case_asks_no_more_than_it_needs(
+def test_number_of_requests_and_statements_of_each_use_case(
     backend: BackendEnvironment, use_case: Callable[[BackendEnvironment], Any], calls: dict[str, int], statements: int
 ) -> None:
     backend.bookings.book(backend.open_run().id, backend.ids["attendee"], 1)

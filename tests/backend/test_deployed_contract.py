@@ -50,13 +50,13 @@ def signed_booking(backend: BackendEnvironment, run: Any, role: str = "attendee"
 
 
 def contract(backend: BackendEnvironment) -> Any:
-    """With what only this contract has."""
+    """The codec of functions that only this contract has."""
     abi = load_contract(CONTRACTS / "test" / "MinimalEventStake.sol").abi
     return backend.engine.w3.eth.contract(address=backend.chain.address, abi=abi)
 
 
 def pay(backend: BackendEnvironment, role: str, value: int, data: str = "0x", to: str | None = None) -> None:
-    """Sends wei to the stake contract, or another one, and data with it."""
+    """Sends wei and data to the stake contract, or to another address."""
     account, w3 = backend.wallets[role], backend.engine.w3
     fields = {
         "to": to or backend.chain.address,
@@ -73,23 +73,23 @@ def pay(backend: BackendEnvironment, role: str, value: int, data: str = "0x", to
     assert w3.eth.wait_for_transaction_receipt(sent, poll_latency=0.002)["status"] == 1
 
 
-def test_the_worked_example_pays_to_the_wei_however_late(backend: BackendEnvironment) -> None:
+def test_the_worked_example_pays_exact_amounts_even_late(backend: BackendEnvironment) -> None:
     """0.1 ETH a seat, 4 seats; A comes, B does not: A 0.04, host 0.46, platform 0.06. The owner completes a year on."""
     assert not backend.chain.has_full_interface
     run = signed_run(backend)
-    came, missed = signed_booking(backend, run), signed_booking(backend, run, "no_show")
+    attended, missed = signed_booking(backend, run), signed_booking(backend, run, "no_show")
     assert (run.blockchain_stake_amount_wei, backend.runs.get(run.id).status) == (8 * ETH // 100, "full")
     before = {role: backend.balance(role) for role in ("host", "attendee", "no_show")}
 
     backend.go_to(run.starts_at + 365 * DAY)
-    done = backend.runs.complete(run.id, [came.id])
+    result = backend.runs.complete(run.id, [attended.id])
 
-    assert (done.host_payout, done.host_stake_returned, done.deferred) == (38 * ETH // 100, 8 * ETH // 100, ())
-    assert (done.stakes_returned, done.stakes_forfeited) == ({1: 4 * ETH // 100}, {2: 4 * ETH // 100})
+    assert (result.host_payout, result.host_stake_returned, result.deferred) == (38 * ETH // 100, 8 * ETH // 100, ())
+    assert (result.stakes_returned, result.stakes_forfeited) == ({1: 4 * ETH // 100}, {2: 4 * ETH // 100})
     gains = {role: backend.balance(role) - wei for role, wei in before.items()}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
     assert backend.runs.get(run.id).status == "completed"
-    assert [backend.bookings.get(one.id).status for one in (came, missed)] == ["completed", "no_show"]
+    assert [backend.bookings.get(one.id).status for one in (attended, missed)] == ["completed", "no_show"]
     assert backend.chain.get_event_run_from_chain(1).host_stake_withdrawn
 
     platform = backend.balance("platform")
@@ -98,7 +98,7 @@ def test_the_worked_example_pays_to_the_wei_however_late(backend: BackendEnviron
     assert backend.balance("platform") - platform + fees.gas_cost == 6 * ETH // 100
 
 
-def test_views_tell_what_it_holds(backend: BackendEnvironment) -> None:
+def test_views_return_the_stored_runs_and_bookings(backend: BackendEnvironment) -> None:
     run = signed_run(backend)
     signed_booking(backend, run, seats=1)
     host, attendee = (backend.wallets[role].address for role in ("host", "attendee"))
@@ -127,10 +127,10 @@ def test_views_tell_what_it_holds(backend: BackendEnvironment) -> None:
     assert backend.chain.owner() == backend.wallets["platform"].address
     quote = backend.bookings.quote(run.id, 2)
     assert (quote.payment_wei, quote.stake_wei, quote.total_wei) == (2 * ETH // 10, 4 * ETH // 100, 24 * ETH // 100)
-    assert backend.chain.calculate_booking_cost(1, 0).total == 0  # of a run that there is
+    assert backend.chain.calculate_booking_cost(1, 0).total_wei == 0  # of a run that there is
 
 
-def test_the_host_alone_cancels(backend: BackendEnvironment) -> None:
+def test_only_the_host_may_cancel(backend: BackendEnvironment) -> None:
     run = signed_run(backend)
     booking = signed_booking(backend, run)
     with pytest.raises(ContractRejected) as caught:
@@ -143,7 +143,7 @@ def test_the_host_alone_cancels(backend: BackendEnvironment) -> None:
     assert (backend.runs.get(run.id).status, backend.bookings.get(booking.id).status) == ("cancelled", "cancelled")
 
 
-def test_who_has_no_wallet_is_entered_under_the_platforms_address(backend: BackendEnvironment) -> None:
+def test_users_without_a_wallet_are_entered_under_the_platforms_address(backend: BackendEnvironment) -> None:
     run, other = (backend.open_run(host="walletless") for _ in range(2))
     booking = backend.bookings.book(run.id, backend.ids["walletless"], 1)
     platform = backend.wallets["platform"].address
@@ -168,7 +168,7 @@ def test_who_has_no_wallet_is_entered_under_the_platforms_address(backend: Backe
         lambda backend, run, booking: backend.chain.total_liabilities(),
     ],
 )
-def test_what_it_can_not_do_is_refused_before_anything_is_sent(
+def test_unsupported_functions_are_refused_before_sending(
     backend: BackendEnvironment, attempt: Callable[[BackendEnvironment, Any, Any], object]
 ) -> None:
     run = signed_run(backend)
@@ -185,8 +185,8 @@ def test_what_it_can_not_do_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("id", [0, 2, 2**255])
-def test_zeros_are_nobodys_run_and_nobodys_booking(backend: BackendEnvironment, id: int) -> None:
-    """As `EventStake` says it, which reverts for them."""
+def test_zeros_from_a_view_mean_an_unknown_id(backend: BackendEnvironment, id: int) -> None:
+    """The error is the same as with `EventStake`, which reverts."""
     signed_booking(backend, signed_run(backend))
     for error, view in (
         ("UnknownEventRun", backend.chain.get_event_run_from_chain),
@@ -200,7 +200,7 @@ def test_zeros_are_nobodys_run_and_nobodys_booking(backend: BackendEnvironment, 
     assert backend.chain.get_user_bookings(NOBODY) == backend.chain.get_host_events(NOBODY) == []
 
 
-def test_an_answer_about_another_run_is_none(backend: BackendEnvironment) -> None:
+def test_a_view_that_returns_another_run_means_an_unknown_id(backend: BackendEnvironment) -> None:
     signed_booking(backend, signed_run(backend))
     call = event_stake_codec().call(backend.chain.address, "getEventRun", 1)
     answer = backend.engine.w3.eth.call({"to": call.to, "data": call.data}).to_0x_hex()
@@ -212,7 +212,7 @@ def test_an_answer_about_another_run_is_none(backend: BackendEnvironment) -> Non
         chain.get_event_run_from_chain(2)
 
 
-def test_nothing_is_quoted_or_sent_for_a_run_that_is_not_there(backend: BackendEnvironment) -> None:
+def test_nothing_is_quoted_or_sent_for_an_unknown_run(backend: BackendEnvironment) -> None:
     run = signed_run(backend)
     with backend.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
@@ -238,8 +238,8 @@ def test_nothing_is_quoted_or_sent_for_a_run_that_is_not_there(backend: BackendE
     assert backend.runs.get(run.id).status == "active"
 
 
-def test_a_status_that_is_not_known_is_no_crash(backend: BackendEnvironment) -> None:
-    """As of a contract that has more of them."""
+def test_an_unknown_status_is_an_error_with_a_message(backend: BackendEnvironment) -> None:
+    """As from a contract with more statuses."""
     run = (1, STRANGE[0], "x", 1, 1, 0, 0, 1, 9, False, 1)
     types = "(uint256,address,string,uint256,uint256,uint256,uint256,uint256,uint8,bool,uint256)"
     booking = (1, 1, STRANGE[0], 1, 1, 0, 9, 1)
@@ -254,7 +254,7 @@ def test_a_status_that_is_not_known_is_no_crash(backend: BackendEnvironment) -> 
 
 
 @pytest.mark.parametrize("first", [1, 32, 320, 2**255])
-def test_flat_values_where_a_struct_must_be_are_no_crash(backend: BackendEnvironment, first: int) -> None:
+def test_a_run_that_is_no_struct_is_an_error_with_a_message(backend: BackendEnvironment, first: int) -> None:
     """first: what is read as the struct's offset."""
     flat = encode(["uint256"] * 11, [first, 2**256 - 1, *range(9)])
     answer = answering("eth_call", "0x" + flat.hex())
@@ -266,8 +266,10 @@ def test_flat_values_where_a_struct_must_be_are_no_crash(backend: BackendEnviron
 @pytest.mark.parametrize(
     ("length", "text"), [(2**256 - 1, b""), (2**64, b"x"), (4, b"\xff\xfe\x00\x01")], ids=["endless", "long", "no text"]
 )
-def test_a_text_that_is_none_is_no_crash(backend: BackendEnvironment, length: int, text: bytes) -> None:
-    """What a stranger, or another contract, has put there is refused in a sentence, if it can't be read."""
+def test_an_experience_id_that_is_not_utf_8_is_an_error_with_a_message(
+    backend: BackendEnvironment, length: int, text: bytes
+) -> None:
+    """Text from strangers or other contracts that can't be decoded is an error with a message."""
     head = [1, int(STRANGE[0], 16), 11 * 32, 1, 1, 0, 0, 1, 1, 0, 1]
     words = b"".join(word.to_bytes(32) for word in (32, *head, length)) + text.ljust(32, b"\0")
     answer = answering("eth_call", "0x" + words.hex())
@@ -280,7 +282,9 @@ def test_a_text_that_is_none_is_no_crash(backend: BackendEnvironment, length: in
 # ------------------------------------------------------------------------------------------------- the reconciler
 
 
-def test_what_was_done_past_the_service_is_taken_over(backend: BackendEnvironment, reconciler: Reconciler) -> None:
+def test_foreign_transactions_are_taken_over_from_the_views(
+    backend: BackendEnvironment, reconciler: Reconciler
+) -> None:
     kept, cancelled, completed = (signed_run(backend) for _ in range(3))
     bookings = [signed_booking(backend, run, seats=1) for run in (kept, cancelled, completed)]
     assert reconciler.run_once().refreshed == []
@@ -298,7 +302,9 @@ def test_what_was_done_past_the_service_is_taken_over(backend: BackendEnvironmen
     assert reconciler.dry_run().differences == []
 
 
-def test_rows_of_what_is_not_there_are_told_and_left_alone(backend: BackendEnvironment, reconciler: Reconciler) -> None:
+def test_rows_without_a_run_on_chain_are_reported_and_not_changed(
+    backend: BackendEnvironment, reconciler: Reconciler
+) -> None:
     run, other = signed_run(backend), signed_run(backend)
     booking = signed_booking(backend, other)
     with backend.database.transaction() as connection:
@@ -313,7 +319,7 @@ def test_rows_of_what_is_not_there_are_told_and_left_alone(backend: BackendEnvir
     assert (backend.runs.get(run.id), backend.runs.get(other.id), backend.bookings.get(booking.id)) == rows
 
 
-def test_events_of_a_booking_that_it_does_not_show_stop_nothing(
+def test_events_of_a_booking_that_views_do_not_show_are_reported(
     backend: BackendEnvironment, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = signed_run(backend)
@@ -332,7 +338,7 @@ def test_events_of_a_booking_that_it_does_not_show_stop_nothing(
 # --------------------------------------------------------------------------------------- what it takes and changes
 
 
-def test_what_is_too_much_is_taken_and_booked_as_computed(backend: BackendEnvironment) -> None:
+def test_the_deployed_contract_accepts_too_much_value(backend: BackendEnvironment) -> None:
     host, attendee = backend.wallets["host"], backend.wallets["attendee"]
     backend.chain.create_event_run_onchain("x", ETH // 10, 4, backend.now() + DAY, signer=host, stake_wei=ETH)
     booked = backend.chain.book_event_onchain(1, 1, signer=attendee, total_wei=ETH)
@@ -349,8 +355,8 @@ def test_what_is_too_much_is_taken_and_booked_as_computed(backend: BackendEnviro
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["RefusingReceiver", "BurningReceiver", "ReenteringReceiver"])
-def test_who_takes_no_transfer_stops_the_settlement(backend: BackendEnvironment, kind: str) -> None:
-    """By refusing it, or by needing more than 2,300 gas; not as a no-show, who is paid nothing."""
+def test_a_receiver_that_refuses_transfers_stops_the_settlement(backend: BackendEnvironment, kind: str) -> None:
+    """It reverts, or needs more than 2,300 gas. A no-show blocks nothing, as it is paid nothing."""
     cancel = event_stake_codec().call(backend.chain.address, "cancelEvent", 1).data
     args = (backend.chain.address, cancel) if kind == "ReenteringReceiver" else ()
     receiver = backend.engine.w3.eth.contract(
@@ -372,12 +378,12 @@ def test_who_takes_no_transfer_stops_the_settlement(backend: BackendEnvironment,
     assert backend.chain.complete_event_onchain(1, [], backend.wallets["host"]).stakes_forfeited == {1: 2 * ETH // 100}
 
 
-def test_a_run_of_any_size_is_opened_and_read(backend: BackendEnvironment) -> None:
+def test_the_deployed_contract_opens_runs_of_any_size(backend: BackendEnvironment) -> None:
     run = backend.open_run(seats=10**6, inr="1", signer=backend.wallets["host"])
     assert backend.chain.get_event_run_from_chain(1).max_seats == run.max_seats == 10**6
 
 
-def test_costs_are_those_of_the_percentages_in_force(backend: BackendEnvironment) -> None:
+def test_costs_follow_the_contracts_current_percentages(backend: BackendEnvironment) -> None:
     own = contract(backend).functions
     assert (own.stakePercentage().call(), own.platformFeePercentage().call()) == (20, 5)
     run = signed_run(backend)
@@ -387,11 +393,11 @@ def test_costs_are_those_of_the_percentages_in_force(backend: BackendEnvironment
     booking = signed_booking(backend, run, seats=1)
     assert booking.blockchain_stake_amount_wei == ETH // 100
     backend.go_to(run.starts_at)
-    done = backend.runs.complete(run.id, [booking.id])
-    assert (done.host_payout, done.host_stake_returned) == (9 * ETH // 100, 8 * ETH // 100)
+    result = backend.runs.complete(run.id, [booking.id])
+    assert (result.host_payout, result.host_stake_returned) == (9 * ETH // 100, 8 * ETH // 100)
 
 
-def test_plain_ether_is_taken_and_changes_nothing(backend: BackendEnvironment, reconciler: Reconciler) -> None:
+def test_plain_ether_is_accepted_and_changes_no_run(backend: BackendEnvironment, reconciler: Reconciler) -> None:
     run = signed_run(backend)
     before = backend.chain.get_event_run_from_chain(1)
     pay(backend, "stranger", ETH)
@@ -401,7 +407,9 @@ def test_plain_ether_is_taken_and_changes_nothing(backend: BackendEnvironment, r
     assert backend.runs.refresh(run.id).status == "active"
 
 
-def test_the_live_check_passes_on_it(backend: BackendEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_smoke_test_passes_on_the_deployed_contract(
+    backend: BackendEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def wait(w3: Web3, moment: int) -> None:
         backend.engine.set_next_timestamp(moment)
 

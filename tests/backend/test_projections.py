@@ -1,4 +1,4 @@
-"""What the closing of an operation does to rows: with it or not at all, and never to what is final."""
+"""Projections: rows change together with the operation, and final rows never change."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from test_rows import mined, rows
 
 
 def signed(backend: BackendEnvironment, run: EventRun) -> Operation:
-    """An operation that is signed and not closed, whatever it is about."""
+    """Returns an operation that is signed and not closed."""
     return backend.sender.step(backend.runs.prepare_cancel(run.id))
 
 
 def close(backend: BackendEnvironment, operation: Operation, events: list[Event], **options: Any) -> Operation | None:
-    """Closes it as if its transaction had emitted these events in the latest block."""
+    """Closes the operation as if its transaction had emitted these events in the latest block."""
     block = backend.chain.block_number()
     done = projections.effects_of_success(operation, events, "0xab", block)
     mined = {"tx_hash": "0xab", "block_number": block, "block_hash": "0xcd", "gas_used": 21_000, "gas_price_wei": 1}
@@ -48,8 +48,8 @@ def booked(backend: BackendEnvironment) -> EventRun:
 
 
 @ALL
-def test_what_is_not_closed_changes_no_row(backend: BackendEnvironment, events: list[Event]) -> None:
-    """An operation with a lower nonce is open, so that this one can't be closed yet; then it can."""
+def test_rows_do_not_change_before_the_operation_closes(backend: BackendEnvironment, events: list[Event]) -> None:
+    """An open operation with a lower nonce keeps a later one from closing."""
     run = booked(backend)
     earlier, later = signed(backend, run), signed(backend, run)
     before = rows(backend)
@@ -62,8 +62,8 @@ def test_what_is_not_closed_changes_no_row(backend: BackendEnvironment, events: 
 
 
 @ALL
-def test_what_is_final_stays_as_it_is(backend: BackendEnvironment, events: list[Event]) -> None:
-    """What a view of a later block has told already, the event does not take back."""
+def test_events_do_not_change_final_rows(backend: BackendEnvironment, events: list[Event]) -> None:
+    """A row that was refreshed from a later block is not reverted by an earlier event."""
     run = booked(backend)
     late = signed(backend, run)
     transact(backend, "attendee", "cancelBooking", 1)
@@ -103,14 +103,14 @@ def test_a_run_knows_the_block_that_it_was_created_in(backend: BackendEnvironmen
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_what_was_to_be_created_is_told_of_once(backend: BackendEnvironment, count: int) -> None:
+def test_a_creation_requires_exactly_one_event(backend: BackendEnvironment, count: int) -> None:
     operation = backend.bookings.prepare_book(backend.open_run().id, backend.ids["attendee"], 1)
     said = f"^Transaction 0xab has {count} events BookingCreated where one must be\\.$"
     with pytest.raises(UnexpectedReceipt, match=said):
         projections.effects_of_success(operation, [Event("BookingCreated", {})] * count, "0xab", 7)
 
 
-def test_a_view_is_dropped_where_something_later_came_in_between(backend: BackendEnvironment) -> None:
+def test_a_refresh_is_dropped_if_a_later_event_came_meanwhile(backend: BackendEnvironment) -> None:
     run = backend.open_run()
 
     before_request(backend.engine.w3, lambda: backend.bookings.book(run.id, backend.ids["attendee"], 3), "eth_call")

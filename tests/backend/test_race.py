@@ -32,7 +32,7 @@ def test_the_last_seats_are_sold_once_and_nobody_pays_twice(site: Site, sizes: t
 
 
 @pytest.mark.slow
-def test_where_the_time_of_a_booking_goes_is_measured(site: Site) -> None:
+def test_the_time_of_a_booking_is_measured_by_part(site: Site) -> None:
     """With more connections than the database's pool has at first; none is refused."""
     _, spent = throughput(site, connections=16, count=20)
     assert spent["request"][0] == 20

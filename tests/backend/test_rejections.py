@@ -67,7 +67,7 @@ def test_a_custom_error_comes_back_with_its_arguments(backend_on_each_engine: Ba
         ("InvalidReceiver", lambda s, run: s.chain.withdraw_onchain(s.wallets["host"], s.chain.address)),
     ],
 )
-def test_what_is_the_contracts_to_judge_is_judged_by_it(
+def test_the_contract_checks_seats_times_and_authority(
     backend: BackendEnvironment, name: str, attempt: Callable[..., Any]
 ) -> None:
     run = backend.open_run()
@@ -77,7 +77,7 @@ def test_what_is_the_contracts_to_judge_is_judged_by_it(
     assert backend.runs.get(run.id) == run
 
 
-def test_attendance_is_judged_in_the_order_given(backend: BackendEnvironment) -> None:
+def test_attendance_is_checked_in_the_given_order(backend: BackendEnvironment) -> None:
     run, other = backend.open_run(), backend.open_run()
     mine = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     theirs = backend.bookings.book(other.id, backend.ids["attendee"], 1)
@@ -89,7 +89,7 @@ def test_attendance_is_judged_in_the_order_given(backend: BackendEnvironment) ->
     assert [row.status for row in backend.bookings.list_all()] == ["active", "active"]
 
 
-def test_strings_come_back_as_they_are(minimal: BackendEnvironment) -> None:
+def test_revert_strings_are_unchanged(minimal: BackendEnvironment) -> None:
     backend = minimal
     run = backend.open_run(seats=1, signer=backend.wallets["host"])
     with pytest.raises(ContractRejected) as caught:
@@ -98,7 +98,7 @@ def test_strings_come_back_as_they_are(minimal: BackendEnvironment) -> None:
     assert str(caught.value) == "bookEvent was refused by the contract: Not enough seats."
 
 
-def test_what_passes_the_estimate_and_reverts_on_chain_tells_why(backend_on_each_engine: BackendEnvironment) -> None:
+def test_a_revert_on_chain_has_its_reason(backend_on_each_engine: BackendEnvironment) -> None:
     backend = backend_on_each_engine
     run = backend.open_run()
     before = backend.balance("attendee")
@@ -116,8 +116,8 @@ def test_what_passes_the_estimate_and_reverts_on_chain_tells_why(backend_on_each
     assert row.blockchain_tx_hash == error.receipt["transactionHash"].to_0x_hex()
 
 
-def test_too_little_gas_on_chain_is_told_as_such(backend_on_each_engine: BackendEnvironment) -> None:
-    """After an estimate that is far too low, which a real node's is only by chance."""
+def test_out_of_gas_on_chain_is_named(backend_on_each_engine: BackendEnvironment) -> None:
+    """The estimate is far too low."""
     run = backend_on_each_engine.open_run()
     booking = backend_on_each_engine.bookings.book(run.id, backend_on_each_engine.ids["attendee"], 1)
     backend = backend_on_each_engine
@@ -137,7 +137,7 @@ def test_too_little_gas_on_chain_is_told_as_such(backend_on_each_engine: Backend
         (4, "Unknown", ("0x",), "bookEvent was refused by the contract: no reason given."),
     ],
 )
-def test_every_way_to_say_no(
+def test_each_kind_of_revert_is_decoded(
     grumbler: BackendEnvironment, seats: int, name: str, args: tuple[Any, ...] | None, message: str
 ) -> None:
     with pytest.raises(ContractRejected) as caught:
@@ -148,7 +148,7 @@ def test_every_way_to_say_no(
     assert str(caught.value).startswith(message)
 
 
-def test_ids_are_those_the_contract_tells_and_nobody_elses(grumbler: BackendEnvironment) -> None:
+def test_ids_come_from_events_of_the_contract_only(grumbler: BackendEnvironment) -> None:
     backend = grumbler
     assert (
         backend.chain.book_event_onchain(1, 6, total_wei=0).onchain_booking_id == 42
@@ -160,8 +160,8 @@ def test_ids_are_those_the_contract_tells_and_nobody_elses(grumbler: BackendEnvi
         backend.at("0x00000000000000000000000000000000000000aa").get_event_run_from_chain(1)
 
 
-def test_a_node_out_of_reach_says_nothing_of_the_contract(backend: BackendEnvironment) -> None:
-    """It is no answer to whether the contract has a function, and is not remembered as one."""
+def test_an_unreachable_node_is_not_taken_for_a_revert(backend: BackendEnvironment) -> None:
+    """A node's error does not tell whether the contract has a function, and is not cached."""
     backend.open_run()
     nowhere = Web3(HTTPProvider("http://127.0.0.1:1/v2/secret-of-the-rpc", exception_retry_configuration=None))
     chain = BlockchainService(nowhere, backend.chain.address, impatient(backend, nowhere))
@@ -171,7 +171,7 @@ def test_a_node_out_of_reach_says_nothing_of_the_contract(backend: BackendEnviro
         assert "secret" not in str(caught.value)
 
 
-def test_a_receipt_that_does_not_come_is_not_waited_for_for_ever(backend: BackendEnvironment) -> None:
+def test_waiting_for_a_receipt_ends(backend: BackendEnvironment) -> None:
     class Amnesia(Web3Middleware):
         def response_processor(self, method: Any, response: Any) -> Any:
             if method == "eth_getTransactionReceipt":
@@ -187,7 +187,7 @@ def test_a_receipt_that_does_not_come_is_not_waited_for_for_ever(backend: Backen
         backend.engine.w3.middleware_onion.remove("amnesia")
 
 
-def test_too_little_ether_is_the_nodes_to_say(backend_on_each_engine: BackendEnvironment) -> None:
+def test_insufficient_funds_are_reported_by_the_node(backend_on_each_engine: BackendEnvironment) -> None:
     backend = backend_on_each_engine
     run = backend.open_run(inr="100000000")
     backend.engine.set_balance(backend.wallets["attendee"].address, 10**18)
@@ -197,12 +197,12 @@ def test_too_little_ether_is_the_nodes_to_say(backend_on_each_engine: BackendEnv
 
 
 @pytest.mark.parametrize("wrapped", [lambda d: d, lambda d: f"Reverted {d}", lambda d: {"data": d}])
-def test_revert_data_is_found_wherever_a_node_puts_it(wrapped: Callable[[str], Any]) -> None:
+def test_revert_data_is_found_in_each_nodes_format(wrapped: Callable[[str], Any]) -> None:
     data = "0x" + event_stake_codec().call(Web3.to_checksum_address("0x" + "11" * 20), "pause").data.hex()
     assert revert_data(ContractLogicError("execution reverted", data=wrapped(data))).hex() == data[2:]
 
 
-def test_trouble_that_looks_like_a_revert_is_none() -> None:
+def test_a_node_error_that_looks_like_a_revert_is_none() -> None:
     codec: Codec = event_stake_codec()
     assert decode_revert(ContractLogicError("rate limited", data="please wait a while"), codec) is None
     assert decode_revert(ContractLogicError(None), codec) is None
@@ -222,8 +222,8 @@ def test_a_rejection_survives_a_process_boundary() -> None:
     assert (copy.name, copy.args, copy.message, copy.outcome) == ("WrongValue", (1, 2), "no", "reverted")
 
 
-def test_what_is_done_but_not_shown_is_trouble_with_the_node(backend: BackendEnvironment) -> None:
-    """It lags behind the one which knew the receipt."""
+def test_a_final_operation_without_receipt_is_chain_unavailable(backend: BackendEnvironment) -> None:
+    """The second node lags behind the one that returned the receipt."""
     run = backend.open_run()
     operation = backend.bookings.prepare_book(run.id, backend.ids["attendee"], 1)
     backend.sender.finish(operation)

@@ -25,7 +25,7 @@ def rows(backend: BackendEnvironment) -> tuple[list[EventRun], list[Booking]]:
 
 
 def mined(backend: BackendEnvironment, operation: Operation) -> Operation:
-    """The operation's transaction is mined, and the service has not heard of it."""
+    """Mines the operation's transaction without the service."""
     signed = backend.sender.step(operation)
     backend.engine.w3.eth.send_raw_transaction(signed.attempts[0].raw_transaction)
     return signed
@@ -52,13 +52,13 @@ def end(backend: BackendEnvironment, run: EventRun, how: str) -> None:
         ("complete", "completed", ["completed", "no_show"]),
     ],
 )
-def test_a_run_that_ends_takes_its_own_open_bookings_with_it(
+def test_closing_a_run_closes_its_own_bookings_only(
     backend: BackendEnvironment, how: str, status: str, bookings: list[str]
 ) -> None:
     run, other = backend.open_run(seats=5), backend.open_run(seats=5)
-    for of in (run, other):
+    for target in (run, other):
         for role in ("attendee", "no_show", "walletless"):
-            backend.bookings.book(of.id, backend.ids[role], 1)
+            backend.bookings.book(target.id, backend.ids[role], 1)
     gone = backend.bookings.of_run(run.id)[2]
     backend.bookings.cancel(gone.id)
     with pytest.raises(ContractRejected):
@@ -133,7 +133,7 @@ def test_a_booking_that_is_refused_is_failed_and_no_other(backend: BackendEnviro
             attempt()
 
 
-def test_what_a_view_has_counted_is_not_counted_again(backend: BackendEnvironment) -> None:
+def test_seats_counted_by_a_refresh_are_not_added_again(backend: BackendEnvironment) -> None:
     """The transaction is mined and a refresh has seen it, before its operation is closed."""
     run = backend.open_run(seats=2)
     operation = mined(backend, backend.bookings.prepare_book(run.id, backend.ids["attendee"], 2))
@@ -160,11 +160,11 @@ def test_a_view_of_an_earlier_block_changes_nothing(backend: BackendEnvironment)
 
 def test_a_refresh_is_of_one_run(backend: BackendEnvironment) -> None:
     run, other = backend.open_run(), backend.open_run()
-    booking, others = (backend.bookings.book(of.id, backend.ids["attendee"], 1) for of in (run, other))
+    booking, others = (backend.bookings.book(target.id, backend.ids["attendee"], 1) for target in (run, other))
     with pytest.raises(ContractRejected):
         backend.bookings.book(run.id, backend.ids["attendee"], 9)
-    for of in (booking, others):
-        transact(backend, "attendee", "cancelBooking", of.blockchain_booking_id)
+    for target in (booking, others):
+        transact(backend, "attendee", "cancelBooking", target.blockchain_booking_id)
     untouched = (backend.runs.get(other.id), others, backend.bookings.of_run(run.id)[1])
     backend.runs.refresh(run.id)
     assert backend.bookings.get(booking.id) == replace(booking, status="cancelled")
@@ -181,7 +181,7 @@ def _signer_last(use_case: Callable[..., Operation]) -> Callable[..., Operation]
 
 
 def _asked(backend: BackendEnvironment) -> dict[str, tuple[Callable[..., Operation], list[Any]]]:
-    """Use cases with what is asked of them."""
+    """Returns the use cases and their arguments."""
     run = backend.open_run()
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     hosts = [backend.ids["host"], run.experience_id, backend.now() + DAY, 3, Decimal(100), backend.wallets["host"]]
@@ -202,42 +202,42 @@ EACH = pytest.mark.parametrize("name", ["create run", "complete", "cancel run", 
 
 
 @EACH
-def test_a_key_is_of_one_request_with_all_that_was_asked(backend: BackendEnvironment, name: str) -> None:
-    prepare, asked = _asked(backend)[name]
-    first = prepare(*asked, idempotency_key="k")
-    assert (first.key, first.state, first.sender) == ("k", "prepared", asked[-1].address)
-    assert prepare(*asked, idempotency_key="k") == first
+def test_a_key_with_another_argument_is_refused(backend: BackendEnvironment, name: str) -> None:
+    prepare, arguments = _asked(backend)[name]
+    first = prepare(*arguments, idempotency_key="k")
+    assert (first.key, first.state, first.sender) == ("k", "prepared", arguments[-1].address)
+    assert prepare(*arguments, idempotency_key="k") == first
     written = rows(backend)
     changes: dict[type, Any] = {int: 2, Decimal: Decimal(101), list: []}
-    for place, given in enumerate(asked):
-        other = [*asked]
-        other[place] = None if place == len(asked) - 1 else changes.get(type(given), uuid4())
+    for place, given in enumerate(arguments):
+        other = [*arguments]
+        other[place] = None if place == len(arguments) - 1 else changes.get(type(given), uuid4())
         with pytest.raises(KeyReused, match=r"^The idempotency key 'k' was used for another request\.$"):
             prepare(*other, idempotency_key="k")
     assert rows(backend) == written
 
 
 @EACH
-def test_a_request_has_the_same_hash_for_ever(backend: BackendEnvironment, name: str) -> None:
-    """Else one that comes again after the service was upgraded would be taken for another one, and refused."""
-    prepare, asked = _asked(backend)[name]
-    *flat, signer = [one for given in asked for one in (given if isinstance(given, list) else [given])]
-    told = json.dumps([name, *flat, signer.address], default=str)
-    assert prepare(*asked, idempotency_key="k").request == sha256(told.encode()).hexdigest()
+def test_the_hash_of_a_request_is_stable(backend: BackendEnvironment, name: str) -> None:
+    """Otherwise a request that is repeated after an upgrade would be refused."""
+    prepare, arguments = _asked(backend)[name]
+    *flat, signer = [one for given in arguments for one in (given if isinstance(given, list) else [given])]
+    request_json = json.dumps([name, *flat, signer.address], default=str)
+    assert prepare(*arguments, idempotency_key="k").request == sha256(request_json.encode()).hexdigest()
 
 
-def test_who_signs_sends_and_what_it_is_about_is_noted(backend: BackendEnvironment) -> None:
-    for name, (prepare, asked) in _asked(backend).items():
-        operation = prepare(*asked)
-        assert operation.sender == asked[-1].address
+def test_an_operation_has_its_sender_and_subject(backend: BackendEnvironment) -> None:
+    for name, (prepare, arguments) in _asked(backend).items():
+        operation = prepare(*arguments)
+        assert operation.sender == arguments[-1].address
         made = {"create run": backend.runs.list_all()[-1], "book": backend.bookings.list_all()[-1]}.get(name)
-        assert operation.subject == (made.id if made else asked[0])
+        assert operation.subject == (made.id if made else arguments[0])
 
 
 def test_each_party_may_sign_for_what_it_may_do(backend: BackendEnvironment) -> None:
     run, over, late = backend.open_run(), backend.open_run(), backend.open_run()
-    for of in (run, over, late):
-        backend.bookings.book(of.id, backend.ids["attendee"], 1)
+    for target in (run, over, late):
+        backend.bookings.book(target.id, backend.ids["attendee"], 1)
     cancelled = backend.bookings.cancel(backend.bookings.of_run(run.id)[0].id, signer=backend.wallets["attendee"])
     ended = backend.runs.cancel(run.id, signer=backend.wallets["host"])
     backend.go_to(over.starts_at)
@@ -245,24 +245,24 @@ def test_each_party_may_sign_for_what_it_may_do(backend: BackendEnvironment) -> 
     backend.go_to(late.starts_at + 7 * DAY)
     expired = backend.runs.expire(late.id, signer=backend.wallets["stranger"])
     senders = [
-        backend.engine.w3.eth.get_transaction(done.tx_hash)["from"]  # type: ignore[arg-type]
-        for done in (cancelled, ended, completed, expired)
+        backend.engine.w3.eth.get_transaction(result.tx_hash)["from"]  # type: ignore[arg-type]
+        for result in (cancelled, ended, completed, expired)
     ]
     assert senders == [backend.wallets[role].address for role in ("attendee", "host", "host", "stranger")]
 
 
-def test_a_key_is_of_one_use_case(backend: BackendEnvironment) -> None:
+def test_a_key_with_another_use_case_is_refused(backend: BackendEnvironment) -> None:
     backend.runs.prepare_cancel(backend.open_run().id, idempotency_key="k")
     with pytest.raises(KeyReused):
         backend.runs.prepare_expire(backend.runs.list_all()[0].id, idempotency_key="k")
 
 
 @pytest.mark.slow
-def test_the_second_answer_of_a_key_is_the_first(backend: BackendEnvironment) -> None:
+def test_the_same_request_with_the_same_key_has_the_same_result(backend: BackendEnvironment) -> None:
     run = backend.open_run(seats=4)
     starts_at = backend.now() + 3 * DAY
-    asked = (backend.ids["host"], run.experience_id, starts_at, 4, Decimal(1))
-    opened = [backend.runs.create(*asked, idempotency_key="o") for _ in range(2)]
+    arguments = (backend.ids["host"], run.experience_id, starts_at, 4, Decimal(1))
+    opened = [backend.runs.create(*arguments, idempotency_key="o") for _ in range(2)]
     assert opened == backend.runs.list_all()[1:] * 2
     booked = [backend.bookings.book(run.id, backend.ids["attendee"], 1, idempotency_key="b") for _ in range(2)]
     assert booked[0] == booked[1]
@@ -273,15 +273,15 @@ def test_the_second_answer_of_a_key_is_the_first(backend: BackendEnvironment) ->
     assert ended[0] == ended[1]
     late = backend.open_run()
     backend.go_to(late.starts_at)
-    done = [backend.runs.complete(late.id, [], idempotency_key="d") for _ in range(2)]
-    assert done[0] == done[1]
+    result = [backend.runs.complete(late.id, [], idempotency_key="d") for _ in range(2)]
+    assert result[0] == result[1]
     backend.set_rate(200_000)
     later = backend.open_run()
     backend.go_to(later.starts_at + 7 * DAY)
     assert backend.runs.expire(later.id, idempotency_key="x") == backend.runs.expire(later.id, idempotency_key="x")
 
 
-def test_what_there_is_not_is_named(backend: BackendEnvironment) -> None:
+def test_unknown_ids_are_named(backend: BackendEnvironment) -> None:
     run, nobody = backend.open_run(), uuid4()
     create, later = backend.runs.create, backend.now() + DAY
     for what, attempt in (
@@ -300,7 +300,7 @@ def test_what_there_is_not_is_named(backend: BackendEnvironment) -> None:
 
 
 @pytest.mark.parametrize(("seats", "error"), [(-1, InvalidRequest), (0, ContractRejected), (2**63, InvalidRequest)])
-def test_seats_are_what_a_row_can_hold(backend: BackendEnvironment, seats: int, error: type[Exception]) -> None:
+def test_seats_outside_a_bigint_are_refused(backend: BackendEnvironment, seats: int, error: type[Exception]) -> None:
     run = backend.open_run()
     written = error is ContractRejected
     with pytest.raises(error, match="InvalidSeats" if written else rf"^{seats} is no number of seats\.$"):
@@ -310,7 +310,7 @@ def test_seats_are_what_a_row_can_hold(backend: BackendEnvironment, seats: int, 
     assert tuple(map(len, rows(backend))) == (1 + written, written)
 
 
-def test_a_time_without_a_zone_is_named(backend: BackendEnvironment) -> None:
+def test_a_time_without_time_zone_is_refused(backend: BackendEnvironment) -> None:
     run, naive = backend.open_run(), (backend.now() + DAY).replace(tzinfo=None)
     with pytest.raises(InvalidRequest, match=rf"^The time {naive.isoformat()} has no time zone: give it in UTC\.$"):
         backend.runs.create(backend.ids["host"], run.experience_id, naive, 1, Decimal(1))

@@ -1,4 +1,4 @@
-"""Settings: checked when they are read, and silent about the key."""
+"""Settings are validated when they are read, and do not show keys."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def test_no_secret_is_shown(env: pytest.MonkeyPatch) -> None:
         ("CONFIRMATIONS", "0"),
     ],
 )
-def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_invalid_setting_is_named_without_its_value(env: pytest.MonkeyPatch, name: str, value: str) -> None:
     env.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower()) as caught:
         Settings()
-    told = "".join(traceback.format_exception(caught.value))
-    assert not [secret for secret in (value, value[2:], *SECRETS) if len(secret) > 8 and secret in told]
+    output = "".join(traceback.format_exception(caught.value))
+    assert not [secret for secret in (value, value[2:], *SECRETS) if len(secret) > 8 and secret in output]
 
 
 def test_the_key_stays_out_of_logs_and_errors(backend: BackendEnvironment, caplog: pytest.LogCaptureFixture) -> None:
@@ -99,8 +99,8 @@ def test_the_key_stays_out_of_logs_and_errors(backend: BackendEnvironment, caplo
     run = chain.create_event_run_onchain("pottery", 10**18, 2, backend.now().replace(year=2101))
     with pytest.raises(AppError) as caught:
         chain.book_event_onchain(run.onchain_run_id, 3)
-    told = "".join(traceback.format_exception(caught.value))
-    shown = f"{caplog.text} {told} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
+    output = "".join(traceback.format_exception(caught.value))
+    shown = f"{caplog.text} {output} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
     assert "createEventRun" in caplog.text
     assert KEY[2:] not in shown
 

@@ -30,27 +30,30 @@ def test_a_run_is_opened_for_its_host_and_its_price_becomes_wei_once(
     assert backend.runs.get(run.id) == run
 
 
-def test_the_worked_example_pays_to_the_wei(backend_on_each_engine: BackendEnvironment) -> None:
+def test_the_worked_example_pays_exact_amounts(backend_on_each_engine: BackendEnvironment) -> None:
     """0.1 ETH a seat, 4 seats; A books 2 and comes, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
     backend = backend_on_each_engine
     run = backend.open_run()
-    came = backend.bookings.book(run.id, backend.ids["attendee"], 2)
+    attended = backend.bookings.book(run.id, backend.ids["attendee"], 2)
     no_show = backend.bookings.book(run.id, backend.ids["no_show"], 2)
     assert backend.runs.get(run.id).status == "full"
     before = {role: backend.balance(role) for role in ("host", "attendee", "no_show")}
 
     backend.go_to(run.starts_at)
-    done = backend.runs.complete(run.id, [came.id])
+    result = backend.runs.complete(run.id, [attended.id])
 
-    assert (done.host_payout, done.host_stake_returned) == (38 * ETH // 100, 8 * ETH // 100)
-    assert done.stakes_returned == {came.blockchain_booking_id: 4 * ETH // 100}
-    assert done.stakes_forfeited == {no_show.blockchain_booking_id: 4 * ETH // 100}
-    assert done.deferred == ()
+    assert (result.host_payout, result.host_stake_returned) == (38 * ETH // 100, 8 * ETH // 100)
+    assert result.stakes_returned == {attended.blockchain_booking_id: 4 * ETH // 100}
+    assert result.stakes_forfeited == {no_show.blockchain_booking_id: 4 * ETH // 100}
+    assert result.deferred == ()
     gains = {role: backend.balance(role) - wei for role, wei in before.items()}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
     assert backend.chain.withdraw_platform_fees_onchain().amount == 6 * ETH // 100
     assert backend.runs.get(run.id).status == "completed"
-    assert {row.id: row.status for row in backend.bookings.list_all()} == {came.id: "completed", no_show.id: "no_show"}
+    assert {row.id: row.status for row in backend.bookings.list_all()} == {
+        attended.id: "completed",
+        no_show.id: "no_show",
+    }
 
 
 def test_a_booking_pays_exactly_the_quote(backend: BackendEnvironment) -> None:
@@ -83,8 +86,8 @@ def test_a_cancelled_booking_frees_its_seats(backend: BackendEnvironment) -> Non
     run = backend.open_run(seats=2)
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 2)
     assert backend.runs.get(run.id).status == "full"
-    done = backend.bookings.cancel(booking.id)
-    assert (done.onchain_booking_id, done.refund) == (booking.blockchain_booking_id, 24 * ETH // 100)
+    result = backend.bookings.cancel(booking.id)
+    assert (result.onchain_booking_id, result.refund) == (booking.blockchain_booking_id, 24 * ETH // 100)
     assert backend.bookings.get(booking.id).status == "cancelled"
     row = backend.runs.get(run.id)
     assert (row.status, row.seats_booked) == ("active", 0)
@@ -102,12 +105,12 @@ def test_an_expired_run_shares_the_hosts_stake(backend: BackendEnvironment) -> N
     run = backend.open_run()
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     backend.go_to(run.starts_at + 7 * DAY)
-    done = backend.runs.expire(run.id)
-    assert (done.refunds_issued, done.compensation, done.to_platform) == (12 * ETH // 100, 8 * ETH // 100, 0)
+    result = backend.runs.expire(run.id)
+    assert (result.refunds_issued, result.compensation, result.to_platform) == (12 * ETH // 100, 8 * ETH // 100, 0)
     assert (backend.runs.get(run.id).status, backend.bookings.get(booking.id).status) == ("expired", "cancelled")
 
 
-def test_who_has_no_wallet_is_entered_under_the_platforms_address(backend: BackendEnvironment) -> None:
+def test_users_without_a_wallet_are_entered_under_the_platforms_address(backend: BackendEnvironment) -> None:
     run = backend.open_run(host="walletless")
     booking = backend.bookings.book(run.id, backend.ids["walletless"], 1)
     platform = backend.wallets["platform"].address
@@ -137,17 +140,17 @@ def _lifecycle_signed_by_the_parties(backend: BackendEnvironment) -> None:
     host, attendee, no_show = (backend.wallets[role] for role in ("host", "attendee", "no_show"))
     before = backend.balance("platform")
     run = backend.open_run(signer=host)
-    came = backend.bookings.book(run.id, backend.ids["attendee"], 2, signer=attendee)
+    attended = backend.bookings.book(run.id, backend.ids["attendee"], 2, signer=attendee)
     backend.bookings.book(run.id, backend.ids["no_show"], 2, signer=no_show)
     assert backend.balance("platform") == before
-    assert backend.chain.get_booking_from_chain(came.blockchain_booking_id or 0).user == attendee.address
+    assert backend.chain.get_booking_from_chain(attended.blockchain_booking_id or 0).user == attendee.address
     backend.go_to(run.starts_at)
-    done = backend.runs.complete(run.id, [came.id], signer=host)
-    assert (done.host_payout, len(done.stakes_forfeited)) == (38 * ETH // 100, 1)
+    result = backend.runs.complete(run.id, [attended.id], signer=host)
+    assert (result.host_payout, len(result.stakes_forfeited)) == (38 * ETH // 100, 1)
     assert [row.status for row in backend.bookings.list_all()] == ["completed", "no_show"]
 
 
-def test_what_the_deployed_interface_lacks_is_refused_before_anything_is_sent(minimal: BackendEnvironment) -> None:
+def test_functions_missing_in_the_deployed_interface_are_refused_before_sending(minimal: BackendEnvironment) -> None:
     backend = minimal
     sent = backend.engine.w3.eth.get_transaction_count(backend.wallets["platform"].address)
     with pytest.raises(UnsupportedByContract, match=r"createEventRunFor: 0x.* has to sign for itself"):
@@ -171,7 +174,7 @@ def test_what_the_deployed_interface_lacks_is_refused_before_anything_is_sent(mi
     assert backend.bookings.get(booking.id).status == "active"
 
 
-def test_refresh_takes_over_what_was_done_past_the_service(backend: BackendEnvironment) -> None:
+def test_refresh_takes_over_foreign_transactions(backend: BackendEnvironment) -> None:
     run = backend.open_run(seats=3)
     kept, gone = (backend.bookings.book(run.id, backend.ids[role], 1) for role in ("attendee", "no_show"))
     transact(backend, "no_show", "cancelBooking", gone.blockchain_booking_id)
@@ -184,7 +187,7 @@ def test_refresh_takes_over_what_was_done_past_the_service(backend: BackendEnvir
     assert backend.bookings.get(kept.id).status == "cancelled"
 
 
-def test_what_the_chain_service_alone_sends_comes_into_the_rows_too(backend: BackendEnvironment) -> None:
+def test_transactions_of_the_blockchain_service_update_rows_too(backend: BackendEnvironment) -> None:
     run = backend.open_run(seats=3)
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     backend.chain.cancel_booking_onchain(booking.blockchain_booking_id or 0)
@@ -193,7 +196,7 @@ def test_what_the_chain_service_alone_sends_comes_into_the_rows_too(backend: Bac
     assert backend.runs.get(run.id).status == "cancelled"
 
 
-def test_views_tell_what_the_contract_holds(backend: BackendEnvironment) -> None:
+def test_views_return_the_contracts_values(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     id = booking.blockchain_booking_id or 0
@@ -208,7 +211,7 @@ def test_views_tell_what_the_contract_holds(backend: BackendEnvironment) -> None
     assert backend.chain.convert_wei_to_inr(12_500_000_000_000_000, Decimal(200_000)) == Decimal("2500.00")
 
 
-def test_without_a_price_nothing_is_written(backend: BackendEnvironment) -> None:
+def test_nothing_is_stored_without_a_price(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     backend.feed.rate = None
     for attempt in (
@@ -223,7 +226,7 @@ def test_without_a_price_nothing_is_written(backend: BackendEnvironment) -> None
     assert backend.bookings.list_all() == []
 
 
-def test_what_can_not_be_put_to_the_contract_is_refused_here(backend: BackendEnvironment) -> None:
+def test_arguments_that_the_contract_cannot_take_are_refused(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     nobody, host, experience = uuid4(), backend.ids["host"], run.experience_id
     later, price = backend.now() + DAY, Decimal(100)

@@ -77,7 +77,7 @@ def test_a_careful_service_pays_each_invoice_once(profile: str) -> None:
     assert happened <= set(result.injected)
 
 
-def test_a_service_that_retries_a_lost_send_blindly_is_caught_paying_twice() -> None:
+def test_a_service_that_retries_a_lost_send_pays_twice_and_is_found() -> None:
     blind = PayoutCampaign(BlindPayer)
     result = campaigns.run(campaigns.plan(4, blind), seed=3, campaign=blind)
     assert not result.ok
@@ -87,34 +87,34 @@ def test_a_service_that_retries_a_lost_send_blindly_is_caught_paying_twice() -> 
     assert "again: stakesim faults --seed 3 --only payout:" in narrative
 
 
-def test_what_a_service_or_contract_does_not_have_does_not_happen(testbed: FaultTestbed) -> None:
+def test_only_faults_that_fit_service_and_contract_are_possible(testbed: FaultTestbed) -> None:
     faults, _ = around(testbed, ServiceHooks())
     assert set(CHAIN_FAULTS) - set(faults.possible) == {DATABASE_GONE, SOLD_OUT}
     faults, _ = around(testbed, ServiceHooks(stop_database=lambda: None))
     assert set(CHAIN_FAULTS) - set(faults.possible) == {SOLD_OUT}
 
 
-def test_hooks_are_called_around_requests_and_not_while_the_database_is_gone(testbed: FaultTestbed) -> None:
-    seen: list[str] = []
+def test_hooks_are_called_around_requests_except_while_the_database_is_gone(testbed: FaultTestbed) -> None:
+    events: list[str] = []
     hooks = ServiceHooks(
-        before_request=lambda: seen.append("request"),
-        before_send=lambda raw: seen.append(f"send {raw[:4]}"),
-        stop_database=lambda: seen.append("stop"),
-        start_database=lambda: seen.append("start"),
+        before_request=lambda: events.append("request"),
+        before_send=lambda raw: events.append(f"send {raw[:4]}"),
+        stop_database=lambda: events.append("stop"),
+        start_database=lambda: events.append("start"),
     )
     faults, w3 = around(testbed, hooks, DATABASE_GONE)
     raw = testbed.sign(service_account(), testbed.nonce() + 2, stranger().address)[1]
     w3.eth.send_raw_transaction(raw)  # type: ignore[arg-type]
-    assert seen == ["request", "send 0x02", "stop"]
+    assert events == ["request", "send 0x02", "stop"]
     w3.eth.block_number  # noqa: B018
-    assert seen == ["request", "send 0x02", "stop"]
+    assert events == ["request", "send 0x02", "stop"]
     faults.begin_operation()
     w3.eth.block_number  # noqa: B018
-    assert seen == ["request", "send 0x02", "stop", "start", "request"]
+    assert events == ["request", "send 0x02", "stop", "start", "request"]
     assert faults.counts == {DATABASE_GONE: 1}
 
 
-def test_another_worker_comes_in_between_and_not_inside_itself(testbed: FaultTestbed) -> None:
+def test_another_worker_runs_between_requests_but_not_inside_itself(testbed: FaultTestbed) -> None:
     rounds: list[int] = []
     hooks = ServiceHooks()
     _, w3 = around(testbed, hooks)
@@ -128,7 +128,7 @@ def test_another_worker_comes_in_between_and_not_inside_itself(testbed: FaultTes
     assert 1 <= len(rounds) < 10
 
 
-def test_a_service_that_never_ends_is_stopped(testbed: FaultTestbed) -> None:
+def test_an_endless_operation_is_stopped(testbed: FaultTestbed) -> None:
     _, w3 = around(testbed, ServiceHooks())
     for _ in range(MAX_REQUESTS):
         w3.eth.block_number  # noqa: B018
@@ -143,8 +143,8 @@ def test_a_lost_nonce_leaves_a_gap(testbed: FaultTestbed) -> None:
     assert sorted(testbed.mempool(service_account().address)) == [testbed.nonce() + 1]
 
 
-def test_a_reorg_keeps_transactions_that_nobody_told_it_of(testbed: FaultTestbed) -> None:
-    """Such as those of a test that acts past the service."""
+def test_a_reorg_keeps_transactions_of_others(testbed: FaultTestbed) -> None:
+    """Such as those of a test that uses the chain directly."""
     faults, w3 = around(testbed, ServiceHooks(), REORG_MOVES)
     by = stranger()
     other, raw = testbed.sign(by, testbed.w3.eth.get_transaction_count(by.address), by.address)
@@ -155,17 +155,17 @@ def test_a_reorg_keeps_transactions_that_nobody_told_it_of(testbed: FaultTestbed
     assert testbed.w3.eth.get_transaction_receipt(other)["status"] == 1  # type: ignore[arg-type]
 
 
-def test_a_project_without_a_backend_plays_its_own_campaign(tmp_path: Path) -> None:
+def test_a_project_without_a_backend_runs_its_own_campaign(tmp_path: Path) -> None:
     here = Path(__file__).parent
     (tmp_path / "pyproject.toml").write_text(f'[tool.stakesim]\nfaults = "payouts:campaign"\npath = ["{here}"]\n')
     command = [sys.executable, "-c", ANOTHER_BACKEND]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "in 2 episodes of seed 4" in done.stdout
-    assert "no violation" in done.stdout
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "in 2 episodes of seed 4" in process.stdout
+    assert "no violation" in process.stdout
 
 
-def test_a_project_that_names_no_faults_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_without_faults_gets_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProjectError, match=r"`\[tool.stakesim\] faults = ") as raised:
         campaigns.run(["payout:0"])

@@ -1,4 +1,4 @@
-"""Errors of a node: what a refusal of a transaction means, why a contract reverted, and the services' errors for both.
+"""Classifies a node's errors, decodes reverts, and converts both to the services' errors.
 
 Nodes use the codes -32000 and -32603 for reverts and for their own failures alike, so the text of a message decides. An
 unknown message proves nothing: ask the chain before concluding anything from it.

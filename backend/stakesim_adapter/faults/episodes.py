@@ -59,16 +59,7 @@ def run_episode(
     watch = OperationsWatch(testbed, policy.confirmations)
     provider = FaultyProvider(testbed.provider(), FAULTS, rpc_rng)
     hooks = ServiceHooks(watch.check_operations, watch.check_is_stored, testbed.stop_database, testbed.start_database)
-    faults = ChainFaults(
-        testbed,
-        chain_rng,
-        block_rate=float(policy_rng.uniform(0.2, 0.8)),
-        rate=float(policy_rng.uniform(0.01, 0.06)),
-        forced=_rotate(list(CHAIN_FAULTS), number, 2),
-        rpc_rate=float(policy_rng.uniform(0.05, 0.3)),
-        confirmations=policy.confirmations,
-        hooks=hooks,
-    )
+    faults = _chain_faults(testbed, chain_rng, policy_rng, number, policy, hooks)
     database, worker_database = testbed.addresses.database(), testbed.addresses.database()
     try:
         worker_services = open_services(testbed.addresses, provider, policy, worker_database, sender)
@@ -97,6 +88,27 @@ def run_episode(
         watch.violations + clients.violations + worker.violations + end_violations,
         [f"{policy}", *(f"request {call:4}: {event}" for call, event in log)],
         time.perf_counter() - started_at,
+    )
+
+
+def _chain_faults(
+    testbed: BackendTestbed,
+    rng: np.random.Generator,
+    rate_rng: np.random.Generator,
+    number: int,
+    policy: TransactionPolicy,
+    hooks: ServiceHooks,
+) -> ChainFaults:
+    """Faults at random rates. Two of them, which change with the number of the episode, happen first."""
+    return ChainFaults(
+        testbed,
+        rng,
+        block_rate=float(rate_rng.uniform(0.2, 0.8)),
+        rate=float(rate_rng.uniform(0.01, 0.06)),
+        forced=_rotate(list(CHAIN_FAULTS), number, 2),
+        rpc_rate=float(rate_rng.uniform(0.05, 0.3)),
+        confirmations=policy.confirmations,
+        hooks=hooks,
     )
 
 

@@ -255,7 +255,7 @@ def _parts(environment: Environment) -> list[tuple[Any, str, str]]:
         (BackendDriver, BackendDriver.perform, "services and web3: all else"),
         (observer, apply, "harness: reference model"),
         (step_findings, violations, "harness: invariants"),
-        (StateReader, StateReader.read, "harness: pictures of the contract"),
+        (StateReader, StateReader.read, "harness: reads of the contract's state"),
         (observer.Observer, observer.Observer.step, "harness: all else"),
     ]
     return [

@@ -58,18 +58,18 @@ def _heading(contenders: Sequence[Contender], rounds: int) -> Iterator[str]:
     yield "# How fast it is"
     yield ""
     yield "Written by `stakesim bench --out benchmarks`: one machine, one run. The lifecycle is `lifecycle.yaml`: a run"
-    yield "is opened, six attendees book, five come; all payouts are checked to the wei by each contender."
+    yield "is created, six attendees book, five attend. Each contender checks all payouts to the wei."
     yield ""
     yield f"Machine: {os.cpu_count()} cores, {_processor()}, {platform.system()}, Python {platform.python_version()}."
     yield f"Versions: {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}."
-    yield f"Medians of {rounds} rounds in turns, lowest and highest beside them."
+    yield f"Medians of {rounds} rounds in turns; lowest and highest in brackets."
     yield ""
 
 
 def _contender_table(contenders: Sequence[Contender], rounds: int) -> Iterator[str]:
     base = contenders[0].rate
     fast_base = next((contender.rate for contender in contenders[1:2] if contender.rates), None)
-    yield "| contender | what it does | transactions a second | to the bare loop | to it with fast keccak |"
+    yield "| contender | what it does | transactions per second | to the bare loop | to the loop with fast keccak |"
     yield "| --- | --- | ---: | ---: | ---: |"
     for contender in contenders:
         if contender.trouble:
@@ -84,7 +84,7 @@ def _contender_table(contenders: Sequence[Contender], rounds: int) -> Iterator[s
 
 def _targets(contenders: Sequence[Contender], growth: Growth) -> Iterator[str]:
     yield ""
-    yield "| target | asked | measured |"
+    yield "| ratio | target | measured |"
     yield "| --- | ---: | ---: |"
     rates = {contender.name: contender.rate for contender in contenders if contender.rates}
     for name, target in _RATIO_TARGETS.items():
@@ -97,7 +97,7 @@ def _targets(contenders: Sequence[Contender], growth: Growth) -> Iterator[str]:
     first, last = growth.length[0], growth.length[-1]
     slowdown = last.milliseconds / first.milliseconds
     measured = _measured(slowdown, ok=slowdown <= _SLOWDOWN_TARGET)
-    name = f"time a transaction after {last.size} transactions, to the first {first.size}"
+    name = f"time per transaction after {last.size} transactions, to the first {first.size}"
     yield f"| {name} | at most {_SLOWDOWN_TARGET} | {measured} |"
 
 
@@ -111,10 +111,10 @@ def _growth_table(growth: Growth) -> Iterator[str]:
     yield ""
     yield "![growth](growth.svg)"
     yield ""
-    yield "| | | milliseconds a transaction |"
+    yield "| | | milliseconds per transaction |"
     yield "| --- | ---: | ---: |"
     figures = {
-        "transactions played": growth.length,
+        "transactions before": growth.length,
         "bookings of one run": growth.attendees,
         "blocks": growth.height,
     }
@@ -127,14 +127,14 @@ def _profile_table(growth: Growth, base_rate: float) -> Iterator[str]:
     yield ""
     yield "## Where the time of one booking goes, on revm"
     yield ""
-    yield "Each moment counted once; the clocks cost some microseconds a part themselves."
+    yield "Time inside an inner part does not count for the outer one. Measuring costs some microseconds per part."
     yield ""
     yield "| part | times | microseconds | share |"
     yield "| --- | ---: | ---: | ---: |"
     whole = sum(time.microseconds for time in growth.profile.values())
     for part, time in growth.profile.items():
         yield f"| {part} | {time.calls:.1f} | {time.microseconds:.0f} | {time.microseconds / whole:.1%} |"
-    yield f"| all of it | | {whole:.0f} | |"
+    yield f"| total | | {whole:.0f} | |"
     layers = {
         layer: sum(time.microseconds for part, time in growth.profile.items() if part.startswith(layer))
         for layer in ("database", "harness", "node")
@@ -146,7 +146,7 @@ def _profile_table(growth: Growth, base_rate: float) -> Iterator[str]:
     yield ""
     yield f"By layer: {', '.join(f'{layer} {time / whole:.0%}' for layer, time in shares.items())}."
     yield f"The floor: were database, node and harness free, services and signing alone would take {services:.0f}"
-    yield f"microseconds a booking, {fastest:.0f} times as fast as the bare loop's {base:.0f}; with the node and"
+    yield f"microseconds per booking, {fastest:.0f} times as fast as the bare loop's {base:.0f}; with the node and"
     yield f"harness but without the database it would be {without_database:.1f} times, as it is {measured:.1f}."
 
 
@@ -170,7 +170,7 @@ def _plot_contenders(contenders: Sequence[Contender], file: Path) -> None:
     colours = [BLUE if contender.name.startswith(("stakesim", "the API")) else GREY for contender in measured]
     bars = axes.barh([c.name for c in measured], [c.rate for c in measured], color=colours)
     axes.bar_label(bars, [_short(contender.rate) for contender in measured], padding=3)
-    axes.set(xscale="log", xlabel="transactions a second (log scale); blue: with services, database and all checks")
+    axes.set(xscale="log", xlabel="transactions per second (log scale); blue: with services, database and all checks")
     axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, metadata={"Date": None})
@@ -179,7 +179,7 @@ def _plot_contenders(contenders: Sequence[Contender], file: Path) -> None:
 def _plot_growth(growth: Growth, file: Path) -> None:
     figure = _figure(10, 3)
     points = {
-        "transactions played": growth.length,
+        "transactions before": growth.length,
         "bookings of one run": growth.attendees,
         "blocks before": growth.height,
     }
@@ -187,7 +187,7 @@ def _plot_growth(growth: Growth, file: Path) -> None:
         axes.plot(*zip(*line, strict=True), marker="o", color=BLUE)
         axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("ms a transaction")
+    figure.axes[0].set_ylabel("ms per transaction")
     figure.axes[0].set_ylim(bottom=0)  # after all lines, as the axes share it
     figure.savefig(file, metadata={"Date": None})
 

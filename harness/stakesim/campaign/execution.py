@@ -118,10 +118,10 @@ def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int)
     try:
         result = run_scenario(environment, scenario, number)
     except BackendError as error:
-        if not environment.scenarios:  # the first scenario: no result would be lost
+        if not environment.scenarios_run:  # the first scenario: no result would be lost
             raise
         return _backend_crash(environment, scenario, error)
-    environment.scenarios += 1
+    environment.scenarios_run += 1
     if result.ok:
         return result
     if environment.network is not None:

@@ -6,6 +6,8 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import typer
+
 from stakesim.commands.terminal import ExitCode, console, print_error, progress_bar
 
 if TYPE_CHECKING:
@@ -63,8 +65,6 @@ def report(result: CampaignResult, out: Path | None, *, command: str, contract: 
         command: Command that gives the same result again.
         contract: As `--contract`. Failing scenarios of another contract do not belong to the project.
     """
-    import typer
-
     from stakesim.campaign.report import save_failures, show, write_report
     from stakesim.project import current_project
 

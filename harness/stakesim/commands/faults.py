@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def faults(
     runs: Annotated[
-        int, typer.Option(help="Number of network episodes; the project adds other episodes in proportion.", min=1)
+        int, typer.Option(help="Size of the campaign: the project plans how many episodes of each kind.", min=1)
     ] = 50,
     seed: Seed = 0,
     jobs: Jobs = 2,

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from stakesim.scenario.actions import Terms as ContractTerms
 
-_ENGINE = "EVM to run on: py-evm or revm (in this process), anvil (a node that is started for it), or rpc:URL."
+_ENGINE = "EVM to run on: py-evm or revm (in this process), anvil (a local node that stakesim starts), or rpc:URL."
 
 Engine = Annotated[str, typer.Option(help=_ENGINE)]
 EngineOfDriver = Annotated[
@@ -29,7 +29,7 @@ Driver = Annotated[
 Contract = Annotated[
     str | None,
     typer.Option(
-        help="Contract to test: a Solidity file (FILE.sol, or FILE.sol:Name if it has several contracts), or an "
+        help="The contract: a Solidity file (FILE.sol, or FILE.sol:Name if it has several contracts), or an "
         "artifact (.json) of Foundry or Hardhat.",
         show_default="the project's contract, else EventStake",
     ),
@@ -38,7 +38,7 @@ ContractSource = Annotated[
     str | None,
     typer.Option(
         "--contract",
-        help="Contract to test: a Solidity file (FILE.sol, or FILE.sol:Name if it has several contracts). An artifact "
+        help="The contract: a Solidity file (FILE.sol, or FILE.sol:Name if it has several contracts). An artifact "
         "has no source, and is refused.",
         show_default="the project's contract, else EventStake",
     ),
@@ -49,7 +49,7 @@ Terms = Annotated[
     typer.Option(
         "--term",
         help="A term of the contract that differs from its default, as stake_bps=1000 (basis points) or "
-        "completion_grace=86400 (seconds). Repeatable.",
+        "completion_grace=3d. Repeatable.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random choices: the same seed gives the same result.", min=0)]

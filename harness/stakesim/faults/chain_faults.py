@@ -14,12 +14,11 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from hexbytes import HexBytes
 from web3.exceptions import Web3RPCError
 
 from stakesim.faults.faulty_provider import SEND, FaultyProvider
-from stakesim.faults.raw_transaction import decode_raw
-from stakesim.faults.testbed import ETH, GWEI, MAX_FEE, FaultTestbed, service_account, stranger
+from stakesim.faults.sell_out import sell_out
+from stakesim.faults.testbed import ETH, GWEI, MAX_FEE, FaultTestbed, service_account
 
 FOREIGN_NONCE = "foreign transaction takes the nonce"
 NONCE_GAP = "earlier transaction lost, a gap"
@@ -363,40 +362,14 @@ class ChainFaults:
                 return [[raw, int(self.rng.integers(depth))]]
 
     def _sell_out(self, raw: str) -> None:
-        """A stranger books all free seats just before a booking of the service is mined."""
-        abi, contract, rpc = self.testbed.abi, self.testbed.contract, self.testbed.rpc
-        onchain_run_id = self._booked_run(decode_raw(raw).data)
-        if onchain_run_id is None:
-            return
-        call = "0x" + abi.encode("getEventRun", onchain_run_id).hex()
-        response = rpc("eth_call", {"to": contract, "data": call}, "latest")
-        _, _, _, price, max_seats, seats_booked, *_ = abi.decode("getEventRun", bytes(HexBytes(response)))[0]
-        free_seats = max_seats - seats_booked
-        if free_seats < 1:
+        """Sells out the run that this transaction books, if it books any."""
+        sold = sell_out(self.testbed, raw, tip=self.max_fee * 2)
+        if sold is None:
             return
         self._at_next_send.discard(SOLD_OUT)
-        payment = price * free_seats
-        buyer = stranger()
-        tx_hash, foreign = self.testbed.sign(
-            buyer,
-            self.testbed.w3.eth.get_transaction_count(buyer.address),
-            contract,
-            abi.encode("bookEvent", onchain_run_id, free_seats),
-            payment + payment * self.testbed.terms.stake_bps // 10_000,
-            tip=self.max_fee * 2,
-        )
-        self._foreign[tx_hash] = foreign
-        self.testbed.send(foreign)
+        self._foreign[sold.tx_hash] = sold.raw
         self._mine()
-        self._count(SOLD_OUT, f"a stranger booked the last {free_seats} seats of run {onchain_run_id}")
-
-    def _booked_run(self, calldata: bytes) -> int | None:
-        """On-chain id of the run that this call books; None for other calls."""
-        abi = self.testbed.abi
-        for function, example, position in _BOOKING_FUNCTIONS:
-            if function in abi and abi.encode(function, *example)[:4] == calldata[:4]:
-                return int.from_bytes(calldata[4 + 32 * position : 36 + 32 * position], "big")
-        return None
+        self._count(SOLD_OUT, f"a stranger booked the last {sold.seats} seats of run {sold.onchain_run_id}")
 
     # -------------------------------------------------------------------------------------------------- helpers
 
@@ -424,7 +397,3 @@ class ChainFaults:
 
     def _add_to_log(self, line: str) -> None:
         self.log.append((self._provider.request_count if self._provider else 0, line))
-
-
-_BOOKING_FUNCTIONS = (("bookEvent", (0, 0), 0), ("bookEventFor", ("0x" + "00" * 20, 0, 0), 1))
-"""Functions that book: name, arguments of the right types, and the position of the run among the arguments."""

@@ -17,8 +17,8 @@ from stakesim.campaign.report import SUMMARY_KEYS
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
-from stakesim.gate.pipeline import GateResult, PartVerdict
 from stakesim.gate.release import code_hash
+from stakesim.gate.result import GateResult, PartVerdict
 from stakesim.paths import checkout, package_data
 from stakesim.runner import ledger
 from stakesim.runner.ledger import LedgerRow, by_party

@@ -41,7 +41,7 @@ class Environment:
         foreign: The contract is not the packaged `EventStake`, which has gas budgets.
         known_weaknesses: Names of the weaknesses and faults found so far.
         network: Between the backend and its node; None for the contract alone.
-        scenarios: How many scenarios were run in it.
+        scenarios_run: How many scenarios were run in it.
     """
 
     def __init__(self, engine: Engine, driver: str, backend: Backend | None, contract: Artifact | None = None) -> None:
@@ -66,7 +66,7 @@ class Environment:
         self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
         self.known_weaknesses: set[str] = set()
-        self.scenarios = 0
+        self.scenarios_run = 0
         self._deployer = Deployer(engine, self.chain, contract)
 
     def close(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from stakesim.generate.moves import MOVES, Move, next_action_time
+from stakesim.generate.moves import MOVES, Move, RandomChoices, next_action_time
 from stakesim.generate.random_scenario import OUTSIDER, random_actor, random_market
 from stakesim.model.reference import State, apply, initial_state
 from stakesim.prices.price_paths import rate_path
@@ -15,26 +15,7 @@ from stakesim.scenario.scenario import Scenario
 from stakesim.schema.fields import DAY
 
 if TYPE_CHECKING:
-    from numpy.random import Generator
-
     from stakesim.generate.profiles import Profile
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class RandomChoices:
-    """Choices by a random generator; see `stakesim.generate.moves.ChoiceSource`."""
-
-    rng: Generator
-
-    def integer(self, low: int, high: int) -> int:
-        """An integer between `low` and `high`, both included."""
-        return int(self.rng.integers(low, high, endpoint=True))
-
-    def choice(self, items: Sequence[T]) -> T:
-        """One of the items."""
-        return items[int(self.rng.integers(len(items)))]
 
 
 def random_action(choices: RandomChoices, moves: Sequence[Move], state: State) -> Action:

@@ -69,7 +69,7 @@ def false_no_shows(runs: int, seed: int, share: float = 0.5) -> pd.DataFrame:
     saved_inr = gas_cost_inr((reviewed_gas(ALL_ATTENDED) - reviewed_gas(NOBODY_ATTENDED)) // 10)
     rows = []
     for split in SPLITS:
-        effect = measure_attack(FalseNoShows(share=share), runs, seed, Terms(forfeit_to_host_bps=split))
+        effect = measure_attack(FalseNoShows(share=share), runs, seed, terms=Terms(forfeit_to_host_bps=split))
         host = effect.gains["host"]
         rows.append(
             {
@@ -124,7 +124,7 @@ def griefing(runs: int, seed: int, cutoffs: Sequence[int] = (0, 24, 72)) -> pd.D
     units = reviewed_gas(BOOK) + reviewed_gas(CANCEL)
     rows = []
     for hours in cutoffs:
-        effect = measure_attack(Grief(), runs, seed, Terms(cancellation_cutoff=hours * HOUR))
+        effect = measure_attack(Grief(), runs, seed, terms=Terms(cancellation_cutoff=hours * HOUR))
         cost = -effect.gains["outsider"].inr + gas_cost_inr(units) + effect.interest
         loss = -effect.gains["host"].inr - effect.gains["platform"].inr
         rows.append(

@@ -7,7 +7,7 @@ from datetime import datetime
 from api_environment import ETH, ApiEnvironment, body_of
 
 
-def test_the_worked_example_pays_to_the_wei(api: ApiEnvironment) -> None:
+def test_the_worked_example_pays_exact_amounts(api: ApiEnvironment) -> None:
     """0.1 ETH a seat, 4 seats; A books 2 and comes, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
     run = body_of(api.host.post("/event-runs", api.run_body(seats=4, price_inr="20000")), 201)
     assert run["blockchain_price_per_seat_wei"] == "100000000000000000"

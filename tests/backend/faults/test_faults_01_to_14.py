@@ -31,12 +31,12 @@ from fault_environment import (
 
 pytestmark = pytest.mark.slow
 
-LOST = requests.ConnectionError("the line is dead")
+LOST = requests.ConnectionError("the connection is dead")
 HOUR = 3600
 
 
 class Proxy(ThreadingHTTPServer):
-    """A node's HTTP server, for what is asked of it does in turn what `does` says, and then answers as it should.
+    """A node's HTTP server that misbehaves in turn as `does` says, and then answers correctly.
 
     A status: it says no more than that. "hang up", "be silent": no answer, and the node did not hear of it; the same
     "late": the node did. Sending is disturbed, and nothing else. noted: the raw transactions as they came.
@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing on the terminal."""
+        """Suppresses the server's log."""
 
 
 @contextmanager
@@ -96,33 +96,33 @@ def proxies(environment: FaultEnvironment, *each_does: tuple[int | str, ...]) ->
             server.server_close()
 
 
-# -------------------------------------------------------------------------------------------------- 1, 2: the line
+# ------------------------------------------------------------------------------------------- 1, 2: the connection
 
 
 @pytest.mark.parametrize("mined", [False, True], ids=["in the mempool", "mined at once"])
 def test_01_response_lost_after_the_node_took_the_transaction(environment: FaultEnvironment, mined: bool) -> None:
     environment.rpc("evm_setAutomine", mined)
     operation = environment.step(environment.prepare_run())
-    environment.line.fault = first(1, after_asking(raising(LOST)))
+    environment.connection.fault = first(1, after_asking(raising(LOST)))
     operation = environment.step(operation)
     assert operation.state == ("mined" if mined else "signed")
     environment.rpc("evm_setAutomine", False)
     operation = environment.settle(operation)
     assert operation.state == "confirmed"
-    assert len(operation.attempts) == len(set(environment.line.sent)) == 1
-    assert (len(environment.line.sent) == 1) == mined
+    assert len(operation.attempts) == len(set(environment.connection.sent)) == 1
+    assert (len(environment.connection.sent) == 1) == mined
     environment.check(runs=1)
 
 
 def test_02_request_lost_before_the_node(environment: FaultEnvironment) -> None:
     operation = environment.step(environment.prepare_run())
-    environment.line.fault = first(3, raising(LOST))
+    environment.connection.fault = first(3, raising(LOST))
     for _ in range(3):
         operation = environment.step(operation)
         environment.mine()
         assert (operation.state, environment.pool()) == ("signed", 0)
     assert environment.step(operation).state == "submitted"
-    assert (len(environment.line.sent), len(set(environment.line.sent))) == (4, 1)
+    assert (len(environment.connection.sent), len(set(environment.connection.sent))) == (4, 1)
     assert environment.settle(operation).state == "confirmed"
     environment.check(runs=1)
 
@@ -131,15 +131,17 @@ def test_02_request_lost_before_the_node(environment: FaultEnvironment) -> None:
 
 
 def test_03_too_many_requests_broken_servers_and_connections_reset(environment: FaultEnvironment) -> None:
-    """Over HTTP servers that do so: the first is left to rest, the second is asked; then both fail, and time passes."""
+    """The first server rests after its failure, the second one is asked; then both fail, and are retried later."""
     slept = list[float]()
     with proxies(environment, (429, 503, "hang up"), ("hang up late", 502)) as servers:
-        line = FailoverProvider([server.url for server in servers], timeout=2, sleep=slept.append, jitter=lambda: 0.5)
-        worker = environment.worker(line)
+        provider = FailoverProvider(
+            [server.url for server in servers], timeout=2, sleep=slept.append, jitter=lambda: 0.5
+        )
+        worker = environment.worker(provider)
         operation = worker.follow(worker.prepare_run())
         assert operation.state == "submitted"
         noted = [body for server in servers for body in server.noted]
-        assert all(worker.line.sent[0].encode() in body for body in noted)
+        assert all(worker.connection.sent[0].encode() in body for body in noted)
         assert len(noted) >= 5
         operation = worker.settle(operation)
     assert slept
@@ -150,7 +152,7 @@ def test_03_too_many_requests_broken_servers_and_connections_reset(environment: 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["the node took it", "the node did not"])
 def test_04_time_out_on_send(environment: FaultEnvironment, caplog: pytest.LogCaptureFixture, taken: bool) -> None:
-    """Whoever waits is told that it is not known, and of the operation; it is never failed."""
+    """The client gets `ChainUnavailable` with the operation's key; the operation never fails."""
     with proxies(environment, ("be silent late" if taken else "be silent",)) as [server]:
         worker = environment.worker(FailoverProvider([server.url], timeout=2, give_up_after=0), give_up_after=0)
         operation = worker.step(environment.prepare_run())
@@ -161,7 +163,7 @@ def test_04_time_out_on_send(environment: FaultEnvironment, caplog: pytest.LogCa
     operation = environment.find(operation)
     assert (operation.state, environment.status(operation)) == ("signed", "pending")
     operation = environment.settle(operation)
-    assert (operation.state, len({*worker.line.sent, *environment.line.sent})) == ("confirmed", 1)
+    assert (operation.state, len({*worker.connection.sent, *environment.connection.sent})) == ("confirmed", 1)
     environment.check(runs=1)
 
 
@@ -172,16 +174,16 @@ def test_04_time_out_on_send(environment: FaultEnvironment, caplog: pytest.LogCa
     "words", [None, "already known", "AlreadyKnown", "Known transaction", "already in the mempool"]
 )
 def test_05_already_known(environment: FaultEnvironment, words: str | None) -> None:
-    """In anvil's own words, as somebody has brought it there; and in those of other nodes."""
+    """The transaction was sent by somebody else before; with anvil's message, and those of other nodes."""
     operation = environment.step(environment.prepare_run())
     if words is None:
         environment.rpc(SEND, operation.attempts[0].raw_transaction)
     else:
-        environment.line.fault = first(1, after_asking(saying(words)))
+        environment.connection.fault = first(1, after_asking(saying(words)))
     operation = environment.step(operation)
     assert operation.state == "submitted"
     assert environment.settle(operation).state == "confirmed"
-    assert len(set(environment.line.sent)) == 1
+    assert len(set(environment.connection.sent)) == 1
     environment.check(runs=1)
 
 
@@ -195,7 +197,7 @@ def test_06_nonce_too_low_and_our_hash_is_mined(environment: FaultEnvironment) -
         said.append(ask())
         return said[-1]
 
-    environment.line.fault = first(1, listen)
+    environment.connection.fault = first(1, listen)
     operation = environment.step(operation)
     assert "nonce too low" in said[0]["error"]["message"]
     assert (operation.state, operation.tx_hash) == ("mined", operation.attempts[0].tx_hash)
@@ -205,7 +207,7 @@ def test_06_nonce_too_low_and_our_hash_is_mined(environment: FaultEnvironment) -
 
 
 def test_07_nonce_too_low_and_an_older_attempt_was_mined(environment: FaultEnvironment) -> None:
-    """A node that has not seen the receipts yet says so first; the block that took the nonce holds one of ours."""
+    """The node does not return the receipts at first; the block that used the nonce has one of our attempts."""
     worker = environment.worker(bump_after=0)
     operation = worker.follow(worker.prepare_run())
     while len(operation.attempts) < 3:
@@ -213,7 +215,7 @@ def test_07_nonce_too_low_and_an_older_attempt_was_mined(environment: FaultEnvir
     environment.rpc("anvil_dropTransaction", operation.attempts[-1].tx_hash)
     environment.rpc(SEND, operation.attempts[0].raw_transaction)
     environment.mine(3)
-    environment.line.fault = first(6, lambda *_: result(None), "eth_getTransactionReceipt")
+    environment.connection.fault = first(6, lambda *_: result(None), "eth_getTransactionReceipt")
     for _ in range(2):
         operation = environment.step(operation)
         assert (operation.state, operation.requeued, len(operation.attempts)) == ("signed", 0, 3)
@@ -223,18 +225,18 @@ def test_07_nonce_too_low_and_an_older_attempt_was_mined(environment: FaultEnvir
 
 
 def test_08_nonce_used_by_a_foreign_transaction(environment: FaultEnvironment) -> None:
-    """The second time it is closed: somebody else uses this key, and that has to stop first."""
+    """The second foreign transaction fails the operation, as somebody else uses the platform's key."""
     operation = environment.step(environment.prepare_run())
     lost, other = operation.nonce, environment.follow(environment.prepare_run(seats=5))
     environment.send_foreign(operation.nonce or 0)
     environment.mine(2)
     asked = list[tuple[str, Any]]()
-    environment.line.fault = lambda method, params, ask: asked.append((method, params)) or ask()
+    environment.connection.fault = lambda method, params, ask: asked.append((method, params)) or ask()
     for _ in range(3):
         operation = environment.step(operation)
         assert (operation.state, operation.nonce) == ("signed", lost), "final before its depth"
     assert not [params for method, params in asked if method == "eth_getBlockByNumber" and params[1]], "needless looks"
-    environment.line.fault = None
+    environment.connection.fault = None
     environment.mine()
     operation = environment.step(operation)
     assert (operation.state, operation.nonce, operation.requeued) == ("prepared", None, 1)
@@ -254,25 +256,25 @@ def test_08_nonce_used_by_a_foreign_transaction(environment: FaultEnvironment) -
     assert environment.services.sender._mempool._send_times == {}, "of what is over nothing is kept"
 
 
-def test_08_what_it_was_held_for_and_sent_as_is_of_the_lost_nonce(environment: FaultEnvironment) -> None:
+def test_08_a_new_nonce_clears_the_reason_for_holding(environment: FaultEnvironment) -> None:
     operation = environment.follow(environment.prepare_run())
     environment.rpc("anvil_dropAllTransactions")
     environment.send_foreign(operation.nonce or 0)
-    environment.line.fault = first(1, saying("insufficient funds"))
+    environment.connection.fault = first(1, saying("insufficient funds"))
     operation = environment.step(operation)
     assert operation.held is not None
     environment.mine(3)
     operation = environment.step(operation)
     assert (operation.state, operation.held) == ("prepared", None)
     operation = environment.step(operation)
-    environment.line.fault = first(1, raising(LOST))
+    environment.connection.fault = first(1, raising(LOST))
     assert environment.step(operation).state == "signed", "nobody knows whether the node took it"
     assert environment.settle(operation).state == "confirmed"
     environment.check(runs=1)
 
 
-def test_08_a_node_that_keeps_the_states_of_some_blocks_only(environment: FaultEnvironment) -> None:
-    """The transaction is found further back, as blocks are kept."""
+def test_08_a_node_that_has_the_states_of_recent_blocks_only(environment: FaultEnvironment) -> None:
+    """The transaction is found in an earlier block, as the node keeps all blocks."""
     operation = environment.step(environment.prepare_run())
     environment.send_foreign(operation.nonce or 0)
     environment.mine(40)
@@ -282,19 +284,17 @@ def test_08_a_node_that_keeps_the_states_of_some_blocks_only(environment: FaultE
         old = method == "eth_getTransactionCount" and int(params[1], 16) < oldest
         return refusal("missing trie node") if old else ask()
 
-    environment.line.fault = prune
+    environment.connection.fault = prune
     operation = environment.step(operation)
     assert (operation.state, operation.requeued) == ("prepared", 1)
-    environment.line.fault = None
+    environment.connection.fault = None
     assert environment.settle(operation).state == "confirmed"
     environment.check(runs=1)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_08_foreign_transactions_that_were_there_before_are_gone_past(
-    environment: FaultEnvironment, count: int
-) -> None:
-    """Their blocks are not final when the nonce is taken: one after the other turns out to be used up."""
+def test_08_foreign_transactions_from_before_do_not_count(environment: FaultEnvironment, count: int) -> None:
+    """Their blocks are not final when the nonce is taken, so that one nonce after the other turns out to be used."""
     for _ in range(count):
         environment.send_foreign(environment.count())
         environment.mine()
@@ -304,12 +304,12 @@ def test_08_foreign_transactions_that_were_there_before_are_gone_past(
 
 
 def test_09_nonce_too_high_a_gap(environment: FaultEnvironment) -> None:
-    """What was to fill it was signed by a process that is no more."""
+    """The transaction with the missing nonce was signed by a process that has ended."""
     earlier = environment.step(environment.prepare_run())
-    environment.line.fault = first(1, saying("nonce too high"))
+    environment.connection.fault = first(1, saying("nonce too high"))
     operation = environment.follow(environment.prepare_run(seats=5))
     assert operation.state == "signed"
-    assert environment.line.sent == [operation.attempts[0].raw_transaction, earlier.attempts[0].raw_transaction]
+    assert environment.connection.sent == [operation.attempts[0].raw_transaction, earlier.attempts[0].raw_transaction]
     operation = environment.settle(operation)
     operation, earlier = environment.find(operation), environment.find(earlier)
     assert (operation.state, earlier.state) == ("confirmed", "confirmed")
@@ -318,8 +318,8 @@ def test_09_nonce_too_high_a_gap(environment: FaultEnvironment) -> None:
     environment.check(runs=2)
 
 
-def test_09_a_gap_that_the_node_keeps_quiet_about(environment: FaultEnvironment) -> None:
-    """Most nodes take it, and wait: then the reconciler sends what is missing."""
+def test_09_a_gap_that_the_node_does_not_report(environment: FaultEnvironment) -> None:
+    """Most nodes accept the transaction and keep it back; the reconciler sends the missing one."""
     environment.step(environment.prepare_run())
     operation = environment.follow(environment.prepare_run(seats=5))
     environment.mine(2)
@@ -337,7 +337,7 @@ def test_09_a_gap_that_the_node_keeps_quiet_about(environment: FaultEnvironment)
 
 
 def test_10_replacement_underpriced(environment: FaultEnvironment) -> None:
-    """Somebody's transaction has the nonce in the mempool, for more: ours is raised until it takes its place."""
+    """A foreign transaction in the mempool has the nonce and higher fees; ours are raised until it is replaced."""
     operation = environment.step(environment.prepare_run())
     environment.send_foreign(operation.nonce or 0, fee=5 * GWEI, tip=2 * GWEI)
     while operation.state == "signed":
@@ -353,7 +353,7 @@ def test_10_replacement_underpriced(environment: FaultEnvironment) -> None:
 
 
 def test_10_fees_are_raised_by_one_worker_at_a_time(environment: FaultEnvironment) -> None:
-    """Another that sees the first attempt only takes over what was done meanwhile."""
+    """A worker with an old copy returns the operation as the other one left it."""
     worker, other = environment.worker(bump_after=0), environment.worker(bump_after=0)
     operation = worker.step(worker.prepare_run())
     raised = worker.step(operation)
@@ -364,7 +364,7 @@ def test_10_fees_are_raised_by_one_worker_at_a_time(environment: FaultEnvironmen
 
 
 def test_10_fees_are_raised_with_the_key_of_whoever_signed(environment: FaultEnvironment) -> None:
-    """The platform's is of no use then."""
+    """The platform's key cannot sign for the host."""
     host = environment.engine.accounts[1]
     worker = environment.worker(bump_after=0, give_up_after=0)
     operation = worker.prepare_run(signer=host)
@@ -393,7 +393,7 @@ def test_10_replacement_underpriced_at_the_cap(environment: FaultEnvironment) ->
 
 
 def test_11_insufficient_funds(environment: FaultEnvironment, caplog: pytest.LogCaptureFixture) -> None:
-    """Between estimate and sending: the nonce is kept, and so are the bytes."""
+    """The funds go between estimate and sending: nonce and bytes are kept."""
     operation = environment.step(environment.prepare_run())
     nonce = operation.nonce
     environment.engine.set_balance(environment.platform.address, 10**6)
@@ -406,12 +406,12 @@ def test_11_insufficient_funds(environment: FaultEnvironment, caplog: pytest.Log
     environment.engine.set_balance(environment.platform.address, 10**20)
     operation = environment.settle(operation)
     assert (operation.state, operation.nonce, operation.held) == ("confirmed", nonce, None)
-    assert len(operation.attempts) == len(set(environment.line.sent)) == 1
+    assert len(operation.attempts) == len(set(environment.connection.sent)) == 1
     environment.check(runs=1)
 
 
-def test_11_insufficient_funds_for_what_the_node_forgot(environment: FaultEnvironment) -> None:
-    """It is held only for as long as that is so."""
+def test_11_insufficient_funds_when_sending_again(environment: FaultEnvironment) -> None:
+    """The operation is held only until the account is funded."""
     operation = environment.follow(environment.prepare_run())
     assert operation.state == "submitted"
     environment.rpc("anvil_dropAllTransactions")
@@ -432,7 +432,7 @@ def test_11_insufficient_funds_before_a_nonce_is_taken(environment: FaultEnviron
         environment.services.sender.finish(operation)
     assert caught.value.operation == operation.key
     operation = environment.find(operation)
-    assert (operation.state, operation.nonce, environment.line.sent) == ("prepared", None, [])
+    assert (operation.state, operation.nonce, environment.connection.sent) == ("prepared", None, [])
     environment.engine.set_balance(environment.platform.address, 10**20)
     assert environment.settle(operation).state == "confirmed"
     environment.check(runs=1)
@@ -447,12 +447,12 @@ def test_12_dropped_from_the_mempool(environment: FaultEnvironment) -> None:
         operation = environment.step(operation)
         assert (operation.state, environment.pool()) == ("submitted", 1)
     operation = environment.settle(operation)
-    assert (operation.state, len(operation.attempts), len(set(environment.line.sent))) == ("confirmed", 1, 1)
+    assert (operation.state, len(operation.attempts), len(set(environment.connection.sent))) == ("confirmed", 1, 1)
     environment.check(runs=1)
 
 
 def test_13_no_receipt_for_hours(environment: FaultEnvironment) -> None:
-    """Each hour fees are raised, up to the cap; then it is left as it is. Whichever is mined is the one."""
+    """Fees are raised each hour up to the cap; whichever attempt is mined counts."""
     clock = Time()
     worker = environment.worker(clock=lambda: clock.now, bump_after=HOUR, max_fee_per_gas=9 * GWEI)
     operation = worker.follow(worker.prepare_run())
@@ -475,7 +475,7 @@ def test_13_no_receipt_for_hours(environment: FaultEnvironment) -> None:
 def test_14_base_fee_above_the_cap(environment: FaultEnvironment) -> None:
     environment.mine_at(300 * GWEI)
     operation = environment.follow(environment.prepare_run())
-    assert (operation.state, operation.nonce, environment.line.sent) == ("prepared", None, [])
+    assert (operation.state, operation.nonce, environment.connection.sent) == ("prepared", None, [])
     assert "base fee of 300000000000 wei per gas is above the cap" in (operation.held or "")
     with pytest.raises(ChainUnavailable, match="above the cap") as caught:
         environment.services.sender.finish(operation)
@@ -487,7 +487,7 @@ def test_14_base_fee_above_the_cap(environment: FaultEnvironment) -> None:
 
 
 def test_14_base_fee_goes_above_the_cap_after_signing(environment: FaultEnvironment) -> None:
-    """The node does not take it any more; nothing is offered beyond the cap, and it goes on when fees fall."""
+    """The node refuses the transaction; fees stay below the cap, until the base fee falls."""
     worker = environment.worker(max_fee_per_gas=9 * GWEI)
     operation = worker.step(worker.prepare_run())
     environment.mine_at(500 * GWEI)

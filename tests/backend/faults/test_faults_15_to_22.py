@@ -17,7 +17,7 @@ RECEIPT = "eth_getTransactionReceipt"
 
 
 def mined(environment: FaultEnvironment, operation: Operation) -> Operation:
-    """In the latest block."""
+    """Returns the operation, mined in the latest block."""
     environment.follow(operation)
     environment.mine()
     operation = environment.follow(environment.find(operation))
@@ -32,7 +32,7 @@ def mined(environment: FaultEnvironment, operation: Operation) -> Operation:
 def test_15_reorg_puts_the_same_transaction_in_another_block(environment: FaultEnvironment, later: int) -> None:
     operation = mined(environment, environment.prepare_run())
     environment.mine()
-    was, sent = (operation.block_number or 0, operation.block_hash), len(environment.line.sent)
+    was, sent = (operation.block_number or 0, operation.block_hash), len(environment.connection.sent)
     environment.reorg(2, (operation.attempts[0].raw_transaction, later))
     operation = environment.step(operation)
     receipt = environment.receipt(operation)
@@ -41,12 +41,16 @@ def test_15_reorg_puts_the_same_transaction_in_another_block(environment: FaultE
     assert (operation.state, operation.block_number) == ("mined", receipt["blockNumber"])
     assert operation.block_hash == receipt["blockHash"].to_0x_hex()
     operation = environment.settle(operation)
-    assert (operation.state, operation.block_number, len(environment.line.sent)) == ("confirmed", was[0] + later, sent)
+    assert (operation.state, operation.block_number, len(environment.connection.sent)) == (
+        "confirmed",
+        was[0] + later,
+        sent,
+    )
     environment.check(runs=1)
 
 
 def test_16_reorg_drops_the_transaction(environment: FaultEnvironment) -> None:
-    """Rows have not seen it, so there is nothing to undo but where the operation is; the same bytes go out again."""
+    """Rows did not change yet; only the operation's state goes back, and the same bytes are sent again."""
     run = environment.open_run()
     operation = mined(environment, environment.prepare_booking(run))
     environment.mine()
@@ -58,13 +62,13 @@ def test_16_reorg_drops_the_transaction(environment: FaultEnvironment) -> None:
     assert environment.services.runs.get(run).seats_booked == 0
     assert environment.pool() == 1
     operation = environment.settle(operation)
-    assert (operation.state, len(operation.attempts), len(set(environment.line.sent))) == ("confirmed", 1, 2)
+    assert (operation.state, len(operation.attempts), len(set(environment.connection.sent))) == ("confirmed", 1, 2)
     assert environment.services.runs.get(run).seats_booked == 1
     environment.check(runs=1, bookings=1)
 
 
 def test_16_reorg_after_reorg(environment: FaultEnvironment) -> None:
-    """As often as it likes."""
+    """Any number of times."""
     operation = environment.prepare_run()
     for _ in range(4):
         operation = mined(environment, operation)
@@ -72,12 +76,12 @@ def test_16_reorg_after_reorg(environment: FaultEnvironment) -> None:
         assert environment.step(operation).state == "mined"
         environment.reorg(2)
     assert environment.settle(operation).state == "confirmed"
-    assert len(set(environment.line.sent)) == 1
+    assert len(set(environment.connection.sent)) == 1
     environment.check(runs=1)
 
 
 def test_17_reorg_brings_another_transaction_with_that_nonce(environment: FaultEnvironment) -> None:
-    """No second try here: what was seen on chain may have been acted on. What was paid never left the wallet."""
+    """The operation fails without a new nonce, as its effect was visible on chain; no value was sent."""
     run = environment.open_run()
     before = environment.w3.eth.get_balance(Web3.to_checksum_address(environment.address))
     operation = mined(environment, environment.prepare_booking(run))
@@ -100,7 +104,7 @@ def test_17_reorg_brings_another_transaction_with_that_nonce(environment: FaultE
 
 
 def test_18_estimate_fine_but_reverts_on_chain(environment: FaultEnvironment) -> None:
-    """The host calls it off in the same block, just before."""
+    """The host cancels the run earlier in the same block."""
     run = environment.open_run()
     operation = environment.follow(environment.prepare_booking(run))
     environment.send_as(1, "cancelEvent", environment.services.runs.get(run).blockchain_event_run_id)
@@ -116,10 +120,10 @@ def test_18_estimate_fine_but_reverts_on_chain(environment: FaultEnvironment) ->
     assert (operation.gas_used, operation.gas_price_wei) == (theirs["gasUsed"], theirs["effectiveGasPrice"])
     assert caught.value.receipt == {field: theirs[field] for field in caught.value.receipt}
     assert environment.services.bookings.list_all()[0].blockchain_error == str(caught.value)
-    sent = len(environment.line.sent)
+    sent = len(environment.connection.sent)
     environment.mine(2)
     assert environment.services.reconciler.run_full().problems == []
-    assert len(environment.line.sent) == sent
+    assert len(environment.connection.sent) == sent
     assert environment.services.runs.get(run).status == "cancelled"
     environment.check(runs=1)
     assert environment.services.sender._mempool._send_times == {}, "of what is over nothing is kept"
@@ -139,7 +143,7 @@ def test_19_estimate_reverts(environment: FaultEnvironment) -> None:
 
 @pytest.mark.parametrize("lows", [1, 2])
 def test_20_out_of_gas(environment: FaultEnvironment, lows: int) -> None:
-    """An estimate that is too low: told as such, and estimated anew, once, with more to spare."""
+    """After an estimate that is too low, the operation begins again, once, with a larger margin."""
     left = [lows]
 
     def too_low(method: str, params: Any, ask: Ask) -> Any:
@@ -149,7 +153,7 @@ def test_20_out_of_gas(environment: FaultEnvironment, lows: int) -> None:
             answer["result"] = hex(int(answer["result"], 16) * 4 // 10)
         return answer
 
-    environment.line.fault = too_low
+    environment.connection.fault = too_low
     operation = mined(environment, environment.prepare_run())
     assert environment.receipt(operation)["status"] == 0
     environment.mine(2)
@@ -182,7 +186,7 @@ def test_21_a_lagging_node_returns_an_old_nonce(environment: FaultEnvironment) -
     def old(method: str, params: Any, ask: Ask) -> Any:
         return result("0x1") if method == "eth_getTransactionCount" else ask()
 
-    environment.line.fault = old
+    environment.connection.fault = old
     operations = [environment.follow(environment.prepare_run(seats=seats)) for seats in (5, 6, 7)]
     assert [operation.nonce for operation in operations] == [3, 4, 5]
     assert [environment.settle(operation).state for operation in operations] == ["confirmed"] * 3
@@ -193,27 +197,29 @@ def test_22_a_lagging_node_returns_an_old_block(environment: FaultEnvironment) -
     operation = mined(environment, environment.prepare_run())
     old = environment.w3.eth.block_number
     environment.mine(5)
-    environment.line.fault = lambda method, params, ask: result(hex(old)) if method == "eth_blockNumber" else ask()
+    environment.connection.fault = lambda method, params, ask: (
+        result(hex(old)) if method == "eth_blockNumber" else ask()
+    )
     for _ in range(3):
         operation = environment.step(operation)
         assert (operation.state, environment.status(operation)) == ("mined", "pending")
-    environment.line.fault = None
+    environment.connection.fault = None
     assert environment.step(operation).state == "confirmed"
     environment.check(runs=1)
 
 
 def test_22_a_lagging_node_returns_an_old_receipt(environment: FaultEnvironment) -> None:
-    """Of a block that is not in the chain any more, and would be deep enough."""
+    """The receipt is of a dropped block that would be final by its number."""
     operation = mined(environment, environment.prepare_run())
     stale = http(environment.engine).make_request(RPCEndpoint(RECEIPT), [operation.tx_hash])
     environment.reorg(1)
     environment.mine(5)
 
-    environment.line.fault = lambda method, params, ask: stale if method == RECEIPT else ask()
+    environment.connection.fault = lambda method, params, ask: stale if method == RECEIPT else ask()
     for _ in range(3):
         operation = environment.step(operation)
         assert (operation.state, environment.status(operation)) == ("mined", "pending")
-    environment.line.fault = None
+    environment.connection.fault = None
     operation = environment.step(operation)
     assert (operation.state, operation.reorged) == ("submitted", True)
     assert environment.settle(operation).state == "confirmed"
@@ -221,27 +227,27 @@ def test_22_a_lagging_node_returns_an_old_receipt(environment: FaultEnvironment)
 
 
 def test_22_a_lagging_node_knows_of_no_receipt_any_more(environment: FaultEnvironment) -> None:
-    """It looks like a reorg, and like somebody else's nonce; it is neither."""
+    """This resembles a reorg and a foreign nonce, and must be taken for neither."""
     operation = mined(environment, environment.prepare_run())
     environment.mine(5)
-    environment.line.fault = lambda method, params, ask: result(None) if method == RECEIPT else ask()
+    environment.connection.fault = lambda method, params, ask: result(None) if method == RECEIPT else ask()
     for _ in range(3):
         operation = environment.step(operation)
         assert (operation.state, environment.status(operation)) == ("submitted", "pending")
-    environment.line.fault = None
+    environment.connection.fault = None
     operation = environment.settle(operation)
     assert (operation.state, len(operation.attempts), operation.requeued) == ("confirmed", 1, 0)
     environment.check(runs=1)
 
 
-def test_22_a_node_that_has_just_begun_to_follow_the_chain(environment: FaultEnvironment) -> None:
-    """Nothing is final then, and that is no trouble."""
+def test_22_a_node_that_has_just_started_to_sync(environment: FaultEnvironment) -> None:
+    """No block is final then, which is no error."""
     operation = mined(environment, environment.prepare_run())
     environment.mine(5)
-    environment.line.fault = lambda method, params, ask: result("0x0") if method == "eth_blockNumber" else ask()
+    environment.connection.fault = lambda method, params, ask: result("0x0") if method == "eth_blockNumber" else ask()
     report = environment.services.reconciler.run_full()
     assert (report.problems, report.differences) == ([], [])
     assert [one.state for one in report.pending] == ["mined"]
-    environment.line.fault = None
+    environment.connection.fault = None
     assert environment.step(operation).state == "confirmed"
     environment.check(runs=1)

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.slow
 
 
 def recovered(environment: FaultEnvironment) -> FaultEnvironment:
-    """A new process, which does what each does first, and then every few seconds, while blocks come."""
+    """Runs a new process' reconciler: once in full, and then after each block."""
     worker = environment.worker()
     for _ in range(4):
         assert worker.services.reconciler.run_full().problems == []
@@ -52,13 +52,13 @@ def recovered(environment: FaultEnvironment) -> FaultEnvironment:
 
 def test_23_crash_after_the_commit_before_the_send(environment: FaultEnvironment) -> None:
     operation = environment.prepare_run()
-    with dying(environment.line, first(1, raising(Killed()))):
+    with dying(environment.connection, first(1, raising(Killed()))):
         environment.services.sender.finish(operation)
     signed = environment.find(operation)
     assert (signed.state, environment.pool(), environment.created()["runs"]) == ("signed", 0, 0)
     worker = recovered(environment)
-    assert worker.line.sent[0] == signed.attempts[0].raw_transaction
-    assert len(set(worker.line.sent)) == 1
+    assert worker.connection.sent[0] == signed.attempts[0].raw_transaction
+    assert len(set(worker.connection.sent)) == 1
     assert worker.find(operation).state == "confirmed"
     worker.check(runs=1)
 
@@ -74,7 +74,7 @@ def test_23_crash_before_anything_is_signed(environment: FaultEnvironment) -> No
 def test_24_crash_after_the_send_before_the_update(environment: FaultEnvironment, mined: bool) -> None:
     environment.rpc("evm_setAutomine", mined)
     operation = environment.prepare_run()
-    with dying(environment.line, first(1, after_asking(raising(Killed())))):
+    with dying(environment.connection, first(1, after_asking(raising(Killed())))):
         environment.services.sender.finish(operation)
     environment.rpc("evm_setAutomine", False)
     assert (environment.find(operation).state, environment.pool(), environment.created()["runs"]) == (
@@ -83,17 +83,17 @@ def test_24_crash_after_the_send_before_the_update(environment: FaultEnvironment
         mined,
     )
     worker = recovered(environment)
-    assert set(worker.line.sent) == set(environment.line.sent)
+    assert set(worker.connection.sent) == set(environment.connection.sent)
     assert (worker.find(operation).state, len(worker.find(operation).attempts)) == ("confirmed", 1)
     worker.check(runs=1)
 
 
 def test_24_crash_after_a_raised_fee_was_stored(environment: FaultEnvironment) -> None:
-    """The new attempt was not sent, the old one is mined: it is looked for, too."""
+    """The new attempt was not sent, and the old one is mined: receipts of all attempts are read."""
     worker = environment.worker(bump_after=0)
     operation = worker.step(worker.prepare_run())
     sends: Any = iter([lambda ask: ask(), lambda ask: (_ for _ in ()).throw(Killed())])
-    with dying(worker.line, lambda method, params, ask: next(sends)(ask) if method == SEND else ask()):
+    with dying(worker.connection, lambda method, params, ask: next(sends)(ask) if method == SEND else ask()):
         for _ in range(3):
             operation = worker.step(operation)
     environment.mine()
@@ -110,7 +110,7 @@ def test_24_crash_after_a_raised_fee_was_stored(environment: FaultEnvironment) -
 
 @contextmanager
 def shut(database: DatabaseEngine) -> Iterator[Callable[[], None]]:
-    """What is given shuts the database: it throws out everyone, and lets nobody in until the end."""
+    """Yields a function that ends all connections, and allows no new ones until the test ends."""
     name = database.url.database
     admin = create_engine(database.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
 
@@ -137,7 +137,7 @@ def test_25_database_gone_after_a_good_send(environment: FaultEnvironment, commi
             shut_it()
             return answer
 
-        environment.line.fault = first(1, last_words)
+        environment.connection.fault = first(1, last_words)
         with pytest.raises(ChainUnavailable, match="database is unavailable") as caught:
             environment.services.sender.finish(operation)
         assert caught.value.operation == operation.key
@@ -145,19 +145,19 @@ def test_25_database_gone_after_a_good_send(environment: FaultEnvironment, commi
         environment.mine()
     committing.dispose()
     worker = recovered(environment)
-    assert set(worker.line.sent) <= set(environment.line.sent), "the same bytes, if any"
+    assert set(worker.connection.sent) <= set(environment.connection.sent), "the same bytes, if any"
     assert (worker.find(operation).state, len(worker.find(operation).attempts)) == ("confirmed", 1)
     worker.check(runs=1)
 
 
 def test_25_database_gone_before_the_commit(environment: FaultEnvironment, committing: DatabaseEngine) -> None:
-    """Then nothing is sent."""
+    """Nothing is sent without the commit."""
     operation = environment.prepare_run()
     with shut(committing) as shut_it:
-        environment.line.fault = first(1, doing(shut_it), "eth_getTransactionCount")
+        environment.connection.fault = first(1, doing(shut_it), "eth_getTransactionCount")
         with pytest.raises(ChainUnavailable, match="database is unavailable"):
             environment.services.sender.finish(operation)
-        assert (environment.pool(), environment.line.sent) == (0, [])
+        assert (environment.pool(), environment.connection.sent) == (0, [])
     committing.dispose()
     worker = recovered(environment)
     assert (worker.find(operation).state, worker.find(operation).nonce) == ("confirmed", environment.count() - 1)
@@ -191,7 +191,7 @@ def other_worker(environment: FaultEnvironment, committing: DatabaseEngine) -> F
 
 
 def test_26_two_workers_on_one_operation(environment: FaultEnvironment, committing: DatabaseEngine) -> None:
-    """And a client that posts the same twice: one operation, and everybody is told the same."""
+    """A client sends the same request twice: there is one operation, and all get the same result."""
     workers = [other_worker(environment, committing) for _ in range(3)]
     starts_at = environment.now() + 3 * DAY
 
@@ -233,7 +233,7 @@ def test_26_two_workers_with_one_account(environment: FaultEnvironment, committi
 
 
 def test_26_an_old_copy_of_an_operation_changes_nothing(environment: FaultEnvironment) -> None:
-    """One worker gives it a new nonce and signs; another has looked before, and would do the same again."""
+    """One worker signs with a new nonce; another one with an older copy must not do so again."""
     old = environment.step(environment.prepare_run())
     environment.send_foreign(old.nonce or 0)
     environment.mine(3)
@@ -271,7 +271,7 @@ def settings(environment: FaultEnvironment, **others: Any) -> Settings:
 
 
 def start(environment: FaultEnvironment, address: str | None = None, **others: Any) -> None:
-    """What a process does before it serves."""
+    """Connects as a process does at start-up."""
     wanted, chain = settings(environment, **others), environment.services.chain
     if address:
         chain = type(chain)(environment.services.w3, Web3.to_checksum_address(address), environment.services.sender)
@@ -290,7 +290,7 @@ def test_27_wrong_chain_id_no_code_or_other_code(environment: FaultEnvironment) 
         start(environment, other)
     with pytest.raises(NotReady, match="not that of CONTRACT_CODE_HASH"):
         start(environment, contract_code_hash="0x" + "11" * 32)
-    assert (environment.line.sent, environment.count()) == ([], count)
+    assert (environment.connection.sent, environment.count()) == ([], count)
 
 
 # --------------------------------------------------------------------------------------------------- 28: the clocks
@@ -349,9 +349,9 @@ def test_28_clocks_apart(environment: FaultEnvironment, apart: timedelta) -> Non
 def test_29_price_feed_stale_zero_negative_not_a_number_or_ten_times_off(
     environment: FaultEnvironment, inr: str | None, age: timedelta, said: str
 ) -> None:
-    """No quote, no run, no booking: nothing is written down, and nothing sent."""
+    """There is no quote, run or booking: nothing is stored or sent."""
     run = environment.open_run()
-    sent, rows = len(environment.line.sent), len(all_operations(environment.database))
+    sent, rows = len(environment.connection.sent), len(all_operations(environment.database))
     environment.feed.rate = None if inr is None else Rate(Decimal(inr), environment.now() - age)
     attempts: list[Callable[[], Any]] = [
         lambda: environment.services.bookings.quote(run, 1),
@@ -361,7 +361,7 @@ def test_29_price_feed_stale_zero_negative_not_a_number_or_ten_times_off(
     for attempt in attempts:
         with pytest.raises(PriceError, match=said):
             attempt()
-    assert (len(environment.line.sent), len(all_operations(environment.database))) == (sent, rows)
+    assert (len(environment.connection.sent), len(all_operations(environment.database))) == (sent, rows)
     environment.feed.rate = Rate(Decimal(210_000), environment.now())
     assert environment.settle(environment.prepare_booking(run)).state == "confirmed"
     environment.check(runs=1, bookings=1)

@@ -1,4 +1,4 @@
-"""Row 30: a worker knows fewer attempts than the database has, and takes the newer one for somebody else's."""
+"""Row 30: a worker with an old copy takes the newest attempt for a foreign transaction."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_30_an_old_copy_knows_fewer_attempts_than_the_database(environment: Faul
 
 
 def test_30_nothing_is_concluded_from_an_old_copy(environment: FaultEnvironment) -> None:
-    """What changes or closes an operation has seen all of its attempts, or changes nothing."""
+    """`change` and `close` do nothing for a copy that lacks attempts."""
     old = environment.follow(environment.prepare_run())
     newer = with_fees_raised(environment, old)
     with environment.database.transaction() as connection:

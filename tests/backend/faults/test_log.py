@@ -1,4 +1,4 @@
-"""What operators read of an operation: a line for each turn it takes, with its key and its state then."""
+"""The log of an operation: a line for each turn, with its key and state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Read = Callable[[Operation], list[tuple[str, str, str]]]
 
 @pytest.fixture
 def read(caplog: pytest.LogCaptureFixture) -> Read:
-    """Level, message and state of each line about an operation since it was last asked."""
+    """Returns level, message and state of each new log line about an operation."""
     caplog.set_level(logging.INFO, logger="app.services.transactions")
 
     def lines(operation: Operation) -> list[tuple[str, str, str]]:
@@ -29,14 +29,14 @@ def read(caplog: pytest.LogCaptureFixture) -> Read:
     return lines
 
 
-def test_of_a_node_that_does_not_take_it(environment: FaultEnvironment, read: Read) -> None:
+def test_log_of_a_refused_transaction(environment: FaultEnvironment, read: Read) -> None:
     operation = environment.step(environment.prepare_run())
     assert read(operation) == []
-    environment.line.fault = first(1, raising(requests.ConnectionError("https://node/secret")))
+    environment.connection.fault = first(1, raising(requests.ConnectionError("https://node/secret")))
     operation = environment.step(operation)
     unreachable = "createEventRunFor: the node can't be reached (ConnectionError)."
     assert read(operation) == [("WARNING", unreachable, "signed")]
-    environment.line.fault = first(1, saying("nonce too high"))
+    environment.connection.fault = first(1, saying("nonce too high"))
     operation = environment.step(operation)
     assert read(operation)[0] == ("INFO", "createEventRunFor: the node says NONCE_TOO_HIGH", "signed")
     operation = environment.follow(operation)
@@ -46,7 +46,7 @@ def test_of_a_node_that_does_not_take_it(environment: FaultEnvironment, read: Re
     assert read(operation) == [("INFO", done, "mined")]
 
 
-def test_of_fees_that_are_raised_and_of_a_reorg(environment: FaultEnvironment, read: Read) -> None:
+def test_log_of_raised_fees_and_of_a_reorg(environment: FaultEnvironment, read: Read) -> None:
     worker = environment.worker(bump_after=0)
     operation = worker.step(worker.step(worker.prepare_run()))
     raised = operation.attempts[1]
@@ -61,7 +61,7 @@ def test_of_fees_that_are_raised_and_of_a_reorg(environment: FaultEnvironment, r
     assert read(operation)[0] == ("WARNING", f"{was} is not in block {block} any more", "mined")
 
 
-def test_of_fees_that_are_too_high(environment: FaultEnvironment, read: Read) -> None:
+def test_log_of_fees_above_the_cap(environment: FaultEnvironment, read: Read) -> None:
     environment.mine_at(300 * GWEI)
     operation = environment.step(environment.step(environment.prepare_run()))
     why = f"the base fee of {300 * GWEI} wei per gas is above the cap of {200 * GWEI}"
@@ -69,7 +69,7 @@ def test_of_fees_that_are_too_high(environment: FaultEnvironment, read: Read) ->
     assert read(operation) == [("ERROR", f"createEventRunFor is held: {why}", "prepared")]
 
 
-def test_of_a_nonce_that_somebody_else_took(environment: FaultEnvironment, read: Read) -> None:
+def test_log_of_a_foreign_nonce(environment: FaultEnvironment, read: Read) -> None:
     operation = environment.step(environment.prepare_run())
     foreign, nonce = environment.send_foreign(operation.nonce or 0), operation.nonce
     environment.mine(3)
@@ -86,12 +86,12 @@ def test_of_a_nonce_that_somebody_else_took(environment: FaultEnvironment, read:
     assert read(operation) == [says, ("INFO", none, "signed")]
 
 
-def test_of_gas_that_ran_out(environment: FaultEnvironment, read: Read) -> None:
+def test_log_of_out_of_gas(environment: FaultEnvironment, read: Read) -> None:
     def too_low(method: str, params: Any, ask: Ask) -> Any:
         answer = ask()
         return answer | {"result": hex(int(answer["result"], 16) * 4 // 10)}
 
-    environment.line.fault = first(1, too_low, "eth_estimateGas")
+    environment.connection.fault = first(1, too_low, "eth_estimateGas")
     operation = environment.follow(environment.prepare_run())
     environment.mine(3)
     tx_hash = operation.attempts[0].tx_hash
@@ -103,7 +103,7 @@ def test_of_gas_that_ran_out(environment: FaultEnvironment, read: Read) -> None:
     ]
 
 
-def test_of_what_the_contract_refuses(environment: FaultEnvironment, read: Read) -> None:
+def test_log_of_a_rejection(environment: FaultEnvironment, read: Read) -> None:
     operation = environment.step(environment.prepare_booking(environment.open_run(seats=2), seats=3))
     assert operation.error is not None
     assert read(operation) == [("INFO", operation.error["message"], "prepared")]

@@ -1,4 +1,4 @@
-"""What the node knows of our transactions: sends attempts, and looks for their receipts."""
+"""Sends attempts to the node's mempool, and reads their receipts."""
 
 from __future__ import annotations
 

@@ -192,9 +192,10 @@ class TransactionSender:
     def _step(self, operation: Operation, signer: LocalAccount | None) -> _Step:
         if operation.closed:
             return _Step(operation)
-        step = (
-            _Step(self._sign(operation, signer)) if operation.state == "prepared" else self._follow(operation, signer)
-        )
+        if operation.state == "prepared":
+            step = _Step(self._sign(operation, signer))
+        else:
+            step = self._follow(operation, signer)
         if step.operation.closed:
             self._mempool.forget(operation)
         return step

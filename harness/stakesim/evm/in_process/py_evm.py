@@ -67,10 +67,12 @@ class PyEvm:
         self._states: dict[tuple[Hash32, int, Hash32], StateAPI] = {}
 
     def header_after(self, parent: Header) -> Header:
+        """See `Evm.header_after`."""
         # one second later, where py-evm would read the wall clock
         return self._chain.create_header_from_parent(parent, timestamp=parent.timestamp + 1)
 
     def mine(self, pending: Header, transactions: Sequence[Transaction]) -> tuple[Header, Sequence[Receipt]]:
+        """See `Evm.mine`."""
         for tx in transactions:  # a node requires funds for the highest fee, py-evm only for the fee that is paid
             if self.balance(pending, tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
                 raise ValidationError("the sender lacks the funds")
@@ -107,6 +109,7 @@ class PyEvm:
         return _WithSender(transaction, Address(tx.sender))
 
     def execute(self, header: Header, message: Message) -> CallResult:
+        """See `Evm.execute`."""
         state = self._state(header)
         unsigned = self._builder.new_unsigned_dynamic_fee_transaction(
             chain_id=self.chain_id,
@@ -130,18 +133,23 @@ class PyEvm:
         return CallResult(run.output, message.gas - run.get_gas_remaining(), error, bool(run.msg.code), watches_gas)
 
     def balance(self, header: Header, address: bytes) -> int:
+        """See `Evm.balance`."""
         return self._state(header).get_balance(Address(address))
 
     def nonce(self, header: Header, address: bytes) -> int:
+        """See `Evm.nonce`."""
         return self._state(header).get_nonce(Address(address))
 
     def code(self, header: Header, address: bytes) -> bytes:
+        """See `Evm.code`."""
         return self._state(header).get_code(Address(address))
 
     def storage(self, header: Header, address: bytes, slot: int) -> int:
+        """See `Evm.storage`."""
         return self._state(header).get_storage(Address(address), slot)
 
     def with_balance(self, header: Header, address: bytes, wei: int) -> bytes:
+        """See `Evm.with_balance`."""
         state: StateAPI = self._vm(header).state
         state.set_balance(Address(address), wei)
         state.persist()

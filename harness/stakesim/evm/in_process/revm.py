@@ -65,6 +65,7 @@ class Header(NamedTuple):
     extra_data: bytes = b""
 
     def copy(self, **changes: Any) -> Header:
+        """Returns a header with some attributes changed."""
         return self._replace(**changes)
 
     @property
@@ -146,6 +147,7 @@ class Revm:
         self._block: Header | None = None  # the block that pyrevm is set to
 
     def header_after(self, parent: Header) -> Header:
+        """See `Evm.header_after`."""
         return Header(
             block_number=parent.block_number + 1,
             parent_hash=parent.hash,
@@ -156,16 +158,18 @@ class Revm:
         )
 
     def mine(self, pending: Header, transactions: Sequence[Transaction]) -> tuple[Header, Sequence[Receipt]]:
+        """See `Evm.mine`."""
         self._switch_to(pending)
         receipts: list[Receipt] = []
         for tx in transactions:
-            receipts.append(self._apply(pending, tx, sum(receipt.gas_used for receipt in receipts)))
+            receipts.append(self._execute_transaction(pending, tx, sum(receipt.gas_used for receipt in receipts)))
             pending = pending._replace(state_root=self._states[-1][0])
         gas_used = sum(receipt.gas_used for receipt in receipts)
         root = _identifier(*(tx.hash for tx in transactions)) if transactions else _ZERO
         return pending._replace(gas_used=gas_used, transaction_root=root), receipts
 
     def execute(self, header: Header, message: Message) -> CallResult:
+        """See `Evm.execute`."""
         self._switch_to(header)
         sender = self._account(header, message.sender)
         if sender.code_hash:  # pyrevm refuses a sender with code (EIP-3607); nodes allow it in a call
@@ -180,19 +184,24 @@ class Revm:
         return CallResult(result.output, result.gas_used + result.refund, result.error, bool(code), watches_gas)
 
     def balance(self, header: Header, address: bytes) -> int:
+        """See `Evm.balance`."""
         return self._account(header, address).balance
 
     def nonce(self, header: Header, address: bytes) -> int:
+        """See `Evm.nonce`."""
         return self._account(header, address).nonce
 
     def code(self, header: Header, address: bytes) -> bytes:
+        """See `Evm.code`."""
         return self._codes[self._account(header, address).code_hash]
 
     def storage(self, header: Header, address: bytes, slot: int) -> int:
+        """See `Evm.storage`."""
         self._switch_to(header)
         return self._slots.get((_hex(address), slot), 0)
 
     def with_balance(self, header: Header, address: bytes, wei: int) -> bytes:
+        """See `Evm.with_balance`."""
         self._switch_to(header)
         account = self._account(header, address)
         root = _identifier(header.state_root, address, wei)
@@ -200,6 +209,7 @@ class Revm:
         return root
 
     def forget_after(self, header: Header) -> None:
+        """See `Evm.forget_after`."""
         self._switch_to(header)
         for root, _ in self._states[self._current + 1 :]:
             del self._state_indexes[root]
@@ -207,7 +217,7 @@ class Revm:
 
     # Execution
 
-    def _apply(self, header: Header, tx: Transaction, used_before: int) -> Receipt:
+    def _execute_transaction(self, header: Header, tx: Transaction, used_before: int) -> Receipt:
         """Executes a transaction, and appends the state after it. Raises `ValidationError` if it is invalid."""
         sender = _hex(tx.sender)
         payer = self._accounts.get(sender, AccountState())

@@ -65,7 +65,7 @@ def _price_agrees(s: Step) -> Iterator[Violation]:
         return
     message = f"run {run.id}, price of a seat:"
     if abs(view.price - run.price) * _INEXACT_RATIO < run.price:
-        message = f"{message} the conversion between INR and wei is inexact"
+        message += " the conversion between INR and wei is inexact"
         yield Violation(message, run.price, view.price, cause=Cause.INEXACT_PRICE)
     else:
         yield Violation(f"{message} it is another one", run.price, view.price)

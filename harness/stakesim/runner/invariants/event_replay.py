@@ -13,7 +13,7 @@ from stakesim.scenario.actions import PLATFORM
 def _replay(s: Step) -> Iterator[Violation]:
     for event in s.replay.impossible:
         args = ", ".join(f"{name} {value}" for name, value in event.args.items())
-        yield Violation(f"the event {event.name} tells of what there is not, or was over: {args}")
+        yield Violation(f"the event {event.name} is about something that does not exist or was closed already: {args}")
     for amount in s.replay.wrong_amounts:
         yield Violation(amount.name, amount.due, amount.logged)
     yield from _runs_agree(s)
