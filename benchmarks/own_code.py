@@ -17,9 +17,10 @@ from eth_account.signers.local import LocalAccount
 from eth_tester.backends.pyevm.main import PyEVMBackend
 from eth_utils.address import to_canonical_address
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.access import RpcAccess
+from stakesim.evm.chain_spec import engine_accounts
+from stakesim.evm.client import RpcClient
 from stakesim.evm.compiler import compile_contracts
-from stakesim.evm.engine import engine_accounts, open_engine
+from stakesim.evm.engines import open_engine
 from web3 import EthereumTesterProvider, Web3
 from web3.logs import DISCARD
 
@@ -48,7 +49,7 @@ def views_and_receipts(rounds: int) -> None:
     """A struct view and the events of a settlement: web3's contract objects beside `ContractAbi` and bare requests."""
     artifact, engine = compile_contracts()["EventStake"], open_engine("revm")
     owner, host, *attendees = engine.accounts[: SEATS + 2]
-    abi, access = ContractAbi(artifact.abi), RpcAccess(engine.w3)
+    abi, access = ContractAbi(artifact.abi), RpcClient(engine.w3)
     factory = engine.w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
     init_code = factory.constructor(owner.address, (2_000, 500, 0, 86_400, 604_800)).data_in_transaction
     address = access.transact(owner, None, bytes.fromhex(init_code[2:])).contract_address
