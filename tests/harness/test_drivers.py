@@ -67,7 +67,7 @@ BROKEN = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("old", "new", "invariant"), BROKEN, ids=[f"{id} {new.strip()[-24:]}" for _, new, id in BROKEN]
+    ("old", "new", "invariant"), BROKEN, ids=[f"{invariant} {new.strip()[-24:]}" for _, new, invariant in BROKEN]
 )
 def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, engine_name):
     names = ("no-show", "cancel-around-the-cutoff")

@@ -145,14 +145,14 @@ def test_a_scenario_can_be_handed_over_as_data():
     assert stakesim.run is campaign.run
 
 
-@pytest.mark.parametrize("format", ledger.FORMATS)
-def test_a_ledger_is_written_exactly_in_each_format(tmp_path, format, no_show):
+@pytest.mark.parametrize("file_format", ledger.FORMATS)
+def test_a_ledger_is_written_exactly_in_each_format(tmp_path, file_format, no_show):
     rows = no_show.rows
-    path = tmp_path / f"ledger.{format}"
+    path = tmp_path / f"ledger.{file_format}"
     ledger.write(rows, path)
-    if format == "csv":
+    if file_format == "csv":
         back = [int(row["wei_out"]) for row in csv.DictReader(path.open())]
-    elif format == "jsonl":
+    elif file_format == "jsonl":
         back = [int(json.loads(line)["wei_out"]) for line in path.read_text().splitlines()]
     else:
         import pyarrow.parquet as pq
