@@ -38,9 +38,9 @@ HOUR = 3600
 class Proxy(ThreadingHTTPServer):
     """An HTTP server before a node, which fails requests that send a transaction, and passes others on.
 
-    `does` has the failures in turn; after them, requests succeed. A number: it responds with this status and no body.
-    "hang up", "be silent": the node does not get the request. "late": the node gets it, and its response is lost.
-    `noted`: the bodies of the requests, in order.
+    `does` has the failures in turn; after them, requests succeed. A number is the status of a response without a body.
+    "hang up" closes the connection, "be silent" keeps it open; with "late" after it, the node gets the request before.
+    `noted` has the bodies of the requests that send, in order.
     """
 
     daemon_threads = True
