@@ -172,13 +172,13 @@ class Site:
         wallets = [Web3.to_checksum_address(f"0x{0xA77E << 32 | number:040x}") for number in range(attendees + 2)]
         people = [(uuid.uuid4(), wallet) for wallet in wallets]
         with self.services.database.transaction() as connection:
-            rows = [{"id": id, "name": wallet, "wallet_address": wallet} for id, wallet in people]
+            rows = [{"id": user_id, "name": wallet, "wallet_address": wallet} for user_id, wallet in people]
             connection.execute(insert(users), rows)
             row = {"host_id": people[0][0], "title": "Pottery"}
             self._experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
         self.host, self.early, *self.attendees = [
-            Attendee(id, wallet, self._token(id, "host" if wallet == wallets[0] else "attendee"))
-            for id, wallet in people
+            Attendee(user_id, wallet, self._token(user_id, "host" if wallet == wallets[0] else "attendee"))
+            for user_id, wallet in people
         ]
         self._local = threading.local()
 

@@ -29,13 +29,12 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.scenario import Scenario
-from stakesim.schema.fields import UNITS
+from stakesim.units import DAY
 
 TOLERANCE_BPS = 50
 """Change, in basis points of the reviewed gas and in either direction, that needs no review."""
 ATTENDEES = [f"guest{number}" for number in range(1, 11)]
-_DAY = UNITS["d"]
-_START = 9 * _DAY
+_START = 9 * DAY
 """Start of each measured run, in seconds from the start of its scenario."""
 
 
@@ -111,7 +110,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         [*_create_and_fill(), CancelBooking(booking="of-guest5")], {12: "a booking is cancelled"}
     ),
     "expired": Measurement(
-        [*_create_and_fill(), Expire(at=20 * _DAY, run="run1")], {12: "a run of ten bookings expires"}
+        [*_create_and_fill(), Expire(at=20 * DAY, run="run1")], {12: "a run of ten bookings expires"}
     ),
     "refused": Measurement(
         [

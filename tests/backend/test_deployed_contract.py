@@ -184,19 +184,19 @@ def test_unsupported_functions_are_refused_before_sending(
 # ------------------------------------------------------------------------------------------- what there is not
 
 
-@pytest.mark.parametrize("id", [0, 2, 2**255])
-def test_zeros_from_a_view_mean_an_unknown_id(backend: BackendEnvironment, id: int) -> None:
+@pytest.mark.parametrize("unknown_id", [0, 2, 2**255])
+def test_zeros_from_a_view_mean_an_unknown_id(backend: BackendEnvironment, unknown_id: int) -> None:
     """The error is the same as with `EventStake`, which reverts."""
     signed_booking(backend, signed_run(backend))
     for error, view in (
         ("UnknownEventRun", backend.chain.get_event_run_from_chain),
         ("UnknownBooking", backend.chain.get_booking_from_chain),
-        ("UnknownEventRun", lambda id: backend.chain.calculate_booking_cost(id, 1)),
+        ("UnknownEventRun", lambda unknown_id: backend.chain.calculate_booking_cost(unknown_id, 1)),
     ):
         with pytest.raises(ContractRejected) as caught:
-            view(id)
-        assert (caught.value.name, caught.value.args, caught.value.outcome) == (error, (id,), "rejected")
-    assert backend.chain.get_event_bookings(id) == []
+            view(unknown_id)
+        assert (caught.value.name, caught.value.args, caught.value.outcome) == (error, (unknown_id,), "rejected")
+    assert backend.chain.get_event_bookings(unknown_id) == []
     assert backend.chain.get_user_bookings(NOBODY) == backend.chain.get_host_events(NOBODY) == []
 
 

@@ -98,7 +98,7 @@ def test_a_cancelled_run_refunds_all_its_bookings(backend: BackendEnvironment) -
     ids = [backend.bookings.book(run.id, backend.ids[role], 1).id for role in ("attendee", "no_show")]
     assert backend.runs.cancel(run.id).refunds_issued == 24 * ETH // 100
     assert backend.runs.get(run.id).status == "cancelled"
-    assert [backend.bookings.get(id).status for id in ids] == ["cancelled", "cancelled"]
+    assert [backend.bookings.get(booking_id).status for booking_id in ids] == ["cancelled", "cancelled"]
 
 
 def test_an_expired_run_shares_the_hosts_stake(backend: BackendEnvironment) -> None:
@@ -199,10 +199,10 @@ def test_transactions_of_the_blockchain_service_update_rows_too(backend: Backend
 def test_views_return_the_contracts_values(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
-    id = booking.blockchain_booking_id or 0
-    found = backend.chain.get_booking_from_chain(id)
+    onchain_id = booking.blockchain_booking_id or 0
+    found = backend.chain.get_booking_from_chain(onchain_id)
     assert (found.seat_count, found.total_payment, found.status) == (1, ETH // 10, BookingStatus.ACTIVE)
-    assert backend.chain.get_event_bookings(1) == [id]
+    assert backend.chain.get_event_bookings(1) == [onchain_id]
     assert backend.chain.get_host_events(backend.wallets["host"].address) == [1]
     assert backend.chain.owner() == backend.wallets["platform"].address
     assert backend.chain.total_liabilities() == 20 * ETH // 100

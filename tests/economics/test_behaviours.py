@@ -9,10 +9,11 @@ from stakesim.model.state import RunStatus
 from stakesim.population import behaviours as people
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import CHUNK_SIZE, Population, draw, load_population
-from stakesim.population.state import DAY, NEVER
+from stakesim.population.state import NEVER
 from stakesim.prices.price_models import Constant, Gbm, Steps
 from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
+from stakesim.units import DAY
 
 QUIET = Population(
     name="quiet",

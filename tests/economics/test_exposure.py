@@ -13,13 +13,13 @@ import pytest
 from numpy.random import default_rng
 from stakesim import plots
 from stakesim.campaign import campaign
-from stakesim.economics import fastest_engine
 from stakesim.economics.settle import settle
+from stakesim.evm.engines import fastest_engine
 from stakesim.model.state import RunStatus
 from stakesim.population.exact_int import paise_to_wei
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import CHUNK_SIZE, draw, select_runs
-from stakesim.population.state import DAY, HOUR, NEVER, Intents, PopulationState
+from stakesim.population.state import NEVER, Intents, PopulationState
 from stakesim.population.to_scenario import HOST, to_scenario
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Constant, Gbm
@@ -38,6 +38,7 @@ from stakesim.studies.exposure import (
     population_with_lead,
     revenue_quantiles,
 )
+from stakesim.units import DAY, HOUR
 
 RUNS = 400
 

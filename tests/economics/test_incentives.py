@@ -9,7 +9,7 @@ import pytest
 from stakesim import plots
 from stakesim.population.behaviours import FalseNoShows, Grief, NoShow, SelfBook
 from stakesim.population.outcomes import resolve_outcomes
-from stakesim.population.population import draw, select_runs
+from stakesim.population.population import draw, first_runs, select_runs
 from stakesim.prices.price_models import Gbm, Merton
 from stakesim.scenario.actions import Terms
 from stakesim.studies import attacks, cancellation_options, incentives, payout_methods
@@ -40,7 +40,7 @@ def grief() -> pd.DataFrame:
 def test_net_receipts_of_all_parties_add_up_to_zero(attack: object, split: int) -> None:
     """To the wei in every run, with and without the attack."""
     for behaviours in (HONEST.behaviours, (*HONEST.behaviours, attack)):
-        state = select_runs(draw(HONEST, 5, 0, Terms(forfeit_to_host_bps=split), behaviours), np.arange(RUNS))
+        state = first_runs(draw(HONEST, 5, 0, Terms(forfeit_to_host_bps=split), behaviours), RUNS)
         assert not sum(net_receipts(state, resolve_outcomes(state)).values()).any()
 
 
@@ -50,7 +50,7 @@ def test_false_no_shows_take_the_stakes_and_split_them() -> None:
     gains = measure_attack(
         FalseNoShows(share=1), RUNS, 5, terms=Terms(forfeit_to_host_bps=5_000), population=honest
     ).gains
-    state = select_runs(draw(honest, 5, 0), np.arange(RUNS))
+    state = first_runs(draw(honest, 5), RUNS)
     outcomes = resolve_outcomes(state)
     payments = [
         [int(price) * int(seats) for seats, accepted in zip(run_seats, run_accepted, strict=True) if accepted]
@@ -78,7 +78,7 @@ def test_self_booking_costs_the_fee_where_nobody_is_turned_away() -> None:
     assert effect.bookings == 0
     assert effect.gains["host"].inr == pytest.approx(-effect.fees, abs=0.01)
     assert effect.gains["host"].wei + effect.gains["platform"].wei in (-1, 0)  # each mean is rounded down
-    state = select_runs(draw(ROOMY, 5, 0), np.arange(RUNS))
+    state = first_runs(draw(ROOMY, 5), RUNS)
     assert effect.fees == pytest.approx(float(state.price_paise.mean()) / 100 * 2 * 0.05, rel=1e-6)
 
 
@@ -97,7 +97,7 @@ def test_blocking_a_run_costs_only_gas_and_interest(grief: pd.DataFrame) -> None
 
 
 def test_interest_runs_from_the_booking_to_the_refund() -> None:
-    state = select_runs(draw(HONEST, 5, 0, behaviours=(NoShow(), Grief())), np.arange(50))
+    state = first_runs(draw(HONEST, 5, 0, behaviours=(NoShow(), Grief())), 50)
     for run, wei in enumerate(interest_wei(state, resolve_outcomes(state))):
         locked = int(state.price_wei[run]) * int(state.seats[run])
         locked += locked * 2_000 // 10_000
@@ -196,7 +196,7 @@ def test_unclaimed_shares_follow_the_probabilities() -> None:
     """pull: the share that forgets; push with credit: refuse x forget; push blocks 1 - (1 - refuse)^n of the runs."""
     runs, refuse, forget = 4_096, 0.05, 0.1
     row = payout_methods.unclaimed_money(runs, 5, refusing=(0.0, refuse), forgetting=forget).iloc[1]
-    owed = (payout_methods.payouts(5, 0, runs) > 0).sum(axis=0)
+    owed = (payout_methods.payouts(first_runs(draw(HONEST, 5), runs)) > 0).sum(axis=0)
     blocked_percent = 100 * (1 - (1 - refuse) ** owed).mean()
     assert row["runs blocked by push, %"] == pytest.approx(blocked_percent, abs=3)
     assert row["pull, %"] == pytest.approx(100 * forget, abs=2)

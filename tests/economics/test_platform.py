@@ -10,7 +10,7 @@ import pytest
 from numpy.random import default_rng
 from stakesim import plots
 from stakesim.economics.settle import settle
-from stakesim.population.exact_int import WEI_PER_ETH, exact_sum
+from stakesim.population.exact_int import exact_sum
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import draw, select_runs
 from stakesim.prices.price_models import Constant
@@ -26,8 +26,9 @@ from stakesim.studies.break_even import (
     scaled_income,
 )
 from stakesim.studies.gas_costs import GasCosts, gas_used
-from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.wallet import DAYS_PER_YEAR, RunProfiles, WalletFlows
+from stakesim.studies.gas_prices import GasPrice
+from stakesim.studies.wallet import DAYS_PER_YEAR, RunFlows, WalletFlows
+from stakesim.units import WEI_PER_ETH, WEI_PER_GWEI
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +51,7 @@ def test_measured_gas_is_near_the_reviewed_gas(costs: GasCosts) -> None:
 
 def test_computed_gas_of_whole_runs_is_near_that_of_the_chain(costs: GasCosts, engine_name: str) -> None:
     """Within 1.5% each and 1% in total: where bookings are cancelled, fewer storage slots are begun than computed."""
-    table = gas_costs.compare_with_chain(draw(POPULATION, 2), 6, costs, engine_name)
+    table = gas_costs.compare_gas_with_chain(draw(POPULATION, 2), 6, costs, engine_name)
     assert abs(table["off by, %"]).max() < 1.5
     assert table["gas reckoned"].sum() == pytest.approx(table["gas on the chain"].sum(), rel=0.01)
     assert table["gas on the chain"].nunique() == 6
@@ -110,10 +111,10 @@ def test_a_gas_price_without_deviation_is_its_median() -> None:
     assert set(gas_prices.simulate(CONSTANT_GAS_PRICE, default_rng(1), 3, 9).ravel()) == {5 * WEI_PER_GWEI}
 
 
-def test_run_profiles_have_all_money_and_gas_of_their_runs(costs: GasCosts) -> None:
+def test_run_flows_have_all_money_and_gas_of_their_runs(costs: GasCosts) -> None:
     """Up to a gwei for each amount, rounded against the platform."""
     runs = 300
-    profiles = wallet.run_profiles(POPULATION, runs, 6, costs)
+    flows = wallet.run_flows(POPULATION, runs, 6, costs)
     state = select_runs(draw(POPULATION, 6), np.arange(runs))
     outcomes = resolve_outcomes(state)
     settlement = settle(state, outcomes)
@@ -121,14 +122,14 @@ def test_run_profiles_have_all_money_and_gas_of_their_runs(costs: GasCosts) -> N
     back = settlement.host + settlement.received.sum(axis=0)
     amounts = 2 + 2 * outcomes.accepted.sum(axis=0)
     excess, shortfall = (
-        profiles.paid_in.sum(axis=0) * WEI_PER_GWEI - paid_in,
-        back - profiles.returned.sum(axis=0) * WEI_PER_GWEI,
+        flows.paid_in.sum(axis=0) * WEI_PER_GWEI - paid_in,
+        back - flows.returned.sum(axis=0) * WEI_PER_GWEI,
     )
     for rounding in (excess, shortfall):
         assert (rounding >= 0).all()
         assert (rounding <= amounts * WEI_PER_GWEI).all()
-    assert (profiles.gas.sum(axis=0) == gas_used(state, outcomes, costs)).all()
-    assert (profiles.paid_in[0] >= settlement.host_stake // WEI_PER_GWEI).all()
+    assert (flows.gas.sum(axis=0) == gas_used(state, outcomes, costs)).all()
+    assert (flows.paid_in[0] >= settlement.host_stake // WEI_PER_GWEI).all()
 
 
 def one_year(out: list[int], returned: list[int], rates: list[int]) -> WalletFlows:
@@ -148,9 +149,9 @@ def test_required_float_by_hand() -> None:
         wallet.required_floats(flows, 5)
 
 
-def single_run(eth: int, gas: int = 0) -> RunProfiles:
+def single_run(eth: int, gas: int = 0) -> RunFlows:
     """A run with a single day, on which it pays in `eth` ETH."""
-    return RunProfiles(
+    return RunFlows(
         paid_in=np.array([[eth * 10**9]]),
         returned=np.array([[0]]),
         gas=np.array([[gas]]),
@@ -197,9 +198,9 @@ def test_amounts_beyond_int64_are_refused_and_products_beyond_it_are_split() -> 
 
 
 def test_payouts_to_own_addresses_do_not_return(costs: GasCosts) -> None:
-    profiles = wallet.run_profiles(POPULATION, 200, 1, costs)
+    flows = wallet.run_flows(POPULATION, 200, 1, costs)
     all_back, half, none = (
-        wallet.wallet_flows(profiles, 1, Constant(), CONSTANT_GAS_PRICE, 5, 1, addresses_bps=bps)
+        wallet.wallet_flows(flows, 1, Constant(), CONSTANT_GAS_PRICE, 5, 1, addresses_bps=bps)
         for bps in (0, 5_000, 10_000)
     )
     assert (half.returned == all_back.returned // 2).all()
@@ -212,10 +213,10 @@ def test_payouts_to_own_addresses_do_not_return(costs: GasCosts) -> None:
 
 def test_a_run_makes_a_loss_below_its_break_even_ticket() -> None:
     """10^6 gas at 5 gwei are 1,000 INR; ten seats and two no-shows earn 0.9 tickets: 1,111.11 INR."""
-    profiles = single_run(0, gas=10**6)
-    table = wallet.loss_making_runs(profiles, {"still": CONSTANT_GAS_PRICE}, [1_111, 1_112], 200_000, TERMS, 1)
+    flows = single_run(0, gas=10**6)
+    table = wallet.loss_making_runs(flows, {"still": CONSTANT_GAS_PRICE}, [1_111, 1_112], 200_000, TERMS, 1)
     assert table["still"].tolist() == [100, 0]
-    assert int(scaled_income(TERMS, profiles.seats_sold, profiles.seats_forfeited)[0]) == 90_000_000
+    assert int(scaled_income(TERMS, flows.seats_sold, flows.seats_forfeited)[0]) == 90_000_000
     assert WEI_PER_ETH == WEI_PER_GWEI * 10**9
 
 
@@ -226,8 +227,8 @@ def test_the_plots_show_the_tables(costs: GasCosts) -> None:
     path = gas_prices.simulate(GasPrice(), default_rng(1), 20, 30)
     line = plots.gas_price_path(path, 30).axes[0].lines[0]
     assert line.get_ydata().tolist() == (path[:, 0] / 10**9).tolist()
-    profiles = wallet.run_profiles(POPULATION, 50, 1, costs)
-    losses = wallet.loss_making_runs(profiles, {"a": CONSTANT_GAS_PRICE, "b": GasPrice()}, [300, 900], 1, TERMS, 1)
+    flows = wallet.run_flows(POPULATION, 50, 1, costs)
+    losses = wallet.loss_making_runs(flows, {"a": CONSTANT_GAS_PRICE, "b": GasPrice()}, [300, 900], 1, TERMS, 1)
     labels = [line.get_label() for line in plots.loss_making_runs(losses).axes[0].lines]
     assert labels == ["a", "b"]
     ruin = wallet.ruin_probabilities(np.array([10_000, 20_000]), [100, 150, 200])

@@ -17,7 +17,7 @@ from stakesim.population.behaviours import Cancel, LostToStake, NoShow
 from stakesim.population.population import CHUNK_SIZE, Population
 from stakesim.prices.price_models import Constant, Gbm
 from stakesim.scenario.actions import Terms
-from stakesim.schema.errors import ScenarioError
+from stakesim.schema.errors import InputError
 from typer.testing import CliRunner
 
 ROOT = checkout()
@@ -176,7 +176,7 @@ class TestComputation:
 
         frame = sweep(POLICIES, [everybody], Constant(), 10, 0, SMALL)
         assert set(frame.behaviours) == {"people"}
-        with pytest.raises(ScenarioError, match="is not data, so its results can't be saved"):
+        with pytest.raises(InputError, match="is not data, so its results can't be saved"):
             sweep(POLICIES, [everybody], Constant(), 10, 0, SMALL, out=tmp_path)
 
 
@@ -238,5 +238,5 @@ class TestCommand:
         } | change
         (tmp_path / "mine.yaml").write_text(json.dumps(text))
         result = CliRunner().invoke(cli, ["sweep", str(tmp_path / "mine.yaml"), "--runs", "10", "--spot-check", "0"])
-        assert isinstance(result.exception, ScenarioError)
+        assert isinstance(result.exception, InputError)
         assert message in str(result.exception)

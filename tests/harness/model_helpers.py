@@ -4,12 +4,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from stakesim.model.reference import (
-    ExpectedOutcome,
-    State,
-    apply,
-    initial_state,
-)
+from stakesim.model.reference import apply
+from stakesim.model.state import ExpectedOutcome, State, initial_state
 from stakesim.scenario.actions import (
     Action,
     Actor,

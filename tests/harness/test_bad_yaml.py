@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from stakesim.scenario.scenario import ScenarioError, load
+from stakesim.scenario.scenario import load
+from stakesim.schema.errors import InputError
 
 GOOD = """\
 name: it
@@ -18,7 +19,7 @@ actions:
 def refusal(folder: Path, content: bytes) -> str:
     file = folder / "it.yaml"
     file.write_bytes(content)
-    with pytest.raises(ScenarioError) as refused:
+    with pytest.raises(InputError) as refused:
         load(file)
     message = str(refused.value)
     assert message.startswith(str(file))

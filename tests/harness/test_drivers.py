@@ -6,7 +6,8 @@ import pytest
 from stakesim import run
 from stakesim.backend import Refused, Rows
 from stakesim.evm.contract_file import patched_event_stake
-from stakesim.generate.random_scenario import generate, load_profile
+from stakesim.generate.profiles import load_profile
+from stakesim.generate.random_scenario import generate
 from stakesim.paths import shipped
 from stakesim.project import Project, ProjectError
 from stakesim.runner import backends, scenario_files
@@ -66,7 +67,7 @@ BROKEN = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("old", "new", "invariant"), BROKEN, ids=[f"{id} {new.strip()[-24:]}" for _, new, id in BROKEN]
+    ("old", "new", "invariant"), BROKEN, ids=[f"{invariant} {new.strip()[-24:]}" for _, new, invariant in BROKEN]
 )
 def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, engine_name):
     names = ("no-show", "cancel-around-the-cutoff")

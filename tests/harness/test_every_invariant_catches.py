@@ -302,14 +302,18 @@ SERVICES_BROKEN = [
 """A class in place of the service of bookings, or a function that breaks a part of the services."""
 
 
-@pytest.mark.parametrize(("id", "broken", "scenario"), SERVICES_BROKEN, ids=lambda one: getattr(one, "__name__", one))
-def test_a_broken_service_is_caught(id, broken, scenario, engine_name, monkeypatch):
+@pytest.mark.parametrize(
+    ("invariant_id", "broken", "scenario"), SERVICES_BROKEN, ids=lambda one: getattr(one, "__name__", one)
+)
+def test_a_broken_service_is_caught(invariant_id, broken, scenario, engine_name, monkeypatch):
     services = {"bookings": broken} if isinstance(broken, type) else {}
     if not services:
         broken(monkeypatch)
     with closing(open_environment(engine_name, backend=EventStakeBackend(**services))) as environment:
-        assert id in {finding.id for finding in run_scenario(environment, _scenario(scenario)).findings}
+        assert invariant_id in {finding.id for finding in run_scenario(environment, _scenario(scenario)).findings}
 
 
 def test_no_invariant_is_without_a_variant_that_it_catches():
-    assert {broken.id for broken in CONTRACTS_BROKEN} | {id for id, *_ in SERVICES_BROKEN} == set(INVARIANTS)
+    assert {broken.id for broken in CONTRACTS_BROKEN} | {invariant_id for invariant_id, *_ in SERVICES_BROKEN} == set(
+        INVARIANTS
+    )

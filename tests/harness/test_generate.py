@@ -10,11 +10,13 @@ import pytest
 from stakesim.generate.agents import HOSTILE_AGENTS
 from stakesim.generate.hostile_actions import HostileKind
 from stakesim.generate.moves import MOVES
-from stakesim.generate.random_scenario import Profile, generate, load_profile
-from stakesim.model.reference import current_rate
+from stakesim.generate.profiles import Profile, load_profile
+from stakesim.generate.random_scenario import generate
+from stakesim.model.rates import current_rate
 from stakesim.model.rehearsal import RehearsedStep, rehearse
 from stakesim.scenario.actions import SetPrice
-from stakesim.scenario.scenario import Scenario, ScenarioError, dump, loads
+from stakesim.scenario.scenario import Scenario, dump, loads
+from stakesim.schema.errors import InputError
 
 FILES = sorted((Path(__file__).parents[2] / "scenarios/profiles").glob("*.yaml"))
 PROFILES = [file.stem for file in FILES]
@@ -90,7 +92,7 @@ MUST_REACH = [
 def swings(scenario: Scenario, steps: list[RehearsedStep]) -> bool:
     """The feed's rate moved by a tenth or more while the scenario lasted."""
     market = scenario.rate_path()
-    rates = [current_rate(step.state, market(step.at))[0] for step in steps]
+    rates = [current_rate(step.state, market(step.at)).rate for step in steps]
     rates = [rate for rate in rates if rate.is_finite() and rate > 0]
     return max(rates) >= Decimal("1.1") * min(rates)
 
@@ -179,7 +181,7 @@ def test_a_mistake_in_a_profile(right: str, wrong: str, message: str, tmp_path: 
     assert right in CALM
     file = tmp_path / "calm.yaml"
     file.write_text(CALM.replace(right, wrong))
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         load_profile(file)
     assert str(error.value).startswith(f"{file}, line ")
     assert str(error.value).endswith(message)

@@ -7,7 +7,8 @@ import uuid
 import pytest
 from app.core.errors import AppError
 from sqlalchemy import MetaData, select
-from stakesim.generate.random_scenario import generate, load_profile
+from stakesim.generate.profiles import load_profile
+from stakesim.generate.random_scenario import generate
 from stakesim.paths import checkout, shipped
 from stakesim.runner import ledger
 from stakesim.runner.narrative import narratives

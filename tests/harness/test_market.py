@@ -13,9 +13,11 @@ from numpy.random import default_rng
 from stakesim.prices import series
 from stakesim.prices.formula_paths import PAISA
 from stakesim.prices.market import draw_jumps, simulate
-from stakesim.prices.price_models import DAY, Bootstrap, Constant, Crash, Garch, Gbm, Merton, Series, Steps
+from stakesim.prices.price_models import Bootstrap, Constant, Crash, Garch, Gbm, Merton, Series, Steps
 from stakesim.prices.price_paths import rate_path
-from stakesim.scenario.scenario import ScenarioError, dump, loads
+from stakesim.scenario.scenario import dump, loads
+from stakesim.schema.errors import InputError
+from stakesim.units import DAY
 
 START = Decimal("200000.55")
 RANDOM = [
@@ -245,7 +247,7 @@ def test_other_columns_are_ignored_and_a_changed_file_is_read_again(tmp_path: Pa
 def test_a_bad_file_gets_one_sentence(tmp_path: Path, lines: list[str], header: str, message: str) -> None:
     file = write_csv(tmp_path, lines, header)
     for use in (lambda: Series(file=file), lambda: Bootstrap(inr_per_eth=START, file=file, block_days=1)):
-        with pytest.raises(ScenarioError) as caught:
+        with pytest.raises(InputError) as caught:
             use()
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -254,11 +256,11 @@ def test_a_bad_file_gets_one_sentence(tmp_path: Path, lines: list[str], header: 
 def test_an_empty_a_binary_and_a_missing_file_get_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "binary.csv").write_bytes(b"date,close\n\xff\xfe")
-    with pytest.raises(ScenarioError, match="line 1: has no column 'date'"):
+    with pytest.raises(InputError, match="line 1: has no column 'date'"):
         series.read_closes(tmp_path / "empty.csv")
-    with pytest.raises(ScenarioError, match=r"can't be read.*UTF-8"):
+    with pytest.raises(InputError, match=r"can't be read.*UTF-8"):
         series.read_closes(tmp_path / "binary.csv")
-    with pytest.raises(ScenarioError, match="there is no such file, here or in scenarios/"):
+    with pytest.raises(InputError, match="there is no such file, here or in scenarios/"):
         series.read_closes("nowhere.csv")
 
 
@@ -293,11 +295,11 @@ def test_a_file_holds_each_kind_and_returns_it(price: Any) -> None:
     ],
 )
 def test_an_invalid_price_model_is_refused(price: str, message: str) -> None:
-    with pytest.raises(ScenarioError) as caught:
+    with pytest.raises(InputError) as caught:
         loads(SCENARIO.format(price))
     assert message in str(caught.value)
 
 
 def test_a_bootstrap_needs_a_series_as_long_as_its_blocks(counting: str) -> None:
-    with pytest.raises(ScenarioError, match="has 40 daily returns, too few for blocks of 41 days"):
+    with pytest.raises(InputError, match="has 40 daily returns, too few for blocks of 41 days"):
         Bootstrap(inr_per_eth=START, file=counting, block_days=41)

@@ -7,15 +7,8 @@ from typing import Any
 
 import pytest
 from model_helpers import EPOCH, ETH, GRACE, RATE, START, Timed, apply_all, book, create, last_outcome
-from stakesim.model.reference import (
-    BookingStatus,
-    ExpectedOutcome,
-    Payout,
-    RunStatus,
-    apply,
-    initial_state,
-    liabilities,
-)
+from stakesim.model.reference import apply
+from stakesim.model.state import BookingStatus, ExpectedOutcome, Payout, RunStatus, initial_state, liabilities
 from stakesim.scenario.actions import (
     Action,
     Actor,

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stakesim.model.reference import BookingStatus, ExpectedOutcome, RunStatus, State, apply, initial_state, liabilities
+from stakesim.model.reference import apply
+from stakesim.model.state import BookingStatus, ExpectedOutcome, RunStatus, State, initial_state, liabilities
 from stakesim.scenario.actions import (
     Action,
     Actor,

@@ -20,7 +20,8 @@ from stakesim.runner import ledger, scenario_files
 from stakesim.runner.environment import open_environment
 from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.scenario.scenario import ScenarioError, dump, load, loads
+from stakesim.scenario.scenario import dump, load, loads
+from stakesim.schema.errors import InputError
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
@@ -144,14 +145,14 @@ def test_a_scenario_can_be_handed_over_as_data():
     assert stakesim.run is campaign.run
 
 
-@pytest.mark.parametrize("format", ledger.FORMATS)
-def test_a_ledger_is_written_exactly_in_each_format(tmp_path, format, no_show):
+@pytest.mark.parametrize("file_format", ledger.FORMATS)
+def test_a_ledger_is_written_exactly_in_each_format(tmp_path, file_format, no_show):
     rows = no_show.rows
-    path = tmp_path / f"ledger.{format}"
+    path = tmp_path / f"ledger.{file_format}"
     ledger.write(rows, path)
-    if format == "csv":
+    if file_format == "csv":
         back = [int(row["wei_out"]) for row in csv.DictReader(path.open())]
-    elif format == "jsonl":
+    elif file_format == "jsonl":
         back = [int(json.loads(line)["wei_out"]) for line in path.read_text().splitlines()]
     else:
         import pyarrow.parquet as pq
@@ -215,7 +216,7 @@ def test_too_many_actors_are_refused_in_a_sentence(environment):
 
 
 def test_an_unknown_name_is_refused_in_a_sentence():
-    with pytest.raises(ScenarioError, match=r"neither a scenario file .* nor a profile"):
+    with pytest.raises(InputError, match=r"neither a scenario file .* nor a profile"):
         run("clam")
 
 

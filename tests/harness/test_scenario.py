@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from stakesim.model.rehearsal import disagreements, rehearse
 from stakesim.scenario.actions import Book, CreateRun, SetPrice
-from stakesim.scenario.scenario import Scenario, ScenarioError, dump, json_schema, load, loads
+from stakesim.scenario.scenario import Scenario, dump, json_schema, load, loads
+from stakesim.schema.errors import InputError
 from stakesim.schema.fields import format_time, parse_time
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -350,7 +351,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("right", "wrong", "message"), MISTAKES, ids=[m[2][:60] for m in MISTAKES])
 def test_a_mistake_is_named_with_file_line_and_field(right: str, wrong: str, message: str) -> None:
     assert right in EXAMPLE
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         loads(EXAMPLE.replace(right, wrong, 1), "scenarios/example.yaml")
     assert str(error.value) == f"scenarios/example.yaml, {message}"
 
@@ -358,13 +359,13 @@ def test_a_mistake_is_named_with_file_line_and_field(right: str, wrong: str, mes
 def test_a_file_has_its_scenario_s_name(tmp_path: Path) -> None:
     file = tmp_path / "other.yaml"
     file.write_text("# a comment\n" + EXAMPLE)
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         load(file)
     assert str(error.value) == f"{file}, line 2, name: 'example' is not the file's name; write `name: other`"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     file = tmp_path / "none.yaml"
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         load(file)
     assert str(error.value) == f"{file}: can't be read: No such file or directory; give the path of a scenario file"

@@ -13,7 +13,8 @@ from app.api import dependencies, idempotency, problems
 from app.api.idempotency import IdempotentRequest
 from app.core.errors import InvalidRequest
 from stakesim import run
-from stakesim.generate.random_scenario import generate, load_profile
+from stakesim.generate.profiles import load_profile
+from stakesim.generate.random_scenario import generate
 from stakesim.paths import checkout, shipped
 from stakesim.project import ProjectError
 from stakesim.runner.environment import open_environment

@@ -10,7 +10,7 @@ from app.db.tables import event_run_bookings, event_runs, users
 from sqlalchemy import select
 from stakesim.faults.protocol import Violation
 from stakesim.faults.testbed import stranger
-from stakesim.model.reference import BookingStatus, RunStatus
+from stakesim.model.state import BookingStatus, RunStatus
 from stakesim.runner.event_replay import EventReplay
 
 from stakesim_adapter.faults.canonical_chain import CanonicalChain

@@ -72,7 +72,7 @@ def run(
         probing: Of another contract than `EventStake`, also try its own functions and its largest run.
 
     Raises:
-        ScenarioError: A file can't be read, or there is no such profile.
+        InputError: A file can't be read, or there is no such profile.
         EngineError: The engine or the workers can't be had, or the contract can't be driven.
         ProjectError: There is no such driver, or the backend that `[tool.stakesim]` names can't be loaded.
         BackendError: The backend can't be opened.

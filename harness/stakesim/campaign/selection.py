@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from stakesim.generate.random_scenario import generate, load_profile
+from stakesim.generate.profiles import load_profile
+from stakesim.generate.random_scenario import generate
 from stakesim.runner import scenario_files
 from stakesim.scenario.actions import Terms
-from stakesim.scenario.scenario import Scenario, ScenarioError, load
+from stakesim.scenario.scenario import Scenario, load
+from stakesim.schema.errors import InputError
 from stakesim.search.walks import walk
 
 Item: TypeAlias = str | Path | Scenario
@@ -37,7 +39,7 @@ def select(items: Sequence[Item], *, runs: int, seed: int, steps: int | None, te
         terms: Terms of the contract in drawn scenarios; None: those of the profile or population.
 
     Raises:
-        ScenarioError: A file can't be read, or nothing has that name.
+        InputError: A file can't be read, or nothing has that name.
     """
     scenarios: list[Scenario] = []
     drawn = 0
@@ -59,7 +61,7 @@ def _generator(name: str, steps: int | None, terms: Terms | None) -> Draw:
     if name in populations:
         return _population_generator(populations[name], steps, terms)
     if name not in profiles:
-        raise ScenarioError(
+        raise InputError(
             f"{name} is neither a scenario file (.yaml) nor its name, nor a profile ({', '.join(profiles)}), nor a "
             f"population ({', '.join(populations)})"
         )
@@ -74,7 +76,7 @@ def _population_generator(file: Path, steps: int | None, terms: Terms | None) ->
     from stakesim.population.population import load_population
 
     if steps:
-        raise ScenarioError(f"{file.stem} is a population, and takes no walks: name a profile instead")
+        raise InputError(f"{file.stem} is a population, and takes no walks: name a profile instead")
     population = load_population(file)
     if terms:
         population = population.model_copy(update={"terms": terms})

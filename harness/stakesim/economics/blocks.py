@@ -16,11 +16,11 @@ from stakesim.economics import metrics
 from stakesim.economics.metrics import METRICS, MetricSums, MetricValues
 from stakesim.economics.settle import settle
 from stakesim.population.outcomes import resolve_outcomes
-from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw, select_runs
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, chunks_of, draw, first_runs
 from stakesim.population.state import Behaviour
 from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
-from stakesim.schema.errors import ScenarioError
+from stakesim.schema.errors import InputError
 from stakesim.workers.pool import worker_pool
 
 CHUNKS_PER_BLOCK = 16
@@ -55,15 +55,19 @@ class Block:
     first_chunk: int
     runs: int
 
+    def draw(self, number: int, terms: Terms) -> PopulationChunk:
+        """Draws a chunk, counted from the population's first, under a policy."""
+        return draw(self.population, self.seed, number, terms, self.behaviours, self.price)
+
     def digest(self) -> str:
         """Returns a hash of all parameters, which names the file of the block's result.
 
         Raises:
-            ScenarioError: A behaviour is a function, which has no parameters to hash.
+            InputError: A behaviour is a function, which has no parameters to hash.
         """
         for behaviour in self.behaviours:
             if not isinstance(behaviour, BaseModel):
-                raise ScenarioError(f"{behaviour!r} is not data, so its results can't be saved: leave out `out`")
+                raise InputError(f"{behaviour!r} is not data, so its results can't be saved: leave out `out`")
         parameters = {
             "seed": self.seed,
             "first": self.first_chunk,
@@ -96,13 +100,9 @@ def split_into_blocks(
 def compute_block(block: Block) -> BlockResult:
     """Settles all runs of a block under every policy. Memory holds the runs of one chunk at a time."""
     chunks: list[BlockResult] = []
-    for first in range(0, block.runs, CHUNK_SIZE):
-        chunk = block.first_chunk + first // CHUNK_SIZE
+    for number, count in chunks_of(block.runs):
         values_by_policy = [
-            _metric_values(
-                draw(block.population, block.seed, chunk, terms, block.behaviours, block.price), block.runs - first
-            )
-            for terms in block.policies
+            _metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies
         ]
         first_policy = values_by_policy[0]
         chunks.append(
@@ -114,11 +114,9 @@ def compute_block(block: Block) -> BlockResult:
     return combine_chunks(chunks)
 
 
-def _metric_values(chunk: PopulationChunk, most_runs: int) -> MetricValues:
-    """The metrics of the first `most_runs` runs of a chunk."""
-    import numpy as np
-
-    state = chunk.state if most_runs >= CHUNK_SIZE else select_runs(chunk, np.arange(most_runs))
+def _metric_values(chunk: PopulationChunk, count: int) -> MetricValues:
+    """The metrics of the first `count` runs of a chunk."""
+    state = first_runs(chunk, count)
     outcomes = resolve_outcomes(state)
     return metrics.measure(state, outcomes, settle(state, outcomes))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import NamedTuple
 
 from stakesim.campaign import campaign
@@ -97,8 +96,3 @@ def _describe(differences: Sequence[_Difference]) -> str:
     ]
     first = differences[0].scenario
     return "\n".join([*lines, f"Save this as scenarios/{first.name}.yaml and replay it:", dump(first)])
-
-
-def fastest_engine() -> str:
-    """Returns the name of the fastest in-process EVM engine that is installed."""
-    return "revm" if find_spec("pyrevm") else "py-evm"

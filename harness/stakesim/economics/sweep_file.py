@@ -12,7 +12,7 @@ from stakesim.population.population import Population, load_population
 from stakesim.prices.price_models import PriceModel
 from stakesim.runner import scenario_files
 from stakesim.schema import yaml_file
-from stakesim.schema.errors import ScenarioError, nearest
+from stakesim.schema.errors import InputError, suggestion
 from stakesim.schema.fields import StrictModel
 
 
@@ -46,7 +46,7 @@ def load_sweep(file: str | Path) -> SweepFile:
     """Reads a sweep file.
 
     Raises:
-        ScenarioError: The file is missing or not valid.
+        InputError: The file is missing or not valid.
     """
     return yaml_file.load_named(file, SweepFile, "sweep")
 
@@ -55,9 +55,9 @@ def population_of(sweep: SweepFile) -> Population:
     """Loads the population that a sweep names.
 
     Raises:
-        ScenarioError: No population has that name.
+        InputError: No population has that name.
     """
     files = scenario_files.populations()
     if sweep.population not in files:
-        raise ScenarioError(f"there is no population {sweep.population!r}; {nearest(sweep.population, list(files))}")
+        raise InputError(f"there is no population {sweep.population!r}; {suggestion(sweep.population, list(files))}")
     return load_population(files[sweep.population])

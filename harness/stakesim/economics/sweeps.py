@@ -20,11 +20,11 @@ from stakesim.economics import metrics
 from stakesim.economics.blocks import Block, combine_chunks, compute_blocks, split_into_blocks
 from stakesim.economics.metrics import METRICS
 from stakesim.errors import NotInstalled
-from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk
 from stakesim.population.state import Behaviour
 from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
-from stakesim.schema.errors import ScenarioError, nearest
+from stakesim.schema.errors import InputError, suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def sweep(
 
     Raises:
         MismatchError: The spot check found a difference.
-        ScenarioError: The contract does not accept a policy, or `out` is given with behaviours that are not data.
+        InputError: The contract does not accept a policy, or `out` is given with behaviours that are not data.
         NotInstalled: `out` is given, and pyarrow is missing.
     """
     population = population or DEFAULT_POPULATION
@@ -105,18 +105,18 @@ def policy_grid(policies: Policies, default_terms: Terms) -> tuple[Terms, ...]:
     """Returns every combination of the given values as terms; all other terms are those of `default_terms`.
 
     Raises:
-        ScenarioError: A term does not exist, or a value is out of its range.
+        InputError: A term does not exist, or a value is out of its range.
     """
     if not isinstance(policies, Mapping):
         return tuple(policies)
     if unknown_names := [name for name in policies if name not in Terms.model_fields]:
-        raise ScenarioError(f"there is no term {unknown_names[0]!r}; {nearest(unknown_names[0], Terms.model_fields)}")
+        raise InputError(f"there is no term {unknown_names[0]!r}; {suggestion(unknown_names[0], Terms.model_fields)}")
     combinations = [dict(zip(policies, values, strict=True)) for values in product(*policies.values())]
     try:
         return tuple(Terms(**(default_terms.model_dump() | combination)) for combination in combinations)
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ScenarioError(f"policies, {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+        raise InputError(f"policies, {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
 def _cells(
@@ -154,7 +154,7 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
         block = blocks[int(rng.integers(len(blocks)))]
         terms = block.policies[int(rng.integers(len(block.policies)))]
         chunk, index = divmod(int(rng.integers(block.runs)), CHUNK_SIZE)
-        drawn = draw(block.population, block.seed, block.first_chunk + chunk, terms, block.behaviours, block.price)
+        drawn = block.draw(block.first_chunk + chunk, terms)
         picked.append((replace(drawn, population=f"check{number}"), index))
     return compare_with_chain(picked, engine).runs
 

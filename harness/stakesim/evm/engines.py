@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from stakesim.evm.engine import Engine
@@ -10,6 +11,11 @@ from stakesim.evm.errors import EngineError
 
 if TYPE_CHECKING:
     from stakesim.evm.in_process.trace import ExecutionTrace
+
+
+def fastest_engine() -> str:
+    """Returns the name of the fastest engine that is installed: revm, else py-evm."""
+    return "revm" if find_spec("pyrevm") else "py-evm"
 
 
 def open_engine(name: str, *, keys: Sequence[str] = (), trace: ExecutionTrace | None = None) -> Engine:

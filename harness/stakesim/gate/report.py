@@ -22,7 +22,7 @@ from stakesim.gate.result import GateResult, PartVerdict
 from stakesim.paths import checkout, package_data
 from stakesim.runner import ledger
 from stakesim.runner.ledger import LedgerRow, by_party
-from stakesim.runner.narrative import WEI_PER_ETH
+from stakesim.units import WEI_PER_ETH
 
 _PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm")
 _VERDICT_CLASSES = {PartVerdict.PASS: "ok", PartVerdict.FAIL: "bad", PartVerdict.NOT_TRIED: "open"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stakesim.generate.random_scenario import generate, load_profile
+from stakesim.generate.profiles import load_profile
+from stakesim.generate.random_scenario import generate
 from stakesim.runner import scenario_files
 from stakesim.scenario.scenario import Scenario, load
 from stakesim.search.walks import walk

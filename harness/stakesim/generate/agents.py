@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from stakesim.generate import hostile_actions as hostile
 from stakesim.generate.hostile_actions import HostileKind, price_faults
 from stakesim.generate.profiles import Profile
-from stakesim.model.reference import MAX_SEATS
+from stakesim.model.rules import MAX_SEATS
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -27,7 +27,7 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from stakesim.schema.fields import DAY, HOUR
+from stakesim.units import DAY, HOUR
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
-from stakesim.model.reference import MAX_SEATS
+from stakesim.model.rules import MAX_SEATS
 from stakesim.scenario.actions import (
     Action,
     Book,
@@ -23,7 +23,7 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from stakesim.schema.fields import DAY, HOUR
+from stakesim.units import DAY, HOUR
 
 HostileKind: TypeAlias = Literal[
     "wrong_caller",

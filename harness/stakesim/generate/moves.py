@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from stakesim.generate import hostile_actions as hostile
 from stakesim.generate.hostile_actions import HostileKind, price_faults
-from stakesim.model.reference import MAX_SEATS, Run, RunStatus, State
+from stakesim.model.rules import MAX_SEATS
+from stakesim.model.state import Run, RunStatus, State
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -30,7 +31,7 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-from stakesim.schema.fields import DAY, HOUR
+from stakesim.units import DAY, HOUR
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -10,10 +10,8 @@ from stakesim.generate.hostile_actions import HostileKind
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import FieldError
-from stakesim.schema.fields import HOUR, Inr, Rate, Seconds, StrictModel
-
-Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
+from stakesim.schema.fields import Count, Inr, Probability, Rate, Seconds, StrictModel
+from stakesim.units import HOUR
 
 Receiver: TypeAlias = Literal["refuses", "burns_gas", "floods", "reenters"]
 
@@ -100,6 +98,6 @@ def load_profile(file: str | Path) -> Profile:
     """Reads a profile from a YAML file that has the profile's name.
 
     Raises:
-        ScenarioError: The file can't be read, or is no valid profile.
+        InputError: The file can't be read, or is no valid profile.
     """
     return yaml_file.load_named(file, Profile, "profile")

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, get_args
 
 from stakesim.generate import agents
 from stakesim.generate.agents import OUTSIDER, RunPlan, draw_between
-from stakesim.generate.profiles import Profile, load_profile
+from stakesim.generate.profiles import Profile
 from stakesim.prices.price_models import Crash, Gbm
 from stakesim.scenario.actions import Action, Actor, ReentrantCall, Reentry
 from stakesim.scenario.scenario import Scenario
-from stakesim.schema.fields import DAY
+from stakesim.units import DAY
 
 if TYPE_CHECKING:
     from numpy.random import Generator
-
-__all__ = ["OUTSIDER", "Profile", "generate", "load_profile", "random_actor", "random_market"]
 
 
 def generate(profile: Profile, seed: int, index: int) -> Scenario:

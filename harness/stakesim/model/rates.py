@@ -3,12 +3,13 @@
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
 from stakesim.model.state import PriceReading, RefusedError, State
 from stakesim.scenario.actions import SetPrice
+from stakesim.units import HOUR, WEI_PER_ETH
 
-WEI_PER_ETH = 10**18
-PRICE_MAX_AGE = 3_600
+PRICE_MAX_AGE = HOUR
 """Seconds after which a rate is too old for a quote."""
 PRICE_MAX_JUMP = 3
 """How many times the last accepted rate a rate may be; it must also be at least the same fraction of it."""
@@ -26,20 +27,24 @@ def inr_to_wei(inr: Decimal, rate: Decimal) -> int:
     return int(Fraction(inr) * WEI_PER_ETH // Fraction(rate))
 
 
-def current_rate(state: State, market: Decimal) -> tuple[Decimal, int]:
-    """What the price feed gives now.
+class CurrentRate(NamedTuple):
+    """What the price feed gives at a certain time.
 
-    Args:
-        state: The state.
-        market: The market's rate in INR per ETH.
-
-    Returns:
-        The rate in INR per ETH, and the time since which it is true.
+    Attributes:
+        rate: INR per ETH.
+        as_of: When the rate was true, in seconds since 1970.
     """
+
+    rate: Decimal
+    as_of: int
+
+
+def current_rate(state: State, market: Decimal) -> CurrentRate:
+    """What the price feed gives now, if the market's rate is `market`, in INR per ETH."""
     reading = state.price_reading
     if reading is None:
-        return market, state.now
-    return reading.rate, state.now if reading.as_of is None else reading.as_of
+        return CurrentRate(market, state.now)
+    return CurrentRate(reading.rate, state.now if reading.as_of is None else reading.as_of)
 
 
 def set_price(state: State, action: SetPrice) -> State:

@@ -19,23 +19,17 @@ from dataclasses import replace
 from decimal import Decimal
 
 from stakesim.model import rules
-from stakesim.model.rates import PRICE_MAX_AGE, PRICE_MAX_JUMP, accept_rate, current_rate, inr_to_wei, set_price
+from stakesim.model.rates import accept_rate, current_rate, inr_to_wei, set_price
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import (
     Booking,
-    BookingStatus,
     Call,
     ExpectedOutcome,
     Party,
-    Payout,
     RefusedError,
     RuleResult,
     Run,
-    RunStatus,
     State,
-    escrow,
-    initial_state,
-    liabilities,
     party_of,
 )
 from stakesim.scenario.actions import (
@@ -54,28 +48,6 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
-
-__all__ = [
-    "MAX_SEATS",
-    "PRICE_MAX_AGE",
-    "PRICE_MAX_JUMP",
-    "Booking",
-    "BookingStatus",
-    "ExpectedOutcome",
-    "Party",
-    "Payout",
-    "Run",
-    "RunStatus",
-    "State",
-    "apply",
-    "attended_booking_ids",
-    "escrow",
-    "initial_state",
-    "inr_to_wei",
-    "liabilities",
-    "party_of",
-    "current_rate",
-]
 
 
 def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State, ExpectedOutcome]:
@@ -198,7 +170,7 @@ def _call(state: State, action: Action, market: Decimal) -> Call:
     sender = _sender(state, action, actor)
     match action:
         case CreateRun():
-            price = inr_to_wei(action.price_inr, current_rate(state, market)[0])
+            price = inr_to_wei(action.price_inr, current_rate(state, market).rate)
             due = rules.stake_of(state, price * action.seats)
             return Call(actor, sender, _value(due, action.value_off), due, price)
         case Book():

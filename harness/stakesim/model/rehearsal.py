@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stakesim.model.reference import ExpectedOutcome, State, apply, initial_state
+from stakesim.model.reference import apply
+from stakesim.model.state import ExpectedOutcome, State, initial_state
 from stakesim.scenario.actions import Action
 from stakesim.scenario.scenario import Scenario
 

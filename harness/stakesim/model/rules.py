@@ -26,9 +26,8 @@ from stakesim.model.state import (
 )
 from stakesim.model.transfers import add, pay_in, pay_out, push, takes_ether
 from stakesim.scenario.actions import PLATFORM, Book, CreateRun
+from stakesim.units import BPS
 
-BPS = 10_000
-"""Basis points of a whole."""
 MAX_SEATS = 200
 """Seats of the largest run that the contract takes."""
 MAX_PRICE = 2**128 - 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stakesim.plots import style
+from stakesim.units import WEI_PER_GWEI
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 TICKET_LEVELS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 """INR of the contour lines."""
-WEI_PER_GWEI = 10**9
 
 
 def break_even_tickets(table: pd.DataFrame) -> Figure:

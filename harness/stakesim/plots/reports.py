@@ -7,12 +7,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from stakesim.plots.style import BLUE, GREY, HATCHES, ORANGE, new_figure, plot_with_band, thousands
+from stakesim.units import WEI_PER_ETH
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-WEI_PER_ETH = 10**18
 
 
 def payouts(wei_by_party: Mapping[str, Mapping[str, int]]) -> Figure:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from stakesim.generate.profiles import Probability
-from stakesim.population.state import DAY, HOUR, NEVER, Intents, PopulationState
-from stakesim.schema.fields import Seconds, StrictModel
+from stakesim.population.state import NEVER, Intents, PopulationState
+from stakesim.schema.fields import Probability, Seconds, StrictModel
+from stakesim.units import DAY, HOUR
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stakesim.units import BPS, WEI_PER_ETH
+
 if TYPE_CHECKING:
     from stakesim.population.state import Ints, Wei
 
-BPS = 10_000
-"""Basis points of a whole."""
-WEI_PER_ETH = 10**18
 _ROOT = 10**9
 """Square root of WEI_PER_ETH; conversions are split into two steps of it."""
 INT64_LIMIT = 2**62

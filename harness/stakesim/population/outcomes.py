@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from stakesim.model.rates import PRICE_MAX_JUMP
 from stakesim.model.state import RunStatus
-from stakesim.population.state import DAY, NEVER, PopulationState
+from stakesim.population.state import NEVER, PopulationState
+from stakesim.units import DAY
 
 if TYPE_CHECKING:
     from stakesim.population.state import Bools, Ints

@@ -6,7 +6,7 @@ runs are drawn, so that one of a million can be run on a chain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
-from stakesim.generate.profiles import Count
 from stakesim.model.rules import MAX_SEATS
 from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.outcomes import MAX_PLACES
-from stakesim.population.state import DAY, HOUR, NEVER, Behaviour, Intents, PopulationState
+from stakesim.population.state import NEVER, Behaviour, Intents, PopulationState
 from stakesim.prices.price_models import Gbm, PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import FieldError
-from stakesim.schema.fields import Inr, Seconds, StrictModel
+from stakesim.schema.fields import Count, Inr, Seconds, StrictModel
+from stakesim.units import DAY, HOUR
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -96,7 +96,7 @@ def load_population(file: str | Path) -> Population:
     """Reads a population from a YAML file that has the population's name.
 
     Raises:
-        ScenarioError: The file can't be read, or is no valid population.
+        InputError: The file can't be read, or is no valid population.
     """
     return yaml_file.load_named(file, Population, "population")
 
@@ -203,6 +203,32 @@ def _draw_prices(rng: Generator, ends: tuple[Decimal, Decimal]) -> Ints:
 
     low, high = (np.log(float(end * 100)) for end in ends)
     return np.rint(np.exp(rng.uniform(low, high, CHUNK_SIZE))).astype(np.int64)
+
+
+def chunks_of(runs: int) -> Iterator[tuple[int, int]]:
+    """The chunks of the first `runs` runs: the number of each, and how many of the runs are in it."""
+    for first in range(0, runs, CHUNK_SIZE):
+        yield first // CHUNK_SIZE, min(CHUNK_SIZE, runs - first)
+
+
+def draw_runs(
+    population: Population,
+    seed: int,
+    runs: int,
+    terms: Terms | None = None,
+    behaviours: Sequence[Behaviour] | None = None,
+    price: PriceModel | None = None,
+) -> Iterator[PopulationState]:
+    """Draws the first `runs` runs of a population, one chunk at a time; for the other arguments see `draw`."""
+    for number, count in chunks_of(runs):
+        yield first_runs(draw(population, seed, number, terms, behaviours, price), count)
+
+
+def first_runs(chunk: PopulationChunk, count: int) -> PopulationState:
+    """The state of the first runs of a chunk."""
+    import numpy as np
+
+    return chunk.state if count >= CHUNK_SIZE else select_runs(chunk, np.arange(count))
 
 
 def select_runs(chunk: PopulationChunk, indices: Ints) -> PopulationState:

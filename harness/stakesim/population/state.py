@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from stakesim.scenario.actions import Terms
+from stakesim.units import BPS, DAY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     Wei: TypeAlias = NDArray[Any]
     """int64 where nothing can overflow, Python integers elsewhere."""
 
-HOUR, DAY = 3_600, 86_400
 NEVER = 2**44
 """A time that does not come."""
 
@@ -103,7 +103,7 @@ class PopulationState:
     @property
     def stake_share(self) -> float:
         """The stake as a share of the ticket's price."""
-        return self.terms.stake_bps / 10_000
+        return self.terms.stake_bps / BPS
 
     def rate_at(self, times: Ints) -> Ints:
         """Paise for one ETH at a time of each run, shape (runs,), or of each person, shape (places, runs)."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from stakesim.population.outcomes import EventKind, event_of, resolve_outcomes, timeline
 from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw, select_runs
-from stakesim.population.state import DAY, NEVER, PopulationState
+from stakesim.population.state import NEVER, PopulationState
 from stakesim.prices.price_models import PriceStep, Steps
 from stakesim.scenario.actions import (
     PLATFORM,
@@ -25,6 +25,7 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.scenario import Scenario
+from stakesim.units import DAY
 
 RUN, HOST = "run", "host"
 

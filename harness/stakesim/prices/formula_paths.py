@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from stakesim.prices import series
 from stakesim.prices.price_models import Constant, Crash, Series, Steps
-from stakesim.schema.fields import DAY
+from stakesim.units import DAY
 
 RateAt: TypeAlias = Callable[[int], Decimal]
 """The rate in INR per ETH at a time in seconds from the scenario's start."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from stakesim.prices import series
 from stakesim.prices.formula_paths import formula_path, rounded
-from stakesim.prices.price_models import YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
-from stakesim.schema.fields import DAY
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.units import DAY, YEAR
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,11 +10,9 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from stakesim.prices import series
-from stakesim.schema.errors import FieldError, ScenarioError
-from stakesim.schema.fields import DAY, HOUR, Rate, Seconds, StrictModel
-
-YEAR = 365 * DAY
-"""Seconds in a year."""
+from stakesim.schema.errors import FieldError, InputError
+from stakesim.schema.fields import Rate, Seconds, StrictModel
+from stakesim.units import HOUR
 
 Drift: TypeAlias = Annotated[float, Field(ge=-20, le=20)]
 Volatility: TypeAlias = Annotated[float, Field(ge=0, le=20)]
@@ -159,7 +157,7 @@ class Bootstrap(StrictModel):
     def _series_is_long_enough(self) -> Self:
         returns = len(series.read_closes(self.file).rates) - 1
         if self.block_days > returns:
-            raise ScenarioError(
+            raise InputError(
                 f"{self.file}: has {returns} daily returns, too few for blocks of {self.block_days} days; "
                 "give a longer series or smaller `block_days`"
             )
@@ -220,9 +218,7 @@ class Series(StrictModel):
     def _start_is_in_the_series(self) -> Self:
         closes = series.read_closes(self.file)
         if self.start is not None and not closes.first <= self.start <= closes.last:
-            raise ScenarioError(
-                f"{self.file}: has no {self.start}; give a `start` from {closes.first} to {closes.last}"
-            )
+            raise InputError(f"{self.file}: has no {self.start}; give a `start` from {closes.first} to {closes.last}")
         return self
 
 

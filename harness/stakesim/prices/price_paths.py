@@ -10,8 +10,8 @@ from math import exp, sqrt
 
 from stakesim.prices.formula_paths import RateAt, formula_path, rounded
 from stakesim.prices.market import simulate
-from stakesim.prices.price_models import YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
-from stakesim.schema.fields import DAY
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.units import DAY, YEAR
 
 
 def rate_path(price: PriceModel) -> RateAt:

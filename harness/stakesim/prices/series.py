@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stakesim.project import current_project
-from stakesim.schema.errors import ScenarioError
+from stakesim.schema.errors import InputError
 from stakesim.schema.fields import parse_rate
 
 SYNTHETIC = "series/eth-inr-synthetic.csv"
@@ -43,7 +43,7 @@ def read_closes(file: str | Path) -> Closes:
             project's scenarios and then from those that ship with the library.
 
     Raises:
-        ScenarioError: There is no such file, or it has an error; the message names the line of the first one.
+        InputError: There is no such file, or it has an error; the message names the line of the first one.
     """
     path = _find(file)
     return _read(path, path.stat().st_mtime_ns)
@@ -53,7 +53,7 @@ def _find(file: str | Path) -> Path:
     for path in (Path(file), *(folder / file for folder in current_project().scenario_folders)):
         if path.is_file():
             return path
-    raise ScenarioError(f"{file}: there is no such file, here or in scenarios/; give the path of a CSV file")
+    raise InputError(f"{file}: there is no such file, here or in scenarios/; give the path of a CSV file")
 
 
 @lru_cache(maxsize=8)
@@ -62,18 +62,18 @@ def _read(file: Path, modified_at: int) -> Closes:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{file}: can't be read: {error}; give the path of a CSV file in UTF-8") from error
+        raise InputError(f"{file}: can't be read: {error}; give the path of a CSV file in UTF-8") from error
     first: date | None = None
     rates: list[Decimal] = []
     for line, day, rate in _rows(file, csv.reader(text.splitlines())):
         first = first or day
         if (expected := first + timedelta(days=len(rates))) != day:
-            raise ScenarioError(
+            raise InputError(
                 f"{file}, line {line}, date: {day} is where {expected} should be; give one line a day, in order"
             )
         rates.append(rate)
     if first is None or len(rates) < MIN_CLOSES:
-        raise ScenarioError(f"{file}: has {len(rates)} closes; give at least {MIN_CLOSES}")
+        raise InputError(f"{file}: has {len(rates)} closes; give at least {MIN_CLOSES}")
     return Closes(first, tuple(rates))
 
 
@@ -83,18 +83,18 @@ def _rows(file: Path, lines: Iterable[list[str]]) -> Iterator[tuple[int, date, D
     names = [name.strip().lower() for name in next(numbered, (1, []))[1]]
     for name in COLUMNS:
         if name not in names:
-            raise ScenarioError(f"{file}, line 1: has no column {name!r}; begin the file with `date,close`")
+            raise InputError(f"{file}, line 1: has no column {name!r}; begin the file with `date,close`")
     columns = [names.index(name) for name in COLUMNS]
     for line, cells in numbered:
         if not cells:
             continue
         if len(cells) <= max(columns):
-            raise ScenarioError(f"{file}, line {line}: has {len(cells)} cells; give a date and a close")
+            raise InputError(f"{file}, line {line}: has {len(cells)} cells; give a date and a close")
         day, close = (cells[column].strip() for column in columns)
         try:
             yield line, _parse_day(day), parse_rate(close)
         except ValueError as error:
-            raise ScenarioError(f"{file}, line {line}: {error}") from None
+            raise InputError(f"{file}, line {line}: {error}") from None
 
 
 def _parse_day(text: str) -> date:

@@ -6,7 +6,6 @@ database as the one before it did. Nothing in a backend knows that its chain is 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -14,7 +13,7 @@ from stakesim.backend import Backend, ScenarioSetup, User
 from stakesim.evm.client import open_client
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
-from stakesim.evm.engines import open_engine
+from stakesim.evm.engines import fastest_engine, open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import stake_abi
 from stakesim.runner.backends import close_backend, open_backend, start_session
@@ -184,4 +183,4 @@ def open_environment(
 
 def default_engine(driver: str) -> str:
     """Name of the engine for a driver: revm for the contract driver, if it is installed; else py-evm."""
-    return "revm" if driver == CONTRACT and importlib.util.find_spec("pyrevm") else "py-evm"
+    return fastest_engine() if driver == CONTRACT else "py-evm"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from stakesim.evm.abi import Event
-from stakesim.model.reference import BookingStatus, RunStatus
+from stakesim.model.state import BookingStatus, RunStatus
 
 Args: TypeAlias = Mapping[str, Any]
 """Arguments of an event by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from stakesim.model.reference import State
+from stakesim.model.state import State
 from stakesim.paths import package_data
 from stakesim.runner.observe import ContractState
 from stakesim.scenario.actions import Action, Withdraw

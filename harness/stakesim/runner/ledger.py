@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stakesim.errors import NotInstalled
 from stakesim.scenario.actions import PLATFORM
+from stakesim.units import WEI_PER_ETH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,6 @@ class LedgerRow(NamedTuple):
     tx_hash: str | None
 
 
-WEI_PER_ETH = 10**18
 _WEI_COLUMNS = ("wei_in", "wei_out")
 FORMATS = ("csv", "jsonl", "parquet")
 """Endings of files that a ledger can be written to."""

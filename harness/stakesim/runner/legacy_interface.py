@@ -5,7 +5,7 @@ On such a contract everybody signs for themselves. What it can't do is left out,
 
 from __future__ import annotations
 
-from stakesim.model.reference import State
+from stakesim.model.state import State
 from stakesim.scenario.actions import (
     Action,
     Actor,

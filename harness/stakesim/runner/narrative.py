@@ -26,8 +26,7 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.scenario import Scenario
-
-WEI_PER_ETH = 10**18
+from stakesim.units import DAY, HOUR, WEI_PER_ETH
 
 
 def narrate(findings: Sequence[Finding]) -> str:
@@ -133,8 +132,8 @@ def format_wei(wei: int, rate: Decimal | None = None) -> str:
 
 def format_time(at: int) -> str:
     """Formats seconds from the scenario's start as days and a time of day: `6d 23:59:59`."""
-    days, rest = divmod(at, 86_400)
-    return f"{days}d {rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    days, rest = divmod(at, DAY)
+    return f"{days}d {rest // HOUR:02}:{rest // 60 % 60:02}:{rest % 60:02}"
 
 
 def describe_action(action: Action) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.client import ChainClient
-from stakesim.model.reference import BookingStatus, RunStatus
+from stakesim.model.state import BookingStatus, RunStatus
 
 K = TypeVar("K")
 V = TypeVar("V")

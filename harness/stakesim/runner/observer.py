@@ -11,7 +11,9 @@ from typing import Any, NamedTuple, cast
 
 from stakesim.evm.client import TransactionReceipt
 from stakesim.evm.required_abi import stake_abi
-from stakesim.model.reference import ExpectedOutcome, Run, State, apply, current_rate
+from stakesim.model.rates import current_rate
+from stakesim.model.reference import apply
+from stakesim.model.state import ExpectedOutcome, Run, State
 from stakesim.runner.event_replay import EventReplay
 from stakesim.runner.gas_budget import gas_budget
 from stakesim.runner.liveness import blocked_exits

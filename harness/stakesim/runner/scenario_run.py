@@ -11,7 +11,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from stakesim.evm.errors import EngineError
-from stakesim.model.reference import State, current_rate, initial_state
+from stakesim.model.rates import current_rate
+from stakesim.model.state import State, initial_state
 from stakesim.runner.environment import Environment
 from stakesim.runner.legacy_interface import adapt_action, adapt_scenario
 from stakesim.runner.observer import Observer, TimedAction
@@ -157,4 +158,4 @@ class ScenarioRun:
 
     @staticmethod
     def _quoted_rate(model: State, timed: TimedAction) -> Decimal:
-        return current_rate(model, timed.market_rate)[0]
+        return current_rate(model, timed.market_rate).rate

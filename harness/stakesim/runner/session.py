@@ -14,8 +14,9 @@ from stakesim.runner.drivers import Driver
 from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import Parties
+from stakesim.units import DAY
 
-EPOCH = GENESIS_TIMESTAMP + 86_400
+EPOCH = GENESIS_TIMESTAMP + DAY
 """Second 0 of every scenario, in seconds since 1970; what is deployed for it lies before."""
 
 

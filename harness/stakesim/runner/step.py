@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from stakesim.backend import Rows
 from stakesim.evm.abi import Event
-from stakesim.model.reference import Booking, ExpectedOutcome, Run, State
+from stakesim.model.state import Booking, ExpectedOutcome, Run, State
 from stakesim.runner.causes import Cause
 from stakesim.runner.event_replay import EventReplay
 from stakesim.runner.observe import ContractState

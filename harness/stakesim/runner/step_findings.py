@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from stakesim.errors import place_of
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
-from stakesim.model.reference import ExpectedOutcome
+from stakesim.model.state import ExpectedOutcome
 from stakesim.runner.findings import Finding
 from stakesim.runner.invariants import INVARIANTS, Invariant, violations
 from stakesim.runner.ledger import received

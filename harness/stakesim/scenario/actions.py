@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from stakesim.schema.errors import FieldError
-from stakesim.schema.fields import DAY, HOUR, FeedRate, Inr, Label, Seats, Seconds, StrictModel, Wei
+from stakesim.schema.fields import Count, FeedRate, Inr, Label, Seconds, StrictModel, Wei
+from stakesim.units import DAY, HOUR
 
 PLATFORM = "platform"
 """The actor that every scenario has: it owns the contract, and signs for everybody who does not pay for themselves."""
@@ -200,7 +201,7 @@ class CreateRun(_Payment):
     run: Label
     by: str
     price_inr: Inr
-    seats: Seats
+    seats: Count
     starts: Seconds
 
     @model_validator(mode="after")
@@ -224,7 +225,7 @@ class Book(_Payment):
     booking: Label
     run: Label
     by: str
-    seats: Seats
+    seats: Count
 
 
 class CancelBooking(_Transaction):

@@ -1,7 +1,7 @@
 """A scenario is data: actors, the contract's terms, a price model, and actions with their times.
 
 Scripted, random, shrunk and replayed scenarios are one type and one file format (YAML). `load` and `dump` are each
-other's inverse; the first error of a file is reported as one `ScenarioError` with file, line and field.
+other's inverse; the first error of a file is reported as one `InputError` with file, line and field.
 """
 
 from collections.abc import Mapping
@@ -27,11 +27,9 @@ from stakesim.scenario.actions import (
     Withdraw,
 )
 from stakesim.schema import yaml_file
-from stakesim.schema.errors import FieldError, FieldPath, ScenarioError, nearest
+from stakesim.schema.errors import FieldError, FieldPath, InputError, suggestion
 from stakesim.schema.fields import Label, StrictModel, Wei
 from stakesim.schema.yaml_loader import line_of
-
-__all__ = ["Scenario", "ScenarioError", "dump", "json_schema", "load", "loads"]
 
 PAUSE = 60
 """Seconds between an action without a time and the action before it."""
@@ -157,7 +155,7 @@ def _check_new(path: FieldPath, label: str, taken: Mapping[str, int]) -> None:
 
 def _check_exists(path: FieldPath, kind: str, name: str, names: Mapping[str, object]) -> None:
     if name not in names:
-        raise FieldError(path, f"there is no {kind} {name!r}; {nearest(name, names)}")
+        raise FieldError(path, f"there is no {kind} {name!r}; {suggestion(name, names)}")
 
 
 # Files
@@ -167,12 +165,12 @@ def load(file: str | Path) -> Scenario:
     """Reads a scenario from a YAML file that has the scenario's name.
 
     Raises:
-        ScenarioError: The file can't be read, is no valid scenario, or has no actions.
+        InputError: The file can't be read, is no valid scenario, or has no actions.
     """
     scenario: Scenario = yaml_file.load_named(file, Scenario, "scenario file")
     if not scenario.actions:
         line = line_of(Path(file).read_text(encoding="utf-8"), ("actions",))
-        raise ScenarioError(
+        raise InputError(
             f"{file}, line {line}, actions: is empty; write at least one, as a scenario of none does nothing"
         )
     return scenario
@@ -186,7 +184,7 @@ def loads(text: str, source: str = "scenario") -> Scenario:
         source: Its name for errors.
 
     Raises:
-        ScenarioError: The text is no valid scenario.
+        InputError: The text is no valid scenario.
     """
     return yaml_file.read(text, source, Scenario)
 

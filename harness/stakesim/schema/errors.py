@@ -10,7 +10,7 @@ FieldPath: TypeAlias = tuple[str | int, ...]
 """Where a field is in a file: ("actions", 3, "seats")."""
 
 
-class ScenarioError(StakesimError):
+class InputError(StakesimError):
     """An input file is not valid.
 
     The message is one sentence with the file, the line, the field, what is wrong, and what to do about it.
@@ -31,7 +31,7 @@ class FieldError(ValueError):
         self.path = path
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def suggestion(name: str, names: Iterable[str]) -> str:
     """The advice for an unknown name: the name that was probably meant, or else all names that exist."""
     names = list(names)
     close = get_close_matches(name, names, n=1)

@@ -19,9 +19,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-"""Seconds in a day, an hour, a minute and a second."""
-HOUR, DAY = UNITS["h"], UNITS["d"]
+from stakesim.units import DAY, HOUR, MINUTE
+
+_SECONDS_PER_UNIT = {"d": DAY, "h": HOUR, "m": MINUTE, "s": 1}
 _MAX_DIGITS = 40
 """Digits before or after the decimal point of an amount in INR; 2^128 wei need fewer at any sensible rate."""
 _TIME_PART = re.compile(r"\s*([+-]?)\s*(\d+)\s*([dhms]?)\s*")
@@ -48,7 +48,7 @@ def parse_time(value: object) -> int:
         part = _TIME_PART.match(value, position)
         if part is None or (position and not part[1]):
             raise _not_a_time(value)
-        seconds += (-1 if part[1] == "-" else 1) * int(part[2]) * UNITS[part[3] or "s"]
+        seconds += (-1 if part[1] == "-" else 1) * int(part[2]) * _SECONDS_PER_UNIT[part[3] or "s"]
         position = part.end()
     return seconds
 
@@ -62,7 +62,7 @@ def format_time(seconds: int) -> int | str:
     if seconds < 60:
         return seconds
     parts = []
-    for unit, size in UNITS.items():
+    for unit, size in _SECONDS_PER_UNIT.items():
         count, seconds = divmod(seconds, size)
         if count:
             parts.append(f"{count}{unit}")
@@ -189,4 +189,5 @@ FeedRate = Annotated[
 ]
 Label = Annotated[str, AfterValidator(_check_label)]
 """The name of an actor, a run or a booking within a scenario."""
-Seats = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]

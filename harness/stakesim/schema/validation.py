@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from stakesim.schema.errors import FieldError, FieldPath, nearest
+from stakesim.schema.errors import FieldError, FieldPath, suggestion
 
 _ADVICE = {
     "int_type": "write a whole number without quotes",
@@ -49,17 +49,17 @@ def explain(error: Mapping[str, Any], data: Any, file_type: type[BaseModel]) -> 
         case "missing":
             return path, f"is missing; add `{path[-1]}: ...`"
         case "extra_forbidden":
-            return path, f"is no field here; {nearest(str(path[-1]), _sibling_fields(error['loc'], file_type))}"
+            return path, f"is no field here; {suggestion(str(path[-1]), _sibling_fields(error['loc'], file_type))}"
         case "union_tag_not_found":
             field = context["discriminator"].strip("'")
             return (*path, field), f"is missing; add `{field}: ...`"
         case "union_tag_invalid":
             field = context["discriminator"].strip("'")
             tags = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
-            return (*path, field), f"there is no {context['tag']!r}; {nearest(context['tag'], tags)}"
+            return (*path, field), f"there is no {context['tag']!r}; {suggestion(context['tag'], tags)}"
         case "literal_error":
             choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
-            return path, f"can't be {value!r}; {nearest(str(value), choices)}"
+            return path, f"can't be {value!r}; {suggestion(str(value), choices)}"
         case _:
             shown = "empty" if value is None else repr(value)
             advice = _ADVICE[kind].format(**context) if kind in _ADVICE else error["msg"]

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stakesim.schema.errors import ScenarioError
+from stakesim.schema.errors import InputError
 from stakesim.schema.validation import explain, format_path
 from stakesim.schema.yaml_loader import line_in, line_of, parse
 
@@ -24,18 +24,18 @@ def read(text: str, source: str, file_type: type[FileType]) -> FileType:
         file_type: The model.
 
     Raises:
-        ScenarioError: The text is not valid. Of several errors the first is reported, but an unknown field comes before
+        InputError: The text is not valid. Of several errors the first is reported, but an unknown field comes before
             a missing one, which is often the same field misspelt.
     """
     root, data = parse(text, source)
     if not isinstance(data, dict):
-        raise ScenarioError(f"{source}, line 1: is not a mapping of fields; begin with `name: ...`")
+        raise InputError(f"{source}, line 1: is not a mapping of fields; begin with `name: ...`")
     try:
         return file_type.model_validate(data)
     except ValidationError as error:
         first = min(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
         path, explanation = explain(first, data, file_type)
-        raise ScenarioError(f"{source}, line {line_in(root, path)}, {format_path(path)}: {explanation}") from None
+        raise InputError(f"{source}, line {line_in(root, path)}, {format_path(path)}: {explanation}") from None
 
 
 def load_named(file: str | Path, file_type: type[FileType], kind: str) -> FileType:
@@ -47,21 +47,21 @@ def load_named(file: str | Path, file_type: type[FileType], kind: str) -> FileTy
         kind: What the file is, for errors: "profile".
 
     Raises:
-        ScenarioError: The file can't be read, is not valid, or has another name.
+        InputError: The file can't be read, is not valid, or has another name.
     """
     file = Path(file)
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise ScenarioError(f"{file}: can't be read: {error.strerror}; give the path of a {kind}") from error
+        raise InputError(f"{file}: can't be read: {error.strerror}; give the path of a {kind}") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ScenarioError(f"{file}, line {line}: is not UTF-8; save it in that encoding") from None
+        raise InputError(f"{file}, line {line}: is not UTF-8; save it in that encoding") from None
     content = read(text, str(file), file_type)
     name = getattr(content, "name", None)
     if name != file.stem:
         line = line_of(text, ("name",))
-        raise ScenarioError(f"{file}, line {line}, name: {name!r} is not the file's name; write `name: {file.stem}`")
+        raise InputError(f"{file}, line {line}, name: {name!r} is not the file's name; write `name: {file.stem}`")
     return content
 
 

@@ -1,7 +1,7 @@
 """Parsing of YAML into plain data, without YAML's surprises, and the lines that its fields are on.
 
 `no` and `off` are words; `012`, `1:30` and dates are text. A field may not be given twice. Aliases may neither contain
-themselves nor expand to more values than memory holds. Every error is a `ScenarioError` with the line.
+themselves nor expand to more values than memory holds. Every error is a `InputError` with the line.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from stakesim.schema.errors import FieldPath, ScenarioError
+from stakesim.schema.errors import FieldPath, InputError
 
 _MAX_DEPTH = 50
 """Lists and mappings inside each other: more than any file needs, and within Python's recursion limit."""
@@ -69,14 +69,14 @@ def parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
         The document's root node, which `line_in` takes, and its data; both None for an empty document.
 
     Raises:
-        ScenarioError: The text is no YAML document, or one that this module forbids.
+        InputError: The text is no YAML document, or one that this module forbids.
     """
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         character = f"U+{ord(error.character):04X}" if isinstance(error.character, str) else f"U+{error.character:04X}"
-        raise ScenarioError(f"{source}, line {line}: YAML has no character {character}; remove it") from None
+        raise InputError(f"{source}, line {line}: YAML has no character {character}; remove it") from None
     try:
         root = loader.get_single_node()
         if root is None:
@@ -86,7 +86,7 @@ def parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
         return root, loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark or error.context_mark or yaml.Mark("", 0, 0, 0, None, 0)).line + 1
-        raise ScenarioError(
+        raise InputError(
             f"{source}, line {line}: is not YAML: {error.problem}; correct it there or just above"
         ) from None
     finally:
@@ -120,9 +120,7 @@ def _check_aliases(root: yaml.Node, source: str) -> None:
     def expanded_size(node: yaml.Node) -> int:
         if id(node) in ancestors:
             line = node.start_mark.line + 1
-            raise ScenarioError(
-                f"{source}, line {line}: an alias (*name) is inside the value it stands for; write it out"
-            )
+            raise InputError(f"{source}, line {line}: an alias (*name) is inside the value it stands for; write it out")
         if id(node) not in sizes:
             ancestors.add(id(node))
             sizes[id(node)] = 1 + sum(expanded_size(child) for child in _children(node))
@@ -131,7 +129,7 @@ def _check_aliases(root: yaml.Node, source: str) -> None:
 
     size = expanded_size(root)
     if size > max(_MAX_VALUES, len(sizes)):
-        raise ScenarioError(f"{source}, line 1: its aliases (*name) stand for {size} values; use fewer of them")
+        raise InputError(f"{source}, line 1: its aliases (*name) stand for {size} values; use fewer of them")
 
 
 def _check_keys(node: yaml.Node, source: str, checked: set[int]) -> None:
@@ -147,11 +145,11 @@ def _check_keys(node: yaml.Node, source: str, checked: set[int]) -> None:
         for key, _ in node.value:
             place = f"{source}, line {key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
-                raise ScenarioError(f"{place}: the name of a field is a list or a mapping; write text")
+                raise InputError(f"{place}: the name of a field is a list or a mapping; write text")
             if key.tag != "tag:yaml.org,2002:str":
-                raise ScenarioError(f"{place}, {key.value}: is not text in YAML; put it in quotes")
+                raise InputError(f"{place}, {key.value}: is not text in YAML; put it in quotes")
             if key.value in names:
-                raise ScenarioError(f"{place}, {key.value}: is given twice; keep one")
+                raise InputError(f"{place}, {key.value}: is given twice; keep one")
             names.add(key.value)
     for child in _children(node):
         _check_keys(child, source, checked)

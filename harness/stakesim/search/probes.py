@@ -25,7 +25,7 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.scenario import Scenario
-from stakesim.schema.fields import UNITS
+from stakesim.units import DAY, MINUTE
 
 PROBE = "probe"
 """Key in the `origin` of scenarios that are not to be shrunk, as their size is what fails."""
@@ -108,12 +108,12 @@ def _with_money_in_it(name: str, call: CallFunction, *, books_afterwards: bool) 
             may be a pause, which stops new bookings.
     """
     booked: list[Action] = [
-        CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=3, starts=2 * UNITS["d"]),
+        CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=3, starts=2 * DAY),
         Book(booking="booking1", run="run1", by="attendee", seats=1),
         Book(booking="booking2", run="run1", by="no_show", seats=1),
     ]
     later = [Book(booking="booking3", run="run1", by="outsider", seats=1)] if books_afterwards else []
-    settled: list[Action] = [Complete(at=2 * UNITS["d"], run="run1", attended=("booking1",)), WithdrawFees()]
+    settled: list[Action] = [Complete(at=2 * DAY, run="run1", attended=("booking1",)), WithdrawFees()]
     return Scenario(
         name=name,
         story="A function of the contract is called while money is in it.",
@@ -132,7 +132,7 @@ def _full_run(seats: int, settle: type[Complete | CancelRun] | None, bookings: i
         bookings: How many bookings there are; None: one for each seat.
     """
     labels = tuple(f"booking{number}" for number in range(1, (seats if bookings is None else bookings) + 1))
-    starts = (seats + 10) * UNITS["m"]
+    starts = (seats + 10) * MINUTE
     closing: Action = Wait()
     if settle is Complete:
         closing = Complete(at=starts, run="run1", attended=labels)

@@ -19,7 +19,7 @@ from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import Action, Actor, Book, Complete, CreateRun, ForceEther, Terms
 from stakesim.scenario.scenario import PAUSE, Scenario
-from stakesim.schema.fields import UNITS
+from stakesim.units import DAY, HOUR, MINUTE
 
 MAX_RUNS = 600
 """Scenarios that a search runs at most; it then ends with the shortest one so far."""
@@ -191,13 +191,13 @@ def _simpler_times(scenario: Scenario) -> Iterator[Edit]:
     previous_at = -PAUSE
     for index, (at, _) in enumerate(timed):
         pause = at - previous_at
-        for simpler in (PAUSE, *(pause // unit * unit for unit in (UNITS["d"], UNITS["h"], UNITS["m"]))):
+        for simpler in (PAUSE, *(pause // unit * unit for unit in (DAY, HOUR, MINUTE))):
             if PAUSE <= simpler < pause:
                 yield _moved_forward(scenario, index, at, pause - simpler)
         previous_at = at
     for index, action in enumerate(scenario.actions):
         if isinstance(action, CreateRun):
-            for starts in (UNITS["d"], 7 * UNITS["d"]):
+            for starts in (DAY, 7 * DAY):
                 if starts < action.starts:
                     yield _with_action(scenario, index, starts=starts)
     without_default_times = _without_default_times(timed)

@@ -13,15 +13,15 @@ from dataclasses import replace
 from numpy.random import SeedSequence, default_rng
 
 from stakesim.generate.moves import MOVES, Move, RandomChoices, next_action_time
-from stakesim.model.reference import State
+from stakesim.model.state import State
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import ScenarioRun
 from stakesim.scenario.actions import Action, Actor, Reentry, Terms
 from stakesim.scenario.scenario import Scenario
-from stakesim.schema.fields import HOUR
 from stakesim.search.shrink import shrink
 from stakesim.search.walks import random_action
+from stakesim.units import HOUR
 
 ACTORS = {
     "host": Actor(),

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stakesim.generate.agents import OUTSIDER
 from stakesim.generate.moves import MOVES, Move, RandomChoices, next_action_time
-from stakesim.generate.random_scenario import OUTSIDER, random_actor, random_market
-from stakesim.model.reference import State, apply, initial_state
+from stakesim.generate.random_scenario import random_actor, random_market
+from stakesim.model.reference import apply
+from stakesim.model.state import State, initial_state
 from stakesim.prices.price_paths import rate_path
 from stakesim.scenario.actions import Action, Actor, Wait
 from stakesim.scenario.scenario import Scenario
-from stakesim.schema.fields import DAY
+from stakesim.units import DAY
 
 if TYPE_CHECKING:
     from stakesim.generate.profiles import Profile

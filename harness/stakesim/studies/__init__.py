@@ -7,3 +7,10 @@ notebook          | modules
 05_incentives     | attacks, incentives, cancellation_options, payout_methods
 docs/PRICES.md    | price_statistics, synthetic_series, calibration, calibration_page
 """
+
+import os
+
+
+def sample_size(runs: int) -> int:
+    """Returns `runs`, or a fiftieth of it where `STAKESIM_SMALL` is set, so that tests of notebooks are fast."""
+    return max(runs // 50, 1) if os.environ.get("STAKESIM_SMALL") else runs

@@ -14,10 +14,11 @@ from stakesim.economics.intervals import mean_half_width
 from stakesim.economics.settle import settle
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import NoShow
-from stakesim.population.exact_int import BPS, as_python_ints, exact_sum, floor_bps, wei_to_paise
+from stakesim.population.exact_int import as_python_ints, exact_sum, floor_bps, wei_to_paise
 from stakesim.population.outcomes import resolve_outcomes
-from stakesim.population.population import CHUNK_SIZE, Population, draw, select_runs
-from stakesim.prices.price_models import YEAR, Constant
+from stakesim.population.population import Population, draw_runs
+from stakesim.prices.price_models import Constant
+from stakesim.units import BPS, YEAR
 
 if TYPE_CHECKING:
     from stakesim.population.outcomes import Outcomes
@@ -92,18 +93,15 @@ def measure_attack(
         terms: Terms of the contract. Default: the population's.
         population: The honest population.
     """
-    import numpy as np
-
     terms = terms or population.terms
     gains_wei: dict[str, list[Wei]] = {party: [] for party in PARTIES}
     gains_paise: dict[str, list[Wei]] = {party: [] for party in PARTIES}
     bookings, interest, fees, honest_profit = 0, 0, 0, 0
-    for first in range(0, runs, CHUNK_SIZE):
-        indices = np.arange(min(CHUNK_SIZE, runs - first))
-        honest, attacked = (
-            select_runs(draw(population, seed, first // CHUNK_SIZE, terms, behaviours), indices)
-            for behaviours in (population.behaviours, (*population.behaviours, attack))
-        )
+    honest_runs, attacked_runs = (
+        draw_runs(population, seed, runs, terms, behaviours)
+        for behaviours in (population.behaviours, (*population.behaviours, attack))
+    )
+    for honest, attacked in zip(honest_runs, attacked_runs, strict=True):
         honest_outcomes, attacked_outcomes = resolve_outcomes(honest), resolve_outcomes(attacked)
         before, after = net_receipts(honest, honest_outcomes), net_receipts(attacked, attacked_outcomes)
         honest_rate = honest.rate_at(honest_outcomes.closed_at)

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import Cancel, HostCancels, NoShow
-from stakesim.population.exact_int import BPS, WEI_PER_ETH
 from stakesim.population.outcomes import resolve_outcomes
-from stakesim.population.population import CHUNK_SIZE, Population, draw, select_runs
+from stakesim.population.population import Population, draw_runs
 from stakesim.prices.price_models import Constant
 from stakesim.studies.gas_costs import GasCosts, gas_used
-from stakesim.studies.gas_prices import WEI_PER_GWEI
+from stakesim.units import BPS, WEI_PER_ETH, WEI_PER_GWEI
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,12 +56,8 @@ class RunTotals:
 
 def run_totals(population: Population, runs: int, seed: int, costs: GasCosts) -> RunTotals:
     """Sums gas and seats over `runs` runs of a population."""
-    import numpy as np
-
     gas, seats_sold, seats_forfeited = 0, 0, 0
-    for first in range(0, runs, CHUNK_SIZE):
-        indices = np.arange(min(CHUNK_SIZE, runs - first))
-        state = select_runs(draw(population, seed, first // CHUNK_SIZE), indices)
+    for state in draw_runs(population, seed, runs):
         outcomes = resolve_outcomes(state)
         sold, forfeited = completed_seats(state, outcomes)
         gas += int(gas_used(state, outcomes, costs).sum())

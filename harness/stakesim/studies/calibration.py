@@ -16,6 +16,7 @@ from stakesim.prices.market import draw_jumps, simulate
 from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
 from stakesim.studies import synthetic_series
 from stakesim.studies.price_statistics import ETH_STATISTICS, ETH_VOLATILITY, path_statistics, volatility_by_year
+from stakesim.units import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,7 +32,7 @@ _START = Decimal(10**9)
 
 MERTON = Merton(inr_per_eth=_START, annual_drift=DRIFT)
 MODELS: Mapping[str, PriceModel] = {
-    "GBM": Gbm(inr_per_eth=_START, annual_volatility=0.803, annual_drift=DRIFT, step=86_400),
+    "GBM": Gbm(inr_per_eth=_START, annual_volatility=0.803, annual_drift=DRIFT, step=DAY),
     "Merton": MERTON,
     "bootstrap, 7 days": Bootstrap(inr_per_eth=_START, block_days=7),
     "bootstrap, 20 days": Bootstrap(inr_per_eth=_START, block_days=20),

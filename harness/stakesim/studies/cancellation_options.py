@@ -20,9 +20,9 @@ from math import erf, log, nan, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stakesim.economics.intervals import mean_half_width
-from stakesim.population.state import DAY
 from stakesim.prices.market import simulate
-from stakesim.prices.price_models import YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.units import DAY, YEAR
 
 if TYPE_CHECKING:
     import pandas as pd

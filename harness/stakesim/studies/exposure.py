@@ -23,11 +23,11 @@ from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import Cancel, HostCancels, NoShow
 from stakesim.population.exact_int import paise_to_wei, wei_to_paise
 from stakesim.population.outcomes import resolve_outcomes, timeline
-from stakesim.population.population import CHUNK_SIZE, Population, draw, select_runs
-from stakesim.population.state import DAY
+from stakesim.population.population import Population, draw, draw_runs
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
 from stakesim.studies.price_statistics import HORIZONS, MOVE
+from stakesim.units import DAY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,15 +162,13 @@ def exposures(
     Raises:
         MismatchError: The spot check found a difference.
     """
-    import numpy as np
     import pandas as pd
 
+    if spot_check:
+        chunk = draw(population, seed, price=price)
+        compare_with_chain([(chunk, index) for index in range(min(spot_check, runs))], engine)
     parts = []
-    for first in range(0, runs, CHUNK_SIZE):
-        chunk = draw(population, seed, first // CHUNK_SIZE, price=price)
-        if first == 0 and spot_check:
-            compare_with_chain([(chunk, index) for index in range(min(spot_check, runs))], engine)
-        state = select_runs(chunk, np.arange(min(CHUNK_SIZE, runs - first)))
+    for state in draw_runs(population, seed, runs, price=price):
         outcomes = resolve_outcomes(state)
         promised_paise = promised(state, outcomes)
         completed = outcomes.final_status == RunStatus.COMPLETED

@@ -1,6 +1,6 @@
 """Gas of the platform's transactions, measured by running scenarios on an EVM in this process.
 
-The gas of any run is computed from that of single transactions; `compare_with_chain` shows how exact this is.
+The gas of any run is computed from that of single transactions; `compare_gas_with_chain` shows how exact this is.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from stakesim import gas_table
 from stakesim.campaign import campaign
 from stakesim.model.state import RunStatus
 from stakesim.population.outcomes import resolve_outcomes
-from stakesim.population.population import select_runs
-from stakesim.population.state import DAY
+from stakesim.population.population import first_runs
 from stakesim.population.to_scenario import to_scenario
 from stakesim.scenario.actions import Action, Actor, Book, CancelBooking, CancelRun, Complete, CreateRun, Expire
 from stakesim.scenario.scenario import Scenario
+from stakesim.units import DAY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,19 +253,18 @@ def compare_with_reviewed(costs: GasCosts) -> pd.DataFrame:
     return table
 
 
-def compare_with_chain(chunk: PopulationChunk, count: int, costs: GasCosts, engine: str = "py-evm") -> pd.DataFrame:
+def compare_gas_with_chain(chunk: PopulationChunk, count: int, costs: GasCosts, engine: str = "py-evm") -> pd.DataFrame:
     """Compares computed gas with that of the first `count` runs of a chunk, each run on a chain of its own.
 
     Raises:
         ValueError: An invariant is violated.
     """
-    import numpy as np
     import pandas as pd
 
     result = campaign.run([to_scenario(chunk, index) for index in range(count)], engine)
     if result.findings:
         raise ValueError(f"the runs can't be compared: {result.findings[0].message}")
-    state = select_runs(chunk, np.arange(count))
+    state = first_runs(chunk, count)
     computed = gas_used(state, resolve_outcomes(state), costs, only_run=True)
     on_chain = [
         sum(row.gas for row in scenario_result.rows if row.action not in ("payout", "withdraw_fees"))

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from stakesim.units import WEI_PER_GWEI
+
 if TYPE_CHECKING:
     from numpy.random import Generator
 
     from stakesim.population.state import Ints
-
-WEI_PER_GWEI = 10**9
 
 
 class GasPrice(NamedTuple):

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 from stakesim import gas_table
 from stakesim.economics.spot_check import SpotCheck, compare_with_chain
 from stakesim.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
-from stakesim.population.exact_int import BPS, WEI_PER_ETH
 from stakesim.population.outcomes import resolve_outcomes
-from stakesim.population.population import PopulationChunk, draw, select_runs
-from stakesim.population.state import HOUR
+from stakesim.population.population import PopulationChunk, draw, first_runs
 from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
 from stakesim.studies.attacks import HONEST, PARTIES, AttackEffect, measure_attack, net_receipts
-from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
+from stakesim.studies.gas_prices import GasPrice
 from stakesim.studies.payout_methods import METHODS
+from stakesim.units import BPS, HOUR, WEI_PER_ETH, WEI_PER_GWEI
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +161,8 @@ ATTACKS: Mapping[str, tuple[AnyBehaviour, Terms]] = {
 """The attacks that `spot_check` compares with the chain, each with terms of the contract."""
 VOLATILE_MARKET = Gbm(inr_per_eth=INR_PER_ETH, annual_volatility=0.9)
 """A market that moves far enough for somebody to walk away."""
+_CANDIDATES = 200
+"""Runs among which `spot_check` looks for one that an attack changes."""
 
 
 def spot_check(seed: int, engine: str = "py-evm") -> SpotCheck:
@@ -177,7 +178,6 @@ def _affected_runs(seed: int) -> Iterator[tuple[PopulationChunk, int]]:
     """For each of `ATTACKS` the first run in which it changes what any party receives: its chunk and index."""
     import numpy as np
 
-    candidates = np.arange(200)
     for number, (attack, terms) in enumerate(ATTACKS.values()):
         honest, attacked = (
             draw(HONEST, seed, 0, terms, behaviours, VOLATILE_MARKET)
@@ -185,7 +185,7 @@ def _affected_runs(seed: int) -> Iterator[tuple[PopulationChunk, int]]:
         )
         before, after = (
             net_receipts(state, resolve_outcomes(state))
-            for state in (select_runs(honest, candidates), select_runs(attacked, candidates))
+            for state in (first_runs(honest, _CANDIDATES), first_runs(attacked, _CANDIDATES))
         )
         changed = np.any([before[party] != after[party] for party in PARTIES], axis=0)
         yield replace(attacked, population=f"attack{number}"), int(changed.argmax())

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from stakesim.economics import DEFAULT_POPULATION, sweep
 from stakesim.population.behaviours import LostToStake, NoShow, Weather
-from stakesim.population.exact_int import BPS
 from stakesim.prices.price_models import Constant, Gbm
+from stakesim.units import BPS
 
 if TYPE_CHECKING:
     import pandas as pd

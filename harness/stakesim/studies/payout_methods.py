@@ -21,13 +21,13 @@ from stakesim.evm.contract_file import load_contract
 from stakesim.paths import shipped
 from stakesim.population.exact_int import as_python_ints, exact_sum
 from stakesim.population.outcomes import resolve_outcomes
-from stakesim.population.population import CHUNK_SIZE, draw, select_runs
+from stakesim.population.population import draw_runs
 from stakesim.studies.attacks import HONEST
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.population.state import Bools, Wei
+    from stakesim.population.state import Bools, PopulationState, Wei
 
 METHODS = ("push", "pull", "push with credit")
 REFUSING_SHARES = (0.0, 0.001, 0.01, 0.05)
@@ -59,12 +59,10 @@ def unclaimed_money(
     due = 0
     unclaimed = {(share, method): 0 for share in refusing for method in METHODS}
     blocked_runs = dict.fromkeys(refusing, 0)
-    for first in range(0, runs, CHUNK_SIZE):
-        chunk = first // CHUNK_SIZE
-        amounts = payouts(seed, chunk, min(CHUNK_SIZE, runs - first))
-        refusal_draws, forgetting_draws = np.random.default_rng([seed, chunk, _RECEIVER_STREAM]).random(
-            (2, *amounts.shape)
-        )
+    for chunk, state in enumerate(draw_runs(HONEST, seed, runs)):
+        amounts = payouts(state)
+        rng = np.random.default_rng([seed, chunk, _RECEIVER_STREAM])
+        refusal_draws, forgetting_draws = rng.random((2, *amounts.shape))
         due += exact_sum(amounts)
         for share in refusing:
             wei_by_method, blocked = unclaimed_wei(amounts, refusal_draws < share, forgetting_draws < forgetting)
@@ -79,20 +77,14 @@ def unclaimed_money(
     return pd.DataFrame(rows).set_index("refuse, %")
 
 
-def payouts(seed: int, chunk: int, runs: int) -> Wei:
+def payouts(state: PopulationState) -> Wei:
     """Returns the wei due when a run is closed, to each attendee and, in the last row, to the host.
-
-    Args:
-        seed: Seed of the population.
-        chunk: Number of the chunk.
-        runs: Runs of the chunk to take.
 
     Returns:
         Wei of shape (places + 1, runs).
     """
     import numpy as np
 
-    state = select_runs(draw(HONEST, seed, chunk), np.arange(runs))
     outcomes = resolve_outcomes(state)
     settlement = settle(state, outcomes)
     return np.concatenate([settlement.received * ~outcomes.cancelled, settlement.host[None, :]])

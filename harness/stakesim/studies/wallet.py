@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from stakesim.economics.intervals import wilson_interval
 from stakesim.economics.risk import TAIL, tail_risk
 from stakesim.economics.settle import settle
-from stakesim.population.exact_int import BPS, fits_int64
+from stakesim.population.exact_int import fits_int64
 from stakesim.population.outcomes import resolve_outcomes, timeline
-from stakesim.population.population import DAYS_AFTER, Population, draw, select_runs
-from stakesim.population.state import DAY, NEVER
+from stakesim.population.population import DAYS_AFTER, Population, draw, first_runs
+from stakesim.population.state import NEVER
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Constant, PriceModel
 from stakesim.studies.break_even import completed_seats, scaled_income
 from stakesim.studies.gas_costs import IDS_PER_SLOT, GasCosts, closing_gas
-from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
+from stakesim.studies.gas_prices import GasPrice
 from stakesim.studies.gas_prices import simulate as simulate_gas_prices
+from stakesim.units import BPS, DAY, WEI_PER_GWEI
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ _FLOW_STREAM = 0xF10A7
 
 
 @dataclass(frozen=True)
-class RunProfiles:
+class RunFlows:
     """What each run takes from and returns to the wallet on each day after its creation.
 
     Attributes:
@@ -84,15 +85,15 @@ class WalletFlows:
     rates_paise: Ints
 
 
-def run_profiles(population: Population, runs: int, seed: int, costs: GasCosts) -> RunProfiles:
-    """Computes the profiles of at most a chunk of runs, all at one rate.
+def run_flows(population: Population, runs: int, seed: int, costs: GasCosts) -> RunFlows:
+    """Computes the flows of at most a chunk of runs, all at one rate.
 
     A run that is created at another rate has proportionally more or less wei.
     """
     import numpy as np
 
     price = population.price if isinstance(population.price, Constant) else Constant()
-    state = select_runs(draw(population, seed, price=price), np.arange(runs))
+    state = first_runs(draw(population, seed, price=price), runs)
     outcomes, times = resolve_outcomes(state), timeline(state)
     settlement = settle(state, outcomes)
     table = _DailyTable(days=population.lead_time[1] // DAY + DAYS_AFTER, runs=state.run_count)
@@ -113,7 +114,7 @@ def run_profiles(population: Population, runs: int, seed: int, costs: GasCosts) 
         (times.cancels_at, costs.cancel_booking, outcomes.cancelled),
         (outcomes.closed_at, closing_gas(state, outcomes, costs), closed),
     )
-    return RunProfiles(paid_in, returned, gas, *completed_seats(state, outcomes), int(state.rates[0, 0]))
+    return RunFlows(paid_in, returned, gas, *completed_seats(state, outcomes), int(state.rates[0, 0]))
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _to_gwei_rounded_up(wei: Wei) -> Wei:
 
 
 def wallet_flows(
-    profiles: RunProfiles,
+    pool: RunFlows,
     runs_a_day: float,
     price: PriceModel,
     gas_price: GasPrice,
@@ -169,7 +170,7 @@ def wallet_flows(
     """Simulates the wallets of platforms that have been in operation for at least the lifetime of a run.
 
     Args:
-        profiles: Runs to draw from.
+        pool: Runs to draw from.
         runs_a_day: Mean of the Poisson number of runs created on a day.
         price: The market of ETH.
         gas_price: The market of gas.
@@ -184,23 +185,23 @@ def wallet_flows(
     from numpy.random import SeedSequence, default_rng
 
     run_rng, rate_rng, gas_rng = (default_rng(child) for child in SeedSequence([seed, _FLOW_STREAM]).spawn(3))
-    lifetime, pool = profiles.paid_in.shape
+    lifetime, pool_size = pool.paid_in.shape
     days = lifetime + DAYS_PER_YEAR
     counts = run_rng.poisson(runs_a_day, (days, years))
-    drawn_runs = run_rng.integers(pool, size=int(counts.sum()))
+    drawn_runs = run_rng.integers(pool_size, size=int(counts.sum()))
     rates = np.maximum(np.rint(simulate(price, rate_rng, years, days - 1) * 100), 1).astype(np.int64)
 
     def totals(table: Ints, rounding: _Rounding | None) -> Ints:
-        """Sums a table of the profiles over all runs of each day, converted to the rate of the day of creation."""
+        """Sums a table of the pool over all runs of each day, converted to the rate of the day of creation."""
         total = np.zeros((days, years), np.int64)
         for age in range(lifetime):
             created = _sums_of_groups(table[age, drawn_runs], counts)[: days - age]
-            total[age:] += created if rounding is None else rounding(created, profiles.rate_paise, rates[: days - age])
+            total[age:] += created if rounding is None else rounding(created, pool.rate_paise, rates[: days - age])
         return total[lifetime:]
 
-    gas_cost = _gas_cost_gwei(totals(profiles.gas, None), simulate_gas_prices(gas_price, gas_rng, years, DAYS_PER_YEAR))
-    returned = totals(profiles.returned, _rescale_down) * (BPS - addresses_bps) // BPS
-    return WalletFlows(totals(profiles.paid_in, _rescale_up) + gas_cost, returned, gas_cost, rates[lifetime:])
+    gas_cost = _gas_cost_gwei(totals(pool.gas, None), simulate_gas_prices(gas_price, gas_rng, years, DAYS_PER_YEAR))
+    returned = totals(pool.returned, _rescale_down) * (BPS - addresses_bps) // BPS
+    return WalletFlows(totals(pool.paid_in, _rescale_up) + gas_cost, returned, gas_cost, rates[lifetime:])
 
 
 def _sums_of_groups(values: Ints, counts: Ints) -> Ints:
@@ -317,7 +318,7 @@ def float_table(cases: Mapping[str, WalletFlows], refill_days: Sequence[int], *,
 
 
 def loss_making_runs(
-    profiles: RunProfiles,
+    flows: RunFlows,
     gas_prices: Mapping[str, GasPrice],
     tickets_inr: Sequence[float],
     rate_inr: int,
@@ -327,7 +328,7 @@ def loss_making_runs(
     """Computes the share of runs with any income whose gas costs more than that. Each run has its own gas price path.
 
     Args:
-        profiles: The runs.
+        flows: The runs.
         gas_prices: Markets of gas by name.
         tickets_inr: Ticket prices in INR.
         rate_inr: INR per ETH.
@@ -340,13 +341,13 @@ def loss_making_runs(
     import pandas as pd
     from numpy.random import default_rng
 
-    income = scaled_income(terms, profiles.seats_sold, profiles.seats_forfeited)
+    income = scaled_income(terms, flows.seats_sold, flows.seats_forfeited)
     has_income = income > 0
     columns = {}
     for name, gas_price in gas_prices.items():
-        days, runs = profiles.gas.shape
+        days, runs = flows.gas.shape
         path = simulate_gas_prices(gas_price, default_rng(seed), runs, days)
-        cost_inr = (profiles.gas * (path / WEI_PER_GWEI)).sum(axis=0)[has_income] / WEI_PER_GWEI * rate_inr
+        cost_inr = (flows.gas * (path / WEI_PER_GWEI)).sum(axis=0)[has_income] / WEI_PER_GWEI * rate_inr
         break_even = cost_inr / (income[has_income] / BPS**2)
         columns[name] = [100 * float((break_even > ticket).mean()) for ticket in tickets_inr]
     return pd.DataFrame(columns, index=pd.Index(tickets_inr, name="ticket, INR"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from stakesim.backend import Rows
-from stakesim.model.reference import ExpectedOutcome, State
+from stakesim.model.state import ExpectedOutcome, State
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import Action
 

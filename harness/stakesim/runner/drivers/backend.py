@@ -10,7 +10,7 @@ from eth_account.signers.local import LocalAccount
 
 from stakesim.backend import BackendSession, Refused, Rows
 from stakesim.evm.errors import AbiError, CallReverted
-from stakesim.model.reference import ExpectedOutcome, State
+from stakesim.model.state import ExpectedOutcome, State
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.drivers.rows import checked_rows
 from stakesim.runner.network import Network

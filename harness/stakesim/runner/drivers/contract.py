@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from stakesim.evm.client import TRANSACTION_GAS
 from stakesim.evm.errors import CallReverted
-from stakesim.model.reference import ExpectedOutcome, State, party_of
+from stakesim.model.state import ExpectedOutcome, State, party_of
 from stakesim.runner.drivers.onchain import ContractCall, OnChain
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import PLATFORM, Action, Book, CreateRun

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stakesim.backend import NOT_STORED
-from stakesim.model.reference import BookingStatus, RunStatus, liabilities
+from stakesim.model.state import BookingStatus, RunStatus, liabilities
 from stakesim.runner.causes import Cause
 from stakesim.runner.invariants.registry import Violation, action_name, invariant
 from stakesim.runner.parties import EXPERIENCE_ID

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stakesim.model.reference import BookingStatus, RunStatus
+from stakesim.model.state import BookingStatus, RunStatus
 from stakesim.runner.invariants.registry import Violation, invariant
 from stakesim.runner.step import Step
 

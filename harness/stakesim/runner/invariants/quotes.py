@@ -10,9 +10,9 @@ from stakesim.backend import NOT_STORED, BookingRow, Rows, RunRow
 from stakesim.runner.invariants.registry import Violation, invariant
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import SetPrice
+from stakesim.units import WEI_PER_ETH
 
 _PAISA = Decimal("0.01")
-_WEI_PER_ETH = 10**18
 
 
 @invariant(
@@ -61,5 +61,5 @@ def _wrong_booking_quote(s: Step, row: BookingRow) -> Iterator[Violation]:
 
 def _to_inr(wei: int, rate: Decimal) -> Decimal:
     """INR of wei at a rate in INR per ETH, not rounded to the paisa."""
-    inr = Fraction(wei) * Fraction(rate) / _WEI_PER_ETH
+    inr = Fraction(wei) * Fraction(rate) / WEI_PER_ETH
     return Decimal(inr.numerator) / Decimal(inr.denominator)

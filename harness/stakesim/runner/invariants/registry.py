@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from stakesim.runner.causes import Cause
 from stakesim.runner.step import Step
-
-BPS = 10_000
-"""Basis points in the whole."""
+from stakesim.units import BPS
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stakesim.model.reference import BookingStatus, RunStatus, attended_booking_ids
-from stakesim.runner.invariants.registry import BPS, Violation, invariant, stake_of
+from stakesim.model.reference import attended_booking_ids
+from stakesim.model.state import BookingStatus, RunStatus
+from stakesim.runner.invariants.registry import Violation, invariant, stake_of
 from stakesim.runner.observe import BookingView, RunView
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import (
@@ -23,6 +24,7 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
+from stakesim.units import BPS
 
 
 @dataclass(frozen=True)
