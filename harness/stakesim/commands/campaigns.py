@@ -37,6 +37,7 @@ def run_campaign(items: list[str], *, runs: int, contract: str | None, **options
     from stakesim.campaign import campaign
     from stakesim.runner import scenario_files
 
+    artifact = load_artifact(contract)
     total = sum(1 if scenario_files.find_scenario_file(item) else runs for item in items)
     with progress_bar("running", total) as advance:
 
@@ -46,7 +47,7 @@ def run_campaign(items: list[str], *, runs: int, contract: str | None, **options
                 gc.enable()
             advance(description=scenario_result.scenario.name[:28])
 
-        return campaign.run(items, runs=runs, contract=load_artifact(contract), progress=scenario_finished, **options)
+        return campaign.run(items, runs=runs, contract=artifact, progress=scenario_finished, **options)
 
 
 def load_artifact(contract: str | None) -> Artifact | None:

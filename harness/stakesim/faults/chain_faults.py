@@ -178,7 +178,8 @@ class ChainFaults:
             self.hooks.before_request()
             if method == SEND:
                 self.hooks.before_send(str(params[0]))
-        self._top_up_if_due()
+        if self._top_up_at is not None and self._attached().request_count >= self._top_up_at:
+            self._top_up()
         if requests <= FAULTY_REQUESTS and (self.forced or self.rng.random() < self.rate):
             names = self.forced or self.possible
             self._inject(names[int(self.rng.integers(len(names)))])
@@ -291,10 +292,6 @@ class ChainFaults:
         self._top_up_at = self._attached().request_count + int(self.rng.integers(5, 25))
         self.testbed.engine.set_balance(service_account().address, EMPTY_WALLET_WEI)
         return f"the platform has {EMPTY_WALLET_WEI} wei"
-
-    def _top_up_if_due(self) -> None:
-        if self._top_up_at is not None and self._attached().request_count >= self._top_up_at:
-            self._top_up()
 
     def _top_up(self) -> None:
         self._top_up_at = None

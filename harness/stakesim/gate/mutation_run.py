@@ -213,7 +213,8 @@ def _verdicts(
     jobs: int,
     dask: str | None,
 ) -> Iterator[Verdict]:
-    equivalent = _equivalent_mutants()
+    reviewed = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else []
+    equivalent = {row["mutant"]: row["reason"] for row in reviewed}
     known_code = {_code_hash(plain.artifact): "the contract"}
     with worker_pool(jobs, dask=dask, open_resource=partial(_Worker, engine, suite)) as submit:
         compiling = [submit(_compile, mutant, plain.sources, plain.file, plain.artifact.name) for mutant in mutants]
@@ -231,13 +232,6 @@ def _verdicts(
                 running.append(submit(_judge, mutant, artifact, tests))
         for future in as_completed(running):
             yield future.result()
-
-
-def _equivalent_mutants() -> Mapping[str, str]:
-    """Reasons by key of the mutant."""
-    if not EQUIVALENT.exists():
-        return {}
-    return {row["mutant"]: row["reason"] for row in json.loads(EQUIVALENT.read_text())}
 
 
 def _code_hash(artifact: Artifact) -> str:

@@ -206,11 +206,7 @@ def _coverage(gate: GateResult, part: GatePart) -> None:
     gate.coverage, gate.source = coverage, Path(coverage.file).read_text(encoding="utf-8")
     part.problems = [f"line {line} did not run" for line in coverage.missed_lines]
     part.problems += [f"line {branch.line}: not both ways: {branch.condition}" for branch in coverage.missed_branches]
-    taken = sum(len(branch.taken) for branch in coverage.branches)
-    part.figures = {
-        "lines": f"{sum(coverage.lines.values())} of {len(coverage.lines)}",
-        "branches": f"{taken} of {2 * len(coverage.branches)}",
-    }
+    part.figures = {"lines": coverage.line_count, "branches": coverage.branch_count}
     part.passes_if(not gate.is_own or not part.problems)
 
 

@@ -169,7 +169,6 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
         payouts=_payouts(gate.rows),
         payouts_plot=plots.svg(plots.payouts(by_party(gate.rows))),
         gas_plot=_gas_plot(gate),
-        coverage=_coverage_sentence(gate.coverage),
         lines=_source_lines(gate.coverage, gate.source),
         versions=versions(),
         code_hash=code_hash(gate.artifact.bytecode),
@@ -199,16 +198,6 @@ def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
 def _gas_plot(gate: GateResult) -> Any:
     measured = {change.transaction: float(change.measured) for change in gate.gas if change.measured}
     return plots.svg(plots.bar_chart(measured, "gas")) if measured else ""
-
-
-def _coverage_sentence(coverage: Coverage | None) -> str:
-    if coverage is None:
-        return ""
-    taken = sum(len(branch.taken) for branch in coverage.branches)
-    return (
-        f"{sum(coverage.lines.values())} of {len(coverage.lines)} lines with statements ran, and "
-        f"{taken} of {2 * len(coverage.branches)} branches were taken."
-    )
 
 
 def _source_lines(coverage: Coverage | None, source: str) -> list[dict[str, str]]:
