@@ -57,7 +57,7 @@ class GasChange(NamedTuple):
 
     @property
     def accepted(self) -> bool:
-        """Whether the change is within the tolerance."""
+        """Whether both are there and the change is within the tolerance."""
         if self.reviewed is None or self.measured is None:
             return False
         return abs(self.measured - self.reviewed) * 10_000 <= TOLERANCE_BPS * self.reviewed

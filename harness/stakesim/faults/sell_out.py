@@ -10,7 +10,7 @@ from stakesim.faults.signed_transaction import SignedTransaction
 from stakesim.faults.testbed import FaultTestbed, stranger
 
 _BOOKING_FUNCTIONS = (("bookEvent", (0, 0), 0), ("bookEventFor", ("0x" + "00" * 20, 0, 0), 1))
-"""Functions that book: name, arguments of the right types, and the position of the run among the arguments."""
+"""Functions that book: name, example arguments, and the position of the run's id among them."""
 
 
 class SellOut(NamedTuple):

@@ -115,7 +115,7 @@ def _interface(gate: GateResult, part: GatePart) -> None:
 
 def _scripted(gate: GateResult, part: GatePart) -> None:
     files = scenario_files.scripted(include_shipped=True)
-    _add(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
+    _add_result(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
 
 
 def _regressions(gate: GateResult, part: GatePart) -> None:
@@ -123,15 +123,15 @@ def _regressions(gate: GateResult, part: GatePart) -> None:
     if not files:
         part.figures = {"scenarios": 0}
         return
-    _add(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
+    _add_result(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
 
 
 def _random(gate: GateResult, part: GatePart) -> None:
-    _add(gate, part, _random_campaign(gate, list(scenario_files.profiles()), runs=gate.effort.runs))
+    _add_result(gate, part, _random_campaign(gate, list(scenario_files.profiles()), runs=gate.effort.runs))
 
 
 def _hostile(gate: GateResult, part: GatePart) -> None:
-    _add(gate, part, _random_campaign(gate, ["hostile"], runs=gate.effort.walks, steps=gate.effort.steps))
+    _add_result(gate, part, _random_campaign(gate, ["hostile"], runs=gate.effort.walks, steps=gate.effort.steps))
 
 
 def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps: int | None = None) -> CampaignResult:
@@ -147,7 +147,7 @@ def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps:
     )
 
 
-def _add(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
+def _add_result(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
     """Adds the result of a campaign to its part and to the gate."""
     part.passes_if(result.ok)
     part.findings = result.findings
