@@ -197,12 +197,12 @@ class OnchainBooking:
     booked_at: int
 
 
-def unix_seconds(moment: datetime) -> int:
+def unix_seconds(time: datetime) -> int:
     """Returns the whole seconds since 1970; fractions are dropped.
 
     Raises:
         InvalidRequest: The time has no time zone.
     """
-    if moment.utcoffset() is None:
-        raise InvalidRequest(f"The time {moment.isoformat()} has no time zone: give it in UTC.")
-    return (moment - _EPOCH) // timedelta(seconds=1)
+    if time.utcoffset() is None:
+        raise InvalidRequest(f"The time {time.isoformat()} has no time zone: give it in UTC.")
+    return (time - _EPOCH) // timedelta(seconds=1)

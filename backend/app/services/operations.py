@@ -96,6 +96,7 @@ _DRAFT_COLUMNS = ("key", "request", "kind", "subject", "chain_id", "sender", "to
 _DEFAULTS = (_o.subject, _o.state, _o.attempts, _o.requeued, _o.reorged, _o.created_at, _o.updated_at)
 """Columns that the database fills in."""
 _EMPTY = dict.fromkeys(field.name for field in fields(Operation))
+"""All columns, as NULL; a new row keeps NULL where neither its draft nor the database fills in a value."""
 
 
 @cache
@@ -133,7 +134,7 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         "value_wei": call.value,
     }
     if table is not None:
-        del values["subject"]
+        del values["subject"]  # the statement takes it from the inserted row
     try:
         defaults = connection.execute(_insert_statement(table, tuple(row)), values | row).one()
     except IntegrityError as error:

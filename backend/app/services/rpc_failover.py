@@ -83,10 +83,11 @@ class FailoverProvider(JSONBaseProvider):
             requests.RequestException: The last endpoint's error. An endpoint may have executed the request.
         """
         body, deadline = self.encode_rpc_request(method, params), self._clock() + self._give_up_after
-        rest, failure, failed_for_good = MIN_REST_S, None, set[int]()
+        max_rest, failure, failed_for_good = MIN_REST_S, None, set[int]()
         while True:
             now, count = self._clock(), len(self._urls)
             waits = [max(rests_until - now, 0) for rests_until in self._rests_until]
+            # The endpoint with the shortest wait; among equals the one that answered last, or the next after it
             endpoint = min(range(count), key=lambda i: (waits[i], (i - self._current) % count))
             if failure and (len(failed_for_good) == count or now + waits[endpoint] > deadline):
                 raise failure.error
@@ -94,15 +95,17 @@ class FailoverProvider(JSONBaseProvider):
                 self._sleep(waits[endpoint])
             try:
                 response = self._request(endpoint, body)
-                self._current = endpoint
-                return response
             except _RequestFailed as error:
                 failure = error
+            else:
+                self._current = endpoint
+                return response
             log.warning("%s: %s", method, failure.error)
             if failure.is_permanent:
                 failed_for_good.add(endpoint)
-            seconds = max(rest * (1 + self._jitter()) / 2, min(failure.retry_after, MAX_REST_S))
-            self._rests_until[endpoint], rest = self._clock() + seconds, min(2 * rest, MAX_REST_S)
+            rest = max(max_rest * (1 + self._jitter()) / 2, min(failure.retry_after, MAX_REST_S))
+            self._rests_until[endpoint] = self._clock() + rest
+            max_rest = min(2 * max_rest, MAX_REST_S)
 
     def _request(self, endpoint: int, body: bytes) -> RPCResponse:
         """Makes one request to one endpoint.
@@ -117,7 +120,7 @@ class FailoverProvider(JSONBaseProvider):
             rpc_response = self.decode_rpc_response(response.content)
         is_object, status = isinstance(rpc_response, dict), response.status_code
         rpc_error = str(rpc_response.get("error") or "") if is_object else ""
-        is_revert = "revert" in rpc_error
+        is_revert = "revert" in rpc_error  # the words of such a message are the contract's
         is_busy = status == 429 or (not is_revert and bool(BUSY.search(rpc_error)))
         if is_object and not is_busy and (status < 500 or is_revert):
             return cast(RPCResponse, rpc_response)

@@ -33,6 +33,7 @@ from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.faults.faulty_provider import SEND, FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.testbed import MAX_FEE, service_account
+from web3.types import RPCEndpoint
 
 from stakesim_adapter.faults.checks import ClientResponse, check
 from stakesim_adapter.faults.episodes import settle
@@ -125,7 +126,7 @@ def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.G
     def before_request(method: str, params: Sequence[Any]) -> None:
         steps.pass_by("before a send" if method == SEND else "before a request")
         if rng.random() < 0.5:
-            miner.make_request("evm_mine", [])  # type: ignore[arg-type]
+            miner.make_request(RPCEndpoint("evm_mine"), [])
 
     def after_request(method: str, params: Sequence[Any]) -> None:
         steps.pass_by("after a send" if method == SEND else "after a request")

@@ -113,11 +113,7 @@ def _growth_table(growth: Growth) -> Iterator[str]:
     yield ""
     yield "| | | milliseconds per transaction |"
     yield "| --- | ---: | ---: |"
-    figures = {
-        "transactions before": growth.length,
-        "bookings of one run": growth.attendees,
-        "blocks": growth.height,
-    }
+    figures = {"transactions before": growth.length, "bookings of one run": growth.attendees, "blocks": growth.height}
     for unit, points in figures.items():
         for size, milliseconds in points:
             yield f"| {unit} | {size} | {milliseconds:.2f} |"

@@ -79,9 +79,9 @@ class Mempool:
 
     def resend(self, operation: Operation) -> tuple[RefusalKind | None, bool]:
         """Sends the last attempt again. Returns the node's refusal, and whether the node has the attempt."""
-        before = self._send_times.get(operation.key)
+        earlier_times = self._send_times.get(operation.key)
         refusal = self.send(operation)
-        return refusal, self._send_times.get(operation.key) != before
+        return refusal, self._send_times.get(operation.key) != earlier_times
 
     def due(self, operation: Operation, policy: TransactionPolicy) -> Due:
         """Returns what is due for the last attempt. If this process has not sent it, sending it is due."""
