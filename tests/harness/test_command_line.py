@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,24 +16,17 @@ ROOT = checkout()
 pytest_plugins = ["pytester"]
 
 
-@dataclass
-class Finished:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
 def stakesim(monkeypatch, capsys):
     """The command, run in this process from the project's folder."""
 
-    def call(*args: str) -> Finished:
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, "argv", ["stakesim", *args])
         with pytest.raises(SystemExit) as exit_:
             cli.main()
         output = capsys.readouterr()
-        return Finished(int(exit_.value.code or 0), output.out, output.err)
+        return subprocess.CompletedProcess(args, int(exit_.value.code or 0), output.out, output.err)
 
     return call
 
