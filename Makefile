@@ -1,33 +1,34 @@
-# make run   sets up what it needs, plays every scenario and a small random campaign, writes reports/run/
-# make test  sets up, runs lint, types, import rules and all tests
-# make serve sets up, serves the HTTP API on a stand-in for Sepolia, or on the network of .env
-# The rest: make help
+# make run   set up, run all scenarios and a small random campaign, write reports/run/
+# make test  set up, then run lint, type checks, import rules and all tests
+# make serve set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env
+# make help  list all targets
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CI_PROFILE ?= ci
 
-unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports, and pytest rewrites all tests anew
+unexport PYTHONDONTWRITEBYTECODE # without bytecode each process would compile its imports, and pytest rewrite all tests, again
 
 .PHONY: help run gate opinions proofs mutants notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make run         set up, play all scenarios and a small random campaign, write reports/run/"
-	@echo "make gate        set up, try all that the contract has to pass before a deploy, write reports/gate/"
-	@echo "make opinions    set up, ask slither and halmos about the contract"
-	@echo "make mutants     set up, try small faults in the backend's services: which does no test find? (hours)"
-	@echo "make notebooks   set up, open the notebooks in JupyterLab"
-	@echo "make run-notebooks  run them all, and keep their outputs"
-	@echo "make serve       set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
-	@echo "make test        set up, lint, types, import rules, all tests"
-	@echo "make test-quick  the same tests at low intensity, without the slow ones, on all cores"
-	@echo "make deep        the same tests at high intensity, and large campaigns; takes long"
-	@echo "make setup       install what 'run' needs into .venv; setup-dev adds what 'test' needs"
-	@echo "make artifact    compile EventStake into backend/app/contracts/EventStake.json"
-	@echo "make lock        resolve requirements/*.in and contracts/package.json anew"
-	@echo "make clean       remove .venv, node_modules, caches and the embedded database"
+	@echo "make run            set up, run all scenarios and a small random campaign, write reports/run/"
+	@echo "make test           set up, then run lint, type checks, import rules and all tests"
+	@echo "make serve          set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
+	@echo "make gate           set up, run all checks that the contract must pass before a deploy, write reports/gate/"
+	@echo "make opinions       set up, analyse the contract with slither and prove properties of it with halmos"
+	@echo "make mutants        set up, put small faults into the backend's services and list those that no test finds (hours)"
+	@echo "make notebooks      set up, open the notebooks in JupyterLab"
+	@echo "make run-notebooks  set up, run all notebooks and save their outputs"
+	@echo "make test-quick     the tests of 'make test' in the quick profile, without the slow ones, on all cores"
+	@echo "make deep           the tests of 'make test' in the deep profile, and large random campaigns (hours)"
+	@echo "make lint           set up, then run lint, type checks and import rules"
+	@echo "make setup          install what 'make run' needs into .venv; setup-dev adds what 'make test' needs"
+	@echo "make artifact       compile EventStake into backend/app/contracts/EventStake.json"
+	@echo "make lock           resolve requirements/*.in and contracts/package.json to new lock files"
+	@echo "make clean          stop the embedded database; delete .venv, node_modules, caches, state and reports"
 
 run: setup
 	@$(BIN)/stakesim run --out reports/run
@@ -39,11 +40,11 @@ gate: setup .venv/gate.stamp $(if $(filter nightly,$(GATE_PROFILE)),proofs contr
 opinions: setup proofs
 	@$(BIN)/stakesim opinions
 
-# slither and halmos, each in an environment of its own
+# Installs slither and halmos, each into its own environment
 proofs: setup
 	@$(MAKE) --no-print-directory -C contracts/proofs
 
-# mutmut names modules from src/ on, and copies what is beside it
+# mutmut expects the code in src/ and copies the files beside it, so it runs in a folder of links
 MUTANTS := .stakesim/mutants
 mutants: setup-dev .venv/mutants.stamp
 	@rm -rf $(MUTANTS) && mkdir -p $(MUTANTS) && cd $(MUTANTS) && ln -s ../../backend src && ln -s ../../tests ../../conftest.py ../../pyproject.toml ../../scenarios .
@@ -55,13 +56,13 @@ notebooks: setup .venv/notebooks.stamp
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
 
-# Tests that need no certain engine take the fastest; stories take the default one as well, tests of the contract alone
+# Tests that run on any engine take revm, the fastest; scenarios also run on py-evm, the default; contract tests run only on it
 test: setup-dev lint
 	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2 --dist worksteal --stakesim-engine revm --ignore tests/contracts
 	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts
 	@STAKESIM_SMALL=1 $(BIN)/pytest -q -p nbmake --nbmake -n 2 notebooks
 
-# Outputs and plots are kept in the notebooks
+# Saves outputs and plots in the notebooks
 run-notebooks: setup-dev
 	@$(BIN)/pytest -q -p nbmake --nbmake --overwrite notebooks
 
@@ -78,18 +79,18 @@ lint: setup-dev
 setup: .venv/run.stamp contracts/node_modules/run.stamp
 setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp
 
-# pip, not a faster tool: it is on every machine and honours the user's own index settings.
+# pip rather than a faster tool: every machine has it, and it honours the user's index settings
 .venv/run.stamp: requirements/run.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install Python 3.11 or later, or say which with make PYTHON=..." >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: install Python 3.11 or later, or say which with make PYTHON=python3.12" >&2; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install Python 3.11 or later, or name another with make PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: install Python 3.11 or later, or name another with make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: install it (Debian: apt install python3-venv)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing what the harness needs into .venv (about a minute, once)"
+	@echo "installing what stakesim needs into .venv (about a minute, once)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# what else some targets need, each on top of that
+# extra requirements of some targets, installed on top of run.txt
 .venv/mutants.stamp: .venv/dev.stamp
 EXTRAS := dev gate mutants notebooks serve
 $(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.txt .venv/run.stamp
@@ -97,7 +98,7 @@ $(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.txt .venv/run.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# node: the machine's own, else a wheel's in .venv
+# Node: the machine's own if it has one, otherwise a wheel in .venv
 .venv/node.stamp: requirements/node.txt .venv/run.stamp
 	@PATH="$$PATH:$(CURDIR)/$(BIN)"; command -v npm >/dev/null && command -v node >/dev/null || { \
 	  echo "no Node on this machine: installing one into .venv"; \
@@ -107,7 +108,7 @@ $(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.txt .venv/run.stamp
 contracts/node_modules/%.stamp: contracts/package-lock.json .venv/node.stamp
 	@echo "installing the Solidity compiler and OpenZeppelin ($*)"
 	@PATH="$$PATH:$(CURDIR)/$(BIN)"; cd contracts && timeout 300 npm ci --silent --ignore-scripts $(if $(filter run,$*),--omit=optional) \
-	  || { echo "npm ci failed: check the network, then call make again" >&2; exit 2; }
+	  || { echo "npm ci failed: check the network, then run make again" >&2; exit 2; }
 	@touch contracts/node_modules/run.stamp $@
 
 lock: setup-dev

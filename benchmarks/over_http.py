@@ -39,7 +39,7 @@ from eth_account.signers.local import LocalAccount
 from rich.console import Console
 from sqlalchemy import Engine, event, insert, select
 from stakesim.evm.anvil import start_anvil
-from stakesim_adapter.serve import new_contract
+from stakesim_adapter.serve import temporary_deployment
 from web3 import Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint
@@ -101,7 +101,7 @@ class Watch:
             kind = "the nonce's lock" if "INTO nonces" in statement else "statements"
             watch.note(f"database: {kind}", connection.info["since"])
 
-        for engine in (database.engine, database.autocommit):
+        for engine in (database.engine, database.autocommit_engine):
             event.listen(engine, "before_cursor_execute", before)
             event.listen(engine, "after_cursor_execute", after)
             for ends in ("do_commit", "do_rollback"):
@@ -163,7 +163,7 @@ class Site:
         self.services = connect_services(settings)
         wallets = [Web3.to_checksum_address(f"0x{0xA77E << 32 | number:040x}") for number in range(attendees + 2)]
         people = [(uuid.uuid4(), wallet) for wallet in wallets]
-        with self.services.database.begin() as connection:
+        with self.services.database.transaction() as connection:
             rows = [{"id": id, "name": wallet, "wallet_address": wallet} for id, wallet in people]
             connection.execute(insert(users), rows)
             row = {"host_id": people[0][0], "title": "Pottery"}
@@ -211,7 +211,7 @@ def served(attendees: int) -> Iterator[Site]:
         w3, platform = Web3(Web3.HTTPProvider(rpc_url)), Account.create()
         w3.provider.make_request(RPCEndpoint("anvil_setBalance"), [platform.address, hex(10**24)])
         given = {"blockchain_rpc_url": rpc_url, "chain_id": CHAIN_ID, "confirmations": 1}
-        with new_contract(None, platform_private_key=platform.key.to_0x_hex(), **given) as settings:
+        with temporary_deployment(None, platform_private_key=platform.key.to_0x_hex(), **given) as settings:
             ours, theirs = multiprocessing.Pipe()
             # with the protocol named: else asyncio does not set TCP_NODELAY, and each answer takes 40 ms more
             listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -306,13 +306,13 @@ def _wrong_with_books(site: Site, run: dict[str, Any], sold: set[str]) -> Iterat
     held = services.w3.eth.get_balance(chain.address)
     if not due == held == chain.total_liabilities():
         yield f"the contract holds {held} wei and owes {chain.total_liabilities()}; by the rows it is {due}"
-    with services.database.begin() as connection:
+    with services.database.transaction() as connection:
         tried = connection.scalars(select(operations.c.attempts)).all()
     sent = [nonce for attempts in tried for nonce in {attempt["nonce"] for attempt in attempts}]
     count = services.w3.eth.get_transaction_count(chain.platform)
     if sorted(sent) != list(range(1, count)):  # 0 was the contract's
         yield f"the platform has sent {count} transactions; the operations know of {len(sent)}"
-    yield from services.reconciler.look().differences
+    yield from services.reconciler.dry_run().differences
 
 
 # ------------------------------------------------------------------------------------------------------- throughput

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from app.db.database import Database, create_database
 from app.db.embedded import default_data_dir, start_embedded
-from app.db.session import Database, create_database, migrate
+from app.db.migrations import migrate
 from sqlalchemy import Engine, create_engine
 from stakesim_adapter.backend import EMPTY_TABLES
 

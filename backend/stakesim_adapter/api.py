@@ -1,9 +1,9 @@
-"""A scenario's actions as requests to the backend's HTTP API, and its answers as results and refusals.
+"""The driver `api`: carries out a scenario's actions by requests to the backend's HTTP API.
 
-Each request is made twice under one Idempotency-Key: it must have one effect, and the second answer be the first one.
+It sends each request twice under one Idempotency-Key: they must have one effect and the same response.
 
-The API holds the platform's key and no other. So what people sign for themselves, withdrawals of credits and of fees do
-without it, as they would in production.
+The API signs with the platform's key only. So the services carry out what users sign themselves, and the withdrawals of
+credits and fees.
 """
 
 from __future__ import annotations
@@ -21,69 +21,87 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 from app.bootstrap.container import Services
 from app.core.errors import AppError, ContractRejected, InvalidRequest, NotOnChain, PriceError
-from app.core.security import issue_token
+from app.core.security import Role, issue_token
 from app.main import create_app
 from eth_account.signers.local import LocalAccount
 from pydantic import SecretStr
 from stakesim.backend import Rows
 
-from stakesim_adapter.services import ServicesSession, refusals
+from stakesim_adapter.services import ServicesSession, as_refused
 
-PLATFORM = "platform"
-SECRET = SecretStr("0123456789-abcdefghijklmnopqrstuvwxyz-of-worlds")
+PLATFORM: Role = "platform"
+"""Name of the platform in scenarios, and its role in the API."""
+JWT_SECRET = SecretStr("0123456789-abcdefghijklmnopqrstuvwxyz-of-worlds")
 
 
-class UnexpectedAnswer(AppError):
-    """What else the API refused with, or what is wrong with its answers."""
+class UnexpectedResponse(AppError):
+    """The API responded with an error of another kind than the services raise, or with two different responses."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.code = code  # type: ignore[misc]  # of this one, not of all
+        self.code = code  # type: ignore[misc]  # of this error, not of the class
 
 
-class Api:
-    """The app as it is deployed, on the services of one scenario after another.
+class ApiClient:
+    """The deployed app, on the services of one scenario after another.
 
     Attributes:
-        client: Asks the app in this process; another one may ask a server that runs it.
+        app: The ASGI app.
+        client: Calls the app in this process. Replace it to call a server that runs the app.
     """
 
     def __init__(self, services: Services) -> None:
-        self.app = create_app(services, SECRET, services.chain.sender.chain_id)
+        self.app = create_app(services, JWT_SECRET, services.sender.chain_id)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://api")
-        opened = ExitStack()
-        self._loop = opened.enter_context(start_blocking_portal())  # in a thread: a notebook's own has one that runs
-        self.close = opened.close
+        stack = ExitStack()
+        # the event loop runs in a thread of its own, since a notebook's thread has a running one
+        self._event_loop = stack.enter_context(start_blocking_portal())
+        self.close = stack.close
 
-    def serve(self, services: Services) -> None:
-        """From now on it is these."""
+    def use_services(self, services: Services) -> None:
+        """Makes the app serve a new scenario."""
         self.app.state.services = services
-        self._keys = map("of-the-adapter-{}".format, count(1))
+        self._generated_keys = map("of-the-adapter-{}".format, count(1))
 
-    def ask(self, method: str, path: str, body: Any, by: UUID, role: Any, key: str | None) -> Any:
-        """The answer to a request that is made twice.
+    def request_twice(self, method: str, path: str, body: Any, caller_id: UUID, role: Role, key: str | None) -> Any:
+        """Sends a request twice, and returns the response's body.
+
+        Args:
+            method: HTTP method.
+            path: Path of the route.
+            body: To be sent as JSON; None: none.
+            caller_id: Id of the user who sends it.
+            role: Role in the user's token.
+            key: Idempotency-Key; None: a generated one, as the API requires a key.
 
         Raises:
-            AppError: As the services raise it, or `UnexpectedAnswer`.
+            AppError: The error that the services raise in this case, or `UnexpectedResponse`.
         """
-        key = key or next(self._keys)  # the API wants one
-        headers = {"Authorization": f"Bearer {issue_token(SECRET, by, role)}", "Idempotency-Key": key}
-        ask = partial(self.client.request, method, path, json=body, headers=headers)
-        first, again = self._loop.call(ask), self._loop.call(ask)
-        if (first.status_code, first.content) != (again.status_code, again.content):
-            message = f"{method} {path} is answered with {first.text}, and with the same key again with {again.text}"
-            raise UnexpectedAnswer("another_answer", message)
+        headers = {
+            "Authorization": f"Bearer {issue_token(JWT_SECRET, caller_id, role)}",
+            "Idempotency-Key": key or next(self._generated_keys),
+        }
+        send = partial(self.client.request, method, path, json=body, headers=headers)
+        first, second = self._event_loop.call(send), self._event_loop.call(send)
+        if (first.status_code, first.content) != (second.status_code, second.content):
+            message = f"{method} {path} responds with {first.text}, and with the same key again with {second.text}"
+            raise UnexpectedResponse("another_answer", message)
         if first.status_code not in (200, 201):
-            raise _refusal(first)
+            raise _error_from_problem(first)
         return first.json()
 
 
 class ApiSession:
-    """See `stakesim.backend.BackendSession`."""
+    """See `stakesim.backend.BackendSession`.
 
-    def __init__(self, api: Api, services: ServicesSession) -> None:
+    Args:
+        api: Sends the requests.
+        services: Carries out what the API does not offer, and holds the ids of rows.
+    """
+
+    def __init__(self, api: ApiClient, services: ServicesSession) -> None:
         self._api, self._services = api, services
-        self._owner: dict[str, str] = {}  # who hosts a run, or made a booking
+        self._owners: dict[str, str] = {}  # who hosts a run or made a booking, by its name in the scenario
 
     def create_run(
         self,
@@ -96,56 +114,56 @@ class ApiSession:
         signer: LocalAccount | None,
         key: str | None,
     ) -> None:
-        given: dict[str, Any] = {"price_inr": price_inr, "seats": seats, "starts_at": starts_at}
-        self._owner[run] = by
+        terms: dict[str, Any] = {"price_inr": price_inr, "seats": seats, "starts_at": starts_at}
+        self._owners[run] = by
         if signer is not None:
-            return self._services.create_run(run, by=by, signer=signer, key=key, **given)
+            return self._services.create_run(run, by=by, signer=signer, key=key, **terms)
         body = {
-            "experience_id": str(self._services.experience),
+            "experience_id": str(self._services.experience_id),
             "starts_at": datetime.fromtimestamp(starts_at, UTC).isoformat(),
             "max_seats": seats,
             "price_inr": f"{price_inr:f}",
-            "host_id": str(self._services.users[by]),
+            "host_id": str(self._services.user_ids[by]),
         }
-        with refusals():
+        with as_refused():
             try:
-                made = self._ask("POST", "/event-runs", body, by, "host", key)
+                event_run = self._request("POST", "/event-runs", body, by, "host", key)
             except InvalidRequest:
-                # the services refuse it too, in the contract's words
-                self._services.create_run(run, by=by, signer=None, key=_own(key), **given)
+                # the API validates before the contract is asked; the services give the contract's own error
+                self._services.create_run(run, by=by, signer=None, key=_services_key(key), **terms)
                 raise
-        self._services.runs[run] = UUID(made["id"])
+        self._services.event_run_ids[run] = UUID(event_run["id"])
 
     def book(
         self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
     ) -> None:
-        self._owner[booking] = by
+        self._owners[booking] = by
         if signer is not None:
             return self._services.book(booking, run=run, by=by, seats=seats, signer=signer, key=key)
         body = {
-            "event_run_id": str(self._services.runs[run]),
+            "event_run_id": str(self._services.event_run_ids[run]),
             "seats": seats,
-            "user_id": str(self._services.users[by]),
+            "user_id": str(self._services.user_ids[by]),
         }
-        with refusals():
+        with as_refused():
             try:
-                made = self._ask("POST", "/bookings/create", body, by, "attendee", key)
+                row = self._request("POST", "/bookings/create", body, by, "attendee", key)
             except InvalidRequest:
-                self._services.book(booking, run=run, by=by, seats=seats, signer=None, key=_own(key))
+                self._services.book(booking, run=run, by=by, seats=seats, signer=None, key=_services_key(key))
                 raise
-        self._services.bookings[booking] = UUID(made["id"])
+        self._services.booking_ids[booking] = UUID(row["id"])
 
     def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         if signer is not None:
             return self._services.cancel_booking(booking, by=by, signer=signer, key=key)
-        path = f"/bookings/{self._services.bookings[booking]}/cancel"
-        with refusals():
-            self._ask("POST", path, None, self._asker(by, booking), "attendee", key)
+        path = f"/bookings/{self._services.booking_ids[booking]}/cancel"
+        with as_refused():
+            self._request("POST", path, None, self._owner_or_platform(by, booking), "attendee", key)
 
     def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         if signer is not None:
             return self._services.cancel_run(run, by=by, signer=signer, key=key)
-        self._end(run, "cancelled", self._asker(by, run), key)
+        self._change_status(run, "cancelled", self._owner_or_platform(by, run), key)
 
     def complete(
         self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
@@ -153,16 +171,16 @@ class ApiSession:
         if signer is not None:
             return self._services.complete(run, attended=attended, by=by, signer=signer, key=key)
         body = {
-            "event_run_id": str(self._services.runs[run]),
-            "attended_booking_ids": [str(self._services.bookings[label]) for label in attended],
+            "event_run_id": str(self._services.event_run_ids[run]),
+            "attended_booking_ids": [str(self._services.booking_ids[booking]) for booking in attended],
         }
-        with refusals():
-            self._ask("POST", "/bookings/confirm-attendance", body, self._asker(by, run), "host", key)
+        with as_refused():
+            self._request("POST", "/bookings/confirm-attendance", body, self._owner_or_platform(by, run), "host", key)
 
     def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         if signer is not None:
             return self._services.expire(run, by=by, signer=signer, key=key)
-        self._end(run, "expired", by, key)
+        self._change_status(run, "expired", by, key)
 
     def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
         self._services.withdraw(by=by, to=to, signer=signer, key=key)
@@ -176,30 +194,32 @@ class ApiSession:
     def rows(self) -> Rows:
         return self._services.rows()
 
-    def _end(self, run: str, status: str, by: str, key: str | None) -> None:
-        path = f"/event-runs/{self._services.runs[run]}/status"
-        with refusals():
-            self._ask("PATCH", path, {"status": status}, by, "host", key)
+    def _change_status(self, run: str, status: str, by: str, key: str | None) -> None:
+        path = f"/event-runs/{self._services.event_run_ids[run]}/status"
+        with as_refused():
+            self._request("PATCH", path, {"status": status}, by, "host", key)
 
-    def _asker(self, by: str, label: str) -> str:
-        """Who is asked for to be the owner; for anybody else the platform asks in their place."""
-        return by if by == self._owner.get(label) else PLATFORM
+    def _owner_or_platform(self, by: str, name: str) -> str:
+        """The user if they own this run or booking. For anybody else the platform sends the request, as the API would
+        refuse it before the contract is asked."""
+        return by if by == self._owners.get(name) else PLATFORM
 
-    def _ask(self, method: str, path: str, body: Any, by: str, role: str, key: str | None) -> Any:
-        return self._api.ask(method, path, body, self._services.users[by], PLATFORM if by == PLATFORM else role, key)
+    def _request(self, method: str, path: str, body: Any, by: str, role: Role, key: str | None) -> Any:
+        role = PLATFORM if by == PLATFORM else role
+        return self._api.request_twice(method, path, body, self._services.user_ids[by], role, key)
 
 
-def _own(key: str | None) -> str | None:
-    """For the services, as the API keeps its answer under the client's key."""
+def _services_key(key: str | None) -> str | None:
+    """A key for the services, since the API keeps its response under the client's key."""
     return key and f"{key}-services"
 
 
-def _refusal(response: httpx.Response) -> AppError:
-    """The error that the problem details tell of."""
+def _error_from_problem(response: httpx.Response) -> AppError:
+    """The error that the problem details describe, as the services would raise it."""
     problem = response.json()
     code, detail = problem.get("code", f"status_{response.status_code}"), problem.get("detail", response.text)
     if code == ContractRejected.code:
         args = [int(arg) if str(arg).isdecimal() else arg for arg in problem["arguments"]]
         return ContractRejected(problem["error"], args, detail, problem["outcome"])
-    kinds: dict[str, type[AppError]] = {kind.code: kind for kind in (InvalidRequest, NotOnChain, PriceError)}
-    return kinds[code](detail) if code in kinds else UnexpectedAnswer(code, detail)
+    error_classes: dict[str, type[AppError]] = {kind.code: kind for kind in (InvalidRequest, NotOnChain, PriceError)}
+    return error_classes[code](detail) if code in error_classes else UnexpectedResponse(code, detail)

@@ -1,4 +1,4 @@
-"""The backend as a system under test: its services and its API, on a database of its own, for one scenario after
+"""The backend as a system under test: its services and its API, on a schema of its own, for one scenario after
 another."""
 
 from __future__ import annotations
@@ -6,18 +6,21 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from app.bootstrap.container import Services, services_on
-from app.db.session import Database, connect, migrate
+from app.bootstrap.container import Services, build_services
+from app.db.database import Database, connect
+from app.db.migrations import migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.codec import Codec
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from sqlalchemy import Connection, create_engine, insert, null, select, union_all
 from sqlalchemy.engine.default import DefaultDialect
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
@@ -27,49 +30,58 @@ from stakesim_adapter.errors import as_backend_error
 from stakesim_adapter.services import ServicesSession
 
 if TYPE_CHECKING:
-    from stakesim_adapter.api import Api, ApiSession
+    from stakesim_adapter.api import ApiClient, ApiSession
 
 PLATFORM = "platform"
-"""Name of the user who is the platform."""
-POLICY = Policy(patience=5)
-"""Of the services' sender: a simulated chain mines at once or never."""
+"""Name of the platform in `users`."""
+POLICY = TransactionPolicy(give_up_after=5)
+"""Policy of the sender. A simulated chain mines a transaction at once or never, so waiting longer is of no use."""
 _NAMESPACE = uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d")
 EMPTY_TABLES = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))
-"""SQL that deletes all rows: where there are few of them, much faster than TRUNCATE."""
+"""SQL that deletes all rows. For a few rows it is much faster than TRUNCATE."""
 
-_r, _b = event_runs.c, event_run_bookings.c
+_run, _booking = event_runs.c, event_run_bookings.c
 _ROWS = union_all(
     select(
-        _r.blockchain_event_run_id,
-        (_r.blockchain_status == "confirmed").label("confirmed"),
-        _r.status,
+        _run.blockchain_event_run_id,
+        (_run.blockchain_status == "confirmed").label("confirmed"),
+        _run.status,
         null().label("seats"),
-        _r.price_inr,
-        _r.blockchain_price_per_seat_wei,
-        _r.blockchain_stake_amount_wei,
-        _r.inr_per_eth,
+        _run.price_inr,
+        _run.blockchain_price_per_seat_wei,
+        _run.blockchain_stake_amount_wei,
+        _run.inr_per_eth,
     ),
     select(
-        _b.blockchain_booking_id,
-        _b.blockchain_status == "confirmed",
-        _b.status,
-        _b.seats,
-        _b.total_inr,
-        _b.blockchain_payment_wei,
-        _b.blockchain_stake_amount_wei,
-        _b.inr_per_eth,
+        _booking.blockchain_booking_id,
+        _booking.blockchain_status == "confirmed",
+        _booking.status,
+        _booking.seats,
+        _booking.total_inr,
+        _booking.blockchain_payment_wei,
+        _booking.blockchain_stake_amount_wei,
+        _booking.inr_per_eth,
     ),
 )
-"""Runs, and bookings, which have seats."""
+"""All event runs and bookings in one statement. `seats` is NULL for event runs."""
 
 
 class EventStakeBackend:
     """See `stakesim.backend.Backend`.
 
+    Args:
+        event_runs: Use cases of event runs. A test passes a broken class, to show that its fault is found.
+        bookings: Use cases of bookings, likewise.
+
     Attributes:
-        database: In a schema of this backend's own, which is dropped with it.
-        services: Of the scenario that was started last.
-        timed_parts: Owner, name and label of what `stakesim bench` measures by itself.
+        drivers: Names of the ways to call the backend.
+        database: In a schema of its own, which `close` drops.
+        services: Of the current scenario.
+        api: The app; None until the driver `api` is used.
+        timed_parts: Class, method and label of what `stakesim bench` measures by itself.
+
+    Raises:
+        BackendError: No database answers.
     """
 
     drivers = ("services", "api")
@@ -85,22 +97,17 @@ class EventStakeBackend:
         event_runs: type[EventRunService] = EventRunService,
         bookings: type[BookingService] = BookingService,
     ) -> None:
-        """event_runs, bookings: other classes in their place, to see that what is wrong with them is found.
-
-        Raises:
-            BackendError: No database answers.
-        """
-        logging.getLogger("app").addHandler(logging.NullHandler())  # what scenarios do to it is nobody's news
-        self._event_runs, self._bookings = event_runs, bookings
+        logging.getLogger("app").addHandler(logging.NullHandler())  # expected errors would fill the terminal
+        self._event_run_service, self._booking_service = event_runs, bookings
         self._schema = f"scenarios_{uuid.uuid4().hex}"
         self.services: Services | None = None
-        self.api: Api | None = None
+        self.api: ApiClient | None = None
         with as_backend_error():
-            shared = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
-        with shared.begin() as connection:
+            shared_engine = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
+        with shared_engine.begin() as connection:
             connection.exec_driver_sql(f"CREATE SCHEMA {self._schema}")
-        options = f"-csearch_path={self._schema} -csynchronous_commit=off"  # what a crash loses here, nobody misses
-        self.database = Database(create_engine(shared.url.update_query_dict({"options": options})))
+        options = f"-csearch_path={self._schema} -csynchronous_commit=off"  # rows need not survive a crash
+        self.database = Database(create_engine(shared_engine.url.update_query_dict({"options": options})))
         try:
             with as_backend_error():
                 migrate(self.database.engine)
@@ -108,54 +115,62 @@ class EventStakeBackend:
             self.close()
             raise
         finally:
-            shared.dispose()
+            shared_engine.dispose()
 
     def close(self) -> None:
-        """The embedded database server stays up for the next one."""
+        """Drops the schema. An embedded database server keeps running for later commands."""
         if self.api is not None:
             self.api.close()
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
         self.database.engine.dispose()
 
     def start(self, setup: ScenarioSetup, driver: str) -> ServicesSession | ApiSession:
-        user_ids = {user.name: _id(user.name) for user in setup.users} | {PLATFORM: _id(PLATFORM)}
-        rows = [{"id": _id(user.name), "name": user.name, "wallet_address": user.address} for user in setup.users]
-        with self.database.begin() as connection:
-            connection.exec_driver_sql(EMPTY_TABLES)
-            connection.execute(insert(users), [*rows, {"id": _id(PLATFORM), "name": PLATFORM, "wallet_address": None}])
-            connection.execute(
-                insert(experiences), {"id": setup.experience_id, "host_id": _id(PLATFORM), "title": "Cooking"}
-            )
+        """Starts a scenario on empty tables. driver: one of `drivers`.
+
+        Raises:
+            BackendError: A package that the driver needs is not installed.
+        """
+        user_ids = {user.name: _user_id(user.name) for user in setup.users} | {PLATFORM: _user_id(PLATFORM)}
+        self._insert_rows(setup)
         sender = TransactionSender(setup.w3, setup.platform, self.database, POLICY)
         chain = BlockchainService(setup.w3, setup.contract_address, sender)
-        pricing = Pricing(_Feed(setup), lambda: _utc(setup.clock()))
-        services = services_on(setup.w3, self.database, chain, pricing)
-        self.services = services = Services(
-            **{
-                **vars(services),
-                "runs": self._event_runs(self.database, chain, pricing),
-                "bookings": self._bookings(self.database, chain, pricing),
-            }
+        pricing = Pricing(_PriceFeed(setup), lambda: _utc(setup.clock()))
+        self.services = replace(
+            build_services(setup.w3, self.database, chain, pricing),
+            runs=self._event_run_service(self.database, chain, pricing),
+            bookings=self._booking_service(self.database, chain, pricing),
         )
-        session = ServicesSession(services, uuid.UUID(setup.experience_id), user_ids, self._rows)
-        if driver == "services":
-            return session
+        session = ServicesSession(self.services, uuid.UUID(setup.experience_id), user_ids, self._read_rows)
+        return session if driver == "services" else self._api_session(self.services, session)
+
+    def _insert_rows(self, setup: ScenarioSetup) -> None:
+        """Empties the tables, and inserts the scenario's users and experience."""
+        user_rows = [
+            {"id": _user_id(user.name), "name": user.name, "wallet_address": user.address} for user in setup.users
+        ]
+        user_rows.append({"id": _user_id(PLATFORM), "name": PLATFORM, "wallet_address": None})
+        experience_row = {"id": setup.experience_id, "host_id": _user_id(PLATFORM), "title": "Cooking"}
+        with self.database.transaction() as connection:
+            connection.exec_driver_sql(EMPTY_TABLES)
+            connection.execute(insert(users), user_rows)
+            connection.execute(insert(experiences), experience_row)
+
+    def _api_session(self, services: Services, session: ServicesSession) -> ApiSession:
         try:
-            from stakesim_adapter.api import Api, ApiSession
+            from stakesim_adapter.api import ApiClient, ApiSession
         except ModuleNotFoundError as missing:
             raise BackendError(
                 f"The driver api needs {missing.name}, which is not installed: run `make serve`, or "
                 "`pip install -e '.[api]'`."
             ) from None
         if self.api is None:
-            self.api = Api(services)
-        self.api.serve(services)
+            self.api = ApiClient(services)
+        self.api.use_services(services)
         return ApiSession(self.api, session)
 
-    def _rows(self) -> Rows:
-        """What the database says, in one statement."""
-        with self.database.single() as connection:
+    def _read_rows(self) -> Rows:
+        with self.database.autocommit() as connection:
             rows = connection.execute(_ROWS).all()
         return Rows(
             [RunRow(*row[:3], *row[4:]) for row in rows if row.seats is None],
@@ -163,8 +178,8 @@ class EventStakeBackend:
         )
 
 
-class _Feed:
-    """The scenario's price feed as the backend asks one."""
+class _PriceFeed:
+    """The scenario's price feed, in the form that the backend asks for."""
 
     def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
@@ -178,6 +193,6 @@ def _utc(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _id(name: str) -> uuid.UUID:
-    """The same for the same name in every run."""
+def _user_id(name: str) -> uuid.UUID:
+    """The same id for the same name in every process."""
     return uuid.uuid5(_NAMESPACE, name)

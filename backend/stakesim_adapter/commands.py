@@ -1,7 +1,7 @@
-"""Commands of `stakesim` for whoever runs this backend: serve, smoke, doctor, reconcile, wallet, stop-database.
+"""The operator's commands of `stakesim`: serve, smoke, doctor, reconcile, wallet, stop-database.
 
-Named in `pyproject.toml`: `[tool.stakesim] commands = "stakesim_adapter.commands:cli"`. Only typer is imported here; a
-command imports what it needs when it runs.
+Named in `pyproject.toml`: `[tool.stakesim] commands = "stakesim_adapter.commands:cli"`. The module imports only typer,
+so that `stakesim --help` is quick; a command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from stakesim_adapter.errors import as_backend_error
 if TYPE_CHECKING:
     from app.bootstrap.checks import Check
     from app.bootstrap.container import Services
-    from app.bootstrap.smoke_test import Step
+    from app.bootstrap.smoke_test import SmokeStep
     from app.core.config import Settings
+    from app.services.reconciler import ReconcileReport
 
 
 class _Command(TyperCommand):
-    """A command of which errors of the backend, and a package that is missing, end as one sentence."""
+    """A command that prints an error of the backend, or a missing package, as one sentence."""
 
     def invoke(self, ctx: Any) -> Any:
         with as_backend_error():
@@ -34,22 +35,24 @@ wallet = typer.Typer(no_args_is_help=True, help="The platform's wallet.")
 cli.add_typer(wallet, name="wallet")
 
 FINDINGS = 1
-EnvFile = Annotated[Path, typer.Option(help="Where the settings are; the environment goes first.")]
+"""Exit code if something was found that somebody has to look at."""
+EnvFile = Annotated[Path, typer.Option(help="File with the settings. Environment variables override it.")]
 StartsIn = Annotated[int, typer.Option(help="Seconds from now to the event's start.", min=1)]
-ENV = Path(".env")
+DEFAULT_ENV_FILE = Path(".env")
 
 
 @cli.command(cls=_Command)
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
-    block_time: Annotated[int, typer.Option(help="Seconds a block of the stand-in takes.", min=1)] = 1,
-    env_file: EnvFile = ENV,
+    block_time: Annotated[int, typer.Option(help="Seconds between two blocks of the local testnet.", min=1)] = 1,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
     variables: Annotated[
-        Path | None, typer.Option(help="Where the stand-in writes shell variables to; .stakesim/serve.env by default.")
+        Path | None,
+        typer.Option(help="Where to write shell variables for the local testnet; .stakesim/serve.env by default."),
     ] = None,
 ) -> None:
-    """Serve the HTTP API: on the network of the settings, or on a stand-in for Sepolia where they name none."""
+    """Serve the HTTP API on the network of the settings, or on a local testnet if they have no BLOCKCHAIN_RPC_URL."""
     from stakesim_adapter.serve import serve
 
     serve(host, port, block_time, env_file, variables, typer.echo)
@@ -60,49 +63,49 @@ def smoke(
     rpc: Annotated[str | None, typer.Option(help="URL of the node, instead of BLOCKCHAIN_RPC_URL.")] = None,
     deploy: Annotated[bool, typer.Option(help="Deploy a contract for it, paid by PLATFORM_PRIVATE_KEY.")] = False,
     starts_in: StartsIn = 60,
-    env_file: EnvFile = ENV,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
-    """Play a short lifecycle live and in real time: create, book, wait for the start, complete."""
+    """Run a short lifecycle on the live network, in real time: create, book, wait for the start, complete."""
     from app.bootstrap.checks import read_settings
 
-    given = {"blockchain_rpc_url": rpc} if rpc else {}
+    overrides = {"blockchain_rpc_url": rpc} if rpc else {}
     if not deploy:
-        _smoke(read_settings(env_file, **given), starts_in)
+        _run_smoke_test(read_settings(env_file, **overrides), starts_in)
         return
-    from stakesim_adapter.serve import new_contract
+    from stakesim_adapter.serve import temporary_deployment
 
-    with new_contract(env_file, **given) as settings:
+    with temporary_deployment(env_file, **overrides) as settings:
         typer.echo(f"deployed {settings.contract_address}")
-        _smoke(settings, starts_in)
+        _run_smoke_test(settings, starts_in)
 
 
 @cli.command(cls=_Command)
 def doctor(
-    live: Annotated[bool, typer.Option("--live", help="Also create, book, complete and cancel, for real.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Also run the smoke test, which sends transactions.")] = False,
     starts_in: StartsIn = 60,
-    env_file: EnvFile = ENV,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
-    """Check all that has to be right before a deploy; each line that fails says what to do."""
-    from app.bootstrap.checks import Check, NotReady, examine, read_settings
+    """Check settings, network, contract, wallet, database and price; say what to do about what fails."""
+    from app.bootstrap.checks import Check, NotReady, check_deployment, read_settings
 
     checks: list[Check] = []
 
-    def tell(check: Check) -> None:
+    def report(check: Check) -> None:
         checks.append(check)
-        typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:18} {check.found}")
+        typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:18} {check.finding}")
         if not check.ok:
-            typer.echo(f"{'':24} -> {check.todo}")
+            typer.echo(f"{'':24} -> {check.remedy}")
 
     try:
         settings = read_settings(env_file)
     except NotReady as error:
-        tell(Check("settings", False, f"{error}.", "Fill in .env: backend/.env.example says what each is."))
+        report(Check("settings", False, f"{error}.", "Fill in .env; backend/.env.example describes each setting."))
         raise typer.Exit(FINDINGS) from None
-    tell(Check("settings", True, "All that are needed are there."))
-    for check in examine(settings):
-        tell(check)
+    report(Check("settings", True, "All required settings are there."))
+    for check in check_deployment(settings):
+        report(check)
     if live and not any(check.fatal and not check.ok for check in checks):
-        _smoke(settings, starts_in, thorough=True)
+        _run_smoke_test(settings, starts_in, thorough=True)
     failed = sum(not check.ok for check in checks)
     typer.echo(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed")
     raise typer.Exit(FINDINGS if failed else 0)
@@ -110,38 +113,29 @@ def doctor(
 
 @cli.command(cls=_Command)
 def reconcile(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is to do.")] = False,
-    env_file: EnvFile = ENV,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
-    """Bring database and chain together: pending operations, and rows that are not what the contract says."""
-    from app.bootstrap.checks import NotReady, missing_migrations, read_settings
-    from app.db.session import connect
+    """Bring database and chain back in step: carry on pending operations, correct rows that differ."""
+    from app.bootstrap.checks import NotReady, read_settings
+    from app.db.database import connect
+    from app.db.migrations import missing_migrations
 
     settings = read_settings(env_file)
     if dry_run and (missing := missing_migrations(connect(settings.database_url))):
         raise NotReady(f"The database lacks {', '.join(missing)}: `stakesim serve` applies them, a dry run does not.")
-    services = _ready(settings)
-    report = services.reconciler.look() if dry_run else services.reconciler.start()
-    for before, moved in report.moved:
-        typer.echo(f"{moved.kind} {moved.key}: {before} -> {moved.state}")
-    for pending in report.open:
-        typer.echo(f"{pending.kind} {pending.key}: {pending.state}{f', held: {pending.held}' if pending.held else ''}")
-    for difference in report.differences:
-        typer.echo(f"differs: {difference}")
-    for run_id in report.refreshed:
-        typer.echo(f"taken over from the chain: event run {run_id}")
-    for trouble in report.trouble:
-        typer.echo(f"not done: {trouble}")
-    typer.echo(f"{len(report.open)} operations pending, {len(report.differences)} differences")
-    raise typer.Exit(FINDINGS if report.differences or report.trouble else 0)
+    reconciler = _connect_services(settings).reconciler
+    report = reconciler.dry_run() if dry_run else reconciler.run_full()
+    _print_report(report)
+    raise typer.Exit(FINDINGS if report.differences or report.problems else 0)
 
 
 @wallet.command("new", cls=_Command)
-def new(env_file: EnvFile = ENV) -> None:
-    """Make a wallet for the platform: its key into the settings, never on the screen."""
-    from app.bootstrap.wallet import new_wallet
+def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
+    """Create the platform's wallet: write its key into the settings, and print its address."""
+    from app.bootstrap.wallet import create_wallet
 
-    typer.echo(f"{new_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
+    typer.echo(f"{create_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
 
 
 @cli.command("stop-database", cls=_Command)
@@ -153,34 +147,47 @@ def stop_database() -> None:
     stop_embedded(state_dir() / "postgres")
 
 
-def _ready(settings: Settings) -> Services:
-    """The services, where all that they can't do without is right."""
-    from app.bootstrap.checks import connect_ready
+def _connect_services(settings: Settings) -> Services:
+    from app.bootstrap.checks import connect_verified_services
 
-    return connect_ready(settings)
+    return connect_verified_services(settings)
 
 
-def _smoke(settings: Settings, starts_in: int, thorough: bool = False) -> None:
-    from app.bootstrap.smoke_test import SmokeFailed, play
+def _run_smoke_test(settings: Settings, starts_in: int, *, thorough: bool = False) -> None:
+    from app.bootstrap.smoke_test import SmokeTestFailed, run_smoke_test
 
-    steps: list[Step] = []
+    steps: list[SmokeStep] = []
     try:
-        for step in play(_ready(settings), starts_in, thorough):
+        for step in run_smoke_test(_connect_services(settings), starts_in, thorough=thorough):
             steps.append(step)
-            typer.echo(_told(step))
-    except SmokeFailed as error:
+            _print_step(step)
+    except SmokeTestFailed as error:
         typer.echo(f"stakesim: {error}", err=True)
         raise typer.Exit(FINDINGS) from None
-    gas = sum(step.operation.gas_used or 0 for step in steps if step.operation)
-    typer.echo(f"all held; {gas:,} gas for {_eth(sum(step.gas_cost for step in steps))}")
+    gas_used = sum(step.operation.gas_used or 0 for step in steps if step.operation)
+    typer.echo(f"smoke test passed; {gas_used:,} gas for {_eth(sum(step.gas_cost for step in steps))}")
 
 
-def _told(step: Step) -> str:
-    sent = step.operation
-    if sent is None:
-        return step.what
-    gas = f"{sent.gas_used or 0:,} gas for {_eth(step.gas_cost)}"
-    return f"{step.what}\n  {sent.tx_hash} in block {sent.block_number}, {gas}"
+def _print_step(step: SmokeStep) -> None:
+    typer.echo(step.description)
+    if step.operation is not None:
+        gas = f"{step.operation.gas_used or 0:,} gas for {_eth(step.gas_cost)}"
+        typer.echo(f"  {step.operation.tx_hash} in block {step.operation.block_number}, {gas}")
+
+
+def _print_report(report: ReconcileReport) -> None:
+    for previous_state, operation in report.advanced:
+        typer.echo(f"{operation.kind} {operation.key}: {previous_state} -> {operation.state}")
+    for operation in report.pending:
+        held = f", held: {operation.held}" if operation.held else ""
+        typer.echo(f"{operation.kind} {operation.key}: {operation.state}{held}")
+    for difference in report.differences:
+        typer.echo(f"differs: {difference}")
+    for event_run_id in report.refreshed:
+        typer.echo(f"taken over from the chain: event run {event_run_id}")
+    for trouble in report.problems:
+        typer.echo(f"not done: {trouble}")
+    typer.echo(f"{len(report.pending)} operations pending, {len(report.differences)} differences")
 
 
 def _eth(wei: int) -> str:

@@ -1,4 +1,4 @@
-"""The backend's errors as the library's: one sentence for the user, and exit code 2."""
+"""Translates the backend's errors into the library's `BackendError`, which commands print as one sentence."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_OURS = {"app", "stakesim", "stakesim_adapter"}
+_OWN_PACKAGES = {"app", "stakesim", "stakesim_adapter"}
 INSTALL = "in the checkout of stakesim run `make serve`, or `pip install -e '.[api]'`"
 
 
 @contextmanager
 def as_backend_error() -> Iterator[None]:
-    """Turns what the user can mend into a sentence.
+    """Translates errors that the user can correct.
 
     Raises:
-        BackendError: For an error of the backend's own, and for a package that is not installed.
+        BackendError: The backend raised one of its own errors, or a package is not installed.
     """
     try:
         yield
-    except ModuleNotFoundError as missing:
-        package = (missing.name or "").partition(".")[0]
-        if not package or package in _OURS:
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package in _OWN_PACKAGES:
             raise
         raise _backend_error(f"The backend needs {package}, which is not installed: {INSTALL}.") from None
     except Exception as error:
-        if not _of_the_backend(error):
+        if not _is_app_error(error):
             raise
         raise _backend_error(str(error)) from error
 
 
 def _backend_error(message: str) -> Exception:
-    from stakesim.backend import BackendError  # here, as `stakesim --help` imports this module
+    from stakesim.backend import BackendError  # imported late, since `stakesim --help` imports this module
 
     return BackendError(message)
 
 
-def _of_the_backend(error: Exception) -> bool:
-    errors = sys.modules.get("app.core.errors")  # not imported, where nothing has been that could raise one
+def _is_app_error(error: Exception) -> bool:
+    """Does not import the backend: if nothing has, none of its errors can have been raised."""
+    errors = sys.modules.get("app.core.errors")
     return errors is not None and isinstance(error, errors.AppError)

@@ -1,6 +1,7 @@
-"""The API on a network: that of `.env`, or a stand-in for Sepolia.
+"""`stakesim serve`: the HTTP API on the network of the settings, or on a local testnet.
 
-The stand-in is an anvil in real time with the contract deployed, tables of its own and a few demo users.
+The local testnet is an anvil with Sepolia's chain id and a block every second, a newly deployed contract, an empty
+schema and a few demo users. It is deleted when the command ends.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from app.bootstrap.checks import check_endpoints, connect_ready, read_settings, require
+from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings, require_checks
+from app.bootstrap.container import Services, connect_web3
 from app.core.config import Settings
-from app.core.logs import log_as_json
+from app.core.logs import configure_json_logging
 from app.core.security import Role, issue_token
-from app.db.session import Database, connect
+from app.db.database import Database, connect
 from app.db.tables import experiences, users
 from app.main import create_app
-from app.services.rpc_failover import Endpoints
 from dotenv import dotenv_values
 from eth_account import Account
 from pydantic import SecretStr
@@ -38,134 +39,198 @@ from stakesim.evm.contract_file import production_contract
 from stakesim.gate.release import deploy
 from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
-from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
 from web3.types import RPCEndpoint
 
-SEPOLIA = 11_155_111
-STAND_IN_ETH = 1_000
-STAND_IN_INR = Decimal(200_000)
-"""INR for one ETH, where ETH_PRICE_INR is not set and it is not real money."""
-NOWHERE = "0x" + "0" * 40
-VARIABLES = state_dir() / "serve.env"
-STOP_WITHIN_S = 5
+SEPOLIA_CHAIN_ID = 11_155_111
+PLATFORM_BALANCE = 1_000 * 10**18
+"""Wei that the platform's wallet has on a local testnet."""
+DEFAULT_ETH_PRICE_INR = Decimal(200_000)
+"""INR per ETH for a new contract if ETH_PRICE_INR is not set."""
+PLACEHOLDER_ADDRESS = "0x" + "0" * 40
+DEFAULT_VARIABLES_FILE = state_dir() / "serve.env"
+SHUTDOWN_TIMEOUT_S = 5
+DEMO_ROLES: dict[str, Role] = {"platform": "platform", "host": "host", "attendee": "attendee", "no_show": "attendee"}
+"""Roles of the demo users, by name."""
 
 
 def serve(
-    host: str, port: int, block_time: int, env_file: Path, variables: Path | None, say: Callable[[str], None]
+    host: str,
+    port: int,
+    block_time: int,
+    env_file: Path,
+    variables_file: Path | None,
+    echo: Callable[[str], None],
 ) -> None:
-    """Until Ctrl-C. variables: file for a shell, with wallets and tokens of the demo users while there are any; by
-    default `VARIABLES`. Raises `AppError`, `EngineError`, `OSError` where the port is taken."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C: everything is put away
+    """Serves the API until Ctrl-C or SIGTERM.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        block_time: Seconds between two blocks of the local testnet.
+        env_file: The settings. If neither it nor the environment has a BLOCKCHAIN_RPC_URL, a local testnet is started.
+        variables_file: Where to write shell variables for the local testnet; `DEFAULT_VARIABLES_FILE` if None.
+        echo: Shows a line to the user.
+
+    Raises:
+        AppError: The settings, the network, the contract or the database are not as they must be.
+        EngineError: anvil can't be started.
+        OSError: The port is taken.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up on SIGTERM as on Ctrl-C
     with suppress(KeyboardInterrupt), ExitStack() as stack:
-        listening = stack.enter_context(_listening(host, port))
-        url = f"http://{host}:{listening.getsockname()[1]}"
-        if os.environ.get("BLOCKCHAIN_RPC_URL") or dotenv_values(env_file).get("BLOCKCHAIN_RPC_URL"):
-            settings, simulated = read_settings(env_file), False
-        else:
-            settings, simulated = stack.enter_context(stand_in(block_time, env_file)), True
-        services = connect_ready(settings)
+        listener = stack.enter_context(_listen(host, port))
+        url = f"http://{host}:{listener.getsockname()[1]}"
+        is_local = not (os.environ.get("BLOCKCHAIN_RPC_URL") or dotenv_values(env_file).get("BLOCKCHAIN_RPC_URL"))
+        settings = stack.enter_context(local_testnet(block_time, env_file)) if is_local else read_settings(env_file)
+        services = connect_verified_services(settings)
         stack.callback(services.database.engine.dispose)
-        app = create_app(services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds)
-        say(f"chain {settings.chain_id}, contract {services.chain.address}, platform {services.chain.platform}")
-        if simulated:
-            people = enter_demo_users(services.database, settings.jwt_secret)
-            file = variables or VARIABLES
-            _write_variables(file, {"API": url, "RPC": settings.blockchain_rpc_url, **people})
+        echo(f"chain {settings.chain_id}, contract {services.chain.address}, platform {services.chain.platform}")
+        if is_local:
+            file = variables_file or DEFAULT_VARIABLES_FILE
+            demo_variables = create_demo_users(services.database, settings.jwt_secret)
+            _write_variables(file, {"API": url, "RPC": settings.blockchain_rpc_url, **demo_variables})
             stack.callback(file.unlink, missing_ok=True)
-            say("a stand-in for Sepolia: an anvil here, with demo users; all of it is gone when this ends")
-            say(f"for curl:  . {shlex.quote(os.path.relpath(file))}  sets API RPC {' '.join(people)}")
-        say(f"serving {url}, to try out at {url}/docs; Ctrl-C ends it")
-        log_as_json(sys.stderr)
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S)
-        uvicorn.Server(config).run(sockets=[listening])
-    say("stopped")
+            echo("local testnet: an anvil in place of Sepolia, with demo users; deleted when this command ends")
+            echo(f"for curl:  . {shlex.quote(os.path.relpath(file))}  sets API RPC {' '.join(demo_variables)}")
+        echo(f"serving {url}, documentation at {url}/docs; Ctrl-C ends it")
+        _run_server(services, settings, listener)
+    echo("stopped")
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """With the protocol named: else asyncio does not set TCP_NODELAY, and each answer takes 40 ms more. Raises
-    `OSError`."""
+def _run_server(services: Services, settings: Settings, listener: socket.socket) -> None:
+    configure_json_logging(sys.stderr)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    app = create_app(services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket.
+
+    Its protocol number is set explicitly: asyncio sets TCP_NODELAY only on such sockets, and each response would take
+    40 ms longer without.
+
+    Raises:
+        OSError: The port is taken.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listening = socket.socket(family, kind, protocol)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(address)
-    listening.listen(512)
-    return listening
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    listener.listen(512)
+    return listener
+
+
+# ------------------------------------------------------------------------------------------------ the local testnet
 
 
 @contextmanager
-def stand_in(block_time: float, env_file: Path | None = None) -> Iterator[Settings]:
-    """A chain with Sepolia's id, a block every so many seconds, and the contract of a new, funded platform."""
+def local_testnet(block_time: float, env_file: Path | None = None) -> Iterator[Settings]:
+    """Starts an anvil with Sepolia's chain id, and deploys a contract for a new, funded platform wallet.
+
+    Args:
+        block_time: Seconds between two blocks.
+        env_file: Settings other than node, contract and keys.
+
+    Yields:
+        Settings of this network and contract. All of it is deleted at the end.
+    """
     with ExitStack() as stack:
-        url, stop = start_anvil("--chain-id", str(SEPOLIA), "--block-time", str(block_time))
-        stack.callback(stop)
-        w3, platform = _web3(url), Account.create()
+        url, stop_anvil = start_anvil("--chain-id", str(SEPOLIA_CHAIN_ID), "--block-time", str(block_time))
+        stack.callback(stop_anvil)
+        w3, platform = connect_web3([url]), Account.create()
         w3.manager.request_blocking(RPCEndpoint("anvil_setLoggingEnabled"), [False])
-        funded = [platform.address, hex(STAND_IN_ETH * 10**18)]
-        w3.manager.request_blocking(RPCEndpoint("anvil_setBalance"), funded)
-        given = {"blockchain_rpc_url": url, "chain_id": SEPOLIA, "platform_private_key": platform.key.to_0x_hex()}
-        yield stack.enter_context(new_contract(env_file, **given))
+        w3.manager.request_blocking(RPCEndpoint("anvil_setBalance"), [platform.address, hex(PLATFORM_BALANCE)])
+        yield stack.enter_context(
+            temporary_deployment(
+                env_file,
+                blockchain_rpc_url=url,
+                chain_id=SEPOLIA_CHAIN_ID,
+                platform_private_key=platform.key.to_0x_hex(),
+            )
+        )
 
 
 @contextmanager
-def new_contract(env_file: Path | None = None, **given: Any) -> Iterator[Settings]:
-    """Settings for an `EventStake` that is deployed for them, on the network that they name, and for empty tables that
-    are dropped at the end. Raises `AppError`, `EngineError`."""
-    given |= {"contract_address": NOWHERE, "contract_code_hash": None, "jwt_secret": secrets.token_hex(32)}
-    settings = read_settings(env_file, **given)
-    require(check_endpoints(settings))
-    artifact = production_contract()
-    receipt = deploy(_web3(*settings.rpc_urls), settings.platform_account(), artifact, Terms())
-    address = receipt["contractAddress"]
-    with tables_of_its_own() as database_url:
-        made = {"contract_address": address, "database_url": database_url}
-        yield settings.model_copy(update={**made, "eth_price_inr": settings.eth_price_inr or STAND_IN_INR})
+def temporary_deployment(env_file: Path | None = None, **overrides: Any) -> Iterator[Settings]:
+    """Deploys an `EventStake` on the network of the settings, with an empty schema that is dropped at the end.
+
+    Args:
+        env_file: The settings.
+        overrides: Settings by name, instead of those in the file and the environment.
+
+    Yields:
+        The settings with the new contract's address, the schema, and a random JWT secret.
+
+    Raises:
+        AppError: A setting is missing or wrong, or the network does not answer.
+        EngineError: The contract can't be deployed.
+    """
+    overrides |= {
+        "contract_address": PLACEHOLDER_ADDRESS,
+        "contract_code_hash": None,
+        "jwt_secret": secrets.token_hex(32),
+    }
+    settings = read_settings(env_file, **overrides)
+    require_checks(check_endpoints(settings))
+    receipt = deploy(connect_web3(settings.rpc_urls), settings.platform_account(), production_contract(), Terms())
+    with temporary_schema() as database_url:
+        yield settings.model_copy(
+            update={
+                "contract_address": receipt["contractAddress"],
+                "database_url": database_url,
+                "eth_price_inr": settings.eth_price_inr or DEFAULT_ETH_PRICE_INR,
+            }
+        )
 
 
 @contextmanager
-def tables_of_its_own() -> Iterator[str]:
-    """The URL of an empty schema in the database of `DATABASE_URL`, or in the embedded one; dropped at the end."""
-    shared = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
+def temporary_schema() -> Iterator[str]:
+    """Creates an empty schema in the database of DATABASE_URL, or on the embedded server, and drops it at the end.
+
+    Yields:
+        URL of the database with this schema as search path.
+    """
+    engine = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
     schema = f"serve_{uuid.uuid4().hex}"
-    with shared.begin() as connection:
+    with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
     try:
-        url = shared.url.update_query_dict({"options": f"-csearch_path={schema}"})
+        url = engine.url.update_query_dict({"options": f"-csearch_path={schema}"})
         yield url.render_as_string(hide_password=False)
     finally:
-        with shared.begin() as connection:
+        with engine.begin() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-        shared.dispose()
+        engine.dispose()
 
 
-def enter_demo_users(database: Database, secret: SecretStr) -> dict[str, str]:
-    """A host with an experience, and two attendees, each with a new and empty wallet; shell variables of what one needs
-    to act as one of them, or as the platform."""
-    roles: dict[str, Role] = {"platform": "platform", "host": "host", "attendee": "attendee", "no_show": "attendee"}
-    told: dict[str, str] = {}
-    with database.begin() as connection:
-        for name, role in roles.items():
+def create_demo_users(database: Database, jwt_secret: SecretStr) -> dict[str, str]:
+    """Inserts the users of `DEMO_ROLES`, each with a new and empty wallet, and an experience of the host.
+
+    Returns:
+        Shell variables by name: each user's token, their wallet's address, and the experience's id. The platform's
+        wallet is not among them.
+    """
+    variables: dict[str, str] = {}
+    with database.transaction() as connection:
+        for name, role in DEMO_ROLES.items():
             wallet = None if role == "platform" else Account.create().address
-            row = {"name": name.replace("_", "-"), "wallet_address": wallet}
-            user_id = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
-            told[f"{name.upper()}_TOKEN"] = issue_token(secret, user_id, role, timedelta(days=1))
+            user_row = {"name": name.replace("_", "-"), "wallet_address": wallet}
+            user_id = connection.execute(insert(users).returning(users.c.id), user_row).scalar_one()
+            variables[f"{name.upper()}_TOKEN"] = issue_token(jwt_secret, user_id, role, timedelta(days=1))
             if wallet:
-                told[f"{name.upper()}_WALLET"] = wallet
+                variables[f"{name.upper()}_WALLET"] = wallet
             if role == "host":
-                experience = {"host_id": user_id, "title": "Pottery for beginners"}
-                made = connection.execute(insert(experiences).returning(experiences.c.id), experience)
-                told["EXPERIENCE"] = str(made.scalar_one())
-    return told
+                experience_row = {"host_id": user_id, "title": "Pottery for beginners"}
+                experience_id = connection.execute(insert(experiences).returning(experiences.c.id), experience_row)
+                variables["EXPERIENCE"] = str(experience_id.scalar_one())
+    return variables
 
 
 def _write_variables(file: Path, variables: dict[str, str]) -> None:
-    """For its owner only: tokens are in it."""
+    """Writes a shell script that only the owner can read, as it has tokens."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-
-
-def _web3(*urls: str) -> Web3:
-    return Web3(Endpoints(urls), [AttributeDictMiddleware])
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as script:
+        script.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

@@ -1,4 +1,4 @@
-"""A scenario's actions as calls of the backend's services."""
+"""The driver `services`: carries out a scenario's actions by calling the backend's services."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from stakesim.backend import Refused, Rows
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """The backend's errors as the library's `Refused`."""
+def as_refused() -> Iterator[None]:
+    """Translates the backend's errors.
+
+    Raises:
+        Refused: The backend raised an `AppError`.
+    """
     try:
         yield
     except ContractRejected as error:
@@ -28,14 +32,25 @@ def refusals() -> Iterator[None]:
 
 
 class ServicesSession:
-    """See `stakesim.backend.BackendSession`."""
+    """See `stakesim.backend.BackendSession`.
+
+    Args:
+        services: On the scenario's chain.
+        experience_id: Of the experience that all event runs belong to.
+        user_ids: Ids in `users`, by the names in the scenario.
+        read_rows: Reads the rows to compare.
+
+    Attributes:
+        event_run_ids: Ids in `event_runs`, by the names in the scenario.
+        booking_ids: Ids in `event_run_bookings`, by the names in the scenario.
+    """
 
     def __init__(
-        self, services: Services, experience: UUID, users: Mapping[str, UUID], read_rows: Callable[[], Rows]
+        self, services: Services, experience_id: UUID, user_ids: Mapping[str, UUID], read_rows: Callable[[], Rows]
     ) -> None:
-        self.services, self.experience, self.users = services, experience, users
-        self.runs: dict[str, UUID] = {}
-        self.bookings: dict[str, UUID] = {}
+        self.services, self.experience_id, self.user_ids = services, experience_id, user_ids
+        self.event_run_ids: dict[str, UUID] = {}
+        self.booking_ids: dict[str, UUID] = {}
         self._read_rows = read_rows
 
     def create_run(
@@ -50,45 +65,51 @@ class ServicesSession:
         key: str | None,
     ) -> None:
         start = datetime.fromtimestamp(starts_at, UTC)
-        with refusals():
-            made = self.services.runs.create(self.users[by], self.experience, start, seats, price_inr, signer, key)
-        self.runs[run] = made.id
+        with as_refused():
+            event_run = self.services.runs.create(
+                self.user_ids[by], self.experience_id, start, seats, price_inr, signer=signer, idempotency_key=key
+            )
+        self.event_run_ids[run] = event_run.id
 
     def book(
         self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
     ) -> None:
-        with refusals():
-            made = self.services.bookings.book(self.runs[run], self.users[by], seats, signer, key)
-        self.bookings[booking] = made.id
+        event_run_id, user_id = self.event_run_ids[run], self.user_ids[by]
+        with as_refused():
+            row = self.services.bookings.book(event_run_id, user_id, seats, signer=signer, idempotency_key=key)
+        self.booking_ids[booking] = row.id
 
     def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
-        with refusals():
-            self.services.bookings.cancel(self.bookings[booking], signer, key)
+        with as_refused():
+            self.services.bookings.cancel(self.booking_ids[booking], signer=signer, idempotency_key=key)
 
     def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
-        with refusals():
-            self.services.runs.cancel(self.runs[run], signer, key)
+        with as_refused():
+            self.services.runs.cancel(self.event_run_ids[run], signer=signer, idempotency_key=key)
 
     def complete(
         self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
     ) -> None:
-        with refusals():
-            self.services.runs.complete(self.runs[run], [self.bookings[label] for label in attended], signer, key)
+        attended_booking_ids = [self.booking_ids[booking] for booking in attended]
+        with as_refused():
+            self.services.runs.complete(
+                self.event_run_ids[run], attended_booking_ids, signer=signer, idempotency_key=key
+            )
 
     def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
-        with refusals():
-            self.services.runs.expire(self.runs[run], signer, key)
+        with as_refused():
+            self.services.runs.expire(self.event_run_ids[run], signer=signer, idempotency_key=key)
 
     def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
-        with refusals():
+        with as_refused():
             self.services.chain.withdraw_onchain(signer, to)
 
     def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
-        with refusals():
+        with as_refused():
             self.services.chain.withdraw_platform_fees_onchain(signer)
 
     def refresh(self, run: str) -> None:
-        self.services.runs.refresh(self.runs[run])
+        self.services.runs.refresh(self.event_run_ids[run])
 
     def rows(self) -> Rows:
         return self._read_rows()

@@ -8,10 +8,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stakesim.campaign.campaign import Result, run
+    from stakesim.campaign.campaign import run
+    from stakesim.campaign.result import CampaignResult
     from stakesim.scenario.scenario import Scenario
 
-__all__ = ["Result", "Scenario", "run"]
+__all__ = ["CampaignResult", "Scenario", "run"]
 
 if importlib.util.find_spec("sha3"):  # before anything is hashed: seven times as fast as what eth-hash takes by itself
     os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
@@ -23,7 +24,7 @@ def __getattr__(name: str) -> Any:
         from stakesim.scenario.scenario import Scenario
 
         return Scenario
-    if name in ("run", "Result"):
+    if name in ("run", "CampaignResult"):
         from stakesim.campaign import campaign
 
         return getattr(campaign, name)

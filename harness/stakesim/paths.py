@@ -1,4 +1,4 @@
-"""Where files are: what ships with the library, and where it keeps its state."""
+"""Finds what ships with the library, and the folder for its state."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ _CHECKOUT = _PACKAGE.parents[1]
 
 
 def checkout() -> Path | None:
-    """The root of the source checkout that this library runs from; None where it is installed from a wheel."""
+    """Returns the root of the source checkout that the library runs from; None if it is installed from a wheel."""
     return _CHECKOUT if (_CHECKOUT / "contracts" / "EventStake.sol").is_file() else None
 
 
 def shipped(name: str) -> Path:
-    """A file or folder that ships with the library, as `contracts` or `scenarios/profiles`.
+    """Returns a file or folder that ships with the library, such as `contracts` or `scenarios/profiles`.
 
-    In a checkout it is the one at its root; the wheel has a copy in `stakesim/_data`.
+    In a checkout it is below the root; a wheel has a copy in `stakesim/_data`.
     """
-    return (checkout() or data("")) / name
+    return (checkout() or package_data("")) / name
 
 
-def data(name: str) -> Path:
-    """A file or folder of the package's own data, in a checkout and in a wheel alike."""
+def package_data(name: str) -> Path:
+    """Returns a file or folder that is in `stakesim/_data` in a checkout, too."""
     return _PACKAGE / "_data" / name
 
 
 def state_dir() -> Path:
-    """Where caches and the embedded database are: `STAKESIM_HOME`, else the checkout's `.stakesim`, else the user's
-    data directory."""
+    """Returns the folder for caches and the embedded database.
+
+    It is `STAKESIM_HOME`, else the checkout's `.stakesim`, else the user's data directory.
+    """
     if home := os.environ.get("STAKESIM_HOME"):
-        return _expanded(home)
+        return _expand_user(home)
     if root := checkout():
         return root / ".stakesim"
     if sys.platform == "darwin":
-        return _expanded("~/Library/Application Support/stakesim")
-    return _expanded(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "stakesim"
+        return _expand_user("~/Library/Application Support/stakesim")
+    return _expand_user(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "stakesim"
 
 
-def _expanded(place: str) -> Path:
-    """With ~ as the user's folder; as it stands where there is no such user, for which pathlib raises an error."""
-    return Path(os.path.expanduser(place))
+def _expand_user(path: str) -> Path:
+    """Expands `~`. Unlike pathlib, it leaves the path unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from stakesim.evm.coverage import Trace
     from stakesim.evm.engine import Engine
+    from stakesim.evm.in_process.trace import ExecutionTrace
     from stakesim.runner.environment import Environment
-    from stakesim.runner.scenario_run import Played
+    from stakesim.runner.scenario_result import ScenarioResult
     from stakesim.scenario.scenario import Scenario
 
 
@@ -114,26 +114,26 @@ class ScenarioItem(pytest.Item):
         return self.path, None, f"scenario {self.name}"
 
 
-def _run(config: pytest.Config, scenario: Scenario) -> Played:
-    from stakesim.runner.findings import tell
+def _run(config: pytest.Config, scenario: Scenario) -> ScenarioResult:
+    from stakesim.runner.narrative import narrate
     from stakesim.runner.scenario_run import run_scenario
 
     played = run_scenario(config.stash[_ENVIRONMENTS].get(), scenario)
     if played.findings:
-        raise AssertionError(tell(played.findings))
+        raise AssertionError(narrate(played.findings))
     return played
 
 
 @pytest.fixture(scope="session")
-def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[Trace | None]:
+def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[ExecutionTrace | None]:
     """For `open_engine("py-evm", trace=...)`: notes where the code was, with `--stakesim-coverage-trace`."""
     file = request.config.getoption("--stakesim-coverage-trace")
     if file is None:
         yield None
         return
-    from stakesim.evm.coverage import Trace
+    from stakesim.evm.in_process.trace import ExecutionTrace
 
-    noted = Trace()
+    noted = ExecutionTrace()
     yield noted
     noted.save(Path(file))
 
@@ -154,10 +154,10 @@ def stakesim_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def run_scenario(request: pytest.FixtureRequest) -> Callable[[Scenario | str | Path], Played]:
+def run_scenario(request: pytest.FixtureRequest) -> Callable[[Scenario | str | Path], ScenarioResult]:
     """Runs a scenario or a file; the test fails with its story when something that must hold does not."""
 
-    def run(what: Scenario | str | Path) -> Played:
+    def run(what: Scenario | str | Path) -> ScenarioResult:
         from stakesim.scenario.scenario import Scenario, load
 
         return _run(request.config, what if isinstance(what, Scenario) else load(what))

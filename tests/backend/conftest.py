@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from app.db.session import Database
+from app.db.database import Database
 from app.services import operations
-from app.services.codec import event_stake
+from app.services.codec import event_stake_codec
 from stage import Ground, Stage, lay_ground, set_up
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
     """What the services work out once is worked out in each test, so that more than the first notice what is wrong."""
-    event_stake.cache_clear()
-    operations._closing.cache_clear()
+    event_stake_codec.cache_clear()
+    operations._close_statement.cache_clear()
 
 
 @pytest.fixture(scope="session", params=["in process", pytest.param("anvil", marks=pytest.mark.slow)])

@@ -10,19 +10,21 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import EventRun, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
-from app.services.codec import event_stake
+from app.services.codec import event_stake_codec
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.engine import Engine, Snapshot, open_engine
+from stakesim.evm.engine import Engine, Snapshot
+from stakesim.evm.engines import open_engine
 from stakesim.scenario.actions import Terms
 from web3 import Web3
 from web3.middleware import Web3Middleware
@@ -71,13 +73,13 @@ class Stage:
         self.feed.rate = Rate(Decimal(inr_per_eth), self.now())
 
     def add_user(self, role: str, wallet: str | None) -> UUID:
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             row = {"name": role, "wallet_address": wallet}
             self.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
         return self.ids[role]
 
     def open_run(self, seats: int = 4, inr: str = "20000", host: str = "host", **options: Any) -> EventRun:
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             row = {"host_id": self.ids[host], "title": "Pottery"}
             experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
         starts_at = self.now() + 3 * DAY
@@ -108,7 +110,11 @@ def deploy(engine: Engine, name: str, *args: Any) -> str:
 
 def transact(stage: Stage, role: str, function: str, *args: Any, value: int = 0, nonce: int | None = None) -> str:
     """Sends a call of the stake contract past the services, with the role's own key. Returns the transaction's hash."""
-    call, account, w3 = event_stake().call(stage.chain.address, function, *args), stage.wallets[role], stage.engine.w3
+    call, account, w3 = (
+        event_stake_codec().call(stage.chain.address, function, *args),
+        stage.wallets[role],
+        stage.engine.w3,
+    )
     fields: dict[str, Any] = {
         "to": call.to,
         "data": call.data,
@@ -192,7 +198,7 @@ def set_up(ground: Ground, contract: str, database: Database) -> Stage:
     engine = ground.engine
     engine.revert(ground.start)
     platform, host, attendee, no_show, stranger = engine.accounts[:5]
-    sender = TransactionSender(engine.w3, platform, database, Policy(patience=1))
+    sender = TransactionSender(engine.w3, platform, database, TransactionPolicy(give_up_after=1))
     chain = BlockchainService(engine.w3, ground.contracts[contract], sender)
 
     def clock() -> datetime:

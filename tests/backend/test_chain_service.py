@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from app.core.errors import ChainUnavailable, ContractRejected, InvalidRequest, UnexpectedReceipt, UnsupportedByContract
 from app.services.blockchain_service import BlockchainService
-from app.services.contract_types import Deferred, EventRunCreated, Mined
+from app.services.contract_types import DeferredPayout, EventRunCreated, TransactionResult
 from stage import DAY, Stage
 from web3 import HTTPProvider, Web3
 from web3.middleware import Web3Middleware
@@ -23,7 +23,7 @@ def open_run(stage: Stage, **options: Any) -> EventRunCreated:
     return stage.chain.create_event_run_onchain("pottery", PRICE, 4, stage.now() + 3 * DAY, **options)
 
 
-def assert_mined(stage: Stage, done: Mined, signer: str) -> None:
+def assert_mined(stage: Stage, done: TransactionResult, signer: str) -> None:
     """It tells of its transaction what the node says, and who signed it."""
     receipt = stage.engine.w3.eth.get_transaction_receipt(done.tx_hash)  # type: ignore[arg-type]
     assert receipt["from"] == stage.wallets[signer].address
@@ -34,7 +34,7 @@ def assert_mined(stage: Stage, done: Mined, signer: str) -> None:
 def test_the_platform_opens_a_run_for_a_host(stage: Stage) -> None:
     host = stage.wallets["host"].address
     run = open_run(stage, host=host.lower())
-    assert (run.event_run_id, run.host, run.experience_id) == (1, host, "pottery")
+    assert (run.onchain_run_id, run.host, run.experience_id) == (1, host, "pottery")
     assert (run.price_per_seat, run.max_seats, run.host_stake, run.deferred) == (PRICE, 4, STAKE, ())
     assert_mined(stage, run, "platform")
 
@@ -61,15 +61,20 @@ def test_the_wei_given_are_the_wei_sent(stage: Stage) -> None:
 def test_a_booking_is_told_as_it_was_made(stage: Stage) -> None:
     open_run(stage)
     attendee = stage.wallets["attendee"]
-    booked = stage.chain.book_event_onchain(1, 2, attendee.address)
-    assert (booked.booking_id, booked.event_run_id, booked.user, booked.seat_count) == (1, 1, attendee.address, 2)
+    booked = stage.chain.book_event_onchain(1, 2, attendee=attendee.address)
+    assert (booked.onchain_booking_id, booked.onchain_run_id, booked.user, booked.seat_count) == (
+        1,
+        1,
+        attendee.address,
+        2,
+    )
     assert (booked.total_payment, booked.user_stake) == (2 * PRICE, 4 * ETH // 100)
     assert_mined(stage, booked, "platform")
     before = stage.balance("attendee")
     own = stage.chain.book_event_onchain(1, 1, signer=attendee)
     assert (own.user, before - stage.balance("attendee")) == (attendee.address, 12 * ETH // 100 + own.gas_cost)
     assert_mined(stage, own, "attendee")
-    assert stage.chain.book_event_onchain(1, 1, attendee.address, attendee).user == attendee.address
+    assert stage.chain.book_event_onchain(1, 1, attendee=attendee.address, signer=attendee).user == attendee.address
     assert stage.chain.get_event_bookings(1) == stage.chain.get_user_bookings(attendee.address.lower()) == [1, 2, 3]
     cost = stage.chain.calculate_booking_cost(1, 2)
     assert (cost.payment, cost.stake, cost.total) == (2 * PRICE, 4 * ETH // 100, 24 * ETH // 100)
@@ -78,10 +83,14 @@ def test_a_booking_is_told_as_it_was_made(stage: Stage) -> None:
 def test_who_came_and_who_did_not_are_told_apart(stage: Stage) -> None:
     open_run(stage, host=stage.wallets["host"].address)
     for role in ("attendee", "no_show"):
-        stage.chain.book_event_onchain(1, 2, stage.wallets[role].address)
+        stage.chain.book_event_onchain(1, 2, attendee=stage.wallets[role].address)
     stage.go_to(stage.now() + 4 * DAY)
     done = stage.chain.complete_event_onchain(1, [1], stage.wallets["host"])
-    assert (done.event_run_id, done.completed, done.no_shows) == (1, {1: 4 * ETH // 100}, {2: 4 * ETH // 100})
+    assert (done.onchain_run_id, done.stakes_returned, done.stakes_forfeited) == (
+        1,
+        {1: 4 * ETH // 100},
+        {2: 4 * ETH // 100},
+    )
     assert (done.host_payout, done.host_stake_returned, done.deferred) == (38 * ETH // 100, STAKE, ())
     assert_mined(stage, done, "host")
     assert stage.chain.get_event_run_from_chain(1).host_stake_withdrawn
@@ -95,21 +104,21 @@ def test_who_came_and_who_did_not_are_told_apart(stage: Stage) -> None:
 def test_what_was_cancelled_is_told_with_its_refunds(stage: Stage) -> None:
     open_run(stage, host=stage.wallets["host"].address)
     for role in ("attendee", "no_show"):
-        stage.chain.book_event_onchain(1, 1, stage.wallets[role].address)
+        stage.chain.book_event_onchain(1, 1, attendee=stage.wallets[role].address)
     one = stage.chain.cancel_booking_onchain(1, stage.wallets["attendee"])
-    assert (one.booking_id, one.user, one.refund) == (1, stage.wallets["attendee"].address, 12 * ETH // 100)
+    assert (one.onchain_booking_id, one.user, one.refund) == (1, stage.wallets["attendee"].address, 12 * ETH // 100)
     assert_mined(stage, one, "attendee")
     all_of_it = stage.chain.cancel_event_onchain(1, stage.wallets["host"])
-    assert (all_of_it.event_run_id, all_of_it.refunds_issued) == (1, 12 * ETH // 100)
+    assert (all_of_it.onchain_run_id, all_of_it.refunds_issued) == (1, 12 * ETH // 100)
     assert_mined(stage, all_of_it, "host")
 
 
 def test_anybody_may_end_what_nobody_completed(stage: Stage) -> None:
     open_run(stage, host=stage.wallets["host"].address)
-    stage.chain.book_event_onchain(1, 3, stage.wallets["attendee"].address)
+    stage.chain.book_event_onchain(1, 3, attendee=stage.wallets["attendee"].address)
     stage.go_to(stage.now() + 11 * DAY)
     done = stage.chain.expire_event_onchain(1, stage.wallets["stranger"])
-    assert (done.event_run_id, done.refunds_issued, done.compensation) == (1, 36 * ETH // 100, STAKE)
+    assert (done.onchain_run_id, done.refunds_issued, done.compensation) == (1, 36 * ETH // 100, STAKE)
     assert_mined(stage, done, "stranger")
 
 
@@ -122,7 +131,7 @@ def test_what_a_receiver_refused_is_a_credit_that_is_withdrawn(each_stage: Stage
     refusing, nothing = "0x60006000fd", "0x"
     put = RPCEndpoint("anvil_setCode")
     stage.engine.w3.provider.make_request(put, [host.address, refusing])
-    assert stage.chain.cancel_event_onchain(1).deferred == (Deferred(host.address, STAKE),)
+    assert stage.chain.cancel_event_onchain(1).deferred == (DeferredPayout(host.address, STAKE),)
     stage.engine.w3.provider.make_request(put, [host.address, nothing])
     assert stage.chain.credit_of(host.address.lower()) == STAKE
     before, receiver = stage.balance(to), stage.wallets[to].address
@@ -236,7 +245,7 @@ def test_what_the_deployed_interface_lacks_is_named(minimal: Stage) -> None:
         assert str(caught.value) == f"The contract at {chain.address} has no {function}: there is no other way."
     for function, attempt in (
         ("createEventRunFor", lambda: open_run(minimal, host=host.address)),
-        ("bookEventFor", lambda: chain.book_event_onchain(1, 1, host.address)),
+        ("bookEventFor", lambda: chain.book_event_onchain(1, 1, attendee=host.address)),
     ):
         with pytest.raises(UnsupportedByContract) as caught:
             attempt()

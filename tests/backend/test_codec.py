@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from app.core.errors import InvalidRequest, UnsupportedByContract
-from app.services.codec import PANICS, Codec, Event, revert_data
+from app.services.codec import PANIC_REASONS, Codec, Event, revert_data
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -72,7 +72,7 @@ def test_a_call_has_the_functions_selector_and_its_arguments() -> None:
     data = selector("put((uint256,address)[],address)") + encode(
         ["(uint256,address)[]", "address"], [[(1, LOWER)], LOWER]
     )
-    assert (call.to, call.name, call.data, call.codec, call.value) == (US, "put", data, CODEC, 9)
+    assert (call.to, call.name, call.data, call.value) == (US, "put", data, 9)
     assert CODEC.call(US, "nothing").data == selector("nothing()")  # type: ignore[arg-type]
     assert CODEC.call(US, "nothing").value == 0  # type: ignore[arg-type]
     assert CODEC.has("put")
@@ -151,7 +151,7 @@ def test_a_string_that_is_no_text_is_unknown() -> None:
 
 
 def test_each_panic_of_solidity_has_its_words() -> None:
-    assert set(PANICS) == {0x01, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32, 0x41, 0x51}
+    assert set(PANIC_REASONS) == {0x01, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32, 0x41, 0x51}
 
 
 @pytest.mark.parametrize(

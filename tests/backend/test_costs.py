@@ -41,7 +41,7 @@ def counted(stage: Stage) -> Iterator[tuple[Counter[str], list[str]]]:
         statements.append(statement)
 
     stage.engine.w3.middleware_onion.add(Count, "count")
-    engines = (stage.database.engine, stage.database.autocommit)
+    engines = (stage.database.engine, stage.database.autocommit_engine)
     for engine in engines:
         event.listen(engine, "before_cursor_execute", sent)
     try:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from app.core.errors import DatabaseUnavailable, MigrationsMissing
-from app.db import embedded, session
+from app.db import embedded, migrations
+from app.db.database import Database, connect, create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded, stop_embedded
-from app.db.session import MIGRATIONS, Database, connect, create_database, drop_database, migrate
+from app.db.migrations import MIGRATIONS, migrate
 from app.db.tables import OPERATION_STATES, event_runs, experiences, metadata, users
 from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import insert, inspect, select
@@ -35,7 +36,7 @@ def empty() -> Iterator[DatabaseEngine]:
 
 @pytest.fixture
 def run_row(database: Database) -> dict[str, Any]:
-    with database.begin() as connection:
+    with database.transaction() as connection:
         host = connection.execute(insert(users).returning(users.c.id), {"name": "host"}).scalar_one()
         row = {"host_id": host, "title": "Pottery"}
         experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
@@ -53,7 +54,7 @@ def test_migration_files_that_were_not_deployed_are_said(
 ) -> None:
     """Else a new database would stay without tables, and all would seem well."""
     for folder in (tmp_path, tmp_path / "nowhere"):
-        monkeypatch.setattr(session, "MIGRATIONS", folder)
+        monkeypatch.setattr(migrations, "MIGRATIONS", folder)
         with pytest.raises(MigrationsMissing, match="deploy backend/database together with backend/app"):
             migrate(empty)
     assert inspect(empty).get_table_names() == []
@@ -83,7 +84,7 @@ def test_tables_are_those_of_the_migrations(database_engine: DatabaseEngine) -> 
 def test_wei_are_held_exactly(database: Database, run_row: dict[str, Any], wei: int) -> None:
     """A 64-bit column ends at 9.22 ETH."""
     column = event_runs.c.blockchain_stake_amount_wei
-    with database.begin() as connection:
+    with database.transaction() as connection:
         row = run_row | {"blockchain_stake_amount_wei": wei}
         found = connection.execute(insert(event_runs).returning(column), row).scalar_one()
         assert connection.scalars(select(event_runs.c.id).where(column == wei)).all()
@@ -92,15 +93,15 @@ def test_wei_are_held_exactly(database: Database, run_row: dict[str, Any], wei: 
 
 @pytest.mark.parametrize("wei", [1.0, Decimal(1), "1", True])
 def test_wei_are_ints_and_nothing_else(database: Database, run_row: dict[str, Any], wei: Any) -> None:
-    with pytest.raises(StatementError, match="wei are ints"), database.begin() as connection:
+    with pytest.raises(StatementError, match="wei are ints"), database.transaction() as connection:
         connection.execute(insert(event_runs), run_row | {"blockchain_stake_amount_wei": wei})
 
 
 def test_two_rows_can_not_claim_one_run_on_chain(database: Database, run_row: dict[str, Any]) -> None:
     row = run_row | {"blockchain_event_run_id": 1}
-    with database.begin() as connection:
+    with database.transaction() as connection:
         connection.execute(insert(event_runs), row)
-    with pytest.raises(IntegrityError, match="blockchain_event_run_id"), database.begin() as connection:
+    with pytest.raises(IntegrityError, match="blockchain_event_run_id"), database.transaction() as connection:
         connection.execute(insert(event_runs), row)
 
 

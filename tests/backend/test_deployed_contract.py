@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from app.bootstrap import smoke_test
-from app.bootstrap.container import services_on
+from app.bootstrap.container import build_services
 from app.core.errors import ContractRejected, UnsupportedByContract
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import event_run_bookings, event_runs
 from app.services.blockchain_service import BlockchainService
-from app.services.codec import Event, event_stake
+from app.services.codec import Event, event_stake_codec
 from app.services.contract_types import BookingStatus, RunStatus
 from app.services.pricing import Pricing
 from app.services.reconciler import Reconciler
@@ -75,7 +75,7 @@ def pay(stage: Stage, role: str, value: int, data: str = "0x", to: str | None = 
 
 def test_the_worked_example_pays_to_the_wei_however_late(stage: Stage) -> None:
     """0.1 ETH a seat, 4 seats; A comes, B does not: A 0.04, host 0.46, platform 0.06. The owner completes a year on."""
-    assert not stage.chain.extended
+    assert not stage.chain.has_full_interface
     run = signed_run(stage)
     came, missed = signed_booking(stage, run), signed_booking(stage, run, "no_show")
     assert (run.blockchain_stake_amount_wei, stage.runs.get(run.id).status) == (8 * ETH // 100, "full")
@@ -85,7 +85,7 @@ def test_the_worked_example_pays_to_the_wei_however_late(stage: Stage) -> None:
     done = stage.runs.complete(run.id, [came.id])
 
     assert (done.host_payout, done.host_stake_returned, done.deferred) == (38 * ETH // 100, 8 * ETH // 100, ())
-    assert (done.completed, done.no_shows) == ({1: 4 * ETH // 100}, {2: 4 * ETH // 100})
+    assert (done.stakes_returned, done.stakes_forfeited) == ({1: 4 * ETH // 100}, {2: 4 * ETH // 100})
     gains = {role: stage.balance(role) - wei for role, wei in before.items()}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
     assert stage.runs.get(run.id).status == "completed"
@@ -103,7 +103,7 @@ def test_views_tell_what_it_holds(stage: Stage) -> None:
     signed_booking(stage, run, seats=1)
     host, attendee = (stage.wallets[role].address for role in ("host", "attendee"))
     found = stage.chain.get_event_run_from_chain(1)
-    assert (found.event_run_id, found.host, found.experience_id) == (1, host, str(run.experience_id))
+    assert (found.onchain_run_id, found.host, found.experience_id) == (1, host, str(run.experience_id))
     assert (found.price_per_seat, found.max_seats, found.seats_booked, found.host_stake) == (
         ETH // 10,
         4,
@@ -112,7 +112,7 @@ def test_views_tell_what_it_holds(stage: Stage) -> None:
     )
     assert (found.starts_at, found.status, found.host_stake_withdrawn) == (run.starts_at, RunStatus.ACTIVE, False)
     booking = stage.chain.get_booking_from_chain(1)
-    assert (booking.booking_id, booking.event_run_id, booking.user, booking.seat_count) == (1, 1, attendee, 1)
+    assert (booking.onchain_booking_id, booking.onchain_run_id, booking.user, booking.seat_count) == (1, 1, attendee, 1)
     assert (booking.total_payment, booking.user_stake, booking.status) == (
         ETH // 10,
         2 * ETH // 100,
@@ -202,19 +202,19 @@ def test_zeros_are_nobodys_run_and_nobodys_booking(stage: Stage, id: int) -> Non
 
 def test_an_answer_about_another_run_is_none(stage: Stage) -> None:
     signed_booking(stage, signed_run(stage))
-    call = event_stake().call(stage.chain.address, "getEventRun", 1)
+    call = event_stake_codec().call(stage.chain.address, "getEventRun", 1)
     answer = stage.engine.w3.eth.call({"to": call.to, "data": call.data}).to_0x_hex()
     chain = BlockchainService(
         Web3(stage.engine.w3.provider, [answering("eth_call", answer)]), stage.chain.address, stage.sender
     )
-    assert chain.get_event_run_from_chain(1).event_run_id == 1
+    assert chain.get_event_run_from_chain(1).onchain_run_id == 1
     with pytest.raises(ContractRejected):
         chain.get_event_run_from_chain(2)
 
 
 def test_nothing_is_quoted_or_sent_for_a_run_that_is_not_there(stage: Stage) -> None:
     run = signed_run(stage)
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
     attendee = stage.wallets["attendee"]
     sent = stage.engine.w3.eth.get_transaction_count(attendee.address)
@@ -287,25 +287,25 @@ def test_what_was_done_past_the_service_is_taken_over(stage: Stage, reconciler: 
     transact(stage, "host", "cancelEvent", 2)
     transact(stage, "no_show", "bookEvent", 1, 1, value=12 * ETH // 100)
     report = reconciler.run_once()
-    assert (set(report.refreshed), report.trouble) == ({kept.id, cancelled.id}, [])
+    assert (set(report.refreshed), report.problems) == ({kept.id, cancelled.id}, [])
     stage.go_to(completed.starts_at)
     transact(stage, "host", "completeEvent", 3, [])
     report = reconciler.run_once()
-    assert (report.refreshed, report.trouble) == ([completed.id], [])
+    assert (report.refreshed, report.problems) == ([completed.id], [])
     assert [run.status for run in stage.runs.list_all()] == ["active", "cancelled", "completed"]
     assert stage.runs.get(kept.id).seats_booked == 2
     assert [stage.bookings.get(one.id).status for one in bookings] == ["active", "cancelled", "no_show"]
-    assert reconciler.look().differences == []
+    assert reconciler.dry_run().differences == []
 
 
 def test_rows_of_what_is_not_there_are_told_and_left_alone(stage: Stage, reconciler: Reconciler) -> None:
     run, other = signed_run(stage), signed_run(stage)
     booking = signed_booking(stage, other)
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(blockchain_event_run_id=9))
         connection.execute(update(event_run_bookings).values(blockchain_booking_id=7))
     rows = stage.runs.get(run.id), stage.runs.get(other.id), stage.bookings.get(booking.id)
-    for told in (reconciler.look().differences, reconciler.start().differences):
+    for told in (reconciler.dry_run().differences, reconciler.run_full().differences):
         assert told == [
             f"event run {run.id} (9 on chain): getEventRun: the contract has nothing under the id 9, and gives zeros.",
             f"booking {booking.id} (7 on chain): getBooking: the contract has nothing under the id 7, and gives zeros.",
@@ -323,10 +323,10 @@ def test_events_of_a_booking_that_it_does_not_show_stop_nothing(
     monkeypatch.setattr(stage.chain, "events_between", lambda *blocks: [strange, *events_between(*blocks)])
     transact(stage, "host", "cancelEvent", 1)
     report = reconciler.run_once()
-    assert report.trouble == ["getBooking: the contract has nothing under the id 99, and gives zeros."]
+    assert report.problems == ["getBooking: the contract has nothing under the id 99, and gives zeros."]
     assert report.refreshed == [run.id]
     assert stage.runs.get(run.id).status == "cancelled"
-    assert reconciler.run_once().trouble == []  # the block is done with
+    assert reconciler.run_once().problems == []  # the block is done with
 
 
 # --------------------------------------------------------------------------------------- what it takes and changes
@@ -351,14 +351,14 @@ def test_what_is_too_much_is_taken_and_booked_as_computed(stage: Stage) -> None:
 @pytest.mark.parametrize("kind", ["RefusingReceiver", "BurningReceiver", "ReenteringReceiver"])
 def test_who_takes_no_transfer_stops_the_settlement(stage: Stage, kind: str) -> None:
     """By refusing it, or by needing more than 2,300 gas; not as a no-show, who is paid nothing."""
-    cancel = event_stake().call(stage.chain.address, "cancelEvent", 1).data
+    cancel = event_stake_codec().call(stage.chain.address, "cancelEvent", 1).data
     args = (stage.chain.address, cancel) if kind == "ReenteringReceiver" else ()
     receiver = stage.engine.w3.eth.contract(
         address=Web3.to_checksum_address(deploy(stage.engine, kind, *args)), abi=compile_contracts()[kind].abi
     )
     run = signed_run(stage)
     cost = 12 * ETH // 100
-    call = event_stake().call(stage.chain.address, "bookEvent", 1, 1)
+    call = event_stake_codec().call(stage.chain.address, "bookEvent", 1, 1)
     booking = receiver.encode_abi("execute", [stage.chain.address, cost, call.data])
     pay(stage, "platform", cost, booking, receiver.address)
     assert stage.chain.get_booking_from_chain(1).user == receiver.address
@@ -369,7 +369,7 @@ def test_who_takes_no_transfer_stops_the_settlement(stage: Stage, kind: str) -> 
     with pytest.raises(ContractRejected):
         stage.chain.complete_event_onchain(1, [1], stage.wallets["host"])
     assert stage.chain.get_event_run_from_chain(1).status == RunStatus.ACTIVE
-    assert stage.chain.complete_event_onchain(1, [], stage.wallets["host"]).no_shows == {1: 2 * ETH // 100}
+    assert stage.chain.complete_event_onchain(1, [], stage.wallets["host"]).stakes_forfeited == {1: 2 * ETH // 100}
 
 
 def test_a_run_of_any_size_is_opened_and_read(stage: Stage) -> None:
@@ -406,7 +406,9 @@ def test_the_live_check_passes_on_it(stage: Stage, monkeypatch: pytest.MonkeyPat
         stage.engine.set_next_timestamp(moment)
 
     monkeypatch.setattr(smoke_test, "_wait_until", wait)
-    monkeypatch.setattr(smoke_test, "_soon", lambda w3, seconds: stage.now() + DAY)
-    services = services_on(stage.engine.w3, stage.database, stage.chain, Pricing(stage.feed, stage.now))
+    monkeypatch.setattr(smoke_test, "_start_time", lambda w3, seconds: stage.now() + DAY)
+    services = build_services(stage.engine.w3, stage.database, stage.chain, Pricing(stage.feed, stage.now))
     services = replace(services, runs=stage.runs, bookings=stage.bookings)
-    assert [step.what for step in smoke_test.play(services, thorough=True)][-1] == "completed event run 1"
+    assert [step.description for step in smoke_test.run_smoke_test(services, thorough=True)][
+        -1
+    ] == "completed event run 1"

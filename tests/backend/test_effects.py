@@ -10,7 +10,7 @@ from app.core.errors import UnexpectedReceipt
 from app.db.tables import EventRun
 from app.services import operations, projections
 from app.services.codec import Event
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 from stage import Stage, before_request, transact
 from test_rows import mined, rows
 
@@ -23,9 +23,9 @@ def signed(stage: Stage, run: EventRun) -> Operation:
 def close(stage: Stage, operation: Operation, events: list[Event], **options: Any) -> Operation | None:
     """Closes it as if its transaction had emitted these events in the latest block."""
     block = stage.chain.block_number()
-    done = projections.confirmed(operation, events, "0xab", block)
+    done = projections.effects_of_success(operation, events, "0xab", block)
     mined = {"tx_hash": "0xab", "block_number": block, "block_hash": "0xcd", "gas_used": 21_000, "gas_price_wei": 1}
-    with stage.database.single() as connection:
+    with stage.database.autocommit() as connection:
         return operations.close(connection, operation, ("signed",), done, state="confirmed", **mined, **options)
 
 
@@ -69,7 +69,7 @@ def test_what_is_final_stays_as_it_is(stage: Stage, events: list[Event]) -> None
     transact(stage, "attendee", "cancelBooking", 1)
     transact(stage, "host", "cancelEvent", 1)
     stage.runs.refresh(run.id)
-    with stage.database.begin() as connection:  # as a booking that is entered after its run was closed
+    with stage.database.transaction() as connection:  # as a booking that is entered after its run was closed
         connection.exec_driver_sql("UPDATE event_run_bookings SET status = 'active' WHERE blockchain_booking_id = 2")
     before = stage.runs.get(run.id), stage.bookings.list_all()[0] if events is REFUNDED else None
     assert close(stage, late, events) is not None
@@ -107,7 +107,7 @@ def test_what_was_to_be_created_is_told_of_once(stage: Stage, count: int) -> Non
     operation = stage.bookings.prepare_book(stage.open_run().id, stage.ids["attendee"], 1)
     said = f"^Transaction 0xab has {count} events BookingCreated where one must be\\.$"
     with pytest.raises(UnexpectedReceipt, match=said):
-        projections.confirmed(operation, [Event("BookingCreated", {})] * count, "0xab", 7)
+        projections.effects_of_success(operation, [Event("BookingCreated", {})] * count, "0xab", 7)
 
 
 def test_a_view_is_dropped_where_something_later_came_in_between(stage: Stage) -> None:

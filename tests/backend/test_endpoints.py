@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import requests
-from app.services.rpc_failover import Endpoints
+from app.services.rpc_failover import FailoverProvider
 from stage import Time
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
@@ -89,12 +89,12 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def over(clock: Time) -> Callable[..., Endpoints]:
+def over(clock: Time) -> Callable[..., FailoverProvider]:
     """A provider over nodes or URLs; its pauses are the longest that chance allows, and take no time."""
 
-    def make(*nodes: Node | str, timeout: float = 5) -> Endpoints:
+    def make(*nodes: Node | str, timeout: float = 5) -> FailoverProvider:
         urls = [node if isinstance(node, str) else node.url for node in nodes]
-        return Endpoints(urls, timeout, sleep=clock.sleep, clock=lambda: clock.now, chance=lambda: 1.0)
+        return FailoverProvider(urls, timeout=timeout, sleep=clock.sleep, clock=lambda: clock.now, jitter=lambda: 1.0)
 
     return make
 
@@ -120,7 +120,7 @@ def over(clock: Time) -> Callable[..., Endpoints]:
     ],
 )
 def test_fault_03_the_next_endpoint_gets_the_same_bytes(
-    start: Start, over: Callable[..., Endpoints], clock: Time, failure: Any
+    start: Start, over: Callable[..., FailoverProvider], clock: Time, failure: Any
 ) -> None:
     broken, good = start(failure), start({"result": "0x01"})
     w3 = Web3(over(broken, good), [])
@@ -131,13 +131,13 @@ def test_fault_03_the_next_endpoint_gets_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_fault_03_a_node_that_is_gone_or_silent(start: Start, over: Callable[..., Endpoints]) -> None:
+def test_fault_03_a_node_that_is_gone_or_silent(start: Start, over: Callable[..., FailoverProvider]) -> None:
     silent, good = start("be silent"), start(CHAIN_ID)
     assert Web3(over(DEAD, silent, good, timeout=0.2), []).eth.chain_id == 11_155_111
     assert len(silent.bodies) == len(good.bodies) == 1
 
 
-def test_a_working_endpoint_is_kept(start: Start, over: Callable[..., Endpoints], clock: Time) -> None:
+def test_a_working_endpoint_is_kept(start: Start, over: Callable[..., FailoverProvider], clock: Time) -> None:
     first, second = start((503, b""), CHAIN_ID), start(CHAIN_ID)
     w3 = Web3(over(first, second), [])
     for _ in range(3):
@@ -147,7 +147,7 @@ def test_a_working_endpoint_is_kept(start: Start, over: Callable[..., Endpoints]
 
 
 def test_a_lone_endpoint_is_asked_again_after_doubling_pauses(
-    start: Start, over: Callable[..., Endpoints], clock: Time
+    start: Start, over: Callable[..., FailoverProvider], clock: Time
 ) -> None:
     node = start((500, b""), "hang up", (429, b""), CHAIN_ID)
     assert Web3(over(node), []).eth.chain_id == 11_155_111
@@ -158,14 +158,14 @@ def test_a_lone_endpoint_is_asked_again_after_doubling_pauses(
 def test_pauses_are_jittered(start: Start, clock: Time) -> None:
     node = start((500, b""), (500, b""), CHAIN_ID)
     chances = iter([0.0, 0.5])
-    provider = Endpoints([node.url], sleep=clock.sleep, clock=lambda: clock.now, chance=lambda: next(chances))
+    provider = FailoverProvider([node.url], sleep=clock.sleep, clock=lambda: clock.now, jitter=lambda: next(chances))
     assert Web3(provider, []).eth.chain_id == 11_155_111
     assert clock.slept == [0.125, 0.375]
 
 
 @pytest.mark.parametrize(("asked", "given"), [("3", 3), ("86400", 10), ("-1", 0.25), ("²", 0.25), ("soon", 0.25)])
 def test_retry_after_is_honoured_within_bounds(
-    start: Start, over: Callable[..., Endpoints], clock: Time, asked: str, given: float
+    start: Start, over: Callable[..., FailoverProvider], clock: Time, asked: str, given: float
 ) -> None:
     node = start((429, b"", ("Retry-After", asked.encode().decode("latin-1"))), CHAIN_ID)
     assert Web3(over(node), []).eth.chain_id == 11_155_111
@@ -185,7 +185,7 @@ def test_retry_after_is_honoured_within_bounds(
     ],
 )
 def test_what_a_node_has_judged_is_not_asked_again(
-    start: Start, over: Callable[..., Endpoints], clock: Time, judged: Any
+    start: Start, over: Callable[..., FailoverProvider], clock: Time, judged: Any
 ) -> None:
     node, other = start(judged), start(CHAIN_ID)
     said = judged[1] if isinstance(judged, tuple) else judged
@@ -194,14 +194,14 @@ def test_what_a_node_has_judged_is_not_asked_again(
     assert (len(node.bodies), len(other.bodies), clock.slept) == (1, 0, [])
 
 
-def test_web3_raises_what_it_raises_on_its_own_provider(start: Start, over: Callable[..., Endpoints]) -> None:
+def test_web3_raises_what_it_raises_on_its_own_provider(start: Start, over: Callable[..., FailoverProvider]) -> None:
     with pytest.raises(ContractLogicError, match="too many requests"):
         Web3(over(start(REVERT)), []).eth.call({"to": Web3.to_checksum_address("0x" + "ab" * 20)})
     with pytest.raises(Web3RPCError, match="nonce too low"):
         Web3(over(start({"error": {"code": -32000, "message": "nonce too low"}})), []).eth.send_raw_transaction(RAW)
 
 
-def test_patience_ends_with_the_last_error(start: Start, over: Callable[..., Endpoints], clock: Time) -> None:
+def test_patience_ends_with_the_last_error(start: Start, over: Callable[..., FailoverProvider], clock: Time) -> None:
     nodes = [start((503, b"")), start((429, b""))]
     with pytest.raises(requests.HTTPError, match=r"endpoint [12] of 2 (has too many requests|gave no answer)"):
         over(*nodes).make_request("eth_chainId", [])  # type: ignore[arg-type]
@@ -210,7 +210,7 @@ def test_patience_ends_with_the_last_error(start: Start, over: Callable[..., End
 
 
 def test_nothing_is_waited_for_where_no_endpoint_will_ever_do(
-    start: Start, over: Callable[..., Endpoints], clock: Time
+    start: Start, over: Callable[..., FailoverProvider], clock: Time
 ) -> None:
     nodes = [start((401, b"invalid project id")), start((404, b"no such path"))]
     with pytest.raises(requests.HTTPError, match="endpoint 2 of 2 gave no answer but HTTP status 404"):
@@ -222,12 +222,14 @@ def test_nothing_is_waited_for_where_no_endpoint_will_ever_do(
 def test_real_time_is_bounded() -> None:
     begun = time.monotonic()
     with pytest.raises(requests.ConnectionError):
-        Endpoints([DEAD], patience=0.5).make_request("eth_chainId", [])  # type: ignore[arg-type]
+        FailoverProvider([DEAD], give_up_after=0.5).make_request("eth_chainId", [])  # type: ignore[arg-type]
     assert time.monotonic() - begun < 5
 
 
 @pytest.mark.slow
-def test_urls_are_shown_nowhere(start: Start, over: Callable[..., Endpoints], caplog: pytest.LogCaptureFixture) -> None:
+def test_urls_are_shown_nowhere(
+    start: Start, over: Callable[..., FailoverProvider], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         nodes = [DEAD, start((500, b"")), start("hang up"), f"http://127.0.0.1:{mute.getsockname()[1]}/v3/url-secret"]
@@ -241,7 +243,7 @@ def test_urls_are_shown_nowhere(start: Start, over: Callable[..., Endpoints], ca
     assert "url-secret" not in shown
 
 
-def test_threads_share_a_provider(start: Start, over: Callable[..., Endpoints]) -> None:
+def test_threads_share_a_provider(start: Start, over: Callable[..., FailoverProvider]) -> None:
     w3 = Web3(over(DEAD, start(CHAIN_ID)), [])
     got: list[int] = []
     threads = [threading.Thread(target=lambda: got.append(w3.eth.chain_id)) for _ in range(16)]

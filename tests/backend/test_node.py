@@ -40,9 +40,9 @@ def test_a_head_is_asked_for_without_its_transactions(stage: Stage) -> None:
             return method, params
 
     w3.middleware_onion.add(Listen, "listen")
-    heads = [rpc.head(w3), rpc.head(w3, latest["number"]), rpc.head(w3, latest["number"] + 1)]
+    heads = [rpc.block_header(w3), rpc.block_header(w3, latest["number"]), rpc.block_header(w3, latest["number"] + 1)]
     w3.middleware_onion.remove("listen")
-    there = rpc.Head(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
+    there = rpc.BlockHeader(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
     assert heads == [there, there, None]
     blocks = ("latest", hex(latest["number"]), hex(latest["number"] + 1))
     assert asked == [("eth_getBlockByNumber", [block, False]) for block in blocks]

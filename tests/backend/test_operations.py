@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from app.db.session import Database
+from app.db.database import Database
 from app.services import operations
-from app.services.codec import Call, checksummed, event_stake
-from app.services.operations import Draft, Operation
+from app.services.codec import Call, checksummed
+from app.services.operation_types import SENT_STATES, Attempt, Draft, Operation
 from sqlalchemy.exc import IntegrityError
 
 HERE, THERE = 1, 11_155_111
@@ -17,42 +17,42 @@ CONTRACT = checksummed("0x" + "c0" * 20)
 MINED = {"tx_hash": "0xab", "block_number": 7}
 
 
-def attempt(nonce: int) -> dict[str, Any]:
-    return {"hash": "0xab", "raw": "0xcd", "nonce": nonce, "gas": 21_000, "max_fee": 2, "tip": 1, "block": 7}
+def attempt(nonce: int) -> Attempt:
+    return Attempt("0xab", "0xcd", nonce, gas_limit=21_000, max_fee_per_gas=2, priority_fee_per_gas=1, latest_block=7)
 
 
 def prepared(database: Database, key: str, chain_id: int = HERE, sender: str = ALICE) -> Operation:
-    call = Call(CONTRACT, "f", b"\1\2", event_stake(), 3)
-    with database.single() as connection:
-        return operations.prepare(connection, key, "asked", Draft(call, chain_id, sender))
+    call = Call(CONTRACT, "f", b"\1\2", 3)
+    with database.autocommit() as connection:
+        return operations.create(connection, key, "asked", Draft(call, chain_id, sender))
 
 
 def signed(database: Database, key: str, nonce: int, chain_id: int = HERE, sender: str = ALICE) -> Operation:
     operation = prepared(database, key, chain_id, sender)
-    with database.single() as connection:
+    with database.autocommit() as connection:
         done = operations.sign(connection, operation, attempt(nonce))
     assert done is not None
     return done
 
 
 def found(database: Database, key: str) -> Operation | None:
-    with database.single() as connection:
+    with database.autocommit() as connection:
         return operations.find(connection, key)
 
 
 def next_nonce(database: Database, chain_id: int = HERE, sender: str = ALICE) -> int:
-    with database.single() as connection:
+    with database.autocommit() as connection:
         return operations.next_nonce(connection, chain_id, sender)
 
 
 def before(database: Database, operation: Operation) -> list[str]:
-    with database.single() as connection:
-        return [earlier.key for earlier in operations.open_before(connection, operation)]
+    with database.autocommit() as connection:
+        return [earlier.key for earlier in operations.open_with_lower_nonce(connection, operation)]
 
 
 def close(database: Database, operation: Operation, **options: Any) -> Operation | None:
-    with database.single() as connection:
-        return operations.close(connection, operation, operations.SENT, [], state="confirmed", **MINED, **options)
+    with database.autocommit() as connection:
+        return operations.close(connection, operation, SENT_STATES, [], state="confirmed", **MINED, **options)
 
 
 def test_what_is_written_down_is_found_again_whole(database: Database) -> None:
@@ -67,9 +67,9 @@ def test_what_is_written_down_is_found_again_whole(database: Database) -> None:
 
 
 def test_what_the_table_refuses_is_not_taken_for_a_key_that_is_known(database: Database) -> None:
-    draft = Draft(Call(CONTRACT, "f", b"", event_stake()), HERE, ALICE)
-    with database.single() as connection, pytest.raises(IntegrityError, match="null value"):
-        operations.prepare(connection, "k", None, draft)  # type: ignore[arg-type]
+    draft = Draft(Call(CONTRACT, "f", b""), HERE, ALICE)
+    with database.autocommit() as connection, pytest.raises(IntegrityError, match="null value"):
+        operations.create(connection, "k", None, draft)  # type: ignore[arg-type]
 
 
 def test_what_is_signed_is_stored_with_its_nonce(database: Database) -> None:
@@ -90,7 +90,7 @@ def test_the_next_nonce_is_of_an_account_on_a_chain(database: Database) -> None:
 
 def test_what_is_signed_is_held_no_more(database: Database) -> None:
     operation = prepared(database, "k")
-    with database.single() as connection:
+    with database.autocommit() as connection:
         held = operations.change(connection, operation, ("prepared",), held="fees are too high")
         assert held is not None
         done = operations.sign(connection, held, attempt(0))
@@ -102,7 +102,7 @@ def test_what_is_signed_is_held_no_more(database: Database) -> None:
 def test_no_nonce_is_given_out_twice_or_after_a_later_one(database: Database, nonce: int) -> None:
     signed(database, "k", 3)
     operation = prepared(database, "late")
-    with database.single() as connection:
+    with database.autocommit() as connection:
         assert operations.sign(connection, operation, attempt(nonce)) is None
     assert found(database, "late") == operation
     assert next_nonce(database) == 4
@@ -112,14 +112,14 @@ def test_an_operation_is_signed_once(database: Database) -> None:
     operation = prepared(database, "k")
     signed_once = [None, None]
     for nonce in (0, 1):
-        with database.single() as connection:
+        with database.autocommit() as connection:
             signed_once[nonce] = operations.sign(connection, operation, attempt(nonce))
     assert found(database, "k") == signed_once[0]
     assert signed_once[1] is None
     assert next_nonce(database) == 1
 
 
-def test_what_is_open_before_is_of_the_same_account_on_the_same_chain(database: Database) -> None:
+def test_what_is_open_with_lower_nonce_is_of_the_same_account_on_the_same_chain(database: Database) -> None:
     signed(database, "second", 1)
     first = signed(database, "first of another", 0, sender=BOB)
     signed(database, "elsewhere", 0, chain_id=THERE)
@@ -143,7 +143,7 @@ def test_all_that_is_open_is_by_nonce_and_then_by_age(database: Database) -> Non
     signed(database, "of another account", 0, sender=BOB)
 
     def keys() -> list[str]:
-        with database.single() as connection:
+        with database.autocommit() as connection:
             return [operation.key for operation in operations.open_operations(connection, HERE)]
 
     assert keys() == ["of another account", "low", "high", "old", "young"]
@@ -176,7 +176,7 @@ def test_nothing_changes_but_from_the_states_and_with_the_nonce_that_were_seen(d
     operation = signed(database, "k", 1)
 
     def change(seen: Operation, *states: str, **values: Any) -> Operation | None:
-        with database.single() as connection:
+        with database.autocommit() as connection:
             return operations.change(connection, seen, states, **values)
 
     unseen = prepared(database, "unseen")
@@ -199,5 +199,5 @@ def test_nothing_changes_but_from_the_states_and_with_the_nonce_that_were_seen(d
 
 def test_a_lock_is_on_one_row_as_it_is_now(database: Database) -> None:
     operation, _ = signed(database, "k", 1), prepared(database, "other")
-    with database.begin() as connection:
-        assert operations.locked(connection, "k") == operation
+    with database.transaction() as connection:
+        assert operations.lock(connection, "k") == operation

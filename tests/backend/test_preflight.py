@@ -19,23 +19,23 @@ from app.bootstrap.checks import (
     NotReady,
     check_contract,
     check_database,
+    check_deployment,
     check_endpoints,
     check_pending,
     check_price,
-    examine,
     is_event_stake,
-    missing_migrations,
     read_settings,
-    require,
+    require_checks,
 )
 from app.core.config import Settings
-from app.db import session
+from app.db import migrations
+from app.db.database import create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded
-from app.db.session import create_database, drop_database, migrate
+from app.db.migrations import migrate, missing_migrations
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
-from app.services.pricing import FixedFeed, Pricing
+from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.transactions.sender import TransactionSender
 from eth_utils.crypto import keccak
 from sqlalchemy import Engine as DatabaseEngine
@@ -62,7 +62,7 @@ def settings_of(stage: Stage, **given: Any) -> Settings:
 
 def by_name(checks: Iterator[Check]) -> dict[str, Check]:
     found = {check.name: check for check in checks}
-    assert all(check.ok or check.todo for check in found.values())
+    assert all(check.ok or check.remedy for check in found.values())
     return found
 
 
@@ -108,27 +108,27 @@ def test_a_good_contract(stage: Stage) -> None:
     found = contract_checks(stage)
     assert list(found) == ["code", "owner", "wallet", "fees"]
     assert all(check.ok for check in found.values())
-    require(found.values())
+    require_checks(found.values())
 
 
 def test_fault_27_no_code_at_the_address(stage: Stage) -> None:
     found = contract_checks(stage, contract_address=ELSEWHERE)
     assert list(found) == ["contract"]
     with pytest.raises(NotReady, match=r"There is no contract at 0xABaB.*Correct CONTRACT_ADDRESS"):
-        require(found.values())
+        require_checks(found.values())
 
 
 def test_fault_27_other_code_than_expected(grumbler: Stage) -> None:
     found = contract_checks(grumbler)
     assert not found["code"].ok
     with pytest.raises(NotReady, match="is not this project's EventStake"):
-        require(found.values())
+        require_checks(found.values())
 
 
 def test_fault_27_another_hash_than_that_of_the_settings(stage: Stage) -> None:
     found = contract_checks(stage, contract_code_hash="0x" + "12" * 32)
     with pytest.raises(NotReady, match="is not that of CONTRACT_CODE_HASH"):
-        require(found.values())
+        require_checks(found.values())
 
 
 def test_another_contract_is_taken_by_its_hash_though_nobody_owns_it(minimal: Stage) -> None:
@@ -136,11 +136,11 @@ def test_another_contract_is_taken_by_its_hash_though_nobody_owns_it(minimal: St
     found = contract_checks(minimal, contract_code_hash="0x" + keccak(code).hex().upper())
     assert found["code"].ok
     assert not found["owner"].fatal
-    require(found.values())
+    require_checks(found.values())
 
 
 def test_the_hash_that_is_found_can_be_copied(minimal: Stage) -> None:
-    told = contract_checks(minimal)["code"].found
+    told = contract_checks(minimal)["code"].finding
     given = "0x" + told.rpartition("0x")[2].rstrip(".")
     assert contract_checks(minimal, contract_code_hash=given)["code"].ok
 
@@ -168,16 +168,16 @@ def test_somebody_else_owns_the_contract(stage: Stage) -> None:
     chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
     found = by_name(check_contract(settings_of(stage), stage.engine.w3, chain))
     with pytest.raises(NotReady, match="not the platform's wallet"):
-        require(found.values())
+        require_checks(found.values())
 
 
 def test_an_empty_wallet_and_a_low_fee_cap_are_told_but_the_service_may_start(stage: Stage) -> None:
     stage.engine.set_balance(stage.wallets["platform"].address, 10**15)
     found = contract_checks(stage, max_fee_gwei="0.1", priority_fee_gwei="0.01")
     assert (found["wallet"].ok, found["fees"].ok) == (False, False)
-    assert "has 0.001 ETH" in found["wallet"].found
-    assert "MAX_FEE_GWEI" in found["fees"].todo
-    require(found.values())
+    assert "has 0.001 ETH" in found["wallet"].finding
+    assert "MAX_FEE_GWEI" in found["fees"].remedy
+    require_checks(found.values())
 
 
 # ----------------------------------------------------------------------------------------------------- endpoints
@@ -212,27 +212,27 @@ def test_each_endpoint_is_looked_at(stage: Stage, sepolia: str) -> None:
     checks = list(check_endpoints(settings_of(stage, chain_id=11_155_111, blockchain_rpc_url=f"{sepolia},{DEAD}")))
     assert [check.name for check in checks] == ["endpoint 1 of 2", "endpoint 2 of 2"]
     assert "url-secret" not in repr(checks)
-    assert "can't be reached" in checks[1].found
-    require(checks)  # one is enough to start
+    assert "can't be reached" in checks[1].finding
+    require_checks(checks)  # one is enough to start
 
 
 def test_clocks_apart_are_told(stage: Stage, sepolia: str) -> None:
     (check,) = check_endpoints(settings_of(stage, chain_id=11_155_111, blockchain_rpc_url=sepolia))
     assert (check.ok, check.fatal) == (False, False)
-    assert "clock" in check.todo
+    assert "clock" in check.remedy
 
 
 @pytest.mark.slow
 def test_fault_27_wrong_chain_id_on_any_endpoint(stage: Stage, sepolia: str) -> None:
     checks = check_endpoints(settings_of(stage, chain_id=1, blockchain_rpc_url=f"{DEAD},{sepolia}"))
     with pytest.raises(NotReady, match="endpoint 2 of 2 is on chain 11155111, not on chain 1"):
-        require(checks)
+        require_checks(checks)
 
 
 @pytest.mark.slow
 def test_nobody_answers(stage: Stage) -> None:
     with pytest.raises(NotReady, match="No endpoint answers"):
-        require(check_endpoints(settings_of(stage)))
+        require_checks(check_endpoints(settings_of(stage)))
 
 
 # ------------------------------------------------------------------------------------------------------ database
@@ -251,7 +251,7 @@ def fresh() -> Iterator[DatabaseEngine]:
 def test_migrations_that_are_missing_are_named(stage: Stage, fresh: DatabaseEngine) -> None:
     found = by_name(check_database(settings_of(stage), fresh))
     assert list(found) == ["database", "migrations"]
-    assert "001_base_tables, 002" in found["migrations"].found
+    assert "001_base_tables, 002" in found["migrations"].finding
     migrate(fresh)
     assert missing_migrations(fresh) == []
     found = by_name(check_database(settings_of(stage), fresh))
@@ -262,19 +262,19 @@ def test_migrations_that_are_missing_are_named(stage: Stage, fresh: DatabaseEngi
 def test_migration_files_that_were_not_deployed_stop_the_service(
     stage: Stage, database_engine: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "MIGRATIONS", tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
     found = by_name(check_database(settings_of(stage), database_engine))
-    assert "migration files are not there" in found["migrations"].found
+    assert "migration files are not there" in found["migrations"].finding
     with pytest.raises(NotReady, match="deploy backend/database"):
-        require(found.values())
+        require_checks(found.values())
     url = database_engine.url.render_as_string(hide_password=False)
-    assert [check.name for check in examine(settings_of(stage, database_url=url))][-1] == "migrations"
+    assert [check.name for check in check_deployment(settings_of(stage, database_url=url))][-1] == "migrations"
 
 
 def test_the_embedded_database_is_not_for_production(stage: Stage, database_engine: DatabaseEngine) -> None:
     found = by_name(check_database(settings_of(stage, database_url=None), database_engine))
     assert not found["database"].ok
-    require(found.values())
+    require_checks(found.values())
 
 
 def test_a_database_of_another_contract_is_refused(stage: Stage, fresh: DatabaseEngine) -> None:
@@ -284,11 +284,11 @@ def test_a_database_of_another_contract_is_refused(stage: Stage, fresh: Database
         connection.execute(
             insert(operations), {**row, "key": "k", "request": "", "kind": "cancelEvent", "sender": ELSEWHERE}
         )
-    require(check_database(settings_of(stage), fresh))
+    require_checks(check_database(settings_of(stage), fresh))
     with pytest.raises(NotReady, match=f"of the contract {stage.chain.address} on chain"):
-        require(check_database(settings_of(stage, contract_address=ELSEWHERE), fresh))
+        require_checks(check_database(settings_of(stage, contract_address=ELSEWHERE), fresh))
     with pytest.raises(NotReady, match="a database of this contract's own"):
-        require(check_database(settings_of(stage, chain_id=1), fresh))
+        require_checks(check_database(settings_of(stage, chain_id=1), fresh))
 
 
 # ------------------------------------------------------------------------------------------------- price and work
@@ -299,17 +299,17 @@ def now() -> datetime:
 
 
 def test_a_price_that_is_there_or_not() -> None:
-    assert check_price(Pricing(FixedFeed(Decimal(200_000), now), now)).ok
-    missing = check_price(Pricing(FixedFeed(None, now), now))
+    assert check_price(Pricing(FixedPriceFeed(Decimal(200_000), now), now)).ok
+    missing = check_price(Pricing(FixedPriceFeed(None, now), now))
     assert (missing.ok, missing.fatal) == (False, False)
-    assert "Set ETH_PRICE_INR" in missing.todo
+    assert "Set ETH_PRICE_INR" in missing.remedy
 
 
 def test_a_stale_price(stage: Stage) -> None:
     rate = stage.feed.rate
     assert rate is not None
     stage.feed.rate = replace(rate, as_of=datetime(2020, 1, 1, tzinfo=UTC))
-    assert "old" in check_price(Pricing(stage.feed, now)).found
+    assert "old" in check_price(Pricing(stage.feed, now)).finding
 
 
 def test_operations_that_are_stuck_are_told(stage: Stage) -> None:
@@ -319,18 +319,18 @@ def test_operations_that_are_stuck_are_told(stage: Stage) -> None:
     stage.runs.prepare_cancel(run.id)
     young = check_pending(stage.database, chain_id)
     assert young.ok
-    assert young.found == "1 operations are not final yet."
-    with stage.database.begin() as connection:
+    assert young.finding == "1 operations are not final yet."
+    with stage.database.transaction() as connection:
         connection.execute(update(operations).where(operations.c.kind == "cancelEvent").values(held="no funds"))
     stuck = check_pending(stage.database, chain_id)
     assert not stuck.ok
-    assert "no funds" in stuck.found
+    assert "no funds" in stuck.finding
 
 
 @pytest.mark.slow
 def test_the_whole_checklist_ends_where_nothing_more_can_be_known(stage: Stage) -> None:
     url = "postgresql://nobody:db-secret@127.0.0.1:9/none"
-    found = by_name(examine(settings_of(stage, database_url=url)))
+    found = by_name(check_deployment(settings_of(stage, database_url=url)))
     assert list(found) == ["endpoint 1 of 1", "network", "database"]
     assert not any(check.ok for check in found.values())
     assert not [secret for secret in ("db-secret", "url-secret", SECRET) if secret in repr(found)]

@@ -10,11 +10,11 @@ import pytest
 from app.core.errors import InvalidRequest, PriceError
 from app.services.pricing import (
     WEI_PER_ETH,
-    FixedFeed,
+    FixedPriceFeed,
     Pricing,
     Quote,
     Rate,
-    checked_inr,
+    check_price_inr,
     convert_inr_to_wei,
     convert_wei_to_inr,
 )
@@ -113,7 +113,7 @@ def test_a_rate_that_is_no_positive_number_is_refused(rate: str) -> None:
 @pytest.mark.parametrize("inr", ["-0.01", "0.005", "NaN", "Infinity", "1000000000000"])
 def test_what_is_no_price_is_refused(inr: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"^{inr} is no price: give INR from 0 to 999999999999\.99, with at most"):
-        checked_inr(Decimal(inr))
+        check_price_inr(Decimal(inr))
 
 
 @pytest.mark.parametrize("inr", ["-0.01", "NaN", "Infinity"])
@@ -124,7 +124,7 @@ def test_what_is_no_amount_has_no_wei(inr: str) -> None:
 
 @pytest.mark.parametrize("inr", ["0", "0.01", "2500", "2500.50", "1E+3", "999999999999.99"])
 def test_a_price_in_whole_paise_is_taken(inr: str) -> None:
-    assert checked_inr(Decimal(inr)) == Decimal(inr)
+    assert check_price_inr(Decimal(inr)) == Decimal(inr)
 
 
 def test_a_rate_is_good_for_an_hour() -> None:
@@ -156,7 +156,7 @@ def test_the_last_accepted_rate_is_what_the_next_is_measured_by() -> None:
 
 def test_a_feed_without_a_rate_or_without_a_time_zone_is_refused() -> None:
     with pytest.raises(PriceError, match=r"^There is no ETH price: the feed has none\.$"):
-        Pricing(FixedFeed(None, lambda: NOW), lambda: NOW).rate()
+        Pricing(FixedPriceFeed(None, lambda: NOW), lambda: NOW).rate()
     with pytest.raises(PriceError, match="no time zone"):
         Pricing(Feed(Rate(Decimal(1), NOW.replace(tzinfo=None))), lambda: NOW).rate()
 
@@ -164,7 +164,7 @@ def test_a_feed_without_a_rate_or_without_a_time_zone_is_refused() -> None:
 def test_a_fixed_rate_never_ages() -> None:
     times = iter([NOW, NOW + timedelta(days=400)])
     now = next(times)
-    book = Pricing(FixedFeed(Decimal(200_000), lambda: now), lambda: now)
+    book = Pricing(FixedPriceFeed(Decimal(200_000), lambda: now), lambda: now)
     assert book.rate().as_of == NOW
     now = next(times)
     assert book.rate().as_of == now

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from app.core.errors import ContractRejected
 from app.db.tables import chain_cursors, event_run_bookings, event_runs, operations
-from app.services import reconciler as module
-from app.services.reconciler import Reconciler, Report
+from app.services.reconciler import Reconciler, ReconcileReport
 from sqlalchemy import delete, func, select, update
 from stage import Stage, before_request, too_many_requests, transact
 from test_costs import counted
@@ -24,7 +23,7 @@ def reconciler(stage: Stage) -> Reconciler:
 
 
 def cursor(stage: Stage) -> int | None:
-    with stage.database.single() as connection:
+    with stage.database.autocommit() as connection:
         return connection.scalars(select(chain_cursors.c.block_number)).one_or_none()
 
 
@@ -42,15 +41,15 @@ def test_the_next_block_is_looked_at_and_no_block_twice(stage: Stage, reconciler
     assert reconciler.run_once().refreshed == [run.id]
     assert reconciler.run_once().refreshed == []
     assert cursor(stage) == stage.chain.block_number()
-    assert reconciler.look().differences == []
+    assert reconciler.dry_run().differences == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("span", "looks"), [(1, [1, 1, 1]), (2, [2, 1]), (3, [3]), (1_000, [3])])
 def test_many_blocks_are_looked_at_in_spans(
-    stage: Stage, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, span: int, looks: list[int]
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, span: int, looks: list[int]
 ) -> None:
-    monkeypatch.setattr(module, "SPAN", span)
+    reconciler = Reconciler(stage.database, stage.chain, stage.runs, quiet_for=3_600, max_block_range=span)
     events_between, asked = stage.chain.events_between, list[int]()
 
     def listen(first: int, last: int) -> Any:
@@ -87,12 +86,12 @@ def test_what_could_not_be_taken_over_is_the_next_rounds(stage: Stage, reconcile
     with too_many_requests(stage.engine.w3, "eth_call"):
         report = reconciler.run_once()
     assert (report.refreshed, cursor(stage)) == ([], known)
-    assert len(report.trouble) == 1
-    assert report.trouble[0].startswith("getEventRun: the node says")
+    assert len(report.problems) == 1
+    assert report.problems[0].startswith("getEventRun: the node says")
     with too_many_requests(stage.engine.w3, "eth_getLogs"):
         report = reconciler.run_once()
     assert (report.refreshed, cursor(stage)) == ([], known)
-    assert [told.partition(": the node says")[0] for told in report.trouble] == ["events"]
+    assert [told.partition(": the node says")[0] for told in report.problems] == ["events"]
     assert reconciler.run_once().refreshed == [run.id]
 
 
@@ -100,33 +99,33 @@ def test_what_an_operation_met_is_told_with_how_far_it_came(stage: Stage, reconc
     run = stage.open_run()
     operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
     with too_many_requests(stage.engine.w3, "eth_getTransactionReceipt"):
-        report = reconciler.start()
-    [(before, after)] = report.moved
+        report = reconciler.run_full()
+    [(before, after)] = report.advanced
     assert (before, after.key, after.state) == ("prepared", operation.key, "signed")
-    assert [told.partition(": the node says")[0] for told in report.trouble] == ["bookEventFor"]
+    assert [told.partition(": the node says")[0] for told in report.problems] == ["bookEventFor"]
 
 
 def test_how_far_an_operation_came_is_told_where_it_has_to_wait(stage: Stage, reconciler: Reconciler) -> None:
     operation = stage.bookings.prepare_book(stage.open_run().id, stage.ids["attendee"], 1)
     stage.sender.policy = replace(stage.sender.policy, confirmations=2)
-    [(before, after)] = reconciler.start().moved
+    [(before, after)] = reconciler.run_full().advanced
     assert (before, after.key, after.state) == ("prepared", operation.key, "mined")
-    assert reconciler.start().moved == []
+    assert reconciler.run_full().advanced == []
 
 
 def test_operations_go_on_once_they_were_left_alone_for_long(
     stage: Stage, reconciler: Reconciler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger=module.__name__)
+    caplog.set_level(logging.INFO, logger="app.services.reconciler")
     run = stage.open_run()
     operation = mined(stage, stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1))
     report = reconciler.run_once()
-    assert (report.moved, [one.key for one in report.open], caplog.records) == ([], [operation.key], [])
-    [(before, after)] = reconciler.start().moved
+    assert (report.advanced, [one.key for one in report.pending], caplog.records) == ([], [operation.key], [])
+    [(before, after)] = reconciler.run_full().advanced
     assert (before, after.key, after.state) == ("signed", operation.key, "confirmed")
-    [told] = [record for record in caplog.records if record.name == module.__name__]
+    [told] = [record for record in caplog.records if record.name == "app.services.reconciler"]
     assert (told.getMessage(), vars(told)["operation"]) == ("bookEventFor: confirmed", operation.key)
-    assert reconciler.run_once().open == []
+    assert reconciler.run_once().pending == []
     assert stage.bookings.list_all()[0].blockchain_status == "confirmed"
 
 
@@ -135,7 +134,7 @@ def test_who_has_come_further_is_not_taken_back(stage: Stage, reconciler: Reconc
     reconciler.run_once()
 
     def come_further() -> None:
-        with stage.database.begin() as connection:
+        with stage.database.transaction() as connection:
             connection.execute(update(chain_cursors).values(block_number=1_000))
 
     transact(stage, "host", "cancelEvent", 1)
@@ -169,7 +168,7 @@ def test_what_is_about_no_run_is_passed_over(stage: Stage, reconciler: Reconcile
     reconciler.run_once()
     transact(stage, "platform", "pause")
     transact(stage, "platform", "unpause")
-    assert reconciler.run_once() == Report()
+    assert reconciler.run_once() == ReconcileReport()
     cost = stage.chain.calculate_booking_cost(1, 1).total
     transact(stage, "attendee", "bookEvent", 1, 1, value=cost)
     with counted(stage) as (calls, _):
@@ -179,7 +178,7 @@ def test_what_is_about_no_run_is_passed_over(stage: Stage, reconciler: Reconcile
 
 def test_what_is_due_is_refreshed(stage: Stage, reconciler: Reconciler) -> None:
     run, other = stage.open_run(), stage.open_run()
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(refresh_due=True))
     assert reconciler.run_once().refreshed == [run.id]
     assert not stage.runs.get(run.id).refresh_due
@@ -192,8 +191,8 @@ def test_each_difference_is_told_in_words_and_mended_where_the_chain_knows(
     run, other = stage.open_run(), stage.open_run()
     booking = stage.bookings.book(run.id, stage.ids["attendee"], 1)
     row = stage.runs.get(run.id)
-    assert reconciler.look().differences == []
-    with stage.database.begin() as connection:
+    assert reconciler.dry_run().differences == []
+    with stage.database.transaction() as connection:
         changes = {"status": "cancelled", "seats_booked": 3, "max_seats": 9}
         changes |= {"blockchain_price_per_seat_wei": 5, "blockchain_stake_amount_wei": 6}
         connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(**changes))
@@ -212,10 +211,10 @@ def test_each_difference_is_told_in_words_and_mended_where_the_chain_knows(
         f"{of}: payment_wei is 7 in the database, {paid} on chain",
         f"{of}: stake_wei is 8 in the database, {stake} on chain",
     ]
-    assert reconciler.look().differences == told
-    report = reconciler.start()
+    assert reconciler.dry_run().differences == told
+    report = reconciler.run_full()
     assert (report.differences, report.refreshed) == (told, [run.id])
-    assert len(reconciler.look().differences) == len(told) - 3  # statuses and seats booked are the chain's to say
+    assert len(reconciler.dry_run().differences) == len(told) - 3  # statuses and seats booked are the chain's to say
     assert stage.runs.get(other.id) == other
 
 
@@ -225,13 +224,13 @@ def test_differences_are_told_by_age_up_to_what_is_not_closed(stage: Stage, reco
     blocks = [run.blockchain_block for run in runs]
     assert blocks == list(range(blocks[0], blocks[0] + 4))
     operation = stage.sender.step(stage.bookings.prepare_book(runs[0].id, stage.ids["attendee"], 1))
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         for run in reversed(runs):
             connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(seats_booked=3))
         mined = {"state": "mined", "tx_hash": "0xab", "block_number": blocks[2]}
         connection.execute(update(operations).where(operations.c.key == operation.key).values(**mined))
-    report = reconciler.look()
-    assert [one.key for one in report.open] == [operation.key]
+    report = reconciler.dry_run()
+    assert [one.key for one in report.pending] == [operation.key]
     told = "event run {} ({} on chain): seats_booked is 3 in the database, 0 on chain"
     assert report.differences == [told.format(run.id, i) for i, run in enumerate(runs[:2], 1)]
 
@@ -248,12 +247,12 @@ def test_what_differs_in_bookings_is_told_by_age(stage: Stage, reconciler: Recon
         (ours[1], {"blockchain_booking_id": 3}),
         (ours[0], {"seats": 2}),
     ]
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         for booking, values in changes:
             rows = update(event_run_bookings).where(event_run_bookings.c.id == booking.id)
             connection.execute(rows.values(**values))
     first, second, third = (f"booking {booking.id}" for booking in ours)
-    assert reconciler.look().differences == [
+    assert reconciler.dry_run().differences == [
         f"{first} (1 on chain): seats is 2 in the database, 1 on chain",
         f"{second} (3 on chain): seats is 2 in the database, 1 on chain",
         f"{second} (3 on chain): event_run is 1 in the database, 2 on chain",
@@ -269,35 +268,35 @@ def test_what_is_not_final_is_no_difference(stage: Stage, reconciler: Reconciler
     stage.sender.policy = replace(stage.sender.policy, confirmations=3)
     transact(stage, "attendee", "cancelBooking", 1)
     transact(stage, "host", "cancelEvent", 2)
-    assert reconciler.look().differences == []
+    assert reconciler.dry_run().differences == []
     stage.sender.policy = replace(stage.sender.policy, confirmations=1)
-    assert len(reconciler.look().differences) == 4
+    assert len(reconciler.dry_run().differences) == 4
 
 
 def test_an_operation_is_left_alone_for_15_seconds(stage: Stage) -> None:
     reconciler = Reconciler(stage.database, stage.chain, stage.runs)
     operation = stage.bookings.prepare_book(stage.open_run().id, stage.ids["attendee"], 1)
-    assert reconciler.run_once().moved == []
-    assert [one.key for one in reconciler.look().open] == [operation.key]
-    with stage.database.begin() as connection:
+    assert reconciler.run_once().advanced == []
+    assert [one.key for one in reconciler.dry_run().pending] == [operation.key]
+    with stage.database.transaction() as connection:
         long_ago = func.clock_timestamp() - timedelta(seconds=15.5)
         connection.execute(update(operations).where(operations.c.key == operation.key).values(updated_at=long_ago))
-    assert [one.key for _, one in reconciler.run_once().moved] == [operation.key]
+    assert [one.key for _, one in reconciler.run_once().advanced] == [operation.key]
 
 
 def test_rows_that_nothing_brings_on_chain_are_told(stage: Stage, reconciler: Reconciler) -> None:
     run = stage.open_run()
     operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
-    assert reconciler.look().differences == []
-    with stage.database.begin() as connection:
+    assert reconciler.dry_run().differences == []
+    with stage.database.transaction() as connection:
         connection.execute(delete(operations).where(operations.c.key == operation.key))
     booking = stage.bookings.list_all()[0]
     said = f"booking {booking.id} is pending, and no operation brings it on chain"
-    report = reconciler.look()
-    assert (report.differences, report.open) == ([said], [])
-    with stage.database.begin() as connection:
+    report = reconciler.dry_run()
+    assert (report.differences, report.pending) == ([said], [])
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_status="pending"))
-    assert reconciler.look().differences == [
+    assert reconciler.dry_run().differences == [
         f"event run {run.id} is pending, and no operation brings it on chain",
         said,
     ]
@@ -305,8 +304,8 @@ def test_rows_that_nothing_brings_on_chain_are_told(stage: Stage, reconciler: Re
 
 def test_a_run_that_the_contract_does_not_know_is_told(stage: Stage, reconciler: Reconciler) -> None:
     run = stage.open_run()
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
-    [told] = reconciler.look().differences
+    [told] = reconciler.dry_run().differences
     assert told.startswith(f"event run {run.id} (9 on chain): getEventRun was refused by the contract: UnknownEventRun")
     assert stage.runs.get(run.id) == replace(run, blockchain_event_run_id=9)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from app.core.errors import ChainUnavailable, ContractRejected, UnexpectedReceipt, UnsupportedByContract
 from app.services.blockchain_service import BlockchainService
-from app.services.codec import Codec, Revert, event_stake, revert_data
-from app.services.rpc_errors import decode_revert, refusal
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.codec import Codec, Revert, event_stake_codec, revert_data
+from app.services.rpc_errors import decode_revert, rejection_message
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from stage import DAY, Stage, answering, before_request, too_many_requests, transact
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
@@ -23,7 +24,7 @@ def pause(stage: Stage) -> None:
 
 
 def impatient(stage: Stage, w3: Web3, patience: float = 0.01) -> TransactionSender:
-    return TransactionSender(w3, stage.wallets["platform"], stage.database, Policy(patience=patience))
+    return TransactionSender(w3, stage.wallets["platform"], stage.database, TransactionPolicy(give_up_after=patience))
 
 
 def test_a_custom_error_comes_back_with_its_arguments(each_stage: Stage) -> None:
@@ -145,7 +146,9 @@ def test_every_way_to_say_no(
 
 def test_ids_are_those_the_contract_tells_and_nobody_elses(grumbler: Stage) -> None:
     stage = grumbler
-    assert stage.chain.book_event_onchain(1, 6, total_wei=0).booking_id == 42  # and not the 41 of another address
+    assert (
+        stage.chain.book_event_onchain(1, 6, total_wei=0).onchain_booking_id == 42
+    )  # and not the 41 of another address
     for seats, count in ((5, "0 events"), (8, "2 events"), (9, "0 events")):
         with pytest.raises(UnexpectedReceipt, match=f"has {count} BookingCreated where one must be"):
             stage.chain.book_event_onchain(1, seats, total_wei=0)
@@ -158,7 +161,7 @@ def test_a_node_out_of_reach_says_nothing_of_the_contract(stage: Stage) -> None:
     stage.open_run()
     nowhere = Web3(HTTPProvider("http://127.0.0.1:1/v2/secret-of-the-rpc", exception_retry_configuration=None))
     chain = BlockchainService(nowhere, stage.chain.address, impatient(stage, nowhere))
-    for attempt in (lambda: chain.extended, chain.owner, lambda: chain.book_event_onchain(1, 1, total_wei=1)):
+    for attempt in (lambda: chain.has_full_interface, chain.owner, lambda: chain.book_event_onchain(1, 1, total_wei=1)):
         with pytest.raises(ChainUnavailable, match="the node can't be reached") as caught:
             attempt()
         assert "secret" not in str(caught.value)
@@ -191,12 +194,12 @@ def test_too_little_ether_is_the_nodes_to_say(each_stage: Stage) -> None:
 
 @pytest.mark.parametrize("wrapped", [lambda d: d, lambda d: f"Reverted {d}", lambda d: {"data": d}])
 def test_revert_data_is_found_wherever_a_node_puts_it(wrapped: Callable[[str], Any]) -> None:
-    data = "0x" + event_stake().call(Web3.to_checksum_address("0x" + "11" * 20), "pause").data.hex()
+    data = "0x" + event_stake_codec().call(Web3.to_checksum_address("0x" + "11" * 20), "pause").data.hex()
     assert revert_data(ContractLogicError("execution reverted", data=wrapped(data))).hex() == data[2:]
 
 
 def test_trouble_that_looks_like_a_revert_is_none() -> None:
-    codec: Codec = event_stake()
+    codec: Codec = event_stake_codec()
     assert decode_revert(ContractLogicError("rate limited", data="please wait a while"), codec) is None
     assert decode_revert(ContractLogicError(None), codec) is None
     told = decode_revert(ContractLogicError("execution reverted: X said in words only X", data="no data"), codec)
@@ -204,7 +207,7 @@ def test_trouble_that_looks_like_a_revert_is_none() -> None:
 
 
 def test_a_refusal_is_a_sentence() -> None:
-    assert refusal("bookEvent", Revert("Error", (), ". seats: X..")) == (
+    assert rejection_message("bookEvent", Revert("Error", (), ". seats: X..")) == (
         "bookEvent was refused by the contract: . seats: X."
     )
 
@@ -221,7 +224,7 @@ def test_what_is_done_but_not_shown_is_trouble_with_the_node(stage: Stage) -> No
     operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
     stage.sender.finish(operation)
     lagging = impatient(stage, Web3(stage.engine.w3.provider, [answering("eth_getTransactionReceipt", None)]), 1)
-    with pytest.raises(ChainUnavailable, match="bookEventFor: done, but the node") as caught:
+    with pytest.raises(ChainUnavailable, match="bookEventFor is final, but the node") as caught:
         lagging.finish(lagging.step(operation))
     assert caught.value.operation == operation.key
     operation = lagging.step(operation)

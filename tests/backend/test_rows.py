@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from app.core.errors import ContractRejected, InvalidRequest, KeyReused, NotFound, NotOnChain, PriceError
 from app.db.tables import Booking, EventRun
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 from stage import DAY, Stage, before_request, transact
 from test_rejections import pause
 
@@ -27,7 +27,7 @@ def rows(stage: Stage) -> tuple[list[EventRun], list[Booking]]:
 def mined(stage: Stage, operation: Operation) -> Operation:
     """The operation's transaction is mined, and the service has not heard of it."""
     signed = stage.sender.step(operation)
-    stage.engine.w3.eth.send_raw_transaction(signed.attempts[0]["raw"])
+    stage.engine.w3.eth.send_raw_transaction(signed.attempts[0].raw_transaction)
     return signed
 
 
@@ -171,18 +171,26 @@ def test_a_refresh_is_of_one_run(stage: Stage) -> None:
     assert (stage.runs.get(other.id), *stage.bookings.of_run(other.id), stage.bookings.of_run(run.id)[1]) == untouched
 
 
+def _signer_last(use_case: Callable[..., Operation]) -> Callable[..., Operation]:
+    """The use case with the signer as its last positional argument."""
+    return lambda *args, **options: use_case(*args[:-1], signer=args[-1], **options)
+
+
 def _asked(stage: Stage) -> dict[str, tuple[Callable[..., Operation], list[Any]]]:
     """Use cases with what is asked of them."""
     run = stage.open_run()
     booking = stage.bookings.book(run.id, stage.ids["attendee"], 1)
     hosts = [stage.ids["host"], run.experience_id, stage.now() + DAY, 3, Decimal(100), stage.wallets["host"]]
     return {
-        "create run": (stage.runs.prepare_create, hosts),
-        "complete": (stage.runs.prepare_complete, [run.id, [booking.id], stage.wallets["host"]]),
-        "cancel run": (stage.runs.prepare_cancel, [run.id, stage.wallets["host"]]),
-        "expire": (stage.runs.prepare_expire, [run.id, stage.wallets["stranger"]]),
-        "book": (stage.bookings.prepare_book, [run.id, stage.ids["attendee"], 1, stage.wallets["attendee"]]),
-        "cancel booking": (stage.bookings.prepare_cancel, [booking.id, stage.wallets["attendee"]]),
+        "create run": (_signer_last(stage.runs.prepare_create), hosts),
+        "complete": (_signer_last(stage.runs.prepare_complete), [run.id, [booking.id], stage.wallets["host"]]),
+        "cancel run": (_signer_last(stage.runs.prepare_cancel), [run.id, stage.wallets["host"]]),
+        "expire": (_signer_last(stage.runs.prepare_expire), [run.id, stage.wallets["stranger"]]),
+        "book": (
+            _signer_last(stage.bookings.prepare_book),
+            [run.id, stage.ids["attendee"], 1, stage.wallets["attendee"]],
+        ),
+        "cancel booking": (_signer_last(stage.bookings.prepare_cancel), [booking.id, stage.wallets["attendee"]]),
     }
 
 
@@ -192,16 +200,16 @@ EACH = pytest.mark.parametrize("name", ["create run", "complete", "cancel run", 
 @EACH
 def test_a_key_is_of_one_request_with_all_that_was_asked(stage: Stage, name: str) -> None:
     prepare, asked = _asked(stage)[name]
-    first = prepare(*asked, key="k")
+    first = prepare(*asked, idempotency_key="k")
     assert (first.key, first.state, first.sender) == ("k", "prepared", asked[-1].address)
-    assert prepare(*asked, key="k") == first
+    assert prepare(*asked, idempotency_key="k") == first
     written = rows(stage)
     changes: dict[type, Any] = {int: 2, Decimal: Decimal(101), list: []}
     for place, given in enumerate(asked):
         other = [*asked]
         other[place] = None if place == len(asked) - 1 else changes.get(type(given), uuid4())
         with pytest.raises(KeyReused, match=r"^The idempotency key 'k' was used for another request\.$"):
-            prepare(*other, key="k")
+            prepare(*other, idempotency_key="k")
     assert rows(stage) == written
 
 
@@ -211,7 +219,7 @@ def test_a_request_has_the_same_hash_for_ever(stage: Stage, name: str) -> None:
     prepare, asked = _asked(stage)[name]
     *flat, signer = [one for given in asked for one in (given if isinstance(given, list) else [given])]
     told = json.dumps([name, *flat, signer.address], default=str)
-    assert prepare(*asked, key="k").request == sha256(told.encode()).hexdigest()
+    assert prepare(*asked, idempotency_key="k").request == sha256(told.encode()).hexdigest()
 
 
 def test_who_signs_sends_and_what_it_is_about_is_noted(stage: Stage) -> None:
@@ -226,12 +234,12 @@ def test_each_party_may_sign_for_what_it_may_do(stage: Stage) -> None:
     run, over, late = stage.open_run(), stage.open_run(), stage.open_run()
     for of in (run, over, late):
         stage.bookings.book(of.id, stage.ids["attendee"], 1)
-    cancelled = stage.bookings.cancel(stage.bookings.of_run(run.id)[0].id, stage.wallets["attendee"])
-    ended = stage.runs.cancel(run.id, stage.wallets["host"])
+    cancelled = stage.bookings.cancel(stage.bookings.of_run(run.id)[0].id, signer=stage.wallets["attendee"])
+    ended = stage.runs.cancel(run.id, signer=stage.wallets["host"])
     stage.go_to(over.starts_at)
-    completed = stage.runs.complete(over.id, [], stage.wallets["host"])
+    completed = stage.runs.complete(over.id, [], signer=stage.wallets["host"])
     stage.go_to(late.starts_at + 7 * DAY)
-    expired = stage.runs.expire(late.id, stage.wallets["stranger"])
+    expired = stage.runs.expire(late.id, signer=stage.wallets["stranger"])
     senders = [
         stage.engine.w3.eth.get_transaction(done.tx_hash)["from"]  # type: ignore[arg-type]
         for done in (cancelled, ended, completed, expired)
@@ -240,32 +248,33 @@ def test_each_party_may_sign_for_what_it_may_do(stage: Stage) -> None:
 
 
 def test_a_key_is_of_one_use_case(stage: Stage) -> None:
-    stage.runs.prepare_cancel(stage.open_run().id, key="k")
+    stage.runs.prepare_cancel(stage.open_run().id, idempotency_key="k")
     with pytest.raises(KeyReused):
-        stage.runs.prepare_expire(stage.runs.list_all()[0].id, key="k")
+        stage.runs.prepare_expire(stage.runs.list_all()[0].id, idempotency_key="k")
 
 
 @pytest.mark.slow
 def test_the_second_answer_of_a_key_is_the_first(stage: Stage) -> None:
     run = stage.open_run(seats=4)
     starts_at = stage.now() + 3 * DAY
-    opened = [stage.runs.create(stage.ids["host"], run.experience_id, starts_at, 4, Decimal(1), key="o") for _ in "12"]
+    asked = (stage.ids["host"], run.experience_id, starts_at, 4, Decimal(1))
+    opened = [stage.runs.create(*asked, idempotency_key="o") for _ in range(2)]
     assert opened == stage.runs.list_all()[1:] * 2
-    booked = [stage.bookings.book(run.id, stage.ids["attendee"], 1, key="b") for _ in range(2)]
+    booked = [stage.bookings.book(run.id, stage.ids["attendee"], 1, idempotency_key="b") for _ in range(2)]
     assert booked[0] == booked[1]
-    refunds = [stage.bookings.cancel(booked[0].id, key="c").refund for _ in range(2)]
+    refunds = [stage.bookings.cancel(booked[0].id, idempotency_key="c").refund for _ in range(2)]
     assert refunds == [12 * ETH // 100] * 2
     assert stage.chain.get_event_bookings(1) == [1]
-    ended = [stage.runs.cancel(run.id, key="e") for _ in range(2)]
+    ended = [stage.runs.cancel(run.id, idempotency_key="e") for _ in range(2)]
     assert ended[0] == ended[1]
     late = stage.open_run()
     stage.go_to(late.starts_at)
-    done = [stage.runs.complete(late.id, [], key="d") for _ in range(2)]
+    done = [stage.runs.complete(late.id, [], idempotency_key="d") for _ in range(2)]
     assert done[0] == done[1]
     stage.set_rate(200_000)
     later = stage.open_run()
     stage.go_to(later.starts_at + 7 * DAY)
-    assert stage.runs.expire(later.id, key="x") == stage.runs.expire(later.id, key="x")
+    assert stage.runs.expire(later.id, idempotency_key="x") == stage.runs.expire(later.id, idempotency_key="x")
 
 
 def test_what_there_is_not_is_named(stage: Stage) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +14,13 @@ import requests
 from app.core.errors import ChainUnavailable, ContractRejected
 from app.db.tables import operations as table
 from app.services import operations, rpc
-from app.services.codec import event_stake
-from app.services.operations import Operation
-from app.services.rpc_errors import decode_revert, unavailable
-from app.services.transactions import sender
-from app.services.transactions.sender import GAS_MARGIN, Policy, TransactionSender, first_block, raised_fees
+from app.services.codec import event_stake_codec
+from app.services.operation_types import Operation
+from app.services.rpc_errors import as_chain_unavailable, decode_revert
+from app.services.transactions.fees import GAS_MARGIN, Fees, raised_fees
+from app.services.transactions.nonces import first_block
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from sqlalchemy import select
 from stage import Stage, Time, answering, before_request, too_many_requests, transact
 from test_rejections import impatient, pause
@@ -32,7 +33,7 @@ from web3.middleware import Web3Middleware
 @contextmanager
 def without_receipt(stage: Stage, operation: Operation, meanwhile: Callable[[], Any] = lambda: None) -> Iterator[None]:
     """The node does not show the receipt of this operation's transaction."""
-    tx_hash = operation.attempts[0]["hash"]
+    tx_hash = operation.attempts[0].tx_hash
 
     class Lag(Web3Middleware):
         def wrap_make_request(self, make_request: Any) -> Any:
@@ -52,7 +53,7 @@ def without_receipt(stage: Stage, operation: Operation, meanwhile: Callable[[], 
 
 
 def state(stage: Stage, operation: Operation) -> str:
-    with stage.database.single() as connection:
+    with stage.database.autocommit() as connection:
         found = operations.find(connection, operation.key)
     assert found is not None
     return found.state
@@ -89,7 +90,7 @@ def test_what_can_not_be_closed_yet_keeps_what_is_after_it_open(
 def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tuple[Operation, Operation]) -> None:
     """And not taken out of its hands."""
     earlier, later = both
-    policy = Policy(patience=30, longest_pause=0.3)
+    policy = TransactionPolicy(give_up_after=30, max_pause=0.3)
     sender = TransactionSender(stage.engine.w3, stage.wallets["platform"], stage.database, policy)
     asked, release = threading.Event(), threading.Event()
 
@@ -105,7 +106,7 @@ def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tup
         assert not done.done()
         stage.engine.w3.middleware_onion.remove("lag")
         stage.engine.w3.middleware_onion.add(Web3Middleware, "lag")  # the node shows it now
-        sender.policy = replace(policy, longest_pause=20)
+        sender.policy = replace(policy, max_pause=20)
         threading.Timer(0.1, release.set).start()
         assert sender.step(later).closed  # it waits until the other is done
         assert done.result()["status"] == 1
@@ -115,79 +116,83 @@ def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tup
 class Clock(Time):
     """A pause after trouble is 7 times as long."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.drawn = set[tuple[float, float]]()
-        monkeypatch.setattr(sender, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
-        monkeypatch.setattr(sender, "random", SimpleNamespace(uniform=self.uniform))
 
     def uniform(self, least: float, most: float) -> float:
         self.drawn.add((least, most))
         return 7
 
 
-def finish(stage: Stage, operation: Operation, **policy: Any) -> ChainUnavailable:
+def sender_with(stage: Stage, clock: Clock, **policy: Any) -> TransactionSender:
+    """A sender to which time passes only while it sleeps."""
+    return TransactionSender(
+        stage.engine.w3,
+        stage.wallets["platform"],
+        stage.database,
+        TransactionPolicy(**policy),
+        clock=lambda: clock.now,
+        sleep=clock.sleep,
+        uniform=clock.uniform,
+    )
+
+
+def finish(stage: Stage, clock: Clock, operation: Operation, **policy: Any) -> ChainUnavailable:
     """What is said when it could not be finished in time."""
-    sender = TransactionSender(stage.engine.w3, stage.wallets["platform"], stage.database, Policy(**policy))
+    sender = sender_with(stage, clock, **policy)
     with pytest.raises(ChainUnavailable) as caught:
         sender.finish(operation)
     assert caught.value.operation == operation.key
     return caught.value
 
 
-def test_who_waits_looks_again_after_pauses_that_grow(
-    stage: Stage, both: tuple[Operation, Operation], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, (operation, _) = Clock(monkeypatch), both
+def test_who_waits_looks_again_after_pauses_that_grow(stage: Stage, both: tuple[Operation, Operation]) -> None:
+    clock, (operation, _) = Clock(), both
     with without_receipt(stage, operation):
-        told = finish(stage, operation, patience=1, first_pause=0.25, longest_pause=0.25)
+        told = finish(stage, clock, operation, give_up_after=1, min_pause=0.25, max_pause=0.25)
         assert clock.slept == [0.25] * 5  # just a second is no longer than that
         clock.slept.clear()
-        finish(stage, operation, patience=2, first_pause=0.5, longest_pause=0.7)
+        finish(stage, clock, operation, give_up_after=2, min_pause=0.5, max_pause=0.7)
     assert clock.slept == [0.5, 0.5 * 1.2, 0.7, 0.7]
     assert clock.drawn == set()
     assert str(told) == "bookEventFor: sent, but not mined in time; it may be mined yet."
 
 
-def test_what_is_busy_is_left_alone_for_longer(
-    stage: Stage, both: tuple[Operation, Operation], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, (operation, _) = Clock(monkeypatch), both
+def test_what_is_busy_is_left_alone_for_longer(stage: Stage, both: tuple[Operation, Operation]) -> None:
+    clock, (operation, _) = Clock(), both
     with too_many_requests(stage.engine.w3, "eth_getTransactionReceipt"):
-        told = finish(stage, operation, patience=4, first_pause=0.25, longest_pause=0.25)
+        told = finish(stage, clock, operation, give_up_after=4, min_pause=0.25, max_pause=0.25)
     assert (clock.slept, clock.drawn) == ([7 * 0.25] * 3, {(5, 15)})
     assert str(told).startswith("bookEventFor: the node says: ")
     assert "too many requests" in str(told)
 
 
-def test_nothing_is_waited_for_where_a_look_brought_it_further(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, run = Clock(monkeypatch), stage.open_run()
-    assert stage.bookings.book(run.id, stage.ids["attendee"], 1).blockchain_status == "confirmed"
+def test_nothing_is_waited_for_where_a_look_brought_it_further(stage: Stage) -> None:
+    clock, run = Clock(), stage.open_run()
+    operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
+    assert sender_with(stage, clock).finish(operation)["status"] == 1
     assert clock.slept == []
 
 
-def test_trouble_with_what_was_mined_before_is_told(
-    stage: Stage, both: tuple[Operation, Operation], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, (earlier, later) = Clock(monkeypatch), both
+def test_trouble_with_what_was_mined_before_is_told(stage: Stage, both: tuple[Operation, Operation]) -> None:
+    clock, (earlier, later) = Clock(), both
 
     def busy() -> None:
         raise Web3Exception("too many requests")
 
     with without_receipt(stage, earlier, busy):
-        told = finish(stage, later, patience=1)
+        told = finish(stage, clock, later, give_up_after=1)
     assert str(told) == "bookEventFor: the node says: too many requests."
     assert clock.drawn == {(5, 15)}
 
 
-def test_what_a_thread_gave_up_is_taken_up_by_another(
-    stage: Stage, both: tuple[Operation, Operation], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Clock(monkeypatch)
+def test_what_a_thread_gave_up_is_taken_up_by_another(stage: Stage, both: tuple[Operation, Operation]) -> None:
     earlier, later = both
+    sender = sender_with(stage, Clock(), give_up_after=1)
     with without_receipt(stage, earlier), pytest.raises(ChainUnavailable):
-        stage.sender.finish(earlier)
-    assert stage.sender.step(later).state == state(stage, earlier) == "confirmed"
+        sender.finish(earlier)
+    assert sender.step(later).state == state(stage, earlier) == "confirmed"
 
 
 def test_a_revert_that_the_node_does_not_explain_is_one_without_a_reason(stage: Stage) -> None:
@@ -214,7 +219,7 @@ def test_a_revert_that_the_node_does_not_explain_is_one_without_a_reason(stage: 
     ],
 )
 def test_trouble_is_a_sentence_with_the_operation(error: Exception, said: str) -> None:
-    told = unavailable("bookEvent", error, "k")
+    told = as_chain_unavailable("bookEvent", error, "k")
     assert (str(told), told.operation) == (f"bookEvent: {said}.", "k")
 
 
@@ -246,7 +251,7 @@ def test_the_reason_of_a_revert_is_looked_for_with_the_gas_that_it_had(stage: St
         try:
             rpc.call(stage.engine.w3, operation.to_address, operation.data, sender=operation.sender, gas=gas)
         except ContractLogicError as error:
-            return str(decode_revert(error, event_stake()))
+            return str(decode_revert(error, event_stake_codec()))
         except Web3Exception:
             return "out of gas"
         return "fine"
@@ -254,7 +259,7 @@ def test_the_reason_of_a_revert_is_looked_for_with_the_gas_that_it_had(stage: St
     low = next(gas for gas in range(100_000, 200_000, 2_000) if "InsufficientGas" in says(gas))
     nearsighted = Web3(stage.engine.w3.provider, [answering("eth_estimateGas", hex((low - GAS_MARGIN) * 5 // 6))])
     operation = impatient(stage, nearsighted).step(operation)
-    assert low - 2 <= operation.attempts[0]["gas"] <= low
+    assert low - 2 <= operation.attempts[0].gas_limit <= low
     operation = stage.sender.step(operation)
     assert operation.error is not None
     assert (operation.state, operation.error["name"]) == ("failed", "InsufficientGas")
@@ -270,8 +275,8 @@ def test_what_was_refused_meanwhile_is_as_the_other_left_it(stage: Stage) -> Non
 
 def test_a_call_about_no_row_is_an_operation_of_its_own(stage: Stage) -> None:
     for function in ("pause", "unpause"):
-        stage.sender.send(event_stake().call(stage.chain.address, function))
-    with stage.database.single() as connection:
+        stage.sender.send(event_stake_codec().call(stage.chain.address, function))
+    with stage.database.autocommit() as connection:
         made = connection.execute(select(table.c.request, table.c.subject, table.c.state)).all()
     assert made == [("", None, "confirmed")] * 2
 
@@ -279,9 +284,9 @@ def test_a_call_about_no_row_is_an_operation_of_its_own(stage: Stage) -> None:
 def test_what_was_refused_once_is_refused_again_with_all_of_it(stage: Stage) -> None:
     run = stage.open_run(seats=1)
     with pytest.raises(ContractRejected) as first:
-        stage.bookings.book(run.id, stage.ids["attendee"], 2, key="k")
+        stage.bookings.book(run.id, stage.ids["attendee"], 2, idempotency_key="k")
     with pytest.raises(ContractRejected) as again:
-        stage.bookings.book(run.id, stage.ids["attendee"], 2, key="k")
+        stage.bookings.book(run.id, stage.ids["attendee"], 2, idempotency_key="k")
     one, other = first.value, again.value
     assert str(one) == str(other)
     assert (one.name, list(one.args), one.outcome) == (other.name, list(other.args), other.outcome)
@@ -304,9 +309,9 @@ def test_what_was_refused_once_is_refused_again_with_all_of_it(stage: Stage) -> 
 def test_both_fees_are_raised_up_to_the_cap(
     last: tuple[int, int], base_fee: int, raised: tuple[int, int] | None
 ) -> None:
-    policy = Policy(max_fee_per_gas=11_000, priority_fee=1)
-    fees = raised_fees({"max_fee": last[0], "tip": last[1]}, base_fee, policy)
-    assert (fees and (fees["max_fee"], fees["tip"])) == raised
+    policy = TransactionPolicy(max_fee_per_gas=11_000, priority_fee_per_gas=1)
+    fees = raised_fees(Fees(*last), base_fee, policy)
+    assert fees == raised
 
 
 def looked_at(first: int, low: int, high: int) -> list[int]:

@@ -8,10 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from app.core.config import Settings
+from app.core.config import Settings, account_from_key
 from app.core.errors import AppError
 from app.services.blockchain_service import BlockchainService
-from app.services.transactions.sender import TransactionSender, account_of
+from app.services.transactions.sender import TransactionSender
 from eth_account import Account
 from pydantic import SecretStr, ValidationError
 from stage import Stage
@@ -93,12 +93,12 @@ def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str
 def test_the_key_stays_out_of_logs_and_errors(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = SecretStr(KEY)
-    sender = TransactionSender(stage.engine.w3, key, stage.database)
+    sender = TransactionSender(stage.engine.w3, account_from_key(key), stage.database)
     stage.engine.set_balance(sender.address, 10**21)
     chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
     run = chain.create_event_run_onchain("pottery", 10**18, 2, stage.now().replace(year=2101))
     with pytest.raises(AppError) as caught:
-        chain.book_event_onchain(run.event_run_id, 3)
+        chain.book_event_onchain(run.onchain_run_id, 3)
     told = "".join(traceback.format_exception(caught.value))
     shown = f"{caplog.text} {told} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
     assert "createEventRun" in caplog.text
@@ -106,8 +106,12 @@ def test_the_key_stays_out_of_logs_and_errors(stage: Stage, caplog: pytest.LogCa
 
 
 def test_a_key_is_32_bytes_in_hex() -> None:
-    assert account_of(SecretStr(KEY)) == account_of(SecretStr(KEY[2:])) == account_of(SecretStr("0x" + KEY[2:].upper()))
+    assert (
+        account_from_key(SecretStr(KEY))
+        == account_from_key(SecretStr(KEY[2:]))
+        == account_from_key(SecretStr("0x" + KEY[2:].upper()))
+    )
     for wrong in ("short", KEY[:-1], "0x" + "00" * 32, "0x" + "ff" * 32):
         with pytest.raises(ValueError, match="private key") as caught:
-            account_of(SecretStr(wrong))
+            account_from_key(SecretStr(wrong))
         assert str(caught.value) == "The private key is not 32 bytes in hex, or out of the curve's range."

@@ -41,8 +41,8 @@ def test_the_worked_example_pays_to_the_wei(each_stage: Stage) -> None:
     done = stage.runs.complete(run.id, [came.id])
 
     assert (done.host_payout, done.host_stake_returned) == (38 * ETH // 100, 8 * ETH // 100)
-    assert done.completed == {came.blockchain_booking_id: 4 * ETH // 100}
-    assert done.no_shows == {no_show.blockchain_booking_id: 4 * ETH // 100}
+    assert done.stakes_returned == {came.blockchain_booking_id: 4 * ETH // 100}
+    assert done.stakes_forfeited == {no_show.blockchain_booking_id: 4 * ETH // 100}
     assert done.deferred == ()
     gains = {role: stage.balance(role) - wei for role, wei in before.items()}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
@@ -82,7 +82,7 @@ def test_a_cancelled_booking_frees_its_seats(stage: Stage) -> None:
     booking = stage.bookings.book(run.id, stage.ids["attendee"], 2)
     assert stage.runs.get(run.id).status == "full"
     done = stage.bookings.cancel(booking.id)
-    assert (done.booking_id, done.refund) == (booking.blockchain_booking_id, 24 * ETH // 100)
+    assert (done.onchain_booking_id, done.refund) == (booking.blockchain_booking_id, 24 * ETH // 100)
     assert stage.bookings.get(booking.id).status == "cancelled"
     row = stage.runs.get(run.id)
     assert (row.status, row.seats_booked) == ("active", 0)
@@ -121,7 +121,7 @@ def test_host_and_attendee_may_sign_and_pay_for_themselves(each_stage: Stage) ->
 
 def test_the_deployed_interface_is_driven_too(minimal: Stage) -> None:
     stage = minimal
-    assert not stage.chain.extended
+    assert not stage.chain.has_full_interface
     _lifecycle_signed_by_the_parties(stage)
     assert stage.chain.withdraw_platform_fees_onchain().amount is None
     stage.set_rate(200_000)
@@ -141,7 +141,7 @@ def _lifecycle_signed_by_the_parties(stage: Stage) -> None:
     assert stage.chain.get_booking_from_chain(came.blockchain_booking_id or 0).user == attendee.address
     stage.go_to(run.starts_at)
     done = stage.runs.complete(run.id, [came.id], signer=host)
-    assert (done.host_payout, len(done.no_shows)) == (38 * ETH // 100, 1)
+    assert (done.host_payout, len(done.stakes_forfeited)) == (38 * ETH // 100, 1)
     assert [row.status for row in stage.bookings.list_all()] == ["completed", "no_show"]
 
 

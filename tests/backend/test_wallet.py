@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from app.bootstrap.wallet import new_wallet
+from app.bootstrap.wallet import create_wallet
 from app.core.config import Settings
 from app.core.errors import InvalidRequest
 from dotenv import dotenv_values
@@ -20,7 +20,7 @@ def env_file(tmp_path: Path) -> Path:
 
 
 def test_a_new_file_is_for_its_owner_only(env_file: Path) -> None:
-    address = new_wallet(env_file)
+    address = create_wallet(env_file)
     assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
     got = dotenv_values(env_file)
     settings = Settings(
@@ -34,13 +34,13 @@ def test_a_new_file_is_for_its_owner_only(env_file: Path) -> None:
 
 
 def test_two_wallets_differ(env_file: Path) -> None:
-    assert new_wallet(env_file) != new_wallet(env_file.with_name("other"))
+    assert create_wallet(env_file) != create_wallet(env_file.with_name("other"))
 
 
 def test_the_example_is_filled_in_where_it_has_the_lines(env_file: Path) -> None:
     env_file.write_text(EXAMPLE.read_text())
     env_file.chmod(0o644)
-    new_wallet(env_file)
+    create_wallet(env_file)
     before, after = EXAMPLE.read_text().splitlines(), env_file.read_text().splitlines()
     changed = [new.split("=")[0] for old, new in zip(before, after, strict=True) if old != new]
     assert changed == ["PLATFORM_PRIVATE_KEY", "JWT_SECRET"]
@@ -51,7 +51,7 @@ def test_the_example_is_filled_in_where_it_has_the_lines(env_file: Path) -> None
 def test_an_empty_line_is_filled_in_and_the_others_stay(env_file: Path, line: str) -> None:
     secret = "JWT_SECRET=kept-as-it-is"
     env_file.write_text(f"# mine\nFIRST=1\n{line}\n{secret}\nNOT_PLATFORM_PRIVATE_KEY=x\nLAST=no newline")
-    new_wallet(env_file)
+    create_wallet(env_file)
     lines = env_file.read_text().splitlines()
     assert lines[2].startswith("PLATFORM_PRIVATE_KEY=0x")
     assert lines[:2] + lines[3:] == ["# mine", "FIRST=1", secret, "NOT_PLATFORM_PRIVATE_KEY=x", "LAST=no newline"]
@@ -59,7 +59,7 @@ def test_an_empty_line_is_filled_in_and_the_others_stay(env_file: Path, line: st
 
 def test_a_file_without_a_newline_at_its_end_is_appended_to(env_file: Path) -> None:
     env_file.write_text("FIRST=1")
-    new_wallet(env_file)
+    create_wallet(env_file)
     assert list(dotenv_values(env_file)) == ["FIRST", "PLATFORM_PRIVATE_KEY", "JWT_SECRET"]
 
 
@@ -75,7 +75,7 @@ def test_a_file_without_a_newline_at_its_end_is_appended_to(env_file: Path) -> N
 def test_a_key_that_is_there_is_never_lost(env_file: Path, line: str) -> None:
     env_file.write_text(line + "\n")
     with pytest.raises(InvalidRequest, match="already") as caught:
-        new_wallet(env_file)
+        create_wallet(env_file)
     assert "0xab" not in str(caught.value)
     assert env_file.read_text() == line + "\n"
 
@@ -83,6 +83,6 @@ def test_a_key_that_is_there_is_never_lost(env_file: Path, line: str) -> None:
 def test_a_link_stays_one(env_file: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("FIRST=1\n")
     env_file.symlink_to(tmp_path / "elsewhere")
-    new_wallet(env_file)
+    create_wallet(env_file)
     assert env_file.is_symlink()
     assert "JWT_SECRET" in (tmp_path / "elsewhere").read_text()

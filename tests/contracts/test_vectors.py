@@ -1,4 +1,4 @@
-"""Settlements worked out from the rules alone, on the contract, through the production service."""
+"""Settlement vectors, calculated from the rules alone, hold on the contract when the backend's service drives it."""
 
 import json
 from datetime import UTC, datetime
@@ -7,65 +7,69 @@ from pathlib import Path
 from app.services.blockchain_service import BlockchainService
 from app.services.transactions.sender import TransactionSender
 
+from tests.contracts.conftest import DAY, GRACE
+
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
-EVERY = {"quick": 24, "ci": 1, "deep": 1}
-"""Every how manieth vector each profile plays."""
-LEAD = 30 * 86_400
-GRACE = 7 * 86_400
+VECTOR_STEP = {"quick": 24, "ci": 1, "deep": 1}
+"""Each profile runs every n-th vector."""
 
 
-def settle(chain, database, vector: dict) -> dict:
-    """Plays the vector: each booking by an account of its own, so that what it received is the account's gain."""
+def settle_vector(chain, database, vector: dict) -> dict:
+    """Runs the vector and returns the resulting amounts in wei, under the names that the vector uses.
+
+    Each booking belongs to an account of its own, so the account's gain is what the booking received.
+    """
     terms = vector["terms"]
-    stake = chain.stake(terms["stakeBps"], terms["feeBps"], terms["forfeitToHostBps"], cutoff=0)
+    contract = chain.deploy_event_stake(terms["stakeBps"], terms["feeBps"], terms["forfeitToHostBps"], cutoff=0)
     sender = TransactionSender(chain.engine.w3, chain.platform, database)
-    service = BlockchainService(chain.engine.w3, stake.address, sender)
-    start = chain.engine.now() + LEAD
+    service = BlockchainService(chain.engine.w3, contract.address, sender)
+    start = chain.engine.now() + 30 * DAY
     run = service.create_event_run_onchain(
         "vector",
         int(vector["pricePerSeat"]),
         vector["maxSeats"],
         datetime.fromtimestamp(start, UTC),
-        chain.host.address,
+        host=chain.host.address,
     )
     attendees = [account.address for account in chain.engine.accounts[5 : 5 + len(vector["bookings"])]]
-    before = {address: chain.balance(address) for address in [*attendees, chain.host.address]}
-    came = []
-    for address, booking in zip(attendees, vector["bookings"], strict=True):
-        made = service.book_event_onchain(run.event_run_id, booking["seats"], address)
-        assert (made.total_payment, made.user_stake) == (int(booking["payment"]), int(booking["stake"]))
-        if booking["fate"] == "cancelled":
-            service.cancel_booking_onchain(made.booking_id)
-        elif booking["fate"] == "attended":
-            came.append(made.booking_id)
+    balances_before = {address: chain.balance(address) for address in [*attendees, chain.host.address]}
+    attended = []
+    for address, expected in zip(attendees, vector["bookings"], strict=True):
+        booking = service.book_event_onchain(run.onchain_run_id, expected["seats"], attendee=address)
+        assert (booking.total_payment, booking.user_stake) == (int(expected["payment"]), int(expected["stake"]))
+        if expected["fate"] == "cancelled":
+            service.cancel_booking_onchain(booking.onchain_booking_id)
+        elif expected["fate"] == "attended":
+            attended.append(booking.onchain_booking_id)
     match vector["end"]:
         case "completed":
             chain.engine.set_next_timestamp(start)
-            service.complete_event_onchain(run.event_run_id, came)
+            service.complete_event_onchain(run.onchain_run_id, attended)
         case "cancelled":
-            service.cancel_event_onchain(run.event_run_id)
+            service.cancel_event_onchain(run.onchain_run_id)
         case "expired":
             chain.engine.set_next_timestamp(start + GRACE)
-            service.expire_event_onchain(run.event_run_id)
-    gained = {address: chain.balance(address) - wei for address, wei in before.items()}
+            service.expire_event_onchain(run.onchain_run_id)
+    gains = {address: chain.balance(address) - balance for address, balance in balances_before.items()}
     return {
         "hostStake": run.host_stake,
-        "hostReceives": gained[chain.host.address],
+        "hostReceives": gains[chain.host.address],
         "platformEarns": service.platform_balance(),
-        "received": [gained[address] for address in attendees],
-        "left": chain.balance(stake.address) - service.platform_balance(),
+        "received": [gains[address] for address in attendees],
+        "unclaimed": chain.balance(contract.address) - service.platform_balance(),
     }
 
 
 def pytest_generate_tests(metafunc):
-    if "number" in metafunc.fixturenames:
-        metafunc.parametrize("number", range(0, len(VECTORS), EVERY[metafunc.config.getoption("--profile")]))
+    if "vector_number" in metafunc.fixturenames:
+        step = VECTOR_STEP[metafunc.config.getoption("--profile")]
+        metafunc.parametrize("vector_number", range(0, len(VECTORS), step))
 
 
-def test_settlement(chain, database, number):
-    vector = VECTORS[number]
-    settled = settle(chain, database, vector)
+def test_settlement_pays_what_the_vector_says(chain, database, vector_number):
+    vector = VECTORS[vector_number]
+    amounts = settle_vector(chain, database, vector)
     expected = {name: int(wei) for name, wei in vector["expected"].items()}
-    assert {name: settled[name] for name in expected} == expected
-    assert settled["received"] == [int(booking["received"]) for booking in vector["bookings"]]
-    assert settled["left"] == 0
+    assert {name: amounts[name] for name in expected} == expected
+    assert amounts["received"] == [int(booking["received"]) for booking in vector["bookings"]]
+    assert amounts["unclaimed"] == 0

@@ -1,81 +1,69 @@
-"""Lists, costs, constants and events say what is so."""
+"""Views, constants and events show the contract's state; refusals that belong to no other module."""
 
-from tests.contracts.conftest import GRACE, PRICE
-
-
-def test_lists_have_what_was_made_in_order(chain):
-    stake = chain.stake()
-    runs = [chain.run(stake), chain.run(stake)]
-    bookings = [chain.book(stake, runs[0]), chain.book(stake, runs[1]), chain.book(stake, runs[0])]
-    other = chain.book(stake, runs[0], attendee=chain.stranger.address)
-    assert stake.functions.getHostEvents(chain.host.address).call() == runs
-    assert stake.functions.getUserBookings(chain.attendee.address).call() == bookings
-    assert stake.functions.getUserBookings(chain.stranger.address).call() == [other]
-    assert stake.functions.getEventBookings(runs[0]).call() == [bookings[0], bookings[2], other]
-    assert stake.functions.getUserBookings(chain.host.address).call() == []
+from tests.contracts.conftest import GRACE, HOST_STAKE, PRICE, ZERO_ADDRESS
 
 
-def test_costs_add_up(chain):
-    stake = chain.stake()
-    run = chain.run(stake)
-    assert stake.functions.calculateBookingCost(run, 2).call() == [
-        2 * PRICE,
-        2 * PRICE // 5,
-        2 * PRICE + 2 * PRICE // 5,
-    ]
-    assert stake.functions.calculateRequiredStake(PRICE, 3).call() == 3 * PRICE // 5
+def test_lists_are_in_order_of_creation(chain, contract, host, attendee, stranger):
+    runs = [chain.create_run(contract), chain.create_run(contract)]
+    bookings = [chain.book(contract, runs[0]), chain.book(contract, runs[1]), chain.book(contract, runs[0])]
+    strangers_booking = chain.book(contract, runs[0], attendee=stranger.address)
+    assert contract.functions.getHostEvents(host.address).call() == runs
+    assert contract.functions.getUserBookings(attendee.address).call() == bookings
+    assert contract.functions.getUserBookings(stranger.address).call() == [strangers_booking]
+    assert contract.functions.getEventBookings(runs[0]).call() == [bookings[0], bookings[2], strangers_booking]
+    assert contract.functions.getUserBookings(host.address).call() == []
 
 
-def test_constants_are_public(chain):
-    stake = chain.stake()
-    assert stake.functions.MAX_SEATS().call() == 200
-    assert stake.functions.PUSH_GAS().call() == 30_000
+def test_booking_cost_is_payment_plus_stake(chain, contract):
+    run_id = chain.create_run(contract)
+    payment, stake = 2 * PRICE, 2 * PRICE // 5
+    assert contract.functions.calculateBookingCost(run_id, 2).call() == [payment, stake, payment + stake]
+    assert contract.functions.calculateRequiredStake(PRICE, 3).call() == 3 * PRICE // 5
 
 
-def test_an_expiry_is_told_in_full(chain):
-    """Three of seven seats are booked: what the host's stake leaves over goes to the platform."""
-    stake = chain.stake()
-    run = chain.run(stake, seats=7, price=10**16 + 1)
-    chain.book(stake, run, seats=2)
-    chain.book(stake, run, seats=1)
-    at = chain.start_of(stake, run) + GRACE
-    receipt = chain.send(stake.functions.expireEvent(run), chain.stranger, at=at)
-    told = stake.events.EventExpired().process_log(receipt.logs[0])["args"]
-    price, held = 10**16 + 1, 7 * (10**16 + 1) * 2000 // 10_000
+def test_constants_are_public(contract):
+    assert contract.functions.MAX_SEATS().call() == 200
+    assert contract.functions.PUSH_GAS().call() == 30_000
+
+
+def test_expiry_event_has_refunds_compensation_and_remainder(chain, contract, stranger):
+    """Three of seven seats are booked: the platform gets what the division of the host's stake leaves over."""
+    price = 10**16 + 1
+    run_id = chain.create_run(contract, seats=7, price=price)
+    chain.book(contract, run_id, seats=2)
+    chain.book(contract, run_id, seats=1)
+    end_of_grace = chain.start_of(contract, run_id) + GRACE
+    receipt = chain.transact(contract.functions.expireEvent(run_id), stranger, at=end_of_grace)
+    expired = contract.events.EventExpired().process_log(receipt.logs[0])["args"]
+    host_stake = 7 * price * 2000 // 10_000
     refunds = sum(price * seats + price * seats * 2000 // 10_000 for seats in (2, 1))
-    compensation = held * 2 // 3 + held * 1 // 3
-    assert (told["refundsIssued"], told["compensation"], told["toPlatform"]) == (
-        refunds,
-        compensation,
-        held - compensation,
-    )
-    assert stake.functions.platformBalance().call() == held - compensation
+    compensation = host_stake * 2 // 3 + host_stake * 1 // 3
+    assert expired["refundsIssued"] == refunds
+    assert expired["compensation"] == compensation
+    assert expired["toPlatform"] == host_stake - compensation
+    assert contract.functions.platformBalance().call() == host_stake - compensation
 
 
-def test_a_stranger_who_renounces_is_told_that_it_is_not_theirs(chain):
-    stake = chain.stake()
-    assert chain.error(stake.functions.renounceOwnership(), chain.stranger) == "OwnableUnauthorizedAccount"
+def test_stranger_cannot_renounce_ownership(chain, contract, stranger):
+    assert chain.revert_error(contract.functions.renounceOwnership(), stranger) == "OwnableUnauthorizedAccount"
 
 
-def test_a_pause_is_the_owners_to_begin_and_to_end(chain):
-    stake = chain.stake()
+def test_only_the_owner_pauses_and_unpauses(chain, contract, platform, host, stranger):
     start = chain.engine.now() + 1_000_000
-    value = stake.functions.calculateRequiredStake(PRICE, 4).call()
-    create = stake.functions.createEventRunFor(chain.host.address, "cooking", PRICE, 4, start)
-    assert chain.error(stake.functions.unpause(), chain.platform) == "ExpectedPause"
-    assert chain.send(stake.functions.pause(), chain.platform).status == 1
-    assert chain.error(create, chain.platform, value) == "EnforcedPause"
-    assert chain.error(stake.functions.unpause(), chain.stranger) == "OwnableUnauthorizedAccount"
-    assert chain.send(stake.functions.unpause(), chain.platform).status == 1
-    assert chain.error(create, chain.platform, value) is None
+    create = contract.functions.createEventRunFor(host.address, "cooking", PRICE, 4, start)
+    assert chain.revert_error(contract.functions.unpause(), platform) == "ExpectedPause"
+    chain.transact(contract.functions.pause(), platform)
+    assert chain.revert_error(create, platform, HOST_STAKE) == "EnforcedPause"
+    assert chain.revert_error(contract.functions.unpause(), stranger) == "OwnableUnauthorizedAccount"
+    chain.transact(contract.functions.unpause(), platform)
+    assert chain.revert_error(create, platform, HOST_STAKE) is None
 
 
-def test_a_credit_goes_to_nobody_who_can_not_have_it(chain):
-    stake = chain.stake()
-    for nobody in ("0x" + "00" * 20, stake.address):
-        assert chain.error(stake.functions.withdrawTo(nobody), chain.stranger) == "InvalidReceiver"
+def test_credit_is_not_withdrawn_to_a_receiver_that_cannot_be_paid(chain, contract, stranger):
+    for receiver in (ZERO_ADDRESS, contract.address):
+        assert chain.revert_error(contract.functions.withdrawTo(receiver), stranger) == "InvalidReceiver"
 
 
-def test_the_farthest_start_can_be_kept(chain):
-    stake = chain.stake()
-    assert chain.start_of(stake, chain.run(stake, start=2**40 - 1)) == 2**40 - 1
+def test_latest_possible_start_is_stored_exactly(chain, contract):
+    latest = 2**40 - 1
+    assert chain.start_of(contract, chain.create_run(contract, start=latest)) == latest

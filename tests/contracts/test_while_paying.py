@@ -1,171 +1,173 @@
-"""What whoever is paid sees, and can do, at that moment: everything is settled already, and nothing can be done."""
+"""What a receiver can see and do at the moment it is paid: the state is final already, and every call back fails.
+
+The receiver is `Witness.sol`. It emits `Saw` with the contract's state when it is paid, or `Reentered` with the success
+of the call that it was set to make.
+"""
 
 import pytest
 
-DAY = 24 * 3600
-ACTIVE, CANCELLED = 1, 3
+pytestmark = pytest.mark.filterwarnings("ignore:The log with transaction hash")
+
+RUN_ACTIVE = 1
+BOOKING_ACTIVE, BOOKING_CANCELLED = 0, 3
 
 
 @pytest.fixture
-def stake(chain):
-    return chain.stake()
+def witness(chain, contract):
+    return chain.deploy("Witness", contract.address)
 
 
 @pytest.fixture
-def witness(chain, stake):
-    return chain.deploy("Witness", stake.address)
+def set_witness(chain, witness, platform):
+    """Sets what the witness does when it is paid: look at a run and a booking, refuse the ether, or call back."""
+
+    def set_(run_id=0, booking_id=0, *, refuses=False, call=b""):
+        chain.transact(witness.functions.set(run_id, booking_id, refuses, call), platform)
+
+    return set_
 
 
 @pytest.fixture
-def order(chain, witness):
-    """Has the witness look at a run and a booking when it is paid, or refuse, or call back."""
-
-    def give(run=0, booking=0, refuses=False, call=b""):
-        assert chain.send(witness.functions.set(run, booking, refuses, call), chain.platform).status == 1
-
-    return give
+def credit(chain, contract, witness, set_witness, platform):
+    """The witness's credit in wei: it has one because it refused a refund."""
+    run_id = chain.create_run(contract)
+    booking_id = chain.book(contract, run_id, attendee=witness.address)
+    set_witness(refuses=True)
+    chain.transact(contract.functions.cancelBooking(booking_id), platform)
+    set_witness()
+    return contract.functions.creditOf(witness.address).call()
 
 
 @pytest.fixture
-def credit(chain, stake, witness, order):
-    """Lets the witness have one: it refuses a refund."""
-    run = chain.run(stake)
-    booking = chain.book(stake, run, attendee=witness.address)
-    order(refuses=True)
-    assert chain.send(stake.functions.cancelBooking(booking), chain.platform).status == 1
-    order()
-    return stake.functions.creditOf(witness.address).call()
+def settle(chain, contract, platform):
+    """Settles a run whose one booking attended, or cancels the booking; returns the receipt."""
+
+    def settle_(run_id, booking_id, settlement):
+        if settlement == "cancel booking":
+            return chain.transact(contract.functions.cancelBooking(booking_id), platform)
+        return chain.settle(contract, run_id, settlement, attended=[booking_id])
+
+    return settle_
 
 
-def settle(chain, stake, run, booking, how):
-    start = chain.start_of(stake, run)
-    return {
-        "complete": lambda: chain.send(stake.functions.completeEvent(run, [booking]), chain.platform, at=start),
-        "cancel": lambda: chain.send(stake.functions.cancelEvent(run), chain.platform),
-        "expire": lambda: chain.send(stake.functions.expireEvent(run), chain.stranger, at=start + 8 * DAY),
-        "cancel booking": lambda: chain.send(stake.functions.cancelBooking(booking), chain.platform),
-    }[how]()
+def as_witness(contract, witness, function, args=()):
+    """The call of a function of the contract, with the witness as its sender."""
+    return witness.functions.execute(contract.address, 0, contract.encode_abi(function, args))
 
 
-def told(witness, receipt, event):
-    return [log["args"] for log in witness.events[event]().process_receipt(receipt)]
+def events(contract, receipt, name):
+    """The arguments of each event of that name in the receipt."""
+    return [log["args"] for log in contract.events[name]().process_receipt(receipt)]
 
 
-@pytest.mark.filterwarnings("ignore:The log with transaction hash")
+def assert_calling_back_failed(witness, receipt):
+    assert [event["done"] for event in events(witness, receipt, "Reentered")] == [False]
+
+
 @pytest.mark.parametrize(
-    ("how", "run_status", "booking_status"), [("complete", 3, 1), ("cancel", 4, 3), ("expire", 5, 3)]
+    ("settlement", "run_status", "booking_status"), [("complete", 3, 1), ("cancel", 4, 3), ("expire", 5, 3)]
 )
-def test_a_settled_run_is_settled_before_anybody_is_paid(chain, stake, witness, order, how, run_status, booking_status):
-    """Host and attendees are paid last; when the last one is, what is left is owed to the platform, to the wei."""
-    run = chain.run(stake, host=witness.address)
-    booking = chain.book(stake, run, seats=3, attendee=witness.address)
-    order(run, booking)
-    receipt = settle(chain, stake, run, booking, how)
-    assert receipt.status == 1
-    seen = told(witness, receipt, "Saw")
-    assert seen
-    for saw in seen:
+def test_run_and_bookings_are_final_before_the_first_payout(
+    chain, contract, witness, set_witness, settle, settlement, run_status, booking_status
+):
+    """At the last payout the contract holds exactly what it still owes, which is the platform's share."""
+    run_id = chain.create_run(contract, host=witness.address)
+    booking_id = chain.book(contract, run_id, seats=3, attendee=witness.address)
+    set_witness(run_id, booking_id)
+    payouts = events(witness, settle(run_id, booking_id, settlement), "Saw")
+    assert payouts
+    for saw in payouts:
         assert (saw["runStatus"], saw["bookingStatus"]) == (run_status, booking_status)
         assert saw["owed"] <= saw["held"]
-    assert seen[-1]["owed"] == seen[-1]["held"]
+    assert payouts[-1]["owed"] == payouts[-1]["held"]
 
 
-@pytest.mark.filterwarnings("ignore:The log with transaction hash")
-def test_what_an_expiry_leaves_to_the_platform_is_its_own_before_anybody_is_paid(chain, witness, stake, order):
-    """Three shares of a stake that three does not divide: a wei or two are left over."""
-    run = chain.run(stake, seats=3, price=10**16 + 2)
+def test_remainder_of_an_expiry_is_the_platforms_before_the_first_payout(chain, contract, witness, set_witness, settle):
+    """Three attendees share a host's stake that three does not divide: one or two wei remain."""
+    run_id = chain.create_run(contract, seats=3, price=10**16 + 2)
     for _ in range(2):
-        chain.book(stake, run)
-    booking = chain.book(stake, run, attendee=witness.address)
-    order(run, booking)
-    (saw,) = told(witness, settle(chain, stake, run, booking, "expire"), "Saw")
-    assert stake.functions.platformBalance().call() > 0
+        chain.book(contract, run_id)
+    booking_id = chain.book(contract, run_id, attendee=witness.address)
+    set_witness(run_id, booking_id)
+    (saw,) = events(witness, settle(run_id, booking_id, "expire"), "Saw")
+    assert contract.functions.platformBalance().call() > 0
     assert saw["owed"] == saw["held"]
 
 
-@pytest.mark.filterwarnings("ignore:The log with transaction hash")
-def test_a_cancelled_booking_is_cancelled_before_it_is_paid_back(chain, stake, witness, order):
-    run = chain.run(stake, seats=2)
-    booking = chain.book(stake, run, seats=2, attendee=witness.address)
-    order(run, booking)
-    (saw,) = told(witness, settle(chain, stake, run, booking, "cancel booking"), "Saw")
-    assert (saw["runStatus"], saw["seatsBooked"], saw["bookingStatus"]) == (ACTIVE, 0, CANCELLED)
+def test_booking_is_cancelled_before_its_refund(chain, contract, witness, set_witness, settle):
+    run_id = chain.create_run(contract, seats=2)
+    booking_id = chain.book(contract, run_id, seats=2, attendee=witness.address)
+    set_witness(run_id, booking_id)
+    (saw,) = events(witness, settle(run_id, booking_id, "cancel booking"), "Saw")
+    assert (saw["runStatus"], saw["seatsBooked"], saw["bookingStatus"]) == (RUN_ACTIVE, 0, BOOKING_CANCELLED)
     assert saw["owed"] == saw["held"]
 
 
-@pytest.mark.filterwarnings("ignore:The log with transaction hash")
-def test_a_credit_is_gone_before_it_is_paid(chain, stake, witness, order, credit):
-    run = chain.run(stake)
-    order(run, chain.book(stake, run))
-    call = witness.functions.execute(stake.address, 0, stake.encode_abi("withdraw", []))
-    (saw,) = told(witness, chain.send(call, chain.platform), "Saw")
+def test_credit_is_zero_before_it_is_paid_out(chain, contract, witness, set_witness, credit, platform):
+    run_id = chain.create_run(contract)
+    set_witness(run_id, chain.book(contract, run_id))
+    receipt = chain.transact(as_witness(contract, witness, "withdraw"), platform)
+    (saw,) = events(witness, receipt, "Saw")
     assert saw["credit"] == 0 < credit
     assert saw["owed"] == saw["held"]
 
 
-@pytest.mark.filterwarnings("ignore:The log with transaction hash")
-@pytest.mark.parametrize("how", ["complete", "cancel", "expire", "cancel booking"])
-def test_a_credit_can_not_be_withdrawn_while_another_payment_is_made(chain, stake, witness, order, credit, how):
-    """It would fit into the gas that a receiver has."""
-    run = chain.run(stake)
-    booking = chain.book(stake, run, attendee=witness.address)
-    order(call=stake.encode_abi("withdrawTo", [chain.stranger.address]))
-    receipt = settle(chain, stake, run, booking, how)
-    assert [args["done"] for args in told(witness, receipt, "Reentered")] == [False]
-    assert stake.functions.creditOf(witness.address).call() == credit
+@pytest.mark.parametrize("settlement", ["complete", "cancel", "expire", "cancel booking"])
+def test_credit_cannot_be_withdrawn_during_a_payout(
+    chain, contract, witness, set_witness, settle, credit, stranger, settlement
+):
+    """The gas stipend of a payout would be enough for the withdrawal: it is the guard that refuses it."""
+    run_id = chain.create_run(contract)
+    booking_id = chain.book(contract, run_id, attendee=witness.address)
+    set_witness(call=contract.encode_abi("withdrawTo", [stranger.address]))
+    assert_calling_back_failed(witness, settle(run_id, booking_id, settlement))
+    assert contract.functions.creditOf(witness.address).call() == credit
 
 
-@pytest.mark.filterwarnings("ignore:The log with transaction hash")
-def test_nothing_can_be_done_while_a_credit_is_withdrawn(chain, stake, witness, order, credit):
-    booking = chain.book(stake, chain.run(stake), attendee=witness.address)
-    order(call=stake.encode_abi("cancelBooking", [booking]))
-    call = witness.functions.execute(stake.address, 0, stake.encode_abi("withdraw", []))
-    receipt = chain.send(call, chain.platform)
-    assert [args["done"] for args in told(witness, receipt, "Reentered")] == [False]
-    assert stake.functions.getBooking(booking).call()[6] == 0
+@pytest.mark.usefixtures("credit")
+def test_booking_cannot_be_cancelled_during_the_withdrawal_of_a_credit(chain, contract, witness, set_witness, platform):
+    booking_id = chain.book(contract, chain.create_run(contract), attendee=witness.address)
+    set_witness(call=contract.encode_abi("cancelBooking", [booking_id]))
+    receipt = chain.transact(as_witness(contract, witness, "withdraw"), platform)
+    assert_calling_back_failed(witness, receipt)
+    assert contract.functions.getBooking(booking_id).call()[6] == BOOKING_ACTIVE
 
 
-@pytest.mark.filterwarnings("ignore:The log with transaction hash")
-@pytest.mark.parametrize("call", ["looks", "reenters"])
-def test_fees_are_gone_before_they_are_paid_and_nothing_can_be_done_meanwhile(chain, stake, witness, order, call):
-    run = chain.run(stake)
-    booking = chain.book(stake, run)
-    assert settle(chain, stake, run, booking, "complete").status == 1
-    other = chain.run(stake)
-    mine = chain.book(stake, other, attendee=witness.address)
-    assert chain.send(stake.functions.transferOwnership(witness.address), chain.platform).status == 1
-    accept = witness.functions.execute(stake.address, 0, stake.encode_abi("acceptOwnership", []))
-    assert chain.send(accept, chain.platform).status == 1
-    order(other, mine, call=b"" if call == "looks" else stake.encode_abi("cancelBooking", [mine]))
-    take = witness.functions.execute(stake.address, 0, stake.encode_abi("withdrawPlatformFees", []))
-    receipt = chain.send(take, chain.platform)
-    assert receipt.status == 1
-    if call == "looks":
-        (saw,) = told(witness, receipt, "Saw")
-        assert saw["owed"] == saw["held"]
+@pytest.mark.parametrize("calls_back", [False, True])
+def test_fees_are_deducted_before_they_are_paid_and_calling_back_fails(
+    chain, contract, witness, set_witness, settle, platform, calls_back
+):
+    completed_run = chain.create_run(contract)
+    settle(completed_run, chain.book(contract, completed_run), "complete")
+    open_run = chain.create_run(contract)
+    booking_id = chain.book(contract, open_run, attendee=witness.address)
+    chain.transact(contract.functions.transferOwnership(witness.address), platform)
+    chain.transact(as_witness(contract, witness, "acceptOwnership"), platform)
+    set_witness(open_run, booking_id, call=contract.encode_abi("cancelBooking", [booking_id]) if calls_back else b"")
+    receipt = chain.transact(as_witness(contract, witness, "withdrawPlatformFees"), platform)
+    if calls_back:
+        assert_calling_back_failed(witness, receipt)
     else:
-        assert [args["done"] for args in told(witness, receipt, "Reentered")] == [False]
+        (saw,) = events(witness, receipt, "Saw")
+        assert saw["owed"] == saw["held"]
 
 
-@pytest.mark.filterwarnings("ignore:The log with transaction hash")
-def test_nothing_is_deferred_where_nothing_is_due(chain):
-    """Without stakes, who came gets nothing back: a receiver that refuses ether is not asked."""
-    stake = chain.stake(stake_bps=0)
-    run = chain.run(stake)
-    booking = chain.book(stake, run, attendee=chain.deploy("RefusingReceiver").address)
-    receipt = settle(chain, stake, run, booking, "complete")
-    assert receipt.status == 1
-    assert told(stake, receipt, "PaymentDeferred") == []
+def test_payout_of_zero_is_neither_pushed_nor_deferred(chain):
+    """Without stakes an attendee who attended gets nothing back, so a receiver that refuses ether gets no credit."""
+    contract = chain.deploy_event_stake(stake_bps=0)
+    run_id = chain.create_run(contract)
+    booking_id = chain.book(contract, run_id, attendee=chain.deploy("RefusingReceiver").address)
+    receipt = chain.settle(contract, run_id, "complete", attended=[booking_id])
+    assert events(contract, receipt, "PaymentDeferred") == []
 
 
-def test_too_little_gas_is_said(chain, stake):
-    run = chain.run(stake)
-    booking = chain.book(stake, run)
-    cancel = stake.functions.cancelBooking(booking)
-    errors = set()
+def test_too_little_gas_reverts_with_an_error_of_its_own(chain, contract, platform):
+    run_id = chain.create_run(contract)
+    cancel = contract.functions.cancelBooking(chain.book(contract, run_id))
+    revert_data = set()
     for gas in range(100_000, 180_000, 4_000):
         try:
-            cancel.call({"from": chain.platform.address, "gas": gas})
-        except Exception as error:  # noqa: BLE001 - whichever it is, its data says
-            errors.add(str(getattr(error, "data", "")))
-    assert stake.w3.keccak(text="InsufficientGas()").hex()[:8] in "".join(errors)
+            cancel.call({"from": platform.address, "gas": gas})
+        except Exception as error:  # noqa: BLE001 - the class differs by gas limit and engine; the data is checked
+            revert_data.add(str(getattr(error, "data", "")))
+    assert contract.w3.keccak(text="InsufficientGas()").hex()[:8] in "".join(revert_data)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from stakesim.model.state import RunStatus
 from stakesim.population import behaviours as people
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, Population, draw, load_population
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, draw, load_population
 from stakesim.population.state import DAY, NEVER
-from stakesim.prices.price_paths import Constant, Gbm, Steps
+from stakesim.prices.price_models import Constant, Gbm, Steps
 from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
 
@@ -23,7 +23,7 @@ QUIET = Population(
     seats_wanted=(1, 1),
     price=Constant(),
 )
-N = CHUNK * 20
+N = CHUNK_SIZE * 20
 
 
 def state(*behaviours, terms=None, population=QUIET, seed=1):
@@ -43,19 +43,19 @@ class TestNoShows:
     @pytest.mark.parametrize(("stake_bps", "elasticity"), [(0, 3.0), (2_000, 0.0), (2_000, 1.0), (5_000, 3.0)])
     def test_as_many_as_the_stake_leaves(self, stake_bps, elasticity):
         after = state(people.NoShow(base=0.15, elasticity=elasticity), terms=Terms(stake_bps=stake_bps))
-        assert near(rate(~after.intents.comes), 0.15 * (1 + stake_bps / 10_000) ** -elasticity)
-        assert (after.intents.comes == after.intents.ticked).all()
+        assert near(rate(~after.intents.intends_to_attend), 0.15 * (1 + stake_bps / 10_000) ** -elasticity)
+        assert (after.intents.intends_to_attend == after.intents.reported_attended).all()
 
     def test_a_higher_stake_brings_people_and_drives_none_away(self):
         """Common random numbers: the same people, each with the same mind."""
         low, high = (state(people.NoShow(base=0.4, elasticity=2), terms=Terms(stake_bps=bps)) for bps in (0, 5_000))
-        assert (high.intents.comes | ~low.intents.comes).all()
-        assert (high.intents.comes & ~low.intents.comes).any()
+        assert (high.intents.intends_to_attend | ~low.intents.intends_to_attend).all()
+        assert (high.intents.intends_to_attend & ~low.intents.intends_to_attend).any()
 
     def test_bad_weather_keeps_them_away_together(self):
         after = state(people.Weather(chance=0.25, stay_away=0.5))
-        by_run = (~after.intents.comes).mean(axis=0)
-        assert near(rate(by_run > 0), 0.25, CHUNK)
+        by_run = (~after.intents.intends_to_attend).mean(axis=0)
+        assert near(rate(by_run > 0), 0.25, CHUNK_SIZE)
         assert abs(by_run[by_run > 0].mean() - 0.5) < 0.02
         alone = 0.125 * 0.875 / 20  # variance of a run's share if each stayed away for themselves
         assert by_run.var() > 5 * alone
@@ -64,13 +64,13 @@ class TestNoShows:
 class TestBookings:
     def test_lost_to_the_stake(self):
         after = state(people.LostToStake(elasticity=2), terms=Terms(stake_bps=2_000))
-        assert near(rate(after.intents.books == NEVER), 1 - 1.2**-2)
-        assert (state(people.LostToStake(elasticity=0)).intents.books < NEVER).all()
+        assert near(rate(after.intents.books_at == NEVER), 1 - 1.2**-2)
+        assert (state(people.LostToStake(elasticity=0)).intents.books_at < NEVER).all()
 
     def test_cancellations_follow_their_hazard(self):
         """Of those who booked at least ten days ahead: 1% a day until three days before, then 10%."""
         after = state(people.Cancel(daily=0.01, daily_near=0.1), terms=Terms(cancellation_cutoff=0))
-        books, cancels, start = after.intents.books, after.intents.cancels, after.start
+        books, cancels, start = after.intents.books_at, after.intents.cancels_at, after.start
         early = np.broadcast_to(start, books.shape) - books > 10 * DAY
         far = (cancels < start - 3 * DAY) & early
         exposure = (np.minimum(cancels, start - 3 * DAY) - books)[early].sum() / DAY
@@ -80,39 +80,39 @@ class TestBookings:
 
     def test_whoever_wants_to_cancel_too_late_stays_away(self):
         after = state(people.Cancel(daily=0, daily_near=1, near=DAY), terms=Terms(cancellation_cutoff=2 * DAY))
-        assert (after.intents.cancels == NEVER).all()
-        assert near(rate(~after.intents.comes), rate(~after.intents.comes))
-        assert 0.5 < rate(~after.intents.comes) < 0.7  # 1 - 1/e of those who booked before the last day
+        assert (after.intents.cancels_at == NEVER).all()
+        assert near(rate(~after.intents.intends_to_attend), rate(~after.intents.intends_to_attend))
+        assert 0.5 < rate(~after.intents.intends_to_attend) < 0.7  # 1 - 1/e of those who booked before the last day
 
     def test_seats_are_gone_while_a_griefer_holds_them(self):
         """Those who come meanwhile are refused, and the griefer gets all back."""
         small = QUIET.model_copy(update={"seats": (10, 10)})
         drawn = state(people.Grief(), population=small)
-        lives = live(drawn)
-        assert lives.made[0].all()
-        assert lives.cancelled[0].all()
-        early = drawn.intents.books[1:] < drawn.cutoff
-        assert not lives.made[1:][early].any()
-        assert lives.made[1:][~early].any()
+        outcomes = resolve_outcomes(drawn)
+        assert outcomes.accepted[0].all()
+        assert outcomes.cancelled[0].all()
+        early = drawn.intents.books_at[1:] < drawn.cutoff
+        assert not outcomes.accepted[1:][early].any()
+        assert outcomes.accepted[1:][~early].any()
 
     def test_hosts_book_their_own_runs(self):
         drawn = state(people.SelfBook(seats=3, hosts=0.5), people.FalseNoShows(share=1.0))
-        assert near(rate(drawn.intents.own[0] & live(drawn).made[0]), 0.5, CHUNK)
-        assert drawn.intents.ticked[0].all()
-        assert not drawn.intents.ticked[1:].any()
+        assert near(rate(drawn.intents.by_host[0] & resolve_outcomes(drawn).accepted[0]), 0.5, CHUNK_SIZE)
+        assert drawn.intents.reported_attended[0].all()
+        assert not drawn.intents.reported_attended[1:].any()
 
 
 class TestHosts:
     def test_cancel_before_the_start(self):
         drawn = state(people.HostCancels(chance=0.3))
-        lives = live(drawn)
-        assert near(rate(lives.ends == RunStatus.CANCELLED), 0.3, CHUNK)
-        assert (lives.ended < drawn.start)[lives.ends == RunStatus.CANCELLED].all()
+        outcomes = resolve_outcomes(drawn)
+        assert near(rate(outcomes.final_status == RunStatus.CANCELLED), 0.3, CHUNK_SIZE)
+        assert (outcomes.closed_at < drawn.start)[outcomes.final_status == RunStatus.CANCELLED].all()
 
     def test_complete_late_or_never(self):
-        lives = live(state(people.CompleteLate(late=0.2, never=0.1)))
-        assert near(rate(lives.ends == RunStatus.EXPIRED), 0.3, CHUNK)
-        assert set(lives.ends.tolist()) == {RunStatus.COMPLETED, RunStatus.EXPIRED}
+        outcomes = resolve_outcomes(state(people.CompleteLate(late=0.2, never=0.1)))
+        assert near(rate(outcomes.final_status == RunStatus.EXPIRED), 0.3, CHUNK_SIZE)
+        assert set(outcomes.final_status.tolist()) == {RunStatus.COMPLETED, RunStatus.EXPIRED}
 
 
 class TestWalkingAway:
@@ -124,25 +124,25 @@ class TestWalkingAway:
 
     def test_attendees_go_on_the_first_day_on_which_it_pays(self):
         drawn = self.walked(self.steps((0, 100_000), (5, 121_000), (6, 90_000)), people.WalkAway(threshold=0.2))
-        before = drawn.intents.books < 5 * DAY + 3_600
-        assert (drawn.intents.cancels[before] == 5 * DAY + 3_600).all()
-        assert (drawn.intents.cancels[~before] == NEVER).all()
-        assert live(drawn).cancelled[before].all()
+        before = drawn.intents.books_at < 5 * DAY + 3_600
+        assert (drawn.intents.cancels_at[before] == 5 * DAY + 3_600).all()
+        assert (drawn.intents.cancels_at[~before] == NEVER).all()
+        assert resolve_outcomes(drawn).cancelled[before].all()
 
     def test_nobody_goes_for_less_than_the_threshold_or_after_the_cutoff(self):
         stay = self.walked(self.steps((0, 100_000), (5, 119_000)), people.WalkAway(threshold=0.2))
-        assert (stay.intents.cancels == NEVER).all()
+        assert (stay.intents.cancels_at == NEVER).all()
         late = self.walked(
             self.steps((0, 100_000), (5, 200_000)), people.WalkAway(), terms=Terms(cancellation_cutoff=30 * DAY)
         )
-        assert (late.intents.cancels == NEVER).all()
+        assert (late.intents.cancels_at == NEVER).all()
 
     def test_hosts_go_when_the_rate_has_fallen(self):
         drawn = self.walked(
             self.steps((0, 100_000), (4, 60_000)), people.WalkAway(who="hosts", threshold=0.3, share=0.5)
         )
-        assert near(rate(live(drawn).ends == RunStatus.CANCELLED), 0.5, CHUNK)
-        assert set(drawn.intents.cancels_run.tolist()) == {4 * DAY + 3_600, NEVER}
+        assert near(rate(resolve_outcomes(drawn).final_status == RunStatus.CANCELLED), 0.5, CHUNK_SIZE)
+        assert set(drawn.intents.cancels_run_at.tolist()) == {4 * DAY + 3_600, NEVER}
 
 
 @pytest.mark.parametrize("behaviour", get_args(get_args(people.AnyBehaviour)[0]), ids=lambda b: b.__name__)
@@ -152,7 +152,7 @@ def test_the_same_people_meet_every_policy(behaviour):
         state(behaviour(), people.HostCancels(chance=0.5), terms=Terms(stake_bps=bps, forfeit_to_host_bps=bps))
         for bps in (0, 4_000)
     ]
-    assert (after[0].intents.cancels_run == after[1].intents.cancels_run).all()
+    assert (after[0].intents.cancels_run_at == after[1].intents.cancels_run_at).all()
     assert (after[0].rates == after[1].rates).all()
     assert (after[0].price_wei == after[1].price_wei).all()
 
@@ -161,9 +161,9 @@ def test_a_run_is_the_same_however_many_are_drawn():
     population = QUIET.model_copy(update={"price": Gbm(inr_per_eth="200000", annual_volatility=0.8)})
     one, again = (draw(population, 7, 3, behaviours=[people.NoShow()]).state for _ in range(2))
     other = draw(population, 7, 4, behaviours=[people.NoShow()]).state
-    assert (one.intents.books == again.intents.books).all()
+    assert (one.intents.books_at == again.intents.books_at).all()
     assert (one.rates == again.rates).all()
-    assert not (one.intents.books == other.intents.books).all()
+    assert not (one.intents.books_at == other.intents.books_at).all()
 
 
 def test_the_shipped_populations_have_people_of_every_kind():
@@ -175,7 +175,7 @@ def test_ones_own_behaviour_is_a_function():
     """Everybody wants two seats."""
 
     def pairs(rng, now):
-        return now.intents.but(seats=np.full(now.shape, 2))
+        return replace(now.intents, seats=np.full(now.shape, 2))
 
     assert (state(pairs).intents.seats == 2).all()
-    assert replace(state(), seats=np.ones(CHUNK, np.int64)).runs == CHUNK
+    assert replace(state(), seats=np.ones(CHUNK_SIZE, np.int64)).run_count == CHUNK_SIZE

@@ -1,4 +1,4 @@
-"""Attacks against the contract's rules worked out by hand, options against closed forms, payouts against chances."""
+"""Attacks against the contract's rules by hand, options against closed forms, payout methods against probabilities."""
 
 import math
 from datetime import timedelta
@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from stakesim import plots
 from stakesim.population.behaviours import FalseNoShows, Grief, NoShow, SelfBook
-from stakesim.population.outcomes import live
-from stakesim.population.population import columns, draw
-from stakesim.prices.price_paths import Gbm, Merton
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import draw, select_runs
+from stakesim.prices.price_models import Gbm, Merton
 from stakesim.scenario.actions import Terms
-from stakesim.studies import attacks, incentives, unclaimed, walk_away
-from stakesim.studies.attacks import HONEST, attack, gains, interest
+from stakesim.studies import attacks, cancellation_options, incentives, payout_methods
+from stakesim.studies.attacks import HONEST, interest_wei, measure_attack, net_receipts
 
 RUNS = 500
 ROOMY = HONEST.model_copy(update={"name": "roomy", "seats": (60, 60)})
@@ -35,30 +35,32 @@ def grief() -> pd.DataFrame:
     return incentives.griefing(RUNS, seed=5)
 
 
-@pytest.mark.parametrize("how", [FalseNoShows(), SelfBook(seats=3), Grief()], ids=lambda how: how.do)
+@pytest.mark.parametrize("attack", [FalseNoShows(), SelfBook(seats=3), Grief()], ids=lambda attack: attack.do)
 @pytest.mark.parametrize("split", incentives.SPLITS)
-def test_what_one_party_gains_the_others_lose(how: object, split: int) -> None:
-    """To the wei, in every run, with the attack and without."""
-    for behaviours in (HONEST.behaviours, (*HONEST.behaviours, how)):
-        state = columns(draw(HONEST, 5, 0, Terms(forfeit_to_host_bps=split), behaviours), np.arange(RUNS))
-        assert not sum(gains(state, live(state)).values()).any()
+def test_net_receipts_of_all_parties_add_up_to_zero(attack: object, split: int) -> None:
+    """To the wei in every run, with and without the attack."""
+    for behaviours in (HONEST.behaviours, (*HONEST.behaviours, attack)):
+        state = select_runs(draw(HONEST, 5, 0, Terms(forfeit_to_host_bps=split), behaviours), np.arange(RUNS))
+        assert not sum(net_receipts(state, resolve_outcomes(state)).values()).any()
 
 
-def test_a_lie_takes_the_stake_and_splits_it() -> None:
-    """Everybody came and is said not to have: 20% of all tickets, half of it to the host, rounded down in each run."""
+def test_false_no_shows_take_the_stakes_and_split_them() -> None:
+    """Everybody attends and is reported as a no-show: 20% of all tickets, half of it to the host, rounded down."""
     honest = HONEST.model_copy(update={"behaviours": ()})
-    found = attack(FalseNoShows(share=1), RUNS, 5, Terms(forfeit_to_host_bps=5_000), honest).gains
-    state = columns(draw(honest, 5, 0), np.arange(RUNS))
-    lives = live(state)
+    gains = measure_attack(FalseNoShows(share=1), RUNS, 5, Terms(forfeit_to_host_bps=5_000), honest).gains
+    state = select_runs(draw(honest, 5, 0), np.arange(RUNS))
+    outcomes = resolve_outcomes(state)
     payments = [
-        [int(price) * int(seats) for seats, made in zip(column, taken, strict=True) if made]
-        for price, column, taken in zip(state.price_wei, state.intents.seats.T, lives.made.T, strict=True)
+        [int(price) * int(seats) for seats, accepted in zip(run_seats, run_accepted, strict=True) if accepted]
+        for price, run_seats, run_accepted in zip(
+            state.price_wei, state.intents.seats.T, outcomes.accepted.T, strict=True
+        )
     ]
     stakes = [sum(payment * 2_000 // 10_000 for payment in run) for run in payments]
-    assert found["attendees"].wei == -sum(stakes) // RUNS
-    assert found["host"].wei == sum(one // 2 for one in stakes) // RUNS
-    assert found["platform"].wei == sum(one - one // 2 for one in stakes) // RUNS
-    assert found["host"].inr == pytest.approx(sum(stakes) / 2 / RUNS * 200_000 / 10**18, abs=0.01)
+    assert gains["attendees"].wei == -sum(stakes) // RUNS
+    assert gains["host"].wei == sum(stake // 2 for stake in stakes) // RUNS
+    assert gains["platform"].wei == sum(stake - stake // 2 for stake in stakes) // RUNS
+    assert gains["host"].inr == pytest.approx(sum(stakes) / 2 / RUNS * 200_000 / 10**18, abs=0.01)
 
 
 def test_lying_pays_where_the_host_gets_a_share(lies: pd.DataFrame) -> None:
@@ -69,22 +71,22 @@ def test_lying_pays_where_the_host_gets_a_share(lies: pd.DataFrame) -> None:
     assert lies["deterred by losing, runs"].is_monotonic_increasing
 
 
-def test_own_seats_cost_the_fee_where_nobody_is_turned_away() -> None:
-    found = attack(SelfBook(seats=2), RUNS, 5, of=ROOMY)
-    assert found.bookings == 0
-    assert found.gains["host"].inr == pytest.approx(-found.fees, abs=0.01)
-    assert found.gains["host"].wei + found.gains["platform"].wei in (-1, 0)  # each mean is rounded down
-    state = columns(draw(ROOMY, 5, 0), np.arange(RUNS))
-    assert found.fees == pytest.approx(float(state.price_paise.mean()) / 100 * 2 * 0.05, rel=1e-6)
+def test_self_booking_costs_the_fee_where_nobody_is_turned_away() -> None:
+    effect = measure_attack(SelfBook(seats=2), RUNS, 5, population=ROOMY)
+    assert effect.bookings == 0
+    assert effect.gains["host"].inr == pytest.approx(-effect.fees, abs=0.01)
+    assert effect.gains["host"].wei + effect.gains["platform"].wei in (-1, 0)  # each mean is rounded down
+    state = select_runs(draw(ROOMY, 5, 0), np.arange(RUNS))
+    assert effect.fees == pytest.approx(float(state.price_paise.mean()) / 100 * 2 * 0.05, rel=1e-6)
 
 
-def test_own_seats_cost_sales_where_runs_sell_out(own: pd.DataFrame) -> None:
+def test_self_booking_costs_sales_where_runs_sell_out(own: pd.DataFrame) -> None:
     assert (own["host loses, INR"] > own["of that fees, INR"]).all()
     assert own["bookings lost"].is_monotonic_increasing
     assert own["of that fees, INR"].iloc[1] == pytest.approx(3 * own["of that fees, INR"].iloc[0], rel=1e-6)
 
 
-def test_to_block_a_run_costs_gas_and_interest_alone(grief: pd.DataFrame) -> None:
+def test_blocking_a_run_costs_only_gas_and_interest(grief: pd.DataFrame) -> None:
     """272,891 gas at 5 gwei and 200,000 INR/ETH are 272.891 INR."""
     assert grief["of that to the contract, wei"].tolist()[:2] == [0, 0]
     assert grief["gas, INR"].unique() == pytest.approx([272.891])
@@ -93,45 +95,48 @@ def test_to_block_a_run_costs_gas_and_interest_alone(grief: pd.DataFrame) -> Non
 
 
 def test_interest_runs_from_the_booking_to_the_refund() -> None:
-    state = columns(draw(HONEST, 5, 0, behaviours=(NoShow(), Grief())), np.arange(50))
-    for run, wei in enumerate(interest(state, live(state))):
+    state = select_runs(draw(HONEST, 5, 0, behaviours=(NoShow(), Grief())), np.arange(50))
+    for run, wei in enumerate(interest_wei(state, resolve_outcomes(state))):
         locked = int(state.price_wei[run]) * int(state.seats[run])
         locked += locked * 2_000 // 10_000
         seconds = int(state.start[run]) - 86_400 - 60
         assert wei == locked * seconds * attacks.INTEREST_BPS // (10_000 * int(YEAR.total_seconds()))
 
 
-def test_tables_for_people_keep_every_wei(lies: pd.DataFrame, grief: pd.DataFrame) -> None:
-    table = incentives.shown(lies)
+def test_formatted_tables_keep_every_wei(lies: pd.DataFrame, grief: pd.DataFrame) -> None:
+    table = incentives.format_table(lies)
     assert table.loc["host gains, wei"].tolist() == [f"{wei:,}" for wei in lies["host gains, wei"]]
     assert table.loc["lying pays the host"].tolist() == ["False", "True", "True", "True"]
     assert table.loc["gas saved by each lie, INR"].iloc[0] == "10.33"  # 10,329 gas at 5 gwei and 200,000 INR/ETH
-    assert incentives.shown(grief).loc["gas, INR"].iloc[0] == "272.89"
+    assert incentives.format_table(grief).loc["gas, INR"].iloc[0] == "272.89"
 
 
-def test_an_unknown_transaction_is_refused() -> None:
+def test_a_transaction_without_reviewed_gas_is_refused() -> None:
     with pytest.raises(ValueError, match="stakesim gas --write"):
-        incentives.reviewed("a seat is sold twice")
+        incentives.reviewed_gas("a seat is sold twice")
 
 
 @pytest.mark.slow
-def test_each_attack_is_paid_so_on_the_chain(engine_name: str) -> None:
+def test_payouts_of_each_attack_equal_those_of_the_chain(engine_name: str) -> None:
     checked = incentives.spot_check(5, engine_name)
     assert (checked.runs, checked.wei) == (len(incentives.ATTACKS), 0)
     assert checked.payouts > 2 * checked.runs
-    for drawn, index in incentives._picked(5):  # what is played is the attack, and not a run that it left alone
-        state = columns(drawn, np.array([index]))
-        lives, intents = live(state), state.intents
-        lied = (lives.active & intents.comes & ~intents.ticked).any()
-        assert lied or intents.own.any() or lives.cancelled.any()
+    for chunk, index in incentives._affected_runs(5):  # the attack changed the run
+        state = select_runs(chunk, np.array([index]))
+        outcomes, intents = resolve_outcomes(state), state.intents
+        lied = (outcomes.active & intents.intends_to_attend & ~intents.reported_attended).any()
+        assert lied or intents.by_host.any() or outcomes.cancelled.any()
 
 
 def test_margrabe_against_known_values() -> None:
     """J. Hull, Options, Futures, and Other Derivatives: S = K = 100 without interest is near 0.4 S v sqrt(t)."""
-    assert walk_away.margrabe(100, 100, 0.2, 1) == pytest.approx(7.9656, abs=1e-4)
-    assert walk_away.margrabe(1, 1.2, 0, 1) == pytest.approx(0.2)
-    assert walk_away.margrabe(1.2, 1, 0.5, 0) == 0
-    call, put = walk_away.margrabe(1.1, 1, 0.7, 0.1), walk_away.margrabe(1, 1.1, 0.7, 0.1)
+    assert cancellation_options.margrabe_value(100, 100, 0.2, 1) == pytest.approx(7.9656, abs=1e-4)
+    assert cancellation_options.margrabe_value(1, 1.2, 0, 1) == pytest.approx(0.2)
+    assert cancellation_options.margrabe_value(1.2, 1, 0.5, 0) == 0
+    call, put = (
+        cancellation_options.margrabe_value(1.1, 1, 0.7, 0.1),
+        cancellation_options.margrabe_value(1, 1.1, 0.7, 0.1),
+    )
     assert call - put == pytest.approx(1 - 1.1)  # parity
 
 
@@ -143,78 +148,81 @@ def test_margrabe_against_two_moving_prices() -> None:
     first, second = (np.exp(v * math.sqrt(years) * z - v * v * years / 2) for v, z in ((0.6, z1), (0.3, z2)))
     gain = np.maximum(first - second, 0)
     ratio = math.sqrt(0.6**2 + 0.3**2 - 2 * 0.5 * 0.6 * 0.3)
-    assert abs(gain.mean() - walk_away.margrabe(1, 1, ratio, years)) < 4 * gain.std() / math.sqrt(len(gain))
+    assert abs(gain.mean() - cancellation_options.margrabe_value(1, 1, ratio, years)) < 4 * gain.std() / math.sqrt(
+        len(gain)
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("volatility", walk_away.VOLATILITIES)
+@pytest.mark.parametrize("volatility", cancellation_options.VOLATILITIES)
 @pytest.mark.parametrize("cost", [None, 0.8, 1.0])
-def test_simulated_options_are_worth_what_the_formula_says(volatility: float, cost: float | None) -> None:
+def test_simulated_option_values_equal_the_closed_form(volatility: float, cost: float | None) -> None:
     """Within four standard errors."""
     price = Gbm(inr_per_eth="200000", annual_volatility=volatility)
     for lead in (7, 60):
-        found = walk_away.worth(price, lead, 40_000, 3, cost)
-        assert abs(found.value - walk_away.closed_form(price, lead, cost)) < 2.05 * (found.high - found.value)
+        simulated = cancellation_options.simulated_value(price, lead, 40_000, 3, cost)
+        exact = cancellation_options.closed_form_value(price, lead, cost)
+        assert abs(simulated.value - exact) < 2.05 * (simulated.high - simulated.value)
 
 
-def test_a_longer_wait_is_worth_more() -> None:
+def test_a_longer_lead_time_makes_the_option_more_valuable() -> None:
     price = Merton(inr_per_eth="200000")
-    values = [walk_away.worth(price, lead, 20_000, 3).value for lead in walk_away.LEADS]
+    values = [cancellation_options.simulated_value(price, lead, 20_000, 3).value for lead in cancellation_options.LEADS]
     assert values == sorted(values)
-    assert walk_away.worth(price, walk_away.CUTOFF, 100, 3) == (0, 0, 0, 0)
+    assert cancellation_options.simulated_value(price, cancellation_options.CUTOFF, 100, 3) == (0, 0, 0, 0)
 
 
-def test_every_market_and_cost_is_in_the_tables() -> None:
-    table = walk_away.attendees(500, 3, leads=(7, 30))
-    assert len(table) == 2 * len(walk_away.MARKETS)
-    assert table["closed form"].notna().sum() == 2 * len(walk_away.VOLATILITIES)
-    hosts = walk_away.hosts(500, 3)
+def test_option_tables_have_every_market_and_cost() -> None:
+    table = cancellation_options.attendee_options(500, 3, leads=(7, 30))
+    assert len(table) == 2 * len(cancellation_options.MARKETS)
+    assert table["closed form"].notna().sum() == 2 * len(cancellation_options.VOLATILITIES)
+    hosts = cancellation_options.host_options(500, 3)
     assert (hosts["it costs 100%"] > hosts["it costs 80%"]).all()
 
 
-def test_left_over_by_hand() -> None:
-    """Two runs; the first one's second receiver refuses, and forgets; the second one's refuser is owed nothing."""
+def test_unclaimed_wei_by_hand() -> None:
+    """In the first run, the second receiver refuses and forgets. In the second run, who refuses is owed nothing."""
     amounts = np.array([[5, 7], [3, 0]])
     refuses = np.array([[False, False], [True, True]])
     forgets = np.array([[True, False], [True, False]])
-    left, blocked = unclaimed.left_over(amounts, refuses, forgets)
-    assert left == {"push": 8, "pull": 8, "push with credit": 3}
-    assert blocked == 1
+    wei_by_method, blocked_runs = payout_methods.unclaimed_wei(amounts, refuses, forgets)
+    assert wei_by_method == {"push": 8, "pull": 8, "push with credit": 3}
+    assert blocked_runs == 1
 
 
-def test_shares_left_over_are_those_of_the_chances() -> None:
+def test_unclaimed_shares_follow_the_probabilities() -> None:
     """pull: the share that forgets; push with credit: refuse x forget; push blocks 1 - (1 - refuse)^n of the runs."""
     runs, refuse, forget = 4_096, 0.05, 0.1
-    row = unclaimed.unclaimed(runs, 5, (0.0, refuse), forget).iloc[1]
-    owed = (unclaimed.payouts(5, 0, runs) > 0).sum(axis=0)
-    blocked = 100 * (1 - (1 - refuse) ** owed).mean()
-    assert row["runs blocked by push, %"] == pytest.approx(blocked, abs=3)
+    row = payout_methods.unclaimed_money(runs, 5, (0.0, refuse), forget).iloc[1]
+    owed = (payout_methods.payouts(5, 0, runs) > 0).sum(axis=0)
+    blocked_percent = 100 * (1 - (1 - refuse) ** owed).mean()
+    assert row["runs blocked by push, %"] == pytest.approx(blocked_percent, abs=3)
     assert row["pull, %"] == pytest.approx(100 * forget, abs=2)
     assert row["push with credit, %"] == pytest.approx(100 * refuse * forget, abs=0.5)
     assert row["push, %"] > row["runs blocked by push, %"]  # larger runs are blocked more often
 
 
 @pytest.mark.slow
-def test_one_refusing_receiver_blocks_who_pushes_and_not_the_contract(engine_name: str) -> None:
-    table = unclaimed.on_chain(engine_name)
+def test_a_refusing_receiver_blocks_a_contract_that_only_pushes(engine_name: str) -> None:
+    table = payout_methods.refusal_on_chain(engine_name)
     assert table.loc["push", "found"] == "one hostile receiver blocks everybody"
     assert table.loc["push", "runs completed"] == 0
     assert table.loc["push with credit"].tolist()[1:] == ["nothing wrong", 1, 1]
 
 
 @pytest.mark.slow
-def test_the_answer_and_the_pictures(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> None:
-    option, stays = walk_away.attendees(2_000, 3), unclaimed.unclaimed(RUNS, 5)
-    told = incentives.answer(lies, own, grief, option, stays)
-    assert told.count(". ") == 1
-    assert f"{lies['host gains, INR'].iloc[2]:,.0f} INR a run" in told
-    costs = incentives.against(lies, own, grief)
-    [axes] = plots.against(costs).axes
+def test_the_answer_and_the_plots(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> None:
+    options, unclaimed = cancellation_options.attendee_options(2_000, 3), payout_methods.unclaimed_money(RUNS, 5)
+    answer = incentives.answer(lies, own, grief, options, unclaimed)
+    assert answer.count(". ") == 1
+    assert f"{lies['host gains, INR'].iloc[2]:,.0f} INR a run" in answer
+    costs = incentives.attack_costs(lies, own, grief)
+    [axes] = plots.attack_costs(costs).axes
     assert [text.get_text() for text in axes.texts][:4] == [f"{v:,.0f}" for v in costs["the attacker pays"][::-1]]
-    [axes] = plots.options(option).axes
-    assert len(axes.lines) == len(walk_away.MARKETS)
-    [axes] = plots.unclaimed(stays).axes
-    assert len(axes.patches) == 3 * len(stays)
+    [axes] = plots.option_values(options).axes
+    assert len(axes.lines) == len(cancellation_options.MARKETS)
+    [axes] = plots.unclaimed_money(unclaimed).axes
+    assert len(axes.patches) == 3 * len(unclaimed)
     [axes] = plots.false_no_shows(lies).axes
     assert max(bar.get_x() + bar.get_width() for bar in axes.patches) == pytest.approx(
         lies["attendees lose, INR"].max()

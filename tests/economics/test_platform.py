@@ -1,5 +1,5 @@
-"""Gas and float: what is measured is what the chain used, break-evens are where the money is even, and wallets run dry
-as often as they do on paper."""
+"""Gas, break-even tickets and the wallet: measured gas equals that of the chain, income equals cost at the break-even
+ticket, and wallets run dry as often as closed forms say."""
 
 from __future__ import annotations
 
@@ -10,83 +10,93 @@ import pytest
 from numpy.random import default_rng
 from stakesim import plots
 from stakesim.economics.settle import settle
-from stakesim.population.exact_int import WEI_PER_ETH, total
-from stakesim.population.outcomes import live
-from stakesim.population.population import columns, draw
-from stakesim.prices.price_paths import Constant
+from stakesim.population.exact_int import WEI_PER_ETH, exact_sum
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import draw, select_runs
+from stakesim.prices.price_models import Constant
 from stakesim.scenario.actions import Terms
 from stakesim.studies import gas_costs, gas_prices, wallet
-from stakesim.studies.gas_costs import Costs, used
+from stakesim.studies.break_even import (
+    POPULATION,
+    RunTotals,
+    break_even_by_gas_price,
+    break_even_grid,
+    break_even_ticket,
+    run_totals,
+    scaled_income,
+)
+from stakesim.studies.gas_costs import GasCosts, gas_used
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.platform import USUAL, Load, break_even, break_evens, by_gas_price, load, weight
-from stakesim.studies.wallet import YEAR, Flows, Profiles
+from stakesim.studies.wallet import DAYS_PER_YEAR, RunProfiles, WalletFlows
 
 pytestmark = pytest.mark.slow
 
 TERMS = Terms()
-STILL = GasPrice(5, deviation=0, spikes=0)
+CONSTANT_GAS_PRICE = GasPrice(5, deviation=0, spikes=0)
 
 
 @pytest.fixture(scope="module")
-def costs(engine_name: str) -> Costs:
-    return gas_costs.measure(engine_name)
+def costs(engine_name: str) -> GasCosts:
+    return gas_costs.measure_gas(engine_name)
 
 
-def test_what_is_measured_is_what_was_reviewed(costs: Costs) -> None:
-    """Single transactions within the table's own half percent; what is on a straight line within two."""
-    table = gas_costs.beside_reviewed(costs)
-    off = abs(table["of an only run"] / table["reviewed"] - 1)
-    assert off.iloc[:3].max() < 0.005
-    assert off.max() < 0.02
+def test_measured_gas_is_near_the_reviewed_gas(costs: GasCosts) -> None:
+    """Single transactions are within 0.5%, those that are interpolated within 2%."""
+    table = gas_costs.compare_with_reviewed(costs)
+    error = abs(table["of an only run"] / table["reviewed"] - 1)
+    assert error.iloc[:3].max() < 0.005
+    assert error.max() < 0.02
 
 
-def test_whole_runs_use_the_gas_that_is_reckoned(costs: Costs, engine_name: str) -> None:
-    """Within 1.5% each and 1% together: where bookings are cancelled, fewer slots are begun than reckoned."""
-    table = gas_costs.played(draw(USUAL, 2), 6, costs, engine_name)
+def test_computed_gas_of_whole_runs_is_near_that_of_the_chain(costs: GasCosts, engine_name: str) -> None:
+    """Within 1.5% each and 1% in total: where bookings are cancelled, fewer storage slots are begun than computed."""
+    table = gas_costs.compare_with_chain(draw(POPULATION, 2), 6, costs, engine_name)
     assert abs(table["off by, %"]).max() < 1.5
     assert table["gas reckoned"].sum() == pytest.approx(table["gas on the chain"].sum(), rel=0.01)
     assert table["gas on the chain"].nunique() == 6
 
 
-def test_break_even_by_hand() -> None:
-    """A million gas at 10 gwei is 0.01 ETH, 2,000 INR. Ten seats: half a ticket by the fee; two no-shows: 0.4."""
-    of = Load(runs=1, gas=10**6, sold=10, forfeited=2)
-    assert break_even(of, 10 * WEI_PER_GWEI, 20_000_000, TERMS, forfeits=False) == 400_000
-    assert break_even(of, 10 * WEI_PER_GWEI, 20_000_000, TERMS) == 222_223  # 2,000 / 0.9 and not a paisa less
+def test_break_even_ticket_by_hand() -> None:
+    """A million gas at 10 gwei is 0.01 ETH, 2,000 INR. The fee of ten seats is 0.5 tickets; no-shows forfeit 0.4."""
+    totals = RunTotals(runs=1, gas=10**6, seats_sold=10, seats_forfeited=2)
+    assert break_even_ticket(totals, 10 * WEI_PER_GWEI, 20_000_000, TERMS, with_forfeits=False) == 400_000
+    assert break_even_ticket(totals, 10 * WEI_PER_GWEI, 20_000_000, TERMS) == 222_223  # 2,000 / 0.9, rounded up
     shared = Terms(forfeit_to_host_bps=5_000)
-    assert break_even(of, 10 * WEI_PER_GWEI, 20_000_000, shared) == 285_715  # 2,000 / 0.7
+    assert break_even_ticket(totals, 10 * WEI_PER_GWEI, 20_000_000, shared) == 285_715  # 2,000 / 0.7
     with pytest.raises(ValueError, match="nothing is earned at any price"):
-        break_even(of, 1, 1, Terms(fee_bps=0), forfeits=False)
+        break_even_ticket(totals, 1, 1, Terms(fee_bps=0), with_forfeits=False)
 
 
-def test_at_the_break_even_ticket_the_platform_earns_the_gas_and_a_percent_below_it_does_not(costs: Costs) -> None:
+def test_income_pays_for_gas_at_the_break_even_ticket_and_not_one_percent_below(costs: GasCosts) -> None:
     runs, gas_wei = 600, 7 * WEI_PER_GWEI
-    ticket = break_even(load(USUAL, runs, 3, costs), gas_wei, 20_000_000, TERMS) / 100
+    ticket = break_even_ticket(run_totals(POPULATION, runs, 3, costs), gas_wei, 20_000_000, TERMS) / 100
 
     def surplus(inr: float) -> int:
         price = f"{inr:.2f}"
-        state = columns(
-            draw(USUAL.model_validate(USUAL.model_dump() | {"price_inr": (price, price)}), 3), np.arange(runs)
+        state = select_runs(
+            draw(POPULATION.model_validate(POPULATION.model_dump() | {"price_inr": (price, price)}), 3), np.arange(runs)
         )
-        lives = live(state)
-        return total(settle(state, lives).platform) - int(used(state, lives, costs).sum()) * gas_wei
+        outcomes = resolve_outcomes(state)
+        return exact_sum(settle(state, outcomes).platform) - int(gas_used(state, outcomes, costs).sum()) * gas_wei
 
     assert surplus(ticket + 0.01) > 0 > surplus(0.99 * ticket)
 
 
-def test_only_the_product_of_gas_price_and_rate_matters_and_the_table_says_the_same(costs: Costs) -> None:
-    of = load(USUAL, 200, 1, costs)
-    assert break_even(of, 8 * WEI_PER_GWEI, 10_000_000, TERMS) == break_even(of, 4 * WEI_PER_GWEI, 20_000_000, TERMS)
-    grid = break_evens(of, [4, 8], [100_000, 200_000], TERMS)
-    rows = by_gas_price(of, [4, 8], 200_000, TERMS)
+def test_only_the_product_of_gas_price_and_rate_matters_and_both_tables_agree(costs: GasCosts) -> None:
+    totals = run_totals(POPULATION, 200, 1, costs)
+    dear_gas = break_even_ticket(totals, 8 * WEI_PER_GWEI, 10_000_000, TERMS)
+    dear_eth = break_even_ticket(totals, 4 * WEI_PER_GWEI, 20_000_000, TERMS)
+    assert dear_gas == dear_eth
+    grid = break_even_grid(totals, [4, 8], [100_000, 200_000], TERMS)
+    rows = break_even_by_gas_price(totals, [4, 8], 200_000, TERMS)
     assert rows["with forfeits, INR"].tolist() == grid[200_000].tolist()
     assert (rows["break-even by fee, INR"] > rows["with forfeits, INR"]).all()
-    assert rows["gas, INR a run"][4] == pytest.approx(of.gas / 200 * 4e-9 * 200_000)
+    assert rows["gas, INR a run"][4] == pytest.approx(totals.gas / 200 * 4e-9 * 200_000)
 
 
-def test_gas_prices_return_to_their_median_and_spikes_come_as_often_as_said() -> None:
-    """Log prices: deviation and correlation from day to day as they are set; a spike raises the mean by spikes / 365 x
-    size / (1 - memory)."""
+def test_gas_prices_have_the_given_median_deviation_memory_and_spikes() -> None:
+    """Of log prices: deviation and correlation from day to day, and the mean, which spikes raise by
+    spikes / 365 x size / (1 - memory)."""
     calm = np.log(gas_prices.simulate(GasPrice(8, 0.6, 4, spikes=0), default_rng(1), 2_000, 300) / WEI_PER_GWEI)
     memory = 0.5 ** (1 / 4)
     assert np.median(calm) == pytest.approx(np.log(8), abs=0.02)
@@ -96,115 +106,130 @@ def test_gas_prices_return_to_their_median_and_spikes_come_as_often_as_said() ->
     assert spiky.mean() - np.log(8) == pytest.approx(24 / 365 * 1.5 / (1 - memory), rel=0.05)
 
 
-def test_a_gas_price_that_never_moves_is_its_median() -> None:
-    assert set(gas_prices.simulate(STILL, default_rng(1), 3, 9).ravel()) == {5 * WEI_PER_GWEI}
+def test_a_gas_price_without_deviation_is_its_median() -> None:
+    assert set(gas_prices.simulate(CONSTANT_GAS_PRICE, default_rng(1), 3, 9).ravel()) == {5 * WEI_PER_GWEI}
 
 
-def test_profiles_hold_all_money_and_gas_of_their_runs(costs: Costs) -> None:
-    """To a gwei an amount, in the platform's disfavour."""
+def test_run_profiles_have_all_money_and_gas_of_their_runs(costs: GasCosts) -> None:
+    """Up to a gwei for each amount, rounded against the platform."""
     runs = 300
-    of = wallet.profiles(USUAL, runs, 6, costs)
-    state = columns(draw(USUAL, 6), np.arange(runs))
-    lives = live(state)
-    settled = settle(state, lives)
-    paid_in = settled.host_stake + settled.paid.sum(axis=0)
-    back = settled.host + settled.received.sum(axis=0)
-    amounts = 2 + 2 * lives.made.sum(axis=0)
-    over, under = of.paid_in.sum(axis=0) * WEI_PER_GWEI - paid_in, back - of.back.sum(axis=0) * WEI_PER_GWEI
-    for rounding in (over, under):
+    profiles = wallet.run_profiles(POPULATION, runs, 6, costs)
+    state = select_runs(draw(POPULATION, 6), np.arange(runs))
+    outcomes = resolve_outcomes(state)
+    settlement = settle(state, outcomes)
+    paid_in = settlement.host_stake + settlement.paid.sum(axis=0)
+    back = settlement.host + settlement.received.sum(axis=0)
+    amounts = 2 + 2 * outcomes.accepted.sum(axis=0)
+    excess, shortfall = (
+        profiles.paid_in.sum(axis=0) * WEI_PER_GWEI - paid_in,
+        back - profiles.returned.sum(axis=0) * WEI_PER_GWEI,
+    )
+    for rounding in (excess, shortfall):
         assert (rounding >= 0).all()
         assert (rounding <= amounts * WEI_PER_GWEI).all()
-    assert (of.gas.sum(axis=0) == used(state, lives, costs)).all()
-    assert (of.paid_in[0] >= settled.host_stake // WEI_PER_GWEI).all()
+    assert (profiles.gas.sum(axis=0) == gas_used(state, outcomes, costs)).all()
+    assert (profiles.paid_in[0] >= settlement.host_stake // WEI_PER_GWEI).all()
 
 
-def of_hand(out: list[int], back: list[int], rates: list[int]) -> Flows:
-    """ETH of one year's days."""
-    gwei = [np.array(column)[:, None] * 10**9 for column in (out, back)]
-    return Flows(*gwei, np.zeros_like(gwei[0]), np.array(rates)[:, None] * 100)
+def one_year(out: list[int], returned: list[int], rates: list[int]) -> WalletFlows:
+    """Flows of a single wallet. out, returned: ETH on each day; rates: INR per ETH."""
+    gwei = [np.array(eth)[:, None] * 10**9 for eth in (out, returned)]
+    return WalletFlows(*gwei, np.zeros_like(gwei[0]), np.array(rates)[:, None] * 100)
 
 
-def test_the_float_by_hand() -> None:
-    """Filled up every two days: 3 and 2 go out, of which 1 is back after the first day: 4 ETH at 1,000 INR. Then 1, 1
-    at 3,000 INR, 6,000 INR; what comes back on the last day is too late, and what is left over is taken out."""
-    of = of_hand([3, 2, 1, 1], [1, 9, 0, 2], [1_000, 1, 3_000, 1])
-    assert wallet.needs(of, 2)[0] / 100 == pytest.approx(6_000, rel=1e-5)
-    assert wallet.needs(of, 4)[0] / 100 == pytest.approx(4_000, rel=1e-5)
-    assert wallet.needs(of, 2)[0] >= 600_000
+def test_required_float_by_hand() -> None:
+    """Refilled every two days: 3 and 2 ETH flow out, 1 returns after the first day, so 4 ETH at 1,000 INR are needed.
+    Then 1 and 1 at 3,000 INR are 6,000 INR. Returns of the last day are too late, and a surplus is withdrawn."""
+    flows = one_year([3, 2, 1, 1], [1, 9, 0, 2], [1_000, 1, 3_000, 1])
+    assert wallet.required_floats(flows, 2)[0] / 100 == pytest.approx(6_000, rel=1e-5)
+    assert wallet.required_floats(flows, 4)[0] / 100 == pytest.approx(4_000, rel=1e-5)
+    assert wallet.required_floats(flows, 2)[0] >= 600_000
     with pytest.raises(ValueError, match="filled up every 5 days is not within a year"):
-        wallet.needs(of, 5)
+        wallet.required_floats(flows, 5)
 
 
-def single(eth: int, gas: int = 0) -> Profiles:
-    """A run that pays in so many ETH on its only day."""
-    one = np.ones((1, 1), np.int64)
-    return Profiles(one * eth * 10**9, 0 * one, one * gas, one[0] * 10, one[0] * 2, 20_000_000)
+def single_run(eth: int, gas: int = 0) -> RunProfiles:
+    """A run with a single day, on which it pays in `eth` ETH."""
+    return RunProfiles(
+        paid_in=np.array([[eth * 10**9]]),
+        returned=np.array([[0]]),
+        gas=np.array([[gas]]),
+        seats_sold=np.array([10]),
+        seats_forfeited=np.array([2]),
+        rate_paise=20_000_000,
+    )
 
 
 @pytest.mark.parametrize("dry_above", [3, 4])
-def test_the_chance_to_run_dry_is_that_of_the_largest_poisson_number_of_a_year(dry_above: int) -> None:
-    """Half a run a day, each of 1 ETH: dry where on one of 364 days more than so many came; five standard errors."""
+def test_the_ruin_probability_is_that_of_the_largest_poisson_number_of_a_year(dry_above: int) -> None:
+    """Half a run a day, each of 1 ETH: the wallet runs dry if more than `dry_above` runs come on any of 364 days.
+
+    The tolerance is five standard errors.
+    """
     years = 3_000
-    of = wallet.flows(single(1), 0.5, Constant(), STILL, years, 1)
-    assert of.out.shape == (YEAR, years)
-    in_time = sum(exp(-0.5) * 0.5**count / factorial(count) for count in range(dry_above + 1))
-    dry = 1 - in_time**YEAR
-    row = wallet.ruin(wallet.needs(of, 1), [dry_above * 200_000 + 1]).iloc[0]
-    assert abs(row.chance - dry) < 5 * np.sqrt(dry * (1 - dry) / years)
+    flows = wallet.wallet_flows(single_run(1), 0.5, Constant(), CONSTANT_GAS_PRICE, years, 1)
+    assert flows.out.shape == (DAYS_PER_YEAR, years)
+    day_without_ruin = sum(exp(-0.5) * 0.5**count / factorial(count) for count in range(dry_above + 1))
+    ruin = 1 - day_without_ruin**DAYS_PER_YEAR
+    row = wallet.ruin_probabilities(wallet.required_floats(flows, 1), [dry_above * 200_000 + 1]).iloc[0]
+    assert abs(row.chance - ruin) < 5 * np.sqrt(ruin * (1 - ruin) / years)
     assert row.low <= row.chance <= row.high
 
 
-def test_what_a_run_pays_in_follows_the_rate_of_its_day_and_gas_that_of_the_gas() -> None:
-    """At half the rate twice the wei; 10^9 gas at 5 gwei are 5 ETH."""
-    cheap = wallet.flows(single(1), 2, Constant(inr_per_eth="100000"), STILL, 20, 1)
-    usual = wallet.flows(single(1), 2, Constant(), STILL, 20, 1)
+def test_outflows_follow_the_rate_of_eth_and_the_gas_price() -> None:
+    """Half the rate means twice the wei. 10^9 gas at 5 gwei are 5 ETH."""
+    cheap = wallet.wallet_flows(single_run(1), 2, Constant(inr_per_eth="100000"), CONSTANT_GAS_PRICE, 20, 1)
+    usual = wallet.wallet_flows(single_run(1), 2, Constant(), CONSTANT_GAS_PRICE, 20, 1)
     assert (cheap.out == 2 * usual.out).all()
-    burning = wallet.flows(single(0, gas=10**9), 2, Constant(), STILL, 20, 1)
+    burning = wallet.wallet_flows(single_run(0, gas=10**9), 2, Constant(), CONSTANT_GAS_PRICE, 20, 1)
     assert (burning.out == 5 * usual.out).all()
-    assert (burning.gas == burning.out).all()
+    assert (burning.gas_cost == burning.out).all()
 
 
-def test_amounts_that_do_not_fit_are_refused_and_products_that_do_not_are_split() -> None:
+def test_amounts_beyond_int64_are_refused_and_products_beyond_it_are_split() -> None:
     """3 x 10^9 gas at 1,000.5 gwei: 3 x 10^21 wei are beyond int64, and 3,001.5 x 10^9 gwei are not."""
-    assert wallet._gas_gwei(np.array([3 * 10**9, 1]), np.array([1_000_500_000_000, 1])).tolist() == [
+    assert wallet._gas_cost_gwei(np.array([3 * 10**9, 1]), np.array([1_000_500_000_000, 1])).tolist() == [
         3_001_500_000_000,
         1,
     ]
     with pytest.raises(ValueError, match="take fewer runs a day"):
-        wallet.flows(single(10**3), 200, Constant(), STILL, 2, 1)
+        wallet.wallet_flows(single_run(10**3), 200, Constant(), CONSTANT_GAS_PRICE, 2, 1)
 
 
-def test_what_goes_to_addresses_of_their_own_does_not_come_back(costs: Costs) -> None:
-    of = wallet.profiles(USUAL, 200, 1, costs)
-    all_back, half, none = (wallet.flows(of, 1, Constant(), STILL, 5, 1, bps) for bps in (0, 5_000, 10_000))
-    assert (half.back == all_back.back // 2).all()
-    assert not none.back.any()
+def test_payouts_to_own_addresses_do_not_return(costs: GasCosts) -> None:
+    profiles = wallet.run_profiles(POPULATION, 200, 1, costs)
+    all_back, half, none = (
+        wallet.wallet_flows(profiles, 1, Constant(), CONSTANT_GAS_PRICE, 5, 1, bps) for bps in (0, 5_000, 10_000)
+    )
+    assert (half.returned == all_back.returned // 2).all()
+    assert not none.returned.any()
     assert (none.out == all_back.out).all()
-    assert (wallet.needs(none, 7) >= wallet.needs(all_back, 7)).all()
-    table = wallet.floats({"all": all_back, "none": none}, [7], tail=0.2)
+    assert (wallet.required_floats(none, 7) >= wallet.required_floats(all_back, 7)).all()
+    table = wallet.float_table({"all": all_back, "none": none}, [7], tail=0.2)
     assert table.loc[("none", 7), "float"] > table.loc[("all", 7), "float"]
 
 
-def test_a_run_loses_money_below_its_own_break_even() -> None:
+def test_a_run_makes_a_loss_below_its_break_even_ticket() -> None:
     """10^6 gas at 5 gwei are 1,000 INR; ten seats and two no-shows earn 0.9 tickets: 1,111.11 INR."""
-    of = single(0, gas=10**6)
-    table = wallet.losing(of, {"still": STILL}, [1_111, 1_112], 200_000, TERMS, 1)
+    profiles = single_run(0, gas=10**6)
+    table = wallet.loss_making_runs(profiles, {"still": CONSTANT_GAS_PRICE}, [1_111, 1_112], 200_000, TERMS, 1)
     assert table["still"].tolist() == [100, 0]
-    assert int(weight(TERMS, of.sold, of.forfeited)[0]) == 90_000_000
+    assert int(scaled_income(TERMS, profiles.seats_sold, profiles.seats_forfeited)[0]) == 90_000_000
     assert WEI_PER_ETH == WEI_PER_GWEI * 10**9
 
 
-def test_the_pictures_show_what_is_in_the_tables(costs: Costs) -> None:
-    of = load(USUAL, 100, 1, costs)
-    table = break_evens(of, [1, 10, 100], [100_000, 300_000], TERMS)
-    assert plots.break_even(table).axes[0].get_xlabel() == "gas price, gwei"
+def test_the_plots_show_the_tables(costs: GasCosts) -> None:
+    totals = run_totals(POPULATION, 100, 1, costs)
+    table = break_even_grid(totals, [1, 10, 100], [100_000, 300_000], TERMS)
+    assert plots.break_even_tickets(table).axes[0].get_xlabel() == "gas price, gwei"
     path = gas_prices.simulate(GasPrice(), default_rng(1), 20, 30)
-    line = plots.gas_path(path, 30).axes[0].lines[0]
+    line = plots.gas_price_path(path, 30).axes[0].lines[0]
     assert line.get_ydata().tolist() == (path[:, 0] / 10**9).tolist()
-    losing = wallet.losing(wallet.profiles(USUAL, 50, 1, costs), {"a": STILL, "b": GasPrice()}, [300, 900], 1, TERMS, 1)
-    labels = [line.get_label() for line in plots.losing(losing).axes[0].lines]
+    profiles = wallet.run_profiles(POPULATION, 50, 1, costs)
+    losses = wallet.loss_making_runs(profiles, {"a": CONSTANT_GAS_PRICE, "b": GasPrice()}, [300, 900], 1, TERMS, 1)
+    labels = [line.get_label() for line in plots.loss_making_runs(losses).axes[0].lines]
     assert labels == ["a", "b"]
-    dry = wallet.ruin(np.array([10_000, 20_000]), [100, 150, 200])
-    assert dry.chance.tolist() == [0.5, 0.5, 0]
-    drawn = plots.ruin({"case": [dry, dry]}, ["left", "right"])
-    assert drawn.axes[1].lines[0].get_ydata().tolist() == [50, 50, 0]
+    ruin = wallet.ruin_probabilities(np.array([10_000, 20_000]), [100, 150, 200])
+    assert ruin.chance.tolist() == [0.5, 0.5, 0]
+    figure = plots.ruin_probabilities({"case": [ruin, ruin]}, ["left", "right"])
+    assert figure.axes[1].lines[0].get_ydata().tolist() == [50, 50, 0]

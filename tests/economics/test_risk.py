@@ -1,4 +1,4 @@
-"""VaR, ES and their intervals: by hand, against closed forms, and by what makes ES coherent."""
+"""VaR, ES and their intervals: computed by hand, against closed forms, and the properties of a coherent measure."""
 
 from __future__ import annotations
 
@@ -8,61 +8,62 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
-from stakesim.economics.risk import expected_shortfall, interval, risk, value_at_risk
+from stakesim.economics.intervals import wilson_interval
+from stakesim.economics.risk import expected_shortfall, tail_risk, value_at_risk
 
 
-def test_the_worst_five_of_a_hundred() -> None:
+def test_var_and_es_of_a_hundred_losses() -> None:
     losses = [*range(100, 0, -1)]
     assert value_at_risk(losses, 0.05) == 95
     assert expected_shortfall(losses, 0.05) == (96 + 97 + 98 + 99 + 100) / 5
 
 
-def test_a_loss_at_the_edge_counts_for_its_part() -> None:
-    """A quarter of ten losses: two and a half of them."""
+def test_the_loss_at_the_edge_of_the_tail_has_a_fractional_weight() -> None:
+    """A quarter of ten losses are two and a half losses."""
     assert value_at_risk(range(1, 11), 0.25) == 8
     assert expected_shortfall(range(1, 11), 0.25) == pytest.approx((10 + 9 + 8 / 2) / 2.5)
 
 
-def test_of_normal_losses_both_are_the_closed_forms_and_the_intervals_hold_them() -> None:
-    """VaR = z, ES = pdf(z) / 0.05; of 300 samples' intervals 95% hold them, give or take five standard errors."""
+def test_normal_losses_have_the_closed_forms_and_95_percent_of_the_intervals_cover_them() -> None:
+    """VaR = z and ES = pdf(z) / 0.05. The coverage of 300 samples is 95% within five standard errors."""
     normal = NormalDist()
     z = normal.inv_cdf(0.95)
     es = normal.pdf(z) / 0.05
     rng = default_rng(1)
-    found = [risk(rng.standard_normal(2_000)) for _ in range(300)]
-    assert sum(one.var for one in found) / 300 == pytest.approx(z, abs=0.02)
-    assert sum(one.es for one in found) / 300 == pytest.approx(es, abs=0.02)
-    for held in (
-        sum(one.var_low <= z <= one.var_high for one in found),
-        sum(one.es_low <= es <= one.es_high for one in found),
+    risks = [tail_risk(rng.standard_normal(2_000)) for _ in range(300)]
+    assert sum(risk.var for risk in risks) / 300 == pytest.approx(z, abs=0.02)
+    assert sum(risk.es for risk in risks) / 300 == pytest.approx(es, abs=0.02)
+    for covered in (
+        sum(risk.var_low <= z <= risk.var_high for risk in risks),
+        sum(risk.es_low <= es <= risk.es_high for risk in risks),
     ):
-        assert abs(held / 300 - 0.95) < 5 * (0.95 * 0.05 / 300) ** 0.5
+        assert abs(covered / 300 - 0.95) < 5 * (0.95 * 0.05 / 300) ** 0.5
 
 
 @given(st.lists(st.tuples(st.integers(-1_000, 1_000), st.integers(-1_000, 1_000)), min_size=20, max_size=60))
-def test_es_of_two_positions_is_at_most_the_sum_and_at_least_the_var(pairs: list[tuple[int, int]]) -> None:
+def test_es_is_subadditive_and_at_least_the_var(pairs: list[tuple[int, int]]) -> None:
     a, b = zip(*pairs, strict=True)
     both = [x + y for x, y in pairs]
     assert expected_shortfall(both) <= expected_shortfall(a) + expected_shortfall(b) + 1e-6
     assert expected_shortfall(both) >= value_at_risk(both) - 1e-6
 
 
-def test_var_is_not_coherent() -> None:
-    """Two loans of which each fails in 4 of 100 cases, never both at once: alone there is nothing to see."""
+def test_var_is_not_subadditive() -> None:
+    """Two loans of which each fails in 4 of 100 cases, never both at once: each alone has a VaR of 0."""
     a = [100 if case < 4 else 0 for case in range(100)]
     b = [100 if 4 <= case < 8 else 0 for case in range(100)]
     assert value_at_risk(a) == value_at_risk(b) == 0
     assert value_at_risk([x + y for x, y in zip(a, b, strict=True)]) == 100
 
 
-def test_a_sample_without_a_tail_is_refused() -> None:
+def test_a_sample_too_small_for_its_tail_is_refused() -> None:
     with pytest.raises(ValueError, match="19 losses have no worst 5%; take at least 20"):
-        risk(range(19))
+        tail_risk(range(19))
 
 
-def test_the_interval_of_a_chance() -> None:
-    """Wilson's for 5 of 10, by hand; what was never seen may still be."""
-    assert interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    low, high = interval(0, 100)
+def test_wilson_interval() -> None:
+    """5 of 10 by hand; after no success in 100 trials the upper end is above 0."""
+    assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    low, high = wilson_interval(0, 100)
     assert low == 0
     assert high == pytest.approx(0.0370, abs=1e-4)

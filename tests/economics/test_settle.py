@@ -1,4 +1,4 @@
-"""The fast model pays to the wei what the rules say: the vectors, the reference model, and beyond int64."""
+"""The vectorised settlement equals the rules to the wei: in test vectors, the reference model, and beyond int64."""
 
 import json
 from dataclasses import fields
@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stakesim.economics.settle import Settlement, settle, settle_runs
-from stakesim.economics.spot_check import expected
+from stakesim.economics.spot_check import expected_payouts
 from stakesim.model.rehearsal import rehearse
 from stakesim.model.state import RunStatus
 from stakesim.population import behaviours as people
-from stakesim.population.exact_int import MOST, wide
-from stakesim.population.outcomes import Lives, live
-from stakesim.population.population import CHUNK, Population, draw
-from stakesim.population.to_scenario import scenario
-from stakesim.prices.price_paths import Gbm
+from stakesim.population.exact_int import INT64_LIMIT, as_python_ints
+from stakesim.population.outcomes import Outcomes, resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, draw
+from stakesim.population.to_scenario import to_scenario
+from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
@@ -26,20 +26,20 @@ ENDS = {"completed": RunStatus.COMPLETED, "cancelled": RunStatus.CANCELLED, "exp
 
 @pytest.mark.parametrize("kind", [np.int64, object], ids=["int64", "wide"])
 def test_every_vector(kind):
-    """All settlements that were worked out from the rules alone. int64: where they fit, which the guard decides."""
+    """Settlements computed from the rules alone. The int64 variant falls back to Python integers for large prices."""
     for vector in VECTORS:
         price, bookings = int(vector["pricePerSeat"]), vector["bookings"]
         terms = vector["terms"]
         column = np.ones((len(bookings), 1), np.bool_)
         fates = [[booking["fate"]] for booking in bookings]
-        lives = Lives(
+        outcomes = Outcomes(
             column,
             np.array([[fate == "cancelled" for fate in row] for row in fates], np.bool_).reshape(column.shape),
             np.array([ENDS[vector["end"]]]),
             np.array([0]),
             np.zeros(column.shape, np.int64),
         )
-        settled = settle_runs(
+        settlement = settle_runs(
             Terms(
                 stake_bps=terms["stakeBps"],
                 fee_bps=terms["feeBps"],
@@ -48,14 +48,14 @@ def test_every_vector(kind):
             np.array([price], kind if price < 2**63 else object),
             np.array([vector["maxSeats"]]),
             np.array([[booking["seats"]] for booking in bookings], np.int64).reshape(column.shape),
-            lives,
+            outcomes,
             np.array([[fate == "attended" for fate in row] for row in fates], np.bool_).reshape(column.shape),
         )
-        wanted = vector["expected"]
-        assert int(settled.host_stake[0]) == int(wanted["hostStake"])
-        assert int(settled.host[0]) == int(wanted["hostReceives"])
-        assert int(settled.platform[0]) == int(wanted["platformEarns"])
-        assert [int(wei) for wei in settled.received[:, 0]] == [int(b["received"]) for b in bookings]
+        expected = vector["expected"]
+        assert int(settlement.host_stake[0]) == int(expected["hostStake"])
+        assert int(settlement.host[0]) == int(expected["hostReceives"])
+        assert int(settlement.platform[0]) == int(expected["platformEarns"])
+        assert [int(wei) for wei in settlement.received[:, 0]] == [int(b["received"]) for b in bookings]
 
 
 EVERYBODY = (
@@ -96,42 +96,47 @@ RUNS_EACH = {"quick": 2, "ci": 12, "deep": 40}
 @pytest.mark.slow
 @settings(max_examples=12)
 @given(population=POPULATIONS, terms=TERMS, seed=st.integers(0, 2**32), data=st.data())
-def test_what_the_reference_model_says(population, terms, seed, data, profile):
-    """Any people, any terms, any market: everybody gets what they get when the run is played action by action."""
+def test_payouts_equal_the_reference_model(population, terms, seed, data, profile):
+    """For any people, terms and market: everybody gets what the reference model pays, action by action."""
     size = data.draw(st.integers(0, len(EVERYBODY)))
-    drawn = draw(population, seed, 0, terms, data.draw(st.permutations(EVERYBODY))[:size])
-    for index in np.random.default_rng(seed).integers(0, CHUNK, RUNS_EACH[profile]).tolist():
-        story = scenario(drawn, index)
-        played = rehearse(story)[-1].state
-        received = {who: wei for who, wei in played.received.items() if wei}
-        assert expected(drawn, index) == received, story
+    chunk = draw(population, seed, 0, terms, data.draw(st.permutations(EVERYBODY))[:size])
+    for index in np.random.default_rng(seed).integers(0, CHUNK_SIZE, RUNS_EACH[profile]).tolist():
+        scenario = to_scenario(chunk, index)
+        final_state = rehearse(scenario)[-1].state
+        received = {party: wei for party, wei in final_state.received.items() if wei}
+        assert expected_payouts(chunk, index) == received, scenario
 
 
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=5)
 @pytest.mark.slow
-def test_what_fits_and_what_does_not_are_settled_alike(seed):
-    """Prices over ten orders of magnitude: some runs are settled in int64, the others in Python integers."""
+def test_int64_and_python_integers_give_the_same_amounts(seed):
+    """Prices over eight orders of magnitude: some runs are settled in int64, the others in Python integers."""
     population = Population(name="wide", story="Any price.", price_inr=("1", "90000000"), attendees=(0, 6))
     state = draw(population, seed, behaviours=EVERYBODY).state
-    lives = live(state)
-    assert 0 < sum(int(price) * 40 * 3 < MOST for price in state.price_wei) < CHUNK
-    mixed = settle(state, lives)
-    wide_only = settle_runs(
-        state.terms, wide(state.price_wei), state.seats, state.intents.seats, lives, state.intents.ticked
+    outcomes = resolve_outcomes(state)
+    assert 0 < sum(int(price) * 40 * 3 < INT64_LIMIT for price in state.price_wei) < CHUNK_SIZE
+    mixed = settle(state, outcomes)
+    python_ints_only = settle_runs(
+        state.terms,
+        as_python_ints(state.price_wei),
+        state.seats,
+        state.intents.seats,
+        outcomes,
+        state.intents.reported_attended,
     )
     for field in fields(Settlement):
-        assert (getattr(mixed, field.name) == getattr(wide_only, field.name)).all(), field.name
+        assert (getattr(mixed, field.name) == getattr(python_ints_only, field.name)).all(), field.name
 
 
-def test_nothing_is_lost_or_made():
-    """INV-01 and INV-02 over 4,096 runs: what went in is what came out, but for runs that nobody closed."""
+def test_all_wei_paid_in_are_paid_out():
+    """Invariants INV-01 and INV-02 over 4,096 runs; a run that nobody closed still holds wei."""
     population = Population(name="usual", story="Anybody.", price_inr=("300", "5000"))
     state = draw(population, 5, behaviours=EVERYBODY).state
-    lives = live(state)
-    settled = settle(state, lives)
-    paid = settled.host_stake + settled.paid.sum(axis=0)
-    out = settled.host + settled.platform + settled.received.sum(axis=0)
-    closed = lives.ends != RunStatus.ACTIVE
-    assert (paid == out)[closed].all()
-    assert {int(end) for end in lives.ends} >= {3, 4, 5}
+    outcomes = resolve_outcomes(state)
+    settlement = settle(state, outcomes)
+    paid_in = settlement.host_stake + settlement.paid.sum(axis=0)
+    paid_out = settlement.host + settlement.platform + settlement.received.sum(axis=0)
+    closed = outcomes.final_status != RunStatus.ACTIVE
+    assert (paid_in == paid_out)[closed].all()
+    assert {int(end) for end in outcomes.final_status} >= {3, 4, 5}

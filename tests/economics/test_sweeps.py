@@ -1,4 +1,4 @@
-"""Sweeps: exact sums, honest intervals, the same figures however they are carried out, and a chain that agrees."""
+"""Sweeps: exact sums, correct intervals, results independent of how they are computed, and spot checks on a chain."""
 
 import json
 from dataclasses import replace
@@ -9,32 +9,32 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from stakesim.commands.cli import cli
-from stakesim.economics import metrics, spot_check, sweep, sweeps
-from stakesim.economics.spot_check import Mismatch
+from stakesim.economics import blocks, metrics, spot_check, sweep
+from stakesim.economics.spot_check import MismatchError
 from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
-from stakesim.population.population import CHUNK, Population
-from stakesim.prices.price_paths import Constant, Gbm
+from stakesim.population.population import CHUNK_SIZE, Population
+from stakesim.prices.price_models import Constant, Gbm
 from stakesim.scenario.actions import Terms
-from stakesim.schema.yaml_file import ScenarioError
+from stakesim.schema.errors import ScenarioError
 from typer.testing import CliRunner
 
 ROOT = checkout()
 
-SMALL = Population(name="small", story="Few.", price_inr=("300", "5000"), seats=(5, 10), attendees=(2, 5))
+SMALL = Population(name="small", story="Few people.", price_inr=("300", "5000"), seats=(5, 10), attendees=(2, 5))
 POLICIES = {"stake_bps": [2_000, 0, 5_000]}
 PEOPLE = {"some": [LostToStake(), NoShow(elasticity=1.0)], "none": [NoShow()]}
 MARKETS = {"quiet": Constant(), "gbm": Gbm(inr_per_eth="200000", annual_volatility=0.8)}
 
 
-def swept(runs=6_000, seed=3, **more):
-    return sweep(POLICIES, PEOPLE, MARKETS, runs, seed, SMALL, **more)
+def small_sweep(runs=6_000, seed=3, **options):
+    return sweep(POLICIES, PEOPLE, MARKETS, runs, seed, SMALL, **options)
 
 
-def pick(frame, metric, **which):
+def only_row(frame, metric, **values):
     rows = frame[frame.metric == metric]
-    for column, value in which.items():
+    for column, value in values.items():
         rows = rows[rows[column] == value]
     [row] = rows.to_dict("records")
     return row
@@ -42,15 +42,14 @@ def pick(frame, metric, **which):
 
 @pytest.fixture(scope="module")
 def frame():
-    return swept()
+    return small_sweep()
 
 
 class TestTable:
-    def test_every_parameter_is_on_every_row(self, frame):
+    def test_every_row_has_all_parameters(self, frame):
         assert len(frame) == 3 * 2 * 2 * len(metrics.METRICS)
-        assert (
-            not frame.drop(columns=["value", "low", "high", "change", "change_low", "change_high"]).isna().any().any()
-        )
+        estimates = ["value", "low", "high", "change", "change_low", "change_high"]
+        assert not frame.drop(columns=estimates).isna().any().any()
         row = frame.iloc[0]
         assert (row.runs, row.seed, row.population) == (6_000, 3, "small")
         assert {*Terms.model_fields} <= {*frame.columns}
@@ -58,115 +57,119 @@ class TestTable:
         assert json.loads(row.price_parameters)["path"] == "constant"
         assert Population.model_validate_json(row.population_parameters) == SMALL
 
-    def test_sums_are_exact_also_in_the_file(self, tmp_path):
-        frame = swept(500, out=tmp_path)
+    def test_sums_are_exact_in_memory_and_in_parquet(self, tmp_path):
+        frame = small_sweep(500, out=tmp_path)
         table = pq.read_table(tmp_path / "sweep.parquet")
         assert str(table.schema.field("numerator").type) == "decimal128(38, 0)"
-        again = table.to_pandas()
-        assert again.numerator.map(int).tolist() == frame.numerator.tolist()
+        read_back = table.to_pandas()
+        assert read_back.numerator.map(int).tolist() == frame.numerator.tolist()
         assert all(isinstance(value, int) for value in frame.numerator)
-        assert isinstance(again.numerator.iloc[0], Decimal)
+        assert isinstance(read_back.numerator.iloc[0], Decimal)
 
-    def test_only_so_many_runs_as_were_asked_for(self, frame):
-        """More than a chunk, and no whole number of them."""
-        assert 6_000 % CHUNK
+    def test_exactly_the_requested_number_of_runs_is_counted(self, frame):
+        """The number is more than a chunk and not a multiple of it."""
+        assert 6_000 % CHUNK_SIZE
         assert set(frame[frame.metric == "bookings"].denominator) == {6_000}
-        assert set(swept(2)[lambda f: f.metric == "bookings"].denominator) == {2}
+        assert set(small_sweep(2)[lambda f: f.metric == "bookings"].denominator) == {2}
 
-    def test_what_nobody_minds_changes_only_what_the_stake_pays(self, frame):
-        """Common random numbers: with people who look at no stake, not a booking differs between the policies."""
+    def test_people_who_ignore_the_stake_behave_alike_under_every_policy(self, frame):
+        """Common random numbers: not a single booking differs between the policies."""
         for metric in ("bookings", "no-show rate", "host profit", "cancelled bookings"):
-            row = pick(frame, metric, stake_bps=5_000, behaviours="none", price="quiet")
+            row = only_row(frame, metric, stake_bps=5_000, behaviours="none", price="quiet")
             assert row["change"] == 0
             assert row["change_high"] == pytest.approx(0, abs=1e-4)
-        assert pick(frame, "platform income", stake_bps=0, behaviours="none", price="quiet")["change_high"] < 0
+        assert only_row(frame, "platform income", stake_bps=0, behaviours="none", price="quiet")["change_high"] < 0
 
-    def test_pairing_makes_the_intervals_of_changes_narrow(self, frame):
-        row = pick(frame, "host profit", stake_bps=0, behaviours="some", price="gbm")
+    def test_paired_intervals_of_changes_are_narrow(self, frame):
+        row = only_row(frame, "host profit", stake_bps=0, behaviours="some", price="gbm")
         assert row["change_high"] - row["change_low"] < (row["high"] - row["low"]) / 3
 
 
 class TestIntervals:
-    def columns(self, rng, n=3_000):
+    def random_columns(self, rng, n=3_000):
         denominator = rng.integers(1, 9, n)
         return rng.binomial(denominator, 0.3), denominator, rng.binomial(denominator, 0.25), denominator
 
-    def test_as_of_the_linearised_ratio(self):
-        own_n, own_d, base_n, base_d = self.columns(np.random.default_rng(1))
-        first = metrics.sums((base_n, base_d), (base_n, base_d))
-        found = metrics.estimate(metrics.sums((own_n, own_d), (base_n, base_d)), first)
+    def test_intervals_equal_those_of_the_linearised_ratio(self):
+        own_n, own_d, base_n, base_d = self.random_columns(np.random.default_rng(1))
+        first_policy = metrics.sum_runs((base_n, base_d), (base_n, base_d))
+        estimate = metrics.estimate(metrics.sum_runs((own_n, own_d), (base_n, base_d)), first_policy)
         ratio, base = own_n.sum() / own_d.sum(), base_n.sum() / base_d.sum()
         own_residual = (own_n - ratio * own_d) / own_d.mean()
         residual = own_residual - (base_n - base * base_d) / base_d.mean()
         n = len(own_n)
-        assert found.value == ratio
-        assert found.high - ratio == pytest.approx(1.959964 * own_residual.std(ddof=1) / n**0.5)
-        assert found.change == ratio - base
-        assert found.change_high - found.change == pytest.approx(1.959964 * residual.std(ddof=1) / n**0.5)
+        assert estimate.value == ratio
+        assert estimate.high - ratio == pytest.approx(1.959964 * own_residual.std(ddof=1) / n**0.5)
+        assert estimate.change == ratio - base
+        assert estimate.change_high - estimate.change == pytest.approx(1.959964 * residual.std(ddof=1) / n**0.5)
 
-    def test_they_hold_the_truth_as_often_as_they_say(self):
-        """95% of 400, within four standard errors."""
+    def test_intervals_cover_the_true_value_in_95_percent_of_samples(self):
+        """95% of 400 samples, within four standard errors."""
         rng = np.random.default_rng(2)
-        held = 0
+        covered = 0
         for _ in range(400):
-            own_n, own_d, *_ = self.columns(rng, 300)
-            found = metrics.estimate(*2 * (metrics.sums((own_n, own_d), (own_n, own_d)),))
-            held += found.low <= 0.3 <= found.high
-        assert 0.95 - 4 * (0.95 * 0.05 / 400) ** 0.5 <= held / 400 <= 0.995
+            own_n, own_d, *_ = self.random_columns(rng, 300)
+            sums = metrics.sum_runs((own_n, own_d), (own_n, own_d))
+            estimate = metrics.estimate(sums, sums)
+            covered += estimate.low <= 0.3 <= estimate.high
+        assert 0.95 - 4 * (0.95 * 0.05 / 400) ** 0.5 <= covered / 400 <= 0.995
 
-    def test_parts_make_the_whole(self):
-        own_n, own_d, base_n, base_d = self.columns(np.random.default_rng(3))
+    def test_sums_of_parts_combine_to_the_sums_of_the_whole(self):
+        own_n, own_d, base_n, base_d = self.random_columns(np.random.default_rng(3))
         halves = [
-            metrics.sums((own_n[part], own_d[part]), (base_n[part], base_d[part]))
+            metrics.sum_runs((own_n[part], own_d[part]), (base_n[part], base_d[part]))
             for part in (slice(1_000), slice(1_000, None))
         ]
-        whole = metrics.sums((own_n, own_d), (base_n, base_d))
-        both = metrics.added(halves)
-        assert (both.runs, both.sums) == (whole.runs, whole.sums)
-        assert both.moments == pytest.approx(whole.moments)
-        assert metrics.from_data(json.loads(json.dumps(metrics.as_data(both)))) == both
+        whole = metrics.sum_runs((own_n, own_d), (base_n, base_d))
+        combined = metrics.combine(halves)
+        assert (combined.runs, combined.sums) == (whole.runs, whole.sums)
+        assert combined.moments == pytest.approx(whole.moments)
+        assert metrics.MetricSums.from_json(json.loads(json.dumps(combined.to_json()))) == combined
 
 
-class TestCarryingOut:
+class TestComputation:
     @pytest.fixture(autouse=True)
     def small_blocks(self, monkeypatch):
-        monkeypatch.setattr(sweeps, "BLOCK", 1)
+        monkeypatch.setattr(blocks, "CHUNKS_PER_BLOCK", 1)
 
     @pytest.mark.slow
-    def test_processes_make_no_difference(self, frame):
-        pd.testing.assert_frame_equal(swept(jobs=2), swept(jobs=1))
+    def test_the_number_of_processes_does_not_change_the_result(self, frame):
+        pd.testing.assert_frame_equal(small_sweep(jobs=2), small_sweep(jobs=1))
 
     @pytest.mark.slow
-    def test_what_is_done_is_not_done_again(self, tmp_path, monkeypatch):
-        """A sweep that was stopped goes on, and comes to the same figures."""
-        whole = swept()
-        real, done = sweeps.carry_out, []
+    def test_an_interrupted_sweep_resumes(self, tmp_path, monkeypatch):
+        """Finished blocks are not computed again, and the result is that of an uninterrupted sweep."""
+        whole = small_sweep()
+        compute_block, computed = blocks.compute_block, []
 
-        def stops(unit):
-            if len(done) == 3:
+        def interrupted(block):
+            if len(computed) == 3:
                 raise KeyboardInterrupt
-            done.append(unit)
-            return real(unit)
+            return counted(block)
 
-        monkeypatch.setattr(sweeps, "carry_out", stops)
+        def counted(block):
+            computed.append(block)
+            return compute_block(block)
+
+        monkeypatch.setattr(blocks, "compute_block", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            swept(out=tmp_path)
-        monkeypatch.setattr(sweeps, "carry_out", lambda unit: done.append(unit) or real(unit))
-        pd.testing.assert_frame_equal(swept(out=tmp_path), whole)
-        assert len(done) == len(set(done)) == 4 * 2
-        swept(out=tmp_path)
-        assert len(done) == 8
-        swept(out=tmp_path, seed=4)
-        assert len(done) == 16
+            small_sweep(out=tmp_path)
+        monkeypatch.setattr(blocks, "compute_block", counted)
+        pd.testing.assert_frame_equal(small_sweep(out=tmp_path), whole)
+        assert len(computed) == len(set(computed)) == 4 * 2
+        small_sweep(out=tmp_path)
+        assert len(computed) == 8
+        small_sweep(out=tmp_path, seed=4)
+        assert len(computed) == 16
 
-    def test_half_a_file_is_never_read(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sweeps.json, "dumps", lambda *_, **__: "{")
-        swept(2, out=tmp_path)
-        kept = sorted((tmp_path / "parts").iterdir())
-        assert kept
-        assert {file.suffix for file in kept} == {".json"}
+    def test_an_incomplete_file_is_never_left(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(blocks.json, "dumps", lambda *_, **__: "{")
+        small_sweep(2, out=tmp_path)
+        files = sorted((tmp_path / "parts").iterdir())
+        assert files
+        assert {file.suffix for file in files} == {".json"}
 
-    def test_a_function_is_a_behaviour_too_but_is_not_kept(self, tmp_path):
+    def test_a_function_is_a_valid_behaviour_but_its_results_are_not_saved(self, tmp_path):
         def everybody(rng, state):
             return state.intents
 
@@ -176,9 +179,9 @@ class TestCarryingOut:
             sweep(POLICIES, [everybody], Constant(), 10, 0, SMALL, out=tmp_path)
 
 
-class TestOnTheChain:
+class TestSpotChecks:
     @pytest.mark.slow
-    def test_runs_are_played_and_the_same(self, engine_name):
+    def test_payouts_on_the_chain_equal_the_model(self, engine_name):
         frame = sweep(
             {"stake_bps": [2_000, 37], "fee_bps": [500, 1_000], "forfeit_to_host_bps": [0, 3_333]},
             [NoShow(base=0.4), Cancel(daily_near=0.2)],
@@ -192,40 +195,40 @@ class TestOnTheChain:
         assert set(frame.spot_checked) == {4}
 
     @pytest.mark.slow
-    def test_a_wei_too_much_stops_it(self, monkeypatch, engine_name):
+    def test_a_difference_of_one_wei_stops_the_sweep(self, monkeypatch, engine_name):
         real = spot_check.settle
         monkeypatch.setattr(spot_check, "settle", lambda *args: replace(real(*args), platform=real(*args).platform + 1))
         with pytest.raises(
-            Mismatch, match=r"check0-1-\d+: platform gets \d+ wei in the model, \d+ on the chain"
-        ) as told:
+            MismatchError, match=r"check0-1-\d+: platform gets \d+ wei in the model, \d+ on the chain"
+        ) as mismatch:
             sweep(POLICIES, [NoShow()], Constant(), 50, 1, SMALL, spot_check=1, engine=engine_name)
-        assert "do: create_run" in str(told.value)
+        assert "do: create_run" in str(mismatch.value)
 
 
-class TestFiles:
+class TestCommand:
     @pytest.mark.parametrize("file", sorted((ROOT / "scenarios" / "sweeps").glob("*.yaml")), ids=lambda f: f.stem)
     @pytest.mark.slow
-    def test_those_that_are_shipped(self, file, tmp_path):
-        wanted = load_sweep(file)
-        assert population_of(wanted).name == wanted.population
-        done = CliRunner().invoke(
+    def test_every_shipped_sweep_runs(self, file, tmp_path):
+        sweep_file = load_sweep(file)
+        assert population_of(sweep_file).name == sweep_file.population
+        result = CliRunner().invoke(
             cli, ["sweep", str(file), "--runs", "50", "-j", "1", "--spot-check", "0", "--out", str(tmp_path)]
         )
-        assert done.exit_code == 0, done.output
-        assert wanted.question in done.output
+        assert result.exit_code == 0, result.output
+        assert sweep_file.question in result.output
         page = (tmp_path / "report.html").read_text()
         assert page.count("<svg") == 1
         assert "src=" not in page
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ({"policies": {"stake": [1]}}, "there is no term 'stake'; did you mean 'stake_bps'?"),
             ({"policies": {"stake_bps": [9_000]}}, "policies, stake_bps: Input should be less than or equal to 5000"),
             ({"population": "conferense"}, "did you mean 'conference'?"),
         ],
     )
-    def test_what_is_wrong_is_said(self, change, said, tmp_path):
+    def test_an_invalid_sweep_is_refused(self, change, message, tmp_path):
         text = {
             "name": "mine",
             "question": "Which?",
@@ -233,6 +236,6 @@ class TestFiles:
             "policies": {"stake_bps": [0]},
         } | change
         (tmp_path / "mine.yaml").write_text(json.dumps(text))
-        done = CliRunner().invoke(cli, ["sweep", str(tmp_path / "mine.yaml"), "--runs", "10", "--spot-check", "0"])
-        assert isinstance(done.exception, ScenarioError)
-        assert said in str(done.exception)
+        result = CliRunner().invoke(cli, ["sweep", str(tmp_path / "mine.yaml"), "--runs", "10", "--spot-check", "0"])
+        assert isinstance(result.exception, ScenarioError)
+        assert message in str(result.exception)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from stakesim.evm.engine import Engine, open_engine
+from stakesim.evm.engine import Engine
+from stakesim.evm.engines import open_engine
 from web3.contract import Contract
 
 from tests.engines.transactions import deploy

@@ -16,9 +16,10 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from eth_tester.backends.pyevm.main import PyEVMBackend
 from eth_utils import to_canonical_address
+from stakesim.evm.chain_spec import engine_accounts
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.engine import engine_accounts, open_engine
+from stakesim.evm.engines import open_engine
 from web3 import EthereumTesterProvider, Web3
 
 

@@ -1,7 +1,7 @@
 """An estimate is enough and not wasteful; fees and balances add up to the wei."""
 
 import pytest
-from stakesim.evm.node import CALLER_SLACK
+from stakesim.evm.in_process.node import CALLER_SLACK
 from web3.exceptions import Web3RPCError
 
 from tests.engines.transactions import MAX_FEE, TIP, send

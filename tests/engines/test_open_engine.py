@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import stakesim.evm.anvil
 from eth_account import Account
-from stakesim.evm.engine import open_engine
+from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError, NotSupported
 
 from tests.engines.transactions import deploy, send
@@ -85,7 +85,7 @@ def test_close_stops_anvil_and_may_be_repeated():
 def test_anvil_ends_with_the_process_that_started_it():
     """One that is killed, and one that comes to its end and never calls close()."""
     code = (
-        "import sys; from stakesim.evm.engine import open_engine; engine = open_engine('anvil');"
+        "import sys; from stakesim.evm.engines import open_engine; engine = open_engine('anvil');"
         "print(engine.w3.provider.endpoint_uri, flush=True); sys.stdin.readline()"
     )
     command = [sys.executable, "-c", code]

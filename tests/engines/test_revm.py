@@ -1,6 +1,6 @@
 """revm and py-evm side by side: the same random transactions, and nothing that can be seen of the two chains differs.
 
-What pyrevm does not know of Prague is refused or documented in `harness/stakesim/evm/revm.py`.
+What pyrevm does not know of Prague is refused or documented in `harness/stakesim/evm/in_process/revm.py`.
 """
 
 import random
@@ -14,7 +14,7 @@ from eth_account import Account
 from eth_utils import keccak, to_checksum_address
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.engine import open_engine
+from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
 from web3.exceptions import Web3RPCError
 

@@ -6,7 +6,8 @@ Measured with py-evm 0.12.1b1 and anvil 1.7.1: each number below is equal on bot
 from contextlib import closing
 
 import pytest
-from stakesim.evm.engine import START, open_engine
+from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
+from stakesim.evm.engines import open_engine
 
 from tests.engines.transactions import deploy, send
 
@@ -41,7 +42,7 @@ def story(name):
                     receipt["gasUsed"],
                     receipt["effectiveGasPrice"],
                     receipt["blockNumber"],
-                    engine.now() - START,
+                    engine.now() - GENESIS_TIMESTAMP,
                     [(log["logIndex"], log["data"].hex()) for log in receipt["logs"]],
                 )
             )

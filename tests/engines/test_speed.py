@@ -4,7 +4,7 @@ from itertools import islice
 from statistics import median
 
 import pytest
-from stakesim.evm.engine import open_engine
+from stakesim.evm.engines import open_engine
 
 from tests.engines.speed import paces, plain
 

@@ -17,11 +17,11 @@ from stakesim.evm.contract_file import load_contract
 from stakesim.paths import checkout
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
-from stakesim.runner.fault_names import BACKEND_FAULTS
-from stakesim.runner.findings import tell
+from stakesim.runner.known_faults import BackendFault
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
-from stakesim.search.backend_fault import tell_fault
+from stakesim.search.backend_diagnosis import diagnose_backend
 
 EXAMPLE = checkout() / "examples" / "first_version"
 FAULTS = {
@@ -71,7 +71,7 @@ def names(result):
 
 def test_the_list_of_faults_is_the_one_that_the_library_has_names_for(first_version):
     assert tuple(FAULTS) == first_version.HABITS
-    assert [name for name, _ in FAULTS.values()] == list(BACKEND_FAULTS)
+    assert [name for name, _ in FAULTS.values()] == list(BackendFault)
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_each_fault_alone_is_named_as_itself(habit, first_version, monkeypatch, 
     monkeypatch.setenv("HABITS", habit)
     result = run(scenario_files.for_backends(), engine_name)
     assert names(result) == [name]
-    told = tell(result.findings)
+    told = narrate(result.findings)
     assert told.startswith(f"FAULT: {name}")
     assert len(result.findings[0].scenario.actions) == steps
 
@@ -99,7 +99,9 @@ def test_a_fault_is_not_named_after_a_disturbance_that_it_does_not_need(opened):
     environment = opened("floats")
     text = (scenario_files.for_backends()[1].parent / "asked-twice.yaml").read_text().replace('"20000"', '"3333.33"')
     played = run_scenario(environment, loads(text))
-    assert {finding.weakness for finding in tell_fault(environment, played, set()).findings} == {FAULTS["floats"][0]}
+    assert {finding.weakness for finding in diagnose_backend(environment, played, set()).findings} == {
+        FAULTS["floats"][0]
+    }
 
 
 @pytest.mark.slow
@@ -143,7 +145,7 @@ def test_a_price_at_another_rate_is_not_called_inexact(opened, monkeypatch):
     monkeypatch.setattr(Platform, "rate", lambda self: self.price_feed()[0] + 1)
     environment = opened()
     file = scenario_files.for_backends()[0].parent / "at-the-same-moment.yaml"
-    told = tell_fault(environment, run_scenario(environment, load(file)), set())
+    told = diagnose_backend(environment, run_scenario(environment, load(file)), set())
     assert {finding.weakness for finding in told.findings} == {""}
     assert any("price of a seat: it is another one" in finding.message for finding in told.findings)
 

@@ -3,9 +3,10 @@
 import pytest
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
-from stakesim.evm.coverage import Trace, measure
-from stakesim.evm.engine import open_engine
+from stakesim.evm.coverage import measure
+from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
+from stakesim.evm.in_process.trace import ExecutionTrace
 from stakesim.gate import coverage
 from stakesim.gate.plain_build import build
 from stakesim.paths import shipped
@@ -52,7 +53,7 @@ def gate(tmp_path_factory):
 
 def after(gate, *calls):
     """What is covered when these were made."""
-    trace = Trace()
+    trace = ExecutionTrace()
     engine = open_engine("py-evm", trace=trace)
     w3, me = engine.w3, engine.accounts[0]
 
@@ -67,7 +68,7 @@ def after(gate, *calls):
     contract = w3.eth.contract(send(factory.constructor(10)).contractAddress, abi=gate.artifact.abi)
     for call in calls:
         assert send(contract.functions.go(*call)).status == 1
-    return measure(trace, gate.artifact, "Gate.sol", GATE, gate.tree, gate.index)
+    return measure(trace, gate.artifact, file="Gate.sol", source=GATE, tree=gate.tree, index=gate.index)
 
 
 def lines_with(*texts):
@@ -109,12 +110,12 @@ def test_the_tracefile_is_lcovs(gate):
 
 
 def test_traces_of_several_processes_add_up(gate, tmp_path):
-    one, two = Trace(), Trace()
+    one, two = ExecutionTrace(), ExecutionTrace()
     one.executed[b"\x01"] |= {1, 2}
     one.jumps[b"\x01"].add((2, True))
     two.executed[b"\x01"].add(3)
     one.save(tmp_path / "one")
-    two.read(tmp_path / "one")
+    two.add(tmp_path / "one")
     assert two.executed == {b"\x01": {1, 2, 3}}
     assert two.jumps == {b"\x01": {(2, True)}}
 
@@ -129,13 +130,20 @@ def test_what_the_scenarios_do_not_reach_is_listed(monkeypatch, tmp_path):
     assert (tmp_path / "x" / "lcov.info").read_text().count("\nDA:") > 150
 
 
-def test_only_py_evm_says_where_it_was():
-    with pytest.raises(EngineError, match="The engine revm can't say where the code was: use py-evm"):
-        open_engine("revm", trace=Trace())
+def test_only_py_evm_records_instructions():
+    with pytest.raises(EngineError, match="The engine revm can't record which instructions run: use py-evm"):
+        open_engine("revm", trace=ExecutionTrace())
 
 
 def test_our_contract_has_the_lines_that_are_looked_at():
     built = build(CONTRACTS / "EventStake.sol", "EventStake")
-    nothing = measure(Trace(), built.artifact, "EventStake.sol", built.source, built.tree, built.index)
+    nothing = measure(
+        ExecutionTrace(),
+        built.artifact,
+        file="EventStake.sol",
+        source=built.source,
+        tree=built.tree,
+        index=built.index,
+    )
     assert len(nothing.missed_lines) == len(nothing.lines) > 150
     assert len(nothing.missed_branches) == len(nothing.branches) > 50

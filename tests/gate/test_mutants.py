@@ -172,5 +172,7 @@ def test_a_survivor_where_money_moves_is_one_too_many(purse):
 def test_what_is_not_there_is_said():
     with pytest.raises(CompileError, match=r"nowhere.sol can't be read"):
         build(CONTRACTS / "nowhere.sol", "X")
-    with pytest.raises(CompileError, match="There is no contract Elsewhere in"):
+    with pytest.raises(
+        CompileError, match=r"^Say which contract of EventStake\.sol is meant; it has EventStake\.sol:E"
+    ):
         build(STAKE, "Elsewhere")

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import requests
+from stakesim.evm.chain_spec import CHAIN_ID
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.engine import CHAIN_ID, MIDDLEWARE
+from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults.chain_faults import ChainFaults, ServiceHooks, Stuck
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
@@ -140,7 +141,7 @@ class PayoutPlayer:
         faults.attach(provider)
         violations = []
         try:
-            payer = self.payer(Web3(provider, MIDDLEWARE))
+            payer = self.payer(lean_web3(provider))
             for invoice in range(INVOICES):
                 faults.begin()
                 payer.pay(invoice)

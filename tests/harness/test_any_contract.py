@@ -11,13 +11,14 @@ from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import extra_functions
+from stakesim.evm.required_abi import own_transactions
 from stakesim.runner.environment import open_environment
-from stakesim.runner.findings import tell
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import Actor, Book, CreateRun
 from stakesim.scenario.scenario import Scenario, load
-from stakesim.search.diagnosis import probes, tell_weakness
+from stakesim.search.contract_diagnosis import diagnose_contract
+from stakesim.search.probes import function_probes
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def test_what_is_wrong_is_named(contract, weakness, steps, engine_name):
     assert {finding.weakness for finding in result.findings} == {weakness}
     [story] = {finding.scenario.name: finding.scenario for finding in result.findings}.values()
     assert len(story.actions) == steps
-    told = tell(result.findings)
+    told = narrate(result.findings)
     assert told.startswith(f"WEAKNESS: {weakness} (")
     assert "wei" in told
     assert "INR" in told
@@ -68,7 +69,7 @@ def test_what_is_wrong_is_named(contract, weakness, steps, engine_name):
 def test_a_run_too_large_to_settle_is_named(engine_name):
     result = played(f"{PLANTED}:RunsTooLarge", engine_name, ["no-show"])
     assert {finding.weakness for finding in result.findings} == {"a full run doesn't fit in a transaction"}
-    told = tell(result.findings)
+    told = narrate(result.findings)
     assert "..." in told
     assert len(told.splitlines()) < 20
 
@@ -82,7 +83,7 @@ def test_the_weaknesses_of_the_deployed_contract_are_named(engine_name):
         "terms change under a booked run",
         "a full run doesn't fit in a transaction",
     }
-    failed = {one.scenario.name for one in result.played if one.findings}
+    failed = {one.scenario.name for one in result.results if one.findings}
     for percentage in ("platform-fee", "stake"):  # each is found by itself
         assert f"probe-set-{percentage}-percentage-by-platform-0" in failed
     assert not [name for name in failed if "by-outsider" in name]
@@ -137,7 +138,7 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_na
         ),
     )
     with closing(open_environment(engine_name, load_contract(STAND_IN))) as environment:
-        told = tell_weakness(environment, run_scenario(environment, story), set())
+        told = diagnose_contract(environment, run_scenario(environment, story), set())
         for finding in told.findings:
             assert (finding.id, finding.weakness) == ("INV-11", "one hostile receiver blocks everybody")
         assert told.findings
@@ -145,7 +146,9 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_na
 
 def test_a_pause_is_no_change_of_terms(engine_name):
     """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
-    names = [scenario.name for scenario in probes(extra_functions(load_contract(CONTRACTS / "EventStake.sol").abi))]
+    names = [
+        scenario.name for scenario in function_probes(own_transactions(load_contract(CONTRACTS / "EventStake.sol").abi))
+    ]
     assert "probe-pause-by-platform-0" in names
     assert run([], engine=engine_name, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
 
@@ -167,7 +170,7 @@ def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, 
     contract = f"{PLANTED}:KeepsOverpayment"
     result = played(contract, engine_name, ["wrong-values"])
     save_failures(result, tmp_path, contract)
-    assert f"stakesim replay {tmp_path}/overpayment-is-kept.yaml --contract {contract}" in tell(result.findings)
+    assert f"stakesim replay {tmp_path}/overpayment-is-kept.yaml --contract {contract}" in narrate(result.findings)
     again = run(load(tmp_path / "overpayment-is-kept.yaml"), engine=engine_name, contract=load_contract(contract))
     assert {finding.weakness for finding in again.findings} == {"overpayment is kept"}
 
@@ -177,7 +180,7 @@ def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, 
     [
         (
             "contract Bare { function bookEvent(uint256, uint256) external payable returns (uint256) {} }",
-            "Bare can't be played, as it lacks ",
+            "Bare can't be tested, as it lacks ",
         ),
         (
             SOUND.read_text().replace("uint256 internal _fees;", "uint256 internal _fees; constructor(bytes32) {}"),

@@ -11,8 +11,8 @@ import pytest
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import CompileError, compile_contracts
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.interface import constructor_types
-from stakesim.evm.required_abi import check_playable, differences, extra_functions
+from stakesim.evm.deployment import constructor_types
+from stakesim.evm.required_abi import check_supported, differences, own_transactions
 
 Made = Callable[..., str]
 OWN = compile_contracts()["EventStake"]
@@ -52,10 +52,10 @@ def as_solc_0_4(fields: dict[str, Any]) -> None:
 
 def test_what_old_compilers_leave_out_is_added(made: Made) -> None:
     artifact = load_contract(made(as_solc_0_4))
-    check_playable(artifact.abi, artifact.name)
+    check_supported(artifact.abi, artifact.name)
     ContractAbi(artifact.abi)
     assert list(differences(artifact.abi)) == []
-    assert {one["name"] for one in extra_functions(artifact.abi)} == {one["name"] for one in extra_functions(OWN.abi)}
+    assert {one["name"] for one in own_transactions(artifact.abi)} == {one["name"] for one in own_transactions(OWN.abi)}
 
 
 def test_a_parameter_needs_no_name_and_a_constructor_no_inputs(made: Made) -> None:

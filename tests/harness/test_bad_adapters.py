@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 from stakesim import run
 from stakesim.backend import NOT_STORED, BackendError, BookingRow, Rows, RunRow
-from stakesim.campaign import campaign
+from stakesim.campaign import execution
 from stakesim.evm.errors import CallReverted
-from stakesim.runner.drivers.rows import checked
+from stakesim.runner.drivers.rows import checked_rows
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import loads
@@ -120,9 +120,9 @@ def test_a_later_start_that_fails_loses_nothing(engine_name, monkeypatch):
         return adapter
 
     adapter.start = start
-    opened = campaign.open_environment
-    monkeypatch.setattr(campaign, "open_environment", lambda *where: opened(*where, backend=adapter))
-    played = run([loads(STORY), loads(STORY.replace("name: story", "name: later"))], engine_name).played
+    opened = execution.open_environment
+    monkeypatch.setattr(execution, "open_environment", lambda *where: opened(*where, backend=adapter))
+    played = run([loads(STORY), loads(STORY.replace("name: story", "name: later"))], engine_name).results
     assert any(finding.id == "INV-16" for finding in played[0].findings)
     assert played[1].findings[0].message == "the backend could not start the scenario: the database is gone"
 
@@ -130,8 +130,8 @@ def test_a_later_start_that_fails_loses_nothing(engine_name, monkeypatch):
 def test_a_run_in_which_everything_was_left_out_is_no_pass(engine_name, monkeypatch):
     adapter = Adapter()
     adapter.create_run, adapter.expire = None, lambda *_, **__: None
-    opened = campaign.open_environment
-    monkeypatch.setattr(campaign, "open_environment", lambda *where: opened(*where, backend=adapter))
+    opened = execution.open_environment
+    monkeypatch.setattr(execution, "open_environment", lambda *where: opened(*where, backend=adapter))
     result = run(loads(STORY), engine_name)
     assert [finding.id for finding in result.findings] == ["VACUOUS"]
     assert "nothing was played, as contract or backend have no book, create_run" in result.findings[0].message
@@ -145,7 +145,7 @@ BOOKING = BookingRow(1, True, "active", 1, Decimal(24_000), 10**17, 2 * 10**16, 
 
 def test_whole_decimals_are_integers_and_generators_are_read_once():
     given = Rows((row for row in [RUN._replace(price_wei=Decimal(10**17))]), iter([BOOKING]))
-    rows = checked(given)
+    rows = checked_rows(given)
     assert rows == Rows([RUN], [BOOKING])
     assert type(rows.runs[0].price_wei) is int
 
@@ -168,15 +168,15 @@ def test_whole_decimals_are_integers_and_generators_are_read_once():
 )
 def test_rows_of_other_types_are_said(row, said):
     with pytest.raises(TypeError, match=said):
-        checked(Rows([row], []))
+        checked_rows(Rows([row], []))
 
 
 @pytest.mark.parametrize("given", [None, [], ([], [])], ids=repr)
 def test_what_are_no_rows_is_said(given):
     with pytest.raises(TypeError, match="`rows` gave"):
-        checked(given)
+        checked_rows(given)
 
 
 def test_what_is_missing_or_not_stored_is_allowed():
     rows = Rows([RUN._replace(onchain_run_id=None, price_wei=NOT_STORED, stake_wei=None, inr_per_eth=None)], [])
-    assert checked(rows) == rows
+    assert checked_rows(rows) == rows

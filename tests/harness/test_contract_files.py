@@ -32,7 +32,7 @@ FILES = {
     ),
     "a syntax error": (HEAD + "contract Stake { function owner( }", "ParserError: Expected"),
     "an unknown name": (HEAD + "contract Stake { Wei public price; }", "DeclarationError: Identifier not found"),
-    "another contract": (HEAD + "contract Stake { uint256 public price; }", "Stake can't be played, as it lacks "),
+    "another contract": (HEAD + "contract Stake { uint256 public price; }", "Stake can't be tested, as it lacks "),
 }
 EACH = ("empty", "only comments", "only an interface", "only an abstract contract", "a syntax error")
 """Given to each command; the others to one of them."""
@@ -108,7 +108,7 @@ def test_a_flat_answer_where_a_struct_must_be_is_told(stakesim, tmp_path, comman
     path = tmp_path / "Stake.sol"
     path.write_text(source.replace(struct, flat))
     values = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256)"
-    said = f"Stake can't be played: getBooking returns {values} where one struct {values} must be."
+    said = f"Stake can't be tested: getBooking returns {values} where one struct {values} must be."
     assert_told(stakesim(*COMMANDS[command], str(path)), said)
 
 

@@ -1,28 +1,78 @@
-"""The docs say what the code says."""
+"""The documentation matches the code: invariants, folders, links, commands and their options."""
 
 import re
 import subprocess
 
+import pytest
+import typer
+from stakesim.commands.cli import cli
 from stakesim.paths import checkout
 from stakesim.runner.invariants import INVARIANTS
+from stakesim.runner.known_faults import BackendFault, ContractWeakness
+from typer.testing import CliRunner
 
 ROOT = checkout()
+TRACKED_FILES = subprocess.run(
+    ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+).stdout.splitlines()
+PAGES = [name for name in TRACKED_FILES if name.endswith(".md")]
 
 
 def test_invariants_md_lists_the_invariants_of_the_code():
     rows = re.findall(r"^\| (INV-\d\d) ([^|]+?) \| (.+) \|$", (ROOT / "INVARIANTS.md").read_text(), re.MULTILINE)
-    assert rows == [(i.id, i.title, i.statement) for i in INVARIANTS.values()]
+    assert rows == [(invariant.id, invariant.title, invariant.statement) for invariant in INVARIANTS.values()]
     assert len(rows) == 20
 
 
-def test_extras_are_installed_beside_the_editable_checkout_and_do_not_replace_it_by_a_copy():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    own = [ROOT / name for name in listed if name.endswith((".md", ".py", ".yml", ".toml", "Makefile"))]
-    wrong = re.compile(r"pip install (?:-q )?['\"]?\.\[")
-    assert [str(file) for file in own if wrong.search(file.read_text(encoding="utf-8"))] == []
+def test_extras_are_installed_as_an_editable_checkout():
+    """Without `-e`, pip would replace the editable checkout by a copy."""
+    installs_a_copy = re.compile(r"pip install (?:-q )?['\"]?\.\[")
+    names = [name for name in TRACKED_FILES if name.endswith((".md", ".py", ".yml", ".toml", "Makefile"))]
+    assert [name for name in names if installs_a_copy.search((ROOT / name).read_text(encoding="utf-8"))] == []
 
 
-def test_every_folder_that_architecture_md_names_is_there():
-    named = re.findall(r"^\| `([^`]+)`", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
-    assert named
-    assert [name for name in named if not (ROOT / name).exists()] == []
+def test_every_folder_in_architecture_md_exists():
+    folders = re.findall(r"^\| `([^`]+)`", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert folders
+    assert [folder for folder in folders if not (ROOT / folder).exists()] == []
+
+
+def test_readme_shows_the_no_show_scenario_as_it_is():
+    scenario = (ROOT / "scenarios/no-show.yaml").read_text().split("\n", 1)[1]  # without the editor's schema line
+    assert f"```yaml\n{scenario}```" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_readme_shows_what_replay_prints(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "250")
+    output = CliRunner().invoke(cli, ["replay", "scenarios/no-show.yaml"]).output
+    steps, _ = output.split("\nPASS ")
+    assert f"$ stakesim replay scenarios/no-show.yaml\n{steps}" in (ROOT / "README.md").read_text()
+
+
+def test_adopt_md_explains_every_weakness_and_every_fault():
+    names = set(re.findall(r"^\| (.+?) \|", (ROOT / "docs/ADOPT.md").read_text(), re.MULTILINE))
+    assert {*ContractWeakness, *BackendFault} <= names
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_relative_link_leads_to_a_file(page):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text(encoding="utf-8"))
+    relative = [target.strip() for target in targets if "://" not in target]
+    assert [target for target in relative if not (ROOT / page).parent.joinpath(target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_and_option_exists(page):
+    """Checks each line of a code block that starts with `stakesim`, also behind a prompt or the path of `.venv`."""
+    group = typer.main.get_command(cli)
+    for block in re.findall(r"```(?:bash|sh|console)?\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
+        for line in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?stakesim ([^#\n]*)", block, re.MULTILINE):
+            name, *words = line.split()
+            command = group.get_command(None, name)
+            if hasattr(command, "commands"):  # a group such as `wallet`
+                command = command.commands.get(words[0])
+            assert command, line
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert {word for word in words if re.match(r"--?[a-z]", word)} <= options, line

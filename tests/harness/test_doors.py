@@ -105,7 +105,7 @@ def test_a_broken_file_is_told_by_line_and_field(stakesim, tmp_path):
     ("old", "new", "said"),
     [
         ('"60000000000000000"', '"60000000000000001"', "received.platform: expected 60000000000000001 wei, the model"),
-        ("came: [a1]", "came: [a1], fails: TooEarly", "expected TooEarly, the model says ok"),
+        ("attended: [a1]", "attended: [a1], fails: TooEarly", "expected TooEarly, the model says ok"),
         ("seats: 4", "seats: 3", "expected ok, the model says NotEnoughSeats"),
     ],
 )
@@ -140,9 +140,9 @@ def test_the_committed_artifact_is_checked(stakesim):
 def test_nothing_is_written_into_an_installed_library(stakesim, monkeypatch, tmp_path, write):
     ours, copy = tmp_path / "artifacts.json", tmp_path / "Stake.json"
     monkeypatch.setattr("stakesim.paths.checkout", lambda: None)
-    monkeypatch.setattr("stakesim.evm.compiler.ARTIFACTS", ours)
-    monkeypatch.setattr("stakesim.evm.compiler.shipped_artifacts", lambda: {"contracts": {}})
-    monkeypatch.setattr("stakesim.evm.compiler.production_artifact", lambda: {"abi": []})
+    monkeypatch.setattr("stakesim.evm.compiler.PACKAGED_ARTIFACTS", ours)
+    monkeypatch.setattr("stakesim.evm.compiler.build_packaged_artifacts", lambda: {"contracts": {}})
+    monkeypatch.setattr("stakesim.evm.compiler.build_production_artifact", lambda: {"abi": []})
     monkeypatch.setattr("stakesim.project.current_project", lambda: Project(tmp_path))
     done = stakesim("compile", *write)
     assert done.returncode == (2 if write else 0)

@@ -5,13 +5,13 @@ from contextlib import closing
 import pytest
 from stakesim import run
 from stakesim.backend import Refused, Rows
-from stakesim.evm.contract_file import changed
+from stakesim.evm.contract_file import patched_event_stake
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import shipped
 from stakesim.project import Project, ProjectError
-from stakesim.runner import environment as environments
-from stakesim.runner import scenario_files
+from stakesim.runner import backends, scenario_files
 from stakesim.runner.environment import Environment, default_engine, open_environment
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
 
@@ -27,7 +27,7 @@ def scenarios(profile):
 
 
 def stories(played):
-    return [finding.story() for finding in played.findings]
+    return [narrate([finding]) for finding in played.findings]
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ BROKEN = [
 )
 def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, engine_name):
     names = ("no-show", "cancel-around-the-cutoff")
-    with closing(open_environment(engine_name, changed(old, new), "contract")) as environment:
+    with closing(open_environment(engine_name, patched_event_stake(old, new), "contract")) as environment:
         findings = [f for name in names for f in run_scenario(environment, load(SCENARIOS / f"{name}.yaml")).findings]
     assert invariant in {finding.id for finding in findings}
 
@@ -98,7 +98,7 @@ actions:
 
 def test_a_required_function_is_encoded_as_the_interface_has_it(engine_name):
     """Whatever else of its name a contract has."""
-    artifact = changed(
+    artifact = patched_event_stake(
         "    // ---------------------------------------------------------------- money in",
         "    function bookEvent(uint256) external pure returns (uint256) {\n        return 0;\n    }\n",
     )
@@ -190,7 +190,7 @@ def test_a_driver_that_is_not_there_is_refused_and_everything_closed(engine_name
 
 
 def test_without_a_backend_the_contract_is_driven(monkeypatch, tmp_path):
-    monkeypatch.setattr(environments, "current_project", lambda: Project(tmp_path))
+    monkeypatch.setattr(backends, "current_project", lambda: Project(tmp_path))
     with closing(open_environment("py-evm")) as environment:
         assert (environment.driver, environment.backend) == ("contract", None)
     with pytest.raises(ProjectError, match="the project names no backend: use contract, or add `backend`"):
@@ -203,7 +203,7 @@ def test_an_engine_that_fails_closes_the_backend(monkeypatch):
     def fails(*_):
         raise ValueError("no")
 
-    monkeypatch.setattr(Environment, "use", fails)
+    monkeypatch.setattr(Environment, "set_contract", fails)
     with pytest.raises(ValueError, match="no"):
         open_environment("py-evm", backend=little)
     assert little.closed == 1

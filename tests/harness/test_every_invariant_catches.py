@@ -8,7 +8,7 @@ from app.core.errors import ContractRejected
 from app.services import projections
 from app.services.booking_service import BookingService
 from app.services.pricing import Quote, Rate
-from stakesim.evm.contract_file import changed
+from stakesim.evm.contract_file import patched_event_stake
 from stakesim.paths import checkout
 from stakesim.runner.environment import open_environment
 from stakesim.runner.invariants import INVARIANTS
@@ -39,7 +39,7 @@ actions:
   - {do: create_run, run: other, by: host, price_inr: "20000", seats: 4, starts: 7d}
   - {do: book, booking: a1, run: gig, by: a, seats: 1}
   - {do: book, booking: a2, run: other, by: a, seats: 1}
-  - {at: 7d, do: complete, run: gig, came: [a1]}
+  - {at: 7d, do: complete, run: gig, attended: [a1]}
   - {do: cancel_run, run: gig, fails: EventNotOpen}
 """
 INLINE = {"left-open": LEFT_OPEN, "two-runs": TWO_RUNS}
@@ -233,20 +233,20 @@ def found(environment):
     """Messages by invariant, of a scenario with that contract in place of ours."""
 
     def play_it(contract, scenario: str) -> dict[str, list[str]]:
-        environment.use(contract)
+        environment.set_contract(contract)
         messages: dict[str, list[str]] = {}
         for finding in run_scenario(environment, _scenario(scenario)).findings:
             messages.setdefault(finding.id, []).append(finding.message)
         return messages
 
     yield play_it
-    environment.use(None)
+    environment.set_contract(None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", CONTRACTS_BROKEN, ids=lambda b: f"{b.id} {b.name}")
 def test_a_broken_contract_is_caught(broken, found):
-    messages = found(changed(broken.old, broken.new), broken.scenario)
+    messages = found(patched_event_stake(broken.old, broken.new), broken.scenario)
     assert broken.id in messages, messages
 
 
@@ -261,25 +261,25 @@ def test_the_sound_contract_passes_where_the_broken_ones_are_caught(environment)
 class RetriesARefusedBooking(BookingService):
     """Takes a refusal for a lost answer and asks for one seat instead; and says it was refused."""
 
-    def book(self, event_run_id, user_id, seats, signer=None, key=None):
+    def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
         try:
-            return super().book(event_run_id, user_id, seats, signer, key)
+            return super().book(event_run_id, user_id, seats, signer=signer, idempotency_key=idempotency_key)
         except ContractRejected:
-            super().book(event_run_id, user_id, 1, signer)
+            super().book(event_run_id, user_id, 1, signer=signer)
             raise
 
 
 class BooksTwice(BookingService):
     """Does not trust the first receipt."""
 
-    def book(self, event_run_id, user_id, seats, signer=None, key=None):
-        super().book(event_run_id, user_id, seats, signer)
-        return super().book(event_run_id, user_id, seats, signer, key)
+    def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
+        super().book(event_run_id, user_id, seats, signer=signer)
+        return super().book(event_run_id, user_id, seats, signer=signer, idempotency_key=idempotency_key)
 
 
 def forgets_the_rows(monkeypatch):
     """What closes an operation writes nothing down."""
-    monkeypatch.setattr(projections, "_CLOSING", {})
+    monkeypatch.setattr(projections, "_CLOSING_EVENTS", {})
 
 
 def shows_another_price(monkeypatch):

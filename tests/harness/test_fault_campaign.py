@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from app.core.errors import Superseded
-from app.services.operations import SENT, Operation
-from app.services.rpc_errors import TROUBLE, meaning
+from app.services.operation_types import Operation
+from app.services.rpc_errors import NODE_ERRORS, classify
+from app.services.transactions import states
+from app.services.transactions.mempool import Mempool
 from app.services.transactions.sender import TransactionSender
+from app.services.transactions.signing import sign_attempt
 from stakesim.commands.faults import faults
 from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign as campaigns
 from stakesim.faults.catalogue import IN_CAMPAIGN, ROWS
 from stakesim_adapter.faults import BackendCampaign, campaign
-from stakesim_adapter.faults.episodes import play
+from stakesim_adapter.faults.episodes import run_episode
 from stakesim_adapter.faults.testbed import BackendTestbed
 from typer.testing import CliRunner
+from web3 import Web3
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +45,7 @@ def test_a_small_campaign_survives(profile: str) -> None:
 
 
 def test_the_same_number_is_the_same_episode(testbed: BackendTestbed) -> None:
-    one, two = play(testbed, 3, 1), play(testbed, 3, 1)
+    one, two = run_episode(testbed, 3, 1), run_episode(testbed, 3, 1)
     assert one.counts == two.counts
     assert one.counts.total() > 0
 
@@ -49,55 +54,63 @@ def test_every_row_between_service_and_node_has_a_fault() -> None:
     assert set(campaigns.rows_of(campaign).values()) == set(IN_CAMPAIGN) <= set(ROWS)
 
 
+class _GivesUpAfterLostAnswer(Mempool):
+    """Does something to the operation if the node's answer to it is lost."""
+
+    def __init__(self, w3: Web3, give_up: Callable[[Operation], Any]) -> None:
+        super().__init__(w3, time.monotonic)
+        self._give_up = give_up
+
+    def send(self, operation: Operation) -> Any:
+        try:
+            self._w3.eth.send_raw_transaction(operation.attempts[-1].raw_transaction)
+        except NODE_ERRORS as error:
+            if classify(error) is None:
+                self._give_up(operation)
+                return None
+        return super().send(operation)
+
+
 class NewNonceAfterTrouble(TransactionSender):
     """Takes a lost response for a transaction that was not sent."""
 
-    def _broadcast(self, operation: Operation, *more: Any) -> Any:
-        try:
-            self._w3.eth.send_raw_transaction(operation.attempts[-1]["raw"])
-        except TROUBLE as error:
-            if meaning(error) is None:
-                self._requeue(operation, "no answer")
-                return None
-        return super()._broadcast(operation, *more)
+    def __init__(self, w3: Web3, *parts: Any) -> None:
+        super().__init__(w3, *parts)
+        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: self._requeue(operation, "no answer"))
 
 
 class TroubleIsFailure(TransactionSender):
     """Takes a time-out for a failure."""
 
-    def _broadcast(self, operation: Operation, *more: Any) -> Any:
-        try:
-            self._w3.eth.send_raw_transaction(operation.attempts[-1]["raw"])
-        except TROUBLE as error:
-            if meaning(error) is None:
-                self._refuse(operation, SENT, "failed", Superseded("no answer"))
-                return None
-        return super()._broadcast(operation, *more)
+    def __init__(self, w3: Web3, *parts: Any) -> None:
+        super().__init__(w3, *parts)
+        error = Superseded("no answer")
+        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: states.fail(self._database, operation, error))
 
 
 class FinalAtOnce(TransactionSender):
     """Does not wait for the confirmation depth."""
 
-    def _mined(self, operation: Operation, receipt: Any) -> Any:
-        seen = super()._mined(operation, receipt)
-        return type(seen)(self._close(operation, receipt), receipt)
+    def _handle_receipt(self, operation: Operation, receipt: Any) -> Any:
+        step = super()._handle_receipt(operation, receipt)
+        return type(step)(self._close(operation, receipt), receipt)
 
 
 class SendsBeforeStoring(TransactionSender):
     """Sends what the database does not hold yet."""
 
-    def _attempt(self, *args: Any) -> Any:
-        made = super()._attempt(*args)
-        with suppress(*TROUBLE):
-            self._w3.eth.send_raw_transaction(made["raw"])
-        return made
+    def _sign_attempt(self, *args: Any) -> Any:
+        attempt = sign_attempt(*args)
+        with suppress(*NODE_ERRORS):
+            self._w3.eth.send_raw_transaction(attempt.raw_transaction)
+        return attempt
 
 
 class NoCap(TransactionSender):
     """Pays whatever it takes."""
 
-    def _attempt(self, operation: Any, account: Any, nonce: int, gas: int, fees: Any, *more: Any) -> Any:
-        return super()._attempt(operation, account, nonce, gas, fees | {"max_fee": 10**12}, *more)
+    def _sign_attempt(self, operation: Any, account: Any, nonce: int, gas: int, fees: Any, *more: Any) -> Any:
+        return sign_attempt(operation, account, nonce, gas, fees._replace(max_fee_per_gas=10**12), *more)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +128,7 @@ def test_a_broken_sender_is_found(
 ) -> None:
     found: set[str] = set()
     for number in range(12):
-        found |= {violation.invariant for violation in play(testbed, 5, number, sender).violations}
+        found |= {violation.invariant for violation in run_episode(testbed, 5, number, sender).violations}
         if invariants <= found:
             return
     pytest.fail(f"found {sorted(found)}, not {sorted(invariants)}")
@@ -126,7 +139,7 @@ def test_a_violation_tells_its_story() -> None:
     (story,) = result.stories()
     assert "network:0 of seed 5" in story
     assert "again: stakesim faults --seed 5 --only network:0" in story
-    assert "are wanted" in story
+    assert "are needed" in story
     assert result.survived.total() == 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from payouts import NO_CONTRACT, BlindPayer, CarefulPayer, PayoutCampaign
-from stakesim.evm.engine import MIDDLEWARE
+from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults import campaign as campaigns
 from stakesim.faults.chain_faults import CHAIN_FAULTS, DATABASE_GONE, SOLD_OUT, STUCK, ChainFaults, ServiceHooks, Stuck
 from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
@@ -49,7 +49,7 @@ def around(testbed: FaultTestbed, hooks: ServiceHooks, *wanted: str) -> tuple[Ch
     rng = np.random.default_rng(1)
     faults = ChainFaults(testbed, rng, block_rate=0, rate=0, wanted=list(wanted), confirmations=3, hooks=hooks)
     provider = FaultyProvider(testbed.provider(), FAULTS, rng)
-    w3 = Web3(provider, MIDDLEWARE)
+    w3 = lean_web3(provider)
     nonce = testbed.nonce()
     for ahead in range(2):
         w3.eth.send_raw_transaction(testbed.sign(service_account(), nonce + ahead, stranger().address)[1])  # type: ignore[arg-type]

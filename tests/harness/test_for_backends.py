@@ -11,9 +11,10 @@ from stakesim.evm.contract_file import load_contract
 from stakesim.paths import checkout
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
-from stakesim.search.backend_fault import tell_fault
+from stakesim.search.backend_diagnosis import diagnose_backend
 from stakesim_adapter.backend import EventStakeBackend
 from stakesim_adapter.services import ServicesSession
 
@@ -29,7 +30,7 @@ def test_there_are_such_scenarios():
 @pytest.mark.parametrize("driver", ["services", "api"])
 def test_the_backend_passes_them(driver, engine_name):
     result = run(FILES, engine_name, driver=driver)
-    assert [finding.story() for finding in result.findings] == []
+    assert [narrate([finding]) for finding in result.findings] == []
     assert result.reached["reverted"] == 1  # the last seat was lost in flight
 
 
@@ -39,15 +40,15 @@ def test_the_backend_passes_them_with_the_contract_that_is_deployed(engine_name)
 
 
 class KnowsNoKeys(BookingService):
-    def book(self, event_run_id, user_id, seats, signer=None, key=None):
-        return super().book(event_run_id, user_id, seats, signer)
+    def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
+        return super().book(event_run_id, user_id, seats, signer=signer)
 
 
 @pytest.mark.slow
 def test_a_service_that_knows_no_keys_is_named(engine_name):
     [file] = [file for file in FILES if file.stem == "asked-twice"]
     with closing(open_environment(engine_name, backend=EventStakeBackend(bookings=KnowsNoKeys))) as environment:
-        told = tell_fault(environment, run_scenario(environment, load(file)), set())
+        told = diagnose_backend(environment, run_scenario(environment, load(file)), set())
     assert {finding.weakness for finding in told.findings} == {"a client's retry is done twice"}
     assert [action.do for action in told.scenario.actions] == ["create_run", "book"]
 

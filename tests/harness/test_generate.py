@@ -4,12 +4,15 @@ from collections import Counter
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from stakesim.generate.agents import MISCHIEF
+from stakesim.generate.agents import HOSTILE_AGENTS
+from stakesim.generate.hostile_actions import HostileKind
+from stakesim.generate.moves import MOVES
 from stakesim.generate.random_scenario import Profile, generate, load_profile
-from stakesim.model.reference import quoted
-from stakesim.model.rehearsal import Step, rehearse
+from stakesim.model.reference import current_rate
+from stakesim.model.rehearsal import RehearsedStep, rehearse
 from stakesim.scenario.actions import SetPrice
 from stakesim.scenario.scenario import Scenario, ScenarioError, dump, loads
 
@@ -24,7 +27,7 @@ def profile(name: str) -> Profile:
 
 
 @cache
-def campaign(name: str) -> list[tuple[Scenario, list[Step]]]:
+def campaign(name: str) -> list[tuple[Scenario, list[RehearsedStep]]]:
     scenarios = [generate(profile(name), 0, index) for index in range(RUNS)]
     return [(scenario, rehearse(scenario)) for scenario in scenarios]
 
@@ -84,10 +87,10 @@ MUST_REACH = [
 ]
 
 
-def swings(scenario: Scenario, steps: list[Step]) -> bool:
+def swings(scenario: Scenario, steps: list[RehearsedStep]) -> bool:
     """The feed's rate moved by a tenth or more while the scenario lasted."""
     market = scenario.rate_path()
-    rates = [quoted(step.state, market(step.at))[0] for step in steps]
+    rates = [current_rate(step.state, market(step.at))[0] for step in steps]
     rates = [rate for rate in rates if rate.is_finite() and rate > 0]
     return max(rates) >= Decimal("1.1") * min(rates)
 
@@ -108,7 +111,32 @@ def test_the_hostile_campaign_is_hostile() -> None:
     assert sum(payout.deferred for outcome in outcomes for payout in outcome.payouts) > 50
     receivers = {actor.receiver for scenario, _ in campaign("hostile") for actor in scenario.actors.values()}
     assert receivers == {"accepts", "refuses", "burns_gas", "floods", "reenters"}
-    assert set(profile("hostile").kinds) == set(MISCHIEF)
+    assert set(profile("hostile").kinds) == set(HOSTILE_AGENTS) - NOT_IN_A_PROFILE
+
+
+NOT_IN_A_PROFILE = {"impossible_run", "impossible_booking"}
+"""Kinds whose addition to a profile would change all of its scenarios."""
+BY_TIME = {"on_the_edge"}
+"""Kinds that are ordinary actions at a certain time, which walks choose apart from the move."""
+
+
+def test_campaigns_and_walks_are_hostile_in_the_same_ways() -> None:
+    assert set(HOSTILE_AGENTS) == set(get_args(HostileKind))
+    assert {kind for move in MOVES for kind in move.kinds} | BY_TIME == set(get_args(HostileKind))
+    assert all(move.hostile for move in MOVES if move.kinds)
+
+
+@pytest.mark.parametrize("kind", sorted(HOSTILE_AGENTS))
+def test_each_hostile_kind_reaches_a_rejection(kind: str) -> None:
+    """Except for forced ether, which nobody can reject."""
+    hostile = profile("hostile").model_copy(update={"kinds": (kind,), "mischief": 20.0, "bad_feed": 0.0, "crash": 0.0})
+    honest = hostile.model_copy(update={"mischief": 0.0})
+    rejected = {p: sum(rejections(generate(p, 0, index)) for index in range(20)) for p in (hostile, honest)}
+    assert (rejected[hostile] > rejected[honest]) == (kind != "force_ether")
+
+
+def rejections(scenario: Scenario) -> int:
+    return sum(step.outcome.status == "rejected" for step in rehearse(scenario))
 
 
 def test_a_bad_feed_comes_to_its_senses() -> None:

@@ -6,17 +6,19 @@ from contextlib import closing
 import pytest
 from stakesim import run
 from stakesim.campaign.report import save_failures
-from stakesim.evm.contract_file import changed
-from stakesim.generate.moves import MOVES, walk
+from stakesim.evm.contract_file import patched_event_stake
+from stakesim.generate.moves import MOVES
 from stakesim.generate.profiles import load_profile
 from stakesim.model.rehearsal import rehearse
 from stakesim.paths import checkout, shipped
 from stakesim.runner.environment import open_environment
-from stakesim.runner.findings import Finding, tell
+from stakesim.runner.findings import Finding
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
-from stakesim.search.shrink import shrunk
+from stakesim.search.shrink import shrink
 from stakesim.search.stateful import search
+from stakesim.search.walks import walk
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
@@ -68,9 +70,9 @@ def arena(engine_name):
 def planted(request, arena):
     """The shortest story, in an environment whose contract is broken so."""
     old, new, shortest = PLANTED[request.param]
-    arena.use(changed(old, new))
+    arena.set_contract(patched_event_stake(old, new))
     yield shortest
-    arena.use(None)
+    arena.set_contract(None)
 
 
 def failing(environment):
@@ -86,12 +88,12 @@ def failing(environment):
 def test_walks_find_nothing_in_the_sound_contract(arena, profile):
     for index in range(WALKS[profile]):
         played = run_scenario(arena, walk(HOSTILE, 7, index, 30))
-        assert not played.findings, tell(played.findings)
+        assert not played.findings, narrate(played.findings)
 
 
 @pytest.mark.slow
 def test_walks_make_every_move_and_meet_every_error():
-    """Played by the model alone."""
+    """ScenarioResult by the model alone."""
     reached: Counter[str] = Counter()
     for index in range(150):
         scenario = walk(HOSTILE, 0, index, 30)
@@ -134,7 +136,7 @@ def test_a_calm_walk_makes_no_hostile_move():
 def test_a_failing_walk_is_shrunk_to_the_shortest_story(arena, planted):
     """Which fails again when it is written to a file and read back, and is as plain as can be."""
     played = failing(arena)
-    short = shrunk(arena, played)
+    short = shrink(arena, played)
     assert [action.do for action in short.scenario.actions] == planted
     assert short.findings[0].id == played.findings[0].id
     assert {f.id for f in run_scenario(arena, loads(dump(short.scenario))).findings} == {f.id for f in short.findings}
@@ -146,14 +148,14 @@ def test_a_failing_walk_is_shrunk_to_the_shortest_story(arena, planted):
 def test_what_does_not_fail_again_is_left_as_it_is(arena):
     played = run_scenario(arena, load(ROOT / "scenarios" / "no-show.yaml"))
     played.findings.append(Finding("INV-01", "", "", played.scenario, step=5))
-    assert shrunk(arena, played) is played
+    assert shrink(arena, played) is played
 
 
 @pytest.mark.slow
 def test_stateful_search_finds_nothing_in_the_sound_contract(arena, profile):
     examples, steps = SEARCHES[profile]
     found = search(arena, examples, steps, number=1)
-    assert found is None, tell(found.findings)
+    assert found is None, narrate(found.findings)
 
 
 @pytest.mark.slow
@@ -170,11 +172,11 @@ def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, mo
 
     book = BookingService.book
 
-    def a_seat_less(self, run, user, seats, *more):
-        return book(self, run, user, max(seats - 1, 1), *more)
+    def a_seat_less(self, run, user, seats, **more):
+        return book(self, run, user, max(seats - 1, 1), **more)
 
     monkeypatch.setattr(BookingService, "book", a_seat_less)
-    result = run("calm", engine_name, 3, seed=1, steps=20)
+    result = run("calm", engine_name, runs=3, seed=1, steps=20)
     assert not result.ok
     save_failures(result, tmp_path)
     files = sorted(tmp_path.glob("*.yaml"))

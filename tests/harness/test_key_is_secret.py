@@ -10,7 +10,7 @@ from sqlalchemy import MetaData, select
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import checkout, shipped
 from stakesim.runner import ledger
-from stakesim.runner.findings import stories
+from stakesim.runner.narrative import narratives
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load
 
@@ -26,7 +26,7 @@ DRAWN = {"quick": 1, "ci": 5, "deep": 50}
 def everything_in(environment) -> str:
     """All rows of all tables of the environment's database, as text."""
     tables = MetaData()
-    with environment.backend.database.single() as connection:
+    with environment.backend.database.autocommit() as connection:
         tables.reflect(connection)
         assert {"users", "event_runs", "event_run_bookings", "operations", "nonces"} <= tables.tables.keys()
         return "\n".join(repr(row) for table in tables.tables.values() for row in connection.execute(select(table)))
@@ -50,7 +50,7 @@ def test_the_platforms_key_is_nowhere(environment, profile, caplog):
         transactions += played.transactions
         shown += [
             repr(played),
-            *stories(played.findings),
+            *narratives(played.findings),
             ledger.to_frame(played.rows).to_csv(),
             everything_in(environment),
         ]

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
 from stakesim.prices import series
-from stakesim.prices.market import jumps, simulate
-from stakesim.prices.price_paths import DAY, PAISA, Bootstrap, Constant, Crash, Garch, Gbm, Merton, Series, Steps, path
+from stakesim.prices.formula_paths import PAISA
+from stakesim.prices.market import draw_jumps, simulate
+from stakesim.prices.price_models import DAY, Bootstrap, Constant, Crash, Garch, Gbm, Merton, Series, Steps
+from stakesim.prices.price_paths import rate_path
 from stakesim.scenario.scenario import ScenarioError, dump, loads
 
 START = Decimal("200000.55")
@@ -39,7 +41,7 @@ def named(price: Any) -> str:
 @pytest.mark.parametrize("price", CERTAIN, ids=named)
 def test_without_chance_each_column_is_the_path(price: Any) -> None:
     rates = simulate(price, default_rng(1), runs=3, days=20)
-    rate_at = path(price)
+    rate_at = rate_path(price)
     assert rates.shape == (21, 3)
     assert rates.tolist() == [[float(rate_at(day * DAY))] * 3 for day in range(21)]
 
@@ -78,7 +80,7 @@ def test_ten_thousand_paths_of_sixty_days_take_a_moment(price: Any) -> None:
 @pytest.mark.parametrize("price", DAILY, ids=named)
 def test_the_path_is_the_simulated_one_of_its_seed_and_holds_for_a_day(price: Any) -> None:
     price = price.model_copy(update={"seed": 11})
-    rates, rate_at = simulate(price, default_rng(11), runs=1, days=300)[:, 0], path(price)
+    rates, rate_at = simulate(price, default_rng(11), runs=1, days=300)[:, 0], rate_path(price)
     assert [rate_at(day * DAY) for day in (250, 0, 3, 299)] == [
         Decimal(f"{rates[day]:.2f}") for day in (250, 0, 3, 299)
     ]
@@ -90,7 +92,7 @@ def test_a_simulated_gbm_is_distributed_as_its_path_is() -> None:
     """Log returns over 20 days: 400 paths beside 20,000 columns. Five standard errors of the mean and the deviation."""
     price = Gbm(inr_per_eth=START, annual_volatility=0.9, annual_drift=0.5, step="6h")
     many = np.log(simulate(price, default_rng(3), runs=20_000, days=20)[-1] / float(START))
-    few = np.log([float(path(price.model_copy(update={"seed": seed}))(20 * DAY) / START) for seed in range(400)])
+    few = np.log([float(rate_path(price.model_copy(update={"seed": seed}))(20 * DAY) / START) for seed in range(400)])
     deviation = 0.9 * np.sqrt(20 / 365)
     assert abs(few.mean() - many.mean()) < 5 * deviation / np.sqrt(400)
     assert abs(few.std() - many.std()) < 5 * deviation / np.sqrt(2 * 400)
@@ -114,7 +116,7 @@ def test_a_gbm_whose_step_is_long_waits_for_it() -> None:
 def test_merton_jumps_as_often_and_as_far_as_it_says() -> None:
     """22,000 jumps: within five standard errors, 3.4% of the rate, 0.005 of the mean, 2.4% of the deviation."""
     price = Merton(inr_per_eth=START, jump_rate=11, jump_mean=-0.015, jump_volatility=0.135)
-    counts, sizes = jumps(price, default_rng(2), runs=2_000, days=365)
+    counts, sizes = draw_jumps(price, default_rng(2), runs=2_000, days=365)
     single = sizes[counts == 1]
     assert counts.sum() / 2_000 == pytest.approx(11, rel=0.034)
     assert single.mean() == pytest.approx(-0.015, abs=0.005)
@@ -194,7 +196,7 @@ def test_rates_are_positive_finite_and_have_two_digits(price: Any, seed: int, st
 @pytest.mark.slow
 @given(st.sampled_from(DAILY), st.integers(0, 2**32), st.lists(st.integers(0, 300 * DAY), max_size=20))
 def test_a_daily_path_depends_on_seed_and_time_alone(price: Any, seed: int, times: list[int]) -> None:
-    asked, fresh = (path(price.model_copy(update={"seed": seed})) for _ in range(2))
+    asked, fresh = (rate_path(price.model_copy(update={"seed": seed})) for _ in range(2))
     rates = {t: asked(t) for t in times}
     assert rates == {t: fresh(t) for t in sorted(times)}
     assert all(rate >= PAISA and rate == rate.quantize(PAISA) for rate in rates.values())
@@ -208,17 +210,17 @@ def test_an_extreme_drift_stays_within_what_a_file_may_say(extreme: float) -> No
 
 def test_a_series_begins_where_it_is_told_and_ends_with_its_last_close(tmp_path: Path) -> None:
     file = written(tmp_path, ["2024-01-01,100", "2024-01-02,110.555", "2024-01-03,120"])
-    whole, later = path(Series(file=file)), path(Series(file=file, start="2024-01-02"))
+    whole, later = rate_path(Series(file=file)), rate_path(Series(file=file, start="2024-01-02"))
     assert [whole(t) for t in (0, DAY - 1, DAY, 2 * DAY, 99 * DAY)] == [100, 100, Decimal("110.56"), 120, 120]
     assert [later(t) for t in (0, DAY, 99 * DAY)] == [Decimal("110.56"), 120, 120]
 
 
 def test_other_columns_are_ignored_and_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     file = written(tmp_path, ["7,2024-01-01,100", "8,2024-01-02,110"], "Volume,Date,Close")
-    assert series.read(file).rates == (100, 110)
+    assert series.read_closes(file).rates == (100, 110)
     time.sleep(0.01)
     written(tmp_path, ["7,2024-01-01,100", "8,2024-01-02,111"], "Volume,Date,Close")
-    assert series.read(file).rates == (100, 111)
+    assert series.read_closes(file).rates == (100, 111)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_other_columns_are_ignored_and_a_changed_file_is_read_anew(tmp_path: Pat
         (
             ["2024-01-01,1", "", "2024-01-03,1"],
             "date,close",
-            "line 4, date: 2024-01-03 comes where 2024-01-02 is due; give one line a day, in order",
+            "line 4, date: 2024-01-03 is where 2024-01-02 should be; give one line a day, in order",
         ),
         (["2024-01-01,1"], "date,close", "mine.csv: has 1 closes; give at least 2"),
     ],
@@ -251,20 +253,20 @@ def test_an_empty_file_one_in_no_utf8_and_one_that_is_not_there_get_one_sentence
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "binary.csv").write_bytes(b"date,close\n\xff\xfe")
     with pytest.raises(ScenarioError, match="line 1: has no column 'date'"):
-        series.read(tmp_path / "empty.csv")
+        series.read_closes(tmp_path / "empty.csv")
     with pytest.raises(ScenarioError, match=r"can't be read.*UTF-8"):
-        series.read(tmp_path / "binary.csv")
+        series.read_closes(tmp_path / "binary.csv")
     with pytest.raises(ScenarioError, match="there is no such file, here or in scenarios/"):
-        series.read("nowhere.csv")
+        series.read_closes("nowhere.csv")
 
 
 def test_a_relative_path_counts_from_here_or_else_from_the_scenarios(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(series.read(series.SYNTHETIC).rates) == 3_804
+    assert len(series.read_closes(series.SYNTHETIC).rates) == 3_804
     written(tmp_path, ["2024-01-01,100", "2024-01-02,110"])
-    assert len(series.read("mine.csv").rates) == 2
+    assert len(series.read_closes("mine.csv").rates) == 2
 
 
 SCENARIO = "name: s\nstory: A path.\nprice: {}\nactors: {{}}\nactions: []\n"

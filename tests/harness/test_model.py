@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_stage import EPOCH, ETH, GRACE, RATE, START, Timed, book, create, last, play
+from model_helpers import EPOCH, ETH, GRACE, RATE, START, Timed, apply_all, book, create, last_outcome
 from stakesim.model.reference import (
     BookingStatus,
-    Outcome,
+    ExpectedOutcome,
     Payout,
     RunStatus,
     apply,
-    initial,
+    initial_state,
     liabilities,
 )
 from stakesim.scenario.actions import (
@@ -33,14 +33,14 @@ SOLD_OUT: list[Timed] = [(0, create()), (60, book("a1", "a")), (120, book("b1", 
 
 
 def test_everybody_comes_as_in_the_worked_example() -> None:
-    state, outcomes = play([*SOLD_OUT, (START, Complete(run="gig", came=("a1", "b1")))])
+    state, outcomes = apply_all([*SOLD_OUT, (START, Complete(run="gig", attended=("a1", "b1")))])
     assert [o.paid_in for o in outcomes] == [8 * ETH // 100, 24 * ETH // 100, 24 * ETH // 100, 0]
     assert state.received == {"a": 4 * ETH // 100, "b": 4 * ETH // 100, "host": 46 * ETH // 100}
     assert state.platform_balance == 2 * ETH // 100
 
 
 def test_a_no_show_forfeits_the_stake_as_in_the_worked_example() -> None:
-    state, outcomes = play([*SOLD_OUT, (START, Complete(run="gig", came=("a1",)))])
+    state, outcomes = apply_all([*SOLD_OUT, (START, Complete(run="gig", attended=("a1",)))])
     assert state.received == {"a": 4 * ETH // 100, "host": 46 * ETH // 100}
     assert state.platform_balance == 6 * ETH // 100
     assert outcomes[-1].payouts == (
@@ -51,7 +51,7 @@ def test_a_no_show_forfeits_the_stake_as_in_the_worked_example() -> None:
 
 
 def test_a_cancelled_run_gives_everybody_back_what_they_paid_as_in_the_worked_example() -> None:
-    state, _ = play([*SOLD_OUT, (START - 1, CancelRun(run="gig"))])
+    state, _ = apply_all([*SOLD_OUT, (START - 1, CancelRun(run="gig"))])
     assert state.received == {"a": 24 * ETH // 100, "b": 24 * ETH // 100, "host": 8 * ETH // 100}
     assert (state.platform_balance, state.contract_balance, liabilities(state)) == (0, 0, 0)
     assert state.runs["gig"].status == RunStatus.CANCELLED
@@ -69,9 +69,9 @@ def test_settlement_vector(vector: dict[str, Any]) -> None:
         fee_bps=vector["terms"]["feeBps"],
         forfeit_to_host_bps=vector["terms"]["forfeitToHostBps"],
     )
-    state = initial(terms, {"host": Actor(), **{label: Actor() for label in bookings}}, EPOCH)
+    state = initial_state(terms, {"host": Actor(), **{label: Actor() for label in bookings}}, EPOCH)
 
-    def act(at: int, action: Action) -> Outcome:
+    def act(at: int, action: Action) -> ExpectedOutcome:
         nonlocal state
         state, outcome = apply(state, action, EPOCH + at, Decimal(ETH))
         assert outcome.status == "ok", outcome
@@ -85,8 +85,8 @@ def test_settlement_vector(vector: dict[str, Any]) -> None:
             act(60 * number + 1, CancelBooking(booking=label))
     match vector["end"]:
         case "completed":
-            came = tuple(label for label, booking in bookings.items() if booking["fate"] == "attended")
-            act(START, Complete(run="gig", came=came))
+            attended = tuple(label for label, booking in bookings.items() if booking["fate"] == "attended")
+            act(START, Complete(run="gig", attended=attended))
         case "cancelled":
             act(START, CancelRun(run="gig"))
         case "expired":
@@ -113,7 +113,7 @@ def test_settlement_vector(vector: dict[str, Any]) -> None:
     ],
 )
 def test_who_pays_in_and_under_whose_address(by: str, signer: str, party: str) -> None:
-    state, (created, booked) = play([(0, create(by=by)), (60, book("b1", by))])
+    state, (created, booked) = apply_all([(0, create(by=by)), (60, book("b1", by))])
     assert (created.signer, booked.signer) == (signer, signer)
     assert (state.runs["gig"].host, state.bookings["b1"].attendee) == (party, party)
     assert (state.runs["gig"].actor, state.bookings["b1"].actor) == (by, by)
@@ -122,12 +122,12 @@ def test_who_pays_in_and_under_whose_address(by: str, signer: str, party: str) -
 
 def test_the_platform_acts_for_those_it_pays_for() -> None:
     """On chain `cancel_run` by such a host is a call by the platform, which may until the run is final."""
-    outcome = last((0, create()), (START + 1, CancelRun(run="gig")))
+    outcome = last_outcome((0, create()), (START + 1, CancelRun(run="gig")))
     assert (outcome.actor, outcome.signer, outcome.status) == ("host", "platform", "ok")
 
 
 def test_what_a_walletless_actor_gets_goes_to_the_platform() -> None:
-    state, _ = play([(0, create()), (60, book("w1", "walletless")), (120, CancelBooking(booking="w1"))])
+    state, _ = apply_all([(0, create()), (60, book("w1", "walletless")), (120, CancelBooking(booking="w1"))])
     assert state.received == {"platform": 24 * 10**16}
     assert state.wallet_flow == {"platform": -8 * 10**16}
 
@@ -137,7 +137,7 @@ def test_what_a_walletless_actor_gets_goes_to_the_platform() -> None:
 
 @pytest.mark.parametrize("receiver", ["troll", "burner", "flooder"])
 def test_a_push_that_is_not_taken_becomes_a_credit(receiver: str) -> None:
-    state, outcomes = play([(0, create()), (60, book("t1", receiver)), (120, CancelBooking(booking="t1"))])
+    state, outcomes = apply_all([(0, create()), (60, book("t1", receiver)), (120, CancelBooking(booking="t1"))])
     assert outcomes[-1].payouts == (Payout(receiver, 24 * 10**16, "refund", deferred=True),)
     assert state.credits == {receiver: 24 * 10**16}
     assert state.contract_balance == liabilities(state) == 32 * 10**16
@@ -151,14 +151,14 @@ def test_a_push_that_is_not_taken_becomes_a_credit(receiver: str) -> None:
 
 
 def test_a_reentrant_receiver_is_paid_with_args() -> None:
-    state, outcomes = play([(0, create()), (60, book("t1", "thief")), (120, CancelBooking(booking="t1"))])
+    state, outcomes = apply_all([(0, create()), (60, book("t1", "thief")), (120, CancelBooking(booking="t1"))])
     assert outcomes[-1].payouts == (Payout("thief", 24 * 10**16, "refund"),)
     assert state.credits == {}
 
 
 def test_nothing_is_pushed_where_nothing_is_owed() -> None:
-    actions = [(0, create()), (60, book("t1", "troll")), (START, Complete(run="gig", came=("t1",)))]
-    outcome = play(actions, Terms(stake_bps=0))[1][-1]
+    actions = [(0, create()), (60, book("t1", "troll")), (START, Complete(run="gig", attended=("t1",)))]
+    outcome = apply_all(actions, Terms(stake_bps=0))[1][-1]
     assert [p.to for p in outcome.payouts] == ["host"]
 
 
@@ -172,20 +172,20 @@ def test_expiry_shares_the_hosts_stake_by_seats_and_the_platform_gets_the_odd_we
         (90, book("b1", "b", 2)),
         (START + GRACE, Expire(run="gig")),
     ]
-    state, _ = play(actions)
+    state, _ = apply_all(actions)
     assert state.received == {"a": 12 * 10**16 + 10**17 // 3, "b": 24 * 10**16 + 2 * 10**17 // 3}
     assert state.platform_balance == 1
 
 
 def test_expiry_without_bookings_gives_the_host_the_stake_back() -> None:
-    state, _ = play([(0, create()), (START + GRACE, Expire(run="gig", by="outsider"))])
+    state, _ = apply_all([(0, create()), (START + GRACE, Expire(run="gig", by="outsider"))])
     assert state.received == {"host": 8 * 10**16}
     assert state.platform_balance == 0
 
 
 def test_fees_are_withdrawn_without_touching_escrow() -> None:
-    over = [(0, create()), (60, book("a1", "a")), (START, Complete(run="gig", came=("a1",)))]
-    state, _ = play([*over[:2], (90, create(run="open")), (95, book("o1", "b", run="open")), *over[2:]])
+    over = [(0, create()), (60, book("a1", "a")), (START, Complete(run="gig", attended=("a1",)))]
+    state, _ = apply_all([*over[:2], (90, create(run="open")), (95, book("o1", "b", run="open")), *over[2:]])
     held = liabilities(state) - state.platform_balance
     state, outcome = apply(state, WithdrawFees(), EPOCH + START + 60, RATE)
     assert outcome.payouts == (Payout("platform", 10**16, "platform fees"),)
@@ -193,6 +193,6 @@ def test_fees_are_withdrawn_without_touching_escrow() -> None:
 
 
 def test_forced_ether_is_owed_to_nobody() -> None:
-    state, (outcome,) = play([(0, ForceEther(by="outsider", wei=5))])
-    assert (state.contract_balance, liabilities(state), state.forced, outcome.paid_in) == (5, 0, 5, 0)
+    state, (outcome,) = apply_all([(0, ForceEther(by="outsider", wei=5))])
+    assert (state.contract_balance, liabilities(state), state.forced_wei, outcome.paid_in) == (5, 0, 5, 0)
     assert state.wallet_flow == {"outsider": -5}

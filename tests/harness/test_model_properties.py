@@ -1,10 +1,10 @@
-"""What holds for the reference model whatever anybody does, found out by hypothesis."""
+"""Properties of the reference model that hold for any sequence of actions, tested with Hypothesis."""
 
 from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stakesim.model.reference import BookingStatus, Outcome, RunStatus, State, apply, initial, liabilities
+from stakesim.model.reference import BookingStatus, ExpectedOutcome, RunStatus, State, apply, initial_state, liabilities
 from stakesim.scenario.actions import (
     Action,
     Actor,
@@ -27,16 +27,16 @@ EPOCH = 4_102_444_800
 HOUR, DAY = 3_600, 86_400
 ACTORS = {
     "host": Actor(pays="self"),
-    "guest": Actor(pays="self"),
-    "kept": Actor(),
+    "attendee": Actor(pays="self"),
+    "managed": Actor(),  # the platform pays for it
     "walletless": Actor(wallet="none"),
-    "troll": Actor(receiver="refuses"),
-    "thief": Actor(receiver="reenters", reenter=Reentry(call="withdraw")),
+    "refuser": Actor(receiver="refuses"),
+    "attacker": Actor(receiver="reenters", reenter=Reentry(call="withdraw")),
 }
-WHO = st.sampled_from(sorted(ACTORS))
-ANYBODY = st.sampled_from([*sorted(ACTORS), "platform"])
-RUNS = st.sampled_from(["run1", "run2"])
-BOOKINGS = st.sampled_from([f"b{i}" for i in range(6)])
+ACTOR_NAMES = st.sampled_from(sorted(ACTORS))
+CALLERS = st.sampled_from([*sorted(ACTORS), "platform"])
+RUN_LABELS = st.sampled_from(["run1", "run2"])
+BOOKING_LABELS = st.sampled_from([f"b{i}" for i in range(6)])
 TERMS = st.builds(
     Terms,
     stake_bps=st.integers(0, 5_000),
@@ -46,16 +46,18 @@ TERMS = st.builds(
     completion_grace=st.sampled_from([HOUR, DAY]),
 )
 PRICES = st.decimals("0.01", "99999.99", places=2)
-SMALL = st.integers(0, 4)
+SEATS = st.integers(0, 4)
 ACTIONS: st.SearchStrategy[Action] = st.one_of(
-    st.builds(Book, booking=BOOKINGS, run=RUNS, by=WHO, seats=SMALL),
-    st.builds(CancelBooking, booking=BOOKINGS, by=st.none() | ANYBODY),
-    st.builds(CancelRun, run=RUNS, by=st.none() | ANYBODY),
-    st.builds(Complete, run=RUNS, by=st.none() | ANYBODY, came=st.lists(BOOKINGS, max_size=4).map(tuple)),
-    st.builds(Expire, run=RUNS, by=ANYBODY),
-    st.builds(Withdraw, by=ANYBODY, to=st.none() | ANYBODY),
-    st.builds(WithdrawFees, by=ANYBODY),
-    st.builds(ForceEther, by=WHO, wei=st.integers(1, 10**18)),
+    st.builds(Book, booking=BOOKING_LABELS, run=RUN_LABELS, by=ACTOR_NAMES, seats=SEATS),
+    st.builds(CancelBooking, booking=BOOKING_LABELS, by=st.none() | CALLERS),
+    st.builds(CancelRun, run=RUN_LABELS, by=st.none() | CALLERS),
+    st.builds(
+        Complete, run=RUN_LABELS, by=st.none() | CALLERS, attended=st.lists(BOOKING_LABELS, max_size=4).map(tuple)
+    ),
+    st.builds(Expire, run=RUN_LABELS, by=CALLERS),
+    st.builds(Withdraw, by=CALLERS, to=st.none() | CALLERS),
+    st.builds(WithdrawFees, by=CALLERS),
+    st.builds(ForceEther, by=ACTOR_NAMES, wei=st.integers(1, 10**18)),
     st.builds(SetPrice, inr_per_eth=st.sampled_from(["0", "NaN", "100000", "200000", "500000"])),
     st.builds(Wait),
 )
@@ -63,43 +65,50 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[int, Action]]:
-    """Two runs, and then anything in any order, with labels used once as a scenario has them."""
+    """Pairs of a time in seconds and an action: two runs are created, then random actions follow.
+
+    Each booking label is used once, as in a scenario.
+    """
     timeline: list[tuple[int, Action]] = [
         (
             at,
             CreateRun(
-                run=f"run{at}", by=draw(WHO), price_inr=draw(PRICES), seats=draw(st.integers(1, 7)), starts=2 * DAY
+                run=f"run{at}",
+                by=draw(ACTOR_NAMES),
+                price_inr=draw(PRICES),
+                seats=draw(st.integers(1, 7)),
+                starts=2 * DAY,
             ),
         )
         for at in (1, 2)
     ]
-    at, booked = 2, set[str]()
+    at, used_labels = 2, set[str]()
     for action in draw(st.lists(ACTIONS, max_size=18)):
         at += draw(st.sampled_from([1, 60, HOUR, 8 * HOUR, DAY]))
         if isinstance(action, Book):
-            if action.booking in booked:
+            if action.booking in used_labels:
                 continue
-            booked.add(action.booking)
+            used_labels.add(action.booking)
         timeline.append((at, action))
     return timeline
 
 
-def check(before: State, after: State, outcome: Outcome) -> None:
-    assert_books_balance(after)
-    assert_seats_add_up(after)
-    assert_final_is_final(before, after)
-    assert_refused_changes_nothing(before, after, outcome)
+def assert_invariants(before: State, after: State, outcome: ExpectedOutcome) -> None:
+    assert_conservation(after)
+    assert_booked_seats_equal_active_bookings(after)
+    assert_final_states_do_not_change(before, after)
+    assert_failed_action_changes_nothing(before, after, outcome)
 
 
-def assert_books_balance(state: State) -> None:
+def assert_conservation(state: State) -> None:
     paid_in = sum(state.paid_in.values())
-    assert paid_in + state.forced == state.paid_out + state.contract_balance
+    assert paid_in + state.forced_wei == state.paid_out + state.contract_balance
     assert -sum(state.wallet_flow.values()) == state.contract_balance
-    assert liabilities(state) + state.forced == state.contract_balance
+    assert liabilities(state) + state.forced_wei == state.contract_balance
     assert min([state.platform_balance, state.paid_out, *state.credits.values(), *state.received.values()]) >= 0
 
 
-def assert_seats_add_up(state: State) -> None:
+def assert_booked_seats_equal_active_bookings(state: State) -> None:
     for run in state.runs.values():
         assert 0 <= run.seats_booked <= run.max_seats
         if run.open:
@@ -109,7 +118,7 @@ def assert_seats_add_up(state: State) -> None:
             assert state.active_bookings_of(run) == []
 
 
-def assert_final_is_final(before: State, after: State) -> None:
+def assert_final_states_do_not_change(before: State, after: State) -> None:
     for label, run in before.runs.items():
         assert after.runs[label].price == run.price
         if not run.open:
@@ -119,7 +128,7 @@ def assert_final_is_final(before: State, after: State) -> None:
             assert after.bookings[label] == booking
 
 
-def assert_refused_changes_nothing(before: State, after: State, outcome: Outcome) -> None:
+def assert_failed_action_changes_nothing(before: State, after: State, outcome: ExpectedOutcome) -> None:
     if outcome.status != "ok":
         assert outcome.payouts == ()
         assert after.wallet_flow == before.wallet_flow
@@ -129,25 +138,25 @@ def assert_refused_changes_nothing(before: State, after: State, outcome: Outcome
 
 @settings(deadline=None)
 @given(TERMS, histories())
-def test_whatever_anybody_does(terms: Terms, history: list[tuple[int, Action]]) -> None:
-    state = initial(terms, ACTORS, EPOCH)
+def test_invariants_hold_after_every_action(terms: Terms, history: list[tuple[int, Action]]) -> None:
+    state = initial_state(terms, ACTORS, EPOCH)
     for at, action in history:
         before = state
         state, outcome = apply(state, action, EPOCH + at, Decimal(200_000))
-        check(before, state, outcome)
+        assert_invariants(before, state, outcome)
 
 
 @settings(deadline=None)
 @given(TERMS, histories())
-def test_everybody_can_always_get_out(terms: Terms, history: list[tuple[int, Action]]) -> None:
-    """Whatever happened: runs expire, credits and fees are withdrawn, and only forced ether stays."""
-    state = initial(terms, ACTORS, EPOCH)
+def test_every_party_can_always_withdraw_everything(terms: Terms, history: list[tuple[int, Action]]) -> None:
+    """After any history, expiring runs and withdrawing credits and fees leaves only forced ether in the contract."""
+    state = initial_state(terms, ACTORS, EPOCH)
     for at, action in history:
         state, _ = apply(state, action, EPOCH + at, Decimal(200_000))
-    later = max(state.now, EPOCH + 10 * DAY)
+    after_grace = max(state.now, EPOCH + 10 * DAY)
     exits: list[Action] = [Expire(run=run.label) for run in state.runs.values() if run.open]
-    exits += [Withdraw(by=party, to="kept") for party in ACTORS]
+    exits += [Withdraw(by=party, to="managed") for party in ACTORS]
     for action in [*exits, WithdrawFees()]:
-        state, _ = apply(state, action, later, Decimal(0))
+        state, _ = apply(state, action, after_grace, Decimal(0))
     assert liabilities(state) == 0
-    assert state.contract_balance == state.forced
+    assert state.contract_balance == state.forced_wei

@@ -4,14 +4,14 @@ which rates the service quotes from."""
 from decimal import Decimal
 
 import pytest
-from model_stage import DAY, EPOCH, GRACE, RATE, START, Timed, book, create, last, play
+from model_helpers import DAY, EPOCH, GRACE, RATE, START, Timed, apply_all, book, create, last_outcome
 from stakesim.model.reference import (
     MAX_SEATS,
     BookingStatus,
     RunStatus,
     State,
     apply,
-    came_ids,
+    attended_booking_ids,
     inr_to_wei,
 )
 from stakesim.scenario.actions import (
@@ -37,8 +37,8 @@ EDGES = [
     (START, CancelRun(run="gig", by="platform"), {-1: None, 0: None, 1: None}, None),
     (CUTOFF_AT, CancelBooking(booking="a1"), {-1: None, 0: None, 1: "TooLate"}, CUTOFF_AT),
     (CUTOFF_AT, CancelBooking(booking="a1", by="platform"), {-1: None, 0: None, 1: "TooLate"}, CUTOFF_AT),
-    (START, Complete(run="gig", came=()), {-1: "TooEarly", 0: None, 1: None}, START),
-    (START + GRACE, Complete(run="gig", came=()), {-1: None, 0: "TooLate", 1: "TooLate"}, START + GRACE),
+    (START, Complete(run="gig", attended=()), {-1: "TooEarly", 0: None, 1: None}, START),
+    (START + GRACE, Complete(run="gig", attended=()), {-1: None, 0: "TooLate", 1: "TooLate"}, START + GRACE),
     (START + GRACE, Expire(run="gig", by="outsider"), {-1: "TooEarly", 0: None, 1: None}, START + GRACE),
 ]
 
@@ -46,41 +46,41 @@ EDGES = [
 @pytest.mark.parametrize(("edge", "action", "errors", "named"), EDGES)
 @pytest.mark.parametrize("off", [-1, 0, 1])
 def test_edge_of_time(edge: int, action: Action, errors: dict[int, str | None], named: int | None, off: int) -> None:
-    outcome = last((0, create(by="self_host")), (60, book("a1", "a")), (edge + off, action))
+    outcome = last_outcome((0, create(by="self_host")), (60, book("a1", "a")), (edge + off, action))
     assert outcome.error == errors[off]
     assert outcome.args == ((EPOCH + named,) if errors[off] and named is not None else ())
 
 
 @pytest.mark.parametrize(("off", "error"), [(-1, None), (0, "InvalidStart"), (1, "InvalidStart")])
 def test_a_run_starts_later_than_now(off: int, error: str | None) -> None:
-    assert last((START + off, create())).error == error
+    assert last_outcome((START + off, create())).error == error
 
 
 def test_a_start_fits_in_40_bits() -> None:
     latest = 2**40 - 1 - EPOCH
     wrong = {"by": "host", "price_inr": Decimal(1), "seats": 1, "direct": True, "value_off": 1}
-    assert last((0, CreateRun(run="far", starts=latest, **wrong))).error == "WrongValue"
-    assert last((0, CreateRun(run="far", starts=latest + 1, **wrong))).args == (2**40,)
+    assert last_outcome((0, CreateRun(run="far", starts=latest, **wrong))).error == "WrongValue"
+    assert last_outcome((0, CreateRun(run="far", starts=latest + 1, **wrong))).args == (2**40,)
 
 
 @pytest.mark.parametrize(("price", "error"), [(1, None), (2**128 - 1, None), (2**128, "InvalidPrice")])
 def test_a_price_fits_in_128_bits(price: int, error: str | None) -> None:
     """At 10^18 INR for one ETH a rupee is a wei."""
-    outcome = play([(0, create(inr=str(price)))], rate=Decimal(10**18))[1][-1]
+    outcome = apply_all([(0, create(inr=str(price)))], rate=Decimal(10**18))[1][-1]
     assert (outcome.error, outcome.price) == (error, price)
     assert outcome.args == ((price,) if error else ())
 
 
 @pytest.mark.parametrize(("seats", "error"), [(1, None), (MAX_SEATS, None), (MAX_SEATS + 1, "InvalidSeats")])
 def test_a_run_has_one_to_max_seats(seats: int, error: str | None) -> None:
-    assert last((0, create(seats=seats))).error == error
+    assert last_outcome((0, create(seats=seats))).error == error
 
 
 # Errors, with arguments, in the order of the contract's checks
 
 GIG: list[Timed] = [(0, create(by="self_host")), (60, book("a1", "a"))]
 OTHER: list[Timed] = [(90, create(run="other")), (95, book("o1", "b", run="other"))]
-DONE: list[Timed] = [*GIG, (START, Complete(run="gig", came=("a1",)))]
+DONE: list[Timed] = [*GIG, (START, Complete(run="gig", attended=("a1",)))]
 
 
 def with_args(error: str, *args: int | str) -> tuple[str, tuple[int | str, ...]]:
@@ -138,10 +138,10 @@ REFUSALS: list[tuple[str, list[Timed], Action, tuple[str, tuple[int | str, ...]]
     (
         "completed by an outsider",
         GIG,
-        Complete(run="gig", by="outsider", came=()),
+        Complete(run="gig", by="outsider", attended=()),
         with_args("NotAuthorized", "outsider"),
     ),
-    ("completed twice", DONE, Complete(run="gig", came=()), with_args("EventNotOpen", 1, RunStatus.COMPLETED)),
+    ("completed twice", DONE, Complete(run="gig", attended=()), with_args("EventNotOpen", 1, RunStatus.COMPLETED)),
     ("expired after completion", DONE, Expire(run="gig"), with_args("EventNotOpen", 1, RunStatus.COMPLETED)),
     ("fees by an outsider", DONE, WithdrawFees(by="outsider"), with_args("OwnableUnauthorizedAccount", "outsider")),
     (
@@ -159,7 +159,7 @@ REFUSALS: list[tuple[str, list[Timed], Action, tuple[str, tuple[int | str, ...]]
 @pytest.mark.parametrize(("before", "action", "refusal"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
 def test_refused(before: list[Timed], action: Action, refusal: tuple[str, tuple[int | str, ...]]) -> None:
     at = max((at for at, _ in before), default=0) + 30
-    state, _ = play(before)
+    state, _ = apply_all(before)
     after, outcome = apply(state, action, EPOCH + at, RATE)
     assert (outcome.status, outcome.error, outcome.args) == ("rejected", *refusal)
     assert outcome.paid_in == 0
@@ -169,12 +169,12 @@ def test_refused(before: list[Timed], action: Action, refusal: tuple[str, tuple[
 
 def unchanged(before: State, after: State) -> bool:
     """All but the clock and the rate of the last quote."""
-    moving = {"now", "last_rate"}
+    moving = {"now", "last_accepted_rate"}
     return all(getattr(before, f) == getattr(after, f) for f in State.__dataclass_fields__ if f not in moving)
 
 
 @pytest.mark.parametrize(
-    ("came", "error", "args"),
+    ("attended", "error", "args"),
     [
         (("a1", "o1"), "BookingNotOfRun", (2, 1)),
         (("o1", "a1", "a1"), "BookingNotOfRun", (2, 1)),
@@ -183,15 +183,15 @@ def unchanged(before: State, after: State) -> bool:
         (("a1", "never"), None, ()),
     ],
 )
-def test_attendance_list(came: tuple[str, ...], error: str | None, args: tuple[int, ...]) -> None:
+def test_attendance_list(attended: tuple[str, ...], error: str | None, args: tuple[int, ...]) -> None:
     before = [*GIG, *OTHER, (96, book("c1", "b", 1)), (97, CancelBooking(booking="c1"))]
-    outcome = last(*before, (START, Complete(run="gig", came=came)))
+    outcome = last_outcome(*before, (START, Complete(run="gig", attended=attended)))
     assert (outcome.error, outcome.args) == (error, args)
 
 
 def test_ids_of_the_attendance_list_leave_out_what_was_never_made() -> None:
-    state, _ = play([*GIG, *OTHER])
-    assert came_ids(state, Complete(run="gig", came=("o1", "never", "a1", "a1"))) == (2, 1, 1)
+    state, _ = apply_all([*GIG, *OTHER])
+    assert attended_booking_ids(state, Complete(run="gig", attended=("o1", "never", "a1", "a1"))) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -199,20 +199,20 @@ def test_ids_of_the_attendance_list_leave_out_what_was_never_made() -> None:
     [book("x", "a", run="none"), CancelBooking(booking="none"), CancelRun(run="none"), Expire(run="none")],
 )
 def test_what_does_not_exist_is_skipped(action: Action) -> None:
-    outcome = last((0, action))
+    outcome = last_outcome((0, action))
     assert (outcome.status, outcome.signer, outcome.error) == ("skipped", None, None)
 
 
 def test_a_wrong_value_is_wrong_even_where_less_than_nothing_is_left() -> None:
     actions = [(0, create(inr="1", seats=1)), (1, book("x", "b", 1, direct=True, value_off=-(10**30)))]
-    outcome = play(actions, Terms(stake_bps=0))[1][-1]
+    outcome = apply_all(actions, Terms(stake_bps=0))[1][-1]
     assert outcome.error == "WrongValue"
     assert outcome.value == 5 * 10**12 + 10**30
 
 
 def test_time_never_goes_back() -> None:
     with pytest.raises(ValueError, match="time can't go back"):
-        play([(60, Wait()), (59, Wait())])
+        apply_all([(60, Wait()), (59, Wait())])
 
 
 # INR and wei, and which rates are quoted from
@@ -237,7 +237,7 @@ def quote(*feed: tuple[int, str, int]) -> list[str | None]:
     actions: list[Timed] = [(0, create(seats=100))]
     for number, (at, rate, age) in enumerate(feed):
         actions += [(at, SetPrice(inr_per_eth=rate, age=age)), (at + 60, book(f"x{number}", "a", 1))]
-    return [o.error for o in play(actions)[1][2::2]]
+    return [o.error for o in apply_all(actions)[1][2::2]]
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "NaN", "-NaN", "Infinity", "-Infinity", "2000000", "66666", "600000.01"])
@@ -267,27 +267,27 @@ def test_an_accepted_rate_counts_even_if_the_contract_then_refuses() -> None:
         (10, book("x", "a", 0)),
         (11, SetPrice(inr_per_eth="1800000")),
     ]
-    assert last(*actions, (12, book("y", "a"))).error is None
+    assert last_outcome(*actions, (12, book("y", "a"))).error is None
 
 
 def test_the_price_is_checked_before_anything_of_the_contract() -> None:
-    assert last((0, create()), (1, SetPrice(inr_per_eth="0")), (2, book("x", "a", 99))).error == "PriceError"
+    assert last_outcome((0, create()), (1, SetPrice(inr_per_eth="0")), (2, book("x", "a", 99))).error == "PriceError"
 
 
 def test_past_the_service_nobody_asks_the_feed() -> None:
     bad = (1, SetPrice(inr_per_eth="0"))
-    assert last((0, create()), bad, (2, book("x", "a", direct=True, value_off=1))).error == "WrongValue"
-    assert last((0, create()), bad, (2, create(run="y", direct=True, value_off=1))).error == "InvalidPrice"
+    assert last_outcome((0, create()), bad, (2, book("x", "a", direct=True, value_off=1))).error == "WrongValue"
+    assert last_outcome((0, create()), bad, (2, create(run="y", direct=True, value_off=1))).error == "InvalidPrice"
 
 
 def test_exits_need_no_price() -> None:
     bad = (90, SetPrice(inr_per_eth="NaN"))
-    assert last(*GIG, bad, (120, CancelBooking(booking="a1"))).status == "ok"
-    assert last(*GIG, bad, (120, CancelRun(run="gig"))).status == "ok"
-    assert last(*GIG, bad, (START, Complete(run="gig", came=()))).status == "ok"
+    assert last_outcome(*GIG, bad, (120, CancelBooking(booking="a1"))).status == "ok"
+    assert last_outcome(*GIG, bad, (120, CancelRun(run="gig"))).status == "ok"
+    assert last_outcome(*GIG, bad, (START, Complete(run="gig", attended=()))).status == "ok"
 
 
 def test_a_later_price_changes_no_wei() -> None:
-    state, outcomes = play([(0, create()), (60, SetPrice(inr_per_eth="100000")), (120, book("a1", "a"))])
+    state, outcomes = apply_all([(0, create()), (60, SetPrice(inr_per_eth="100000")), (120, book("a1", "a"))])
     assert outcomes[-1].paid_in == 24 * 10**16
     assert state.runs["gig"].price == 10**17

@@ -1,4 +1,4 @@
-"""The operator's commands, on a stand-in for Sepolia: anvil in real time, a block a second.
+"""The operator's commands, on a local testnet: anvil in real time, a block a second.
 
 In the quick profile blocks come sooner, and where one would wait for an event to start, the chain's clock is put ahead.
 """
@@ -22,7 +22,7 @@ from app.db.tables import event_runs
 from sqlalchemy import create_engine, inspect, update
 from stakesim.commands import cli
 from stakesim.paths import checkout
-from stakesim_adapter.serve import stand_in
+from stakesim_adapter.serve import local_testnet
 
 ROOT = checkout()
 
@@ -53,7 +53,7 @@ def bare_environment():
 def served(request):
     """Settings of a contract on a chain of its own, with its tables, where nothing has happened yet."""
     quick = request.config.getoption("--profile") == "quick"
-    with pytest.MonkeyPatch.context() as patch, stand_in(QUICK_BLOCK_S if quick else 1) as settings:
+    with pytest.MonkeyPatch.context() as patch, local_testnet(QUICK_BLOCK_S if quick else 1) as settings:
         if quick:
             patch.setattr(smoke_test, "_wait_until", _ahead_and(smoke_test._wait_until))
         services = connect_services(settings)
@@ -170,11 +170,11 @@ def test_doctor_live_plays_a_lifecycle_and_a_refusal(stakesim, env):
     assert done.returncode == 0, done.stdout + done.stderr
     told = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
     words = [line.split()[0] for line in told if not line.startswith(" ")]
-    assert words == ["created", "one", "booked", "one", "created", "cancelled", "waiting", "completed", "all", "all"]
+    assert words == ["created", "one", "booked", "one", "created", "cancelled", "waiting", "completed", "smoke", "all"]
     assert "refused before it was sent: bookEvent was refused by the contract: NotEnoughSeats" in done.stdout
     gas = re.findall(r"^  0x[0-9a-f]{64} in block \d+, ([\d,]+) gas for 0\.\d+ ETH$", done.stdout, re.MULTILINE)
     assert len(gas) == 5
-    assert f"all held; {sum(int(one.replace(',', '')) for one in gas):,} gas" in done.stdout
+    assert f"smoke test passed; {sum(int(one.replace(',', '')) for one in gas):,} gas" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_doctor_does_not_play_where_a_check_fails(stakesim, env):
 def test_smoke_prints_each_transaction(smoked):
     assert len(re.findall("^  0x[0-9a-f]{64} in block ", smoked, re.MULTILINE)) == 3
     assert "completed event run" in smoked
-    assert "all held; " in smoked
+    assert "smoke test passed; " in smoked
 
 
 @pytest.mark.slow
@@ -245,9 +245,9 @@ def test_smoke_sends_nothing_to_another_network(stakesim, env, served):
 def test_smoke_is_stopped_by_ctrl_c(env):
     with started("smoke", "--starts-in", "600", "--env-file", env()) as smoke:
         said = wait_for(smoke, "waiting for the start")
-        smoke_test.send_signal(signal.SIGINT)
-        out, err = smoke_test.communicate(timeout=20)
-    assert smoke_test.returncode == 130
+        smoke.send_signal(signal.SIGINT)
+        out, err = smoke.communicate(timeout=20)
+    assert smoke.returncode == 130
     assert "Traceback" not in said + out + err
 
 
@@ -276,7 +276,7 @@ def test_reconcile_tells_of_differences_and_mends_them(stakesim, env, served, sm
 
 @pytest.mark.slow
 def test_a_dry_run_applies_no_migration(stakesim, env, profile):
-    with stand_in(QUICK_BLOCK_S if profile == "quick" else 1) as fresh:
+    with local_testnet(QUICK_BLOCK_S if profile == "quick" else 1) as fresh:
         file = Path(env())
         file.write_text(as_env(fresh))
         trouble(stakesim("reconcile", "--dry-run", "--env-file", str(file)), "The database lacks 001_base_tables")
@@ -320,7 +320,7 @@ def wait_for(process, words: str) -> str:
 
 
 @pytest.mark.slow
-def test_serve_is_a_stand_in_and_the_walkthrough_comes_true_on_it(tmp_path, profile):
+def test_the_walkthrough_works_on_the_local_testnet(tmp_path, profile):
     file = tmp_path / "serve.env"
     no_settings = ("--env-file", str(tmp_path / "nowhere"))
     with started("serve", "--port", "0", "--variables", str(file), *no_settings) as server:
@@ -369,7 +369,7 @@ def test_serve_takes_the_network_of_the_settings(stakesim, env, served, tmp_path
     with started("serve", "--port", "0", "--env-file", env()) as server:
         said = wait_for(server, "Ctrl-C ends it")
         assert f"chain 11155111, contract {served.contract_address}" in said
-        assert "stand-in" not in said
+        assert "local testnet" not in said
         url = re.search(r"serving (\S+),", said)[1]
         assert httpx.get(f"{url}/ready").json()["checks"]["chain_id"] == "ok"
         port = url.rpartition(":")[2]

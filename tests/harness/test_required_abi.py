@@ -102,8 +102,8 @@ def test_the_interface_has_it_but_for_the_owner():
 
 
 def test_what_is_added_is_known_by_its_arguments_too():
-    assert required_abi.missing_additions(abi_of("EventStake")) == set()
-    lacks = required_abi.missing_additions(abi_of("MinimalEventStake"))
+    assert required_abi.missing_extension(abi_of("EventStake")) == set()
+    lacks = required_abi.missing_extension(abi_of("MinimalEventStake"))
     assert {"createEventRunFor", "cancelBooking", "expireEvent", "withdraw", "creditOf", "totalLiabilities"} <= lacks
     assert lacks.isdisjoint(SIGNATURES)
     other = {
@@ -114,7 +114,7 @@ def test_what_is_added_is_known_by_its_arguments_too():
         "stateMutability": "nonpayable",
     }
     abi = [*abi_of("MinimalEventStake"), other]
-    assert required_abi.missing_additions(abi) == lacks
+    assert required_abi.missing_extension(abi) == lacks
     assert other in required_abi.own_functions(abi)
     own = {item["name"] for item in required_abi.own_functions(abi_of("MinimalEventStake"))}
     assert own == {"stakePercentage", "platformFeePercentage", "setStakePercentage", "setPlatformFeePercentage"}
@@ -224,11 +224,11 @@ def test_what_can_not_be_driven_is_not_played(engine_name):
     with pytest.raises(EngineError) as caught:
         open_environment(engine_name, stand_in(getEventRun=flat, getBooking=flat))
     assert str(caught.value) == (
-        f"MinimalEventStake can't be played: getEventRun returns {RUN} where one struct {RUN} must be; getBooking "
+        f"MinimalEventStake can't be tested: getEventRun returns {RUN} where one struct {RUN} must be; getBooking "
         f"returns {BOOKING} where one struct {BOOKING} must be."
     )
     made = stand_in()
     made.abi[:] = [item for item in made.abi if item.get("name") != "owner"]
-    with pytest.raises(EngineError, match="MinimalEventStake can't be played, as it lacks owner: give a contract"):
+    with pytest.raises(EngineError, match="MinimalEventStake can't be tested, as it lacks owner: give a contract"):
         open_environment(engine_name, made)
     open_environment(engine_name, stand_in(cancelEvent=lambda item: item.update(stateMutability="payable"))).close()

@@ -9,10 +9,9 @@ from itertools import count
 import numpy as np
 import pytest
 import requests
-from stakesim.evm.anvil import Anvil
-from stakesim.evm.engine import MIDDLEWARE
+from stakesim.evm.anvil import AnvilEngine
+from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults.rpc_faults import BY_NAME, FAULTS, FaultyProvider, decode_raw
-from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
 GWEI = 10**9
@@ -21,8 +20,8 @@ BACK = (requests.RequestException, Web3RPCError)
 
 
 @pytest.fixture(scope="module")
-def anvil() -> Iterator[Anvil]:
-    engine = Anvil()
+def anvil() -> Iterator[AnvilEngine]:
+    engine = AnvilEngine()
     engine.w3.provider.make_request("evm_setAutomine", [False])
     for _ in range(10):
         engine.mine()
@@ -33,10 +32,10 @@ def anvil() -> Iterator[Anvil]:
 class Line:
     """A faulty line to the anvil, and an account of its own."""
 
-    def __init__(self, anvil: Anvil, account: int) -> None:
+    def __init__(self, anvil: AnvilEngine, account: int) -> None:
         self.anvil, self.account, self.to = anvil, anvil.accounts[account], anvil.accounts[0].address
         self.faulty = FaultyProvider(anvil.w3.provider, FAULTS, np.random.default_rng(1))
-        self.eth = Web3(self.faulty, MIDDLEWARE).eth
+        self.eth = lean_web3(self.faulty).eth
         self.truth = anvil.w3.eth
         self.nonce = self.truth.get_transaction_count(self.account.address)
 
@@ -69,7 +68,7 @@ class Line:
 
 
 @pytest.fixture
-def line(anvil: Anvil) -> Line:
+def line(anvil: AnvilEngine) -> Line:
     line = Line(anvil, next(_ACCOUNTS))
     anvil.w3.provider.make_request("anvil_dropAllTransactions", [])
     return line
@@ -173,7 +172,7 @@ def test_a_fault_that_cannot_happen_now_waits(line: Line) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_seed_injects_the_same_faults(anvil: Anvil) -> None:
+def test_the_same_seed_injects_the_same_faults(anvil: AnvilEngine) -> None:
     def played() -> list[tuple[int, str]]:
         faulty = FaultyProvider(anvil.w3.provider, FAULTS, np.random.default_rng(5), rate=0.5)
         for _ in range(60):
@@ -213,7 +212,7 @@ def test_hooks_come_before_and_after_each_request(line: Line) -> None:
         {"type": 2, "maxFeePerGas": 9, "maxPriorityFeePerGas": 7},
     ],
 )
-def test_transactions_of_all_types_are_read(anvil: Anvil, fees: dict) -> None:
+def test_transactions_of_all_types_are_read(anvil: AnvilEngine, fees: dict) -> None:
     """A service may send legacy transactions, too."""
     fields = {"chainId": 1, "nonce": 5, "to": anvil.accounts[0].address, "value": 0, "gas": 30_000, "data": b"\x01\x02"}
     raw = anvil.accounts[1].sign_transaction(fields | fees).raw_transaction.to_0x_hex()

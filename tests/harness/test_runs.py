@@ -7,16 +7,18 @@ from contextlib import closing
 
 import pytest
 import stakesim
-from app.db.session import connect, create_database, drop_database
+from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import Scenario, run
-from stakesim.campaign import campaign
+from stakesim.campaign import campaign, execution
 from stakesim.campaign.report import replayable, save_failures
+from stakesim.campaign.result import CampaignResult
 from stakesim.evm.compiler import CONTRACTS, compile_sources
 from stakesim.evm.errors import EngineError
 from stakesim.paths import checkout, shipped, state_dir
 from stakesim.runner import ledger, scenario_files
 from stakesim.runner.environment import open_environment
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import ScenarioError, dump, load, loads
 
@@ -60,7 +62,7 @@ def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
 
 @pytest.mark.slow
 def test_random_scenarios_hold_on_anvil_too(profile):
-    result = run(list(PROFILES.glob("*.yaml")) and ["hostile", "flaky"], "anvil", 1 if profile == "quick" else 10)
+    result = run(list(PROFILES.glob("*.yaml")) and ["hostile", "flaky"], "anvil", runs=1 if profile == "quick" else 10)
     assert [f for f in result.findings if f.id != "VACUOUS"] == []
 
 
@@ -68,13 +70,13 @@ def test_random_scenarios_hold_on_anvil_too(profile):
 def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch, profile, engine_name):
     """In one process on the embedded database, in two on that of DATABASE_URL, each in a schema of its own."""
     runs = 1 if profile == "quick" else 3
-    monkeypatch.setattr(campaign, "BATCH", runs)
-    once = run(["calm", "hostile"], engine_name, runs, seed=3)
+    monkeypatch.setattr(execution, "BATCH", runs)
+    once = run(["calm", "hostile"], engine_name, runs=runs, seed=3)
     server = connect(None, state_dir() / "postgres").url
     shared = create_database(server, f"shared_{os.getpid()}")
     monkeypatch.setenv("DATABASE_URL", shared.url.render_as_string(hide_password=False))
     try:
-        assert run(["calm", "hostile"], engine_name, runs, seed=3, jobs=2).rows == once.rows
+        assert run(["calm", "hostile"], engine_name, runs=runs, seed=3, jobs=2).rows == once.rows
         with shared.connect() as connection:
             schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'scenarios_%'"
             assert list(connection.scalars(text(schemas))) == []
@@ -92,9 +94,9 @@ def test_another_seed_gives_another_campaign(engine_name):
 @pytest.mark.slow
 def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile, engine_name):
     runs = RUNS[profile]
-    result = run(name, engine_name, runs, seed=11)
-    assert [f.story() for f in result.findings if profile != "quick" or f.id != "VACUOUS"] == []
-    assert len(result.played) == runs
+    result = run(name, engine_name, runs=runs, seed=11)
+    assert [narrate([f]) for f in result.findings if profile != "quick" or f.id != "VACUOUS"] == []
+    assert len(result.results) == runs
     assert result.reached["bookings"] > runs
 
 
@@ -126,7 +128,7 @@ def _dull(text: str) -> str:
 @pytest.mark.slow
 def test_the_result_reads_well_and_has_a_ledger(no_show):
     frame = no_show.ledger
-    assert list(frame.columns) == list(ledger.Row._fields)
+    assert list(frame.columns) == list(ledger.LedgerRow._fields)
     paid = frame[frame.action == "payout"].groupby("actor").wei_out.sum()
     assert dict(paid) == {"a": 4 * 10**16, "host": 46 * 10**16, "platform": 6 * 10**16}
     assert frame.wei_in.sum() == 56 * 10**16
@@ -170,12 +172,12 @@ def test_a_failing_scenario_tells_its_story_and_is_saved_for_replay(tmp_path):
     source["EventStake.sol"] = source["EventStake.sol"].replace(honest, honest.replace("revenue - fee", "revenue"))
     with closing(open_environment(contract=compile_sources(source)["EventStake"])) as environment:
         played = run_scenario(environment, load(WORKED[1]))
-        result = campaign.Result([played], list(played.findings))
+        result = CampaignResult([played], list(played.findings))
         save_failures(result, tmp_path)
         (saved,) = tmp_path.glob("*.yaml")
         assert len(load(saved).actions) == 4
         assert {f.id for f in run_scenario(environment, load(saved)).findings} >= {f.id for f in played.findings}
-    story = next(f for f in result.findings if f.id == "INV-08").story()
+    story = narrate([next(f for f in result.findings if f.id == "INV-08")])
     assert "INV-08 is broken: host: the host gets revenue - fee + own stake, once" in story
     assert "expected 0.46 ETH (460000000000000000 wei), 92,000.00 INR, found 0.48 ETH" in story
     assert "> " in story.splitlines()[-2]
@@ -190,13 +192,13 @@ def test_what_a_scenario_expects_is_held_against_the_rules(run_scenario):
     with pytest.raises(AssertionError, match=r"says nothing of a failure.*TooLate"):
         run_scenario(loads(text.replace("at: 2d, do: book", "at: 7d, do: book")))
     with pytest.raises(AssertionError, match="this fails with TooEarly; by the rules it is ok"):
-        run_scenario(loads(text.replace("came: [a1]}", "came: [a1], fails: TooEarly}")))
+        run_scenario(loads(text.replace("attended: [a1]}", "attended: [a1], fails: TooEarly}")))
 
 
 def test_an_unforeseen_error_of_a_service_is_a_finding(environment, monkeypatch):
     from app.services.booking_service import BookingService
 
-    def book(*_):
+    def book(*_args, **_options):
         raise ZeroDivisionError("off by one")
 
     monkeypatch.setattr(BookingService, "book", book)
@@ -218,12 +220,12 @@ def test_an_unknown_name_is_refused_in_a_sentence():
 
 
 def test_a_scenario_is_found_by_its_name(engine_name):
-    assert run("no-show", engine_name).played[0].scenario == load(WORKED[1])
+    assert run("no-show", engine_name).results[0].scenario == load(WORKED[1])
 
 
 @pytest.mark.slow
 def test_a_saved_failure_keeps_where_it_comes_from():
-    played = play_one = run("hostile", runs=1).played[0]
+    played = play_one = run("hostile", runs=1).results[0]
     from stakesim.runner.findings import Finding
 
     play_one.findings.append(Finding("INV-01", "", "", played.scenario, step=3))

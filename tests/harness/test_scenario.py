@@ -31,7 +31,7 @@ actions:
   - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 4, starts: 7d}
   - {do: book, booking: g1, run: gig, by: guest, seats: 2}
   - {at: 6d + 1s, do: cancel_booking, booking: g1, fails: TooLate}
-  - {at: 7d, do: complete, run: gig, came: [g1]}
+  - {at: 7d, do: complete, run: gig, attended: [g1]}
 received: {guest: "40000000000000000"}
 origin: {profile: calm, seed: 3}
 """
@@ -221,7 +221,7 @@ MISTAKES = [
     (
         "starts: 7d",
         "starts: 40000d",
-        "line 10, actions[0]: the service takes no date that far away; start within 36500d",
+        "line 10, actions[0]: the backend takes no date that far away; start within 36500d",
     ),
     ("at: 0, do", "at: -1, do", "line 10, actions[0].at: -1 s is before the scenario begins; times count from 0"),
     (
@@ -235,7 +235,8 @@ MISTAKES = [
         "by: xyz",
         "line 11, actions[1].by: there is no actor 'xyz'; there are: host, guest, thief, poor, platform",
     ),
-    ("came: [g1]", "came: [g2]", "line 13, actions[3].came[0]: there is no booking 'g2'; there are: g1"),
+    ("attended: [g1]", "attended: [g2]", "line 13, actions[3].attended[0]: there is no booking 'g2'; there are: g1"),
+    ("attended: [g1]", "came: [g1]", "line 13, actions[3].came: is now called `attended`; rename the field"),
     ("fails: TooLate", "fails: ToLate", "line 12, actions[2].fails: can't be 'ToLate'; did you mean 'TooLate'?"),
     ("pays: self", "pays: me", "line 6, actors.guest.pays: can't be 'me'; there are: platform, self"),
     (
@@ -291,7 +292,7 @@ MISTAKES = [
     (
         "do: book,",
         "do: book, value_off: 1,",
-        "line 11, actions[1]: the service never sends a wrong value; add `direct: true` or leave it out",
+        "line 11, actions[1]: the backend never sends a wrong value; add `direct: true` or leave it out",
     ),
     (
         "do: book,",
@@ -335,7 +336,11 @@ MISTAKES = [
         "terms: {completion_grace: 1m}\nstory: x",
         "line 2, terms.completion_grace: the contract takes 1h to 90d; write a time between them",
     ),
-    ("story: An", "story: [An", "line 3: is not YAML: expected ',' or ']', but got ':'; mend it there or just above"),
+    (
+        "story: An",
+        "story: [An",
+        "line 3: is not YAML: expected ',' or ']', but got ':'; correct it there or just above",
+    ),
     ("actors:", "actor:", "line 4, actor: is no field here; did you mean 'actors'?"),
     (EXAMPLE, "", "line 1: is not a mapping of fields; begin with `name: ...`"),
     (EXAMPLE, "- 1\n", "line 1: is not a mapping of fields; begin with `name: ...`"),

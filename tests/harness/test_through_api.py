@@ -9,15 +9,18 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 import uvicorn
-from app.api import dependencies
+from app.api import dependencies, idempotency, problems
+from app.api.idempotency import IdempotentRequest
+from app.core.errors import InvalidRequest
 from stakesim import run
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import checkout, shipped
 from stakesim.project import ProjectError
 from stakesim.runner.environment import open_environment
+from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
-from stakesim_adapter.api import SECRET
+from stakesim_adapter.api import JWT_SECRET
 
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
@@ -65,7 +68,7 @@ def served(app):
 
 
 def stories(played):
-    return [finding.story() for finding in played.findings]
+    return [narrate([finding]) for finding in played.findings]
 
 
 def requests_of(environment):
@@ -144,37 +147,39 @@ def found(environment, name="everybody-comes"):
 @pytest.mark.slow
 def test_an_api_that_forgets_its_keys_is_caught(api_world, monkeypatch):
     """Asked again, it does the same once more: the run is there twice."""
-    real = dependencies._ask
-    monkeypatch.setattr(
-        dependencies, "_ask", lambda request, services, who, key, prefer: real(request, services, who, None, prefer)
-    )
+    real = dependencies._idempotent_request
+
+    def without_key(request, services, caller, client_key, prefer):
+        return real(request, services, caller, None, prefer)
+
+    monkeypatch.setattr(dependencies, "_idempotent_request", without_key)
     assert "INV-17" in found(api_world)
 
 
 @pytest.mark.slow
 def test_an_api_that_books_twice_is_caught(api_world, monkeypatch):
-    real = dependencies.Ask.carry_out
+    real = IdempotentRequest.respond_with_operation
 
     def twice(self, status, body, prepare, result):
-        if self.what == "POST /bookings/create":
+        if self.endpoint == "POST /bookings/create":
             self.services.bookings.book(body.event_run_id, self.caller.acting_for(body.user_id, "attendee"), body.seats)
         return real(self, status, body, prepare, result)
 
-    monkeypatch.setattr(dependencies.Ask, "carry_out", twice)
+    monkeypatch.setattr(IdempotentRequest, "respond_with_operation", twice)
     assert "INV-17" in found(api_world)
 
 
 def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, monkeypatch):
     """It has one effect, but the answer is not the first one."""
-    monkeypatch.setattr(dependencies, "_keep", lambda database, key, response: response)
-    real = dependencies.Ask.carry_out
+    monkeypatch.setattr(idempotency, "_keep", lambda database, key, response: response)
+    real = IdempotentRequest.respond_with_operation
 
     def numbered(self, status, body, prepare, result):
         response = real(self, status, body, prepare, result)
         self.services.pricing.asked = getattr(self.services.pricing, "asked", 0) + 1
-        return dependencies.Response(response.body + b" " * self.services.pricing.asked, response.status_code)
+        return idempotency.Response(response.body + b" " * self.services.pricing.asked, response.status_code)
 
-    monkeypatch.setattr(dependencies.Ask, "carry_out", numbered)
+    monkeypatch.setattr(IdempotentRequest, "respond_with_operation", numbered)
     played = run_scenario(api_world, load(SCENARIOS / "everybody-comes.yaml"))
     assert any("with the same key again" in story for story in stories(played))
     assert played.transactions == 1
@@ -182,15 +187,15 @@ def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, m
 
 def test_an_api_that_refuses_what_the_services_take_is_caught(api_world, monkeypatch):
     def fussy(self, *args):
-        raise dependencies.problems.InvalidRequest("not on Mondays")
+        raise InvalidRequest("not on Mondays")
 
-    monkeypatch.setattr(dependencies.Ask, "carry_out", fussy)
+    monkeypatch.setattr(IdempotentRequest, "respond_with_operation", fussy)
     assert "INV-16" in found(api_world)
 
 
 @pytest.mark.slow
 def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
-    monkeypatch.setattr(dependencies.problems, "plain", lambda args: ["1" for _ in args])
+    monkeypatch.setattr(problems, "json_arguments", lambda args: ["1" for _ in args])
     assert "INV-16" in found(api_world, "last-seat-contested")
 
 
@@ -213,6 +218,6 @@ def test_another_driver_than_those_there_are_is_refused():
 
 
 def test_the_secret_is_one_that_the_service_would_take():
-    from app.core.config import _secret
+    from app.core.config import _check_secret
 
-    assert _secret(SECRET) is SECRET
+    assert _check_secret(JWT_SECRET) is JWT_SECRET

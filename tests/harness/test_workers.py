@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 import pandas as pd
 import pytest
-from app.db.session import connect, create_database, drop_database
+from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import run
-from stakesim.campaign import campaign
+from stakesim.campaign import execution
 from stakesim.commands import cli
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import CONTRACTS
@@ -23,7 +23,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.gate import mutation_run
 from stakesim.paths import checkout, state_dir
 from stakesim.scenario.scenario import load
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 ROOT = checkout()
 
@@ -106,13 +106,13 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
 
 
 def test_a_campaign_gives_one_ledger_in_one_process_in_two_and_on_a_cluster(address, monkeypatch, engine_name):
-    monkeypatch.setattr(campaign, "BATCH", 2)
+    monkeypatch.setattr(execution, "BATCH", 2)
     what = [*WORKED, "hostile"]
     once = run(what, engine_name, runs=3, seed=5)
     for there in (run(what, engine_name, runs=3, seed=5, jobs=2), run(what, engine_name, runs=3, seed=5, dask=address)):
         assert there.rows == once.rows
         assert there.reached == once.reached
-        assert [played.scenario for played in there.played] == [played.scenario for played in once.played]
+        assert [played.scenario for played in there.results] == [played.scenario for played in once.results]
 
 
 def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, engine_name):
@@ -142,11 +142,11 @@ def test_mutants_come_to_the_same(address, monkeypatch, engine_name):
 
 def test_sweeps_come_to_the_same(address, monkeypatch):
     """Bit for bit, floats and all."""
-    from stakesim.economics import sweep, sweeps
+    from stakesim.economics import blocks, sweep
     from stakesim.population.behaviours import NoShow
-    from stakesim.prices.price_paths import Gbm
+    from stakesim.prices.price_models import Gbm
 
-    monkeypatch.setattr(sweeps, "BLOCK", 1)
+    monkeypatch.setattr(blocks, "CHUNKS_PER_BLOCK", 1)
     market = Gbm(inr_per_eth="200000", annual_volatility=0.8)
     here, there = (
         sweep({"stake_bps": [2_000, 0]}, [NoShow(elasticity=1.0)], market, 9_000, 1, dask=dask)
@@ -156,7 +156,7 @@ def test_sweeps_come_to_the_same(address, monkeypatch):
 
 
 def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
-    with pool(1, address) as submit:
+    with worker_pool(1, dask=address) as submit:
         calls = [submit(time.sleep, 0.2) for _ in range(4)] + [submit(os.getpid) for _ in range(10)]
         assert len({done.result() for done in as_completed(calls)} - {None}) == 2
         with pytest.raises(ZeroDivisionError):
@@ -167,18 +167,18 @@ def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
 
 def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, engine_name):
     """The fixture sees to it."""
-    monkeypatch.setattr(campaign, "BATCH", 1)
+    monkeypatch.setattr(execution, "BATCH", 1)
 
     def interrupt(_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run([*WORKED, "hostile"], engine_name, 3, dask=address, progress=interrupt)
+        run([*WORKED, "hostile"], engine_name, runs=3, dask=address, progress=interrupt)
 
 
 def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, caplog, engine_name):
-    monkeypatch.setattr(campaign, "BATCH", 1)
-    monkeypatch.setattr(cluster, "LOOK", 0.1)
+    monkeypatch.setattr(execution, "BATCH", 1)
+    monkeypatch.setattr(cluster, "WATCH_INTERVAL_S", 0.1)
     with distributed.Client(two.scheduler_address, set_as_default=False) as client:
         victims = list(client.run(os.getpid).values())
 
@@ -188,20 +188,24 @@ def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, 
 
     what = [*WORKED, "hostile"]
     assert (
-        run(what, engine_name, 3, dask=two.scheduler_address, progress=kill_one).rows == run(what, engine_name, 3).rows
+        run(what, engine_name, runs=3, dask=two.scheduler_address, progress=kill_one).rows
+        == run(what, engine_name, runs=3).rows
     )
     assert "is gone; what it had not done is done by the others" in caplog.text
     two.wait_for_workers(2)
 
 
 def test_work_that_kills_its_workers_is_given_up(two):
-    with pytest.raises(EngineError, match="each worker that tried it died"), pool(1, two.scheduler_address) as submit:
+    with (
+        pytest.raises(EngineError, match="each worker that tried it died"),
+        worker_pool(1, dask=two.scheduler_address) as submit,
+    ):
         submit(os._exit, 1).result()
 
 
 def test_a_cluster_that_is_lost_does_not_keep_anybody_waiting(empty, monkeypatch):
-    monkeypatch.setattr(cluster, "ALONE", 0.5)
-    monkeypatch.setattr(cluster, "LOOK", 0.1)
+    monkeypatch.setattr(cluster, "NO_WORKERS_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(cluster, "WATCH_INTERVAL_S", 0.1)
     address = empty.scheduler_address
     with worker(empty) as process, pytest.raises(EngineError, match="has lost all its workers"):
         _asleep(address, process.kill)
@@ -211,7 +215,7 @@ def test_a_cluster_that_is_lost_does_not_keep_anybody_waiting(empty, monkeypatch
 
 def _asleep(address, then):
     """Waits for a call that takes long, after something happened."""
-    with pool(1, address) as submit:
+    with worker_pool(1, dask=address) as submit:
         call = submit(time.sleep, 60)
         time.sleep(0.5)
         then()
@@ -235,7 +239,7 @@ def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
             r"can't run this version of stakesim \(.*no_such_module.*\): install it there",
         ),
     ]:
-        with worker(empty, **started), pytest.raises(EngineError, match=said), pool(1, address):
+        with worker(empty, **started), pytest.raises(EngineError, match=said), worker_pool(1, dask=address):
             pass
         while empty.scheduler.workers:
             time.sleep(0.05)
@@ -243,7 +247,7 @@ def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
 
 def test_a_worker_that_comes_later_is_looked_at_too(empty):
     address = empty.scheduler_address
-    with worker(empty) as first, pool(1, address) as submit:
+    with worker(empty) as first, worker_pool(1, dask=address) as submit:
         assert submit(pow, 2, 3).result() == 8
         with worker(empty, threads=2):
             first.kill()
@@ -253,7 +257,7 @@ def test_a_worker_that_comes_later_is_looked_at_too(empty):
 
 @pytest.mark.parametrize("address", ["nowhere", "http://127.0.0.1:1", "tcp://127.0.0.1:9"])
 def test_no_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, capsys):
-    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.3)
     assert _stakesim(monkeypatch, "run", str(WORKED[0]), "--dask", address) == 2
     said = capsys.readouterr().err
     assert f"There is no Dask scheduler at {address}" in said
@@ -261,7 +265,7 @@ def test_no_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, caps
 
 
 def test_a_scheduler_without_workers_is_said(empty, monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.3)
     with pytest.raises(EngineError, match=r"has no workers: start some with `dask worker tcp://"):
         run(WORKED, dask=empty.scheduler_address)
 
@@ -274,12 +278,12 @@ def test_dask_that_is_not_installed_is_said(monkeypatch):
 
 
 def test_a_process_that_dies_is_said():
-    with pytest.raises(EngineError, match="ended before it was done"), pool(1) as submit:
+    with pytest.raises(EngineError, match="ended in the middle of its work"), worker_pool(1) as submit:
         submit(os._exit, 1).result()
 
 
 def test_a_script_on_standard_input_is_told_what_to_do():
-    script = "from stakesim.workers.pool import pool\nwith pool(2): pass\n"
+    script = "from stakesim.workers.pool import worker_pool\nwith worker_pool(2): pass\n"
     done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.stderr.strip().splitlines()[-1].endswith("save it as a file, or ask for one job.")
 

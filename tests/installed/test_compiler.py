@@ -5,7 +5,8 @@ import shutil
 import sys
 
 import pytest
-from stakesim.evm import compiler, contract_file, solc_install
+from stakesim.evm import compiler, solc_install
+from stakesim.evm.import_resolver import collect_sources
 
 NPM = """#!/bin/sh
 echo "$@" > "$PWD/asked"
@@ -81,7 +82,7 @@ def test_what_was_removed_is_installed_anew(elsewhere, capsys):
         capsys.readouterr()
         program = compiler.find_compiler()
         assert os.access(program, os.X_OK)
-        assert solc_install.whole(program.parent)
+        assert solc_install.is_complete(program.parent)
         assert "Installing the Solidity compiler" in capsys.readouterr().err
         assert [path.name for path in program.parents[1].iterdir()] == [program.parent.name]
 
@@ -106,16 +107,16 @@ def test_the_library_is_installed_before_it_is_looked_for(elsewhere, tmp_path):
     elsewhere("node")
     elsewhere("npm", NPM)
     (tmp_path / "A.sol").write_text('import "@openzeppelin/contracts/access/Ownable.sol";\ncontract A is Ownable {}\n')
-    assert [name for name, _ in contract_file._sources(tmp_path / "A.sol")] == ["A.sol"]
+    assert list(collect_sources(tmp_path / "A.sol")) == ["A.sol"]
     (tmp_path / "B.sol").write_text('import "@openzeppelin/contracts/access/Nothing.sol";\n')
     with pytest.raises(compiler.CompileError, match=r"access/Nothing\.sol is not found"):
-        list(contract_file._sources(tmp_path / "B.sol"))
+        collect_sources(tmp_path / "B.sol")
 
 
 def test_nothing_is_installed_for_a_library_that_is_not_ours(elsewhere, tmp_path, capsys):
     (tmp_path / "A.sol").write_text('import "solady/auth/Ownable.sol";\n')
     with pytest.raises(compiler.CompileError, match=r"solady/auth/Ownable\.sol is not found"):
-        list(contract_file._sources(tmp_path / "A.sol"))
+        collect_sources(tmp_path / "A.sol")
     assert capsys.readouterr().err == ""
 
 
@@ -123,7 +124,7 @@ def test_nothing_is_installed_for_a_library_that_is_not_ours(elsewhere, tmp_path
 def test_a_cache_file_that_is_not_whole_is_written_anew(monkeypatch, tmp_path, text):
     monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))
     answer = {"abi": [], "evm": {"bytecode": {"object": "60"}, "deployedBytecode": {"object": ""}}}
-    monkeypatch.setattr(compiler, "_standard_json", lambda *_: {"contracts": {"A.sol": {"A": answer}}})
+    monkeypatch.setattr(compiler, "_compile_standard_json", lambda *_: {"contracts": {"A.sol": {"A": answer}}})
     made = compiler.compile_sources({"A.sol": ""})
     (file,) = compiler.cache_dir().iterdir()
     whole = file.read_bytes()

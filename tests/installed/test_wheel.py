@@ -83,7 +83,7 @@ def test_from_python_as_in_the_readme(installed, tmp_path):
     code = (
         "from stakesim import Scenario, run\n"
         "result = run('hostile', runs=3, seed=4)\n"
-        "assert isinstance(result.played[0].scenario, Scenario)\n"
+        "assert isinstance(result.results[0].scenario, Scenario)\n"
         "print(result.summary(), result.ledger.wei_in.sum())\n"
     )
     done = installed(tmp_path, "python", "-c", code)

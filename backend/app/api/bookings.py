@@ -1,4 +1,4 @@
-"""Bookings: what they cost, made, attended, cancelled."""
+"""Routes of bookings: quote, create, confirm attendance, cancel, list."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from app.api import schemas
-from app.api.dependencies import ACCEPTED, AskForNumbers, AskWithKey, CallerOf, ServicesOf, shown
-from app.api.event_runs import check_host, complete
-from app.api.problems import documented
+from app.api.dependencies import AppServices, CurrentCaller, OptionalKeyQuery, RequiredKeyRequest
+from app.api.event_runs import complete, require_host
+from app.api.idempotency import subject_id
+from app.api.problems import problem_responses
+from app.api.responses import ACCEPTED, json_response
 from app.core.security import Caller, Forbidden
 from app.db.tables import Booking
 
@@ -20,17 +22,17 @@ router = APIRouter(tags=["bookings"])
     "/bookings/calculate-cost",
     response_model=schemas.Quote,
     summary="What seats cost",
-    responses=documented(400, 401, 404, 409, 413, 422, 501, 503),
+    responses=problem_responses(400, 401, 404, 409, 413, 422, 501, 503),
 )
-def calculate_cost(body: schemas.CostRequest, ask: AskForNumbers) -> Response:
-    """In wei as the contract says, which is what is paid, and in INR at the rate of now. With an Idempotency-Key, the
-    same quote is given again."""
+def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Response:
+    """The cost in wei as the contract calculates it, which is what is paid, and in INR at the current rate. With an
+    Idempotency-Key, a repeated request gets the same quote."""
 
     def quote() -> Response:
-        quote = ask.services.bookings.quote(body.event_run_id, body.seats)
-        return shown(200, schemas.Quote.model_validate(vars(quote) | body.model_dump()))
+        quote = request.services.bookings.quote(body.event_run_id, body.seats)
+        return json_response(200, schemas.Quote.model_validate(vars(quote) | body.model_dump()))
 
-    return ask.once(body, quote)
+    return request.respond(body, quote)
 
 
 @router.post(
@@ -38,55 +40,51 @@ def calculate_cost(body: schemas.CostRequest, ask: AskForNumbers) -> Response:
     status_code=201,
     response_model=schemas.Booking,
     summary="Book seats",
-    responses=ACCEPTED | documented(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
-def create_booking(body: schemas.BookingCreate, ask: AskWithKey) -> Response:
-    """For an attendee's own self; the platform books for anybody. The platform pays in payment and stake, 20% of it, to
-    the wei as the contract says."""
-    user = ask.caller.acting_for(body.user_id, "attendee")
-    bookings = ask.services.bookings
-
-    def booked(booking_id: UUID | None) -> schemas.Booking:
-        assert booking_id is not None
-        return schemas.Booking.model_validate(bookings.get(booking_id))
-
-    return ask.carry_out(
+def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> Response:
+    """An attendee books for themselves, the platform for anybody. The platform pays the payment and the stake, 20% of
+    the payment, exactly as the contract calculates them."""
+    user_id = request.caller.acting_for(body.user_id, "attendee")
+    bookings = request.services.bookings
+    return request.respond_with_operation(
         201,
         body,
-        lambda: bookings.prepare_book(body.event_run_id, user, body.seats, key=ask.key),
-        lambda operation, _: booked(operation.subject),
+        lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, idempotency_key=request.key),
+        lambda operation, _: schemas.Booking.model_validate(bookings.get(subject_id(operation))),
     )
 
 
 @router.post(
     "/bookings/confirm-attendance",
     response_model=schemas.EventRunSettled,
-    summary="Say who came, which completes the event run",
-    responses=ACCEPTED | documented(400, 401, 403, 404, 409, 413, 422, 502, 503),
+    summary="Complete an event run with the list of who attended",
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 502, 503),
 )
-def confirm_attendance(body: schemas.Attendance, ask: AskWithKey) -> Response:
-    """By the run's host or the platform, from its start on. All bookings that are not listed are no-shows."""
-    run = ask.services.runs.get(body.event_run_id)
-    check_host(ask.caller, run)
-    return complete(ask, run, body, body.attended_booking_ids)
+def confirm_attendance(body: schemas.Attendance, request: RequiredKeyRequest) -> Response:
+    """By the event run's host or the platform, once it has started. Bookings that are not listed are no-shows."""
+    run = request.services.runs.get(body.event_run_id)
+    require_host(request.caller, run)
+    return complete(request, run, body, body.attended_booking_ids)
 
 
 @router.post(
     "/bookings/{booking_id}/cancel",
     response_model=schemas.BookingSettled,
     summary="Cancel a booking",
-    responses=ACCEPTED | documented(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
-def cancel_booking(booking_id: UUID, ask: AskWithKey) -> Response:
-    """By its attendee or the platform, until 24 hours before the start: all is refunded, the seats are free again."""
-    bookings, chain = ask.services.bookings, ask.services.chain
-    _check_attendee(ask.caller, bookings.get(booking_id))
-    return ask.carry_out(
+def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
+    """By its attendee or the platform, until 24 hours before the start. The contract refunds payment and stake, and the
+    seats are free again."""
+    bookings, chain = request.services.bookings, request.services.chain
+    _require_attendee(request.caller, bookings.get(booking_id))
+    return request.respond_with_operation(
         200,
         None,
-        lambda: bookings.prepare_cancel(booking_id, key=ask.key),
+        lambda: bookings.prepare_cancel(booking_id, idempotency_key=request.key),
         lambda _, receipt: schemas.BookingSettled.model_validate(
-            {"booking": bookings.get(booking_id), "settlement": chain.booking_cancelled(receipt)}
+            {"booking": bookings.get(booking_id), "settlement": chain.read_booking_cancelled(receipt)}
         ),
     )
 
@@ -94,21 +92,21 @@ def cancel_booking(booking_id: UUID, ask: AskWithKey) -> Response:
 @router.get(
     "/event-runs/{event_run_id}/bookings",
     response_model=schemas.Bookings,
-    summary="The bookings of an event run",
-    responses=documented(401, 403, 404, 422, 503),
+    summary="List the bookings of an event run",
+    responses=problem_responses(401, 403, 404, 422, 503),
 )
-def list_bookings(event_run_id: UUID, services: ServicesOf, caller: CallerOf) -> Response:
-    """All, for the run's host and the platform; an attendee sees their own. In the order in which they were made."""
+def list_bookings(event_run_id: UUID, services: AppServices, caller: CurrentCaller) -> Response:
+    """The event run's host and the platform see all bookings, an attendee their own. Sorted by time of creation."""
     run = services.runs.get(event_run_id)
-    found = services.bookings.of_run(run.id)
+    bookings = services.bookings.of_run(run.id)
     if caller.role == "attendee":
-        found = [booking for booking in found if booking.user_id == caller.id]
+        bookings = [booking for booking in bookings if booking.user_id == caller.id]
     else:
-        check_host(caller, run)
-    return shown(200, schemas.Bookings.model_validate({"bookings": found}))
+        require_host(caller, run)
+    return json_response(200, schemas.Bookings.model_validate({"bookings": bookings}))
 
 
-def _check_attendee(caller: Caller, booking: Booking) -> None:
-    """Raises `Forbidden` for whoever is neither the booking's attendee nor the platform."""
+def _require_attendee(caller: Caller, booking: Booking) -> None:
+    """Raises `Forbidden` unless the caller is the booking's attendee or the platform."""
     if caller.role != "platform" and (caller.role, caller.id) != ("attendee", booking.user_id):
         raise Forbidden("Only the booking's attendee and the platform may do this.")

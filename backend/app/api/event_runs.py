@@ -1,4 +1,4 @@
-"""Event runs: opened, looked at, closed."""
+"""Routes of event runs: create, show, complete, cancel, expire."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from fastapi import APIRouter, Response
 from sqlalchemy import update
 
 from app.api import schemas
-from app.api.dependencies import ACCEPTED, Ask, AskMaybeWithKey, AskWithKey, CallerOf, ServicesOf, shown
-from app.api.problems import documented
+from app.api.dependencies import AppServices, CurrentCaller, OptionalKeyRequest, RequiredKeyRequest
+from app.api.idempotency import IdempotentRequest, subject_id
+from app.api.problems import problem_responses
+from app.api.responses import ACCEPTED, json_response
 from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import EventRun, event_runs
-from app.services.contract_types import EventRunOnChain
+from app.services.contract_types import OnchainEventRun
 
 router = APIRouter(tags=["event runs"])
 
@@ -24,140 +26,146 @@ router = APIRouter(tags=["event runs"])
     "/event-runs",
     status_code=201,
     response_model=schemas.EventRun,
-    summary="Open an event run",
-    responses=ACCEPTED | documented(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
+    summary="Create an event run",
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
-def create_event_run(body: schemas.EventRunCreate, ask: AskWithKey) -> Response:
-    """For a host's own self; the platform opens runs for anybody. The platform pays in the host's stake, 20% of price x
-    seats. The price becomes wei at the rate of now, once."""
-    host = ask.caller.acting_for(body.host_id, "host")
-    runs = ask.services.runs
-    return ask.carry_out(
+def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
+    """A host creates event runs for themselves, the platform for anybody. The platform pays the host's stake, 20% of
+    price x seats. The price is converted to wei once, now, at the current rate."""
+    host_id = request.caller.acting_for(body.host_id, "host")
+    runs = request.services.runs
+    return request.respond_with_operation(
         201,
         body,
         lambda: runs.prepare_create(
-            host, body.experience_id, body.starts_at, body.max_seats, Decimal(body.price_inr), key=ask.key
+            host_id,
+            body.experience_id,
+            body.starts_at,
+            body.max_seats,
+            Decimal(body.price_inr),
+            idempotency_key=request.key,
         ),
-        lambda operation, _: schemas.EventRun.model_validate(runs.get(_subject(operation.subject))),
+        lambda operation, _: schemas.EventRun.model_validate(runs.get(subject_id(operation))),
     )
 
 
 @router.get(
     "/event-runs/{event_run_id}",
     response_model=schemas.EventRunSideBySide,
-    summary="An event run, as database and chain have it",
-    responses=documented(401, 404, 422, 501, 503),
+    summary="Show an event run in database and contract",
+    responses=problem_responses(401, 404, 422, 501, 503),
 )
-def show_event_run(event_run_id: UUID, services: ServicesOf, _: CallerOf) -> Response:
+def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) -> Response:
     run = services.runs.get(event_run_id)
     if run.blockchain_event_run_id is None:
         return _side_by_side(run, None, [])
     try:
-        found = services.chain.get_event_run_from_chain(run.blockchain_event_run_id)
-    except ContractRejected:  # it knows of no such run, as after a reorganisation deeper than what counts as final
+        on_chain = services.chain.get_event_run_from_chain(run.blockchain_event_run_id)
+    except ContractRejected:  # the contract does not have the run: a reorganisation was deeper than CONFIRMATIONS
         return _side_by_side(run, None, ["blockchain_event_run_id"])
-    return _side_by_side(run, found, _differences(run, found))
+    return _side_by_side(run, on_chain, _differences(run, on_chain))
 
 
 @router.patch(
     "/event-runs/{event_run_id}/status",
     response_model=schemas.EventRunSettled,
     summary="Complete, cancel or expire an event run",
-    responses=ACCEPTED | documented(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
-def change_status(event_run_id: UUID, body: schemas.StatusChange, ask: AskMaybeWithKey) -> Response:
-    """Its host, or the platform, completes it, saying which bookings came, or cancels it, and everybody is refunded.
-    A run that nobody completed within 7 days of its start may be expired by anyone."""
-    runs, chain = ask.services.runs, ask.services.chain
+def change_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
+    """The host or the platform completes it, with the list of bookings that attended, or cancels it, which refunds
+    everybody. Anybody may expire an event run that was not completed within 7 days of its start."""
+    runs, chain = request.services.runs, request.services.chain
     run = runs.get(event_run_id)
     if isinstance(body, schemas.Expired):
-        return ask.carry_out(
+        return request.respond_with_operation(
             200,
             body,
-            lambda: runs.prepare_expire(run.id, key=ask.key),
-            lambda _, receipt: _settled(ask, run.id, chain.expired(receipt)),
+            lambda: runs.prepare_expire(run.id, idempotency_key=request.key),
+            lambda _, receipt: _settled(request, run.id, chain.read_event_expired(receipt)),
         )
-    check_host(ask.caller, run)
+    require_host(request.caller, run)
     if isinstance(body, schemas.Completed):
-        return complete(ask, run, body, body.attended_booking_ids)
-    return _cancel(ask, run, body)
+        return complete(request, run, body, body.attended_booking_ids)
+    return _cancel(request, run, body)
 
 
 @router.delete(
     "/event-runs/{event_run_id}",
     response_model=schemas.EventRunSettled,
-    summary="Call off an event run",
-    responses=ACCEPTED | documented(401, 403, 404, 409, 422, 502, 503),
+    summary="Cancel an event run",
+    responses=ACCEPTED | problem_responses(401, 403, 404, 409, 422, 502, 503),
 )
-def delete_event_run(event_run_id: UUID, ask: AskMaybeWithKey) -> Response:
-    """By its host or the platform. Cancels it on chain if it is there, and everybody is refunded; one that never got
-    there, because the contract refused it, is marked as cancelled. Nothing is erased."""
-    run = ask.services.runs.get(event_run_id)
-    check_host(ask.caller, run)
+def delete_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Response:
+    """By its host or the platform. An event run that is on chain is cancelled there, and everybody is refunded. One
+    that the contract refused to create is only marked as cancelled. No row is deleted."""
+    run = request.services.runs.get(event_run_id)
+    require_host(request.caller, run)
 
-    def off_chain() -> Response:
-        _discard(ask.services.database, run.id)
-        return shown(200, _settled(ask, run.id, None))
+    def cancel_row() -> Response:
+        _cancel_failed_row(request.services.database, run.id)
+        return json_response(200, _settled(request, run.id, None))
 
-    return ask.once(None, off_chain) if run.blockchain_status == "failed" else _cancel(ask, run, None)
+    return request.respond(None, cancel_row) if run.blockchain_status == "failed" else _cancel(request, run, None)
 
 
-def check_host(caller: Caller, run: EventRun) -> None:
-    """Raises `Forbidden` for whoever is neither the run's host nor the platform."""
+def require_host(caller: Caller, run: EventRun) -> None:
+    """Raises `Forbidden` unless the caller is the run's host or the platform."""
     if caller.role != "platform" and (caller.role, caller.id) != ("host", run.host_id):
         raise Forbidden("Only the run's host and the platform may do this.")
 
 
-def complete(ask: Ask, run: EventRun, body: schemas.Body, came: list[UUID]) -> Response:
-    """Closes the run: those bookings came, all others are no-shows."""
-    return ask.carry_out(
+def complete(
+    request: IdempotentRequest, run: EventRun, body: schemas.RequestBody, attended_booking_ids: list[UUID]
+) -> Response:
+    """Completes the run. Bookings that are not in the list are no-shows."""
+    return request.respond_with_operation(
         200,
         body,
-        lambda: ask.services.runs.prepare_complete(run.id, came, key=ask.key),
-        lambda _, receipt: _settled(ask, run.id, ask.services.chain.completed(receipt)),
+        lambda: request.services.runs.prepare_complete(run.id, attended_booking_ids, idempotency_key=request.key),
+        lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_completed(receipt)),
     )
 
 
-def _cancel(ask: Ask, run: EventRun, body: schemas.Body | None) -> Response:
-    return ask.carry_out(
+def _cancel(request: IdempotentRequest, run: EventRun, body: schemas.RequestBody | None) -> Response:
+    return request.respond_with_operation(
         200,
         body,
-        lambda: ask.services.runs.prepare_cancel(run.id, key=ask.key),
-        lambda _, receipt: _settled(ask, run.id, ask.services.chain.cancelled(receipt)),
+        lambda: request.services.runs.prepare_cancel(run.id, idempotency_key=request.key),
+        lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_cancelled(receipt)),
     )
 
 
-def _side_by_side(run: EventRun, found: EventRunOnChain | None, differences: list[str]) -> Response:
-    chain = found and {**vars(found), "status": found.status.name.lower(), "starts_at": found.starts_at}
+def _side_by_side(run: EventRun, on_chain: OnchainEventRun | None, differences: list[str]) -> Response:
+    chain = on_chain and {**vars(on_chain), "status": on_chain.status.name.lower(), "starts_at": on_chain.starts_at}
     body = {"database": run, "chain": chain, "differences": differences}
-    return shown(200, schemas.EventRunSideBySide.model_validate(body))
+    return json_response(200, schemas.EventRunSideBySide.model_validate(body))
 
 
-def _settled(ask: Ask, run_id: UUID, mined: object) -> schemas.EventRunSettled:
-    run = ask.services.runs.get(run_id)
-    return schemas.EventRunSettled.model_validate({"event_run": run, "settlement": mined})
+def _settled(request: IdempotentRequest, event_run_id: UUID, settlement: object) -> schemas.EventRunSettled:
+    """The run after it was closed. settlement: what the transaction paid; None if there was none."""
+    run = request.services.runs.get(event_run_id)
+    return schemas.EventRunSettled.model_validate({"event_run": run, "settlement": settlement})
 
 
-def _discard(database: Database, run_id: UUID) -> None:
-    """A run that is not on chain, and never will be, is cancelled."""
-    never = event_runs.c.blockchain_status == "failed"
-    with database.begin() as connection:
-        connection.execute(update(event_runs).where(event_runs.c.id == run_id, never), {"status": "cancelled"})
+def _cancel_failed_row(database: Database, event_run_id: UUID) -> None:
+    """Marks a run as cancelled that was refused by the contract, and so never gets on chain."""
+    was_refused = event_runs.c.blockchain_status == "failed"
+    with database.transaction() as connection:
+        connection.execute(
+            update(event_runs).where(event_runs.c.id == event_run_id, was_refused), {"status": "cancelled"}
+        )
 
 
-def _differences(run: EventRun, chain: EventRunOnChain) -> list[str]:
-    told = {
-        "status": (run.status, chain.status.name.lower()),
-        "seats_booked": (run.seats_booked, chain.seats_booked),
-        "max_seats": (run.max_seats, chain.max_seats),
-        "starts_at": (run.starts_at, chain.starts_at),
-        "experience_id": (str(run.experience_id), chain.experience_id),
-        "price_per_seat_wei": (run.blockchain_price_per_seat_wei, chain.price_per_seat),
-        "host_stake_wei": (run.blockchain_stake_amount_wei, chain.host_stake),
+def _differences(run: EventRun, on_chain: OnchainEventRun) -> list[str]:
+    """Names of the fields in which database and contract differ."""
+    in_database_and_on_chain = {
+        "status": (run.status, on_chain.status.name.lower()),
+        "seats_booked": (run.seats_booked, on_chain.seats_booked),
+        "max_seats": (run.max_seats, on_chain.max_seats),
+        "starts_at": (run.starts_at, on_chain.starts_at),
+        "experience_id": (str(run.experience_id), on_chain.experience_id),
+        "price_per_seat_wei": (run.blockchain_price_per_seat_wei, on_chain.price_per_seat),
+        "host_stake_wei": (run.blockchain_stake_amount_wei, on_chain.host_stake),
     }
-    return [name for name, (ours, theirs) in told.items() if ours != theirs]
-
-
-def _subject(subject: UUID | None) -> UUID:
-    assert subject is not None
-    return subject
+    return [name for name, (ours, theirs) in in_database_and_on_chain.items() if ours != theirs]

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, and how is it doing: for whatever watches over the process."""
+"""Routes for monitoring: liveness, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import logging
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
 
 from app.api import schemas
-from app.api.dependencies import ServicesOf, shown
-from app.api.problems import DATABASE_TROUBLE, documented, problem
+from app.api.dependencies import AppServices
+from app.api.metrics import metrics_registry
+from app.api.problems import problem_response, problem_responses
+from app.api.responses import json_response
 from app.bootstrap.container import Services
-from app.bootstrap.metrics import registry_of
 from app.core.errors import MigrationsMissing
-from app.db.session import migration_files
-from app.services.rpc_errors import TROUBLE
+from app.db.database import DATABASE_ERRORS
+from app.db.migrations import missing_migrations
+from app.services.rpc_errors import NODE_ERRORS
 
 router = APIRouter(tags=["health"])
 log = logging.getLogger(__name__)
@@ -24,60 +24,53 @@ log = logging.getLogger(__name__)
 
 @router.get("/health", response_model=schemas.Alive, summary="Whether the process is alive")
 async def health() -> Response:
-    return shown(200, schemas.Alive())
+    return json_response(200, schemas.Alive())
 
 
 @router.get(
     "/ready",
     response_model=schemas.Ready,
-    summary="Whether it can serve: database, migrations, node, network",
-    responses=documented(503),
+    summary="Whether database, migrations, node and network are ready",
+    responses=problem_responses(503),
 )
-def ready(request: Request, services: ServicesOf) -> Response:
-    """With every check that failed, what to do about it."""
-    checks = _database(services) | _node(services, request.app.state.chain_id)
-    if all(told == "ok" for told in checks.values()):
-        return shown(200, schemas.Ready(checks=checks))
-    failed = "; ".join(f"{name}: {told}" for name, told in checks.items() if told != "ok")
-    return problem(503, "not_ready", failed, checks=checks)
+def ready(request: Request, services: AppServices) -> Response:
+    """503 names each check that failed, and what to do."""
+    checks = _check_database(services) | _check_node(services, request.app.state.chain_id)
+    if all(result == "ok" for result in checks.values()):
+        return json_response(200, schemas.Ready(checks=checks))
+    failed = "; ".join(f"{name}: {result}" for name, result in checks.items() if result != "ok")
+    return problem_response(503, "not_ready", failed, checks=checks)
 
 
 @router.get(
     "/metrics",
     response_class=Response,
-    summary="Numbers for Prometheus",
+    summary="Metrics for Prometheus",
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(services: ServicesOf) -> Response:
-    return Response(generate_latest(registry_of(services)), media_type=CONTENT_TYPE_LATEST)
+def metrics(services: AppServices) -> Response:
+    return Response(generate_latest(metrics_registry(services)), media_type=CONTENT_TYPE_LATEST)
 
 
-def _database(services: Services) -> dict[str, str]:
+def _check_database(services: Services) -> dict[str, str]:
     try:
-        with services.database.begin() as connection:
-            applied = set(connection.scalars(text("SELECT name FROM schema_migrations")))
-    except DATABASE_TROUBLE:
+        missing = missing_migrations(services.database.engine)
+    except DATABASE_ERRORS:
         return {"database": "does not answer: is it up, and is DATABASE_URL right?"}
-    except ProgrammingError:  # there is no such table
-        applied = set()
-    try:
-        missing = sorted({path.stem for path in migration_files()} - applied)
     except MigrationsMissing as error:
         return {"database": "ok", "migrations": error.message}
-    told = (
-        f"{', '.join(missing)} not applied: `stakesim serve` applies them, as does running the files in order"
-        if missing
-        else "ok"
-    )
-    return {"database": "ok", "migrations": told}
+    if not missing:
+        return {"database": "ok", "migrations": "ok"}
+    remedy = "`stakesim serve` applies them, as does running the files in order"
+    return {"database": "ok", "migrations": f"{', '.join(missing)} not applied: {remedy}"}
 
 
-def _node(services: Services, chain_id: int) -> dict[str, str]:
+def _check_node(services: Services, chain_id: int) -> dict[str, str]:
     try:
-        found = services.w3.eth.chain_id
-    except TROUBLE as error:
+        chain_id_of_node = services.w3.eth.chain_id
+    except NODE_ERRORS as error:
         log.warning("the node does not answer: %s", type(error).__name__)
         return {"node": "does not answer: is BLOCKCHAIN_RPC_URL right, and the node up?"}
-    if found != chain_id:
-        return {"node": "ok", "chain_id": f"the node is on chain {found}, CHAIN_ID is {chain_id}"}
+    if chain_id_of_node != chain_id:
+        return {"node": "ok", "chain_id": f"the node is on chain {chain_id_of_node}, CHAIN_ID is {chain_id}"}
     return {"node": "ok", "chain_id": "ok"}

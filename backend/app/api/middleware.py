@@ -1,19 +1,24 @@
-"""Bodies of requests are bounded before anything reads them."""
+"""ASGI middleware: a limit on request bodies, and the access log."""
 
 from __future__ import annotations
 
+import logging
+import time
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import problem
+from app.api.problems import problem_response
 
-MOST_BYTES = 64 * 1024
-MOST_BRACKETS = 100
-"""No request has more than a few. Web3 comes with `py_ecc`, which raises Python's recursion limit so far that deeply
-nested JSON ends the process."""
+MAX_BODY_BYTES = 64 * 1024
+MAX_BRACKETS = 100
+"""Opening brackets and braces in a body; valid requests have a few. Deeply nested JSON would crash the process, since
+`py_ecc`, a dependency of web3, raises Python's recursion limit."""
+
+log = logging.getLogger(__name__)
 
 
-class BoundedBodies:
-    """Refuses what is too large with 413, and what is nested too deeply to be a request of ours with 400."""
+class BodyLimitMiddleware:
+    """Reads the body before the app does. Responds 413 if it is too long, 400 if it has too many brackets."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,30 +28,56 @@ class BoundedBodies:
             await self._app(scope, receive, send)
             return
         body, more = b"", True
-        while more and len(body) <= MOST_BYTES:
+        while more and len(body) <= MAX_BODY_BYTES:
             message = await receive()
             if message["type"] != "http.request":
                 return
             body, more = body + message.get("body", b""), message.get("more_body", False)
-        if len(body) > MOST_BYTES:
-            refusal = problem(413, "too_large", f"The body has more than {MOST_BYTES} bytes.")
-            await refusal(scope, receive, send)
-        elif body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
-            refusal = problem(400, "too_deep", f"The body has more than {MOST_BRACKETS} brackets.")
-            await refusal(scope, receive, send)
+        if len(body) > MAX_BODY_BYTES:
+            response = problem_response(413, "too_large", f"The body has more than {MAX_BODY_BYTES} bytes.")
+            await response(scope, receive, send)
+        elif body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
+            response = problem_response(400, "too_deep", f"The body has more than {MAX_BRACKETS} brackets.")
+            await response(scope, receive, send)
         else:
-            await self._app(scope, _giving(body, receive), send)
+            await self._app(scope, _replay(body, receive), send)
 
 
-def _giving(body: bytes, receive: Receive) -> Receive:
-    """Gives the whole body at once, and then whatever comes."""
-    given = False
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that returns the whole body first, and then passes messages on."""
+    replayed = False
 
-    async def first_body() -> Message:
-        nonlocal given
-        if given:
+    async def receive_body_first() -> Message:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return first_body
+    return receive_body_first
+
+
+class AccessLogMiddleware:
+    """Logs one line for each request, without headers and bodies."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_at, status = time.perf_counter(), 500
+
+        async def send_and_note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note_status)
+        finally:
+            seconds = round(time.perf_counter() - started_at, 4)
+            fields = {"method": scope["method"], "path": scope["path"], "status": status, "seconds": seconds}
+            log.info("%s %s %s", scope["method"], scope["path"], status, extra=fields)

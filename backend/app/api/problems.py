@@ -1,4 +1,4 @@
-"""Whatever goes wrong, as problem details (RFC 9457)."""
+"""Error responses: problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
@@ -30,11 +28,10 @@ from app.core.errors import (
     UnsupportedByContract,
 )
 from app.core.security import Forbidden, Unauthenticated
+from app.db.database import DATABASE_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
-DATABASE_TROUBLE = (OperationalError, InterfaceError, PoolTimeout)
-"""What SQLAlchemy raises when the database is gone, or too busy."""
 
 _STATUS: dict[type[AppError], int] = {
     InvalidRequest: 422,
@@ -51,27 +48,35 @@ _STATUS: dict[type[AppError], int] = {
     DatabaseUnavailable: 503,
     PriceError: 503,
 }
-_TITLES = {
-    400: "The request can't be read",
-    401: "Who is calling is not known",
-    403: "The caller may not do this",
-    404: "There is no such thing",
-    409: "The request conflicts with what is",
-    413: "The body is too large",
-    422: "The request is not valid",
-    501: "The deployed contract can't do this",
-    502: "The chain said something unexpected",
-    503: "Something that this needs is out of reach for now",
+_DESCRIPTIONS = {
+    400: "The request can't be parsed, or lacks its Idempotency-Key.",
+    401: "There is no valid bearer token.",
+    403: "The caller may not do this.",
+    404: "There is no such user, experience, event run, booking or operation.",
+    409: "The contract rejected the operation, the object is not on chain, or the Idempotency-Key was used before.",
+    413: "The body is too long.",
+    422: "The request is not valid.",
+    501: "The deployed contract does not have this function.",
+    502: "The transaction was mined without the expected events.",
+    503: "The database, the node or the price feed does not answer at present.",
 }
-"""By status, for the documentation."""
+"""For the OpenAPI document, by status."""
 
 log = logging.getLogger(__name__)
 
 
-def problem(
-    status: int, code: str | None, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+def problem_response(
+    status: int, code: str | None, detail: str, headers: Mapping[str, str] | None = None, **extra: Any
 ) -> Response:
-    """code: for machines; None for a problem that is told by its HTTP status alone. more: further members."""
+    """A response with problem details.
+
+    Args:
+        status: HTTP status.
+        code: Kind of the problem, for machines; None if the status says it all.
+        detail: What is wrong, in a sentence.
+        headers: More headers.
+        extra: More members of the problem details.
+    """
     phrase = HTTPStatus(status).phrase
     members = {
         "type": f"urn:stakesim:problem:{code}" if code else "about:blank",
@@ -79,70 +84,72 @@ def problem(
         "status": status,
         "detail": detail,
         "code": code or phrase.lower().replace(" ", "_"),
-        **more,
+        **extra,
     }
-    head = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return Response(json.dumps(members), status, head | dict(headers or {}), MEDIA_TYPE)
+    retry_after = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return Response(json.dumps(members), status, retry_after | dict(headers or {}), MEDIA_TYPE)
 
 
-def of(error: AppError, operation: str | None = None) -> Response:
-    """operation: the key of that which came to this error."""
+def problem_from_error(error: AppError, operation_key: str | None = None) -> Response:
+    """The error as problem details. operation_key: key of the operation that ended with this error."""
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
-    more: dict[str, Any] = {"operation": operation} if operation else {}
+    extra: dict[str, Any] = {"operation": operation_key} if operation_key else {}
     if isinstance(error, ContractRejected):
-        more |= {"error": error.name, "arguments": plain(error.args), "outcome": error.outcome}
+        extra |= {"error": error.name, "arguments": json_arguments(error.args), "outcome": error.outcome}
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return problem(status, error.code, error.message, headers, **more)
+    return problem_response(status, error.code, error.message, headers, **extra)
 
 
-def plain(args: Sequence[Any]) -> list[Any]:
-    """A contract error's arguments in JSON: numbers as strings, as a uint256 is none of JSON's."""
+def json_arguments(args: Sequence[Any]) -> list[Any]:
+    """A contract error's arguments for JSON: numbers become strings, as JSON parsers round a uint256."""
     return [arg if isinstance(arg, bool) else str(arg) for arg in args]
 
 
-def install(app: FastAPI) -> None:
-    """Lets the app answer every error with problem details."""
+def add_exception_handlers(app: FastAPI) -> None:
+    """Makes the app respond to every exception with problem details."""
 
     @app.exception_handler(AppError)
-    async def _(request: Request, error: AppError) -> Response:
-        operation = error.operation if isinstance(error, ChainUnavailable) else None
-        return of(error, operation)
+    async def on_app_error(request: Request, error: AppError) -> Response:
+        return problem_from_error(error, error.operation if isinstance(error, ChainUnavailable) else None)
 
     @app.exception_handler(RequestValidationError)
-    async def _(request: Request, error: RequestValidationError) -> Response:
-        errors = error.errors()
-        if any(e["type"] == "missing" and e["loc"] == ("header", "Idempotency-Key") for e in errors):
-            detail = (
-                "Send an Idempotency-Key header, such as a new UUID for each thing that is to be done: repeated with "
-                "the same key, it is done once."
-            )
-            return problem(400, "idempotency_key_missing", detail)
-        where = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in errors]
-        told = "; ".join(f"{one['where']}: {one['message']}" for one in where)
-        return problem(422, InvalidRequest.code, told, errors=where)
+    async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
+        return _validation_problem(error.errors())
 
     @app.exception_handler(HTTPException)
-    async def _(request: Request, error: HTTPException) -> Response:
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
-        if error.status_code == 405:  # Starlette names those of one route only
-            headers["Allow"] = ", ".join(sorted(_methods(app, request)))
-        return problem(error.status_code, None, str(error.detail), headers)
+        if error.status_code == 405:  # Starlette lists the methods of the first route with this path only
+            headers["Allow"] = ", ".join(sorted(_allowed_methods(app, request)))
+        return problem_response(error.status_code, None, str(error.detail), headers)
 
-    async def database_gone(request: Request, error: Exception) -> Response:
+    async def on_database_error(request: Request, error: Exception) -> Response:
         log.error("the database does not answer: %s", type(error).__name__)
-        return of(DatabaseUnavailable("The database does not answer; try again."))
+        return problem_from_error(DatabaseUnavailable("The database does not answer; try again."))
 
-    for kind in DATABASE_TROUBLE:
-        app.add_exception_handler(kind, database_gone)
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, on_database_error)
 
     @app.exception_handler(Exception)
-    async def _(request: Request, error: Exception) -> Response:
-        # it is raised again after this, and logged then
-        return problem(500, None, "Something went wrong that was not foreseen; it is in the log.")
+    async def on_unexpected_error(request: Request, error: Exception) -> Response:
+        # Starlette raises the error again after this, and uvicorn logs it
+        return problem_response(500, None, "An unexpected error occurred; the service's log has it.")
 
 
-def _methods(app: FastAPI, request: Request) -> set[str]:
-    """What may be done at the path of the request."""
+def _validation_problem(errors: Sequence[Any]) -> Response:
+    if any(error["type"] == "missing" and error["loc"] == ("header", "Idempotency-Key") for error in errors):
+        detail = (
+            "Send an Idempotency-Key header, such as a new UUID for each thing that is to be done: repeated with "
+            "the same key, it is done once."
+        )
+        return problem_response(400, "idempotency_key_missing", detail)
+    located_errors = [{"where": ".".join(map(str, error["loc"])), "message": error["msg"]} for error in errors]
+    detail = "; ".join(f"{error['where']}: {error['message']}" for error in located_errors)
+    return problem_response(422, InvalidRequest.code, detail, errors=located_errors)
+
+
+def _allowed_methods(app: FastAPI, request: Request) -> set[str]:
+    """All methods that any route has at the path of the request."""
     return {
         method.upper()
         for path, methods in app.openapi()["paths"].items()
@@ -153,23 +160,27 @@ def _methods(app: FastAPI, request: Request) -> set[str]:
 
 # ----------------------------------------------------------------------------------------------- documentation
 
-SCHEMA: dict[str, Any] = {
+PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",
     "description": "Problem details (RFC 9457).",
     "type": "object",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
-        "type": {"type": "string", "format": "uri", "description": "Stable name of the kind of problem."},
+        "type": {"type": "string", "format": "uri", "description": "Stable identifier of the kind of problem."},
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "description": "What is wrong this time, in a sentence."},
-        "code": {"type": "string", "description": "The kind of problem, for machines."},
-        "operation": {"type": "string", "description": "Key of the operation that came to this."},
-        "error": {"type": "string", "description": "The contract's own error."},
-        "arguments": {"type": "array", "items": {"type": ["string", "boolean"]}, "description": "That error's."},
+        "detail": {"type": "string", "description": "What is wrong with this request, in a sentence."},
+        "code": {"type": "string", "description": "Kind of the problem, for machines."},
+        "operation": {"type": "string", "description": "Key of the operation that ended with this problem."},
+        "error": {"type": "string", "description": "Name of the contract's error."},
+        "arguments": {
+            "type": "array",
+            "items": {"type": ["string", "boolean"]},
+            "description": "Arguments of the contract's error.",
+        },
         "outcome": {
             "enum": ["rejected", "reverted"],
-            "description": "rejected: nothing was sent; reverted: it failed on chain, and gas was paid.",
+            "description": "rejected: no transaction was sent; reverted: it failed on chain, and gas was paid.",
         },
         "errors": {
             "type": "array",
@@ -183,8 +194,7 @@ SCHEMA: dict[str, Any] = {
     },
 }
 
-
-_REFUSED = {
+_CONFLICT_EXAMPLE = {
     "type": f"urn:stakesim:problem:{ContractRejected.code}",
     "title": "Contract rejected",
     "status": 409,
@@ -195,14 +205,13 @@ _REFUSED = {
     "arguments": ["3", "2"],
     "outcome": "rejected",
 }
-"""The example of a conflict."""
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For `responses=`: these statuses come with problem details. The schema is put in by `app.main`."""
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For `responses=` of a route: it responds with problem details in these cases."""
     content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        example = {"example": _REFUSED} if status == 409 else {}
-        responses[status] = {"description": _TITLES[status], "content": {MEDIA_TYPE: content | example}}
+        example = {"example": _CONFLICT_EXAMPLE} if status == 409 else {}
+        responses[status] = {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: content | example}}
     return responses

@@ -1,4 +1,7 @@
-"""What goes in and out as JSON. INR are strings with two decimals, wei strings of digits, times RFC 3339 in UTC."""
+"""JSON bodies of requests and responses.
+
+INR are strings with two decimals, wei are strings of digits, times are RFC 3339, in UTC.
+"""
 
 from __future__ import annotations
 
@@ -19,108 +22,111 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from app.api.problems import plain
+from app.api.problems import json_arguments
 from app.db.tables import OPERATION_STATES
-from app.services import operations
+from app.services import operation_types
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def _moment(said: Any) -> datetime:
-    if isinstance(said, str) and RFC_3339.fullmatch(said):
+def _parse_time(value: Any) -> datetime:
+    if isinstance(value, str) and RFC_3339.fullmatch(value):
         with suppress(ValueError, OverflowError):
-            return datetime.fromisoformat(said.upper()).astimezone(UTC)
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
     raise ValueError("give a time as RFC 3339 has it, with its time zone, such as 2030-05-01T18:30:00Z")
 
 
-def _whole(number: Any) -> Any:
-    """2.0 is an integer in JSON."""
+def _integral_float_to_int(number: Any) -> Any:
+    """2.0 is an integer in JSON Schema."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+def _to_utc(time: datetime) -> datetime:
+    return time.astimezone(UTC)
 
 
-def _schema(**schema: Any) -> WithJsonSchema:
+def _string_schema(**schema: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **schema})
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment), _schema(format="date-time", examples=["2030-05-01T18:30:00Z"])]
-"""As it comes in: a string, with a time zone."""
-Seats = Annotated[int, Field(strict=True, ge=1, le=2**31, examples=[2]), BeforeValidator(_whole)]
+_TIME_SCHEMA = _string_schema(format="date-time", examples=["2030-05-01T18:30:00Z"])
+RequestTime = Annotated[datetime, BeforeValidator(_parse_time), _TIME_SCHEMA]
+"""In requests: a string with a time zone."""
+Seats = Annotated[int, Field(strict=True, ge=1, le=2**31, examples=[2]), BeforeValidator(_integral_float_to_int)]
 PriceInr = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$", examples=["2500.00"])]
 
-Time = Annotated[datetime, AfterValidator(_in_utc), _schema(format="date-time", examples=["2030-05-01T18:30:00Z"])]
-"""As it goes out."""
-Wei = Annotated[int, PlainSerializer(str), _schema(pattern="^[0-9]+$", examples=["12500000000000000"])]
-Inr = Annotated[Decimal, PlainSerializer("{:.2f}".format), _schema(pattern=r"^[0-9]+\.[0-9]{2}$", examples=["2500.00"])]
-Rate = Annotated[Decimal, PlainSerializer("{:f}".format), _schema(pattern=r"^[0-9.]+$", examples=["200000"])]
+Time = Annotated[datetime, AfterValidator(_to_utc), _TIME_SCHEMA]
+"""In responses: in UTC."""
+Wei = Annotated[int, PlainSerializer(str), _string_schema(pattern="^[0-9]+$", examples=["12500000000000000"])]
+Inr = Annotated[
+    Decimal, PlainSerializer("{:.2f}".format), _string_schema(pattern=r"^[0-9]+\.[0-9]{2}$", examples=["2500.00"])
+]
+Rate = Annotated[Decimal, PlainSerializer("{:f}".format), _string_schema(pattern=r"^[0-9.]+$", examples=["200000"])]
 TxHash = Annotated[str, Field(examples=["0x" + "5e" * 32])]
 Address = Annotated[str, Field(examples=["0x" + "a1" * 20])]
 
 EXPERIENCE, HOST, EVENT_RUN, ATTENDEE, BOOKING = (f"{n}" * 8 + "-0000-4000-8000-000000000000" for n in range(1, 6))
-"""Ids of the examples."""
+"""Ids in the examples."""
 
 # ---------------------------------------------------------------------------------------------------------- requests
 
 
-Came = Annotated[
-    list[UUID], Field(examples=[[BOOKING]], description="The bookings that came. All others are no-shows.")
+AttendedBookingIds = Annotated[
+    list[UUID], Field(examples=[[BOOKING]], description="Bookings that attended. All others are no-shows.")
 ]
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class EventRunCreate(Body):
+class EventRunCreate(RequestBody):
     experience_id: UUID = Field(examples=[EXPERIENCE])
-    starts_at: Moment
+    starts_at: RequestTime
     max_seats: Seats
-    price_inr: PriceInr = Field(description="Of one seat. It becomes wei once, now.")
-    host_id: UUID | None = Field(None, examples=[HOST], description="Whose run it is; the caller's own without it.")
+    price_inr: PriceInr = Field(description="Price per seat. It is converted to wei once, now.")
+    host_id: UUID | None = Field(None, examples=[HOST], description="The host; the caller if left out.")
 
 
-class Completed(Body):
+class Completed(RequestBody):
     status: Literal["completed"]
-    attended_booking_ids: Came
+    attended_booking_ids: AttendedBookingIds
 
 
-class Cancelled(Body):
+class Cancelled(RequestBody):
     status: Literal["cancelled"]
 
 
-class Expired(Body):
+class Expired(RequestBody):
     status: Literal["expired"]
 
 
 StatusChange = Annotated[Completed | Cancelled | Expired, Field(discriminator="status")]
 
 
-class CostRequest(Body):
+class CostRequest(RequestBody):
     event_run_id: UUID = Field(examples=[EVENT_RUN])
     seats: Seats
 
 
 class BookingCreate(CostRequest):
-    user_id: UUID | None = Field(None, examples=[ATTENDEE], description="Who is to come; the caller without it.")
+    user_id: UUID | None = Field(None, examples=[ATTENDEE], description="The attendee; the caller if left out.")
 
 
-class Attendance(Body):
+class Attendance(RequestBody):
     event_run_id: UUID = Field(examples=[EVENT_RUN])
-    attended_booking_ids: Came
+    attended_booking_ids: AttendedBookingIds
 
 
 # ----------------------------------------------------------------------------------------------------------- answers
 
 
-class View(BaseModel):
+class ResponseBody(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-class EventRun(View):
-    """A run as the database has it; what the chain says of it gets in here once it is final."""
+class EventRun(ResponseBody):
+    """An event run in the database. Changes on chain appear here once they are final."""
 
     id: UUID
     experience_id: UUID
@@ -137,13 +143,13 @@ class EventRun(View):
     blockchain_error: str | None
     blockchain_price_per_seat_wei: Wei | None
     blockchain_stake_amount_wei: Wei | None
-    inr_per_eth: Rate | None = Field(description="At which the price became wei.")
+    inr_per_eth: Rate | None = Field(description="Rate at which the price was converted to wei.")
 
 
-class EventRunOnChain(View):
-    """A run as the contract has it in the latest block."""
+class EventRunOnChain(ResponseBody):
+    """An event run in the contract, at the latest block."""
 
-    event_run_id: int
+    event_run_id: int = Field(validation_alias="onchain_run_id")
     host: Address
     experience_id: str
     price_per_seat_wei: Wei = Field(validation_alias="price_per_seat")
@@ -155,22 +161,22 @@ class EventRunOnChain(View):
     host_stake_withdrawn: bool
 
 
-class EventRunSideBySide(View):
+class EventRunSideBySide(ResponseBody):
     database: EventRun
-    chain: EventRunOnChain | None = Field(description="null: not on chain, or not final there yet.")
+    chain: EventRunOnChain | None = Field(description="null: not on chain, or its creation is not final yet.")
     differences: list[str] = Field(
-        description="What the two say differently. The chain is ahead until the confirmation depth is reached."
+        description="Names of the fields that differ. The chain is ahead of the database until a change is final."
     )
 
 
-class Booking(View):
-    """A booking as the database has it; what the chain says of it gets in here once it is final."""
+class Booking(ResponseBody):
+    """A booking in the database. Changes on chain appear here once they are final."""
 
     id: UUID
     event_run_id: UUID
     user_id: UUID
     seats: int
-    total_inr: Inr = Field(description="Payment and stake.")
+    total_inr: Inr = Field(description="Payment plus stake.")
     status: Literal["active", "completed", "no_show", "cancelled"]
     created_at: Time
     blockchain_booking_id: int | None
@@ -179,20 +185,20 @@ class Booking(View):
     blockchain_error: str | None
     blockchain_payment_wei: Wei | None
     blockchain_stake_amount_wei: Wei | None
-    inr_per_eth: Rate | None = Field(description="Of the quote.")
+    inr_per_eth: Rate | None = Field(description="Rate of the quote.")
 
 
-class Bookings(View):
+class Bookings(ResponseBody):
     bookings: list[Booking]
 
 
-class RateOfNow(View):
+class CurrentRate(ResponseBody):
     inr_per_eth: Rate
     as_of: Time
 
 
-class Quote(View):
-    """What seats cost: wei as the contract says, INR at the rate of now."""
+class Quote(ResponseBody):
+    """What seats cost: wei as the contract calculates them, INR at the current rate."""
 
     event_run_id: UUID
     seats: int
@@ -202,18 +208,18 @@ class Quote(View):
     payment_inr: Inr
     stake_inr: Inr
     total_inr: Inr
-    rate: RateOfNow
+    rate: CurrentRate
 
 
-class Deferred(View):
-    """A payout that its receiver did not take, and now has as a credit to withdraw."""
+class Deferred(ResponseBody):
+    """A payout that its receiver refused. The contract holds it as a credit that the receiver can withdraw."""
 
     receiver: Address
     amount_wei: Wei = Field(validation_alias="amount")
 
 
-class Settlement(View):
-    """The transaction, and what it paid: only what such a transaction has is there."""
+class Settlement(ResponseBody):
+    """The transaction and what it paid. Amounts that this kind of transaction does not have are null."""
 
     tx_hash: TxHash
     block_number: int
@@ -228,19 +234,22 @@ class Settlement(View):
     deferred: list[Deferred]
 
 
-class EventRunSettled(View):
+class EventRunSettled(ResponseBody):
     event_run: EventRun
-    settlement: Settlement | None = Field(description="null: nothing had to be done on chain.")
+    settlement: Settlement | None = Field(description="null: no transaction was needed.")
 
 
-class BookingSettled(View):
+class BookingSettled(ResponseBody):
     booking: Booking
     settlement: Settlement
 
 
-class OperationError(View):
-    """Why it came to nothing: of a contract's refusal also its error, that error's arguments, and whether it was
-    rejected before anything was sent or reverted on chain."""
+class OperationError(ResponseBody):
+    """Why an operation had no effect.
+
+    `error`, `arguments` and `outcome` are those of a contract's error. The outcome is `rejected` if no transaction was
+    sent, and `reverted` if it failed on chain.
+    """
 
     code: str
     message: str
@@ -249,48 +258,48 @@ class OperationError(View):
     outcome: Literal["rejected", "reverted"] | None
 
 
-class Operation(View):
-    """Something asked of the chain. It goes on by itself until it is confirmed, failed or rejected."""
+class Operation(ResponseBody):
+    """A transaction that was requested. The service carries it on until it is confirmed, failed or rejected."""
 
     key: str
     kind: str = Field(description="The contract's function.", examples=["bookEventFor"])
-    subject: UUID | None = Field(description="The event run or booking that it is about.")
+    subject: UUID | None = Field(description="Id of the event run or booking that it changes.")
     state: Literal[OPERATION_STATES]  # type: ignore[valid-type]
     chain_id: int
     sender: Address
     to_address: Address
     value_wei: Wei
     nonce: int | None
-    tx_hashes: list[TxHash] = Field(description="Of all attempts, oldest first. At most one gets into the chain.")
-    tx_hash: TxHash | None = Field(description="Of the attempt that was mined.")
+    tx_hashes: list[TxHash] = Field(description="All attempts, oldest first. At most one is mined.")
+    tx_hash: TxHash | None = Field(description="The attempt that was mined.")
     block_number: int | None
     gas_used: int | None
     gas_price_wei: Wei | None
-    held: str | None = Field(description="Why it can't go on at present.")
-    reorged: bool = Field(description="It was mined once in a block that was dropped later.")
+    held: str | None = Field(description="Why it can't proceed at present.")
+    reorged: bool = Field(description="It was mined in a block that a reorganisation dropped later.")
     error: OperationError | None
     created_at: Time
     updated_at: Time
 
     @classmethod
-    def of(cls, operation: operations.Operation) -> Operation:
-        known = {name: getattr(operation, name) for name in cls.model_fields if hasattr(operation, name)}
+    def from_operation(cls, operation: operation_types.Operation) -> Operation:
+        fields = {name: getattr(operation, name) for name in cls.model_fields if hasattr(operation, name)}
         error = operation.error and {
             "code": operation.error["code"],
             "message": operation.error["message"],
             "error": operation.error.get("name"),
-            "arguments": plain(operation.error.get("args", [])),
+            "arguments": json_arguments(operation.error.get("args", [])),
             "outcome": operation.error.get("outcome"),
         }
-        hashes = [attempt["hash"] for attempt in operation.attempts]
-        return cls.model_validate({**known, "error": error, "tx_hashes": hashes})
+        tx_hashes = [attempt.tx_hash for attempt in operation.attempts]
+        return cls.model_validate({**fields, "error": error, "tx_hashes": tx_hashes})
 
 
-class Alive(View):
+class Alive(ResponseBody):
     status: Literal["ok"] = "ok"
 
 
-class Ready(View):
-    """Each check and how it went."""
+class Ready(ResponseBody):
+    """The result of each check."""
 
     checks: dict[str, str]

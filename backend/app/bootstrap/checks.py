@@ -1,4 +1,4 @@
-"""What has to be right before the service starts, and before a deploy. Nothing here sends anything."""
+"""Checks before the service starts, and before a deployment. They send no transaction."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
-from sqlalchemy import Engine, create_engine, inspect, select, text
+from sqlalchemy import Engine, create_engine, select
 from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
 
-from app.bootstrap.container import Services, connect_services
+from app.bootstrap.container import Services, connect_services, connect_web3, transaction_policy
 from app.core.config import Settings
 from app.core.errors import (
     AppError,
@@ -27,265 +26,289 @@ from app.core.errors import (
     PriceError,
     UnsupportedByContract,
 )
-from app.db.session import Database, connect, migration_files
+from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
+from app.db.database import Database, connect
+from app.db.migrations import missing_migrations
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.operations import open_operations
-from app.services.pricing import WEI_PER_ETH, Pricing
-from app.services.rpc_errors import TROUBLE, unavailable
-from app.services.rpc_failover import Endpoints
-from app.services.transactions.sender import GWEI, TransactionSender
+from app.services.pricing import Pricing
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
+from app.services.transactions.sender import TransactionSender
 
-SAFE_GAS = 10_000_000
-"""Gas that the wallet should be able to pay for: ten short lifecycles of creating, booking, completing."""
-CLOCKS_APART_S = 300
+RESERVE_GAS = 10_000_000
+"""Gas that the wallet should be able to pay for: ten short lifecycles of create, book and complete."""
+MAX_CLOCK_SKEW_S = 300
+"""Seconds between this machine's clock and the latest block."""
 STUCK_AFTER = timedelta(minutes=10)
+"""Age at which an operation that is not final is reported."""
 
 
 class NotReady(AppError):
-    """Something that the service can't do without is not as it must be. Nothing was sent."""
+    """The service can't start: settings, network, contract or database are not as they must be."""
 
     code = "not_ready"
 
 
 @dataclass(frozen=True)
 class Check:
-    """found: in a sentence. todo: what to do about it, where it is not ok. fatal: the service must not start then."""
+    """The result of one check.
+
+    Attributes:
+        name: Of the check.
+        ok: Whether it passed.
+        finding: What was found, in a sentence.
+        remedy: What to do if it did not pass.
+        fatal: The service must not start if it did not pass.
+    """
 
     name: str
     ok: bool
-    found: str
-    todo: str = ""
+    finding: str
+    remedy: str = ""
     fatal: bool = False
 
 
-def read_settings(env_file: str | Path | None = ".env", **given: Any) -> Settings:
-    """The settings of environment and file, those given here first. Raises `NotReady`, which names all that is wrong
-    and shows no value."""
+def read_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
+    """The settings: `overrides` first, then environment variables, then the file.
+
+    Raises:
+        NotReady: Settings are missing or invalid. The message names all of them, and shows no value.
+    """
     try:
-        return Settings(_env_file=env_file, _env_ignore_empty=True, **given)  # type: ignore[call-arg]  # not fields
+        return Settings(_env_file=env_file, _env_ignore_empty=True, **overrides)  # type: ignore[call-arg]  # no fields
     except ValidationError as error:
-        told = (f"{_setting(e)} {_said(e)}" for e in error.errors(include_url=False, include_input=False))
-        raise NotReady("; ".join(told)) from None
+        errors = error.errors(include_url=False, include_input=False)
+        raise NotReady("; ".join(map(_describe_setting_error, errors))) from None
 
 
-def require(checks: Iterable[Check]) -> None:
-    """Raises `NotReady` with what is found, and what to do, of each check that the service can't do without."""
-    failed = [f"{check.found} {check.todo}" for check in checks if check.fatal and not check.ok]
+def require_checks(checks: Iterable[Check]) -> None:
+    """Runs all checks.
+
+    Raises:
+        NotReady: A fatal one did not pass. The message has the finding and the remedy of each of these.
+    """
+    failed = [f"{check.finding} {check.remedy}" for check in checks if check.fatal and not check.ok]
     if failed:
         raise NotReady(" ".join(failed))
 
 
-def connect_ready(settings: Settings) -> Services:
-    """The services of the settings, once all that they can't do without is right. Raises `NotReady`, and
-    `DatabaseUnavailable`."""
-    require(check_endpoints(settings))
+def connect_verified_services(settings: Settings) -> Services:
+    """Connects the services after all fatal checks have passed.
+
+    Raises:
+        NotReady: A fatal check did not pass.
+        DatabaseUnavailable: No database answers.
+    """
+    require_checks(check_endpoints(settings))
     services = connect_services(settings)
-    require(check_contract(settings, services.w3, services.chain))
-    require(check_database(settings, services.database.engine))
+    require_checks(check_contract(settings, services.w3, services.chain))
+    require_checks(check_database(settings, services.database.engine))
     return services
 
 
-def examine(settings: Settings) -> Iterator[Check]:
-    """Everything, for whoever is about to deploy."""
-    network = list(check_endpoints(settings))
-    yield from network
-    if network[-1].name != "network":  # a node answers
-        w3 = Web3(Endpoints(settings.rpc_urls), [AttributeDictMiddleware])
-        unused = Database(create_engine("postgresql+psycopg://"))  # nothing is sent
-        sender = TransactionSender(w3, settings.platform_private_key, unused, settings.policy)
+def check_deployment(settings: Settings) -> Iterator[Check]:
+    """All checks, as `stakesim doctor` shows them. Later ones are left out where they depend on one that failed."""
+    endpoint_checks = list(check_endpoints(settings))
+    yield from endpoint_checks
+    if endpoint_checks[-1].name != "network":  # a node answers
+        w3 = connect_web3(settings.rpc_urls)
+        unused_database = Database(create_engine("postgresql+psycopg://"))  # nothing is sent
+        sender = TransactionSender(w3, settings.platform_account(), unused_database, transaction_policy(settings))
         yield from check_contract(settings, w3, BlockchainService(w3, settings.contract_address, sender))
     try:
-        database = connect(settings.database_url)
+        engine = connect(settings.database_url)
     except DatabaseUnavailable as error:
         yield Check("database", False, error.message, "Start it, or correct DATABASE_URL.", fatal=True)
         return
-    found = list(check_database(settings, database))
-    yield from found
-    if any(check.name == "migrations" and not check.ok for check in found):
+    database_checks = list(check_database(settings, engine))
+    yield from database_checks
+    if any(check.name == "migrations" and not check.ok for check in database_checks):
         return
     services = connect_services(settings)
     yield check_price(services.pricing)
     yield check_pending(services.database, settings.chain_id)
 
 
-# ------------------------------------------------------------------------------------------------------ the network
+# --------------------------------------------------------------------------------------------- network and contract
 
 
 def check_endpoints(settings: Settings) -> Iterator[Check]:
-    """Each endpoint by itself: the one that is only asked when the first fails must not be on another network."""
+    """Checks each RPC endpoint by itself: also the spare ones have to be on the right network."""
     answering = 0
     for number, url in enumerate(settings.rpc_urls, 1):
-        w3 = Web3(Endpoints([url], timeout=5, patience=1), [AttributeDictMiddleware])
+        w3 = connect_web3([url], timeout=5, give_up_after=1)
         name = f"endpoint {number} of {len(settings.rpc_urls)}"
-        todo = f"Correct BLOCKCHAIN_RPC_URL (number {number}), or wait until that node is up."
         try:
             chain_id, head = w3.eth.chain_id, w3.eth.get_block("latest")
-        except TROUBLE as error:
-            yield Check(name, False, _sentence(unavailable(name, error)), todo)
+        except NODE_ERRORS as error:
+            remedy = f"Correct BLOCKCHAIN_RPC_URL (number {number}), or wait until that node is up."
+            yield Check(name, False, _capitalized(as_chain_unavailable(name, error)), remedy)
             continue
         answering += 1
         if chain_id != settings.chain_id:
-            found = f"The node of {name} is on chain {chain_id}, not on chain {settings.chain_id}."
-            yield Check(name, False, found, f"Correct BLOCKCHAIN_RPC_URL (number {number}), or CHAIN_ID.", fatal=True)
+            finding = f"The node of {name} is on chain {chain_id}, not on chain {settings.chain_id}."
+            yield Check(name, False, finding, f"Correct BLOCKCHAIN_RPC_URL (number {number}), or CHAIN_ID.", fatal=True)
             continue
-        apart = abs(time.time() - head["timestamp"])
-        found = f"On chain {chain_id}, at block {head['number']}, whose time is {apart:.0f} s from this machine's."
-        late = "Wait until the node is in step with its network, or set this machine's clock."
-        yield Check(name, apart <= CLOCKS_APART_S, found, late)
+        skew = abs(time.time() - head["timestamp"])
+        finding = f"On chain {chain_id}, at block {head['number']}, whose time is {skew:.0f} s from this machine's."
+        remedy = "Wait until the node is in step with its network, or set this machine's clock."
+        yield Check(name, skew <= MAX_CLOCK_SKEW_S, finding, remedy)
     if not answering:
-        nobody = "No endpoint answers, so nothing is known of network and contract."
-        yield Check("network", False, nobody, "Correct BLOCKCHAIN_RPC_URL, or wait until a node is up.", fatal=True)
+        finding = "No endpoint answers, so network and contract can't be checked."
+        yield Check("network", False, finding, "Correct BLOCKCHAIN_RPC_URL, or wait until a node is up.", fatal=True)
 
 
 def check_contract(settings: Settings, w3: Web3, chain: BlockchainService) -> Iterator[Check]:
-    """Code, owner and wallet, in as far as the node tells."""
+    """Checks the contract's code and owner, and the platform's wallet."""
     try:
-        yield from _contract(settings, w3, chain)
-    except (AppError, *TROUBLE) as error:
-        told = error if isinstance(error, AppError) else unavailable("contract", error)
-        todo = "Wait until the node is up, or correct BLOCKCHAIN_RPC_URL."
-        yield Check("contract", False, _sentence(told), todo, fatal=True)
+        yield from _contract_checks(settings, w3, chain)
+    except (AppError, *NODE_ERRORS) as error:
+        app_error = error if isinstance(error, AppError) else as_chain_unavailable("contract", error)
+        remedy = "Wait until the node is up, or correct BLOCKCHAIN_RPC_URL."
+        yield Check("contract", False, _capitalized(app_error), remedy, fatal=True)
 
 
-def _contract(settings: Settings, w3: Web3, chain: BlockchainService) -> Iterator[Check]:
+def _contract_checks(settings: Settings, w3: Web3, chain: BlockchainService) -> Iterator[Check]:
     code = bytes(w3.eth.get_code(chain.address))
     if not code:
-        found = f"There is no contract at {chain.address} on chain {settings.chain_id}."
-        yield Check("contract", False, found, "Correct CONTRACT_ADDRESS or CHAIN_ID.", fatal=True)
+        finding = f"There is no contract at {chain.address} on chain {settings.chain_id}."
+        yield Check("contract", False, finding, "Correct CONTRACT_ADDRESS or CHAIN_ID.", fatal=True)
         return
-    yield _code(settings, chain.address, code)
-    yield _owner(chain)
-    wallet = chain.platform
-    head, balance = w3.eth.get_block("latest"), w3.eth.get_balance(wallet)
-    price = 2 * head["baseFeePerGas"] + settings.policy.priority_fee
-    found = (
-        f"{wallet} has {_eth(balance)}; it pays the stakes, the bookings and the gas, "
-        f"of which {SAFE_GAS:,} are at most {_eth(SAFE_GAS * price)} now."
-    )
-    yield Check("wallet", balance >= SAFE_GAS * price, found, f"Send ETH on chain {settings.chain_id} to {wallet}.")
-    cap = settings.policy.max_fee_per_gas
-    found = f"The base fee is {_gwei(head['baseFeePerGas'])} a unit of gas, and MAX_FEE_GWEI {_gwei(cap)}."
-    low = "Raise MAX_FEE_GWEI, or wait: what is sent meanwhile is held until the base fee falls."
-    yield Check("fees", head["baseFeePerGas"] + settings.policy.priority_fee <= cap, found, low)
+    yield _check_code(settings, chain.address, code)
+    yield _check_owner(chain)
+    base_fee = w3.eth.get_block("latest")["baseFeePerGas"]
+    yield _check_wallet(settings, chain.platform, w3.eth.get_balance(chain.platform), base_fee)
+    cap = settings.max_fee_per_gas
+    finding = f"The base fee is {_gwei(base_fee)} a unit of gas, and MAX_FEE_GWEI {_gwei(cap)}."
+    remedy = "Raise MAX_FEE_GWEI, or wait: transactions are held until the base fee falls."
+    yield Check("fees", base_fee + settings.priority_fee_per_gas <= cap, finding, remedy)
 
 
-def _code(settings: Settings, address: str, code: bytes) -> Check:
-    found_hash = "0x" + keccak(code).hex()
+def _check_code(settings: Settings, address: str, code: bytes) -> Check:
+    code_hash = "0x" + keccak(code).hex()
     if settings.contract_code_hash:
-        ok, expected = found_hash == settings.contract_code_hash, "that of CONTRACT_CODE_HASH"
+        ok, expected = code_hash == settings.contract_code_hash, "that of CONTRACT_CODE_HASH"
     else:
         ok, expected = is_event_stake(code), "this project's EventStake"
-    found = f"The code at {address} is {expected if ok else f'not {expected}; its hash is {found_hash}'}."
-    todo = "Correct CONTRACT_ADDRESS; if another contract is meant to be there, set CONTRACT_CODE_HASH to its hash."
-    return Check("code", ok, found, todo, fatal=True)
+    finding = f"The code at {address} is {expected if ok else f'not {expected}; its hash is {code_hash}'}."
+    remedy = "Correct CONTRACT_ADDRESS; if another contract is meant to be there, set CONTRACT_CODE_HASH to its hash."
+    return Check("code", ok, finding, remedy, fatal=True)
 
 
 def is_event_stake(code: bytes) -> bool:
-    """Whether it is the committed runtime code, whatever the terms are: those are put into it when it is deployed."""
+    """Whether this is the runtime code of the committed artifact. Ignores the terms, which are immutables in it."""
     artifact: Mapping[str, Any] = json.loads(ARTIFACT.read_text())
     expected = bytes.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
     places = [place for places in artifact["immutableReferences"].values() for place in places]
-    return _without(expected, places) == _without(code, places)
+    return _zeroed(expected, places) == _zeroed(code, places)
 
 
-def _without(code: bytes, places: Sequence[Mapping[str, int]]) -> bytes:
-    blank = bytearray(code)
+def _zeroed(code: bytes, places: Sequence[Mapping[str, int]]) -> bytes:
+    """The code with zeros at these places, each with `start` and `length` in bytes."""
+    zeroed = bytearray(code)
     for place in places:
-        blank[place["start"] : place["start"] + place["length"]] = bytes(place["length"])
-    return bytes(blank)
+        zeroed[place["start"] : place["start"] + place["length"]] = bytes(place["length"])
+    return bytes(zeroed)
 
 
-def _owner(chain: BlockchainService) -> Check:
-    """The platform acts for others only where it owns the contract; the minimal interface has nothing of that."""
-    todo = "Set PLATFORM_PRIVATE_KEY to the owner's key, or let the owner transfer the ownership."
+def _check_owner(chain: BlockchainService) -> Check:
+    """Fatal only for the extended interface, in which the platform acts for others as the contract's owner."""
+    remedy = "Set PLATFORM_PRIVATE_KEY to the owner's key, or let the owner transfer the ownership."
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
-        return Check("owner", False, "The contract does not tell who owns it.", todo, fatal=chain.extended)
-    ok = owner == chain.platform
-    found = f"The owner is {owner}, {'the' if ok else 'not the'} platform's wallet{'' if ok else f' {chain.platform}'}."
-    return Check("owner", ok, found, todo, fatal=chain.extended)
+        return Check("owner", False, "The contract does not tell who owns it.", remedy, fatal=chain.has_full_interface)
+    if owner == chain.platform:
+        return Check(
+            "owner", True, f"The owner is {owner}, the platform's wallet.", remedy, fatal=chain.has_full_interface
+        )
+    finding = f"The owner is {owner}, not the platform's wallet {chain.platform}."
+    return Check("owner", False, finding, remedy, fatal=chain.has_full_interface)
 
 
-# ----------------------------------------------------------------------------------------------------- the database
+def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) -> Check:
+    """balance: wei. base_fee: wei per gas."""
+    needed = RESERVE_GAS * (2 * base_fee + settings.priority_fee_per_gas)
+    finding = (
+        f"{wallet} has {_eth(balance)}; it pays the stakes, the bookings and the gas, "
+        f"of which {RESERVE_GAS:,} are at most {_eth(needed)} now."
+    )
+    return Check("wallet", balance >= needed, finding, f"Send ETH on chain {settings.chain_id} to {wallet}.")
 
 
-def missing_migrations(database: Engine) -> list[str]:
-    """Names of those that this database has not had.
-
-    Raises:
-        MigrationsMissing: There are no migration files.
-    """
-    applied: set[str] = set()
-    with database.connect() as connection:
-        if inspect(connection).has_table("schema_migrations"):
-            applied = set(connection.execute(text("SELECT name FROM schema_migrations")).scalars())
-    return [path.stem for path in migration_files() if path.stem not in applied]
+# ------------------------------------------------------------------------------------------------ database and price
 
 
-def check_database(settings: Settings, database: Engine) -> Iterator[Check]:
-    found = "DATABASE_URL is set." if settings.database_url else "DATABASE_URL is not set: it is the embedded server's."
-    todo = "Set DATABASE_URL: the embedded server is for trying out, and a crash of the machine may cost it rows."
-    yield Check("database", bool(settings.database_url), found, todo)
+def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
+    """Checks that the database is a lasting one, has all migrations, and belongs to this contract."""
+    finding = "DATABASE_URL is set."
+    if not settings.database_url:
+        finding = "DATABASE_URL is not set: it is the embedded server's."
+    remedy = "Set DATABASE_URL: the embedded server is for trying out, and a crash of the machine may cost it rows."
+    yield Check("database", bool(settings.database_url), finding, remedy)
     try:
-        missing = missing_migrations(database)
+        missing = missing_migrations(engine)
     except MigrationsMissing as error:
         yield Check("migrations", False, error.message, "Without them no table can be made or checked.", fatal=True)
         return
-    found = f"Not applied: {', '.join(missing)}." if missing else "All are applied."
-    yield Check("migrations", not missing, found, "`stakesim serve` applies them, as does running the files in order.")
-    if missing:
-        return
-    o = operations.c
-    with database.connect() as connection:
-        of_others = connection.execute(
-            select(o.chain_id, o.to_address)
-            .where((o.chain_id != settings.chain_id) | (o.to_address != settings.contract_address))
-            .limit(1)
+    finding = f"Not applied: {', '.join(missing)}." if missing else "All are applied."
+    remedy = "`stakesim serve` applies them, as does running the files in order."
+    yield Check("migrations", not missing, finding, remedy)
+    if not missing:
+        yield _check_one_contract(settings, engine)
+
+
+def _check_one_contract(settings: Settings, engine: Engine) -> Check:
+    columns = operations.c
+    is_foreign = (columns.chain_id != settings.chain_id) | (columns.to_address != settings.contract_address)
+    with engine.connect() as connection:
+        foreign = connection.execute(
+            select(columns.chain_id, columns.to_address).where(is_foreign).limit(1)
         ).one_or_none()
-    found = "It knows of no other contract."
-    if of_others:
-        found = f"The database holds operations of the contract {of_others.to_address} on chain {of_others.chain_id}."
-    todo = "Set DATABASE_URL to a database of this contract's own: its ids on chain are unique in it."
-    yield Check("one contract", of_others is None, found, todo, fatal=True)
+    finding = "It knows of no other contract."
+    if foreign:
+        finding = f"The database holds operations of the contract {foreign.to_address} on chain {foreign.chain_id}."
+    remedy = "Set DATABASE_URL to a database of this contract's own: its ids on chain are unique in it."
+    return Check("one contract", foreign is None, finding, remedy, fatal=True)
 
 
 def check_price(pricing: Pricing) -> Check:
+    """Checks that there is a rate to quote with."""
     try:
         rate = pricing.rate()
     except PriceError as error:
-        return Check("price", False, error.message, "Set ETH_PRICE_INR, or mend the feed: nothing is quoted without.")
+        remedy = "Set ETH_PRICE_INR, or correct the feed: without a rate nothing is quoted."
+        return Check("price", False, error.message, remedy)
     age = (pricing.clock() - rate.as_of).total_seconds()
     return Check("price", True, f"One ETH is {rate.inr_per_eth} INR, as of {age:.0f} s ago.")
 
 
 def check_pending(database: Database, chain_id: int) -> Check:
-    """Operations that can't go on, or do so for long."""
-    with database.begin() as connection:
+    """Checks that no operation is held, or pending for longer than `STUCK_AFTER`."""
+    with database.transaction() as connection:
         pending = open_operations(connection, chain_id)
-    stuck = [o for o in pending if o.held or datetime.now(UTC) - o.created_at > STUCK_AFTER]
-    found = f"{len(pending)} operations are not final yet."
+    now = datetime.now(UTC)
+    stuck = [operation for operation in pending if operation.held or now - operation.created_at > STUCK_AFTER]
+    finding = f"{len(pending)} operations are not final yet."
     if stuck:
         first = stuck[0]
-        found += (
+        finding += (
             f" {len(stuck)} are held or old: {first.kind} {first.key} is {first.state}, {first.held or 'not held'}."
         )
-    return Check("pending", not stuck, found, "Look at `stakesim reconcile --dry-run`; serving carries them on.")
+    return Check("pending", not stuck, finding, "See `stakesim reconcile --dry-run`; the running service goes on.")
 
 
-def _setting(error: Mapping[str, Any]) -> str:
-    return ".".join(str(part) for part in error["loc"]).upper()
-
-
-def _said(error: Mapping[str, Any]) -> str:
+def _describe_setting_error(error: Mapping[str, Any]) -> str:
+    """One error of pydantic as text, such as "CHAIN_ID is not set"."""
+    variable = ".".join(str(part) for part in error["loc"]).upper()
     if error["type"] == "missing":
-        return "is not set"
-    return "is wrong: " + str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+        return f"{variable} is not set"
+    return f"{variable} is wrong: " + str(error["msg"]).removeprefix("Value error, ").rstrip(".")
 
 
-def _sentence(error: AppError) -> str:
+def _capitalized(error: AppError) -> str:
     return error.message[:1].upper() + error.message[1:]
 
 
@@ -294,4 +317,4 @@ def _eth(wei: int) -> str:
 
 
 def _gwei(wei: int) -> str:
-    return f"{Decimal(wei) / GWEI:.3f} gwei"
+    return f"{Decimal(wei) / WEI_PER_GWEI:.3f} gwei"

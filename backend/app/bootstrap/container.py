@@ -1,27 +1,41 @@
-"""Everything the service is made of, put together from its settings: the only place that builds a provider."""
+"""Wires the services together. This is the only module that builds a web3 provider."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
 from app.core.config import Settings
-from app.db.session import Database, connect, migrate
+from app.db.database import Database, connect
+from app.db.migrations import migrate
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.event_run_service import EventRunService
-from app.services.pricing import FixedFeed, Pricing
+from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.reconciler import Reconciler
-from app.services.rpc_failover import Endpoints
+from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 
 
 @dataclass(frozen=True)
 class Services:
-    """The use cases, and what they stand on."""
+    """The use cases, and what they work on.
+
+    Attributes:
+        w3: The node.
+        database: The tables.
+        pricing: INR per ETH.
+        chain: The stake contract.
+        runs: Use cases of event runs.
+        bookings: Use cases of bookings.
+        reconciler: Brings database and chain back in step.
+    """
 
     w3: Web3
     database: Database
@@ -36,29 +50,54 @@ class Services:
         return self.chain.sender
 
 
-def services_on(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
-    """The use cases on a chain, a database and a price feed that somebody else has opened."""
+def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
+    """A web3 client of these endpoints, each asked if the ones before it fail. Sends no request.
+
+    Args:
+        rpc_urls: The endpoints in order of preference.
+        options: Keyword arguments of the provider.
+    """
+    return Web3(FailoverProvider(rpc_urls, **options), [AttributeDictMiddleware])
+
+
+def build_services(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
+    """The use cases on a node, a database, a contract and a price feed that the caller has opened."""
     runs = EventRunService(database, chain, pricing)
     reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after)
     return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
 
 
-def connect_services(settings: Settings) -> Services:
-    """The use cases on the network and the database of the settings; its migrations are applied.
+def transaction_policy(settings: Settings) -> TransactionPolicy:
+    """Returns the settings of fees and confirmations as a policy.
 
-    Nothing is asked of the network yet. Raises `DatabaseUnavailable`.
+    Raises:
+        ValueError: The priority fee is above the maximum fee.
+    """
+    return TransactionPolicy(
+        confirmations=settings.confirmations,
+        max_fee_per_gas=settings.max_fee_per_gas,
+        priority_fee_per_gas=settings.priority_fee_per_gas,
+    )
+
+
+def connect_services(settings: Settings) -> Services:
+    """The use cases on the network and the database of the settings. Applies missing migrations; sends no RPC request.
+
+    Raises:
+        DatabaseUnavailable: No database answers.
+        MigrationsMissing: There are no migration files.
     """
     engine = connect(settings.database_url)
     migrate(engine)
     database = Database(engine)
-    w3 = Web3(Endpoints(settings.rpc_urls), [AttributeDictMiddleware])
-    sender = TransactionSender(w3, settings.platform_private_key, database, settings.policy)
+    w3 = connect_web3(settings.rpc_urls)
+    sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
 
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    feed = FixedFeed(settings.eth_price_inr, clock)
+    feed = FixedPriceFeed(settings.eth_price_inr, clock)
     max_age = timedelta(seconds=settings.price_max_age_seconds)
     pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
     chain = BlockchainService(w3, settings.contract_address, sender)
-    return services_on(w3, database, chain, pricing)
+    return build_services(w3, database, chain, pricing)

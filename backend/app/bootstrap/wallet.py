@@ -1,4 +1,4 @@
-"""A platform wallet of one's own, in the `.env` file."""
+"""Creates the platform's wallet in the `.env` file."""
 
 from __future__ import annotations
 
@@ -12,45 +12,55 @@ from eth_account import Account
 
 from app.core.errors import InvalidRequest
 
-KEY, SECRET = "PLATFORM_PRIVATE_KEY", "JWT_SECRET"
+KEY_VARIABLE, SECRET_VARIABLE = "PLATFORM_PRIVATE_KEY", "JWT_SECRET"
 
 
-def new_wallet(env_file: Path) -> str:
-    """Puts the private key of a new account into the file, and a random JWT_SECRET if it has none; returns the address.
+def create_wallet(env_file: Path) -> str:
+    """Writes the private key of a new account into the file, and a random JWT_SECRET if it has none.
 
-    The other lines stay; only the owner can read the file afterwards. The key is shown nowhere. Raises
-    `InvalidRequest` where the file has a key already: without it, the ETH of its wallet would be lost.
+    Other lines stay as they are. Afterwards only the owner can read the file. The key is not shown or logged.
+
+    Returns:
+        The address of the account.
+
+    Raises:
+        InvalidRequest: The file has a key, which is kept, as its wallet may hold ETH.
     """
     path = env_file.resolve()
     text = path.read_text() if path.exists() else ""
-    if _has(text, KEY):
-        raise InvalidRequest(f"{env_file} has a {KEY} already: it is kept. Give another file, or remove that line.")
+    if _has_value(text, KEY_VARIABLE):
+        raise InvalidRequest(
+            f"{env_file} has a {KEY_VARIABLE} already: it is kept. Give another file, or remove that line."
+        )
     account = Account.create()
-    text = _with(text, KEY, account.key.to_0x_hex())
-    if not _has(text, SECRET):
-        text = _with(text, SECRET, secrets.token_hex(32))
-    _replace(path, text)
+    text = _set_value(text, KEY_VARIABLE, account.key.to_0x_hex())
+    if not _has_value(text, SECRET_VARIABLE):
+        text = _set_value(text, SECRET_VARIABLE, secrets.token_hex(32))
+    _replace_file(path, text)
     return str(account.address)
 
 
-def _line(name: str) -> str:
-    return rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*"
+def _line_start(variable: str) -> str:
+    """Regular expression for the start of a variable's line, up to the `=`."""
+    return rf"^[ \t]*(?:export[ \t]+)?{variable}[ \t]*"
 
 
-def _has(text: str, name: str) -> bool:
-    return bool(re.search(_line(name) + r"=[ \t]*['\"]?[^\s'\"#]", text, re.MULTILINE))
+def _has_value(text: str, variable: str) -> bool:
+    return bool(re.search(_line_start(variable) + r"=[ \t]*['\"]?[^\s'\"#]", text, re.MULTILINE))
 
 
-def _with(text: str, name: str, value: str) -> str:
-    """The text with the setting: in its line where there is one, which is empty, else at the end."""
-    filled, count = re.subn(_line(name) + "(?:=.*)?$", f"{name}={value}", text, flags=re.MULTILINE)
+def _set_value(text: str, variable: str, value: str) -> str:
+    """Fills in the variable's empty line, or appends a line."""
+    changed, count = re.subn(_line_start(variable) + "(?:=.*)?$", f"{variable}={value}", text, flags=re.MULTILINE)
     if count:
-        return filled
-    return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{name}={value}\n"
+        return changed
+    newline = "" if not text or text.endswith("\n") else "\n"
+    return f"{text}{newline}{variable}={value}\n"
 
 
-def _replace(path: Path, text: str) -> None:
-    """All at once, so that no crash leaves half a file; readable for its owner only, as `mkstemp` makes it."""
+def _replace_file(path: Path, text: str) -> None:
+    """Replaces the file atomically, so that a crash can't leave half of it. `mkstemp` makes it readable for the owner
+    only."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:

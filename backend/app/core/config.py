@@ -1,82 +1,112 @@
-"""Settings of the service, from the environment and a `.env` file."""
+"""Settings of the service, from environment variables and a `.env` file."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated
 
+from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from web3 import Web3
 
-from app.services.transactions.sender import GWEI, Policy, account_of
+from app.core.units import WEI_PER_GWEI
 
-LEAST_SECRET = 32
-"""Bytes that the key of HMAC-SHA-256 has to have (RFC 7518, 3.2)."""
+MIN_SECRET_BYTES = 32
+"""Minimum key length of HMAC-SHA-256 (RFC 7518, 3.2)."""
+MIN_DIFFERENT_CHARACTERS = 10
+"""A secret with fewer different characters is taken for a default."""
 
 
-def _address(text: str) -> str:
+def account_from_key(private_key: SecretStr) -> LocalAccount:
+    """Returns the account of a private key.
+
+    The length is checked here, as `eth_account` pads a key that lost a digit and returns another account.
+
+    Args:
+        private_key: 32 bytes in hex, with or without 0x.
+
+    Raises:
+        ValueError: The key is malformed. The message does not contain the key.
+    """
+    text = private_key.get_secret_value()
+    if re.fullmatch("(0x)?[0-9a-fA-F]{64}", text):
+        with suppress(ValueError):
+            account: LocalAccount = Account.from_key(text)
+            return account
+    raise ValueError("The private key is not 32 bytes in hex, or out of the curve's range.")
+
+
+def _check_private_key(private_key: SecretStr) -> SecretStr:
+    account_from_key(private_key)
+    return private_key
+
+
+def _check_address(text: str) -> str:
     if not Web3.is_address(text):
         raise ValueError("This is no Ethereum address: give 0x and 40 hex digits.")
     return Web3.to_checksum_address(text)
 
 
-def _key(key: SecretStr) -> SecretStr:
-    account_of(key)
-    return key
-
-
-def _secret(secret: SecretStr) -> SecretStr:
-    """Refuses what can be guessed: too short, one of the usual defaults, or hardly any different characters."""
+def _check_secret(secret: SecretStr) -> SecretStr:
+    """Refuses secrets that can be guessed: too short, a usual default, or few different characters."""
     text = secret.get_secret_value()
-    if len(text.encode()) < LEAST_SECRET:
-        raise ValueError(f"The secret is too short: give at least {LEAST_SECRET} bytes, as `stakesim wallet new` does.")
-    if re.search("change.?me|secret|password|example|default", text, re.IGNORECASE) or len(set(text)) < 10:
+    if len(text.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(
+            f"The secret is too short: give at least {MIN_SECRET_BYTES} bytes, as `stakesim wallet new` does."
+        )
+    default = re.search("change.?me|secret|password|example|default", text, re.IGNORECASE)
+    if default or len(set(text)) < MIN_DIFFERENT_CHARACTERS:
         raise ValueError("The secret looks like a default: give a random one, as `stakesim wallet new` does.")
     return secret
 
 
-def _urls(text: str) -> str:
+def _check_urls(text: str) -> str:
     urls = [url.strip() for url in text.split(",")]
     if not all(re.match(r"https?://[^/\s]", url) for url in urls):
         raise ValueError("Give the node's address as http:// or https://, several separated by commas.")
     return ",".join(urls)
 
 
-def _code_hash(text: str | None) -> str | None:
+def _check_code_hash(text: str | None) -> str | None:
     if text is not None and not re.fullmatch("0x[0-9a-fA-F]{64}", text):
         raise ValueError("Give the keccak-256 of the contract's code: 0x and 64 hex digits.")
     return text.lower() if text else None
 
 
 class Settings(BaseSettings):
-    """Neither the keys, nor the RPC address or the database's, which may hold one too, is shown by `repr` or in errors.
+    """The settings; each is read from the environment variable of its name in capitals.
 
-    blockchain_rpc_url: node to send through, or several separated by commas, tried in this order.
-    chain_id: of the network; the service refuses to start on another one.
-    contract_address: the stake contract.
-    contract_code_hash: keccak-256 of the code that must be there; none means this project's `EventStake`.
-    platform_private_key: 32 bytes in hex, of the account that owns the contract and pays the gas.
-    jwt_secret: signs the bearer tokens; at least 32 bytes.
-    eth_price_inr: INR for one ETH, where no other price feed is wired in.
-    database_url: PostgreSQL; none means the embedded server.
-    price_max_age_seconds: an older rate is refused.
-    price_max_jump: a rate more than this many times up or down from the last accepted one is refused.
-    confirmations: blocks, its own among them, after which what a transaction did is final.
-    max_fee_gwei, priority_fee_gwei: the most that is paid for a unit of gas, and the tip, in gwei.
-    reconcile_seconds: how often database and chain are compared.
+    `repr` and validation errors show neither the keys nor the URLs of node and database, which may contain keys.
+
+    Attributes:
+        blockchain_rpc_url: URL of the node, or several separated by commas, tried in this order.
+        chain_id: Id of the network (EIP-155). The service refuses to start on another network.
+        contract_address: Address of the stake contract.
+        contract_code_hash: Keccak-256 of the contract's code; None stands for this project's `EventStake`.
+        platform_private_key: Key of the account that owns the contract and pays the gas: 32 bytes in hex.
+        jwt_secret: Key that signs the bearer tokens; at least 32 bytes.
+        eth_price_inr: INR per ETH, if no other price feed is configured.
+        database_url: URL of a PostgreSQL database; None stands for the embedded server.
+        price_max_age_seconds: Maximum age of a rate.
+        price_max_jump: Maximum factor between a rate and the last accepted one, up or down.
+        confirmations: Number of blocks, including the transaction's own, after which a transaction is final.
+        max_fee_gwei: Maximum fee in gwei per gas.
+        priority_fee_gwei: Priority fee in gwei per gas.
+        reconcile_seconds: Seconds between two rounds of the reconciler.
     """
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    blockchain_rpc_url: Annotated[str, AfterValidator(_urls)] = Field(repr=False)
+    blockchain_rpc_url: Annotated[str, AfterValidator(_check_urls)] = Field(repr=False)
     chain_id: int = Field(default=11_155_111, gt=0)
-    contract_address: Annotated[str, AfterValidator(_address)]
-    contract_code_hash: Annotated[str | None, AfterValidator(_code_hash)] = None
-    platform_private_key: Annotated[SecretStr, AfterValidator(_key)]
-    jwt_secret: Annotated[SecretStr, AfterValidator(_secret)]
+    contract_address: Annotated[str, AfterValidator(_check_address)]
+    contract_code_hash: Annotated[str | None, AfterValidator(_check_code_hash)] = None
+    platform_private_key: Annotated[SecretStr, AfterValidator(_check_private_key)]
+    jwt_secret: Annotated[SecretStr, AfterValidator(_check_secret)]
     eth_price_inr: Decimal | None = Field(default=None, gt=0)
     database_url: str | None = Field(default=None, repr=False)
     price_max_age_seconds: int = Field(default=3600, gt=0)
@@ -88,15 +118,19 @@ class Settings(BaseSettings):
 
     @property
     def rpc_urls(self) -> list[str]:
+        """The URLs of `blockchain_rpc_url`, in order."""
         return self.blockchain_rpc_url.split(",")
 
     @property
-    def policy(self) -> Policy:
-        return Policy(
-            confirmations=self.confirmations,
-            max_fee_per_gas=int(self.max_fee_gwei * GWEI),
-            priority_fee=int(self.priority_fee_gwei * GWEI),
-        )
+    def max_fee_per_gas(self) -> int:
+        """`max_fee_gwei` in wei per gas."""
+        return int(self.max_fee_gwei * WEI_PER_GWEI)
+
+    @property
+    def priority_fee_per_gas(self) -> int:
+        """`priority_fee_gwei` in wei per gas."""
+        return int(self.priority_fee_gwei * WEI_PER_GWEI)
 
     def platform_account(self) -> LocalAccount:
-        return account_of(self.platform_private_key)
+        """Returns the account of `platform_private_key`."""
+        return account_from_key(self.platform_private_key)

@@ -1,4 +1,4 @@
-"""Log lines as JSON objects, one a line; what is about an operation has its key in the field `operation`."""
+"""Logging as JSON objects, one per line. Lines about an operation have its key in the field `operation`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FIELDS: ContextVar[dict[str, Any] | None] = ContextVar("fields", default=None)
 
 
 @contextmanager
-def about(**fields: Any) -> Iterator[None]:
-    """Every line that is logged inside has these fields, from whatever module, unless the line has its own."""
+def log_context(**fields: Any) -> Iterator[None]:
+    """Adds these fields to every line that is logged inside, by any module. A field of the line itself wins."""
     token = _FIELDS.set({**(_FIELDS.get() or {}), **fields})
     try:
         yield
@@ -24,8 +24,8 @@ def about(**fields: Any) -> Iterator[None]:
         _FIELDS.reset(token)
 
 
-def log_as_json(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Sends all that is logged to the stream, standard output where none is given. For a process's start."""
+def configure_json_logging(stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Sends all logging of this process to the stream, or to standard output, and removes other handlers."""
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         JsonFormatter(

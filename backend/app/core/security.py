@@ -1,4 +1,4 @@
-"""Who is calling: bearer tokens, which are JSON Web Tokens signed with HMAC-SHA-256 and nothing else."""
+"""Authentication and roles. Bearer tokens are JSON Web Tokens that are signed with HMAC-SHA-256, and no other way."""
 
 from __future__ import annotations
 
@@ -18,26 +18,39 @@ _CLAIMS = ("sub", "role", "exp")
 
 
 class Unauthenticated(AppError):
-    """There is no bearer token, or none that can be trusted."""
+    """There is no bearer token, or it is not valid."""
 
     code = "unauthenticated"
 
 
 class Forbidden(AppError):
-    """It is known who is calling, and they may not do this."""
+    """The caller is authenticated, and may not do this."""
 
     code = "forbidden"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """id: of the row in `users`. The platform may act for everybody, others only for themselves."""
+    """The authenticated user of a request.
+
+    Attributes:
+        id: Of their row in `users`.
+        role: The platform may act for everybody, others only for themselves.
+    """
 
     id: UUID
     role: Role
 
     def acting_for(self, user_id: UUID | None, role: Role) -> UUID:
-        """The user in that role whom a request is for: the caller where none is named. Raises `Forbidden`."""
+        """Id of the user whom the caller acts for.
+
+        Args:
+            user_id: User that the request names; None: the caller.
+            role: Role that the request takes, beside platform.
+
+        Raises:
+            Forbidden: The caller has another role, or names somebody else without being the platform.
+        """
         if self.role not in (role, "platform"):
             raise Forbidden(f"This takes the role {role} or platform; the token has the role {self.role}.")
         if self.role != "platform" and user_id not in (None, self.id):
@@ -46,13 +59,17 @@ class Caller:
 
 
 def issue_token(secret: SecretStr, user_id: UUID, role: Role, lifetime: timedelta = timedelta(hours=1)) -> str:
-    """A token that says who its bearer is until the lifetime is over."""
+    """A signed token with the user's id and role."""
     claims = {"sub": str(user_id), "role": role, "exp": datetime.now(UTC) + lifetime}
     return jwt.encode(claims, secret.get_secret_value(), algorithm=_ALGORITHM)
 
 
-def caller_of(secret: SecretStr, token: str) -> Caller:
-    """Whom the token was issued to. Raises `Unauthenticated`."""
+def verify_token(secret: SecretStr, token: str) -> Caller:
+    """Returns the user whom the token was issued to.
+
+    Raises:
+        Unauthenticated: The token is expired, not signed with this secret, or lacks a claim.
+    """
     try:
         claims = jwt.decode(
             token, secret.get_secret_value(), algorithms=[_ALGORITHM], options={"require": list(_CLAIMS)}

@@ -1,7 +1,8 @@
 """The stake contract in Python: the only module that knows its functions and events.
 
-It drives `EventStake`, and any contract that has only the interface deployed on Sepolia; there, host and attendee have
-to sign for themselves. Amounts are wei. Ids, amounts and statuses come from decoded receipts and views.
+It drives `EventStake`, and any contract that has only the interface deployed on Sepolia; with the latter, hosts and
+attendees have to sign for themselves. Amounts are in wei. Ids, amounts and statuses are decoded from receipts and
+views, never guessed.
 """
 
 from __future__ import annotations
@@ -18,43 +19,44 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError
 from web3.types import TxReceipt
 
-from app.core.errors import ContractRejected, InvalidRequest, UnexpectedReceipt, UnsupportedByContract
+from app.core.errors import ContractRejected, InvalidRequest, UnsupportedByContract
 from app.services import rpc
-from app.services.codec import Call, Event, event_stake
+from app.services.codec import Call, Event, event_stake_codec
+from app.services.contract_receipts import read_event_completed, read_fees_withdrawn, read_result
 from app.services.contract_types import (
     BookingCancelled,
     BookingCost,
     BookingCreated,
-    BookingOnChain,
     BookingStatus,
     CreditWithdrawn,
-    Deferred,
     EventCancelled,
     EventCompleted,
     EventExpired,
     EventRunCreated,
-    EventRunOnChain,
-    Mined,
+    OnchainBooking,
+    OnchainEventRun,
     PlatformFeesWithdrawn,
     RunStatus,
     unix_seconds,
 )
 from app.services.pricing import convert_inr_to_wei, convert_wei_to_inr
-from app.services.rpc import Block
-from app.services.rpc_errors import TROUBLE, rejected, unavailable
+from app.services.rpc import BlockId
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected
 from app.services.transactions.sender import TransactionSender
 
-NOBODY = "0x" + "00" * 20
-"""Whose everything is that there is not."""
-_Told = TypeVar("_Told", bound=Mined)
+ZERO_ADDRESS = "0x" + "00" * 20
 _Status = TypeVar("_Status", RunStatus, BookingStatus)
 
 
 class BlockchainService:
     """One contract on one chain, both handed in.
 
-    What sends raises `ContractRejected`, `UnsupportedByContract` (before sending), `ChainUnavailable` or
-    `UnexpectedReceipt`; what only looks raises the first three. `signer` is the platform where none is given.
+    The platform signs where `signer` is None. Methods that send raise `ContractRejected`, `UnsupportedByContract`
+    (before sending), `ChainUnavailable` or `UnexpectedReceipt`; methods that only read raise the first three.
+
+    Attributes:
+        sender: Sends the transactions.
+        address: Address of the contract.
     """
 
     convert_inr_to_wei = staticmethod(convert_inr_to_wei)
@@ -63,24 +65,24 @@ class BlockchainService:
     def __init__(self, w3: Web3, contract_address: str, sender: TransactionSender) -> None:
         self._w3 = w3
         self.sender = sender
-        self._codec = event_stake()
+        self._codec = event_stake_codec()
         self.address = Web3.to_checksum_address(contract_address)
 
     @property
     def platform(self) -> ChecksumAddress:
-        """The account that signs where no other is given."""
+        """Address of the platform's account."""
         return self.sender.address
 
     @cached_property
-    def extended(self) -> bool:
-        """Whether the contract has all of `EventStake`, asked once; a node in trouble is not a "no"."""
+    def has_full_interface(self) -> bool:
+        """Whether the contract has all functions of `EventStake`; asked once. Raises `ChainUnavailable`."""
         try:
             self._view("totalLiabilities")
         except (ContractRejected, UnsupportedByContract):
             return False
         return True
 
-    # ------------------------------------------------------------------------------ transactions, as calls to be sent
+    # ------------------------------------------------------------------------------ calls to be sent as transactions
 
     def create_event_run_call(
         self,
@@ -88,11 +90,22 @@ class BlockchainService:
         price_per_seat_wei: int,
         max_seats: int,
         starts_at: datetime,
+        *,
         host: str | None = None,
         signer: LocalAccount | None = None,
         stake_wei: int | None = None,
     ) -> Call:
-        """Opens a run for `host`, or for the signer. stake_wei: asked from the contract where it is not given."""
+        """Returns the call that opens a run.
+
+        Args:
+            experience_id: Id of the experience.
+            price_per_seat_wei: Price of a seat in wei.
+            max_seats: Number of seats.
+            starts_at: Start, with a time zone.
+            host: Address of the host; the signer if None.
+            signer: Who sends the call; the platform if None.
+            stake_wei: The host's stake in wei; asked from the contract if None.
+        """
         args = (experience_id, price_per_seat_wei, max_seats, unix_seconds(starts_at))
         function, party = self._for_party("createEventRun", host, signer)
         if stake_wei is None:
@@ -101,31 +114,44 @@ class BlockchainService:
 
     def book_event_call(
         self,
-        event_run_id: int,
+        onchain_run_id: int,
         seats: int,
+        *,
         attendee: str | None = None,
         signer: LocalAccount | None = None,
         total_wei: int | None = None,
     ) -> Call:
-        """Books for `attendee`, or for the signer. total_wei: asked from the contract where it is not given."""
+        """Returns the call that books seats.
+
+        Args:
+            onchain_run_id: The contract's number of the run.
+            seats: Number of seats.
+            attendee: Address of the attendee; the signer if None.
+            signer: Who sends the call; the platform if None.
+            total_wei: Payment and stake in wei; asked from the contract if None.
+        """
         function, party = self._for_party("bookEvent", attendee, signer)
         if total_wei is None:
-            total_wei = self.calculate_booking_cost(event_run_id, seats).total
-        return self._call(function, *party, event_run_id, seats, value=total_wei)
+            total_wei = self.calculate_booking_cost(onchain_run_id, seats).total
+        return self._call(function, *party, onchain_run_id, seats, value=total_wei)
 
-    def complete_event_call(self, event_run_id: int, attended_booking_ids: Sequence[int]) -> Call:
-        return self._call("completeEvent", event_run_id, list(attended_booking_ids))
+    def complete_event_call(self, onchain_run_id: int, attended_onchain_booking_ids: Sequence[int]) -> Call:
+        """Returns the call that completes a run; bookings that are not listed are no-shows."""
+        return self._call("completeEvent", onchain_run_id, list(attended_onchain_booking_ids))
 
-    def cancel_event_call(self, event_run_id: int) -> Call:
-        return self._call("cancelEvent", event_run_id)
+    def cancel_event_call(self, onchain_run_id: int) -> Call:
+        """Returns the call that cancels a run."""
+        return self._call("cancelEvent", onchain_run_id)
 
-    def cancel_booking_call(self, booking_id: int) -> Call:
-        self._need("cancelBooking")
-        return self._call("cancelBooking", booking_id)
+    def cancel_booking_call(self, onchain_booking_id: int) -> Call:
+        """Returns the call that cancels a booking."""
+        self._require_function("cancelBooking")
+        return self._call("cancelBooking", onchain_booking_id)
 
-    def expire_event_call(self, event_run_id: int) -> Call:
-        self._need("expireEvent")
-        return self._call("expireEvent", event_run_id)
+    def expire_event_call(self, onchain_run_id: int) -> Call:
+        """Returns the call that expires a run."""
+        self._require_function("expireEvent")
+        return self._call("expireEvent", onchain_run_id)
 
     # ------------------------------------------------------------------------------- transactions, sent and confirmed
 
@@ -135,215 +161,224 @@ class BlockchainService:
         price_per_seat_wei: int,
         max_seats: int,
         starts_at: datetime,
+        *,
         host: str | None = None,
         signer: LocalAccount | None = None,
         stake_wei: int | None = None,
     ) -> EventRunCreated:
-        """As `create_event_run_call` says."""
+        """Opens a run. Arguments as for `create_event_run_call`."""
         call = self.create_event_run_call(
-            experience_id, price_per_seat_wei, max_seats, starts_at, host, signer, stake_wei
+            experience_id, price_per_seat_wei, max_seats, starts_at, host=host, signer=signer, stake_wei=stake_wei
         )
-        return self._told(EventRunCreated, self.sender.send(call, signer))
+        receipt = self.sender.send(call, signer)
+        return read_result(EventRunCreated, receipt, self._events(receipt))
 
     def book_event_onchain(
         self,
-        event_run_id: int,
+        onchain_run_id: int,
         seats: int,
+        *,
         attendee: str | None = None,
         signer: LocalAccount | None = None,
         total_wei: int | None = None,
     ) -> BookingCreated:
-        """As `book_event_call` says."""
-        call = self.book_event_call(event_run_id, seats, attendee, signer, total_wei)
-        return self._told(BookingCreated, self.sender.send(call, signer), event_run_id=event_run_id)
+        """Books seats. Arguments as for `book_event_call`."""
+        call = self.book_event_call(onchain_run_id, seats, attendee=attendee, signer=signer, total_wei=total_wei)
+        receipt = self.sender.send(call, signer)
+        return read_result(BookingCreated, receipt, self._events(receipt), onchain_run_id=onchain_run_id)
 
     def complete_event_onchain(
-        self, event_run_id: int, attended_booking_ids: Sequence[int], signer: LocalAccount | None = None
+        self, onchain_run_id: int, attended_onchain_booking_ids: Sequence[int], signer: LocalAccount | None = None
     ) -> EventCompleted:
-        return self.completed(self.sender.send(self.complete_event_call(event_run_id, attended_booking_ids), signer))
+        """Completes a run; bookings that are not listed are no-shows."""
+        call = self.complete_event_call(onchain_run_id, attended_onchain_booking_ids)
+        return self.read_event_completed(self.sender.send(call, signer))
 
-    def cancel_event_onchain(self, event_run_id: int, signer: LocalAccount | None = None) -> EventCancelled:
-        return self.cancelled(self.sender.send(self.cancel_event_call(event_run_id), signer))
+    def cancel_event_onchain(self, onchain_run_id: int, signer: LocalAccount | None = None) -> EventCancelled:
+        """Cancels a run."""
+        return self.read_event_cancelled(self.sender.send(self.cancel_event_call(onchain_run_id), signer))
 
-    def cancel_booking_onchain(self, booking_id: int, signer: LocalAccount | None = None) -> BookingCancelled:
-        return self.booking_cancelled(self.sender.send(self.cancel_booking_call(booking_id), signer))
+    def cancel_booking_onchain(self, onchain_booking_id: int, signer: LocalAccount | None = None) -> BookingCancelled:
+        """Cancels a booking."""
+        return self.read_booking_cancelled(self.sender.send(self.cancel_booking_call(onchain_booking_id), signer))
 
-    def expire_event_onchain(self, event_run_id: int, signer: LocalAccount | None = None) -> EventExpired:
-        return self.expired(self.sender.send(self.expire_event_call(event_run_id), signer))
+    def expire_event_onchain(self, onchain_run_id: int, signer: LocalAccount | None = None) -> EventExpired:
+        """Expires a run."""
+        return self.read_event_expired(self.sender.send(self.expire_event_call(onchain_run_id), signer))
 
     def withdraw_onchain(self, signer: LocalAccount, to: str | None = None) -> CreditWithdrawn:
         """Pays the signer's credit out, to the signer or to another address."""
         function = "withdraw" if to is None else "withdrawTo"
-        self._need(function)
+        self._require_function(function)
         call = self._call(function, *([] if to is None else [_address(to)]))
-        return self._told(CreditWithdrawn, self.sender.send(call, signer), creditor=signer.address)
+        receipt = self.sender.send(call, signer)
+        return read_result(CreditWithdrawn, receipt, self._events(receipt), creditor=signer.address)
 
     def withdraw_platform_fees_onchain(self, signer: LocalAccount | None = None) -> PlatformFeesWithdrawn:
-        """Pays out what the platform has earned."""
+        """Pays the platform's balance out."""
         receipt = self.sender.send(self._call("withdrawPlatformFees"), signer)
-        events = self._codec.events(receipt["logs"], self.address)
-        amounts = [event.args["amount"] for event in events if event.name == "PlatformFeesWithdrawn"]
-        if self.extended and len(amounts) != 1:
-            raise _not_told(receipt, "PlatformFeesWithdrawn", len(amounts))
-        return PlatformFeesWithdrawn(**_mined(receipt, events), amount=amounts[0] if amounts else None)
+        return read_fees_withdrawn(receipt, self._events(receipt), has_full_interface=self.has_full_interface)
 
-    # ----------------------------------------------------------------------------------------- what receipts tell
+    # ------------------------------------------------------------------------------- results of receipts
 
-    def completed(self, receipt: TxReceipt) -> EventCompleted:
-        events = self._codec.events(receipt["logs"], self.address)
-        return self._told(
-            EventCompleted,
-            receipt,
-            completed={e.args["booking_id"]: e.args["stake_returned"] for e in events if e.name == "BookingCompleted"},
-            no_shows={e.args["booking_id"]: e.args["stake_forfeit"] for e in events if e.name == "BookingNoShow"},
-        )
+    def read_event_completed(self, receipt: TxReceipt) -> EventCompleted:
+        """Returns the result of `completeEvent`."""
+        return read_event_completed(receipt, self._events(receipt))
 
-    def cancelled(self, receipt: TxReceipt) -> EventCancelled:
-        return self._told(EventCancelled, receipt)
+    def read_event_cancelled(self, receipt: TxReceipt) -> EventCancelled:
+        """Returns the result of `cancelEvent`."""
+        return read_result(EventCancelled, receipt, self._events(receipt))
 
-    def booking_cancelled(self, receipt: TxReceipt) -> BookingCancelled:
-        return self._told(BookingCancelled, receipt)
+    def read_booking_cancelled(self, receipt: TxReceipt) -> BookingCancelled:
+        """Returns the result of `cancelBooking`."""
+        return read_result(BookingCancelled, receipt, self._events(receipt))
 
-    def expired(self, receipt: TxReceipt) -> EventExpired:
-        return self._told(EventExpired, receipt)
+    def read_event_expired(self, receipt: TxReceipt) -> EventExpired:
+        """Returns the result of `expireEvent`."""
+        return read_result(EventExpired, receipt, self._events(receipt))
 
-    # ----------------------------------------------------------------------- views
+    # ------------------------------------------------------------------------------- views
 
     def block_number(self) -> int:
-        """Of the latest block."""
+        """Returns the number of the latest block."""
         try:
             return rpc.block_number(self._w3)
-        except TROUBLE as error:
-            raise unavailable("block number", error) from error
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("block number", error) from error
 
-    def events_between(self, first: int, last: int) -> list[tuple[str, Event]]:
-        """The contract's events in these blocks and those between, each with the hash of its transaction."""
+    def events_between(self, first_block: int, last_block: int) -> list[tuple[str, Event]]:
+        """Returns the contract's events from the first to the last block, each with its transaction's hash."""
         try:
-            logs = self._w3.eth.get_logs({"address": self.address, "fromBlock": first, "toBlock": last})
-        except TROUBLE as error:
-            raise unavailable("events", error) from error
-        hashed = ((log["transactionHash"].to_0x_hex(), self._codec.events([log], self.address)) for log in logs)
-        return [(tx_hash, event) for tx_hash, events in hashed for event in events]
+            logs = self._w3.eth.get_logs({"address": self.address, "fromBlock": first_block, "toBlock": last_block})
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("events", error) from error
+        return [
+            (log["transactionHash"].to_0x_hex(), event)
+            for log in logs
+            for event in self._codec.events([log], self.address)
+        ]
 
     def calculate_required_stake(self, price_per_seat_wei: int, seats: int) -> int:
+        """Returns the host's stake in wei for a run with this price and number of seats."""
         return int(self._view("calculateRequiredStake", price_per_seat_wei, seats)[0])
 
-    def calculate_booking_cost(self, event_run_id: int, seats: int) -> BookingCost:
-        """Raises `ContractRejected` with UnknownEventRun for a run that there is not, whatever the contract says."""
-        cost = BookingCost(*self._view("calculateBookingCost", event_run_id, seats))
-        if not cost.payment:  # of no seats, or of a run that there is not, where the contract gives zeros
-            self.get_event_run_from_chain(event_run_id)
+    def calculate_booking_cost(self, onchain_run_id: int, seats: int) -> BookingCost:
+        """Returns what seats of a run cost.
+
+        Raises:
+            ContractRejected: Named UnknownEventRun if there is no such run, even if the contract returns zeros.
+        """
+        cost = BookingCost(*self._view("calculateBookingCost", onchain_run_id, seats))
+        if not cost.payment:  # no seats, or no such run on a contract that returns zeros
+            self.get_event_run_from_chain(onchain_run_id)
         return cost
 
-    def get_event_run_from_chain(self, event_run_id: int, block: Block = "latest") -> EventRunOnChain:
-        """Raises `ContractRejected` with UnknownEventRun for a run that there is not, where the contract itself reverts
-        or gives zeros; `UnsupportedByContract` for a status that there is not."""
-        run = EventRunOnChain(*self._view("getEventRun", event_run_id, block=block)[0])
-        if (run.event_run_id, run.host == NOBODY) != (event_run_id, False):
-            raise _unknown("getEventRun", "UnknownEventRun", event_run_id)
-        return replace(run, status=_status(RunStatus, run.status, f"event run {event_run_id}"))
+    def get_event_run_from_chain(self, onchain_run_id: int, block: BlockId = "latest") -> OnchainEventRun:
+        """Returns a run as of a block.
 
-    def get_booking_from_chain(self, booking_id: int, block: Block = "latest") -> BookingOnChain:
-        """Raises `ContractRejected` with UnknownBooking for a booking that there is not, where the contract itself
-        reverts or gives zeros; `UnsupportedByContract` for a status that there is not."""
-        booking = BookingOnChain(*self._view("getBooking", booking_id, block=block)[0])
-        if (booking.booking_id, booking.user == NOBODY) != (booking_id, False):
-            raise _unknown("getBooking", "UnknownBooking", booking_id)
-        return replace(booking, status=_status(BookingStatus, booking.status, f"booking {booking_id}"))
+        Raises:
+            ContractRejected: Named UnknownEventRun if there is no such run, even if the contract returns zeros.
+            UnsupportedByContract: Its status is none of `RunStatus`.
+        """
+        run = OnchainEventRun(*self._view("getEventRun", onchain_run_id, block=block)[0])
+        if run.onchain_run_id != onchain_run_id or run.host == ZERO_ADDRESS:
+            raise _unknown("getEventRun", "UnknownEventRun", onchain_run_id)
+        return replace(run, status=_status(RunStatus, run.status, f"event run {onchain_run_id}"))
 
-    def get_event_bookings(self, event_run_id: int) -> list[int]:
-        return list(self._view("getEventBookings", event_run_id)[0])
+    def get_booking_from_chain(self, onchain_booking_id: int, block: BlockId = "latest") -> OnchainBooking:
+        """Returns a booking as of a block.
+
+        Raises:
+            ContractRejected: Named UnknownBooking if there is no such booking, even if the contract returns zeros.
+            UnsupportedByContract: Its status is none of `BookingStatus`.
+        """
+        booking = OnchainBooking(*self._view("getBooking", onchain_booking_id, block=block)[0])
+        if booking.onchain_booking_id != onchain_booking_id or booking.user == ZERO_ADDRESS:
+            raise _unknown("getBooking", "UnknownBooking", onchain_booking_id)
+        return replace(booking, status=_status(BookingStatus, booking.status, f"booking {onchain_booking_id}"))
+
+    def get_event_bookings(self, onchain_run_id: int) -> list[int]:
+        """Returns the on-chain ids of a run's bookings."""
+        return list(self._view("getEventBookings", onchain_run_id)[0])
 
     def get_user_bookings(self, user: str) -> list[int]:
+        """Returns the on-chain ids of an attendee's bookings, by address."""
         return list(self._view("getUserBookings", _address(user))[0])
 
     def get_host_events(self, host: str) -> list[int]:
+        """Returns the on-chain ids of a host's runs, by address."""
         return list(self._view("getHostEvents", _address(host))[0])
 
     def owner(self) -> ChecksumAddress:
+        """Returns the address of the contract's owner."""
         address: ChecksumAddress = self._view("owner")[0]
         return address
 
     def credit_of(self, account: str) -> int:
-        self._need("creditOf")
+        """Returns the credit of an address in wei."""
+        self._require_function("creditOf")
         return int(self._view("creditOf", _address(account))[0])
 
     def platform_balance(self) -> int:
-        self._need("platformBalance")
+        """Returns what the platform has earned and not withdrawn, in wei."""
+        self._require_function("platformBalance")
         return int(self._view("platformBalance")[0])
 
     def total_liabilities(self) -> int:
-        self._need("totalLiabilities")
+        """Returns what the contract owes to all, in wei."""
+        self._require_function("totalLiabilities")
         return int(self._view("totalLiabilities")[0])
 
-    # --------------------------------------------------------------------- workings
+    # ------------------------------------------------------------------------------- helpers
 
     def _for_party(
         self, function: str, party: str | None, signer: LocalAccount | None
     ) -> tuple[str, tuple[ChecksumAddress, ...]]:
-        """The function that enters `party`: the plain one enters its sender, the other whomever the platform names."""
+        """Returns the function that acts for `party`, and its first arguments.
+
+        The plain function acts for its sender. The function with the suffix For acts for the address that the platform
+        passes.
+        """
         sender = signer.address if signer else self.platform
         if party is None or _address(party) == sender:
             return function, ()
-        self._need(f"{function}For", f"{party} has to sign for itself")
+        self._require_function(f"{function}For", f"{party} has to sign for itself")
         return f"{function}For", (_address(party),)
 
-    def _need(self, function: str, otherwise: str = "there is no other way") -> None:
-        if not self.extended:
-            raise UnsupportedByContract(f"The contract at {self.address} has no {function}: {otherwise}.")
+    def _require_function(self, function: str, remedy: str = "there is no other way") -> None:
+        if not self.has_full_interface:
+            raise UnsupportedByContract(f"The contract at {self.address} has no {function}: {remedy}.")
 
     def _call(self, function: str, *args: Any, value: int = 0) -> Call:
         return self._codec.call(self.address, function, *args, value=value)
 
-    def _told(self, kind: type[_Told], receipt: TxReceipt, **known: Any) -> _Told:
-        """What the one event that is called as the result is tells; ids are never guessed. Raises `UnexpectedReceipt`.
+    def _events(self, receipt: TxReceipt) -> list[Event]:
+        return self._codec.events(receipt["logs"], self.address)
 
-        known: what the event must say where it says anything of it, and what is known from other events.
-        """
-        events = self._codec.events(receipt["logs"], self.address)
-        found = [
-            e.args for e in events if e.name == kind.__name__ and all(e.args.get(k, v) == v for k, v in known.items())
-        ]
-        if len(found) != 1:
-            raise _not_told(receipt, kind.__name__, len(found))
-        return kind(**_mined(receipt, events), **{**known, **found[0]})
-
-    def _view(self, function: str, *args: Any, block: Block = "latest") -> tuple[Any, ...]:
+    def _view(self, function: str, *args: Any, block: BlockId = "latest") -> tuple[Any, ...]:
         call = self._call(function, *args)
         try:
             data = rpc.call(self._w3, call.to, call.data, block)
         except ContractLogicError as error:
-            raise rejected(function, error, self._codec) or unavailable(function, error) from error
-        except TROUBLE as error:
-            raise unavailable(function, error) from error
+            raise as_contract_rejected(function, error, self._codec) or as_chain_unavailable(function, error) from error
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable(function, error) from error
         return self._codec.result(function, data)
 
 
-def _mined(receipt: TxReceipt, events: Sequence[Event]) -> dict[str, Any]:
-    return {
-        "tx_hash": receipt["transactionHash"].to_0x_hex(),
-        "block_number": receipt["blockNumber"],
-        "gas_used": receipt["gasUsed"],
-        "gas_price": receipt["effectiveGasPrice"],
-        "deferred": tuple(Deferred(**e.args) for e in events if e.name == "PaymentDeferred"),
-    }
+def _unknown(function: str, error_name: str, onchain_id: int) -> ContractRejected:
+    """Returns the error of `EventStake` itself, so that callers need not know which contract they call."""
+    message = f"{function}: the contract has nothing under the id {onchain_id}, and gives zeros."
+    return ContractRejected(error_name, (onchain_id,), message)
 
 
-def _not_told(receipt: TxReceipt, event: str, count: int) -> UnexpectedReceipt:
-    tx_hash = receipt["transactionHash"].to_0x_hex()
-    return UnexpectedReceipt(f"Transaction {tx_hash} has {count} events {event} where one must be.")
-
-
-def _unknown(function: str, error: str, id: int) -> ContractRejected:
-    """As `EventStake` itself says it, so that nobody has to know how the contract at hand does."""
-    return ContractRejected(error, (id,), f"{function}: the contract has nothing under the id {id}, and gives zeros.")
-
-
-def _status(kind: type[_Status], value: int, what: str) -> _Status:
+def _status(kind: type[_Status], value: int, row_name: str) -> _Status:
     try:
         return kind(value)
     except ValueError:
-        raise UnsupportedByContract(f"The contract has {what} in status {value}, which is not known here.") from None
+        raise UnsupportedByContract(
+            f"The contract has {row_name} in status {value}, which is not known here."
+        ) from None
 
 
 def _address(text: str) -> ChecksumAddress:

@@ -1,6 +1,6 @@
-"""Calls, results, events and errors of a contract's ABI, with selectors, topics and types worked out once.
+"""Encodes calls and decodes results, events and errors of a contract's ABI. Selectors, topics and types are cached.
 
-web3's contract objects look all of that up anew for every call, which costs more than the EVM takes in process.
+web3's contract objects look them up for every call, which takes longer than an EVM in this process does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from app.core.errors import InvalidRequest, UnsupportedByContract
 
 ARTIFACT = Path(__file__).parents[1] / "contracts" / "EventStake.json"
 
-PANICS = {
+PANIC_REASONS = {
     0x01: "an assertion failed",
     0x11: "arithmetic overflow or underflow",
     0x12: "division by zero",
@@ -38,7 +38,7 @@ PANICS = {
 
 
 class Revert(NamedTuple):
-    """Why a contract reverted: its error's name, the arguments in order, and both as a phrase."""
+    """Why a contract reverted: the error's name and arguments, and both as a phrase."""
 
     name: str
     args: tuple[Any, ...]
@@ -46,42 +46,49 @@ class Revert(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A decoded log. Arguments have the ABI's names in snake case; addresses are checksummed."""
+    """A decoded log: the event's name, and its arguments by the ABI's names in snake case."""
 
     name: str
     args: dict[str, Any]
 
 
 class Call(NamedTuple):
-    """A call to be sent: to which contract, the function's name, call data, what explains a revert, and wei with it."""
+    """A call of a contract's function: the contract's address, the function's name, call data, and value in wei."""
 
     to: ChecksumAddress
     name: str
     data: bytes
-    codec: Codec
     value: int = 0
 
 
 class _Fields(NamedTuple):
-    """kinds: types, of a struct those of its fields."""
+    """Inputs or outputs of a function, event or error.
+
+    Attributes:
+        names: Their names.
+        types: Their types as `eth_abi` takes them.
+        nested_types: Their types, with a tuple of types for each struct.
+    """
 
     names: tuple[str, ...]
     types: tuple[str, ...]
-    kinds: tuple[Any, ...]
+    nested_types: tuple[Any, ...]
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
-        decoded: tuple[Any, ...] = _checksummed(self.kinds, decode(self.types, data))
+        decoded: tuple[Any, ...] = _with_checksums(self.nested_types, decode(self.types, data))
         return decoded
 
 
 class _EventFields(NamedTuple):
+    """An event: its name, name and type of each indexed argument, and the other arguments."""
+
     name: str
     topics: tuple[tuple[str, str], ...]
     data: _Fields
 
 
 class Codec:
-    """What one ABI can say."""
+    """Encodes and decodes by one ABI. Decoded addresses have a checksum."""
 
     def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
         functions = [item for item in abi if item["type"] == "function"]
@@ -93,34 +100,48 @@ class Codec:
         self._events = {
             event_abi_to_log_topic(e): _EventFields(  # type: ignore[arg-type]
                 e["name"],
-                tuple((_snake(i["name"]), i["type"]) for i in e["inputs"] if i["indexed"]),
-                _fields([i | {"name": _snake(i["name"])} for i in e["inputs"] if not i["indexed"]]),
+                tuple((_snake_case(i["name"]), i["type"]) for i in e["inputs"] if i["indexed"]),
+                _fields([i | {"name": _snake_case(i["name"])} for i in e["inputs"] if not i["indexed"]]),
             )
             for e in abi
             if e["type"] == "event"
         }
 
     def has(self, function: str) -> bool:
-        """Whether the ABI has a function of this name."""
+        """Returns whether the ABI has a function of this name."""
         return function in self._selectors
 
     def call(self, to: ChecksumAddress, function: str, *args: Any, value: int = 0) -> Call:
-        """Raises `InvalidRequest` when an argument does not fit its type."""
+        """Returns a call of a function.
+
+        Args:
+            to: Address of the contract.
+            function: Name of the function.
+            args: Its arguments.
+            value: Wei that the call sends.
+
+        Raises:
+            InvalidRequest: An argument does not fit its type.
+        """
         try:
             data = self._selectors[function] + encode(self._inputs[function].types, args)
         except (EncodingError, OverflowError) as error:
             raise InvalidRequest(f"{function} can't be called with these arguments: {error}") from error
-        return Call(to, function, data, self, value)
+        return Call(to, function, data, value)
 
     def result(self, function: str, data: bytes) -> tuple[Any, ...]:
-        """What the function returned. Raises `UnsupportedByContract` when the data is not that."""
+        """Decodes what a function returned.
+
+        Raises:
+            UnsupportedByContract: The data is not of the function's return types.
+        """
         try:
             return self._outputs[function].decode(data)
-        except (DecodingError, UnicodeDecodeError, OverflowError) as error:  # offsets may lead anywhere
+        except (DecodingError, UnicodeDecodeError, OverflowError) as error:  # the data may contain any offset
             raise UnsupportedByContract(f"The contract has no {function}, or another one.") from error
 
     def events(self, logs: Iterable[LogReceipt], address: ChecksumAddress) -> list[Event]:
-        """The events among the logs that `address` emitted and the ABI knows, in order."""
+        """Decodes the logs that `address` emitted and whose events the ABI has, in order."""
         return [event for log in logs if log["address"] == address and (event := self._event(log))]
 
     def _event(self, log: LogReceipt) -> Event | None:
@@ -128,13 +149,16 @@ class Codec:
         fields = self._events.get(bytes(topics[0])) if topics else None
         if fields is None or len(topics) != 1 + len(fields.topics):
             return None
-        args = {name: _topic(kind, bytes(topic)) for (name, kind), topic in zip(fields.topics, topics[1:], strict=True)}
+        args = {
+            name: _decode_topic(abi_type, bytes(topic))
+            for (name, abi_type), topic in zip(fields.topics, topics[1:], strict=True)
+        }
         return Event(fields.name, args | dict(zip(fields.data.names, fields.data.decode(log["data"]), strict=True)))
 
     def revert(self, data: bytes) -> Revert:
-        """Why, out of the data that came with a revert: a custom error, a string or a panic."""
-        said = "0x" + data.hex()
-        unknown = Revert("Unknown", (said,), f"unknown error {said}" if data else "no reason given")
+        """Decodes the data of a revert: a custom error, a string or a panic."""
+        hex_data = "0x" + data.hex()
+        unknown = Revert("Unknown", (hex_data,), f"unknown error {hex_data}" if data else "no reason given")
         if data[:4] not in self._errors:
             return unknown
         name, fields = self._errors[data[:4]]
@@ -145,9 +169,9 @@ class Codec:
         if name == "Error":
             return Revert(name, args, str(args[0]))
         if name == "Panic":
-            return Revert(name, args, f"panic 0x{args[0]:02x}, {PANICS.get(args[0], 'of an unknown kind')}")
-        told = ", ".join(f"{field} {value}" for field, value in zip(fields.names, args, strict=True))
-        return Revert(name, args, f"{name} ({told})" if told else name)
+            return Revert(name, args, f"panic 0x{args[0]:02x}, {PANIC_REASONS.get(args[0], 'of an unknown kind')}")
+        arguments = ", ".join(f"{field} {value}" for field, value in zip(fields.names, args, strict=True))
+        return Revert(name, args, f"{name} ({arguments})" if arguments else name)
 
 
 _BUILT_IN: list[dict[str, Any]] = [
@@ -157,53 +181,54 @@ _BUILT_IN: list[dict[str, Any]] = [
 
 
 @cache
-def event_stake() -> Codec:
-    """The codec of `EventStake`, which has all of the interface that the deployed contract shares with it."""
+def event_stake_codec() -> Codec:
+    """Returns the codec of `EventStake`. Its ABI includes the interface of the contract deployed on Sepolia."""
     return Codec(json.loads(ARTIFACT.read_text())["abi"])
 
 
 def revert_data(error: ContractLogicError) -> bytes:
-    """The bytes a contract reverted with, out of web3's exception; empty where the node did not hand them on."""
+    """Returns the data of a revert from web3's exception; empty if the node did not pass it on."""
     data: Any = error.data
-    while isinstance(data, Mapping):  # some nodes wrap it
-        inner = next((v for v in data.values() if isinstance(v, Mapping)), None)
+    while isinstance(data, Mapping):  # some nodes nest it
+        inner = next((value for value in data.values() if isinstance(value, Mapping)), None)
         data = data.get("data") or data.get("result") or inner
     text = str(data).removeprefix("Reverted ").strip()
     return Web3.to_bytes(hexstr=HexStr(text)) if text.startswith("0x") else b""
 
 
-def _selector(item: Mapping[str, Any]) -> bytes:
-    """Of a function or an error."""
-    return function_abi_to_4byte_selector(item)  # type: ignore[arg-type]
-
-
-def _fields(inputs: Sequence[Mapping[str, Any]]) -> _Fields:
-    types = tuple(collapse_if_tuple(dict(i)) for i in inputs)
-    return _Fields(tuple(i["name"] for i in inputs), types, tuple(_kind(i) for i in inputs))
-
-
-def _kind(item: Mapping[str, Any]) -> Any:
-    return tuple(_kind(c) for c in item["components"]) if item["type"] == "tuple" else item["type"]
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
 @lru_cache(maxsize=10_000)
 def checksummed(address: str) -> ChecksumAddress:
-    """Kept, as there are few addresses and each is hashed for its checksum."""
+    """Returns the address with a checksum. Cached, as each checksum takes a hash and addresses recur."""
     return Web3.to_checksum_address(address)
 
 
-def _checksummed(kind: Any, value: Any) -> Any:
-    if isinstance(kind, tuple):
-        return tuple(_checksummed(k, v) for k, v in zip(kind, value, strict=True))
-    return checksummed(value) if kind == "address" else value
+def _selector(function_or_error: Mapping[str, Any]) -> bytes:
+    return function_abi_to_4byte_selector(function_or_error)  # type: ignore[arg-type]
 
 
-def _topic(kind: str, topic: bytes) -> Any:
-    """An indexed argument: a number or an address, which is most of them, without eth_abi's machinery."""
-    if kind == "uint256":
+def _fields(inputs: Sequence[Mapping[str, Any]]) -> _Fields:
+    types = tuple(collapse_if_tuple(dict(item)) for item in inputs)
+    return _Fields(tuple(item["name"] for item in inputs), types, tuple(_nested_type(item) for item in inputs))
+
+
+def _nested_type(item: Mapping[str, Any]) -> Any:
+    """Returns the type of an ABI item; of a struct, the tuple of its fields' types."""
+    return tuple(_nested_type(field) for field in item["components"]) if item["type"] == "tuple" else item["type"]
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _with_checksums(nested_type: Any, value: Any) -> Any:
+    """Returns a decoded value whose addresses have a checksum."""
+    if isinstance(nested_type, tuple):
+        return tuple(_with_checksums(t, v) for t, v in zip(nested_type, value, strict=True))
+    return checksummed(value) if nested_type == "address" else value
+
+
+def _decode_topic(abi_type: str, topic: bytes) -> Any:
+    """Decodes an indexed argument. Most are numbers, which need no eth_abi."""
+    if abi_type == "uint256":
         return int.from_bytes(topic)
-    return _checksummed(kind, decode([kind], topic)[0])
+    return _with_checksums(abi_type, decode([abi_type], topic)[0])

@@ -1,6 +1,7 @@
 """What the contract says, as Python values: results of transactions and of views.
 
-Amounts are wei. Fields are named as in the contract's events and views.
+Fields are named as in the contract's events and views, except for its own numbers of runs and bookings. Amounts are in
+wei.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RunStatus(IntEnum):
-    """CREATED is unused. COMPLETED, CANCELLED and EXPIRED are final."""
+    """Status of an event run. COMPLETED, CANCELLED and EXPIRED are final; CREATED is unused."""
 
     CREATED = 0
     ACTIVE = 1
@@ -28,7 +29,7 @@ class RunStatus(IntEnum):
 
 
 class BookingStatus(IntEnum):
-    """COMPLETED: came. CANCELLED: refunded."""
+    """Status of a booking. COMPLETED: attended. CANCELLED: refunded."""
 
     ACTIVE = 0
     COMPLETED = 1
@@ -37,22 +38,30 @@ class BookingStatus(IntEnum):
 
 
 @dataclass(frozen=True)
-class Deferred:
-    """A payout that its receiver did not take, and now has as a credit to withdraw."""
+class DeferredPayout:
+    """A payout in wei that its receiver did not accept. The receiver has it as a credit to withdraw."""
 
     receiver: ChecksumAddress
     amount: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mined:
-    """A transaction that succeeded. gas_price: wei per gas, as paid."""
+class TransactionResult:
+    """A transaction that succeeded.
+
+    Attributes:
+        tx_hash: Hash of the transaction.
+        block_number: Number of its block.
+        gas_used: Units of gas that it used.
+        gas_price: Wei per gas that were paid.
+        deferred: Payouts that it deferred.
+    """
 
     tx_hash: str
     block_number: int
     gas_used: int
     gas_price: int
-    deferred: tuple[Deferred, ...]
+    deferred: tuple[DeferredPayout, ...]
 
     @property
     def gas_cost(self) -> int:
@@ -61,8 +70,10 @@ class Mined:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventRunCreated(Mined):
-    event_run_id: int
+class EventRunCreated(TransactionResult):
+    """A run was opened."""
+
+    onchain_run_id: int
     host: ChecksumAddress
     experience_id: str
     price_per_seat: int
@@ -71,9 +82,11 @@ class EventRunCreated(Mined):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BookingCreated(Mined):
-    booking_id: int
-    event_run_id: int
+class BookingCreated(TransactionResult):
+    """A booking was made."""
+
+    onchain_booking_id: int
+    onchain_run_id: int
     user: ChecksumAddress
     seat_count: int
     total_payment: int
@@ -81,54 +94,67 @@ class BookingCreated(Mined):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventCompleted(Mined):
-    """completed: stake returned by booking id; no_shows: stake forfeited by booking id."""
+class EventCompleted(TransactionResult):
+    """A run was completed.
 
-    event_run_id: int
+    Attributes:
+        stakes_returned: Wei by the on-chain id of each booking that attended.
+        stakes_forfeited: Wei by the on-chain id of each no-show.
+    """
+
+    onchain_run_id: int
     host_payout: int
     host_stake_returned: int
-    completed: dict[int, int]
-    no_shows: dict[int, int]
+    stakes_returned: dict[int, int]
+    stakes_forfeited: dict[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventCancelled(Mined):
-    event_run_id: int
+class EventCancelled(TransactionResult):
+    """A run was cancelled."""
+
+    onchain_run_id: int
     refunds_issued: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventExpired(Mined):
-    event_run_id: int
+class EventExpired(TransactionResult):
+    """A run expired. `compensation` is the bookings' share of the host's stake, `to_platform` its remainder."""
+
+    onchain_run_id: int
     refunds_issued: int
     compensation: int
     to_platform: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class BookingCancelled(Mined):
-    booking_id: int
+class BookingCancelled(TransactionResult):
+    """A booking was cancelled."""
+
+    onchain_booking_id: int
     user: ChecksumAddress
     refund: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class CreditWithdrawn(Mined):
+class CreditWithdrawn(TransactionResult):
+    """A credit was paid out."""
+
     creditor: ChecksumAddress
     to: ChecksumAddress
     amount: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlatformFeesWithdrawn(Mined):
-    """amount: None where the contract emits no event of it."""
+class PlatformFeesWithdrawn(TransactionResult):
+    """The platform's balance was paid out. `amount` is None if the contract emits no event for it."""
 
     amount: int | None
 
 
 @dataclass(frozen=True)
 class BookingCost:
-    """total = payment + stake: what has to be sent."""
+    """Cost of a booking. The transaction has to send `total`, which is payment + stake."""
 
     payment: int
     stake: int
@@ -136,10 +162,10 @@ class BookingCost:
 
 
 @dataclass(frozen=True)
-class EventRunOnChain:
-    """`getEventRun`. event_timestamp and created_at: seconds since 1970."""
+class OnchainEventRun:
+    """Result of `getEventRun`. Times are seconds since 1970."""
 
-    event_run_id: int
+    onchain_run_id: int
     host: ChecksumAddress
     experience_id: str
     price_per_seat: int
@@ -153,16 +179,16 @@ class EventRunOnChain:
 
     @property
     def starts_at(self) -> datetime:
-        """Raises `OverflowError` for a start after the year 9999, which a stranger may have chosen."""
+        """Start of the run. Raises `OverflowError` if it is after the year 9999, as anybody can open such a run."""
         return _EPOCH + timedelta(seconds=self.event_timestamp)
 
 
 @dataclass(frozen=True)
-class BookingOnChain:
-    """`getBooking`. booked_at: seconds since 1970."""
+class OnchainBooking:
+    """Result of `getBooking`. Times are seconds since 1970."""
 
-    booking_id: int
-    event_run_id: int
+    onchain_booking_id: int
+    onchain_run_id: int
     user: ChecksumAddress
     seat_count: int
     total_payment: int
@@ -172,7 +198,11 @@ class BookingOnChain:
 
 
 def unix_seconds(moment: datetime) -> int:
-    """Whole seconds since 1970, fractions dropped. Raises `InvalidRequest` for a naive time."""
+    """Returns the whole seconds since 1970; fractions are dropped.
+
+    Raises:
+        InvalidRequest: The time has no time zone.
+    """
     if moment.utcoffset() is None:
         raise InvalidRequest(f"The time {moment.isoformat()} has no time zone: give it in UTC.")
     return (moment - _EPOCH) // timedelta(seconds=1)

@@ -1,8 +1,7 @@
-"""Event runs: opened, completed, cancelled, expired.
+"""Use cases of event runs: create, complete, cancel, expire, refresh.
 
-Each use case writes its operation down, together with the row it is about, and then has it carried out; what the chain
-says of it comes into the rows when it is final (`effects`). Seats, times, authority and status are the contract's to
-judge.
+Each use case stores its operation together with the row that it is about, and has the operation carried out. Once that
+is final, `projections` writes the result into the rows. The contract checks seats, times, authority and status.
 """
 
 from __future__ import annotations
@@ -16,28 +15,35 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import bindparam, case, select, update
 
 from app.core.errors import NotFound
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
-from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, unix_seconds
-from app.services.lookups import chain_id_of, checked_seats, on_chain
-from app.services.operations import Draft, NewRow, Operation, once, request_hash
-from app.services.pricing import Pricing, checked_inr, convert_inr_to_wei
+from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun, unix_seconds
+from app.services.lookups import check_seats, find_onchain_run_id, require_onchain_id
+from app.services.operation_types import Draft, NewRow, Operation
+from app.services.operations import find_or_create, request_hash
+from app.services.pricing import Pricing, check_price_inr, convert_inr_to_wei
 
-_HOST_AND_EXPERIENCE = (
+_SELECT_HOST_AND_EXPERIENCE = (
     select(users.c.wallet_address, experiences.c.id)
     .select_from(users.outerjoin(experiences, experiences.c.id == bindparam("experience_id")))
     .where(users.c.id == bindparam("user_id"))
 )
-_GET = select(event_runs).where(event_runs.c.id == bindparam("row_id"))
-_ALL = select(event_runs).order_by(event_runs.c.created_at)
+_SELECT_RUN = select(event_runs).where(event_runs.c.id == bindparam("row_id"))
+_SELECT_ALL = select(event_runs).order_by(event_runs.c.created_at)
+
+_runs, _bookings = event_runs.c, event_run_bookings.c
 
 
 class EventRunService:
-    """What sends raises as `TransactionSender.finish` does, and `NotFound` for an id that there is not.
+    """Use cases of event runs.
 
-    signer: who sends the transaction; the platform where none is given. key: for idempotency; asked with it again, a
-    use case has the same operation. Raises `KeyReused` where the key came with another request.
+    Methods raise `NotFound` for an id that does not exist, and methods that send raise as `TransactionSender.finish`
+    does. Two arguments occur in several methods:
+
+    signer: Account that sends the transaction; the platform if None.
+    idempotency_key: The same request with the same key has the same operation; another request with it raises
+        `KeyReused`.
     """
 
     def __init__(self, database: Database, chain: BlockchainService, pricing: Pricing) -> None:
@@ -52,42 +58,58 @@ class EventRunService:
         starts_at: datetime,
         max_seats: int,
         price_inr: Decimal,
+        *,
         signer: LocalAccount | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Operation:
-        """Writes down a run to be opened, at a price a seat that becomes wei once, here; its row is the operation's
-        subject. A host without a wallet is entered under the platform's address. Raises `PriceError` before anything
-        is written, `InvalidRequest`.
+        """Stores a run and the operation that opens it. The price becomes wei here, once.
+
+        Args:
+            host_id: Id of the host; a host without a wallet is entered under the platform's address.
+            experience_id: Id of the experience.
+            starts_at: Start, with a time zone; fractions of a second are dropped.
+            max_seats: Number of seats.
+            price_inr: Price of a seat in INR.
+            signer: See the class.
+            idempotency_key: See the class.
+
+        Returns:
+            The operation; its subject is the run's row.
+
+        Raises:
+            PriceError: There is no rate to convert the price with. Nothing was stored.
+            InvalidRequest: Price, time or seats are invalid. Nothing was stored.
         """
 
-        def begin() -> Draft:
+        def make_draft() -> Draft:
             rate = self._pricing.rate()
-            price_wei = convert_inr_to_wei(checked_inr(price_inr), rate.inr_per_eth)
-            unix_seconds(starts_at)
-            with self._database.single() as connection:
-                parties = {"user_id": host_id, "experience_id": experience_id}
-                found = connection.execute(_HOST_AND_EXPERIENCE, parties).one_or_none()
-            if found is None:
+            price_wei = convert_inr_to_wei(check_price_inr(price_inr), rate.inr_per_eth)
+            unix_seconds(starts_at)  # refuses a naive time before the database is asked
+            with self._database.autocommit() as connection:
+                parameters = {"user_id": host_id, "experience_id": experience_id}
+                row = connection.execute(_SELECT_HOST_AND_EXPERIENCE, parameters).one_or_none()
+            if row is None:
                 raise NotFound(f"There is no user {host_id}.")
-            if found.id is None:
+            if row.id is None:
                 raise NotFound(f"There is no experience {experience_id}.")
-            row = {
+            new_run = {
                 "experience_id": experience_id,
                 "host_id": host_id,
                 "starts_at": starts_at.replace(microsecond=0),
-                "max_seats": checked_seats(max_seats),
+                "max_seats": check_seats(max_seats),
                 "price_inr": price_inr,
                 "blockchain_price_per_seat_wei": price_wei,
                 "inr_per_eth": rate.inr_per_eth,
             }
-            host = found.wallet_address or self._chain.platform
-            call = self._chain.create_event_run_call(str(experience_id), price_wei, max_seats, starts_at, host, signer)
+            host = row.wallet_address or self._chain.platform
+            call = self._chain.create_event_run_call(
+                str(experience_id), price_wei, max_seats, starts_at, host=host, signer=signer
+            )
+            return self._chain.sender.draft(call, signer, NewRow(event_runs, new_run))
 
-            return self._chain.sender.draft(call, signer, NewRow(event_runs, row))
-
-        asked = (host_id, experience_id, starts_at, max_seats, price_inr, signer and signer.address)
-        request = request_hash("create run", *asked)
-        return once(self._database, key, request, begin)
+        arguments = (host_id, experience_id, starts_at, max_seats, price_inr, signer and signer.address)
+        request = request_hash("create run", *arguments)
+        return find_or_create(self._database, idempotency_key, request, make_draft)
 
     def create(
         self,
@@ -96,11 +118,20 @@ class EventRunService:
         starts_at: datetime,
         max_seats: int,
         price_inr: Decimal,
+        *,
         signer: LocalAccount | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> EventRun:
-        """Opens a run, as `prepare_create` says, and waits until it is final."""
-        operation = self.prepare_create(host_id, experience_id, starts_at, max_seats, price_inr, signer, key)
+        """Opens a run as `prepare_create` does, and waits until it is final."""
+        operation = self.prepare_create(
+            host_id,
+            experience_id,
+            starts_at,
+            max_seats,
+            price_inr,
+            signer=signer,
+            idempotency_key=idempotency_key,
+        )
         self._chain.sender.finish(operation, signer)
         assert operation.subject is not None
         return self.get(operation.subject)
@@ -109,119 +140,147 @@ class EventRunService:
         self,
         event_run_id: UUID,
         attended_booking_ids: Sequence[UUID],
+        *,
         signer: LocalAccount | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Operation:
-        """Writes down that a run is to be closed: the bookings listed came, all others are no-shows."""
+        """Stores the operation that completes a run; bookings that are not listed are no-shows."""
 
-        def begin() -> Draft:
-            bookings = event_run_bookings.c
-            with self._database.single() as connection:
-                run = chain_id_of(connection, event_run_id)
-                asked = select(bookings.id, bookings.blockchain_booking_id).where(bookings.id.in_(attended_booking_ids))
-                known = dict(connection.execute(asked).all())
-            came = [on_chain(known.get(id), id in known, f"booking {id}") for id in attended_booking_ids]
-            call = self._chain.complete_event_call(run, came)
+        def make_draft() -> Draft:
+            with self._database.autocommit() as connection:
+                onchain_run_id = find_onchain_run_id(connection, event_run_id)
+                statement = select(_bookings.id, _bookings.blockchain_booking_id)
+                rows = connection.execute(statement.where(_bookings.id.in_(attended_booking_ids)))
+                onchain_ids = dict(rows.all())
+            attended_onchain_booking_ids = [
+                require_onchain_id(onchain_ids.get(id), f"booking {id}", exists=id in onchain_ids)
+                for id in attended_booking_ids
+            ]
+            call = self._chain.complete_event_call(onchain_run_id, attended_onchain_booking_ids)
             return self._chain.sender.draft(call, signer, event_run_id)
 
         request = request_hash("complete", event_run_id, *attended_booking_ids, signer and signer.address)
-        return once(self._database, key, request, begin)
+        return find_or_create(self._database, idempotency_key, request, make_draft)
 
     def complete(
         self,
         event_run_id: UUID,
         attended_booking_ids: Sequence[UUID],
+        *,
         signer: LocalAccount | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> EventCompleted:
-        """Closes a run, and waits until that is final."""
-        operation = self.prepare_complete(event_run_id, attended_booking_ids, signer, key)
-        return self._chain.completed(self._chain.sender.finish(operation, signer))
+        """Completes a run as `prepare_complete` does, and waits until that is final."""
+        operation = self.prepare_complete(
+            event_run_id, attended_booking_ids, signer=signer, idempotency_key=idempotency_key
+        )
+        return self._chain.read_event_completed(self._chain.sender.finish(operation, signer))
 
     def prepare_cancel(
-        self, event_run_id: UUID, signer: LocalAccount | None = None, key: str | None = None
+        self, event_run_id: UUID, *, signer: LocalAccount | None = None, idempotency_key: str | None = None
     ) -> Operation:
-        """Writes down that a run is called off: all its bookings are refunded, the host's stake returns."""
+        """Stores the operation that cancels a run: all its bookings are refunded, and the host's stake returns."""
 
-        def begin() -> Draft:
-            call = self._chain.cancel_event_call(self._chain_id(event_run_id))
+        def make_draft() -> Draft:
+            call = self._chain.cancel_event_call(self._onchain_run_id(event_run_id))
             return self._chain.sender.draft(call, signer, event_run_id)
 
         request = request_hash("cancel run", event_run_id, signer and signer.address)
-        return once(self._database, key, request, begin)
+        return find_or_create(self._database, idempotency_key, request, make_draft)
 
-    def cancel(self, event_run_id: UUID, signer: LocalAccount | None = None, key: str | None = None) -> EventCancelled:
-        """Calls a run off, and waits until that is final."""
-        return self._chain.cancelled(self._chain.sender.finish(self.prepare_cancel(event_run_id, signer, key), signer))
+    def cancel(
+        self, event_run_id: UUID, *, signer: LocalAccount | None = None, idempotency_key: str | None = None
+    ) -> EventCancelled:
+        """Cancels a run as `prepare_cancel` does, and waits until that is final."""
+        operation = self.prepare_cancel(event_run_id, signer=signer, idempotency_key=idempotency_key)
+        return self._chain.read_event_cancelled(self._chain.sender.finish(operation, signer))
 
     def prepare_expire(
-        self, event_run_id: UUID, signer: LocalAccount | None = None, key: str | None = None
+        self, event_run_id: UUID, *, signer: LocalAccount | None = None, idempotency_key: str | None = None
     ) -> Operation:
-        """Writes down that a run nobody completed in time ends: its bookings are refunded, and share the stake."""
+        """Stores the operation that expires a run that was not completed in time.
 
-        def begin() -> Draft:
-            call = self._chain.expire_event_call(self._chain_id(event_run_id))
+        Its bookings are refunded, and share the host's stake.
+        """
+
+        def make_draft() -> Draft:
+            call = self._chain.expire_event_call(self._onchain_run_id(event_run_id))
             return self._chain.sender.draft(call, signer, event_run_id)
 
         request = request_hash("expire", event_run_id, signer and signer.address)
-        return once(self._database, key, request, begin)
+        return find_or_create(self._database, idempotency_key, request, make_draft)
 
-    def expire(self, event_run_id: UUID, signer: LocalAccount | None = None, key: str | None = None) -> EventExpired:
-        """Ends a run, and waits until that is final."""
-        return self._chain.expired(self._chain.sender.finish(self.prepare_expire(event_run_id, signer, key), signer))
+    def expire(
+        self, event_run_id: UUID, *, signer: LocalAccount | None = None, idempotency_key: str | None = None
+    ) -> EventExpired:
+        """Expires a run as `prepare_expire` does, and waits until that is final."""
+        operation = self.prepare_expire(event_run_id, signer=signer, idempotency_key=idempotency_key)
+        return self._chain.read_event_expired(self._chain.sender.finish(operation, signer))
 
     def refresh(self, event_run_id: UUID, block: int | None = None) -> EventRun:
-        """Brings a run and its bookings to what the contract says, after something was done past this service.
+        """Updates a run and its bookings from the contract's views, after transactions that this service did not send.
 
-        block: as of which, the latest where none is given; a row that is of a later one stays as it is. Bookings that
-        this service did not make are not entered: nobody here knows whose they are.
+        Bookings that this service did not make are not entered, as it does not know whose they are.
+
+        Args:
+            event_run_id: Id of the run.
+            block: Number of the block on whose state the views run; the latest block if None. A row that has events of
+                a later block stays as it is.
+
+        Returns:
+            The run's row.
         """
-        bookings = event_run_bookings.c
-        with self._database.single() as connection:  # before the row, so that its block is not before any of theirs
-            ids = connection.scalars(
-                select(bookings.blockchain_booking_id).where(
-                    bookings.event_run_id == event_run_id, bookings.blockchain_status == "confirmed"
-                )
-            ).all()
-        row = self.get(event_run_id)
-        chain_id = on_chain(row.blockchain_event_run_id, True, f"event run {event_run_id}")
-        at = self._chain.block_number() if block is None else block
-        if row.blockchain_block > at:  # the contract may not know some of its bookings as of then
-            return row
-        found = self._chain.get_event_run_from_chain(chain_id, at)
-        now = {id: self._chain.get_booking_from_chain(id, at).status.name.lower() for id in ids}
-        runs = event_runs.c
-        with self._database.begin() as connection:
-            changed = connection.execute(
-                update(event_runs)
-                .where(runs.id == event_run_id, runs.blockchain_block <= at)
-                .values(
-                    status=found.status.name.lower(),
-                    seats_booked=found.seats_booked,
-                    blockchain_block=at,
-                    refreshed_block=at,
-                    refresh_due=False,
-                )
+        with self._database.autocommit() as connection:
+            # read before the run's row, so that no booking is newer than the run's block
+            statement = select(_bookings.blockchain_booking_id).where(
+                _bookings.event_run_id == event_run_id, _bookings.blockchain_status == "confirmed"
             )
-            if changed.rowcount and now:
-                status = case(now, value=bookings.blockchain_booking_id)
-                connection.execute(
-                    update(event_run_bookings).where(bookings.blockchain_booking_id.in_(now)).values(status=status)
-                )
+            onchain_booking_ids = connection.scalars(statement).all()
+        row = self.get(event_run_id)
+        onchain_run_id = require_onchain_id(row.blockchain_event_run_id, f"event run {event_run_id}")
+        block = self._chain.block_number() if block is None else block
+        if row.blockchain_block > block:  # at that block the contract may lack some of the run's bookings
+            return row
+        onchain_run = self._chain.get_event_run_from_chain(onchain_run_id, block)
+        booking_statuses = {
+            onchain_booking_id: self._chain.get_booking_from_chain(onchain_booking_id, block).status.name.lower()
+            for onchain_booking_id in onchain_booking_ids
+        }
+        self._store_refreshed(event_run_id, block, onchain_run, booking_statuses)
         return self.get(event_run_id)
 
+    def _store_refreshed(
+        self, event_run_id: UUID, block: int, onchain_run: OnchainEventRun, booking_statuses: dict[int, str]
+    ) -> None:
+        """Stores what the views say of a run and its bookings, unless the row has events of a later block meanwhile."""
+        values = {
+            "status": onchain_run.status.name.lower(),
+            "seats_booked": onchain_run.seats_booked,
+            "blockchain_block": block,
+            "refreshed_block": block,
+            "refresh_due": False,
+        }
+        is_not_newer = (_runs.id == event_run_id) & (_runs.blockchain_block <= block)
+        with self._database.transaction() as connection:
+            updated = connection.execute(update(event_runs).where(is_not_newer).values(values)).rowcount
+            if updated and booking_statuses:
+                status = case(booking_statuses, value=_bookings.blockchain_booking_id)
+                of_run = _bookings.blockchain_booking_id.in_(booking_statuses)
+                connection.execute(update(event_run_bookings).where(of_run).values(status=status))
+
     def get(self, event_run_id: UUID) -> EventRun:
-        with self._database.single() as connection:
-            row = connection.execute(_GET, {"row_id": event_run_id}).one_or_none()
+        """Returns a run's row."""
+        with self._database.autocommit() as connection:
+            row = connection.execute(_SELECT_RUN, {"row_id": event_run_id}).one_or_none()
         if row is None:
             raise NotFound(f"There is no event run {event_run_id}.")
         return EventRun(*row)
 
     def list_all(self) -> list[EventRun]:
-        """In the order in which they were asked for."""
-        with self._database.single() as connection:
-            return [EventRun(*row) for row in connection.execute(_ALL)]
+        """Returns the rows of all runs, in the order in which they were stored."""
+        with self._database.autocommit() as connection:
+            return [EventRun(*row) for row in connection.execute(_SELECT_ALL)]
 
-    def _chain_id(self, event_run_id: UUID) -> int:
-        with self._database.single() as connection:
-            return chain_id_of(connection, event_run_id)
+    def _onchain_run_id(self, event_run_id: UUID) -> int:
+        with self._database.autocommit() as connection:
+            return find_onchain_run_id(connection, event_run_id)

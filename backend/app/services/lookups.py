@@ -1,4 +1,4 @@
-"""What the use cases share: ids on chain of rows, and what a row can hold."""
+"""Checks that the use cases share: on-chain ids of rows, and what a row can store."""
 
 from __future__ import annotations
 
@@ -9,25 +9,45 @@ from sqlalchemy import Connection, bindparam, select
 from app.core.errors import InvalidRequest, NotFound, NotOnChain
 from app.db.tables import event_runs
 
-_CHAIN_ID = select(event_runs.c.blockchain_event_run_id).where(event_runs.c.id == bindparam("run_id"))
+_ONCHAIN_RUN_ID = select(event_runs.c.blockchain_event_run_id).where(event_runs.c.id == bindparam("run_id"))
 
 
-def chain_id_of(connection: Connection, event_run_id: UUID) -> int:
-    """The run's id on chain. Raises `NotFound`, and `NotOnChain`."""
-    found = connection.execute(_CHAIN_ID, {"run_id": event_run_id}).one_or_none()
-    return on_chain(found[0] if found else None, found is not None, f"event run {event_run_id}")
+def find_onchain_run_id(connection: Connection, event_run_id: UUID) -> int:
+    """Returns the contract's number of a run.
+
+    Raises:
+        NotFound: There is no such run.
+        NotOnChain: The run is not on chain.
+    """
+    row = connection.execute(_ONCHAIN_RUN_ID, {"run_id": event_run_id}).one_or_none()
+    return require_onchain_id(row[0] if row else None, f"event run {event_run_id}", exists=row is not None)
 
 
-def on_chain(chain_id: int | None, known: bool, what: str) -> int:
-    if not known:
-        raise NotFound(f"There is no {what}.")
-    if chain_id is None:
-        raise NotOnChain(f"The {what} is not on chain: its transaction is not final yet, or it failed.")
-    return chain_id
+def require_onchain_id(onchain_id: int | None, row_name: str, *, exists: bool = True) -> int:
+    """Returns the contract's number of a row.
+
+    Args:
+        onchain_id: The number; None if the row has none.
+        row_name: The row in words, for the error message.
+        exists: Whether there is such a row.
+
+    Raises:
+        NotFound: There is no such row.
+        NotOnChain: The row is not on chain.
+    """
+    if not exists:
+        raise NotFound(f"There is no {row_name}.")
+    if onchain_id is None:
+        raise NotOnChain(f"The {row_name} is not on chain: its transaction is not final yet, or it failed.")
+    return onchain_id
 
 
-def checked_seats(seats: int) -> int:
-    """Whatever a row can hold: how many there may be is for the contract to say."""
+def check_seats(seats: int) -> int:
+    """Returns the number of seats if a row can store it. How many seats are allowed is for the contract to say.
+
+    Raises:
+        InvalidRequest: It is negative, or above the range of a bigint.
+    """
     if not 0 <= seats < 2**63:
         raise InvalidRequest(f"{seats} is no number of seats.")
     return seats

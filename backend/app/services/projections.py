@@ -1,75 +1,78 @@
-"""What becomes of the rows when an operation is closed: by the contract's events, in the statement that closes it.
+"""Projections: updates rows by the contract's events, in the statement that closes an operation.
 
-Rows are changed here and nowhere else, so that nothing has to be taken back when a block is: before an operation is
-final, only its own row in `operations` knows of a block.
+Besides `EventRunService.refresh`, nothing writes what the chain says into rows. An operation is closed once final, so
+a reorganisation never requires a row to be reverted: before that, only the row in `operations` refers to a block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import CTE, BigInteger, ColumnElement, Update, bindparam, case, exists, func, update
 
 from app.core.errors import UnexpectedReceipt
 from app.db.tables import event_run_bookings, event_runs
 from app.services.codec import Event
-from app.services.operations import Effect, Operation, Statement
+from app.services.operation_types import Effect, EffectStatement, Operation
 
 _runs, _bookings = event_runs.c, event_run_bookings.c
-_OPEN = _runs.status.in_(("active", "full"))
-_AT = bindparam("at_block", type_=BigInteger)
-_BLOCK = func.greatest(_runs.blockchain_block, _AT)
+_IS_OPEN = _runs.status.in_(("active", "full"))
+_EVENT_BLOCK = bindparam("event_block", type_=BigInteger)
+_LATEST_BLOCK = func.greatest(_runs.blockchain_block, _EVENT_BLOCK)
 
 
-def _new(*names: str) -> dict[str, Any]:
-    """Columns that get the values given as new_NAME."""
-    return {name: bindparam(f"new_{name}") for name in names}
+def _new_values(*columns: str) -> dict[str, Any]:
+    """Returns a bind parameter new_COLUMN for each column."""
+    return {column: bindparam(f"new_{column}") for column in columns}
 
 
-def _take_seats(run: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
-    """Adds to the seats booked, or takes them off where negative, unless a view of a later block has counted them
-    already; full exactly when all are booked."""
-    counted = _runs.refreshed_block >= _AT
-    booked = _runs.seats_booked + case((counted, 0), else_=seats)
-    if_open = case((_runs.max_seats > booked, "active"), else_="full")
+def _add_seats(run_id: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
+    """Adds to the run's booked seats, and sets its status to full exactly when all seats are booked.
+
+    A negative number frees seats. Seats are not added if the row was refreshed from a later block, which has counted
+    them; the run is then due to be refreshed again.
+    """
+    is_counted = _runs.refreshed_block >= _EVENT_BLOCK
+    seats_booked = _runs.seats_booked + case((is_counted, 0), else_=seats)
+    status = case((_runs.max_seats > seats_booked, "active"), else_="full")
     return (
         update(event_runs)
-        .where(_runs.id == run)
+        .where(_runs.id == run_id)
         .values(
-            seats_booked=booked,
-            status=case((_OPEN, if_open), else_=_runs.status),
-            blockchain_block=_BLOCK,
-            refresh_due=_runs.refresh_due | counted,
+            seats_booked=seats_booked,
+            status=case((_IS_OPEN, status), else_=_runs.status),
+            blockchain_block=_LATEST_BLOCK,
+            refresh_due=_runs.refresh_due | is_counted,
         )
     )
 
 
-def _enter_run(closed: CTE) -> Update:
-    ours = ("event_run_id", "tx_hash", "price_per_seat_wei", "stake_amount_wei")
+def _confirm_run(closed: CTE) -> Update:
+    columns = ("event_run_id", "tx_hash", "price_per_seat_wei", "stake_amount_wei")
     return (
         update(event_runs)
         .where(_runs.id == closed.c.subject)
-        .values(blockchain_status="confirmed", blockchain_block=_AT)
-        .values(_new(*(f"blockchain_{name}" for name in ours)))
+        .values(blockchain_status="confirmed", blockchain_block=_EVENT_BLOCK)
+        .values(_new_values(*(f"blockchain_{name}" for name in columns)))
     )
 
 
-def _enter_booking(closed: CTE) -> Update:
-    ours = ("booking_id", "tx_hash", "payment_wei", "stake_amount_wei")
-    booked = (
+def _confirm_booking(closed: CTE) -> Update:
+    columns = ("booking_id", "tx_hash", "payment_wei", "stake_amount_wei")
+    booking = (
         update(event_run_bookings)
         .where(_bookings.id == closed.c.subject)
         .values(blockchain_status="confirmed")
-        .values(_new(*(f"blockchain_{name}" for name in ours)))
+        .values(_new_values(*(f"blockchain_{name}" for name in columns)))
         .returning(_bookings.event_run_id, _bookings.seats)
         .cte()
     )
-    return _take_seats(booked.c.event_run_id, booked.c.seats)
+    return _add_seats(booking.c.event_run_id, booking.c.seats)
 
 
 def _cancel_booking(closed: CTE) -> Update:
-    cancelled = (
+    booking = (
         update(event_run_bookings)
         .where(_bookings.blockchain_booking_id == bindparam("cancelled_id"), _bookings.status == "active")
         .where(exists().select_from(closed))
@@ -77,104 +80,134 @@ def _cancel_booking(closed: CTE) -> Update:
         .returning(_bookings.event_run_id, _bookings.seats)
         .cte()
     )
-    return _take_seats(cancelled.c.event_run_id, -cancelled.c.seats)
+    return _add_seats(booking.c.event_run_id, -booking.c.seats)
 
 
 def _close_run(closed: CTE) -> Update:
     return (
         update(event_runs)
-        .where(_runs.blockchain_event_run_id == bindparam("closed_id"), _OPEN, exists().select_from(closed))
-        .values(status=bindparam("closed_as"), blockchain_block=_BLOCK)
+        .where(_runs.blockchain_event_run_id == bindparam("closed_id"), _IS_OPEN, exists().select_from(closed))
+        .values(status=bindparam("closed_as"), blockchain_block=_LATEST_BLOCK)
     )
 
 
 def _refund_run(closed: CTE) -> Update:
     run = _close_run(closed).returning(_runs.id).cte()
-    mine = (_bookings.event_run_id == run.c.id, _bookings.status == "active")
-    return (
-        update(event_run_bookings).where(*mine, _bookings.blockchain_status == "confirmed").values(status="cancelled")
-    )
+    is_active = (_bookings.status == "active") & (_bookings.blockchain_status == "confirmed")
+    return update(event_run_bookings).where(_bookings.event_run_id == run.c.id, is_active).values(status="cancelled")
 
 
-def _complete_bookings(closed: CTE) -> Update:
-    came = _bookings.blockchain_booking_id.in_(bindparam("came"))
-    return update(event_run_bookings).where(came, exists().select_from(closed)).values(status="completed")
+def _set_bookings_completed(closed: CTE) -> Update:
+    attended = _bookings.blockchain_booking_id.in_(bindparam("attended_ids"))
+    return update(event_run_bookings).where(attended, exists().select_from(closed)).values(status="completed")
 
 
-def _miss_bookings(closed: CTE) -> Update:
-    missed = _bookings.blockchain_booking_id.in_(bindparam("missed"))
-    return update(event_run_bookings).where(missed, exists().select_from(closed)).values(status="no_show")
+def _set_bookings_no_show(closed: CTE) -> Update:
+    no_show = _bookings.blockchain_booking_id.in_(bindparam("no_show_ids"))
+    return update(event_run_bookings).where(no_show, exists().select_from(closed)).values(status="no_show")
 
 
 def _fail_run(closed: CTE) -> Update:
-    told = _new("blockchain_error", "blockchain_tx_hash")
-    return update(event_runs).where(_runs.id == closed.c.subject).values(blockchain_status="failed", **told)
+    values = _new_values("blockchain_error", "blockchain_tx_hash")
+    return update(event_runs).where(_runs.id == closed.c.subject).values(blockchain_status="failed", **values)
 
 
 def _fail_booking(closed: CTE) -> Update:
-    told = _new("blockchain_error", "blockchain_tx_hash")
-    return update(event_run_bookings).where(_bookings.id == closed.c.subject).values(blockchain_status="failed", **told)
+    values = _new_values("blockchain_error", "blockchain_tx_hash")
+    return (
+        update(event_run_bookings).where(_bookings.id == closed.c.subject).values(blockchain_status="failed", **values)
+    )
 
 
-def confirmed(operation: Operation, events: Sequence[Event], tx_hash: str, block: int) -> list[Effect]:
-    """What the events of an operation that succeeded say of runs and bookings.
+class _Creation(NamedTuple):
+    """What a function of the contract creates.
 
-    Raises `UnexpectedReceipt` where they don't tell of the run or booking that was to be created.
+    Attributes:
+        event: The event that it emits.
+        fail: The update of the row if nothing was created.
     """
-    found: list[Effect] = []
-    if operation.subject and operation.kind in _CREATES:
-        name, _ = _CREATES[operation.kind]
+
+    event: str
+    fail: EffectStatement
+
+
+_CREATIONS = {
+    "createEventRun": _Creation("EventRunCreated", _fail_run),
+    "createEventRunFor": _Creation("EventRunCreated", _fail_run),
+    "bookEvent": _Creation("BookingCreated", _fail_booking),
+    "bookEventFor": _Creation("BookingCreated", _fail_booking),
+}
+_ATTENDANCE_EVENTS = (
+    ("BookingCompleted", _set_bookings_completed, "attended_ids"),
+    ("BookingNoShow", _set_bookings_no_show, "no_show_ids"),
+)
+"""Event, update, and the update's parameter for the bookings' on-chain ids."""
+_CLOSING_EVENTS = {"EventCompleted": "completed", "EventCancelled": "cancelled", "EventExpired": "expired"}
+"""The run's status by event."""
+
+
+def effects_of_success(operation: Operation, events: Sequence[Event], tx_hash: str, block_number: int) -> list[Effect]:
+    """Returns the updates of runs and bookings after a transaction that succeeded.
+
+    Args:
+        operation: The operation that the transaction belongs to.
+        events: The contract's events in the receipt.
+        tx_hash: Hash of the transaction.
+        block_number: Number of its block.
+
+    Raises:
+        UnexpectedReceipt: The operation creates a run or booking, and there is not exactly one event for it.
+    """
+    effects: list[Effect] = []
+    if operation.subject and operation.kind in _CREATIONS:
+        name = _CREATIONS[operation.kind].event
         created = [event.args for event in events if event.name == name]
         if len(created) != 1:
             raise UnexpectedReceipt(f"Transaction {tx_hash} has {len(created)} events {name} where one must be.")
-        found.append(_entered(created[0], tx_hash, block))
-    for name, statement, given in (
-        ("BookingCompleted", _complete_bookings, "came"),
-        ("BookingNoShow", _miss_bookings, "missed"),
-    ):
-        if ids := [event.args["booking_id"] for event in events if event.name == name]:
-            found.append(Effect(statement, {given: ids}))
+        effects.append(_effect_of_creation(created[0], tx_hash, block_number))
+    for name, statement, parameter in _ATTENDANCE_EVENTS:
+        if onchain_booking_ids := [event.args["booking_id"] for event in events if event.name == name]:
+            effects.append(Effect(statement, {parameter: onchain_booking_ids}))
     for event in events:
         if event.name == "BookingCancelled":
-            found.append(Effect(_cancel_booking, {"cancelled_id": event.args["booking_id"], "at_block": block}))
-        elif event.name in _CLOSING:
-            closing = {"closed_id": event.args["event_run_id"], "closed_as": _CLOSING[event.name], "at_block": block}
-            found.append(Effect(_close_run if event.name == "EventCompleted" else _refund_run, closing))
-    return found
+            parameters = {"cancelled_id": event.args["booking_id"], "event_block": block_number}
+            effects.append(Effect(_cancel_booking, parameters))
+        elif event.name in _CLOSING_EVENTS:
+            parameters = {
+                "closed_id": event.args["event_run_id"],
+                "closed_as": _CLOSING_EVENTS[event.name],
+                "event_block": block_number,
+            }
+            effects.append(Effect(_close_run if event.name == "EventCompleted" else _refund_run, parameters))
+    return effects
 
 
-def refused(operation: Operation, reason: str, tx_hash: str | None) -> list[Effect]:
-    """The row that an operation was to bring on chain is marked as failed, with the reason."""
-    if not operation.subject or operation.kind not in _CREATES:
+def effects_of_failure(operation: Operation, reason: str, tx_hash: str | None) -> list[Effect]:
+    """Returns the update that marks the row of an operation as failed, if the operation was to create it on chain.
+
+    Args:
+        operation: The operation that has no effect.
+        reason: Why, in a sentence.
+        tx_hash: Hash of the transaction that reverted; None if none was mined.
+    """
+    if not operation.subject or operation.kind not in _CREATIONS:
         return []
-    _, fail = _CREATES[operation.kind]
-    return [Effect(fail, {"new_blockchain_error": reason, "new_blockchain_tx_hash": tx_hash})]
+    parameters = {"new_blockchain_error": reason, "new_blockchain_tx_hash": tx_hash}
+    return [Effect(_CREATIONS[operation.kind].fail, parameters)]
 
 
-_CLOSING = {"EventCompleted": "completed", "EventCancelled": "cancelled", "EventExpired": "expired"}
-
-
-def _entered(created: dict[str, Any], tx_hash: str, block: int) -> Effect:
-    given: dict[str, Any] = {"new_blockchain_tx_hash": tx_hash, "at_block": block}
+def _effect_of_creation(created: dict[str, Any], tx_hash: str, block_number: int) -> Effect:
+    parameters: dict[str, Any] = {"new_blockchain_tx_hash": tx_hash, "event_block": block_number}
     if "booking_id" not in created:
-        given |= {
+        parameters |= {
             "new_blockchain_event_run_id": created["event_run_id"],
             "new_blockchain_price_per_seat_wei": created["price_per_seat"],
             "new_blockchain_stake_amount_wei": created["host_stake"],
         }
-        return Effect(_enter_run, given)
-    given |= {
+        return Effect(_confirm_run, parameters)
+    parameters |= {
         "new_blockchain_booking_id": created["booking_id"],
         "new_blockchain_payment_wei": created["total_payment"],
         "new_blockchain_stake_amount_wei": created["user_stake"],
     }
-    return Effect(_enter_booking, given)
-
-
-_CREATES: dict[str, tuple[str, Statement]] = {
-    "createEventRun": ("EventRunCreated", _fail_run),
-    "createEventRunFor": ("EventRunCreated", _fail_run),
-    "bookEvent": ("BookingCreated", _fail_booking),
-    "bookEventFor": ("BookingCreated", _fail_booking),
-}
-"""By function: the event that tells of what was created, and what becomes of its row where it was not."""
+    return Effect(_confirm_booking, parameters)

@@ -1,8 +1,8 @@
-"""Brings database and chain together: after a crash, a reorg, or what was done past the service.
+"""Brings database and chain together: after a crash, a reorganisation, or transactions that the service did not send.
 
-Operations go on from where they are, whoever began them. What others did to our runs is seen in the contract's events,
-up to the last block that is final, and taken over from its views. What the rows hold is final, so nothing of it is
-ever taken back.
+Open operations continue from their state, whichever process began them. Transactions of others on our runs are found by
+the contract's events, up to the latest final block, and their results are read from its views. Rows hold final results
+only, so nothing in them is ever reverted.
 """
 
 from __future__ import annotations
@@ -17,215 +17,259 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, UnsupportedByContract
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import Booking, EventRun, chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
-from app.services.operations import CLOSED, Operation, open_operations
+from app.services.operation_types import CLOSED_STATES, Operation
+from app.services.operations import open_operations
 
-SPAN = 1_000
-"""Blocks whose events are asked for at once: what public nodes answer."""
+MAX_BLOCK_RANGE = 1_000
+"""Blocks whose events public nodes return at once."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Report:
-    """What one round came to.
+class ReconcileReport:
+    """What one round did.
 
-    moved: operations, each with the state it had before. open: those that are not closed. refreshed: runs that others
-    did something to. differences: rows that are not what the contract says, in words. trouble: what could not be done.
+    Attributes:
+        advanced: Operations whose state changed, each with the state before.
+        pending: Operations that are not closed.
+        refreshed: Ids of the runs that were updated from the contract's views.
+        differences: Sentences about rows that are not what the contract says.
+        problems: Sentences about what could not be done.
     """
 
-    moved: list[tuple[str, Operation]] = field(default_factory=list)
-    open: list[Operation] = field(default_factory=list)
+    advanced: list[tuple[str, Operation]] = field(default_factory=list)
+    pending: list[Operation] = field(default_factory=list)
     refreshed: list[UUID] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
-    trouble: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 class Reconciler:
-    """For one contract. quiet_for: seconds that an operation is left to whoever works on it."""
+    """Reconciles the database with one contract. Any number of processes may do so at the same time."""
 
     def __init__(
-        self, database: Database, chain: BlockchainService, runs: EventRunService, quiet_for: float = 15
+        self,
+        database: Database,
+        chain: BlockchainService,
+        runs: EventRunService,
+        quiet_for: float = 15,
+        *,
+        max_block_range: int = MAX_BLOCK_RANGE,
     ) -> None:
+        """Args:
+        database: The database.
+        chain: The contract.
+        runs: Refreshes the rows of runs.
+        quiet_for: Seconds without a change after which an operation is taken up.
+        max_block_range: Number of blocks whose events are requested at once.
+        """
         self._database = database
         self._chain = chain
         self._runs = runs
         self._quiet_for = timedelta(seconds=quiet_for)
+        self._max_block_range = max_block_range
 
-    def start(self) -> Report:
-        """One round on everything: all operations, and every row is compared and mended."""
+    def run_full(self) -> ReconcileReport:
+        """Runs a round on everything: takes up all operations, and compares and refreshes all rows."""
         report = self.run_once(quiet_for=timedelta(0))
-        for run_id in self._differing(report):
+        for run_id in self._differing_runs(report):
             self._refresh(run_id, report)
         return report
 
-    def run_once(self, quiet_for: timedelta | None = None) -> Report:
-        """One round on what may have changed. Any number of processes may do it at once."""
-        report = Report()
-        for operation in self._open(self._quiet_for if quiet_for is None else quiet_for):
-            self._go_on(operation, report)
-        report.open = self._open(timedelta(0))
-        if not report.trouble:
-            self._follow(report)
-            with self._database.begin() as connection:
+    def run_once(self, quiet_for: timedelta | None = None) -> ReconcileReport:
+        """Runs a round on what may have changed.
+
+        Args:
+            quiet_for: Time without a change after which an operation is taken up; the reconciler's own if None.
+        """
+        report = ReconcileReport()
+        for operation in self._open_operations(self._quiet_for if quiet_for is None else quiet_for):
+            self._advance(operation, report)
+        report.pending = self._open_operations(timedelta(0))
+        if not report.problems:
+            self._follow_events(report)
+            with self._database.transaction() as connection:
                 due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
             for run_id in due:
                 self._refresh(run_id, report)
         return report
 
-    def look(self) -> Report:
-        """What there is to do, without doing it."""
-        report = Report(open=self._open(timedelta(0)))
-        for _ in self._differing(report):
+    def dry_run(self) -> ReconcileReport:
+        """Reports open operations and differences, and changes nothing."""
+        report = ReconcileReport(pending=self._open_operations(timedelta(0)))
+        for _ in self._differing_runs(report):
             pass
         return report
 
-    def _open(self, quiet_for: timedelta) -> list[Operation]:
-        with self._database.begin() as connection:
-            now = connection.execute(select(func.clock_timestamp())).scalar_one()
-            found = open_operations(connection, self._chain.sender.chain_id)
-        return [operation for operation in found if now - operation.updated_at >= quiet_for]
+    # ------------------------------------------------------------------------------------------ open operations
 
-    def _go_on(self, operation: Operation, report: Report) -> None:
-        """As far as it goes without waiting."""
-        before = operation.state
+    def _open_operations(self, quiet_for: timedelta) -> list[Operation]:
+        with self._database.transaction() as connection:
+            now = connection.execute(select(func.clock_timestamp())).scalar_one()
+            pending = open_operations(connection, self._chain.sender.chain_id)
+        return [operation for operation in pending if now - operation.updated_at >= quiet_for]
+
+    def _advance(self, operation: Operation, report: ReconcileReport) -> None:
+        """Steps the operation as long as its state changes."""
+        state_before = operation.state
         try:
             while not operation.closed:
-                after = self._chain.sender.step(operation)
-                if after.state == operation.state:
+                stepped = self._chain.sender.step(operation)
+                if stepped.state == operation.state:
                     break
-                operation = after
+                operation = stepped
         except ChainUnavailable as error:
-            report.trouble.append(error.message)
-        if operation.state != before:
+            report.problems.append(error.message)
+        if operation.state != state_before:
             log.info("%s: %s", operation.kind, operation.state, extra={"operation": operation.key})
-            report.moved.append((before, operation))
+            report.advanced.append((state_before, operation))
 
-    # ------------------------------------------------------------------------------------------ what others did
+    # ------------------------------------------------------------------------------------------ foreign transactions
 
-    def _follow(self, report: Report) -> None:
-        """Refreshes the runs that final events of transactions which are not ours are about."""
-        where = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
-        last = self._final_block(report)
-        with self._database.begin() as connection:
-            known = connection.execute(select(chain_cursors.c.block_number).filter_by(**where)).scalar_one_or_none()
-        first = last if known is None else known + 1
-        while first <= last:
-            until = min(first + SPAN - 1, last)
+    def _follow_events(self, report: ReconcileReport) -> None:
+        """Refreshes the runs that final transactions of others changed since the last round."""
+        cursor = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
+        last_block = self._last_complete_block(report)
+        with self._database.transaction() as connection:
+            statement = select(chain_cursors.c.block_number).filter_by(**cursor)
+            followed_block = connection.execute(statement).scalar_one_or_none()
+        first = last_block if followed_block is None else followed_block + 1
+        while first <= last_block:
+            last = min(first + self._max_block_range - 1, last_block)
             try:
-                touched = self._touched_by_others(first, until, report)
+                changed_runs = self._runs_changed_by_others(first, last, report)
             except ChainUnavailable as error:
-                report.trouble.append(error.message)
+                report.problems.append(error.message)
                 return
-            if not all(self._refresh(run_id, report, last) for run_id in touched):
+            if not all(self._refresh(run_id, report, last_block) for run_id in changed_runs):
                 return
-            with self._database.begin() as connection:
-                at = insert(chain_cursors).values(**where, block_number=until)
-                newest = func.greatest(chain_cursors.c.block_number, until)
+            with self._database.transaction() as connection:
+                move_cursor = insert(chain_cursors).values(**cursor, block_number=last)
+                newest = func.greatest(chain_cursors.c.block_number, last)
                 connection.execute(
-                    at.on_conflict_do_update(index_elements=["chain_id", "contract"], set_={"block_number": newest})
+                    move_cursor.on_conflict_do_update(
+                        index_elements=["chain_id", "contract"], set_={"block_number": newest}
+                    )
                 )
-            first = until + 1
+            first = last + 1
 
-    def _final_block(self, report: Report) -> int:
-        """The last block that is final, and before which no operation of ours is left to be closed."""
-        final = max(self._chain.block_number() - self._chain.sender.policy.confirmations + 1, 0)
-        return min([final, *(o.block_number - 1 for o in report.open if o.block_number is not None)])
+    def _last_complete_block(self, report: ReconcileReport) -> int:
+        """Returns the latest final block before which all of our operations are closed."""
+        final_block = max(self._chain.block_number() - self._chain.sender.policy.confirmations + 1, 0)
+        return min([final_block, *(o.block_number - 1 for o in report.pending if o.block_number is not None)])
 
-    def _touched_by_others(self, first: int, last: int, report: Report) -> list[UUID]:
-        """Our runs that transactions which are not ours did something to. A booking that has events, and that the
-        contract does not show, is told as trouble; the runs' own events still count."""
-        events = self._chain.events_between(first, last)
-        with self._database.begin() as connection:
+    def _runs_changed_by_others(self, first_block: int, last_block: int, report: ReconcileReport) -> list[UUID]:
+        """Returns the ids of our runs with events in these blocks from transactions that are not ours.
+
+        A booking that has events, and that the contract does not show, becomes a problem in the report; the events of
+        runs still count.
+        """
+        events = self._chain.events_between(first_block, last_block)
+        with self._database.transaction() as connection:
             hashes = {tx_hash for tx_hash, _ in events}
-            ours = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
-        args = [event.args for tx_hash, event in events if tx_hash not in ours]
-        ids = {a["event_run_id"] for a in args if "event_run_id" in a}
-        for booking in {a["booking_id"] for a in args if "booking_id" in a and "event_run_id" not in a}:
+            own_hashes = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
+        foreign_args = [event.args for tx_hash, event in events if tx_hash not in own_hashes]
+        onchain_run_ids = {args["event_run_id"] for args in foreign_args if "event_run_id" in args}
+        without_run = (args for args in foreign_args if "event_run_id" not in args)
+        for onchain_booking_id in {args["booking_id"] for args in without_run if "booking_id" in args}:
             try:
-                ids.add(self._chain.get_booking_from_chain(booking).event_run_id)
+                onchain_run_ids.add(self._chain.get_booking_from_chain(onchain_booking_id).onchain_run_id)
             except (ContractRejected, UnsupportedByContract) as error:
-                report.trouble.append(error.message)
-        with self._database.begin() as connection:
-            by_run = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(ids))
-            return list(connection.scalars(by_run))
+                report.problems.append(error.message)
+        with self._database.transaction() as connection:
+            statement = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(onchain_run_ids))
+            return list(connection.scalars(statement))
 
-    def _refresh(self, run_id: UUID, report: Report, block: int | None = None) -> bool:
-        """Whether the run and its bookings are now as they were at that block, the last final one if none is given."""
-        at = self._final_block(report) if block is None else block
+    def _refresh(self, run_id: UUID, report: ReconcileReport, block: int | None = None) -> bool:
+        """Refreshes a run and its bookings; as of the last complete block if `block` is None.
+
+        Returns:
+            Whether the rows are now as of that block. If not, they have events of a later block.
+        """
+        block = self._last_complete_block(report) if block is None else block
         try:
-            run = self._runs.refresh(run_id, at)
+            run = self._runs.refresh(run_id, block)
         except AppError as error:
-            report.trouble.append(error.message)
+            report.problems.append(error.message)
             return False
         report.refreshed.append(run_id)
-        return run.refreshed_block >= at  # else the row is of a later block already
+        return run.refreshed_block >= block
 
-    # ---------------------------------------------------------------------------------- what differs, if anything
+    # ------------------------------------------------------------------------------------------ differences
 
-    def _differing(self, report: Report) -> Iterator[UUID]:
-        """The runs whose rows, or whose bookings' rows, are not what the contract says; the report says how."""
-        block = self._final_block(report)
-        with self._database.begin() as connection:
-            rows = connection.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
-            booked = connection.execute(select(event_run_bookings).order_by(event_run_bookings.c.created_at)).all()
-            about = select(operations.c.subject).where(operations.c.state.not_in(CLOSED))
-            in_work = set(connection.scalars(about))
-        for run in (EventRun(*row) for row in rows):
-            bookings = [b for b in (Booking(*row) for row in booked) if b.event_run_id == run.id]
-            found = [*_left_alone(run, bookings, in_work)]
+    def _differing_runs(self, report: ReconcileReport) -> Iterator[UUID]:
+        """Yields the ids of runs whose rows, or whose bookings' rows, are not what the contract says.
+
+        The report gets the differences in words.
+        """
+        block = self._last_complete_block(report)
+        with self._database.transaction() as connection:
+            run_rows = connection.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
+            booking_rows = connection.execute(
+                select(event_run_bookings).order_by(event_run_bookings.c.created_at)
+            ).all()
+            subjects = connection.scalars(select(operations.c.subject).where(operations.c.state.not_in(CLOSED_STATES)))
+            pending_subjects = set(subjects)
+        all_bookings = [Booking(*row) for row in booking_rows]
+        for run in (EventRun(*row) for row in run_rows):
+            bookings = [booking for booking in all_bookings if booking.event_run_id == run.id]
+            differences = [*_abandoned_rows(run, bookings, pending_subjects)]
             if run.blockchain_status == "confirmed" and run.blockchain_block <= block:
-                found += self._of_run(run, bookings, block)
-            report.differences += found
-            if found:
+                differences += self._compare_with_chain(run, bookings, block)
+            report.differences += differences
+            if differences:
                 yield run.id
 
-    def _of_run(self, run: EventRun, bookings: list[Booking], block: int) -> Iterator[str]:
-        what = f"event run {run.id} ({run.blockchain_event_run_id} on chain)"
+    def _compare_with_chain(self, run: EventRun, bookings: list[Booking], block: int) -> Iterator[str]:
+        """Yields the differences between rows and the contract's views as of a block."""
+        run_name = f"event run {run.id} ({run.blockchain_event_run_id} on chain)"
         assert run.blockchain_event_run_id is not None
         try:
-            there = self._chain.get_event_run_from_chain(run.blockchain_event_run_id, block)
+            onchain_run = self._chain.get_event_run_from_chain(run.blockchain_event_run_id, block)
         except AppError as error:
-            yield f"{what}: {error}"
+            yield f"{run_name}: {error}"
             return
         yield from _differences(
-            what,
-            status=(run.status, there.status.name.lower()),
-            seats_booked=(run.seats_booked, there.seats_booked),
-            max_seats=(run.max_seats, there.max_seats),
-            price_wei=(run.blockchain_price_per_seat_wei, there.price_per_seat),
-            stake_wei=(run.blockchain_stake_amount_wei, there.host_stake),
+            run_name,
+            status=(run.status, onchain_run.status.name.lower()),
+            seats_booked=(run.seats_booked, onchain_run.seats_booked),
+            max_seats=(run.max_seats, onchain_run.max_seats),
+            price_wei=(run.blockchain_price_per_seat_wei, onchain_run.price_per_seat),
+            stake_wei=(run.blockchain_stake_amount_wei, onchain_run.host_stake),
         )
         for booking in bookings:
             if booking.blockchain_booking_id is None:
                 continue
-            what = f"booking {booking.id} ({booking.blockchain_booking_id} on chain)"
+            booking_name = f"booking {booking.id} ({booking.blockchain_booking_id} on chain)"
             try:
-                at = self._chain.get_booking_from_chain(booking.blockchain_booking_id, block)
+                onchain_booking = self._chain.get_booking_from_chain(booking.blockchain_booking_id, block)
             except AppError as error:
-                yield f"{what}: {error}"
+                yield f"{booking_name}: {error}"
                 continue
             yield from _differences(
-                what,
-                status=(booking.status, at.status.name.lower()),
-                seats=(booking.seats, at.seat_count),
-                payment_wei=(booking.blockchain_payment_wei, at.total_payment),
-                stake_wei=(booking.blockchain_stake_amount_wei, at.user_stake),
-                event_run=(run.blockchain_event_run_id, at.event_run_id),
+                booking_name,
+                status=(booking.status, onchain_booking.status.name.lower()),
+                seats=(booking.seats, onchain_booking.seat_count),
+                payment_wei=(booking.blockchain_payment_wei, onchain_booking.total_payment),
+                stake_wei=(booking.blockchain_stake_amount_wei, onchain_booking.user_stake),
+                event_run=(run.blockchain_event_run_id, onchain_booking.onchain_run_id),
             )
 
 
-def _differences(what: str, **pairs: tuple[object, object]) -> Iterator[str]:
-    for name, (row, chain) in pairs.items():
-        if row != chain:
-            yield f"{what}: {name} is {row} in the database, {chain} on chain"
+def _differences(row_name: str, **pairs: tuple[object, object]) -> Iterator[str]:
+    for name, (stored, onchain) in pairs.items():
+        if stored != onchain:
+            yield f"{row_name}: {name} is {stored} in the database, {onchain} on chain"
 
 
-def _left_alone(run: EventRun, bookings: list[Booking], in_work: set[UUID | None]) -> Iterator[str]:
-    """Rows that wait for an operation that there is not."""
-    for what, row in (("event run", run), *(("booking", booking) for booking in bookings)):
-        if row.blockchain_status == "pending" and row.id not in in_work:  # type: ignore[attr-defined]
-            yield f"{what} {row.id} is pending, and no operation brings it on chain"  # type: ignore[attr-defined]
+def _abandoned_rows(run: EventRun, bookings: list[Booking], pending_subjects: set[UUID | None]) -> Iterator[str]:
+    """Yields a sentence for each row that waits to be brought on chain, and has no operation that does so."""
+    rows: list[tuple[str, EventRun | Booking]] = [("event run", run), *(("booking", booking) for booking in bookings)]
+    for kind, row in rows:
+        if row.blockchain_status == "pending" and row.id not in pending_subjects:
+            yield f"{kind} {row.id} is pending, and no operation brings it on chain"

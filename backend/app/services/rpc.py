@@ -1,7 +1,7 @@
-"""What the services ask of a node, as plain JSON-RPC through web3: its provider, its middleware, its exceptions.
+"""The JSON-RPC requests that the services make, through web3's provider, middleware and exceptions.
 
-The methods of `w3.eth` check and convert every field of every request and answer, which takes about 0.4 ms a request:
-longer than a fast node does. Here only what is used is converted.
+The methods of `w3.eth` validate and convert every field of every request and response, about 0.4 ms a request: more
+than a fast node takes. This module converts the fields that the services use.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any, NamedTuple, cast
 
 from hexbytes import HexBytes
 from web3 import Web3
-from web3.exceptions import ContractLogicError, Web3RPCError
+from web3.exceptions import ContractLogicError, Web3Exception, Web3RPCError
 from web3.types import LogReceipt, RPCEndpoint, TxReceipt
 
 from app.services.codec import checksummed
 
-Block = int | str
-"""A height, or "latest", "pending" and the like."""
+BlockId = int | str
+"""A block number, or a tag such as "latest" or "pending"."""
 
 
-class Head(NamedTuple):
-    """Of a block: its height, its hash, and its base fee in wei per gas."""
+class BlockHeader(NamedTuple):
+    """A block's number and hash, and its base fee in wei per gas."""
 
     number: int
     hash: str
@@ -29,97 +29,130 @@ class Head(NamedTuple):
 
 
 def chain_id(w3: Web3) -> int:
-    return int(_ask(w3, "eth_chainId"), 16)
+    """Returns the id of the network (EIP-155)."""
+    return int(_request(w3, "eth_chainId"), 16)
 
 
 def block_number(w3: Web3) -> int:
-    """Of the latest block."""
-    return int(_ask(w3, "eth_blockNumber"), 16)
+    """Returns the number of the latest block."""
+    return int(_request(w3, "eth_blockNumber"), 16)
 
 
-def head(w3: Web3, block: Block = "latest") -> Head | None:
-    """None where the node has no such block."""
-    found = _ask(w3, "eth_getBlockByNumber", _block(block), False)
-    return found and Head(int(found["number"], 16), found["hash"], int(found["baseFeePerGas"], 16))
+def block_header(w3: Web3, block: BlockId = "latest") -> BlockHeader | None:
+    """Returns the header of a block; None if the node has no such block."""
+    header = _request(w3, "eth_getBlockByNumber", _block_param(block), False)
+    return header and BlockHeader(int(header["number"], 16), header["hash"], int(header["baseFeePerGas"], 16))
 
 
-def transaction_count(w3: Web3, account: str, block: Block) -> int:
-    """Nonces that the account had used up at that block."""
-    return int(_ask(w3, "eth_getTransactionCount", account, _block(block)), 16)
+def latest_header(w3: Web3) -> BlockHeader:
+    """Returns the header of the latest block.
 
-
-def call(w3: Web3, to: str, data: bytes, block: Block = "latest", **more: Any) -> bytes:
-    """What the contract returns. more: `sender`, and in wei and gas, `value` and `gas`.
-
-    Raises `ContractLogicError` with the data of a revert.
+    Raises:
+        Web3Exception: The node has no block.
     """
-    return bytes(HexBytes(_run(w3, "eth_call", to, data, block, **more)))
+    header = block_header(w3)
+    if header is None:
+        raise Web3Exception("it has no latest block")
+    return header
 
 
-def estimate_gas(w3: Web3, to: str, data: bytes, block: Block, **more: Any) -> int:
-    """Units of gas. more, and errors: as `call` has them."""
-    return int(_run(w3, "eth_estimateGas", to, data, block, **more), 16)
+def transaction_count(w3: Web3, account: str, block: BlockId) -> int:
+    """Returns the number of nonces that the account had used at the end of a block."""
+    return int(_request(w3, "eth_getTransactionCount", account, _block_param(block)), 16)
 
 
-def send_raw(w3: Web3, raw: str) -> None:
-    """A signed transaction, in hex."""
-    _ask(w3, "eth_sendRawTransaction", raw)
+def call(
+    w3: Web3,
+    to: str,
+    data: bytes,
+    block: BlockId = "latest",
+    *,
+    sender: str | None = None,
+    value: int = 0,
+    gas: int | None = None,
+) -> bytes:
+    """Calls a contract without a transaction, and returns its output.
+
+    Args:
+        w3: Connection to the node.
+        to: Address of the contract.
+        data: Call data.
+        block: The block on whose state the call runs.
+        sender: Address that the call comes from.
+        value: Wei that the call sends.
+        gas: Gas limit in units of gas.
+
+    Raises:
+        ContractLogicError: The contract reverted. The error has the revert's data.
+    """
+    return bytes(HexBytes(_execute(w3, "eth_call", to, data, block, sender, value, gas)))
+
+
+def estimate_gas(w3: Web3, to: str, data: bytes, block: BlockId, *, sender: str | None = None, value: int = 0) -> int:
+    """Returns how many units of gas a transaction takes. Arguments and errors as for `call`."""
+    return int(_execute(w3, "eth_estimateGas", to, data, block, sender, value), 16)
+
+
+def send_raw(w3: Web3, raw_transaction: str) -> None:
+    """Sends a signed transaction, given in hex."""
+    _request(w3, "eth_sendRawTransaction", raw_transaction)
 
 
 def receipt(w3: Web3, tx_hash: str) -> TxReceipt | None:
-    """As `w3.eth` has it, with the fields that are used here. None where the node knows of none."""
-    found = _ask(w3, "eth_getTransactionReceipt", tx_hash)
-    return None if found is None else read_receipt(found)
+    """Returns the receipt of a transaction, as `read_receipt` does; None if the node has none."""
+    raw_receipt = _request(w3, "eth_getTransactionReceipt", tx_hash)
+    return None if raw_receipt is None else read_receipt(raw_receipt)
 
 
-def read_receipt(found: Mapping[str, Any]) -> TxReceipt:
-    """A receipt, out of its JSON."""
-    plain = {
-        "transactionHash": HexBytes(found["transactionHash"]),
-        "blockHash": HexBytes(found["blockHash"]),
-        "blockNumber": int(found["blockNumber"], 16),
-        "from": checksummed(found["from"]),
-        "contractAddress": checksummed(found["contractAddress"]) if found.get("contractAddress") else None,
-        "status": int(found["status"], 16),
-        "gasUsed": int(found["gasUsed"], 16),
-        "effectiveGasPrice": int(found["effectiveGasPrice"], 16),
-        "logs": [_read_log(log) for log in found["logs"]],
+def read_receipt(raw_receipt: Mapping[str, Any]) -> TxReceipt:
+    """Converts a receipt from its JSON: those fields of web3's `TxReceipt` that the services use."""
+    contract = raw_receipt.get("contractAddress")
+    fields = {
+        "transactionHash": HexBytes(raw_receipt["transactionHash"]),
+        "blockHash": HexBytes(raw_receipt["blockHash"]),
+        "blockNumber": int(raw_receipt["blockNumber"], 16),
+        "from": checksummed(raw_receipt["from"]),
+        "contractAddress": checksummed(contract) if contract else None,
+        "status": int(raw_receipt["status"], 16),
+        "gasUsed": int(raw_receipt["gasUsed"], 16),
+        "effectiveGasPrice": int(raw_receipt["effectiveGasPrice"], 16),
+        "logs": [_read_log(log) for log in raw_receipt["logs"]],
     }
-    return cast(TxReceipt, plain)
+    return cast(TxReceipt, fields)
 
 
-def _read_log(log: Mapping[str, Any]) -> LogReceipt:
-    topics = [HexBytes(topic) for topic in log["topics"]]
-    plain = {"address": checksummed(log["address"]), "topics": topics, "data": HexBytes(log["data"])}
-    return cast(LogReceipt, plain)
+def _read_log(raw_log: Mapping[str, Any]) -> LogReceipt:
+    topics = [HexBytes(topic) for topic in raw_log["topics"]]
+    fields = {"address": checksummed(raw_log["address"]), "topics": topics, "data": HexBytes(raw_log["data"])}
+    return cast(LogReceipt, fields)
 
 
-def _run(
+def _execute(
     w3: Web3,
     method: str,
     to: str,
     data: bytes,
-    block: Block,
+    block: BlockId,
     sender: str | None = None,
     value: int = 0,
     gas: int | None = None,
 ) -> Any:
-    request = {"to": to, "data": "0x" + data.hex()}
-    request |= {"from": sender} if sender else {}
-    request |= {"value": hex(value)} if value else {}
-    request |= {"gas": hex(gas)} if gas else {}
+    transaction = {"to": to, "data": "0x" + data.hex()}
+    transaction |= {"from": sender} if sender else {}
+    transaction |= {"value": hex(value)} if value else {}
+    transaction |= {"gas": hex(gas)} if gas else {}
     try:
-        return _ask(w3, method, request, _block(block))
+        return _request(w3, method, transaction, _block_param(block))
     except Web3RPCError as error:
-        told: Any = (error.rpc_response or {}).get("error")
-        if told and (told.get("data") or "revert" in told["message"].lower()):
-            raise ContractLogicError(told["message"], data=cast(Any, told.get("data"))) from error
+        node_error: Any = (error.rpc_response or {}).get("error")
+        if node_error and (node_error.get("data") or "revert" in node_error["message"].lower()):
+            raise ContractLogicError(node_error["message"], data=cast(Any, node_error.get("data"))) from error
         raise
 
 
-def _ask(w3: Web3, method: str, *params: Any) -> Any:
+def _request(w3: Web3, method: str, *params: Any) -> Any:
     return w3.manager.request_blocking(RPCEndpoint(method), list(params))
 
 
-def _block(block: Block) -> str:
+def _block_param(block: BlockId) -> str:
     return hex(block) if isinstance(block, int) else block

@@ -1,7 +1,7 @@
-"""What a node says when it does not do what it was asked, and what that means.
+"""Errors of a node: what a refusal of a transaction means, why a contract reverted, and the services' errors for both.
 
-The codes -32000 and -32603 stand for reverts and for trouble alike, so the words decide. What is not known here is
-unknown: the chain has to be asked before anything is concluded.
+Nodes use the codes -32000 and -32603 for reverts and for their own failures alike, so the text of a message decides. An
+unknown message proves nothing: ask the chain before concluding anything from it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from app.core.errors import ChainUnavailable, ContractRejected
 from app.services.codec import Codec, Revert, revert_data
 
-TROUBLE = (Web3Exception, RequestException, OSError)
-"""What web3 and its providers raise when a node is out of reach or answers with an error."""
-NO_DATA = "no data"
-"""What web3 says where a revert gives no reason."""
+NODE_ERRORS = (Web3Exception, RequestException, OSError)
+"""What web3 and its providers raise if a node is out of reach or answers with an error."""
+NO_REVERT_DATA = "no data"
+"""web3's message for a revert without a reason."""
 
 
-class Answer(Enum):
-    """What a node's refusal of a transaction means. The patterns are the words of geth, Nethermind, Besu, Erigon, reth
-    and anvil."""
+class RefusalKind(Enum):
+    """Why a node refused a transaction. Each pattern matches the messages, in lower case, of geth, Nethermind, Besu,
+    Erigon, reth and anvil."""
 
     KNOWN = r"already (known|imported|in (the )?(mem)?pool|exists)|known transaction|alreadyknown"
     NONCE_TOO_LOW = r"nonce (is )?too low|oldnonce|nonce has already been used"
@@ -33,40 +33,47 @@ class Answer(Enum):
     NO_FUNDS = r"insufficient (funds|balance)|not enough (funds|balance)|out of ?funds|lacks? (of )?funds"
 
 
-def meaning(error: Exception) -> Answer | None:
-    """What the node's words mean; None: unknown."""
-    said = str(error).lower()
-    return next((answer for answer in Answer if re.search(answer.value, said)), None)
+def classify(error: Exception | str) -> RefusalKind | None:
+    """Returns why the node refused a transaction, by the text of its error; None if the text is unknown."""
+    text = str(error).lower()
+    return next((kind for kind in RefusalKind if re.search(kind.value, text)), None)
 
 
 def decode_revert(error: ContractLogicError, codec: Codec) -> Revert | None:
-    """Why, out of what web3 raises for a revert. None: it was none, whatever web3 took the node's error for."""
+    """Returns why the contract reverted; None if it did not revert, although web3 says so."""
     data = revert_data(error)
     if data:
         return codec.revert(data)
-    said = str(error.message)
-    if "revert" not in said.lower():
+    message = str(error.message)
+    if "revert" not in message.lower():
         return None
-    text = said.removeprefix("execution reverted").strip(": ")
-    return Revert("Error", (text,), text) if text and text != NO_DATA else codec.revert(b"")
+    reason = message.removeprefix("execution reverted").strip(": ")
+    return Revert("Error", (reason,), reason) if reason and reason != NO_REVERT_DATA else codec.revert(b"")
 
 
-def rejected(action: str, error: ContractLogicError, codec: Codec) -> ContractRejected | None:
-    """The contract's refusal of what was asked, before anything was sent; None where it was not the contract's."""
+def as_contract_rejected(action: str, error: ContractLogicError, codec: Codec) -> ContractRejected | None:
+    """Returns a revert before sending as the services' error; None if the contract did not revert."""
     revert = decode_revert(error, codec)
-    return revert and ContractRejected(revert.name, revert.args, refusal(action, revert))
+    return revert and ContractRejected(revert.name, revert.args, rejection_message(action, revert))
 
 
-def refusal(action: str, revert: Revert) -> str:
+def rejection_message(action: str, revert: Revert) -> str:
+    """Returns the sentence that tells a user why the contract rejected an action."""
     return f"{action} was refused by the contract: {revert.reason.rstrip('.')}."
 
 
-def unavailable(action: str, error: Exception, operation: str | None = None) -> ChainUnavailable:
-    """The node's trouble in a sentence; not the node's address, which may hold a key."""
+def as_chain_unavailable(action: str, error: Exception, operation_key: str | None = None) -> ChainUnavailable:
+    """Returns one of `NODE_ERRORS` as the services' error, without the node's URL, which may contain a key.
+
+    Args:
+        action: What was tried.
+        error: The node's error.
+        operation_key: Key of the operation that continues; None if there is none.
+    """
     if isinstance(error, RequestException | OSError):
-        said = f"the node can't be reached ({type(error).__name__})"
+        problem = f"the node can't be reached ({type(error).__name__})"
     elif isinstance(error, TransactionNotFound):
-        said = "sent, but not mined in time; it may be mined yet"
+        problem = "sent, but not mined in time; it may be mined yet"
     else:
-        said = f"the node says: {error}".rstrip(".")
-    return ChainUnavailable(f"{action}: {said}.", operation)
+        problem = f"the node says: {error}".rstrip(".")
+    return ChainUnavailable(f"{action}: {problem}.", operation_key)

@@ -1,4 +1,4 @@
-"""Several JSON-RPC URLs as one web3 provider: a request goes, in the same bytes, to one that works."""
+"""A web3 provider for several JSON-RPC URLs: each request goes, in the same bytes, to a node that works."""
 
 from __future__ import annotations
 
@@ -15,101 +15,140 @@ import requests
 from web3.providers import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
+MIN_REST_S, MAX_REST_S = 0.25, 10.0
 BUSY = re.compile(
     "rate.?limit|too many request|limit reached|compute units|(request|capacity|rps).{0,20}(limit|exceed)|throttl"
     "|temporarily unavailable|request timed out",
     re.IGNORECASE,
 )
-"""What a JSON-RPC error says that may be over soon, or elsewhere. Codes tell too little: nodes use one for much."""
+"""Messages of JSON-RPC errors that may not occur later, or on another node. Nodes use one code for many errors."""
 
 log = logging.getLogger(__name__)
-logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # below that it writes URLs, which hold keys
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # its debug lines contain URLs, which contain keys
 
 
-class _Trouble(Exception):
-    """One try failed. wait: seconds the node asked for; hopeless: it will answer no better later."""
+class _RequestFailed(Exception):
+    """One request to one endpoint failed.
 
-    def __init__(self, error: requests.RequestException, wait: float = 0, hopeless: bool = False) -> None:
-        self.error, self.wait, self.hopeless = error, wait, hopeless
+    Attributes:
+        error: The error in words that do not contain the URL.
+        retry_after: Seconds that the node asked to wait.
+        is_permanent: Whether the same request will fail there again.
+    """
+
+    def __init__(self, error: requests.RequestException, *, retry_after: float = 0, is_permanent: bool = False) -> None:
+        self.error, self.retry_after, self.is_permanent = error, retry_after, is_permanent
 
 
-class Endpoints(JSONBaseProvider):
-    """Asks one endpoint while it works. One that is out of reach, silent, broken or busy is left to rest, doubling and
-    jittered, or for as long as it asked, within bounds; meanwhile the next is asked. What a node has judged, such as a
-    revert or a nonce, is its answer.
+class FailoverProvider(JSONBaseProvider):
+    """Sends requests to one endpoint while it works, and to the next one when it fails.
 
-    urls: shown nowhere, as they may hold keys; endpoints are told apart by number.
-    timeout: seconds that each try may take to answer; patience: seconds after which no further try begins.
-    Raises the last `requests.RequestException`: whether the node took the request is not known then.
+    An endpoint that is unreachable, silent, broken or busy rests: for a time that doubles with each failure and is
+    random by half, or for as long as it asked, up to `MAX_REST_S`. A node's verdict, such as a revert or a wrong nonce,
+    is its response and no failure. Messages tell endpoints apart by number, as URLs may contain keys.
     """
 
     def __init__(
         self,
         urls: Sequence[str],
+        *,
         timeout: float = 10,
-        patience: float = 20,
-        sleep: Callable[[float], None] = time.sleep,
+        give_up_after: float = 20,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
+        """Args:
+        urls: URLs of the endpoints, in order of preference.
+        timeout: Seconds that one request may take.
+        give_up_after: Seconds after which a request is not tried again.
+        clock: Returns seconds; never goes back.
+        sleep: Waits for so many seconds.
+        jitter: Returns a random number in [0, 1).
+        """
         super().__init__()
-        self._urls, self._timeout, self._patience = tuple(urls), timeout, patience
-        self._sleep, self._clock, self._chance = sleep, clock, chance
-        self._local = threading.local()  # a session is not made for several threads
-        self._rested_at = [float("-inf")] * len(self._urls)
-        self._kept = 0
+        self._urls, self._timeout, self._give_up_after = tuple(urls), timeout, give_up_after
+        self._clock, self._sleep, self._jitter = clock, sleep, jitter
+        self._local = threading.local()  # a session must not be shared by threads
+        self._rests_until = [float("-inf")] * len(self._urls)
+        self._current = 0  # endpoint that answered last
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
-        body, until = self.encode_rpc_request(method, params), self._clock() + self._patience
-        pause, failed, hopeless = FIRST_PAUSE_S, None, set[int]()
+        """Makes a request, at as many endpoints as it takes.
+
+        Raises:
+            requests.RequestException: The last endpoint's error. The node may have executed the request.
+        """
+        body, deadline = self.encode_rpc_request(method, params), self._clock() + self._give_up_after
+        rest, failure, failed_for_good = MIN_REST_S, None, set[int]()
         while True:
             now, count = self._clock(), len(self._urls)
-            waits = [max(rested_at - now, 0) for rested_at in self._rested_at]
-            at = min(range(count), key=lambda i: (waits[i], (i - self._kept) % count))
-            if failed and (len(hopeless) == count or now + waits[at] > until):
-                raise failed.error
-            if waits[at]:
-                self._sleep(waits[at])
+            waits = [max(rests_until - now, 0) for rests_until in self._rests_until]
+            endpoint = min(range(count), key=lambda i: (waits[i], (i - self._current) % count))
+            if failure and (len(failed_for_good) == count or now + waits[endpoint] > deadline):
+                raise failure.error
+            if waits[endpoint]:
+                self._sleep(waits[endpoint])
             try:
-                answer = self._ask(at, body)
-                self._kept = at
-                return answer
-            except _Trouble as trouble:
-                failed = trouble
-            log.warning("%s: %s", method, failed.error)
-            if failed.hopeless:
-                hopeless.add(at)
-            rest = max(pause * (1 + self._chance()) / 2, min(failed.wait, LONGEST_PAUSE_S))
-            self._rested_at[at], pause = self._clock() + rest, min(2 * pause, LONGEST_PAUSE_S)
+                response = self._request(endpoint, body)
+                self._current = endpoint
+                return response
+            except _RequestFailed as error:
+                failure = error
+            log.warning("%s: %s", method, failure.error)
+            if failure.is_permanent:
+                failed_for_good.add(endpoint)
+            seconds = max(rest * (1 + self._jitter()) / 2, min(failure.retry_after, MAX_REST_S))
+            self._rests_until[endpoint], rest = self._clock() + seconds, min(2 * rest, MAX_REST_S)
 
-    def _ask(self, at: int, body: bytes) -> RPCResponse:
-        """One try. What went wrong is told in words of ours: those of `requests` quote the URL."""
-        place, headers = f"endpoint {at + 1} of {len(self._urls)}", {"Content-Type": "application/json"}
-        sessions: dict[int, requests.Session] = self._local.__dict__.setdefault("sessions", {})
-        session = sessions.get(at) or sessions.setdefault(at, _session(self._urls[at]))
-        try:
-            got = session.post(self._urls[at], body, headers=headers, timeout=self._timeout, allow_redirects=False)
-        except requests.Timeout:
-            raise _Trouble(requests.Timeout(f"{place} did not answer in time")) from None
-        except requests.RequestException as error:
-            raise _Trouble(requests.ConnectionError(f"{place} can't be reached ({type(error).__name__})")) from None
-        answer: Any = None
+    def _request(self, endpoint: int, body: bytes) -> RPCResponse:
+        """Makes one request to one endpoint.
+
+        Raises:
+            _RequestFailed: It gave no answer that can be used.
+        """
+        name = f"endpoint {endpoint + 1} of {len(self._urls)}"
+        response = self._post(endpoint, name, body)
+        rpc_response: Any = None
         with suppress(ValueError):
-            answer = self.decode_rpc_response(got.content)
-        refusal = answer.get("error") if isinstance(answer, dict) else None
-        said, status = str(refusal or ""), got.status_code
-        busy = status == 429 or (refusal is not None and "revert" not in said and bool(BUSY.search(said)))
-        if isinstance(answer, dict) and not busy and (status < 500 or "revert" in said):
-            return cast(RPCResponse, answer)
-        wait = got.headers.get("Retry-After", "")  # seconds; its other form, a date, is as good as none
-        told = f"{place} " + ("has too many requests" if busy else f"gave no answer but HTTP status {status}")
-        hopeless = not busy and 300 <= status < 500 and status not in (408, 425)
-        raise _Trouble(requests.HTTPError(told), float(wait) if wait.isdecimal() else 0, hopeless)
+            rpc_response = self.decode_rpc_response(response.content)
+        is_object, status = isinstance(rpc_response, dict), response.status_code
+        rpc_error = str(rpc_response.get("error") or "") if is_object else ""
+        is_revert = "revert" in rpc_error
+        is_busy = status == 429 or (not is_revert and bool(BUSY.search(rpc_error)))
+        if is_object and not is_busy and (status < 500 or is_revert):
+            return cast(RPCResponse, rpc_response)
+        problem = "has too many requests" if is_busy else f"gave no answer but HTTP status {status}"
+        raise _RequestFailed(
+            requests.HTTPError(f"{name} {problem}"),
+            retry_after=_retry_after(response),
+            is_permanent=not is_busy and 300 <= status < 500 and status not in (408, 425),
+        )
+
+    def _post(self, endpoint: int, name: str, body: bytes) -> requests.Response:
+        """Sends a request. Its errors do not quote those of `requests`, which contain the URL."""
+        sessions: dict[int, requests.Session] = self._local.__dict__.setdefault("sessions", {})
+        session = sessions.get(endpoint) or sessions.setdefault(endpoint, _session(self._urls[endpoint]))
+        headers = {"Content-Type": "application/json"}
+        try:
+            return session.post(
+                self._urls[endpoint], body, headers=headers, timeout=self._timeout, allow_redirects=False
+            )
+        except requests.Timeout:
+            raise _RequestFailed(requests.Timeout(f"{name} did not answer in time")) from None
+        except requests.RequestException as error:
+            problem = f"{name} can't be reached ({type(error).__name__})"
+            raise _RequestFailed(requests.ConnectionError(problem)) from None
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Returns the seconds of the header Retry-After; 0 if it is missing or a date."""
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdecimal() else 0
 
 
 def _session(url: str) -> requests.Session:
-    """One that reads the environment's proxies and certificates now: at each request it takes 0.13 ms."""
+    """Returns a session that has read proxies and certificates from the environment: per request that takes 0.13 ms."""
     session = requests.Session()
     for name, value in session.merge_environment_settings(url, {}, None, None, None).items():
         setattr(session, name, value)

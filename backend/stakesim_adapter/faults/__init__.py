@@ -1,28 +1,35 @@
-"""The fault campaign of this backend: `[tool.stakesim] faults = "stakesim_adapter.faults:campaign"`."""
+"""The fault campaign of this backend: `[tool.stakesim] faults = "stakesim_adapter.faults:campaign"`.
+
+`episodes` and `processes` run the four kinds of episodes, `clients` sends their requests. `watch`, `checks` and
+`row_checks` check operations and rows.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from app.services.transactions.sender import TransactionSender
 from stakesim.errors import StakesimError
 from stakesim.faults.protocol import EpisodeResult
 
 from stakesim_adapter.errors import as_backend_error
-from stakesim_adapter.faults import episodes, processes
+from stakesim_adapter.faults import processes
 from stakesim_adapter.faults.checks import STATEMENTS
+from stakesim_adapter.faults.clients import CLIENT_FAULTS
+from stakesim_adapter.faults.episodes import run_episode
 from stakesim_adapter.faults.testbed import BackendTestbed
 
 
 @dataclass(frozen=True)
 class BackendCampaign:
-    """Episodes in which the backend's services work while everything goes wrong.
+    """See `stakesim.faults.protocol.FaultCampaign`.
 
     Attributes:
-        sender: What the services send transactions with in episodes of the network; another one than production's is
-            for tests that a broken sender is found.
+        sender: Class that the services send transactions with in episodes `network`. A test passes a broken one, to
+            show that its faults are found.
     """
 
     sender: type[TransactionSender] = TransactionSender
@@ -33,10 +40,10 @@ class BackendCampaign:
 
     @property
     def faults(self) -> Mapping[str, int]:
-        return episodes.BY_CLIENTS | processes.KILLS | processes.STOPS | processes.WORKERS
+        return CLIENT_FAULTS | processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS
 
     def plan(self, runs: int) -> Mapping[str, int]:
-        """`runs` episodes of the network and of kills, and in proportion those that take longer."""
+        """`runs` episodes each of the kinds `network` and `kill`, and fewer of those that take longer."""
         return {"network": runs, "kill": runs, "workers": -(-runs // 20), "database": -(-runs // 50)}
 
     def open(self) -> BackendPlayer:
@@ -44,7 +51,10 @@ class BackendCampaign:
 
 
 class BackendPlayer:
-    """Plays episodes on one anvil and one database.
+    """Runs episodes on one anvil and one database.
+
+    Args:
+        sender: As in `BackendCampaign`.
 
     Raises:
         EngineError: There is no anvil.
@@ -52,23 +62,27 @@ class BackendPlayer:
     """
 
     def __init__(self, sender: type[TransactionSender] = TransactionSender) -> None:
-        logging.getLogger("app").addHandler(logging.NullHandler())  # trouble is what is wanted
-        self._sender = sender
+        logging.getLogger("app").addHandler(logging.NullHandler())  # expected errors would fill the terminal
         with as_backend_error():
             self.testbed = BackendTestbed()
+        self._episodes: Mapping[str, Callable[[int, int], EpisodeResult]] = {
+            "network": partial(run_episode, self.testbed, sender=sender),
+            "kill": partial(processes.run_kill_episode, self.testbed),
+            "workers": partial(processes.run_workers_episode, self.testbed),
+            "database": processes.run_database_episode,
+        }
 
     def play(self, kind: str, seed: int, number: int) -> EpisodeResult:
+        """Runs one episode.
+
+        Raises:
+            StakesimError: There is no such kind.
+            BackendError: Node or database are gone.
+        """
+        if kind not in self._episodes:
+            raise StakesimError(f"There are no episodes of the kind {kind}: choose {', '.join(self._episodes)}.")
         with as_backend_error():
-            match kind:
-                case "network":
-                    return episodes.play(self.testbed, seed, number, self._sender)
-                case "kill":
-                    return processes.kill(self.testbed, seed, number)
-                case "workers":
-                    return processes.workers(self.testbed, seed, number)
-                case "database":
-                    return processes.database(seed, number)
-        raise StakesimError(f"There are no episodes of the kind {kind}: choose network, kill, workers or database.")
+            return self._episodes[kind](seed, number)
 
     def close(self) -> None:
         self.testbed.close()

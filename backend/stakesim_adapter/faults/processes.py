@@ -1,12 +1,12 @@
-"""Episodes with processes of their own: a service killed with -9 at each step between database and chain, a database
-server that is stopped and started, two workers at once.
+"""Episodes with processes: a service is killed at any step, a database server is stopped, two workers run at once.
 
-A process plays a fixed script of use cases, each under a key, and plays it again with the same keys after trouble, as a
-client does that did not hear.
+Each process runs a fixed script of use cases, each under a key. After trouble it runs the script again with the same
+keys, like a client that got no response.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -26,19 +26,19 @@ from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable
 from app.db.embedded import start_embedded, stop_embedded
 from app.db.tables import operations
-from app.services.transactions.sender import Policy
+from app.services.transactions.policy import TransactionPolicy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
-from stakesim.evm.engine import START
+from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.rpc_faults import SEND, FaultyProvider
 from stakesim.faults.testbed import MAX_FEE, service_account
 
-from stakesim_adapter.faults.checks import check
+from stakesim_adapter.faults.checks import ClientResponse, check
 from stakesim_adapter.faults.episodes import settle
-from stakesim_adapter.faults.testbed import EXPERIENCE, BackendTestbed, Site, open_services, user_id
+from stakesim_adapter.faults.testbed import EXPERIENCE, Addresses, BackendTestbed, open_services, user_id
 
-KILLS = {
+KILL_FAULTS = {
     "kill -9 after a commit": 23,
     "kill -9 before a request": 23,
     "kill -9 before a send": 23,
@@ -46,196 +46,238 @@ KILLS = {
     "kill -9 after a request": 24,
     "kill -9 before a commit": 24,
 }
-STOPS = {"database server stopped and started": 25}
-WORKERS = {"two workers with one key": 26, "two workers with one account": 26}
-POLICY = Policy(
-    confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, patience=5, first_pause=0.001, longest_pause=0.005
+STOP_FAULTS = {"database server stopped and started": 25}
+WORKER_FAULTS = {"two workers with one key": 26, "two workers with one account": 26}
+"""Faults by name, with their row in the catalogue."""
+SHARED_KEYS, OWN_KEYS = 5, 6
+"""Keys of the script that all processes use, and keys of each process."""
+POLICY = TransactionPolicy(
+    confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, give_up_after=5, min_pause=0.001, max_pause=0.005
 )
-TRIES = 200
-_STARTS_AT = datetime.fromtimestamp(START, UTC) + timedelta(days=30)
+MAX_TRIES = 200
+"""How often a process runs the script before it gives up."""
+_STARTS_AT = datetime.fromtimestamp(GENESIS_TIMESTAMP, UTC) + timedelta(days=30)
 _TROUBLE = (ChainUnavailable, DatabaseUnavailable, OperationalError, InterfaceError)
-_CHILD = multiprocessing.get_context("fork")
+_CONTEXT = multiprocessing.get_context("fork")
 
 
-def _script(services: Services, name: str, say: Callable[[str], None]) -> None:
-    """Runs and bookings, some under keys that every process uses, some under this one's own."""
+def _run_script(services: Services, process_name: str, on_done: Callable[[str], None]) -> None:
+    """Creates runs and makes bookings, some under keys that all processes use, some under keys of this process.
+
+    on_done: called with each key whose use case has returned.
+    """
     runs, bookings = services.runs, services.bookings
-    run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), key="create")
-    say("create")
-    first = bookings.book(run.id, user_id(1), 2, key="book")
-    say("book")
-    for number in (2, 3):
-        bookings.prepare_book(run.id, user_id(number), 1, key=f"book later {number}")
+    run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), idempotency_key="create")
+    on_done("create")
+    booking = bookings.book(run.id, user_id(1), 2, idempotency_key="book")
+    on_done("book")
+    for user in (2, 3):
+        bookings.prepare_book(run.id, user_id(user), 1, idempotency_key=f"book later {user}")
     services.reconciler.run_once()
-    bookings.cancel(first.id, key="cancel")
-    say("cancel")
-    own = runs.create(user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), key=f"create by {name}")
-    say(f"create by {name}")
-    bookings.book(run.id, user_id(4), 1, key=f"book by {name}")
-    say(f"book by {name}")
-    runs.cancel(own.id, key=f"cancel by {name}")
-    say(f"cancel by {name}")
+    bookings.cancel(booking.id, idempotency_key="cancel")
+    on_done("cancel")
+    own_run = runs.create(
+        user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), idempotency_key=f"create by {process_name}"
+    )
+    on_done(f"create by {process_name}")
+    bookings.book(own_run.id, user_id(4), 1, idempotency_key=f"book by {process_name}")
+    on_done(f"book by {process_name}")
+    runs.cancel(own_run.id, idempotency_key=f"cancel by {process_name}")
+    on_done(f"cancel by {process_name}")
 
 
-def _process(site: Site, name: str, heard: Path, point: int, seed: int) -> None:
-    """A service process with its client, and blocks that come as it goes. point: the step at which it is killed."""
-    import logging
+# ----------------------------------------------------------------------------------------------- in the child process
 
-    logging.disable()
-    steps, node, rng = 0, site.provider(), np.random.default_rng([seed, *name.encode()])
-    out = os.open(heard, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def write(line: str) -> None:
-        os.write(out, f"{line}\n".encode())
+class _ProcessLog:
+    """Lines that a process writes for its parent: `done KEY`, `error TEXT`, `kill -9 PLACE`, `steps COUNT`.
 
-    def step(what: str) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == point:
-            write(f"kill -9 {what}")
+    Each line is one write, so lines of several processes don't mix, and a killed process leaves none unwritten.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write(self, line: str) -> None:
+        os.write(self._file, f"{line}\n".encode())
+
+
+class _Steps:
+    """Counts the places between database and chain where a process may be killed, and kills it at one of them."""
+
+    def __init__(self, log: _ProcessLog, kill_at: int) -> None:
+        self.count, self._log, self._kill_at = 0, log, kill_at
+
+    def pass_by(self, place: str) -> None:
+        self.count += 1
+        if self.count == self._kill_at:
+            self._log.write(f"kill -9 {place}")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def before(method: str, params: Sequence[Any]) -> None:
-        step("before a send" if method == SEND else "before a request")
+
+def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.Generator) -> Services:
+    """The services of a process, with a step around each RPC request and SQL statement. Half of the requests mine a
+    block first."""
+    miner = addresses.provider()
+
+    def before_request(method: str, params: Sequence[Any]) -> None:
+        steps.pass_by("before a send" if method == SEND else "before a request")
         if rng.random() < 0.5:
-            node.make_request("evm_mine", [])  # type: ignore[arg-type]
+            miner.make_request("evm_mine", [])  # type: ignore[arg-type]
 
-    def after(method: str, params: Sequence[Any]) -> None:
-        step("after a send" if method == SEND else "after a request")
+    def after_request(method: str, params: Sequence[Any]) -> None:
+        steps.pass_by("after a send" if method == SEND else "after a request")
 
-    database = site.database()
-    services = open_services(site, FaultyProvider(site.provider(), before=before, after=after), POLICY, database)
-    for engine in (database, services.database.autocommit):
-        event.listen(engine, "before_cursor_execute", lambda *_: step("before a statement"))
-        event.listen(engine, "after_cursor_execute", lambda *_: step("after a statement"))
-    event.listen(database, "commit", lambda connection: step("before a commit"))
-    for _ in range(TRIES):
+    provider = FaultyProvider(addresses.provider(), before=before_request, after=after_request)
+    services = open_services(addresses, provider, POLICY, addresses.database())
+    for engine in (services.database.engine, services.database.autocommit_engine):
+        event.listen(engine, "before_cursor_execute", lambda *_: steps.pass_by("before a statement"))
+        event.listen(engine, "after_cursor_execute", lambda *_: steps.pass_by("after a statement"))
+    event.listen(services.database.engine, "commit", lambda connection: steps.pass_by("before a commit"))
+    return services
+
+
+def _process_main(addresses: Addresses, name: str, log_path: Path, kill_at: int, seed: int) -> None:
+    """Runs the script until it succeeds. kill_at: number of the step at which the process is killed; 0: none."""
+    logging.disable()
+    log = _ProcessLog(log_path)
+    steps = _Steps(log, kill_at)
+    services = _instrumented_services(addresses, steps, np.random.default_rng([seed, *name.encode()]))
+    for _ in range(MAX_TRIES):
         try:
-            services.reconciler.start()
-            _script(services, name, lambda key: write(f"done {key}"))
+            services.reconciler.run_full()
+            _run_script(services, name, lambda key: log.write(f"done {key}"))
         except _TROUBLE:
             time.sleep(0.02)
             continue
         except AppError as error:
-            write(f"error {name}: {type(error).__name__}: {error}")
-        except Exception as error:  # noqa: BLE001 - told to the parent, which has the last word
-            write(f"error {name}: {type(error).__name__} instead of an error of ours: {error}")
+            log.write(f"error {name}: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - the parent reports it as a violation
+            log.write(f"error {name}: {type(error).__name__} instead of an error of the backend's own: {error}")
         break
     else:
-        write(f"error {name}: no end after {TRIES} tries")
-    write(f"steps {steps}")
+        log.write(f"error {name}: no end after {MAX_TRIES} tries")
+    log.write(f"steps {steps.count}")
 
 
-def _run(site: Site, heard: Path, names: Sequence[str], point: int = 0, seed: int = 0) -> list[Any]:
+# ---------------------------------------------------------------------------------------------- in the parent process
+
+
+def _start(addresses: Addresses, log_path: Path, names: Sequence[str], kill_at: int = 0, seed: int = 0) -> list[Any]:
     """Starts a process for each name."""
-    processes = [_CHILD.Process(target=_process, args=(site, name, heard, point, seed)) for name in names]
+    processes = [
+        _CONTEXT.Process(target=_process_main, args=(addresses, name, log_path, kill_at, seed)) for name in names
+    ]
     for process in processes:
         process.start()
     return processes
 
 
-def _lines(heard: Path) -> list[str]:
-    return heard.read_text().splitlines() if heard.exists() else []
+def _run(addresses: Addresses, log_path: Path, names: Sequence[str], kill_at: int = 0, seed: int = 0) -> None:
+    """Starts a process for each name, and waits for all."""
+    for process in _start(addresses, log_path, names, kill_at, seed):
+        process.join()
 
 
-def _finish(testbed: BackendTestbed, heard: Path) -> list[Violation]:
-    """All is quiet: what must hold, and what the processes told."""
-    lines = _lines(heard)
-    told = {line.removeprefix("done "): "done" for line in lines if line.startswith("done ")}
-    found = [Violation("TOLD", line.removeprefix("error ")) for line in lines if line.startswith("error ")]
-    database = testbed.site.database()
+def _read_log(log_path: Path) -> list[str]:
+    return log_path.read_text().splitlines() if log_path.exists() else []
+
+
+def _finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
+    """Settles the chain, runs all checks, and adds the errors of the processes."""
+    lines = _read_log(log_path)
+    responses = {line.removeprefix("done "): ClientResponse.DONE for line in lines if line.startswith("done ")}
+    violations = [Violation("CLIENT", line.removeprefix("error ")) for line in lines if line.startswith("error ")]
+    engine = testbed.addresses.database()
     try:
-        services = open_services(testbed.site, testbed.provider(), replace(POLICY, resend_after=0), database)
-        found += settle(testbed, services, POLICY.confirmations)
-        return found + check(testbed, services, told, POLICY.confirmations)
+        policy = replace(POLICY, resend_after=0)
+        services = open_services(testbed.addresses, testbed.provider(), policy, engine)
+        violations += settle(testbed, services, POLICY.confirmations)
+        return violations + check(testbed, services, responses, POLICY.confirmations)
     finally:
-        database.dispose()
+        engine.dispose()
 
 
-def _unknown_to_database(testbed: BackendTestbed) -> list[Violation]:
+def _sent_but_not_stored(testbed: BackendTestbed) -> list[Violation]:
     """Transactions of the platform that the node has and the database does not."""
-    hashes = testbed.mempool(service_account().address).values()
+    hashes = set(testbed.mempool(service_account().address).values())
     with testbed.observer.connect() as connection:
-        known = {a["hash"] for (row,) in connection.execute(select(operations.c.attempts)) for a in row}
-    return [Violation("I3", f"the mempool has {tx_hash}, the database has not") for tx_hash in {*hashes} - known]
+        attempts = connection.scalars(select(operations.c.attempts)).all()
+    stored = {attempt["hash"] for attempts_of_one in attempts for attempt in attempts_of_one}
+    return [Violation("I3", f"the mempool has {tx_hash}, the database has not") for tx_hash in hashes - stored]
 
 
 @cache
-def _steps(testbed: BackendTestbed) -> int:
-    """How many steps the script has."""
+def _count_steps(testbed: BackendTestbed) -> int:
+    """Steps of a process that is not killed."""
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
-        heard = Path(folder) / "heard"
-        for process in _run(testbed.site, heard, ["one"]):
-            process.join()
-        return next(int(line.split()[1]) for line in _lines(heard) if line.startswith("steps"))
+        log_path = Path(folder) / "log"
+        _run(testbed.addresses, log_path, ["one"])
+        return next(int(line.split()[1]) for line in _read_log(log_path) if line.startswith("steps"))
 
 
-def kill(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
-    """A process is killed at one step; a new one takes over, with a client that asks for everything again."""
-    began, steps = time.perf_counter(), _steps(testbed)
-    point = 1 + int(np.random.default_rng(seed).permutation(steps)[number % steps])
+def run_kill_episode(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
+    """A process is killed at one step. A new one takes over, whose client repeats all requests."""
+    started_at, steps = time.perf_counter(), _count_steps(testbed)
+    kill_at = 1 + int(np.random.default_rng(seed).permutation(steps)[number % steps])
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
-        heard = Path(folder) / "heard"
-        for process in _run(testbed.site, heard, ["one"], point):
-            process.join()
-        found = _unknown_to_database(testbed)
-        for process in _run(testbed.site, heard, ["one"]):
-            process.join()
-        found += _finish(testbed, heard)
-        lines = _lines(heard)
-    killed = Counter(line for line in lines if line.startswith("kill"))
-    log = [f"step {point} of {steps}", *lines]
-    return EpisodeResult(f"kill:{number}", killed, found, log, time.perf_counter() - began)
+        log_path = Path(folder) / "log"
+        _run(testbed.addresses, log_path, ["one"], kill_at)
+        violations = _sent_but_not_stored(testbed)
+        _run(testbed.addresses, log_path, ["one"])
+        violations += _finish(testbed, log_path)
+        lines = _read_log(log_path)
+    counts = Counter(line for line in lines if line.startswith("kill"))
+    log = [f"step {kill_at} of {steps}", *lines]
+    return EpisodeResult(f"kill:{number}", counts, violations, log, time.perf_counter() - started_at)
 
 
-def workers(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
-    """Two processes play the script at once, with the same account, and in part with the same keys."""
-    began = time.perf_counter()
+def run_workers_episode(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
+    """Two processes run the script at once, with one account, and in part with the same keys."""
+    started_at = time.perf_counter()
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
-        heard = Path(folder) / "heard"
-        for process in _run(testbed.site, heard, ["one", "two"], seed=seed + number):
-            process.join()
-        found = _finish(testbed, heard)
-        lines = _lines(heard)
-    counts = Counter({"two workers with one key": 5, "two workers with one account": 6})
-    return EpisodeResult(f"workers:{number}", counts, found, lines, time.perf_counter() - began)
+        log_path = Path(folder) / "log"
+        _run(testbed.addresses, log_path, ["one", "two"], seed=seed + number)
+        violations = _finish(testbed, log_path)
+        lines = _read_log(log_path)
+    counts = Counter(dict(zip(WORKER_FAULTS, (SHARED_KEYS, OWN_KEYS), strict=True)))
+    return EpisodeResult(f"workers:{number}", counts, violations, lines, time.perf_counter() - started_at)
 
 
-def _start_server(data: Path) -> URL:
-    """By a process of its own: pgserver starts the server of a folder only once in each."""
-    starter = _CHILD.Process(target=start_embedded, args=(data,))
-    starter.start()
-    starter.join()
-    return start_embedded(data)
-
-
-def database(seed: int, number: int) -> EpisodeResult:
-    """The server of the database is stopped and started, again and again, while a process plays the script."""
-    began, rng = time.perf_counter(), np.random.default_rng([seed, number, 25])
+def run_database_episode(seed: int, number: int) -> EpisodeResult:
+    """The database server is stopped and started up to four times while a process runs the script."""
+    started_at, rng, stops = time.perf_counter(), np.random.default_rng([seed, number, 25]), 0
     with tempfile.TemporaryDirectory(prefix="stakesim-faults-") as folder:
-        data, heard = Path(folder) / "postgres", Path(folder) / "heard"
-        testbed = BackendTestbed(_start_server(data))
+        data_dir, log_path = Path(folder) / "postgres", Path(folder) / "log"
+        testbed = BackendTestbed(_start_server(data_dir))
         try:
             testbed.reset()
-            (process,) = _run(testbed.site, heard, ["one"], seed=seed + number)
-            stops = 0
+            (process,) = _start(testbed.addresses, log_path, ["one"], seed=seed + number)
             for _ in range(4):
                 process.join(float(rng.uniform(0.02, 0.25)))
                 if not process.is_alive():
                     break
                 testbed.database.dispose()
-                stop_embedded(data)
+                stop_embedded(data_dir)
                 time.sleep(float(rng.uniform(0, 0.3)))
-                _start_server(data)
+                _start_server(data_dir)
                 stops += 1
             process.join()
-            found = _finish(testbed, heard)
-            lines = _lines(heard)
+            violations = _finish(testbed, log_path)
+            lines = _read_log(log_path)
         finally:
             testbed.close()
-            stop_embedded(data)
-    counts = Counter(dict.fromkeys(STOPS, stops))
-    return EpisodeResult(f"database:{number}", counts, found, lines, time.perf_counter() - began)
+            stop_embedded(data_dir)
+    counts = Counter(dict.fromkeys(STOP_FAULTS, stops))
+    return EpisodeResult(f"database:{number}", counts, violations, lines, time.perf_counter() - started_at)
+
+
+def _start_server(data_dir: Path) -> URL:
+    """Starts the server in a process of its own, as pgserver starts each data directory only once per process."""
+    starter = _CONTEXT.Process(target=start_embedded, args=(data_dir,))
+    starter.start()
+    starter.join()
+    return start_embedded(data_dir)

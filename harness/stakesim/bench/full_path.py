@@ -19,10 +19,10 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from web3.middleware import Web3Middleware
 
-from stakesim.evm.access import RpcAccess
-from stakesim.evm.engine import open_engine
+from stakesim.evm.client import RpcClient
+from stakesim.evm.engines import open_engine
 from stakesim.paths import shipped
-from stakesim.runner import scenario_run
+from stakesim.runner import observer, scenario_run, step_findings
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.observe import StateReader
@@ -118,8 +118,8 @@ def _crowd(size: int) -> Scenario:
     create, book, complete = base.actions[0], base.actions[1], base.actions[-1]
     names, people = [f"b{n}" for n in range(size)], [name for name in base.actors if name != "host"]
     books = [book.model_copy(update={"booking": b, "by": people[n % len(people)]}) for n, b in enumerate(names)]
-    seats, came = {"seats": size}, {"came": tuple(names[:-1])}
-    actions = (create.model_copy(update=seats), *books, complete.model_copy(update=came))
+    seats, attended = {"seats": size}, {"attended": tuple(names[:-1])}
+    actions = (create.model_copy(update=seats), *books, complete.model_copy(update=attended))
     return base.model_copy(update={"actions": actions, "received": {}})
 
 
@@ -174,12 +174,12 @@ def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
         (LocalAccount, "sign_transaction", "signing"),
         *getattr(environment.backend, "timed_parts", ()),
         (BackendDriver, "rows", "harness: rows of all tables"),
-        (RpcAccess, "sent", "harness: receipts"),
+        (RpcClient, "sent", "harness: receipts"),
         (BackendDriver, "perform", "services and web3: all else"),
-        (scenario_run, "apply", "harness: reference model"),
-        (scenario_run, "violations", "harness: invariants"),
+        (observer, "apply", "harness: reference model"),
+        (step_findings, "violations", "harness: invariants"),
         (StateReader, "read", "harness: pictures of the contract"),
-        (scenario_run.Observer, "step", "harness: all else"),
+        (observer.Observer, "step", "harness: all else"),
     ]
     olds = [getattr(owner, name) for owner, name, _ in parts]
     try:
@@ -187,13 +187,13 @@ def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
         environment.engine.w3.middleware_onion.add(Clocked)
         for (owner, name, what), old in zip(parts, olds, strict=True):
             setattr(owner, name, clock.around(what, old))
-        step = scenario_run.Observer.step
+        step = observer.Observer.step
 
-        def booking_only(observer: Any, timed: Any, *args: Any, **named: Any) -> Any:
+        def booking_only(watching: Any, timed: Any, *args: Any, **named: Any) -> Any:
             clock.on = isinstance(timed.action, Book)
-            return step(observer, timed, *args, **named)
+            return step(watching, timed, *args, **named)
 
-        setattr(scenario_run.Observer, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
+        setattr(observer.Observer, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
         for _ in range(count):
             played(environment, scenario)
             clock.on = False

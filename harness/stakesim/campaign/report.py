@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stakesim.campaign.campaign import Result
+from stakesim.campaign.result import CampaignResult
 from stakesim.runner import ledger
-from stakesim.runner.findings import clock, describe, money, stories
-from stakesim.runner.scenario_run import Played
+from stakesim.runner.narrative import describe_action, format_time, format_wei, narratives
+from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.scenario import Scenario, dump
 
 SUMMARY_KEYS = (
@@ -32,13 +32,13 @@ SUMMARY_KEYS = (
 )
 
 
-def save_failures(result: Result, folder: Path, contract: str | None = None) -> None:
+def save_failures(result: CampaignResult, folder: Path, contract: str | None = None) -> None:
     """Saves each failing scenario up to its failing step, to be replayed, and notes the file in its findings.
 
     contract: as it was given on the command line, where it is not the project's own.
     """
     told = {id(finding) for finding in result.findings}
-    for played in result.played:
+    for played in result.results:
         if told.isdisjoint(map(id, played.findings)):
             continue
         story = replayable(played)
@@ -52,7 +52,7 @@ def save_failures(result: Result, folder: Path, contract: str | None = None) -> 
         result.findings = [replacements.get(id(f), f) for f in result.findings]
 
 
-def replayable(played: Played) -> Scenario:
+def replayable(played: ScenarioResult) -> Scenario:
     """The scenario cut after the step that failed, with where it comes from."""
     failing, scenario = played.findings[0], played.scenario
     name = f"{failing.id.lower()}-{scenario.name}"
@@ -63,7 +63,7 @@ def replayable(played: Played) -> Scenario:
     return scenario.model_copy(update=changes)
 
 
-def show(result: Result, console: Console) -> None:
+def show(result: CampaignResult, console: Console) -> None:
     """A line for each scripted scenario and each profile, what was reached, the findings' stories, the verdict."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("scenario")
@@ -89,10 +89,10 @@ def show(result: Result, console: Console) -> None:
     _show_verdict(result, console)
 
 
-def _groups(result: Result) -> Iterator[tuple[str, list[Played]]]:
+def _groups(result: CampaignResult) -> Iterator[tuple[str, list[ScenarioResult]]]:
     """Scripted scenarios one by one, the drawn ones by profile, in order."""
-    groups: dict[str, list[Played]] = {}
-    for played in result.played:
+    groups: dict[str, list[ScenarioResult]] = {}
+    for played in result.results:
         origin = played.scenario.origin or {}
         groups.setdefault(f"random: {origin['profile']}" if "profile" in origin else played.scenario.name, []).append(
             played
@@ -100,9 +100,9 @@ def _groups(result: Result) -> Iterator[tuple[str, list[Played]]]:
     yield from groups.items()
 
 
-def show_steps(result: Result, console: Console) -> None:
+def show_steps(result: CampaignResult, console: Console) -> None:
     """Every action of the scenarios with what it came to and who was paid; then the findings and the verdict."""
-    for played in result.played:
+    for played in result.results:
         console.print(Text(played.scenario.name, "bold"), Text(f"- {played.scenario.story.strip()}"))
         for index, (at, action) in enumerate(played.scenario.timeline()[: played.steps], start=1):
             rows = [row for row in played.rows if row.step == index]
@@ -110,33 +110,36 @@ def show_steps(result: Result, console: Console) -> None:
             came_to = first.outcome if first.error is None else f"{first.outcome}: {first.error}"
             style = "green" if first.outcome == "ok" else "yellow"
             console.print(
-                f"  {index:2}. {clock(at)}  {describe(action)}  ", Text(came_to, style), highlight=False, sep=""
+                f"  {index:2}. {format_time(at)}  {describe_action(action)}  ",
+                Text(came_to, style),
+                highlight=False,
+                sep="",
             )
             for row in rows[1:]:
-                console.print(f"        {row.actor} gets {money(row.wei_out)} ({row.outcome})", highlight=False)
+                console.print(f"        {row.actor} gets {format_wei(row.wei_out)} ({row.outcome})", highlight=False)
     _show_verdict(result, console)
 
 
-def _show_verdict(result: Result, console: Console) -> None:
-    for story in stories(result.findings):
+def _show_verdict(result: CampaignResult, console: Console) -> None:
+    for story in narratives(result.findings):
         console.print(Text("\n" + story))
     console.print(Text("\nPASS  " if result.ok else "\nFINDINGS  ", "bold green" if result.ok else "bold red"), end="")
     console.print(result.summary(), highlight=False)
 
 
-def write_report(result: Result, folder: Path, command: str) -> None:
+def write_report(result: CampaignResult, folder: Path, command: str) -> None:
     """Writes `summary.md` and `ledger.csv` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     ledger.write(result.rows, folder / "ledger.csv")
     (folder / "summary.md").write_text("\n".join(_markdown(result, command)) + "\n", encoding="utf-8")
 
 
-def _markdown(result: Result, command: str) -> Iterator[str]:
+def _markdown(result: CampaignResult, command: str) -> Iterator[str]:
     yield f"# {'Pass' if result.ok else 'Findings'}\n"
     yield f"{result.summary()}.\n\nMade by `{command}`.\n"
     if result.findings:
         yield "## Findings\n"
-        for story in stories(result.findings):
+        for story in narratives(result.findings):
             yield f"```\n{story}\n```\n"
     yield "## Scenarios\n\n| scenario | runs | steps | transactions | findings |\n| --- | ---: | ---: | ---: | ---: |"
     for name, plays in _groups(result):
@@ -149,4 +152,4 @@ def _markdown(result: Result, command: str) -> Iterator[str]:
     yield "| actor | received |\n| --- | ---: |"
     for actor, wei in ledger.received(result.rows).most_common(12):
         if wei:
-            yield f"| {actor} | {money(wei)} |"
+            yield f"| {actor} | {format_wei(wei)} |"

@@ -148,7 +148,7 @@ def _growth(scale: float) -> Iterator[tuple[str, Any]]:
     yield "height", full_path.by_height("revm", [0, 1_000, 10_000] if scale >= 1 else [0, 100])
     yield "length", full_path.by_length("revm", max(200, round(10_000 * scale)), max(100, round(1_000 * scale)))
     names, runs = ["calm", "flaky", "hostile", "volatile"], max(2, round(100 * scale))
-    seconds = {jobs: [run(names, "revm", runs, 0, jobs).seconds for _ in range(2)] for jobs in (1, 2)}
+    seconds = {jobs: [run(names, "revm", runs=runs, seed=0, jobs=jobs).seconds for _ in range(2)] for jobs in (1, 2)}
     yield "processes", [median(seconds[1]), median(seconds[2])]
 
 

@@ -23,10 +23,10 @@ from stakesim.commands.sweep import sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stakesim.campaign.campaign import Result
+    from stakesim.campaign.result import CampaignResult
     from stakesim.evm.compiler import Artifact
     from stakesim.project import Project
-    from stakesim.runner.scenario_run import Played
+    from stakesim.runner.scenario_result import ScenarioResult
 
 
 class _Commands(TyperGroup):
@@ -234,13 +234,13 @@ def compile_(
             "there is nothing to write, as the artifacts that ship are the installed library's own: for a copy of "
             "EventStake in your project, name its file as `artifact` in [tool.stakesim]"
         )
-    ship = compiler.shipped_artifacts()
+    ship = compiler.build_packaged_artifacts()
     for name, artifact in ship["contracts"].items():
         if size := len(artifact["deployed_bytecode"]) // 2 - 1:
             _console().print(f"{name:24} {size:6} bytes  {artifact['source']}", highlight=False)
-    wanted = {compiler.ARTIFACTS: ship} if checkout() else {}
+    wanted = {compiler.PACKAGED_ARTIFACTS: ship} if checkout() else {}
     if copy:
-        wanted[copy] = compiler.production_artifact()
+        wanted[copy] = compiler.build_production_artifact()
     for file, content in wanted.items():
         text = json.dumps(content, indent=1) + "\n"
         if write:
@@ -250,7 +250,7 @@ def compile_(
             _fail(f"{file} is not what the sources compile to: run `stakesim compile --write`", FINDINGS)
 
 
-def _tell(result: Result, out: Path | None, command: str, contract: str | None) -> None:
+def _tell(result: CampaignResult, out: Path | None, command: str, contract: str | None) -> None:
     """Shows what came of a campaign, saves what failed, and ends with the exit code for it."""
     from stakesim.campaign.report import save_failures, show, write_report
     from stakesim.project import current_project
@@ -286,7 +286,7 @@ def _with_progress(
     driver: str | None,
     steps: int | None = None,
     contract: str | None = None,
-) -> Result:
+) -> CampaignResult:
     """The campaign with a progress bar, where somebody is looking."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -294,18 +294,29 @@ def _with_progress(
     from stakesim.runner import scenario_files
 
     artifact = _loaded(contract)
-    total = sum(1 if scenario_files.file_of(item) else runs for item in items)
+    total = sum(1 if scenario_files.find_scenario_file(item) else runs for item in items)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task("playing", total=total)
 
-        def advance(played: Played) -> None:
+        def advance(played: ScenarioResult) -> None:
             if not gc.isenabled():
                 gc.freeze()
                 gc.enable()
             bar.update(task, advance=1, description=played.scenario.name[:28])
 
-        return campaign.run(items, engine, runs, seed, jobs, advance, driver, steps, artifact, dask=dask)
+        return campaign.run(
+            items,
+            engine,
+            runs=runs,
+            seed=seed,
+            jobs=jobs,
+            progress=advance,
+            driver=driver,
+            steps=steps,
+            contract=artifact,
+            dask=dask,
+        )
 
 
 def _loaded(contract: str | None) -> Artifact | None:

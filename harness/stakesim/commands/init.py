@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stakesim.paths import data
+from stakesim.paths import package_data
 from stakesim.project import ProjectError, read_section, section_in
 
 FILES = {
@@ -32,7 +32,7 @@ def init(
     if pyproject.exists() and read_section(pyproject) is not None:
         raise ProjectError(f"{pyproject} has a section [tool.stakesim] already: there is nothing to start.")
     scenarios = _scenarios(folder)
-    section = (data("starter") / "pyproject.toml").read_text(encoding="utf-8").format(scenarios=scenarios)
+    section = (package_data("starter") / "pyproject.toml").read_text(encoding="utf-8").format(scenarios=scenarios)
     begun = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
     added = section if begun else section.lstrip()
     try:
@@ -51,7 +51,7 @@ def init(
             typer.echo(f"{target}: is there, left as it is")
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text((data("starter") / name).read_text(encoding="utf-8"), encoding="utf-8")
+        target.write_text((package_data("starter") / name).read_text(encoding="utf-8"), encoding="utf-8")
         typer.echo(str(target))
     with pyproject.open("a", encoding="utf-8") as file:  # last: without it, the command can be given again
         file.write(added)

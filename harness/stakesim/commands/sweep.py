@@ -1,9 +1,9 @@
-"""`stakesim sweep`: a sweep from a file, on the command line."""
+"""`stakesim sweep`: runs the sweep of a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,101 +11,103 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from stakesim.economics.sweep_file import Sweep
+    from stakesim.economics.sweep_file import SweepFile
 
 FINDINGS = 1
-WIDTH = 112
-"""Characters that a table takes at least, wherever it is shown."""
-SHOWN = ("bookings lost", "no-show rate", "host profit", "platform income")
+LEAST_WIDTH = 112
+"""Characters in a line, also where the terminal has fewer, so that tables keep their columns."""
+TERMINAL_METRICS = ("bookings lost", "no-show rate", "host profit", "platform income")
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(help="A sweep, as in scenarios/sweeps.", metavar="FILE.yaml")],
-    runs: Annotated[int | None, typer.Option(help="Runs of each combination, instead of the file's.", min=2)] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the file's.", min=0)] = None,
-    spot_check: Annotated[
-        int | None, typer.Option(help="Runs to play on a chain and compare to the wei, instead of the file's.", min=0)
+    file: Annotated[Path, typer.Argument(help="A sweep file, as in scenarios/sweeps.", metavar="FILE.yaml")],
+    runs: Annotated[
+        int | None, typer.Option(help="Runs of each combination, instead of the file's number.", min=2)
     ] = None,
-    engine: Annotated[str, typer.Option(help="Where they are played, as for run.")] = "py-evm",
+    seed: Annotated[int | None, typer.Option(help="Seed, instead of the file's.", min=0)] = None,
+    spot_check: Annotated[
+        int | None,
+        typer.Option(help="Runs to carry out on a chain and compare to the wei, instead of the file's number.", min=0),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="Engine of the spot check, as for run.")] = "py-evm",
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes.", min=1)] = 2,
-    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, whose workers do it instead.")] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, whose workers are used instead of processes.")
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for sweep.parquet and report.html; what is done there is not done again."),
+        typer.Option(help="Folder for sweep.parquet and report.html; an interrupted sweep resumes from it."),
     ] = None,
 ) -> None:
-    """Settle many runs under each policy, kind of people and market, and say what differs."""
+    """Settle many runs under each policy, group of people and market, and compare the policies."""
     from rich.console import Console
 
-    from stakesim.economics.spot_check import Mismatch
+    from stakesim.economics.spot_check import MismatchError
     from stakesim.economics.sweep_file import load_sweep
 
-    wanted = load_sweep(file)
-    changes = {"runs": runs, "seed": seed, "spot_check": spot_check}
-    wanted = wanted.model_copy(update={name: value for name, value in changes.items() if value is not None})
-    console = Console(soft_wrap=True, highlight=False, width=max(Console().width, WIDTH))
+    sweep_file = load_sweep(file)
+    options = {"runs": runs, "seed": seed, "spot_check": spot_check}
+    sweep_file = sweep_file.model_copy(update={name: value for name, value in options.items() if value is not None})
+    console = Console(soft_wrap=True, highlight=False, width=max(Console().width, LEAST_WIDTH))
     try:
-        frame = _with_progress(wanted, engine, jobs, dask, out)
-    except Mismatch as different:
-        console.print(str(different), markup=False)
+        frame = _run_with_progress(sweep_file, engine, jobs, dask, out)
+    except MismatchError as mismatch:
+        console.print(str(mismatch), markup=False)
         raise typer.Exit(FINDINGS) from None
-    _show(console, wanted, frame)
+    _print_table(console, sweep_file, frame)
     if out:
-        from stakesim.economics.report import write
+        from stakesim.economics.report import write_report
 
-        write(frame, wanted, out / "report.html", f"stakesim sweep {file} --runs {wanted.runs} --seed {wanted.seed}")
+        command = f"stakesim sweep {file} --runs {sweep_file.runs} --seed {sweep_file.seed}"
+        write_report(frame, sweep_file, out / "report.html", command)
         console.print(f"report: {out / 'report.html'}, figures: {out / 'sweep.parquet'}")
 
 
-def _with_progress(wanted: Sweep, engine: str, jobs: int, dask: str | None, out: Path | None) -> pd.DataFrame:
+def _run_with_progress(
+    sweep_file: SweepFile, engine: str, jobs: int, dask: str | None, out: Path | None
+) -> pd.DataFrame:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from stakesim.economics import sweep as carry_out
     from stakesim.economics.sweep_file import population_of
+    from stakesim.economics.sweeps import sweep as run_sweep
 
-    population = population_of(wanted)
-    behaviours = wanted.behaviours or {population.name: population.behaviours}
-    prices = wanted.prices or {population.price.path: population.price}
+    population = population_of(sweep_file)
+    behaviours = sweep_file.behaviours or {population.name: population.behaviours}
+    prices = sweep_file.prices or {population.price.path: population.price}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("runs", total=wanted.runs * len(behaviours) * len(prices))
-        return carry_out(
-            wanted.policies,
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("runs", total=sweep_file.runs * len(behaviours) * len(prices))
+        return run_sweep(
+            sweep_file.policies,
             behaviours,
             prices,
-            wanted.runs,
-            wanted.seed,
+            sweep_file.runs,
+            sweep_file.seed,
             population,
-            spot_check=wanted.spot_check,
+            spot_check=sweep_file.spot_check,
             engine=engine,
             jobs=jobs,
             dask=dask,
             out=out,
-            progress=lambda done: bar.advance(task, done),
+            progress=lambda runs: progress.advance(task, runs),
         )
 
 
-def _show(console: Console, wanted: Sweep, frame: pd.DataFrame) -> None:
+def _print_table(console: Console, sweep_file: SweepFile, frame: pd.DataFrame) -> None:
     from rich.table import Table
 
+    from stakesim.economics.report import format_estimate
+
     table = Table(box=None)
-    for name in (*wanted.policies, "people", "market", *SHOWN):
+    for name in (*sweep_file.policies, "people", "market", *TERMINAL_METRICS):
         table.add_column(name.replace("_", " "), no_wrap=True)
-    for keys, rows in frame.groupby([*wanted.policies, "behaviours", "price"], sort=False):
-        metric = rows.set_index("metric")
-        table.add_row(*map(str, keys), *(told(metric.loc[name]) for name in SHOWN))
-    console.print(wanted.question)
+    for keys, rows in frame.groupby([*sweep_file.policies, "behaviours", "price"], sort=False):
+        by_metric = rows.set_index("metric")
+        table.add_row(*map(str, keys), *(format_estimate(by_metric.loc[name]) for name in TERMINAL_METRICS))
+    console.print(sweep_file.question)
     console.print(table)
     console.print(
-        f"{wanted.runs:,} runs of each, the same ones under every policy; ± is a 95% interval. "
-        f"{frame.spot_checked.iloc[0]} runs were played on a chain, and every payout was the same to the wei."
+        f"{sweep_file.runs:,} runs of each, the same ones under every policy; ± is a 95% interval. "
+        f"{frame.spot_checked.iloc[0]} runs were carried out on a chain, and every payout was the same to the wei."
     )
-
-
-def told(row: Any) -> str:
-    """A figure with half of its interval, in its unit. row: of a sweep."""
-    value, half = row.value, row.high - row.value
-    if row.unit.startswith("share"):
-        return f"{value:.1%} ±{half:.1%}"
-    return f"{value:,.0f} ±{half:,.0f}" if row.unit.startswith(("INR", "wei")) else f"{value:,.2f} ±{half:.2f}"

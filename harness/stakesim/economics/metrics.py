@@ -1,7 +1,7 @@
-"""What is measured of each run, and how runs become a mean with its confidence interval.
+"""Metrics of event runs, and their estimates over many runs with 95% confidence intervals.
 
-Every metric is a ratio of two sums over runs, like no-shows to bookings; a mean is one whose denominator is the number
-of runs. Sums are exact integers; floats begin where chance is estimated.
+Every metric is a ratio of two sums over runs, such as no-shows / bookings. A mean over runs is the ratio whose
+denominator is the number of runs. Numerators and denominators are exact integers; floats are used for statistics only.
 """
 
 from __future__ import annotations
@@ -9,22 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from math import fsum, sqrt
+from math import fsum, nan, sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from stakesim.economics.intervals import Z95
 from stakesim.model.state import RunStatus
-from stakesim.population.exact_int import to_paise, total
+from stakesim.population.exact_int import exact_sum, wei_to_paise
 
 if TYPE_CHECKING:
     from stakesim.economics.settle import Settlement
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import State, Wei
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import PopulationState, Wei
 
-Z95 = 1.959964
-"""Standard normal quantile of a two-sided 95% interval."""
-
-Measured: TypeAlias = Mapping[str, tuple["Wei", "Wei"]]
-"""Of each metric, numerator and denominator of each run: whole numbers."""
+MetricValues: TypeAlias = Mapping[str, tuple["Wei", "Wei"]]
+"""For each metric the numerators and the denominators of all runs, two integer arrays of shape (runs,)."""
 
 METRICS = {
     "bookings": "a run: those that the contract took",
@@ -41,77 +39,100 @@ METRICS = {
     "wei paid in": "wei a run: by host and attendees",
     "wei kept by the platform": "wei a run",
 }
-"""Name and unit."""
+"""The unit of each metric by its name. Both are columns of `sweep.parquet`."""
 
 
-def measure(state: State, lives: Lives, settled: Settlement) -> Measured:
-    """Every metric of every run."""
+def measure(state: PopulationState, outcomes: Outcomes, settlement: Settlement) -> MetricValues:
+    """Computes every metric of every run.
+
+    Args:
+        state: The runs, with what everybody intends to do.
+        outcomes: Which bookings were made, and how each run ended.
+        settlement: Who paid and received how many wei.
+    """
     import numpy as np
 
-    intents, active = state.intents, lives.active
-    one = np.ones(state.runs, np.int64)
-    took_place = lives.ends != RunStatus.CANCELLED
-    sat = (intents.seats * (active & intents.comes)).sum(axis=0)
-    completed = lives.ends == RunStatus.COMPLETED
-    finished = active & completed
-    attends, own = ~intents.own, intents.own
-    rate = state.rate_at(lives.ended)
-    paid_by = {who: (settled.paid * which).sum(axis=0) for who, which in (("attendees", attends), ("host", own))}
-    got_by = {who: (settled.received * which).sum(axis=0) for who, which in (("attendees", attends), ("host", own))}
-    host = settled.host - settled.host_stake + got_by["host"] - paid_by["host"]
-    made = lives.made.sum(axis=0)
-    wanted = intents.wants.sum(axis=0)
+    intents, active = state.intents, outcomes.active
+    one = np.ones(state.run_count, np.int64)
+    not_cancelled = outcomes.final_status != RunStatus.CANCELLED
+    occupied_seats = (intents.seats * (active & intents.intends_to_attend)).sum(axis=0)
+    completed = active & (outcomes.final_status == RunStatus.COMPLETED)
+    rate = state.rate_at(outcomes.closed_at)
+    net_paid = settlement.paid - settlement.received
+    host_profit = settlement.host - settlement.host_stake - (net_paid * intents.by_host).sum(axis=0)
+    bookings = outcomes.accepted.sum(axis=0)
     return {
-        "bookings": (made, one),
+        "bookings": (bookings, one),
         "seats filled": ((intents.seats * active).sum(axis=0), state.seats),
-        "empty seats": ((state.seats - sat) * took_place, state.seats * took_place),
-        "bookings lost": ((intents.wants & ~lives.made).sum(axis=0), wanted),
-        "cancelled bookings": (lives.cancelled.sum(axis=0), made),
-        "no-show rate": ((finished & ~intents.ticked).sum(axis=0), finished.sum(axis=0)),
-        "cancelled runs": ((lives.ends == RunStatus.CANCELLED).astype(np.int64), one),
-        "expired runs": ((lives.ends == RunStatus.EXPIRED).astype(np.int64), one),
-        "host profit": (to_paise(host, rate), 100 * one),
-        "platform income": (to_paise(settled.platform, rate), 100 * one),
-        "attendees' cost": (to_paise(paid_by["attendees"] - got_by["attendees"], rate), 100 * one),
-        "wei paid in": (settled.host_stake + settled.paid.sum(axis=0), one),
-        "wei kept by the platform": (settled.platform, one),
+        "empty seats": ((state.seats - occupied_seats) * not_cancelled, state.seats * not_cancelled),
+        "bookings lost": ((intents.interested & ~outcomes.accepted).sum(axis=0), intents.interested.sum(axis=0)),
+        "cancelled bookings": (outcomes.cancelled.sum(axis=0), bookings),
+        "no-show rate": ((completed & ~intents.reported_attended).sum(axis=0), completed.sum(axis=0)),
+        "cancelled runs": ((outcomes.final_status == RunStatus.CANCELLED).astype(np.int64), one),
+        "expired runs": ((outcomes.final_status == RunStatus.EXPIRED).astype(np.int64), one),
+        "host profit": (wei_to_paise(host_profit, rate), 100 * one),
+        "platform income": (wei_to_paise(settlement.platform, rate), 100 * one),
+        "attendees' cost": (wei_to_paise((net_paid * ~intents.by_host).sum(axis=0), rate), 100 * one),
+        "wei paid in": (settlement.host_stake + settlement.paid.sum(axis=0), one),
+        "wei kept by the platform": (settlement.platform, one),
     }
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Of one metric under one policy, beside the first policy on the same runs. sums: exact, of numerator and
-    denominator. moments: of the products of each two of (numerator, denominator, the first policy's two)."""
+class MetricSums:
+    """Sums of one metric over some runs under one policy, and of its products with the first policy's values.
+
+    Attributes:
+        runs: Number of runs.
+        sums: Exact sums of numerator and denominator.
+        moments: Sums of the products of each two of the four columns (numerator, denominator, the first policy's
+            numerator, its denominator), in the order of `combinations_with_replacement`.
+    """
 
     runs: int
     sums: tuple[int, int]
     moments: tuple[float, ...]
 
+    def to_json(self) -> list[Any]:
+        """Returns the sums as a list that `json` can write."""
+        return [self.runs, list(self.sums), list(self.moments)]
 
-_PAIRS = tuple(combinations_with_replacement(range(4), 2))
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> MetricSums:
+        """Reads what `to_json` returned."""
+        runs, (numerator, denominator), moments = data
+        return cls(runs, (numerator, denominator), tuple(moments))
 
 
-def sums(measured: tuple[Wei, Wei], first: tuple[Wei, Wei]) -> Sums:
-    """Of one chunk."""
+_COLUMN_PAIRS = tuple(combinations_with_replacement(range(4), 2))
+
+
+def sum_runs(values: tuple[Wei, Wei], first_policy: tuple[Wei, Wei]) -> MetricSums:
+    """Sums one metric over the runs of a chunk.
+
+    Args:
+        values: Numerators and denominators under one policy, each of shape (runs,).
+        first_policy: The same of the same runs under the first policy.
+    """
     import numpy as np
 
-    columns = [np.asarray(values, dtype=np.float64) for values in (*measured, *first)]
-    moments = tuple(float(np.einsum("i,i->", columns[i], columns[j])) for i, j in _PAIRS)
-    return Sums(len(columns[0]), (total(measured[0]), total(measured[1])), moments)
+    columns = [np.asarray(column, dtype=np.float64) for column in (*values, *first_policy)]
+    moments = tuple(float(np.einsum("i,i->", columns[i], columns[j])) for i, j in _COLUMN_PAIRS)
+    return MetricSums(len(columns[0]), (exact_sum(values[0]), exact_sum(values[1])), moments)
 
 
-def added(parts: Sequence[Sums]) -> Sums:
-    """Of several chunks, in their order."""
-    return Sums(
+def combine(parts: Sequence[MetricSums]) -> MetricSums:
+    """Adds the sums of several chunks."""
+    return MetricSums(
         sum(part.runs for part in parts),
         (sum(part.sums[0] for part in parts), sum(part.sums[1] for part in parts)),
-        tuple(fsum(part.moments[k] for part in parts) for k in range(len(_PAIRS))),
+        tuple(fsum(moments) for moments in zip(*(part.moments for part in parts), strict=True)),
     )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A ratio with its 95% interval, and by how much it is above the first policy's, with its interval."""
+    """A metric with its 95% interval, and its difference from the first policy's with the 95% interval of that."""
 
     value: float
     low: float
@@ -121,33 +142,29 @@ class Estimate:
     change_high: float
 
 
-def estimate(own: Sums, first: Sums) -> Estimate:
-    """By the delta method for ratios (W. G. Cochran, Sampling Techniques, 1977, 6.3); the change is paired: both
-    policies met the same runs."""
-    nan = float("nan")
-    if not own.sums[1] or not first.sums[1]:
+def estimate(policy: MetricSums, first_policy: MetricSums) -> Estimate:
+    """Estimates a metric and its change by the delta method for ratios (W. G. Cochran, Sampling Techniques, 1977, 6.3).
+
+    The change is paired: both policies met the same runs, so that what varies from run to run cancels out. All values
+    are nan where a denominator is 0.
+    """
+    if not policy.sums[1] or not first_policy.sums[1]:
         return Estimate(nan, nan, nan, nan, nan, nan)
-    n = own.runs
-    value, base = own.sums[0] / own.sums[1], first.sums[0] / first.sums[1]
-    a, b = n / own.sums[1], n / first.sums[1]
-    own_weights = (a, -value * a, 0.0, 0.0)
-    spread = _spread(own, own_weights)
-    paired = _spread(own, (a, -value * a, -b, base * b))
-    return Estimate(value, value - spread, value + spread, value - base, value - base - paired, value - base + paired)
+    runs = policy.runs
+    value, first_value = policy.sums[0] / policy.sums[1], first_policy.sums[0] / first_policy.sums[1]
+    weight, first_weight = runs / policy.sums[1], runs / first_policy.sums[1]
+    half_width = _half_width(policy, (weight, -value * weight, 0.0, 0.0))
+    change_half_width = _half_width(policy, (weight, -value * weight, -first_weight, first_value * first_weight))
+    change = value - first_value
+    return Estimate(
+        value, value - half_width, value + half_width, change, change - change_half_width, change + change_half_width
+    )
 
 
-def _spread(of: Sums, weights: Sequence[float]) -> float:
-    """Half of the interval of the mean of a weighted sum of the four columns, whose mean is nought."""
+def _half_width(sums: MetricSums, weights: Sequence[float]) -> float:
+    """The half-width of the 95% interval of the mean of the four columns' weighted sum, which has mean 0."""
     products = (
         moment * weights[i] * weights[j] * (1 if i == j else 2)
-        for moment, (i, j) in zip(of.moments, _PAIRS, strict=True)
+        for moment, (i, j) in zip(sums.moments, _COLUMN_PAIRS, strict=True)
     )
-    return Z95 * sqrt(max(fsum(products), 0.0) / max(of.runs - 1, 1) / of.runs)
-
-
-def as_data(of: Sums) -> list[Any]:
-    return [of.runs, list(of.sums), list(of.moments)]
-
-
-def from_data(data: Sequence[Any]) -> Sums:
-    return Sums(data[0], (data[1][0], data[1][1]), tuple(data[2]))
+    return Z95 * sqrt(max(fsum(products), 0.0) / max(sums.runs - 1, 1) / sums.runs)

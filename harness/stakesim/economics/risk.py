@@ -1,12 +1,12 @@
-"""What can be lost: quantiles, value at risk and expected shortfall of a sample, with 95% intervals.
+"""Tail risk of a sample of losses: value at risk (VaR) and expected shortfall (ES), with 95% confidence intervals.
 
-For losses L (gains are negative) and the worst share `tail` of them, so a confidence level of 1 - tail:
+For losses L (a gain is a negative loss) and a tail probability `tail`, that is a confidence level of 1 - tail:
 
-VaR = the smallest l with P(L > l) <= tail (McNeil, Frey, Embrechts, Quantitative Risk Management, 2015, 2.3.2)
-ES = the mean of VaR over all levels beyond 1 - tail (the same, 2.3.3; C. Acerbi, D. Tasche 2002)
+    VaR = the smallest l with P(L > l) <= tail     (McNeil, Frey, Embrechts, Quantitative Risk Management, 2015, 2.3.2)
+    ES  = the mean of VaR over all levels above 1 - tail      (the same, 2.3.3; C. Acerbi, D. Tasche 2002)
 
-ES is a coherent measure of risk (P. Artzner, F. Delbaen, J.-M. Eber, D. Heath, Coherent Measures of Risk, 1999); VaR is
-not: it says nothing of how bad the worst share is, and two positions together may have more of it than each alone.
+ES is a coherent measure of risk (P. Artzner, F. Delbaen, J.-M. Eber, D. Heath, Coherent Measures of Risk, 1999). VaR is
+not: it ignores the size of the losses beyond it, and the VaR of two positions together may exceed the sum of both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-from stakesim.economics.metrics import Z95
+from stakesim.economics.intervals import Z95
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 TAIL = 0.05
 
 
-class Risk(NamedTuple):
-    """In the unit of the losses; low and high are the ends of a 95% interval."""
+class TailRisk(NamedTuple):
+    """VaR and ES in the unit of the losses, each with the ends of its 95% interval."""
 
     var: float
     var_low: float
@@ -36,51 +36,57 @@ class Risk(NamedTuple):
     es_high: float
 
 
-def risk(losses: ArrayLike, tail: float = TAIL) -> Risk:
-    """Raises `ValueError` where the sample is too small to have such a tail.
+def tail_risk(losses: ArrayLike, tail: float = TAIL) -> TailRisk:
+    """Estimates VaR and ES with their intervals.
 
-    Interval of VaR: order statistics (H. David, H. Nagaraja, Order Statistics, 2003, 7.1). Of ES: its asymptotic
-    variance, (variance of the tail + (1 - tail) (ES - VaR)^2) / (n tail) (B. Manistre, G. Hancock 2005).
+    The interval of VaR is given by order statistics (H. David, H. Nagaraja, Order Statistics, 2003, 7.1). That of ES is
+    given by its asymptotic variance, (variance of the tail + (1 - tail) (ES - VaR)^2) / (n tail) (B. Manistre,
+    G. Hancock 2005).
+
+    Args:
+        losses: The sample, shape (losses,).
+        tail: Probability of the tail, between 0 and 1.
+
+    Raises:
+        ValueError: The sample is too small for such a tail.
     """
     import numpy as np
 
-    worst = np.sort(np.asarray(losses, dtype=np.float64))[::-1]
-    count = len(worst)
+    count = np.size(losses)
     if count * tail < 1:
         raise ValueError(f"{count} losses have no worst {tail:.0%}; take at least {ceil(1 / tail)}")
-    var, es = value_at_risk(worst, tail), expected_shortfall(worst, tail)
-    spread = Z95 * sqrt(count * tail * (1 - tail))
-    high, low = max(floor(count * tail - spread), 0), min(ceil(count * tail + spread), count - 1)
-    beyond = worst[: max(floor(count * tail), 1)]
-    deviation = Z95 * sqrt((float(beyond.var()) + (1 - tail) * (es - var) ** 2) / (count * tail))
-    return Risk(var, float(worst[low]), float(worst[high]), es, es - deviation, es + deviation)
+    worst_first = _worst_first(losses)
+    var, es = value_at_risk(worst_first, tail), expected_shortfall(worst_first, tail)
+    rank_half_width = Z95 * sqrt(count * tail * (1 - tail))
+    high_rank = max(floor(count * tail - rank_half_width), 0)
+    low_rank = min(ceil(count * tail + rank_half_width), count - 1)
+    tail_losses = worst_first[: max(floor(count * tail), 1)]
+    es_half_width = Z95 * sqrt((float(tail_losses.var()) + (1 - tail) * (es - var) ** 2) / (count * tail))
+    return TailRisk(
+        var, float(worst_first[low_rank]), float(worst_first[high_rank]), es, es - es_half_width, es + es_half_width
+    )
 
 
 def value_at_risk(losses: ArrayLike, tail: float = TAIL) -> float:
-    import numpy as np
-
-    worst = np.sort(np.asarray(losses, dtype=np.float64))[::-1]
-    return float(worst[_beyond(len(worst), tail)])
+    """Returns the loss that is exceeded with a probability of at most `tail`."""
+    worst_first = _worst_first(losses)
+    return float(worst_first[_losses_beyond_var(len(worst_first), tail)])
 
 
 def expected_shortfall(losses: ArrayLike, tail: float = TAIL) -> float:
-    """The worst share of losses on the average; the one at its edge counts for as much of it as belongs there."""
+    """Returns the mean of the worst share `tail` of the losses; the loss at its edge has a fractional weight."""
+    worst_first = _worst_first(losses)
+    whole_losses = _losses_beyond_var(len(worst_first), tail)
+    weight = len(worst_first) * tail
+    return float((worst_first[:whole_losses].sum() + (weight - whole_losses) * worst_first[whole_losses]) / weight)
+
+
+def _worst_first(losses: ArrayLike) -> Floats:
     import numpy as np
 
-    worst = np.sort(np.asarray(losses, dtype=np.float64))[::-1]
-    whole = _beyond(len(worst), tail)
-    share = len(worst) * tail
-    return float((worst[:whole].sum() + (share - whole) * worst[whole]) / share)
+    return np.sort(np.asarray(losses, dtype=np.float64))[::-1]
 
 
-def _beyond(count: int, tail: float) -> int:
-    """How many losses may be larger than VaR; 1e-9: 100 x 0.07 is 7, not the float beside it."""
+def _losses_beyond_var(count: int, tail: float) -> int:
+    """The number of losses that may exceed VaR. 1e-9 undoes rounding: as floats, 100 x 0.29 is 28.999999999999996."""
     return min(floor(count * tail + 1e-9), count - 1)
-
-
-def interval(hits: int, of: int) -> tuple[float, float]:
-    """95% interval of a chance that was seen `hits` times (E. B. Wilson 1927)."""
-    share, z = hits / of, Z95 * Z95 / of
-    middle = (share + z / 2) / (1 + z)
-    spread = Z95 / (1 + z) * sqrt(share * (1 - share) / of + z / of / 4)
-    return max(middle - spread, 0.0), min(middle + spread, 1.0)

@@ -1,5 +1,4 @@
-"""The proof that the fast model is the contract: some of its runs are played through the services on an EVM, and every
-payout is compared to the wei."""
+"""Spot checks: runs of the vectorised model are carried out on an EVM, and every payout is compared to the wei."""
 
 from __future__ import annotations
 
@@ -7,78 +6,99 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
-from stakesim.population.outcomes import live
-from stakesim.population.population import Drawn, columns
-from stakesim.population.to_scenario import HOST, guest, scenario
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import PopulationChunk, select_runs
+from stakesim.population.to_scenario import HOST, guest_name, to_scenario
 from stakesim.runner import ledger
-from stakesim.runner.findings import tell
+from stakesim.runner.narrative import narrate
 from stakesim.scenario.actions import PLATFORM
 from stakesim.scenario.scenario import Scenario, dump
 
 
-class Mismatch(Exception):
-    """The fast model and the chain do not agree, or an invariant is broken; the story is told."""
+class MismatchError(Exception):
+    """The vectorised model and the chain differ, or an invariant is violated. The message has the scenario."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """runs, payouts: how many were compared. wei: how many wei differed in all; a sweep goes on only at 0."""
+class SpotCheck:
+    """A comparison without a mismatch.
+
+    Attributes:
+        runs: Number of runs compared.
+        payouts: Number of amounts compared, one for each party of a run that received any wei.
+        wei: Sum of all differences, which is 0.
+    """
 
     runs: int
     payouts: int
-    wei: int
+    wei: int = 0
 
 
-def expected(drawn: Drawn, index: int) -> dict[str, int]:
-    """Wei that everybody gets in run `index` of a chunk, by the fast model; who gets nothing is not listed."""
+class _Difference(NamedTuple):
+    scenario: Scenario
+    party: str
+    model_wei: int
+    chain_wei: int
+
+
+def expected_payouts(drawn: PopulationChunk, index: int) -> dict[str, int]:
+    """Returns the wei that each party of run `index` of a chunk receives by the vectorised model, without zeros."""
     import numpy as np
 
-    state = columns(drawn, np.array([index]))
-    settled = settle(state, live(state))
-    got: Counter[str] = Counter()
-    for place, own in enumerate(state.intents.own[:, 0]):
-        got[HOST if own else guest(place)] += int(settled.received[place, 0])
-    got[HOST] += int(settled.host[0])
-    got[PLATFORM] += int(settled.platform[0])
-    return {who: wei for who, wei in got.items() if wei}
+    state = select_runs(drawn, np.array([index]))
+    settlement = settle(state, resolve_outcomes(state))
+    wei_by_party: Counter[str] = Counter()
+    for place, own in enumerate(state.intents.by_host[:, 0]):
+        wei_by_party[HOST if own else guest_name(place)] += int(settlement.received[place, 0])
+    wei_by_party[HOST] += int(settlement.host[0])
+    wei_by_party[PLATFORM] += int(settlement.platform[0])
+    return {party: wei for party, wei in wei_by_party.items() if wei}
 
 
-def compare(picked: Iterable[tuple[Drawn, int]], engine: str = "py-evm") -> Compared:
-    """Plays runs, given as chunk and number within it, and compares what everybody got.
+def compare_with_chain(picked: Iterable[tuple[PopulationChunk, int]], engine: str = "py-evm") -> SpotCheck:
+    """Carries out runs on a chain and compares what each party received with the vectorised model.
 
-    Raises `Mismatch` with everything that differs, and the first run as a scenario.
+    Args:
+        picked: The runs, each as a chunk and the run's index in it.
+        engine: Name of the EVM engine.
+
+    Raises:
+        MismatchError: An amount differs, or an invariant is violated.
     """
     runs = list(picked)
-    stories = [scenario(drawn, index) for drawn, index in runs]
-    result = campaign.run(stories, engine)
+    scenarios = [to_scenario(drawn, index) for drawn, index in runs]
+    result = campaign.run(scenarios, engine)
     if result.findings:
-        raise Mismatch(tell(result.findings))
-    differences: list[tuple[Scenario, str, int, int]] = []
+        raise MismatchError(narrate(result.findings))
+    differences: list[_Difference] = []
     payouts = 0
-    for (drawn, index), story, played in zip(runs, stories, result.played, strict=True):
-        model, chain = expected(drawn, index), ledger.received(played.rows)
-        everybody = sorted(model.keys() | {who for who, wei in chain.items() if wei})
-        payouts += len(everybody)
+    for (drawn, index), run_scenario, played in zip(runs, scenarios, result.results, strict=True):
+        model, chain = expected_payouts(drawn, index), ledger.received(played.rows)
+        parties = sorted(model.keys() | {party for party, wei in chain.items() if wei})
+        payouts += len(parties)
         differences += [
-            (story, who, model.get(who, 0), chain[who]) for who in everybody if model.get(who, 0) != chain[who]
+            _Difference(run_scenario, party, model.get(party, 0), chain[party])
+            for party in parties
+            if model.get(party, 0) != chain[party]
         ]
     if differences:
-        raise Mismatch(_told(differences))
-    return Compared(len(runs), payouts, sum(abs(fast - chain) for _, _, fast, chain in differences))
+        raise MismatchError(_describe(differences))
+    return SpotCheck(len(runs), payouts)
 
 
-def _told(differences: Sequence[tuple[Scenario, str, int, int]]) -> str:
+def _describe(differences: Sequence[_Difference]) -> str:
     lines = [
-        f"{story.name}: {who} gets {fast} wei in the model, {chain} on the chain"
-        for story, who, fast, chain in differences
+        f"{each.scenario.name}: {each.party} gets {each.model_wei} wei in the model, {each.chain_wei} on the chain"
+        for each in differences
     ]
-    first = differences[0][0]
+    first = differences[0].scenario
     return "\n".join([*lines, f"Save this as scenarios/{first.name}.yaml and replay it:", dump(first)])
 
 
-def fastest() -> str:
-    """The fastest engine that is installed here."""
+def fastest_engine() -> str:
+    """Returns the name of the fastest in-process EVM engine that is installed."""
     return "revm" if find_spec("pyrevm") else "py-evm"

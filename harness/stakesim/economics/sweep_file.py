@@ -1,4 +1,4 @@
-"""A sweep as a file: which policies, people and markets, how many runs, and the question that it is to answer."""
+"""Sweeps as YAML files: policies, groups of people, markets, the number of runs, and the question they answer."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ from pydantic import Field
 
 from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.population import Population, load_population
-from stakesim.prices.price_paths import Price
+from stakesim.prices.price_models import PriceModel
 from stakesim.runner import scenario_files
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import Part
-from stakesim.schema.yaml_file import ScenarioError, nearest
+from stakesim.schema.errors import ScenarioError, nearest
+from stakesim.schema.fields import StrictModel
 
 
-class Sweep(Part):
-    """policies: values of each of the contract's terms; each combination is a policy, and the others are compared
-    with the first one. population: name of a file in `scenarios/populations`. behaviours, prices: kinds of people and
-    of markets by name; the population's own where there are none. runs: of each combination. spot_check: how many runs
-    are played on a chain, too.
+class SweepFile(StrictModel):
+    """The contents of a sweep file.
+
+    Attributes:
+        name: Name of the sweep, which is also the name of its file.
+        question: Heading of the report.
+        population: Name of a file in `scenarios/populations`.
+        policies: Values of terms, of which every combination is a policy. The others are compared with the first one.
+        behaviours: Groups of people by name. Default: the population's own behaviours.
+        prices: Markets by name. Default: the population's own.
+        runs: Runs for each group and market; every policy meets the same ones.
+        seed: Seed of all random numbers.
+        spot_check: Runs that are also carried out on a chain.
     """
 
     name: str
@@ -28,20 +36,28 @@ class Sweep(Part):
     population: str
     policies: dict[str, tuple[Any, ...]] = Field(min_length=1)
     behaviours: dict[str, tuple[AnyBehaviour, ...]] = Field(default_factory=dict)
-    prices: dict[str, Price] = Field(default_factory=dict)
+    prices: dict[str, PriceModel] = Field(default_factory=dict)
     runs: Annotated[int, Field(strict=True, ge=2)] = 100_000
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     spot_check: Annotated[int, Field(strict=True, ge=0)] = 3
 
 
-def load_sweep(file: str | Path) -> Sweep:
-    """The sweep in a file. Raises `ScenarioError`."""
-    return yaml_file.load_named(file, Sweep, "sweep")
+def load_sweep(file: str | Path) -> SweepFile:
+    """Reads a sweep file.
+
+    Raises:
+        ScenarioError: The file is missing or not valid.
+    """
+    return yaml_file.load_named(file, SweepFile, "sweep")
 
 
-def population_of(sweep: Sweep) -> Population:
-    """Raises `ScenarioError` where there is none of that name."""
-    known = scenario_files.populations()
-    if sweep.population not in known:
-        raise ScenarioError(f"there is no population {sweep.population!r}; {nearest(sweep.population, list(known))}")
-    return load_population(known[sweep.population])
+def population_of(sweep: SweepFile) -> Population:
+    """Loads the population that a sweep names.
+
+    Raises:
+        ScenarioError: No population has that name.
+    """
+    files = scenario_files.populations()
+    if sweep.population not in files:
+        raise ScenarioError(f"there is no population {sweep.population!r}; {nearest(sweep.population, list(files))}")
+    return load_population(files[sweep.population])

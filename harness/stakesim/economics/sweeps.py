@@ -1,4 +1,4 @@
-"""Sweeps: every policy against every kind of people and market, on the same runs, with confidence intervals.
+"""Sweeps: every policy against every group of people and every market, on the same runs, with confidence intervals.
 
 from stakesim.economics import sweep
 sweep({"stake_bps": [0, 1000, 2000]}, {"elastic": [NoShow(elasticity=1)]}, {"gbm": Gbm(...)}, runs=100_000, seed=1)
@@ -6,10 +6,8 @@ sweep({"stake_bps": [0, 1000, 2000]}, {"elastic": [NoShow(elasticity=1)]}, {"gbm
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from itertools import product
@@ -19,68 +17,44 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from stakesim.economics import metrics
-from stakesim.economics.metrics import METRICS, Sums
-from stakesim.economics.settle import settle
+from stakesim.economics.blocks import Block, combine_chunks, compute_blocks, split_into_blocks
+from stakesim.economics.metrics import METRICS
 from stakesim.errors import NotInstalled
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, Drawn, Population, columns, draw
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw
 from stakesim.population.state import Behaviour
-from stakesim.prices.price_paths import Price
+from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
-from stakesim.schema.yaml_file import ScenarioError, nearest
-from stakesim.workers.pool import pool
+from stakesim.schema.errors import ScenarioError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.economics.metrics import Measured
+    from stakesim.economics.blocks import BlockResult, Progress
 
-USUAL = Population(name="usual", story="Runs of 10 to 40 seats.", price_inr=(Decimal(300), Decimal(5_000)))
-_EXACT = ("numerator", "denominator")
-BLOCK = 16
-"""Chunks that a process takes at a time, and that a sweep which goes on later finds done."""
+DEFAULT_POPULATION = Population(name="usual", story="Runs of 10 to 40 seats.", price_inr=(Decimal(300), Decimal(5_000)))
 
 Policies: TypeAlias = Mapping[str, Sequence[Any]] | Sequence[Terms]
-Progress = Callable[[int], None]
-Result: TypeAlias = list[dict[str, Sums]]
-"""Of each policy, the sums of each metric."""
+"""Values of some of the contract's terms, of which every combination is a policy; or the policies themselves."""
+
+_EXACT_COLUMNS = ("numerator", "denominator")
+"""Columns of Python integers, in a DataFrame of dtype object and in Parquet decimal128."""
+_SPOT_CHECK_STREAM = 0xC4EC
+"""Keeps the random numbers that pick runs for the spot check apart from all others of the same seed."""
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Some runs of one kind of people and market, under every policy. first: chunk; runs: how many, from its first
-    on."""
+class _Cell:
+    """One group of people on one market: the name of each, and the runs."""
 
-    population: Population
-    policies: tuple[Terms, ...]
-    behaviours: tuple[Behaviour, ...]
-    price: Price
-    seed: int
-    first: int
-    runs: int
-
-    def digest(self) -> str:
-        """What its result is kept under. Raises `ScenarioError` for a behaviour that is not data."""
-        for behaviour in self.behaviours:
-            if not isinstance(behaviour, BaseModel):
-                raise ScenarioError(f"{behaviour!r} is not data, so that its results can't be kept: leave out `out`")
-        told = {
-            "seed": self.seed,
-            "first": self.first,
-            "runs": self.runs,
-            "population": self.population.model_dump_json(),
-            "policies": [terms.model_dump_json() for terms in self.policies],
-            "behaviours": [b.model_dump_json() for b in self.behaviours if isinstance(b, BaseModel)],
-            "price": self.price.model_dump_json(),
-            "metrics": list(METRICS),
-        }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
+    people: str
+    market: str
+    blocks: tuple[Block, ...]
 
 
 def sweep(
     policies: Policies,
     behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour],
-    prices: Mapping[str, Price] | Price,
+    prices: Mapping[str, PriceModel] | PriceModel,
     runs: int,
     seed: int,
     population: Population | None = None,
@@ -92,202 +66,146 @@ def sweep(
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """A row for each policy, kind of people, market and metric; every parameter and the seed are on each row.
+    """Settles many runs under every policy and estimates all metrics.
 
-    policies: values of each of the contract's terms, every combination of which is a policy; or the terms themselves.
-    The first policy is the one that `change` counts from. behaviours, prices: by name. runs: of each combination, the
-    same ones for every policy. population: the runs and the people before their behaviours. spot_check: so many runs
-    are played through the services on `engine` and compared to the wei, before anything else. jobs: processes. dask:
-    address of a scheduler, instead. out: folder for `sweep.parquet`, and for what is done, from which a sweep that was
-    stopped goes on. progress: called with the number of bookings' runs that were done.
-    Raises `Mismatch` where the spot check differs, `ScenarioError` for policies that the contract does not take.
+    Args:
+        policies: Values of terms, or a list of `Terms`. Changes are counted from the first policy.
+        behaviours: Groups of people by name, or a single group.
+        prices: Markets by name, or a single market.
+        runs: Runs for each group and market; every policy meets the same ones.
+        seed: Seed of all random numbers.
+        population: The runs, and the people before their behaviours apply. Default: `DEFAULT_POPULATION`.
+        spot_check: Runs to carry out on a chain first, whose payouts must equal the model's to the wei.
+        engine: EVM engine of the spot check.
+        jobs: Processes on this machine.
+        dask: Address of a Dask scheduler whose workers are used instead of processes.
+        out: Folder for `sweep.parquet` and for finished blocks, from which an interrupted sweep resumes.
+        progress: Called with the number of runs that were finished.
+
+    Returns:
+        A row for each policy, group, market and metric, with all parameters and the seed.
+
+    Raises:
+        MismatchError: The spot check found a difference.
+        ScenarioError: The contract does not accept a policy, or `out` is given with behaviours that are not data.
+        NotInstalled: `out` is given, and pyarrow is missing.
     """
-    population = population or USUAL
-    terms = grid(policies, population.terms)
-    people = behaviours if isinstance(behaviours, Mapping) else {"people": behaviours}
-    markets: Mapping[str, Price] = prices if isinstance(prices, Mapping) else {prices.path: prices}
-    cells = [(who, market) for who in people for market in markets]
-    units = {
-        cell: list(_units(population, terms, tuple(people[cell[0]]), markets[cell[1]], runs, seed)) for cell in cells
-    }
-    everything = [unit for cell in cells for unit in units[cell]]
-    checked = check(everything, spot_check, seed, engine)
-    results = _carry_out(everything, jobs, dask, out, progress)
-    rows: list[dict[str, Any]] = []
-    for who, market in cells:
-        given = {
-            "population": population.name,
-            "behaviours": who,
-            "price": market,
-            "runs": runs,
-            "seed": seed,
-            "spot_checked": checked,
-            "population_parameters": population.model_dump_json(),
-            "behaviours_parameters": json.dumps([_told(behaviour) for behaviour in people[who]]),
-            "price_parameters": markets[market].model_dump_json(),
-        }
-        rows += _rows(given, terms, [results[unit] for unit in units[who, market]])
-    frame = _frame(rows)
+    population = population or DEFAULT_POPULATION
+    cells = _cells(population, policy_grid(policies, population.terms), behaviours, prices, runs, seed)
+    blocks = [block for cell in cells for block in cell.blocks]
+    checked_runs = _spot_check(blocks, spot_check, seed, engine)
+    results = compute_blocks(blocks, jobs, dask, out / "parts" if out else None, progress)
+    frame = _frame([row for cell in cells for row in _rows(cell, results, checked_runs)])
     if out:
-        _write(frame, out / "sweep.parquet")
+        _write_parquet(frame, out / "sweep.parquet")
     return frame
 
 
-def grid(policies: Policies, terms: Terms) -> tuple[Terms, ...]:
-    """Every combination of the values given, as terms; what is not given is as in `terms`. Raises `ScenarioError`."""
+def policy_grid(policies: Policies, default_terms: Terms) -> tuple[Terms, ...]:
+    """Returns every combination of the given values as terms; all other terms are those of `default_terms`.
+
+    Raises:
+        ScenarioError: A term does not exist, or a value is out of its range.
+    """
     if not isinstance(policies, Mapping):
         return tuple(policies)
-    if unknown := [name for name in policies if name not in Terms.model_fields]:
-        raise ScenarioError(f"there is no term {unknown[0]!r}; {nearest(unknown[0], Terms.model_fields)}")
-    combined = [dict(zip(policies, values, strict=True)) for values in product(*policies.values())]
+    if unknown_names := [name for name in policies if name not in Terms.model_fields]:
+        raise ScenarioError(f"there is no term {unknown_names[0]!r}; {nearest(unknown_names[0], Terms.model_fields)}")
+    combinations = [dict(zip(policies, values, strict=True)) for values in product(*policies.values())]
     try:
-        return tuple(Terms(**(terms.model_dump() | changed)) for changed in combined)
+        return tuple(Terms(**(default_terms.model_dump() | combination)) for combination in combinations)
     except ValidationError as error:
         fault = error.errors()[0]
         raise ScenarioError(f"policies, {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
-def check(units: Sequence[Unit], count: int, seed: int, engine: str = "py-evm") -> int:
-    """Plays `count` runs, picked from all of the sweep, on a chain. Returns how many it compared. Raises `Mismatch`
-    where a wei differs."""
+def _cells(
+    population: Population,
+    policies: tuple[Terms, ...],
+    behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour],
+    prices: Mapping[str, PriceModel] | PriceModel,
+    runs: int,
+    seed: int,
+) -> list[_Cell]:
+    groups = behaviours if isinstance(behaviours, Mapping) else {"people": behaviours}
+    markets: Mapping[str, PriceModel] = prices if isinstance(prices, Mapping) else {prices.path: prices}
+    return [
+        _Cell(people, market, split_into_blocks(population, policies, tuple(group), price, runs, seed))
+        for people, group in groups.items()
+        for market, price in markets.items()
+    ]
+
+
+def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> int:
+    """Compares randomly picked runs of all blocks and policies with the chain, and returns how many.
+
+    Raises:
+        MismatchError: An amount differs.
+    """
     from numpy.random import SeedSequence, default_rng
 
     if not count:
         return 0
-    from stakesim.economics.spot_check import compare  # it needs a chain and the services: workers are up without
+    from stakesim.economics.spot_check import compare_with_chain  # loads the EVM, which workers of a sweep do not need
 
-    rng = default_rng(SeedSequence([seed, 0xC4EC]))
-    picked: list[tuple[Drawn, int]] = []
-    for _ in range(count):
-        unit = units[int(rng.integers(len(units)))]
-        terms = unit.policies[int(rng.integers(len(unit.policies)))]
-        chunk, index = divmod(int(rng.integers(unit.runs)), CHUNK)
-        drawn = draw(unit.population, unit.seed, unit.first + chunk, terms, unit.behaviours, unit.price)
-        picked.append((replace(drawn, population=f"check{len(picked)}"), index))
-    return compare(picked, engine).runs
-
-
-def _units(
-    population: Population, terms: tuple[Terms, ...], people: tuple[Behaviour, ...], price: Price, runs: int, seed: int
-) -> Iterator[Unit]:
-    for first in range(0, runs, BLOCK * CHUNK):
-        yield Unit(population, terms, people, price, seed, first // CHUNK, min(BLOCK * CHUNK, runs - first))
+    rng = default_rng(SeedSequence([seed, _SPOT_CHECK_STREAM]))
+    picked: list[tuple[PopulationChunk, int]] = []
+    for number in range(count):
+        block = blocks[int(rng.integers(len(blocks)))]
+        terms = block.policies[int(rng.integers(len(block.policies)))]
+        chunk, index = divmod(int(rng.integers(block.runs)), CHUNK_SIZE)
+        drawn = draw(block.population, block.seed, block.first + chunk, terms, block.behaviours, block.price)
+        picked.append((replace(drawn, population=f"check{number}"), index))
+    return compare_with_chain(picked, engine).runs
 
 
-def carry_out(unit: Unit) -> Result:
-    """The sums of a unit, chunk after chunk: memory holds one chunk at a time."""
-    parts: list[Result] = []
-    for before in range(0, unit.runs, CHUNK):
-        measured = [
-            _measured(
-                draw(unit.population, unit.seed, unit.first + before // CHUNK, terms, unit.behaviours, unit.price),
-                unit.runs - before,
-            )
-            for terms in unit.policies
-        ]
-        parts.append([{name: metrics.sums(one[name], measured[0][name]) for name in one} for one in measured])
-    return _together(parts)
-
-
-def _measured(drawn: Drawn, runs: int) -> Measured:
-    """Of the first so many runs."""
-    import numpy as np
-
-    state = drawn.state if runs >= CHUNK else columns(drawn, np.arange(runs))
-    lives = live(state)
-    return metrics.measure(state, lives, settle(state, lives))
-
-
-def _together(parts: Sequence[Result]) -> Result:
-    return [
-        {name: metrics.added([part[policy][name] for part in parts]) for name in METRICS}
-        for policy in range(len(parts[0]))
-    ]
-
-
-def _carry_out(
-    units: Sequence[Unit], jobs: int, dask: str | None, out: Path | None, progress: Progress | None
-) -> dict[Unit, Result]:
-    """Every unit's sums, those that are kept in `out` from there."""
-    kept = {unit: out / "parts" / f"{unit.digest()}.json" for unit in units} if out else {}
-    results: dict[Unit, Result] = {}
-
-    def take(unit: Unit, result: Result) -> None:
-        results[unit] = result
-        if progress:
-            progress(unit.runs)
-
-    for unit in units:
-        if unit in kept and kept[unit].exists():
-            take(unit, _read(kept[unit]))
-    missing = [unit for unit in units if unit not in results]
-    for unit, result in _computed(missing, jobs, dask):
-        if out:
-            _keep(result, kept[unit])
-        take(unit, result)
-    return results
-
-
-def _computed(units: Sequence[Unit], jobs: int, dask: str | None) -> Iterator[tuple[Unit, Result]]:
-    if dask is None and (jobs <= 1 or len(units) <= 1):
-        yield from ((unit, carry_out(unit)) for unit in units)
-        return
-    with pool(jobs, dask) as submit:
-        waiting = {submit(carry_out, unit): unit for unit in units}
-        for done in as_completed(waiting):
-            yield waiting.pop(done), done.result()
-
-
-def _keep(result: Result, file: Path) -> None:
-    """Whole or not at all, whenever it is stopped."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    data = [{name: metrics.as_data(one) for name, one in policy.items()} for policy in result]
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(data), encoding="utf-8")
-    unfinished.replace(file)
-
-
-def _read(file: Path) -> Result:
-    data = json.loads(file.read_text(encoding="utf-8"))
-    return [{name: metrics.from_data(one) for name, one in policy.items()} for policy in data]
-
-
-def _told(behaviour: Behaviour) -> Any:
+def _behaviour_parameters(behaviour: Behaviour) -> Any:
     return behaviour.model_dump() if isinstance(behaviour, BaseModel) else repr(behaviour)
 
 
-def _rows(given: Mapping[str, Any], policies: Sequence[Terms], parts: Sequence[Result]) -> Iterator[dict[str, Any]]:
-    whole = _together(parts)
-    for terms, policy in zip(policies, whole, strict=True):
-        for name, unit in METRICS.items():
-            estimate = metrics.estimate(policy[name], whole[0][name])
-            numerator, denominator = policy[name].sums
+def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) -> Iterator[dict[str, Any]]:
+    """A row for each policy and metric of a cell."""
+    first_block = cell.blocks[0]
+    parameters = {
+        "population": first_block.population.name,
+        "behaviours": cell.people,
+        "price": cell.market,
+        "runs": sum(block.runs for block in cell.blocks),
+        "seed": first_block.seed,
+        "spot_checked": checked_runs,
+        "population_parameters": first_block.population.model_dump_json(),
+        "behaviours_parameters": json.dumps([_behaviour_parameters(behaviour) for behaviour in first_block.behaviours]),
+        "price_parameters": first_block.price.model_dump_json(),
+    }
+    sums_by_policy = combine_chunks([results[block] for block in cell.blocks])
+    for terms, sums in zip(first_block.policies, sums_by_policy, strict=True):
+        for metric, unit in METRICS.items():
+            numerator, denominator = sums[metric].sums
             yield {
                 **dict(terms),
-                **given,
-                "metric": name,
+                **parameters,
+                "metric": metric,
                 "unit": unit,
                 "numerator": numerator,
                 "denominator": denominator,
-                **asdict(estimate),
+                **asdict(metrics.estimate(sums[metric], sums_by_policy[0][metric])),
             }
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame(rows).astype(dict.fromkeys(_EXACT, object))
+    return pd.DataFrame(rows).astype(dict.fromkeys(_EXACT_COLUMNS, object))
 
 
-def _write(frame: pd.DataFrame, file: Path) -> None:
-    """As Parquet, with exact sums as decimal128. Raises `ScenarioError` where pyarrow is missing."""
+def _write_parquet(frame: pd.DataFrame, file: Path) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise NotInstalled("Writing Parquet", "pyarrow", "economics") from None
-    table = pa.Table.from_pandas(frame.drop(columns=list(_EXACT)), preserve_index=False)
-    for name in _EXACT:
+    table = pa.Table.from_pandas(frame.drop(columns=list(_EXACT_COLUMNS)), preserve_index=False)
+    for name in _EXACT_COLUMNS:
         table = table.append_column(name, pa.array(frame[name].tolist(), pa.decimal128(38, 0)))
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.select(list(frame.columns)), file)

@@ -1,8 +1,8 @@
-"""A contract's ABI: call data, return values, events and revert reasons, on eth-abi.
+"""Encodes and decodes for a contract's ABI: call data, return values, events and revert reasons.
 
-The library has this of its own: what a backend encodes and decodes is judged with code that it does not share.
-Selectors, topics and types are worked out once per ABI; web3's contract objects do so for every call, which takes
-longer than the EVM does in process.
+The library has its own codec on eth-abi, so that it judges a backend's encoding by code that the backend does not
+share. It computes selectors, topics and types once per ABI. web3's contract objects compute them for every call, which
+takes longer than the EVM does in this process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from eth_utils.crypto import keccak
 
 from stakesim.evm.errors import AbiError
 
+AbiItem: TypeAlias = Mapping[str, Any]
+"""One entry of an ABI, or one parameter of an entry, as the compiler writes it in JSON."""
+Abi: TypeAlias = Sequence[AbiItem]
+"""An ABI as the compiler writes it in JSON."""
+
 PANIC_CODES = {
     0x01: "assertion failed",
     0x11: "arithmetic overflow or underflow",
@@ -33,11 +38,12 @@ PANIC_CODES = {
 """https://docs.soliditylang.org/en/latest/control-structures.html#panic-via-assert-and-error-via-require"""
 
 _Shape: TypeAlias = "str | tuple[_Shape, ...] | list[_Shape]"
-"""A type as it is walked after decoding: a name, the shapes of a struct's fields, or a list with an array's element."""
+"""The structure of a decoded value: a type's name, the shapes of a struct's fields, or a list with the shape of an
+array's elements."""
 
 
 class Log(NamedTuple):
-    """One log of a receipt. address: checksummed."""
+    """A log of a receipt. The address is checksummed."""
 
     address: str
     topics: Sequence[bytes]
@@ -45,7 +51,12 @@ class Log(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A decoded log. args: by the ABI's parameter names in snake case; addresses are checksummed."""
+    """A decoded log.
+
+    Attributes:
+        name: The event's name.
+        args: Its arguments by parameter name in snake case. Addresses are checksummed.
+    """
 
     name: str
     args: dict[str, Any]
@@ -54,8 +65,11 @@ class Event(NamedTuple):
 class RevertReason(NamedTuple):
     """Why a call reverted.
 
-    name: of the custom error; "Error" for a string, "Panic" for a panic, "Unknown" where no known error explains the
-    data. args: the error's arguments in order. text: both as a phrase.
+    Attributes:
+        name: Name of the custom error; "Error" for a string, "Panic" for a panic, "Unknown" if the ABI has no error for
+            the data.
+        args: The error's arguments in order.
+        text: Both as a phrase.
     """
 
     name: str
@@ -64,7 +78,14 @@ class RevertReason(NamedTuple):
 
 
 class _Parameters(NamedTuple):
-    """decoded_types: with bytes for strings, as what is on chain need not be UTF-8."""
+    """The parameters of a function, event or error.
+
+    Attributes:
+        names: In snake case.
+        types: Canonical ABI types.
+        decoded_types: The same with `bytes` for `string`, as a string on chain need not be UTF-8.
+        shapes: Structures of the decoded values.
+    """
 
     names: tuple[str, ...]
     types: tuple[str, ...]
@@ -72,15 +93,15 @@ class _Parameters(NamedTuple):
     shapes: tuple[_Shape, ...]
 
     @classmethod
-    def of(cls, items: Sequence[Mapping[str, Any]]) -> _Parameters:
+    def of(cls, items: Abi) -> _Parameters:
         names = tuple(_distinct(snake_case(item["name"]) for item in items))
         types = tuple(map(abi_type, items))
-        decoded = tuple(re.sub(r"\bstring\b", "bytes", kind) for kind in types)
-        return cls(names, types, decoded, tuple(map(_shape, items)))
+        decoded_types = tuple(re.sub(r"\bstring\b", "bytes", type_name) for type_name in types)
+        return cls(names, types, decoded_types, tuple(map(_shape, items)))
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
         values = decode(self.decoded_types, data)
-        return tuple(_python(shape, value) for shape, value in zip(self.shapes, values, strict=True))
+        return tuple(_to_python(shape, value) for shape, value in zip(self.shapes, values, strict=True))
 
 
 class _Function(NamedTuple):
@@ -96,26 +117,27 @@ class _EventType(NamedTuple):
 
 
 class ContractAbi:
-    """Encodes and decodes for one ABI. Of overloaded functions the last one counts."""
+    """A codec for one ABI. Of overloaded functions only the last is used."""
 
-    def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
-        def of_kind(kind: str) -> list[Mapping[str, Any]]:
-            return [item for item in abi if item["type"] == kind]
+    def __init__(self, abi: Abi) -> None:
+        def items_of(item_type: str) -> list[AbiItem]:
+            return [item for item in abi if item["type"] == item_type]
 
         self._functions = {
             item["name"]: _Function(_selector(item), _Parameters.of(item["inputs"]), _Parameters.of(item["outputs"]))
-            for item in of_kind("function")
+            for item in items_of("function")
         }
         self._errors = {
-            _selector(item): (item["name"], _Parameters.of(item["inputs"])) for item in (*_BUILT_IN, *of_kind("error"))
+            _selector(item): (item["name"], _Parameters.of(item["inputs"]))
+            for item in (*_BUILT_IN_ERRORS, *items_of("error"))
         }
         self._events = {
             keccak(text=signature(item)): _EventType(
                 item["name"],
-                _Parameters.of([_as_topic(i) for i in item["inputs"] if i["indexed"]]),
-                _Parameters.of([i for i in item["inputs"] if not i["indexed"]]),
+                _Parameters.of([_as_topic(parameter) for parameter in item["inputs"] if parameter["indexed"]]),
+                _Parameters.of([parameter for parameter in item["inputs"] if not parameter["indexed"]]),
             )
-            for item in of_kind("event")
+            for item in items_of("event")
             if not item.get("anonymous")
         }
 
@@ -123,7 +145,7 @@ class ContractAbi:
         return function in self._functions
 
     def encode(self, function: str, *args: Any) -> bytes:
-        """Call data: selector and arguments.
+        """Returns the call data of a call: selector and arguments.
 
         Raises:
             AbiError: The ABI has no such function, or an argument does not fit its type.
@@ -137,7 +159,7 @@ class ContractAbi:
             raise AbiError(f"{function} can't be called with {list(args)}: {error}") from error
 
     def decode(self, function: str, data: bytes) -> tuple[Any, ...]:
-        """Return values, one a declared output; a struct is a tuple of its fields.
+        """Returns a function's return values, one for each declared output. A struct is a tuple of its fields.
 
         Raises:
             AbiError: The ABI has no such function, or the data is no encoding of its outputs.
@@ -150,22 +172,23 @@ class ContractAbi:
             raise AbiError(f"{function} returned {len(data)} bytes that its ABI does not describe: {error}") from error
 
     def events(self, logs: Iterable[Log], address: str) -> list[Event]:
-        """The events among the logs that `address` emitted and the ABI knows, in order."""
+        """Decodes the logs that `address` emitted, in order. Logs that the ABI does not describe are left out."""
         return [event for log in logs if log.address == address and (event := self._event(log))]
 
     def _event(self, log: Log) -> Event | None:
-        kind = self._events.get(log.topics[0]) if log.topics else None
-        if kind is None or len(log.topics) != 1 + len(kind.indexed.names):
+        event_type = self._events.get(log.topics[0]) if log.topics else None
+        if event_type is None or len(log.topics) != 1 + len(event_type.indexed.names):
             return None
         try:
-            indexed = kind.indexed.decode(b"".join(log.topics[1:]))
-            values = (*indexed, *kind.data.decode(log.data))
+            indexed = event_type.indexed.decode(b"".join(log.topics[1:]))
+            values = (*indexed, *event_type.data.decode(log.data))
         except (DecodingError, OverflowError):
             return None
-        return Event(kind.name, dict(zip((*kind.indexed.names, *kind.data.names), values, strict=True)))
+        names = (*event_type.indexed.names, *event_type.data.names)
+        return Event(event_type.name, dict(zip(names, values, strict=True)))
 
     def revert_reason(self, data: bytes) -> RevertReason:
-        """The reason in the data that came with a revert: a custom error, a string or a panic."""
+        """Decodes the data of a revert: a custom error, a string or a panic."""
         text = "0x" + data.hex()
         unknown = RevertReason("Unknown", (text,), f"unknown error {text}" if data else "no reason given")
         if data[:4] not in self._errors:
@@ -183,69 +206,70 @@ class ContractAbi:
         return RevertReason(name, args, f"{name} ({fields})" if fields else name)
 
 
-_BUILT_IN: list[dict[str, Any]] = [
+_BUILT_IN_ERRORS: Abi = [
     {"type": "error", "name": "Error", "inputs": [{"name": "reason", "type": "string"}]},
     {"type": "error", "name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]},
 ]
 
 
-def abi_type(item: Mapping[str, Any]) -> str:
-    """The canonical type of a parameter: a struct is written as the tuple of its fields' types."""
-    kind: str = item["type"]
-    if not kind.startswith("tuple"):
-        return kind
-    return f"({','.join(map(abi_type, item['components']))}){kind.removeprefix('tuple')}"
+def abi_type(parameter: AbiItem) -> str:
+    """Returns a parameter's canonical type. A struct is the tuple of its fields' types."""
+    type_name: str = parameter["type"]
+    if not type_name.startswith("tuple"):
+        return type_name
+    return f"({','.join(map(abi_type, parameter['components']))}){type_name.removeprefix('tuple')}"
 
 
-def signature(item: Mapping[str, Any]) -> str:
-    """Name and parameter types of a function, event or error, as selectors and topics are hashed from."""
+def signature(item: AbiItem) -> str:
+    """Returns name and parameter types of a function, event or error: the text that selectors and topics hash."""
     return f"{item['name']}({','.join(map(abi_type, item['inputs']))})"
 
 
 def snake_case(name: str) -> str:
+    """Converts a camelCase name."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 @lru_cache(maxsize=10_000)
-def checksummed(address: str) -> str:
-    """Cached, as few addresses occur and each is hashed for its checksum."""
+def checksummed(address: str | bytes) -> str:
+    """Returns a checksummed address. Cached, as the checksum takes a hash and few addresses occur."""
     return str(to_checksum_address(address))
 
 
 def _distinct(names: Iterable[str]) -> Iterator[str]:
-    """Parameters without a name, or with one that is taken, are called by their place."""
+    """Yields the names, with the position appended to a name that is empty or already taken."""
     taken: set[str] = set()
-    for place, name in enumerate(names):
-        distinct = name if name and name not in taken else f"{name or 'arg'}_{place}"
+    for position, name in enumerate(names):
+        distinct = name if name and name not in taken else f"{name or 'arg'}_{position}"
         taken.add(distinct)
         yield distinct
 
 
-def _selector(item: Mapping[str, Any]) -> bytes:
+def _selector(item: AbiItem) -> bytes:
     return keccak(text=signature(item))[:4]
 
 
-def _as_topic(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a topic holds of an indexed parameter: the value where it is one word, else its hash."""
-    kind: str = item["type"]
-    hashed = kind in ("string", "bytes") or kind.endswith("]") or kind.startswith("tuple")
-    return {**item, "type": "bytes32"} if hashed else item
+def _as_topic(parameter: AbiItem) -> AbiItem:
+    """Returns an indexed parameter as its topic holds it: the value if it is one word, else its hash."""
+    type_name: str = parameter["type"]
+    is_hashed = type_name in ("string", "bytes") or type_name.endswith("]") or type_name.startswith("tuple")
+    return {**parameter, "type": "bytes32"} if is_hashed else parameter
 
 
-def _shape(item: Mapping[str, Any]) -> _Shape:
-    kind: str = item["type"]
-    if kind.endswith("]"):
-        return [_shape({**item, "type": kind.rpartition("[")[0]})]
-    return tuple(map(_shape, item["components"])) if kind == "tuple" else kind
+def _shape(parameter: AbiItem) -> _Shape:
+    type_name: str = parameter["type"]
+    if type_name.endswith("]"):
+        return [_shape({**parameter, "type": type_name.rpartition("[")[0]})]
+    return tuple(map(_shape, parameter["components"])) if type_name == "tuple" else type_name
 
 
-def _python(shape: _Shape, value: Any) -> Any:
-    """Addresses checksummed and strings decoded, wherever they are inside structs and arrays."""
+def _to_python(shape: _Shape, value: Any) -> Any:
+    """Checksums addresses and decodes strings, also inside structs and arrays."""
     match shape:
         case tuple():
-            return tuple(_python(inner, part) for inner, part in zip(shape, value, strict=True))
+            return tuple(_to_python(inner, part) for inner, part in zip(shape, value, strict=True))
         case [inner]:
-            return tuple(_python(inner, part) for part in value)
+            return tuple(_to_python(inner, part) for part in value)
         case "address":
             return checksummed(value)
         case "string":

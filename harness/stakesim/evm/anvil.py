@@ -1,4 +1,4 @@
-"""The engine on an anvil that we start and stop."""
+"""The engine on an anvil process of its own."""
 
 from __future__ import annotations
 
@@ -12,93 +12,106 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from stakesim.evm.chain_spec import BLOCK_GAS_LIMIT, CHAIN_ID, GENESIS_TIMESTAMP, INITIAL_BASE_FEE
 from stakesim.evm.compiler import node_modules
-from stakesim.evm.engine import BLOCK_GAS_LIMIT, CHAIN_ID, INITIAL_BASE_FEE, START
 from stakesim.evm.errors import EngineError
-from stakesim.evm.rpc import Rpc
+from stakesim.evm.remote import RemoteEngine
 
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
 
-# Shell: run a command, and end it when standard input closes, as it does when the process that holds the other end is
-# over, be it by kill -9. $1 is a folder to remove at the end.
-_WITH_LIFELINE = """
+_RUN_UNTIL_STDIN_CLOSES = """
 exec 3<&0; folder=$1; shift
 "$@" 3<&- </dev/null & it=$!
 { read -r _; kill $it; } <&3 &
 exec 3<&-; wait $it; status=$?; rm -rf "$folder"; exit $status
 """
+"""Shell script: runs a command and kills it when standard input closes. That happens when the process that holds the
+other end of the pipe ends, even by kill -9. `$1` is a folder to remove afterwards."""
 
 
-class Anvil(Rpc):
-    """An `Engine` on an anvil of our own, with the fork, genesis time, gas limit and chain id of the py-evm engine.
+class AnvilEngine(RemoteEngine):
+    """An `Engine` on an anvil with the chain of `chain_spec`.
 
-    It is silent, listens on a free local port, and ends with `close()` or with this process, however that ends.
-    Raises `EngineError` if there is no anvil, or if it does not start.
+    anvil logs nothing and listens on a free local port. It ends with `close()` or with this process, however that ends.
     """
 
     name = "anvil"
 
     def __init__(self) -> None:
+        """Starts anvil.
+
+        Raises:
+            EngineError: anvil is not installed, or does not start.
+        """
         url, stop = start_anvil(
-            *("--timestamp", str(START), "--gas-limit", str(BLOCK_GAS_LIMIT), "--chain-id", str(CHAIN_ID)),
+            *("--timestamp", str(GENESIS_TIMESTAMP), "--gas-limit", str(BLOCK_GAS_LIMIT), "--chain-id", str(CHAIN_ID)),
             *("--block-base-fee-per-gas", str(INITIAL_BASE_FEE)),
         )
         self._stop = weakref.finalize(self, stop)
         try:
             super().__init__(url)
-            self._even_out()
+            self._align_with_other_engines()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
+        """Stops anvil."""
         self._stop()
 
-    def _even_out(self) -> None:
-        """What anvil does in its own way, or by the wall clock."""
+    def _align_with_other_engines(self) -> None:
+        """Replaces what anvil does by the wall clock or in its own way."""
         self._request("anvil_setLoggingEnabled", False)
         self._request("anvil_setBlockTimestampInterval", 1)
-        self.set_next_timestamp(START + 1)
-        # it gives the first block the fee of the genesis block; by EIP-1559 that is 1/8 less
+        self.set_next_timestamp(GENESIS_TIMESTAMP + 1)
+        # anvil gives the first block the base fee of the genesis block; by EIP-1559 it is 1/8 less
         self._request("hardhat_setNextBlockBaseFeePerGas", hex(INITIAL_BASE_FEE * 7 // 8))
 
 
 def start_anvil(*options: str) -> tuple[str, Callable[[], None]]:
-    """Starts an anvil without accounts on a free local port: its URL, and what stops it. It ends with this process in
-    any case. Raises `EngineError`.
+    """Starts an anvil without accounts on a free local port. It ends at the latest with this process.
+
+    Args:
+        options: More command line options for anvil.
+
+    Returns:
+        Its URL, and a function that stops it.
+
+    Raises:
+        EngineError: anvil is not installed, or does not start.
     """
     binary, folder = _find_anvil(), Path(tempfile.mkdtemp(prefix="stakesim-anvil-"))
     command = [binary, "--port", "0", "--color", "never", "--accounts", "0", "--hardfork", "prague"]
     command += ["--cache-path", str(folder), *options]
-    with (folder / "output").open("w") as into, (folder / "output").open() as output:
+    with (folder / "output").open("w") as output, (folder / "output").open() as output_reader:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _WITH_LIFELINE, "sh", str(folder), *command],
+            ["/bin/sh", "-c", _RUN_UNTIL_STDIN_CLOSES, "sh", str(folder), *command],
             stdin=subprocess.PIPE,
-            stdout=into,
-            stderr=into,
-            start_new_session=True,  # Ctrl-C is for us, and the lifeline passes it on
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches this process only, whose end closes the pipe
         )
         try:
-            return _url(process, output), lambda: _stop(process)
+            return _wait_for_url(process, output_reader), lambda: _stop(process)
         except BaseException:
             _stop(process)
             raise
 
 
-def _url(process: subprocess.Popen[bytes], output: TextIO) -> str:
-    """Waits until anvil says where it listens. Raises `EngineError` with what it says instead."""
-    deadline, said = time.monotonic() + START_TIMEOUT_S, ""
+def _wait_for_url(process: subprocess.Popen[bytes], output_reader: TextIO) -> str:
+    """Waits until anvil prints its address. Raises `EngineError` with its output if it ends or takes too long."""
+    deadline, output = time.monotonic() + START_TIMEOUT_S, ""
     while time.monotonic() < deadline:
-        over = process.poll() is not None
-        said += output.read()
-        listening = re.search(r"^Listening on (\S+)\n", said, re.MULTILINE)
+        ended = process.poll() is not None
+        output += output_reader.read()
+        listening = re.search(r"^Listening on (\S+)\n", output, re.MULTILINE)
         if listening:
             return f"http://{listening[1]}"
-        if over:
+        if ended:
             break
         time.sleep(0.005)
-    raise EngineError(f"anvil did not start; it said: {said.strip() or 'nothing'}")
+    raise EngineError(f"anvil did not start; it said: {output.strip() or 'nothing'}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -108,9 +121,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _find_anvil() -> str:
-    """On PATH, else from npm. Raises `EngineError`."""
-    ours = sorted(node_modules().glob("@foundry-rs/anvil-*/bin/anvil"))
-    found = shutil.which("anvil") or (str(ours[0]) if ours else None)
-    if found is None:
+    """Finds anvil on PATH, else in `node_modules`. Raises `EngineError` if it is in neither."""
+    from_npm = sorted(node_modules().glob("@foundry-rs/anvil-*/bin/anvil"))
+    binary = shutil.which("anvil") or (str(from_npm[0]) if from_npm else None)
+    if binary is None:
         raise EngineError("There is no anvil: run `make setup-dev` in the checkout, or put Foundry's anvil on PATH.")
-    return found
+    return binary

@@ -1,7 +1,7 @@
-"""An artifact that some compiler wrote, of today or of years ago, as ours are.
+"""Reads a compiler's artifact, however old, and fills in what today's compilers write.
 
-Old compilers leave out what their day took for granted: `outputs`, `name`, `indexed`, and `stateMutability`, which they
-say by `constant` and `payable`.
+Old compilers leave out `outputs`, `name` and `indexed` where they are empty or false, and write `constant` and
+`payable` instead of `stateMutability`.
 """
 
 from __future__ import annotations
@@ -17,160 +17,162 @@ from eth_abi.grammar import normalize, parse
 
 from stakesim.evm.compiler import Artifact, CompileError
 
-_NO_ARTIFACT = "it needs `abi` and `bytecode`, as Foundry and Hardhat write them."
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
-"""Or strings, in which brackets mean nothing."""
-_DEEPEST = 100
+_REQUIRED_FIELDS = "it needs `abi` and `bytecode`, as Foundry and Hardhat write them."
+_BRACKETS_AND_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_MAX_JSON_DEPTH = 100
 _MUTABILITIES = ("pure", "view", "nonpayable", "payable")
-_KINDS = {"function", "constructor", "fallback", "receive", "event", "error"}
-_NAMED = {"function", "event", "error"}
+_ITEM_TYPES = {"function", "constructor", "fallback", "receive", "event", "error"}
+_NAMED_ITEM_TYPES = {"function", "event", "error"}
 _CODE = re.compile("0x(?:[0-9a-fA-F]{2})*")
-_WITH_PLACEHOLDERS = re.compile("0x(?:[0-9a-fA-F]|__.{36}__)*")
-"""Forty characters in place of a library's address."""
+_UNLINKED_CODE = re.compile("0x(?:[0-9a-fA-F]|__.{36}__)*")
+"""Code with placeholders of 40 characters for the addresses of libraries."""
+_MAX_QUOTE = 40
 
 
 def read_artifact(path: Path) -> Artifact:
-    """The artifact in a JSON file.
+    """Reads the artifact in a JSON file.
 
     Raises:
-        CompileError: It is none, or something in it is not what it should be: one sentence with file and item.
+        CompileError: The file is no artifact, is not linked, or has no code. The sentence names the file and the item
+            of the ABI that is wrong.
     """
     try:
-        fields = _json(path.read_text(encoding="utf-8"))
+        fields = _parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise CompileError(f"{path} is no artifact: {_NO_ARTIFACT}") from None
+        raise CompileError(f"{path} is no artifact: {_REQUIRED_FIELDS}") from None
     if not isinstance(fields, Mapping) or not {"abi", "bytecode"} <= fields.keys():
-        raise CompileError(f"{path} is no artifact: {_NO_ARTIFACT}")
+        raise CompileError(f"{path} is no artifact: {_REQUIRED_FIELDS}")
     abi = fields["abi"]
     if not isinstance(abi, list) or not all(isinstance(item, Mapping) and "type" in item for item in abi):
         raise CompileError(f"{path} is no artifact: its `abi` is none.")
-    items = [_Item(path, item).read() for item in abi]
-    code = _code(path, "bytecode", fields["bytecode"])
+    items = [_AbiItemReader(path, item).read() for item in abi]
+    code = _read_code(path, "bytecode", fields["bytecode"])
     if len(code) <= 2:
         raise CompileError(f"{path} has no bytecode: an interface, or an abstract contract, can't be deployed.")
     deployed = fields.get("deployedBytecode") or "0x"
-    holder = deployed if isinstance(deployed, Mapping) else fields
+    immutables_holder = deployed if isinstance(deployed, Mapping) else fields
     return Artifact(
         str(fields.get("contractName") or path.stem),
         str(path),
         items,
         code,
-        _code(path, "deployedBytecode", deployed),
-        immutables=_immutables(path, holder.get("immutableReferences") or {}),
+        _read_code(path, "deployedBytecode", deployed),
+        immutables=_read_immutables(path, immutables_holder.get("immutableReferences") or {}),
     )
 
 
-def _json(text: str) -> Any:
-    """What the text says. Raises `ValueError` for no JSON.
+def _parse_json(text: str) -> Any:
+    """Parses JSON. Raises `ValueError` for text that is no JSON, or nested too deeply.
 
-    The depth is counted first: py-evm raises the limit for Python's stack, and then `json` crashes instead of refusing.
+    The depth is checked first: py-evm raises Python's recursion limit, and `json` then overflows the C stack.
     """
     depth = 0
-    for found in _BRACKETS.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
-        if depth > _DEEPEST:
+    for match in _BRACKETS_AND_STRINGS.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth > _MAX_JSON_DEPTH:
             raise ValueError
     return json.loads(text)
 
 
-def _code(path: Path, field: str, given: Any) -> str:
-    """Foundry has the code in an object, beside its references."""
-    text = given.get("object", "") if isinstance(given, Mapping) else given
+def _read_code(path: Path, field: str, value: Any) -> str:
+    """Reads a code field. Foundry writes an object with the code in `object`."""
+    text = value.get("object", "") if isinstance(value, Mapping) else value
     if not isinstance(text, str):
-        raise CompileError(f"{path} is no artifact: its `{field}` is {_shown(given)}, not code in hex.")
+        raise CompileError(f"{path} is no artifact: its `{field}` is {_quote(value)}, not code in hex.")
     code = text if text.startswith("0x") else f"0x{text}"
     if _CODE.fullmatch(code):
         return code
-    if "_" in code and _WITH_PLACEHOLDERS.fullmatch(code):
+    if "_" in code and _UNLINKED_CODE.fullmatch(code):
         raise CompileError(f"{path} is not linked: give an artifact whose libraries have addresses.")
     if re.fullmatch("0x[0-9a-fA-F]*", code):
         raise CompileError(f"{path} is no artifact: its `{field}` has an odd number of digits, so a part is missing.")
-    raise CompileError(f"{path} is no artifact: its `{field}` is {_shown(text)}, not code in hex.")
+    raise CompileError(f"{path} is no artifact: its `{field}` is {_quote(text)}, not code in hex.")
 
 
-def _immutables(path: Path, given: Any) -> dict[str, list[dict[str, int]]]:
-    lists = list(given.values()) if isinstance(given, Mapping) else [None]
-    places = [place for one in lists for place in (one if isinstance(one, list) else [None])]
+def _read_immutables(path: Path, value: Any) -> dict[str, list[dict[str, int]]]:
+    lists = list(value.values()) if isinstance(value, Mapping) else [None]
+    places = [place for each in lists for place in (each if isinstance(each, list) else [None])]
     for place in places:
         numbers = [place.get("start"), place.get("length")] if isinstance(place, Mapping) else [None]
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise CompileError(f"{path} is no artifact: its `immutableReferences` are not lists of start and length.")
-    return dict(given)
+    return dict(value)
 
 
-class _Item:
-    """One item of an ABI, as ours are written."""
+class _AbiItemReader:
+    """Checks one item of an ABI, and completes it as today's compilers write it."""
 
-    def __init__(self, path: Path, given: Mapping[str, Any]) -> None:
-        self._path, self._given = path, given
-        self._called = f"{_shown(given['type'])} {_shown(given.get('name', ''))}".strip()
+    def __init__(self, path: Path, item: Mapping[str, Any]) -> None:
+        self._path, self._item = path, item
+        self._title = f"{_quote(item['type'])} {_quote(item.get('name', ''))}".strip()
 
     def read(self) -> dict[str, Any]:
-        """Raises `CompileError`."""
-        given, kind = self._given, self._given["type"]
-        if not isinstance(kind, str) or kind not in _KINDS:
-            raise self._wrong(f"can't be of the type {_shown(kind)}")
-        name = given.get("name", "")
-        if not isinstance(name, str) or (kind in _NAMED and not name):
-            raise self._wrong("has no name" if name == "" else "has a name that is no text")
-        item = {**given, "inputs": self._parameters("inputs", given.get("inputs", []))}
-        if kind == "function":
-            item["outputs"] = self._parameters("outputs", given.get("outputs", []))
-        if kind == "event":
-            for parameter in item["inputs"]:
+        """Returns the completed item. Raises `CompileError`."""
+        item, item_type = self._item, self._item["type"]
+        if not isinstance(item_type, str) or item_type not in _ITEM_TYPES:
+            raise self._error(f"can't be of the type {_quote(item_type)}")
+        name = item.get("name", "")
+        if not isinstance(name, str) or (item_type in _NAMED_ITEM_TYPES and not name):
+            raise self._error("has no name" if name == "" else "has a name that is no text")
+        completed = {**item, "inputs": self._parameters("inputs", item.get("inputs", []))}
+        if item_type == "function":
+            completed["outputs"] = self._parameters("outputs", item.get("outputs", []))
+        if item_type == "event":
+            for parameter in completed["inputs"]:
                 parameter["indexed"] = self._flag("indexed", parameter)
-            item["anonymous"] = self._flag("anonymous", given)
-        if kind not in ("event", "error"):
-            item["stateMutability"] = self._mutability()
-        return item
+            completed["anonymous"] = self._flag("anonymous", item)
+        if item_type not in ("event", "error"):
+            completed["stateMutability"] = self._mutability()
+        return completed
 
     def _mutability(self) -> str:
-        given = self._given
-        if "stateMutability" in given:
-            if given["stateMutability"] not in _MUTABILITIES:
-                raise self._wrong(f"has the stateMutability {_shown(given['stateMutability'])}")
-            return str(given["stateMutability"])
-        if self._flag("constant", given):
+        item = self._item
+        if "stateMutability" in item:
+            if item["stateMutability"] not in _MUTABILITIES:
+                raise self._error(f"has the stateMutability {_quote(item['stateMutability'])}")
+            return str(item["stateMutability"])
+        if self._flag("constant", item):
             return "view"
-        return "payable" if self._flag("payable", given) or given["type"] == "receive" else "nonpayable"
+        return "payable" if self._flag("payable", item) or item["type"] == "receive" else "nonpayable"
 
-    def _flag(self, name: str, given: Mapping[str, Any]) -> bool:
-        flag = given.get(name, False)
+    def _flag(self, name: str, fields: Mapping[str, Any]) -> bool:
+        flag = fields.get(name, False)
         if not isinstance(flag, bool):
-            raise self._wrong(f"has `{name}` {_shown(flag)}, not true or false")
+            raise self._error(f"has `{name}` {_quote(flag)}, not true or false")
         return flag
 
-    def _parameters(self, field: str, given: Any) -> list[dict[str, Any]]:
-        if not isinstance(given, list) or not all(isinstance(parameter, Mapping) for parameter in given):
-            raise self._wrong(f"has `{field}` that are no list of parameters")
-        return [self._parameter(parameter) for parameter in given]
+    def _parameters(self, field: str, parameters: Any) -> list[dict[str, Any]]:
+        if not isinstance(parameters, list) or not all(isinstance(parameter, Mapping) for parameter in parameters):
+            raise self._error(f"has `{field}` that are no list of parameters")
+        return [self._parameter(parameter) for parameter in parameters]
 
-    def _parameter(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        name, kind = given.get("name", ""), given.get("type")
+    def _parameter(self, parameter: Mapping[str, Any]) -> dict[str, Any]:
+        name, type_name = parameter.get("name", ""), parameter.get("type")
         if not isinstance(name, str):
-            raise self._wrong(f"has a parameter whose name is {_shown(name)}")
-        if not isinstance(kind, str):
-            raise self._wrong(f"has a parameter {_shown(name)} without a type")
-        is_tuple = kind.startswith("tuple")
+            raise self._error(f"has a parameter whose name is {_quote(name)}")
+        if not isinstance(type_name, str):
+            raise self._error(f"has a parameter {_quote(name)} without a type")
+        is_tuple = type_name.startswith("tuple")
         try:
-            plain: str = normalize(  # type: ignore[no-untyped-call]
-                kind.replace("tuple", "(uint8)", 1) if is_tuple else kind
+            canonical: str = normalize(  # type: ignore[no-untyped-call]
+                type_name.replace("tuple", "(uint8)", 1) if is_tuple else type_name
             )
-            parse(plain).validate()
+            parse(canonical).validate()
         except (ABITypeError, ParseError, ValueError):
-            raise self._wrong(f"has a parameter of the type {_shown(kind)}, which the ABI does not have") from None
-        parameter = {**given, "name": name, "type": kind if is_tuple or kind == "function" else plain}
+            raise self._error(f"has a parameter of the type {_quote(type_name)}, which the ABI does not have") from None
+        keeps_type = is_tuple or type_name == "function"  # which `normalize` turns into bytes24
+        completed = {**parameter, "name": name, "type": type_name if keeps_type else canonical}
         if is_tuple:
-            if "components" not in given:
-                raise self._wrong(f"has a parameter of the type {kind} without `components`")
-            parameter["components"] = self._parameters("components", given["components"])
-        return parameter
+            if "components" not in parameter:
+                raise self._error(f"has a parameter of the type {type_name} without `components`")
+            completed["components"] = self._parameters("components", parameter["components"])
+        return completed
 
-    def _wrong(self, what: str) -> CompileError:
-        return CompileError(f"{self._path} is no artifact: in its `abi`, {self._called} {what}; compile it anew.")
+    def _error(self, problem: str) -> CompileError:
+        return CompileError(f"{self._path} is no artifact: in its `abi`, {self._title} {problem}; compile it anew.")
 
 
-def _shown(given: Any) -> str:
-    """In a sentence: no longer than it takes to find it."""
-    text = given if isinstance(given, str) else json.dumps(given)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _quote(value: Any) -> str:
+    """Returns a value's text for an error message, cut to `_MAX_QUOTE` characters."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 3]}..."

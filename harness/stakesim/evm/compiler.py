@@ -1,8 +1,8 @@
-"""Solidity to artifacts: py-solc-x driving the pinned compiler, results cached on disk.
+"""Compiles Solidity to artifacts, and caches them on disk.
 
-The artifacts of the packaged contracts ship with the library, so that a first run needs no compiler. For other sources
-it is the npm package `solc` run under Node, installed when it is first needed; a native `solc` of the same version on
-PATH is used instead, as it gives the same bytecode and starts faster.
+The artifacts of the packaged contracts ship with the library, so a first run needs no compiler. Other sources are
+compiled by the npm package `solc` under Node, which is installed when first needed. A native `solc` of the same version
+on PATH is used instead: it gives the same bytecode and starts faster.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stakesim.errors import StakesimError
 from stakesim.evm import solc_install
-from stakesim.paths import checkout, data, shipped, state_dir
+from stakesim.paths import checkout, package_data, shipped, state_dir
 
 CONTRACTS = shipped("contracts")
-ARTIFACTS = data("artifacts.json")
-"""Of the packaged contracts; `stakesim compile --write` writes it."""
+PACKAGED_ARTIFACTS = package_data("artifacts.json")
+"""Artifacts of the packaged contracts; `stakesim compile --write` writes the file."""
 
 SETTINGS: dict[str, Any] = {
     "evmVersion": "cancun",
@@ -33,16 +33,28 @@ SETTINGS: dict[str, Any] = {
     "viaIR": True,  # a fifth smaller, and a fifth to a third fewer instructions to run, for twice the compile time
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
 }
+"""Compiler settings for everything that is deployed."""
 _OUTPUTS = ["abi", "evm.bytecode", "evm.deployedBytecode"]
 
 
 class CompileError(StakesimError):
-    """The compiler's own messages, with file and line, or one sentence on why there is no compiler."""
+    """A contract can't be compiled or read: the compiler's messages with file and line, or one sentence."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One compiled contract. Bytecodes are 0x-prefixed hex strings; `source` is a path relative to `contracts/`."""
+    """A compiled contract.
+
+    Attributes:
+        name: The contract's name.
+        source: Its file, by the compiler's name; relative to `contracts/` for packaged contracts.
+        abi: Its ABI.
+        bytecode: Init code without constructor arguments, in hex with 0x.
+        deployed_bytecode: Code on chain, with zeros for immutables, in hex with 0x.
+        source_map: The compiler's source map of `bytecode`.
+        deployed_source_map: The compiler's source map of `deployed_bytecode`.
+        immutables: Positions of immutables in `deployed_bytecode`, by the id of their declaration.
+    """
 
     name: str
     source: str
@@ -55,46 +67,47 @@ class Artifact:
 
 
 def compiler_version() -> str:
-    """The pinned version, as `contracts/package.json` names it."""
-    return solc_install.packages()["solc"]
+    """Returns the pinned version, as `contracts/package.json` names it."""
+    return solc_install.pinned_packages()["solc"]
 
 
 def node_modules() -> Path:
-    """Where npm packages are: the compiler and OpenZeppelin. The checkout's own, else below the state directory."""
+    """Returns the folder of the compiler's npm packages: the checkout's, else one below the state directory."""
     return (CONTRACTS if checkout() else state_dir() / f"solc-{compiler_version()}") / "node_modules"
 
 
 def cache_dir() -> Path:
+    """Returns the folder of cached artifacts."""
     return state_dir() / "artifacts"
 
 
 def project_sources() -> dict[str, str]:
-    """Every Solidity file that runs and campaigns need, by its path relative to `contracts/`."""
-    elsewhere = {CONTRACTS / "node_modules", CONTRACTS / "proofs", CONTRACTS / "test"}
-    paths = (p for p in CONTRACTS.rglob("*.sol") if elsewhere.isdisjoint(p.parents))
+    """Returns the texts of all packaged contracts that runs and campaigns need, by path relative to `contracts/`."""
+    excluded = {CONTRACTS / "node_modules", CONTRACTS / "proofs", CONTRACTS / "test"}
+    paths = (p for p in CONTRACTS.rglob("*.sol") if excluded.isdisjoint(p.parents))
     return {p.relative_to(CONTRACTS).as_posix(): p.read_text() for p in sorted(paths)}
 
 
 def compile_contracts() -> dict[str, Artifact]:
-    """All contracts that runs and campaigns need, by name: those that ship, compiled anew where the sources differ.
+    """Returns the artifacts of all packaged contracts by name, compiled only if the sources have changed.
 
     Raises:
         CompileError: A source does not compile, or there is no compiler.
     """
     sources = project_sources()
-    ship = _shipped_artifacts()
-    if ship is not None and ship["sourceHash"] == source_hash(sources):
-        return {name: Artifact(**fields) for name, fields in ship["contracts"].items()}
+    packaged = _read_packaged_artifacts()
+    if packaged is not None and packaged["sourceHash"] == source_hash(sources):
+        return {name: Artifact(**fields) for name, fields in packaged["contracts"].items()}
     return compile_sources(sources)
 
 
 @functools.cache
-def _shipped_artifacts() -> dict[str, Any] | None:
-    return json.loads(ARTIFACTS.read_text()) if ARTIFACTS.exists() else None
+def _read_packaged_artifacts() -> dict[str, Any] | None:
+    return json.loads(PACKAGED_ARTIFACTS.read_text()) if PACKAGED_ARTIFACTS.exists() else None
 
 
-def shipped_artifacts() -> dict[str, Any]:
-    """What `_data/artifacts.json` has to hold."""
+def build_packaged_artifacts() -> dict[str, Any]:
+    """Compiles the packaged contracts and returns the content of `PACKAGED_ARTIFACTS`."""
     sources = project_sources()
     compiled = compile_sources(sources)
     return {
@@ -103,47 +116,15 @@ def shipped_artifacts() -> dict[str, Any]:
     }
 
 
-def compile_sources(sources: Mapping[str, str]) -> dict[str, Artifact]:
-    """Compiles sources given inline by path; imports of other files are read below `node_modules`.
-
-    Returns the contracts of the given sources by name. Raises `CompileError`.
-    """
-    key = source_hash(sources)
-    cached = cache_dir() / f"{key}.json"
-    if (known := _cached(cached)) is not None:
-        return known
-    compiled = artifacts(_standard_json(sources), sources)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(f".{os.getpid()}")  # renamed when whole: another process may be reading
-    partial.write_text(json.dumps({name: asdict(artifact) for name, artifact in compiled.items()}))
-    partial.replace(cached)
-    return compiled
-
-
-def _cached(file: Path) -> dict[str, Artifact] | None:
-    """None: it is not there, or not whole, as after a full disk."""
-    try:
-        return {name: Artifact(**fields) for name, fields in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
-
-
-def source_hash(sources: Mapping[str, str]) -> str:
-    """SHA-256 over sources, settings and the pinned versions, in hex."""
-    return hashlib.sha256(
-        json.dumps([dict(sources), SETTINGS, solc_install.packages()], sort_keys=True).encode()
-    ).hexdigest()
-
-
-def production_artifact() -> dict[str, Any]:
-    """What a backend's copy of the artifact has to hold: production has no compiler."""
+def build_production_artifact() -> dict[str, Any]:
+    """Compiles `EventStake` and returns the content of the artifact file that a backend ships with."""
     sources = project_sources()
     artifact = compile_sources(sources)["EventStake"]
-    needed = {path: text for path, text in sources.items() if "/" not in path}
+    production_sources = {path: text for path, text in sources.items() if "/" not in path}
     return {
         "contractName": artifact.name,
         "compiler": {"version": compiler_version(), "settings": SETTINGS},
-        "sourceHash": source_hash(needed),
+        "sourceHash": source_hash(production_sources),
         "abi": artifact.abi,
         "bytecode": artifact.bytecode,
         "deployedBytecode": artifact.deployed_bytecode,
@@ -151,55 +132,117 @@ def production_artifact() -> dict[str, Any]:
     }
 
 
-def find_compiler() -> Path:
-    """The compiler to run: a native one of the pinned version, else the npm package, which is installed below the state
-    directory if it is not there.
+def compile_sources(sources: Mapping[str, str]) -> dict[str, Artifact]:
+    """Compiles Solidity sources, or reads the result from the cache.
+
+    Args:
+        sources: Texts by path. Imports that are not among them are read below `node_modules`.
+
+    Returns:
+        The contracts of these sources by name.
 
     Raises:
-        CompileError: There is none in the checkout.
-        InstallError: It can't be installed.
+        CompileError: A source does not compile, or the compiler does not run.
+        InstallError: The compiler can't be installed.
+    """
+    cache_file = cache_dir() / f"{source_hash(sources)}.json"
+    if (cached := _read_cache(cache_file)) is not None:
+        return cached
+    compiled = artifacts_from_output(_compile_standard_json(sources), sources)
+    cache_file.parent.mkdir(parents=True, exist_ok=True)
+    partial = cache_file.with_suffix(f".{os.getpid()}")  # renamed when complete, as another process may be reading
+    partial.write_text(json.dumps({name: asdict(artifact) for name, artifact in compiled.items()}))
+    partial.replace(cache_file)
+    return compiled
+
+
+def _read_cache(file: Path) -> dict[str, Artifact] | None:
+    """Reads cached artifacts; returns None if the file is missing or incomplete, as after a full disk."""
+    try:
+        return {name: Artifact(**fields) for name, fields in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def source_hash(sources: Mapping[str, str]) -> str:
+    """Returns a SHA-256 over the sources, the compiler settings and the pinned versions, in hex."""
+    return hashlib.sha256(
+        json.dumps([dict(sources), SETTINGS, solc_install.pinned_packages()], sort_keys=True).encode()
+    ).hexdigest()
+
+
+def artifacts_from_output(output: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Artifact]:
+    """Returns the contracts of these sources by name, out of the compiler's standard JSON output."""
+    return {
+        name: Artifact(
+            name=name,
+            source=path,
+            abi=compiled["abi"],
+            bytecode="0x" + compiled["evm"]["bytecode"]["object"],
+            deployed_bytecode="0x" + compiled["evm"]["deployedBytecode"]["object"],
+            source_map=compiled["evm"]["bytecode"].get("sourceMap", ""),
+            deployed_source_map=compiled["evm"]["deployedBytecode"].get("sourceMap", ""),
+            immutables=compiled["evm"]["deployedBytecode"].get("immutableReferences", {}),
+        )
+        for path, contracts in output.get("contracts", {}).items()  # the key is missing if no source has a contract
+        if path in sources
+        for name, compiled in contracts.items()
+    }
+
+
+def find_compiler() -> Path:
+    """Returns the compiler's program: a native one of the pinned version, else the npm package.
+
+    Outside a checkout the npm package is installed below the state directory if it is not there.
+
+    Raises:
+        CompileError: The checkout has no compiler, or there is no Node to run it.
+        InstallError: The compiler can't be installed.
     """
     native = shutil.which("solc")
     if native:
         version = subprocess.run([native, "--version"], capture_output=True, text=True, check=False).stdout
         if f"Version: {compiler_version()}+" in version:
             return Path(native)
-    installed_modules()
-    if checkout() and solc_install.node() is None:
+    ensure_node_modules()
+    if checkout() and solc_install.find_node() is None:
         raise CompileError("Node is missing, which runs the Solidity compiler: run `make setup`.")
-    return shim()
+    return npm_compiler()
 
 
-def installed_modules() -> Path:
-    """`node_modules` with all packages, which are installed if they are not there.
+def ensure_node_modules() -> Path:
+    """Returns `node_modules` with all packages; outside a checkout it installs them if any is missing.
 
     Raises:
-        CompileError: They are not in the checkout.
-        InstallError: They can't be installed.
+        CompileError: The checkout lacks a package.
+        InstallError: The packages can't be installed.
     """
-    if not solc_install.whole(node_modules().parent):
+    if not solc_install.is_complete(node_modules().parent):
         if checkout():
             raise CompileError(f"The Solidity compiler is not installed below {node_modules()}: run `make setup`.")
         solc_install.install(node_modules().parent, compiler_version())
     return node_modules()
 
 
-def shim() -> Path:
-    """The npm package as the program that `solc` is."""
+def npm_compiler() -> Path:
+    """Returns the program that runs the npm package with the command line of `solc`."""
     return CONTRACTS / "solc" if checkout() else solc_install.write_program(node_modules().parent)
 
 
 class Compiler:
-    """One compiler process for many requests, as a context manager. A native one is fast to start, and is started anew
-    for each. Raises `CompileError` where there is none."""
+    """A compiler for many requests, as a context manager.
+
+    The npm package stays one process for all requests. A native compiler starts fast, and is started for each.
+    """
 
     def __init__(self) -> None:
+        """Starts the compiler. Raises what `find_compiler` raises."""
         program = find_compiler()
-        self._ask = [str(program), "--base-path", str(node_modules())]
+        self._command = [str(program), "--base-path", str(node_modules())]
         self._process: subprocess.Popen[str] | None = None
-        if program == shim():
+        if program == npm_compiler():
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen([*self._ask, "--lines"], stdin=pipe, stdout=pipe, text=True)
+            self._process = subprocess.Popen([*self._command, "--lines"], stdin=pipe, stdout=pipe, text=True)
 
     def __enter__(self) -> Compiler:
         return self
@@ -210,28 +253,32 @@ class Compiler:
             self._process.communicate()
 
     def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The compiler's standard JSON output for a standard JSON input; errors are among what it says."""
-        line = json.dumps(request)
+        """Compiles a standard JSON input.
+
+        Returns:
+            The compiler's standard JSON output. Errors in the sources are in it.
+
+        Raises:
+            CompileError: The compiler does not run.
+        """
+        try:
+            output: dict[str, Any] = json.loads(self._run(json.dumps(request)))
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            raise _broken_compiler(error) from None
+        return output
+
+    def _run(self, request: str) -> str:
         if self._process is None:
-            ask = [*self._ask, "--standard-json"]
-            try:
-                said = subprocess.run(ask, input=line, capture_output=True, text=True, check=True)
-                once: dict[str, Any] = json.loads(said.stdout)
-            except (OSError, ValueError, subprocess.CalledProcessError) as error:
-                raise _broken(error) from None
-            return once
+            command = [*self._command, "--standard-json"]
+            return subprocess.run(command, input=request, capture_output=True, text=True, check=True).stdout
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        except (OSError, ValueError) as error:  # it has ended
-            raise _broken(error) from None
-        return answer
+        self._process.stdin.write(request + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
 
 
-def _standard_json(sources: Mapping[str, str]) -> dict[str, Any]:
+def _compile_standard_json(sources: Mapping[str, str]) -> dict[str, Any]:
     import solcx
     from solcx.exceptions import SolcError
 
@@ -245,45 +292,31 @@ def _standard_json(sources: Mapping[str, str]) -> dict[str, Any]:
             request, solc_binary=find_compiler(), base_path=node_modules(), allow_paths=[node_modules()]
         )
     except SolcError as error:
-        raise CompileError(_messages(error)) from None
+        raise CompileError(_compiler_messages(error)) from None
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        raise _broken(error) from None
+        raise _broken_compiler(error) from None
     return output
 
 
-def _broken(error: Exception) -> CompileError:
-    """The compiler did not even answer, as when a file of its package is missing."""
+def _broken_compiler(error: Exception) -> CompileError:
+    """Returns the error for a compiler that gives no output, for example because a file of its package is missing."""
     advice = "run `make setup`" if checkout() else f"remove {node_modules().parent}, and it is installed anew"
-    told = getattr(error, "stderr", None) or str(error) or type(error).__name__
-    text = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+    details = getattr(error, "stderr", None) or str(error) or type(error).__name__
+    text = details.decode(errors="replace") if isinstance(details, bytes) else str(details)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reason = next((line for line in lines if "Error" in line), lines[0] if lines else "no reason given")
     return CompileError(f"The Solidity compiler does not run ({reason.rstrip('.')}): {advice}.")
 
 
-def _messages(error: Any) -> str:
-    """The compiler's formatted errors out of what py-solc-x raises."""
+def _compiler_messages(error: Any) -> str:
+    """Returns the compiler's formatted errors out of py-solc-x's `SolcError`."""
     try:
-        found = json.loads(error.stdout_data)["errors"]
+        entries = json.loads(error.stdout_data)["errors"]
     except (TypeError, ValueError, KeyError):
         return re.sub(r"\s*\n> .*", "", str(error)).strip()
-    return "\n".join(e["formattedMessage"].strip() for e in found if e["severity"] == "error")
+    return error_messages(entries)
 
 
-def artifacts(output: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Artifact]:
-    """Contracts of these sources by name, out of the compiler's standard JSON output."""
-    return {
-        name: Artifact(
-            name=name,
-            source=path,
-            abi=compiled["abi"],
-            bytecode="0x" + compiled["evm"]["bytecode"]["object"],
-            deployed_bytecode="0x" + compiled["evm"]["deployedBytecode"]["object"],
-            source_map=compiled["evm"]["bytecode"].get("sourceMap", ""),
-            deployed_source_map=compiled["evm"]["deployedBytecode"].get("sourceMap", ""),
-            immutables=compiled["evm"]["deployedBytecode"].get("immutableReferences", {}),
-        )
-        for path, contracts in output.get("contracts", {}).items()  # not there where the sources have none
-        if path in sources
-        for name, compiled in contracts.items()
-    }
+def error_messages(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the formatted messages of the errors in the compiler's standard JSON output; warnings are left out."""
+    return "\n".join(entry["formattedMessage"].strip() for entry in entries if entry["severity"] == "error")

@@ -1,35 +1,43 @@
-"""A contract from wherever it was written: Solidity with its imports, or what a compiler made of it."""
+"""Loads a contract from a Solidity file or from a compiler's artifact. This is what `--contract` means everywhere."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from stakesim.evm.artifact_file import read_artifact
-from stakesim.evm.compiler import (
-    CONTRACTS,
-    Artifact,
-    CompileError,
-    compile_contracts,
-    compile_sources,
-    installed_modules,
-    node_modules,
-)
-from stakesim.evm.solc_install import packages
+from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts, compile_sources
+from stakesim.evm.import_resolver import collect_sources
 from stakesim.project import current_project
 
-_IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
+
+class ContractPath(NamedTuple):
+    """A parsed `--contract`: a file, and the name of the contract in it where one is given."""
+
+    file: Path
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | Path) -> ContractPath:
+        """Parses `FILE`, or `FILE.sol:Name`."""
+        file, colon, name = str(text).rpartition(":")
+        return cls(Path(file), name) if colon and name.isidentifier() and file.endswith(".sol") else cls(Path(text))
 
 
-def load_contract(file: str | Path) -> Artifact:
-    """The contract in a Solidity file, or in an artifact (.json) of ours, Foundry's or Hardhat's.
+def load_contract(contract: str | Path) -> Artifact:
+    """Loads a contract, compiling it if it is Solidity.
 
-    file: `path/Stake.sol:Name` where the file has several contracts that can be deployed. Imports are looked for beside
-    the file that makes them, in `node_modules` and `lib` of the folders above, by `remappings.txt`, then among ours.
-    Raises `CompileError` with a sentence, or what the compiler says.
+    Args:
+        contract: A Solidity file, or an artifact (.json) of stakesim, Foundry or Hardhat. `FILE.sol:Name` chooses one
+            of several contracts. `import_resolver` says where imports are looked for.
+
+    Raises:
+        CompileError: The file can't be read, does not compile, or has not exactly one deployable contract and no name
+            is given.
+        InstallError: The compiler is needed and can't be installed.
     """
-    path, name = _split(str(file))
+    path, name = ContractPath.parse(contract)
     if not path.is_file():
         raise CompileError(f"{path} can't be read: give a Solidity file, or an artifact (.json).")
     if path.suffix == ".json":
@@ -37,117 +45,68 @@ def load_contract(file: str | Path) -> Artifact:
     if path.suffix != ".sol":
         raise CompileError(f"{path} is neither Solidity (.sol) nor an artifact (.json).")
     path = path.resolve()
-    compiled = compile_sources(dict(_sources(path)))
-    here = deployable({n: a for n, a in compiled.items() if a.source == path.name}, path.name, name)
-    if name is None and len(here) == 1:
-        return next(iter(here.values()))
-    if name not in here:
-        known = ", ".join(f"{path.name}:{n}" for n in sorted(here))
-        raise CompileError(f"Say which contract of {path.name} is meant; it has {known}.")
-    return here[name]
+    return select_contract(compile_sources(collect_sources(path)), path.name, name)
 
 
-def production_contract(file: str | None = None) -> Artifact:
-    """The contract in this file; without one the project's artifact or contract, else the packaged `EventStake`.
+def select_contract(artifacts: Mapping[str, Artifact], file: str, name: str | None) -> Artifact:
+    """Selects a deployable contract of a Solidity file.
+
+    Args:
+        artifacts: Compiled contracts by name, also those of imported files.
+        file: The file's name among the compiler's sources.
+        name: Name of the contract; None for the only deployable one.
 
     Raises:
-        CompileError: The contract can't be read.
+        CompileError: The file has no such contract, none, or several; or the contract is an interface or abstract.
     """
-    if file:
-        return load_contract(file)
+    in_file = {each: artifact for each, artifact in artifacts.items() if artifact.source == file}
+    if not in_file:
+        raise CompileError(f"{file} has no contract in it: give a Solidity file with one.")
+    deployable = {each: artifact for each, artifact in in_file.items() if len(artifact.bytecode) > 2}
+    if not deployable or (name in in_file and name not in deployable):
+        undeployable = name if name in in_file else ", ".join(sorted(in_file))
+        raise CompileError(
+            f"{file} has {undeployable}, and an interface, or an abstract contract, can't be deployed: give a contract "
+            "that has the code of all its functions."
+        )
+    if name is None and len(deployable) == 1:
+        return next(iter(deployable.values()))
+    if name not in deployable:
+        choices = ", ".join(f"{file}:{each}" for each in sorted(deployable))
+        raise CompileError(f"Say which contract of {file} is meant; it has {choices}.")
+    return deployable[name]
+
+
+def production_contract(contract: str | None = None) -> Artifact:
+    """Loads the contract that the project deploys.
+
+    Args:
+        contract: As for `load_contract`. None takes the project's artifact, else the project's contract, else the
+            packaged `EventStake`.
+
+    Raises:
+        CompileError: The contract can't be loaded.
+    """
+    if contract:
+        return load_contract(contract)
     project = current_project()
     if project.artifact is not None and project.artifact.exists():
         return load_contract(project.artifact)
     return load_contract(project.contract) if project.contract else compile_contracts()["EventStake"]
 
 
-def deployable(own: Mapping[str, Artifact], file: str, name: str | None) -> dict[str, Artifact]:
-    """Those of a file's contracts that have code, by name.
+def patched_event_stake(old: str, new: str) -> Artifact:
+    """Compiles `EventStake` with one piece of its source replaced, to see whether a fault is found.
 
-    name: of the one that is meant, where that is known. Raises `CompileError` where there are none, or that has none.
-    """
-    if not own:
-        raise CompileError(f"{file} has no contract in it: give a Solidity file with one.")
-    here = {one: artifact for one, artifact in own.items() if len(artifact.bytecode) > 2}
-    if not here or (name in own and name not in here):
-        which = name if name in own else ", ".join(sorted(own))
-        raise CompileError(
-            f"{file} has {which}, and an interface, or an abstract contract, can't be deployed: give a contract that "
-            "has the code of all its functions."
-        )
-    return here
+    Args:
+        old: Text that is exactly once in `EventStake.sol`.
+        new: What replaces it.
 
-
-def read_source(path: Path) -> str:
-    """The text of a Solidity file. Raises `CompileError` where it is no text."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise CompileError(f"{path} is no text in UTF-8: give a Solidity file.") from None
-
-
-def changed(old: str, new: str) -> Artifact:
-    """The project's `EventStake` with a piece of its source changed: to see whether a fault is found.
-
-    Raises `CompileError` where `old` is not in it just once, and for what does not compile.
+    Raises:
+        CompileError: `old` is not in the source exactly once, or the result does not compile.
     """
     sources = {name: (CONTRACTS / name).read_text(encoding="utf-8") for name in ("EventStake.sol", "IEventStake.sol")}
     if (count := sources["EventStake.sol"].count(old)) != 1:
         raise CompileError(f"EventStake.sol has {old!r} {count} times: give a piece of it that is there just once.")
     sources["EventStake.sol"] = sources["EventStake.sol"].replace(old, new)
     return compile_sources(sources)["EventStake"]
-
-
-def _split(file: str) -> tuple[Path, str | None]:
-    path, colon, name = file.rpartition(":")
-    return (Path(path), name) if colon and name.isidentifier() and path.endswith(".sol") else (Path(file), None)
-
-
-def _sources(main: Path) -> Iterator[tuple[str, str]]:
-    """The file and all it imports, by the names under which the compiler asks for them."""
-    found: dict[str, Path] = {main.name: main}
-    waiting = [main.name]
-    while waiting:
-        name = waiting.pop()
-        text = read_source(found[name])
-        yield name, text
-        for wanted in _IMPORT.findall(text):
-            asked = _beside(name, wanted) if wanted.startswith(".") else wanted
-            path = (found[name].parent / wanted).resolve() if wanted.startswith(".") else _library(main, wanted)
-            if asked not in found and path is not None:
-                if not path.is_file():
-                    raise CompileError(f"{found[name]} imports {wanted}, which is not there.")
-                found[asked] = path
-                waiting.append(asked)
-
-
-def _beside(name: str, wanted: str) -> str:
-    """A relative import as the compiler names it: by the importing file's name."""
-    parts = name.split("/")[:-1]
-    for part in wanted.split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part != ".":
-            parts.append(part)
-    return "/".join(parts)
-
-
-def _library(main: Path, wanted: str) -> Path | None:
-    """None: it is among our own, which the compiler reads by itself."""
-    for folder in main.parents:
-        for target in (*_remapped(folder, wanted), folder / "node_modules" / wanted, folder / "lib" / wanted):
-            if target.is_file():
-                return target
-    ours = any(wanted.startswith(f"{name}/") for name in packages())
-    if ((installed_modules() if ours else node_modules()) / wanted).is_file():
-        return None
-    raise CompileError(f"{wanted} is not found: install it (node_modules, lib) at or above {main.parent}.")
-
-
-def _remapped(folder: Path, wanted: str) -> Iterator[Path]:
-    remappings = folder / "remappings.txt"
-    for line in remappings.read_text().splitlines() if remappings.is_file() else ():
-        prefix, _, target = line.strip().partition("=")
-        prefix = prefix.rpartition(":")[2]
-        if prefix and wanted.startswith(prefix):
-            yield folder / target / wanted[len(prefix) :]

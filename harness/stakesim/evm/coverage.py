@@ -1,70 +1,50 @@
-"""Which lines and branches of a Solidity file ran: from where py-evm was in the code, and the compiler's source map.
+"""Line and branch coverage of a Solidity file, from an `ExecutionTrace` and the compiler's source maps.
 
-A statement is covered when an instruction of it ran; a line, when all statements that begin on it are. A branch is a
-way out of a condition (`if`, `&&`, `||`, `?:`, a loop's end): the conditional jumps that the compiler made of it must
-have been taken and not taken. Source maps: https://docs.soliditylang.org/en/latest/internals/source_mappings.html
+A statement is covered when one of its instructions ran; a line, when all statements that begin on it are covered. A
+branch is a condition (`if`, `&&`, `||`, `?:`, the end of a loop). It is covered when the conditional jumps that the
+compiler made of it were both taken and not taken.
+
+Source maps: https://docs.soliditylang.org/en/latest/internals/source_mappings.html
 """
 
 from __future__ import annotations
 
 import bisect
-import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.py_evm import Watched
+from stakesim.evm.in_process.trace import ExecutionTrace
 
-Code: TypeAlias = bytes
-JUMPI, PUSH1, PUSH32 = 0x57, 0x60, 0x7F
+_PUSH1, _PUSH32 = 0x60, 0x7F
+_STATEMENTS = ("ExpressionStatement", "EmitStatement", "Return", "RevertStatement", "IfStatement", "InlineAssembly")
+_CONDITIONS = ("IfStatement", "Conditional", "ForStatement", "WhileStatement")
+
+AstNode: TypeAlias = Mapping[str, Any]
+"""A node of the compiler's syntax tree, with at least `nodeType` and `src`."""
 
 
-@dataclass
-class Trace:
-    """Where the machine was, by the code that ran: program counters, and conditional jumps with whether they jumped."""
+class SourceRange(NamedTuple):
+    """A piece of a source file, in bytes."""
 
-    executed: dict[Code, set[int]] = field(default_factory=lambda: defaultdict(set))
-    jumps: dict[Code, set[tuple[int, bool]]] = field(default_factory=lambda: defaultdict(set))
+    start: int
+    length: int
 
-    def computation(self) -> type[Watched]:
-        """What py-evm is to run code with, so that it is noted here."""
-        noted = {value: self._noted(value, run) for value, run in Watched.opcodes.items()}
-        return type("Traced", (Watched,), {"opcodes": noted})
-
-    def _noted(self, opcode: int, run: Callable[..., None]) -> Callable[..., None]:
-        executed, jumps = self.executed, self.jumps
-
-        def note(computation: Any) -> None:
-            code, at = computation.msg.code, computation.code.program_counter - 1
-            executed[code].add(at)
-            run(computation=computation)
-            if opcode == JUMPI:
-                jumps[code].add((at, computation.code.program_counter != at + 1))
-
-        return note
-
-    def save(self, file: Path) -> None:
-        """For `read`, by another process."""
-        rows = [
-            {"code": code.hex(), "executed": sorted(counters), "jumps": sorted(self.jumps[code])}
-            for code, counters in self.executed.items()
-        ]
-        file.write_text(json.dumps(rows))
-
-    def read(self, file: Path) -> None:
-        """Adds what another process saved."""
-        for row in json.loads(file.read_text()):
-            code = bytes.fromhex(row["code"])
-            self.executed[code].update(row["executed"])
-            self.jumps[code].update((at, jumped) for at, jumped in row["jumps"])
+    def contains(self, other: SourceRange) -> bool:
+        return self.start <= other.start and other.start + other.length <= self.start + self.length
 
 
 @dataclass(frozen=True)
 class Branch:
-    """line: where the condition begins. taken: which of its two ways were seen."""
+    """A condition.
+
+    Attributes:
+        line: Number of the line on which it begins.
+        condition: Its source text.
+        taken: Which of its two ways were taken: whether its jumps jumped.
+    """
 
     line: int
     condition: str
@@ -77,7 +57,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of one file. lines: those with statements, by number, whether all of them ran."""
+    """Coverage of one file.
+
+    Attributes:
+        file: The file's path, for reports.
+        lines: Line numbers on which statements begin, each with whether all of them ran.
+        branches: All conditions, in the order of the syntax tree.
+    """
 
     file: str
     lines: Mapping[int, bool]
@@ -85,113 +71,141 @@ class Coverage:
 
     @property
     def missed_lines(self) -> list[int]:
-        return [line for line, ran in self.lines.items() if not ran]
+        return [line for line, covered in self.lines.items() if not covered]
 
     @property
     def missed_branches(self) -> list[Branch]:
         return [branch for branch in self.branches if not branch.covered]
 
     def lcov(self) -> str:
-        """The file's record in the format of lcov's tracefiles (man geninfo)."""
+        """Returns the file's record in the format of lcov's tracefiles (man geninfo)."""
         rows = ["TN:", f"SF:{self.file}"]
         for number, branch in enumerate(self.branches):
             rows += [f"BRDA:{branch.line},{number},{int(way)},{int(way in branch.taken)}" for way in (False, True)]
         taken = sum(len(branch.taken) for branch in self.branches)
         rows += [f"BRF:{2 * len(self.branches)}", f"BRH:{taken}"]
-        rows += [f"DA:{line},{int(ran)}" for line, ran in sorted(self.lines.items())]
+        rows += [f"DA:{line},{int(covered)}" for line, covered in sorted(self.lines.items())]
         rows += [f"LF:{len(self.lines)}", f"LH:{sum(self.lines.values())}", "end_of_record"]
         return "\n".join(rows) + "\n"
 
 
-def measure(trace: Trace, artifact: Artifact, file: str, source: str, tree: Mapping[str, Any], index: int) -> Coverage:
-    """What ran of a file.
+def measure(
+    trace: ExecutionTrace, artifact: Artifact, *, file: str, source: str, tree: AstNode, index: int
+) -> Coverage:
+    """Computes the coverage of a file by what a trace recorded of one of its contracts.
 
-    artifact: the contract, compiled from it, with source maps. tree: the file's syntax tree. index: the compiler's of
-    the file.
+    Args:
+        trace: What ran.
+        artifact: The contract, with source maps.
+        file: The file's path, for reports.
+        source: Its text.
+        tree: Its syntax tree.
+        index: The compiler's number for it.
     """
-    ran: set[tuple[int, int]] = set()
-    ways: dict[tuple[int, int], set[bool]] = defaultdict(set)
-    creation, deployed = bytes.fromhex(artifact.bytecode[2:]), bytes.fromhex(artifact.deployed_bytecode[2:])
-    for code, map_ in ((creation, artifact.source_map), (deployed, artifact.deployed_source_map)):
-        counters, jumps = _of(trace, code)
-        places = _places(code, map_)
-        ran |= {places[at][:2] for at in counters if at in places and places[at][2] == index}
-        for at, jumped in jumps:
-            if at in places and places[at][2] == index:
-                ways[places[at][:2]].add(jumped)
-    begins = [0, *(at + 1 for at, byte in enumerate(source.encode()) if byte == 0x0A)]
+    text = source.encode()
+    line_starts = [0, *(position + 1 for position, byte in enumerate(text) if byte == ord("\n"))]
 
-    def line(node: Mapping[str, Any]) -> int:
-        return bisect.bisect_right(begins, _at(node)[0])
+    def line_of(node: AstNode) -> int:
+        return bisect.bisect_right(line_starts, _range(node).start)
 
+    executed, ways = _executed_ranges(trace, artifact, index)
     lines: dict[int, bool] = {}
-    for node in _statements(tree):
-        start, length = _at(node.get("condition", node) if node["nodeType"] == "IfStatement" else node)
-        inside = any(start <= s and s + n <= start + length for s, n in ran)
-        lines[line(node)] = lines.get(line(node), True) and inside
-    raw = source.encode()
+    for statement in _statements(tree):
+        statement_range = _range(_evaluated(statement) if statement["nodeType"] == "IfStatement" else statement)
+        ran = any(statement_range.contains(each) for each in executed)
+        lines[line_of(statement)] = lines.get(line_of(statement), True) and ran
     branches = []
-    for node in _conditions(tree):
-        start, length = _at(node)
-        shown = node.get("condition", node)
-        begin, size = _at(shown)
-        branches.append(Branch(line(node), raw[begin : begin + size].decode(), frozenset(ways[(start, length)])))
+    for condition in _conditions(tree):
+        start, length = _range(_evaluated(condition))
+        shown = text[start : start + length].decode()
+        branches.append(Branch(line_of(condition), shown, frozenset(ways.get(_range(condition), ()))))
     return Coverage(file, dict(sorted(lines.items())), tuple(branches))
 
 
-def _of(trace: Trace, code: bytes) -> tuple[set[int], set[tuple[int, bool]]]:
-    """Of this code, whatever its immutables are and arguments follow it."""
+def _executed_ranges(
+    trace: ExecutionTrace, artifact: Artifact, index: int
+) -> tuple[set[SourceRange], dict[SourceRange, set[bool]]]:
+    """Maps what ran of a contract to the source of one file.
+
+    Returns:
+        The ranges of all instructions that ran, and for the range of each conditional jump whether it jumped.
+    """
+    executed: set[SourceRange] = set()
+    ways: dict[SourceRange, set[bool]] = defaultdict(set)
+    for code, source_map in (
+        (artifact.bytecode, artifact.source_map),
+        (artifact.deployed_bytecode, artifact.deployed_source_map),
+    ):
+        compiled = bytes.fromhex(code[2:])
+        counters, jumps = _recorded(trace, compiled)
+        ranges = _instruction_ranges(compiled, source_map, index)
+        executed |= {ranges[counter] for counter in counters if counter in ranges}
+        for counter, jumped in jumps:
+            if counter in ranges:
+                ways[ranges[counter]].add(jumped)
+    return executed, ways
+
+
+def _recorded(trace: ExecutionTrace, compiled: bytes) -> tuple[set[int], set[tuple[int, bool]]]:
+    """Returns the program counters and jumps recorded for a code, whatever its immutables and trailing arguments."""
     counters: set[int] = set()
     jumps: set[tuple[int, bool]] = set()
-    for ran, at in trace.executed.items():
-        if len(ran) >= len(code) and _same(ran, code):
-            counters |= at
-            jumps |= trace.jumps.get(ran, set())
+    for code, executed in trace.executed.items():
+        if len(code) >= len(compiled) and _is_same_code(code, compiled):
+            counters |= executed
+            jumps |= trace.jumps.get(code, set())
     return counters, jumps
 
 
-def _same(ran: bytes, code: bytes) -> bool:
-    """Immutables are zeros in the compiler's code."""
-    return all(one == other or other == 0 for one, other in zip(ran, code, strict=False))
+def _is_same_code(code: bytes, compiled: bytes) -> bool:
+    """Compares byte by byte. The compiler writes zeros for immutables, so its zeros match any byte."""
+    return all(byte == expected or expected == 0 for byte, expected in zip(code, compiled, strict=False))
 
 
-def _places(code: bytes, map_: str) -> dict[int, tuple[int, int, int]]:
-    """Start, length and file of each instruction, by its program counter."""
-    places: dict[int, tuple[int, int, int]] = {}
-    start = length = file = 0
-    at = 0
-    for entry in map_.split(";"):
-        fields = entry.split(":")
-        start, length, file = (
-            int(fields[n]) if n < len(fields) and fields[n] else now for n, now in enumerate((start, length, file))
-        )
-        places[at] = (start, length, file)
-        at += 1 + (code[at] - PUSH1 + 1 if at < len(code) and PUSH1 <= code[at] <= PUSH32 else 0)
-    return places
+def _instruction_ranges(code: bytes, source_map: str, index: int) -> dict[int, SourceRange]:
+    """Decodes a source map: the range of each instruction of one file, by program counter.
+
+    An entry is `start:length:file:...` for one instruction; a field that is empty or missing is the one before it.
+    """
+    ranges: dict[int, SourceRange] = {}
+    entry = [0, 0, 0]
+    counter = 0
+    for text in source_map.split(";"):
+        for position, field in enumerate(text.split(":")[:3]):
+            if field:
+                entry[position] = int(field)
+        start, length, file = entry
+        if file == index:
+            ranges[counter] = SourceRange(start, length)
+        is_push = counter < len(code) and _PUSH1 <= code[counter] <= _PUSH32
+        counter += 1 + (code[counter] - _PUSH1 + 1 if is_push else 0)  # a PUSH is followed by the bytes that it pushes
+    return ranges
 
 
-_STATEMENTS = ("ExpressionStatement", "EmitStatement", "Return", "RevertStatement", "IfStatement", "InlineAssembly")
-
-
-def _statements(tree: Any) -> Iterator[Mapping[str, Any]]:
+def _statements(tree: AstNode) -> Iterator[AstNode]:
     for node in _walk(tree):
-        declared = node["nodeType"] == "VariableDeclarationStatement" and node.get("initialValue")
-        if node["nodeType"] in _STATEMENTS or declared:
+        is_initialization = node["nodeType"] == "VariableDeclarationStatement" and node.get("initialValue")
+        if node["nodeType"] in _STATEMENTS or is_initialization:
             yield node
 
 
-def _conditions(tree: Any) -> Iterator[Mapping[str, Any]]:
+def _conditions(tree: AstNode) -> Iterator[AstNode]:
     for node in _walk(tree):
-        logical = node["nodeType"] == "BinaryOperation" and node["operator"] in ("&&", "||")
-        loop = node["nodeType"] in ("ForStatement", "WhileStatement")
-        if node["nodeType"] in ("IfStatement", "Conditional") or logical or loop:
+        is_logical = node["nodeType"] == "BinaryOperation" and node["operator"] in ("&&", "||")
+        if node["nodeType"] in _CONDITIONS or is_logical:
             yield node
 
 
-def _walk(node: Any) -> Iterator[Mapping[str, Any]]:
+def _evaluated(node: AstNode) -> AstNode:
+    """Returns a statement's condition; the node itself where it is an operator."""
+    condition: AstNode = node.get("condition", node)
+    return condition
+
+
+def _walk(node: object) -> Iterator[AstNode]:
     if isinstance(node, list):
-        for one in node:
-            yield from _walk(one)
+        for item in node:
+            yield from _walk(item)
     elif isinstance(node, dict):
         if "nodeType" in node and "src" in node:
             yield node
@@ -200,6 +214,6 @@ def _walk(node: Any) -> Iterator[Mapping[str, Any]]:
                 yield from _walk(value)
 
 
-def _at(node: Mapping[str, Any]) -> tuple[int, int]:
+def _range(node: AstNode) -> SourceRange:
     start, length, _ = map(int, node["src"].split(":"))
-    return start, length
+    return SourceRange(start, length)

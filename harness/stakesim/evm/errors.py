@@ -1,29 +1,29 @@
-"""What goes wrong with a chain, in a sentence for whoever asked for it."""
+"""Errors of chains, contracts and their ABIs."""
 
 from stakesim.errors import StakesimError
 
 
 class EngineError(StakesimError):
-    """One sentence: what is wrong, and what to do about it."""
+    """A chain, or the contract on it, can't be used."""
 
 
 class NotSupported(EngineError):
-    """The engine lacks this capability; `Engine.capabilities` says beforehand."""
+    """The engine lacks a capability. `Engine.capabilities` lists those that it has."""
 
 
 class AbiError(StakesimError):
-    """Arguments that don't fit a function, or data that is not what the ABI describes."""
+    """Arguments do not fit a function, or data is not what the ABI describes."""
 
 
 class MistakenCall(AbiError):
-    """A scenario calls a function that the contract does not have, or with other arguments than it takes."""
+    """A scenario calls a function that the contract does not have, or with arguments that it does not take."""
 
 
-class CallReverted(Exception):
-    """A call that the contract, or the EVM, refused.
+class CallReverted(StakesimError):
+    """The contract, or the EVM, refused a call.
 
     Attributes:
-        data: What came with the revert; empty where the node hands nothing on.
+        data: Data of the revert; empty if the node returned none.
     """
 
     def __init__(self, message: str, data: bytes = b"") -> None:

@@ -1,135 +1,160 @@
-"""The interface that a stake contract must have, and in what an ABI differs from it.
+"""The interface that a stake contract must have, and how a contract's ABI differs from it.
 
-`contracts/abi/deployed.json` is that of the contract deployed on Sepolia; `IEventStake` adds to it. Names of arguments
-and internal types don't matter, as no call depends on them; types, tuples and indexed flags do.
+The required interface is that of the contract deployed on Sepolia (`contracts/abi/deployed.json`). `IEventStake`
+extends it. Types, tuples and indexed flags must agree; names of arguments and internal types may differ, as no call
+depends on them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from stakesim.evm.abi import abi_type
+from stakesim.evm.abi import Abi, AbiItem, ContractAbi, abi_type
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.errors import EngineError
 
-DEPLOYED = CONTRACTS / "abi" / "deployed.json"
-Abi = Sequence[Mapping[str, Any]]
+DEPLOYED_ABI_FILE = CONTRACTS / "abi" / "deployed.json"
 
 
 class Difference(NamedTuple):
-    """said: a sentence without its full stop. playable: whether calls and answers are still those that are needed."""
+    """One way in which an ABI differs from the required one.
 
-    said: str
-    playable: bool = False
+    Attributes:
+        text: A sentence without its full stop.
+        compatible: Whether calls and their results are nevertheless the required ones.
+    """
+
+    text: str
+    compatible: bool = False
 
 
 @cache
 def deployed_abi() -> Abi:
-    """The ABI that every stake contract must have."""
-    abi: Abi = json.loads(DEPLOYED.read_text())
+    """Returns the required ABI."""
+    abi: Abi = json.loads(DEPLOYED_ABI_FILE.read_text())
     return abi
 
 
 @cache
-def additions() -> Abi:
-    """What `IEventStake` adds to it."""
-    shared = {_signature(item) for item in deployed_abi()}
-    mine = compile_contracts()["IEventStake"].abi
-    return [item for item in mine if item["type"] in ("function", "event") and _signature(item) not in shared]
+def extension_abi() -> Abi:
+    """Returns the functions and events that `IEventStake` adds to the required ABI."""
+    required = {_key(item) for item in deployed_abi()}
+    full = compile_contracts()["IEventStake"].abi
+    return [item for item in full if item["type"] in ("function", "event") and _key(item) not in required]
 
 
-def missing_additions(abi: Abi) -> set[str]:
-    """Names of the functions that `IEventStake` adds and this ABI does not have; one of the same name that takes other
-    arguments is another function."""
-    has = {_signature(item) for item in abi if item["type"] == "function"}
-    return {item["name"] for item in additions() if item["type"] == "function" and _signature(item) not in has}
+@cache
+def stake_abi() -> ContractAbi:
+    """Returns the codec for the ABI of `EventStake`: the required interface and its extension."""
+    return ContractAbi(compile_contracts()["EventStake"].abi)
 
 
-def own_functions(abi: Abi) -> list[Mapping[str, Any]]:
-    """Functions of this ABI that are neither of the deployed interface nor of `IEventStake`."""
-    known = {_signature(item) for item in (*deployed_abi(), *additions())}
-    return [item for item in abi if item["type"] == "function" and _signature(item) not in known]
+def missing_extension(abi: Abi) -> set[str]:
+    """Returns the names of the functions of the extension that this ABI lacks.
+
+    A function with the same name and other arguments is another function.
+    """
+    present = {_key(item) for item in abi if item["type"] == "function"}
+    return {item["name"] for item in extension_abi() if item["type"] == "function" and _key(item) not in present}
 
 
-def extra_functions(abi: Abi) -> list[dict[str, Any]]:
-    """Those of `own_functions` that change something."""
-    return [dict(item) for item in own_functions(abi) if item["stateMutability"] in ("nonpayable", "payable")]
+def own_functions(abi: Abi) -> list[AbiItem]:
+    """Returns the functions of this ABI that are neither required nor in the extension."""
+    known = {_key(item) for item in (*deployed_abi(), *extension_abi())}
+    return [item for item in abi if item["type"] == "function" and _key(item) not in known]
 
 
-def check_playable(abi: Abi, name: str) -> None:
-    """Raises `EngineError` for the ABI of a contract that can't be driven, in one sentence. name: the contract's."""
-    has = {item["name"] for item in abi if item["type"] == "function"}
-    lacks = {item["name"] for item in deployed_abi() if item["type"] == "function"} - has
-    added = missing_additions(abi)
-    if "totalLiabilities" not in added:  # then it is to have all of them
-        lacks |= added
-    if lacks:
+def own_transactions(abi: Abi) -> list[AbiItem]:
+    """Returns those of `own_functions` that can change the contract's state."""
+    return [item for item in own_functions(abi) if item["stateMutability"] in ("nonpayable", "payable")]
+
+
+def check_supported(abi: Abi, contract_name: str) -> None:
+    """Checks that scenarios can run on a contract.
+
+    It needs all required functions, and either all functions of the extension or not even `totalLiabilities`.
+
+    Raises:
+        EngineError: A function is missing, or its calls or results have other types. One sentence lists all of them.
+    """
+    present = {item["name"] for item in abi if item["type"] == "function"}
+    missing_names = {item["name"] for item in deployed_abi() if item["type"] == "function"} - present
+    missing_from_extension = missing_extension(abi)
+    if "totalLiabilities" not in missing_from_extension:
+        missing_names |= missing_from_extension
+    if missing_names:
         raise EngineError(
-            f"{name} can't be played, as it lacks {', '.join(sorted(lacks))}: give a contract with all of "
-            "contracts/IEventStake.sol, or with contracts/abi/deployed.json and none of what that adds to it."
+            f"{contract_name} can't be tested, as it lacks {', '.join(sorted(missing_names))}: give a contract with "
+            "all of contracts/IEventStake.sol, or with contracts/abi/deployed.json and none of what that adds to it."
         )
-    if wrong := [found.said for found in differences(abi) if not found.playable]:
-        raise EngineError(f"{name} can't be played: {'; '.join(wrong)}.")
+    if incompatible := [difference.text for difference in differences(abi) if not difference.compatible]:
+        raise EngineError(f"{contract_name} can't be tested: {'; '.join(incompatible)}.")
 
 
 def missing(abi: Abi) -> list[str]:
-    """What of the deployed interface is not in this ABI at all: sentences."""
-    has = {(item["type"], item.get("name")) for item in abi}
-    lacks = [item for item in deployed_abi() if (item["type"], item["name"]) not in has]
-    return [f"The {item['type']} {item['name']} is missing: {item['name']}({_types(item['inputs'])})" for item in lacks]
+    """Returns a sentence for each required item of which the ABI has none with the same kind and name."""
+    present = {(item["type"], item.get("name")) for item in abi}
+    absent = [item for item in deployed_abi() if (item["type"], item["name"]) not in present]
+    return [
+        f"The {item['type']} {item['name']} is missing: {item['name']}({_types(item['inputs'])})" for item in absent
+    ]
 
 
 def differences(abi: Abi) -> Iterator[Difference]:
-    """What this ABI has otherwise than the deployed interface, and than what `IEventStake` adds and it has as well."""
-    named: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    """Yields how items of this ABI differ from the required ones and from those of the extension with the same name."""
+    by_name: dict[tuple[str, str], list[AbiItem]] = {}
     for item in abi:
         if item["type"] in ("function", "event"):
-            named.setdefault((item["type"], item["name"]), []).append(item)
-    for wanted in deployed_abi():
-        found = named.get((wanted["type"], wanted["name"]), [])
-        if found:
-            yield from _differences(wanted, found)
-    for wanted in additions():
-        found = named.get((wanted["type"], wanted["name"]), [])
-        same = [item for item in found if _signature(item) == _signature(wanted)]
-        if same or (found and wanted["type"] == "event"):
-            yield from _differences(wanted, same or found)
+            by_name.setdefault((item["type"], item["name"]), []).append(item)
+    for required in deployed_abi():
+        candidates = by_name.get((required["type"], required["name"]), [])
+        if candidates:
+            yield from _item_differences(required, candidates)
+    for required in extension_abi():
+        candidates = by_name.get((required["type"], required["name"]), [])
+        same = [item for item in candidates if _key(item) == _key(required)]
+        if same or (candidates and required["type"] == "event"):
+            yield from _item_differences(required, same or candidates)
 
 
-def _differences(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Iterator[Difference]:
-    name = wanted["name"]
-    if wanted["type"] == "event":
-        if all(_types(item["inputs"]) != _types(wanted["inputs"]) for item in found):
-            has, must = _types(found[0]["inputs"]), _types(wanted["inputs"])
-            yield Difference(f"The event {name} has ({has}) where ({must}) must be", playable=True)
+def _item_differences(required: AbiItem, candidates: Abi) -> Iterator[Difference]:
+    """Compares a required item with the items of the same kind and name."""
+    name = required["name"]
+    if required["type"] == "event":
+        if all(_types(item["inputs"]) != _types(required["inputs"]) for item in candidates):
+            actual, expected = _types(candidates[0]["inputs"]), _types(required["inputs"])
+            yield Difference(f"The event {name} has ({actual}) where ({expected}) must be", compatible=True)
         return
-    same = next((item for item in found if _signature(item) == _signature(wanted)), None)
+    same = next((item for item in candidates if _key(item) == _key(required)), None)
     if same is None:
-        has, must = _types(found[0]["inputs"]), _types(wanted["inputs"])
-        yield Difference(f"{name} takes ({has}) where ({must}) must be")
+        actual, expected = _types(candidates[0]["inputs"]), _types(required["inputs"])
+        yield Difference(f"{name} takes ({actual}) where ({expected}) must be")
         return
-    has, must = _returned(same["outputs"]), _returned(wanted["outputs"])
-    if has != must:
-        yield Difference(f"{name} returns {has} where {must} must be")
-    has, must = _kind(same), _kind(wanted)
-    if has != must:
-        yield Difference(f"{name} is {has} where {must} must be", playable=has == "payable")
+    actual, expected = _outputs(same["outputs"]), _outputs(required["outputs"])
+    if actual != expected:
+        yield Difference(f"{name} returns {actual} where {expected} must be")
+    actual, expected = _mutability(same), _mutability(required)
+    if actual != expected:
+        yield Difference(f"{name} is {actual} where {expected} must be", compatible=actual == "payable")
 
 
-def _signature(item: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Of a function or an event, indexed flags apart: what its selector or topic is made of."""
-    types = ",".join(abi_type(one) for one in item.get("inputs", ()))
+def _key(item: AbiItem) -> tuple[str, str, str]:
+    """Returns what identifies an item, as in its selector or topic: kind, name and types, without indexed flags."""
+    types = ",".join(abi_type(parameter) for parameter in item.get("inputs", ()))
     return item["type"], item.get("name", ""), types
 
 
 def _types(inputs: Abi) -> str:
-    return ", ".join(abi_type(one).replace(",", ", ") + (" indexed" if one.get("indexed") else "") for one in inputs)
+    return ", ".join(
+        abi_type(parameter).replace(",", ", ") + (" indexed" if parameter.get("indexed") else "")
+        for parameter in inputs
+    )
 
 
-def _returned(outputs: Abi) -> str:
+def _outputs(outputs: Abi) -> str:
     if not outputs:
         return "nothing"
     if len(outputs) == 1 and outputs[0]["type"] == "tuple":
@@ -137,7 +162,7 @@ def _returned(outputs: Abi) -> str:
     return f"({_types(outputs)})"
 
 
-def _kind(function: Mapping[str, Any]) -> str:
-    """Its mutability; reading nothing is as good as changing nothing."""
+def _mutability(function: AbiItem) -> str:
+    """Returns a function's mutability, with `pure` as `view`: callers see no difference."""
     mutability: str = function["stateMutability"]
     return "view" if mutability == "pure" else mutability

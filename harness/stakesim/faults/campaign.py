@@ -14,7 +14,7 @@ from stakesim.faults.chain_faults import CHAIN_FAULTS
 from stakesim.faults.protocol import EpisodePlayer, EpisodeResult, FaultCampaign
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.project import ProjectError, current_project
-from stakesim.workers.pool import pool
+from stakesim.workers.pool import worker_pool
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _play_all(campaign: FaultCampaign, names: Sequence[str], seed: int, jobs: in
             for name in names:
                 yield _play(player, name, seed)
         return
-    with pool(min(jobs, len(names)), open=campaign.open) as submit:
+    with worker_pool(min(jobs, len(names)), open_resource=campaign.open) as submit:
         for done in as_completed([submit(_play, name, seed) for name in names]):
             yield done.result()
 

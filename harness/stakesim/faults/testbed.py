@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
-from web3 import Web3
 from web3.providers import HTTPProvider, JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.anvil import Anvil
+from stakesim.evm.anvil import AnvilEngine
+from stakesim.evm.chain_spec import CHAIN_ID, engine_accounts
 from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.evm.engine import CHAIN_ID, MIDDLEWARE, engine_accounts
+from stakesim.evm.deployment import init_code
 from stakesim.evm.errors import EngineError
-from stakesim.evm.interface import init_code
+from stakesim.evm.lean_web3 import lean_web3
 from stakesim.scenario.actions import Terms
 
 HEADROOM = 40
@@ -83,10 +83,10 @@ class FaultTestbed:
         if artifact is None:
             artifact, args = compile_contracts()["EventStake"], (service_account().address, self.terms.as_struct())
         self.abi = ContractAbi(artifact.abi)
-        self.engine = Anvil()
+        self.engine = AnvilEngine()
         try:
             self.rpc_url = str(cast(HTTPProvider, self.engine.w3.provider).endpoint_uri)
-            self.w3 = Web3(Wire(self.rpc_url), MIDDLEWARE)
+            self.w3 = lean_web3(Wire(self.rpc_url))
             self.contract = self._deploy(artifact, tuple(args))
             self.rpc("evm_setAutomine", False)
             for _ in range(HEADROOM):

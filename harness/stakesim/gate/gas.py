@@ -60,8 +60,8 @@ def _booked() -> list[Action]:
     return [_open(), *(Book(booking=f"of-{guest}", run="run1", by=guest, seats=1) for guest in GUESTS)]
 
 
-def _complete(*came: str) -> Complete:
-    return Complete(at=9 * _DAY, run="run1", came=tuple(f"of-{guest}" for guest in came))
+def _complete(*attended: str) -> Complete:
+    return Complete(at=9 * _DAY, run="run1", attended=tuple(f"of-{guest}" for guest in attended))
 
 
 _REFUSED: list[Action] = [

@@ -19,17 +19,17 @@ from difflib import unified_diff
 from functools import partial
 from pathlib import Path
 
-from stakesim.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts
+from stakesim.evm.compiler import CONTRACTS, Artifact, Compiler, artifacts_from_output
 from stakesim.evm.errors import EngineError
 from stakesim.gate.mutation_operators import Mutant, mutants
 from stakesim.gate.plain_build import Built, build, compiled, failing_test
-from stakesim.generate.moves import walk
 from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import Scenario, load
-from stakesim.workers.pool import pool
+from stakesim.search.walks import walk
+from stakesim.workers.pool import worker_pool
 
 EQUIVALENT = CONTRACTS / "equivalent_mutants.json"
 """Reviewed: mutants that no test can tell from the contract, by their key, with the reason."""
@@ -95,9 +95,8 @@ def mutate(
     """Makes and plays all mutants of a contract.
 
     source: a Solidity file. only: those whose key has this in it. tests: what is run for those that all scenarios pass,
-    see `failing_test`. progress: called with each verdict. jobs, dask: as `stakesim.workers.pool.pool` has them; the
-    status of a mutant is the same whoever plays it, but not what kills it first, as a worker tries that first which
-    killed its last one.
+    see `failing_test`. progress: called with each verdict. jobs, dask: as for `worker_pool`; the status of a mutant
+    is the same whoever plays it, but not what kills it first, as a worker tries that first which killed its last one.
     Raises `CompileError`, and `EngineError` where the contract itself has findings or there are no mutants.
     """
     began = time.perf_counter()
@@ -109,7 +108,7 @@ def mutate(
         raise EngineError(f"There is no mutant of {contract} to play: choose another `--only`.")
     suite = scenarios()
     with closing(open_environment(engine)) as environment:
-        environment.use(sound)
+        environment.set_contract(sound)
         environment.foreign = True
         for scenario in suite:
             findings = run_scenario(environment, scenario).findings
@@ -157,7 +156,7 @@ def _verdicts(
     dask: str | None,
 ) -> Iterator[Verdict]:
     seen = {_digest(built.artifact): "the contract"}
-    with pool(jobs, dask, partial(_Bench, engine, suite)) as submit:
+    with worker_pool(jobs, dask=dask, open_resource=partial(_Bench, engine, suite)) as submit:
         compiling = [submit(_compile, mutant, built.sources, built.file, built.artifact.name) for mutant in made]
         playing = []
         for mutant, done in zip(made, compiling, strict=True):
@@ -196,13 +195,13 @@ def _compile(bench: _Bench, mutant: Mutant, sources: Mapping[str, str], file: st
     output = compiled(bench.compiler, mutated, file)
     if any(error["severity"] == "error" for error in output.get("errors", ())):
         return None
-    return artifacts(output, mutated)[contract]
+    return artifacts_from_output(output, mutated)[contract]
 
 
 def _judge(bench: _Bench, mutant: Mutant, artifact: Artifact, tests: Path | None) -> Verdict:
     environment, suite = bench.environment, bench.suite
     began = time.perf_counter()
-    environment.use(artifact)
+    environment.set_contract(artifact)
     for scenario in list(suite):
         try:
             played = run_scenario(environment, scenario)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stakesim.campaign import campaign
+from stakesim.campaign.result import CampaignResult
 from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.coverage import Coverage
@@ -19,10 +20,11 @@ from stakesim.gate import gas
 from stakesim.gate.conformance import differences
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
-from stakesim.runner.findings import Finding, stories
-from stakesim.runner.ledger import Row
+from stakesim.runner.findings import Finding
+from stakesim.runner.ledger import LedgerRow
+from stakesim.runner.narrative import narratives
 from stakesim.scenario.actions import Terms
-from stakesim.search.diagnosis import named
+from stakesim.search.contract_diagnosis import classify
 
 ProfileName = Literal["pr", "nightly"]
 
@@ -60,7 +62,7 @@ class Part:
 
     @property
     def stories(self) -> list[str]:
-        return stories(self.findings)
+        return narratives(self.findings)
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Gate:
     engine: str
     seed: int
     parts: list[Part] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LedgerRow] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
     gas: list[gas.Change] = field(default_factory=list)
     coverage: Coverage | None = None
@@ -156,12 +158,12 @@ def _foreign(made: Gate) -> Artifact | None:
     return made.artifact if made.given else None
 
 
-def _take(made: Gate, part: Part, result: campaign.Result) -> None:
+def _take(made: Gate, part: Part, result: CampaignResult) -> None:
     part.ok, part.findings = result.ok, result.findings
     made.rows += result.rows
     made.reached += result.reached
-    steps = sum(played.steps for played in result.played)
-    part.figures = {"scenarios": len(result.played), "steps": steps, "transactions": result.transactions}
+    steps = sum(played.steps for played in result.results)
+    part.figures = {"scenarios": len(result.results), "steps": steps, "transactions": result.transactions}
 
 
 def _scripted(made: Gate, part: Part) -> None:
@@ -183,7 +185,9 @@ def _random(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
         _take(
             made,
             part,
-            campaign.run(names, made.engine, how.runs, made.seed, jobs, contract=_foreign(made), terms=made.terms),
+            campaign.run(
+                names, made.engine, runs=how.runs, seed=made.seed, jobs=jobs, contract=_foreign(made), terms=made.terms
+            ),
         )
 
     return carry_out
@@ -194,9 +198,9 @@ def _hostile(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
         what = campaign.run(
             ["hostile"],
             made.engine,
-            how.walks,
-            made.seed,
-            jobs,
+            runs=how.walks,
+            seed=made.seed,
+            jobs=jobs,
             steps=how.steps,
             contract=_foreign(made),
             terms=made.terms,
@@ -214,7 +218,7 @@ def _stateful(how: Intensity) -> Callable[[Gate, Part], None]:
             played = search(environment, how.examples, how.moves, made.seed)
         part.ok, part.findings = played is None, played.findings if played else []
         if played and made.given:
-            part.findings = [replace(finding, weakness=named(played)) for finding in part.findings]
+            part.findings = [replace(finding, weakness=classify(played)) for finding in part.findings]
         part.figures = {"examples": how.examples, "steps each": how.moves}
 
     return carry_out

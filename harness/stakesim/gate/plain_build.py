@@ -13,9 +13,10 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from stakesim.evm.compiler import SETTINGS, Artifact, CompileError, Compiler, artifacts
-from stakesim.evm.contract_file import deployable, read_source
+from stakesim.evm.compiler import SETTINGS, Artifact, CompileError, Compiler, artifacts_from_output, error_messages
+from stakesim.evm.contract_file import select_contract
 from stakesim.evm.errors import EngineError
+from stakesim.evm.import_resolver import collect_sources
 from stakesim.project import current_project
 
 PLAIN = SETTINGS | {"viaIR": False, "optimizer": {"enabled": False}}
@@ -42,19 +43,15 @@ def build(source: Path, contract: str) -> Built:
     """Compiles a Solidity file and what it imports. Raises `CompileError`, also where the contract is not in it."""
     if not source.is_file():
         raise CompileError(f"{source} can't be read: give a Solidity file.")
-    sources = {name: read_source(source.parent / name) for name in _own_imports(source)}
+    source = source.resolve()
+    sources = collect_sources(source)
     with Compiler() as compiler:
         output = compiled(compiler, sources, source.name, tree=True)
-    errors = [e["formattedMessage"].strip() for e in output.get("errors", ()) if e["severity"] == "error"]
-    if errors:
-        raise CompileError("\n".join(errors))
-    made = artifacts(output, sources)
-    own = {name: artifact for name, artifact in made.items() if artifact.source == source.name}
-    here = deployable(own, source.name, contract)
-    if contract not in here:
-        raise CompileError(f"There is no contract {contract} in {source}: give its name with --contract.")
+    if errors := error_messages(output.get("errors", ())):
+        raise CompileError(errors)
+    artifact = select_contract(artifacts_from_output(output, sources), source.name, contract)
     node = output["sources"][source.name]
-    return Built(source.name, sources, made[contract], node["ast"], node["id"])
+    return Built(source.name, sources, artifact, node["ast"], node["id"])
 
 
 def compiled(compiler: Compiler, sources: Mapping[str, str], file: str, tree: bool = False) -> dict[str, Any]:
@@ -97,13 +94,3 @@ def failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence
         raise EngineError(f"pytest can't run {tests}: {said[-1]}")
     failed = re.search(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
     return failed[1] if failed else None
-
-
-def _own_imports(source: Path) -> list[str]:
-    """The file and those beside it that it imports, by their names."""
-    found = [source.name]
-    for name in found:
-        for imported in re.findall(r'import[^;]*"\./([^"]+)"', read_source(source.parent / name)):
-            if imported not in found:
-                found.append(imported)
-    return found

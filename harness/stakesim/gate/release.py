@@ -22,9 +22,9 @@ from web3.types import TxReceipt
 from stakesim.errors import StakesimError
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.engine import MIDDLEWARE
+from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
-from stakesim.evm.interface import constructor_types, init_code
+from stakesim.evm.lean_web3 import lean_web3
 from stakesim.scenario.actions import Terms
 
 TIMEOUT_S = 10
@@ -85,7 +85,7 @@ def connect(rpc: str) -> Web3:
     if not rpc.startswith(("http://", "https://")):
         raise ReleaseError("--rpc is no URL of a node: give one as http://HOST:PORT.")
     provider = HTTPProvider(rpc, {"timeout": TIMEOUT_S}, exception_retry_configuration=None)
-    w3 = Web3(provider, MIDDLEWARE)
+    w3 = lean_web3(provider)
     try:
         w3.eth.chain_id  # noqa: B018 - asked
     except NODE_TROUBLE as error:

@@ -19,10 +19,10 @@ from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
 from stakesim.gate.pipeline import Gate, failures
 from stakesim.gate.release import code_hash
-from stakesim.paths import checkout, data
+from stakesim.paths import checkout, package_data
 from stakesim.runner import ledger
-from stakesim.runner.findings import WEI_PER_ETH
-from stakesim.runner.ledger import Row, by_party
+from stakesim.runner.ledger import LedgerRow, by_party
+from stakesim.runner.narrative import WEI_PER_ETH
 
 RESULTS = {True: "pass", False: "fail", None: "not tried"}
 _PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm", "hypothesis")
@@ -149,7 +149,7 @@ def _html(gate: Gate, made: datetime, command: str) -> str:
         from jinja2 import Environment
     except ImportError:
         raise NotInstalled("The report", "jinja2", "gate", "`make gate`" if checkout() else "") from None
-    template = Environment(autoescape=True).from_string(data("gate_report.html").read_text())
+    template = Environment(autoescape=True).from_string(package_data("gate_report.html").read_text())
     left_out = sorted(key.removeprefix("not supported: ") for key in gate.reached if key.startswith("not supported"))
     return template.render(
         gate=gate,
@@ -161,7 +161,7 @@ def _html(gate: Gate, made: datetime, command: str) -> str:
         left_out=", ".join(left_out),
         reached=", ".join(f"{gate.reached[key]:,} {key}" for key in SUMMARY_KEYS),
         payouts=_payouts(gate.rows),
-        payouts_plot=plots.svg(plots.payouts(gate.rows)),
+        payouts_plot=plots.svg(plots.payouts(by_party(gate.rows))),
         gas_plot=_gas_plot(gate),
         coverage=_covered(gate.coverage),
         lines=_annotated(gate.coverage, gate.source),
@@ -174,7 +174,7 @@ def _html(gate: Gate, made: datetime, command: str) -> str:
 # Who got what
 
 
-def _payouts(rows: Sequence[Row]) -> list[dict[str, str]]:
+def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
     """What was deferred counts when it is credited, not again when it is withdrawn."""
     told = []
     for party, sums in sorted(by_party(rows).items()):
@@ -195,7 +195,7 @@ def _payouts(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 def _gas_plot(gate: Gate) -> Any:
     measured = {change.sentence: float(change.now) for change in gate.gas if change.now}
-    return plots.svg(plots.bars(measured, "gas")) if measured else ""
+    return plots.svg(plots.bar_chart(measured, "gas")) if measured else ""
 
 
 # Coverage

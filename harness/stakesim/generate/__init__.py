@@ -1,1 +1,1 @@
-"""Random scenarios: profiles of people and markets, and what they may do next."""
+"""Random scenarios: profiles of people and markets, the catalogue of moves, and the catalogue of hostile actions."""

@@ -1,6 +1,7 @@
-"""Who takes part in a random scenario. Each agent is a function of its chance and what it sees, and returns intents:
-actions with the time at which it would take them. It sees no chain and no outcome; what comes of an intent is for the
-model to say.
+"""The agents of a random scenario: hosts, attendees, the platform, and whoever is hostile.
+
+Each agent is a function of a random generator and a plan, and returns its intended actions with their times. An agent
+sees neither the chain nor any outcome; the reference model decides how an action ends.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stakesim.generate.profiles import Mischief, Profile
+from stakesim.generate import hostile_actions as hostile
+from stakesim.generate.hostile_actions import HostileKind, price_faults
+from stakesim.generate.profiles import Profile
+from stakesim.model.reference import MAX_SEATS
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -19,25 +23,38 @@ from stakesim.scenario.actions import (
     Complete,
     CreateRun,
     Expire,
-    ForceEther,
     SetPrice,
     Withdraw,
     WithdrawFees,
 )
+from stakesim.schema.fields import DAY, HOUR
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from numpy.random import Generator
 
-HOUR, DAY = 3_600, 86_400
 OUTSIDER = "outsider"
-"""Hosts nothing, books nothing, has a key of its own."""
+"""An actor with a key of their own who hosts no run and books no seat."""
 
 
 @dataclass(frozen=True)
-class View:
-    """What everybody can see of a run: times in seconds from the scenario's start."""
+class RunPlan:
+    """What is decided about a run before the scenario begins. Times are seconds from the scenario's start.
+
+    Attributes:
+        profile: The profile that the plan is drawn from.
+        run: The run's label.
+        host: The host's name.
+        created: When the host creates the run.
+        start: When the event starts.
+        seats: Seats of the run.
+        price_inr: Price of a seat in INR.
+        rate: The market's rate at the scenario's start, in INR per ETH.
+        attendees: The plans of everybody who tries to book.
+        creditors: Names of the receivers that refuse ether, who may end up with a credit.
+        other_bookings: Labels of the bookings of other runs.
+    """
 
     profile: Profile
     run: str
@@ -47,189 +64,211 @@ class View:
     seats: int
     price_inr: Decimal
     rate: Decimal
-    visits: Sequence[Visit] = ()
+    attendees: Sequence[AttendeePlan] = ()
     creditors: Sequence[str] = ()
-    elsewhere: Sequence[str] = ()
-    """Bookings of other runs."""
+    other_bookings: Sequence[str] = ()
 
     @property
     def cutoff(self) -> int:
-        """The last second to cancel a booking."""
+        """The last second at which a booking can be cancelled."""
         return self.start - self.profile.terms.cancellation_cutoff
 
     @property
     def deadline(self) -> int:
-        """The first second at which the run can't be completed any more, but can expire."""
+        """The first second at which the run can expire, and can't be completed any more."""
         return self.start + self.profile.terms.completion_grace
+
+    @property
+    def attending(self) -> tuple[str, ...]:
+        """Labels of the bookings whose attendees intend to attend."""
+        return tuple(plan.booking for plan in self.attendees if plan.intends_to_attend)
 
 
 @dataclass(frozen=True)
-class Visit:
-    """What an attendee is up to. cancels: when they mean to cancel; who neither cancels nor comes is a no-show."""
+class AttendeePlan:
+    """What an attendee intends to do. Times are seconds from the scenario's start.
 
-    attendee: str
+    Attributes:
+        name: The attendee's name.
+        booking: The label of their booking.
+        books_at: When they book.
+        seats: How many seats they book.
+        cancels_at: When they cancel the booking; None if they do not.
+        intends_to_attend: Whether they turn up. An attendee who neither cancels nor attends is a no-show.
+    """
+
+    name: str
     booking: str
-    books: int
+    books_at: int
     seats: int
-    cancels: int | None
-    comes: bool
+    cancels_at: int | None
+    intends_to_attend: bool
 
 
-def between(rng: Generator, ends: tuple[int, int]) -> int:
+def draw_between(rng: Generator, ends: tuple[int, int]) -> int:
+    """An integer of the range, both ends included, each equally likely."""
     return int(rng.integers(ends[0], ends[1], endpoint=True))
 
 
-def plan_visit(rng: Generator, view: View, attendee: str, booking: str) -> Visit:
-    """An attendee's mind, made up beforehand."""
-    profile = view.profile
-    books = between(rng, (view.created + 60, view.start - 60))
-    cancels = None
+def plan_attendee(rng: Generator, plan: RunPlan, name: str, booking: str) -> AttendeePlan:
+    """Draws what an attendee of the run intends to do."""
+    profile = plan.profile
+    books_at = draw_between(rng, (plan.created + 60, plan.start - 60))
+    cancels_at = None
     if rng.random() < profile.attendee_cancels:
         if rng.random() < profile.cancels_late:
-            cancels = between(rng, (view.cutoff + 1, view.start + HOUR))
+            cancels_at = draw_between(rng, (plan.cutoff + 1, plan.start + HOUR))
         else:
-            books = between(rng, (view.created + 60, max(view.cutoff - HOUR, view.created + 60)))
-            cancels = between(rng, (books + 1, max(view.cutoff, books + 1)))
-    comes = cancels is None and rng.random() >= profile.no_show
-    return Visit(attendee, booking, books, between(rng, profile.seats_wanted), cancels, comes)
+            books_at = draw_between(rng, (plan.created + 60, max(plan.cutoff - HOUR, plan.created + 60)))
+            cancels_at = draw_between(rng, (books_at + 1, max(plan.cutoff, books_at + 1)))
+    intends_to_attend = cancels_at is None and rng.random() >= profile.no_show
+    seats = draw_between(rng, profile.seats_wanted)
+    return AttendeePlan(name, booking, books_at, seats, cancels_at, intends_to_attend)
 
 
-def attend(visit: Visit, view: View) -> Iterator[Action]:
-    yield Book(at=visit.books, booking=visit.booking, run=view.run, by=visit.attendee, seats=visit.seats)
-    if visit.cancels is not None:
-        yield CancelBooking(at=max(visit.cancels, visit.books + 1), booking=visit.booking)
+# Agents
 
 
-def host(rng: Generator, view: View) -> Iterator[Action]:
-    """Opens the run and in the end completes it, calls it off, or forgets it, so that somebody lets it expire."""
+def attendee_actions(attendee: AttendeePlan, plan: RunPlan) -> Iterator[Action]:
+    """An attendee books, and may cancel."""
+    yield Book(at=attendee.books_at, booking=attendee.booking, run=plan.run, by=attendee.name, seats=attendee.seats)
+    if attendee.cancels_at is not None:
+        yield CancelBooking(at=max(attendee.cancels_at, attendee.books_at + 1), booking=attendee.booking)
+
+
+def host_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
+    """The host opens the run and later completes it, cancels it, or forgets it, so that it expires."""
     yield CreateRun(
-        at=view.created, run=view.run, by=view.host, price_inr=view.price_inr, seats=view.seats, starts=view.start
+        at=plan.created, run=plan.run, by=plan.host, price_inr=plan.price_inr, seats=plan.seats, starts=plan.start
     )
-    fate = rng.random()
-    if fate < view.profile.host_cancels:
-        yield CancelRun(at=between(rng, (view.created + HOUR, view.start - 1)), run=view.run)
-    elif fate < view.profile.host_cancels + view.profile.never_completed:
-        yield Expire(at=view.deadline + between(rng, (0, 2 * DAY)), run=view.run)
+    ending = rng.random()
+    if ending < plan.profile.host_cancels:
+        yield CancelRun(at=draw_between(rng, (plan.created + HOUR, plan.start - 1)), run=plan.run)
+    elif ending < plan.profile.host_cancels + plan.profile.never_completed:
+        yield Expire(at=plan.deadline + draw_between(rng, (0, 2 * DAY)), run=plan.run)
     else:
-        came = tuple(visit.booking for visit in view.visits if visit.comes)
-        within = view.profile.terms.completion_grace
-        yield Complete(at=view.start + between(rng, (0, min(DAY, within // 2))), run=view.run, came=came)
+        latest = min(DAY, plan.profile.terms.completion_grace // 2)
+        yield Complete(at=plan.start + draw_between(rng, (0, latest)), run=plan.run, attended=plan.attending)
 
 
-def collect_credits(rng: Generator, view: View) -> Iterator[Action]:
-    """Receivers that took no push ask for their credit, first to themselves, then to somebody who can take it."""
-    at = view.deadline + 3 * DAY
-    for creditor in view.creditors:
-        yield Withdraw(at=at + between(rng, (0, HOUR)), by=creditor)
-        yield Withdraw(at=at + between(rng, (2 * HOUR, DAY)), by=creditor, to=OUTSIDER)
+def credit_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
+    """Receivers that refuse ether withdraw their credit, first to themselves, then to somebody who takes it."""
+    at = plan.deadline + 3 * DAY
+    for creditor in plan.creditors:
+        yield Withdraw(at=at + draw_between(rng, (0, HOUR)), by=creditor)
+        yield Withdraw(at=at + draw_between(rng, (2 * HOUR, DAY)), by=creditor, to=OUTSIDER)
 
 
-def collect_fees(rng: Generator, view: View) -> Iterator[Action]:
-    """The platform takes out what it earned, at times while other runs are open."""
+def fee_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
+    """The platform may withdraw its fees, also while other runs are open."""
     if rng.random() < 0.5:
-        yield WithdrawFees(at=between(rng, (view.start, view.deadline + DAY)))
+        yield WithdrawFees(at=draw_between(rng, (plan.start, plan.deadline + DAY)))
 
 
-def bad_feed(rng: Generator, view: View) -> Iterator[Action]:
-    """The feed says nonsense just before somebody books, and comes to its senses soon after."""
-    if not view.visits or rng.random() >= view.profile.bad_feed:
+def bad_price_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
+    """The price feed may become faulty 30 seconds before somebody books, and is repaired 10 minutes after."""
+    if not plan.attendees or rng.random() >= plan.profile.bad_feed:
         return
-    at = view.visits[int(rng.integers(len(view.visits)))].books
-    sane = str(view.rate)
-    nonsense = [("0", 0), ("-1", 0), ("NaN", 0), ("Infinity", 0), (sane, 2 * HOUR), (str(view.rate * 10), 0)]
-    rate, age = nonsense[int(rng.integers(len(nonsense)))]
-    yield SetPrice(at=at - 30, inr_per_eth=rate, age=age)
-    yield SetPrice(at=at + 600, inr_per_eth=sane)
+    at = plan.attendees[int(rng.integers(len(plan.attendees)))].books_at
+    faults = [*price_faults(str(plan.rate)).values()]
+    yield hostile.bad_price(faults[int(rng.integers(len(faults)))], at - 30)
+    yield SetPrice(at=at + 600, inr_per_eth=str(plan.rate))
 
 
-# Mischief: each kind is one hostile action
+# Hostile agents: each draws one action of its kind
 
 
-def _wrong_caller(rng: Generator, view: View) -> Action:
-    """An outsider meddles with a run or a booking, now and then as if the service were not there."""
-    at = between(rng, (view.created + 60, view.deadline - 1))
+def _wrong_caller(rng: Generator, plan: RunPlan) -> Action:
+    at = draw_between(rng, (plan.created + 60, plan.deadline - 1))
     direct = bool(rng.random() < 0.5)
     choice = int(rng.integers(3))
-    if choice == 0 and view.visits:
-        return CancelBooking(at=at, booking=_somebody(rng, view).booking, by=OUTSIDER, direct=direct)
+    if choice == 0 and plan.attendees:
+        return hostile.cancel_booking(_any_attendee(rng, plan).booking, OUTSIDER, direct=direct, at=at)
     if choice == 1:
-        return Complete(at=at, run=view.run, by=OUTSIDER, came=(), direct=direct)
-    return CancelRun(at=at, run=view.run, by=OUTSIDER, direct=direct)
+        return hostile.complete_run(plan.run, OUTSIDER, (), direct=direct, at=at)
+    return hostile.cancel_run(plan.run, OUTSIDER, direct=direct, at=at)
 
 
-def _wrong_value(rng: Generator, view: View) -> Action:
-    """A run or a booking for a little too much or too little."""
-    at = between(rng, (view.created + 60, view.start - 1))
-    off = int(rng.choice([-1, 1, 10**15]))
+def _wrong_value(rng: Generator, plan: RunPlan) -> Action:
+    at = draw_between(rng, (plan.created + 60, plan.start - 1))
+    value_off = int(rng.choice([-1, 1, 10**15]))
+    label = f"{plan.run}-cheap"
     if rng.random() < 0.3:
-        return CreateRun(
-            at=at,
-            run=f"{view.run}-cheap",
-            by=OUTSIDER,
-            price_inr=view.price_inr,
-            seats=view.seats,
-            starts=view.start,
-            value_off=off,
-            direct=True,
+        return hostile.wrong_value_for_run(
+            label, OUTSIDER, value_off, price_inr=plan.price_inr, seats=plan.seats, starts=plan.start, at=at
         )
-    return Book(at=at, booking=f"{view.run}-cheap", run=view.run, by=OUTSIDER, seats=1, value_off=off, direct=True)
+    return hostile.wrong_value_for_booking(label, plan.run, OUTSIDER, value_off, at=at)
 
 
-def _wrong_list(rng: Generator, view: View) -> Action:
-    """The host ticks somebody off twice, or somebody who booked another run, or who cancelled."""
-    at = view.start + between(rng, (0, HOUR))
-    booking = _somebody(rng, view).booking if view.visits else None
-    wrong = [*view.elsewhere, *(visit.booking for visit in view.visits if visit.cancels is not None)]
-    if wrong and rng.random() < 0.7:
-        return Complete(at=at, run=view.run, came=(wrong[int(rng.integers(len(wrong)))],))
-    return Complete(at=at, run=view.run, came=(booking, booking) if booking else ())
+def _wrong_list(rng: Generator, plan: RunPlan) -> Action:
+    """Reports a cancelled booking or one of another run as attended, or one booking twice."""
+    at = plan.start + draw_between(rng, (0, HOUR))
+    booking = _any_attendee(rng, plan).booking if plan.attendees else None
+    not_of_the_list = [*plan.other_bookings, *(a.booking for a in plan.attendees if a.cancels_at is not None)]
+    if not_of_the_list and rng.random() < 0.7:
+        return hostile.wrong_list(plan.run, (not_of_the_list[int(rng.integers(len(not_of_the_list)))],), at=at)
+    return hostile.wrong_list(plan.run, (booking, booking) if booking else (), at=at)
 
 
-def _on_the_edge(rng: Generator, view: View) -> Action:
-    """Something that is possible until, or from, a certain second: one second before it, at it, or one after."""
-    off = between(rng, (-1, 1))
-    booking = f"{view.run}-late"
-    edges: list[Action] = [
-        Book(at=view.start + off, booking=booking, run=view.run, by=OUTSIDER, seats=1),
-        CancelRun(at=view.start + off, run=view.run, by=view.host),
-        Complete(at=view.start + off, run=view.run, came=tuple(v.booking for v in view.visits if v.comes)),
-        Expire(at=view.deadline + off, run=view.run, by=OUTSIDER),
+def _on_the_edge(rng: Generator, plan: RunPlan) -> Action:
+    offset = draw_between(rng, (-1, 1))
+    candidates: list[Action] = [
+        Book(at=plan.start + offset, booking=f"{plan.run}-late", run=plan.run, by=OUTSIDER, seats=1),
+        CancelRun(at=plan.start + offset, run=plan.run, by=plan.host),
+        Complete(at=plan.start + offset, run=plan.run, attended=plan.attending),
+        Expire(at=plan.deadline + offset, run=plan.run, by=OUTSIDER),
     ]
-    absent = [visit for visit in view.visits if not visit.comes]
+    absent = [attendee for attendee in plan.attendees if not attendee.intends_to_attend]
     if absent:
-        edges.append(CancelBooking(at=max(view.cutoff + off, 0), booking=absent[0].booking))
-    return edges[int(rng.integers(len(edges)))]
+        candidates.append(CancelBooking(at=max(plan.cutoff + offset, 0), booking=absent[0].booking))
+    return candidates[int(rng.integers(len(candidates)))]
 
 
-def _twice(rng: Generator, view: View) -> Action:
-    """What is final is asked for again."""
-    again: list[Action] = [
-        Complete(at=view.start + 2 * DAY, run=view.run, by=PLATFORM, came=()),
-        CancelRun(at=view.deadline + 3 * DAY, run=view.run, by=PLATFORM),
-        Expire(at=view.deadline + 3 * DAY, run=view.run),
+def _twice(rng: Generator, plan: RunPlan) -> Action:
+    candidates: list[Action] = [
+        Complete(at=plan.start + 2 * DAY, run=plan.run, by=PLATFORM, attended=()),
+        CancelRun(at=plan.deadline + 3 * DAY, run=plan.run, by=PLATFORM),
+        Expire(at=plan.deadline + 3 * DAY, run=plan.run),
     ]
-    again += [CancelBooking(at=v.cancels + HOUR, booking=v.booking) for v in view.visits if v.cancels is not None]
-    return again[int(rng.integers(len(again)))]
+    candidates += [
+        CancelBooking(at=attendee.cancels_at + HOUR, booking=attendee.booking)
+        for attendee in plan.attendees
+        if attendee.cancels_at is not None
+    ]
+    return candidates[int(rng.integers(len(candidates)))]
 
 
-def _grab_fees(rng: Generator, view: View) -> Action:
-    at = between(rng, (view.start, view.deadline))
-    return WithdrawFees(at=at, by=OUTSIDER, direct=bool(rng.random() < 0.5))
+def _grab_fees(rng: Generator, plan: RunPlan) -> Action:
+    at = draw_between(rng, (plan.start, plan.deadline))
+    return hostile.grab_fees(OUTSIDER, direct=bool(rng.random() < 0.5), at=at)
 
 
-def _grab_credit(rng: Generator, view: View) -> Action:
-    return Withdraw(at=between(rng, (view.created + 60, view.deadline)), by=OUTSIDER)
+def _grab_credit(rng: Generator, plan: RunPlan) -> Action:
+    return hostile.grab_credit(OUTSIDER, at=draw_between(rng, (plan.created + 60, plan.deadline)))
 
 
-def _force_ether(rng: Generator, view: View) -> Action:
-    return ForceEther(at=between(rng, (view.created, view.deadline)), by=OUTSIDER, wei=between(rng, (1, 10**17)))
+def _force_ether(rng: Generator, plan: RunPlan) -> Action:
+    at = draw_between(rng, (plan.created, plan.deadline))
+    return hostile.force_ether(OUTSIDER, draw_between(rng, (1, 10**17)), at=at)
 
 
-def _somebody(rng: Generator, view: View) -> Visit:
-    return view.visits[int(rng.integers(len(view.visits)))]
+def _impossible_run(rng: Generator, plan: RunPlan) -> Action:
+    at = draw_between(rng, (plan.created + 60, plan.deadline))
+    runs = hostile.impossible_runs(at)
+    return hostile.impossible_run(f"{plan.run}-impossible", OUTSIDER, runs[int(rng.integers(len(runs)))], at=at)
 
 
-MISCHIEF: Mapping[Mischief, Callable[[Generator, View], Action]] = {
+def _impossible_booking(rng: Generator, plan: RunPlan) -> Action:
+    at = draw_between(rng, (plan.created + 60, plan.deadline))
+    seats = (0, MAX_SEATS + 1)[int(rng.integers(2))]
+    return hostile.impossible_booking(f"{plan.run}-impossible", plan.run, OUTSIDER, seats, at=at)
+
+
+def _any_attendee(rng: Generator, plan: RunPlan) -> AttendeePlan:
+    return plan.attendees[int(rng.integers(len(plan.attendees)))]
+
+
+HOSTILE_AGENTS: Mapping[HostileKind, Callable[[Generator, RunPlan], Action]] = {
     "wrong_caller": _wrong_caller,
     "wrong_value": _wrong_value,
     "wrong_list": _wrong_list,
@@ -238,12 +277,14 @@ MISCHIEF: Mapping[Mischief, Callable[[Generator, View], Action]] = {
     "grab_fees": _grab_fees,
     "grab_credit": _grab_credit,
     "force_ether": _force_ether,
+    "impossible_run": _impossible_run,
+    "impossible_booking": _impossible_booking,
 }
 
 
-def mischief(rng: Generator, view: View) -> Iterator[Action]:
-    """So many hostile actions as the profile has on average, each kind at most once a run."""
-    kinds = view.profile.kinds
-    count = min(int(rng.poisson(view.profile.mischief)), len(kinds))
+def hostile_agent_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
+    """Hostile actions, on average as many as the profile's `mischief`; each kind at most once for a run."""
+    kinds = plan.profile.kinds
+    count = min(int(rng.poisson(plan.profile.mischief)), len(kinds))
     for index in sorted(rng.choice(len(kinds), size=count, replace=False)) if count else ():
-        yield MISCHIEF[kinds[int(index)]](rng, view)
+        yield HOSTILE_AGENTS[kinds[int(index)]](rng, plan)

@@ -1,95 +1,117 @@
-"""What can be done at any moment of a long run: the moves of the fuzzer and of the stateful search.
+"""The catalogue of moves: the actions that may be worth a try in a given state.
 
-A move has a weight, a condition under which it is worth a try, and a function that makes an action of it. Most moves
-try what the rules allow, and the hostile ones what they forbid; what comes of either is for the model to say. Time
-passes before every action, often to one second before, at or after a moment at which something begins or ends.
+Random walks (`stakesim.search.walks`) and the stateful search (`stakesim.search.stateful`) choose from it. Ordinary
+moves try what the rules allow, hostile ones what they forbid; the reference model decides how the action ends. Time
+passes before every action, often until one second before, at, or after the moment at which something becomes allowed or
+forbidden.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
-from stakesim.generate.random_scenario import OUTSIDER, actor, market
-from stakesim.model.reference import MAX_SEATS, Run, RunStatus, State, apply, initial
-from stakesim.prices.price_paths import path
+from stakesim.generate import hostile_actions as hostile
+from stakesim.generate.hostile_actions import HostileKind, price_faults
+from stakesim.model.reference import MAX_SEATS, Run, RunStatus, State
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
-    Actor,
     Book,
     CancelBooking,
     CancelRun,
     Complete,
     CreateRun,
     Expire,
-    ForceEther,
     SetPrice,
     Wait,
     Withdraw,
     WithdrawFees,
 )
-from stakesim.scenario.scenario import Scenario
-from stakesim.schema.fields import UNITS
+from stakesim.schema.fields import DAY, HOUR
 
-if TYPE_CHECKING:
-    from numpy.random import Generator
-
-    from stakesim.generate.profiles import Profile
-
-HOUR, DAY = UNITS["h"], UNITS["d"]
 PRICES_INR = ("2000", "19999.99", "0.01", "333.33", "1000000")
-SANE_RATES = ("200000", "150000", "260000")
-"""INR for one ETH."""
+"""Prices of a seat in INR."""
+USUAL_RATES = ("200000", "150000", "260000")
+"""Rates in INR per ETH that lie within the allowed jump of each other."""
 PAUSES = (60, 1, 60, HOUR, HOUR, DAY)
-"""Seconds."""
+"""Seconds between two actions."""
+WRONG_VALUES = (1, -1, 10**18)
+"""Wei sent beyond what is due."""
 T = TypeVar("T")
 
 
-class Chance(Protocol):
-    """Where choices come from: a random generator, or Hypothesis, which can shrink them."""
+class ChoiceSource(Protocol):
+    """Where a move's choices come from: a random generator, or Hypothesis, which can shrink them."""
 
     def integer(self, low: int, high: int) -> int:
-        """Both ends included."""
+        """An integer between `low` and `high`, both included."""
 
-    def choice(self, items: Sequence[T]) -> T: ...
+    def choice(self, items: Sequence[T]) -> T:
+        """One of the items."""
+
+
+MakeAction: TypeAlias = Callable[[ChoiceSource, State], Action]
+Condition: TypeAlias = Callable[[State], bool]
 
 
 @dataclass(frozen=True)
 class Move:
-    """name: for statistics. weight: how often it is chosen, beside the others that are possible."""
+    """A kind of action that can be made from a state.
+
+    Attributes:
+        name: Name for statistics.
+        weight: How often the move is chosen, relative to the others that are possible.
+        hostile: Whether the move tries what the rules forbid.
+        kinds: Which kinds of the hostile catalogue the move makes.
+        possible: Whether the move is worth a try in a state.
+        make: Makes the action; its time is set by the caller.
+    """
 
     name: str
     weight: int
     hostile: bool
-    possible: Callable[[State], bool]
-    make: Callable[[Chance, State], Action]
+    kinds: tuple[HostileKind, ...]
+    possible: Condition
+    make: MakeAction
 
 
 MOVES: list[Move] = []
 
 
-def _move(
-    weight: int, possible: Callable[[State], bool] = lambda state: True, hostile: bool = False
-) -> Callable[[Callable[[Chance, State], Action]], Callable[[Chance, State], Action]]:
-    def enter(make: Callable[[Chance, State], Action]) -> Callable[[Chance, State], Action]:
-        MOVES.append(Move(make.__name__, weight, hostile, possible, make))
+def _move(weight: int, possible: Condition = lambda _: True) -> Callable[[MakeAction], MakeAction]:
+    """Adds the decorated function to `MOVES` as an ordinary move."""
+
+    def add(make: MakeAction) -> MakeAction:
+        MOVES.append(
+            Move(make.__name__.removeprefix("_"), weight, hostile=False, kinds=(), possible=possible, make=make)
+        )
         return make
 
-    return enter
+    return add
 
 
-def moment(chance: Chance, state: State) -> int:
-    """When the next action lands, in seconds from the scenario's start: after a pause, or about an edge in time."""
-    edges = sorted({edge for edge in _edges(state) if edge > state.now + 1})
-    if edges and chance.integer(0, 4) == 4:
-        return chance.choice(edges[:2]) + chance.integer(-1, 1) - state.epoch
-    return state.now - state.epoch + chance.choice(PAUSES)
+def _hostile_move(*kinds: HostileKind, possible: Condition = lambda _: True) -> Callable[[MakeAction], MakeAction]:
+    """Adds the decorated function to `MOVES` as a hostile move of these kinds."""
+
+    def add(make: MakeAction) -> MakeAction:
+        MOVES.append(Move(make.__name__.removeprefix("_"), 1, hostile=True, kinds=kinds, possible=possible, make=make))
+        return make
+
+    return add
 
 
-def _edges(state: State) -> Iterator[int]:
+def next_action_time(choices: ChoiceSource, state: State) -> int:
+    """When the next action lands, in seconds from the scenario's start: after a pause, or close to a deadline."""
+    deadlines = sorted({deadline for deadline in _deadlines(state) if deadline > state.now + 1})
+    if deadlines and choices.integer(0, 4) == 4:
+        return choices.choice(deadlines[:2]) + choices.integer(-1, 1) - state.epoch
+    return state.now - state.epoch + choices.choice(PAUSES)
+
+
+def _deadlines(state: State) -> Iterator[int]:
     for run in state.runs.values():
         if run.open:
             yield run.start - state.terms.cancellation_cutoff
@@ -97,242 +119,209 @@ def _edges(state: State) -> Iterator[int]:
             yield run.start + state.terms.completion_grace
 
 
-# The moves; those without `hostile` are what an ordinary season is made of
+# Conditions
 
 
-@_move(6, lambda s: sum(run.open for run in s.runs.values()) < 3)
-def open_run(chance: Chance, state: State) -> Action:
-    lead = chance.choice((2 * DAY, 7 * DAY, HOUR, DAY))
-    return CreateRun(
-        run=_new_run(state),
-        by=chance.choice([*state.actors]),
-        price_inr=Decimal(chance.choice(PRICES_INR)),
-        seats=chance.choice((4, 1, 2, 7)),
-        starts=state.now - state.epoch + lead + 2 * DAY,
-    )
+def _has_runs(state: State) -> bool:
+    return len(state.runs) > 0
 
 
-@_move(12, lambda s: any(_bookable(run, s) for run in s.runs.values()))
-def book(chance: Chance, state: State) -> Action:
-    active = [run.label for run in state.runs.values() if _bookable(run, state)]
-    return Book(
-        booking=_new_booking(state),
-        run=chance.choice(active),
-        by=chance.choice([*state.actors]),
-        seats=chance.integer(1, 3),
-    )
+def _has_bookings(state: State) -> bool:
+    return len(state.bookings) > 0
 
 
-@_move(3, lambda s: any(booking.active for booking in s.bookings.values()))
-def cancel_booking(chance: Chance, state: State) -> Action:
-    return CancelBooking(booking=chance.choice([b.label for b in state.bookings.values() if b.active]))
-
-
-@_move(1, lambda s: any(run.open for run in s.runs.values()))
-def cancel_run(chance: Chance, state: State) -> Action:
-    return CancelRun(run=_open(chance, state), by=chance.choice((None, PLATFORM)))
-
-
-@_move(8, lambda s: any(_completable(run, s) for run in s.runs.values()))
-def complete(chance: Chance, state: State) -> Action:
-    run = state.runs[chance.choice([r.label for r in state.runs.values() if _completable(r, state)])]
-    came = tuple(b.label for b in state.active_bookings_of(run) if chance.integer(0, 1))
-    return Complete(run=run.label, by=chance.choice((None, PLATFORM)), came=came)
-
-
-@_move(1, lambda s: any(run.open for run in s.runs.values()))
-def expire(chance: Chance, state: State) -> Action:
-    return Expire(run=_open(chance, state), by=chance.choice(_signers(state)))
-
-
-@_move(3, lambda s: bool(s.credits))
-def withdraw(chance: Chance, state: State) -> Action:
-    owed = [party for party, wei in state.credits.items() if wei and party != PLATFORM] or [*state.actors]
-    by = chance.choice(owed)
-    return Withdraw(by=by, to=chance.choice((None, *_signers(state))))
-
-
-@_move(1, lambda s: s.platform_balance > 0)
-def withdraw_fees(chance: Chance, state: State) -> Action:
-    return WithdrawFees()
-
-
-@_move(1)
-def swing_price(chance: Chance, state: State) -> Action:
-    return SetPrice(inr_per_eth=chance.choice(SANE_RATES))
-
-
-@_move(6, lambda s: s.feed is not None and (s.feed.as_of is not None or str(s.feed.rate) not in SANE_RATES))
-def mend_price(chance: Chance, state: State) -> Action:
-    return SetPrice(inr_per_eth=chance.choice(SANE_RATES))
-
-
-@_move(1, hostile=True)
-def spoil_price(chance: Chance, state: State) -> Action:
-    rate, age = chance.choice((("0", 0), ("NaN", 0), ("-1", 0), ("200000", 2 * HOUR)))
-    return SetPrice(inr_per_eth=rate, age=age)
-
-
-@_move(1)
-def wait(chance: Chance, state: State) -> Action:
-    return Wait()
-
-
-@_move(1, lambda s: len(s.runs) > 0, hostile=True)
-def meddle_with_run(chance: Chance, state: State) -> Action:
-    """Anybody closes any run, at any time, open or not."""
-    label, by, direct = chance.choice([*state.runs]), *_somebody(chance, state)
-    kind = chance.integer(0, 2)
-    if kind == 0:
-        return CancelRun(run=label, by=by, direct=direct)
-    if kind == 1:
-        return Expire(run=label, by=by, direct=direct)
-    came = tuple(b.label for b in state.bookings_of(state.runs[label]) if chance.integer(0, 1))
-    return Complete(run=label, by=by, came=came, direct=direct)
-
-
-@_move(1, lambda s: len(s.bookings) > 0, hostile=True)
-def meddle_with_booking(chance: Chance, state: State) -> Action:
-    by, direct = _somebody(chance, state)
-    return CancelBooking(booking=chance.choice([*state.bookings]), by=by, direct=direct)
-
-
-@_move(1, lambda s: len(s.bookings) > 0, hostile=True)
-def wrong_list(chance: Chance, state: State) -> Action:
-    """The host ticks off whoever comes to mind, some of them twice."""
-    bookings = [*state.bookings]
-    came = tuple(chance.choice(bookings) for _ in range(chance.integer(1, 3)))
-    return Complete(run=chance.choice([*state.runs]), came=came)
-
-
-@_move(1, hostile=True)
-def impossible_run(chance: Chance, state: State) -> Action:
-    """No seats, too many, or in the past."""
-    now = state.now - state.epoch
-    seats, starts = chance.choice(((0, now + DAY), (MAX_SEATS + 1, now + DAY), (2, 0)))
-    by = chance.choice([*state.actors])
-    return CreateRun(run=_new_run(state), by=by, price_inr=Decimal(2000), seats=seats, starts=starts)
-
-
-@_move(1, lambda s: len(s.runs) > 0, hostile=True)
-def any_booking(chance: Chance, state: State) -> Action:
-    """Of a run in whatever state, no seats, or more than there are."""
-    by = chance.choice([*state.actors])
-    label = chance.choice([*state.runs])
-    return Book(booking=_new_booking(state), run=label, by=by, seats=chance.choice((1, 0, MAX_SEATS)))
-
-
-@_move(1, hostile=True)
-def wrong_value_for_a_run(chance: Chance, state: State) -> Action:
-    starts = state.now - state.epoch + 10 * DAY
-    return CreateRun(
-        run=_new_run(state),
-        by=chance.choice(_signers(state)),
-        price_inr=Decimal(2000),
-        seats=2,
-        starts=starts,
-        value_off=chance.choice((1, -1, 10**18)),
-        direct=True,
-    )
-
-
-@_move(1, lambda s: len(s.runs) > 0, hostile=True)
-def wrong_value_for_a_booking(chance: Chance, state: State) -> Action:
-    off = chance.choice((1, -1, 10**18))
-    run, by = chance.choice([*state.runs]), chance.choice(_signers(state))
-    return Book(booking=_new_booking(state), run=run, by=by, seats=1, value_off=off, direct=True)
-
-
-@_move(1, hostile=True)
-def grab(chance: Chance, state: State) -> Action:
-    """Fees or a credit, by whoever has none."""
-    by, direct = _somebody(chance, state)
-    if chance.integer(0, 1):
-        return WithdrawFees(by=by, direct=direct)
-    return Withdraw(by=by, to=chance.choice((None, PLATFORM)))
-
-
-@_move(1, hostile=True)
-def force_ether(chance: Chance, state: State) -> Action:
-    return ForceEther(by=chance.choice(_signers(state)), wei=chance.choice((1, 10**17)))
+def _has_open_run(state: State) -> bool:
+    return any(run.open for run in state.runs.values())
 
 
 def _bookable(run: Run, state: State) -> bool:
-    """About: up to a second too late."""
+    """Whether seats can be booked, or could until a second ago."""
     return run.status == RunStatus.ACTIVE and state.now <= run.start + 1
 
 
 def _completable(run: Run, state: State) -> bool:
-    """About: from a second too early to a second too late."""
+    """Whether the run can be completed, or could a second earlier or later."""
     return run.open and run.start - 1 <= state.now <= run.start + state.terms.completion_grace
 
 
-def _open(chance: Chance, state: State) -> str:
-    return chance.choice([run.label for run in state.runs.values() if run.open])
+def _price_is_faulty(state: State) -> bool:
+    reading = state.price_reading
+    return reading is not None and (reading.as_of is not None or str(reading.rate) not in USUAL_RATES)
+
+
+# Ordinary moves
+
+
+@_move(6, lambda state: sum(run.open for run in state.runs.values()) < 3)
+def _open_run(choices: ChoiceSource, state: State) -> Action:
+    lead_time = choices.choice((2 * DAY, 7 * DAY, HOUR, DAY))
+    return CreateRun(
+        run=_new_run(state),
+        by=choices.choice([*state.actors]),
+        price_inr=Decimal(choices.choice(PRICES_INR)),
+        seats=choices.choice((4, 1, 2, 7)),
+        starts=state.now - state.epoch + lead_time + 2 * DAY,
+    )
+
+
+@_move(12, lambda state: any(_bookable(run, state) for run in state.runs.values()))
+def _book(choices: ChoiceSource, state: State) -> Action:
+    bookable = [run.label for run in state.runs.values() if _bookable(run, state)]
+    return Book(
+        booking=_new_booking(state),
+        run=choices.choice(bookable),
+        by=choices.choice([*state.actors]),
+        seats=choices.integer(1, 3),
+    )
+
+
+@_move(3, lambda state: any(booking.active for booking in state.bookings.values()))
+def _cancel_booking(choices: ChoiceSource, state: State) -> Action:
+    return CancelBooking(booking=choices.choice([b.label for b in state.bookings.values() if b.active]))
+
+
+@_move(1, _has_open_run)
+def _cancel_run(choices: ChoiceSource, state: State) -> Action:
+    return CancelRun(run=_any_open_run(choices, state), by=choices.choice((None, PLATFORM)))
+
+
+@_move(8, lambda state: any(_completable(run, state) for run in state.runs.values()))
+def _complete(choices: ChoiceSource, state: State) -> Action:
+    run = state.runs[choices.choice([r.label for r in state.runs.values() if _completable(r, state)])]
+    attended = tuple(b.label for b in state.active_bookings_of(run) if choices.integer(0, 1))
+    return Complete(run=run.label, by=choices.choice((None, PLATFORM)), attended=attended)
+
+
+@_move(1, _has_open_run)
+def _expire(choices: ChoiceSource, state: State) -> Action:
+    return Expire(run=_any_open_run(choices, state), by=choices.choice(_signers(state)))
+
+
+@_move(3, lambda state: bool(state.credits))
+def _withdraw(choices: ChoiceSource, state: State) -> Action:
+    creditors = [party for party, wei in state.credits.items() if wei and party != PLATFORM] or [*state.actors]
+    by = choices.choice(creditors)
+    return Withdraw(by=by, to=choices.choice((None, *_signers(state))))
+
+
+@_move(1, lambda state: state.platform_balance > 0)
+def _withdraw_fees(choices: ChoiceSource, state: State) -> Action:
+    return WithdrawFees()
+
+
+@_move(1)
+def _swing_price(choices: ChoiceSource, state: State) -> Action:
+    return SetPrice(inr_per_eth=choices.choice(USUAL_RATES))
+
+
+@_move(6, _price_is_faulty)
+def _mend_price(choices: ChoiceSource, state: State) -> Action:
+    return SetPrice(inr_per_eth=choices.choice(USUAL_RATES))
+
+
+@_hostile_move()
+def _spoil_price(choices: ChoiceSource, state: State) -> Action:
+    faults = price_faults(USUAL_RATES[0])
+    return hostile.bad_price(faults[choices.choice(("zero", "not a number", "negative", "stale"))])
+
+
+@_move(1)
+def _wait(choices: ChoiceSource, state: State) -> Action:
+    return Wait()
+
+
+# Hostile moves
+
+
+@_hostile_move("wrong_caller", "twice", possible=_has_runs)
+def _meddle_with_run(choices: ChoiceSource, state: State) -> Action:
+    """Anybody closes any run, open or not, at any time."""
+    run, (by, direct) = choices.choice([*state.runs]), _anybody(choices, state)
+    kind = choices.integer(0, 2)
+    if kind == 0:
+        return hostile.cancel_run(run, by, direct=direct)
+    if kind == 1:
+        return hostile.expire_run(run, by, direct=direct)
+    attended = tuple(b.label for b in state.bookings_of(state.runs[run]) if choices.integer(0, 1))
+    return hostile.complete_run(run, by, attended, direct=direct)
+
+
+@_hostile_move("wrong_caller", "twice", possible=_has_bookings)
+def _meddle_with_booking(choices: ChoiceSource, state: State) -> Action:
+    by, direct = _anybody(choices, state)
+    return hostile.cancel_booking(choices.choice([*state.bookings]), by, direct=direct)
+
+
+@_hostile_move("wrong_list", possible=_has_bookings)
+def _wrong_list(choices: ChoiceSource, state: State) -> Action:
+    """The host reports any bookings as attended, some of them twice."""
+    bookings = [*state.bookings]
+    attended = tuple(choices.choice(bookings) for _ in range(choices.integer(1, 3)))
+    return hostile.wrong_list(choices.choice([*state.runs]), attended)
+
+
+@_hostile_move("impossible_run")
+def _impossible_run(choices: ChoiceSource, state: State) -> Action:
+    seats_and_start = choices.choice(hostile.impossible_runs(state.now - state.epoch))
+    return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), seats_and_start)
+
+
+@_hostile_move("impossible_booking", possible=_has_runs)
+def _any_booking(choices: ChoiceSource, state: State) -> Action:
+    by = choices.choice([*state.actors])
+    run = choices.choice([*state.runs])
+    return hostile.impossible_booking(_new_booking(state), run, by, choices.choice((1, 0, MAX_SEATS)))
+
+
+@_hostile_move("wrong_value")
+def _wrong_value_for_a_run(choices: ChoiceSource, state: State) -> Action:
+    by, value_off = choices.choice(_signers(state)), choices.choice(WRONG_VALUES)
+    starts = state.now - state.epoch + 10 * DAY
+    return hostile.wrong_value_for_run(_new_run(state), by, value_off, price_inr=Decimal(2000), seats=2, starts=starts)
+
+
+@_hostile_move("wrong_value", possible=_has_runs)
+def _wrong_value_for_a_booking(choices: ChoiceSource, state: State) -> Action:
+    value_off = choices.choice(WRONG_VALUES)
+    run, by = choices.choice([*state.runs]), choices.choice(_signers(state))
+    return hostile.wrong_value_for_booking(_new_booking(state), run, by, value_off)
+
+
+@_hostile_move("grab_fees", "grab_credit")
+def _grab(choices: ChoiceSource, state: State) -> Action:
+    by, direct = _anybody(choices, state)
+    if choices.integer(0, 1):
+        return hostile.grab_fees(by, direct=direct)
+    return hostile.grab_credit(by, to=choices.choice((None, PLATFORM)))
+
+
+@_hostile_move("force_ether")
+def _force_ether(choices: ChoiceSource, state: State) -> Action:
+    return hostile.force_ether(choices.choice(_signers(state)), choices.choice((1, 10**17)))
+
+
+# What moves choose from
+
+
+def _any_open_run(choices: ChoiceSource, state: State) -> str:
+    return choices.choice([run.label for run in state.runs.values() if run.open])
 
 
 def _signers(state: State) -> list[str]:
-    """Who has a key of their own."""
-    return [name for name, one in state.actors.items() if one.wallet == "own" and not one.is_contract]
+    """Actors with a key of their own."""
+    return [name for name, actor in state.actors.items() if actor.wallet == "own" and not actor.is_contract]
 
 
-def _somebody(chance: Chance, state: State) -> tuple[str, bool]:
-    """Anyone, and whether they go past the service, which takes a key."""
-    by = chance.choice([*state.actors])
-    return by, by in _signers(state) and bool(chance.integer(0, 1))
+def _anybody(choices: ChoiceSource, state: State) -> tuple[str, bool]:
+    """Any actor, and whether they bypass the backend, which needs a key of their own."""
+    by = choices.choice([*state.actors])
+    return by, by in _signers(state) and bool(choices.integer(0, 1))
 
 
 def _new_run(state: State) -> str:
-    """A label that nothing has or had: no two actions have the same time."""
+    """A label that no other run has, as no two actions have the same time."""
     return f"run{state.now - state.epoch}"
 
 
 def _new_booking(state: State) -> str:
     return f"b{state.now - state.epoch}"
-
-
-# A walk: so many moves, one after another, chosen by weight
-
-
-@dataclass(frozen=True)
-class _Dice:
-    rng: Generator
-
-    def integer(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high, endpoint=True))
-
-    def choice(self, items: Sequence[T]) -> T:
-        return items[int(self.rng.integers(len(items)))]
-
-
-def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
-    """Walk number `index` of a profile under a seed: so many actions, by the profile's people, terms and market."""
-    from numpy.random import SeedSequence, default_rng
-
-    rng = default_rng(SeedSequence([seed, index, steps]))
-    dice = _Dice(rng)
-    names = ("host1", "host2", *(f"guest{number}" for number in range(1, 7)))
-    actors = {name: actor(rng, profile) for name in names} | {OUTSIDER: Actor(pays="self")}
-    price = market(rng, profile, steps * DAY)
-    state, rate_at = initial(profile.terms, actors, 0), path(price)
-    actions: list[Action] = []
-    for _ in range(steps):
-        at = moment(dice, state) if actions else 0
-        seen = replace(state, now=at)
-        hostile = bool(rng.random() < profile.mischief / (profile.mischief + 8))
-        possible = [move for move in MOVES if move.hostile == hostile and move.possible(seen)]
-        chosen = dice.choice([move for move in possible for _ in range(move.weight)])
-        action = chosen.make(dice, seen).model_copy(update={"at": at})
-        state, _ = apply(state, action, at, rate_at(at))
-        actions.append(action)
-    return Scenario(
-        name=f"walk-{profile.name}-{seed}-{index}",
-        story=f"Walk {index} of {steps} steps of the profile {profile.name} under seed {seed}.",
-        terms=profile.terms,
-        price=price,
-        seed=seed,
-        strict=False,
-        actors=actors,
-        actions=tuple(actions),
-        origin={"profile": profile.name, "seed": seed, "index": index, "steps": steps},
-    )

@@ -1,1 +1,1 @@
-"""The reference model: what must happen, by the rules alone. No chain, no files, no clock."""
+"""The reference model: what every action must do by the rules of the business, without chain, files or clock."""

@@ -1,39 +1,40 @@
-"""The reference model: what must happen, for every action, to the wei.
+"""The reference model: whether an action must succeed, the error it must fail with, and who gets how many wei.
 
-A pure state machine on integers, written from the rules of the system and from the order of checks in
-`IEventStake.sol`, not from the Solidity. It knows no web3, no files, no clock. This module says who sends
-what and that a refused action changes nothing; `rules.py` has one function for each action, `rates.py` the
-price check, `money.py` how wei move, `state.py` what there is to know.
+It is a pure state machine on integers, written from the rules of the business and from the order of checks that
+`IEventStake.sol` states, not from the Solidity code. This module decides who sends what, and that a refused action
+changes nothing. `rules.py` has one function for each action, `rates.py` the price check, `transfers.py` how wei move,
+and `state.py` the data.
 
-Where the rules are silent:
-- A push of 0 wei is not made, so it can't be deferred either.
-- A booking listed twice in `complete` fails with the status it got by the first mention, Completed.
+Decisions where the rules leave a choice:
+
+- A push of 0 wei is not made, so it can't become a credit either.
+- A booking that is listed twice in `complete` is refused with the status that its first mention gave it: completed.
 - A final run keeps its number of booked seats.
-- The rate a quote accepted counts as the last accepted one even if the contract then refuses the action.
-- A direct `create_run` converts at the feed's rate unchecked; at one that can't be converted the price is 0
-  wei.
+- The rate that a quote accepted is the last accepted rate, even if the contract then refuses the action.
+- A direct `create_run` converts its price at the feed's rate without a check. At a rate that can't be converted, the
+  price is 0 wei.
 """
 
 from dataclasses import replace
 from decimal import Decimal
 
 from stakesim.model import rules
-from stakesim.model.rates import PRICE_MAX_AGE, PRICE_MAX_JUMP, accept_rate, inr_to_wei, quoted, set_price
+from stakesim.model.rates import PRICE_MAX_AGE, PRICE_MAX_JUMP, accept_rate, current_rate, inr_to_wei, set_price
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import (
     Booking,
     BookingStatus,
     Call,
-    Outcome,
+    ExpectedOutcome,
     Party,
     Payout,
-    Refused,
+    RefusedError,
+    RuleResult,
     Run,
     RunStatus,
-    Settled,
     State,
     escrow,
-    initial,
+    initial_state,
     liabilities,
     party_of,
 )
@@ -60,51 +61,60 @@ __all__ = [
     "PRICE_MAX_JUMP",
     "Booking",
     "BookingStatus",
-    "Outcome",
+    "ExpectedOutcome",
     "Party",
     "Payout",
     "Run",
     "RunStatus",
     "State",
     "apply",
-    "came_ids",
+    "attended_booking_ids",
     "escrow",
-    "initial",
+    "initial_state",
     "inr_to_wei",
     "liabilities",
     "party_of",
-    "quoted",
+    "current_rate",
 ]
 
 
-def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State, Outcome]:
-    """Carry out one action at the block time `at` (seconds since 1970, not before the last one).
+def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State, ExpectedOutcome]:
+    """Carries out one action.
 
-    market: INR for one ETH that the scenario's price path gives at that time.
+    Args:
+        state: The state before the action.
+        action: The action.
+        at: Time of the action's block, in seconds since 1970; not before the last action.
+        market: The market's rate at that time, in INR per ETH.
+
+    Returns:
+        The state after the action, and the outcome that it must have.
+
+    Raises:
+        ValueError: The time is before the last action.
     """
     if at < state.now:
         raise ValueError(f"time can't go back from {state.now} to {at}")
     state = replace(state, now=at)
     if isinstance(action, Wait):
-        return state, Outcome("ok")
+        return state, ExpectedOutcome("ok")
     if isinstance(action, SetPrice):
-        return set_price(state, action), Outcome("ok")
-    if not _names_what_exists(state, action):
-        return state, Outcome("skipped", action.by)
+        return set_price(state, action), ExpectedOutcome("ok")
+    if not _target_exists(state, action):
+        return state, ExpectedOutcome("skipped", action.by)
     call = _call(state, action, market)
-    outcome = Outcome(
-        "ok", call.actor, call.sender, value=call.value, price=call.price, optional=_optional(state, action, call)
-    )
+    optional = _is_optional(state, action, call)
+    outcome = ExpectedOutcome("ok", call.actor, call.sender, value=call.value, price=call.price, optional=optional)
     try:
         if isinstance(action, CreateRun | Book) and not action.direct:
             state = accept_rate(state, market)
-        settled, payouts = _carry_out(state, action, call)
-    except Refused as no:
-        return state, replace(outcome, status="rejected", error=no.error, args=no.arguments)
-    return settled, replace(outcome, paid_in=call.due, payouts=payouts)
+        after, payouts = _apply_rule(state, action, call)
+    except RefusedError as refused:
+        return state, replace(outcome, status="rejected", error=refused.error, args=refused.arguments)
+    return after, replace(outcome, paid_in=call.due, payouts=payouts)
 
 
-def _carry_out(state: State, action: Action, call: Call) -> Settled:
+def _apply_rule(state: State, action: Action, call: Call) -> RuleResult:
     match action:
         case CreateRun():
             return rules.create_run(state, action, call)
@@ -115,7 +125,8 @@ def _carry_out(state: State, action: Action, call: Call) -> Settled:
         case CancelRun():
             return rules.cancel_run(state, state.runs[action.run], call)
         case Complete():
-            return rules.complete(state, state.runs[action.run], _came(state, action), call)
+            attended = [booking.label for booking in _attendance_list(state, action)]
+            return rules.complete(state, state.runs[action.run], attended, call)
         case Expire():
             return rules.expire(state, state.runs[action.run])
         case Withdraw():
@@ -130,32 +141,53 @@ def _carry_out(state: State, action: Action, call: Call) -> Settled:
             raise TypeError(f"no rule for {action!r}")
 
 
+def attended_booking_ids(state: State, action: Complete) -> tuple[int, ...]:
+    """The contract's ids of the attended bookings, as `complete` sends them."""
+    return tuple(booking.id for booking in _attendance_list(state, action))
+
+
+def _attendance_list(state: State, action: Complete) -> list[Booking]:
+    """The attended bookings in the action's order, without those that were never made.
+
+    Sent through the backend, the list is also without those that the backend does not know.
+    """
+    bookings = (state.bookings[label] for label in action.attended if label in state.bookings)
+    return [booking for booking in bookings if action.direct or not booking.direct]
+
+
 # Who sends what
 
 
-def _names_what_exists(state: State, action: Action) -> bool:
-    """To whoever is asked: the service knows nothing of what was made past it."""
-    known: Run | Booking | None
+def _target_exists(state: State, action: Action) -> bool:
+    """Whether the action's run or booking was made; sent through the backend, whether the backend knows it."""
+    target: Run | Booking | None
     if isinstance(action, CancelBooking):
-        known = state.bookings.get(action.booking)
+        target = state.bookings.get(action.booking)
     elif isinstance(action, Book | CancelRun | Complete | Expire):
-        known = state.runs.get(action.run)
+        target = state.runs.get(action.run)
     else:
         return True
-    return known is not None and (action.direct or not known.direct)
+    return target is not None and (action.direct or not target.direct)
 
 
-def _optional(state: State, action: Action, call: Call) -> bool:
-    """What another contract than `EventStake` may do or refuse: functions of its own, runs larger than that one takes,
-    the withdrawal of nothing, and a cancellation that is the host's alone, or comes after the start."""
+def _is_optional(state: State, action: Action, call: Call) -> bool:
+    """Whether a contract other than `EventStake` may refuse what the rules allow.
+
+    - Any call of a function of its own.
+    - The withdrawal of no fees.
+    - A run with a price, seats or a start above `EventStake`'s limits.
+    - The platform's cancellation of a run that somebody else hosts or that has started.
+    """
     if isinstance(action, CallFunction):
         return True
+    if state.full_interface:
+        return False
     if isinstance(action, WithdrawFees):
-        return not state.extended and state.platform_balance == 0
-    if isinstance(action, CreateRun) and not state.extended:
-        large = (call.price or 0) > rules.MAX_PRICE or action.seats > MAX_SEATS
-        return large or state.epoch + action.starts > rules.MAX_START
-    if isinstance(action, CancelRun) and not state.extended:
+        return state.platform_balance == 0
+    if isinstance(action, CreateRun):
+        is_large = (call.price or 0) > rules.MAX_PRICE or action.seats > MAX_SEATS
+        return is_large or state.epoch + action.starts > rules.MAX_START
+    if isinstance(action, CancelRun):
         run = state.runs[action.run]
         return call.sender == PLATFORM and (run.host != PLATFORM or state.now >= run.start)
     return False
@@ -166,7 +198,7 @@ def _call(state: State, action: Action, market: Decimal) -> Call:
     sender = _sender(state, action, actor)
     match action:
         case CreateRun():
-            price = inr_to_wei(action.price_inr, quoted(state, market)[0])
+            price = inr_to_wei(action.price_inr, current_rate(state, market)[0])
             due = rules.stake_of(state, price * action.seats)
             return Call(actor, sender, _value(due, action.value_off), due, price)
         case Book():
@@ -180,7 +212,7 @@ def _call(state: State, action: Action, market: Decimal) -> Call:
 
 
 def _actor(state: State, action: Action) -> str:
-    """Who takes the action; where the file leaves it out, the one whose run or booking it is."""
+    """Who takes the action: by default the attendee of a booking, and the host of a run."""
     match action:
         case CancelBooking(by=None):
             return state.bookings[action.booking].actor
@@ -194,25 +226,17 @@ def _actor(state: State, action: Action) -> str:
 
 
 def _sender(state: State, action: Action, actor: str) -> Party:
-    """The address that sends the transaction and pays for it: one's own for who pays for themselves, or goes
-    past the service, forces ether, or withdraws a credit (it belongs to the sender); otherwise the platform's."""
-    own = isinstance(action, Withdraw | ForceEther | CallFunction) or getattr(action, "direct", False)
-    if own or actor == PLATFORM or state.actors[actor].pays == "self":
+    """The address that sends the transaction and pays for it.
+
+    It is the actor's own if they pay for themselves, bypass the backend, force ether, call another function, or
+    withdraw a credit, which belongs to the sender. Otherwise it is the platform's.
+    """
+    sends_alone = isinstance(action, Withdraw | ForceEther | CallFunction) or getattr(action, "direct", False)
+    if sends_alone or actor == PLATFORM or state.actors[actor].pays == "self":
         return party_of(state, actor)
     return PLATFORM
 
 
-def _value(due: int, off: int) -> int:
-    """What a direct sender sends; never right when `off` is not zero, never negative."""
-    return due + off if due + off >= 0 else due - off
-
-
-def came_ids(state: State, action: Complete) -> tuple[int, ...]:
-    """The ids that `complete` sends, in the order given. A booking that was never made has none and is left
-    out, as is one that the service does not know."""
-    return tuple(state.bookings[label].id for label in _came(state, action))
-
-
-def _came(state: State, action: Complete) -> list[str]:
-    made = (state.bookings[label] for label in action.came if label in state.bookings)
-    return [booking.label for booking in made if action.direct or not booking.direct]
+def _value(due: int, value_off: int) -> int:
+    """The wei that are sent if they are off by `value_off`; never negative, and never right unless the offset is 0."""
+    return due + value_off if due + value_off >= 0 else due - value_off

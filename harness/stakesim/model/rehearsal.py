@@ -1,44 +1,56 @@
-"""A scenario played by the reference model alone: what it comes to by the rules, before any chain is asked."""
+"""A scenario carried out by the reference model alone, without a chain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stakesim.model.reference import Outcome, State, apply, initial
+from stakesim.model.reference import ExpectedOutcome, State, apply, initial_state
 from stakesim.scenario.actions import Action
 from stakesim.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One action, what it came to, and the state after it. at: seconds from the scenario's start."""
+class RehearsedStep:
+    """One action of a rehearsed scenario.
+
+    Attributes:
+        at: Seconds from the scenario's start.
+        action: The action.
+        outcome: The outcome that it must have.
+        state: The state after it.
+    """
 
     at: int
     action: Action
-    outcome: Outcome
+    outcome: ExpectedOutcome
     state: State
 
 
-def rehearse(scenario: Scenario, epoch: int = 0) -> list[Step]:
-    """Every action in its order. epoch: time of the scenario's second 0, in seconds since 1970."""
-    state = initial(scenario.terms, scenario.actors, epoch)
+def rehearse(scenario: Scenario, epoch: int = 0) -> list[RehearsedStep]:
+    """Carries out every action of a scenario in the model.
+
+    Args:
+        scenario: The scenario.
+        epoch: Time of the scenario's second 0, in seconds since 1970.
+    """
+    state = initial_state(scenario.terms, scenario.actors, epoch)
     rate_at = scenario.rate_path()
     steps = []
     for at, action in scenario.timeline():
         state, outcome = apply(state, action, epoch + at, rate_at(at))
-        steps.append(Step(at, action, outcome, state))
+        steps.append(RehearsedStep(at, action, outcome, state))
     return steps
 
 
 def disagreements(scenario: Scenario) -> Iterator[str]:
-    """Where the scenario's own expectations (`fails`, `strict`, `received`) are not what the rules say."""
+    """A sentence for each expectation of the scenario (`fails`, `strict`, `received`) that the rules contradict."""
     steps = rehearse(scenario)
     for index, step in enumerate(steps):
-        happened = step.outcome.error or step.outcome.status
-        expected = step.action.fails or ("ok" if scenario.strict else happened)
-        if happened != expected:
-            where = f"{scenario.name}, actions[{index}] ({step.action.do})"
-            yield f"{where}: expected {expected}, the model says {happened}"
-    for name, wei in scenario.received.items():
-        got = steps[-1].state.received.get(name, 0) if steps else 0
-        if got != wei:
-            yield f"{scenario.name}, received.{name}: expected {wei} wei, the model says {got}"
+        actual = step.outcome.error or step.outcome.status
+        expected = step.action.fails or ("ok" if scenario.strict else actual)
+        if actual != expected:
+            place = f"{scenario.name}, actions[{index}] ({step.action.do})"
+            yield f"{place}: expected {expected}, the model says {actual}"
+    for name, expected_wei in scenario.received.items():
+        wei = steps[-1].state.received.get(name, 0) if steps else 0
+        if wei != expected_wei:
+            yield f"{scenario.name}, received.{name}: expected {expected_wei} wei, the model says {wei}"

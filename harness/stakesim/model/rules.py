@@ -1,8 +1,11 @@
-"""The rules, one function for each action that goes to the contract.
+"""The rules of the business: one function for each action that is sent to the contract.
 
-Each checks in the contract's one order (may the caller, is the status right, is it the time, are the
-arguments right, is the value exact), raises `Refused` at the first that fails, and otherwise returns what
-changes: the state after it, and the payouts made. That the run or booking exists has been seen to before.
+Each function checks in the order in which the contract does: the caller's authority, the status, the time, the
+arguments, and that the value is exact. It raises `RefusedError` for the first check that fails; otherwise it returns
+the state after the action and the payouts. The caller has checked that the run or booking exists.
+
+Every division rounds down once, and the remainder has an owner: the host keeps what the fee's division leaves, the
+platform what the divisions of forfeits and of an expired run's stake leave.
 """
 
 from collections.abc import Iterable
@@ -14,39 +17,50 @@ from stakesim.model.state import (
     Call,
     Party,
     Payout,
-    Refused,
+    RefusedError,
+    RuleResult,
     Run,
     RunStatus,
-    Settled,
     State,
     party_of,
 )
-from stakesim.model.transfers import added, leave, pay_in, push, takes_ether
+from stakesim.model.transfers import add, pay_in, pay_out, push, takes_ether
 from stakesim.scenario.actions import PLATFORM, Book, CreateRun
 
 BPS = 10_000
+"""Basis points of a whole."""
 MAX_SEATS = 200
-"""Seats of the largest run, as the contract has it."""
+"""Seats of the largest run that the contract takes."""
 MAX_PRICE = 2**128 - 1
+"""The highest price of a seat in wei that the contract takes."""
 MAX_START = 2**40 - 1
+"""The latest start, in seconds since 1970, that the contract takes."""
 
 
 def stake_of(state: State, value: int) -> int:
-    """floor(value x stake share), for a host's event value and an attendee's payment alike."""
+    """The stake in wei: floor(value x stake_bps / 10,000).
+
+    Args:
+        state: The state, which has the terms.
+        value: For a host the value of the event (price x seats), for an attendee the payment, in wei.
+    """
     return value * state.terms.stake_bps // BPS
 
 
-def create_run(state: State, action: CreateRun, call: Call) -> Settled:
-    """A run is opened with 0 < price < 2^128, 1 to MAX_SEATS seats, a start in the future, and the exact
-    stake."""
+def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
+    """A host opens a run.
+
+    The price is above 0 and below 2^128 wei, the run has 1 to MAX_SEATS seats, the start is in the future, and the
+    host's stake is paid in exactly.
+    """
     price, start = call.price or 0, state.epoch + action.starts
-    if not price > 0 or (state.extended and price > MAX_PRICE):
-        raise Refused("InvalidPrice", price)
-    if not action.seats >= 1 or (state.extended and action.seats > MAX_SEATS):
-        raise Refused("InvalidSeats", action.seats)
-    if not state.now < start or (state.extended and start > MAX_START):
-        raise Refused("InvalidStart", start)
-    _exact(call)
+    if not price > 0 or (state.full_interface and price > MAX_PRICE):
+        raise RefusedError("InvalidPrice", price)
+    if not action.seats >= 1 or (state.full_interface and action.seats > MAX_SEATS):
+        raise RefusedError("InvalidSeats", action.seats)
+    if not state.now < start or (state.full_interface and start > MAX_START):
+        raise RefusedError("InvalidStart", start)
+    _require_exact_value(call)
     run = Run(
         id=len(state.runs) + 1,
         label=action.run,
@@ -62,18 +76,22 @@ def create_run(state: State, action: CreateRun, call: Call) -> Settled:
     return _with_run(pay_in(state, call), run), ()
 
 
-def book(state: State, action: Book, call: Call) -> Settled:
-    """Seats are booked while the run is active and now < start, for the exact payment and stake."""
+def book(state: State, action: Book, call: Call) -> RuleResult:
+    """An attendee books seats.
+
+    The run is active, it has not started, enough seats are free, and payment and stake are paid in exactly. A run whose
+    last seat is booked becomes full.
+    """
     run = state.runs[action.run]
     if run.status != RunStatus.ACTIVE:
-        raise Refused("EventNotOpen", run.id, run.status)
+        raise RefusedError("EventNotOpen", run.id, run.status)
     if state.now >= run.start:
-        raise Refused("TooLate", run.start)
+        raise RefusedError("TooLate", run.start)
     if action.seats == 0:
-        raise Refused("InvalidSeats", action.seats)
+        raise RefusedError("InvalidSeats", action.seats)
     if action.seats > run.max_seats - run.seats_booked:
-        raise Refused("NotEnoughSeats", action.seats, run.max_seats - run.seats_booked)
-    _exact(call)
+        raise RefusedError("NotEnoughSeats", action.seats, run.max_seats - run.seats_booked)
+    _require_exact_value(call)
     payment = run.price * action.seats
     booking = Booking(
         id=len(state.bookings) + 1,
@@ -88,162 +106,201 @@ def book(state: State, action: Book, call: Call) -> Settled:
         direct=action.direct,
     )
     state = _with_bookings(pay_in(state, call), [booking])
-    return _with_run(state, _seated(run, run.seats_booked + action.seats)), ()
+    return _with_run(state, _with_seats_booked(run, run.seats_booked + action.seats)), ()
 
 
-def cancel_booking(state: State, booking: Booking, call: Call) -> Settled:
-    """The attendee, or the platform for them, is refunded while now + cutoff <= start, and the seats are free
-    again."""
+def cancel_booking(state: State, booking: Booking, call: Call) -> RuleResult:
+    """The attendee, or the platform for them, cancels a booking.
+
+    It is active, and now + cancellation cutoff <= start. Payment and stake are refunded, and the seats are free again,
+    so that a full run becomes active.
+    """
     run = state.runs[booking.run]
-    _authorized(call.sender, booking.attendee)
+    _require_authority(call.sender, booking.attendee)
     if not booking.active:
-        raise Refused("BookingNotActive", booking.id, booking.status)
+        raise RefusedError("BookingNotActive", booking.id, booking.status)
     if state.now + state.terms.cancellation_cutoff > run.start:
-        raise Refused("TooLate", run.start - state.terms.cancellation_cutoff)
+        raise RefusedError("TooLate", run.start - state.terms.cancellation_cutoff)
     state = _with_bookings(state, [replace(booking, status=BookingStatus.CANCELLED)])
-    state = _with_run(state, _seated(run, run.seats_booked - booking.seats))
+    state = _with_run(state, _with_seats_booked(run, run.seats_booked - booking.seats))
     return push(state, [Payout(booking.attendee, booking.paid, "refund")])
 
 
-def cancel_run(state: State, run: Run, call: Call) -> Settled:
-    """The host before the start, the platform until the run is final: everybody is refunded, the stake
-    returns."""
-    _authorized(call.sender, run.host)
-    _open(run)
+def cancel_run(state: State, run: Run, call: Call) -> RuleResult:
+    """The host cancels a run before its start, or the platform cancels it while it is open.
+
+    Every active booking is refunded its payment and stake, and the host's stake returns. The platform earns nothing.
+    """
+    _require_authority(call.sender, run.host)
+    _require_open(run)
     if call.sender != PLATFORM and state.now >= run.start:
-        raise Refused("TooLate", run.start)
-    refunds = [Payout(b.attendee, b.paid, "refund") for b in state.active_bookings_of(run)]
-    stake = Payout(run.host, run.host_stake, "host stake returned")
-    return push(_close(state, run, RunStatus.CANCELLED), [*refunds, stake])
+        raise RefusedError("TooLate", run.start)
+    refunds = [Payout(booking.attendee, booking.paid, "refund") for booking in state.active_bookings_of(run)]
+    host_stake = Payout(run.host, run.host_stake, "host stake returned")
+    return push(_finalize(state, run, RunStatus.CANCELLED), [*refunds, host_stake])
 
 
-def complete(state: State, run: Run, came: Iterable[str], call: Call) -> Settled:
-    """Host or platform, while start <= now < start + grace. Who came gets the stake; the host the revenue
-    less the fee, a share of the forfeited stakes, and the own stake; the platform the fee and the rest of the
-    forfeits."""
-    _authorized(call.sender, run.host)
-    _open(run)
+def complete(state: State, run: Run, attended: Iterable[str], call: Call) -> RuleResult:
+    """The host or the platform completes a run, while start <= now < start + completion grace.
+
+    - An attendee who attended gets the stake back; a no-show gets nothing.
+    - The platform's fee is floor(revenue x fee_bps / 10,000); the host gets all other revenue.
+    - Of the no-shows' stakes the host gets floor(forfeits x forfeit_to_host_bps / 10,000), the platform the rest.
+    - The host's stake returns.
+
+    Args:
+        state: The state before the action.
+        run: The run.
+        attended: Labels of the bookings on the attendance list; all other active bookings are no-shows.
+        call: Who sends the transaction.
+    """
+    _require_authority(call.sender, run.host)
+    _require_open(run)
     if state.now < run.start:
-        raise Refused("TooEarly", run.start)
-    if state.extended and state.now >= run.start + state.terms.completion_grace:
-        raise Refused("TooLate", run.start + state.terms.completion_grace)
-    present = _ticked_off(state, run, came)
+        raise RefusedError("TooEarly", run.start)
+    if state.full_interface and state.now >= run.start + state.terms.completion_grace:
+        raise RefusedError("TooLate", run.start + state.terms.completion_grace)
+    attendance = _checked_attendance(state, run, attended)
 
     bookings = state.active_bookings_of(run)
-    revenue = sum(b.payment for b in bookings)
-    forfeits = sum(b.stake for b in bookings if b.label not in present)
+    revenue = sum(booking.payment for booking in bookings)
+    forfeits = sum(booking.stake for booking in bookings if booking.label not in attendance)
     fee = revenue * state.terms.fee_bps // BPS
     forfeits_to_host = forfeits * state.terms.forfeit_to_host_bps // BPS
 
-    stakes = [Payout(b.attendee, b.stake, "stake returned") for b in bookings if b.label in present]
-    to_host = Payout(run.host, revenue - fee + forfeits_to_host + run.host_stake, "host payout")
+    stakes = [Payout(b.attendee, b.stake, "stake returned") for b in bookings if b.label in attendance]
+    host_payout = Payout(run.host, revenue - fee + forfeits_to_host + run.host_stake, "host payout")
     state = replace(state, platform_balance=state.platform_balance + fee + forfeits - forfeits_to_host)
-    return push(_close(state, run, RunStatus.COMPLETED, present), [*stakes, to_host])
+    return push(_finalize(state, run, RunStatus.COMPLETED, attendance), [*stakes, host_payout])
 
 
-def _ticked_off(state: State, run: Run, came: Iterable[str]) -> frozenset[str]:
-    """Those who came: active bookings of this run, each listed once."""
-    present: set[str] = set()
-    for booking in (state.bookings[label] for label in came if label in state.bookings):
+def _checked_attendance(state: State, run: Run, attended: Iterable[str]) -> frozenset[str]:
+    """The attendance list holds active bookings of this run only, each once.
+
+    A booking that is listed twice is refused with the status that its first mention gave it: completed.
+    """
+    attendance: set[str] = set()
+    for booking in (state.bookings[label] for label in attended if label in state.bookings):
         if booking.run != run.label:
-            raise Refused("BookingNotOfRun", booking.id, run.id)
-        if booking.label in present:
-            raise Refused("BookingNotActive", booking.id, BookingStatus.COMPLETED)
+            raise RefusedError("BookingNotOfRun", booking.id, run.id)
+        if booking.label in attendance:
+            raise RefusedError("BookingNotActive", booking.id, BookingStatus.COMPLETED)
         if not booking.active:
-            raise Refused("BookingNotActive", booking.id, booking.status)
-        present.add(booking.label)
-    return frozenset(present)
+            raise RefusedError("BookingNotActive", booking.id, booking.status)
+        attendance.add(booking.label)
+    return frozenset(attendance)
 
 
-def expire(state: State, run: Run) -> Settled:
-    """Anyone, once now >= start + grace: everybody is refunded and shares the host's stake by seats, the
-    remainder goes to the platform. Nobody booked: the host gets the stake back."""
-    _open(run)
+def expire(state: State, run: Run) -> RuleResult:
+    """Anybody lets a run expire that is still open at start + completion grace.
+
+    Every active booking is refunded its payment and stake, and gets floor(host stake x its seats / all active seats);
+    the remainder of the host's stake goes to the platform. Without active bookings the host's stake returns.
+    """
+    _require_open(run)
     if state.now < run.start + state.terms.completion_grace:
-        raise Refused("TooEarly", run.start + state.terms.completion_grace)
+        raise RefusedError("TooEarly", run.start + state.terms.completion_grace)
     bookings = state.active_bookings_of(run)
-    state = _close(state, run, RunStatus.EXPIRED)
+    state = _finalize(state, run, RunStatus.EXPIRED)
     if not bookings:
         return push(state, [Payout(run.host, run.host_stake, "host stake returned")])
-    seats = sum(b.seats for b in bookings)
-    shares = [run.host_stake * b.seats // seats for b in bookings]
-    remainder = run.host_stake - sum(shares)
+    active_seats = sum(booking.seats for booking in bookings)
+    compensations = [run.host_stake * booking.seats // active_seats for booking in bookings]
+    remainder = run.host_stake - sum(compensations)
     state = replace(state, platform_balance=state.platform_balance + remainder)
-    refunds = zip(bookings, shares, strict=True)
-    return push(state, [Payout(b.attendee, b.paid + share, "refund and compensation") for b, share in refunds])
+    return push(
+        state,
+        [
+            Payout(booking.attendee, booking.paid + compensation, "refund and compensation")
+            for booking, compensation in zip(bookings, compensations, strict=True)
+        ],
+    )
 
 
-def withdraw(state: State, to: str | None, call: Call) -> Settled:
-    """The sender's credit, to the sender or another receiver; unlike a push, a refused one fails."""
+def withdraw(state: State, to: str | None, call: Call) -> RuleResult:
+    """The sender withdraws their credit, to themselves or to another receiver.
+
+    Unlike a push, a withdrawal fails if the receiver refuses the ether.
+
+    Args:
+        state: The state before the action.
+        to: The receiving actor; None: the sender.
+        call: Who sends the transaction.
+    """
     credit = state.credits.get(call.sender, 0)
     receiver = call.sender if to is None else party_of(state, to)
     if credit == 0:
-        raise Refused("NothingToWithdraw")
+        raise RefusedError("NothingToWithdraw")
     if not takes_ether(state, receiver):
-        raise Refused("TransferFailed", receiver, credit)
-    state = replace(state, credits=added(state.credits, call.sender, -credit))
-    return leave(state, receiver, credit), (Payout(receiver, credit, "credit withdrawn"),)
+        raise RefusedError("TransferFailed", receiver, credit)
+    state = replace(state, credits=add(state.credits, call.sender, -credit))
+    return pay_out(state, receiver, credit), (Payout(receiver, credit, "credit withdrawn"),)
 
 
-def withdraw_fees(state: State, call: Call) -> Settled:
-    """The platform takes out what it earned, and nothing else."""
+def withdraw_fees(state: State, call: Call) -> RuleResult:
+    """The platform withdraws what it earned, and nothing else."""
     if call.sender != PLATFORM:
-        raise Refused("OwnableUnauthorizedAccount", call.sender)
+        raise RefusedError("OwnableUnauthorizedAccount", call.sender)
     earned = state.platform_balance
-    if earned == 0 and state.extended:
-        raise Refused("NothingToWithdraw")
-    state = replace(state, platform_balance=0, received=added(state.received, PLATFORM, earned))
-    return leave(state, PLATFORM, earned), (Payout(PLATFORM, earned, "platform fees"),)
+    if earned == 0 and state.full_interface:
+        raise RefusedError("NothingToWithdraw")
+    state = replace(state, platform_balance=0, received=add(state.received, PLATFORM, earned))
+    return pay_out(state, PLATFORM, earned), (Payout(PLATFORM, earned, "platform fees"),)
 
 
-def force_ether(state: State, wei: int, call: Call) -> Settled:
-    """Ether that nobody is owed; it changes no other number."""
+def force_ether(state: State, wei: int, call: Call) -> RuleResult:
+    """Forced ether belongs to nobody, and changes no other amount."""
     return replace(
         state,
         contract_balance=state.contract_balance + wei,
-        forced=state.forced + wei,
-        wallet_flow=added(state.wallet_flow, call.sender, -wei),
+        forced_wei=state.forced_wei + wei,
+        wallet_flow=add(state.wallet_flow, call.sender, -wei),
     ), ()
 
 
 # Checks that several rules share
 
 
-def _authorized(sender: Party, party: Party) -> None:
+def _require_authority(sender: Party, party: Party) -> None:
+    """A host or attendee acts for themselves, and the platform for everybody."""
     if sender not in (party, PLATFORM):
-        raise Refused("NotAuthorized", sender)
+        raise RefusedError("NotAuthorized", sender)
 
 
-def _open(run: Run) -> None:
+def _require_open(run: Run) -> None:
+    """A final run stays final."""
     if not run.open:
-        raise Refused("EventNotOpen", run.id, run.status)
+        raise RefusedError("EventNotOpen", run.id, run.status)
 
 
-def _exact(call: Call) -> None:
+def _require_exact_value(call: Call) -> None:
+    """Exactly what is due is sent along."""
     if call.value != call.due:
-        raise Refused("WrongValue", call.value, call.due)
+        raise RefusedError("WrongValue", call.value, call.due)
 
 
 # Changes that several rules share
 
 
-def _seated(run: Run, seats: int) -> Run:
-    """Full exactly when every seat is booked."""
+def _with_seats_booked(run: Run, seats: int) -> Run:
+    """A run is full exactly when all its seats are booked."""
     status = RunStatus.FULL if seats == run.max_seats else RunStatus.ACTIVE
     return replace(run, seats_booked=seats, status=status)
 
 
-def _close(state: State, run: Run, status: RunStatus, came: frozenset[str] | None = None) -> State:
-    """Make the run and its active bookings final. came: labels, where it was completed; None: all are
-    refunded."""
+def _finalize(state: State, run: Run, status: RunStatus, attendance: frozenset[str] | None = None) -> State:
+    """Makes a run and its active bookings final.
 
-    def fate(booking: Booking) -> BookingStatus:
-        if came is None:
+    `attendance` has the labels of the attended bookings of a completed run; None means that all bookings are refunded.
+    """
+
+    def final_status(booking: Booking) -> BookingStatus:
+        if attendance is None:
             return BookingStatus.CANCELLED
-        return BookingStatus.COMPLETED if booking.label in came else BookingStatus.NO_SHOW
+        return BookingStatus.COMPLETED if booking.label in attendance else BookingStatus.NO_SHOW
 
-    closed = [replace(b, status=fate(b)) for b in state.active_bookings_of(run)]
-    return _with_run(_with_bookings(state, closed), replace(run, status=status))
+    final = [replace(booking, status=final_status(booking)) for booking in state.active_bookings_of(run)]
+    return _with_run(_with_bookings(state, final), replace(run, status=status))
 
 
 def _with_run(state: State, run: Run) -> State:
@@ -251,4 +308,4 @@ def _with_run(state: State, run: Run) -> State:
 
 
 def _with_bookings(state: State, bookings: Iterable[Booking]) -> State:
-    return replace(state, bookings={**state.bookings, **{b.label: b for b in bookings}})
+    return replace(state, bookings={**state.bookings, **{booking.label: booking for booking in bookings}})

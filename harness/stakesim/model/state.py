@@ -1,7 +1,6 @@
-"""What the reference model knows of the world: the state between two actions, and what an action came to.
+"""The data of the reference model: the state between two actions, and the outcome that an action must have.
 
-All amounts are wei, all times seconds since 1970. A party is an address, called by its actor's name; actors
-without a wallet share the platform's. States are immutable: an action makes a new one.
+All amounts are wei, all times seconds since 1970. States are immutable: an action makes a new one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,14 @@ from typing import Literal, TypeAlias
 from stakesim.scenario.actions import PLATFORM, Actor, ErrorName, Terms
 
 Party: TypeAlias = str
+"""An address on chain, named after its actor. Actors without a wallet share the platform's."""
 
 
 class RunStatus(IntEnum):
-    CREATED = 0  # unused: a run is ACTIVE from the start
+    """The status of a run, with the contract's numbers."""
+
+    CREATED = 0
+    """Unused: a run is active from its creation."""
     ACTIVE = 1
     FULL = 2
     COMPLETED = 3
@@ -25,10 +28,14 @@ class RunStatus(IntEnum):
 
 
 class BookingStatus(IntEnum):
+    """The status of a booking, with the contract's numbers."""
+
     ACTIVE = 0
     COMPLETED = 1
+    """The attendee attended."""
     NO_SHOW = 2
     CANCELLED = 3
+    """The attendee was refunded: the booking or the run was cancelled, or the run expired."""
 
 
 OPEN = (RunStatus.ACTIVE, RunStatus.FULL)
@@ -36,8 +43,22 @@ OPEN = (RunStatus.ACTIVE, RunStatus.FULL)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """actor: who hosts; host: the address on chain. seats_booked stays as it was when the run became final. direct:
-    made past the service, which does not know it."""
+    """An event run.
+
+    Attributes:
+        id: The contract's id, counted from 1.
+        label: The scenario's label.
+        actor: The actor who hosts the run.
+        host: The host's address.
+        price: Price of a seat in wei.
+        max_seats: Seats of the run.
+        host_stake: The host's stake in wei.
+        start: Start of the event.
+        created_at: Time of creation.
+        seats_booked: Seats of the active bookings. A run that is final keeps its number.
+        status: The status.
+        direct: Whether the run was created without the backend, which therefore does not know it.
+    """
 
     id: int
     label: str
@@ -54,12 +75,27 @@ class Run:
 
     @property
     def open(self) -> bool:
+        """Whether the run is not final."""
         return self.status in OPEN
 
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """run: its label. actor: who booked; attendee: the address on chain. direct: made past the service."""
+    """A booking.
+
+    Attributes:
+        id: The contract's id, counted from 1.
+        label: The scenario's label.
+        run: The label of the run.
+        actor: The actor who booked.
+        attendee: The attendee's address.
+        seats: Seats of the booking.
+        payment: Price of the seats in wei.
+        stake: The attendee's stake in wei.
+        booked_at: Time of the booking.
+        status: The status.
+        direct: Whether the booking was made without the backend, which therefore does not know it.
+    """
 
     id: int
     label: str
@@ -75,16 +111,23 @@ class Booking:
 
     @property
     def active(self) -> bool:
+        """Whether the booking is not final."""
         return self.status == BookingStatus.ACTIVE
 
     @property
     def paid(self) -> int:
+        """Payment and stake in wei."""
         return self.payment + self.stake
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """A rate that `set_price` gave. as_of: when it was true; None: the feed keeps it fresh."""
+class PriceReading:
+    """A rate that `set_price` gave the price feed.
+
+    Attributes:
+        rate: INR per ETH.
+        as_of: When the rate was true; None: the feed keeps it fresh.
+    """
 
     rate: Decimal
     as_of: int | None
@@ -92,16 +135,28 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The contract, the wallets and the price feed at one moment.
+    """The contract, the wallets and the price feed between two actions.
 
-    epoch: time of the scenario's second 0. now: time of the last action.
-    runs, bookings: by label, in the order of their ids, which count from 1.
-    paid_in, received, wallet_flow: by party; received counts what was pushed or became a credit, wallet_flow is the
-        change of the wallet apart from gas.
-    paid_out: wei that left the contract. forced: wei forced into it, part of contract_balance and of no paid_in.
-    feed: overrides the market's rate. last_rate: the last one accepted for a quote.
-    extended: whether the contract has all of `EventStake`, or only the interface that is deployed on Sepolia: runs that
-        never expire can be completed for ever, and how large a run may be is the contract's own affair.
+    Attributes:
+        terms: The terms that the contract was deployed with.
+        actors: The actors by name.
+        epoch: Time of the scenario's second 0.
+        now: Time of the last action.
+        runs: Runs by label, in the order of their ids.
+        bookings: Bookings by label, in the order of their ids.
+        credits: Wei that each party can withdraw.
+        paid_in: Wei that each party paid for runs and bookings.
+        received: Wei that each party received, pushed or as a credit.
+        wallet_flow: The change of each party's wallet in wei, without gas.
+        platform_balance: Wei that the platform earned and did not withdraw.
+        contract_balance: The contract's balance in wei.
+        paid_out: Wei that left the contract.
+        forced_wei: Wei that were forced into the contract; part of `contract_balance`, but of no `paid_in`.
+        price_reading: What `set_price` gave the price feed; None: the feed follows the market.
+        last_accepted_rate: The last rate in INR per ETH that a quote was made from.
+        full_interface: Whether the contract has all functions of `EventStake`. If not, it has only the interface that
+            is deployed on Sepolia: a run can't expire but can be completed at any later time, and the contract itself
+            decides how large a run may be.
     """
 
     terms: Terms
@@ -117,36 +172,45 @@ class State:
     platform_balance: int = 0
     contract_balance: int = 0
     paid_out: int = 0
-    forced: int = 0
-    feed: Feed | None = None
-    last_rate: Decimal | None = None
-    extended: bool = True
+    forced_wei: int = 0
+    price_reading: PriceReading | None = None
+    last_accepted_rate: Decimal | None = None
+    full_interface: bool = True
 
     def bookings_of(self, run: Run) -> Iterator[Booking]:
-        return (b for b in self.bookings.values() if b.run == run.label)
+        """All bookings of a run, in the order of their ids."""
+        return (booking for booking in self.bookings.values() if booking.run == run.label)
 
     def active_bookings_of(self, run: Run) -> list[Booking]:
-        return [b for b in self.bookings_of(run) if b.active]
+        """The active bookings of a run, in the order of their ids."""
+        return [booking for booking in self.bookings_of(run) if booking.active]
 
 
-def initial(terms: Terms, actors: Mapping[str, Actor], epoch: int, extended: bool = True) -> State:
-    """A freshly deployed contract. epoch: time of the scenario's second 0, in seconds since 1970."""
-    return State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {}, extended=extended)
+def initial_state(terms: Terms, actors: Mapping[str, Actor], epoch: int, full_interface: bool = True) -> State:
+    """The state of a contract that was just deployed.
+
+    Args:
+        terms: The terms that it was deployed with.
+        actors: The scenario's actors by name.
+        epoch: Time of the scenario's second 0, in seconds since 1970.
+        full_interface: Whether it has all functions of `EventStake`.
+    """
+    return State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {}, full_interface=full_interface)
 
 
 def party_of(state: State, actor: str) -> Party:
-    """The address an actor is entered under: the platform's, for one without a wallet."""
+    """The address that an actor is entered under: the platform's for an actor without a wallet."""
     return PLATFORM if actor == PLATFORM or state.actors[actor].wallet == "none" else actor
 
 
 def escrow(state: State) -> int:
-    """Payments and stakes of active bookings and the hosts' stakes of open runs."""
-    held = sum(b.paid for b in state.bookings.values() if b.active)
-    return held + sum(r.host_stake for r in state.runs.values() if r.open)
+    """Payments and stakes of active bookings, and the hosts' stakes of open runs, in wei."""
+    bookings = sum(booking.paid for booking in state.bookings.values() if booking.active)
+    return bookings + sum(run.host_stake for run in state.runs.values() if run.open)
 
 
 def liabilities(state: State) -> int:
-    """Everything the contract owes: escrow, credits and what the platform earned."""
+    """Everything that the contract owes, in wei: escrow, credits, and what the platform earned."""
     return escrow(state) + sum(state.credits.values()) + state.platform_balance
 
 
@@ -163,7 +227,14 @@ Reason: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Payout:
-    """Wei for a party. deferred: could not be pushed and became a credit. A "host payout" includes the stake."""
+    """Wei that the contract pays to a party.
+
+    Attributes:
+        to: The receiver.
+        wei: The amount.
+        reason: What is paid. A "host payout" includes the host's stake.
+        deferred: Whether the receiver refused the ether, so that the amount became a credit.
+    """
 
     to: Party
     wei: int
@@ -172,16 +243,21 @@ class Payout:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an action came to.
+class ExpectedOutcome:
+    """The outcome that an action must have by the rules.
 
-    status: "rejected" is what an estimate or the service refuses, and what reverts if it is sent all the same;
-        "skipped" names a run or booking that does not exist, so that nothing is sent.
-    actor: who takes the action. signer: the address that sends it, and pays; None where no transaction is sent.
-    error, args: as the contract's custom error has them, with addresses as parties and enums as numbers.
-    value: wei sent along, which come back if it fails. paid_in: wei of runs and bookings that stayed.
-    price: wei a seat that `create_run` asked for.
-    optional: the contract may refuse it as well.
+    Attributes:
+        status: "ok"; "rejected": the backend or the gas estimate refuses the action, and it reverts if it is sent all
+            the same; "skipped": the run or booking does not exist, so that nothing is sent.
+        actor: Who takes the action; None for those that nobody takes.
+        signer: The address that sends the transaction and pays for it; None where none is sent.
+        error: The error of a rejected action.
+        args: The error's arguments; addresses are parties, enums numbers.
+        value: Wei sent along, which come back if the action fails.
+        paid_in: Wei of the run or booking that the action paid for.
+        price: Price of a seat in wei, where a run is created.
+        payouts: What the contract pays, in its order.
+        optional: Whether a contract other than `EventStake` may refuse the action.
     """
 
     status: Literal["ok", "rejected", "skipped"]
@@ -198,9 +274,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An action as the contract sees it: who sends it, with how much, and how much is due.
+    """An action as the contract sees it.
 
-    price: wei a seat, where a run is created.
+    Attributes:
+        actor: Who takes the action.
+        sender: The address that sends the transaction.
+        value: Wei sent along.
+        due: Wei that the contract demands.
+        price: Price of a seat in wei, where a run is created.
     """
 
     actor: str
@@ -210,8 +291,8 @@ class Call:
     price: int | None = None
 
 
-class Refused(Exception):
-    """An action must fail, with this error and these arguments."""
+class RefusedError(Exception):
+    """The rules refuse an action, with a contract error and its arguments."""
 
     def __init__(self, error: ErrorName, *args: int | str) -> None:
         super().__init__(error, *args)
@@ -219,5 +300,5 @@ class Refused(Exception):
         self.arguments = args
 
 
-Settled: TypeAlias = tuple[State, tuple[Payout, ...]]
-"""What a rule comes to: the state after it, and the payouts made."""
+RuleResult: TypeAlias = tuple[State, tuple[Payout, ...]]
+"""The state after an action, and the payouts that it made."""

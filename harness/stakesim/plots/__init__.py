@@ -1,32 +1,35 @@
-"""Pictures, as functions from figures to a matplotlib `Figure`: for notebooks, and as SVG for the HTML reports."""
+"""Plots: functions from tables to a matplotlib `Figure`, for notebooks and, as SVG, for HTML reports.
 
-from stakesim.plots.incentives import against, false_no_shows, options, unclaimed
-from stakesim.plots.no_shows import empty_seats, money, people
-from stakesim.plots.platform import break_even, gas_path, losing, ruin
-from stakesim.plots.prices import at_risk, bearers, fans, moves
-from stakesim.plots.reports import bars, payouts, responses
-from stakesim.plots.style import figure, svg, with_band
+The functions import nothing of the library that makes the tables; each docstring names the function that does.
+"""
+
+from stakesim.plots.incentives import attack_costs, false_no_shows, option_values, unclaimed_money
+from stakesim.plots.no_shows import attendance_curves, empty_seat_curves, income_curves
+from stakesim.plots.platform import break_even_tickets, gas_price_path, loss_making_runs, ruin_probabilities
+from stakesim.plots.prices import gains_by_position, host_revenue_risk, move_frequencies, revenue_fans
+from stakesim.plots.reports import bar_chart, metric_curves, payouts
+from stakesim.plots.style import new_figure, plot_with_band, svg
 
 __all__ = [
-    "against",
-    "at_risk",
-    "bars",
-    "bearers",
-    "break_even",
-    "empty_seats",
+    "attack_costs",
+    "attendance_curves",
+    "bar_chart",
+    "break_even_tickets",
+    "empty_seat_curves",
     "false_no_shows",
-    "fans",
-    "figure",
-    "gas_path",
-    "losing",
-    "money",
-    "moves",
-    "options",
+    "gains_by_position",
+    "gas_price_path",
+    "host_revenue_risk",
+    "income_curves",
+    "loss_making_runs",
+    "metric_curves",
+    "move_frequencies",
+    "new_figure",
+    "option_values",
     "payouts",
-    "people",
-    "responses",
-    "ruin",
+    "plot_with_band",
+    "revenue_fans",
+    "ruin_probabilities",
     "svg",
-    "unclaimed",
-    "with_band",
+    "unclaimed_money",
 ]

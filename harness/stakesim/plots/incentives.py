@@ -1,4 +1,4 @@
-"""Pictures of what cheating brings, of the option to walk away, and of what is never claimed."""
+"""Plots of what attacks cost and bring, of cancellation options, and of unclaimed money."""
 
 from __future__ import annotations
 
@@ -12,46 +12,56 @@ if TYPE_CHECKING:
 
 
 def false_no_shows(table: pd.DataFrame) -> Figure:
-    """Who gets what attendees lose, for each split of the forfeits; from `incentives.false_no_shows`."""
-    drawn, axes = style.figure(2.8)
-    names, left = list(table.index)[::-1], [0.0] * len(table)
-    parts = (("host", style.RED, style.HATCHES[1]), ("platform", style.SKY, style.HATCHES[0]))
-    for party, colour, hatch in parts:
-        width = table[f"{party} gains, INR"].tolist()[::-1]
-        axes.barh(names, width, left=left, label=f"the {party} gains", color=colour, hatch=hatch, edgecolor="white")
-        left = [a + b for a, b in zip(left, width, strict=True)]
+    """Plots who gets what attendees lose to false no-shows, by the host's share of the forfeits.
+
+    Args:
+        table: From `stakesim.studies.incentives.false_no_shows`.
+    """
+    figure, axes = style.new_figure(2.8)
+    splits, left = list(table.index)[::-1], [0.0] * len(table)
+    for party, colour, hatch in (("host", style.RED, style.HATCHES[1]), ("platform", style.SKY, style.HATCHES[0])):
+        widths = table[f"{party} gains, INR"].tolist()[::-1]
+        axes.barh(splits, widths, left=left, label=f"the {party} gains", color=colour, hatch=hatch, edgecolor="white")
+        left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set_ylabel("forfeits to the host")
     axes.set_xlabel("taken from attendees who came, INR a run")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_formatter(style.thousands)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return drawn
+    return figure
 
 
-def against(costs: pd.DataFrame) -> Figure:
-    """What an attack costs the attacker and the victims; from `incentives.against`."""
-    drawn, axes = style.figure(2.8)
+def attack_costs(costs: pd.DataFrame) -> Figure:
+    """Plots what each attack costs the attacker and the victims.
+
+    Args:
+        costs: From `stakesim.studies.incentives.attack_costs`.
+    """
+    figure, axes = style.new_figure(2.8)
     rows = costs.iloc[::-1]
-    for offset, (column, colour, hatch) in enumerate(
-        zip(costs.columns, (style.ORANGE, style.BLUE), style.HATCHES, strict=False)
-    ):
-        places = [place + 0.2 - 0.4 * offset for place in range(len(rows))]
-        drawn_bars = axes.barh(places, rows[column], 0.38, label=column, color=colour, hatch=hatch, edgecolor="white")
-        axes.bar_label(drawn_bars, [f"{value:,.0f}" for value in rows[column]], padding=3, fontsize=8)
+    colours = (style.ORANGE, style.BLUE)
+    for number, (column, colour, hatch) in enumerate(zip(costs.columns, colours, style.HATCHES, strict=False)):
+        positions = [row + 0.2 - 0.4 * number for row in range(len(rows))]
+        bars = axes.barh(positions, rows[column], 0.38, label=column, color=colour, hatch=hatch, edgecolor="white")
+        axes.bar_label(bars, [f"{inr:,.0f}" for inr in rows[column]], padding=3, fontsize=8)
     axes.set_yticks(range(len(rows)), list(rows.index))
     axes.set_xlabel("INR a run; below 0: a gain")
     axes.axvline(0, color=style.BLACK, linewidth=0.8)
     axes.margins(x=0.12)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_formatter(style.thousands)
     axes.legend(frameon=False, loc="upper right")
-    return drawn
+    return figure
 
 
-def options(table: pd.DataFrame) -> Figure:
-    """An attendee's option over the lead time, with the closed form of a GBM as crosses; from `walk_away.attendees`."""
-    drawn, axes = style.figure(3.6)
+def option_values(table: pd.DataFrame) -> Figure:
+    """Plots the value of an attendee's cancellation option by lead time, with crosses where a closed form exists.
+
+    Args:
+        table: From `stakesim.studies.cancellation_options.attendee_options`.
+    """
+    figure, axes = style.new_figure(3.6)
     for market, rows in table.groupby("market", sort=False):
         low, high = rows["low"].tolist(), rows["high"].tolist()
-        style.with_band(axes, rows["lead"].tolist(), rows["value"].tolist(), low, high, str(market))
+        style.plot_with_band(axes, rows["lead"].tolist(), rows["value"].tolist(), low, high, str(market))
     exact = table.dropna(subset="closed form")
     axes.scatter(exact["lead"], exact["closed form"], 60, style.BLACK, marker="x", label="GBM, closed form", zorder=3)
     axes.set_xticks(sorted(set(table["lead"])))
@@ -59,21 +69,25 @@ def options(table: pd.DataFrame) -> Figure:
     axes.set_ylabel("worth, % of the ticket")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return drawn
+    return figure
 
 
-def unclaimed(table: pd.DataFrame) -> Figure:
-    """What stays in the contract, by how it pays; from `unclaimed.unclaimed`."""
-    drawn, axes = style.figure(3.0)
+def unclaimed_money(table: pd.DataFrame) -> Figure:
+    """Plots the share of money that stays in the contract, by payout method and share of refusing receivers.
+
+    Args:
+        table: From `stakesim.studies.payout_methods.unclaimed_money`.
+    """
+    figure, axes = style.new_figure(3.0)
     colours = (style.RED, style.ORANGE, style.BLUE)
-    ways = [column for column in table.columns if not column.startswith("runs")]
-    for number, (way, colour, hatch) in enumerate(zip(ways, colours, style.HATCHES, strict=False)):
-        places = [place + 0.26 * (number - 1) for place in range(len(table))]
-        bars = axes.bar(places, table[way], 0.25, label=way.removesuffix(", %"), color=colour, hatch=hatch)
-        bars_text = [f"{value:.2g}" for value in table[way]]
-        axes.bar_label(bars, bars_text, padding=2, fontsize=8)
-    axes.set_xticks(range(len(table)), [f"{share:g}%" for share in table.index])
+    methods = [column for column in table.columns if not column.startswith("runs")]
+    for number, (method, colour, hatch) in enumerate(zip(methods, colours, style.HATCHES, strict=False)):
+        positions = [row + 0.26 * (number - 1) for row in range(len(table))]
+        label = method.removesuffix(", %")
+        bars = axes.bar(positions, table[method], 0.25, label=label, color=colour, hatch=hatch)
+        axes.bar_label(bars, [f"{percent:.2g}" for percent in table[method]], padding=2, fontsize=8)
+    axes.set_xticks(range(len(table)), [f"{percent:g}%" for percent in table.index])
     axes.set_xlabel("share of receivers that refuse")
     axes.set_ylabel("stays in the contract, %")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return drawn
+    return figure

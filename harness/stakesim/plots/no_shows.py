@@ -1,11 +1,10 @@
-"""Pictures of what a stake does, from the sweeps of `no_shows.py`."""
+"""Plots of what a stake changes. Their tables are from `stakesim.studies.no_shows.sweep_stakes`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from stakesim.plots import style
-from stakesim.studies.no_shows import DEMAND, NO_SHOW, STAKES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,50 +12,60 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def people(frame: pd.DataFrame) -> Figure:
-    """No-shows by their elasticity, and bookings lost by that of demand, over the stake."""
-    drawn, (left, right) = style.figure(3.2, columns=2)
-    _lines(left, frame[frame["demand"] == "low"], "no-show rate", "no-shows", 100)
+def attendance_curves(frame: pd.DataFrame) -> Figure:
+    """Plots no-shows and lost bookings over the stake, a line for each elasticity."""
+    figure, (left, right) = style.new_figure(3.2, columns=2)
+    _plot_curves(left, frame[frame["demand"] == "low"], "no-show rate", "no-shows", 100)
     left.set_ylabel("no-shows, % of bookings")
-    _lines(right, frame[frame["no-shows"] == "low"], "bookings lost", "demand", 100)
+    _plot_curves(right, frame[frame["no-shows"] == "low"], "bookings lost", "demand", 100)
     right.set_ylabel("got no seat, % of who would come")
-    return drawn
+    return figure
 
 
-def money(frame: pd.DataFrame) -> Figure:
-    """What host and platform earn, over the stake."""
-    drawn, (left, right) = style.figure(3.2, columns=2)
-    _lines(left, frame[frame["no-shows"] == "low"], "host profit", "demand", 1)
+def income_curves(frame: pd.DataFrame) -> Figure:
+    """Plots the income of host and platform over the stake, a line for each elasticity."""
+    figure, (left, right) = style.new_figure(3.2, columns=2)
+    _plot_curves(left, frame[frame["no-shows"] == "low"], "host profit", "demand", 1)
     left.set_ylabel("host profit, INR a run")
-    _lines(right, frame[frame["demand"] == "low"], "platform income", "no-shows", 1)
+    _plot_curves(right, frame[frame["demand"] == "low"], "platform income", "no-shows", 1)
     right.set_ylabel("platform income, INR a run")
     for axes in (left, right):
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    return drawn
+        axes.yaxis.set_major_formatter(style.thousands)
+    return figure
 
 
-def empty_seats(frame: pd.DataFrame) -> Figure:
-    """Seats in which nobody sat, over the stake, under each pair of elasticities."""
-    drawn, all_axes = style.figure(3.2, columns=len(DEMAND))
-    for axes, demand in zip(all_axes, DEMAND, strict=True):
-        _lines(axes, frame[frame["demand"] == demand], "empty seats", "no-shows", 100)
-        axes.set_title(f"elasticity of demand: {demand} ({DEMAND[demand]:g})", fontsize=9)
-        if axes is not all_axes[-1]:
+def empty_seat_curves(frame: pd.DataFrame) -> Figure:
+    """Plots empty seats over the stake, a panel and a line for each pair of elasticities."""
+    demand_elasticities = _elasticities(frame, "demand")
+    figure, panels = style.new_figure(3.2, columns=len(demand_elasticities))
+    for axes, (demand, elasticity) in zip(panels, demand_elasticities.items(), strict=True):
+        _plot_curves(axes, frame[frame["demand"] == demand], "empty seats", "no-shows", 100)
+        axes.set_title(f"elasticity of demand: {demand} ({elasticity:g})", fontsize=9)
+        if axes is not panels[-1]:
             axes.get_legend().remove()
-    ends = [axes.get_ylim() for axes in all_axes]
-    for axes in all_axes:
-        axes.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
-    all_axes[0].set_ylabel("empty seats, % of seats")
-    return drawn
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    panels[0].set_ylabel("empty seats, % of seats")
+    return figure
 
 
-def _lines(axes: Axes, frame: pd.DataFrame, metric: str, by: str, times: float) -> None:
-    """A line for each elasticity, with its 95% interval."""
+def _plot_curves(axes: Axes, frame: pd.DataFrame, metric: str, varied: str, factor: float) -> None:
+    """Plots `metric` times `factor` over the stake, a line for each elasticity of `varied`.
+
+    A vertical line marks the stake of the first policy.
+    """
     of_metric = frame[frame["metric"] == metric].sort_values("stake_bps")
-    for name, elasticity in {"no-shows": NO_SHOW, "demand": DEMAND}[by].items():
-        one = of_metric[of_metric[by] == name]
-        middle, low, high = ((one[column] * times).tolist() for column in ("value", "low", "high"))
-        style.with_band(axes, (one["stake_bps"] / 100).tolist(), middle, low, high, f"{name} ({elasticity:g})")
-    axes.axvline(STAKES[0] / 100, color=style.GREY, linewidth=0.8, zorder=0)
+    for name, elasticity in _elasticities(frame, varied).items():
+        line = of_metric[of_metric[varied] == name]
+        values, low, high = ((line[column] * factor).tolist() for column in ("value", "low", "high"))
+        style.plot_with_band(axes, (line["stake_bps"] / 100).tolist(), values, low, high, f"{name} ({elasticity:g})")
+    axes.axvline(frame["stake_bps"].iloc[0] / 100, color=style.GREY, linewidth=0.8, zorder=0)
     axes.set_xlabel("stake, % of the ticket")
-    axes.legend(title=f"elasticity of {by}", frameon=False, fontsize=8, title_fontsize=8)
+    axes.legend(title=f"elasticity of {varied}", frameon=False, fontsize=8, title_fontsize=8)
+
+
+def _elasticities(frame: pd.DataFrame, varied: str) -> dict[str, float]:
+    """Name and value of each elasticity of `varied`, in the order of the table."""
+    rows = frame.drop_duplicates(varied)
+    return dict(zip(rows[varied], rows[f"elasticity of {varied}"], strict=True))

@@ -1,22 +1,25 @@
-"""Pictures of what price swings do, of the tables that `stakesim.studies.exposure` makes."""
+"""Plots of price risk. Their tables are from `stakesim.studies.exposure`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from stakesim.plots.style import BLUE, RED, figure, with_band
+from stakesim.plots.style import BLUE, RED, new_figure, plot_with_band
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def bearers(table: pd.DataFrame) -> Figure:
-    """Who gains and loses under each pricing: median, middle half, middle nine tenths, and the worst 5%'s mean."""
+def gains_by_position(table: pd.DataFrame) -> Figure:
+    """Plots gains and losses by position, a panel for each pricing: median, quantiles and expected shortfall.
+
+    Args:
+        table: From `gains_by_position`.
+    """
     pricings = list(dict.fromkeys(table.index.get_level_values("pricing")))
-    drawn, panels = figure(2.9, columns=len(pricings))
+    figure, panels = new_figure(2.9, columns=len(pricings))
     for axes, pricing in zip(panels, pricings, strict=True):
         rows = table.loc[pricing]
         y = range(len(rows))[::-1]
@@ -30,13 +33,17 @@ def bearers(table: pd.DataFrame) -> Figure:
         axes.set_xlim(-65, 65)
         axes.set_title(pricing, fontsize="medium")
     panels[len(panels) // 2].set_xlabel("INR above what was promised, % of the run's sales")
-    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-    return drawn
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
-def fans(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Revenue fixed in wei, by the days until it is paid out: a fan for each market."""
-    drawn, panels = figure(3.4, columns=len(tables))
+def revenue_fans(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Plots quantiles of revenue that is fixed in wei by the days until the payout, a panel for each market.
+
+    Args:
+        tables: For each market a table from `revenue_quantiles`.
+    """
+    figure, panels = new_figure(3.4, columns=len(tables))
     for axes, (market, table) in zip(panels, tables.items(), strict=True):
         axes.fill_between(table.index, table["5%"], table["95%"], color=BLUE, alpha=0.2, linewidth=0, label="9 of 10")
         axes.fill_between(table.index, table["25%"], table["75%"], color=BLUE, alpha=0.4, linewidth=0, label="half")
@@ -50,50 +57,54 @@ def fans(tables: Mapping[str, pd.DataFrame]) -> Figure:
         if axes is not panels[0]:
             axes.tick_params(labelleft=False)
     panels[0].set_ylabel("host's revenue, % of the INR price")
-    drawn.supxlabel("days from the quote in wei to the payout", fontsize="medium")
-    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
-    return drawn
+    figure.supxlabel("days from the quote in wei to the payout", fontsize="medium")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
+    return figure
 
 
-def at_risk(table: pd.DataFrame, market: str) -> Figure:
-    """VaR and ES of the host's revenue by lead time: a line for each pricing in one market, and a band over all
-    markets."""
-    drawn, panels = figure(3.4, columns=2)
+def host_revenue_risk(table: pd.DataFrame, market: str) -> Figure:
+    """Plots VaR and ES of the host's revenue by lead time: a line for each pricing, a band from best to worst market.
+
+    Args:
+        table: From `host_revenue_risk`.
+        market: The market of the lines.
+    """
+    figure, panels = new_figure(3.4, columns=2)
     for axes, measure, name in zip(panels, ("var", "es"), ("5% VaR", "5% expected shortfall"), strict=True):
         for pricing, rows in table.groupby("pricing", sort=False):
             by_lead = rows.groupby("lead")[measure]
-            middle = rows[rows.market == market].set_index("lead")[measure]
-            leads = [float(lead) for lead in middle.index]
+            values = rows[rows.market == market].set_index("lead")[measure]
+            leads = [float(lead) for lead in values.index]
             low, high = by_lead.min().tolist(), by_lead.max().tolist()
-            with_band(axes, leads, middle.tolist(), low, high, str(pricing))
+            plot_with_band(axes, leads, values.tolist(), low, high, str(pricing))
         axes.set_title(name, fontsize="medium")
         axes.set_xlabel("days from creation to start")
         axes.set_xticks(sorted(set(table.lead)))
         axes.set_ylim(-1, 65)
     panels[0].set_ylabel("host's revenue lost, % of the INR price")
     panels[0].legend(frameon=False)
-    return drawn
+    return figure
 
 
-def moves(table: pd.DataFrame, known: Mapping[str, Sequence[float]]) -> Figure:
-    """How often ETH has moved by more than the stake at the event: a line a market, and what is `known`."""
-    drawn, panels = figure(3.4, columns=2)
-    for axes, way in zip(panels, ("down", "up"), strict=True):
+def move_frequencies(table: pd.DataFrame, eth_moves: Mapping[str, Sequence[float]]) -> Figure:
+    """Plots how often ETH has moved by more than the stake when the event starts, a line for each market.
+
+    Args:
+        table: From `move_frequencies`.
+        eth_moves: What was observed of ETH, in percent: "down" and "up", each with a value for each lead time.
+    """
+    figure, panels = new_figure(3.4, columns=2)
+    for axes, direction in zip(panels, ("down", "up"), strict=True):
         for market, rows in table.groupby("market", sort=False):
-            share = rows[f"{way}, at the event"]
+            share = rows[f"{direction}, at the event"]
             days = [float(day) for day in rows.index.get_level_values("days")]
-            with_band(
-                axes, days, share.tolist(), (share - rows.within).tolist(), (share + rows.within).tolist(), str(market)
-            )
-        _known(axes, days, known[way])
-        axes.set_title(f"more than 20% {way} at the event", fontsize="medium")
+            low, high = (share - rows.within).tolist(), (share + rows.within).tolist()
+            plot_with_band(axes, days, share.tolist(), low, high, str(market))
+        axes.plot(days, eth_moves[direction], "*", color="black", markersize=9, label="ETH, 2015 to 2026")
+        axes.set_title(f"more than 20% {direction} at the event", fontsize="medium")
         axes.set_xlabel("days from creation to start")
         axes.set_xticks(days)
         axes.set_ylim(0, 40)
     panels[0].set_ylabel("% of runs")
     panels[0].legend(frameon=False, fontsize="small")
-    return drawn
-
-
-def _known(axes: Axes, days: Sequence[float], shares: Sequence[float]) -> None:
-    axes.plot(days, shares, "*", color="black", markersize=9, label="ETH, 2015 to 2026")
+    return figure

@@ -1,63 +1,71 @@
-"""Pictures of the HTML reports: of a ledger, of gas, of a sweep."""
+"""Plots of the HTML reports: of payouts, gas and sweeps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from stakesim.plots.style import BLUE, GREY, HATCHES, ORANGE, figure, with_band
-from stakesim.runner.ledger import WEI_PER_ETH, by_party
+from stakesim.plots.style import BLUE, GREY, HATCHES, ORANGE, new_figure, plot_with_band, thousands
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from stakesim.runner.ledger import Row
+WEI_PER_ETH = 10**18
 
 
-def payouts(rows: Iterable[Row]) -> Figure:
-    """ETH that a ledger says were paid out, by party: pushed, deferred, and taken out later."""
-    sums = by_party(rows)
-    parties = sorted(sums)
-    drawn, axes = figure(1.2 + 0.5 * len(parties))
+def payouts(wei_by_party: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Plots the ETH paid to each party: pushed, deferred, and withdrawn later.
+
+    Args:
+        wei_by_party: For each party the wei of each kind of payout, from `stakesim.runner.ledger.by_party`.
+    """
+    parties = sorted(wei_by_party)
+    figure, axes = new_figure(1.2 + 0.5 * len(parties))
     left = [0.0] * len(parties)
     for kind, colour, hatch in zip(("pushed", "deferred", "withdrawn"), (BLUE, ORANGE, GREY), HATCHES, strict=False):
-        eth = [float(Decimal(sums[party][kind]) / WEI_PER_ETH) for party in parties]
+        eth = [float(Decimal(wei_by_party[party][kind]) / WEI_PER_ETH) for party in parties]
         axes.barh(parties, eth, left=left, label=kind, color=colour, hatch=hatch, edgecolor="white")
-        left = [a + b for a, b in zip(left, eth, strict=True)]
+        left = [start + width for start, width in zip(left, eth, strict=True)]
     axes.set_xlabel("ETH paid out of the contract")
     axes.legend(frameon=False)
-    return drawn
+    return figure
 
 
-def bars(values: Mapping[str, float], unit: str) -> Figure:
-    """A bar for each name, from the top."""
-    drawn, axes = figure(0.8 + 0.3 * len(values))
+def bar_chart(values: Mapping[str, float], unit: str) -> Figure:
+    """Plots a horizontal bar for each name, the first one at the top."""
+    figure, axes = new_figure(0.8 + 0.3 * len(values))
     axes.barh(list(values)[::-1], list(values.values())[::-1], color=BLUE)
     axes.set_xlabel(unit)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    return drawn
+    axes.xaxis.set_major_formatter(thousands)
+    return figure
 
 
-def responses(frame: pd.DataFrame, term: str, names: Sequence[str]) -> Figure:
-    """How metrics of a sweep answer to one term of the contract: a line for each kind of people and market, with its
-    95% interval. term: a column of the frame; where other terms vary as well, their means are drawn."""
-    part = term.endswith("_bps")
-    drawn, axes = figure(2.4 * -(-len(names) // 2) + 0.6, columns=2, rows=-(-len(names) // 2))
-    for one, name in zip(axes.flat, names, strict=False):
-        rows = frame[frame.metric == name]
-        percent = 100 if rows.unit.iloc[0].startswith("share") else 1
+def metric_curves(frame: pd.DataFrame, term: str, metrics: Sequence[str]) -> Figure:
+    """Plots metrics of a sweep over one term of the contract, a line for each group of people and market.
+
+    Args:
+        frame: From `stakesim.economics.sweep`.
+        term: Column of the frame for the x axis. Where other terms vary as well, the means over them are plotted.
+        metrics: Names of metrics, each of which gets a panel.
+    """
+    in_bps = term.endswith("_bps")
+    rows_of_panels = -(-len(metrics) // 2)
+    figure, panels = new_figure(2.4 * rows_of_panels + 0.6, columns=2, rows=rows_of_panels)
+    for axes, metric in zip(panels.flat, metrics, strict=False):
+        rows = frame[frame.metric == metric]
+        is_share = rows.unit.iloc[0].startswith("share")
         for (people, market), line in rows.groupby(["behaviours", "price"], sort=False):
-            mean = line.groupby(term)[["value", "low", "high"]].mean() * percent
-            x = [value / 100 if part else value for value in mean.index]
-            with_band(one, x, mean.value.tolist(), mean.low.tolist(), mean.high.tolist(), f"{people}, {market}")
-        one.set_title(name, fontsize="medium", loc="left")
-        one.set_ylabel("%" if percent == 100 else rows.unit.iloc[0].partition(":")[0])
-        one.set_xlabel(f"{term.removesuffix('_bps').replace('_', ' ')}, {'%' if part else 's'}")
-        one.set_ylim(bottom=min(0, one.get_ylim()[0]))
-        one.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-    drawn.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-    for one in axes.flat[len(names) :]:
-        one.remove()
-    return drawn
+            mean = line.groupby(term)[["value", "low", "high"]].mean() * (100 if is_share else 1)
+            x = [value / 100 if in_bps else value for value in mean.index]
+            plot_with_band(axes, x, mean.value.tolist(), mean.low.tolist(), mean.high.tolist(), f"{people}, {market}")
+        axes.set_title(metric, fontsize="medium", loc="left")
+        axes.set_ylabel("%" if is_share else rows.unit.iloc[0].partition(":")[0])
+        axes.set_xlabel(f"{term.removesuffix('_bps').replace('_', ' ')}, {'%' if in_bps else 's'}")
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    for unused in panels.flat[len(metrics) :]:
+        unused.remove()
+    return figure

@@ -1,7 +1,8 @@
-"""What all pictures have in common.
+"""The style that all plots share.
 
-Colours are told apart by colour-blind people too (M. Okabe, K. Ito, Color Universal Design, 2008), and lines and bars
-by style as well, so that they can be read in black and white. Axes have units. Floats begin here.
+The colours can be told apart by colour-blind readers (M. Okabe, K. Ito, Color Universal Design, 2008). Lines and bars
+also differ in style, so that the plots can be read in black and white. Every axis has a unit. Amounts become floats
+here and no earlier.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from stakesim.errors import NotInstalled
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0072b2", "#e69f00", "#999999"
 GREEN, RED, PURPLE, SKY, BLACK = "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"
-STYLES = (
+LINE_STYLES = (
     (BLUE, "-", "o"),
     (RED, "--", "s"),
     (GREEN, "-.", "^"),
@@ -26,42 +28,57 @@ STYLES = (
     (BLACK, "-", "v"),
     (ORANGE, "--", "P"),
 )
-"""Colour, line and marker of the first, second ... line of a picture."""
+"""Colour, line style and marker of the first, second ... line of a plot."""
 HATCHES = ("", "//", "..", "xx")
 WIDTH = 8.5
+"""Inches."""
 
 
-def figure(height: float = 3.6, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
-    """A figure and its axes, an array of them where there are several rows or columns. height: inches.
+def new_figure(height: float = 3.6, *, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
+    """Creates an empty figure.
 
-    Raises `ValueError` where matplotlib is missing.
+    Args:
+        height: Inches.
+        columns: Panels side by side.
+        rows: Panels above each other.
+
+    Returns:
+        The figure and its axes: a single `Axes`, or an array of them if there are several panels.
+
+    Raises:
+        NotInstalled: matplotlib is missing.
     """
     try:
         from matplotlib import rcParams
         from matplotlib.figure import Figure
     except ImportError:
         raise NotInstalled("A plot", "matplotlib", "economics") from None
-    rcParams["svg.hashsalt"] = "stakesim"  # else the ids in an SVG are other ones each time
-    drawn = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = drawn.subplots(rows, columns)
-    for one in drawn.axes:
-        one.spines[["top", "right"]].set_visible(False)
-    return drawn, axes
+    rcParams["svg.hashsalt"] = "stakesim"  # makes the ids in an SVG deterministic
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = figure.subplots(rows, columns)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
 
 
-def svg(drawn: Figure) -> Any:
-    """As markup that a page can hold; the same picture is the same text."""
+def svg(figure: Figure) -> Markup:
+    """Returns the figure as an SVG element for an HTML page. Equal figures give equal text."""
     from markupsafe import Markup
 
     text = io.StringIO()
-    drawn.savefig(text, format="svg", metadata={"Date": None})
+    figure.savefig(text, format="svg", metadata={"Date": None})
     return Markup(text.getvalue()[text.getvalue().index("<svg") :])
 
 
-def with_band(
-    axes: Axes, x: Sequence[float], middle: Sequence[float], low: Sequence[float], high: Sequence[float], label: str
+def plot_with_band(
+    axes: Axes, x: Sequence[float], values: Sequence[float], low: Sequence[float], high: Sequence[float], label: str
 ) -> None:
-    """One more line with its band, in the style of its turn."""
-    colour, line, marker = STYLES[len(axes.lines) % len(STYLES)]
-    axes.plot(x, middle, line, marker=marker, markersize=4, color=colour, label=label)
+    """Adds a line with its confidence band, in the next of `LINE_STYLES`."""
+    colour, line, marker = LINE_STYLES[len(axes.lines) % len(LINE_STYLES)]
+    axes.plot(x, values, line, marker=marker, markersize=4, color=colour, label=label)
     axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def thousands(value: float, _: object = None) -> str:
+    """Formats a tick label as a whole number with separators of thousands."""
+    return f"{value:,.0f}"

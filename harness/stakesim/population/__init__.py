@@ -1,1 +1,1 @@
-"""Many runs at once as NumPy arrays: how people behave, and what comes of it."""
+"""Many event runs at once as NumPy arrays: what people intend to do, and how each booking and run ends."""

@@ -1,19 +1,22 @@
-"""How people are. A behaviour is data and a function: `NoShow(base=0.15)(rng, state)` returns everybody's intents with
-what these people mean to do changed. They are applied in their order, each with chance of its own.
+"""Behaviours: how people differ from honest ones.
 
-Shares and chances are from 0 to 1; times are seconds. How much chance is drawn never depends on the terms, so that the
-same people meet each policy (common random numbers).
+A behaviour is data and a function: `NoShow(base=0.15)(rng, state)` returns everybody's intents, changed by what these
+people do. Behaviours are applied in their order, each with a random generator of its own.
+
+Shares and probabilities are between 0 and 1, times are seconds. How many random numbers a behaviour draws never depends
+on the terms, so that each policy meets the same people (common random numbers).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from stakesim.generate.profiles import Chance
-from stakesim.population.state import DAY, HOUR, NEVER, Intents, State
-from stakesim.schema.fields import Part, Seconds
+from stakesim.generate.profiles import Probability
+from stakesim.population.state import DAY, HOUR, NEVER, Intents, PopulationState
+from stakesim.schema.fields import Seconds, StrictModel
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -23,54 +26,74 @@ if TYPE_CHECKING:
 Elasticity: TypeAlias = Annotated[float, Field(ge=0, le=20)]
 
 
-class NoShow(Part):
-    """Whoever booked stays away with the chance base x (1 + stake) ** -elasticity, stake as a share of the ticket.
+class NoShow(StrictModel):
+    """People who booked stay away with the probability base x (1 + stake) ** -elasticity.
 
-    base: without a stake. Of paid events 0.10 to 0.17 stay away, of free ones 0.28 to 0.40. What a no-show loses is
-    ticket and stake, so 1 + stake is what staying away costs, in tickets; elasticity 0: stakes change nothing.
+    A no-show loses the ticket and the stake, which together are 1 + stake tickets.
+
+    Attributes:
+        base: The probability without a stake. For paid events 0.10 to 0.17 is usual, for free ones 0.28 to 0.40.
+        elasticity: How strongly the loss deters; 0: not at all.
     """
 
     do: Literal["no_show"] = "no_show"
-    base: Chance = 0.135
+    base: Probability = 0.135
     elasticity: Elasticity = 0.0
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
-        stays_away = rng.random(state.shape) < self.base * (1 + state.stake) ** -self.elasticity
-        return _absent(state, stays_away)
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people who booked stay away."""
+        stays_away = rng.random(state.shape) < self.base * (1 + state.stake_share) ** -self.elasticity
+        return _stay_away(state, stays_away)
 
 
-class LostToStake(Part):
-    """Of those who would have booked, (1 + stake) ** -elasticity still do: constant elasticity of demand in what has to
-    be paid up front. 0: nobody minds, as the stake comes back."""
+class LostToStake(StrictModel):
+    """Of the people who would book, the share (1 + stake) ** -elasticity still do.
+
+    This is a constant elasticity of demand in what has to be paid in advance.
+
+    Attributes:
+        elasticity: The elasticity; 0: nobody is deterred, as the stake is returned.
+    """
 
     do: Literal["lost_to_stake"] = "lost_to_stake"
     elasticity: Elasticity = 0.5
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people do not book."""
         import numpy as np
 
-        goes = rng.random(state.shape) >= (1 + state.stake) ** -self.elasticity
-        return state.intents.but(books=np.where(goes, NEVER, state.intents.books))
+        deterred = rng.random(state.shape) >= (1 + state.stake_share) ** -self.elasticity
+        return replace(state.intents, books_at=np.where(deterred, NEVER, state.intents.books_at))
 
 
-class Weather(Part):
-    """No-shows that come together: on a bad day, which each run has with `chance`, of those who would have come
-    `stay_away` do not."""
+class Weather(StrictModel):
+    """No-shows of a run that depend on each other: on a bad day many people stay away together.
+
+    Attributes:
+        chance: The probability that a run has a bad day.
+        stay_away: The share of people who stay away on a bad day.
+    """
 
     do: Literal["weather"] = "weather"
-    chance: Chance = 0.1
-    stay_away: Chance = 0.3
+    chance: Probability = 0.1
+    stay_away: Probability = 0.3
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
-        bad_day = rng.random(state.runs) < self.chance
-        return _absent(state, (rng.random(state.shape) < self.stay_away) & bad_day)
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """On bad days many people stay away."""
+        bad_day = rng.random(state.run_count) < self.chance
+        return _stay_away(state, (rng.random(state.shape) < self.stay_away) & bad_day)
 
 
-class Cancel(Part):
-    """Attendees cancel with a hazard of `daily` a day, and of `daily_near` in the last `near` seconds before the start.
+class Cancel(StrictModel):
+    """Attendees cancel their bookings, more often shortly before the start.
 
-    Time to cancellation is exponential with a hazard of two steps (the piecewise exponential model, M. Friedman 1982).
-    Who means to cancel after the cutoff can't any more, and stays away.
+    The time to a cancellation is exponential with a hazard of two steps (the piecewise exponential model, M. Friedman
+    1982). People who would cancel after the cutoff can't, and stay away.
+
+    Attributes:
+        daily: Hazard for each day.
+        daily_near: Hazard for each day in the last `near` seconds before the start.
+        near: Seconds before the start in which the hazard is `daily_near`.
     """
 
     do: Literal["cancel"] = "cancel"
@@ -78,181 +101,244 @@ class Cancel(Part):
     daily_near: Annotated[float, Field(ge=0, le=1)] = 0.05
     near: Seconds = 3 * DAY
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people cancel; those who would be too late stay away."""
         import numpy as np
 
-        books = state.intents.books
+        books_at = state.intents.books_at
         risk = rng.standard_exponential(state.shape)
-        near_from = np.maximum(state.start - self.near, books)
-        before = self.daily * (near_from - books) / DAY
+        near_from = np.maximum(state.start - self.near, books_at)
+        risk_before = self.daily * (near_from - books_at) / DAY
         with np.errstate(divide="ignore", invalid="ignore"):
-            far = books + risk / self.daily * DAY if self.daily else np.full(state.shape, np.inf)
-            near = near_from + (risk - before) / self.daily_near * DAY if self.daily_near else np.inf
-            wanted = np.where(risk < before, far, near)
-        wanted = np.where(wanted < state.start, wanted, NEVER).astype(np.int64)
-        cancels = np.where(books < NEVER, np.minimum(state.intents.cancels, np.maximum(wanted, books + 1)), NEVER)
-        too_late = (cancels > state.cutoff) & (cancels < NEVER)
-        return _absent(state, too_late).but(cancels=np.where(too_late, NEVER, cancels))
+            early = books_at + risk / self.daily * DAY if self.daily else np.full(state.shape, np.inf)
+            late = near_from + (risk - risk_before) / self.daily_near * DAY if self.daily_near else np.inf
+            drawn = np.where(risk < risk_before, early, late)
+        drawn = np.where(drawn < state.start, drawn, NEVER).astype(np.int64)
+        earliest = np.minimum(state.intents.cancels_at, np.maximum(drawn, books_at + 1))
+        cancels_at = np.where(books_at < NEVER, earliest, NEVER)
+        too_late = (cancels_at > state.cutoff) & (cancels_at < NEVER)
+        return replace(_stay_away(state, too_late), cancels_at=np.where(too_late, NEVER, cancels_at))
 
 
-class HostCancels(Part):
-    """The host calls a run off with `chance`, at any moment before its start."""
+class HostCancels(StrictModel):
+    """Hosts cancel their runs at any moment before the start.
+
+    Attributes:
+        chance: The probability that a host does.
+    """
 
     do: Literal["host_cancels"] = "host_cancels"
-    chance: Chance = 0.05
+    chance: Probability = 0.05
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
-        return _called_off(state, _time_within(rng, state), rng.random(state.runs) < self.chance)
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some hosts cancel their runs."""
+        return _cancel_runs(state, _random_times(rng, state), rng.random(state.run_count) < self.chance)
 
 
-class WalkAway(Part):
+class WalkAway(StrictModel):
     """People use the option that a free cancellation is, on the first day on which it pays.
 
     An attendee's refund is in wei, fixed when the run was created, and the ticket is worth its INR price: they cancel,
-    by the cutoff, once the wei are worth more than (1 + threshold) x that. A host's revenue is in the same wei: hosts
-    call the run off once it is worth less than (1 - threshold) x its price. share: of those who look.
+    by the cutoff, once the wei are worth more than (1 + threshold) x that price. A host's revenue is in the same wei:
+    the host cancels the run once it is worth less than (1 - threshold) x its price.
+
+    Attributes:
+        who: Who cancels.
+        threshold: By how much cancelling must pay, as a share of the price.
+        share: The share of people, or of hosts, who watch the market.
     """
 
     do: Literal["walk_away"] = "walk_away"
     who: Literal["attendees", "hosts"] = "attendees"
     threshold: Annotated[float, Field(ge=0, lt=10)] = 0.2
-    share: Chance = 1.0
+    share: Probability = 1.0
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """People, or hosts, cancel on the first day on which it pays."""
         import numpy as np
 
-        relative = state.rates / state.rates[0]
+        value = state.rates / state.rates[0]
         days = np.arange(len(state.rates))[:, None]
-        look = days * DAY + HOUR
+        looks_at = days * DAY + HOUR
         if self.who == "hosts":
-            pays = (relative < 1 - self.threshold) & (look < state.start)
+            pays = (value < 1 - self.threshold) & (looks_at < state.start)
             first = np.where(pays.any(axis=0), pays.argmax(axis=0) * DAY + HOUR, NEVER)
-            return _called_off(state, first, rng.random(state.runs) < self.share)
-        pays = (relative > 1 + self.threshold) & (look <= state.cutoff)
-        looks = rng.random(state.shape) < self.share
-        when = _first_from(pays, state.intents.books, look_at=HOUR)
-        cancels = np.where(looks, np.minimum(state.intents.cancels, when), state.intents.cancels)
-        return state.intents.but(cancels=np.where(state.intents.books < NEVER, cancels, NEVER))
+            return _cancel_runs(state, first, rng.random(state.run_count) < self.share)
+        pays = (value > 1 + self.threshold) & (looks_at <= state.cutoff)
+        watches = rng.random(state.shape) < self.share
+        intents = state.intents
+        first = _first_after_booking(pays, intents.books_at, second_of_day=HOUR)
+        cancels_at = np.where(watches, np.minimum(intents.cancels_at, first), intents.cancels_at)
+        return replace(intents, cancels_at=np.where(intents.books_at < NEVER, cancels_at, NEVER))
 
 
-class FalseNoShows(Part):
-    """A host says of `share` of those who came that they did not; it pays where the host gets part of the forfeits."""
+class FalseNoShows(StrictModel):
+    """Hosts report some of the people who attended as no-shows; it pays where the host gets part of the forfeits.
+
+    Attributes:
+        share: The share of attendees who are falsely reported.
+        hosts: The share of hosts who do it.
+    """
 
     do: Literal["false_no_shows"] = "false_no_shows"
-    share: Chance = 0.5
-    hosts: Chance = 1.0
+    share: Probability = 0.5
+    hosts: Probability = 1.0
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
-        false = (rng.random(state.shape) < self.share) & (rng.random(state.runs) < self.hosts)
-        return state.intents.but(ticked=state.intents.ticked & ~false & ~state.intents.own | state.intents.own)
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people who attended are reported as no-shows."""
+        is_false = (rng.random(state.shape) < self.share) & (rng.random(state.run_count) < self.hosts)
+        intents = state.intents
+        reported_attended = intents.reported_attended & ~is_false & ~intents.by_host | intents.by_host
+        return replace(intents, reported_attended=reported_attended)
 
 
-class SelfBook(Part):
-    """Hosts book `seats` of their own run as soon as it is open, so that it looks wanted, and tick themselves off."""
+class SelfBook(StrictModel):
+    """Hosts book seats of their own run an hour after it opens, and report themselves as attended.
+
+    The run looks popular.
+
+    Attributes:
+        seats: Seats that each of them books.
+        hosts: The share of hosts who do it.
+    """
 
     do: Literal["self_book"] = "self_book"
     seats: Annotated[int, Field(strict=True, ge=1)] = 1
-    hosts: Chance = 1.0
+    hosts: Probability = 1.0
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some hosts book their own runs."""
         import numpy as np
 
-        books = np.where(rng.random(state.runs) < self.hosts, HOUR, NEVER)
-        return _joined(state, books, self.seats, np.full(state.runs, NEVER), own=True)
+        books_at = np.where(rng.random(state.run_count) < self.hosts, HOUR, NEVER)
+        never = np.full(state.run_count, NEVER)
+        return _add_person(state, books_at, self.seats, never, by_host=True, intends_to_attend=True)
 
 
-class Grief(Part):
-    """Somebody books every seat that a run has, as soon as it is open, and cancels in the last second that is allowed:
-    others find it full, and it costs nothing but gas."""
+class Grief(StrictModel):
+    """Somebody books a run's seats a minute after it opens, and cancels in the last second that is allowed.
+
+    Others find the run full, and it costs the griefer nothing but gas.
+
+    Attributes:
+        runs: The share of runs that this happens to.
+        seats: How many seats; None: all of them.
+    """
 
     do: Literal["grief"] = "grief"
-    runs: Chance = 1.0
+    runs: Probability = 1.0
     seats: Annotated[int, Field(strict=True, ge=1)] | None = None
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Somebody fills some of the runs and cancels."""
         import numpy as np
 
-        hit = rng.random(state.runs) < self.runs
+        hit = rng.random(state.run_count) < self.runs
         seats = state.seats if self.seats is None else np.minimum(state.seats, self.seats)
-        return _joined(
-            state, np.where(hit, 60, NEVER), seats, np.where(hit, np.maximum(state.cutoff, 61), NEVER), comes=False
-        )
+        books_at = np.where(hit, 60, NEVER)
+        cancels_at = np.where(hit, np.maximum(state.cutoff, 61), NEVER)
+        return _add_person(state, books_at, seats, cancels_at, by_host=False, intends_to_attend=False)
 
 
-class CompleteLate(Part):
-    """Runs that nobody completes (`never`), or only after the grace period (`late`), so that they expire."""
+class CompleteLate(StrictModel):
+    """Hosts complete their runs too late or never, so that the runs expire.
+
+    Attributes:
+        late: The share of runs that are completed only after the grace period.
+        never: The share of runs that nobody completes.
+    """
 
     do: Literal["complete_late"] = "complete_late"
-    late: Chance = 0.02
-    never: Chance = 0.02
+    late: Probability = 0.02
+    never: Probability = 0.02
 
-    def __call__(self, rng: Generator, state: State) -> Intents:
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some runs are completed late or never."""
         import numpy as np
 
-        draw, after = rng.random(state.runs), rng.integers(0, DAY, state.runs)
-        completes = np.where(draw < self.late, state.deadline + after, state.intents.completes)
-        return state.intents.but(
-            completes=np.where((draw >= self.late) & (draw < self.late + self.never), NEVER, completes)
-        )
+        draw, delay = rng.random(state.run_count), rng.integers(0, DAY, state.run_count)
+        is_never = (draw >= self.late) & (draw < self.late + self.never)
+        completes_run_at = np.where(draw < self.late, state.deadline + delay, state.intents.completes_run_at)
+        return replace(state.intents, completes_run_at=np.where(is_never, NEVER, completes_run_at))
 
 
 AnyBehaviour: TypeAlias = Annotated[
     NoShow | LostToStake | Weather | Cancel | HostCancels | WalkAway | FalseNoShows | SelfBook | Grief | CompleteLate,
     Field(discriminator="do"),
 ]
+"""A behaviour as a field of a file: `do` names its kind."""
 
 
 # What several behaviours share
 
 
-def _absent(state: State, stays_away: Bools) -> Intents:
+def _stay_away(state: PopulationState, stays_away: Bools) -> Intents:
+    """Some people, of shape (places, runs), do not attend, and are not reported as attended."""
     intents = state.intents
-    comes = intents.comes & ~stays_away
-    return intents.but(comes=comes, ticked=intents.ticked & comes)
+    intends_to_attend = intents.intends_to_attend & ~stays_away
+    return replace(
+        intents,
+        intends_to_attend=intends_to_attend,
+        reported_attended=intents.reported_attended & intends_to_attend,
+    )
 
 
-def _called_off(state: State, when: Ints, hosts: Bools) -> Intents:
+def _cancel_runs(state: PopulationState, times: Ints, hosts: Bools) -> Intents:
+    """Some hosts, of shape (runs,), cancel their runs at these times, or earlier if they intended to."""
     import numpy as np
 
-    earlier = np.minimum(state.intents.cancels_run, when)
-    return state.intents.but(cancels_run=np.where(hosts, earlier, state.intents.cancels_run))
+    earliest = np.minimum(state.intents.cancels_run_at, times)
+    return replace(state.intents, cancels_run_at=np.where(hosts, earliest, state.intents.cancels_run_at))
 
 
-def _time_within(rng: Generator, state: State) -> Ints:
-    """A second between an hour after a run's creation and its start."""
+def _random_times(rng: Generator, state: PopulationState) -> Ints:
+    """A time of each run, between an hour after its creation and its start."""
     import numpy as np
 
-    return (HOUR + rng.random(state.runs) * (state.start - HOUR - 1)).astype(np.int64)
+    return (HOUR + rng.random(state.run_count) * (state.start - HOUR - 1)).astype(np.int64)
 
 
-def _first_from(pays: Bools, books: Ints, look_at: int) -> Ints:
-    """When each person first sees that it pays, after booking: days are looked at once, at `look_at` seconds."""
+def _first_after_booking(pays: Bools, books_at: Ints, second_of_day: int) -> Ints:
+    """When each person who looks once a day first sees that cancelling pays, after booking; NEVER if it never does.
+
+    Args:
+        pays: Whether it pays on a day, shape (days, runs).
+        books_at: When each person books, shape (places, runs).
+        second_of_day: When people look.
+    """
     import numpy as np
 
     days, runs = pays.shape
-    following = np.full((days + 1, runs), NEVER)
+    next_time = np.full((days + 1, runs), NEVER)  # of each day: the first time from that day on
     for day in range(days - 1, -1, -1):
-        following[day] = np.where(pays[day], day * DAY + look_at, following[day + 1])
-    day_after = np.clip((books - look_at) // DAY + 1, 0, days)
-    return following[day_after, np.arange(runs)]
+        next_time[day] = np.where(pays[day], day * DAY + second_of_day, next_time[day + 1])
+    day_after_booking = np.clip((books_at - second_of_day) // DAY + 1, 0, days)
+    return next_time[day_after_booking, np.arange(runs)]
 
 
-def _joined(
-    state: State, books: Ints, seats: Ints | int, cancels: Ints, own: bool = False, comes: bool = True
+def _add_person(
+    state: PopulationState,
+    books_at: Ints,
+    seats: Ints | int,
+    cancels_at: Ints,
+    *,
+    by_host: bool,
+    intends_to_attend: bool,
 ) -> Intents:
-    """One more person for each run, in the first place."""
+    """Adds a person to each run, in a new first place. Arrays have the shape (runs,)."""
     import numpy as np
 
-    def first(row: Any, rows: Any) -> Any:
-        return np.concatenate([np.broadcast_to(row, (1, state.runs)), rows])
+    def prepend(row: Any, rows: Any) -> Any:
+        return np.concatenate([np.broadcast_to(row, (1, state.run_count)), rows])
 
     intents = state.intents
-    return intents.but(
-        wants=first(False, intents.wants),
-        books=first(books, intents.books),
-        seats=first(seats, intents.seats),
-        cancels=first(cancels, intents.cancels),
-        comes=first(comes, intents.comes),
-        ticked=first(comes, intents.ticked),
-        own=first(own, intents.own),
+    return replace(
+        intents,
+        interested=prepend(False, intents.interested),
+        books_at=prepend(books_at, intents.books_at),
+        seats=prepend(seats, intents.seats),
+        cancels_at=prepend(cancels_at, intents.cancels_at),
+        intends_to_attend=prepend(intends_to_attend, intents.intends_to_attend),
+        reported_attended=prepend(intends_to_attend, intents.reported_attended),
+        by_host=prepend(by_host, intents.by_host),
     )

@@ -1,8 +1,8 @@
-"""Exact arithmetic on arrays of wei: int64 where nothing can overflow, Python integers elsewhere. Never floats.
+"""Exact arithmetic on arrays of wei: int64 where nothing can overflow, Python integers elsewhere, never floats.
 
-int64 holds up to 9.22 ETH. A product like amount x basis points would need more, so it is split: with a = q n + r,
-floor(a b / n) = q b + floor(r b / n), in which every term stays small. `fits` is the guard that says which amounts may
-be int64; on arrays of Python integers the same functions are exact at any size.
+int64 holds up to 9.22 ETH. A product such as amount x basis points may need more, so it is split: with a = q n + r,
+floor(a b / n) = q b + floor(r b / n), in which every term stays small. `fits_int64` decides which amounts may be int64;
+on arrays of Python integers the same functions are exact at any size.
 """
 
 from __future__ import annotations
@@ -13,66 +13,85 @@ if TYPE_CHECKING:
     from stakesim.population.state import Ints, Wei
 
 BPS = 10_000
+"""Basis points of a whole."""
 WEI_PER_ETH = 10**18
-_HALF = 10**9
-"""Square root of WEI_PER_ETH: what a conversion is split at."""
-MOST = 2**62
-"""No int64 amount may reach this, so that the sum of any two fits."""
-MOST_PAISE = 2**63 // _HALF
-"""Of a price or a rate, in int64 conversions: 92 million INR."""
+_ROOT = 10**9
+"""Square root of WEI_PER_ETH; conversions are split into two steps of it."""
+INT64_LIMIT = 2**62
+"""No int64 amount may reach this limit, so that the sum of any two fits."""
+INT64_PAISE_LIMIT = 2**63 // _ROOT
+"""No price or rate in an int64 conversion may reach this limit: 92 million INR."""
 
 
-def fits(largest: int) -> bool:
+def fits_int64(largest: int) -> bool:
     """Whether amounts up to `largest` may be int64."""
-    return largest < MOST
+    return largest < INT64_LIMIT
 
 
-def wide(amounts: Wei) -> Wei:
-    """The same as Python integers."""
+def as_python_ints(amounts: Wei) -> Wei:
+    """The same amounts as an array of Python integers."""
     return amounts.astype(object)
 
 
-def share(amounts: Wei, bps: int) -> Wei:
-    """floor(amount x bps / 10,000)."""
+def floor_bps(amounts: Wei, bps: int) -> Wei:
+    """Basis points of amounts, rounded down: floor(amount x bps / 10,000)."""
     whole = amounts // BPS
-    shared: Wei = whole * bps + (amounts - whole * BPS) * bps // BPS
-    return shared
+    floors: Wei = whole * bps + (amounts - whole * BPS) * bps // BPS
+    return floors
 
 
-def portion(amounts: Wei, part: Wei, whole: Wei) -> Wei:
-    """floor(amount x part / whole), part at most whole, whole small (seats)."""
-    portions: Wei = amounts // whole * part + amounts % whole * part // whole
-    return portions
+def floor_fraction(amounts: Wei, numerator: Wei, denominator: Wei) -> Wei:
+    """Fractions of amounts, rounded down: floor(amount x numerator / denominator).
+
+    The numerator is at most the denominator, and both are small, such as numbers of seats.
+    """
+    floors: Wei = amounts // denominator * numerator + amounts % denominator * numerator // denominator
+    return floors
 
 
-def to_wei(price_paise: Ints, rate_paise: Ints) -> Wei:
-    """floor(INR x 10^18 / rate), both in paise. int64 where all results and steps fit, Python integers if not."""
+def paise_to_wei(price_paise: Ints, rate_paise: Ints) -> Wei:
+    """Converts prices to wei, rounded down: floor(price x 10^18 / rate).
+
+    Args:
+        price_paise: Prices in paise.
+        rate_paise: Rates in paise per ETH.
+
+    Returns:
+        int64 if all results and intermediate values fit, else Python integers.
+    """
     if not price_paise.size:
         return price_paise
     largest = int(price_paise.max()) * WEI_PER_ETH // int(rate_paise.min())
-    if fits(largest) and price_paise.max() < MOST_PAISE and rate_paise.max() < MOST_PAISE:
-        whole, rest = price_paise * _HALF // rate_paise, price_paise * _HALF % rate_paise
-        return whole * _HALF + rest * _HALF // rate_paise
-    return wide(price_paise) * WEI_PER_ETH // wide(rate_paise)
+    if fits_int64(largest) and price_paise.max() < INT64_PAISE_LIMIT and rate_paise.max() < INT64_PAISE_LIMIT:
+        whole, rest = price_paise * _ROOT // rate_paise, price_paise * _ROOT % rate_paise
+        return whole * _ROOT + rest * _ROOT // rate_paise
+    return as_python_ints(price_paise) * WEI_PER_ETH // as_python_ints(rate_paise)
 
 
-def to_paise(amounts: Wei, rate_paise: Ints) -> Wei:
-    """wei x rate / 10^18, rounded half-even to the paisa. Amounts may be negative."""
-    most = max(abs(int(amounts.max(initial=0))), abs(int(amounts.min(initial=0))))
+def wei_to_paise(amounts: Wei, rate_paise: Ints) -> Wei:
+    """Converts wei to paise, rounded half-even: wei x rate / 10^18.
+
+    Args:
+        amounts: Amounts in wei; they may be negative.
+        rate_paise: Rates in paise per ETH.
+    """
+    largest = max(abs(int(amounts.max(initial=0))), abs(int(amounts.min(initial=0))))
     rate = int(rate_paise.max(initial=0))
-    if amounts.dtype == object or not (fits((most // _HALF + 1) * rate) and fits(WEI_PER_ETH + _HALF * rate)):
-        whole, rest = wide(amounts) * wide(rate_paise) // WEI_PER_ETH, wide(amounts) * wide(rate_paise) % WEI_PER_ETH
+    steps_fit = fits_int64((largest // _ROOT + 1) * rate) and fits_int64(WEI_PER_ETH + _ROOT * rate)
+    if amounts.dtype == object or not steps_fit:
+        product = as_python_ints(amounts) * as_python_ints(rate_paise)
+        whole, rest = product // WEI_PER_ETH, product % WEI_PER_ETH
     else:
-        high = amounts // _HALF * rate_paise
-        low = high % _HALF * _HALF + amounts % _HALF * rate_paise
-        whole, rest = high // _HALF + low // WEI_PER_ETH, low % WEI_PER_ETH
+        high = amounts // _ROOT * rate_paise
+        low = high % _ROOT * _ROOT + amounts % _ROOT * rate_paise
+        whole, rest = high // _ROOT + low // WEI_PER_ETH, low % WEI_PER_ETH
     half = WEI_PER_ETH // 2
     rounded: Wei = whole + ((rest > half) | ((rest == half) & (whole % 2 == 1)))
     return rounded
 
 
-def total(amounts: Wei) -> int:
-    """The sum, as a Python integer, whatever the size."""
+def exact_sum(amounts: Wei) -> int:
+    """The sum as a Python integer, at any size."""
     if amounts.dtype == object:
         return int(sum(amounts.ravel().tolist()))
     return int((amounts >> 31).sum()) * 2**31 + int((amounts & (2**31 - 1)).sum())

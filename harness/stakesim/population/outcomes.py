@@ -1,145 +1,197 @@
-"""What becomes of everybody's intents: who gets a seat, what is refused, how each run ends. No money is moved here.
+"""The outcomes of everybody's intents: who gets a seat, which bookings are cancelled, and how each run ends.
 
-The rules are those of `stakesim.model.rules`, and of the price check in `stakesim.model.rates`, for one run at a
-time.
+The rules are those of `stakesim.model.rules`, and of the price check in `stakesim.model.rates`, for one run at a time.
+`stakesim.economics.settle` computes the payments.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from stakesim.model.rates import PRICE_MAX_JUMP
 from stakesim.model.state import RunStatus
-from stakesim.population.state import DAY, NEVER, State
+from stakesim.population.state import DAY, NEVER, PopulationState
 
 if TYPE_CHECKING:
     from stakesim.population.state import Bools, Ints
 
 _INDEX_BITS = 10
-"""Of a sorting key: which of a run's events it is. Two for each place and three for the run; MAX_SEATS is 200."""
-MOST_PLACES = (2**_INDEX_BITS - 3) // 2
+"""Bits of a sorting key that hold the event's index: two events for each place, and three for the run."""
+MAX_PLACES = (2**_INDEX_BITS - 3) // 2
+"""Places of a run that the index has room for."""
 
 
 @dataclass(frozen=True)
-class Lives:
-    """made: bookings that the contract took. cancelled: those among them that were cancelled in time. ends: a
-    `RunStatus` of each run, ACTIVE where nobody closed it; ended: when. booked_at: when a booking was asked for."""
+class Outcomes:
+    """How bookings and runs end.
 
-    made: Bools
+    Attributes:
+        accepted: Whether the contract accepted the booking.
+        cancelled: Whether the booking was accepted and cancelled in time.
+        final_status: The `RunStatus` of each run; ACTIVE if nobody closed it.
+        closed_at: When each run was closed; NEVER if nobody closed it.
+        booked_at: When each booking was asked for.
+    """
+
+    accepted: Bools
     cancelled: Bools
-    ends: Ints
-    ended: Ints
+    final_status: Ints
+    closed_at: Ints
     booked_at: Ints
 
     @property
     def active(self) -> Bools:
-        """Bookings that still stood when the run ended."""
-        return self.made & ~self.cancelled
+        """Whether the booking was still active when the run was closed."""
+        return self.accepted & ~self.cancelled
+
+
+class EventKind(Enum):
+    """What a person or a host may do once in a run."""
+
+    BOOK = "book"
+    CANCEL_BOOKING = "cancel_booking"
+    CANCEL_RUN = "cancel_run"
+    COMPLETE = "complete"
+    EXPIRE = "expire"
+
+
+def event_of(index: int, places: int) -> tuple[EventKind, int]:
+    """The kind and the place of a run's event.
+
+    Indices 0 to places - 1 are the bookings of the places, the next so many their cancellations; then come the run's
+    cancellation, completion and expiry, whose place means nothing.
+    """
+    group, place = divmod(index, places)
+    if group < 2:
+        return (EventKind.BOOK, EventKind.CANCEL_BOOKING)[group], place
+    return (EventKind.CANCEL_RUN, EventKind.COMPLETE, EventKind.EXPIRE)[index - 2 * places], 0
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """When each thing happens, one at a time: what is not later than the one before it lands one second after it, as in
-    `Scenario.timeline`. order: indices of a run's events, shape (events, runs): place p books: p; cancels: places + p;
-    the run is cancelled, completed, expires: 2 places, + 1, + 2."""
+    """When each event happens, one at a time.
+
+    Like in `Scenario.timeline`, an event that is not later than the one before it happens one second after it.
+
+    Attributes:
+        order: Indices of each run's events (see `event_of`) in the order of their times, shape (events, runs).
+        at: Times of the events in that order, shape (events, runs).
+        books_at: When each person books, shape (places, runs), as the other times of people.
+        cancels_at: When each person cancels.
+        cancels_run_at: When each run is cancelled, shape (runs,), as the other times of runs.
+        completes_run_at: When each run is completed.
+        expires_run_at: When each run expires.
+    """
 
     order: Ints
     at: Ints
-    books: Ints
-    cancels: Ints
-    cancels_run: Ints
-    completes: Ints
-    expires: Ints
+    books_at: Ints
+    cancels_at: Ints
+    cancels_run_at: Ints
+    completes_run_at: Ints
+    expires_run_at: Ints
 
 
-def timeline(state: State) -> Timeline:
+def timeline(state: PopulationState) -> Timeline:
+    """Puts everybody's intents in the order of their times.
+
+    Raises:
+        ValueError: The population has more than MAX_PLACES places.
+    """
     import numpy as np
 
     intents = state.intents
     places, runs = state.shape
-    if places > MOST_PLACES:
-        raise ValueError(f"{places} people for a run are more than {MOST_PLACES}; make the population smaller")
-    wanted = np.empty((runs, 2 * places + 3), np.int64)  # a run's events side by side: what is sorted lies together
-    wanted[:, :places] = intents.books.T
-    wanted[:, places : 2 * places] = intents.cancels.T
-    for offset, times in enumerate((intents.cancels_run, intents.completes, intents.expires)):
-        wanted[:, 2 * places + offset] = times
-    keys = (wanted << _INDEX_BITS) | np.arange(2 * places + 3)
+    if places > MAX_PLACES:
+        raise ValueError(f"{places} people for a run are more than {MAX_PLACES}; make the population smaller")
+    intended = np.empty((runs, 2 * places + 3), np.int64)  # transposed: sorting is faster on contiguous memory
+    intended[:, :places] = intents.books_at.T
+    intended[:, places : 2 * places] = intents.cancels_at.T
+    for offset, times in enumerate((intents.cancels_run_at, intents.completes_run_at, intents.expires_run_at)):
+        intended[:, 2 * places + offset] = times
+    keys = (intended << _INDEX_BITS) | np.arange(2 * places + 3)
     keys.sort(axis=1)
     order = keys & (2**_INDEX_BITS - 1)
-    counted = np.arange(2 * places + 3)
-    sorted_at = np.maximum.accumulate((keys >> _INDEX_BITS) - counted, axis=1) + counted
+    positions = np.arange(2 * places + 3)
+    sorted_at = np.maximum.accumulate((keys >> _INDEX_BITS) - positions, axis=1) + positions
     at = np.empty_like(sorted_at)
     np.put_along_axis(at, order, sorted_at, axis=1)
     at = at.T
     return Timeline(
         order.T,
         sorted_at.T,
-        books=at[:places],
-        cancels=at[places : 2 * places],
-        cancels_run=at[2 * places],
-        completes=at[2 * places + 1],
-        expires=at[2 * places + 2],
+        books_at=at[:places],
+        cancels_at=at[places : 2 * places],
+        cancels_run_at=at[2 * places],
+        completes_run_at=at[2 * places + 1],
+        expires_run_at=at[2 * places + 2],
     )
 
 
-def live(state: State) -> Lives:
-    """Every run from its creation to its end."""
+def resolve_outcomes(state: PopulationState) -> Outcomes:
+    """Decides how every booking and every run ends."""
     import numpy as np
 
-    intents, when = state.intents, timeline(state)
-    closed_early = when.cancels_run < state.start
-    stop = np.where(closed_early, when.cancels_run, NEVER)
-    completed = ~closed_early & (when.completes >= state.start) & (when.completes < state.deadline)
-    expired = ~closed_early & ~completed & (when.expires >= state.deadline) & (when.expires < NEVER)
-    ends = np.select(
-        [closed_early, completed, expired],
+    intents, times = state.intents, timeline(state)
+    cancelled_run = times.cancels_run_at < state.start
+    stop = np.where(cancelled_run, times.cancels_run_at, NEVER)
+    completed = ~cancelled_run & (times.completes_run_at >= state.start) & (times.completes_run_at < state.deadline)
+    expired = ~cancelled_run & ~completed & (times.expires_run_at >= state.deadline) & (times.expires_run_at < NEVER)
+    final_status = np.select(
+        [cancelled_run, completed, expired],
         [int(RunStatus.CANCELLED), int(RunStatus.COMPLETED), int(RunStatus.EXPIRED)],
         int(RunStatus.ACTIVE),
     )
-    ended = np.select([closed_early, completed, expired], [stop, when.completes, when.expires], NEVER)
-    may_book = (intents.seats > 0) & (when.books < np.minimum(state.start, stop))
-    may_cancel = (when.cancels > when.books) & (when.cancels <= state.cutoff) & (when.cancels < stop)
-    made = may_book.copy()
-    contested = _contested(state, may_book)
+    closed_at = np.select(
+        [cancelled_run, completed, expired], [stop, times.completes_run_at, times.expires_run_at], NEVER
+    )
+    may_book = (intents.seats > 0) & (times.books_at < np.minimum(state.start, stop))
+    may_cancel = (times.cancels_at > times.books_at) & (times.cancels_at <= state.cutoff) & (times.cancels_at < stop)
+    accepted = may_book.copy()
+    contested = _contested_runs(state, may_book)
     if len(contested):
-        made[:, contested] = _one_after_another(state, when, may_book, may_cancel, contested)
-    return Lives(made, made & may_cancel, ends, ended, when.books)
+        accepted[:, contested] = _accepted_in_order(state, times, may_book, may_cancel, contested)
+    return Outcomes(accepted, accepted & may_cancel, final_status, closed_at, times.books_at)
 
 
-def _contested(state: State, may_book: Bools) -> Ints:
-    """Runs in which it matters who comes first: more seats are wanted than there are, or the rate moved so far that the
-    service may have refused a quote."""
+def _contested_runs(state: PopulationState, may_book: Bools) -> Ints:
+    """Indices of the runs in which the order of bookings matters.
+
+    In these runs more seats are asked for than there are, or the rate moved so far that a quote may have been refused.
+    """
     import numpy as np
 
-    wanted = np.where(may_book, state.intents.seats, 0).sum(axis=0)
-    sold = state.rates[: int(state.start.max()) // DAY + 1]
-    return np.flatnonzero((wanted > state.seats) | (sold.max(axis=0) > PRICE_MAX_JUMP * sold.min(axis=0)))
+    seats_asked = np.where(may_book, state.intents.seats, 0).sum(axis=0)
+    rates = state.rates[: int(state.start.max()) // DAY + 1]
+    return np.flatnonzero((seats_asked > state.seats) | (rates.max(axis=0) > PRICE_MAX_JUMP * rates.min(axis=0)))
 
 
-def _one_after_another(state: State, when: Timeline, may_book: Bools, may_cancel: Bools, runs: Ints) -> Bools:
-    """Which bookings are made, in the order in which people ask, for some of the runs."""
+def _accepted_in_order(
+    state: PopulationState, times: Timeline, may_book: Bools, may_cancel: Bools, runs: Ints
+) -> Bools:
+    """Which bookings of some runs are accepted if they are made one after another, shape (places, len(runs))."""
     import numpy as np
 
     places = len(may_book)
     column = np.arange(len(runs))
-    order, at = when.order[:, runs], when.at[:, runs]
+    order, at = times.order[:, runs], times.at[:, runs]
     seats, may_book, may_cancel = state.intents.seats[:, runs], may_book[:, runs], may_cancel[:, runs]
     rates = state.rates[:, runs]
-    free, last_rate = state.seats[runs].copy(), rates[0].copy()
-    made = np.zeros_like(may_book)
-    for which, second in zip(order, at, strict=True):
+    free_seats, last_accepted_rate = state.seats[runs].copy(), rates[0].copy()
+    accepted = np.zeros_like(may_book)
+    for event, second in zip(order, at, strict=True):
         if (second >= NEVER).all():
             break
-        place = which % places
-        books, cancels = which < places, (which >= places) & (which < 2 * places)
-        wanted = seats[place, column]
+        place = event % places
+        is_booking, is_cancellation = event < places, (event >= places) & (event < 2 * places)
+        seats_asked = seats[place, column]
         rate = rates[np.clip(second // DAY, 0, len(rates) - 1), column]
-        quoted = np.maximum(rate, last_rate) <= PRICE_MAX_JUMP * np.minimum(rate, last_rate)
-        last_rate = np.where(books & quoted, rate, last_rate)
-        taken = books & quoted & may_book[place, column] & (wanted <= free)
-        given_back = cancels & may_cancel[place, column] & made[place, column]
-        made[place, column] |= taken
-        free += np.where(given_back, wanted, 0) - np.where(taken, wanted, 0)
-    return made
+        is_quoted = np.maximum(rate, last_accepted_rate) <= PRICE_MAX_JUMP * np.minimum(rate, last_accepted_rate)
+        last_accepted_rate = np.where(is_booking & is_quoted, rate, last_accepted_rate)
+        is_accepted = is_booking & is_quoted & may_book[place, column] & (seats_asked <= free_seats)
+        is_cancelled = is_cancellation & may_cancel[place, column] & accepted[place, column]
+        accepted[place, column] |= is_accepted
+        free_seats += np.where(is_cancelled, seats_asked, 0) - np.where(is_accepted, seats_asked, 0)
+    return accepted

@@ -1,7 +1,7 @@
-"""A population: what runs there are, who may want to come, how they are, and the market. One file is one population.
+"""Populations: what runs there are, who may want to book, how people behave, and the market.
 
-`draw` makes `CHUNK` of its runs at once; run number i of a seed is the same however many are asked for, so that one
-that was drawn among a million can be played on a chain.
+One file is one population. `draw` makes CHUNK_SIZE of its runs at once. Run number i of a seed is the same however many
+runs are drawn, so that one of a million can be run on a chain.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pydantic import model_validator
 from stakesim.generate.profiles import Count
 from stakesim.model.rules import MAX_SEATS
 from stakesim.population.behaviours import AnyBehaviour
-from stakesim.population.outcomes import MOST_PLACES
-from stakesim.population.state import DAY, HOUR, NEVER, Behaviour, Intents, State
-from stakesim.prices.price_paths import Gbm, Price
+from stakesim.population.outcomes import MAX_PLACES
+from stakesim.population.state import DAY, HOUR, NEVER, Behaviour, Intents, PopulationState
+from stakesim.prices.price_models import Gbm, PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import UNITS, Inr, Part, Seconds
-from stakesim.schema.yaml_file import FieldError
+from stakesim.schema.errors import FieldError
+from stakesim.schema.fields import Inr, Seconds, StrictModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,15 +32,32 @@ if TYPE_CHECKING:
 
     from stakesim.population.state import Ints
 
-CHUNK = 4_096
-"""Runs that are drawn at once: so many that NumPy is busy, so few that their arrays stay in the cache."""
+CHUNK_SIZE = 4_096
+"""Runs drawn at once: enough that NumPy's overhead is small, few enough that their arrays stay in the CPU's cache."""
+_RUNS_STREAM, _MARKET_STREAM, _FIRST_BEHAVIOUR_STREAM = 0, 1, 10
+"""Numbers of the independent streams of random numbers of a chunk."""
+_PLACES_FOR_BEHAVIOURS = 10
+"""Places of a run that are left for people whom behaviours add."""
 
 
-class Population(Part):
-    """Two numbers are the ends of a range, both included, each value equally likely; prices by order of magnitude.
+class Population(StrictModel):
+    """What runs, people and a market are like.
 
-    attendees: people who would book each run. seats_wanted: by each. They book at any moment, come, and are ticked off;
-    the host completes within a day; behaviours change that.
+    Two numbers are the ends of a range, both included; each value is equally likely, except that prices are drawn
+    log-uniformly. People book at any moment before the start, attend, and are reported as attended, and the host
+    completes the run within a day; behaviours change that.
+
+    Attributes:
+        name: Name of the population and of its file.
+        story: What it is, in a sentence.
+        terms: The terms of the contract.
+        seats: Seats of a run.
+        price_inr: Price of a seat in INR.
+        lead_time: Seconds from a run's creation to its start.
+        attendees: How many people would book a run.
+        seats_wanted: Seats that each of them would book.
+        behaviours: How people behave; applied in their order.
+        price: The market's price model.
     """
 
     name: str
@@ -48,11 +65,11 @@ class Population(Part):
     terms: Terms = Terms()
     seats: tuple[Count, Count] = (10, 40)
     price_inr: tuple[Inr, Inr]
-    lead_time: tuple[Seconds, Seconds] = (7 * UNITS["d"], 30 * UNITS["d"])
+    lead_time: tuple[Seconds, Seconds] = (7 * DAY, 30 * DAY)
     attendees: tuple[Count, Count] = (5, 20)
     seats_wanted: tuple[Count, Count] = (1, 3)
     behaviours: tuple[AnyBehaviour, ...] = ()
-    price: Price = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
+    price: PriceModel = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -64,30 +81,42 @@ class Population(Part):
             raise FieldError(("seats",), f"a run has 1 to {MAX_SEATS} seats; stay within")
         if self.seats_wanted[0] < 1:
             raise FieldError(("seats_wanted",), "somebody who books wants a seat; begin with 1")
-        if self.attendees[1] > MOST_PLACES - 10:
-            raise FieldError(("attendees",), f"a run has at most {MOST_PLACES - 10} people who want to come; ask fewer")
+        most = MAX_PLACES - _PLACES_FOR_BEHAVIOURS
+        if self.attendees[1] > most:
+            raise FieldError(("attendees",), f"a run has at most {most} people who want to come; ask fewer")
         if self.lead_time[0] < 3 * HOUR:
             raise FieldError(("lead_time",), "people need time to book; begin with 3h")
         return self
 
 
 DAYS_AFTER = 10
-"""Days of the market after the last start: past the usual grace period. The last rate holds from then on."""
+"""Days of the market after the last start, more than the usual grace period. Later the last rate holds."""
 
 
 def load_population(file: str | Path) -> Population:
-    """The population in a file. Raises ScenarioError."""
+    """Reads a population from a YAML file that has the population's name.
+
+    Raises:
+        ScenarioError: The file can't be read, or is no valid population.
+    """
     return yaml_file.load_named(file, Population, "population")
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A chunk of runs with everybody's intents. seed, chunk: which; run i of it is number chunk x CHUNK + i."""
+class PopulationChunk:
+    """CHUNK_SIZE runs of a population with everybody's intents.
+
+    Attributes:
+        population: The population's name.
+        seed: The seed.
+        number: Which chunk; its run i is run number x CHUNK_SIZE + i of the population.
+        state: The runs.
+    """
 
     population: str
     seed: int
-    chunk: int
-    state: State
+    number: int
+    state: PopulationState
 
 
 def draw(
@@ -96,85 +125,102 @@ def draw(
     chunk: int = 0,
     terms: Terms | None = None,
     behaviours: Sequence[Behaviour] | None = None,
-    price: Price | None = None,
-) -> Drawn:
-    """CHUNK runs of a population. terms, behaviours, price: instead of the population's own.
+    price: PriceModel | None = None,
+) -> PopulationChunk:
+    """Draws CHUNK_SIZE runs of a population.
 
-    Each of them has chance of its own, from the seed and the chunk: another policy meets the same runs, people and
-    market.
+    Runs, market and each behaviour have independent streams of random numbers, which depend on the seed and the chunk
+    alone: another policy meets the same runs, people and market.
+
+    Args:
+        population: The population.
+        seed: The seed.
+        chunk: Which chunk.
+        terms: Terms to use instead of the population's.
+        behaviours: Behaviours to use instead of the population's.
+        price: A price model to use instead of the population's.
     """
     terms = population.terms if terms is None else terms
     behaviours = population.behaviours if behaviours is None else behaviours
-    state = replace(_scene(population, seed, chunk, price or population.price, terms.completion_grace), terms=terms)
+    honest = _draw_honest(population, seed, chunk, price or population.price, terms.completion_grace)
+    state = replace(honest, terms=terms)
     for index, behaviour in enumerate(behaviours):
-        state = replace(state, intents=behaviour(_rng(seed, chunk, 10 + index), state))
-    return Drawn(population.name, seed, chunk, state)
+        rng = _generator(seed, chunk, _FIRST_BEHAVIOUR_STREAM + index)
+        state = replace(state, intents=behaviour(rng, state))
+    return PopulationChunk(population.name, seed, chunk, state)
 
 
-def _rng(seed: int, chunk: int, what: int) -> Generator:
+def _generator(seed: int, chunk: int, stream: int) -> Generator:
     from numpy.random import SeedSequence, default_rng
 
-    return default_rng(SeedSequence([seed, chunk, what]))
+    return default_rng(SeedSequence([seed, chunk, stream]))
 
 
 @lru_cache(maxsize=2)
-def _scene(population: Population, seed: int, chunk: int, price: Price, grace: int) -> State:
-    """The runs, the market, and everybody at their best. Kept, as each policy begins with it."""
+def _draw_honest(population: Population, seed: int, chunk: int, price: PriceModel, grace: int) -> PopulationState:
+    """The runs, the market, and honest intents without any behaviour. Cached, as every policy begins with it."""
     import numpy as np
 
-    from stakesim.population.exact_int import to_wei
+    from stakesim.population.exact_int import paise_to_wei
     from stakesim.prices.market import simulate
 
-    rng = _rng(seed, chunk, 0)
-    seats = _between(rng, population.seats, CHUNK)
-    start = _between(rng, population.lead_time, CHUNK)
-    price_paise = _log_uniform(rng, population.price_inr)
-    attendees = _between(rng, population.attendees, CHUNK)
-    shape = (max(population.attendees[1], 1), CHUNK)
-    present = np.arange(shape[0])[:, None] < attendees
-    last = HOUR  # before the start in which nobody books, so that who comes a second later than meant is not too late
-    books = (60 + rng.random(shape) * (start - 60 - last)).astype(np.int64)
+    rng = _generator(seed, chunk, _RUNS_STREAM)
+    seats = _draw_between(rng, population.seats, CHUNK_SIZE)
+    start = _draw_between(rng, population.lead_time, CHUNK_SIZE)
+    price_paise = _draw_prices(rng, population.price_inr)
+    attendees = _draw_between(rng, population.attendees, CHUNK_SIZE)
+    shape = (max(population.attendees[1], 1), CHUNK_SIZE)
+    interested = np.arange(shape[0])[:, None] < attendees
+    pause = HOUR  # nobody books in the last hour, so that a booking that is delayed by seconds is not too late
+    books_at = (60 + rng.random(shape) * (start - 60 - pause)).astype(np.int64)
     days = population.lead_time[1] // DAY + DAYS_AFTER
-    rates = np.maximum(np.rint(simulate(price, _rng(seed, chunk, 1), CHUNK, days) * 100), 1).astype(np.int64)
+    market = simulate(price, _generator(seed, chunk, _MARKET_STREAM), CHUNK_SIZE, days)
+    rates = np.maximum(np.rint(market * 100), 1).astype(np.int64)
     intents = Intents(
-        wants=present,
-        books=np.where(present, books, NEVER),
-        seats=_between(rng, population.seats_wanted, shape),
-        cancels=np.full(shape, NEVER),
-        comes=np.ones(shape, np.bool_),
-        ticked=np.ones(shape, np.bool_),
-        own=np.zeros(shape, np.bool_),
-        cancels_run=np.full(CHUNK, NEVER),
-        completes=start + _between(rng, (HOUR, DAY), CHUNK) % max(grace // 2, 1),
-        expires=start + grace + _between(rng, (0, 2 * DAY), CHUNK),
+        interested=interested,
+        books_at=np.where(interested, books_at, NEVER),
+        seats=_draw_between(rng, population.seats_wanted, shape),
+        cancels_at=np.full(shape, NEVER),
+        intends_to_attend=np.ones(shape, np.bool_),
+        reported_attended=np.ones(shape, np.bool_),
+        by_host=np.zeros(shape, np.bool_),
+        cancels_run_at=np.full(CHUNK_SIZE, NEVER),
+        completes_run_at=start + _draw_between(rng, (HOUR, DAY), CHUNK_SIZE) % max(grace // 2, 1),
+        expires_run_at=start + grace + _draw_between(rng, (0, 2 * DAY), CHUNK_SIZE),
     )
-    return State(population.terms, seats, start, price_paise, to_wei(price_paise, rates[0]), rates, intents)
+    price_wei = paise_to_wei(price_paise, rates[0])
+    return PopulationState(population.terms, seats, start, price_paise, price_wei, rates, intents)
 
 
-def _between(rng: Generator, ends: tuple[int, int], shape: int | tuple[int, int]) -> Ints:
+def _draw_between(rng: Generator, ends: tuple[int, int], shape: int | tuple[int, int]) -> Ints:
     import numpy as np
 
     return rng.integers(ends[0], ends[1], shape, np.int64, endpoint=True)
 
 
-def _log_uniform(rng: Generator, ends: tuple[Decimal, Decimal]) -> Ints:
-    """Prices in whole paise."""
+def _draw_prices(rng: Generator, ends: tuple[Decimal, Decimal]) -> Ints:
+    """Prices of a seat in paise, log-uniform between two prices in INR, shape (CHUNK_SIZE,)."""
     import numpy as np
 
     low, high = (np.log(float(end * 100)) for end in ends)
-    return np.rint(np.exp(rng.uniform(low, high, CHUNK))).astype(np.int64)
+    return np.rint(np.exp(rng.uniform(low, high, CHUNK_SIZE))).astype(np.int64)
 
 
-def columns(drawn: Drawn, runs: np.ndarray) -> State:
-    """Some of the runs of a chunk: numbers within it."""
-    state = drawn.state
-    intents = Intents(**{name: values[..., runs] for name, values in vars(state.intents).items()})
-    return State(
+def select_runs(chunk: PopulationChunk, indices: np.ndarray) -> PopulationState:
+    """The state of some of a chunk's runs.
+
+    Args:
+        chunk: The chunk.
+        indices: Numbers of the runs within the chunk, shape (selected runs,).
+    """
+    state = chunk.state
+    intents = Intents(**{name: values[..., indices] for name, values in vars(state.intents).items()})
+    return PopulationState(
         state.terms,
-        state.seats[runs],
-        state.start[runs],
-        state.price_paise[runs],
-        state.price_wei[runs],
-        state.rates[:, runs],
+        state.seats[indices],
+        state.start[indices],
+        state.price_paise[indices],
+        state.price_wei[indices],
+        state.rates[:, indices],
         intents,
     )

@@ -1,13 +1,13 @@
-"""Many event runs at once, as arrays: what everybody can see, and what everybody means to do.
+"""Many event runs at once as arrays: what everybody can see, and what everybody intends to do.
 
-Arrays of people have the shape (places, runs): place p of run r is one person who may want to book it, or nobody. Times
-are whole seconds from the run's creation, rates and prices whole paise, amounts wei. A run is one column, so that what
-holds for the run is a row that fits all its places.
+Arrays of people have the shape (places, runs): a place of a run is one person who may want to book, or is empty. Arrays
+of runs have the shape (runs,), so that they broadcast over all places. Times are whole seconds from the run's creation,
+prices and rates whole paise, amounts wei.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from stakesim.scenario.actions import Terms
@@ -29,35 +29,46 @@ NEVER = 2**44
 
 @dataclass(frozen=True)
 class Intents:
-    """What everybody means to do; what comes of it is for the contract's rules to say (`lives.live`).
+    """What each person and each host intends to do. `outcomes.resolve_outcomes` decides which intents succeed.
 
-    wants: people who would like to come. books, seats, cancels, comes: of each person; `books` is NEVER for who does
-    not try. ticked: whom the host says came. own: the host's own bookings. cancels_run, completes, expires: when
-    somebody asks for that, of each run.
+    Attributes:
+        interested: Whether there is an attendee in the place; False for empty places, for a host's own bookings, and
+            for whoever books only to harm.
+        books_at: When the person asks for a booking; NEVER if they do not.
+        seats: How many seats the person asks for.
+        cancels_at: When the person cancels the booking; NEVER if they do not.
+        intends_to_attend: Whether the person turns up at the event.
+        reported_attended: Whether the host reports the person as attended; a host may report falsely.
+        by_host: Whether the host books the place for themselves.
+        cancels_run_at: When the host cancels the run.
+        completes_run_at: When the host completes the run.
+        expires_run_at: When somebody lets the run expire.
     """
 
-    wants: Bools
-    books: Ints
+    interested: Bools
+    books_at: Ints
     seats: Ints
-    cancels: Ints
-    comes: Bools
-    ticked: Bools
-    own: Bools
-    cancels_run: Ints
-    completes: Ints
-    expires: Ints
-
-    def but(self, **changes: Any) -> Intents:
-        """The same with some of it changed."""
-        return replace(self, **changes)
+    cancels_at: Ints
+    intends_to_attend: Bools
+    reported_attended: Bools
+    by_host: Bools
+    cancels_run_at: Ints
+    completes_run_at: Ints
+    expires_run_at: Ints
 
 
 @dataclass(frozen=True)
-class State:
-    """What everybody can see, and what they mean to do so far.
+class PopulationState:
+    """Event runs, their market, and what everybody intends to do.
 
-    seats, start: of each run. price_paise, price_wei: of a seat; the wei are fixed when the run is created. rates:
-    paise for one ETH on each day, shape (days + 1, runs), as `scenario.market.simulate` has them.
+    Attributes:
+        terms: The terms of the contract.
+        seats: Seats of each run.
+        start: Start of each run.
+        price_paise: Price of a seat in paise, of each run.
+        price_wei: Price of a seat in wei, fixed when the run is created, of each run.
+        rates: Paise for one ETH on each day, shape (days + 1, runs).
+        intents: What everybody intends to do.
     """
 
     terms: Terms
@@ -69,42 +80,45 @@ class State:
     intents: Intents
 
     @property
-    def runs(self) -> int:
+    def run_count(self) -> int:
+        """How many runs there are."""
         return len(self.seats)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Places and runs."""
-        places, runs = self.intents.books.shape
+        """The shape of arrays of people: (places, runs)."""
+        places, runs = self.intents.books_at.shape
         return places, runs
 
     @property
     def cutoff(self) -> Ints:
-        """The last second to cancel a booking."""
+        """The last second at which a booking can be cancelled, of each run."""
         return self.start - self.terms.cancellation_cutoff
 
     @property
     def deadline(self) -> Ints:
-        """The first second at which a run can't be completed any more, but can expire."""
+        """The first second at which a run can expire, and can't be completed any more, of each run."""
         return self.start + self.terms.completion_grace
 
     @property
-    def stake(self) -> float:
-        """As a share of the ticket."""
+    def stake_share(self) -> float:
+        """The stake as a share of the ticket's price."""
         return self.terms.stake_bps / 10_000
 
     def rate_at(self, times: Ints) -> Ints:
-        """Paise for one ETH at a time of each run, or of each person."""
+        """Paise for one ETH at a time of each run, shape (runs,), or of each person, shape (places, runs)."""
         import numpy as np
 
         days = np.clip(times // DAY, 0, len(self.rates) - 1)
-        return self.rates[days, np.arange(self.runs)]
+        return self.rates[days, np.arange(self.run_count)]
 
 
 class Behaviour(Protocol):
-    """How some of the people are. It may look at all of the state, and changes what they mean to do.
+    """How some of the people behave.
 
-    To compare policies, draw as much chance whatever the terms are, and let the terms decide what to make of it.
+    A behaviour may look at the whole state, and returns changed intents. To make policies comparable it draws the same
+    random numbers for all terms, and lets the terms decide only what follows from them.
     """
 
-    def __call__(self, rng: Generator, state: State) -> Intents: ...
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Everybody's intents as the behaviour changes them."""

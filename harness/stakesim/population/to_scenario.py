@@ -1,16 +1,17 @@
-"""One run of a population as a scenario like any other: it is played through the services, on any chain."""
+"""One run of a population as a scenario, which can be run on any chain."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
 
 import numpy as np
 
-from stakesim.population.outcomes import live, timeline
-from stakesim.population.population import CHUNK, Drawn, Population, columns, draw
-from stakesim.population.state import DAY, NEVER
-from stakesim.prices.price_paths import Step, Steps
+from stakesim.population.outcomes import EventKind, event_of, resolve_outcomes, timeline
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw, select_runs
+from stakesim.population.state import DAY, NEVER, PopulationState
+from stakesim.prices.price_models import PriceStep, Steps
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -28,38 +29,20 @@ from stakesim.scenario.scenario import Scenario
 RUN, HOST = "run", "host"
 
 
-def guest(place: int) -> str:
-    """Name of the person in a place, and of their booking."""
+def guest_name(place: int) -> str:
+    """The name of the person in a place, which is also the label of their booking."""
     return f"guest{place + 1}"
 
 
-def scenario(drawn: Drawn, index: int) -> Scenario:
-    """Run `index` of a chunk. At the end the platform takes out what it earned."""
-    state = columns(drawn, np.array([index]))
-    intents, lives, when = state.intents, live(state), timeline(state)
-    places = state.shape[0]
-    people = [place for place in range(places) if intents.books[place, 0] < NEVER]
-    came = [guest(place) for place in people if intents.ticked[place, 0] and not lives.cancelled[place, 0]]
-    actions: list[tuple[int, Action]] = []
-    meant = [*intents.books[:, 0], *intents.cancels[:, 0], *intents.cancels_run, *intents.completes, *intents.expires]
-    for event in when.order[:, 0].tolist():
-        at, place = int(meant[event]), event % places
-        if at >= NEVER:
-            break
-        by = HOST if event < 2 * places and intents.own[place, 0] else guest(place)
-        if event < places:
-            seats = int(intents.seats[place, 0])
-            actions.append((at, Book(at=at, booking=guest(place), run=RUN, by=by, seats=seats)))
-        elif event < 2 * places and intents.books[place, 0] < NEVER:
-            actions.append((at, CancelBooking(at=at, booking=guest(place))))
-        elif event == 2 * places:
-            actions.append((at, CancelRun(at=at, run=RUN)))
-        elif event == 2 * places + 1:
-            actions.append((at, Complete(at=at, run=RUN, came=tuple(came))))
-        elif event == 2 * places + 2:
-            actions.append((at, Expire(at=at, run=RUN)))
-    last = max((at for at, _ in actions), default=0)
-    number = drawn.chunk * CHUNK + index
+def to_scenario(chunk: PopulationChunk, index: int) -> Scenario:
+    """A run of a chunk as a scenario, at whose end the platform withdraws its fees.
+
+    Args:
+        chunk: The chunk.
+        index: The run's number within it.
+    """
+    state = select_runs(chunk, np.array([index]))
+    intents = state.intents
     opening = CreateRun(
         at=0,
         run=RUN,
@@ -68,35 +51,83 @@ def scenario(drawn: Drawn, index: int) -> Scenario:
         seats=int(state.seats[0]),
         starts=int(state.start[0]),
     )
+    actions = list(_intended_actions(state))
+    last = max((action.at or 0 for action in actions), default=0)
+    bookers = [place for place in range(state.shape[0]) if intents.books_at[place, 0] < NEVER]
+    number = chunk.number * CHUNK_SIZE + index
     return Scenario(
-        name=f"{drawn.population}-{drawn.seed}-{number}",
-        story=f"Run {number} of the population {drawn.population} under seed {drawn.seed}.",
+        name=f"{chunk.population}-{chunk.seed}-{number}",
+        story=f"Run {number} of the population {chunk.population} under seed {chunk.seed}.",
         terms=state.terms,
         price=_market(state.rates[:, 0].tolist(), last),
-        seed=drawn.seed,
+        seed=chunk.seed,
         strict=False,
-        actors={HOST: Actor()} | {guest(place): Actor() for place in people if not intents.own[place, 0]},
-        actions=(opening, *(action for _, action in actions), WithdrawFees(at=last + DAY, by=PLATFORM)),
-        origin={"profile": drawn.population, "seed": drawn.seed, "index": number},
+        actors={HOST: Actor()} | {guest_name(place): Actor() for place in bookers if not intents.by_host[place, 0]},
+        actions=(opening, *actions, WithdrawFees(at=last + DAY, by=PLATFORM)),
+        origin={"profile": chunk.population, "seed": chunk.seed, "index": number},
     )
 
 
-def _market(paise: list[int], last: int) -> Steps:
-    """Each day's rate, where it is another one than the day before."""
-    days = range(min(last // DAY + 2, len(paise)))
-    steps = [
-        Step(at=day * DAY, inr_per_eth=Decimal(paise[day]) / 100)
-        for day in days
-        if day == 0 or paise[day] != paise[day - 1]
+def _intended_actions(state: PopulationState) -> Iterator[Action]:
+    """What the people and the host of the state's only run intend to do, in the order of the times."""
+    intents, cancelled = state.intents, resolve_outcomes(state).cancelled
+    places = state.shape[0]
+    books_at = intents.books_at[:, 0].tolist()
+    times = [
+        *books_at,
+        *intents.cancels_at[:, 0].tolist(),
+        int(intents.cancels_run_at[0]),
+        int(intents.completes_run_at[0]),
+        int(intents.expires_run_at[0]),
     ]
-    return Steps(rates=tuple(steps))
+    for event in timeline(state).order[:, 0].tolist():
+        at = times[event]
+        if at >= NEVER:
+            return
+        kind, place = event_of(event, places)
+        guest = guest_name(place)
+        match kind:
+            case EventKind.BOOK:
+                by = HOST if intents.by_host[place, 0] else guest
+                yield Book(at=at, booking=guest, run=RUN, by=by, seats=int(intents.seats[place, 0]))
+            case EventKind.CANCEL_BOOKING:
+                if books_at[place] < NEVER:
+                    yield CancelBooking(at=at, booking=guest)
+            case EventKind.CANCEL_RUN:
+                yield CancelRun(at=at, run=RUN)
+            case EventKind.COMPLETE:
+                reported = intents.reported_attended[:, 0] & ~cancelled[:, 0] & (intents.books_at[:, 0] < NEVER)
+                attended = tuple(guest_name(place) for place in np.flatnonzero(reported).tolist())
+                yield Complete(at=at, run=RUN, attended=attended)
+            case EventKind.EXPIRE:
+                yield Expire(at=at, run=RUN)
+
+
+def _market(paise: list[int], last: int) -> Steps:
+    """A step for each day, up to the day after the last action, on which the rate changes.
+
+    Args:
+        paise: Paise for one ETH on each day.
+        last: Time of the last action, in seconds.
+    """
+    days = range(min(last // DAY + 2, len(paise)))
+    return Steps(
+        rates=tuple(
+            PriceStep(at=day * DAY, inr_per_eth=Decimal(paise[day]) / 100)
+            for day in days
+            if day == 0 or paise[day] != paise[day - 1]
+        )
+    )
 
 
 @lru_cache(maxsize=1)
-def _chunk(population: Population, seed: int, chunk: int) -> Drawn:
-    return draw(population, seed, chunk)
+def _chunk(population: Population, seed: int, number: int) -> PopulationChunk:
+    return draw(population, seed, number)
 
 
 def generate(population: Population, seed: int, index: int) -> Scenario:
-    """Run number `index` of a seed, as `stakesim.generate.random_scenario.generate` does it for profiles."""
-    return scenario(_chunk(population, seed, index // CHUNK), index % CHUNK)
+    """Run number `index` of a population under a seed as a scenario.
+
+    `stakesim.generate.random_scenario.generate` does the same for a profile.
+    """
+    return to_scenario(_chunk(population, seed, index // CHUNK_SIZE), index % CHUNK_SIZE)

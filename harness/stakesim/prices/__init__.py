@@ -1,1 +1,1 @@
-"""ETH/INR price paths: formulas, random models and stored series."""
+"""ETH/INR prices: models, single paths, simulations of many paths, and stored series."""

@@ -1,7 +1,7 @@
-"""Many price paths at once, for Monte Carlo: one column a path, one row a day.
+"""Many price paths at once, for Monte Carlo simulations: a column for each path, a row for each day.
 
-What a kind of price is and where it comes from is said in `prices.py`. Floats, since these are random paths; each value
-has two digits, so that `Decimal(f"{rate:.2f}")` is what money is computed with.
+`price_models.py` has the models and their sources. Rates are floats with two digits: money is computed with
+`Decimal(f"{rate:.2f}")`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from math import exp, sqrt
 from typing import TYPE_CHECKING
 
 from stakesim.prices import series
-from stakesim.prices.price_paths import DAY, YEAR, AnyPrice, Bootstrap, Garch, Gbm, Merton, path, rounded
+from stakesim.prices.formula_paths import formula_path, rounded
+from stakesim.prices.price_models import YEAR, Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.schema.fields import DAY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,16 +22,26 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 LOWEST, HIGHEST = 0.01, 1e20
-"""INR for one ETH: a paisa, and what no scenario file may reach."""
+"""Bounds of a rate in INR per ETH: a paisa, and the limit of scenario files."""
 _DT = DAY / YEAR
+"""A day in years."""
 
 
-def simulate(price: AnyPrice, rng: Generator, runs: int, days: int) -> Floats:
-    """INR for one ETH at the beginning and after each day: shape (days + 1, runs), row 0 is the price's own first rate.
+def simulate(price: PriceModel, rng: Generator, runs: int, days: int) -> Floats:
+    """Simulates the paths of a price model.
 
-    rng: where chance comes from; the price's own seed is for `path`. Without chance all columns are the same. More days
-    with the same rng and runs leave the first ones as they were. A Gbm is drawn by the day, whatever its step: other
-    values than `path` has, of the same distribution.
+    More days with the same generator and runs leave the earlier days as they were. A model without random numbers has
+    equal columns. A Gbm is simulated by the day, whatever its step: the values differ from those of `rate_path`, but
+    have the same distribution.
+
+    Args:
+        price: The model; its own seed is not used.
+        rng: The source of randomness.
+        runs: How many paths.
+        days: How many days.
+
+    Returns:
+        INR for one ETH at the start and after each day, shape (days + 1, runs). Row 0 is the model's first rate.
     """
     import numpy as np
 
@@ -43,7 +55,7 @@ def simulate(price: AnyPrice, rng: Generator, runs: int, days: int) -> Floats:
         case Garch():
             logs = _garch(price, rng, runs, days)
         case _:
-            rate_at = path(price)
+            rate_at = formula_path(price)
             column = np.array([float(rate_at(day * DAY)) for day in range(days + 1)])
             return np.repeat(column[:, None], runs, axis=1)
     rates = np.empty((days + 1, runs))
@@ -55,32 +67,33 @@ def simulate(price: AnyPrice, rng: Generator, runs: int, days: int) -> Floats:
     return np.round(rates, 2, out=rates)
 
 
-def jumps(price: Merton, rng: Generator, runs: int, days: int) -> tuple[NDArray[np.int64], Floats]:
-    """How many jumps each day has, and the sum of their log sizes; both of shape (days, runs)."""
+def draw_jumps(price: Merton, rng: Generator, runs: int, days: int) -> tuple[NDArray[np.int64], Floats]:
+    """Draws how many jumps each day has, and the sum of their log sizes, both of shape (days, runs)."""
     import numpy as np
 
-    of_counts, of_sizes = _streams(rng, 2)
-    counts = of_counts.poisson(price.jump_rate * _DT, size=(days, runs))
+    counts_rng, sizes_rng = _split(rng, 2)
+    counts = counts_rng.poisson(price.jump_rate * _DT, size=(days, runs))
     sizes = np.zeros((days, runs))
-    some = counts > 0
-    many = counts[some]
-    sizes[some] = price.jump_mean * many + price.jump_volatility * np.sqrt(many) * of_sizes.standard_normal(many.size)
+    has_jumps = counts > 0
+    jumps = counts[has_jumps]
+    deviations = price.jump_volatility * np.sqrt(jumps) * sizes_rng.standard_normal(jumps.size)
+    sizes[has_jumps] = price.jump_mean * jumps + deviations
     return counts, sizes
 
 
-def _streams(rng: Generator, count: int) -> list[Generator]:
-    """Each kind of draw has its own, so that a longer path begins like a shorter one."""
+def _split(rng: Generator, count: int) -> list[Generator]:
+    """Independent generators, one for each kind of random number, so that a longer path is_start like a shorter one."""
     from numpy.random import default_rng
 
     return [default_rng(int(seed)) for seed in rng.integers(2**63, size=count)]
 
 
 def _gbm(price: Gbm, rng: Generator, runs: int, days: int) -> Floats:
-    """By as many of its steps as end in each day."""
+    """Log returns of each day, which covers the steps that end in it, shape (days, runs)."""
     import numpy as np
 
     years = np.diff(np.arange(days + 1) * DAY // price.step)[:, None] * (price.step / YEAR)
-    logs = _streams(rng, 1)[0].standard_normal((days, runs))
+    logs = _split(rng, 1)[0].standard_normal((days, runs))
     logs *= price.annual_volatility * np.sqrt(years)
     logs += (price.annual_drift - price.annual_volatility**2 / 2) * years
     return logs
@@ -88,10 +101,10 @@ def _gbm(price: Gbm, rng: Generator, runs: int, days: int) -> Floats:
 
 def _merton(price: Merton, rng: Generator, runs: int, days: int) -> Floats:
     mean_jump = exp(price.jump_mean + price.jump_volatility**2 / 2) - 1
-    logs = _streams(rng, 1)[0].standard_normal((days, runs))
+    logs = _split(rng, 1)[0].standard_normal((days, runs))
     logs *= price.annual_volatility * sqrt(_DT)
     logs += (price.annual_drift - price.annual_volatility**2 / 2 - price.jump_rate * mean_jump) * _DT
-    logs += jumps(price, rng, runs, days)[1]
+    logs += draw_jumps(price, rng, runs, days)[1]
     return logs
 
 
@@ -101,7 +114,7 @@ def _garch(price: Garch, rng: Generator, runs: int, days: int) -> Floats:
     omega = (1 - price.alpha - price.beta) * price.annual_volatility**2 * _DT
     first = price.annual_volatility if price.first_volatility is None else price.first_volatility
     variance = np.full(runs, first**2 * _DT)
-    logs = _streams(rng, 1)[0].standard_normal((days, runs))
+    logs = _split(rng, 1)[0].standard_normal((days, runs))
     for day in logs:
         day *= np.sqrt(variance)
         shock = price.alpha * day * day
@@ -114,28 +127,28 @@ def _garch(price: Garch, rng: Generator, runs: int, days: int) -> Floats:
 def _bootstrap(price: Bootstrap, rng: Generator, runs: int, days: int) -> Floats:
     import numpy as np
 
-    returns = np.diff(np.log(np.array(series.read(price.file).rates, dtype=np.float64)))
-    draw = _moving if price.blocks == "moving" else _stationary
-    drawn: Floats = returns[draw(rng, len(returns), price.block_days, days, runs)]
-    return drawn
+    returns = np.diff(np.log(np.array(series.read_closes(price.file).rates, dtype=np.float64)))
+    draw_indices = _moving if price.blocks == "moving" else _stationary
+    sample: Floats = returns[draw_indices(rng, len(returns), price.block_days, days, runs)]
+    return sample
 
 
 def _moving(rng: Generator, length: int, block: int, days: int, runs: int) -> NDArray[np.int64]:
-    """Which of `length` returns each day has."""
+    """Indices below `length` in blocks of equal length, shape (days, runs)."""
     import numpy as np
 
-    starts = _streams(rng, 1)[0].integers(length - block + 1, size=(-(-days // block), 1, runs))
+    starts = _split(rng, 1)[0].integers(length - block + 1, size=(-(-days // block), 1, runs))
     return (starts + np.arange(block)[:, None]).reshape(-1, runs)[:days]
 
 
 def _stationary(rng: Generator, length: int, block: int, days: int, runs: int) -> NDArray[np.int64]:
-    """Which of `length` returns each day has."""
+    """Indices below `length` in blocks of random length, whose mean is `block`, shape (days, runs)."""
     import numpy as np
 
-    of_ends, of_starts = _streams(rng, 2)
-    begins = of_ends.random((days, runs)) < 1 / block
-    begins[:1] = True
+    ends_rng, starts_rng = _split(rng, 2)
+    is_start = ends_rng.random((days, runs)) < 1 / block
+    is_start[:1] = True
     day = np.arange(days)[:, None]
-    begun = np.maximum.accumulate(np.where(begins, day, 0), axis=0)
-    starts = of_starts.integers(length, size=(days, runs))
-    return (np.take_along_axis(starts, begun, axis=0) + day - begun) % length
+    start_day = np.maximum.accumulate(np.where(is_start, day, 0), axis=0)
+    starts = starts_rng.integers(length, size=(days, runs))
+    return (np.take_along_axis(starts, start_day, axis=0) + day - start_day) % length

@@ -1,4 +1,4 @@
-"""Daily closes from a CSV file: the user's own, or the synthetic ones in `scenarios/series/`."""
+"""Daily closes of the market from a CSV file: the user's own, or the synthetic one in `scenarios/series/`."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -9,47 +9,56 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stakesim.project import current_project
+from stakesim.schema.errors import ScenarioError
 from stakesim.schema.fields import parse_rate
-from stakesim.schema.yaml_file import ScenarioError
 
 SYNTHETIC = "series/eth-inr-synthetic.csv"
 COLUMNS = ("date", "close")
-FEWEST = 2
-"""Closes that make a return."""
+MIN_CLOSES = 2
+"""Closes that one return needs."""
 
 
 class Closes(NamedTuple):
-    """INR for one ETH at the close of consecutive days."""
+    """The closes of consecutive days.
+
+    Attributes:
+        first: The first day.
+        rates: INR for one ETH at the close of each day.
+    """
 
     first: date
     rates: tuple[Decimal, ...]
 
     @property
     def last(self) -> date:
+        """The last day."""
         return self.first + timedelta(days=len(self.rates) - 1)
 
 
-def read(file: str | Path) -> Closes:
-    """The closes in a CSV file with the columns `date` (2024-01-31) and `close` (INR for one ETH); others are ignored.
+def read_closes(file: str | Path) -> Closes:
+    """Reads the closes in a CSV file with the columns `date` (2024-01-31) and `close` (INR for one ETH).
 
-    file: a relative path counts from the working directory or, where there is no such file, from `scenarios/`.
-    Raises ScenarioError, with the line, for the first fault.
+    Args:
+        file: The file. A relative path counts from the working directory or, if there is no such file, from the
+            project's scenarios and then from those that ship with the library.
+
+    Raises:
+        ScenarioError: There is no such file, or it has an error; the message names the line of the first one.
     """
-    found = find(file)
-    return _read(found, found.stat().st_mtime_ns)
+    path = _find(file)
+    return _read(path, path.stat().st_mtime_ns)
 
 
-def find(file: str | Path) -> Path:
-    """Raises ScenarioError where there is no such file."""
-    for place in (Path(file), *(folder / file for folder in current_project().scenario_folders)):
-        if place.is_file():
-            return place
+def _find(file: str | Path) -> Path:
+    for path in (Path(file), *(folder / file for folder in current_project().scenario_folders)):
+        if path.is_file():
+            return path
     raise ScenarioError(f"{file}: there is no such file, here or in scenarios/; give the path of a CSV file")
 
 
 @lru_cache(maxsize=8)
-def _read(file: Path, changed: int) -> Closes:
-    """changed: so that a file written anew is read anew."""
+def _read(file: Path, modified_at: int) -> Closes:
+    """Reads the closes; `modified_at` is part of the cache's key, so that a changed file is read again."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -58,36 +67,37 @@ def _read(file: Path, changed: int) -> Closes:
     rates: list[Decimal] = []
     for line, day, rate in _rows(file, csv.reader(text.splitlines())):
         first = first or day
-        if (due := first + timedelta(days=len(rates))) != day:
+        if (expected := first + timedelta(days=len(rates))) != day:
             raise ScenarioError(
-                f"{file}, line {line}, date: {day} comes where {due} is due; give one line a day, in order"
+                f"{file}, line {line}, date: {day} is where {expected} should be; give one line a day, in order"
             )
         rates.append(rate)
-    if first is None or len(rates) < FEWEST:
-        raise ScenarioError(f"{file}: has {len(rates)} closes; give at least {FEWEST}")
+    if first is None or len(rates) < MIN_CLOSES:
+        raise ScenarioError(f"{file}: has {len(rates)} closes; give at least {MIN_CLOSES}")
     return Closes(first, tuple(rates))
 
 
 def _rows(file: Path, lines: Iterable[list[str]]) -> Iterator[tuple[int, date, Decimal]]:
+    """The line number, the day and the close of each row."""
     numbered = enumerate(lines, start=1)
     names = [name.strip().lower() for name in next(numbered, (1, []))[1]]
     for name in COLUMNS:
         if name not in names:
             raise ScenarioError(f"{file}, line 1: has no column {name!r}; begin the file with `date,close`")
-    places = [names.index(name) for name in COLUMNS]
+    columns = [names.index(name) for name in COLUMNS]
     for line, cells in numbered:
         if not cells:
             continue
-        if len(cells) <= max(places):
+        if len(cells) <= max(columns):
             raise ScenarioError(f"{file}, line {line}: has {len(cells)} cells; give a date and a close")
-        day, close = (cells[place].strip() for place in places)
+        day, close = (cells[column].strip() for column in columns)
         try:
-            yield line, _day(day), parse_rate(close)
+            yield line, _parse_day(day), parse_rate(close)
         except ValueError as error:
             raise ScenarioError(f"{file}, line {line}: {error}") from None
 
 
-def _day(text: str) -> date:
+def _parse_day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:

@@ -1,122 +1,81 @@
 """What scenarios are run in: an engine, the contract on it, a driver, and what reads the contract.
 
-An `Environment` is opened once and prepares a `Session` for one scenario after another; each finds chain and database
-as the one before it did. Nothing in a backend knows that its chain is simulated.
+An `Environment` is opened once, and prepares a `Session` for one scenario after another. Each scenario finds chain and
+database as the one before it did. Nothing in a backend knows that its chain is simulated.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 from eth_account.signers.local import LocalAccount
 
-from stakesim.backend import Backend, BackendError, BackendSession, ScenarioSetup, User
-from stakesim.errors import StakesimError, place_of
+from stakesim.backend import Backend, ScenarioSetup, User
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.access import ChainAccess, deploy, open_access
+from stakesim.evm.client import open_client
 from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.evm.engine import START, Engine, Snapshot, open_engine
+from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
+from stakesim.evm.engine import Engine, Snapshot
+from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
-from stakesim.evm.interface import CONSTRUCTORS, constructor_types, init_code, stake_abi
-from stakesim.evm.required_abi import check_playable, missing_additions
-from stakesim.project import ProjectError, current_project
+from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
+from stakesim.runner.backends import close_backend, open_backend, start_session
 from stakesim.runner.drivers import CONTRACT, Driver
-from stakesim.runner.drivers.backend import USE_CASES, BackendDriver
+from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
+from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
 from stakesim.scenario.actions import PLATFORM, Actor, Terms
 from stakesim.scenario.scenario import Scenario
 
-_log = logging.getLogger(__name__)
-EPOCH = START + 86_400
-"""Second 0 of every scenario; what is deployed for it lies before."""
 HOSTILE_DEPOSIT = 10**20
-"""Wei that a hostile contract has to pay with where the platform can't pay for it."""
+"""Wei that a hostile contract gets to pay with, where the platform can't pay for it."""
 _RECEIVERS = {
     "refuses": "RefusingReceiver",
     "burns_gas": "BurningReceiver",
     "floods": "FloodingReceiver",
     "reenters": "ReenteringReceiver",
 }
+"""Hostile contracts by the actor's `receiver`."""
 
 
-@dataclass
-class BlockClock:
-    """The time of the block that the next transaction lands in, in seconds since 1970."""
+class _Deployment(NamedTuple):
+    """The contract with these terms, the batch reader, and a snapshot of the chain with both."""
 
-    now: int = EPOCH
-
-    def __call__(self) -> int:
-        return self.now
-
-
-@dataclass
-class PriceFeed:
-    """The scenario's price feed: INR for one ETH, and since when that is true, in seconds since 1970."""
-
-    inr_per_eth: Decimal = Decimal(0)
-    as_of: int = EPOCH
-
-    def __call__(self) -> tuple[Decimal, int]:
-        return self.inr_per_eth, self.as_of
-
-
-@dataclass(frozen=True)
-class StakeContract:
-    """What is deployed as the stake contract.
-
-    Attributes:
-        full_interface: It has all of `IEventStake`; else only what is deployed on Sepolia.
-        takes_terms: Its constructor takes the terms.
-        own_errors: It fails with the errors that the rules name; else with words of its own.
-    """
-
-    artifact: Artifact
-    abi: ContractAbi
-    full_interface: bool
-    takes_terms: bool
-    own_errors: bool
-
-
-@dataclass(frozen=True)
-class Session:
-    """Everything one scenario is run with."""
-
-    engine: Engine
-    chain: ChainAccess
-    contract: StakeContract
-    contract_address: str
-    parties: Parties
-    driver: Driver
-    reader: StateReader
-    clock: BlockClock
-    price_feed: PriceFeed
-    network: Network | None
+    terms: Terms
+    address: str
+    batch_reader: str
+    snapshot: Snapshot
 
 
 class Environment:
     """One engine, one contract and one driver, for one scenario after another.
 
     Attributes:
+        engine: The chain.
+        driver: Name of the driver.
+        backend: What is tested; None for the contract alone.
+        chain: Calls, transactions and receipts on the engine.
+        contract: What is deployed as the stake contract.
         foreign: The contract is not the packaged `EventStake`, which has gas budgets.
-        weaknesses: Names of the weaknesses found so far.
+        known_weaknesses: Names of the weaknesses and faults found so far.
         network: Between the backend and its node; None for the contract alone.
-        scenarios: How many were run in it.
+        scenarios: How many scenarios were run in it.
     """
 
     def __init__(self, engine: Engine, driver: str, backend: Backend | None, contract: Artifact | None = None) -> None:
-        """Takes over engine and backend, and closes both.
+        """Takes over engine and backend: `close` closes both.
 
         Args:
+            engine: The chain.
+            driver: "contract", or one of the backend's.
+            backend: What is tested; None for the contract alone.
             contract: What is deployed as the stake contract; None: the packaged `EventStake`.
 
         Raises:
@@ -128,77 +87,70 @@ class Environment:
                 "use --engine py-evm, revm, anvil, or rpc: with the URL of a simulated node"
             )
         self.engine, self.driver, self.backend = engine, driver, backend
-        self.chain = open_access(engine, direct=driver == CONTRACT)
+        self.chain = open_client(engine, direct=driver == CONTRACT)
         self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
-        self.weaknesses: set[str] = set()
+        self.known_weaknesses: set[str] = set()
         self.scenarios = 0
         self._artifacts = compile_contracts()
-        self._controlled = ContractAbi(self._artifacts["ControlledAccount"].abi)
-        self._base = engine.snapshot()
-        self._deployed: tuple[Terms, str, str, Snapshot] | None = None
-        self.use(contract)
+        self._controlled_account_abi = ContractAbi(self._artifacts["ControlledAccount"].abi)
+        self._empty_chain = engine.snapshot()
+        self._deployment: _Deployment | None = None
+        self.set_contract(contract)
 
     def close(self) -> None:
-        """Closes backend and engine. A backend that can't be closed is logged, and costs nobody what was found."""
+        """Closes backend and engine. If the backend can't be closed, the error is logged."""
         if self.backend is not None:
-            _close(self.backend)
+            close_backend(self.backend)
         self.engine.close()
 
-    def use(self, contract: Artifact | None) -> None:
-        """What is deployed as the stake contract from the next scenario on; None: the packaged `EventStake`.
+    def set_contract(self, contract: Artifact | None) -> None:
+        """Sets what is deployed as the stake contract from the next scenario on.
+
+        Args:
+            contract: None: the packaged `EventStake`.
 
         Raises:
             EngineError: It lacks a part of the interface, or its constructor takes something else.
         """
         artifact = contract or self._artifacts["EventStake"]
-        check_playable(artifact.abi, artifact.name)
-        takes = constructor_types(artifact)
-        if takes not in CONSTRUCTORS:
+        check_supported(artifact.abi, artifact.name)
+        types = constructor_types(artifact)
+        if types not in CONSTRUCTORS:
             raise EngineError(
-                f"{artifact.name} can't be deployed, as its constructor takes ({', '.join(takes)}): give one that "
+                f"{artifact.name} can't be deployed, as its constructor takes ({', '.join(types)}): give one that "
                 "takes nothing, the owner's address, or that and the terms of contracts/IEventStake.sol."
             )
         errors = {item["name"] for item in artifact.abi if item["type"] == "error"}
         self.contract = StakeContract(
             artifact=artifact,
             abi=ContractAbi(artifact.abi),
-            full_interface=not missing_additions(artifact.abi),
-            takes_terms=takes == CONSTRUCTORS[2],
-            own_errors={"NotAuthorized", "TooEarly", "WrongValue"} <= errors,
+            full_interface=not missing_extension(artifact.abi),
+            takes_terms=types == CONSTRUCTORS[2],
+            has_specified_errors={"NotAuthorized", "TooEarly", "WrongValue"} <= errors,
         )
-        self._deployed = None
+        self._deployment = None
 
     def prepare(self, scenario: Scenario) -> Session:
-        """Puts everything as the scenario begins: contract, actors, the backend's empty database, price feed.
+        """Prepares what the scenario is run with: the deployed contract, the actors, and the backend with empty tables.
 
         Raises:
             EngineError: The scenario has more actors than the engine has accounts, or a deployment failed.
+            BackendError: The backend can't start the scenario.
         """
-        address, batch_reader = self._deploy(scenario.terms)
-        clock, price_feed = BlockClock(), PriceFeed()
+        deployment = self._deploy(scenario.terms)
+        address, clock, price_feed = deployment.address, BlockClock(), PriceFeed()
         parties = self._parties(scenario, address)
-        onchain = OnChain(
-            self.chain, parties, address, self.contract.abi, self._controlled, self._artifacts["EtherForcer"]
+        driver = self._driver(scenario, address, parties, clock, price_feed)
+        reader = StateReader(
+            self.chain,
+            deployment.batch_reader,
+            address,
+            stake_abi(),
+            parties.addresses,
+            full_interface=self.contract.full_interface,
         )
-        driver: Driver
-        if self.backend is None or self.network is None:
-            driver = ContractDriver(onchain)
-        else:
-            setup = ScenarioSetup(
-                w3=self.engine.w3,
-                contract_address=address,
-                abi=self.contract.artifact.abi,
-                platform=self.engine.accounts[0],
-                users=[User(name, parties.addresses.get(name)) for name in scenario.actors],
-                experience_id=EXPERIENCE_ID,
-                price_feed=price_feed,
-                clock=clock,
-            )
-            driver = BackendDriver(_started(self.backend, setup, self.driver), onchain, self.network)
-        full = self.contract.full_interface
-        reader = StateReader(self.chain, batch_reader, address, stake_abi(), parties.addresses, full)
-        self.chain.sent()  # what was sent to prepare it is no part of the scenario
+        self.chain.take_receipts()  # the transactions that prepared it are no part of the scenario
         return Session(
             engine=self.engine,
             chain=self.chain,
@@ -212,26 +164,54 @@ class Environment:
             network=self.network,
         )
 
-    def _deploy(self, terms: Terms) -> tuple[str, str]:
-        """Addresses of the contract with these terms and of the batch reader, on a fresh chain; while the terms stay
-        the same, the chain is only reverted."""
-        if self._deployed is not None and self._deployed[0] == terms:
-            _, address, batch_reader, snapshot = self._deployed
-            self.engine.revert(snapshot)
-            return address, batch_reader
-        self.engine.revert(self._base)
+    def _driver(
+        self, scenario: Scenario, address: str, parties: Parties, clock: BlockClock, price_feed: PriceFeed
+    ) -> Driver:
+        onchain = OnChain(
+            self.chain,
+            parties,
+            address,
+            self.contract.abi,
+            self._controlled_account_abi,
+            self._artifacts["EtherForcer"],
+        )
+        if self.backend is None or self.network is None:
+            return ContractDriver(onchain)
+        setup = ScenarioSetup(
+            w3=self.engine.w3,
+            contract_address=address,
+            abi=self.contract.artifact.abi,
+            platform=self.engine.accounts[0],
+            users=[User(name, parties.addresses.get(name)) for name in scenario.actors],
+            experience_id=EXPERIENCE_ID,
+            price_feed=price_feed,
+            clock=clock,
+        )
+        return BackendDriver(start_session(self.backend, setup, self.driver), onchain, self.network)
+
+    def _deploy(self, terms: Terms) -> _Deployment:
+        """Deploys the contract on an empty chain; if the terms are those of the last scenario, only reverts the chain
+        to where it was deployed."""
+        if self._deployment is not None and self._deployment.terms == terms:
+            self.engine.revert(self._deployment.snapshot)
+            return self._deployment
+        self.engine.revert(self._empty_chain)
         platform, artifact = self.engine.accounts[0], self.contract.artifact
         batch_reader = self._create(self._artifacts["BatchReader"], platform)
         args = (platform.address, tuple(value for _, value in terms))
         address = self._create(artifact, platform, *args[: len(constructor_types(artifact))])
-        self._deployed = (terms, address, batch_reader, self.engine.snapshot())
-        return address, batch_reader
+        self._deployment = _Deployment(terms, address, batch_reader, self.engine.snapshot())
+        return self._deployment
 
     def _create(self, artifact: Artifact, by: LocalAccount, *args: Any, value: int = 0) -> str:
         return deploy(self.chain, by, init_code(artifact, args), name=artifact.name, value=value)
 
     def _parties(self, scenario: Scenario, stake: str) -> Parties:
-        """Accounts and hostile contracts of the actors."""
+        """Gives each actor an account of the engine, and deploys the hostile contracts among them.
+
+        Raises:
+            EngineError: There are more actors than accounts.
+        """
         if len(scenario.actors) >= len(self.engine.accounts):
             raise EngineError(
                 f"{scenario.name} has {len(scenario.actors)} actors, the engine only {len(self.engine.accounts) - 1} "
@@ -246,7 +226,7 @@ class Environment:
         return Parties(scenario.actors, accounts, addresses)
 
     def _receiver(self, actor: Actor, controller: LocalAccount, stake: str) -> str:
-        """A hostile contract account, with wei to pay with where nobody can pay for it."""
+        """Deploys a hostile contract; with wei to pay with, where the platform can't pay for it."""
         address = self._create(
             self._artifacts[_RECEIVERS[actor.receiver]], controller, *_reentry(actor, controller, stake)
         )
@@ -256,15 +236,15 @@ class Environment:
 
 
 def _reentry(actor: Actor, controller: LocalAccount, stake: str) -> tuple[Any, ...]:
-    """Constructor arguments of a receiver that calls the contract while it is paid."""
+    """Constructor arguments of a receiver that calls the contract while it is paid; none for any other."""
     if actor.reenter is None:
         return ()
-    known: dict[str, list[Any]] = {
+    arguments: dict[str, list[Any]] = {
         "withdraw": [],
         "withdrawTo": [controller.address],
         "completeEvent": [actor.reenter.id, []],
     }
-    args = known.get(actor.reenter.call, [actor.reenter.id])
+    args = arguments.get(actor.reenter.call, [actor.reenter.id])
     return stake, stake_abi().encode(actor.reenter.call, *args)
 
 
@@ -274,11 +254,10 @@ def open_environment(
     driver: str | None = None,
     backend: Backend | Callable[[], Backend] | None = None,
 ) -> Environment:
-    """An environment on that engine; see `Environment`.
+    """Opens an environment; see `Environment`.
 
     Args:
-        engine: A name as `open_engine` takes it, or an engine that is open; None: revm for the contract driver where
-            it is installed, else py-evm.
+        engine: An open engine, or the name of one (see `open_engine`); None: see `default_engine`.
         contract: What is deployed; None: the packaged `EventStake`.
         driver: "contract", or one of the backend's; None: the backend's first, or "contract" where there is none.
         backend: What is tested; None: the one that the project's `[tool.stakesim]` names.
@@ -288,107 +267,19 @@ def open_environment(
         BackendError: The backend can't be opened.
         ProjectError: What `[tool.stakesim]` names can't be loaded, or there is no such driver.
     """
-    opened = _open_backend(driver, backend)
-    try:
+    with ExitStack() as on_failure:
+        opened = open_backend(driver, backend)
+        if opened is not None:
+            on_failure.callback(close_backend, opened)
         name = driver or (CONTRACT if opened is None else opened.drivers[0])
-        chosen = engine or default_engine(name)
-        chain = open_engine(chosen) if isinstance(chosen, str) else chosen
-    except BaseException:
-        if opened is not None:
-            _close(opened)
-        raise
-    try:
-        return Environment(chain, name, opened, contract)
-    except BaseException:
-        if opened is not None:
-            _close(opened)
-        chain.close()
-        raise
+        engine = engine or default_engine(name)
+        chain = open_engine(engine) if isinstance(engine, str) else engine
+        on_failure.callback(chain.close)
+        environment = Environment(chain, name, opened, contract)
+        on_failure.pop_all()
+        return environment
 
 
 def default_engine(driver: str) -> str:
-    """revm for the contract driver, where it is installed; else py-evm."""
+    """Name of the engine for a driver: revm for the contract driver, if it is installed; else py-evm."""
     return "revm" if driver == CONTRACT and importlib.util.find_spec("pyrevm") else "py-evm"
-
-
-def _open_backend(driver: str | None, backend: Backend | Callable[[], Backend] | None) -> Backend | None:
-    if driver == CONTRACT:
-        return None
-    if backend is None:
-        project = current_project()
-        if project.backend is None:
-            if driver is not None:
-                raise ProjectError(
-                    f"There is no driver {driver!r}, as the project names no backend: use contract, or add "
-                    "`backend` to [tool.stakesim] in pyproject.toml."
-                )
-            return None
-        backend = project.load(project.backend)
-    with _as_backend_error("The backend can't be opened"):
-        opened: Backend = backend() if callable(backend) else backend
-    try:
-        drivers = _drivers(opened)
-        if driver is not None and driver not in drivers:
-            raise ProjectError(f"There is no driver {driver!r}: choose one of {', '.join((*drivers, CONTRACT))}.")
-    except BaseException:
-        _close(opened)
-        raise
-    return opened
-
-
-def _drivers(backend: Any) -> tuple[str, ...]:
-    """Names of the ways to call the backend.
-
-    Raises:
-        BackendError: The object is no backend.
-    """
-    lacks = [name for name in ("drivers", "start", "close") if not hasattr(backend, name)]
-    if lacks:
-        raise BackendError(
-            f"What opens the backend gave {backend!r}, which has no {' or '.join(lacks)}: return a "
-            "`stakesim.backend.Backend`."
-        )
-    with _as_backend_error("The backend's `drivers` can't be read"):
-        names = backend.drivers
-        drivers = () if isinstance(names, str) else tuple(names)
-    if not drivers or not all(isinstance(name, str) for name in drivers) or CONTRACT in drivers:
-        raise BackendError(
-            f"The backend's `drivers` are {names!r}: give a tuple of names, of which none is {CONTRACT!r}, as "
-            '("services",).'
-        )
-    return drivers
-
-
-def _started(backend: Backend, setup: ScenarioSetup, driver: str) -> BackendSession:
-    """The backend's session for a scenario.
-
-    Raises:
-        BackendError: It can't start one, or what it gives has no use case.
-    """
-    with _as_backend_error("The backend can't start a scenario"):
-        session = backend.start(setup, driver)
-    if not any(callable(getattr(session, name, None)) for name in USE_CASES.values()):
-        raise BackendError(
-            f"The backend's `start` gave {session!r}, which has no use case, as `create_run` or `book`: return a "
-            "`stakesim.backend.BackendSession`."
-        )
-    return session
-
-
-@contextmanager
-def _as_backend_error(what: str) -> Iterator[None]:
-    """Whatever a backend raises there, in one sentence with its place."""
-    try:
-        yield
-    except StakesimError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise BackendError(f"{what}: {type(error).__name__}: {error}{place_of(error)}.") from error
-
-
-def _close(backend: Any) -> None:
-    try:
-        if hasattr(backend, "close"):
-            backend.close()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code; it is told
-        _log.error("the backend can't be closed: %s: %s%s", type(error).__name__, error, place_of(error))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Row(NamedTuple):
+class LedgerRow(NamedTuple):
     """One line of the ledger.
 
     run: number of the scenario within the campaign. step: number of the action within the scenario, from 1.
@@ -54,7 +54,7 @@ _WEI = ("wei_in", "wei_out")
 FORMATS = ("csv", "jsonl", "parquet")
 
 
-def received(rows: Iterable[Row]) -> Counter[str]:
+def received(rows: Iterable[LedgerRow]) -> Counter[str]:
     """Wei that each actor got, pushed or as a credit: one taken out was received when it arose."""
     got: Counter[str] = Counter()
     for row in rows:
@@ -63,7 +63,7 @@ def received(rows: Iterable[Row]) -> Counter[str]:
     return got
 
 
-def by_party(rows: Iterable[Row]) -> dict[str, Counter[str]]:
+def by_party(rows: Iterable[LedgerRow]) -> dict[str, Counter[str]]:
     """Wei paid in, pushed, deferred and withdrawn, and INR of what was got in paise, by host, attendee and platform."""
     rows = list(rows)
     hosts = {(row.run, row.scenario, row.actor) for row in rows if row.action == "create_run"}
@@ -80,15 +80,15 @@ def by_party(rows: Iterable[Row]) -> dict[str, Counter[str]]:
     return sums
 
 
-def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
+def to_frame(rows: Iterable[LedgerRow]) -> pd.DataFrame:
     """The ledger as a DataFrame; wei columns hold Python integers, so that sums stay exact."""
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows), columns=list(Row._fields))
+    frame = pd.DataFrame(list(rows), columns=list(LedgerRow._fields))
     return frame.astype(dict.fromkeys(_WEI, object))
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
+def write(rows: Sequence[LedgerRow], path: Path) -> None:
     """Writes the ledger in the format the file's ending names: .csv, .jsonl or .parquet.
 
     Raises `ValueError` for another ending, or for Parquet where pyarrow is not installed.
@@ -98,7 +98,7 @@ def write(rows: Sequence[Row], path: Path) -> None:
         case ".csv":
             with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(Row._fields)
+                writer.writerow(LedgerRow._fields)
                 writer.writerows(rows)
         case ".jsonl":
             lines = (row._replace(wei_in=str(row.wei_in), wei_out=str(row.wei_out))._asdict() for row in rows)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def write(rows: Sequence[Row], path: Path) -> None:
             )
 
 
-def _write_parquet(rows: Sequence[Row], path: Path) -> None:
+def _write_parquet(rows: Sequence[LedgerRow], path: Path) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -119,7 +119,7 @@ def _write_parquet(rows: Sequence[Row], path: Path) -> None:
         raise NotInstalled("Writing Parquet", "pyarrow", "economics", "write .csv") from None
     kinds = {"run": pa.int64(), "seed": pa.int64(), "step": pa.int64(), "time": pa.int64(), "gas": pa.int64()}
     schema = pa.schema(
-        [(name, pa.decimal128(38, 0) if name in _WEI else kinds.get(name, pa.string())) for name in Row._fields]
+        [(name, pa.decimal128(38, 0) if name in _WEI else kinds.get(name, pa.string())) for name in LedgerRow._fields]
     )
-    columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
+    columns = {name: [getattr(row, name) for row in rows] for name in LedgerRow._fields}
     pq.write_table(pa.table(columns, schema=schema), path)

@@ -24,13 +24,13 @@ ADDED = CancelBooking | Expire | Withdraw
 """Actions of what `EventStake` adds."""
 
 
-def adapted(scenario: Scenario, extended: bool, takes_terms: bool) -> tuple[Scenario, list[str]]:
+def adapt_scenario(scenario: Scenario, *, full_interface: bool, takes_terms: bool) -> tuple[Scenario, list[str]]:
     """Its people and terms, where the contract has none of the additions, or terms of its own; and what is not
     supported. What the scenario itself expects is of `EventStake`, and is not asked."""
-    if extended and takes_terms:
+    if full_interface and takes_terms:
         return scenario, []
     terms = scenario.terms if takes_terms else Terms()
-    actors = scenario.actors if extended else {name: _signing(actor) for name, actor in scenario.actors.items()}
+    actors = scenario.actors if full_interface else {name: _signing(actor) for name, actor in scenario.actors.items()}
     changes = {"terms": terms, "actors": actors, "strict": False, "received": {}}
     return scenario.model_copy(update=changes), ["other terms"] if terms != scenario.terms else []
 
@@ -40,7 +40,7 @@ def _signing(actor: Actor) -> Actor:
     return actor.model_copy(update={"pays": "self"}) if signs else actor
 
 
-def adapted_action(action: Action, state: State) -> Action | None:
+def adapt_action(action: Action, state: State) -> Action | None:
     """As somebody who signs for themselves takes it; None for what such a contract can't do. What a contract account
     does, or is done with a run or booking of one, goes past the service, which has no key for it."""
     if isinstance(action, ADDED):
@@ -56,8 +56,8 @@ def _past_service(action: CreateRun | Book | CancelRun | Complete, state: State)
     by = action.by or (run.actor if run else None)
     if (run and run.direct) or _is_contract(state.actors, by):
         return True
-    came = action.came if isinstance(action, Complete) else ()
-    return any(label in state.bookings and state.bookings[label].direct for label in came)
+    attended = action.attended if isinstance(action, Complete) else ()
+    return any(label in state.bookings and state.bookings[label].direct for label in attended)
 
 
 def _is_contract(actors: Mapping[str, Actor], name: str | None) -> bool:

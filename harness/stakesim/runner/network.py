@@ -19,7 +19,7 @@ from web3 import Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint, RPCResponse
 
-from stakesim.evm.access import MAX_FEE, PRIORITY_FEE
+from stakesim.evm.client import MAX_FEE_PER_GAS, MAX_PRIORITY_FEE_PER_GAS
 
 LEAST_BUMP = 10
 """Percent by which nodes want both fees raised before one transaction replaces another with its nonce."""
@@ -55,13 +55,13 @@ class Network:
         self._nonce = self._w3.eth.get_transaction_count(Web3.to_checksum_address(pending.sender))
         self._pending = pending
 
-    def withdraw(self) -> bool:
-        """Nothing is pending any more; whether something was."""
+    def drop_pending(self) -> bool:
+        """Takes the pending transaction out of the mempool; returns whether there was one."""
         pending, self._pending = self._pending, None
         return pending is not None
 
     @contextmanager
-    def of_the_backend(self, lose_answer: bool) -> Iterator[None]:
+    def backend_requests(self, *, lose_answer: bool) -> Iterator[None]:
         """All requests in here are the backend's.
 
         Args:
@@ -110,7 +110,7 @@ class Network:
         max_fee = fields.get("maxFeePerGas", fields.get("gasPrice", 0))
         tip = fields.get("maxPriorityFeePerGas", max_fee)
         needed = 100 + LEAST_BUMP
-        return True, max_fee * 100 >= MAX_FEE * needed and tip * 100 >= PRIORITY_FEE * needed
+        return True, max_fee * 100 >= MAX_FEE_PER_GAS * needed and tip * 100 >= MAX_PRIORITY_FEE_PER_GAS * needed
 
     def _apart(self, do: Callable[[], None]) -> None:
         """What is asked meanwhile is not the backend's."""

@@ -27,7 +27,7 @@ def for_backends() -> list[Path]:
     return sorted((shipped("scenarios") / "backend").glob("*.yaml"))
 
 
-def file_of(what: str) -> Path | None:
+def find_scenario_file(what: str) -> Path | None:
     """The scenario file that a path or a scenario's name means; None where it is neither."""
     if what.endswith((".yaml", ".yml")):
         return Path(what)

@@ -1,18 +1,18 @@
-"""What a scenario is made of: the contract's terms, the actors, and the actions they take.
+"""What a scenario is made of: the contract's terms, the actors, and the actions that they take.
 
-Everything here is data. `model.py` says what an action must do, the runner carries it out.
+Everything here is data. `stakesim.model` decides what an action must do, and `stakesim.runner` carries it out.
 """
 
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from stakesim.schema.fields import UNITS, FeedRate, Inr, Label, Part, Seats, Seconds, Wei
+from stakesim.schema.errors import FieldError
+from stakesim.schema.fields import DAY, HOUR, FeedRate, Inr, Label, Seats, Seconds, StrictModel, Wei
 
 PLATFORM = "platform"
-"""The actor that is always there: it owns the contract and signs for everyone who does not pay for
-themselves."""
+"""The actor that every scenario has: it owns the contract, and signs for everybody who does not pay for themselves."""
 
 ErrorName: TypeAlias = Literal[
     "PriceError",
@@ -31,18 +31,25 @@ ErrorName: TypeAlias = Literal[
     "NothingToWithdraw",
     "TransferFailed",
 ]
-"""How an action can fail: the contract's own errors, and PriceError of the service's price check."""
+"""How an action can fail: the contract's errors, and PriceError of the backend's price check."""
 
 
-class Terms(Part):
-    """What the contract is deployed with; shares in basis points, times in seconds. Bounds are the
-    contract's."""
+class Terms(StrictModel):
+    """The terms that the contract is deployed with. The bounds are the contract's.
+
+    Attributes:
+        stake_bps: Stake of a host and of an attendee, in basis points of the event value and of the payment.
+        fee_bps: The platform's fee, in basis points of the revenue.
+        forfeit_to_host_bps: The host's share of the forfeited stakes, in basis points.
+        cancellation_cutoff: Seconds before the start after which a booking can't be cancelled.
+        completion_grace: Seconds after the start after which a run can only expire.
+    """
 
     stake_bps: Annotated[int, Field(ge=0, le=5_000)] = 2_000
     fee_bps: Annotated[int, Field(ge=0, le=1_000)] = 500
     forfeit_to_host_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
-    cancellation_cutoff: Seconds = UNITS["d"]
-    completion_grace: Seconds = 7 * UNITS["d"]
+    cancellation_cutoff: Seconds = DAY
+    completion_grace: Seconds = 7 * DAY
 
     def as_struct(self) -> tuple[int, ...]:
         """The values in the order of the struct that the contract's constructor takes."""
@@ -51,14 +58,14 @@ class Terms(Part):
     @field_validator("cancellation_cutoff")
     @classmethod
     def _cutoff_in_bounds(cls, seconds: int) -> int:
-        if seconds > 30 * UNITS["d"]:
+        if seconds > 30 * DAY:
             raise ValueError("the contract takes at most 30d; write less")
         return seconds
 
     @field_validator("completion_grace")
     @classmethod
     def _grace_in_bounds(cls, seconds: int) -> int:
-        if not UNITS["h"] <= seconds <= 90 * UNITS["d"]:
+        if not HOUR <= seconds <= 90 * DAY:
             raise ValueError("the contract takes 1h to 90d; write a time between them")
         return seconds
 
@@ -68,19 +75,28 @@ ReentrantCall: TypeAlias = Literal[
 ]
 
 
-class Reentry(Part):
-    """What a re-entering receiver calls when it is paid, and with which id where the call takes one."""
+class Reentry(StrictModel):
+    """What a reentrant receiver calls when ether is sent to it.
+
+    Attributes:
+        call: The contract's function.
+        id: The id of the run or booking that the function takes, if it takes one.
+    """
 
     call: ReentrantCall
     id: Annotated[int, Field(ge=0)] = 1
 
 
-class Actor(Part):
-    """Who takes part, and how.
+class Actor(StrictModel):
+    """A host, an attendee, or anybody else who takes part in a scenario.
 
-    pays: who signs and pays in for them. wallet none: entered on chain under the platform's address.
-    receiver: what happens to ether sent to them; all but `accepts` are contracts, which can't sign, so the
-    platform does.
+    Attributes:
+        pays: Who signs and pays the actor's transactions.
+        wallet: `none`: the actor has no address, and is entered on chain under the platform's.
+        receiver: What the actor's address does with ether that is sent to it. All but `accepts` are contracts, which
+            can't sign, so the platform signs for them. `reenters` calls the contract back, which fails, and then
+            accepts the ether.
+        reenter: The call of a receiver that reenters.
     """
 
     pays: Literal["platform", "self"] = "platform"
@@ -90,11 +106,12 @@ class Actor(Part):
 
     @property
     def is_contract(self) -> bool:
+        """Whether the actor's address is a contract."""
         return self.receiver != "accepts"
 
     @property
     def takes_ether(self) -> bool:
-        """A re-entering receiver does too: its call fails, then it takes the money."""
+        """Whether ether can be sent to the actor's address."""
         return self.receiver in ("accepts", "reenters")
 
     @model_validator(mode="after")
@@ -110,21 +127,30 @@ class Actor(Part):
         return self
 
 
-class _Action(Part):
-    """at: seconds from the scenario's start, 60 after the action before it if left out. fails: the error
-    expected."""
+class _Action(StrictModel):
+    """The fields of every action.
+
+    Attributes:
+        at: Seconds from the scenario's start; if left out, 60 seconds after the previous action.
+        fails: The error that the action must fail with; if left out, the action must succeed in a strict
+            scenario.
+    """
 
     at: Seconds | None = None
     fails: ErrorName | None = None
 
 
 class _Transaction(_Action):
-    """direct: the actor sends it straight to the contract, past the service, so that a failing one is mined.
+    """The fields of an action that sends a transaction. Without a backend, only `direct` has a meaning.
 
-    pending: a direct one waits in the mempool while the backend is at work on the next action, and is mined just before
-    that one's transaction. retried: the client did not hear the answer, and asks again with the same key. answer_lost:
-    the node takes the backend's transaction, and its answer is lost; a client that is told no asks again. Without a
-    backend the three mean nothing.
+    Attributes:
+        direct: The actor sends the transaction to the contract with their own key and bypasses the backend, so that it
+            is mined even if it fails.
+        pending: A direct transaction waits in the mempool while the backend works on the next action, and is mined just
+            before that action's transaction.
+        retried: The client does not receive the backend's response, and repeats the request with the same key.
+        answer_lost: The node takes the backend's transaction, but the node's response is lost. A client that receives
+            an error repeats the request with the same key.
     """
 
     direct: bool = False
@@ -133,7 +159,7 @@ class _Transaction(_Action):
     answer_lost: bool = False
 
     @model_validator(mode="after")
-    def _disturbed_where_it_can_be(self) -> "_Transaction":
+    def _disturbances_need_their_driver(self) -> "_Transaction":
         if self.pending and not self.direct:
             raise ValueError("the backend decides when its transactions are sent; add `direct: true` to `pending`")
         if self.direct and (self.retried or self.answer_lost):
@@ -141,21 +167,34 @@ class _Transaction(_Action):
         return self
 
 
-class _Paying(_Transaction):
-    """value_off: wei sent too much, or too little if negative. Only direct: the service always sends what is
-    due. A run or booking made past the service is unknown to the database: only direct actions reach it."""
+class _Payment(_Transaction):
+    """The fields of an action that pays into the contract.
+
+    Attributes:
+        value_off: Wei sent beyond what is due; negative: too few. Only for direct actions, as the backend always sends
+            what is due. The backend does not know a run or booking that was made directly: only direct actions can
+            refer to it.
+    """
 
     value_off: Wei = 0
 
     @model_validator(mode="after")
-    def _wrong_value_is_direct(self) -> "_Paying":
+    def _wrong_value_is_direct(self) -> "_Payment":
         if self.value_off and not self.direct:
-            raise ValueError("the service never sends a wrong value; add `direct: true` or leave it out")
+            raise ValueError("the backend never sends a wrong value; add `direct: true` or leave it out")
         return self
 
 
-class CreateRun(_Paying):
-    """Open a run. starts: seconds from the scenario's start. The INR price becomes wei here, once."""
+class CreateRun(_Payment):
+    """Creates an event run. Its INR price is converted to wei here, once.
+
+    Attributes:
+        run: A new label.
+        by: The host.
+        price_inr: Price of a seat in INR.
+        seats: Seats of the run.
+        starts: Start of the event, in seconds from the scenario's start.
+    """
 
     do: Literal["create_run"] = "create_run"
     run: Label
@@ -166,12 +205,21 @@ class CreateRun(_Paying):
 
     @model_validator(mode="after")
     def _start_is_a_date(self) -> "CreateRun":
-        if self.starts > 36_500 * UNITS["d"] and not self.direct:
-            raise ValueError("the service takes no date that far away; start within 36500d")
+        if self.starts > 36_500 * DAY and not self.direct:
+            raise ValueError("the backend takes no date that far away; start within 36500d")
         return self
 
 
-class Book(_Paying):
+class Book(_Payment):
+    """Books seats of a run.
+
+    Attributes:
+        booking: A new label.
+        run: The run.
+        by: The attendee.
+        seats: How many seats.
+    """
+
     do: Literal["book"] = "book"
     booking: Label
     run: Label
@@ -180,7 +228,12 @@ class Book(_Paying):
 
 
 class CancelBooking(_Transaction):
-    """by: the attendee, if left out."""
+    """Cancels a booking.
+
+    Attributes:
+        booking: The booking.
+        by: Who cancels; if left out, the attendee.
+    """
 
     do: Literal["cancel_booking"] = "cancel_booking"
     booking: Label
@@ -188,7 +241,12 @@ class CancelBooking(_Transaction):
 
 
 class CancelRun(_Transaction):
-    """by: the host, if left out."""
+    """Cancels a run.
+
+    Attributes:
+        run: The run.
+        by: Who cancels; if left out, the host.
+    """
 
     do: Literal["cancel_run"] = "cancel_run"
     run: Label
@@ -196,24 +254,48 @@ class CancelRun(_Transaction):
 
 
 class Complete(_Transaction):
-    """came: bookings of those who came. One that was never made on chain is left out of the call; a repeated
-    one, a cancelled one or one of another run is sent as it stands. by: the host, if left out."""
+    """Completes a run with its attendance list.
+
+    Attributes:
+        run: The run.
+        by: Who completes; if left out, the host.
+        attended: The bookings whose attendees attended; all others are no-shows. A booking that was never made on chain
+            is left out of the call. A booking that is repeated, cancelled, or of another run is sent as it is.
+    """
 
     do: Literal["complete"] = "complete"
     run: Label
     by: str | None = None
-    came: tuple[Label, ...]
+    attended: tuple[Label, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _attended_was_called_came(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "came" in data:
+            raise FieldError(("came",), "is now called `attended`; rename the field")
+        return data
 
 
 class Expire(_Transaction):
+    """Lets a run expire that was not completed in time.
+
+    Attributes:
+        run: The run.
+        by: Who sends the transaction: anybody may.
+    """
+
     do: Literal["expire"] = "expire"
     run: Label
     by: str = PLATFORM
 
 
 class Withdraw(_Transaction):
-    """Take one's credit out, always as oneself: the credit is the caller's. to: another receiver, if not
-    oneself."""
+    """Withdraws the actor's own credit.
+
+    Attributes:
+        by: Whose credit; they send the transaction themselves.
+        to: Who receives the credit; if left out, the actor.
+    """
 
     do: Literal["withdraw"] = "withdraw"
     by: str
@@ -221,12 +303,23 @@ class Withdraw(_Transaction):
 
 
 class WithdrawFees(_Transaction):
+    """Withdraws what the platform earned.
+
+    Attributes:
+        by: Who sends the transaction: only the platform may.
+    """
+
     do: Literal["withdraw_fees"] = "withdraw_fees"
     by: str = PLATFORM
 
 
 class ForceEther(_Action):
-    """Ether pushed into the contract by a self-destructing one; nothing can refuse it."""
+    """Pushes ether into the contract by a contract that destroys itself, which nothing can refuse.
+
+    Attributes:
+        by: Who pays the ether.
+        wei: How much.
+    """
 
     do: Literal["force_ether"] = "force_ether"
     by: str
@@ -234,9 +327,15 @@ class ForceEther(_Action):
 
 
 class CallFunction(_Action):
-    """Call a function that a contract has beyond those that the service knows. It may fail; what it may not do is move
-    anybody's money, or change what is due to anybody. args: numbers, truth values, texts, or actors' names for
-    addresses."""
+    """Calls a function that only the contract under test has.
+
+    The call may fail. It may not move anybody's money, nor change what is due to anybody.
+
+    Attributes:
+        function: Name of the function.
+        args: Its arguments: numbers, truth values, texts, and actors' names for addresses.
+        by: Who sends the transaction.
+    """
 
     do: Literal["call"] = "call"
     function: str
@@ -245,8 +344,12 @@ class CallFunction(_Action):
 
 
 class SetPrice(_Action):
-    """From here on the feed gives this rate, not the price path's. age: how old the rate is already, in
-    seconds, and it goes on ageing; with 0 the feed keeps it fresh."""
+    """Sets the rate of the price feed, which from then on no longer follows the market.
+
+    Attributes:
+        inr_per_eth: The rate in INR per ETH, also one that no quote may use.
+        age: Seconds since the rate was true; it continues to age. With 0 the feed keeps the rate fresh.
+    """
 
     do: Literal["set_price"] = "set_price"
     inr_per_eth: FeedRate
@@ -254,11 +357,12 @@ class SetPrice(_Action):
 
     @property
     def rate(self) -> Decimal:
+        """The rate in INR per ETH."""
         return Decimal(self.inr_per_eth)
 
 
 class Wait(_Action):
-    """Only time passes."""
+    """Lets time pass."""
 
     do: Literal["wait"] = "wait"
 
@@ -278,3 +382,4 @@ Action: TypeAlias = (
     | Wait
 )
 AnyAction = Annotated[Action, Field(discriminator="do")]
+"""An action as a field of a model: `do` names its kind."""

@@ -1,7 +1,7 @@
-"""A scenario is data: actors, the contract's terms, a price path, and actions with their times.
+"""A scenario is data: actors, the contract's terms, a price model, and actions with their times.
 
-Scripted, random, shrunk and replayed scenarios are this one type and this one file format (YAML). `load` and `dump`
-are each other's inverse; what is wrong with a file is one `ScenarioError` with file, line and field.
+Scripted, random, shrunk and replayed scenarios are one type and one file format (YAML). `load` and `dump` are each
+other's inverse; the first error of a file is reported as one `ScenarioError` with file, line and field.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stakesim.prices.price_paths import Constant, Price, RateAt, path
+from stakesim.prices.formula_paths import RateAt
+from stakesim.prices.price_models import Constant, PriceModel
+from stakesim.prices.price_paths import rate_path
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -18,39 +20,50 @@ from stakesim.scenario.actions import (
     AnyAction,
     Book,
     CallFunction,
+    Complete,
     CreateRun,
     ForceEther,
     Terms,
     Withdraw,
 )
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import Label, Part, Wei
-from stakesim.schema.yaml_file import FieldError, ScenarioError, nearest
+from stakesim.schema.errors import FieldError, FieldPath, ScenarioError, nearest
+from stakesim.schema.fields import Label, StrictModel, Wei
+from stakesim.schema.yaml_loader import line_of
 
 __all__ = ["Scenario", "ScenarioError", "dump", "json_schema", "load", "loads"]
 
 PAUSE = 60
-"""Seconds between an action and the one before it, where the file gives no time."""
+"""Seconds between an action without a time and the action before it."""
 
 
-def _kebab(name: str) -> str:
+def _check_name(name: str) -> str:
     if not all((part.isalnum() and part.islower()) or part.isdigit() for part in name.split("-")):
         raise ValueError(f"{name!r} is not a name; write small letters and digits joined by -, like the file's name")
     return name
 
 
-class Scenario(Part):
-    """strict: an action without `fails` must succeed; in random scenarios the model alone decides.
+class Scenario(StrictModel):
+    """A scenario.
 
-    received: wei that each actor gets over the whole scenario, pushed or as a credit (counted when it arises); the
-        platform's fees count when they are withdrawn.
-    origin: where a random, shrunk or replayed scenario comes from.
+    Attributes:
+        name: Small letters and digits joined by hyphens; the name of the scenario's file.
+        story: What happens, in a sentence.
+        terms: The terms that the contract is deployed with.
+        price: The market's price model.
+        seed: The seed of a random scenario.
+        strict: Whether an action without `fails` must succeed. In a random scenario the model alone decides.
+        actors: The actors by name, without the platform.
+        actions: The actions in their order.
+        received: Wei that each actor receives over the whole scenario, pushed or as a credit, which counts when it
+            arises. The platform's fees count when they are withdrawn.
+        origin: Where a random, shrunk or replayed scenario comes from.
     """
 
-    name: Annotated[str, AfterValidator(_kebab)]
+    name: Annotated[str, AfterValidator(_check_name)]
     story: str
     terms: Terms = Terms()
-    price: Price = Constant()
+    price: PriceModel = Constant()
     seed: Annotated[int, Field(ge=0)] = 0
     strict: bool = True
     actors: dict[Label, Actor]
@@ -59,7 +72,7 @@ class Scenario(Part):
     origin: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _references(self) -> Self:
+    def _consistent(self) -> Self:
         if PLATFORM in self.actors:
             raise FieldError(("actors", PLATFORM), "the platform is always there; leave it out, or take another name")
         _check_received(self)
@@ -67,91 +80,98 @@ class Scenario(Part):
         for index, action in enumerate(self.actions):
             _check_actors(self.actors, index, action)
         if self.actions and getattr(self.actions[-1], "pending", False):
-            at = ("actions", len(self.actions) - 1, "pending")
-            raise FieldError(at, "it waits for the next action's transaction, and there is none; add one after it")
+            path = ("actions", len(self.actions) - 1, "pending")
+            raise FieldError(path, "it waits for the next action's transaction, and there is none; add one after it")
         return self
 
     def timeline(self) -> list[tuple[int, Action]]:
-        """Each action with its time in seconds from the start. Blocks have strictly rising times, so an action that is
-        not later than the one before it lands one second after it."""
-        timed: list[tuple[int, Action]] = []
+        """Each action with its time in seconds from the scenario's start.
+
+        Times of blocks must rise, so an action that is not later than the one before it happens one second after it.
+        """
+        timeline: list[tuple[int, Action]] = []
         for action in self.actions:
-            before = timed[-1][0] if timed else None
-            at = action.at if action.at is not None else (0 if before is None else before + PAUSE)
-            timed.append((at if before is None else max(at, before + 1), action))
-        return timed
+            previous = timeline[-1][0] if timeline else None
+            at = action.at if action.at is not None else (0 if previous is None else previous + PAUSE)
+            timeline.append((at if previous is None else max(at, previous + 1), action))
+        return timeline
 
     def rate_path(self) -> RateAt:
-        """INR per ETH on the market at a time in seconds from the start; `set_price` overrides it for the feed."""
-        return path(self.price)
+        """The market's rate at each second from the scenario's start; `set_price` overrides it for the price feed."""
+        return rate_path(self.price)
 
 
-# Checks of one field against others
+# Checks of one field against another
 
 
 def _check_received(scenario: Scenario) -> None:
     for name, wei in scenario.received.items():
-        at = ("received", name)
+        path = ("received", name)
         if wei < 0:
-            raise FieldError(at, f"is {wei}; write 0 or more, for nobody gets less than nothing")
+            raise FieldError(path, f"is {wei}; write 0 or more, for nobody gets less than nothing")
         if name != PLATFORM:
-            _known(at, "actor", name, scenario.actors)
+            _check_exists(path, "actor", name, scenario.actors)
             if scenario.actors[name].wallet == "none":
-                raise FieldError(at, f"{name} has no wallet, the platform gets it; name `platform` instead")
+                raise FieldError(path, f"{name} has no wallet, the platform gets it; name `platform` instead")
 
 
 def _check_labels(scenario: Scenario) -> None:
-    """Runs and bookings are named once, and only those are spoken of."""
+    """Every run and booking has a label of its own, and every label in an action exists."""
     runs: dict[str, int] = {}
     bookings: dict[str, int] = {}
     for index, action in enumerate(scenario.actions):
         if isinstance(action, CreateRun):
-            _new(("actions", index, "run"), action.run, runs)
+            _check_new(("actions", index, "run"), action.run, runs)
             runs[action.run] = index
         elif isinstance(action, Book):
-            _new(("actions", index, "booking"), action.booking, bookings)
+            _check_new(("actions", index, "booking"), action.booking, bookings)
             bookings[action.booking] = index
     for index, action in enumerate(scenario.actions):
-        for field, what, labels in (("run", "run", runs), ("booking", "booking", bookings)):
+        for field, labels in (("run", runs), ("booking", bookings)):
             if (label := getattr(action, field, None)) is not None:
-                _known(("actions", index, field), what, label, labels)
-        for position, label in enumerate(getattr(action, "came", ())):
-            _known(("actions", index, "came", position), "booking", label, bookings)
+                _check_exists(("actions", index, field), field, label, labels)
+        for position, label in enumerate(action.attended if isinstance(action, Complete) else ()):
+            _check_exists(("actions", index, "attended", position), "booking", label, bookings)
 
 
 def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:
-    known = {**actors, PLATFORM: Actor()}
+    """Every actor in an action exists, and can sign a transaction that they must sign themselves."""
+    all_actors = {**actors, PLATFORM: Actor()}
     for field in ("by", "to"):
         if (name := getattr(action, field, None)) is not None:
-            _known(("actions", index, field), "actor", name, known)
-    actor = known.get(getattr(action, "by", None) or PLATFORM, Actor())
+            _check_exists(("actions", index, field), "actor", name, all_actors)
+    by = getattr(action, "by", None) or PLATFORM
+    actor = all_actors[by]
     if isinstance(action, ForceEther | CallFunction) and (actor.wallet == "none" or actor.is_contract):
-        why = "is a contract" if actor.is_contract else "has no wallet"
-        raise FieldError(("actions", index, "by"), f"{action.by} {why} and signs nothing; name another actor")
+        reason = "is a contract" if actor.is_contract else "has no wallet"
+        raise FieldError(("actions", index, "by"), f"{by} {reason} and signs nothing; name another actor")
     if getattr(action, "direct", False) and actor.wallet == "none":
         advice = "leave out `direct`" if isinstance(action, Withdraw) else "leave out `direct`, or name another actor"
-        by = getattr(action, "by", "")
         raise FieldError(("actions", index, "direct"), f"{by} has no wallet and signs nothing; {advice}")
 
 
-def _new(at: tuple[str | int, ...], label: str, taken: Mapping[str, int]) -> None:
+def _check_new(path: FieldPath, label: str, taken: Mapping[str, int]) -> None:
     if label in taken:
-        raise FieldError(at, f"{label!r} is taken by actions[{taken[label]}]; give each one a name of its own")
+        raise FieldError(path, f"{label!r} is taken by actions[{taken[label]}]; give each one a name of its own")
 
 
-def _known(at: tuple[str | int, ...], what: str, name: str, names: Mapping[str, object]) -> None:
+def _check_exists(path: FieldPath, kind: str, name: str, names: Mapping[str, object]) -> None:
     if name not in names:
-        raise FieldError(at, f"there is no {what} {name!r}; {nearest(name, names)}")
+        raise FieldError(path, f"there is no {kind} {name!r}; {nearest(name, names)}")
 
 
 # Files
 
 
 def load(file: str | Path) -> Scenario:
-    """The scenario in a file, whose name is the scenario's. Raises ScenarioError, for one without actions too."""
+    """Reads a scenario from a YAML file that has the scenario's name.
+
+    Raises:
+        ScenarioError: The file can't be read, is no valid scenario, or has no actions.
+    """
     scenario: Scenario = yaml_file.load_named(file, Scenario, "scenario file")
     if not scenario.actions:
-        line = yaml_file.line_of(Path(file).read_text(encoding="utf-8"), ("actions",))
+        line = line_of(Path(file).read_text(encoding="utf-8"), ("actions",))
         raise ScenarioError(
             f"{file}, line {line}, actions: is empty; write at least one, as a scenario of none does nothing"
         )
@@ -159,12 +179,20 @@ def load(file: str | Path) -> Scenario:
 
 
 def loads(text: str, source: str = "scenario") -> Scenario:
-    """The scenario in a text. source: what to call it in a ScenarioError."""
+    """Reads a scenario from YAML; it may have no actions.
+
+    Args:
+        text: The YAML.
+        source: Its name for errors.
+
+    Raises:
+        ScenarioError: The text is no valid scenario.
+    """
     return yaml_file.read(text, source, Scenario)
 
 
 def dump(scenario: Scenario) -> str:
-    """The scenario as a YAML file; what is the default is left out."""
+    """Writes a scenario as YAML, without the fields that have their default."""
     data = scenario.model_dump(exclude_defaults=True, exclude={"actions"})
     data["actions"] = [_action_fields(action) for action in scenario.actions]
     if "price" in data:
@@ -174,17 +202,16 @@ def dump(scenario: Scenario) -> str:
 
 
 def _action_fields(action: Action) -> dict[str, Any]:
-    """When, what, the rest, and last how it fails."""
-    given = action.model_dump(exclude_defaults=True)
-    first = {"at": given.pop("at", None), "do": action.do}
-    last = {
-        name: given.pop(name, None) for name in ("direct", "pending", "retried", "answer_lost", "value_off", "fails")
-    }
-    return {name: value for name, value in {**first, **given, **last}.items() if value is not None}
+    """The fields of an action in the order in which they are written: time and kind first, modifiers last."""
+    fields = action.model_dump(exclude_defaults=True)
+    first = {"at": fields.pop("at", None), "do": action.do}
+    modifiers = ("direct", "pending", "retried", "answer_lost", "value_off", "fails")
+    last = {name: fields.pop(name, None) for name in modifiers}
+    return {name: value for name, value in {**first, **fields, **last}.items() if value is not None}
 
 
 def json_schema() -> dict[str, Any]:
-    """The file format as JSON schema, for editors; references between fields are checked by `load` alone."""
+    """The file format as JSON schema, for editors. It does not check references between fields, which `load` does."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
 
 

@@ -1,1 +1,1 @@
-"""Field types of the file formats, and the YAML reader with errors that name file and line."""
+"""Input files: the types of their fields, reading and writing YAML, and errors that name file, line and field."""

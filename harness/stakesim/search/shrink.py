@@ -1,5 +1,5 @@
-"""The shortest story of a failure: actions are left out, people made ordinary, times and amounts made plain, as long as
-the same thing that must hold still does not.
+"""Shrinks a failing scenario: leaves out actions, makes actors ordinary, times and amounts plain, as long as it still
+fails in the same way.
 
 The search is delta debugging over the actions (A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing
 Input, 2002), then one field at a time, again and again until nothing gets simpler.
@@ -7,132 +7,173 @@ Input, 2002), then one field at a time, again and again until nothing gets simpl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from stakesim.prices.price_paths import Constant
+from stakesim.prices.price_models import Constant
 from stakesim.runner.environment import Environment
-from stakesim.runner.scenario_run import Played, run_scenario
+from stakesim.runner.scenario_result import ScenarioResult
+from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import Action, Actor, Book, Complete, CreateRun, ForceEther, Terms
 from stakesim.scenario.scenario import PAUSE, Scenario
 from stakesim.schema.fields import UNITS
 
-MOST_PLAYS = 600
-"""A search ends here, with the shortest found so far."""
-Edit = dict[str, Any]
+MAX_RUNS = 600
+"""Scenarios that a search runs at most; it then ends with the shortest one so far."""
+Edit: TypeAlias = dict[str, Any]
+"""New values for fields of a scenario."""
 
 
-def broken(played: Played) -> str:
+def first_broken_id(result: ScenarioResult) -> str:
     """Id of the first invariant that does not hold."""
-    return played.findings[0].id
+    return result.findings[0].id
 
 
-def shrunk(
-    environment: Environment, played: Played, plays: int = MOST_PLAYS, same: Callable[[Played], str] = broken
-) -> Played:
-    """The shortest scenario found that breaks the same invariant as this one, played. plays: at most so many tries.
-    same: what else a failure has to have in common with it.
+def shrink(
+    environment: Environment,
+    result: ScenarioResult,
+    *,
+    max_runs: int = MAX_RUNS,
+    key: Callable[[ScenarioResult], str] = first_broken_id,
+) -> ScenarioResult:
+    """Finds a shorter scenario that fails in the same way.
 
-    A scenario that does not fail again in this environment is given back as it is.
+    Args:
+        environment: What scenarios are run in.
+        result: The failure.
+        max_runs: How many scenarios are run at most.
+        key: What two failures must have in common to be the same one.
+
+    Returns:
+        The shortest failure found; `result` itself if it does not fail again in this environment.
     """
-    search = _Search(environment, played, plays, same)
-    before = None
-    while before is not search.best and search.left:
-        before = search.best
+    search = _Search(environment, result, max_runs, key)
+    previous = None
+    while previous is not search.best and search.runs_left:
+        previous = search.best
         search.drop_actions()
-        for simpler in (_people, _times, _amounts, _frame):
-            search.all_of(simpler)
-    search.keep(_renamed(search.best.scenario))
+        for simplifications in (_simpler_actors, _simpler_times, _simpler_amounts, _simpler_conditions):
+            search.apply_all(simplifications)
+    search.keep_if_failing(_numbered_labels(search.best.scenario))
     return search.best
 
 
 class _Search:
-    def __init__(self, environment: Environment, played: Played, plays: int, same: Callable[[Played], str]) -> None:
-        self._environment, self._same, self.left = environment, same, plays
-        self._wanted = same(played)
+    """The shortest failure so far, and how many runs are left.
+
+    Attributes:
+        best: The shortest failure so far.
+        runs_left: How many scenarios may still be run.
+    """
+
+    def __init__(
+        self, environment: Environment, result: ScenarioResult, max_runs: int, key: Callable[[ScenarioResult], str]
+    ) -> None:
+        self._environment, self._key, self._wanted_key = environment, key, key(result)
         self._tried: set[str] = set()
-        self.best = played
-        first = played.scenario
-        cut = first.actions[: played.findings[0].step]
-        origin = {**(first.origin or {}), "shrunk_from": f"{first.name}, {len(first.actions)} actions"}
-        self.keep({"actions": cut, "strict": False, "received": {}, "origin": origin})
+        self.best, self.runs_left = result, max_runs
+        scenario = result.scenario
+        actions = scenario.actions[: result.findings[0].step]
+        origin = {**(scenario.origin or {}), "shrunk_from": f"{scenario.name}, {len(scenario.actions)} actions"}
+        self.keep_if_failing({"actions": actions, "strict": False, "received": {}, "origin": origin})
 
-    def keep(self, edit: Edit) -> bool:
-        """Whether the scenario fails as it did with this change too, which then stays."""
-        scenario = self.best.scenario
-        if "actions" in edit:
-            edit = {"actors": _those_in(edit["actions"], edit.get("actors", scenario.actors)), **edit}
-        try:
-            candidate = Scenario.model_validate({**dict(scenario), **edit})
-        except ValidationError:
+    def keep_if_failing(self, edit: Edit) -> bool:
+        """Runs the best scenario with a change, and keeps it if the scenario still fails in the same way.
+
+        Returns:
+            Whether it was kept.
+        """
+        candidate = self._edited(edit)
+        if candidate is None or not self.runs_left:
             return False
-        key = candidate.model_dump_json(exclude={"origin", "name", "story"})
-        if key in self._tried or not self.left:
+        identity = candidate.model_dump_json(exclude={"origin", "name", "story"})
+        if identity in self._tried:
             return False
-        self._tried.add(key)
-        self.left -= 1
-        played = run_scenario(self._environment, candidate)
-        if not self._fails_so(played):
+        self._tried.add(identity)
+        self.runs_left -= 1
+        result = run_scenario(self._environment, candidate)
+        if not self._fails_alike(result):
             return False
-        actions = candidate.actions[: played.findings[0].step]
+        actions = candidate.actions[: result.findings[0].step]
         if len(actions) < len(candidate.actions):  # it fails sooner
-            cut = candidate.model_copy(update={"actions": actions})
-            played = run_scenario(self._environment, cut)
-        if self._fails_so(played):
-            self.best = played
-            return True
-        return False
-
-    def _fails_so(self, played: Played) -> bool:
-        return bool(played.findings) and self._same(played) == self._wanted
+            result = run_scenario(self._environment, candidate.model_copy(update={"actions": actions}))
+            if not self._fails_alike(result):
+                return False
+        self.best = result
+        return True
 
     def drop_actions(self) -> None:
-        """Halves first, then quarters, down to single ones; what speaks of a run or booking goes with it."""
+        """Leaves out half of the actions at a time, then quarters, down to single ones."""
         size = len(self.best.scenario.actions) // 2 or 1
-        while self.left:
-            at = 0
-            while at < len(self.best.scenario.actions):
+        while self.runs_left:
+            start = 0
+            while start < len(self.best.scenario.actions):
                 actions = self.best.scenario.actions
-                rest = _without(actions, range(at, min(at + size, len(actions))))
-                if not rest or not self.keep({"actions": rest}):
-                    at += size
+                rest = _without(actions, range(start, min(start + size, len(actions))))
+                if not rest or not self.keep_if_failing({"actions": rest}):
+                    start += size
             if size == 1:
                 return
             size //= 2
 
-    def all_of(self, simpler: Callable[[Scenario], Iterator[Edit]]) -> None:
-        """Tries what it proposes, each time anew from the best there is, until nothing of it helps."""
+    def apply_all(self, simplifications: Callable[[Scenario], Iterator[Edit]]) -> None:
+        """Tries the proposed edits on the best scenario, and starts anew after each that helps."""
         helped = True
-        while helped and self.left:
-            helped = any(self.keep(edit) for edit in simpler(self.best.scenario))
+        while helped and self.runs_left:
+            helped = any(self.keep_if_failing(edit) for edit in simplifications(self.best.scenario))
+
+    def _edited(self, edit: Edit) -> Scenario | None:
+        """The best scenario with the change, and without actors that do nothing in it; None if it is invalid."""
+        scenario = self.best.scenario
+        if "actions" in edit:
+            edit = {"actors": _acting(edit["actions"], edit.get("actors", scenario.actors)), **edit}
+        try:
+            return Scenario.model_validate({**dict(scenario), **edit})
+        except ValidationError:
+            return None
+
+    def _fails_alike(self, result: ScenarioResult) -> bool:
+        return bool(result.findings) and self._key(result) == self._wanted_key
 
 
-def _without(actions: Sequence[Action], gone: range) -> tuple[Action, ...]:
-    """Times stay as they are."""
+def _without(actions: Sequence[Action], dropped: Collection[int]) -> tuple[Action, ...]:
+    """Leaves out the actions at these positions, and those about a run or booking that then does not exist.
+
+    The others keep their times.
+    """
     timed = Scenario.model_construct(actions=tuple(actions)).timeline()
-    kept = [action.model_copy(update={"at": at}) for i, (at, action) in enumerate(timed) if i not in gone]
-    runs = {action.run for action in kept if isinstance(action, CreateRun)}
-    kept = [a for a in kept if not hasattr(a, "run") or a.run in runs]
+    kept = [action.model_copy(update={"at": at}) for i, (at, action) in enumerate(timed) if i not in dropped]
+    kept = _about_existing(kept, "run", CreateRun)
+    kept = _about_existing(kept, "booking", Book)
     bookings = {action.booking for action in kept if isinstance(action, Book)}
-    kept = [a for a in kept if not hasattr(a, "booking") or a.booking in bookings]
-    return tuple(
-        a.model_copy(update={"came": tuple(b for b in a.came if b in bookings)}) if isinstance(a, Complete) else a
-        for a in kept
-    )
+    return tuple(_with_attendance_of(action, bookings) for action in kept)
 
 
-def _those_in(actions: Sequence[Action], actors: Any) -> dict[str, Actor]:
-    named = {getattr(action, field, None) for action in actions for field in ("by", "to")}
-    return {name: actor for name, actor in actors.items() if name in named}
+def _about_existing(actions: Sequence[Action], field: str, creator: type[CreateRun | Book]) -> list[Action]:
+    existing = {getattr(action, field) for action in actions if isinstance(action, creator)}
+    return [action for action in actions if not hasattr(action, field) or getattr(action, field) in existing]
 
 
-# What is simpler. Each proposes edits; the first that keeps the failure is taken, and it is asked again.
+def _with_attendance_of(action: Action, bookings: Collection[str]) -> Action:
+    if not isinstance(action, Complete):
+        return action
+    return action.model_copy(update={"attended": tuple(booking for booking in action.attended if booking in bookings)})
 
 
-def _people(scenario: Scenario) -> Iterator[Edit]:
+def _acting(actions: Sequence[Action], actors: Mapping[str, Actor]) -> dict[str, Actor]:
+    """Actors that an action names."""
+    names = {getattr(action, field, None) for action in actions for field in ("by", "to")}
+    return {name: actor for name, actor in actors.items() if name in names}
+
+
+# What is simpler: each function proposes edits, the simplest first
+
+
+def _simpler_actors(scenario: Scenario) -> Iterator[Edit]:
+    """Ordinary actors instead of others; earlier actors instead of later ones."""
     for name, actor in scenario.actors.items():
         if actor != Actor():
             yield {"actors": {**scenario.actors, name: Actor()}}
@@ -141,108 +182,122 @@ def _people(scenario: Scenario) -> Iterator[Edit]:
         by = getattr(action, "by", None)
         if by in names:
             for other in names[: names.index(by)]:
-                yield _changed(scenario, index, by=other)
+                yield _with_action(scenario, index, by=other)
 
 
-def _times(scenario: Scenario) -> Iterator[Edit]:
-    """Pauses are made a minute, or whole days, hours or minutes; all that comes later comes sooner by as much."""
+def _simpler_times(scenario: Scenario) -> Iterator[Edit]:
+    """Pauses of a minute, or of whole days, hours or minutes; runs that start after a day or a week."""
     timed = scenario.timeline()
-    at_before = -PAUSE
+    previous_at = -PAUSE
     for index, (at, _) in enumerate(timed):
-        pause = at - at_before
-        plain = [PAUSE, *(pause // unit * unit for unit in (UNITS["d"], UNITS["h"], UNITS["m"]))]
-        for wanted in plain:
-            if PAUSE <= wanted < pause:
-                yield _sooner(scenario, index, at, pause - wanted)
-        at_before = at
+        pause = at - previous_at
+        for simpler in (PAUSE, *(pause // unit * unit for unit in (UNITS["d"], UNITS["h"], UNITS["m"]))):
+            if PAUSE <= simpler < pause:
+                yield _moved_forward(scenario, index, at, pause - simpler)
+        previous_at = at
     for index, action in enumerate(scenario.actions):
         if isinstance(action, CreateRun):
             for starts in (UNITS["d"], 7 * UNITS["d"]):
                 if starts < action.starts:
-                    yield _changed(scenario, index, starts=starts)
-    plain_actions = _untimed(timed)
-    if plain_actions != scenario.actions:
-        yield {"actions": plain_actions}
+                    yield _with_action(scenario, index, starts=starts)
+    without_default_times = _without_default_times(timed)
+    if without_default_times != scenario.actions:
+        yield {"actions": without_default_times}
 
 
-def _sooner(scenario: Scenario, index: int, since: int, by: int) -> Edit:
-    actions: list[Action] = []
+def _moved_forward(scenario: Scenario, index: int, since: int, seconds: int) -> Edit:
+    """All actions from `index` on, and starts from the time `since` on, are so many seconds sooner."""
+    timed: list[tuple[int, Action]] = []
     for number, (at, action) in enumerate(scenario.timeline()):
-        edit: Edit = {"at": at - by if number >= index else at}
+        new_at = at - seconds if number >= index else at
+        edit: Edit = {"at": new_at}
         if isinstance(action, CreateRun) and action.starts >= since:
-            edit["starts"] = max(action.starts - by, 0)
-        actions.append(action.model_copy(update=edit))
-    return {"actions": _untimed(list(zip((a.at or 0 for a in actions), actions, strict=True)))}
+            edit["starts"] = max(action.starts - seconds, 0)
+        timed.append((new_at, action.model_copy(update=edit)))
+    return {"actions": _without_default_times(timed)}
 
 
-def _untimed(timed: Sequence[tuple[int, Action]]) -> tuple[Action, ...]:
-    """Without the times that a scenario has anyway."""
-    before, actions = -PAUSE, []
+def _without_default_times(timed: Sequence[tuple[int, Action]]) -> tuple[Action, ...]:
+    """The actions, with a time only where it is not the default: a pause after the action before."""
+    previous_at, actions = -PAUSE, []
     for at, action in timed:
-        actions.append(action.model_copy(update={"at": None if at == before + PAUSE else at}))
-        before = at
+        actions.append(action.model_copy(update={"at": None if at == previous_at + PAUSE else at}))
+        previous_at = at
     return tuple(actions)
 
 
-def _amounts(scenario: Scenario) -> Iterator[Edit]:
+_PLAIN_VALUES: Mapping[str, tuple[Any, ...]] = {
+    "price_inr": (Decimal(20_000), Decimal(2_000)),
+    "seats": (1, 2),
+    "value_off": (1, -1),
+    "wei": (1,),
+    "age": (0,),
+    "retried": (False,),
+    "answer_lost": (False,),
+    "pending": (False,),
+    "direct": (False,),
+    "fails": (None,),
+}
+"""Values by field of an action, the plainest first."""
+
+
+def _simpler_amounts(scenario: Scenario) -> Iterator[Edit]:
+    """Plain values; fewer seats and wei; fewer attendees who attended."""
     for index, action in enumerate(scenario.actions):
-        for field, plain in _PLAIN:
-            now = getattr(action, field, None)
-            if now is None or now is False or now in plain[:1]:
-                continue
-            for value in plain:
-                if value == now:
-                    break
-                yield _changed(scenario, index, **{field: value})
-        if isinstance(action, Book | CreateRun) and action.seats > 1:
-            yield _changed(scenario, index, seats=action.seats // 2)
-            yield _changed(scenario, index, seats=action.seats - 1)
-        if isinstance(action, ForceEther) and action.wei > 1:
-            yield _changed(scenario, index, wei=action.wei // 2)
-        if isinstance(action, Complete):
-            for gone in range(len(action.came)):
-                yield _changed(scenario, index, came=action.came[:gone] + action.came[gone + 1 :])
+        for field in _PLAIN_VALUES:
+            yield from (_with_action(scenario, index, **{field: value}) for value in _plainer_values(action, field))
+        yield from (_with_action(scenario, index, **edit) for edit in _reductions(action))
 
 
-_PLAIN: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("price_inr", (Decimal(20_000), Decimal(2_000))),
-    ("seats", (1, 2)),
-    ("value_off", (1, -1)),
-    ("wei", (1,)),
-    ("age", (0,)),
-    ("retried", (False,)),
-    ("answer_lost", (False,)),
-    ("pending", (False,)),
-    ("direct", (False,)),
-    ("fails", (None,)),
-)
-"""Values of a field, the plainest first."""
+def _plainer_values(action: Action, field: str) -> Sequence[Any]:
+    """Values that are plainer than the field's own; none for a field that is missing or off."""
+    value, plain = getattr(action, field, None), _PLAIN_VALUES[field]
+    if value is None or value is False:
+        return ()
+    return plain[: plain.index(value)] if value in plain else plain
 
 
-def _frame(scenario: Scenario) -> Iterator[Edit]:
+def _reductions(action: Action) -> Iterator[Edit]:
+    """Smaller values of an action's numbers and lists."""
+    if isinstance(action, Book | CreateRun) and action.seats > 1:
+        yield {"seats": action.seats // 2}
+        yield {"seats": action.seats - 1}
+    if isinstance(action, ForceEther) and action.wei > 1:
+        yield {"wei": action.wei // 2}
+    if isinstance(action, Complete):
+        for dropped in range(len(action.attended)):
+            yield {"attended": action.attended[:dropped] + action.attended[dropped + 1 :]}
+
+
+def _simpler_conditions(scenario: Scenario) -> Iterator[Edit]:
+    """A constant price; default terms."""
     if scenario.price != Constant():
         yield {"price": Constant()}
+    defaults = Terms()
     for name in Terms.model_fields:
-        plain = getattr(Terms(), name)
-        if getattr(scenario.terms, name) != plain:
-            yield {"terms": scenario.terms.model_copy(update={name: plain})}
+        default = getattr(defaults, name)
+        if getattr(scenario.terms, name) != default:
+            yield {"terms": scenario.terms.model_copy(update={name: default})}
 
 
-def _renamed(scenario: Scenario) -> Edit:
-    """Runs and bookings are numbered."""
-    names: dict[str, str] = {}
-    for kind, field, what in ((CreateRun, "run", "run"), (Book, "booking", "booking")):
-        made = [getattr(action, field) for action in scenario.actions if isinstance(action, kind)]
-        names |= {label: f"{what}{number}" for number, label in enumerate(made, start=1)}
+def _numbered_labels(scenario: Scenario) -> Edit:
+    """Labels `run1`, `run2`, `booking1` and so on, in the order in which runs and bookings are made."""
+    new_labels: dict[str, str] = {}
+    for kind, field in ((CreateRun, "run"), (Book, "booking")):
+        labels = [getattr(action, field) for action in scenario.actions if isinstance(action, kind)]
+        new_labels |= {label: f"{field}{number}" for number, label in enumerate(labels, start=1)}
     actions = []
     for action in scenario.actions:
-        edit: Edit = {field: names[getattr(action, field)] for field in ("run", "booking") if hasattr(action, field)}
+        edit: Edit = {
+            field: new_labels[getattr(action, field)] for field in ("run", "booking") if hasattr(action, field)
+        }
         if isinstance(action, Complete):
-            edit["came"] = tuple(names[label] for label in action.came)
+            edit["attended"] = tuple(new_labels[label] for label in action.attended)
         actions.append(action.model_copy(update=edit))
     return {"actions": tuple(actions)}
 
 
-def _changed(scenario: Scenario, index: int, **fields: Any) -> Edit:
+def _with_action(scenario: Scenario, index: int, **fields: Any) -> Edit:
+    """The action at this position with other values."""
     action = scenario.actions[index].model_copy(update=fields)
     return {"actions": (*scenario.actions[:index], action, *scenario.actions[index + 1 :])}

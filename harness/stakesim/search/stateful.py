@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from stakesim.generate.moves import MOVES, Move, moment
+from stakesim.generate.moves import MOVES, Move, next_action_time
 from stakesim.runner.environment import Environment
-from stakesim.runner.scenario_run import Played, ScenarioRun
+from stakesim.runner.scenario_result import ScenarioResult
+from stakesim.runner.scenario_run import ScenarioRun
 from stakesim.scenario.actions import Action, Actor, Reentry, Terms, Wait
 from stakesim.scenario.scenario import Scenario
 from stakesim.schema.fields import UNITS
-from stakesim.search.shrink import shrunk
+from stakesim.search.shrink import shrink
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class _Machine(RuleBasedStateMachine):
     """environment: to play in. failed: the last one that did, with all its actions."""
 
     environment: Environment
-    failed: list[Played]
+    failed: list[ScenarioResult]
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,20 +80,20 @@ class _Machine(RuleBasedStateMachine):
 
     def move(self, move: Move, data: st.DataObject) -> None:
         chance, state = _Drawn(data), self._run.model
-        at = moment(chance, state)
+        at = next_action_time(chance, state)
         seen = replace(state, now=state.epoch + at)
         if move.possible(seen):  # it was before the time passed
             self._act(move.make(chance, seen).model_copy(update={"at": at}))
 
     def teardown(self) -> None:
-        if self._actions and not self._run.played.findings:
+        if self._actions and not self._run.result.findings:
             self._act(Wait(at=(self._actions[-1].at or 0) + 60), last=True)
 
     def _act(self, action: Action, last: bool = False) -> None:
         self._actions.append(action)
-        if self._run.act(action.at or 0, action, last):
+        if self._run.act(action.at or 0, action, last=last):
             return
-        played = self._run.played
+        played = self._run.result
         played.scenario = self._scenario.model_copy(update={"actions": tuple(self._actions)})
         self.failed.append(played)
         raise _Failed(played.findings[0].message)
@@ -106,7 +107,9 @@ def _rule(move: Move) -> Callable[..., None]:
     return precondition(lambda self: move.possible(self._run.model))(rule(data=st.data())(step))
 
 
-def search(environment: Environment, examples: int, steps: int, number: int = 0, hostile: bool = True) -> Played | None:
+def search(
+    environment: Environment, examples: int, steps: int, number: int = 0, hostile: bool = True
+) -> ScenarioResult | None:
     """So many examples of so many steps each; the shortest story of the first failure, or None.
 
     number: the seed; the same one searches the same way. hostile: also what the rules forbid.
@@ -114,7 +117,7 @@ def search(environment: Environment, examples: int, steps: int, number: int = 0,
     """
     moves = [move for move in MOVES if hostile or not move.hostile]
     rules: dict[str, Any] = {f"{m.name}_{copy}": _rule(m) for m in moves for copy in range(m.weight)}
-    failed: list[Played] = []
+    failed: list[ScenarioResult] = []
     machine = seed(number)(type("Machine", (_Machine,), {**rules, "environment": environment, "failed": failed}))
     chosen = settings(
         max_examples=examples,
@@ -129,5 +132,5 @@ def search(environment: Environment, examples: int, steps: int, number: int = 0,
     try:
         run_state_machine_as_test(machine, settings=chosen)
     except _Failed:
-        return shrunk(environment, failed[-1])
+        return shrink(environment, failed[-1])
     return None

@@ -1,126 +1,157 @@
-"""What an attack changes: the same runs, people and market with it and without, so that the differences are the
-attack's alone, exactly in wei."""
+"""The effect of an attack: the same runs, people and market with and without it, so that every difference is its own.
+
+Differences are exact in wei.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-from stakesim.economics.metrics import Z95
+from stakesim.economics import DEFAULT_POPULATION
+from stakesim.economics.intervals import mean_half_width
 from stakesim.economics.settle import settle
-from stakesim.economics.sweeps import USUAL
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import NoShow
-from stakesim.population.exact_int import BPS, share, to_paise, total, wide
-from stakesim.population.outcomes import live
-from stakesim.population.population import CHUNK, Population, columns, draw
-from stakesim.prices.price_paths import YEAR, Constant
+from stakesim.population.exact_int import BPS, as_python_ints, exact_sum, floor_bps, wei_to_paise
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, draw, select_runs
+from stakesim.prices.price_models import YEAR, Constant
 
 if TYPE_CHECKING:
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import Behaviour, State, Wei
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import Behaviour, PopulationState, Wei
     from stakesim.scenario.actions import Terms
 
-HONEST = USUAL.model_copy(update={"name": "honest", "behaviours": (NoShow(),), "price": Constant()})
-"""13.5% stay away, and one rate for ever, so that nothing but the attack moves an amount."""
+HONEST = DEFAULT_POPULATION.model_copy(update={"name": "honest", "behaviours": (NoShow(),), "price": Constant()})
+"""13.5% of honest people are no-shows. The rate is constant, so that only the attack changes amounts."""
 PARTIES = ("host", "attendees", "outsider", "platform")
 INTEREST_BPS = 700
-"""A year's, on money that is locked in: what a deposit in rupees would bring, an assumption."""
+"""Interest a year on locked money, an assumption: what a deposit in rupees would bring."""
 
 
-class Mean(NamedTuple):
-    """Of a run. wei: the exact sum over runs, divided, rounded down. inr: with its 95% interval, paired."""
+class MeanGain(NamedTuple):
+    """Mean gain of a party in a run.
+
+    Attributes:
+        wei: The exact sum over all runs, divided by their number and rounded down.
+        inr: The mean in INR.
+        half_width: Half-width in INR of its paired 95% interval.
+    """
 
     wei: int
     inr: float
-    low: float
-    high: float
+    half_width: float
 
 
 @dataclass(frozen=True)
-class Attack:
-    """What an attack changes a run. gains: of each party, by the contract. bookings: of attendees. locked: INR of
-    interest on the attacker's own money. fees: INR that the platform takes of own bookings. profit: the host's, in INR,
-    without the attack."""
+class AttackEffect:
+    """What an attack changes in the mean over runs.
 
-    gains: Mapping[str, Mean]
+    Attributes:
+        gains: Gain of each of `PARTIES` from the contract.
+        bookings: Additional bookings of honest attendees; less than 0 where they lose bookings.
+        interest: INR of interest lost on the attacker's own money while it is locked.
+        fees: INR of fees that a host pays on bookings of the own run.
+        honest_profit: INR that the host earns without the attack.
+    """
+
+    gains: Mapping[str, MeanGain]
     bookings: float
-    locked: float
+    interest: float
     fees: float
-    profit: float
+    honest_profit: float
 
 
-def gains(state: State, lives: Lives) -> dict[str, Wei]:
-    """Wei that each party gets less what it pays in, of each run. outsider: who books without wanting to come."""
-    settled = settle(state, lives)
-    own, wants = state.intents.own, state.intents.wants
-    net = settled.received - settled.paid
+def net_receipts(state: PopulationState, outcomes: Outcomes) -> dict[str, Wei]:
+    """Returns the wei that each party receives less what it pays in, for each of `PARTIES` an array of shape (runs,).
+
+    The outsider is whoever books without any interest in the event and is not the host.
+    """
+    settlement = settle(state, outcomes)
+    by_host, interested = state.intents.by_host, state.intents.interested
+    net = settlement.received - settlement.paid
     return {
-        "host": settled.host - settled.host_stake + (net * own).sum(axis=0),
-        "attendees": (net * wants).sum(axis=0),
-        "outsider": (net * ~(own | wants)).sum(axis=0),
-        "platform": settled.platform,
+        "host": settlement.host - settlement.host_stake + (net * by_host).sum(axis=0),
+        "attendees": (net * interested).sum(axis=0),
+        "outsider": (net * ~(by_host | interested)).sum(axis=0),
+        "platform": settlement.platform,
     }
 
 
-def attack(how: Behaviour, runs: int, seed: int, terms: Terms | None = None, of: Population = HONEST) -> Attack:
-    """The same runs with an attack and without."""
+def measure_attack(
+    attack: Behaviour, runs: int, seed: int, terms: Terms | None = None, population: Population = HONEST
+) -> AttackEffect:
+    """Settles the same runs with and without an attack.
+
+    Args:
+        attack: The behaviour that is added to those of the population.
+        runs: Number of runs.
+        seed: Seed of all random numbers.
+        terms: Terms of the contract. Default: the population's.
+        population: The honest population.
+    """
     import numpy as np
 
-    terms = terms or of.terms
-    differences: dict[str, list[Wei]] = {party: [] for party in PARTIES}
-    in_paise: dict[str, list[Wei]] = {party: [] for party in PARTIES}
-    lost, locked, fees, profit = 0, 0, 0, 0
-    for first in range(0, runs, CHUNK):
-        some = np.arange(min(CHUNK, runs - first))
-        fair, foul = (
-            columns(draw(of, seed, first // CHUNK, terms, behaviours), some)
-            for behaviours in (of.behaviours, (*of.behaviours, how))
+    terms = terms or population.terms
+    gains_wei: dict[str, list[Wei]] = {party: [] for party in PARTIES}
+    gains_paise: dict[str, list[Wei]] = {party: [] for party in PARTIES}
+    bookings, interest, fees, honest_profit = 0, 0, 0, 0
+    for first in range(0, runs, CHUNK_SIZE):
+        indices = np.arange(min(CHUNK_SIZE, runs - first))
+        honest, attacked = (
+            select_runs(draw(population, seed, first // CHUNK_SIZE, terms, behaviours), indices)
+            for behaviours in (population.behaviours, (*population.behaviours, attack))
         )
-        fair_lives, foul_lives = live(fair), live(foul)
-        before, after = gains(fair, fair_lives), gains(foul, foul_lives)
+        honest_outcomes, attacked_outcomes = resolve_outcomes(honest), resolve_outcomes(attacked)
+        before, after = net_receipts(honest, honest_outcomes), net_receipts(attacked, attacked_outcomes)
+        honest_rate = honest.rate_at(honest_outcomes.closed_at)
+        attacked_rate = attacked.rate_at(attacked_outcomes.closed_at)
         for party in PARTIES:
-            change = after[party] - before[party]
-            differences[party].append(change)
-            in_paise[party].append(to_paise(change, fair.rate_at(fair_lives.ended)))
-        lost += _bookings(foul, foul_lives) - _bookings(fair, fair_lives)
-        locked += total(to_paise(interest(foul, foul_lives), foul.rates[0]))
-        fees += total(to_paise(own_fees(foul, foul_lives), foul.rate_at(foul_lives.ended)))
-        profit += total(to_paise(before["host"], fair.rate_at(fair_lives.ended)))
-    means = {party: _mean(differences[party], in_paise[party]) for party in PARTIES}
-    return Attack(means, lost / runs, *(paise / 100 / runs for paise in (locked, fees, profit)))
+            gain = after[party] - before[party]
+            gains_wei[party].append(gain)
+            gains_paise[party].append(wei_to_paise(gain, honest_rate))
+        bookings += _honest_bookings(attacked, attacked_outcomes) - _honest_bookings(honest, honest_outcomes)
+        interest += exact_sum(wei_to_paise(interest_wei(attacked, attacked_outcomes), attacked.rates[0]))
+        fees += exact_sum(wei_to_paise(self_booking_fees(attacked, attacked_outcomes), attacked_rate))
+        honest_profit += exact_sum(wei_to_paise(before["host"], honest_rate))
+    gains = {party: _mean_gain(gains_wei[party], gains_paise[party]) for party in PARTIES}
+    return AttackEffect(gains, bookings / runs, *(paise / 100 / runs for paise in (interest, fees, honest_profit)))
 
 
-def _bookings(state: State, lives: Lives) -> int:
-    return int((lives.made & state.intents.wants).sum())
+def _honest_bookings(state: PopulationState, outcomes: Outcomes) -> int:
+    return int((outcomes.accepted & state.intents.interested).sum())
 
 
-def _mean(wei: Sequence[Wei], paise: Sequence[Wei]) -> Mean:
+def _mean_gain(wei: Sequence[Wei], paise: Sequence[Wei]) -> MeanGain:
     import numpy as np
 
     inr = np.concatenate(paise).astype(np.float64) / 100
-    half = Z95 * float(inr.std(ddof=1)) / sqrt(len(inr)) if len(inr) > 1 else float("nan")
-    mean = float(inr.mean())
-    return Mean(sum(total(part) for part in wei) // len(inr), mean, mean - half, mean + half)
+    return MeanGain(sum(exact_sum(chunk) for chunk in wei) // len(inr), float(inr.mean()), mean_half_width(inr))
 
 
-def interest(state: State, lives: Lives) -> Wei:
-    """Wei of each run that its attacker's payment and stake would have brought elsewhere, from booking until they come
-    back: who cancels, at the cancellation; a host who books, at the end of the run."""
+def interest_wei(state: PopulationState, outcomes: Outcomes) -> Wei:
+    """Returns the interest that the attacker loses on payment and stake, from booking to refund.
+
+    Money comes back when the booking is cancelled, otherwise when the run is closed.
+
+    Returns:
+        Wei rounded down, shape (runs,).
+    """
     import numpy as np
 
-    settled = settle(state, lives)
-    booked = ~state.intents.wants & lives.made
-    until = np.where(lives.cancelled, state.intents.cancels, lives.ended)
-    seconds = np.where(booked, until - state.intents.books, 0)
-    amounts: Wei = (wide(settled.paid) * wide(seconds) * INTEREST_BPS).sum(axis=0) // (BPS * YEAR)
-    return amounts
+    settlement = settle(state, outcomes)
+    booked_by_attacker = ~state.intents.interested & outcomes.accepted
+    refunded_at = np.where(outcomes.cancelled, state.intents.cancels_at, outcomes.closed_at)
+    seconds = np.where(booked_by_attacker, refunded_at - state.intents.books_at, 0)
+    locked = as_python_ints(settlement.paid) * as_python_ints(seconds)
+    interest: Wei = (locked * INTEREST_BPS).sum(axis=0) // (BPS * YEAR)
+    return interest
 
 
-def own_fees(state: State, lives: Lives) -> Wei:
-    """Wei of each completed run that its host pays in fees for its own bookings."""
-    own = state.intents.own & lives.active & (lives.ends == RunStatus.COMPLETED)
-    fees: Wei = share(state.price_wei * (state.intents.seats * own).sum(axis=0), state.terms.fee_bps)
+def self_booking_fees(state: PopulationState, outcomes: Outcomes) -> Wei:
+    """Returns the fees in wei that hosts of completed runs pay on their own bookings, shape (runs,)."""
+    completed = state.intents.by_host & outcomes.active & (outcomes.final_status == RunStatus.COMPLETED)
+    fees: Wei = floor_bps(state.price_wei * (state.intents.seats * completed).sum(axis=0), state.terms.fee_bps)
     return fees

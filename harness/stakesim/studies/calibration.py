@@ -1,55 +1,54 @@
-"""How near each price model comes to ETH: the figures that are known, beside those of simulated paths.
+"""Calibration of the price models: statistics of their simulated paths beside those of ETH.
 
-python -m stakesim.studies.calibration > docs/PRICES.md
+`stakesim.studies.calibration_page` writes the results to docs/PRICES.md.
 """
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.random import default_rng
 
-from stakesim.prices.market import jumps, simulate
-from stakesim.prices.price_paths import AnyPrice, Bootstrap, Garch, Gbm, Merton
-from stakesim.studies import synthetic
-from stakesim.studies.figures import KNOWN, VOLATILITY, by_year, figures
-from stakesim.studies.prices_page import PAGE, WRONG
+from stakesim.prices.market import draw_jumps, simulate
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.studies import synthetic_series
+from stakesim.studies.price_statistics import ETH_STATISTICS, ETH_VOLATILITY, path_statistics, volatility_by_year
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 RUNS, SEED = 200, 2_026
-DAYS = synthetic.CLOSES - 1
-"""Each path is as long as what is known of ETH, so that a figure is the mean of what one such stretch of time shows."""
+DAYS = synthetic_series.CLOSES - 1
+"""Length of each path: as many days as are known of ETH, as some statistics depend on the length."""
 DRIFT = 0.52
-"""A year: 0.2 of log drift, as up and down after 30 and 60 days have it (0.16 to 0.2), and half of 0.8^2."""
+"""Drift a year: 0.2 of log drift plus half of 0.8^2. ETH's moves after 30 and 60 days imply a log drift of 0.16 to
+0.2."""
 _START = Decimal(10**9)
-"""INR for one ETH, so high that two digits are exact enough over ten years of any path."""
+"""INR per ETH at the start: so high that rounding to two digits does not matter, however far a path falls."""
 
-MODELS: Mapping[str, AnyPrice] = {
+MERTON = Merton(inr_per_eth=_START, annual_drift=DRIFT)
+MODELS: Mapping[str, PriceModel] = {
     "GBM": Gbm(inr_per_eth=_START, annual_volatility=0.803, annual_drift=DRIFT, step=86_400),
-    "Merton": Merton(inr_per_eth=_START, annual_drift=DRIFT),
+    "Merton": MERTON,
     "bootstrap, 7 days": Bootstrap(inr_per_eth=_START, block_days=7),
     "bootstrap, 20 days": Bootstrap(inr_per_eth=_START, block_days=20),
     "GARCH": Garch(inr_per_eth=_START, annual_drift=DRIFT),
 }
-"""GBM's volatility is the one with which its 7-day tail is what GBM is said to give; the others have their defaults."""
+"""The volatility of GBM gives it the 7-day tail that is claimed of it. The other models have their defaults."""
 
-FITTED = (
+GARCH_TARGETS = (
     "30-day volatility, 5%",
     "30-day volatility, median",
     "30-day volatility, 95%",
     "volatility, calmest of 8 years",
     "volatility, wildest of 8 years",
 )
-"""What GARCH is fitted to."""
+"""The statistics that GARCH is fitted to."""
 
-OWN: Mapping[str, Mapping[str, tuple[float, float]]] = {
+MODEL_CLAIMS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "GBM": {"7-day return, 1%": (-22.4, -22.4)},
     "Merton": {
         "jumps drawn a year": (10, 12),
@@ -59,49 +58,63 @@ OWN: Mapping[str, Mapping[str, tuple[float, float]]] = {
     },
     "bootstrap, 7 days": {"7-day return, 1%": (-27, -27)},
     "bootstrap, 20 days": {"7-day return, 1%": (-27, -27)},
-    "GARCH": {name: KNOWN[name] for name in FITTED},
+    "GARCH": {name: ETH_STATISTICS[name] for name in GARCH_TARGETS},
 }
-"""What is claimed of each model itself."""
+"""What is claimed of each model itself: the lowest and the highest value."""
 
 
-def of_model(price: AnyPrice, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
-    """The figures of KNOWN, one row a simulated path."""
-    return figures(simulate(price, default_rng(seed), runs, DAYS))
+def model_statistics(price: PriceModel, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
+    """Returns the statistics of `ETH_STATISTICS`, a row for each simulated path of `DAYS` days."""
+    return path_statistics(simulate(price, default_rng(seed), runs, DAYS))
 
 
-def of_merton(price: Merton, seed: int = SEED, runs: int = RUNS) -> dict[str, float]:
-    """What was drawn, which a look at the rates alone can't tell: jumps in percent, and the diffusion between them."""
-    counts, sizes = jumps(price, default_rng(seed), runs, DAYS)
-    single = 100 * sizes[counts == 1]
-    calm = simulate(price.model_copy(update={"jump_rate": 0}), default_rng(seed), runs, DAYS)
+def merton_components(price: Merton, seed: int = SEED, runs: int = RUNS) -> dict[str, float]:
+    """Returns the jumps and the diffusion of Merton's model as drawn, which the rates alone do not reveal.
+
+    All values are in percent except the number of jumps a year. Mean and deviation are of days with a single jump.
+    """
+    counts, sizes = draw_jumps(price, default_rng(seed), runs, DAYS)
+    single_jumps = 100 * sizes[counts == 1]
+    diffusion = simulate(price.model_copy(update={"jump_rate": 0}), default_rng(seed), runs, DAYS)
     return {
         "jumps drawn a year": counts.mean() * 365,
-        "jump drawn, mean": single.mean(),
-        "jump drawn, standard deviation": single.std(),
-        "volatility of the diffusion": 100 * np.sqrt(365) * np.diff(np.log(calm), axis=0).std(),
+        "jump drawn, mean": single_jumps.mean(),
+        "jump drawn, standard deviation": single_jumps.std(),
+        "volatility of the diffusion": 100 * np.sqrt(365) * np.diff(np.log(diffusion), axis=0).std(),
     }
 
 
-def table(runs: int = RUNS, seed: int = SEED) -> pd.DataFrame:
-    """A row for each figure of KNOWN: what is claimed of ETH (from, to), the synthetic series, each model's mean over
-    its paths."""
-    columns = {"claimed from": [low for low, _ in KNOWN.values()], "claimed to": [high for _, high in KNOWN.values()]}
-    made = pd.DataFrame(columns, index=list(KNOWN), dtype=float)
-    made["synthetic series"] = figures(synthetic.closes()[:, None]).iloc[0]
+def statistics_table(runs: int = RUNS, seed: int = SEED) -> pd.DataFrame:
+    """Compares ETH, the synthetic series, and the mean over each model's paths.
+
+    Returns:
+        A row for each statistic of `ETH_STATISTICS`. Columns: `claimed from` and `claimed to` of ETH, `synthetic
+        series`, and each of `MODELS`.
+    """
+    columns = {
+        "claimed from": [low for low, _ in ETH_STATISTICS.values()],
+        "claimed to": [high for _, high in ETH_STATISTICS.values()],
+    }
+    table = pd.DataFrame(columns, index=list(ETH_STATISTICS), dtype=float)
+    table["synthetic series"] = path_statistics(synthetic_series.closes()[:, None]).iloc[0]
     for name, price in MODELS.items():
-        made[name] = of_model(price, seed, runs).mean()
-    return made
+        table[name] = model_statistics(price, seed, runs).mean()
+    return table
 
 
-def claims(made: pd.DataFrame, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
-    """A row for each claim of OWN. made: from `table`."""
-    merton = MODELS["Merton"]
-    assert isinstance(merton, Merton)
-    drawn = of_merton(merton, seed, runs)
+def claims_table(statistics: pd.DataFrame, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
+    """Compares each claim of `MODEL_CLAIMS` with the simulation, a row for each claim.
+
+    Args:
+        statistics: From `statistics_table`.
+        seed: Seed of the simulation of Merton's components.
+        runs: Paths of that simulation.
+    """
+    components = merton_components(MERTON, seed, runs)
     rows = [
-        (model, figure, low, high, drawn[figure] if figure in drawn else made.loc[figure, model])
-        for model, own in OWN.items()
-        for figure, (low, high) in own.items()
+        (model, name, low, high, components[name] if name in components else statistics.loc[name, model])
+        for model, claims in MODEL_CLAIMS.items()
+        for name, (low, high) in claims.items()
     ]
     return pd.DataFrame(rows, columns=["model", "figure", "claimed from", "claimed to", "simulated"])
 
@@ -112,16 +125,31 @@ def fit_garch(
     runs: int = 100,
     seed: int = SEED,
 ) -> tuple[Garch, float]:
-    """The parameters of a grid whose paths come nearest to FITTED, and the sum of squared log distances (simulated
-    moments, McFadden 1989). persistence is alpha + beta. All volatilities of a Garch grow with that of the long run, so
-    that one is not searched for."""
-    aim = np.log([KNOWN[name][0] for name in FITTED])
+    """Fits GARCH to `GARCH_TARGETS` by simulated moments (D. McFadden 1989) on a grid of parameters.
+
+    The long-run volatility scales all volatilities of a path alike. So it follows from the mean log distance and needs
+    no grid.
+
+    Args:
+        alphas: Values of alpha to try.
+        persistences: Values of alpha + beta to try.
+        runs: Simulated paths for each pair of values.
+        seed: Seed of all simulations, so that they use the same random numbers.
+
+    Returns:
+        The best model, and its sum of squared log distances.
+
+    Raises:
+        ValueError: The grid is empty.
+    """
+    targets = np.log([ETH_STATISTICS[name][0] for name in GARCH_TARGETS])
     best: tuple[Garch, float] | None = None
     persistences = tuple(persistences)
     for alpha in alphas:
         for persistence in persistences:
             price = Garch(inr_per_eth=_START, annual_drift=DRIFT, alpha=alpha, beta=round(persistence - alpha, 6))
-            distances = aim - np.log(of_model(price, seed, runs).mean()[list(FITTED)].to_numpy())
+            means = model_statistics(price, seed, runs).mean()
+            distances = targets - np.log(means[list(GARCH_TARGETS)].to_numpy())
             volatility = price.annual_volatility * float(np.exp(distances.mean()))
             distance = float(((distances - distances.mean()) ** 2).sum())
             if best is None or distance < best[1]:
@@ -131,57 +159,8 @@ def fit_garch(
     return best
 
 
-def series_by_year() -> pd.DataFrame:
-    """Volatility of the synthetic series by calendar year, beside ETH's."""
-    found = by_year(synthetic.closes(), synthetic.days())
-    rows = {year: (claimed, found[year]) for year, claimed in VOLATILITY.items()}
+def volatility_table() -> pd.DataFrame:
+    """Compares the volatility of the synthetic series with ETH's, in percent: a row for each calendar year."""
+    simulated = volatility_by_year(synthetic_series.closes(), synthetic_series.days())
+    rows = {year: (claimed, simulated[year]) for year, claimed in ETH_VOLATILITY.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["claimed", "synthetic series"], dtype=float)
-
-
-def markdown(made: pd.DataFrame, first: str) -> str:
-    """A table in Markdown, one digit after the point. A range is one column, `claimed`. first: what the index is."""
-    columns: dict[str, list[str]] = {first: [str(label) for label in made.index]}
-    for name in made:
-        match name:
-            case "claimed from":
-                columns["claimed"] = [_range(*ends) for ends in zip(made[name], made["claimed to"], strict=True)]
-            case "claimed to":
-                pass
-            case _:
-                columns[str(name)] = [value if isinstance(value, str) else f"{value:.1f}" for value in made[name]]
-    names = [name for name, cells in columns.items() if any(cells)]
-    numbers = [name not in (first, "figure", "model") for name in names]
-    head = [f"| {' | '.join(names)} |", f"| {' | '.join('---:' if number else '---' for number in numbers)} |"]
-    body = [f"| {' | '.join(row)} |" for row in zip(*(columns[name] for name in names), strict=True)]
-    return "\n".join(head + body)
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def page(made: pd.DataFrame, own: pd.DataFrame) -> str:
-    """docs/PRICES.md. made, own: from `table` and `claims`."""
-    lines = [f"- **{model}**: {_filled(text, made, model)}" for model, text in WRONG.items()]
-    return PAGE.format(
-        figures=markdown(made, "figure"),
-        own=markdown(own.set_index("model"), "model"),
-        years=markdown(series_by_year(), "year"),
-        wrong="\n".join(fill(line, 118, subsequent_indent="  ") for line in lines),
-        runs=RUNS,
-        days=f"{DAYS:,}",
-        seed=SEED,
-        gbm=MODELS["GBM"],
-        drift=DRIFT,
-    )
-
-
-def _filled(text: str, made: pd.DataFrame, model: str) -> str:
-    """{figure} becomes what the model gives for it."""
-    values = made[model].to_dict()
-    return re.sub(r"\{(.+?)\}", lambda named: f"{float(values[named[1]]):.1f}", text)
-
-
-if __name__ == "__main__":
-    figures_of_models = table()
-    print(page(figures_of_models, claims(figures_of_models)), end="")  # noqa: T201

@@ -1,10 +1,11 @@
-"""Who bears the risk that ETH moves in INR while money lies in the contract, under three ways to price a seat.
+"""Exposure to moves of ETH in INR while money is in the contract, under three ways to price a seat.
 
-A run is listed in INR and settled in wei. What a party gains or loses is what it got less what it paid, each amount in
-INR at the rate of its moment, less the same of a run settled in INR by the contract's rules: what the list promised.
-All of it in whole paise; floats begin where gains are shares, and with them the statistics.
+A run is listed in INR and settled in wei. A party's gain is
 
-Gas is left out; `stakesim.studies.platform` counts it.
+    (INR received - INR paid, each amount at the rate of its moment) - (the same if the run were settled in INR)
+
+The subtracted amount is what the INR list promised: the contract's rules applied to INR. Amounts are whole paise;
+floats are used for shares and statistics only. Gas is not counted here, but in `stakesim.studies.break_even`.
 """
 
 from __future__ import annotations
@@ -14,232 +15,271 @@ from decimal import Decimal
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from stakesim.economics.metrics import Z95
-from stakesim.economics.risk import risk
+from stakesim.economics.intervals import Z95
+from stakesim.economics.risk import tail_risk
 from stakesim.economics.settle import Settlement, settle, settle_runs
-from stakesim.economics.spot_check import compare
+from stakesim.economics.spot_check import compare_with_chain
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import Cancel, HostCancels, NoShow
-from stakesim.population.exact_int import to_paise, to_wei
-from stakesim.population.outcomes import live, timeline
-from stakesim.population.population import CHUNK, Population, columns, draw
+from stakesim.population.exact_int import paise_to_wei, wei_to_paise
+from stakesim.population.outcomes import resolve_outcomes, timeline
+from stakesim.population.population import CHUNK_SIZE, Population, draw, select_runs
+from stakesim.population.state import DAY
 from stakesim.prices.market import simulate
-from stakesim.prices.price_paths import AnyPrice, Bootstrap, Garch, Gbm, Merton, Price
-from stakesim.schema.fields import UNITS
+from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
+from stakesim.studies.price_statistics import HORIZONS, MOVE
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.state import Ints, State, Wei
-
-    Floats = NDArray[np.float64]
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import Ints, PopulationState, Wei
 
 PRICINGS = {
-    "wei-fixed": "INR become wei once, when the run is created: the contract's rule",
-    "re-quoted": "INR become wei anew at each booking, and stay these wei",
-    "INR-fixed": "as re-quoted, and the platform makes good in INR whatever the wei are worth when they are paid out",
+    "wei-fixed": "The INR price becomes wei once, when the run is created: the contract's rule.",
+    "re-quoted": "The INR price becomes wei anew at each booking, and these wei are then fixed.",
+    "INR-fixed": "As re-quoted, and the platform pays or keeps the difference to the INR amounts at each payout.",
 }
 POSITIONS = ("attendees", "host's revenue", "host's stake", "platform")
 
 INR_PER_ETH = Decimal(200_000)
-MARKETS: Mapping[str, AnyPrice] = {
-    "GBM": Gbm(inr_per_eth=INR_PER_ETH, annual_volatility=0.805, step=UNITS["d"]),
+MARKETS: Mapping[str, PriceModel] = {
+    "GBM": Gbm(inr_per_eth=INR_PER_ETH, annual_volatility=0.805, step=DAY),
     "Merton": Merton(inr_per_eth=INR_PER_ETH),
     "bootstrap, 7 days": Bootstrap(inr_per_eth=INR_PER_ETH, block_days=7),
     "bootstrap, 20 days": Bootstrap(inr_per_eth=INR_PER_ETH),
     "GARCH": Garch(inr_per_eth=INR_PER_ETH),
 }
-"""As near to ETH as each of them comes, but for the drift: none, as nobody can count on one, but in the bootstraps,
-which have their series'."""
-LEADS = (7, 14, 30, 60)
+"""Each model as near to ETH as it comes, but without drift, which nobody can count on. The bootstraps have the drift of
+their series."""
+LEADS = HORIZONS
 """Days from a run's creation to its start."""
-MOVE = 0.2
-"""The stake, as a share of the ticket."""
-
-KNOWN_MOVES = {"down": (3.7, 8.4, 16.4, 26.7), "up": (5.8, 14.0, 24.2, 35.9)}
-"""Percent of the days from 2015-08 to 2026-01, LEADS days after which ETH closed more than 20% lower or higher; 3,804
-daily closes."""
 
 
-def market_of_runs(lead: int = 30) -> Population:
-    """Runs of 20 seats that start `lead` days after they are created, with some no-shows and cancellations."""
-    time = lead * UNITS["d"]
+def population_with_lead(days: int = 30) -> Population:
+    """Returns a population of 20-seat runs that start `days` days after creation, with no-shows and cancellations."""
     return Population(
-        name=f"lead-{lead}",
-        story=f"Runs that start {lead} days after they are created.",
+        name=f"lead-{days}",
+        story=f"Runs that start {days} days after they are created.",
         seats=(20, 20),
         price_inr=(Decimal(300), Decimal(5_000)),
-        lead_time=(time, time),
+        lead_time=(days * DAY, days * DAY),
         behaviours=(NoShow(), Cancel(), HostCancels()),
     )
 
 
-def gains(state: State, lives: Lives) -> dict[str, dict[str, Ints]]:
-    """Paise above what was promised, of each pricing, position and run. Rounding leaves a paisa or so an amount."""
+def gains(state: PopulationState, outcomes: Outcomes) -> dict[str, dict[str, Ints]]:
+    """Returns what each party gained above what was promised.
+
+    Returns:
+        For each of `PRICINGS` and `POSITIONS` paise of shape (runs,), exact but for the rounding of each amount to a
+        paisa.
+    """
     import numpy as np
 
-    was_promised = _net(state, lives, promised(state, lives), in_inr=True)
+    promised_net = _net_receipts(state, outcomes, promised(state, outcomes), in_paise=True)
 
-    def above(settled: Settlement) -> dict[str, Ints]:
-        return {who: net - was_promised[who] for who, net in _net(state, lives, settled).items()}
+    def above_promised(settlement: Settlement) -> dict[str, Ints]:
+        net = _net_receipts(state, outcomes, settlement)
+        return {position: net[position] - promised_net[position] for position in POSITIONS}
 
-    nothing = np.zeros(state.runs, np.int64)
-    fixed, requoted = above(settle(state, lives)), above(settle(state, lives, quotes(state, lives)))
-    made_good = dict.fromkeys(POSITIONS, nothing) | {"platform": sum(requoted.values(), nothing)}
-    return dict(zip(PRICINGS, (fixed, requoted, made_good), strict=True))
+    nothing = np.zeros(state.run_count, np.int64)
+    wei_fixed = above_promised(settle(state, outcomes))
+    requoted = above_promised(settle(state, outcomes, booking_quotes(state, outcomes)))
+    inr_fixed = dict.fromkeys(POSITIONS, nothing) | {"platform": sum(requoted.values(), nothing)}
+    return {"wei-fixed": wei_fixed, "re-quoted": requoted, "INR-fixed": inr_fixed}
 
 
-def quotes(state: State, lives: Lives) -> Wei:
-    """Wei a seat at the rate of each booking's moment."""
+def booking_quotes(state: PopulationState, outcomes: Outcomes) -> Wei:
+    """Returns the price of a seat in wei at the rate when each booking was made, shape (places, runs)."""
     import numpy as np
 
     prices = np.broadcast_to(state.price_paise, state.shape)
-    return to_wei(prices, state.rate_at(lives.booked_at))
+    return paise_to_wei(prices, state.rate_at(outcomes.booked_at))
 
 
-def promised(state: State, lives: Lives) -> Settlement:
-    """The run in INR: the contract's rules, with paise for wei."""
-    return settle_runs(
-        state.terms, state.price_paise, state.seats, state.intents.seats, lives, ticked=state.intents.ticked
-    )
+def promised(state: PopulationState, outcomes: Outcomes) -> Settlement:
+    """Settles the runs by the contract's rules with INR prices: all amounts are paise."""
+    intents = state.intents
+    return settle_runs(state.terms, state.price_paise, state.seats, intents.seats, outcomes, intents.reported_attended)
 
 
-def _net(state: State, lives: Lives, settled: Settlement, in_inr: bool = False) -> dict[str, Ints]:
-    """Paise got less paise paid, each at the rate of its moment. in_inr: the settlement has paise already."""
+def _net_receipts(
+    state: PopulationState, outcomes: Outcomes, settlement: Settlement, *, in_paise: bool = False
+) -> dict[str, Ints]:
+    """Paise received less paise paid of each position, each amount at the rate of its moment.
+
+    Args:
+        state: The runs.
+        outcomes: How they ended.
+        settlement: Amounts in wei or paise.
+        in_paise: Whether the amounts are paise.
+    """
     import numpy as np
 
-    def worth(amounts: Wei, at: Ints) -> Ints:
-        inr = amounts if in_inr else to_paise(amounts, state.rate_at(at))
-        return inr.astype(np.int64)
+    def value(amounts: Wei, times: Ints) -> Ints:
+        paise = amounts if in_paise else wei_to_paise(amounts, state.rate_at(times))
+        return paise.astype(np.int64)
 
-    back_at = np.where(lives.cancelled, timeline(state).cancels, lives.ended)
-    bookings = worth(settled.received, back_at) - worth(settled.paid, lives.booked_at)
-    own = state.intents.own
-    begins = np.zeros(state.runs, np.int64)
-    booked = (state.intents.seats * lives.active).sum(axis=0)
-    returned = (
-        (lives.ends == RunStatus.COMPLETED)
-        | (lives.ends == RunStatus.CANCELLED)
-        | ((lives.ends == RunStatus.EXPIRED) & (booked == 0))
+    refunded_at = np.where(outcomes.cancelled, timeline(state).cancels_at, outcomes.closed_at)
+    bookings = value(settlement.received, refunded_at) - value(settlement.paid, outcomes.booked_at)
+    by_host = state.intents.by_host
+    created_at = np.zeros(state.run_count, np.int64)
+    active_seats = (state.intents.seats * outcomes.active).sum(axis=0)
+    stake_is_returned = (
+        (outcomes.final_status == RunStatus.COMPLETED)
+        | (outcomes.final_status == RunStatus.CANCELLED)
+        | ((outcomes.final_status == RunStatus.EXPIRED) & (active_seats == 0))
     )
-    stake_back = settled.host_stake * returned
+    returned_stake = settlement.host_stake * stake_is_returned
+    host_bookings = (bookings * by_host).sum(axis=0)
     return {
-        "attendees": (bookings * ~own).sum(axis=0),
-        "host's revenue": worth(settled.host - stake_back, lives.ended) + (bookings * own).sum(axis=0),
-        "host's stake": worth(stake_back, lives.ended) - worth(settled.host_stake, begins),
-        "platform": worth(settled.platform, lives.ended),
+        "attendees": (bookings * ~by_host).sum(axis=0),
+        "host's revenue": value(settlement.host - returned_stake, outcomes.closed_at) + host_bookings,
+        "host's stake": value(returned_stake, outcomes.closed_at) - value(settlement.host_stake, created_at),
+        "platform": value(settlement.platform, outcomes.closed_at),
     }
 
 
 def exposures(
-    population: Population, price: Price, runs: int, seed: int, *, spot_check: int = 0, engine: str = "py-evm"
+    population: Population, price: PriceModel, runs: int, seed: int, *, spot_check: int = 0, engine: str = "py-evm"
 ) -> pd.DataFrame:
-    """A row for each run and pricing: `sales`, the INR price of the seats booked at the end; `promised`, of which the
-    host's revenue (nothing where the run did not take place); the gain of each position. All in paise.
+    """Computes the gains of many runs.
 
-    spot_check: so many runs are played through the services on `engine`, where what everybody gets under the wei-fixed
-    pricing must be what was counted with here. Raises `Mismatch` where it is not.
+    Args:
+        population: The runs and people.
+        price: The market.
+        runs: Number of runs.
+        seed: Seed of all random numbers.
+        spot_check: Runs to carry out on a chain first, whose payouts must equal those of the wei-fixed pricing.
+        engine: EVM engine of the spot check.
+
+    Returns:
+        A row for each run and pricing. Columns, in paise: `sales`, the INR price of the seats that are booked at the
+        end; `promised`, the host's promised revenue, 0 where the run was not completed; the gain of each of
+        `POSITIONS`.
+
+    Raises:
+        MismatchError: The spot check found a difference.
     """
     import numpy as np
     import pandas as pd
 
     parts = []
-    for first in range(0, runs, CHUNK):
-        drawn = draw(population, seed, first // CHUNK, price=price)
+    for first in range(0, runs, CHUNK_SIZE):
+        chunk = draw(population, seed, first // CHUNK_SIZE, price=price)
         if first == 0 and spot_check:
-            compare([(drawn, index) for index in range(min(spot_check, runs))], engine)
-        state = columns(drawn, np.arange(min(CHUNK, runs - first)))
-        lives = live(state)
-        in_inr = promised(state, lives)
-        took_place = lives.ends == RunStatus.COMPLETED
-        told = {
-            "sales": state.price_paise * (state.intents.seats * lives.active).sum(axis=0),
-            "promised": (in_inr.host - in_inr.host_stake) * took_place,
+            compare_with_chain([(chunk, index) for index in range(min(spot_check, runs))], engine)
+        state = select_runs(chunk, np.arange(min(CHUNK_SIZE, runs - first)))
+        outcomes = resolve_outcomes(state)
+        promised_paise = promised(state, outcomes)
+        completed = outcomes.final_status == RunStatus.COMPLETED
+        totals = {
+            "sales": state.price_paise * (state.intents.seats * outcomes.active).sum(axis=0),
+            "promised": (promised_paise.host - promised_paise.host_stake) * completed,
         }
-        parts += [pd.DataFrame({"pricing": how, **told, **gained}) for how, gained in gains(state, lives).items()]
+        parts += [
+            pd.DataFrame({"pricing": pricing, **totals, **gain_by_position})
+            for pricing, gain_by_position in gains(state, outcomes).items()
+        ]
     return pd.concat(parts, ignore_index=True)
 
 
-def bearers(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each position gains, in percent of the run's sales: mean, quantiles, and what the worst 5% lose (VaR, ES).
-    A row for each pricing and position; runs that sold nothing are left out. frame: from `exposures`."""
+def gains_by_position(frame: pd.DataFrame) -> pd.DataFrame:
+    """Summarises gains in percent of the run's sales; runs without sales are left out.
+
+    Args:
+        frame: From `exposures`.
+
+    Returns:
+        A row for each pricing and position: mean, quantiles, VaR and ES of the loss, and the ES in INR a run.
+    """
     import pandas as pd
 
     rows = []
     for pricing in PRICINGS:
         sold = frame[(frame.pricing == pricing) & (frame.sales > 0)]
         for position in POSITIONS:
-            shares = 100 * sold[position] / sold.sales
-            worst = risk(0 - shares)
+            percent = 100 * sold[position] / sold.sales
+            risk = tail_risk(0 - percent)
             rows.append(
-                {"pricing": pricing, "position": position, "mean": shares.mean()}
-                | {f"{level}%": shares.quantile(level / 100) for level in (5, 25, 50, 75, 95)}
-                | {"VaR 5%": worst.var, "ES 5%": worst.es, "INR a run, ES 5%": risk(0 - sold[position] / 100).es}
+                {"pricing": pricing, "position": position, "mean": percent.mean()}
+                | {f"{level}%": percent.quantile(level / 100) for level in (5, 25, 50, 75, 95)}
+                | {"VaR 5%": risk.var, "ES 5%": risk.es, "INR a run, ES 5%": tail_risk(0 - sold[position] / 100).es}
             )
     return pd.DataFrame(rows).set_index(["pricing", "position"])
 
 
-def at_risk(markets: Mapping[str, AnyPrice], leads: Sequence[int], runs: int, seed: int) -> pd.DataFrame:
-    """How much less than promised the host's revenue is in the worst 5% of runs that took place, in percent of what was
-    promised: a row for each market, lead time and pricing."""
+def host_revenue_risk(markets: Mapping[str, PriceModel], leads: Sequence[int], runs: int, seed: int) -> pd.DataFrame:
+    """Estimates by how much the host's revenue falls short of the promised one in the worst 5% of completed runs.
+
+    Returns:
+        A row for each market, lead time and pricing: the fields of `TailRisk`, in percent of the promised revenue.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for market, price in markets.items():
         for lead in leads:
-            frame = exposures(market_of_runs(lead), price, runs, seed)
+            frame = exposures(population_with_lead(lead), price, runs, seed)
             for pricing in PRICINGS:
-                paid = frame[(frame.pricing == pricing) & (frame.promised > 0)]
-                worst = risk(0 - 100 * paid["host's revenue"] / paid.promised)
-                rows.append({"market": market, "lead": lead, "pricing": pricing, **worst._asdict()})
+                completed = frame[(frame.pricing == pricing) & (frame.promised > 0)]
+                risk = tail_risk(0 - 100 * completed["host's revenue"] / completed.promised)
+                rows.append({"market": market, "lead": lead, "pricing": pricing, **risk._asdict()})
     return pd.DataFrame(rows)
 
 
-def fan(price: AnyPrice, runs: int, days: int, seed: int) -> pd.DataFrame:
-    """What 100 INR of revenue are worth so many days after they became wei: quantiles, and the 5% VaR and ES as what is
-    left. A row a day."""
+def revenue_quantiles(price: PriceModel, runs: int, days: int, seed: int) -> pd.DataFrame:
+    """Returns what 100 INR are worth after they became wei: quantiles, and what is left at the 5% VaR and ES.
+
+    Returns:
+        A row for each day from 0 to `days`.
+    """
     import numpy as np
     import pandas as pd
     from numpy.random import default_rng
 
     rates = simulate(price, default_rng(seed), runs, days)
-    worth = 100 * rates / rates[0]
+    inr = 100 * rates / rates[0]
+    levels = (5, 25, 50, 75, 95)
     table = pd.DataFrame(
-        np.quantile(worth, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1).T, columns=["5%", "25%", "50%", "75%", "95%"]
+        np.quantile(inr, [level / 100 for level in levels], axis=1).T, columns=[f"{level}%" for level in levels]
     )
-    worst = [risk(100 - day) for day in worth]
-    table["left at VaR 5%"] = [100 - one.var for one in worst]
-    table["left at ES 5%"] = [100 - one.es for one in worst]
+    risks = [tail_risk(100 - inr_of_day) for inr_of_day in inr]
+    table["left at VaR 5%"] = [100 - risk.var for risk in risks]
+    table["left at ES 5%"] = [100 - risk.es for risk in risks]
     return table.rename_axis("days")
 
 
-def moves(
-    markets: Mapping[str, AnyPrice], runs: int, seed: int, leads: Sequence[int] = LEADS, beyond: float = MOVE
+def move_frequencies(
+    markets: Mapping[str, PriceModel], runs: int, seed: int, leads: Sequence[int] = LEADS, size: float = MOVE
 ) -> pd.DataFrame:
-    """How often, in percent, ETH stands `beyond` lower or higher than at the beginning after so many days (`at the
-    event`), or did at any daily close until then (`before it`); `within` is half of the widest 95% interval."""
+    """Computes how often ETH moves by more than `size`, a share of the rate at the beginning.
+
+    Returns:
+        A row for each market and lead time, in percent of the paths: moves of the rate on the last day (`at the event`)
+        and at any daily close until then (`before it`), down and up; `within` is the half-width of the widest 95%
+        interval of the row.
+    """
     import pandas as pd
     from numpy.random import default_rng
 
     rows: list[dict[str, Any]] = []
     for market, price in markets.items():
         rates = simulate(price, default_rng(seed), runs, max(leads))
-        relative = rates / rates[0]
+        relative_rates = rates / rates[0]
         for lead in leads:
-            path = relative[1 : lead + 1]
+            path = relative_rates[1 : lead + 1]
             shares = {
-                "down, at the event": (path[-1] < 1 - beyond).mean(),
-                "up, at the event": (path[-1] > 1 + beyond).mean(),
-                "down, before it": (path.min(axis=0) < 1 - beyond).mean(),
-                "up, before it": (path.max(axis=0) > 1 + beyond).mean(),
+                "down, at the event": (path[-1] < 1 - size).mean(),
+                "up, at the event": (path[-1] > 1 + size).mean(),
+                "down, before it": (path.min(axis=0) < 1 - size).mean(),
+                "up, before it": (path.max(axis=0) > 1 + size).mean(),
             }
-            within = max(Z95 * sqrt(share * (1 - share) / runs) for share in shares.values())
+            half_width = max(Z95 * sqrt(share * (1 - share) / runs) for share in shares.values())
             rows.append(
                 {"market": market, "days": lead}
                 | {name: 100 * share for name, share in shares.items()}
-                | {"within": 100 * within}
+                | {"within": 100 * half_width}
             )
     return pd.DataFrame(rows).set_index(["market", "days"])

@@ -1,44 +1,61 @@
-"""What the platform's transactions cost, measured: runs are played through the services on an EVM in this process.
+"""Gas of the platform's transactions, measured by running scenarios on an EVM in this process.
 
-From single transactions follows the gas of any run, and whole runs that are played show how well.
+The gas of any run is computed from that of single transactions; `compare_with_chain` shows how exact this is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stakesim.campaign import campaign
 from stakesim.gate import gas
 from stakesim.model.state import RunStatus
-from stakesim.population.outcomes import live
-from stakesim.population.population import columns
-from stakesim.population.to_scenario import scenario
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import select_runs
+from stakesim.population.state import DAY
+from stakesim.population.to_scenario import to_scenario
 from stakesim.scenario.actions import Action, Actor, Book, CancelBooking, CancelRun, Complete, CreateRun, Expire
 from stakesim.scenario.scenario import Scenario
-from stakesim.schema.fields import UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.population.outcomes import Lives
-    from stakesim.population.population import Drawn
-    from stakesim.population.state import Ints, State
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.population import PopulationChunk
+    from stakesim.population.state import Ints, PopulationState
 
-IDS_IN_A_SLOT = 8
-"""Of bookings, in the contract's lists: 32 bits each."""
+IDS_PER_SLOT = 8
+"""Booking ids of 32 bits in a storage slot of the contract's lists."""
 FEW, MANY = 4, 18
-"""Bookings of the runs that are measured; between them gas is nearly a straight line."""
-_DAY = UNITS["d"]
+"""Bookings of the measured runs. Between the two, gas is nearly linear in the number of bookings."""
+START = 9 * DAY
+"""When the measured runs start."""
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Gas of the platform's transactions: by run, and by each of its bookings still standing (`_each`), or each whose
-    people came. new_slot: what each booking costs more that begins a storage slot of ids. first_create, first_fee: what
-    the first run of a contract costs more, and its first fee; last_close: what it costs more to close the only run that
-    is open, less than nothing."""
+class GasCosts:
+    """Gas of the platform's transactions.
+
+    Attributes:
+        create: Creating a run.
+        first_booking: The first booking of a run.
+        booking: Any other booking.
+        new_slot: Additional gas of a booking whose id begins a storage slot.
+        cancel_booking: Cancelling a booking.
+        complete: Completing a run.
+        complete_each: Additional gas for each active booking.
+        complete_attended: Additional gas for each booking that attended.
+        cancel: Cancelling a run.
+        cancel_each: Additional gas for each active booking.
+        expire: Expiring a run.
+        expire_each: Additional gas for each active booking.
+        first_create: Additional gas of creating a contract's first run.
+        first_fee: Additional gas of a contract's first fee.
+        last_close: Additional gas of closing the only open run, which is negative.
+    """
 
     create: int
     first_booking: int
@@ -47,7 +64,7 @@ class Costs:
     cancel_booking: int
     complete: int
     complete_each: int
-    complete_came: int
+    complete_attended: int
     cancel: int
     cancel_each: int
     expire: int
@@ -57,128 +74,169 @@ class Costs:
     last_close: int
 
 
-def measure(engine: str = "py-evm") -> Costs:
-    """Plays runs through the services, three in each scenario, and takes the second one: a contract in use has had runs
-    before, and has others open.
-    Raises `ValueError` where the contract does not do what it must."""
-    plans = [("complete", n, came) for n, came in ((FEW, 0), (MANY, 0), (MANY, MANY))]
-    plans += [(end, n, 0) for end in ("cancel_run", "expire") for n in (FEW, MANY)] + [("cancel_booking", MANY, 0)]
-    result = campaign.run([_story(*plan) for plan in plans], engine)
+class _Plan(NamedTuple):
+    """A scenario to measure: how its runs are closed, and bookings of the middle run and how many of them attended."""
+
+    ending: str
+    bookings: int
+    attended: int = 0
+
+
+_PLANS = (
+    _Plan("complete", FEW),
+    _Plan("complete", MANY),
+    _Plan("complete", MANY, MANY),
+    _Plan("cancel_run", FEW),
+    _Plan("cancel_run", MANY),
+    _Plan("expire", FEW),
+    _Plan("expire", MANY),
+    _Plan("cancel_booking", MANY),
+)
+
+
+def measure_gas(engine: str = "py-evm") -> GasCosts:
+    """Measures the gas of single transactions.
+
+    Each scenario has three runs, of which the middle one is measured: a contract in use has had runs before, and has
+    others open.
+
+    Raises:
+        ValueError: An invariant is violated.
+    """
+    result = campaign.run([_measured_scenario(plan) for plan in _PLANS], engine)
     if result.findings:
         raise ValueError(f"the gas can't be measured: {result.findings[0].message}")
-    spent: dict[tuple[str, int, int, str], list[int]] = {}
-    for plan, played in zip(plans, result.played, strict=True):
+    gas_by_action: dict[tuple[_Plan, str], list[int]] = {}
+    for plan, played in zip(_PLANS, result.results, strict=True):
         for row in played.rows:
             if row.action != "payout":
-                spent.setdefault((*plan, row.action), []).append(row.gas)
-
-    def ends(end: str, bookings: int, came: int = 0) -> int:
-        return spent[end, bookings, came, end][-2]
-
-    def line(end: str) -> tuple[int, int]:
-        each = round((ends(end, MANY) - ends(end, FEW)) / (MANY - FEW))
-        return ends(end, FEW) - FEW * each, each
-
-    a_run = ("complete", MANY, 0)
-    opened, second = spent[*a_run, "create_run"], spent[*a_run, "book"][1:-1]
-    (complete, complete_each), (cancel, cancel_each), (expire, expire_each) = map(
-        line, ("complete", "cancel_run", "expire")
+                gas_by_action.setdefault((plan, row.action), []).append(row.gas)
+    complete, complete_each = _linear_closing_gas(gas_by_action, "complete")
+    cancel, cancel_each = _linear_closing_gas(gas_by_action, "cancel_run")
+    expire, expire_each = _linear_closing_gas(gas_by_action, "expire")
+    all_attended, nobody_attended = (
+        _closing_gas(gas_by_action, _Plan("complete", MANY, attended)) for attended in (MANY, 0)
     )
-    cancelled = spent["cancel_booking", MANY, 0, "cancel_booking"]
-    cancels, completes = spent["cancel_run", FEW, 0, "cancel_run"], spent[*a_run, "complete"]
-    last_close = cancels[2] - cancels[0]
-    return Costs(
-        create=opened[1],
-        first_booking=second[0],
-        booking=second[1],
-        new_slot=second[IDS_IN_A_SLOT] - second[1],
-        cancel_booking=round(sum(cancelled) / len(cancelled)),
+    first_create, create, _ = gas_by_action[_Plan("complete", MANY), "create_run"]
+    bookings = gas_by_action[_Plan("complete", MANY), "book"][1:-1]  # of the middle run
+    cancelled_bookings = gas_by_action[_Plan("cancel_booking", MANY), "cancel_booking"]
+    first_cancel, _, last_cancel = gas_by_action[_Plan("cancel_run", FEW), "cancel_run"]
+    first_complete, _, last_complete = gas_by_action[_Plan("complete", MANY), "complete"]
+    last_close = last_cancel - first_cancel
+    return GasCosts(
+        create=create,
+        first_booking=bookings[0],
+        booking=bookings[1],
+        new_slot=bookings[IDS_PER_SLOT] - bookings[1],
+        cancel_booking=round(sum(cancelled_bookings) / len(cancelled_bookings)),
         complete=complete,
         complete_each=complete_each,
-        complete_came=round((ends("complete", MANY, MANY) - ends("complete", MANY)) / MANY),
+        complete_attended=round((all_attended - nobody_attended) / MANY),
         cancel=cancel,
         cancel_each=cancel_each,
         expire=expire,
         expire_each=expire_each,
-        first_create=opened[0] - opened[1],
-        first_fee=completes[0] - completes[2] + last_close,
+        first_create=first_create - create,
+        first_fee=first_complete - last_complete + last_close,
         last_close=last_close,
     )
 
 
-def _story(end: str, bookings: int, came: int) -> Scenario:
-    """A run of so many guests, closed between two others of one guest, who does not come."""
+def _closing_gas(gas_by_action: Mapping[tuple[_Plan, str], list[int]], plan: _Plan) -> int:
+    """Gas of closing the middle run, which is closed last but one."""
+    return gas_by_action[plan, plan.ending][-2]
+
+
+def _linear_closing_gas(gas_by_action: Mapping[tuple[_Plan, str], list[int]], ending: str) -> tuple[int, int]:
+    """Gas of closing a run without bookings, and the additional gas of each booking, by a line through two points."""
+    few, many = (_closing_gas(gas_by_action, _Plan(ending, bookings)) for bookings in (FEW, MANY))
+    each = round((many - few) / (MANY - FEW))
+    return few - FEW * each, each
+
+
+def _measured_scenario(plan: _Plan) -> Scenario:
+    """The middle run b has the plan's bookings; the runs a and c have one guest each, who does not attend."""
     runs, actions = ("a", "b", "c"), list[Action]()
-    starts = 9 * _DAY
-    guests = ["a0", *(f"b{number}" for number in range(bookings)), "c0"]
+    guests = ["a0", *(f"b{number}" for number in range(plan.bookings)), "c0"]
     for run in runs:
-        actions.append(CreateRun(run=run, by=f"host-{run}", price_inr=Decimal(1_000), seats=40, starts=starts))
-    actions += [Book(at=_DAY, booking=guest, run=guest[0], by=guest, seats=2) for guest in guests]
+        actions.append(CreateRun(run=run, by=f"host-{run}", price_inr=Decimal(1_000), seats=40, starts=START))
+    actions += [Book(at=DAY, booking=guest, run=guest[0], by=guest, seats=2) for guest in guests]
     for run in runs:
-        own = [guest for guest in guests if guest[0] == run]
-        match end:
+        guests_of_run = [guest for guest in guests if guest[0] == run]
+        attended = tuple(guests_of_run[: plan.attended]) if run == "b" else ()
+        match plan.ending:
             case "complete":
-                actions.append(Complete(at=starts, run=run, came=tuple(own[:came] if run == "b" else ())))
+                actions.append(Complete(at=START, run=run, attended=attended))
             case "cancel_run":
-                actions.append(CancelRun(at=2 * _DAY, run=run))
-            case "expire" if run == "a":  # so that there is a fee, as in a contract in use
-                actions.append(Complete(at=starts, run=run, came=()))
+                actions.append(CancelRun(at=2 * DAY, run=run))
+            case "expire" if run == "a":  # completed, so that there is a fee, as in a contract in use
+                actions.append(Complete(at=START, run=run, attended=()))
             case "expire":
-                actions.append(Expire(at=starts + 7 * _DAY, run=run))
+                actions.append(Expire(at=START + 7 * DAY, run=run))
             case _:
-                actions += [CancelBooking(at=2 * _DAY, booking=guest) for guest in own[1::4]]
+                actions += [CancelBooking(at=2 * DAY, booking=guest) for guest in guests_of_run[1::4]]
     actors = {name: Actor() for name in (*(f"host-{run}" for run in runs), *guests)}
     return Scenario(
-        name=f"gas-{end}-{bookings}-{came}".replace("_", "-"),
-        story="What it costs.",
+        name=f"gas-{plan.ending}-{plan.bookings}-{plan.attended}".replace("_", "-"),
+        story="Gas of single transactions.",
         strict=False,
         actors=actors,
         actions=tuple(actions),
     )
 
 
-def used(state: State, lives: Lives, costs: Costs, alone: bool = False) -> Ints:
-    """Gas of all the platform's transactions for each run. alone: the only run that the contract ever had."""
+def gas_used(state: PopulationState, outcomes: Outcomes, costs: GasCosts, *, only_run: bool = False) -> Ints:
+    """Returns the gas of all the platform's transactions for each run, shape (runs,).
+
+    Args:
+        state: The runs.
+        outcomes: How they ended.
+        costs: Gas of single transactions.
+        only_run: Whether each run is the only one that its contract ever has.
+    """
     import numpy as np
 
-    made, active = lives.made.sum(axis=0), lives.active.sum(axis=0)
-    spent: Ints = costs.create + costs.first_booking * (made > 0) + costs.booking * np.maximum(made - 1, 0)
-    spent += costs.new_slot * (np.maximum(made - 1, 0) // IDS_IN_A_SLOT)
-    spent += costs.cancel_booking * lives.cancelled.sum(axis=0) + ends(state, lives, costs)
-    if not alone:
-        return spent
-    earned = (lives.ends == RunStatus.COMPLETED) & (active > 0)
-    closed = lives.ends != RunStatus.ACTIVE
-    spent += costs.first_create + costs.first_fee * earned + costs.last_close * closed
-    return spent
+    bookings, active = outcomes.accepted.sum(axis=0), outcomes.active.sum(axis=0)
+    more_bookings = np.maximum(bookings - 1, 0)
+    used: Ints = costs.create + costs.first_booking * (bookings > 0) + costs.booking * more_bookings
+    used += costs.new_slot * (more_bookings // IDS_PER_SLOT)
+    used += costs.cancel_booking * outcomes.cancelled.sum(axis=0) + closing_gas(state, outcomes, costs)
+    if only_run:
+        has_fee = (outcomes.final_status == RunStatus.COMPLETED) & (active > 0)
+        closed = outcomes.final_status != RunStatus.ACTIVE
+        used += costs.first_create + costs.first_fee * has_fee + costs.last_close * closed
+    return used
 
 
-def ends(state: State, lives: Lives, costs: Costs) -> Ints:
-    """Gas of the transaction that closes each run."""
+def closing_gas(state: PopulationState, outcomes: Outcomes, costs: GasCosts) -> Ints:
+    """Returns the gas of the transaction that closes each run, 0 for an open one; shape (runs,)."""
     import numpy as np
 
-    active = lives.active.sum(axis=0)
-    came = (lives.active & state.intents.ticked).sum(axis=0)
-    spent: Ints = np.select(
-        [lives.ends == status for status in (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.EXPIRED)],
-        [
-            costs.complete + costs.complete_each * active + costs.complete_came * came,
-            costs.cancel + costs.cancel_each * active,
-            costs.expire + costs.expire_each * active,
-        ],
-        0,
+    active = outcomes.active.sum(axis=0)
+    attended = (outcomes.active & state.intents.reported_attended).sum(axis=0)
+    gas_by_status = {
+        RunStatus.COMPLETED: costs.complete + costs.complete_each * active + costs.complete_attended * attended,
+        RunStatus.CANCELLED: costs.cancel + costs.cancel_each * active,
+        RunStatus.EXPIRED: costs.expire + costs.expire_each * active,
+    }
+    used: Ints = np.select(
+        [outcomes.final_status == status for status in gas_by_status], list(gas_by_status.values()), 0
     )
-    return spent
+    return used
 
 
-def beside_reviewed(costs: Costs) -> pd.DataFrame:
-    """What was measured in a contract in use, what the same is of a contract's only run, and the reviewed gas of such a
-    one in `tests/gas.json`; empty where that was of another compiler."""
+def compare_with_reviewed(costs: GasCosts) -> pd.DataFrame:
+    """Compares measured gas with the reviewed gas of `tests/gas.json`, which is of a contract's only run.
+
+    Returns:
+        A row for each transaction: `measured` in a contract in use, `of an only run`, and `reviewed`, which is empty
+        where the reviewed gas is of another compiler.
+    """
     import pandas as pd
 
     reviewed = gas.committed()
     nobody = costs.complete + 10 * costs.complete_each
-    everybody = nobody + 10 * costs.complete_came
+    everybody = nobody + 10 * costs.complete_attended
     rows = [
         (costs.create, costs.first_create, "the platform opens a run for a host"),
         (costs.first_booking, 0, "the platform books a seat for an attendee, the first one of the run"),
@@ -191,21 +249,28 @@ def beside_reviewed(costs: Costs) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["measured", "of an only run", "transaction"]).set_index("transaction")
     table["of an only run"] += table["measured"]
-    table["reviewed"] = [reviewed.get(sentence) for sentence in table.index]
+    table["reviewed"] = [reviewed.get(transaction) for transaction in table.index]
     return table
 
 
-def played(drawn: Drawn, count: int, costs: Costs, engine: str = "py-evm") -> pd.DataFrame:
-    """The first runs of a chunk, played through the services on a chain: gas that they used, and as reckoned here."""
+def compare_with_chain(chunk: PopulationChunk, count: int, costs: GasCosts, engine: str = "py-evm") -> pd.DataFrame:
+    """Compares computed gas with that of the first `count` runs of a chunk, each run on a chain of its own.
+
+    Raises:
+        ValueError: An invariant is violated.
+    """
     import numpy as np
     import pandas as pd
 
-    result = campaign.run([scenario(drawn, index) for index in range(count)], engine)
+    result = campaign.run([to_scenario(chunk, index) for index in range(count)], engine)
     if result.findings:
         raise ValueError(f"the runs can't be compared: {result.findings[0].message}")
-    state = columns(drawn, np.arange(count))
-    reckoned = used(state, live(state), costs, alone=True)
-    rows = [sum(row.gas for row in one.rows if row.action not in ("payout", "withdraw_fees")) for one in result.played]
-    table = pd.DataFrame({"gas on the chain": rows, "gas reckoned": reckoned})
+    state = select_runs(chunk, np.arange(count))
+    computed = gas_used(state, resolve_outcomes(state), costs, only_run=True)
+    on_chain = [
+        sum(row.gas for row in played.rows if row.action not in ("payout", "withdraw_fees"))
+        for played in result.results
+    ]
+    table = pd.DataFrame({"gas on the chain": on_chain, "gas reckoned": computed})
     table["off by, %"] = 100 * (table["gas reckoned"] / table["gas on the chain"] - 1)
     return table.rename_axis("run")

@@ -1,12 +1,14 @@
-"""Gas prices: paths by the day, calm ones and spikes.
+"""Simulated gas prices by the day, with calm times and spikes.
 
-The logarithm of the price returns to its median (E. Schwartz 1997, model 1: an Ornstein-Uhlenbeck process), with jumps
-upwards that fade as fast (L. Clewlow, C. Strickland, Energy Derivatives, 2000, chapter 2):
+The logarithm x of the price, relative to its median, reverts to 0 (E. Schwartz 1997, model 1: an Ornstein-Uhlenbeck
+process). Jumps upwards fade at the same speed (L. Clewlow, C. Strickland, Energy Derivatives, 2000, chapter 2):
 
-x(t+1) = p x(t) + deviation sqrt(1 - p^2) Z(t) + J(t), with p = 0.5 ^ (1 / half_life) and price = median exp(x)
+    x(t+1) = p x(t) + deviation sqrt(1 - p^2) Z(t) + J(t)     with p = 0.5 ^ (1 / half_life)
+    price(t) = median exp(x(t))
 
-Z: standard normal; J: nothing on most days, else normal and never below 0. The numbers are assumptions of a shape, not
-fitted to a chain: a base fee (EIP-1559) follows demand, and demand comes in bursts that last for days.
+Z is standard normal. J is 0 on most days; on a day with a spike it is normal, and at least 0. The parameters are
+assumptions about the shape of gas prices and are not fitted to a chain: a base fee (EIP-1559) follows demand, and
+demand comes in bursts that last for days.
 """
 
 from __future__ import annotations
@@ -22,8 +24,16 @@ WEI_PER_GWEI = 10**9
 
 
 class GasPrice(NamedTuple):
-    """median: gwei, of a market without spikes. deviation: of its logarithm. half_life: days. spikes: a year. spike,
-    spike_deviation: mean and standard deviation of a spike's log size; 1.4 is four times the price."""
+    """Parameters of a gas price.
+
+    Attributes:
+        median: Gwei per gas, without spikes.
+        deviation: Standard deviation of the logarithm.
+        half_life: Days in which half of a deviation from the median is gone.
+        spikes: Spikes a year.
+        spike: Mean logarithm of a spike's factor; 1.4 is four times the price.
+        spike_deviation: Standard deviation of that logarithm.
+    """
 
     median: float = 5.0
     deviation: float = 0.5
@@ -34,18 +44,22 @@ class GasPrice(NamedTuple):
 
 
 def simulate(price: GasPrice, rng: Generator, paths: int, days: int) -> Ints:
-    """Wei for a unit of gas on each day: shape (days, paths), each path well after its beginning."""
+    """Simulates gas prices, after a burn-in of ten half-lives.
+
+    Returns:
+        Wei per gas on each day, at least 1; shape (days, paths).
+    """
     import numpy as np
 
     memory = 0.5 ** (1 / price.half_life)
-    before = int(np.ceil(10 * price.half_life))
-    shape = (before + days, paths)
+    burn_in = int(np.ceil(10 * price.half_life))
+    shape = (burn_in + days, paths)
     shocks = price.deviation * np.sqrt(1 - memory**2) * rng.standard_normal(shape)
-    sizes = np.maximum(price.spike + price.spike_deviation * rng.standard_normal(shape), 0)
-    shocks += sizes * (rng.random(shape) < price.spikes / 365)
-    log = price.deviation * rng.standard_normal(paths)
-    logs = np.empty(shape)
+    spike_sizes = np.maximum(price.spike + price.spike_deviation * rng.standard_normal(shape), 0)
+    shocks += spike_sizes * (rng.random(shape) < price.spikes / 365)
+    log_price = price.deviation * rng.standard_normal(paths)
+    log_prices = np.empty(shape)
     for day, shock in enumerate(shocks):
-        log = memory * log + shock
-        logs[day] = log
-    return np.maximum(np.rint(price.median * WEI_PER_GWEI * np.exp(logs[before:])), 1).astype(np.int64)
+        log_price = memory * log_price + shock
+        log_prices[day] = log_price
+    return np.maximum(np.rint(price.median * WEI_PER_GWEI * np.exp(log_prices[burn_in:])), 1).astype(np.int64)

@@ -1,7 +1,7 @@
-"""Who gains by not playing fair, what it costs them, and what it costs the others.
+"""Incentives to cheat: what attacks cost the attacker and the victims.
 
-Gas is what `tests/gas.json` says, at one gas price. It is the signer's: attackers are taken to sign for themselves, and
-where the platform signs for them it even pays that.
+Gas is that of `tests/gas.json` at one gas price, paid by whoever signs. Attackers are assumed to sign for themselves;
+where the platform signs for them, the platform pays that gas too.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from stakesim.economics.spot_check import Compared, compare
+from stakesim.economics.spot_check import SpotCheck, compare_with_chain
 from stakesim.gate import gas
 from stakesim.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
 from stakesim.population.exact_int import BPS, WEI_PER_ETH
-from stakesim.population.outcomes import live
-from stakesim.population.population import Drawn, columns, draw
-from stakesim.prices.price_paths import Gbm
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import PopulationChunk, draw, select_runs
+from stakesim.population.state import HOUR
+from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
-from stakesim.schema.fields import UNITS
-from stakesim.studies.attacks import HONEST, PARTIES, Attack, attack, gains
+from stakesim.studies.attacks import HONEST, PARTIES, AttackEffect, measure_attack, net_receipts
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.unclaimed import WAYS
+from stakesim.studies.payout_methods import METHODS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,111 +30,124 @@ if TYPE_CHECKING:
     from stakesim.population.behaviours import AnyBehaviour
 
 SPLITS = (0, 2_500, 5_000, 10_000)
-"""forfeit_to_host_bps."""
-GAS_WEI = int(GasPrice().median * WEI_PER_GWEI)
-"""Wei for a unit of gas: 5 gwei, the median that is assumed of gas prices."""
-RATE = Decimal(200_000)
-"""INR for one ETH, as in `attacks.HONEST`."""
+"""Values of `forfeit_to_host_bps`: the host's share of the forfeits."""
+GAS_PRICE = int(GasPrice().median * WEI_PER_GWEI)
+"""Wei per gas: the assumed median of gas prices, 5 gwei."""
+INR_PER_ETH = Decimal(200_000)
+"""The constant rate of `attacks.HONEST`."""
 BOOK, CANCEL = "an attendee books a seat", "a booking is cancelled"
-ALL_CAME, NOBODY_CAME = (f"a run of ten bookings is completed, {who} came" for who in ("everybody", "nobody"))
+ALL_ATTENDED, NOBODY_ATTENDED = (f"a run of ten bookings is completed, {who} came" for who in ("everybody", "nobody"))
 
 
-def gas_inr(units: int) -> float:
-    """What so much gas costs at the assumed gas price."""
-    return float(units * GAS_WEI * RATE / WEI_PER_ETH)
+def gas_cost_inr(units: int) -> float:
+    """Returns the cost of gas in INR at `GAS_PRICE`."""
+    return float(units * GAS_PRICE * INR_PER_ETH / WEI_PER_ETH)
 
 
-def reviewed(sentence: str) -> int:
-    """Gas of a transaction. Raises `GasError` where none was reviewed for this compiler."""
-    if sentence not in (table := gas.committed()):
-        raise gas.GasError(f"{gas.table()} has no gas for {sentence!r}: run `stakesim gas --write`, and review it")
-    return table[sentence]
+def reviewed_gas(transaction: str) -> int:
+    """Returns the gas of a transaction in `tests/gas.json`.
+
+    Raises:
+        GasError: The transaction has no reviewed gas for the compiler in use.
+    """
+    if transaction not in (committed := gas.committed()):
+        raise gas.GasError(f"{gas.table()} has no gas for {transaction!r}: run `stakesim gas --write`, and review it")
+    return committed[transaction]
 
 
 def false_no_shows(runs: int, seed: int, share: float = 0.5) -> pd.DataFrame:
-    """A host says of `share` of those who came that they did not: a row for each split of the forfeits.
+    """A host reports `share` of those who attended as no-shows.
 
-    Gas of ticking somebody off is saved, whoever signs. deterred by: a host thrown out for it loses future runs; so
-    many of honest profit make one such lie not pay.
+    Returns:
+        A row for each of `SPLITS`. `gas saved by each lie` is the gas of reporting one booking as attended. `deterred
+        by losing, runs` is the number of future honest runs whose profit equals the gain, so that losing them deters.
     """
     import pandas as pd
 
-    saved = gas_inr((reviewed(ALL_CAME) - reviewed(NOBODY_CAME)) // 10)
+    saved_inr = gas_cost_inr((reviewed_gas(ALL_ATTENDED) - reviewed_gas(NOBODY_ATTENDED)) // 10)
     rows = []
     for split in SPLITS:
-        found = attack(FalseNoShows(share=share), runs, seed, Terms(forfeit_to_host_bps=split))
-        host = found.gains["host"]
+        effect = measure_attack(FalseNoShows(share=share), runs, seed, Terms(forfeit_to_host_bps=split))
+        host = effect.gains["host"]
         rows.append(
             {
                 "forfeits to the host": f"{split / BPS:.0%}",
-                **_told("host gains", found, "host"),
-                **_told("attendees lose", found, "attendees", -1),
-                **_told("platform gains", found, "platform"),
-                "gas saved by each lie, INR": saved,
-                "lying pays the host": host.low > 0,
-                "deterred by losing, runs": host.inr / found.profit,
+                **_gain_columns("host gains", effect, "host"),
+                **_gain_columns("attendees lose", effect, "attendees", sign=-1),
+                **_gain_columns("platform gains", effect, "platform"),
+                "gas saved by each lie, INR": saved_inr,
+                "lying pays the host": host.inr - host.half_width > 0,
+                "deterred by losing, runs": host.inr / effect.honest_profit,
             }
         )
     return pd.DataFrame(rows).set_index("forfeits to the host")
 
 
 def self_booking(runs: int, seed: int, seats: Sequence[int] = (1, 3, 5)) -> pd.DataFrame:
-    """A host books so many seats of the own run, and is ticked off: what it costs, and what it buys."""
+    """A host books seats of the own run and reports them as attended.
+
+    Returns:
+        A row for each number of seats: what it costs the host, and how many seats look sold at once.
+    """
     import pandas as pd
 
-    units = reviewed(BOOK) + (reviewed(ALL_CAME) - reviewed(NOBODY_CAME)) // 10
+    units = reviewed_gas(BOOK) + (reviewed_gas(ALL_ATTENDED) - reviewed_gas(NOBODY_ATTENDED)) // 10
     mean_seats = sum(HONEST.seats) / 2
     rows = []
     for count in seats:
-        found = attack(SelfBook(seats=count), runs, seed)
+        effect = measure_attack(SelfBook(seats=count), runs, seed)
         rows.append(
             {
                 "own seats": count,
-                **_told("host loses", found, "host", -1),
-                "of that fees, INR": found.fees,
-                "gas, INR": gas_inr(units),
-                "interest, INR": found.locked,
+                **_gain_columns("host loses", effect, "host", sign=-1),
+                "of that fees, INR": effect.fees,
+                "gas, INR": gas_cost_inr(units),
+                "interest, INR": effect.interest,
                 "seats that look taken at once, %": 100 * count / mean_seats,
-                "bookings lost": -found.bookings,
-                **_told("platform gains", found, "platform"),
+                "bookings lost": -effect.bookings,
+                **_gain_columns("platform gains", effect, "platform"),
             }
         )
     return pd.DataFrame(rows).set_index("own seats")
 
 
 def griefing(runs: int, seed: int, cutoffs: Sequence[int] = (0, 24, 72)) -> pd.DataFrame:
-    """Somebody books every seat of a run and cancels in the last second allowed: a row for each cutoff, in hours."""
+    """An outsider books every seat of a run and cancels in the last second allowed.
+
+    Returns:
+        A row for each cancellation cutoff, in hours: what it costs the attacker and the victims.
+    """
     import pandas as pd
 
-    units = reviewed(BOOK) + reviewed(CANCEL)
+    units = reviewed_gas(BOOK) + reviewed_gas(CANCEL)
     rows = []
     for hours in cutoffs:
-        found = attack(Grief(), runs, seed, Terms(cancellation_cutoff=hours * UNITS["h"]))
-        cost = -found.gains["outsider"].inr + gas_inr(units) + found.locked
-        lost = -found.gains["host"].inr - found.gains["platform"].inr
+        effect = measure_attack(Grief(), runs, seed, Terms(cancellation_cutoff=hours * HOUR))
+        cost = -effect.gains["outsider"].inr + gas_cost_inr(units) + effect.interest
+        loss = -effect.gains["host"].inr - effect.gains["platform"].inr
         rows.append(
             {
                 "cutoff, hours": hours,
                 "attacker pays, INR": cost,
-                "of that to the contract, wei": -found.gains["outsider"].wei,
-                "gas, INR": gas_inr(units),
-                "interest, INR": found.locked,
-                "bookings lost": -found.bookings,
-                **_told("host loses", found, "host", -1),
-                **_told("platform loses", found, "platform", -1),
-                "times the cost": lost / cost,
+                "of that to the contract, wei": -effect.gains["outsider"].wei,
+                "gas, INR": gas_cost_inr(units),
+                "interest, INR": effect.interest,
+                "bookings lost": -effect.bookings,
+                **_gain_columns("host loses", effect, "host", sign=-1),
+                **_gain_columns("platform loses", effect, "platform", sign=-1),
+                "times the cost": loss / cost,
             }
         )
     return pd.DataFrame(rows).set_index("cutoff, hours")
 
 
-def _told(what: str, found: Attack, party: str, sign: int = 1) -> dict[str, float]:
-    """Columns of a table, with the interval's half-width."""
-    mean = found.gains[party]
+def _gain_columns(label: str, effect: AttackEffect, party: str, *, sign: int = 1) -> dict[str, float]:
+    """A party's gain, or with `sign` -1 its loss, as columns: INR, half-width of the 95% interval, wei."""
+    gain = effect.gains[party]
     return {
-        f"{what}, INR": sign * mean.inr + 0.0,
-        f"± {what}": (mean.high - mean.low) / 2,
-        f"{what}, wei": sign * mean.wei,
+        f"{label}, INR": sign * gain.inr + 0.0,  # + 0.0 makes -0.0 positive
+        f"± {label}": gain.half_width,
+        f"{label}, wei": sign * gain.wei,
     }
 
 
@@ -144,32 +157,40 @@ ATTACKS: Mapping[str, tuple[AnyBehaviour, Terms]] = {
     "griefing": (Grief(), Terms()),
     "walking away": (WalkAway(threshold=0.05), Terms()),
 }
-WILD = Gbm(inr_per_eth="200000", annual_volatility=0.9)  # type: ignore[arg-type]
-"""A market in which somebody walks away."""
+"""The attacks that `spot_check` compares with the chain, each with terms of the contract."""
+VOLATILE_MARKET = Gbm(inr_per_eth=INR_PER_ETH, annual_volatility=0.9)
+"""A market that moves far enough for somebody to walk away."""
 
 
-def spot_check(seed: int, engine: str = "py-evm") -> Compared:
-    """A run of each attack, played through the services. Raises `Mismatch` where the chain pays anybody another wei."""
-    return compare(_picked(seed), engine)
+def spot_check(seed: int, engine: str = "py-evm") -> SpotCheck:
+    """Carries out a run of each attack on a chain.
+
+    Raises:
+        MismatchError: An amount differs from the vectorised model's.
+    """
+    return compare_with_chain(_affected_runs(seed), engine)
 
 
-def _picked(seed: int) -> Iterator[tuple[Drawn, int]]:
-    """Of each attack the first run that it changes anybody's money in."""
+def _affected_runs(seed: int) -> Iterator[tuple[PopulationChunk, int]]:
+    """For each of `ATTACKS` the first run in which it changes what any party receives: its chunk and index."""
     import numpy as np
 
-    some = np.arange(200)
-    for number, (how, terms) in enumerate(ATTACKS.values()):
-        fair, foul = (
-            draw(HONEST, seed, 0, terms, behaviours, WILD)
-            for behaviours in (HONEST.behaviours, (*HONEST.behaviours, how))
+    candidates = np.arange(200)
+    for number, (attack, terms) in enumerate(ATTACKS.values()):
+        honest, attacked = (
+            draw(HONEST, seed, 0, terms, behaviours, VOLATILE_MARKET)
+            for behaviours in (HONEST.behaviours, (*HONEST.behaviours, attack))
         )
-        before, after = (gains(state, live(state)) for state in (columns(fair, some), columns(foul, some)))
+        before, after = (
+            net_receipts(state, resolve_outcomes(state))
+            for state in (select_runs(honest, candidates), select_runs(attacked, candidates))
+        )
         changed = np.any([before[party] != after[party] for party in PARTIES], axis=0)
-        yield replace(foul, population=f"attack{number}"), int(changed.argmax())
+        yield replace(attacked, population=f"attack{number}"), int(changed.argmax())
 
 
-def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for people: what was a row is a column, and wei are whole."""
+def format_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Formats and transposes a table for display; wei are not rounded."""
 
     def text(value: object) -> str:
         if isinstance(value, float):
@@ -179,9 +200,17 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(object).T.map(text)
 
 
-def against(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> pd.DataFrame:
-    """One row for each kind of attack, from the three tables: what the attacker pays, gas and interest included, and
-    what it costs the victims."""
+def attack_costs(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> pd.DataFrame:
+    """Compares the attacks in INR a run.
+
+    Args:
+        lies: From `false_no_shows`.
+        own: From `self_booking`.
+        grief: From `griefing`.
+
+    Returns:
+        A row for each attack: what the attacker pays, gas and interest included, and what the victims lose.
+    """
     import pandas as pd
 
     rows = {
@@ -192,32 +221,41 @@ def against(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> pd.Da
         cost = row["host loses, INR"] + row["gas, INR"] + row["interest, INR"]
         rows[f"the host books {seats} seats"] = (cost, max(-row["platform gains, INR"], 0.0))
     for hours, row in grief.iloc[1:2].iterrows():
-        cost = row["attacker pays, INR"]
-        rows[f"all seats blocked until {hours} h before"] = (cost, row["host loses, INR"] + row["platform loses, INR"])
+        loss = row["host loses, INR"] + row["platform loses, INR"]
+        rows[f"all seats blocked until {hours} h before"] = (row["attacker pays, INR"], loss)
     return pd.DataFrame(rows.values(), index=list(rows), columns=["the attacker pays", "the victims lose"])
 
 
 def answer(
-    lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame, option: pd.DataFrame, stays: pd.DataFrame
+    lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame, options: pd.DataFrame, unclaimed: pd.DataFrame
 ) -> str:
-    """Two sentences, from the numbers."""
-    half, never, blocked, mine = lies.iloc[2], lies.iloc[0], grief.iloc[1], own.iloc[1]
-    _, _, self_booked, blocking = against(lies, own, grief)["the attacker pays"]
-    exact = option.dropna(subset="closed form")
-    off = (exact["value"] - exact["closed form"]).abs().max()
-    usual = exact[exact["market"] == "GBM, 70%"]
-    (soon, later), (little, much) = ((usual[column].iloc[0], usual[column].iloc[-1]) for column in ("lead", "value"))
-    push, pull, credit = (stays.iloc[2][f"{way}, %"] for way in WAYS)
+    """Returns the notebook's answer in two sentences.
+
+    Args:
+        lies: From `false_no_shows`.
+        own: From `self_booking`.
+        grief: From `griefing`.
+        options: From `cancellation_options.attendee_options`.
+        unclaimed: From `payout_methods.unclaimed_money`.
+    """
+    half_split, no_split, usual_cutoff, usual_seats = lies.iloc[2], lies.iloc[0], grief.iloc[1], own.iloc[1]
+    _, _, self_booking_cost, griefing_cost = attack_costs(lies, own, grief)["the attacker pays"]
+    exact = options.dropna(subset="closed form")
+    largest_error = (exact["value"] - exact["closed form"]).abs().max()
+    usual_market = exact[exact["market"] == "GBM, 70%"]
+    shortest, longest = usual_market.iloc[0], usual_market.iloc[-1]
+    push, pull, credit = (unclaimed.iloc[2][f"{method}, %"] for method in METHODS)
     return (
         f"Lying pays a host as soon as it gets any of the forfeits: at {lies.index[2]}, to say of half of those who "
-        f"came that they did not brings {half['host gains, INR']:,.0f} INR a run (± {half['± host gains']:,.0f}) of "
-        f"the {half['attendees lose, INR']:,.0f} that it takes from them, and at {lies.index[0]} nothing, but then the "
-        f"platform, which may complete runs too, gets all of it ({never['platform gains, INR']:,.0f}); blocking every "
-        f"seat until the cutoff costs {blocking:,.0f} INR, and victims up to {blocked['times the cost']:,.0f} times "
-        f"that, while {own.index[1]} seats of one's own cost a host {self_booked:,.0f} INR, "
-        f"{mine['of that fees, INR']:,.0f} of it fees. "
-        f"The option to walk away is worth {little:.1f}% of a ticket booked {soon} days ahead and {much:.1f}% at "
-        f"{later} (volatility 70%; never further than {off:.2f} points from the closed form), and where "
-        f"{stays.index[2]:g}% of receivers refuse ether, pushing alone leaves {push:.1f}% of the money in the "
-        f"contract, pulling {pull:.1f}%, and pushing with credit, which is what the contract does, {credit:.2f}%."
+        f"came that they did not brings {half_split['host gains, INR']:,.0f} INR a run "
+        f"(± {half_split['± host gains']:,.0f}) of the {half_split['attendees lose, INR']:,.0f} that it takes from "
+        f"them, and at {lies.index[0]} nothing, but then the platform, which may complete runs too, gets all of it "
+        f"({no_split['platform gains, INR']:,.0f}); blocking every seat until the cutoff costs {griefing_cost:,.0f} "
+        f"INR, and victims up to {usual_cutoff['times the cost']:,.0f} times that, while {own.index[1]} seats of one's "
+        f"own cost a host {self_booking_cost:,.0f} INR, {usual_seats['of that fees, INR']:,.0f} of it fees. "
+        f"The option to walk away is worth {shortest['value']:.1f}% of a ticket booked {shortest['lead']} days ahead "
+        f"and {longest['value']:.1f}% at {longest['lead']} (volatility 70%; never further than {largest_error:.2f} "
+        f"points from the closed form), and where {unclaimed.index[2]:g}% of receivers refuse ether, pushing alone "
+        f"leaves {push:.1f}% of the money in the contract, pulling {pull:.1f}%, and pushing with credit, which is what "
+        f"the contract does, {credit:.2f}%."
     )

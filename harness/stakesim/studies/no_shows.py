@@ -1,18 +1,20 @@
-"""What a stake is good for: no-shows, bookings lost to it, and who earns, under every elasticity that is plausible.
+"""The effect of the stake on no-shows, bookings and income, under every plausible elasticity.
 
-Nobody has measured how people answer to this stake. So each question is asked nine times, once for each pair of
-elasticities, and what depends on them is said to be unknown.
+Nobody has measured how people react to this stake. So every question is asked nine times, once for each pair of
+elasticities, and an answer that depends on them is reported as not identified.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from stakesim.economics.sweeps import USUAL, sweep
+from stakesim.economics import DEFAULT_POPULATION, sweep
 from stakesim.population.behaviours import LostToStake, NoShow, Weather
-from stakesim.prices.price_paths import Constant, Gbm
+from stakesim.population.exact_int import BPS
+from stakesim.prices.price_models import Constant, Gbm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,188 +22,254 @@ if TYPE_CHECKING:
     from stakesim.population.behaviours import AnyBehaviour
 
 STAKES = (2_000, 0, 500, 1_000, 3_000, 4_000, 5_000)
-"""Basis points; changes count from the first, today's 20%. The contract takes no more than 50%."""
-NO_SHOW = {"none": 0.0, "low": 1.0, "high": 4.0}
-"""Elasticity of staying away in 1 + stake. At a stake of 20%: as before, a sixth fewer no-shows, half as many."""
-DEMAND = {"none": 0.0, "low": 0.25, "high": 1.0}
-"""Elasticity of booking in 1 + stake. At 20%: nobody, 4%, 17% fewer would book. 1 is what a ticket dearer by the stake
-would lose at unit elasticity, and the stake comes back: an upper end."""
-PAID, FREE = (0.10, 0.135, 0.17), (0.28, 0.40)
-"""Base rates of no-shows at paid and at free events."""
-TOKEN = USUAL.model_copy(update={"name": "token", "price_inr": (Decimal(1), Decimal(1))})
-"""A free event, as near as the contract takes it: 1 INR a seat."""
+"""Basis points, today's 20% first, from which changes are counted. The contract accepts at most 50%."""
+NO_SHOW_ELASTICITIES = {"none": 0.0, "low": 1.0, "high": 4.0}
+"""Elasticity of staying away in 1 + stake. A stake of 20% keeps away no, a sixth, or half of the no-shows."""
+DEMAND_ELASTICITIES = {"none": 0.0, "low": 0.25, "high": 1.0}
+"""Elasticity of booking in 1 + stake. At a stake of 20%, 0, 4 or 17% fewer people book. 1 is an upper bound: it is the
+loss at unit elasticity if the ticket were dearer by the stake, but the stake comes back."""
+PAID_BASE_RATES, FREE_BASE_RATES = (0.10, 0.135, 0.17), (0.28, 0.40)
+"""Shares of no-shows without a stake, at paid and at free events."""
+USUAL_BASE_RATE = PAID_BASE_RATES[1]
+TOKEN_PRICE = DEFAULT_POPULATION.model_copy(update={"name": "token", "price_inr": (Decimal(1), Decimal(1))})
+"""1 INR a seat: the nearest to a free event that the contract accepts."""
 MARKET = Constant()
-"""So that nothing but the stake moves an amount."""
-_BY = ["case", "no-shows", "demand", "forfeit_to_host_bps"]
+"""A constant rate, so that only the stake changes amounts."""
+_CASE_COLUMNS = ["case", "no-shows", "demand", "forfeit_to_host_bps"]
 
 
-def stakes(runs: int, seed: int, base: float = PAID[1], spot_check: int = 0, engine: str = "py-evm") -> pd.DataFrame:
-    """A sweep of all stakes under each pair of elasticities."""
-    kinds = {(n, d): (LostToStake(elasticity=DEMAND[d]), NoShow(base=base, elasticity=NO_SHOW[n])) for n, d in pairs()}
-    people = {f"{n}, {d}": kind for (n, d), kind in kinds.items()}
-    frame = sweep({"stake_bps": STAKES}, people, MARKET, runs, seed, spot_check=spot_check, engine=engine)
+def sweep_stakes(
+    runs: int, seed: int, base: float = USUAL_BASE_RATE, spot_check: int = 0, engine: str = "py-evm"
+) -> pd.DataFrame:
+    """Sweeps all of `STAKES` under each pair of elasticities.
+
+    Args:
+        runs: Runs of each combination.
+        seed: Seed of all random numbers.
+        base: Share of no-shows without a stake.
+        spot_check: Runs to carry out on a chain.
+        engine: EVM engine of the spot check.
+
+    Returns:
+        The table of `stakesim.economics.sweep`, with the case, and name and value of both elasticities.
+    """
+    groups = {
+        f"{no_show}, {demand}": (
+            LostToStake(elasticity=DEMAND_ELASTICITIES[demand]),
+            NoShow(base=base, elasticity=NO_SHOW_ELASTICITIES[no_show]),
+        )
+        for no_show, demand in elasticity_pairs()
+    }
+    frame = sweep({"stake_bps": STAKES}, groups, MARKET, runs, seed, spot_check=spot_check, engine=engine)
     frame[["no-shows", "demand"]] = frame["behaviours"].str.split(", ", expand=True)
+    frame["elasticity of no-shows"] = frame["no-shows"].map(NO_SHOW_ELASTICITIES)
+    frame["elasticity of demand"] = frame["demand"].map(DEMAND_ELASTICITIES)
     frame["case"] = f"{base:.1%} stay away"
     return frame
 
 
-def pairs() -> list[tuple[str, str]]:
-    """Names of the elasticities of no-shows and of demand."""
-    return [(n, d) for n in NO_SHOW for d in DEMAND]
+def elasticity_pairs() -> list[tuple[str, str]]:
+    """Returns the names of all pairs of elasticities, of no-shows and of demand."""
+    return [(no_show, demand) for no_show in NO_SHOW_ELASTICITIES for demand in DEMAND_ELASTICITIES]
 
 
-def other_cases(runs: int, seed: int, no_show: str = "low", demand: str = "low") -> pd.DataFrame:
-    """The same sweep with one thing changed at a time: base rate, weather, market, who gets the forfeits, a token
-    price."""
+def sweep_other_cases(runs: int, seed: int, no_show: str = "low", demand: str = "low") -> pd.DataFrame:
+    """Repeats the sweep for one pair of elasticities with one thing changed at a time.
+
+    The cases are base rates, bad weather, a moving market, forfeits to the host, and a token price.
+    """
     import pandas as pd
 
-    lost = LostToStake(elasticity=DEMAND[demand])
+    lost_bookings = LostToStake(elasticity=DEMAND_ELASTICITIES[demand])
 
-    def people(base: float, *more: AnyBehaviour) -> tuple[AnyBehaviour, ...]:
-        return lost, NoShow(base=base, elasticity=NO_SHOW[no_show]), *more
+    def group(base: float, *more: AnyBehaviour) -> tuple[AnyBehaviour, ...]:
+        return lost_bookings, NoShow(base=base, elasticity=NO_SHOW_ELASTICITIES[no_show]), *more
 
-    grid = {"stake_bps": STAKES}
-    base = {f"{rate:.1%} stay away": people(rate) for rate in PAID}
-    usual = people(PAID[1])
-    market = Gbm(inr_per_eth="200000", annual_volatility=0.7)  # type: ignore[arg-type]
+    policies = {"stake_bps": STAKES}
+    usual_group = group(USUAL_BASE_RATE)
+    paid_groups = {f"{base:.1%} stay away": group(base) for base in PAID_BASE_RATES}
+    paid_groups["bad weather"] = group(USUAL_BASE_RATE, Weather())
+    free_groups = {f"token price, {base:.0%} stay away": group(base) for base in FREE_BASE_RATES}
+    moving_market = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
+    host_gets_forfeits = policies | {"forfeit_to_host_bps": [BPS]}
     parts = [
-        sweep(grid, base | {"bad weather": people(PAID[1], Weather())}, MARKET, runs, seed),
-        sweep(grid, {"ETH moves": usual}, market, runs, seed),
-        sweep(grid | {"forfeit_to_host_bps": [10_000]}, {"forfeits to the host": usual}, MARKET, runs, seed),
-        sweep(grid, {f"token price, {rate:.0%} stay away": people(rate) for rate in FREE}, MARKET, runs, seed, TOKEN),
+        sweep(policies, paid_groups, MARKET, runs, seed),
+        sweep(policies, {"ETH moves": usual_group}, moving_market, runs, seed),
+        sweep(host_gets_forfeits, {"forfeits to the host": usual_group}, MARKET, runs, seed),
+        sweep(policies, free_groups, MARKET, runs, seed, TOKEN_PRICE),
     ]
     frame = pd.concat(parts, ignore_index=True)
     frame["case"], frame["no-shows"], frame["demand"] = frame["behaviours"], no_show, demand
     return frame
 
 
-def as_good(frame: pd.DataFrame, metric: str, most: bool = True) -> pd.Series[Any]:
-    """The stakes (basis points) that no other one is shown to beat, for each case and pair of elasticities.
+def best_stakes(frame: pd.DataFrame, metric: str, *, largest: bool = True) -> pd.Series[Any]:
+    """Returns the stakes that no other stake is shown to beat, in basis points, for each case and pair of elasticities.
 
-    Changes are paired with the first policy's. By the triangle inequality of standard deviations the half-width of the
-    difference of two of them is at most the sum of theirs: what is told apart here, a paired 95% interval of their own
-    would tell apart too.
+    Changes are paired with the first policy's. By the triangle inequality of standard deviations, the half-width of the
+    difference of two changes is at most the sum of their half-widths. So stakes told apart here would also be told
+    apart by a paired 95% interval of their difference.
+
+    Args:
+        frame: From `sweep_stakes` or `sweep_other_cases`.
+        metric: Name of a metric.
+        largest: Whether a larger value of the metric is better.
     """
     import pandas as pd
 
-    found: dict[Any, tuple[int, ...]] = {}
+    stakes_by_case: dict[Any, tuple[int, ...]] = {}
     of_metric = frame[frame["metric"] == metric].sort_values("stake_bps", kind="stable")
-    for key, group in of_metric.groupby(_BY, sort=False):
-        gain = group["change"] if most else -group["change"]
-        half = (group["change_high"] - group["change_low"]) / 2
+    for case, rows in of_metric.groupby(_CASE_COLUMNS, sort=False):
+        gain = rows["change"] if largest else -rows["change"]
+        half_width = (rows["change_high"] - rows["change_low"]) / 2
         best = int(gain.argmax())
-        found[key] = tuple(group["stake_bps"][gain.iloc[best] - gain <= half.iloc[best] + half])
-    return pd.Series(found, name=f"{'most' if most else 'fewest'} {metric}").rename_axis(_BY)
+        not_beaten = gain.iloc[best] - gain <= half_width.iloc[best] + half_width
+        stakes_by_case[case] = tuple(rows["stake_bps"][not_beaten])
+    name = f"{'most' if largest else 'fewest'} {metric}"
+    return pd.Series(stakes_by_case, name=name).rename_axis(_CASE_COLUMNS)
 
 
-def spoken(bps: Sequence[int]) -> str:
-    """Some of STAKES, in words: neighbours as a range."""
-    everything = sorted(STAKES)
-    if len(bps) == len(everything):
+def format_stakes(stakes: Sequence[int]) -> str:
+    """Formats some of `STAKES` in percent; neighbours become a range."""
+    all_stakes = sorted(STAKES)
+    if len(stakes) == len(all_stakes):
         return "any: not identified"
     ranges: list[list[int]] = []
-    for index in sorted(everything.index(one) for one in bps):
+    for index in sorted(all_stakes.index(bps) for bps in stakes):
         if ranges and index == ranges[-1][-1] + 1:
             ranges[-1].append(index)
         else:
             ranges.append([index])
-    ends = [(everything[one[0]] // 100, everything[one[-1]] // 100) for one in ranges]
-    return ", ".join(f"{low}%" if low == high else f"{low} to {high}%" for low, high in ends)
+    percent_ranges = [(all_stakes[indices[0]] // 100, all_stakes[indices[-1]] // 100) for indices in ranges]
+    return ", ".join(f"{low}%" if low == high else f"{low} to {high}%" for low, high in percent_ranges)
 
 
-def square(column: pd.Series[Any]) -> pd.DataFrame:
-    """One case as a table: elasticity of no-shows down, of demand across."""
+def elasticity_table(column: pd.Series[Any]) -> pd.DataFrame:
+    """Reshapes the values of a single case: a row for each elasticity of no-shows, a column for each of demand."""
     table = column.droplevel(["case", "forfeit_to_host_bps"]).unstack()
-    return table.loc[list(NO_SHOW), list(DEMAND)]
+    return table.loc[list(NO_SHOW_ELASTICITIES), list(DEMAND_ELASTICITIES)]
 
 
-def beside_none(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """What the first policy changes from no stake at all, with its paired interval; shares are of the value without."""
-    of_metric = frame[frame["metric"] == metric].set_index(_BY)
-    none = of_metric[of_metric["stake_bps"] == 0]
-    # the sweep counts the other way round
-    changes = -none[["change", "change_high", "change_low"]].set_axis(["change", "change_low", "change_high"], axis=1)
-    shares = changes.div(none["value"], axis=0).add_suffix(" %") * 100
-    return changes.assign(without=none["value"]).join(shares)
+def change_from_no_stake(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Returns how the first policy's stake changes a metric against no stake, with the paired 95% interval.
 
-
-def worth_it(frame: pd.DataFrame, stake_bps: int = 2_000, fee_bps: int = 500) -> pd.Series[float]:
-    """What each person who sits there must be worth to the host, in tickets and beside their own ticket, for this stake
-    to be as good as none: (1 - fee) x seats not sold / seats more taken. inf where no more seats are taken.
-
-    A host is paid for a no-show's seat too, so that without such a worth no-shows cost a host nothing.
+    Returns:
+        A row for each case and pair of elasticities: `change`, `change_low`, `change_high`, the same in percent of
+        the value `without` a stake, and that value.
     """
-    by_metric = frame.pivot_table(index=_BY, columns=["metric", "stake_bps"], values="value", sort=False)
-    sold, empty = by_metric["seats filled"], by_metric["empty seats"]
-    more_taken = empty[0] - empty[stake_bps]
-    worth: pd.Series[float] = (1 - fee_bps / 10_000) * (sold[0] - sold[stake_bps]) / more_taken
-    return worth.where(more_taken > 0, float("inf")).rename("tickets")
+    of_metric = frame[frame["metric"] == metric].set_index(_CASE_COLUMNS)
+    no_stake = of_metric[of_metric["stake_bps"] == 0]
+    # The sweep counts from the first policy, so the signs change and the ends of the interval swap.
+    changes = -no_stake[["change", "change_high", "change_low"]].set_axis(
+        ["change", "change_low", "change_high"], axis=1
+    )
+    percent = changes.div(no_stake["value"], axis=0).add_suffix(" %") * 100
+    return changes.assign(without=no_stake["value"]).join(percent)
 
 
-def fewest_empty(base: float, no_show: float, demand: float) -> float | None:
-    """The stake, as a share of the ticket, at which most people sit there, where seats do not run out; None where the
-    stake changes nothing. May be above what the contract takes (inf: the more, the better).
+def required_attendee_value(frame: pd.DataFrame, stake_bps: int = 2_000, fee_bps: int = 500) -> pd.Series[float]:
+    """Returns what a person in a seat must be worth to the host, besides the ticket, for a stake to be as good as none.
 
-    With x = 1 + stake, x^-d (1 - p x^-e) people come; its derivative is nought at x^e = p (d + e) / d.
+    A no-show's seat is paid for, so without such a worth no-shows cost the host nothing.
+
+    Returns:
+        Tickets: (1 - fee) x seats not sold / seats more occupied; inf where no more seats are occupied.
+    """
+    values = frame.pivot_table(index=_CASE_COLUMNS, columns=["metric", "stake_bps"], values="value", sort=False)
+    sold, empty = values["seats filled"], values["empty seats"]
+    more_occupied = empty[0] - empty[stake_bps]
+    tickets: pd.Series[float] = (1 - fee_bps / BPS) * (sold[0] - sold[stake_bps]) / more_occupied
+    return tickets.where(more_occupied > 0, inf).rename("tickets")
+
+
+def stake_with_fewest_empty_seats(base: float, no_show: float, demand: float) -> float | None:
+    """Returns the stake, as a share of the ticket, at which most people attend, where seats do not run out.
+
+    With x = 1 + stake, p the base rate, d and e the elasticities of demand and no-shows, x^-d (1 - p x^-e) people
+    attend. The derivative is 0 at x^e = p (d + e) / d.
+
+    Args:
+        base: Share of no-shows without a stake.
+        no_show: Elasticity of staying away.
+        demand: Elasticity of booking.
+
+    Returns:
+        The stake, possibly above the contract's limit; inf if attendance only grows with the stake; None if the stake
+        changes nothing.
     """
     if demand == 0:
-        return float("inf") if base * no_show > 0 else None
-    at: float = (base * (demand + no_show) / demand) ** (1 / no_show) if no_show else 1.0
-    return max(at - 1, 0.0)
+        return inf if base * no_show > 0 else None
+    x: float = (base * (demand + no_show) / demand) ** (1 / no_show) if no_show else 1.0
+    return max(x - 1, 0.0)
 
 
-def fewest_empty_table(base: float = PAID[1]) -> pd.DataFrame:
-    """`fewest_empty` for each pair of elasticities, in words."""
+def fewest_empty_seats_table(base: float = USUAL_BASE_RATE) -> pd.DataFrame:
+    """Formats `stake_with_fewest_empty_seats` for each pair of elasticities."""
     import pandas as pd
 
-    told = {d: [_told(fewest_empty(base, NO_SHOW[n], DEMAND[d])) for n in NO_SHOW] for d in DEMAND}
-    return pd.DataFrame(told, index=pd.Index(NO_SHOW, name="no-shows")).rename_axis(columns="demand")
+    columns = {
+        demand: [
+            _format_share(stake_with_fewest_empty_seats(base, no_show, demand_elasticity))
+            for no_show in NO_SHOW_ELASTICITIES.values()
+        ]
+        for demand, demand_elasticity in DEMAND_ELASTICITIES.items()
+    }
+    return pd.DataFrame(columns, index=pd.Index(NO_SHOW_ELASTICITIES, name="no-shows")).rename_axis(columns="demand")
 
 
-def _told(stake: float | None) -> str:
+def _format_share(stake: float | None) -> str:
     if stake is None:
         return "any: not identified"
-    return "the more, the better" if stake == float("inf") else f"{stake:.0%}"
+    return "the more, the better" if stake == inf else f"{stake:.0%}"
 
 
 def answer(frame: pd.DataFrame) -> str:
-    """Two sentences, from the numbers."""
-    profit = beside_none(frame, "host profit")
-    loss = {d: profit.xs(d, level="demand").iloc[0] for d in DEMAND}
-    platform = beside_none(frame, "platform income")["change %"]
-    host, empty = as_good(frame, "host profit"), as_good(frame, "empty seats", most=False)
-    best = [stakes_ for stakes_ in host if len(stakes_) < len(STAKES) and STAKES[0] in stakes_]
-    known = {pair: empty.xs(pair[0], level="no-shows").xs(pair[1], level="demand").iloc[0] for pair in pairs()}
-    known = {pair: stakes_ for pair, stakes_ in known.items() if len(stakes_) < len(STAKES)}
-    right = ["/".join(pair) for pair, stakes_ in known.items() if STAKES[0] in stakes_]
-    reach = sorted(bps for stakes_ in known.values() for bps in stakes_)
+    """Returns the notebook's answer in two sentences. frame: from `sweep_stakes`."""
+    profit = change_from_no_stake(frame, "host profit")
+    low_demand, high_demand = (profit.xs(demand, level="demand").iloc[0] for demand in ("low", "high"))
+    platform = change_from_no_stake(frame, "platform income")["change %"]
+    most_profit, fewest_empty = best_stakes(frame, "host profit"), best_stakes(frame, "empty seats", largest=False)
+    today = STAKES[0]
+    best_for_host = [stakes for stakes in most_profit if len(stakes) < len(STAKES) and today in stakes]
+    pairs = zip(*(fewest_empty.index.get_level_values(level) for level in ("no-shows", "demand")), strict=True)
+    identified = {pair: stakes for pair, stakes in zip(pairs, fewest_empty, strict=True) if len(stakes) < len(STAKES)}
+    pairs_with_today = ["/".join(pair) for pair, stakes in identified.items() if today in stakes]
+    best_for_seats = sorted(bps for stakes in identified.values() for bps in stakes)
     return (
-        f"For the host 20% is the best stake under {len(best) or 'none'} of {len(host)} pairs of elasticities: against "
-        f"no stake it changes profit by {_interval(loss['low'])} where demand has a low elasticity and by "
-        f"{_interval(loss['high'])} where it has a high one, whatever no-shows do, as their seats are paid for and "
-        f"their stakes are the platform's (whose income it raises by {platform.min():.0f} to {platform.max():.0f}%); "
-        f"where demand has none, every stake pays the host the same and the best is not identified. "
-        f"The stake that leaves the fewest seats empty is anywhere from {reach[0] // 100}% to {reach[-1] // 100}%, and "
-        f"20% is among the best under {len(right)} of {len(empty)} pairs (no-shows/demand: "
-        f"{', '.join(right) or 'none'}): 20% is not shown to be right, nor wrong, until both elasticities are measured."
+        f"For the host 20% is the best stake under {len(best_for_host) or 'none'} of {len(most_profit)} pairs of "
+        f"elasticities: against no stake it changes profit by {_format_change(low_demand)} where demand has a low "
+        f"elasticity and by {_format_change(high_demand)} where it has a high one, whatever no-shows do, as their "
+        f"seats are paid for and their stakes are the platform's (whose income it raises by {platform.min():.0f} to "
+        f"{platform.max():.0f}%); where demand has none, every stake pays the host the same and the best is not "
+        f"identified. The stake that leaves the fewest seats empty is anywhere from {best_for_seats[0] // 100}% to "
+        f"{best_for_seats[-1] // 100}%, and 20% is among the best under {len(pairs_with_today)} of {len(fewest_empty)} "
+        f"pairs (no-shows/demand: {', '.join(pairs_with_today) or 'none'}): 20% is not shown to be right, nor wrong, "
+        f"until both elasticities are measured."
     )
 
 
-def _interval(one: pd.Series[float]) -> str:
-    return f"{one['change %']:+.1f}% ({one['change_low %']:+.1f} to {one['change_high %']:+.1f})"
+def _format_change(row: pd.Series[float]) -> str:
+    return f"{row['change %']:+.1f}% ({row['change_low %']:+.1f} to {row['change_high %']:+.1f})"
 
 
-def overview(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each case: its no-shows and empty seats without and with the first policy's stake, and the best stakes
-    for both ends."""
+def case_overview(frame: pd.DataFrame) -> pd.DataFrame:
+    """Formats a row for each case.
+
+    It has no-shows and empty seats without and with the first policy's stake, and the stakes that are best for the
+    host's profit and for empty seats.
+
+    Args:
+        frame: From `sweep_other_cases`.
+    """
     import pandas as pd
 
     table = {}
     for metric in ("no-show rate", "empty seats"):
-        told = beside_none(frame, metric)
-        table[f"{metric} without a stake"] = told["without"].map("{:.1%}".format)
-        table[f"at {STAKES[0] / 10_000:.0%}, {metric}"] = (told["without"] + told["change"]).map("{:.1%}".format)
-    table["host profit"] = beside_none(frame, "host profit").apply(_interval, axis=1)
-    table["stakes that pay the host most"] = as_good(frame, "host profit").map(spoken)
-    table["that leave the fewest empty seats"] = as_good(frame, "empty seats", most=False).map(spoken)
+        change = change_from_no_stake(frame, metric)
+        table[f"{metric} without a stake"] = change["without"].map("{:.1%}".format)
+        with_stake = change["without"] + change["change"]
+        table[f"at {STAKES[0] / BPS:.0%}, {metric}"] = with_stake.map("{:.1%}".format)
+    table["host profit"] = change_from_no_stake(frame, "host profit").apply(_format_change, axis=1)
+    table["stakes that pay the host most"] = best_stakes(frame, "host profit").map(format_stakes)
+    table["that leave the fewest empty seats"] = best_stakes(frame, "empty seats", largest=False).map(format_stakes)
     return pd.DataFrame(table).droplevel([1, 2, 3])

@@ -1,225 +1,351 @@
-"""The platform's wallet: how large a float it needs, so that it seldom runs dry before it is filled up again.
+"""The float of the platform's wallet: how much money it needs so that it seldom runs dry between two refills.
 
-The wallet pays in every host's stake, every attendee's payment and stake, and the gas; people pay INR to the platform.
-What the contract pays to people without an address of their own comes back to the wallet, all else goes to the people.
-Every so many days the wallet is filled up to the float, in INR at that day's rate, and what is above it is taken out.
-It runs dry when between two fillings more has gone out than was in it: the finite-time ruin of a compound Poisson
-process (S. Asmussen, H. Albrecher, Ruin Probabilities, 2010, chapter V), here by simulation. On each day money goes out
-before any comes back. What the platform earns is taken out of the contract at the fillings.
+The wallet pays every host's stake, every attendee's payment and stake, and the gas; people pay INR to the platform.
+Payouts of the contract to people without an address of their own return to the wallet; all others leave it.
 
-Amounts are whole gwei, what goes out rounded up, what comes back down.
+At regular intervals the wallet is refilled to its float, in INR at the rate of the day, and any surplus is withdrawn.
+So are the platform's earnings in the contract. The wallet runs dry if, between two refills, more has flowed out than
+was in it. That is the finite-time ruin of a compound Poisson process (S. Asmussen, H. Albrecher, Ruin Probabilities,
+2010, chapter V), here by simulation. On each day, money flows out before any returns.
+
+Amounts are whole gwei: outflows rounded up, returns rounded down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stakesim.economics.risk import interval, risk
+from stakesim.economics.intervals import wilson_interval
+from stakesim.economics.risk import TAIL, tail_risk
 from stakesim.economics.settle import settle
-from stakesim.population.exact_int import BPS, fits
-from stakesim.population.outcomes import live, timeline
-from stakesim.population.population import DAYS_AFTER, Population, columns, draw
+from stakesim.population.exact_int import BPS, fits_int64
+from stakesim.population.outcomes import resolve_outcomes, timeline
+from stakesim.population.population import DAYS_AFTER, Population, draw, select_runs
 from stakesim.population.state import DAY, NEVER
 from stakesim.prices.market import simulate
-from stakesim.prices.price_paths import AnyPrice, Constant
-from stakesim.studies.gas_costs import IDS_IN_A_SLOT, Costs, ends
+from stakesim.prices.price_models import Constant, PriceModel
+from stakesim.studies.break_even import completed_seats, scaled_income
+from stakesim.studies.gas_costs import IDS_PER_SLOT, GasCosts, closing_gas
 from stakesim.studies.gas_prices import WEI_PER_GWEI, GasPrice
-from stakesim.studies.gas_prices import simulate as simulate_gas
-from stakesim.studies.platform import sales, weight
+from stakesim.studies.gas_prices import simulate as simulate_gas_prices
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.population.state import Ints, Wei
+    from stakesim.population.outcomes import Outcomes
+    from stakesim.population.state import Bools, Ints, Wei
     from stakesim.scenario.actions import Terms
 
-YEAR = 364
-"""Days: whole weeks."""
+DAYS_PER_YEAR = 364
+"""Whole weeks, so that weekly refills divide the year."""
+GWEI_PER_MICROETHER = 1_000
+_Rounding: TypeAlias = Callable[["Ints", int, "Ints"], "Ints"]
+_FLOW_STREAM = 0xF10A7
+"""Keeps the random numbers of wallets apart from all others of the same seed."""
 
 
 @dataclass(frozen=True)
-class Profiles:
-    """What runs do to the wallet on each day of their lives, shape (days, runs). paid_in: gwei; back: gwei that come
-    back if nobody has an address of their own; gas: units. sold, forfeited: seats of each run that was completed, and
-    those of its no-shows. rate: paise for one ETH at which the wei are reckoned."""
+class RunProfiles:
+    """What each run takes from and returns to the wallet on each day after its creation.
+
+    Attributes:
+        paid_in: Gwei paid into the contract, shape (days, runs).
+        returned: Gwei paid back, if nobody has an address of their own; shape (days, runs).
+        gas: Units of gas, shape (days, runs).
+        seats_sold: Seats of each run if it was completed, else 0; shape (runs,).
+        seats_forfeited: The no-shows' seats among them, shape (runs,).
+        rate_paise: Paise per ETH at which INR became wei.
+    """
 
     paid_in: Ints
-    back: Ints
+    returned: Ints
     gas: Ints
-    sold: Ints
-    forfeited: Ints
-    rate: int
+    seats_sold: Ints
+    seats_forfeited: Ints
+    rate_paise: int
 
 
 @dataclass(frozen=True)
-class Flows:
-    """Gwei of whole wallets by the day, shape (days, years), and the rates of ETH in paise."""
+class WalletFlows:
+    """Flows of simulated wallets, each of which has a year of days.
+
+    Attributes:
+        out: Gwei that flow out, the cost of gas included; shape (days, years).
+        returned: Gwei that return, shape (days, years).
+        gas_cost: The cost of gas in gwei, shape (days, years).
+        rates_paise: Paise per ETH, shape (days, years).
+    """
 
     out: Ints
-    back: Ints
-    gas: Ints
-    rates: Ints
+    returned: Ints
+    gas_cost: Ints
+    rates_paise: Ints
 
 
-def profiles(population: Population, runs: int, seed: int, costs: Costs) -> Profiles:
-    """Some runs of a population (at most a chunk), all at one rate: a run that is created at another one has as many
-    times more or less wei."""
+def run_profiles(population: Population, runs: int, seed: int, costs: GasCosts) -> RunProfiles:
+    """Computes the profiles of at most a chunk of runs, all at one rate.
+
+    A run that is created at another rate has proportionally more or less wei.
+    """
     import numpy as np
 
     price = population.price if isinstance(population.price, Constant) else Constant()
-    drawn = draw(population, seed, price=price)
-    state = columns(drawn, np.arange(runs))
-    lives, when = live(state), timeline(state)
-    settled = settle(state, lives)
-    runs = state.runs
-    days = population.lead_time[1] // DAY + DAYS_AFTER
-    paid_in, back, gas = (np.zeros((days, runs), np.int64) for _ in range(3))
-    every = np.broadcast_to(np.arange(runs), state.shape)
-    start = np.zeros(runs, np.int64)
-
-    def put(table: Ints, at: Ints, amounts: Any, which: Any) -> None:
-        on = np.clip(np.broadcast_to(at, which.shape) // DAY, 0, days - 1)
-        column = every if which.ndim == 2 else every[0]
-        np.add.at(table, (on[which], column[which]), np.broadcast_to(amounts, which.shape)[which])
-
-    everywhere, closed = np.ones(runs, np.bool_), lives.ended < NEVER
-    put(paid_in, start, _gwei_up(settled.host_stake), everywhere)
-    put(paid_in, lives.booked_at, _gwei_up(settled.paid), lives.made)
-    put(back, when.cancels, settled.received // WEI_PER_GWEI, lives.cancelled)
-    put(back, lives.ended, settled.received // WEI_PER_GWEI, lives.active & closed)
-    put(back, lives.ended, settled.host // WEI_PER_GWEI, closed)
-    # which booking of its run each one is, in their order, so that the first of a storage slot costs what it does
-    turn = np.argsort(np.argsort(np.where(lives.made, lives.booked_at, NEVER), axis=0, kind="stable"), axis=0)
-    booking = np.where(turn == 0, costs.first_booking, costs.booking)
-    booking = booking + costs.new_slot * ((turn > 0) & (turn % IDS_IN_A_SLOT == 0))
-    put(gas, start, costs.create, everywhere)
-    put(gas, lives.booked_at, booking, lives.made)
-    put(gas, when.cancels, costs.cancel_booking, lives.cancelled)
-    put(gas, lives.ended, ends(state, lives, costs), closed)
-    return Profiles(paid_in, back, gas, *sales(state, lives), int(state.rates[0, 0]))
+    state = select_runs(draw(population, seed, price=price), np.arange(runs))
+    outcomes, times = resolve_outcomes(state), timeline(state)
+    settlement = settle(state, outcomes)
+    table = _DailyTable(days=population.lead_time[1] // DAY + DAYS_AFTER, runs=state.run_count)
+    created_at, all_runs = np.zeros(state.run_count, np.int64), np.ones(state.run_count, np.bool_)
+    closed = outcomes.closed_at < NEVER
+    paid_in = table.sum(
+        (created_at, _to_gwei_rounded_up(settlement.host_stake), all_runs),
+        (outcomes.booked_at, _to_gwei_rounded_up(settlement.paid), outcomes.accepted),
+    )
+    returned = table.sum(
+        (times.cancels_at, settlement.received // WEI_PER_GWEI, outcomes.cancelled),
+        (outcomes.closed_at, settlement.received // WEI_PER_GWEI, outcomes.active & closed),
+        (outcomes.closed_at, settlement.host // WEI_PER_GWEI, closed),
+    )
+    gas = table.sum(
+        (created_at, costs.create, all_runs),
+        (outcomes.booked_at, _booking_gas(outcomes, costs), outcomes.accepted),
+        (times.cancels_at, costs.cancel_booking, outcomes.cancelled),
+        (outcomes.closed_at, closing_gas(state, outcomes, costs), closed),
+    )
+    return RunProfiles(paid_in, returned, gas, *completed_seats(state, outcomes), int(state.rates[0, 0]))
 
 
-def _gwei_up(wei: Wei) -> Wei:
-    up: Wei = -(-wei // WEI_PER_GWEI)
-    return up
+@dataclass(frozen=True)
+class _DailyTable:
+    """Adds up amounts by the day of each run."""
+
+    days: int
+    runs: int
+
+    def sum(self, *entries: tuple[Ints, Any, Bools]) -> Ints:
+        """Sums entries in a table of shape (days, runs).
+
+        Args:
+            entries: Times in seconds, amounts, and which of these to count: arrays that broadcast to the shape of the
+                last one, (runs,) or (places, runs).
+        """
+        import numpy as np
+
+        table = np.zeros((self.days, self.runs), np.int64)
+        for times, amounts, counted in entries:
+            day = np.clip(np.broadcast_to(times, counted.shape) // DAY, 0, self.days - 1)
+            run = np.broadcast_to(np.arange(self.runs), counted.shape)
+            np.add.at(table, (day[counted], run[counted]), np.broadcast_to(amounts, counted.shape)[counted])
+        return table
 
 
-def flows(
-    of: Profiles, runs_a_day: float, price: AnyPrice, gas_price: GasPrice, years: int, seed: int, addresses_bps: int = 0
-) -> Flows:
-    """Years of a platform on which so many runs are created a day, a Poisson number on each; it has been at it for as
-    long as a run lives. addresses_bps: part of what is paid out that goes to addresses of people's own."""
+def _booking_gas(outcomes: Outcomes, costs: GasCosts) -> Ints:
+    """Gas of each booking, by its position in the order of its run's bookings."""
+    import numpy as np
+
+    booked_at = np.where(outcomes.accepted, outcomes.booked_at, NEVER)
+    position = np.argsort(np.argsort(booked_at, axis=0, kind="stable"), axis=0)
+    begins_slot = (position > 0) & (position % IDS_PER_SLOT == 0)
+    gas: Ints = np.where(position == 0, costs.first_booking, costs.booking) + costs.new_slot * begins_slot
+    return gas
+
+
+def _to_gwei_rounded_up(wei: Wei) -> Wei:
+    gwei: Wei = -(-wei // WEI_PER_GWEI)
+    return gwei
+
+
+def wallet_flows(
+    profiles: RunProfiles,
+    runs_a_day: float,
+    price: PriceModel,
+    gas_price: GasPrice,
+    years: int,
+    seed: int,
+    addresses_bps: int = 0,
+) -> WalletFlows:
+    """Simulates the wallets of platforms that have been in operation for at least the lifetime of a run.
+
+    Args:
+        profiles: Runs to draw from.
+        runs_a_day: Mean of the Poisson number of runs created on a day.
+        price: The market of ETH.
+        gas_price: The market of gas.
+        years: Number of simulated wallets, each for a year.
+        seed: Seed of all random numbers.
+        addresses_bps: Share of payouts, in basis points, that goes to people's own addresses.
+
+    Raises:
+        ValueError: The amounts of a day exceed int64.
+    """
     import numpy as np
     from numpy.random import SeedSequence, default_rng
 
-    of_runs, of_rates, of_gas = (default_rng(each) for each in SeedSequence([seed, 0xF10A7]).spawn(3))
-    length, pool = of.paid_in.shape
-    days = length + YEAR
-    counts = of_runs.poisson(runs_a_day, (days, years))
-    picks = of_runs.integers(pool, size=int(counts.sum()))
-    rates = np.maximum(np.rint(simulate(price, of_rates, years, days - 1) * 100), 1).astype(np.int64)
-    last = np.cumsum(counts.ravel())
-    totals = {}
-    for name in ("paid_in", "back", "gas"):
-        table, total = getattr(of, name), np.zeros((days, years), np.int64)
-        for day in range(length):
-            sums = np.concatenate([[0], np.cumsum(table[day, picks])])
-            created = (sums[last] - sums[last - counts.ravel()]).reshape(days, years)[: days - day]
-            total[day:] += created if name == "gas" else _at_rate(created, of.rate, rates[: days - day], name)
-        totals[name] = total[length:]
-    gwei = _gas_gwei(totals["gas"], simulate_gas(gas_price, of_gas, years, YEAR))
-    back = totals["back"] * (BPS - addresses_bps) // BPS
-    return Flows(totals["paid_in"] + gwei, back, gwei, rates[length:])
+    run_rng, rate_rng, gas_rng = (default_rng(child) for child in SeedSequence([seed, _FLOW_STREAM]).spawn(3))
+    lifetime, pool = profiles.paid_in.shape
+    days = lifetime + DAYS_PER_YEAR
+    counts = run_rng.poisson(runs_a_day, (days, years))
+    drawn_runs = run_rng.integers(pool, size=int(counts.sum()))
+    rates = np.maximum(np.rint(simulate(price, rate_rng, years, days - 1) * 100), 1).astype(np.int64)
+
+    def totals(table: Ints, rounding: _Rounding | None) -> Ints:
+        """Sums a table of the profiles over all runs of each day, converted to the rate of the day of creation."""
+        total = np.zeros((days, years), np.int64)
+        for age in range(lifetime):
+            created = _sums_of_groups(table[age, drawn_runs], counts)[: days - age]
+            total[age:] += created if rounding is None else rounding(created, profiles.rate_paise, rates[: days - age])
+        return total[lifetime:]
+
+    gas_cost = _gas_cost_gwei(totals(profiles.gas, None), simulate_gas_prices(gas_price, gas_rng, years, DAYS_PER_YEAR))
+    returned = totals(profiles.returned, _rescale_down) * (BPS - addresses_bps) // BPS
+    return WalletFlows(totals(profiles.paid_in, _rescale_up) + gas_cost, returned, gas_cost, rates[lifetime:])
 
 
-def _gas_gwei(gas: Ints, wei: Ints) -> Ints:
-    """What gas costs, rounded up; split, since the product would not fit at 16 million gas and 600 gwei."""
-    whole, rest = wei // WEI_PER_GWEI, wei % WEI_PER_GWEI
-    _check(gas, max(int(whole.max()), int(rest.max())))
-    cost: Ints = gas * whole - (-gas * rest // WEI_PER_GWEI)
+def _sums_of_groups(values: Ints, counts: Ints) -> Ints:
+    """Sums consecutive groups of `values`, one for each count, in the shape of `counts`."""
+    import numpy as np
+
+    sums = np.concatenate([[0], np.cumsum(values)])
+    ends = np.cumsum(counts.ravel())
+    groups: Ints = (sums[ends] - sums[ends - counts.ravel()]).reshape(counts.shape)
+    return groups
+
+
+def _rescale_up(gwei: Ints, rate: int, new_rates: Ints) -> Ints:
+    """Gwei of the same INR at new rates, rounded up."""
+    _require_int64(gwei, rate)
+    rescaled: Ints = -(-gwei * rate // new_rates)
+    return rescaled
+
+
+def _rescale_down(gwei: Ints, rate: int, new_rates: Ints) -> Ints:
+    """Gwei of the same INR at new rates, rounded down."""
+    _require_int64(gwei, rate)
+    return gwei * rate // new_rates
+
+
+def _gas_cost_gwei(gas: Ints, wei_per_gas: Ints) -> Ints:
+    """The cost of gas, rounded up. The price is split, as 16 million gas at 600 gwei would exceed int64 in wei."""
+    gwei, wei = wei_per_gas // WEI_PER_GWEI, wei_per_gas % WEI_PER_GWEI
+    _require_int64(gas, max(int(gwei.max()), int(wei.max())))
+    cost: Ints = gas * gwei - (-gas * wei // WEI_PER_GWEI)
     return cost
 
 
-def _check(amounts: Ints, factor: int) -> None:
-    """Raises `ValueError` where a product would not fit int64."""
-    if not fits(int(amounts.max(initial=0)) * factor):
+def _require_int64(amounts: Ints, factor: int) -> None:
+    """Raises `ValueError` if a product may exceed int64."""
+    if not fits_int64(int(amounts.max(initial=0)) * factor):
         raise ValueError("so much goes through the wallet on one day that it can't be counted; take fewer runs a day")
 
 
-def _at_rate(gwei: Ints, was: int, now: Ints, name: str) -> Ints:
-    """The gwei of runs that were created at another rate: up where they go out, down where they come back."""
-    _check(gwei, was)
-    scaled = -(-gwei * was // now) if name == "paid_in" else gwei * was // now
-    return scaled
+def required_floats(flows: WalletFlows, refill_days: int) -> Ints:
+    """Returns the least float with which each wallet does not run dry in its year.
 
+    Args:
+        flows: From `wallet_flows`.
+        refill_days: Days between two refills.
 
-def needs(of: Flows, every: int) -> Ints:
-    """Paise of float with which each year's wallet, filled up every so many days, would just not have run dry."""
+    Returns:
+        Paise, rounded up, shape (years,).
+
+    Raises:
+        ValueError: There is no refill in a year.
+    """
     import numpy as np
 
-    days = len(of.out) // every * every
+    days = len(flows.out) // refill_days * refill_days
     if not days:
-        raise ValueError(f"a wallet that is filled up every {every} days is not within a year; fill it up sooner")
-    out, back = (flow[:days].reshape(-1, every, flow.shape[1]) for flow in (of.out, of.back))
-    before = np.cumsum(back, axis=1) - back
-    short = np.maximum((np.cumsum(out, axis=1) - before).max(axis=1), 0)
-    rates = of.rates[:days:every]
-    _check(short // 1_000, int(rates.max()))
-    paise = -(-(short // 1_000 + 1) * rates // (WEI_PER_GWEI // 1_000))  # by the microether, so that int64 holds it
-    worst: Ints = paise.max(axis=0)
-    return worst
+        raise ValueError(f"a wallet that is filled up every {refill_days} days is not within a year; fill it up sooner")
+    out, returned = (table[:days].reshape(-1, refill_days, table.shape[1]) for table in (flows.out, flows.returned))
+    returned_before = np.cumsum(returned, axis=1) - returned
+    shortfall = np.maximum((np.cumsum(out, axis=1) - returned_before).max(axis=1), 0)
+    rates = flows.rates_paise[:days:refill_days]
+    microether = shortfall // GWEI_PER_MICROETHER  # a coarser unit, so that the product fits int64
+    _require_int64(microether, int(rates.max()))
+    paise = -(-(microether + 1) * rates // (WEI_PER_GWEI // GWEI_PER_MICROETHER))
+    required: Ints = paise.max(axis=0)
+    return required
 
 
-def ruin(needed: Ints, floats_inr: Sequence[float]) -> pd.DataFrame:
-    """Chance that the wallet runs dry at least once in a year, with its 95% interval: a row for each float."""
+def ruin_probabilities(required: Ints, floats_inr: Sequence[float]) -> pd.DataFrame:
+    """Estimates the probability that the wallet runs dry within a year.
+
+    Args:
+        required: Paise of float, from `required_floats`.
+        floats_inr: Floats in INR.
+
+    Returns:
+        A row for each float, with the 95% interval.
+    """
     import pandas as pd
 
     rows = []
     for inr in floats_inr:
-        hits = int((needed > round(inr * 100)).sum())
-        low, high = interval(hits, len(needed))
-        rows.append({"float": inr, "chance": hits / len(needed), "low": low, "high": high})
+        ruined = int((required > round(inr * 100)).sum())
+        low, high = wilson_interval(ruined, len(required))
+        rows.append({"float": inr, "chance": ruined / len(required), "low": low, "high": high})
     return pd.DataFrame(rows).set_index("float")
 
 
-def floats(cases: Mapping[str, Flows], every: Sequence[int], tail: float = 0.05) -> pd.DataFrame:
-    """INR of float with which the wallet runs dry in at most `tail` of the years, with its 95% interval: a row for each
-    case and number of days between fillings; beside it the INR that are paid in on a day."""
+def float_table(cases: Mapping[str, WalletFlows], refill_days: Sequence[int], tail: float = TAIL) -> pd.DataFrame:
+    """Estimates the float with which the wallet runs dry with a probability of at most `tail` in a year.
+
+    Returns:
+        A row for each case and number of days between refills: INR of float with its 95% interval, and the float in
+        days of mean outflow.
+    """
     import pandas as pd
 
     rows = []
-    for name, flow in cases.items():
-        a_day = float((flow.out / WEI_PER_GWEI * flow.rates / 100).mean())
-        for days in every:
-            needed = risk(needs(flow, days) / 100, tail)
+    for case, flows in cases.items():
+        outflow_inr_a_day = float((flows.out / WEI_PER_GWEI * flows.rates_paise / 100).mean())
+        for days in refill_days:
+            risk = tail_risk(required_floats(flows, days) / 100, tail)
             rows.append(
-                {"case": name, "filled up every": days, "float": needed.var, "from": needed.var_low}
-                | {"to": needed.var_high, "in days of outflow": needed.var / a_day}
+                {
+                    "case": case,
+                    "filled up every": days,
+                    "float": risk.var,
+                    "from": risk.var_low,
+                    "to": risk.var_high,
+                    "in days of outflow": risk.var / outflow_inr_a_day,
+                }
             )
     return pd.DataFrame(rows).set_index(["case", "filled up every"])
 
 
-def losing(
-    of: Profiles,
+def loss_making_runs(
+    profiles: RunProfiles,
     gas_prices: Mapping[str, GasPrice],
     tickets_inr: Sequence[float],
     rate_inr: int,
     terms: Terms,
     seed: int,
 ) -> pd.DataFrame:
-    """Percent of the runs that earn anything whose gas costs more than that, by ticket price: each has a path of
-    gas prices of its own. rate_inr: INR for one ETH."""
+    """Computes the share of runs with any income whose gas costs more than that. Each run has its own gas price path.
+
+    Args:
+        profiles: The runs.
+        gas_prices: Markets of gas by name.
+        tickets_inr: Ticket prices in INR.
+        rate_inr: INR per ETH.
+        terms: Terms of the contract.
+        seed: Seed of the gas prices.
+
+    Returns:
+        Percent of the runs: a row for each ticket price, a column for each market of gas.
+    """
     import pandas as pd
     from numpy.random import default_rng
 
-    weights = weight(terms, of.sold, of.forfeited)
-    earns = weights > 0
+    income = scaled_income(terms, profiles.seats_sold, profiles.seats_forfeited)
+    has_income = income > 0
     columns = {}
-    for name, price in gas_prices.items():
-        path = simulate_gas(price, default_rng(seed), of.gas.shape[1], len(of.gas))
-        cost = (of.gas * (path / WEI_PER_GWEI)).sum(axis=0)[earns] / WEI_PER_GWEI * rate_inr
-        needed = cost / (weights[earns] / BPS**2)
-        columns[name] = [100 * float((needed > ticket).mean()) for ticket in tickets_inr]
+    for name, gas_price in gas_prices.items():
+        days, runs = profiles.gas.shape
+        path = simulate_gas_prices(gas_price, default_rng(seed), runs, days)
+        cost_inr = (profiles.gas * (path / WEI_PER_GWEI)).sum(axis=0)[has_income] / WEI_PER_GWEI * rate_inr
+        break_even = cost_inr / (income[has_income] / BPS**2)
+        columns[name] = [100 * float((break_even > ticket).mean()) for ticket in tickets_inr]
     return pd.DataFrame(columns, index=pd.Index(tickets_inr, name="ticket, INR"))

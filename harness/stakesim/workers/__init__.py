@@ -1,1 +1,1 @@
-"""Workers for work in many pieces: processes of this machine, or a Dask cluster."""
+"""Pools of workers that share work: processes of this machine, or a Dask cluster."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from app.db.session import Database
+from app.db.database import Database
 from stage import Ground, Stage, lay_ground, set_up
 from visitors import Api, open_api, settle
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import event_runs
 from httpx import Response
 from sqlalchemy import update
@@ -122,7 +122,7 @@ def test_a_run_whose_host_signed_is_read_and_completed_but_not_cancelled(api: Ap
 def test_a_run_that_is_not_there_is_shown_as_missing_on_chain(api: Api, stage: Stage, guest: Visitor) -> None:
     """Not as one that is nobody's, with zeros; and its seats are not for nothing."""
     run = own_run(api)
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
     seen = answered(guest.get(f"/event-runs/{run['id']}"), 200)
     assert (seen["chain"], seen["differences"]) == (None, ["blockchain_event_run_id"])

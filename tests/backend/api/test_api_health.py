@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.core.logs import about, log_as_json
+from app.core.logs import configure_json_logging, log_context
 from app.core.security import issue_token
-from app.db import session
+from app.db import migrations
 from app.main import create_app
-from app.services.transactions.sender import Policy
+from app.services.transactions.policy import TransactionPolicy
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
@@ -32,8 +32,8 @@ def test_alive_and_ready(api: Api) -> None:
 def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
     stage = api.stage
     other_chain = create_app(api.services, SECRET, 1)
-    no_node = create_app(wire(stage, Policy(), w3=nowhere()), SECRET, 1)
-    no_rows = create_app(wire(stage, Policy(), database=no_database()), SECRET, 1)
+    no_node = create_app(wire(stage, TransactionPolicy(), w3=nowhere()), SECRET, 1)
+    no_rows = create_app(wire(stage, TransactionPolicy(), database=no_database()), SECRET, 1)
     for app, name, says in (
         (other_chain, "chain_id", "CHAIN_ID is 1"),
         (no_node, "node", "BLOCKCHAIN_RPC_URL"),
@@ -43,10 +43,10 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
         problem = refused(client.get("/ready"), 503, "not_ready")
         assert says in problem["checks"][name]
         assert answered(client.get("/health"), 200)
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(text("DELETE FROM schema_migrations WHERE name = '003_operations'"))
     problem = refused(api.client.get("/ready"), 503, "not_ready")
-    with stage.database.begin() as connection:
+    with stage.database.transaction() as connection:
         connection.execute(text("INSERT INTO schema_migrations (name) VALUES ('003_operations')"))
     assert problem["checks"]["migrations"].startswith("003_operations not applied")
 
@@ -55,7 +55,7 @@ def test_a_service_without_its_migration_files_is_not_ready(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It can't know whether the database is as it must be."""
-    monkeypatch.setattr(session, "MIGRATIONS", tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
     problem = refused(api.client.get("/ready"), 503, "not_ready")
     assert problem["checks"]["migrations"].startswith("The migration files are not there")
 
@@ -63,7 +63,7 @@ def test_a_service_without_its_migration_files_is_not_ready(
 @pytest.mark.slow
 def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
     bury(stage)
-    api = open_api(stage, Policy(confirmations=3, patience=0.3))
+    api = open_api(stage, TransactionPolicy(confirmations=3, give_up_after=0.3))
     for _ in range(2):
         api.host.post("/event-runs", api.run_body(seats=10_000))  # refused: more than a run may have
     answered(api.host.post("/event-runs", api.run_body()), 202)
@@ -75,7 +75,7 @@ def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
     assert numbers["stakesim_wallet_balance_wei"] == float(stage.balance("platform"))
 
     bury(stage)
-    [operation] = api.services.reconciler.look().open
+    [operation] = api.services.reconciler.dry_run().pending
     receipt = api.services.chain.sender.finish(operation)
     numbers = _numbers(api.client)
     assert (numbers["stakesim_operations_pending"], numbers["stakesim_operations{confirmed}"]) == (0, 1)
@@ -92,7 +92,7 @@ def test_an_empty_wallet_is_seen_in_the_metrics(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_metrics_tell_who_does_not_answer(api: Api) -> None:
-    client = TestClient(create_app(wire(api.stage, Policy(), nowhere(), no_database()), SECRET, 1))
+    client = TestClient(create_app(wire(api.stage, TransactionPolicy(), nowhere(), no_database()), SECRET, 1))
     assert _numbers(client) == {"stakesim_database_up": 0, "stakesim_node_up": 0}
 
 
@@ -145,7 +145,7 @@ def lines() -> Iterator[io.StringIO]:
     root, stream = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()
-    log_as_json(stream)
+    configure_json_logging(stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -158,14 +158,14 @@ def test_log_lines_are_json_with_the_operations_key(api: Api, lines: io.StringIO
     of_sender = [line for line in logged if line["logger"] == "app.services.transactions.sender"]
     assert of_sender
     assert {line["operation"] for line in of_sender} == {f"{api.host.id}:k"}
-    [access] = [line for line in logged if line["logger"] == "app.main"]
+    [access] = [line for line in logged if line["logger"] == "app.api.middleware"]
     assert (access["method"], access["path"], access["status"]) == ("POST", "/event-runs", 201)
     assert "Bearer" not in lines.getvalue()
 
 
 def test_fields_are_of_what_is_inside_only(lines: io.StringIO) -> None:
     log = logging.getLogger("test")
-    with about(operation="a"), about(state="mined"):
+    with log_context(operation="a"), log_context(state="mined"):
         log.info("inside")
         log.info("its own", extra={"operation": "b"})
     log.info("outside")

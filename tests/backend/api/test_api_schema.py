@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from app.api.schemas import RFC_3339
 from app.core.security import issue_token
-from app.db.session import Database
+from app.db.database import Database
 from sqlalchemy import Engine
 from stage import DAY, Ground, set_up
 from stakesim_adapter.backend import EMPTY_TABLES

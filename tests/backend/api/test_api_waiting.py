@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from app.main import create_app
-from app.services.transactions.sender import Policy
+from app.services.transactions.policy import TransactionPolicy
 from fastapi.testclient import TestClient
 from stage import Stage
 from visitors import SECRET, Api, answered, bury, no_database, nowhere, open_api, refused, wire
@@ -53,7 +53,7 @@ def test_who_does_not_wait_finds_the_refusal_at_the_operation(shared_stage: Stag
 def test_waiting_that_takes_too_long_ends_with_the_operation(stage: Stage) -> None:
     """Three blocks have to pass, and nobody mines them yet."""
     bury(stage)
-    api = open_api(stage, Policy(confirmations=3, patience=0.3))
+    api = open_api(stage, TransactionPolicy(confirmations=3, give_up_after=0.3))
     body = api.run_body()
     operation = answered(api.host.post("/event-runs", body, Idempotency_Key="k"), 202)
     assert (operation["state"], operation["nonce"] is None) == ("mined", False)
@@ -84,7 +84,7 @@ def test_an_empty_wallet_holds_the_operation_until_it_is_topped_up(stage: Stage)
 def test_a_node_out_of_reach_before_anything_is_begun_is_503(stage: Stage) -> None:
     api = open_api(stage)
     run = api.open_run()
-    client = TestClient(create_app(wire(stage, Policy(patience=0.01), nowhere()), SECRET, 1))
+    client = TestClient(create_app(wire(stage, TransactionPolicy(give_up_after=0.01), nowhere()), SECRET, 1))
     api.host.client = api.attendee.client = client
     for response in (
         api.host.post("/event-runs", api.run_body()),
@@ -100,7 +100,7 @@ def test_a_node_out_of_reach_before_anything_is_begun_is_503(stage: Stage) -> No
 
 def test_a_database_out_of_reach_is_503(stage: Stage) -> None:
     api = open_api(stage)
-    client = TestClient(create_app(wire(stage, Policy(), database=no_database()), SECRET, 1))
+    client = TestClient(create_app(wire(stage, TransactionPolicy(), database=no_database()), SECRET, 1))
     for visitor, method, path, body in (
         (api.host, "POST", "/event-runs", api.run_body()),
         (api.host, "GET", f"/event-runs/{api.host.id}", None),

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import jwt
 import pytest
-from app.core.security import Caller, Unauthenticated, caller_of, issue_token
+from app.core.security import Caller, Unauthenticated, issue_token, verify_token
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -21,7 +21,7 @@ KEY = SECRET.get_secret_value()
 
 
 def test_a_token_says_who_calls() -> None:
-    assert caller_of(SECRET, issue_token(SECRET, ME, "attendee")) == Caller(ME, "attendee")
+    assert verify_token(SECRET, issue_token(SECRET, ME, "attendee")) == Caller(ME, "attendee")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_token_says_who_calls() -> None:
 )
 def test_a_token_that_is_not_ours_or_not_whole_is_refused(token: str) -> None:
     with pytest.raises(Unauthenticated):
-        caller_of(SECRET, token)
+        verify_token(SECRET, token)
 
 
 _part = st.text() | st.sampled_from([issue_token(SECRET, ME, "host").split(".")[0], "e30", "W10", "bnVsbA"])
@@ -56,7 +56,7 @@ _part = st.text() | st.sampled_from([issue_token(SECRET, ME, "host").split(".")[
 @pytest.mark.slow
 def test_no_token_at_all_breaks_it(token: str) -> None:
     with pytest.raises(Unauthenticated):
-        caller_of(SECRET, token)
+        verify_token(SECRET, token)
 
 
 @pytest.mark.slow

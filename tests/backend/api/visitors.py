@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.bootstrap.container import Services, services_on
+from app.api.background import FINISH_THREAD
+from app.bootstrap.container import Services, build_services
 from app.core.security import Role, issue_token
-from app.db.session import Database
+from app.db.database import Database
 from app.db.tables import experiences
 from app.main import create_app
 from app.services.blockchain_service import BlockchainService
 from app.services.pricing import Pricing
-from app.services.rpc_failover import Endpoints
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
@@ -85,7 +87,7 @@ class Api:
         }
         for name, role in roles.items():
             setattr(self, name, Visitor(self.client, self.stage.ids[name], role))
-        with self.stage.database.begin() as connection:
+        with self.stage.database.transaction() as connection:
             row = {"host_id": self.stage.ids["host"], "title": "Pottery"}
             self.experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
 
@@ -107,7 +109,7 @@ class Api:
         return answered((by or self.attendee).post("/bookings/create", body), 201)
 
 
-def open_api(stage: Stage, policy: Policy | None = None) -> Api:
+def open_api(stage: Stage, policy: TransactionPolicy | None = None) -> Api:
     """The app on a stage; its reconciler does not run by itself."""
     services = wire(stage, policy or stage.sender.policy)
     chain_id = stage.engine.w3.eth.chain_id
@@ -116,16 +118,18 @@ def open_api(stage: Stage, policy: Policy | None = None) -> Api:
     return Api(stage, services, TestClient(app))
 
 
-def wire(stage: Stage, policy: Policy, w3: Web3 | None = None, database: Database | None = None) -> Services:
+def wire(stage: Stage, policy: TransactionPolicy, w3: Web3 | None = None, database: Database | None = None) -> Services:
     """The services on the stage, or on another node or database than the stage's."""
     w3, database = w3 or stage.engine.w3, database or stage.database
     sender = TransactionSender(w3, stage.wallets["platform"], database, policy)
-    return services_on(w3, database, BlockchainService(w3, stage.chain.address, sender), Pricing(stage.feed, stage.now))
+    return build_services(
+        w3, database, BlockchainService(w3, stage.chain.address, sender), Pricing(stage.feed, stage.now)
+    )
 
 
 def nowhere() -> Web3:
     """A node that nobody runs."""
-    return Web3(Endpoints(["http://127.0.0.1:1"], timeout=1, patience=0))
+    return Web3(FailoverProvider(["http://127.0.0.1:1"], timeout=1, give_up_after=0))
 
 
 def no_database() -> Database:
@@ -142,7 +146,7 @@ def bury(stage: Stage) -> None:
 def settle() -> None:
     """Waits for what goes on in the background."""
     for thread in threading.enumerate():
-        if thread.name == "finish":
+        if thread.name == FINISH_THREAD:
             thread.join(10)
 
 

@@ -7,21 +7,23 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from app.db.database import Database, create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded
-from app.db.session import Database, create_database, drop_database, migrate
+from app.db.migrations import migrate
 from app.db.tables import metadata
 from scene import POLICY, Scene, make_scene
 from sqlalchemy import Engine as DatabaseEngine
 from stage import TERMS, deploy
-from stakesim.evm.anvil import Anvil
-from stakesim.evm.engine import Snapshot, open_engine
+from stakesim.evm.anvil import AnvilEngine
+from stakesim.evm.engine import Snapshot
+from stakesim.evm.engines import open_engine
 from web3.types import RPCEndpoint
 
 
 class Start(NamedTuple):
     """What every scene begins with."""
 
-    engine: Anvil
+    engine: AnvilEngine
     address: str
     snapshot: Snapshot
 
@@ -41,7 +43,7 @@ def committing() -> Iterator[DatabaseEngine]:
 def anvil() -> Iterator[Start]:
     """With the contract, and as it is when a test begins."""
     engine = open_engine("anvil")
-    assert isinstance(engine, Anvil)
+    assert isinstance(engine, AnvilEngine)
     address = deploy(engine, "EventStake", engine.accounts[0].address, TERMS)
     for _ in range(POLICY.confirmations):
         engine.mine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,34 +11,36 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.bootstrap.container import Services, services_on
-from app.db.session import Database
+from app.bootstrap.container import Services, build_services
+from app.core.units import WEI_PER_GWEI as GWEI
+from app.db.database import Database
 from app.db.tables import experiences, nonces, users
 from app.services import operations
 from app.services.blockchain_service import BlockchainService
-from app.services.codec import event_stake
-from app.services.operations import Operation
+from app.services.codec import event_stake_codec
+from app.services.operation_types import Operation
 from app.services.pricing import Pricing, Rate
-from app.services.transactions.sender import GWEI, Policy, TransactionSender
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import insert, select
 from stage import DAY, Feed
-from stakesim.evm.anvil import Anvil
+from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
 from web3.providers import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse, TxReceipt
 
 SEND = "eth_sendRawTransaction"
-POLICY = Policy(
+POLICY = TransactionPolicy(
     confirmations=3,
     max_fee_per_gas=200 * GWEI,
     resend_after=0,  # each step sends again what is not mined, so that a second transaction would show at once
     bump_after=3600,
-    patience=5,
-    longest_pause=0.02,
+    give_up_after=5,
+    max_pause=0.02,
 )
 
 Ask = Callable[[], Any]
@@ -81,7 +84,7 @@ class Scene:
     foreign: hashes of the platform's transactions that the service knows nothing of.
     """
 
-    engine: Anvil
+    engine: AnvilEngine
     address: str
     database: Database
     feed: Feed
@@ -101,18 +104,24 @@ class Scene:
 
     # ----------------------------------------------------------------------------------------------- the service
 
-    def worker(self, provider: JSONBaseProvider | None = None, **policy: Any) -> Scene:
+    def worker(
+        self, provider: JSONBaseProvider | None = None, clock: Callable[[], float] = time.monotonic, **policy: Any
+    ) -> Scene:
         """Another process: it has nothing in common with the first but node and database."""
         line = Line(provider or http(self.engine), self.database)
         w3 = Web3(line, [AttributeDictMiddleware])
-        sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy))
+        sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy), clock=clock)
         chain = BlockchainService(w3, self.address, sender)
-        return replace(self, line=line, services=services_on(w3, self.database, chain, self.services.pricing))
+        return replace(self, line=line, services=build_services(w3, self.database, chain, self.services.pricing))
 
-    def prepare_run(self, seats: int = 4, inr: int = 20_000, key: str | None = None, **options: Any) -> Operation:
+    def prepare_run(
+        self, seats: int = 4, inr: int = 20_000, idempotency_key: str | None = None, **options: Any
+    ) -> Operation:
         starts_at = self.now() + 3 * DAY
         host, title = self.ids["host"], self.ids["experience"]
-        return self.services.runs.prepare_create(host, title, starts_at, seats, Decimal(inr), key=key, **options)
+        return self.services.runs.prepare_create(
+            host, title, starts_at, seats, Decimal(inr), idempotency_key=idempotency_key, **options
+        )
 
     def open_run(self, seats: int = 4) -> UUID:
         """A run that is there for good."""
@@ -120,8 +129,12 @@ class Scene:
         assert subject is not None
         return subject
 
-    def prepare_booking(self, run: UUID, seats: int = 1, key: str | None = None, **options: Any) -> Operation:
-        return self.services.bookings.prepare_book(run, self.ids["attendee"], seats, key=key, **options)
+    def prepare_booking(
+        self, run: UUID, seats: int = 1, idempotency_key: str | None = None, **options: Any
+    ) -> Operation:
+        return self.services.bookings.prepare_book(
+            run, self.ids["attendee"], seats, idempotency_key=idempotency_key, **options
+        )
 
     def step(self, operation: Operation) -> Operation:
         after = self.services.sender.step(operation)
@@ -147,7 +160,7 @@ class Scene:
         raise AssertionError(f"{operation.kind} is {operation.state} for ever: {operation.held}")
 
     def find(self, operation: Operation) -> Operation:
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             found = operations.find(connection, operation.key)
         assert found is not None
         return found
@@ -177,7 +190,7 @@ class Scene:
         return int(status["pending"], 16) + int(status["queued"], 16)
 
     def receipt(self, operation: Operation, attempt: int = -1) -> TxReceipt:
-        return self.w3.eth.get_transaction_receipt(operation.attempts[attempt]["hash"])
+        return self.w3.eth.get_transaction_receipt(operation.attempts[attempt].tx_hash)
 
     def sign_foreign(self, nonce: int, fee: int = 20 * GWEI, tip: int = 2 * GWEI) -> str:
         """Nothing much, with the platform's key, and past the service."""
@@ -190,7 +203,7 @@ class Scene:
 
     def send_as(self, account: int, function: str, *args: Any) -> None:
         """Somebody calls the contract, for a tip that brings it to the block's beginning."""
-        call = event_stake().call(Web3.to_checksum_address(self.address), function, *args)
+        call = event_stake_codec().call(Web3.to_checksum_address(self.address), function, *args)
         sender = self.engine.accounts[account]
         nonce = self.w3.eth.get_transaction_count(sender.address)
         self.rpc(SEND, self._sign(sender, nonce, call.to, call.data, 50 * GWEI, 20 * GWEI))
@@ -246,7 +259,11 @@ class Scene:
             assert did == ([operation.tx_hash] if operation.state == "confirmed" else [])
             assert (len(operation.attempts) > 0) == (operation.state != "rejected")
             for attempt in operation.attempts:
-                assert attempt["tip"] <= attempt["max_fee"] <= self.services.sender.policy.max_fee_per_gas
+                assert (
+                    attempt.priority_fee_per_gas
+                    <= attempt.max_fee_per_gas
+                    <= self.services.sender.policy.max_fee_per_gas
+                )
             assert all(r["effectiveGasPrice"] <= POLICY.max_fee_per_gas for r in mine.values())
         known = all_hashes(self.database)
         assert set(on_chain) <= known | self.foreign  # I3
@@ -254,12 +271,12 @@ class Scene:
         taken = [operation.nonce for operation in everything if operation.nonce is not None]
         assert len(taken) == len(set(taken))  # I4
         assert self.w3.eth.get_transaction_count(self.platform.address, "pending") == self.count()
-        with self.database.begin() as connection:
+        with self.database.transaction() as connection:
             following = connection.execute(select(nonces.c.next)).scalar_one_or_none()
         assert following is None or following == self.count() or self.foreign
         assert self.pool() == 0
-        report = self.worker().services.reconciler.look()  # I6
-        assert (report.differences, report.open) == ([], [])
+        report = self.worker().services.reconciler.dry_run()  # I6
+        assert (report.differences, report.pending) == ([], [])
 
     def _transactions(self) -> dict[str, TxReceipt]:
         """The platform's, by hash, since the contract was deployed."""
@@ -343,7 +360,7 @@ def dying(line: Line, fault: Fault) -> Iterator[None]:
 # -------------------------------------------------------------------------------------------------------- small help
 
 
-def http(engine: Anvil) -> HTTPProvider:
+def http(engine: AnvilEngine) -> HTTPProvider:
     provider: Any = engine.w3.provider
     return HTTPProvider(provider.endpoint_uri, {"timeout": 30}, exception_retry_configuration=None)
 
@@ -357,20 +374,20 @@ def keccak_hex(text: str) -> str:
 
 
 def hashes_of(operation: Operation) -> list[str]:
-    return [attempt["hash"] for attempt in operation.attempts]
+    return [attempt.tx_hash for attempt in operation.attempts]
 
 
 def all_operations(database: Database) -> list[Operation]:
-    with database.begin() as connection:
+    with database.transaction() as connection:
         table = operations.operations
-        return [Operation(*row) for row in connection.execute(select(table).order_by(table.c.created_at))]
+        return [Operation.from_row(row) for row in connection.execute(select(table).order_by(table.c.created_at))]
 
 
 def all_hashes(database: Database) -> set[str]:
     return {tx_hash for operation in all_operations(database) for tx_hash in hashes_of(operation)}
 
 
-def make_scene(engine: Anvil, address: str, database: Database) -> Scene:
+def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
 
@@ -379,8 +396,8 @@ def make_scene(engine: Anvil, address: str, database: Database) -> Scene:
     w3 = Web3(line, [AttributeDictMiddleware])
     sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
-    scene = Scene(engine, address, database, feed, line, services_on(w3, database, chain, Pricing(feed, clock)))
-    with database.begin() as connection:
+    scene = Scene(engine, address, database, feed, line, build_services(w3, database, chain, Pricing(feed, clock)))
+    with database.transaction() as connection:
         for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
             row = {"name": role, "wallet_address": account.address}
             scene.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()

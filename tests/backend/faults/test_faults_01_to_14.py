@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
 from app.core.errors import ChainUnavailable, OutOfFunds, Superseded
-from app.services.rpc_failover import Endpoints
-from app.services.transactions import sender
-from app.services.transactions.sender import GWEI
+from app.core.units import WEI_PER_GWEI as GWEI
+from app.services.rpc_failover import FailoverProvider
 from eth_account import Account
 from scene import (
     SEND,
@@ -29,6 +27,7 @@ from scene import (
     result,
     saying,
 )
+from stage import Time
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +134,7 @@ def test_03_too_many_requests_broken_servers_and_connections_reset(scene: Scene)
     """Over HTTP servers that do so: the first is left to rest, the second is asked; then both fail, and time passes."""
     slept = list[float]()
     with proxies(scene, (429, 503, "hang up"), ("hang up late", 502)) as servers:
-        line = Endpoints([server.url for server in servers], timeout=2, sleep=slept.append, chance=lambda: 0.5)
+        line = FailoverProvider([server.url for server in servers], timeout=2, sleep=slept.append, jitter=lambda: 0.5)
         worker = scene.worker(line)
         operation = worker.follow(worker.prepare_run())
         assert operation.state == "submitted"
@@ -153,7 +152,7 @@ def test_03_too_many_requests_broken_servers_and_connections_reset(scene: Scene)
 def test_04_time_out_on_send(scene: Scene, caplog: pytest.LogCaptureFixture, taken: bool) -> None:
     """Whoever waits is told that it is not known, and of the operation; it is never failed."""
     with proxies(scene, ("be silent late" if taken else "be silent",)) as [server]:
-        worker = scene.worker(Endpoints([server.url], timeout=2, patience=0), patience=0)
+        worker = scene.worker(FailoverProvider([server.url], timeout=2, give_up_after=0), give_up_after=0)
         operation = worker.step(scene.prepare_run())
         with pytest.raises(ChainUnavailable) as caught:
             worker.services.sender.finish(operation)
@@ -176,7 +175,7 @@ def test_05_already_known(scene: Scene, words: str | None) -> None:
     """In anvil's own words, as somebody has brought it there; and in those of other nodes."""
     operation = scene.step(scene.prepare_run())
     if words is None:
-        scene.rpc(SEND, operation.attempts[0]["raw"])
+        scene.rpc(SEND, operation.attempts[0].raw_transaction)
     else:
         scene.line.fault = first(1, after_asking(saying(words)))
     operation = scene.step(operation)
@@ -188,7 +187,7 @@ def test_05_already_known(scene: Scene, words: str | None) -> None:
 
 def test_06_nonce_too_low_and_our_hash_is_mined(scene: Scene) -> None:
     operation = scene.step(scene.prepare_run())
-    scene.rpc(SEND, operation.attempts[0]["raw"])
+    scene.rpc(SEND, operation.attempts[0].raw_transaction)
     scene.mine()
     said = list[Any]()
 
@@ -199,7 +198,7 @@ def test_06_nonce_too_low_and_our_hash_is_mined(scene: Scene) -> None:
     scene.line.fault = first(1, listen)
     operation = scene.step(operation)
     assert "nonce too low" in said[0]["error"]["message"]
-    assert (operation.state, operation.tx_hash) == ("mined", operation.attempts[0]["hash"])
+    assert (operation.state, operation.tx_hash) == ("mined", operation.attempts[0].tx_hash)
     operation = scene.settle(operation)
     assert (operation.state, operation.requeued, len(operation.attempts)) == ("confirmed", 0, 1)
     scene.check(runs=1)
@@ -211,15 +210,15 @@ def test_07_nonce_too_low_and_an_older_attempt_was_mined(scene: Scene) -> None:
     operation = worker.follow(worker.prepare_run())
     while len(operation.attempts) < 3:
         operation = worker.step(operation)
-    scene.rpc("anvil_dropTransaction", operation.attempts[-1]["hash"])
-    scene.rpc(SEND, operation.attempts[0]["raw"])
+    scene.rpc("anvil_dropTransaction", operation.attempts[-1].tx_hash)
+    scene.rpc(SEND, operation.attempts[0].raw_transaction)
     scene.mine(3)
     scene.line.fault = first(6, lambda *_: result(None), "eth_getTransactionReceipt")
     for _ in range(2):
         operation = scene.step(operation)
         assert (operation.state, operation.requeued, len(operation.attempts)) == ("signed", 0, 3)
     operation = scene.settle(operation)
-    assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[0]["hash"])
+    assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[0].tx_hash)
     scene.check(runs=1)
 
 
@@ -252,7 +251,7 @@ def test_08_nonce_used_by_a_foreign_transaction(scene: Scene) -> None:
     with pytest.raises(Superseded, match="no effect"):
         scene.services.sender.finish(operation)
     scene.check(runs=2)
-    assert scene.services.sender._sent == {}, "of what is over nothing is kept"
+    assert scene.services.sender._mempool._send_times == {}, "of what is over nothing is kept"
 
 
 def test_08_what_it_was_held_for_and_sent_as_is_of_the_lost_nonce(scene: Scene) -> None:
@@ -308,7 +307,7 @@ def test_09_nonce_too_high_a_gap(scene: Scene) -> None:
     scene.line.fault = first(1, saying("nonce too high"))
     operation = scene.follow(scene.prepare_run(seats=5))
     assert operation.state == "signed"
-    assert scene.line.sent == [operation.attempts[0]["raw"], earlier.attempts[0]["raw"]]
+    assert scene.line.sent == [operation.attempts[0].raw_transaction, earlier.attempts[0].raw_transaction]
     operation = scene.settle(operation)
     operation, earlier = scene.find(operation), scene.find(earlier)
     assert (operation.state, earlier.state) == ("confirmed", "confirmed")
@@ -325,10 +324,10 @@ def test_09_a_gap_that_the_node_keeps_quiet_about(scene: Scene) -> None:
     assert (scene.step(operation).state, scene.pool()) == ("submitted", 1)
     worker = scene.worker()
     for _ in range(4):
-        report = worker.services.reconciler.start()
-        assert report.trouble == []
+        report = worker.services.reconciler.run_full()
+        assert report.problems == []
         scene.mine()
-    assert report.open == []
+    assert report.pending == []
     scene.check(runs=2)
 
 
@@ -345,9 +344,9 @@ def test_10_replacement_underpriced(scene: Scene) -> None:
     assert operation.state == "confirmed"
     assert len(operation.attempts) > 3
     for before, after in pairwise(operation.attempts):
-        assert after["nonce"] == before["nonce"]
-        assert after["max_fee"] * 10 >= before["max_fee"] * 11
-        assert after["tip"] * 10 >= before["tip"] * 11
+        assert after.nonce == before.nonce
+        assert after.max_fee_per_gas * 10 >= before.max_fee_per_gas * 11
+        assert after.priority_fee_per_gas * 10 >= before.priority_fee_per_gas * 11
     scene.check(runs=1)
 
 
@@ -356,7 +355,7 @@ def test_10_fees_are_raised_by_one_worker_at_a_time(scene: Scene) -> None:
     worker, other = scene.worker(bump_after=0), scene.worker(bump_after=0)
     operation = worker.step(worker.prepare_run())
     raised = worker.step(operation)
-    assert [attempt["block"] for attempt in raised.attempts] == [operation.attempts[0]["block"]] * 2
+    assert [attempt.latest_block for attempt in raised.attempts] == [operation.attempts[0].latest_block] * 2
     assert other.step(operation) == raised
     assert worker.settle(raised).state == "confirmed"
     worker.check(runs=1)
@@ -365,14 +364,14 @@ def test_10_fees_are_raised_by_one_worker_at_a_time(scene: Scene) -> None:
 def test_10_fees_are_raised_with_the_key_of_whoever_signed(scene: Scene) -> None:
     """The platform's is of no use then."""
     host = scene.engine.accounts[1]
-    worker = scene.worker(bump_after=0, patience=0)
+    worker = scene.worker(bump_after=0, give_up_after=0)
     operation = worker.prepare_run(signer=host)
     for attempts in (1, 2):
         with pytest.raises(ChainUnavailable):
             worker.services.sender.finish(worker.find(operation), host)
         assert len(worker.find(operation).attempts) == attempts
     operation = worker.step(worker.find(operation))
-    assert {Account.recover_transaction(attempt["raw"]) for attempt in operation.attempts} == {host.address}
+    assert {Account.recover_transaction(attempt.raw_transaction) for attempt in operation.attempts} == {host.address}
     assert len(operation.attempts) == 2
     assert worker.settle(operation).state == "confirmed"
 
@@ -440,7 +439,7 @@ def test_11_insufficient_funds_before_a_nonce_is_taken(scene: Scene) -> None:
 def test_12_dropped_from_the_mempool(scene: Scene) -> None:
     operation = scene.follow(scene.prepare_run())
     for _ in range(3):
-        scene.rpc("anvil_dropTransaction", operation.attempts[0]["hash"])
+        scene.rpc("anvil_dropTransaction", operation.attempts[0].tx_hash)
         scene.mine()
         assert scene.pool() == 0
         operation = scene.step(operation)
@@ -450,25 +449,24 @@ def test_12_dropped_from_the_mempool(scene: Scene) -> None:
     scene.check(runs=1)
 
 
-def test_13_no_receipt_for_hours(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_13_no_receipt_for_hours(scene: Scene) -> None:
     """Each hour fees are raised, up to the cap; then it is left as it is. Whichever is mined is the one."""
-    clock = SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
-    monkeypatch.setattr(sender, "time", clock)
-    worker = scene.worker(bump_after=HOUR, max_fee_per_gas=9 * GWEI)
+    clock = Time()
+    worker = scene.worker(clock=lambda: clock.now, bump_after=HOUR, max_fee_per_gas=9 * GWEI)
     operation = worker.follow(worker.prepare_run())
     for hour in range(1, 18):
         assert len(operation.attempts) <= hour
         assert (operation.state, worker.status(operation)) == ("submitted", "pending")
         clock.now += HOUR + 1
         operation = worker.follow(operation)
-    fees = [(attempt["max_fee"], attempt["tip"]) for attempt in operation.attempts]
+    fees = [(attempt.max_fee_per_gas, attempt.priority_fee_per_gas) for attempt in operation.attempts]
     assert 4 < len(fees) < 20
     assert all(b[i] * 10 >= a[i] * 11 for a, b in pairwise(fees) for i in (0, 1))
     assert fees[-1][0] <= 9 * GWEI < fees[-1][0] * 1.2
     assert "can't be raised above the cap" in (operation.held or "")
     assert scene.pool() == 1
     operation = worker.settle(operation)
-    assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[-1]["hash"])
+    assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[-1].tx_hash)
     worker.check(runs=1)
 
 
@@ -476,7 +474,7 @@ def test_14_base_fee_above_the_cap(scene: Scene) -> None:
     scene.mine_at(300 * GWEI)
     operation = scene.follow(scene.prepare_run())
     assert (operation.state, operation.nonce, scene.line.sent) == ("prepared", None, [])
-    assert "base fee of 300000000000 wei is above the cap" in (operation.held or "")
+    assert "base fee of 300000000000 wei per gas is above the cap" in (operation.held or "")
     with pytest.raises(ChainUnavailable, match="above the cap") as caught:
         scene.services.sender.finish(operation)
     assert (caught.value.operation, type(caught.value)) == (operation.key, ChainUnavailable)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from app.core.errors import ContractRejected, Superseded
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 from scene import Ask, Scene, http, result
 from web3 import Web3
 from web3.types import RPCEndpoint
@@ -33,7 +33,7 @@ def test_15_reorg_puts_the_same_transaction_in_another_block(scene: Scene, later
     operation = mined(scene, scene.prepare_run())
     scene.mine()
     was, sent = (operation.block_number or 0, operation.block_hash), len(scene.line.sent)
-    scene.reorg(2, (operation.attempts[0]["raw"], later))
+    scene.reorg(2, (operation.attempts[0].raw_transaction, later))
     operation = scene.step(operation)
     receipt = scene.receipt(operation)
     assert receipt["blockNumber"] == was[0] + later
@@ -111,18 +111,18 @@ def test_18_estimate_fine_but_reverts_on_chain(scene: Scene) -> None:
         scene.services.sender.finish(operation)
     assert (caught.value.name, caught.value.outcome) == ("EventNotOpen", "reverted")
     theirs = scene.receipt(operation)
-    assert (operation.tx_hash, operation.block_number) == (operation.attempts[0]["hash"], theirs["blockNumber"])
+    assert (operation.tx_hash, operation.block_number) == (operation.attempts[0].tx_hash, theirs["blockNumber"])
     assert operation.block_hash == theirs["blockHash"].to_0x_hex()
     assert (operation.gas_used, operation.gas_price_wei) == (theirs["gasUsed"], theirs["effectiveGasPrice"])
     assert caught.value.receipt == {field: theirs[field] for field in caught.value.receipt}
     assert scene.services.bookings.list_all()[0].blockchain_error == str(caught.value)
     sent = len(scene.line.sent)
     scene.mine(2)
-    assert scene.services.reconciler.start().trouble == []
+    assert scene.services.reconciler.run_full().problems == []
     assert len(scene.line.sent) == sent
     assert scene.services.runs.get(run).status == "cancelled"
     scene.check(runs=1)
-    assert scene.services.sender._sent == {}, "of what is over nothing is kept"
+    assert scene.services.sender._mempool._send_times == {}, "of what is over nothing is kept"
 
 
 def test_19_estimate_reverts(scene: Scene) -> None:
@@ -162,8 +162,8 @@ def test_20_out_of_gas(scene: Scene, lows: int) -> None:
         assert operation.state == "submitted", "the first one's receipt says nothing of the second"
     operation = scene.settle(operation)
     first, second = operation.attempts
-    assert second["nonce"] == first["nonce"] + 1
-    assert second["gas"] > first["gas"]
+    assert second.nonce == first.nonce + 1
+    assert second.gas_limit > first.gas_limit
     assert operation.state == ("confirmed" if lows == 1 else "failed")
     if lows == 2:
         with pytest.raises(ContractRejected, match="out of gas") as caught:
@@ -239,9 +239,9 @@ def test_22_a_node_that_has_just_begun_to_follow_the_chain(scene: Scene) -> None
     operation = mined(scene, scene.prepare_run())
     scene.mine(5)
     scene.line.fault = lambda method, params, ask: result("0x0") if method == "eth_blockNumber" else ask()
-    report = scene.services.reconciler.start()
-    assert (report.trouble, report.differences) == ([], [])
-    assert [one.state for one in report.open] == ["mined"]
+    report = scene.services.reconciler.run_full()
+    assert (report.problems, report.differences) == ([], [])
+    assert [one.state for one in report.pending] == ["mined"]
     scene.line.fault = None
     assert scene.step(operation).state == "confirmed"
     scene.check(runs=1)

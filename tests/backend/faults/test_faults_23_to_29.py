@@ -12,10 +12,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from app.bootstrap.checks import NotReady, check_contract, check_endpoints, require
+from app.bootstrap.checks import NotReady, check_contract, check_endpoints, require_checks
 from app.core.config import Settings
 from app.core.errors import ChainUnavailable, KeyReused, PriceError
-from app.db.session import Database
+from app.db.database import Database
 from app.services.pricing import Rate
 from pydantic import SecretStr
 from scene import SEND, Ask, Killed, Scene, after_asking, all_operations, doing, dying, first, http, raising
@@ -33,7 +33,7 @@ def recovered(scene: Scene) -> Scene:
     """A new process, which does what each does first, and then every few seconds, while blocks come."""
     worker = scene.worker()
     for _ in range(4):
-        assert worker.services.reconciler.start().trouble == []
+        assert worker.services.reconciler.run_full().problems == []
         scene.mine()
     return worker
 
@@ -45,7 +45,7 @@ def test_23_crash_after_the_commit_before_the_send(scene: Scene) -> None:
     signed = scene.find(operation)
     assert (signed.state, scene.pool(), scene.created()["runs"]) == ("signed", 0, 0)
     worker = recovered(scene)
-    assert worker.line.sent[0] == signed.attempts[0]["raw"]
+    assert worker.line.sent[0] == signed.attempts[0].raw_transaction
     assert len(set(worker.line.sent)) == 1
     assert worker.find(operation).state == "confirmed"
     worker.check(runs=1)
@@ -85,7 +85,7 @@ def test_24_crash_after_a_raised_fee_was_stored(scene: Scene) -> None:
     assert (len(operation.attempts), operation.state) == (2, "signed")
     recovered(scene)
     operation = scene.find(operation)
-    assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[0]["hash"])
+    assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[0].tx_hash)
     scene.check(runs=1)
 
 
@@ -122,7 +122,7 @@ def test_25_database_gone_after_a_good_send(scene: Scene, committing: DatabaseEn
             return answer
 
         scene.line.fault = first(1, last_words)
-        with pytest.raises(ChainUnavailable, match="database is gone") as caught:
+        with pytest.raises(ChainUnavailable, match="database is unavailable") as caught:
             scene.services.sender.finish(operation)
         assert caught.value.operation == operation.key
         assert scene.pool() == 1
@@ -139,7 +139,7 @@ def test_25_database_gone_before_the_commit(scene: Scene, committing: DatabaseEn
     operation = scene.prepare_run()
     with shut(committing) as shut_it:
         scene.line.fault = first(1, doing(shut_it), "eth_getTransactionCount")
-        with pytest.raises(ChainUnavailable, match="database is gone"):
+        with pytest.raises(ChainUnavailable, match="database is unavailable"):
             scene.services.sender.finish(operation)
         assert (scene.pool(), scene.line.sent) == (0, [])
     committing.dispose()
@@ -171,7 +171,7 @@ def blocks_coming(scene: Scene) -> Iterator[None]:
 
 def other_worker(scene: Scene, committing: DatabaseEngine) -> Scene:
     """With connections of its own."""
-    return replace(scene, database=Database(create_engine(committing.url))).worker(patience=20)
+    return replace(scene, database=Database(create_engine(committing.url))).worker(give_up_after=20)
 
 
 def test_26_two_workers_on_one_operation(scene: Scene, committing: DatabaseEngine) -> None:
@@ -181,7 +181,7 @@ def test_26_two_workers_on_one_operation(scene: Scene, committing: DatabaseEngin
 
     def post(worker: Scene) -> Any:
         return worker.services.runs.create(
-            scene.ids["host"], scene.ids["experience"], starts_at, 4, Decimal(20_000), key="once"
+            scene.ids["host"], scene.ids["experience"], starts_at, 4, Decimal(20_000), idempotency_key="once"
         )
 
     with blocks_coming(scene), ThreadPoolExecutor(6) as pool:
@@ -225,12 +225,12 @@ def test_26_an_old_copy_of_an_operation_changes_nothing(scene: Scene) -> None:
 
 
 def test_26_the_same_key_with_other_arguments(scene: Scene) -> None:
-    operation = scene.settle(scene.prepare_run(key="user:once"))
+    operation = scene.settle(scene.prepare_run(idempotency_key="user:once"))
     count = scene.count()
     with pytest.raises(KeyReused, match="'once' was used for another request"):
-        scene.prepare_run(seats=5, key="user:once")
+        scene.prepare_run(seats=5, idempotency_key="user:once")
     with pytest.raises(KeyReused):
-        scene.services.runs.prepare_cancel(operation.subject, key="user:once")
+        scene.services.runs.prepare_cancel(operation.subject, idempotency_key="user:once")
     assert (len(all_operations(scene.database)), scene.count()) == (1, count)
     scene.check(runs=1)
 
@@ -254,7 +254,7 @@ def start(scene: Scene, address: str | None = None, **others: Any) -> None:
     wanted, chain = settings(scene, **others), scene.services.chain
     if address:
         chain = type(chain)(scene.services.w3, Web3.to_checksum_address(address), scene.services.sender)
-    require([*check_endpoints(wanted), *check_contract(wanted, scene.services.w3, chain)])
+    require_checks([*check_endpoints(wanted), *check_contract(wanted, scene.services.w3, chain)])
 
 
 def test_27_wrong_chain_id_no_code_or_other_code(scene: Scene) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from app.services.operations import Operation
+from app.services.operation_types import Operation
 from scene import GWEI, Ask, Scene, first, raising, saying
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ Read = Callable[[Operation], list[tuple[str, str, str]]]
 @pytest.fixture
 def read(caplog: pytest.LogCaptureFixture) -> Read:
     """Level, message and state of each line about an operation since it was last asked."""
-    caplog.set_level(logging.INFO, logger="app.services.transactions.sender")
+    caplog.set_level(logging.INFO, logger="app.services.transactions")
 
     def lines(operation: Operation) -> list[tuple[str, str, str]]:
         mine = [record for record in caplog.records if getattr(record, "operation", None) == operation.key]
@@ -49,7 +49,8 @@ def test_of_a_node_that_does_not_take_it(scene: Scene, read: Read) -> None:
 def test_of_fees_that_are_raised_and_of_a_reorg(scene: Scene, read: Read) -> None:
     worker = scene.worker(bump_after=0)
     operation = worker.step(worker.step(worker.prepare_run()))
-    fees = {"max_fee": operation.attempts[1]["max_fee"], "tip": operation.attempts[1]["tip"]}
+    raised = operation.attempts[1]
+    fees = f"{raised.max_fee_per_gas} and {raised.priority_fee_per_gas} wei per gas"
     assert read(operation) == [("WARNING", f"createEventRunFor: fees raised to {fees}", "signed")]
     scene.mine()
     operation = worker.follow(operation)
@@ -63,7 +64,7 @@ def test_of_fees_that_are_raised_and_of_a_reorg(scene: Scene, read: Read) -> Non
 def test_of_fees_that_are_too_high(scene: Scene, read: Read) -> None:
     scene.mine_at(300 * GWEI)
     operation = scene.step(scene.step(scene.prepare_run()))
-    why = f"the base fee of {300 * GWEI} wei is above the cap of {200 * GWEI}"
+    why = f"the base fee of {300 * GWEI} wei per gas is above the cap of {200 * GWEI}"
     assert operation.held == why
     assert read(operation) == [("ERROR", f"createEventRunFor is held: {why}", "prepared")]
 
@@ -73,7 +74,7 @@ def test_of_a_nonce_that_somebody_else_took(scene: Scene, read: Read) -> None:
     foreign, nonce = scene.send_foreign(operation.nonce or 0), operation.nonce
     scene.mine(3)
     operation = scene.step(operation)
-    begins = f"createEventRunFor begins anew: its nonce {nonce} went to {foreign}"
+    begins = f"createEventRunFor begins again: its nonce {nonce} went to {foreign}"
     says = ("INFO", "createEventRunFor: the node says NONCE_TOO_LOW", "signed")
     assert read(operation) == [says, ("WARNING", begins, "signed")]
     operation = scene.step(operation)
@@ -93,12 +94,12 @@ def test_of_gas_that_ran_out(scene: Scene, read: Read) -> None:
     scene.line.fault = first(1, too_low, "eth_estimateGas")
     operation = scene.follow(scene.prepare_run())
     scene.mine(3)
-    tx_hash = operation.attempts[0]["hash"]
+    tx_hash = operation.attempts[0].tx_hash
     operation = scene.step(operation)
     assert (operation.state, operation.tx_hash) == ("prepared", None)
     assert read(operation) == [
-        ("WARNING", f"The node does not tell why {tx_hash} failed", "submitted"),
-        ("WARNING", f"createEventRunFor begins anew: {tx_hash} ran out of gas", "submitted"),
+        ("WARNING", f"The node does not say why {tx_hash} failed", "submitted"),
+        ("WARNING", f"createEventRunFor begins again: {tx_hash} ran out of gas", "submitted"),
     ]
 
 

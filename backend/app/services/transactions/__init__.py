@@ -1,1 +1,1 @@
-"""Sends each operation's transaction once: states, nonces, fees, signing."""
+"""Sends operations as transactions: nonces, fees, signatures, mempool, confirmation."""

@@ -1,4 +1,4 @@
-"""How an action is carried out: on the contract alone, or by a backend.
+"""Drivers: each carries out actions in its own way, on the contract alone or through a backend.
 
 A driver is the only part of a run that knows the system under test.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from stakesim.backend import Rows
-from stakesim.model.reference import Outcome, State
+from stakesim.model.reference import ExpectedOutcome, State
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import Action
 
@@ -19,23 +19,28 @@ CONTRACT = "contract"
 class Driver(Protocol):
     """Carries out a scenario's actions, one after another."""
 
-    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
-        """Carries out one action and says what came of it.
+    def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
+        """Carries out one action.
 
         Args:
-            expected: What the model says must happen; taken from it are only who signs, and what a direct sender sends.
-            model: The state before, for the ids on chain.
+            action: What is to be done.
+            expected: What the model says must happen. A driver takes from it only whether the action is skipped, who
+                acts and signs, the price in wei, and the wei that a direct sender sends.
+            model: The model before the action, for ids on chain.
+
+        Returns:
+            What happened.
         """
         ...
 
     def rows(self) -> Rows | None:
-        """What the backend's database holds; None where there is none."""
+        """Reads the backend's database; None where there is none."""
         ...
 
-    def asks_backend(self, action: Action) -> bool:
-        """Whether it is a use case of a backend, which then sends what is to be sent."""
+    def uses_backend(self, action: Action) -> bool:
+        """Whether the action is a use case of the backend, which then sends the transaction."""
         ...
 
-    def lacks(self, action: Action) -> bool:
-        """Whether the system under test has no such use case, so that the action is not played."""
+    def is_unsupported(self, action: Action) -> bool:
+        """Whether the system under test has no such use case, so that the action is left out."""
         ...

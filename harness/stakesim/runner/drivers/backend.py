@@ -1,35 +1,34 @@
-"""A backend: each action is one call of its session, or goes past it where the scenario says so."""
+"""A backend: each action is a call of a use case of its session, or goes past it where the scenario says so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias, TypedDict
+
+from eth_account.signers.local import LocalAccount
 
 from stakesim.backend import BackendSession, Refused, Rows
 from stakesim.evm.errors import AbiError, CallReverted
-from stakesim.model.reference import Outcome, State
+from stakesim.model.reference import ExpectedOutcome, State
 from stakesim.runner.drivers.onchain import OnChain
-from stakesim.runner.drivers.rows import checked
+from stakesim.runner.drivers.rows import checked_rows
 from stakesim.runner.network import Network
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
     Book,
-    CallFunction,
     CancelBooking,
     CancelRun,
     Complete,
     CreateRun,
     Expire,
-    ForceEther,
-    SetPrice,
-    Wait,
     Withdraw,
     WithdrawFees,
 )
 
+UseCase: TypeAlias = Callable[..., None]
 USE_CASES: dict[type[Any], str] = {
     CreateRun: "create_run",
     Book: "book",
@@ -40,127 +39,150 @@ USE_CASES: dict[type[Any], str] = {
     Withdraw: "withdraw",
     WithdrawFees: "withdraw_fees",
 }
+"""Methods of `BackendSession` by action."""
 _WITHDRAWALS = (Withdraw, WithdrawFees)
-"""Anybody can make them without a backend, and no row changes."""
+"""Anybody can send them without a backend, and no row changes."""
+
+
+class _Caller(TypedDict):
+    """Who calls a use case: the actor, their key where they sign themselves, and the idempotency key."""
+
+    by: str
+    signer: LocalAccount | None
+    key: str | None
 
 
 class BackendDriver:
-    """See `stakesim.runner.drivers.Driver`."""
+    """Drives a backend; see `stakesim.runner.drivers.Driver`."""
 
     def __init__(self, session: BackendSession, onchain: OnChain, network: Network) -> None:
-        self._session, self._onchain, self._network = session, onchain, network
-        self._runs: set[str] = set()
-        self._bookings: set[str] = set()
-        self._keys = count(1)
-        self._at_work = False
-        self._changed: list[str] = []  # runs that the backend is told of once it is done
+        """Drives the backend of one scenario.
 
-    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
-        if expected.status == "skipped":
-            return ActualOutcome("skipped")
-        if isinstance(action, SetPrice | Wait):
-            return ActualOutcome("ok")
-        if isinstance(action, ForceEther):
-            self._onchain.force_ether(action)
-            return ActualOutcome("ok")
-        if isinstance(action, CallFunction) or self._onchain.goes_direct(action):
-            return self._past_the_backend(action, expected, model)
+        Args:
+            session: The backend, opened for the scenario.
+            onchain: Sends what goes past the backend.
+            network: Between the backend and its node.
+        """
+        self._session, self._onchain, self._network = session, onchain, network
+        self._known_runs: set[str] = set()
+        self._known_bookings: set[str] = set()
+        self._key_numbers = count(1)
+        self._is_working = False
+        self._changed_runs: list[str] = []
+        """Runs that were changed past the backend while it was working; it is told afterwards."""
+
+    def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
+        """See `Driver.perform`."""
+        outcome = self._onchain.perform_without_backend(action, expected, model)
+        if outcome is not None:
+            if type(action) in USE_CASES and outcome.status == "ok":
+                self._note_change(action, model)
+            return outcome
         use_case = self._use_case(action)
         if use_case is None:
             return self._onchain.send(action, expected, model)
-        key = f"{action.do}-{next(self._keys)}" if action.retried or action.answer_lost else None
-        outcome = self._ask(use_case, action, expected, model, key, action.answer_lost)
-        if action.retried or (action.answer_lost and outcome.status != "ok"):
-            again = self._ask(use_case, action, expected, model, key, False)
-            outcome = outcome if outcome.status == "ok" else again
-        while self._changed:
-            self._tell(self._changed.pop(0))
+        outcome = self._call_as_client(use_case, action, expected, model)
+        while self._changed_runs:
+            self._refresh(self._changed_runs.pop(0))
         return outcome
 
     def rows(self) -> Rows | None:
+        """See `Driver.rows`."""
         rows: Callable[[], Rows] | None = getattr(self._session, "rows", None)
-        return checked(rows()) if rows is not None else None
+        return checked_rows(rows()) if rows is not None else None
 
-    def lacks(self, action: Action) -> bool:
+    def is_unsupported(self, action: Action) -> bool:
+        """See `Driver.is_unsupported`."""
         if isinstance(action, _WITHDRAWALS) or type(action) not in USE_CASES or self._onchain.goes_direct(action):
             return False
         return self._use_case(action) is None
 
-    def asks_backend(self, action: Action) -> bool:
+    def uses_backend(self, action: Action) -> bool:
+        """See `Driver.uses_backend`."""
         if type(action) not in USE_CASES or self._onchain.goes_direct(action):
             return False
         return self._use_case(action) is not None
 
-    def _ask(
-        self,
-        use_case: Callable[..., None],
-        action: Action,
-        expected: Outcome,
-        model: State,
-        key: str | None,
-        lose_answer: bool,
-    ) -> ActualOutcome:
-        self._at_work = True
-        try:
-            with self._network.of_the_backend(lose_answer):
-                self._call(use_case, action, expected, model, key)
-        except Refused as refusal:
-            args = self._onchain.named(refusal.arguments)
-            return ActualOutcome(refusal.outcome, refusal.error, args, refusal.message)
-        except (CallReverted, AbiError) as error:  # the library's own mean something else here
-            raise RuntimeError(f"the backend raised {type(error).__name__}: {error}") from error
-        finally:
-            self._at_work = False
-        return ActualOutcome("ok")
-
-    def _use_case(self, action: Action) -> Callable[..., None] | None:
+    def _use_case(self, action: Action) -> UseCase | None:
         return getattr(self._session, USE_CASES[type(action)], None)
 
+    def _call_as_client(
+        self, use_case: UseCase, action: Action, expected: ExpectedOutcome, model: State
+    ) -> ActualOutcome:
+        """Calls the use case; again with the same key if the client retries, or took a lost answer for a failure."""
+        retried, answer_lost = getattr(action, "retried", False), getattr(action, "answer_lost", False)
+        key = f"{action.do}-{next(self._key_numbers)}" if retried or answer_lost else None
+        outcome = self._call(use_case, action, expected, model, key, lose_answer=answer_lost)
+        if retried or (answer_lost and outcome.status != "ok"):
+            second = self._call(use_case, action, expected, model, key, lose_answer=False)
+            outcome = outcome if outcome.status == "ok" else second
+        return outcome
+
     def _call(
-        self, use_case: Callable[..., None], action: Action, expected: Outcome, model: State, key: str | None
+        self,
+        use_case: UseCase,
+        action: Action,
+        expected: ExpectedOutcome,
+        model: State,
+        key: str | None,
+        *,
+        lose_answer: bool,
+    ) -> ActualOutcome:
+        self._is_working = True
+        try:
+            with self._network.backend_requests(lose_answer=lose_answer):
+                self._pass_arguments(use_case, action, expected, model, key)
+        except Refused as refusal:
+            args = self._onchain.with_party_names(refusal.arguments)
+            return ActualOutcome(refusal.outcome, refusal.error, args, refusal.message)
+        except (CallReverted, AbiError) as error:  # the runner takes these for failures of the contract's views
+            raise RuntimeError(f"the backend raised {type(error).__name__}: {error}") from error
+        finally:
+            self._is_working = False
+        return ActualOutcome("ok")
+
+    def _pass_arguments(
+        self, use_case: UseCase, action: Action, expected: ExpectedOutcome, model: State, key: str | None
     ) -> None:
+        """Calls the use case with what `BackendSession` says that it takes."""
         accounts, addresses = self._onchain.parties.accounts, self._onchain.parties.addresses
-        who: dict[str, Any] = {
-            "key": key,
-            "by": expected.actor or PLATFORM,
-            "signer": None if expected.signer in (None, PLATFORM) else accounts[expected.signer],
-        }
+        signer = None if expected.signer in (None, PLATFORM) else accounts[expected.signer]
+        caller: _Caller = {"key": key, "by": expected.actor or PLATFORM, "signer": signer}
         match action:
             case CreateRun():
                 start = model.epoch + action.starts
-                use_case(action.run, price_inr=action.price_inr, seats=action.seats, starts_at=start, **who)
-                self._runs.add(action.run)
+                use_case(action.run, price_inr=action.price_inr, seats=action.seats, starts_at=start, **caller)
+                self._known_runs.add(action.run)
             case Book():
-                use_case(action.booking, run=action.run, seats=action.seats, **who)
-                self._bookings.add(action.booking)
+                use_case(action.booking, run=action.run, seats=action.seats, **caller)
+                self._known_bookings.add(action.booking)
             case CancelBooking():
-                use_case(action.booking, **who)
+                use_case(action.booking, **caller)
             case CancelRun() | Expire():
-                use_case(action.run, **who)
+                use_case(action.run, **caller)
             case Complete():
-                use_case(action.run, attended=[b for b in action.came if b in self._bookings], **who)
+                use_case(action.run, attended=[b for b in action.attended if b in self._known_bookings], **caller)
             case Withdraw():
                 to = addresses[action.to] if action.to else None
-                use_case(by=who["by"], signer=accounts[action.by], to=to, key=key)
+                use_case(by=caller["by"], signer=accounts[action.by], to=to, key=key)
             case WithdrawFees():
-                use_case(**who)
+                use_case(**caller)
             case _:
                 raise TypeError(f"no use case carries out {action!r}")
 
-    def _past_the_backend(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
-        """Then the backend is told, as something that watches the chain would."""
-        outcome = self._onchain.send(action, expected, model)
+    def _note_change(self, action: Action, model: State) -> None:
+        """Tells the backend which of its runs was changed past it, as something that watches the chain would."""
         run = getattr(action, "run", None)
         if isinstance(action, CancelBooking):
             run = model.bookings[action.booking].run
-        if outcome.status == "ok" and run in self._runs:
-            if self._at_work:
-                self._changed.append(run)
-            else:
-                self._tell(run)
-        return outcome
+        if run not in self._known_runs:
+            return
+        if self._is_working:
+            self._changed_runs.append(run)
+        else:
+            self._refresh(run)
 
-    def _tell(self, run: str) -> None:
+    def _refresh(self, run: str) -> None:
         refresh: Callable[[str], None] | None = getattr(self._session, "refresh", None)
         if refresh is not None:
             refresh(run)

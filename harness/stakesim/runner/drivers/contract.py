@@ -1,59 +1,55 @@
 """The contract alone: each action is a transaction of whoever the rules say signs, without a backend.
 
-What a careful client does is done here too: costs are asked from the contract, and what an estimate would refuse is not
-sent. So a scenario has the ledger that it has through a backend.
+As a careful client does, the driver asks the contract for costs, and does not send what an estimate refuses. So a
+scenario has the same ledger as through a backend.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from stakesim.evm.access import TRANSACTION_GAS
+from stakesim.evm.client import TRANSACTION_GAS
 from stakesim.evm.errors import CallReverted
-from stakesim.model.reference import Outcome, State, party_of
+from stakesim.model.reference import ExpectedOutcome, State, party_of
 from stakesim.runner.drivers.onchain import ContractCall, OnChain
 from stakesim.runner.step import ActualOutcome
-from stakesim.scenario.actions import PLATFORM, Action, Book, CreateRun, ForceEther, SetPrice, Wait
+from stakesim.scenario.actions import PLATFORM, Action, Book, CreateRun
 
 
 class ContractDriver:
-    """See `stakesim.runner.drivers.Driver`."""
+    """Drives the contract alone; see `stakesim.runner.drivers.Driver`."""
 
     def __init__(self, onchain: OnChain) -> None:
+        """Sends actions through `onchain`."""
         self._onchain = onchain
 
-    def perform(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
-        if expected.status == "skipped":
-            return ActualOutcome("skipped")
-        if isinstance(action, SetPrice | Wait):
-            return ActualOutcome("ok")
-        if isinstance(action, ForceEther):
-            self._onchain.force_ether(action)
-            return ActualOutcome("ok")
-        if self._onchain.goes_direct(action):
-            return self._onchain.send(action, expected, model)
-        if expected.error == "PriceError":  # a price check is the backend's; the contract has no part in it
+    def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
+        """See `Driver.perform`."""
+        outcome = self._onchain.perform_without_backend(action, expected, model)
+        if outcome is not None:
+            return outcome
+        if expected.error == "PriceError":  # only backends check prices
             return ActualOutcome("rejected", "PriceError")
-        return self._attempt(action, expected, model)
+        return self._call_then_send(action, expected, model)
 
     def rows(self) -> None:
-        return None
+        """There is no database."""
+        return
 
-    def lacks(self, action: Action) -> bool:
+    def is_unsupported(self, action: Action) -> bool:
+        """The contract is sent every action."""
         return False
 
-    def asks_backend(self, action: Action) -> bool:
+    def uses_backend(self, action: Action) -> bool:
+        """There is no backend."""
         return False
 
-    def _attempt(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
-        """As a client does that estimates first."""
+    def _call_then_send(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
+        """Sends the transaction only if a call of it succeeds, as a client that estimates gas does."""
         onchain = self._onchain
-        signer = expected.signer or PLATFORM
-        account = onchain.parties.accounts[signer]
+        account = onchain.parties.accounts[expected.signer or PLATFORM]
         try:
-            call = self._priced(onchain.call_of(action, expected, model))
-            call = self._entered(call, action, expected, model)
-            data = onchain.data(call)
+            call = self._with_cost(onchain.call_of(action, expected, model))
+            call = self._with_beneficiary(call, action, expected, model)
+            data = onchain.call_data(call)
             onchain.chain.call(
                 onchain.address,
                 data,
@@ -69,17 +65,21 @@ class ContractDriver:
             return ActualOutcome("ok")
         return ActualOutcome("reverted", "Unknown", (), "the call succeeded, and the same transaction reverted")
 
-    def _priced(self, call: ContractCall) -> ContractCall:
-        """With the wei that the contract says it costs."""
+    def _with_cost(self, call: ContractCall) -> ContractCall:
+        """The call with the wei that the contract says it costs."""
         if call.function == "createEventRun":
             _, price, seats, _ = call.args
-            return call._replace(value=self._onchain.view("calculateRequiredStake", price, seats)[0])
+            (host_stake,) = self._onchain.view("calculateRequiredStake", price, seats)
+            return call._replace(value=host_stake)
         if call.function == "bookEvent":
-            return call._replace(value=self._onchain.view("calculateBookingCost", *call.args)[2])
+            _, _, total = self._onchain.view("calculateBookingCost", *call.args)
+            return call._replace(value=total)
         return call
 
-    def _entered(self, call: ContractCall, action: Any, expected: Outcome, model: State) -> ContractCall:
-        """Where the platform pays in for a host or attendee, it names whose account is entered."""
+    def _with_beneficiary(
+        self, call: ContractCall, action: Action, expected: ExpectedOutcome, model: State
+    ) -> ContractCall:
+        """The call in the form that names the host or attendee, where the platform pays for one."""
         if not isinstance(action, CreateRun | Book):
             return call
         party = party_of(model, expected.actor or PLATFORM)

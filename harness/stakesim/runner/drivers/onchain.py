@@ -1,15 +1,17 @@
-"""Actions as transactions of the contract, signed by the actors themselves: past the backend, or without one."""
+"""Actions as transactions to the contract, signed by the actors themselves: past the backend, or without one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.access import TRANSACTION_GAS, ChainAccess, deploy
+from stakesim.evm.client import TRANSACTION_GAS, ChainClient
 from stakesim.evm.compiler import Artifact
+from stakesim.evm.deployment import deploy, init_code
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
-from stakesim.evm.interface import init_code, stake_abi
-from stakesim.model.reference import Outcome, State, came_ids
+from stakesim.evm.required_abi import stake_abi
+from stakesim.model.reference import ExpectedOutcome, State, attended_booking_ids
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
@@ -23,13 +25,21 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
+    SetPrice,
+    Wait,
     Withdraw,
     WithdrawFees,
 )
 
 
 class ContractCall(NamedTuple):
-    """A call of the stake contract. value: wei."""
+    """A call of the stake contract.
+
+    Attributes:
+        function: Its name.
+        args: Its arguments.
+        value: Wei that are sent with it.
+    """
 
     function: str
     args: tuple[Any, ...]
@@ -37,39 +47,128 @@ class ContractCall(NamedTuple):
 
 
 class OnChain:
-    """Sends a scenario's actions to the contract of one session."""
+    """Sends a scenario's actions to its contract.
+
+    Attributes:
+        chain: The chain that the contract is on.
+        parties: The scenario's actors as accounts.
+        address: Of the contract.
+    """
 
     def __init__(
         self,
-        chain: ChainAccess,
+        chain: ChainClient,
         parties: Parties,
         address: str,
         abi: ContractAbi,
-        controlled: ContractAbi,
+        controlled_account_abi: ContractAbi,
         ether_forcer: Artifact,
     ) -> None:
-        """abi: of the contract at `address`. controlled: of `ControlledAccount`, which hostile contracts are."""
+        """Sends actions to one contract.
+
+        Args:
+            chain: The chain that the contract is on.
+            parties: The scenario's actors as accounts.
+            address: Of the contract.
+            abi: Of the contract.
+            controlled_account_abi: Of `ControlledAccount`, which hostile contracts are.
+            ether_forcer: Forces ether into a contract when it is deployed.
+        """
         self.chain, self.parties, self.address = chain, parties, address
-        self._abi, self._controlled, self._ether_forcer = abi, controlled, ether_forcer
+        self._abi, self._controlled_account_abi, self._ether_forcer = abi, controlled_account_abi, ether_forcer
         self._names = parties.names()
 
-    def force_ether(self, action: ForceEther) -> None:
-        """Into the contract, which can't refuse it."""
+    def perform_without_backend(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome | None:
+        """Carries out an action in which no backend has a part: time, the price feed, forced ether, direct calls.
+
+        Returns:
+            None for any other action; then nothing was done.
+        """
+        if expected.status == "skipped":
+            return ActualOutcome("skipped")
+        if isinstance(action, SetPrice | Wait):
+            return ActualOutcome("ok")
+        if isinstance(action, ForceEther):
+            self._force_ether(action)
+            return ActualOutcome("ok")
+        return self.send(action, expected, model) if self.goes_direct(action) else None
+
+    def goes_direct(self, action: Action) -> bool:
+        """Whether the actor sends it themselves: the scenario says so, or nobody else could sign for it."""
+        return (
+            isinstance(action, CallFunction)
+            or getattr(action, "direct", False)
+            or (isinstance(action, Withdraw) and self.parties.is_contract(action.by))
+        )
+
+    def send(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
+        """Sends the action with the actor's own key and enough gas, so that a failing one is mined and reverts."""
+        name = expected.actor or PLATFORM
+        return self._transact(name, self.call_of(action, expected, model)._replace(value=expected.value))
+
+    def call_of(self, action: Action, expected: ExpectedOutcome, model: State) -> ContractCall:
+        """The call that carries the action out, without its value."""
+        if isinstance(action, CreateRun):
+            start = model.epoch + action.starts
+            return ContractCall("createEventRun", (EXPERIENCE_ID, expected.price, action.seats, start))
+        if isinstance(action, Withdraw):
+            if action.to is None:
+                return ContractCall("withdraw", ())
+            return ContractCall("withdrawTo", (self.parties.addresses[action.to],))
+        if isinstance(action, CallFunction):
+            addresses = self.parties.addresses
+            args = (addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in action.args)
+            return ContractCall(action.function, tuple(args))
+        function, arguments = _CALLS[type(action)]
+        return ContractCall(function, arguments(action, model))
+
+    def call_data(self, call: ContractCall) -> bytes:
+        """Encodes a call. A function of the interface is encoded as the interface has it, whatever overloads exist.
+
+        Raises:
+            MistakenCall: The contract has no such function, or it takes other arguments.
+        """
+        abi = stake_abi() if call.function in stake_abi() else self._abi
+        try:
+            return abi.encode(call.function, *call.args)
+        except AbiError as error:
+            raise MistakenCall(str(error)) from error
+
+    def view(self, function: str, *args: Any) -> tuple[Any, ...]:
+        """Calls a view and decodes what it returns.
+
+        Raises:
+            CallReverted: The view reverts.
+            AbiError: It returns something else than the ABI says.
+        """
+        return stake_abi().decode(function, self.chain.call(self.address, stake_abi().encode(function, *args)))
+
+    def failure(self, status: str, reverted: CallReverted) -> ActualOutcome:
+        """An outcome with the contract's reason to revert."""
+        text = str(reverted)
+        if not reverted.data and "revert" not in text.lower():
+            return ActualOutcome(status, "Unknown", (), text)
+        reason = self._abi.revert_reason(reverted.data)
+        if reason.name == "Unknown":
+            reason = stake_abi().revert_reason(reverted.data)
+        return ActualOutcome(status, reason.name, self.with_party_names(reason.args), reason.text)
+
+    def with_party_names(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """An error's arguments, with accounts called by their party."""
+        return tuple(self._names.get(arg, arg) if isinstance(arg, str) else arg for arg in args)
+
+    def _force_ether(self, action: ForceEther) -> None:
+        """Forces ether into the contract, which can't refuse it."""
         sender = self.parties.accounts[action.by]
         code = init_code(self._ether_forcer, (self.address,))
         deploy(self.chain, sender, code, name=self._ether_forcer.name, value=action.wei)
 
-    def send(self, action: Action, expected: Outcome, model: State) -> ActualOutcome:
-        """Sends the action with the actor's own key and enough gas, so that a failing one is mined and reverts."""
-        name = expected.actor or PLATFORM
-        return self.transact(name, self.call_of(action, expected, model)._replace(value=expected.value))
-
-    def transact(self, actor: str, call: ContractCall) -> ActualOutcome:
-        """Sends a call, by a hostile contract at its controller's command where the actor is one."""
+    def _transact(self, actor: str, call: ContractCall) -> ActualOutcome:
+        """Sends a call; a hostile contract sends it when its controller tells it to."""
         sender, to, value = self.parties.accounts[actor], self.address, call.value
-        data = self.data(call)
+        data = self.call_data(call)
         if self.parties.is_contract(actor):
-            data = self._controlled.encode("execute", self.address, value, data)
+            data = self._controlled_account_abi.encode("execute", self.address, value, data)
             to, value = self.parties.addresses[actor], 0
         receipt = self.chain.transact(sender, to, data, value)
         if receipt.ok:
@@ -82,65 +181,13 @@ class OnChain:
             return self.failure("reverted", reverted)
         return ActualOutcome("reverted", "Unknown", (), "the node does not say why")
 
-    def data(self, call: ContractCall) -> bytes:
-        """Call data. A function of the interface is encoded as that has it, whatever else of its name there is."""
-        abi = stake_abi() if call.function in stake_abi() else self._abi
-        try:
-            return abi.encode(call.function, *call.args)
-        except AbiError as error:
-            raise MistakenCall(str(error)) from error
 
-    def failure(self, status: str, reverted: CallReverted) -> ActualOutcome:
-        """An outcome with the contract's reason, accounts called by their party."""
-        text = str(reverted)
-        if not reverted.data and "revert" not in text.lower():
-            return ActualOutcome(status, "Unknown", (), text)
-        reason = self._abi.revert_reason(reverted.data)
-        if reason.name == "Unknown":
-            reason = stake_abi().revert_reason(reverted.data)
-        return ActualOutcome(status, reason.name, self.named(reason.args), reason.text)
-
-    def named(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """An error's arguments, accounts called by their party."""
-        return tuple(self._names.get(arg, arg) if isinstance(arg, str) else arg for arg in args)
-
-    def view(self, function: str, *args: Any) -> tuple[Any, ...]:
-        """What a view returns. Raises `CallReverted`, `AbiError`."""
-        return stake_abi().decode(function, self.chain.call(self.address, stake_abi().encode(function, *args)))
-
-    def call_of(self, action: Action, expected: Outcome, model: State) -> ContractCall:
-        """The function and arguments that carry the action out."""
-        match action:
-            case CreateRun():
-                start = model.epoch + action.starts
-                return ContractCall("createEventRun", (EXPERIENCE_ID, expected.price, action.seats, start))
-            case Book():
-                return ContractCall("bookEvent", (model.runs[action.run].id, action.seats))
-            case CancelBooking():
-                return ContractCall("cancelBooking", (model.bookings[action.booking].id,))
-            case CancelRun():
-                return ContractCall("cancelEvent", (model.runs[action.run].id,))
-            case Complete():
-                return ContractCall("completeEvent", (model.runs[action.run].id, came_ids(model, action)))
-            case Expire():
-                return ContractCall("expireEvent", (model.runs[action.run].id,))
-            case Withdraw(to=None):
-                return ContractCall("withdraw", ())
-            case Withdraw(to=str(to)):
-                return ContractCall("withdrawTo", (self.parties.addresses[to],))
-            case WithdrawFees():
-                return ContractCall("withdrawPlatformFees", ())
-            case CallFunction():
-                addresses = self.parties.addresses
-                args = tuple(addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in action.args)
-                return ContractCall(action.function, args)
-            case _:
-                raise TypeError(f"{action!r} is no call of the contract")
-
-    def goes_direct(self, action: Any) -> bool:
-        """Whether the actor sends it themselves: the file says so, or nobody else could sign for it."""
-        return (
-            isinstance(action, CallFunction)
-            or action.direct
-            or (isinstance(action, Withdraw) and self.parties.is_contract(action.by))
-        )
+_CALLS: Mapping[type[Any], tuple[str, Callable[[Any, State], tuple[Any, ...]]]] = {
+    Book: ("bookEvent", lambda action, model: (model.runs[action.run].id, action.seats)),
+    CancelBooking: ("cancelBooking", lambda action, model: (model.bookings[action.booking].id,)),
+    CancelRun: ("cancelEvent", lambda action, model: (model.runs[action.run].id,)),
+    Complete: ("completeEvent", lambda action, model: (model.runs[action.run].id, attended_booking_ids(model, action))),
+    Expire: ("expireEvent", lambda action, model: (model.runs[action.run].id,)),
+    WithdrawFees: ("withdrawPlatformFees", lambda action, model: ()),
+}
+"""Function and arguments of actions whose call follows from action and model alone."""

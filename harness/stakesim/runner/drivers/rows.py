@@ -1,56 +1,83 @@
-"""The rows that an adapter gives, checked for their types: what is compared has to be what the seam says it is."""
+"""Checks the types of the rows that an adapter returns, so that only what `stakesim.backend` describes is compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from stakesim.backend import BookingRow, NotStored, Rows, RunRow
 
 Row = TypeVar("Row", RunRow, BookingRow)
 
 
-def checked(rows: Any) -> Rows:
-    """The same rows as lists, wei as integers where a database gave whole decimals.
+def checked_rows(rows: Any) -> Rows:
+    """Checks rows.
+
+    Args:
+        rows: What an adapter's `rows` returned.
+
+    Returns:
+        The same rows as lists; whole decimals, as databases return for wei, are integers.
 
     Raises:
-        TypeError: A value is none of those that `stakesim.backend` says; in a sentence.
+        TypeError: A value is of another type than `stakesim.backend` says.
     """
     if not isinstance(rows, Rows):
         raise TypeError(f"`rows` gave {rows!r}: give a `stakesim.backend.Rows`.")
-    return Rows(_all(rows.runs, RunRow), _all(rows.bookings, BookingRow))
+    return Rows(_checked(rows.runs, RunRow), _checked(rows.bookings, BookingRow))
 
 
-def _all(rows: Iterable[Any], kind: type[Row]) -> list[Row]:
-    found = list(rows)
-    for row in found:
+def _checked(rows: Iterable[Any], kind: type[Row]) -> list[Row]:
+    rows = list(rows)
+    for row in rows:
         if not isinstance(row, kind):
             raise TypeError(f"`rows` has {row!r} where a {kind.__name__} must be.")
-    return [_row(row) for row in found]
+    return [_checked_row(row) for row in rows]
 
 
-def _row(row: Row) -> Row:
-    changes = {name: _value(row, name, value) for name, value in row._asdict().items()}
-    return row._replace(**changes)
+def _checked_row(row: Row) -> Row:
+    values = {}
+    for name, value in row._asdict().items():
+        column = _COLUMNS[name]
+        values[name] = value = _whole_as_int(value) if column.is_integer else value
+        if not column.accepts(value):
+            raise TypeError(f"{name} of a {type(row).__name__} is {value!r}: give {column.type_name}.")
+    return row._replace(**values)
 
 
-def _value(row: RunRow | BookingRow, name: str, value: Any) -> Any:
-    if name.endswith("_wei") or name == "seats" or name.startswith("onchain"):
-        whole = isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value()
-        if whole:
-            value = int(value)
-        missing = value is None or (isinstance(value, NotStored) and name.endswith("_wei"))
-        right = (isinstance(value, int) and not isinstance(value, bool)) or (missing and name != "seats")
-        wanted = "an integer"
-    elif name == "confirmed":
-        right, wanted = isinstance(value, bool), "True or False"
-    elif name == "status":
-        right, wanted = isinstance(value, str), "text"
-    else:  # INR, and the rate
-        positive = name != "inr_per_eth" or not isinstance(value, Decimal) or value > 0
-        right = value is None or (isinstance(value, Decimal) and value.is_finite() and positive)
-        wanted = "a positive Decimal" if name == "inr_per_eth" else "a Decimal"
-    if not right:
-        raise TypeError(f"{name} of a {type(row).__name__} is {value!r}: give {wanted}.")
-    return value
+def _whole_as_int(value: Any) -> Any:
+    whole = isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value()
+    return int(value) if whole else value
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_decimal(value: Any) -> bool:
+    return value is None or (isinstance(value, Decimal) and value.is_finite())
+
+
+class _Column(NamedTuple):
+    accepts: Callable[[Any], bool]
+    type_name: str
+    is_integer: bool = False
+
+
+_ID = _Column(lambda value: value is None or _is_int(value), "an integer", is_integer=True)
+_WEI = _Column(lambda value: value is None or isinstance(value, NotStored) or _is_int(value), "an integer", True)
+_INR = _Column(_is_decimal, "a Decimal")
+_COLUMNS: Mapping[str, _Column] = {
+    "onchain_run_id": _ID,
+    "onchain_booking_id": _ID,
+    "confirmed": _Column(lambda value: isinstance(value, bool), "True or False"),
+    "status": _Column(lambda value: isinstance(value, str), "text"),
+    "seats": _Column(_is_int, "an integer", is_integer=True),
+    "price_inr": _INR,
+    "total_inr": _INR,
+    "price_wei": _WEI,
+    "stake_wei": _WEI,
+    "payment_wei": _WEI,
+    "inr_per_eth": _Column(lambda value: _is_decimal(value) and (value is None or value > 0), "a positive Decimal"),
+}

@@ -1,0 +1,191 @@
+"""Idempotent requests: one effect and one response for each Idempotency-Key.
+
+The table `answers` keeps the first response to a key. Independently of it, the table `operations` makes sure that a key
+has one effect on chain, so that rows of `answers` may be deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import BaseModel
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from web3.types import TxReceipt
+
+from app.api import problems
+from app.api.background import finish_in_background
+from app.api.responses import accepted_response, json_response
+from app.bootstrap.container import Services
+from app.core import logs
+from app.core.errors import (
+    AppError,
+    ChainUnavailable,
+    ContractRejected,
+    KeyReused,
+    Superseded,
+    UnexpectedReceipt,
+)
+from app.core.security import Caller
+from app.db.database import DATABASE_ERRORS, Database
+from app.db.tables import answers
+from app.services import operations
+from app.services.operation_types import Operation
+
+FINAL_ERRORS = (ContractRejected, Superseded, UnexpectedReceipt)
+"""Errors that end an operation: repeating the request can't change them, so they are kept like a success."""
+
+log = logging.getLogger(__name__)
+
+
+def operation_key(caller: Caller, client_key: str) -> str:
+    """`<caller id>:<Idempotency-Key>`: keys of different callers never meet."""
+    return f"{caller.id}:{client_key}"
+
+
+@dataclass(frozen=True)
+class IdempotentRequest:
+    """A request that has one effect and one response for each key.
+
+    Attributes:
+        services: Of the app.
+        caller: Who sent the request.
+        key: See `operation_key`. It is the key in `answers` and in `operations`.
+        is_repeatable: Whether the client chose the key. A random key never comes again, so no response is kept.
+        endpoint: Method and path.
+        waits: Whether the client waits until the operation is final.
+    """
+
+    services: Services
+    caller: Caller
+    key: str
+    is_repeatable: bool
+    endpoint: str
+    waits: bool
+
+    def respond(self, body: BaseModel | None, produce: Callable[[], Response]) -> Response:
+        """Returns the kept response to this key; otherwise produces and keeps one.
+
+        A 202 is not kept, as the operation's outcome is still to come.
+
+        Raises:
+            KeyReused: The key was used for another endpoint or body.
+        """
+        with logs.log_context(operation=self.key):
+            if not self.is_repeatable:
+                return produce()
+            kept_response = _claim_key(self.services.database, self.key, self._hash(body))
+            if kept_response is not None:
+                return kept_response
+            try:
+                response = produce()
+            except FINAL_ERRORS as error:
+                response = problems.problem_from_error(error)
+            return response if response.status_code == 202 else _keep(self.services.database, self.key, response)
+
+    def respond_with_operation(
+        self,
+        status: int,
+        body: BaseModel | None,
+        prepare: Callable[[], Operation],
+        result: Callable[[Operation, TxReceipt], BaseModel],
+    ) -> Response:
+        """Prepares an operation, carries it out, and responds with its result.
+
+        The response is 202 with the operation if the client does not wait, or if waiting takes too long. The operation
+        is carried out in any case.
+
+        Args:
+            status: HTTP status of a success.
+            body: Body of the request.
+            prepare: Stores the operation, or returns the one that this key has.
+            result: Body of the response, from the confirmed operation and its receipt.
+        """
+
+        def produce() -> Response:
+            operation = prepare()
+            if not self.waits and not operation.closed:
+                finish_in_background(self.services, operation)
+                return accepted_response(operation, {"Preference-Applied": "respond-async"})
+            try:
+                receipt = self.services.sender.finish(operation)
+                return json_response(status, result(operation, receipt))
+            except FINAL_ERRORS as error:
+                return problems.problem_from_error(error, operation.key)
+            except (ChainUnavailable, *DATABASE_ERRORS) as error:
+                reason = error if isinstance(error, AppError) else type(error).__name__  # no SQL in the log
+                log.warning("responded before the operation was final: %s", reason)
+                return accepted_response(_reread(self.services.database, operation))
+
+        return self.respond(body, produce)
+
+    def _hash(self, body: BaseModel | None) -> str:
+        request = f"{self.endpoint}\n{body.model_dump_json() if body else ''}"
+        return hashlib.sha256(request.encode()).hexdigest()
+
+
+def subject_id(operation: Operation) -> UUID:
+    """Id of the row that the operation is about, of one that has such a row."""
+    assert operation.subject is not None
+    return operation.subject
+
+
+def _reread(database: Database, operation: Operation) -> Operation:
+    """The operation as it is in the database now; as given if the database does not answer."""
+    try:
+        with database.transaction() as connection:
+            return operations.find(connection, operation.key) or operation
+    except DATABASE_ERRORS:
+        return operation
+
+
+# -------------------------------------------------------------------------------------------------- kept responses
+
+_HAS_KEY = answers.c.key == bindparam("of_key")
+_CLAIM = insert(answers).on_conflict_do_nothing()
+_FIND = select(answers.c.request, answers.c.status, answers.c.body).where(_HAS_KEY)
+_KEEP = (
+    update(answers)
+    .where(_HAS_KEY)
+    .values(
+        status=func.coalesce(answers.c.status, bindparam("new_status")),
+        body=func.coalesce(answers.c.body, bindparam("new_body")),
+    )
+    .returning(answers.c.status, answers.c.body)
+)
+"""Does not overwrite a response: of two simultaneous requests with one key, both get the first one's."""
+
+
+def _claim_key(database: Database, key: str, request_hash: str) -> Response | None:
+    """Reserves the key for this request, or returns the response that was kept for it.
+
+    Raises:
+        KeyReused: The key belongs to another request.
+    """
+    with database.transaction() as connection:
+        connection.execute(_CLAIM, {"key": key, "request": request_hash})
+        row = connection.execute(_FIND, {"of_key": key}).one()
+    if row.request != request_hash:
+        raise KeyReused("This Idempotency-Key was used for another request: use a new one for each.")
+    return None if row.status is None else _kept_response(row.status, row.body)
+
+
+def _keep(database: Database, key: str, response: Response) -> Response:
+    """Keeps the response, and returns the one that the key has from now on."""
+    values = {"of_key": key, "new_status": response.status_code, "new_body": bytes(response.body).decode()}
+    try:
+        with database.transaction() as connection:
+            status, body = connection.execute(_KEEP, values).one()
+    except DATABASE_ERRORS:
+        log.warning("the response could not be kept; a repeated request gets a new one")
+        return response
+    return _kept_response(status, body)
+
+
+def _kept_response(status: int, body: str) -> Response:
+    return Response(body, status, media_type=problems.MEDIA_TYPE if status >= 400 else "application/json")

@@ -1,0 +1,4 @@
+"""Units of ether."""
+
+WEI_PER_GWEI = 10**9
+WEI_PER_ETH = 10**18

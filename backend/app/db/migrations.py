@@ -1,0 +1,61 @@
+"""The schema: SQL files in `database/migrations`, applied in the order of their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect
+
+from app.core.errors import MigrationsMissing
+
+MIGRATIONS = Path(__file__).parents[2] / "database" / "migrations"
+_LOCK_KEY = 7_305_115
+"""Key of the PostgreSQL advisory lock that allows one process at a time to migrate."""
+
+
+def migration_files() -> list[Path]:
+    """All migration files, in the order in which they are applied.
+
+    Raises:
+        MigrationsMissing: There are no files, so no database can be created or checked.
+    """
+    files = sorted(MIGRATIONS.glob("*.sql"))
+    if not files:
+        raise MigrationsMissing("The migration files are not there: deploy backend/database together with backend/app.")
+    return files
+
+
+def missing_migrations(engine: Engine) -> list[str]:
+    """Names of the migrations that this database has not had, in order.
+
+    Raises:
+        MigrationsMissing: There are no migration files.
+    """
+    with engine.connect() as connection:
+        applied = _applied(connection) if inspect(connection).has_table("schema_migrations") else set()
+    return [path.stem for path in migration_files() if path.stem not in applied]
+
+
+def migrate(engine: Engine) -> list[str]:
+    """Applies the missing migrations in one transaction, and returns their names.
+
+    Raises:
+        MigrationsMissing: There are no migration files.
+    """
+    files = migration_files()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
+        connection.exec_driver_sql(
+            "CREATE TABLE IF NOT EXISTS schema_migrations "
+            "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+        )
+        applied = _applied(connection)
+        missing = [path for path in files if path.stem not in applied]
+        for path in missing:
+            connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text())
+            connection.exec_driver_sql("INSERT INTO schema_migrations (name) VALUES (%s)", (path.stem,))
+    return [path.stem for path in missing]
+
+
+def _applied(connection: Connection) -> set[str]:
+    return set(connection.exec_driver_sql("SELECT name FROM schema_migrations").scalars())

@@ -1,0 +1,86 @@
+"""Reads the result of a transaction from its receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from web3.types import TxReceipt
+
+from app.core.errors import UnexpectedReceipt
+from app.services.codec import Event
+from app.services.contract_types import DeferredPayout, EventCompleted, PlatformFeesWithdrawn, TransactionResult
+
+_ONCHAIN_NAMES = {"event_run_id": "onchain_run_id", "booking_id": "onchain_booking_id"}
+"""Names in `contract_types`, by the names in the contract's events."""
+_Result = TypeVar("_Result", bound=TransactionResult)
+
+
+def read_result(kind: type[_Result], receipt: TxReceipt, events: Sequence[Event], **known: Any) -> _Result:
+    """Returns the result that the one event with the name of `kind` describes.
+
+    Args:
+        kind: Class of the result.
+        receipt: Receipt of a transaction that succeeded.
+        events: The contract's events in the receipt.
+        known: Fields of the result: those that the event has must be equal to the event's.
+
+    Raises:
+        UnexpectedReceipt: There is not exactly one such event.
+    """
+    matches = []
+    for event in events:
+        if event.name == kind.__name__:
+            args = {_ONCHAIN_NAMES.get(name, name): value for name, value in event.args.items()}
+            if all(args.get(name, value) == value for name, value in known.items()):
+                matches.append(args)
+    if len(matches) != 1:
+        raise _unexpected(receipt, kind.__name__, len(matches))
+    return kind(**_transaction_fields(receipt, events), **{**known, **matches[0]})
+
+
+def read_event_completed(receipt: TxReceipt, events: Sequence[Event]) -> EventCompleted:
+    """Returns the result of `completeEvent`. Arguments and errors as for `read_result`."""
+    attended = [event.args for event in events if event.name == "BookingCompleted"]
+    no_shows = [event.args for event in events if event.name == "BookingNoShow"]
+    return read_result(
+        EventCompleted,
+        receipt,
+        events,
+        stakes_returned={args["booking_id"]: args["stake_returned"] for args in attended},
+        stakes_forfeited={args["booking_id"]: args["stake_forfeit"] for args in no_shows},
+    )
+
+
+def read_fees_withdrawn(
+    receipt: TxReceipt, events: Sequence[Event], *, has_full_interface: bool
+) -> PlatformFeesWithdrawn:
+    """Returns the result of `withdrawPlatformFees`.
+
+    Args:
+        receipt: Receipt of a transaction that succeeded.
+        events: The contract's events in the receipt.
+        has_full_interface: Whether the contract emits an event for it.
+
+    Raises:
+        UnexpectedReceipt: The contract emits an event for it, and there is not exactly one.
+    """
+    amounts = [event.args["amount"] for event in events if event.name == "PlatformFeesWithdrawn"]
+    if has_full_interface and len(amounts) != 1:
+        raise _unexpected(receipt, "PlatformFeesWithdrawn", len(amounts))
+    return PlatformFeesWithdrawn(**_transaction_fields(receipt, events), amount=amounts[0] if amounts else None)
+
+
+def _transaction_fields(receipt: TxReceipt, events: Sequence[Event]) -> dict[str, Any]:
+    return {
+        "tx_hash": receipt["transactionHash"].to_0x_hex(),
+        "block_number": receipt["blockNumber"],
+        "gas_used": receipt["gasUsed"],
+        "gas_price": receipt["effectiveGasPrice"],
+        "deferred": tuple(DeferredPayout(**event.args) for event in events if event.name == "PaymentDeferred"),
+    }
+
+
+def _unexpected(receipt: TxReceipt, event_name: str, count: int) -> UnexpectedReceipt:
+    tx_hash = receipt["transactionHash"].to_0x_hex()
+    return UnexpectedReceipt(f"Transaction {tx_hash} has {count} events {event_name} where one must be.")

@@ -1,0 +1,167 @@
+"""Operations as values: the row, its attempts, and what a new row is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import CTE, Row, Table, Update
+
+from app.services.codec import Call
+
+CLOSED_STATES = ("confirmed", "failed", "rejected")
+SENT_STATES = ("signed", "submitted", "mined")
+"""States in which the operation has a nonce, and is not final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A signed transaction. Attempts of one operation with the same nonce differ in their fees only.
+
+    Attributes:
+        tx_hash: Hash of the transaction.
+        raw_transaction: The signed transaction in hex, as it is sent.
+        nonce: Nonce of the transaction.
+        gas_limit: Units of gas.
+        max_fee_per_gas: Maximum fee in wei per gas.
+        priority_fee_per_gas: Priority fee in wei per gas.
+        latest_block: Number of the latest block when the nonce was taken.
+    """
+
+    tx_hash: str
+    raw_transaction: str
+    nonce: int
+    gas_limit: int
+    max_fee_per_gas: int
+    priority_fee_per_gas: int
+    latest_block: int
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Attempt:
+        """Reads an element of the column."""
+        return cls(*(stored[key] for key in _JSON_KEYS))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the element of the column."""
+        return {key: getattr(self, name) for key, name in _JSON_KEYS.items()}
+
+
+_JSON_KEYS = {
+    "hash": "tx_hash",
+    "raw": "raw_transaction",
+    "nonce": "nonce",
+    "gas": "gas_limit",
+    "max_fee": "max_fee_per_gas",
+    "tip": "priority_fee_per_gas",
+    "block": "latest_block",
+}
+"""Keys of the stored JSON, in the order of the attributes."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A row of `operations`.
+
+    Attributes:
+        key: The idempotency key of the request, after its caller's id; or a random one.
+        request: Hash of the request; the same key with another hash is refused.
+        kind: The contract's function.
+        subject: Id of the row of `event_runs` or `event_run_bookings` that it is about; None if there is none.
+        chain_id: Id of the network (EIP-155).
+        sender: Address of the account that sends the transaction.
+        to_address: Address of the contract.
+        data: Call data.
+        value_wei: Wei that the transaction sends.
+        state: One of the states above.
+        nonce: Nonce of the attempts that may still be mined; None in the states prepared and rejected.
+        attempts: All transactions that were signed for it, oldest first.
+        requeued: How often it got a new nonce.
+        reorged: Whether it was mined in a block that was dropped from the chain.
+        held: Why it cannot go on at present; None if it can.
+        tx_hash: Hash of the attempt that was mined.
+        block_number: Number of the block in which it was mined.
+        block_hash: Hash of that block.
+        gas_used: Units of gas that it used.
+        gas_price_wei: Wei per gas that were paid.
+        error: Code and message, and name, args and outcome of a contract's rejection; None without an error.
+        created_at: When it was stored.
+        updated_at: When the row was changed last.
+    """
+
+    key: str
+    request: str
+    kind: str
+    subject: UUID | None
+    chain_id: int
+    sender: str
+    to_address: str
+    data: bytes
+    value_wei: int
+    state: str
+    nonce: int | None
+    attempts: Sequence[Attempt]
+    requeued: int
+    reorged: bool
+    held: str | None
+    tx_hash: str | None
+    block_number: int | None
+    block_hash: str | None
+    gas_used: int | None
+    gas_price_wei: int | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Operation:
+        """Reads a row of `select(operations)`."""
+        columns = row._asdict()
+        columns["attempts"] = [Attempt.from_json(attempt) for attempt in columns["attempts"]]
+        return cls(**columns)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is in one of `CLOSED_STATES`."""
+        return self.state in CLOSED_STATES
+
+
+class NewRow(NamedTuple):
+    """A row that is inserted together with the operation that is to bring it on chain."""
+
+    table: Table
+    values: dict[str, Any]
+
+
+EffectStatement = Callable[[CTE], Update]
+"""Builds the update of other rows. Its argument has the operation's row if that was closed, and else no row."""
+
+
+class Effect(NamedTuple):
+    """An update of other rows, in the statement that closes an operation.
+
+    Attributes:
+        statement: Builds the update.
+        parameters: Its bind parameters; their names must not be names of the operation's columns.
+    """
+
+    statement: EffectStatement
+    parameters: dict[str, Any]
+
+
+class Draft(NamedTuple):
+    """An operation that is not stored yet.
+
+    Attributes:
+        call: The contract call.
+        chain_id: Id of the network (EIP-155).
+        sender: Address of the account that sends it.
+        subject: Id of the row that it is about, or that row if it is new; None if there is none.
+    """
+
+    call: Call
+    chain_id: int
+    sender: str
+    subject: UUID | NewRow | None = None

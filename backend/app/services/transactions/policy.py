@@ -1,0 +1,47 @@
+"""How transactions are sent: fees, confirmations and waiting times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.core.units import WEI_PER_GWEI
+
+MIN_BUMP_PERCENT = 10
+"""Percent by which nodes require both fees to be raised before they replace a transaction."""
+
+
+@dataclass(frozen=True)
+class TransactionPolicy:
+    """Fees, confirmations and waiting times of a `TransactionSender`.
+
+    Attributes:
+        confirmations: Number of blocks, including the transaction's own, after which a transaction is final.
+        max_fee_per_gas: Maximum fee of any attempt, in wei per gas.
+        priority_fee_per_gas: Priority fee of the first attempt, in wei per gas.
+        bump_percent: Percent by which fees are raised; at least 10.
+        bump_after: Seconds without a receipt after which fees are raised.
+        resend_after: Seconds without a receipt after which the same attempt is sent again.
+        give_up_after: Seconds that `finish` waits.
+        min_pause: Seconds between the first two looks at the chain.
+        max_pause: Maximum seconds between two looks at the chain.
+    """
+
+    confirmations: int = 1
+    max_fee_per_gas: int = 200 * WEI_PER_GWEI
+    priority_fee_per_gas: int = WEI_PER_GWEI
+    bump_percent: int = 12
+    bump_after: float = 60
+    resend_after: float = 15
+    give_up_after: float = 120
+    min_pause: float = 0.001
+    max_pause: float = 1
+
+    def __post_init__(self) -> None:
+        if (
+            self.bump_percent < MIN_BUMP_PERCENT
+            or self.confirmations < 1
+            or self.priority_fee_per_gas > self.max_fee_per_gas
+        ):
+            raise ValueError(
+                "A policy needs bumps of at least 10 percent, a confirmation, and a priority fee below the maximum fee."
+            )

@@ -1,0 +1,81 @@
+"""What a receipt says: where a transaction was mined, what it cost, and why it failed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from web3 import Web3
+from web3.exceptions import ContractLogicError
+from web3.types import TxReceipt
+
+from app.core.errors import ChainUnavailable
+from app.services import rpc
+from app.services.codec import Revert, event_stake_codec
+from app.services.operation_types import Operation
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, decode_revert
+from app.services.transactions.states import error_from_json, log_fields
+
+log = logging.getLogger(__name__)
+
+
+def block_columns(receipt: TxReceipt) -> dict[str, Any]:
+    """Returns the columns of `operations` that say where the transaction was mined."""
+    return {
+        "tx_hash": receipt["transactionHash"].to_0x_hex(),
+        "block_number": receipt["blockNumber"],
+        "block_hash": receipt["blockHash"].to_0x_hex(),
+    }
+
+
+def gas_columns(receipt: TxReceipt) -> dict[str, int]:
+    """Returns the columns of `operations` that say what the transaction cost: units of gas, and wei per gas."""
+    return {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
+
+
+def is_final(w3: Web3, receipt: TxReceipt, confirmations: int) -> bool:
+    """Returns whether the receipt's block has so many confirmations, its own among them, and is still in the chain."""
+    if confirmations == 1:
+        return True
+    depth = rpc.block_number(w3) - receipt["blockNumber"] + 1
+    if depth < confirmations:
+        return False
+    header = rpc.block_header(w3, receipt["blockNumber"])
+    return header is not None and header.hash == receipt["blockHash"].to_0x_hex()
+
+
+def revert_reason(w3: Web3, operation: Operation, receipt: TxReceipt) -> Revert:
+    """Returns why a mined transaction failed, by the same call on the state at the end of its block."""
+    tx_hash, gas_used = receipt["transactionHash"].to_0x_hex(), receipt["gasUsed"]
+    gas_limit = next(attempt.gas_limit for attempt in operation.attempts if attempt.tx_hash == tx_hash)
+    to, data, block = operation.to_address, operation.data, receipt["blockNumber"]
+    try:
+        rpc.call(w3, to, data, block, sender=receipt["from"], value=operation.value_wei, gas=gas_limit)
+    except ContractLogicError as error:
+        if revert := decode_revert(error, event_stake_codec()):
+            return revert
+    except NODE_ERRORS:
+        log.warning("The node does not say why %s failed", tx_hash, extra=log_fields(operation))
+    if gas_used >= gas_limit:
+        return Revert("OutOfGas", (gas_used,), f"out of gas after {gas_used}")
+    return Revert("Unknown", ("0x",), "the reason can't be found any more")
+
+
+def result(w3: Web3, operation: Operation, receipt: TxReceipt | None) -> TxReceipt:
+    """Returns the receipt of a closed operation that succeeded; reads it from the node if it is None.
+
+    Raises:
+        AppError: The stored error of an operation that did not succeed.
+        ChainUnavailable: The node does not show the receipt.
+    """
+    if receipt is None and operation.tx_hash:
+        try:
+            receipt = rpc.receipt(w3, operation.tx_hash)
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable(operation.kind, error, operation.key) from error
+    if operation.error is not None:
+        raise error_from_json(operation.error, receipt)
+    if receipt is None:
+        message = f"{operation.kind} is final, but the node does not show its receipt at present."
+        raise ChainUnavailable(message, operation.key)
+    return receipt

@@ -1,0 +1,38 @@
+"""Signs transactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+
+from app.services.operation_types import Attempt, Operation
+from app.services.transactions.fees import Fees
+
+
+def sign_attempt(
+    operation: Operation, account: LocalAccount, nonce: int, gas_limit: int, fees: Fees, latest_block: int
+) -> Attempt:
+    """Signs the operation's transaction with this nonce, gas limit and fees.
+
+    Args:
+        operation: The operation; it defines recipient, data, value and network.
+        account: The account of `operation.sender`.
+        nonce: Nonce of the transaction.
+        gas_limit: Units of gas.
+        fees: Fees of the transaction.
+        latest_block: Number of the latest block when the nonce was taken.
+    """
+    fields: dict[str, Any] = {
+        "type": 2,
+        "chainId": operation.chain_id,
+        "to": operation.to_address,
+        "value": operation.value_wei,
+        "data": operation.data,
+        "nonce": nonce,
+        "gas": gas_limit,
+        "maxFeePerGas": fees.max_fee_per_gas,
+        "maxPriorityFeePerGas": fees.priority_fee_per_gas,
+    }
+    signed = account.sign_transaction(fields)
+    return Attempt(signed.hash.to_0x_hex(), signed.raw_transaction.to_0x_hex(), nonce, gas_limit, *fees, latest_block)

@@ -1,0 +1,112 @@
+"""Changes of an operation's state in the database.
+
+Each function changes the row only if the operation is still as the caller saw it; otherwise it changes nothing and
+returns the operation as another worker left it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from web3.types import TxReceipt
+
+from app.core.errors import AppError, ContractRejected, Superseded, UnexpectedReceipt
+from app.db.database import Database
+from app.services import operations, projections
+from app.services.operation_types import SENT_STATES, Operation
+
+log = logging.getLogger(__name__)
+
+NO_BLOCK = {"tx_hash": None, "block_number": None, "block_hash": None}
+"""Columns of an operation that is in no block."""
+
+
+def change(database: Database, operation: Operation, states: Sequence[str], **values: Any) -> Operation:
+    """Sets columns of an operation that is in one of these states."""
+    with database.autocommit() as connection:
+        changed = operations.change(connection, operation, states, **values)
+    return changed or reload(database, operation)
+
+
+def reload(database: Database, operation: Operation) -> Operation:
+    """Returns the operation as the database has it."""
+    with database.autocommit() as connection:
+        stored = operations.find(connection, operation.key)
+    assert stored is not None
+    return stored
+
+
+def hold(database: Database, operation: Operation, reason: str) -> Operation:
+    """Leaves the operation in its state, with the reason why it cannot go on at present."""
+    if operation.held == reason:
+        return operation
+    log.error("%s is held: %s", operation.kind, reason, extra=log_fields(operation))
+    return change(database, operation, (operation.state,), held=reason)
+
+
+def requeue(database: Database, operation: Operation, reason: str, *, counts: bool = True) -> Operation:
+    """-> prepared: the operation will get a new nonce, as its nonce is used up in a final block without any effect.
+
+    Args:
+        database: Where the operation is stored.
+        operation: An operation that was sent.
+        reason: Why it begins again, for the log.
+        counts: Whether this uses up the one further nonce that an operation may get.
+    """
+    log.warning("%s begins again: %s", operation.kind, reason, extra=log_fields(operation))
+    requeued = operation.requeued + counts
+    return change(
+        database, operation, SENT_STATES, state="prepared", nonce=None, requeued=requeued, held=None, **NO_BLOCK
+    )
+
+
+def reject(database: Database, operation: Operation, error: AppError) -> Operation:
+    """prepared -> rejected: nothing was sent, and nothing will be."""
+    return _close_without_effect(database, operation, ("prepared",), error, state="rejected")
+
+
+def fail(database: Database, operation: Operation, error: AppError, **values: Any) -> Operation:
+    """-> failed: the operation was sent, and had no effect that can still come.
+
+    Args:
+        database: Where the operation is stored.
+        operation: An operation that was sent.
+        error: Why it failed.
+        values: Further columns, such as those of the receipt.
+    """
+    return _close_without_effect(database, operation, SENT_STATES, error, state="failed", **values)
+
+
+def _close_without_effect(
+    database: Database, operation: Operation, states: Sequence[str], error: AppError, **values: Any
+) -> Operation:
+    effects = projections.effects_of_failure(operation, error.message, values.get("tx_hash"))
+    with database.autocommit() as connection:
+        closed = operations.close(connection, operation, states, effects, error=error_to_json(error), **values)
+    if closed is None:
+        return reload(database, operation)
+    log.info("%s", error.message, extra=log_fields(operation))
+    return closed
+
+
+def log_fields(operation: Operation) -> dict[str, str]:
+    """Returns the fields of a log line about the operation."""
+    return {"operation": operation.key, "state": operation.state}
+
+
+def error_to_json(error: AppError) -> dict[str, Any]:
+    """Returns an error as the column `operations.error` stores it."""
+    stored: dict[str, Any] = {"code": error.code, "message": error.message}
+    if isinstance(error, ContractRejected):
+        stored |= {"name": error.name, "args": list(error.args), "outcome": error.outcome}
+    return stored
+
+
+def error_from_json(stored: dict[str, Any], receipt: TxReceipt | None = None) -> AppError:
+    """Returns the error that the column `operations.error` stores, with the receipt if the contract reverted."""
+    if stored["code"] == ContractRejected.code:
+        return ContractRejected(stored["name"], stored["args"], stored["message"], stored["outcome"], receipt)
+    kinds: dict[str, type[AppError]] = {kind.code: kind for kind in (Superseded, UnexpectedReceipt)}
+    return kinds[stored["code"]](stored["message"])

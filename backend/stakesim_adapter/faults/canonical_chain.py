@@ -1,0 +1,37 @@
+"""The chain as it is at the end of an episode."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from stakesim.evm.abi import Event, Log
+from web3.types import TxReceipt
+
+from stakesim_adapter.faults.testbed import BackendTestbed
+
+
+class CanonicalChain(NamedTuple):
+    """All transactions of an episode that are in the chain, in order.
+
+    Attributes:
+        receipts: By transaction hash.
+        events: The contract's events by transaction hash; no entry for a transaction without any.
+    """
+
+    receipts: dict[str, TxReceipt]
+    events: dict[str, list[Event]]
+
+
+def read_chain(testbed: BackendTestbed) -> CanonicalChain:
+    """Reads all blocks since the episode began."""
+    receipts: dict[str, TxReceipt] = {}
+    events: dict[str, list[Event]] = {}
+    for number in range(testbed.first_block, testbed.head() + 1):
+        transactions: Any = testbed.w3.eth.get_block(number, full_transactions=True)["transactions"]
+        for transaction in transactions:
+            tx_hash = transaction["hash"].to_0x_hex()
+            receipt = receipts[tx_hash] = testbed.w3.eth.get_transaction_receipt(transaction["hash"])
+            logs = (Log(log["address"], log["topics"], log["data"]) for log in receipt["logs"])
+            if contract_events := testbed.abi.events(logs, testbed.contract):
+                events[tx_hash] = contract_events
+    return CanonicalChain(receipts, events)

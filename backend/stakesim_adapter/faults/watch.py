@@ -1,0 +1,95 @@
+"""Checks of the operations table during an episode, between the requests of the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.db.tables import operations
+from app.services.operation_types import CLOSED_STATES
+from eth_utils.crypto import keccak
+from hexbytes import HexBytes
+from sqlalchemy import select
+from stakesim.faults.protocol import Violation
+
+from stakesim_adapter.faults.testbed import BackendTestbed
+
+_columns = operations.c
+_ALL_OPERATIONS = select(
+    _columns.key,
+    _columns.state,
+    _columns.nonce,
+    _columns.requeued,
+    _columns.tx_hash,
+    _columns.block_number,
+    _columns.block_hash,
+    _columns.attempts,
+)
+
+
+@dataclass
+class OperationsWatch:
+    """Compares each operation with what it was at the last look.
+
+    Attributes:
+        testbed: Chain and database; both are read past all faults.
+        confirmations: Depth at which the services take a block as final.
+        violations: What was found, each only once.
+    """
+
+    testbed: BackendTestbed
+    confirmations: int
+    violations: list[Violation] = field(default_factory=list)
+    _last_rows: dict[str, Any] = field(default_factory=dict)
+
+    def check_operations(self) -> None:
+        """Checks all operations that have changed. To be called before each request, and so before each block."""
+        with self.testbed.observer.connect() as connection:
+            rows = connection.execute(_ALL_OPERATIONS).all()
+        for row in rows:
+            last = self._last_rows.get(row.key)
+            if last is not None and last[:-1] == row[:-1]:
+                continue
+            self._last_rows[row.key] = row
+            if last is not None and last.state in CLOSED_STATES and row.state != last.state:
+                self._report("I5", f"{row.key} was {last.state}, which is final, and then {row.state}")
+            if last is not None and row.requeued > last.requeued:
+                self._check_nonce_used_up(row.key, last.nonce, "was given a new nonce")
+            if row.state in ("confirmed", "failed") and (last is None or last.state not in CLOSED_STATES):
+                self._check_is_final(row)
+
+    def check_is_stored(self, raw: str) -> None:
+        """Checks that an operation holds this raw transaction (0x-prefixed hex). To be called before it is sent."""
+        tx_hash = HexBytes(keccak(HexBytes(raw))).to_0x_hex()
+        with self.testbed.observer.connect() as connection:
+            holder = select(_columns.key).where(_columns.attempts.contains([{"hash": tx_hash}]))
+            if connection.execute(holder).first() is None:
+                self._report("I3", f"{tx_hash} was sent, and no operation in the database has it")
+
+    def _check_is_final(self, row: Any) -> None:
+        if row.tx_hash is None:
+            self._check_nonce_used_up(row.key, row.nonce, "failed for good")
+            return
+        depth = self.testbed.head() - row.block_number + 1
+        if depth < self.confirmations:
+            self._report("I5", f"{row.key} was {row.state} at depth {depth}; {self.confirmations} are needed")
+        block_hash = self.testbed.w3.eth.get_block(row.block_number)["hash"].to_0x_hex() if depth > 0 else None
+        if block_hash != row.block_hash:
+            self._report(
+                "I5",
+                f"{row.key} was {row.state} in block {row.block_number} {row.block_hash}; "
+                f"the chain has {block_hash} there",
+            )
+
+    def _check_nonce_used_up(self, key: str, nonce: int, change: str) -> None:
+        """The nonce must be used in a final block before an operation gets another one, or fails without a receipt."""
+        final_block = self.testbed.head() - self.confirmations + 1
+        with self.testbed.observer.connect() as connection:
+            sender = connection.execute(select(_columns.sender).where(_columns.key == key)).scalar_one()
+        if self.testbed.w3.eth.get_transaction_count(sender, final_block) <= nonce:
+            self._report("I5", f"{key} {change} while its nonce {nonce} was not used up in final block {final_block}")
+
+    def _report(self, invariant: str, message: str) -> None:
+        violation = Violation(invariant, message)
+        if violation not in self.violations:
+            self.violations.append(violation)

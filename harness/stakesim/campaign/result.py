@@ -1,0 +1,74 @@
+"""What a campaign did."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stakesim.runner import ledger
+from stakesim.runner.findings import Finding
+from stakesim.runner.narrative import narratives
+from stakesim.runner.scenario_result import ScenarioResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass
+class CampaignResult:
+    """What a campaign did.
+
+    Attributes:
+        results: Of each scenario, in order.
+        findings: Empty when everything that must hold held. Of failures with the same name, only the shortest is here.
+        reached: How often each action, outcome, status and error occurred.
+        seconds: Wall-clock time.
+    """
+
+    results: list[ScenarioResult]
+    findings: list[Finding]
+    reached: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was found."""
+        return not self.findings
+
+    @property
+    def rows(self) -> list[ledger.LedgerRow]:
+        """The ledger of all scenarios."""
+        return [row for result in self.results for row in result.rows]
+
+    @property
+    def ledger(self) -> pd.DataFrame:
+        """Every action and payout; see `stakesim.runner.ledger.LedgerRow` for the columns."""
+        return ledger.to_frame(self.rows)
+
+    @property
+    def transactions(self) -> int:
+        """Transactions that were mined."""
+        return sum(result.transactions for result in self.results)
+
+    def summary(self) -> str:
+        """The figures and the verdict in one sentence."""
+        verdict = "everything that must hold held" if self.ok else f"{len(self.findings)} findings"
+        return (
+            f"{len(self.results)} scenarios, {sum(result.steps for result in self.results)} steps, "
+            f"{self.transactions} transactions in {self.seconds:.1f} s: {verdict}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<CampaignResult {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, the narratives of the findings, and what was reached."""
+        texts = "".join(f"<pre>{html.escape(text)}</pre>" for text in narratives(self.findings))
+        cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{n}</td></tr>" for k, n in sorted(self.reached.items()))
+        colour = "#1a7f37" if self.ok else "#b42318"
+        return (
+            f'<p style="color:{colour}"><b>{"PASS" if self.ok else "FINDINGS"}</b> {html.escape(self.summary())}</p>'
+            f"{texts}<details><summary>reached</summary><table>{cells}</table></details>"
+        )

@@ -1,0 +1,184 @@
+"""The work of a sweep in blocks: what one process computes at a time, and what an interrupted sweep need not repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from pydantic import BaseModel
+
+from stakesim.economics import metrics
+from stakesim.economics.metrics import METRICS, MetricSums, MetricValues
+from stakesim.economics.settle import settle
+from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw, select_runs
+from stakesim.population.state import Behaviour
+from stakesim.prices.price_models import PriceModel
+from stakesim.scenario.actions import Terms
+from stakesim.schema.errors import ScenarioError
+from stakesim.workers.pool import worker_pool
+
+CHUNKS_PER_BLOCK = 16
+
+PolicySums: TypeAlias = dict[str, MetricSums]
+"""The sums of every metric under one policy."""
+BlockResult: TypeAlias = list[PolicySums]
+"""The sums under every policy, in the order of the block's policies."""
+Progress: TypeAlias = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some runs of one group of people on one market, under every policy.
+
+    Attributes:
+        population: The runs, and the people before their behaviours apply.
+        policies: Terms of the contract.
+        behaviours: How the people behave.
+        price: The market.
+        seed: Seed of the sweep.
+        first: Number of the first chunk of `CHUNK_SIZE` runs.
+        runs: Number of runs, from the first run of the first chunk.
+    """
+
+    population: Population
+    policies: tuple[Terms, ...]
+    behaviours: tuple[Behaviour, ...]
+    price: PriceModel
+    seed: int
+    first: int
+    runs: int
+
+    def digest(self) -> str:
+        """Returns a hash of all parameters, which names the file of the block's result.
+
+        Raises:
+            ScenarioError: A behaviour is a function, which has no parameters to hash.
+        """
+        for behaviour in self.behaviours:
+            if not isinstance(behaviour, BaseModel):
+                raise ScenarioError(f"{behaviour!r} is not data, so that its results can't be kept: leave out `out`")
+        parameters = {
+            "seed": self.seed,
+            "first": self.first,
+            "runs": self.runs,
+            "population": self.population.model_dump_json(),
+            "policies": [terms.model_dump_json() for terms in self.policies],
+            "behaviours": [b.model_dump_json() for b in self.behaviours if isinstance(b, BaseModel)],
+            "price": self.price.model_dump_json(),
+            "metrics": list(METRICS),
+        }
+        return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def split_into_blocks(
+    population: Population,
+    policies: tuple[Terms, ...],
+    behaviours: tuple[Behaviour, ...],
+    price: PriceModel,
+    runs: int,
+    seed: int,
+) -> tuple[Block, ...]:
+    """Splits `runs` runs into blocks of `CHUNKS_PER_BLOCK` chunks; the last block has the rest."""
+    size = CHUNKS_PER_BLOCK * CHUNK_SIZE
+    return tuple(
+        Block(population, policies, behaviours, price, seed, first // CHUNK_SIZE, min(size, runs - first))
+        for first in range(0, runs, size)
+    )
+
+
+def compute_block(block: Block) -> BlockResult:
+    """Settles all runs of a block under every policy. Memory holds the runs of one chunk at a time."""
+    chunks: list[BlockResult] = []
+    for first in range(0, block.runs, CHUNK_SIZE):
+        chunk = block.first + first // CHUNK_SIZE
+        values_by_policy = [
+            _metric_values(
+                draw(block.population, block.seed, chunk, terms, block.behaviours, block.price), block.runs - first
+            )
+            for terms in block.policies
+        ]
+        first_policy = values_by_policy[0]
+        chunks.append(
+            [
+                {name: metrics.sum_runs(values[name], first_policy[name]) for name in values}
+                for values in values_by_policy
+            ]
+        )
+    return combine_chunks(chunks)
+
+
+def _metric_values(drawn: PopulationChunk, most_runs: int) -> MetricValues:
+    """The metrics of a chunk's runs, of at most `most_runs` of them."""
+    import numpy as np
+
+    state = drawn.state if most_runs >= CHUNK_SIZE else select_runs(drawn, np.arange(most_runs))
+    outcomes = resolve_outcomes(state)
+    return metrics.measure(state, outcomes, settle(state, outcomes))
+
+
+def combine_chunks(parts: Sequence[BlockResult]) -> BlockResult:
+    """Adds the sums of several chunks or blocks, for each policy and metric."""
+    return [
+        {name: metrics.combine([sums[name] for sums in policy]) for name in METRICS}
+        for policy in zip(*parts, strict=True)
+    ]
+
+
+def compute_blocks(
+    blocks: Sequence[Block], jobs: int, dask: str | None, saved: Path | None, progress: Progress | None
+) -> dict[Block, BlockResult]:
+    """Computes all blocks, but for those whose result was saved before.
+
+    Args:
+        blocks: The work.
+        jobs: Processes on this machine.
+        dask: Address of a Dask scheduler whose workers are used instead.
+        saved: Folder of results, a JSON file for each block.
+        progress: Called with the number of runs of each block as it is finished.
+    """
+    files = {block: saved / f"{block.digest()}.json" for block in blocks} if saved else {}
+    results: dict[Block, BlockResult] = {}
+
+    def finish(block: Block, result: BlockResult) -> None:
+        results[block] = result
+        if progress:
+            progress(block.runs)
+
+    for block in blocks:
+        if block in files and files[block].exists():
+            finish(block, _load(files[block]))
+    for block, result in _compute([block for block in blocks if block not in results], jobs, dask):
+        if block in files:
+            _save(result, files[block])
+        finish(block, result)
+    return results
+
+
+def _compute(blocks: Sequence[Block], jobs: int, dask: str | None) -> Iterator[tuple[Block, BlockResult]]:
+    if dask is None and (jobs <= 1 or len(blocks) <= 1):
+        yield from ((block, compute_block(block)) for block in blocks)
+        return
+    with worker_pool(jobs, dask=dask) as submit:
+        waiting = {submit(compute_block, block): block for block in blocks}
+        for future in as_completed(waiting):
+            yield waiting.pop(future), future.result()
+
+
+def _save(result: BlockResult, file: Path) -> None:
+    """Writes the file atomically: an interruption leaves no incomplete result."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = [{name: sums.to_json() for name, sums in policy.items()} for policy in result]
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(data), encoding="utf-8")
+    unfinished.replace(file)
+
+
+def _load(file: Path) -> BlockResult:
+    data = json.loads(file.read_text(encoding="utf-8"))
+    return [{name: MetricSums.from_json(sums) for name, sums in policy.items()} for policy in data]

@@ -1,0 +1,178 @@
+"""py-evm as the machine of a chain, on the database that eth-tester sets up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from eth.abc import LogAPI, MiningChainAPI, OpcodeAPI, ReceiptAPI, SignedTransactionAPI, StateAPI
+from eth.constants import GAS_BASE
+from eth.exceptions import Revert
+from eth.vm import mnemonics, opcode_values
+from eth.vm.forks.prague.computation import PragueComputation
+from eth.vm.logic import flow
+from eth.vm.opcode import as_opcode
+from eth.vm.spoof import SpoofTransaction
+from eth_tester.backends.pyevm.main import PyEVMBackend, get_default_genesis_params
+from eth_typing import Address, BlockNumber, Hash32
+from eth_utils.exceptions import ValidationError
+
+from stakesim.evm.abi import checksummed
+from stakesim.evm.in_process.evm import CallResult, Header, Message, Receipt, RpcLog, Transaction, UnsignedTransaction
+from stakesim.evm.in_process.rpc_encoding import data, word
+
+
+def _gas(computation: Any) -> None:
+    computation.asked_for_gas = True
+    flow.gas(computation)
+
+
+class GasWatchingComputation(PragueComputation):
+    """Notes whether the code asked how much gas is left, on which what it does may then depend."""
+
+    opcodes: dict[int, OpcodeAPI] = {  # noqa: RUF012 - declared so by py-evm
+        **PragueComputation.opcodes,
+        opcode_values.GAS: as_opcode(logic_fn=_gas, mnemonic=mnemonics.GAS, gas_cost=GAS_BASE),
+    }
+    asked_for_gas = False
+
+
+class PyEvm:
+    """A `Machine`. Prague rules; its headers are those of a real chain. computation: what code runs with."""
+
+    def __init__(
+        self,
+        balances: Mapping[bytes, int],
+        timestamp: int,
+        gas_limit: int,
+        computation: type[GasWatchingComputation] = GasWatchingComputation,
+    ) -> None:
+        self._computation = computation
+        state = {who: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for who, wei in balances.items()}
+        genesis = get_default_genesis_params({"timestamp": timestamp, "gas_limit": gas_limit})
+        self._chain = cast(MiningChainAPI, PyEVMBackend(genesis, state).chain)
+        self.chain_id: int = self._chain.chain_id
+        self.genesis: Header = self._chain.get_canonical_block_header_by_number(BlockNumber(0))
+        self._builder = self._vm(self.genesis).get_transaction_builder()
+        self._states: dict[tuple[Hash32, int, Hash32], StateAPI] = {}
+
+    def header_after(self, parent: Header) -> Header:
+        # one second later, where py-evm would read the wall clock
+        return self._chain.create_header_from_parent(parent, timestamp=parent.timestamp + 1)
+
+    def mine(self, pending: Header, transactions: Sequence[Transaction]) -> tuple[Header, Sequence[Receipt]]:
+        for tx in transactions:  # py-evm goes by the price that will be paid, nodes by the most that may be
+            if self.balance(pending, tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
+                raise ValidationError("the sender lacks the funds")
+        vm = self._vm(pending)
+        vm.state.computation_class = self._computation
+        signed = [tx for tx in transactions if not isinstance(tx, UnsignedTransaction)]  # the others are in no root
+        executable = [self._executable(tx) if isinstance(tx, UnsignedTransaction) else tx for tx in transactions]
+        header, receipts, _ = vm.apply_all_transactions(executable, pending)
+        draft = vm.set_block_transactions_and_withdrawals(vm.get_block(), header, signed, receipts)
+        header = vm.finalize_block(draft).block.header
+        self._chain.chaindb.persist_header(header)  # the BLOCKHASH opcode reads it there
+        used = [0, *(receipt.gas_used for receipt in receipts)]
+        return header, [_receipt(receipt, used[at]) for at, receipt in enumerate(receipts)]
+
+    def _executable(self, tx: UnsignedTransaction) -> Transaction:
+        """With a signature that nobody checks, as py-evm takes the sender from it."""
+        transaction = self._builder.new_dynamic_fee_transaction(
+            self.chain_id,
+            tx.nonce,
+            tx.max_priority_fee_per_gas,
+            tx.max_fee_per_gas,
+            tx.gas,
+            Address(tx.to),
+            tx.value,
+            tx.data,
+            (),
+            y_parity=0,
+            r=1,
+            s=1,
+        )
+        return _WithSender(transaction, Address(tx.sender))
+
+    def execute(self, header: Header, message: Message) -> CallResult:
+        state = self._state(header)
+        unsigned = self._builder.new_unsigned_dynamic_fee_transaction(
+            chain_id=self.chain_id,
+            nonce=state.get_nonce(Address(message.sender)),
+            max_priority_fee_per_gas=0,
+            max_fee_per_gas=0,
+            gas=message.gas,
+            to=message.to,
+            value=message.value,
+            data=message.data,
+            access_list=(),
+        )
+        transaction = cast(SignedTransactionAPI, SpoofTransaction(unsigned, from_=message.sender))
+        before = state.snapshot()
+        try:
+            run: Any = state.apply_transaction(transaction)
+        finally:
+            state.revert(before)
+        error = None if not run.is_error else "Revert" if isinstance(run.error, Revert) else type(run.error).__name__
+        watches = bool(run.children) or run.asked_for_gas
+        return CallResult(run.output, message.gas - run.get_gas_remaining(), error, bool(run.msg.code), watches)
+
+    def balance(self, header: Header, address: bytes) -> int:
+        return self._state(header).get_balance(Address(address))
+
+    def nonce(self, header: Header, address: bytes) -> int:
+        return self._state(header).get_nonce(Address(address))
+
+    def code(self, header: Header, address: bytes) -> bytes:
+        return self._state(header).get_code(Address(address))
+
+    def storage(self, header: Header, address: bytes, slot: int) -> int:
+        return self._state(header).get_storage(Address(address), slot)
+
+    def with_balance(self, header: Header, address: bytes, wei: int) -> bytes:
+        state: StateAPI = self._vm(header).state
+        state.set_balance(Address(address), wei)
+        state.persist()
+        return state.state_root
+
+    def forget_after(self, header: Header) -> None:
+        """py-evm's database keeps everything."""
+
+    def _vm(self, header: Header) -> Any:
+        """py-evm at this header: a fresh one, so what is done to its state is seen by nobody else until persisted."""
+        return self._chain.get_vm(header)
+
+    def _state(self, header: Header) -> StateAPI:
+        """The state to read and to run calls on, free of fees: leave it as it was (`snapshot`, `revert`).
+
+        It is kept for the next call, as py-evm reads an account from its trie only once a state.
+        """
+        key = (header.parent_hash, header.timestamp, header.state_root)
+        if key not in self._states:
+            if len(self._states) == 8:
+                self._states.clear()
+            state: Any = self._vm(header.copy(base_fee_per_gas=0, gas_used=0)).state
+            state.computation_class = self._computation
+            self._states[key] = state
+        return self._states[key]
+
+
+class _WithSender:
+    """A transaction whose sender is given; py-evm's `SpoofTransaction` refuses signed ones."""
+
+    def __init__(self, transaction: SignedTransactionAPI, sender: Address) -> None:
+        self._transaction, self.sender = transaction, sender
+
+    def get_sender(self) -> Address:
+        return self.sender
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction, name)
+
+
+def _receipt(receipt: ReceiptAPI, used_before: int) -> Receipt:
+    ok = receipt.state_root == b"\x01"
+    return Receipt(ok, receipt.gas_used - used_before, [_log(log) for log in receipt.logs])
+
+
+def _log(log: LogAPI) -> RpcLog:
+    return RpcLog(checksummed(log.address), [word(topic) for topic in log.topics], data(log.data))

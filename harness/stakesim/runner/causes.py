@@ -1,0 +1,20 @@
+"""Kinds of differences that the diagnosis tells apart."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class Cause(Enum):
+    """What kind of difference a violation is."""
+
+    REFUSED = auto()
+    """An action that must succeed failed."""
+    WRONG_REFUSAL = auto()
+    """An action that must fail succeeded, or failed with another error."""
+    DATABASE_DIFFERS = auto()
+    """A row of the backend's database says something else than the model, or claims another row's id."""
+    INEXACT_PRICE = auto()
+    """A price was converted from INR to wei inexactly."""
+    OUT_OF_GAS = auto()
+    """An exit runs out of gas."""

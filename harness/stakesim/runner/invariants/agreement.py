@@ -1,0 +1,154 @@
+"""INV-16: contract, database and reference model agree on outcomes, runs, bookings and money."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stakesim.backend import NOT_STORED
+from stakesim.model.reference import BookingStatus, RunStatus, liabilities
+from stakesim.runner.causes import Cause
+from stakesim.runner.invariants.registry import Violation, action_name, invariant
+from stakesim.runner.parties import EXPERIENCE_ID
+from stakesim.runner.step import Step
+from stakesim.scenario.actions import PLATFORM, CreateRun
+
+_INEXACT_RATIO = 10**6
+"""A wrong price was converted inexactly if it is off by less than one part in so many; else at another rate."""
+_RUN_ROW_STATUS = {
+    RunStatus.ACTIVE: "active",
+    RunStatus.FULL: "full",
+    RunStatus.COMPLETED: "completed",
+    RunStatus.CANCELLED: "cancelled",
+    RunStatus.EXPIRED: "expired",
+}
+_BOOKING_ROW_STATUS = {
+    BookingStatus.ACTIVE: "active",
+    BookingStatus.COMPLETED: "completed",
+    BookingStatus.NO_SHOW: "no_show",
+    BookingStatus.CANCELLED: "cancelled",
+}
+
+
+@invariant("INV-16", "books agree", "database, contract and reference model say the same after each step")
+def books_agree(s: Step) -> Iterator[Violation]:
+    yield from _outcomes_agree(s)
+    yield from _price_agrees(s)
+    yield from _balances_agree(s)
+    yield from _runs_agree(s)
+    yield from _bookings_agree(s)
+    yield from _database_agrees(s)
+
+
+def _outcomes_agree(s: Step) -> Iterator[Violation]:
+    expected, actual, name = s.expected, s.actual, action_name(s)
+    expected_error = expected.error or expected.status
+    actual_error = actual.error or actual.status
+    if expected.status == "ok" and not s.ok:
+        why = actual.message or actual_error
+        yield Violation(f"{name} must succeed and was {actual.status}: {why}", cause=Cause.REFUSED)
+    elif expected.status == "rejected" and s.ok:
+        yield Violation(f"{name} must fail with {expected_error} and succeeded", cause=Cause.WRONG_REFUSAL)
+    elif actual.failed and s.has_specified_errors:
+        if expected.error != actual.error:
+            message = f"{name} must fail with {expected_error} and failed with {actual_error}"
+            yield Violation(message, cause=Cause.WRONG_REFUSAL)
+        elif expected.args and expected.args != actual.args:
+            yield Violation(f"{expected_error} must say {list(expected.args)} and says {list(actual.args)}")
+
+
+def _price_agrees(s: Step) -> Iterator[Violation]:
+    """Compares the price of the run that this step opened: `_runs_agree` shows it as one of many facts only."""
+    run = s.run(s.action.run) if s.ok and isinstance(s.action, CreateRun) else None
+    view = s.after.runs.get(run.id) if run is not None else None
+    if run is None or view is None or view.host != run.host or view.price == run.price:
+        return
+    message = f"run {run.id}, price of a seat:"
+    if abs(view.price - run.price) * _INEXACT_RATIO < run.price:
+        message = f"{message} the conversion between INR and wei is inexact"
+        yield Violation(message, run.price, view.price, cause=Cause.INEXACT_PRICE)
+    else:
+        yield Violation(f"{message} it is another one", run.price, view.price)
+
+
+def _balances_agree(s: Step) -> Iterator[Violation]:
+    model, after = s.model, s.after
+    for party, wallet in after.wallets.items():
+        initial = s.initial.wallets[party]
+        due = model.wallet_flow.get(party, 0) - s.gas_paid.get(party, 0)
+        if wallet - initial != due:
+            yield Violation(f"{party}'s wallet, from the start on", due, wallet - initial, party)
+        credit = model.credits.get(party, 0)
+        if after.terms and after.credits[party] != credit:
+            yield Violation(f"{party}'s credit", credit, after.credits[party], party)
+    if after.balance != model.contract_balance:
+        yield Violation("the contract's balance", model.contract_balance, after.balance)
+    if after.terms:
+        if after.platform_balance != model.platform_balance:
+            yield Violation("the platform's balance", model.platform_balance, after.platform_balance, PLATFORM)
+        if after.liabilities != (owed := liabilities(model)):
+            yield Violation("totalLiabilities", owed, after.liabilities)
+
+
+def _runs_agree(s: Step) -> Iterator[Violation]:
+    in_model = {
+        r.id: (r.host, r.price, r.max_seats, r.seats_booked, r.host_stake, r.start, int(r.status))
+        for r in s.model.runs.values()
+    }
+    in_contract = {
+        id: (r.host, r.price, r.max_seats, r.seats_booked, r.host_stake, r.start, r.status)
+        for id, r in s.after.runs.items()
+    }
+    yield from _differences("run", in_model, in_contract)
+    for run_id, view in s.after.runs.items():
+        if view.experience != EXPERIENCE_ID:
+            yield Violation(f"run {run_id} is of experience {view.experience!r}, not of {EXPERIENCE_ID!r}")
+
+
+def _bookings_agree(s: Step) -> Iterator[Violation]:
+    in_model = {
+        b.id: (s.model.runs[b.run].id, b.attendee, b.seats, b.payment, b.stake, int(b.status), b.booked_at)
+        for b in s.model.bookings.values()
+    }
+    yield from _differences("booking", in_model, {id: view[1:] for id, view in s.after.bookings.items()})
+
+
+def _differences(kind: str, in_model: Mapping[int, Any], in_contract: Mapping[int, Any]) -> Iterator[Violation]:
+    if in_model == in_contract:
+        return
+    for id in in_model.keys() | in_contract.keys():
+        if in_model.get(id) != in_contract.get(id):
+            yield Violation(f"{kind} {id}: the model says {in_model.get(id)}, the contract {in_contract.get(id)}")
+
+
+def _database_agrees(s: Step) -> Iterator[Violation]:
+    """Compares the confirmed rows with the runs and bookings that the model made through the backend."""
+    if s.rows is None:
+        return
+    runs = {r.id: (_RUN_ROW_STATUS[r.status], r.price, r.host_stake) for r in s.model.runs.values() if not r.direct}
+    run_rows = {r.onchain_run_id: (r.status, r.price_wei, r.stake_wei) for r in s.rows.runs if r.confirmed}
+    yield from _row_differences("run", runs, run_rows)
+    bookings = {
+        b.id: (_BOOKING_ROW_STATUS[b.status], b.seats, b.payment, b.stake)
+        for b in s.model.bookings.values()
+        if not b.direct
+    }
+    booking_rows = {
+        b.onchain_booking_id: (b.status, b.seats, b.payment_wei, b.stake_wei) for b in s.rows.bookings if b.confirmed
+    }
+    yield from _row_differences("booking", bookings, booking_rows)
+
+
+def _row_differences(
+    kind: str, in_model: Mapping[Any, tuple[Any, ...]], rows: Mapping[Any, tuple[Any, ...]]
+) -> Iterator[Violation]:
+    """Compares facts by id on chain; values that the backend does not store are not compared."""
+    if in_model == rows:
+        return
+    for id in in_model.keys() | rows.keys():
+        facts, row = in_model.get(id), rows.get(id)
+        if facts is not None and row is not None:
+            row = tuple(fact if value is NOT_STORED else value for fact, value in zip(facts, row, strict=True))
+        if facts != row:
+            message = f"{kind} {id}: the model says {facts}, the database {row}"
+            yield Violation(message, cause=Cause.DATABASE_DIFFERS)

@@ -1,0 +1,65 @@
+"""INV-18: what was quoted in wei and INR is what was paid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+
+from stakesim.backend import NOT_STORED, BookingRow, Rows, RunRow
+from stakesim.runner.invariants.registry import Violation, invariant
+from stakesim.runner.step import Step
+from stakesim.scenario.actions import SetPrice
+
+_PAISA = Decimal("0.01")
+_WEI_PER_ETH = 10**18
+
+
+@invariant(
+    "INV-18",
+    "quote",
+    "the wei quoted are the wei paid; INR(wei at the quoted rate) is within one paisa of the INR price; a later "
+    "price swing changes no wei amount",
+)
+def quote(s: Step) -> Iterator[Violation]:
+    rows = s.rows or Rows()
+    for run_row in rows.runs:
+        yield from _wrong_listing(run_row)
+    for booking_row in rows.bookings:
+        yield from _wrong_booking_quote(s, booking_row)
+    if isinstance(s.action, SetPrice):
+        for change in s.changes():
+            yield Violation(f"a move of the price changed {change}")
+
+
+def _wrong_listing(row: RunRow) -> Iterator[Violation]:
+    """Compares a run's price in wei with its listed price in INR, where the backend stores both."""
+    if row.confirmed and row.inr_per_eth and isinstance(row.price_wei, int) and row.price_inr is not None:
+        inr = _to_inr(row.price_wei, row.inr_per_eth)
+        if abs(inr - row.price_inr) > _PAISA:
+            yield Violation(
+                f"run {row.onchain_run_id}: listed at {row.price_inr} INR, {inr} INR in wei at the quoted rate"
+            )
+
+
+def _wrong_booking_quote(s: Step, row: BookingRow) -> Iterator[Violation]:
+    """Compares a booking's quote with the wei on chain, and in INR; wei that are not stored are taken from there."""
+    if not (row.confirmed and row.inr_per_eth and row.total_inr is not None and row.onchain_booking_id is not None):
+        return
+    booking = s.after.bookings.get(row.onchain_booking_id)
+    paid = quoted = booking.payment + booking.stake if booking else 0
+    if NOT_STORED not in (row.payment_wei, row.stake_wei):
+        quoted = sum(wei for wei in (row.payment_wei, row.stake_wei) if isinstance(wei, int))
+    if paid != quoted:
+        yield Violation(f"booking {row.onchain_booking_id}: not the wei quoted", quoted, paid)
+    inr = _to_inr(quoted, row.inr_per_eth)
+    if abs(inr - row.total_inr) > _PAISA:
+        yield Violation(
+            f"booking {row.onchain_booking_id}: quoted {row.total_inr} INR, {quoted} wei are {inr} INR at that rate"
+        )
+
+
+def _to_inr(wei: int, rate: Decimal) -> Decimal:
+    """INR of wei at a rate in INR per ETH, not rounded to the paisa."""
+    inr = Fraction(wei) * Fraction(rate) / _WEI_PER_ETH
+    return Decimal(inr.numerator) / Decimal(inr.denominator)

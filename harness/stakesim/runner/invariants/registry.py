@@ -1,0 +1,68 @@
+"""The registry of invariants: each function marked with `invariant` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from stakesim.runner.causes import Cause
+from stakesim.runner.step import Step
+
+BPS = 10_000
+"""Basis points in the whole."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that an invariant finds wrong.
+
+    Attributes:
+        message: What is wrong.
+        expected: The right amount in wei, where it is about an amount.
+        actual: The amount found in wei, where it is about an amount.
+        party: Whose amount it is.
+        cause: What kind of difference it is, for the diagnosis; None for the kinds that no diagnosis asks for.
+    """
+
+    message: str
+    expected: int | None = None
+    actual: int | None = None
+    party: str | None = None
+    cause: Cause | None = None
+
+
+Check = Callable[[Step], Iterator[Violation]]
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """What must hold, as INVARIANTS.md states it, and the function that checks it."""
+
+    id: str
+    title: str
+    statement: str
+    check: Check
+
+
+REGISTERED: dict[str, Invariant] = {}
+"""Invariants by id, in the order in which their modules were imported."""
+
+
+def invariant(id: str, title: str, statement: str) -> Callable[[Check], Check]:
+    """Registers the decorated function as the check of an invariant."""
+
+    def register(check: Check) -> Check:
+        REGISTERED[id] = Invariant(id, title, statement, check)
+        return check
+
+    return register
+
+
+def stake_of(wei: int, step: Step) -> int:
+    """Stake in wei on a price or payment in wei: floor(wei x stake share), by the terms of the contract."""
+    return wei * step.model.terms.stake_bps // BPS
+
+
+def action_name(step: Step) -> str:
+    """The step's action in words: `create run`."""
+    return step.action.do.replace("_", " ")

@@ -1,0 +1,184 @@
+"""Findings, actions, amounts and times in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from stakesim.runner.findings import Finding
+from stakesim.runner.known_faults import BackendFault
+from stakesim.scenario.actions import (
+    Action,
+    Book,
+    CallFunction,
+    CancelBooking,
+    CancelRun,
+    Complete,
+    CreateRun,
+    Expire,
+    ForceEther,
+    SetPrice,
+    Terms,
+    Wait,
+    Withdraw,
+    WithdrawFees,
+)
+from stakesim.scenario.scenario import Scenario
+
+WEI_PER_ETH = 10**18
+
+
+def narrate(findings: Sequence[Finding]) -> str:
+    """Describes the findings of one step: what is broken, the actions that led to it, and the command to replay it.
+
+    Args:
+        findings: At least one; all of the same step.
+    """
+    first, last = findings[0], findings[-1]
+    lines = [*_diagnosis(first), *_broken(findings)]
+    if last.scenario is not None:
+        lines += _where(last, last.scenario)
+        lines += _actions_until(last.scenario, last.step)
+    if last.saved:
+        lines.append(f"  replay it: {_replay_command(last, last.saved)}")
+    return "\n".join(lines)
+
+
+def narratives(findings: Sequence[Finding]) -> list[str]:
+    """Describes findings of many scenarios: one text per scenario that failed, one per finding of a whole campaign."""
+    groups: dict[int, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(id(finding.scenario or finding), []).append(finding)
+    return [narrate(group) for group in groups.values()]
+
+
+def describe_amounts(finding: Finding) -> str:
+    """Expected and actual amount in wei, ETH and INR; empty if the finding is about no amount."""
+    if finding.expected is None or finding.actual is None:
+        return ""
+    return f"expected {format_wei(finding.expected, finding.rate)}, found {format_wei(finding.actual, finding.rate)}"
+
+
+def _diagnosis(finding: Finding) -> Iterator[str]:
+    if finding.weakness:
+        kind = "FAULT" if isinstance(finding.weakness, BackendFault) else "WEAKNESS"
+        amount = f" ({format_wei(finding.at_stake, finding.rate)} in the contract)" if finding.at_stake else ""
+        yield f"{kind}: {finding.weakness}{amount}"
+
+
+def _broken(findings: Sequence[Finding]) -> Iterator[str]:
+    """The statement of each invariant once, then the message and amounts of each finding."""
+    previous_id = ""
+    for finding in findings:
+        if finding.id != previous_id:
+            yield f"{finding.id} is broken: {finding.statement}"
+        previous_id = finding.id
+        yield f"  {finding.message}"
+        if amounts := describe_amounts(finding):
+            yield f"  {amounts}"
+
+
+def _where(finding: Finding, scenario: Scenario) -> Iterator[str]:
+    driver = f", driver {finding.driver}" if finding.driver else ""
+    yield f"  in {scenario.name} (seed {scenario.seed}), engine {finding.engine}{driver}, at step {finding.step}:"
+    defaults = Terms()
+    unusual = [f"{name} {value}" for name, value in scenario.terms if value != getattr(defaults, name)]
+    if unusual:
+        yield f"     terms: {', '.join(unusual)}"
+
+
+def _replay_command(finding: Finding, file: str) -> str:
+    driver = f" --driver {finding.driver}" if finding.driver not in ("", "services") else ""
+    engine = "" if finding.engine == "py-evm" else f" --engine {finding.engine}"
+    return f"stakesim replay {file}{driver}{engine}"
+
+
+def _actions_until(scenario: Scenario, count: int) -> Iterator[str]:
+    """The first `count` actions. Of three or more like bookings in a row, only the first and the last are shown."""
+    timed = scenario.timeline()[:count]
+    repeats = [False, *(_is_same_booking(timed[i - 1][1], timed[i][1]) for i in range(1, len(timed))), False]
+    for index, (at, action) in enumerate(timed):
+        number = index + 1
+        if repeats[index] and repeats[number]:  # neither the first nor the last of its row
+            if not repeats[index - 1]:
+                yield "         ..."
+            continue
+        mark = ">" if number == count else " "
+        yield f"  {mark} {number:2}. {format_time(at)}  {describe_action(action)}"
+
+
+def _is_same_booking(previous: Action, action: Action) -> bool:
+    if not (isinstance(previous, Book) and isinstance(action, Book)):
+        return False
+    return all(getattr(previous, name) == getattr(action, name) for name in ("by", "run", "seats", "value_off"))
+
+
+def format_wei(wei: int, rate: Decimal | None = None) -> str:
+    """Formats wei, as exact ETH where that is shorter, and as INR to the paisa.
+
+    Args:
+        wei: The amount.
+        rate: INR per ETH; without a finite one, INR are left out.
+    """
+    eth = f"{wei} wei"
+    if abs(wei) >= 10**12:
+        eth = f"{Decimal(wei).scaleb(-18).normalize():f} ETH ({wei} wei)"
+    if rate is None or not rate.is_finite():
+        return eth
+    paise = round(Fraction(wei) * Fraction(rate) * 100 / WEI_PER_ETH)
+    return f"{eth}, {paise / Decimal(100):,.2f} INR" if paise else eth
+
+
+def format_time(at: int) -> str:
+    """Formats seconds from the scenario's start as days and a time of day: `6d 23:59:59`."""
+    days, rest = divmod(at, 86_400)
+    return f"{days}d {rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+
+
+def describe_action(action: Action) -> str:
+    """Describes one action in one sentence."""
+    options = (text for name, text in _OPTIONS.items() if getattr(action, name, False))
+    value_off = getattr(action, "value_off", 0)
+    return " ".join(
+        [
+            _SENTENCES[type(action)](action),
+            *options,
+            *([f"with {value_off:+} wei"] if value_off else []),
+            *([f"(must fail: {action.fails})"] if action.fails else []),
+        ]
+    )
+
+
+def _opens(action: CreateRun) -> str:
+    starts = format_time(action.starts)
+    return f"{action.by} opens {action.run}: {action.seats} seats at {action.price_inr} INR, starting {starts}"
+
+
+def _completes(action: Complete) -> str:
+    attended = ", ".join(action.attended) or "nobody"
+    return f"{action.by or 'the host'} completes {action.run}; attended: {attended}"
+
+
+_SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
+    CreateRun: _opens,
+    Book: lambda a: f"{a.by} books {a.seats} of {a.run} ({a.booking})",
+    CancelBooking: lambda a: f"{a.by or 'the attendee'} cancels booking {a.booking}",
+    CancelRun: lambda a: f"{a.by or 'the host'} calls {a.run} off",
+    Complete: _completes,
+    Expire: lambda a: f"{a.by} lets {a.run} expire",
+    Withdraw: lambda a: f"{a.by} withdraws the credit" + (f" to {a.to}" if a.to else ""),
+    WithdrawFees: lambda a: f"{a.by} withdraws the platform's fees",
+    ForceEther: lambda a: f"{a.by} forces {format_wei(a.wei)} into the contract",
+    CallFunction: lambda a: f"{a.by} calls {a.function}({', '.join(map(str, a.args))})",
+    SetPrice: lambda a: f"the feed says {a.inr_per_eth} INR/ETH" + (f", {a.age} s old" if a.age else ""),
+    Wait: lambda a: "time passes",
+}
+_OPTIONS: Mapping[str, str] = {
+    "direct": "past the backend",
+    "pending": "(waits in the mempool until the next is sent)",
+    "answer_lost": "(the node's answer is lost)",
+    "retried": "(asks twice, with the same key)",
+}
+"""Words for the options of an action that are set."""

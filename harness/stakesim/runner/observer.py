@@ -1,0 +1,267 @@
+"""Carries out actions, and observes what each does to model, chain, events and database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, NamedTuple, cast
+
+from stakesim.evm.client import TransactionReceipt
+from stakesim.evm.required_abi import stake_abi
+from stakesim.model.reference import ExpectedOutcome, Run, State, apply, current_rate
+from stakesim.runner.event_replay import EventReplay
+from stakesim.runner.gas_budget import gas_budget
+from stakesim.runner.liveness import blocked_exits
+from stakesim.runner.network import PendingTransaction
+from stakesim.runner.observe import ContractState
+from stakesim.runner.session import Session
+from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
+from stakesim.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, Wait
+
+
+class TimedAction(NamedTuple):
+    """An action with time and market price.
+
+    Attributes:
+        action: What is to be done.
+        now: Time of its block, in seconds since 1970.
+        market_rate: The market's INR per ETH at that time.
+    """
+
+    action: Action
+    now: int
+    market_rate: Decimal
+
+
+def _nothing() -> None:
+    pass
+
+
+class Observer:
+    """Carries out the actions of one scenario one by one, and makes a `Step` of each.
+
+    Attributes:
+        session: What the scenario is run with.
+        model: State of the model after the last action.
+    """
+
+    def __init__(self, session: Session, model: State, *, has_gas_budgets: bool) -> None:
+        """Reads the contract as the scenario starts.
+
+        Args:
+            session: What the scenario is run with.
+            model: The model's initial state.
+            has_gas_budgets: The contract is the one that the gas budgets are committed for.
+        """
+        self.session, self.model, self._has_gas_budgets = session, model, has_gas_budgets
+        self._initial = self._state = session.reader.read(None, (), (), (), list(session.parties.addresses))
+        self._hostile = [name for name, actor in model.actors.items() if actor.is_contract]
+        self._names = session.parties.names()
+        self._replay = EventReplay()
+        self._gas_paid: Counter[str] = Counter()
+        self._run_count = self._booking_count = 0
+
+    def can_stay_pending(self, action: Action) -> bool:
+        """Whether the action's transaction waits in the mempool until the next action's is sent."""
+        return getattr(action, "pending", False) and self.session.network is not None
+
+    def step(
+        self,
+        timed: TimedAction,
+        *,
+        last: bool,
+        actual: ActualOutcome | None = None,
+        after_perform: Callable[[], None] = _nothing,
+        reads_rows: bool = True,
+    ) -> Step:
+        """Carries out one action and observes what it did.
+
+        Args:
+            timed: The action.
+            last: It is the scenario's last: the whole contract is read, and every exit is tried.
+            actual: Its outcome, where that is known already; then nothing is carried out.
+            after_perform: Called when the action was carried out, before anything is read.
+            reads_rows: False while the backend is in the middle of its work.
+
+        Raises:
+            EngineError: The engine can't do what the action needs.
+            Exception: Whatever the system under test raises.
+        """
+        model_before = self.model
+        model, expected = apply(model_before, *timed)
+        if actual is None:
+            self._set_time_and_price(model, timed, sends=expected.signer is not None)
+            actual = self.session.driver.perform(timed.action, expected, model_before)
+            after_perform()
+            if self.model is not model_before:  # a pending transaction was mined before this one
+                model_before = self.model
+                model, expected = apply(model_before, *timed)
+        if expected.optional and actual.failed:
+            model = replace(model_before, now=timed.now)
+            expected = ExpectedOutcome(
+                "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
+            )
+        self.model, before = model, self._state
+        transactions = [self._mined(receipt) for receipt in self.session.chain.take_receipts()]
+        self._update_state(timed.action, expected, transactions, last=last)
+        return Step(
+            action=timed.action,
+            expected=expected,
+            actual=actual,
+            transactions=transactions,
+            model_before=model_before,
+            model=model,
+            initial=self._initial,
+            before=before,
+            after=self._state,
+            replay=self._replay,
+            rows=self.session.driver.rows() if reads_rows else None,
+            gas_paid=self._gas_paid,
+            gas_budget=gas_budget(timed.action, before, model_before) if self._has_gas_budgets else None,
+            blocked_exits=blocked_exits(self.session, self._state) if last else (),
+            has_specified_errors=self.session.contract.has_specified_errors,
+        )
+
+    def steps_with_pending(self, pending: TimedAction, timed: TimedAction, *, last: bool) -> list[Step]:
+        """Carries out an action while the transaction of the one before it waits in the mempool.
+
+        The pending transaction is mined when the action's reaches the node. If the action sends nothing, the pending
+        one is left out.
+
+        Args:
+            pending: The action whose transaction waits.
+            timed: The action that is carried out meanwhile.
+            last: `timed` is the scenario's last action.
+
+        Returns:
+            A step for each of both.
+
+        Raises:
+            Exception: Whatever was raised when the pending transaction was mined, in the middle of the backend's work.
+        """
+        network = self.session.network
+        assert network is not None
+        steps: list[Step] = []
+        errors: list[Exception] = []
+
+        def carry_out(actual: ActualOutcome | None = None) -> None:
+            try:
+                step = self.step(pending, last=False, actual=actual, reads_rows=False)
+                # both are changed by the step that follows
+                steps.append(replace(step, replay=deepcopy(step.replay), gas_paid=dict(step.gas_paid)))
+                self._set_time_and_price(self.model, timed, sends=True)
+            except Exception as error:  # noqa: BLE001 - not the backend's to handle
+                errors.append(error)
+
+        def replaced() -> None:
+            carry_out(ActualOutcome("rejected", "Replaced", (), "another transaction took its nonce"))
+
+        def after_perform() -> None:
+            if errors:
+                raise errors[0]
+            if network.drop_pending():
+                nothing = pending._replace(action=Wait(at=pending.action.at))
+                steps.append(self.step(nothing, last=False, reads_rows=False))
+
+        _, expected = apply(self.model, *pending)
+        if expected.status == "skipped":
+            return [self.step(pending, last=False), self.step(timed, last=last)]
+        sender = self.session.parties.accounts[expected.actor or PLATFORM].address
+        network.hold(PendingTransaction(sender, carry_out, replaced))
+        step = self.step(timed, last=last, after_perform=after_perform)
+        return [*steps, step]
+
+    def _set_time_and_price(self, model: State, timed: TimedAction, *, sends: bool) -> None:
+        """Sets clock and price feed and, if something will be sent, the time of the next block."""
+        session = self.session
+        rate, as_of = current_rate(model, timed.market_rate)
+        session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = timed.now, rate, as_of
+        if sends:
+            session.engine.set_next_timestamp(timed.now)
+
+    def _mined(self, receipt: TransactionReceipt) -> MinedTransaction:
+        """Decodes a receipt, calls accounts by their party, replays its events, and adds up what it did."""
+        decoded = (
+            event._replace(args={k: self._names.get(v, v) if isinstance(v, str) else v for k, v in event.args.items()})
+            for event in stake_abi().events(receipt.logs, self.session.contract_address)
+        )
+        transaction = MinedTransaction(
+            hash=receipt.hash,
+            sender=self._names.get(receipt.sender, receipt.sender),
+            ok=receipt.ok,
+            gas_used=receipt.gas_used,
+            fee=receipt.gas_used * receipt.gas_price,
+            events=tuple(self._replay.replay(decoded)),
+        )
+        self._gas_paid[transaction.sender] += transaction.fee
+        for event in transaction.events:
+            self._run_count += event.name == "EventRunCreated"
+            self._booking_count += event.name == "BookingCreated"
+        return transaction
+
+    def _update_state(
+        self, action: Action, expected: ExpectedOutcome, transactions: list[MinedTransaction], *, last: bool
+    ) -> None:
+        """Reads what the action may have changed; everything at the end, or if what was read does not add up."""
+        if transactions and not last:
+            self._state = self._read_affected(action, expected)
+        self._state = self._with_model_amounts(self._state)
+        if last or (transactions and not self._adds_up()):
+            self._state = self._with_model_amounts(self._read_everything())
+
+    def _with_model_amounts(self, state: ContractState) -> ContractState:
+        """Takes credits and platform balance from the model, where the contract has no views for them."""
+        if self.model.full_interface:
+            return state
+        credits = {party: self.model.credits.get(party, 0) for party in state.credits}
+        return replace(state, platform_balance=self.model.platform_balance, credits=credits)
+
+    def _read_everything(self) -> ContractState:
+        runs, bookings = range(1, self._run_count + 1), range(1, self._booking_count + 1)
+        parties = list(self.session.parties.addresses)
+        return self.session.reader.read(self._state, runs, bookings, parties, parties)
+
+    def _adds_up(self) -> bool:
+        """Whether the wallets read last and the contract explain where all wei are, and the contract what it owes.
+
+        Wei that went to a wallet that was not read show here.
+        """
+        state, initial = self._state, self._initial
+        explained = state.into_wallets(initial, self._gas_paid) + state.balance == initial.balance
+        return explained and state.balance == state.owed + self.model.forced_wei
+
+    def _read_affected(self, action: Action, expected: ExpectedOutcome) -> ContractState:
+        """Reads the run and booking that the action is about, all bookings of a run that it closes, what is new, and
+        the wallets concerned."""
+        state = self._state
+        booking = self.model.bookings.get(getattr(action, "booking", ""))
+        run = self.model.runs.get(booking.run if booking else getattr(action, "run", ""))
+        if run and isinstance(action, Complete | CancelRun | Expire):
+            affected = [view.id for view in state.bookings_of(run.id)]
+        else:
+            affected = [booking.id] if booking and booking.id <= self._booking_count else []
+        runs = _missing(self._run_count, state.runs)
+        if run and run.id <= self._run_count:
+            runs.add(run.id)
+        bookings = _missing(self._booking_count, state.bookings).union(affected)
+        wallets = self._wallets_concerned(run, affected, expected)
+        return self.session.reader.read(
+            state, sorted(runs), sorted(bookings), self._hostile, wallets, terms_and_lists=False
+        )
+
+    def _wallets_concerned(self, run: Run | None, bookings: Iterable[int], expected: ExpectedOutcome) -> list[str]:
+        known = self._state.bookings
+        parties = {PLATFORM, expected.signer or PLATFORM}
+        parties.update(known[id].user for id in bookings if id in known)
+        parties.update(payout.to for payout in expected.payouts)
+        if run:
+            parties.add(run.host)
+        return sorted(parties & self.session.parties.addresses.keys())
+
+
+def _missing(count: int, known: Mapping[int, Any]) -> set[int]:
+    """Ids from 1 to `count` that were never read."""
+    return {id for id in range(1, count + 1) if id not in known}

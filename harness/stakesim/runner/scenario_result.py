@@ -1,0 +1,142 @@
+"""What one scenario did: ledger rows, counts and findings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from stakesim.runner.causes import Cause
+from stakesim.runner.findings import Finding
+from stakesim.runner.ledger import LedgerRow
+from stakesim.runner.step import Step
+from stakesim.scenario.actions import SetPrice, Withdraw
+from stakesim.scenario.scenario import Scenario
+
+_COUNTED_EVENTS: Mapping[str, str] = {
+    "runs": "EventRunCreated",
+    "bookings": "BookingCreated",
+    "attended": "BookingCompleted",
+    "no-shows": "BookingNoShow",
+    "bookings cancelled": "BookingCancelled",
+    "runs completed": "EventCompleted",
+    "runs cancelled": "EventCancelled",
+    "runs expired": "EventExpired",
+    "payouts deferred": "PaymentDeferred",
+}
+
+
+@dataclass
+class ScenarioResult:
+    """What one scenario did.
+
+    Attributes:
+        scenario: As it was run: adapted, where the contract lacks something that it uses.
+        engine: Name of the engine.
+        driver: Name of the driver.
+        findings: Empty when everything that must hold held.
+        rows: The ledger.
+        reached: How often each action, outcome, status and error occurred.
+        steps: Actions that were carried out.
+        transactions: Transactions that were mined.
+        seconds: Wall-clock time.
+    """
+
+    scenario: Scenario
+    engine: str
+    driver: str
+    findings: list[Finding] = field(default_factory=list)
+    rows: list[LedgerRow] = field(default_factory=list)
+    reached: Counter[str] = field(default_factory=Counter)
+    steps: int = 0
+    transactions: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was found."""
+        return not self.findings
+
+    def record(self, step: Step, run: int, rate: Decimal) -> None:
+        """Adds a step to ledger and counts.
+
+        Args:
+            step: The step.
+            run: Number of the scenario within its campaign.
+            rate: INR per ETH.
+        """
+        self.steps += 1
+        self.transactions += len(step.transactions)
+        self.rows += _ledger_rows(step, run, self.scenario, self.steps, rate)
+        self._count(step)
+
+    def finding(
+        self,
+        id: str,
+        statement: str,
+        message: str,
+        *,
+        step: int,
+        rate: Decimal | None = None,
+        expected: int | None = None,
+        actual: int | None = None,
+        at_stake: int = 0,
+        party: str | None = None,
+        cause: Cause | None = None,
+    ) -> Finding:
+        """Makes a finding of this scenario; see `Finding` for the arguments."""
+        return Finding(
+            id,
+            statement,
+            message,
+            scenario=self.scenario,
+            engine=self.engine,
+            driver=self.driver,
+            step=step,
+            expected=expected,
+            actual=actual,
+            rate=rate,
+            at_stake=at_stake,
+            party=party,
+            cause=cause,
+        )
+
+    def _count(self, step: Step) -> None:
+        self.reached[f"action {step.action.do}"] += 1
+        if not isinstance(step.action, SetPrice):
+            self.reached[step.actual.status] += 1
+        if step.actual.error:
+            self.reached[f"error {step.actual.error}"] += 1
+        for name, event in _COUNTED_EVENTS.items():
+            self.reached[name] += len(step.events(event))
+
+
+def _ledger_rows(step: Step, run: int, scenario: Scenario, number: int, rate: Decimal) -> Iterator[LedgerRow]:
+    """A row for the action, and one for each payout that it caused."""
+    action = LedgerRow(
+        run=run,
+        scenario=scenario.name,
+        seed=scenario.seed,
+        step=number,
+        time=step.model.now,
+        action=step.action.do,
+        actor=step.expected.actor or "",
+        outcome=step.actual.status,
+        error=step.actual.error,
+        wei_in=step.expected.paid_in if step.ok else 0,
+        wei_out=0,
+        gas=sum(transaction.gas_used for transaction in step.transactions),
+        rate=str(rate),
+        tx_hash=step.transactions[-1].hash if step.transactions else None,
+    )
+    yield action
+    if not step.ok:
+        return
+    to_wallet = "withdrawn" if isinstance(step.action, Withdraw) else "pushed"
+    for party in step.after.wallets:
+        into_wallet = step.wallet_gain(party) + (action.wei_in if party == step.expected.signer else 0)
+        into_credit = step.after.credits[party] - step.before.credits[party]
+        for wei, outcome in ((into_wallet, to_wallet), (into_credit, "deferred")):
+            if wei > 0:
+                yield action._replace(action="payout", actor=party, outcome=outcome, wei_in=0, wei_out=wei, gas=0)

@@ -1,0 +1,88 @@
+"""Makes findings of what goes wrong in a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from stakesim.errors import place_of
+from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
+from stakesim.model.reference import ExpectedOutcome
+from stakesim.runner.findings import Finding
+from stakesim.runner.invariants import INVARIANTS, Invariant, violations
+from stakesim.runner.ledger import received
+from stakesim.runner.scenario_result import ScenarioResult
+from stakesim.runner.step import Step
+from stakesim.scenario.actions import Action
+from stakesim.scenario.scenario import Scenario
+
+_EXPECTATION = ("EXPECTATION", "the scenario's own expectations are met")
+_CRASH = ("CRASH", "whatever fails, fails with a typed error")
+
+
+def step_findings(result: ScenarioResult, step: Step, number: int, rate: Decimal) -> Iterator[Finding]:
+    """Evaluates all invariants, and what the scenario itself expects, after a step.
+
+    Args:
+        result: Of the scenario.
+        step: The step.
+        number: Number of the step, from 1.
+        rate: INR per ETH.
+    """
+    at_stake = max(step.before.balance, step.after.balance)
+    for invariant, violation in violations(step):
+        yield result.finding(
+            *_statement(invariant),
+            violation.message,
+            step=number,
+            rate=rate,
+            expected=violation.expected,
+            actual=violation.actual,
+            at_stake=at_stake,
+            party=violation.party,
+            cause=violation.cause,
+        )
+    if unmet := _unmet_expectation(step.action, step.expected, result.scenario):
+        yield result.finding(*_EXPECTATION, unmet, step=number, rate=rate, at_stake=at_stake)
+
+
+def receipt_findings(result: ScenarioResult) -> Iterator[Finding]:
+    """Compares the scenario's `received` with the payouts in the ledger."""
+    paid_out = received(result.rows)
+    for actor, wei in (result.scenario.received or {}).items():
+        if paid_out[actor] != wei:
+            message = f"{actor} received another amount over the whole scenario"
+            yield result.finding(*_EXPECTATION, message, step=result.steps, expected=wei, actual=paid_out[actor])
+
+
+def exception_finding(result: ScenarioResult, error: BaseException, number: int, rate: Decimal) -> Finding:
+    """Makes a finding of an exception in a step.
+
+    Args:
+        result: Of the scenario.
+        error: `MistakenCall` is the scenario file's mistake, `CallReverted` and `AbiError` are views that the contract
+            does not answer; anything else is a crash of the system under test.
+        number: Number of the step, from 1.
+        rate: INR per ETH.
+    """
+    if isinstance(error, MistakenCall):
+        return result.finding(*_EXPECTATION, f"the scenario calls what is not there: {error}", step=number)
+    if isinstance(error, CallReverted | AbiError):
+        message = f"the contract does not say what it holds, a view fails: {error}"
+        return result.finding(*_statement(INVARIANTS["INV-16"]), message, step=number, rate=rate)
+    message = f"{type(error).__name__}: {error}{place_of(error)}"
+    return result.finding(*_CRASH, message, step=number, rate=rate)
+
+
+def _statement(invariant: Invariant) -> tuple[str, str]:
+    return invariant.id, f"{invariant.title}: {invariant.statement}"
+
+
+def _unmet_expectation(action: Action, expected: ExpectedOutcome, scenario: Scenario) -> str | None:
+    """Says where the scenario expects another outcome than the model."""
+    outcome = expected.error or expected.status
+    if action.fails and outcome != action.fails:
+        return f"the scenario says this fails with {action.fails}; by the rules it is {outcome}"
+    if scenario.strict and not action.fails and expected.status != "ok":
+        return f"the scenario says nothing of a failure here; by the rules it is {outcome} (add `fails: {outcome}`)"
+    return None

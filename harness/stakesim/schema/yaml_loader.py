@@ -1,0 +1,163 @@
+"""Parsing of YAML into plain data, without YAML's surprises, and the lines that its fields are on.
+
+`no` and `off` are words; `012`, `1:30` and dates are text. A field may not be given twice. Aliases may neither contain
+themselves nor expand to more values than memory holds. Every error is a `ScenarioError` with the line.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from stakesim.schema.errors import FieldPath, ScenarioError
+
+_MAX_DEPTH = 50
+"""Lists and mappings inside each other: more than any file needs, and within Python's recursion limit."""
+_MAX_DIGITS = 100
+"""Digits of an integer."""
+_MAX_VALUES = 1_000_000
+"""Values in a file after all aliases are expanded."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with fewer implicit types; every failure is a `yaml.MarkedYAMLError`, which has the line."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self._depth > _MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"it is nested more than {_MAX_DEPTH} deep", problem_mark=mark)
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        kind, value = node.tag.rpartition(":")[2], str(node.value)
+        try:
+            if isinstance(node, yaml.ScalarNode) and kind == "int" and len(value) > _MAX_DIGITS:
+                raise ValueError
+            return super().construct_object(node, deep=deep)
+        except yaml.YAMLError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # PyYAML's, depending on the tag
+            shown = repr(value) if len(value) <= _MAX_DIGITS else f"a text of {len(value)} characters"
+            raise yaml.MarkedYAMLError(
+                problem=f"{shown} can't be read as {kind}", problem_mark=node.start_mark
+            ) from None
+
+
+_Loader.yaml_implicit_resolvers = {}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+\.\d*(?:[eE][-+]\d+)?$"), list("-+0123456789")
+)
+
+
+def parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
+    """Parses a YAML document.
+
+    Args:
+        text: The document.
+        source: Name of the file, for errors.
+
+    Returns:
+        The document's root node, which `line_in` takes, and its data; both None for an empty document.
+
+    Raises:
+        ScenarioError: The text is no YAML document, or one that this module forbids.
+    """
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        character = f"U+{ord(error.character):04X}" if isinstance(error.character, str) else f"U+{error.character:04X}"
+        raise ScenarioError(f"{source}, line {line}: YAML has no character {character}; remove it") from None
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None, None
+        _check_aliases(root, source)
+        _check_keys(root, source, checked=set())
+        return root, loader.construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark or error.context_mark or yaml.Mark("", 0, 0, 0, None, 0)).line + 1
+        raise ScenarioError(
+            f"{source}, line {line}: is not YAML: {error.problem}; correct it there or just above"
+        ) from None
+    finally:
+        loader.dispose()
+
+
+def line_in(node: yaml.Node | None, path: Sequence[str | int]) -> int:
+    """The line of a field, counted from 1; if the file does not have the field, the line of what should contain it."""
+    line = 1 if node is None else node.start_mark.line + 1
+    if not path:
+        return line
+    if isinstance(node, yaml.SequenceNode) and isinstance(path[0], int) and path[0] < len(node.value):
+        return line_in(node.value[path[0]], path[1:])
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(path[0]):
+                return line_in(value, path[1:]) if path[1:] else int(key.start_mark.line) + 1
+    return line
+
+
+def line_of(text: str, path: FieldPath) -> int:
+    """The line of a field in a YAML document, counted from 1."""
+    return line_in(yaml.compose(text, _Loader), path)
+
+
+def _check_aliases(root: yaml.Node, source: str) -> None:
+    """Refuses an alias inside the value that it stands for, and aliases that expand to too many values."""
+    sizes: dict[int, int] = {}
+    ancestors: set[int] = set()
+
+    def expanded_size(node: yaml.Node) -> int:
+        if id(node) in ancestors:
+            line = node.start_mark.line + 1
+            raise ScenarioError(
+                f"{source}, line {line}: an alias (*name) is inside the value it stands for; write it out"
+            )
+        if id(node) not in sizes:
+            ancestors.add(id(node))
+            sizes[id(node)] = 1 + sum(expanded_size(child) for child in _children(node))
+            ancestors.remove(id(node))
+        return sizes[id(node)]
+
+    size = expanded_size(root)
+    if size > max(_MAX_VALUES, len(sizes)):
+        raise ScenarioError(f"{source}, line 1: its aliases (*name) stand for {size} values; use fewer of them")
+
+
+def _check_keys(node: yaml.Node, source: str, checked: set[int]) -> None:
+    """Refuses a field whose name is no text, and one that is given twice, of which YAML would take the last.
+
+    `checked` has the ids of nodes that need no second look, as an alias stands for them.
+    """
+    if id(node) in checked:
+        return
+    checked.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
+        for key, _ in node.value:
+            place = f"{source}, line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise ScenarioError(f"{place}: the name of a field is a list or a mapping; write text")
+            if key.tag != "tag:yaml.org,2002:str":
+                raise ScenarioError(f"{place}, {key.value}: is not text in YAML; put it in quotes")
+            if key.value in names:
+                raise ScenarioError(f"{place}, {key.value}: is given twice; keep one")
+            names.add(key.value)
+    for child in _children(node):
+        _check_keys(child, source, checked)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []

@@ -1,0 +1,57 @@
+"""A pool of processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stakesim.evm.errors import EngineError
+from stakesim.workers.worker import OpenResource, Submit, WorkerResource
+
+
+@contextmanager
+def process_pool(jobs: int, open_resource: OpenResource | None) -> Iterator[Submit]:
+    """Starts `jobs` processes; see `stakesim.workers.pool.worker_pool`."""
+    _check_main_module()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_initialize, initargs=(open_resource,)) as executor:
+        try:
+            yield lambda function, *args: executor.submit(_call, function, *args)
+        except BrokenProcessPool:
+            raise EngineError(
+                "A worker process ended in the middle of its work: look for its output, and whether memory ran out "
+                "(then take fewer jobs); a script must ask for jobs below "
+                '`if __name__ == "__main__":`.'
+            ) from None
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _check_main_module() -> None:
+    """Raises `EngineError` if processes can't import the script that starts them, as each of them must."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is not None and getattr(main, "__spec__", None) is None and not Path(file).exists():
+        raise EngineError(
+            f"Several processes can't be started by a script read from {file.strip('<>')}, as each has to read it "
+            "too: save it as a file, or ask for one job."
+        )
+
+
+_resource = WorkerResource(None)
+"""The resource of this process, where it is a worker."""
+
+
+def _initialize(open_resource: OpenResource | None) -> None:
+    global _resource
+    _resource = WorkerResource(open_resource)
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return _resource.call(function, *args)
