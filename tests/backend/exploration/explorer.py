@@ -17,15 +17,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import count
 from typing import Any
 
 import requests
 from app.core.errors import ChainUnavailable
 from app.db.tables import nonces, operations
 from app.services import operations as table
-from app.services.codec import Call, event_stake
-from app.services.operations import Operation
-from app.services.transactions.sender import Policy, TransactionSender
+from app.services.codec import Call
+from app.services.operation_types import CLOSED_STATES, Draft, Operation
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.sender import TransactionSender
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
@@ -159,23 +161,12 @@ class _Database:
         self._ask = ask
 
     @contextmanager
-    def single(self) -> Iterator[Any]:
+    def autocommit(self) -> Iterator[Any]:
         yield _Connection(self._ask, "statement")
 
     @contextmanager
-    def begin(self) -> Iterator[Any]:
+    def transaction(self) -> Iterator[Any]:
         yield _Connection(self._ask, "transaction")
-
-
-class _Clock:
-    """Each look is a second later than the one before."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1
-        return self.now
 
 
 class _Account(LocalAccount):
@@ -212,18 +203,19 @@ def run(worker: Worker, answers: Sequence[Any]) -> Progress:
         return answer
 
     database: Any = _Database(ask)
-    policy = Policy(
-        confirmations=CONFIRMATIONS, resend_after=0, bump_after=0 if worker.raises_fees else 10**9, patience=0
+    policy = TransactionPolicy(
+        confirmations=CONFIRMATIONS, resend_after=0, bump_after=0 if worker.raises_fees else 10**9, give_up_after=0
     )
     _PROVIDER.ask = ask
-    sender = TransactionSender(_W3, _ACCOUNT, database, policy)
+    clock = count().__next__  # each look at it is a second later than the one before
+    sender = TransactionSender(_W3, _ACCOUNT, database, policy, clock=clock)
     operation: Operation | None = None
     request, position = None, len(worker.program)
     try:
         for position, command in enumerate(worker.program):
             since_step.clear()
             if command == "load":
-                with database.single() as connection:
+                with database.autocommit() as connection:
                     operation = table.find(connection, worker.key)
             else:
                 assert operation is not None
@@ -261,7 +253,19 @@ def _plain(value: Any) -> Any:
 class Exploration:
     """Explores from one beginning, on a database of its own."""
 
-    def __init__(self, connection: Connection, workers: Sequence[Worker], keys: Sequence[str], budget: dict[str, int]):
+    def __init__(
+        self,
+        connection: Connection,
+        workers: Sequence[Worker],
+        budget: dict[str, int],
+        before: Sequence[tuple[Worker, Sequence[str]]] = (),
+    ) -> None:
+        """Args:
+        connection: To a migrated database of the exploration's own, which commits each statement.
+        workers: What is interleaved.
+        budget: How often each kind of event may happen, and how often a worker may be interrupted within a step.
+        before: Workers that have run to their end before, and the events after each.
+        """
         self._connection = connection
         self._workers = workers
         self._in_database: str | None = None
@@ -269,7 +273,7 @@ class Exploration:
         self.visited: set[bytes] = set()
         self.transitions = 0
         self.reached: Counter[str] = Counter()
-        self.start = self._begin(keys, budget)
+        self.start = self._begin(budget, before)
 
     def explore(self, most: int | None = None) -> None:
         """Visits every state that can be reached, depth first.
@@ -297,14 +301,38 @@ class Exploration:
 
     # ----------------------------------------------------------------------------------------------- what follows
 
-    def _begin(self, keys: Sequence[str], budget: dict[str, int]) -> State:
+    def _begin(self, budget: dict[str, int], before: Sequence[tuple[Worker, Sequence[str]]]) -> State:
         self._connection.exec_driver_sql("DELETE FROM operations; DELETE FROM nonces")
-        for key in keys:
-            call = Call(CONTRACT.address, "bookEventFor", key.encode(), event_stake(), 1)
-            draft = table.Draft(call, CHAIN_ID, PLATFORM.address)
-            table.prepare(self._connection, key, "", draft)
+        for key in sorted({worker.key for worker in self._workers}):
+            call = Call(CONTRACT.address, "bookEventFor", key.encode(), 1)
+            draft = Draft(call, CHAIN_ID, PLATFORM.address)
+            table.create(self._connection, key, "", draft)
+        state = State(Chain(), self._read(), (), ())
+        for worker, events in before:
+            state = self._run_alone(state, worker)
+            for event in events:
+                state = replace(state, chain=getattr(state.chain, event)())
         progress = tuple(run(worker, ()) for worker in self._workers)
-        return State(Chain(), self._read(), progress, tuple(budget.items()))
+        return replace(state, workers=progress, budget=tuple(budget.items()), running=None)
+
+    def _run_alone(self, state: State, worker: Worker, *, blocks: bool = False) -> State:
+        """Runs a worker to its end, undisturbed.
+
+        Args:
+            state: From where. Its workers are replaced by this one.
+            worker: What is run.
+            blocks: Whether a block is mined after each transaction that is sent, and each receipt that is asked for.
+        """
+        state = replace(state, workers=(run(worker, ()),))
+        while (request := state.workers[0].request) is not None:
+            if request.statement is not None:
+                state = self._after_statement(state, worker, request)
+            else:
+                chain, answer = _ask(state.chain, request)
+                state = self._continue(replace(state, chain=chain), worker, answer)
+            if blocks and request.method in (SEND, "eth_getTransactionReceipt"):
+                state = replace(state, chain=state.chain.mine())
+        return state
 
     def _following(self, state: State) -> Iterator[State]:
         for index, progress in enumerate(state.workers):
@@ -317,35 +345,36 @@ class Exploration:
 
     def _answered(self, state: State, index: int, request: Request) -> Iterator[State]:
         """The worker gets its answer: the true one, or a faulty one."""
+        worker = self._workers[index]
         if request.statement is not None:
-            yield self._after_statement(state, index, request)
+            yield self._after_statement(state, worker, request, index)
             return
         chain, answer = _ask(state.chain, request)
-        yield self._continue(replace(state, chain=chain), index, answer)
+        yield self._continue(replace(state, chain=chain), worker, answer, index)
         if request.method == SEND:
             if spent := state.spend("lost request"):
-                yield self._continue(spent, index, requests.ReadTimeout("timed out"))
+                yield self._continue(spent, worker, requests.ReadTimeout("timed out"), index)
             if spent := state.spend("lost answer"):
-                yield self._continue(replace(spent, chain=chain), index, requests.ReadTimeout("timed out"))
+                yield self._continue(replace(spent, chain=chain), worker, requests.ReadTimeout("timed out"), index)
         elif request.method in READS_OF_THE_CHAIN and (spent := state.spend("lagging node")):
             _, stale = _ask(state.chain.behind(), request)
             if stale != answer:
-                yield self._continue(spent, index, stale)
+                yield self._continue(spent, worker, stale, index)
 
-    def _after_statement(self, state: State, index: int, request: Request) -> State:
+    def _after_statement(self, state: State, worker: Worker, request: Request, index: int = 0) -> State:
         """Carries out a statement, and what follows it in the same transaction."""
         self._restore(state.database)
         while True:
             result = self._connection.execute(request.statement, request.params)
             answer = result.freeze()
-            state = self._continue(replace(state, database=self._read()), index, answer)
+            state = self._continue(replace(state, database=self._read()), worker, answer, index)
             following = state.workers[index].request
             if following is None or following.method != "continued":
                 return state
             request = following
 
-    def _continue(self, state: State, index: int, answer: Any) -> State:
-        worker, before = self._workers[index], state.workers[index]
+    def _continue(self, state: State, worker: Worker, answer: Any, index: int = 0) -> State:
+        before = state.workers[index]
         after = run(worker, (*before.answers, answer))
         workers = (*state.workers[:index], after, *state.workers[index + 1 :])
         asked = before.request.method if before.request else ""
@@ -429,28 +458,12 @@ class Exploration:
         if key in self._settled:
             return
         self._settled.add(key)
-        chain = state.chain
         for row in json.loads(state.database)["operations"]:
-            if row["state"] in table.CLOSED:
-                continue
-            worker = Worker(row["key"], ("load", *["step"] * 12))
-            after = replace(state, workers=(run(worker, ()),), history=(*state.history, "later"))
-            recovering = Exploration.__new__(Exploration)
-            recovering.__dict__ = {**self.__dict__, "_workers": [worker]}
-            while after.workers[0].request is not None:
-                request = after.workers[0].request
-                if request.statement is not None:
-                    after = recovering._after_statement(after, 0, request)
-                else:
-                    chain, answer = _ask(after.chain, request)
-                    after = recovering._continue(replace(after, chain=chain), 0, answer)
-                if request.method == SEND or request.method == "eth_getTransactionReceipt":
-                    after = replace(after, chain=after.chain.mine())
-                self._check(after)
-            self._in_database = recovering._in_database
-            state = replace(after, workers=state.workers)
+            if row["state"] not in CLOSED_STATES:
+                state = self._run_alone(state, Worker(row["key"], ("load", *["step"] * 12)), blocks=True)
+                self._check(state)
         for row in json.loads(state.database)["operations"]:
-            self._must(row["state"] in table.CLOSED, state, f"{row['key']} is {row['state']} for ever: {row['held']}")
+            self._must(row["state"] in CLOSED_STATES, state, f"{row['key']} is {row['state']} for ever: {row['held']}")
 
     def _must(self, holds: bool, state: State, what: str) -> None:
         if not holds:
