@@ -1,10 +1,11 @@
-"""Bookings over HTTP: the API as it is served, by uvicorn in a process of its own, on PostgreSQL and an anvil that
-mines a block for each transaction.
+"""Measures bookings over HTTP.
+
+uvicorn serves the API in a process of its own, on PostgreSQL and an anvil that mines a block for each transaction.
 
     python benchmarks/over_http.py
 
-First a race: more attendees than seats, each request made twice, at any time, under one Idempotency-Key. Then the
-throughput at several numbers of connections, and where the time of a request goes, measured in the server.
+First a race: more attendees than seats, each request made twice, at random times, under one Idempotency-Key. Then the
+throughput with several numbers of connections, and where the time of a request goes, measured in the server.
 """
 
 import argparse
@@ -53,91 +54,98 @@ TIMEOUT_S = 300
 # ---------------------------------------------------------------------------------------------------- where time goes
 
 Spent = dict[str, tuple[int, float]]
-"""How often and how many seconds, by what for."""
+"""Number of calls and seconds, by part."""
 
 
-class Watch:
-    """Notes what a request waits for. Each thread of the server is in one place at a time, so the parts add up."""
+class RequestTimer:
+    """Measures what requests wait for. A thread of the server is in one part at a time, so the parts add up."""
 
     def __init__(self) -> None:
         self._lock, self._spent = threading.Lock(), defaultdict[str, list[float]](list)
 
-    def note(self, what: str, since: float) -> None:
-        took = time.perf_counter() - since
+    def record(self, part: str, started: float) -> None:
+        seconds = time.perf_counter() - started
         with self._lock:
-            self._spent[what].append(took)
+            self._spent[part].append(seconds)
 
-    def taken(self) -> Spent:
-        """Since this was asked last."""
+    def take(self) -> Spent:
+        """Returns the times since the previous call."""
         with self._lock:
-            spent = {what: (len(times), sum(times)) for what, times in self._spent.items()}
+            spent = {part: (len(times), sum(times)) for part, times in self._spent.items()}
             self._spent.clear()
         return spent
 
-    def timed(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def inner(*args: Any, **kwargs: Any) -> Any:
-            since = time.perf_counter()
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wraps a function, so that its calls count for the part."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.note(what, since)
+                self.record(part, started)
 
-        return inner
+        return call
 
-    def over(self, services: Services) -> None:
-        """Puts a clock on the node, the database, signing and pauses."""
-        watch, database = self, services.database
+    def time_services(self, services: Services) -> None:
+        """Times requests to the node, the database, signing and pauses."""
+        timer, database = self, services.database
 
-        class Clocked(Web3Middleware):
+        class NodeTimer(Web3Middleware):
             def wrap_make_request(self, make_request: Any) -> Any:
-                return lambda method, params: watch.timed(f"node: {method}", make_request)(method, params)
+                return lambda method, params: timer.timed(f"node: {method}", make_request)(method, params)
 
-        services.w3.middleware_onion.add(Clocked)
+        services.w3.middleware_onion.add(NodeTimer)
 
         def before(connection: Any, *_: Any) -> None:
-            connection.info["since"] = time.perf_counter()
+            connection.info["started"] = time.perf_counter()
 
         def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             kind = "the nonce's lock" if "INTO nonces" in statement else "statements"
-            watch.note(f"database: {kind}", connection.info["since"])
+            timer.record(f"database: {kind}", connection.info["started"])
 
         for engine in (database.engine, database.autocommit_engine):
             event.listen(engine, "before_cursor_execute", before)
             event.listen(engine, "after_cursor_execute", after)
-            for ends in ("do_commit", "do_rollback"):
-                setattr(engine.dialect, ends, watch.timed("database: commits", getattr(engine.dialect, ends)))
-            engine.raw_connection = watch.timed("database: a connection of the pool", engine.raw_connection)
-        LocalAccount.sign_transaction = watch.timed("signing", LocalAccount.sign_transaction)
-        time.sleep = watch.timed("pauses between looks at the chain", time.sleep)
+            for method in ("do_commit", "do_rollback"):
+                setattr(engine.dialect, method, timer.timed("database: commits", getattr(engine.dialect, method)))
+            engine.raw_connection = timer.timed("database: a connection of the pool", engine.raw_connection)
+        LocalAccount.sign_transaction = timer.timed("signing", LocalAccount.sign_transaction)
+        time.sleep = timer.timed("pauses between looks at the chain", time.sleep)
 
-    def around(self, app: Any) -> Any:
-        """The app, with a clock on each request, which stops before the answer's end is sent: nothing is noted of a
-        request whose client goes on already."""
+    def time_app(self, app: Any) -> Any:
+        """Wraps the app, so that each request is timed.
 
-        async def clocked(scope: Any, receive: Any, send: Any) -> None:
-            since = time.perf_counter()
+        The time ends before the last part of the response is sent, so nothing is recorded after the client goes on.
+        """
 
-            async def noted(message: Any) -> None:
+        async def timed_app(scope: Any, receive: Any, send: Any) -> None:
+            started = time.perf_counter()
+
+            async def send_and_record(message: Any) -> None:
                 if message["type"] == "http.response.body" and not message.get("more_body"):
-                    self.note("request", since)
+                    self.record("request", started)
                 await send(message)
 
-            await app(scope, receive, noted if scope["type"] == "http" else send)
+            await app(scope, receive, send_and_record if scope["type"] == "http" else send)
 
-        return clocked
+        return timed_app
 
 
-def serve(settings: Settings, listening: socket.socket, asked: Connection) -> None:
-    """The process of the server. asked: "taken" is answered with what was spent; the end of it ends the server."""
-    services, watch = connect_services(settings), Watch()
-    watch.over(services)
+def serve(settings: Settings, listening: socket.socket, pipe: Connection) -> None:
+    """Runs the server process.
+
+    It answers each message on the pipe with the times of its requests, and ends when the pipe is closed.
+    """
+    services, timer = connect_services(settings), RequestTimer()
+    timer.time_services(services)
     app = create_app(services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds)
-    server = uvicorn.Server(uvicorn.Config(watch.around(app), log_level="error", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(timer.time_app(app), log_level="error", access_log=False))
 
     def answer() -> None:
         try:
-            while asked.recv():
-                asked.send(watch.taken())
+            while pipe.recv():
+                pipe.send(timer.take())
         except EOFError:
             server.should_exit = True
 
@@ -156,21 +164,21 @@ class Attendee:
 
 
 class Site:
-    """A served API with a host and attendees who each have a wallet, and a look past it at database and chain."""
+    """A served API with a host and attendees who each have a wallet. `services` reads database and chain directly."""
 
-    def __init__(self, settings: Settings, url: str, asked: Connection, attendees: int) -> None:
-        self.url, self._asked, self._settings = url, asked, settings
+    def __init__(self, settings: Settings, url: str, pipe: Connection, attendees: int) -> None:
+        self.url, self._pipe, self._settings = url, pipe, settings
         self.services = connect_services(settings)
         wallets = [Web3.to_checksum_address(f"0x{0xA77E << 32 | number:040x}") for number in range(attendees + 2)]
         people = [(uuid.uuid4(), wallet) for wallet in wallets]
         with self.services.database.transaction() as connection:
-            rows = [{"id": id, "name": wallet, "wallet_address": wallet} for id, wallet in people]
+            rows = [{"id": user_id, "name": wallet, "wallet_address": wallet} for user_id, wallet in people]
             connection.execute(insert(users), rows)
             row = {"host_id": people[0][0], "title": "Pottery"}
             self._experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
         self.host, self.early, *self.attendees = [
-            Attendee(id, wallet, self._token(id, "host" if wallet == wallets[0] else "attendee"))
-            for id, wallet in people
+            Attendee(user_id, wallet, self._token(user_id, "host" if wallet == wallets[0] else "attendee"))
+            for user_id, wallet in people
         ]
         self._local = threading.local()
 
@@ -178,7 +186,7 @@ class Site:
         return issue_token(self._settings.jwt_secret, user_id, role, timedelta(hours=12))
 
     def post(self, path: str, body: Any, token: str, key: str) -> httpx.Response:
-        """On this thread's one connection."""
+        """Sends a request over this thread's connection."""
         if not hasattr(self._local, "client"):
             self._local.client = httpx.Client(base_url=self.url, timeout=TIMEOUT_S)
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
@@ -186,32 +194,34 @@ class Site:
         return response
 
     def open_run(self) -> dict[str, Any]:
-        """With as many seats as a run can have."""
+        """Opens a run with `SEATS` seats."""
         starts_at = (datetime.now(UTC) + timedelta(days=3)).isoformat()
         body = {"experience_id": str(self._experience), "starts_at": starts_at}
-        made = self.post("/event-runs", body | {"max_seats": SEATS, "price_inr": PRICE_INR}, self.host.token, _key())
-        assert made.status_code == 201, made.text
-        run: dict[str, Any] = made.json()
+        response = self.post(
+            "/event-runs", body | {"max_seats": SEATS, "price_inr": PRICE_INR}, self.host.token, _key()
+        )
+        assert response.status_code == 201, response.text
+        run: dict[str, Any] = response.json()
         return run
 
     def book(self, run: dict[str, Any], by: Attendee, key: str, seats: int = 1) -> httpx.Response:
         return self.post("/bookings/create", {"event_run_id": run["id"], "seats": seats}, by.token, key)
 
     def spent(self) -> Spent:
-        """What the server's requests took, since this was asked last."""
-        self._asked.send("taken")
-        return self._asked.recv()  # type: ignore[no-any-return]
+        """Times of the server's requests since the previous call."""
+        self._pipe.send("take")
+        return self._pipe.recv()  # type: ignore[no-any-return]
 
 
 @contextmanager
 def served(attendees: int) -> Iterator[Site]:
-    """A site on a new chain, a new contract and empty tables. Nothing is left of it."""
+    """A site on a new chain, with a new contract and empty tables, all of which are removed at the end."""
     rpc_url, stop = start_anvil("--chain-id", str(CHAIN_ID))
     try:
         w3, platform = Web3(Web3.HTTPProvider(rpc_url)), Account.create()
         w3.provider.make_request(RPCEndpoint("anvil_setBalance"), [platform.address, hex(10**24)])
-        given = {"blockchain_rpc_url": rpc_url, "chain_id": CHAIN_ID, "confirmations": 1}
-        with temporary_deployment(None, platform_private_key=platform.key.to_0x_hex(), **given) as settings:
+        overrides = {"blockchain_rpc_url": rpc_url, "chain_id": CHAIN_ID, "confirmations": 1}
+        with temporary_deployment(None, platform_private_key=platform.key.to_0x_hex(), **overrides) as settings:
             ours, theirs = multiprocessing.Pipe()
             # with the protocol named: else asyncio does not set TCP_NODELAY, and each answer takes 40 ms more
             listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -244,58 +254,74 @@ def _key() -> str:
 
 @dataclass
 class Race:
-    """What came of it. wrong: what must not be; empty when all is well."""
+    """Result of a race.
+
+    Attributes:
+        requests: Requests in all.
+        sold: Seats that were sold.
+        refused: Refused bookings by reason.
+        seconds: Wall-clock time.
+        problems: Sentences about what must not happen; empty if all is well.
+    """
 
     requests: int
     sold: int
     refused: Counter[str]
     seconds: float
-    wrong: list[str]
+    problems: list[str]
 
 
 def race(site: Site, seats: int, connections: int, seed: int = 0) -> Race:
-    """All attendees of the site want one of the last seats of a run, at once. Each asks twice under one key; when, is
-    left to chance."""
-    run, chance = site.open_run(), random.Random(seed)
+    """All attendees of the site book one of the last seats of a run at once.
+
+    Each sends the request twice, at random times, under one key.
+
+    Args:
+        site: With the attendees.
+        seats: Seats that are left.
+        connections: Number of connections.
+        seed: Decides the order of the requests.
+    """
+    run, rng = site.open_run(), random.Random(seed)
     if seats < SEATS:
         assert site.book(run, site.early, _key(), SEATS - seats).status_code == 201
-    asks = [(attendee, f"race-{number}") for number, attendee in enumerate(site.attendees)] * 2
-    chance.shuffle(asks)
-    began = time.perf_counter()
+    requests = [(attendee, f"race-{number}") for number, attendee in enumerate(site.attendees)] * 2
+    rng.shuffle(requests)
+    started = time.perf_counter()
     with ThreadPoolExecutor(connections) as threads:
-        answers = list(threads.map(lambda ask: (ask[1], site.book(run, *ask)), asks))
-    seconds = time.perf_counter() - began
+        responses = list(threads.map(lambda request: (request[1], site.book(run, *request)), requests))
+    seconds = time.perf_counter() - started
     by_key = defaultdict[str, list[httpx.Response]](list)
-    for key, answer in answers:
-        by_key[key].append(answer)
-    wrong = [
-        f"{key} is answered with {one.status_code} {one.text} and {other.status_code} {other.text}"
-        for key, (one, other) in by_key.items()
-        if (one.status_code, one.content) != (other.status_code, other.content)
+    for key, response in responses:
+        by_key[key].append(response)
+    problems = [
+        f"{key} gets {first.status_code} {first.text} and {second.status_code} {second.text}"
+        for key, (first, second) in by_key.items()
+        if (first.status_code, first.content) != (second.status_code, second.content)
     ]
-    sold = [one.json() for one, _ in by_key.values() if one.status_code == 201]
-    refused = Counter(_reason(one) for one, _ in by_key.values() if one.status_code != 201)
+    sold = [first.json() for first, _ in by_key.values() if first.status_code == 201]
+    refused = Counter(_reason(first) for first, _ in by_key.values() if first.status_code != 201)
     if len(sold) != seats:
-        wrong.append(f"{len(sold)} seats are sold, of {seats}")
-    wrong += _wrong_with_books(site, run, {booking["id"] for booking in sold})
-    return Race(len(answers), len(sold), refused, seconds, wrong)
+        problems.append(f"{len(sold)} seats are sold, of {seats}")
+    problems += _inconsistencies(site, run, {booking["id"] for booking in sold})
+    return Race(len(responses), len(sold), refused, seconds, problems)
 
 
-def _reason(answer: httpx.Response) -> str:
-    told = answer.json()
-    return f"{answer.status_code} {told.get('error', told.get('code'))}, {told.get('outcome')}"
+def _reason(response: httpx.Response) -> str:
+    body = response.json()
+    return f"{response.status_code} {body.get('error', body.get('code'))}, {body.get('outcome')}"
 
 
-def _wrong_with_books(site: Site, run: dict[str, Any], sold: set[str]) -> Iterator[str]:
-    """Where database, chain and answers differ, or somebody paid more than once. Asked past the API."""
+def _inconsistencies(site: Site, run: dict[str, Any], sold: set[str]) -> Iterator[str]:
+    """Where database, chain and responses differ, or somebody paid more than once. Does not use the API."""
     services, chain = site.services, site.services.chain
     rows = [row for row in services.bookings.of_run(UUID(run["id"])) if row.blockchain_status == "confirmed"]
-    there = chain.get_event_bookings(run["blockchain_event_run_id"])
+    onchain = chain.get_event_bookings(run["blockchain_event_run_id"])
     users_booked = {row.user_id for row in rows}
-    if sorted(row.blockchain_booking_id or 0 for row in rows) != there or len(users_booked) != len(rows):
-        yield f"{len(rows)} bookings of {len(users_booked)} users in the database, {len(there)} on chain"
+    if sorted(row.blockchain_booking_id or 0 for row in rows) != onchain or len(users_booked) != len(rows):
+        yield f"{len(rows)} bookings of {len(users_booked)} users in the database, {len(onchain)} on chain"
     if not sold <= {str(row.id) for row in rows}:
-        yield "some who were told that they have a seat have none"
+        yield "some attendees got a response with a booking that does not exist"
     if sum(row.seats for row in rows) != SEATS:
         yield f"{sum(row.seats for row in rows)} seats are booked, of {SEATS}"
     for attendee in (site.early, *site.attendees):
@@ -307,11 +333,11 @@ def _wrong_with_books(site: Site, run: dict[str, Any], sold: set[str]) -> Iterat
     if not due == held == chain.total_liabilities():
         yield f"the contract holds {held} wei and owes {chain.total_liabilities()}; by the rows it is {due}"
     with services.database.transaction() as connection:
-        tried = connection.scalars(select(operations.c.attempts)).all()
-    sent = [nonce for attempts in tried for nonce in {attempt["nonce"] for attempt in attempts}]
+        all_attempts = connection.scalars(select(operations.c.attempts)).all()
+    nonces = [nonce for attempts in all_attempts for nonce in {attempt["nonce"] for attempt in attempts}]
     count = services.w3.eth.get_transaction_count(chain.platform)
-    if sorted(sent) != list(range(1, count)):  # 0 was the contract's
-        yield f"the platform has sent {count} transactions; the operations know of {len(sent)}"
+    if sorted(nonces) != list(range(1, count)):  # nonce 0 deployed the contract
+        yield f"the platform has sent {count} transactions; the operations have {len(nonces)}"
     yield from services.reconciler.dry_run().differences
 
 
@@ -319,64 +345,78 @@ def _wrong_with_books(site: Site, run: dict[str, Any], sold: set[str]) -> Iterat
 
 
 def throughput(site: Site, connections: int, count: int) -> tuple[float, Spent]:
-    """Seconds for so many bookings of one seat, and what they took in the server."""
+    """Makes bookings of one seat. Returns their wall-clock time in seconds, and the times in the server."""
     runs = [site.open_run() for _ in range(-(-count // SEATS))]
-    asks = [(runs[i // SEATS], site.attendees[i % len(site.attendees)], _key()) for i in range(count)]
+    requests = [(runs[i // SEATS], site.attendees[i % len(site.attendees)], _key()) for i in range(count)]
     site.spent()
-    began = time.perf_counter()
+    started = time.perf_counter()
     with ThreadPoolExecutor(connections) as threads:
-        answers = list(threads.map(lambda ask: site.book(*ask), asks))
-    seconds = time.perf_counter() - began
-    assert {answer.status_code for answer in answers} == {201}, Counter(a.text for a in answers).most_common(3)
+        responses = list(threads.map(lambda request: site.book(*request), requests))
+    seconds = time.perf_counter() - started
+    assert {response.status_code for response in responses} == {201}, Counter(r.text for r in responses).most_common(3)
     return seconds, site.spent()
 
 
 def shares(spent: Spent, wall: float, connections: int) -> Iterator[tuple[str, float, float, float]]:
-    """Of the time between a client's question and its answer: what for, how often a booking, ms a booking, share."""
-    count, inside = spent["request"]
+    """Splits the time between a client's request and its response.
+
+    Args:
+        spent: Times in the server.
+        wall: Wall-clock time of all bookings, in seconds.
+        connections: Number of connections.
+
+    Yields:
+        Part, calls per booking, milliseconds per booking, and share of the whole time; the largest first.
+    """
+    count, in_server = spent["request"]
     whole = wall * connections
-    parts = {what: amount for what, amount in spent.items() if what != "request"}
-    rest = inside - sum(seconds for _, seconds in parts.values())
-    told = [(what, times / count, seconds) for what, (times, seconds) in parts.items()]
-    told += [("the app itself: JSON, checks, waiting for its turn in Python", 1, rest)]
-    told += [("client, connection and uvicorn", 1, whole - inside)]
-    for what, times, seconds in sorted(told, key=lambda one: -one[2]):
-        yield what, times, 1000 * seconds / count, seconds / whole
+    parts = {part: times for part, times in spent.items() if part != "request"}
+    rest = in_server - sum(seconds for _, seconds in parts.values())
+    rows = [(part, calls / count, seconds) for part, (calls, seconds) in parts.items()]
+    rows += [("the app itself: JSON, checks, waiting for its turn in Python", 1, rest)]
+    rows += [("client, connection and uvicorn", 1, whole - in_server)]
+    for part, calls, seconds in sorted(rows, key=lambda row: -row[2]):
+        yield part, calls, 1000 * seconds / count, seconds / whole
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--attendees", type=int, default=200)
     parser.add_argument("--seats", type=int, default=50)
-    parser.add_argument("--bookings", type=int, default=200, help="for each number of connections")
+    parser.add_argument("--bookings", type=int, default=200, help="bookings for each number of connections")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--json", action="store_true", help="only the throughput at 4 connections, for stakesim bench")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="measure only the throughput of 4 connections, as a contender of stakesim bench",
+    )
     parser.add_argument("--lifecycles", type=int, default=20, help="with --json: 8 bookings each")
     options, console = parser.parse_args(), Console(highlight=False, soft_wrap=True)
     if options.json:
         with served(attendees=6) as site:
             throughput(site, 4, 20)
             seconds, _ = throughput(site, 4, 8 * options.lifecycles)
-        told = {"transactions": 8 * options.lifecycles, "seconds": seconds, "versions": {"fastapi": version("fastapi")}}
-        print(json.dumps(told))  # noqa: T201
+        versions = {"fastapi": version("fastapi")}
+        figures = {"transactions": 8 * options.lifecycles, "seconds": seconds, "versions": versions}
+        print(json.dumps(figures))  # noqa: T201
         return 0
     with served(options.attendees) as site:
-        came = race(site, options.seats, max(options.connections))
+        result = race(site, options.seats, max(options.connections))
     console.print(
         f"race: {options.attendees} attendees, {options.seats} seats, {max(options.connections)} connections, "
-        f"{came.requests} requests in {came.seconds:.1f} s"
+        f"{result.requests} requests in {result.seconds:.1f} s"
     )
-    console.print(f"  sold {came.sold}; refused: {dict(came.refused)}")
-    console.print("  database = chain, nothing paid twice" if not came.wrong else "\n".join(came.wrong))
+    console.print(f"  sold {result.sold}; refused: {dict(result.refused)}")
+    console.print("\n".join(result.problems) or "  database = chain, nothing paid twice")
     with served(options.attendees) as site:
         throughput(site, 4, 20)
         for connections in options.connections:
             seconds, spent = throughput(site, connections, options.bookings)
             rate = options.bookings / seconds
             console.print(f"\n{connections} connections: {rate:.1f} bookings a second")
-            for what, times, milliseconds, share in shares(spent, seconds, connections):
-                console.print(f"  {share:6.1%}  {milliseconds:7.2f} ms  {times:5.1f} times  {what}")
-    return 1 if came.wrong else 0
+            for part, calls, milliseconds, share in shares(spent, seconds, connections):
+                console.print(f"  {share:6.1%}  {milliseconds:7.2f} ms  {calls:5.1f} times  {part}")
+    return 1 if result.problems else 0
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ class ApiSession:
         signer: LocalAccount | None,
         key: str | None,
     ) -> None:
+        """Sends `POST /event-runs`."""
         terms: dict[str, Any] = {"price_inr": price_inr, "seats": seats, "starts_at": starts_at}
         self._owners[run] = by
         if signer is not None:
@@ -137,6 +138,7 @@ class ApiSession:
     def book(
         self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
     ) -> None:
+        """Sends `POST /bookings/create`."""
         self._owners[booking] = by
         if signer is not None:
             return self._services.book(booking, run=run, by=by, seats=seats, signer=signer, key=key)
@@ -154,6 +156,7 @@ class ApiSession:
         self._services.booking_ids[booking] = UUID(row["id"])
 
     def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Sends `POST /bookings/{id}/cancel`."""
         if signer is not None:
             return self._services.cancel_booking(booking, by=by, signer=signer, key=key)
         path = f"/bookings/{self._services.booking_ids[booking]}/cancel"
@@ -161,6 +164,7 @@ class ApiSession:
             self._request("POST", path, None, self._owner_or_platform(by, booking), "attendee", key)
 
     def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Sends `PATCH /event-runs/{id}/status`."""
         if signer is not None:
             return self._services.cancel_run(run, by=by, signer=signer, key=key)
         self._change_status(run, "cancelled", self._owner_or_platform(by, run), key)
@@ -168,6 +172,7 @@ class ApiSession:
     def complete(
         self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
     ) -> None:
+        """Sends `POST /bookings/confirm-attendance`."""
         if signer is not None:
             return self._services.complete(run, attended=attended, by=by, signer=signer, key=key)
         body = {
@@ -178,20 +183,25 @@ class ApiSession:
             self._request("POST", "/bookings/confirm-attendance", body, self._owner_or_platform(by, run), "host", key)
 
     def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Sends `PATCH /event-runs/{id}/status`."""
         if signer is not None:
             return self._services.expire(run, by=by, signer=signer, key=key)
         self._change_status(run, "expired", by, key)
 
     def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
+        """Calls the services: the API does not offer it."""
         self._services.withdraw(by=by, to=to, signer=signer, key=key)
 
     def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Calls the services: the API does not offer it."""
         self._services.withdraw_fees(by=by, signer=signer, key=key)
 
     def refresh(self, run: str) -> None:
+        """Calls the services: the API does not offer it."""
         self._services.refresh(run)
 
     def rows(self) -> Rows:
+        """Reads the rows of event runs and bookings."""
         return self._services.rows()
 
     def _change_status(self, run: str, status: str, by: str, key: str | None) -> None:
@@ -200,8 +210,10 @@ class ApiSession:
             self._request("PATCH", path, {"status": status}, by, "host", key)
 
     def _owner_or_platform(self, by: str, name: str) -> str:
-        """The user if they own this run or booking. For anybody else the platform sends the request, as the API would
-        refuse it before the contract is asked."""
+        """The user if they own this run or booking, else the platform.
+
+        The API would refuse anybody else before the contract is asked.
+        """
         return by if by == self._owners.get(name) else PLATFORM
 
     def _request(self, method: str, path: str, body: Any, by: str, role: Role, key: str | None) -> Any:

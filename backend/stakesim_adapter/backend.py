@@ -1,5 +1,4 @@
-"""The backend as a system under test: its services and its API, on a schema of its own, for one scenario after
-another."""
+"""The backend as a system under test: its services and its API, on a schema of its own, scenario after scenario."""
 
 from __future__ import annotations
 

@@ -64,6 +64,7 @@ class ServicesSession:
         signer: LocalAccount | None,
         key: str | None,
     ) -> None:
+        """Calls `EventRunService.create`."""
         start = datetime.fromtimestamp(starts_at, UTC)
         with as_refused():
             event_run = self.services.runs.create(
@@ -74,22 +75,26 @@ class ServicesSession:
     def book(
         self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
     ) -> None:
+        """Calls `BookingService.book`."""
         event_run_id, user_id = self.event_run_ids[run], self.user_ids[by]
         with as_refused():
             row = self.services.bookings.book(event_run_id, user_id, seats, signer=signer, idempotency_key=key)
         self.booking_ids[booking] = row.id
 
     def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Calls `BookingService.cancel`."""
         with as_refused():
             self.services.bookings.cancel(self.booking_ids[booking], signer=signer, idempotency_key=key)
 
     def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Calls `EventRunService.cancel`."""
         with as_refused():
             self.services.runs.cancel(self.event_run_ids[run], signer=signer, idempotency_key=key)
 
     def complete(
         self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
     ) -> None:
+        """Calls `EventRunService.complete`."""
         attended_booking_ids = [self.booking_ids[booking] for booking in attended]
         with as_refused():
             self.services.runs.complete(
@@ -97,19 +102,24 @@ class ServicesSession:
             )
 
     def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Calls `EventRunService.expire`."""
         with as_refused():
             self.services.runs.expire(self.event_run_ids[run], signer=signer, idempotency_key=key)
 
     def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
+        """Withdraws the signer's credit from the contract."""
         with as_refused():
             self.services.chain.withdraw_onchain(signer, to)
 
     def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Withdraws the platform's fees from the contract."""
         with as_refused():
             self.services.chain.withdraw_platform_fees_onchain(signer)
 
     def refresh(self, run: str) -> None:
+        """Calls `EventRunService.refresh`."""
         self.services.runs.refresh(self.event_run_ids[run])
 
     def rows(self) -> Rows:
+        """Reads the rows of event runs and bookings."""
         return self._read_rows()

@@ -1,10 +1,10 @@
-"""Ape's test provider, as its documentation has it: test accounts, a contract container, transactions by calls."""
+"""Ape's test provider, used as in its documentation: test accounts, a contract container, transactions by calls."""
 
 import ape
 from ape.contracts import ContractContainer
 from ape.logging import logger
 from ethpm_types import ContractType
-from story import ARTIFACT, CAME, HOST_STAKE, LEAD, PRICE, SEATS, STAKE, TERMS, check, options, timed
+from lifecycle import ARTIFACT, ATTENDED, HOST_STAKE, LEAD, PRICE, SEATS, STAKE, TERMS, check, options, timed
 
 lifecycles = options().lifecycles
 logger.set_level("ERROR")
@@ -16,7 +16,7 @@ with ape.networks.parse_network_choice("ethereum:local:test"):
     stake = ContractContainer(kind).deploy(platform, TERMS, sender=platform)
     runs = bookings = 0
 
-    def lifecycle() -> None:
+    def run_lifecycle() -> None:
         global runs, bookings
         start = ape.chain.blocks.head.timestamp + LEAD
         stake.createEventRun("pottery", PRICE, SEATS, start, value=HOST_STAKE, sender=host)
@@ -25,9 +25,14 @@ with ape.networks.parse_network_choice("ethereum:local:test"):
             stake.bookEvent(runs, 1, value=PRICE + STAKE, sender=attendee)
         before, earned = [a.balance for a in (host, *attendees)], stake.platformBalance()
         ape.chain.pending_timestamp = start
-        receipt = stake.completeEvent(runs, [bookings + n + 1 for n in range(CAME)], sender=host)
+        receipt = stake.completeEvent(runs, [bookings + n + 1 for n in range(ATTENDED)], sender=host)
         bookings += SEATS
-        got = [a.balance - b for a, b in zip((host, *attendees), before, strict=True)]
-        check(got[1 : CAME + 1], got[CAME + 1 :], got[0] + receipt.total_fees_paid, stake.platformBalance() - earned)
+        received = [a.balance - b for a, b in zip((host, *attendees), before, strict=True)]
+        check(
+            received[1 : ATTENDED + 1],
+            received[ATTENDED + 1 :],
+            received[0] + receipt.total_fees_paid,
+            stake.platformBalance() - earned,
+        )
 
-    timed(lifecycle, lifecycles, "eth-ape")
+    timed(run_lifecycle, lifecycles, "eth-ape")

@@ -1,4 +1,4 @@
-"""The toy question in mesa: people book if there is room, come or not, are settled in floats: bookings a second."""
+"""Bookings per second of a toy model in mesa: people book if seats are free, attend or not, and are paid in floats."""
 
 import sys
 import time
@@ -10,8 +10,8 @@ class Person(mesa.Agent):
     def step(self):
         self.booked = self.model.free > 0 and self.random.random() < 0.95
         self.model.free -= self.booked
-        self.came = self.booked and self.random.random() > 0.135
-        self.received = 0.2 * self.model.price if self.came else 0.0
+        self.attended = self.booked and self.random.random() > 0.135
+        self.received = 0.2 * self.model.price if self.attended else 0.0
 
 
 class Run(mesa.Model):
@@ -24,13 +24,16 @@ class Run(mesa.Model):
         self.agents.shuffle_do("step")
         booked = [one for one in self.agents if one.booked]
         revenue = self.price * len(booked)
-        self.host, self.platform = 0.95 * revenue, 0.05 * revenue + 0.2 * self.price * sum(not b.came for b in booked)
-        self.made = len(booked)
+        self.host, self.platform = (
+            0.95 * revenue,
+            0.05 * revenue + 0.2 * self.price * sum(not b.attended for b in booked),
+        )
+        self.bookings = len(booked)
 
 
-people, made, began = int(sys.argv[1]), 0, time.perf_counter()
+people, bookings, started = int(sys.argv[1]), 0, time.perf_counter()
 for seed in range(1_000):
     run = Run(people, seed)
     run.step()
-    made += run.made
-sys.stdout.write(f"{made / (time.perf_counter() - began)}\n")
+    bookings += run.bookings
+sys.stdout.write(f"{bookings / (time.perf_counter() - started)}\n")

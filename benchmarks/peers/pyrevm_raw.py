@@ -1,10 +1,10 @@
-"""The limit: pyrevm itself, calls encoded beforehand; no signatures, nonces, fees, receipts, or JSON."""
+"""The upper limit: pyrevm itself, without signatures, nonces, fees, receipts and JSON."""
 
 from eth_abi import encode
 from eth_utils import function_signature_to_4byte_selector as selector
 from eth_utils import to_checksum_address
+from lifecycle import ARTIFACT, ATTENDED, ETH, HOST_STAKE, LEAD, PRICE, SEATS, STAKE, TERMS, check, options, timed
 from pyrevm import EVM, BlockEnv
-from story import ARTIFACT, CAME, ETH, HOST_STAKE, LEAD, PRICE, SEATS, STAKE, TERMS, check, options, timed
 
 platform, host, *attendees = (to_checksum_address(f"0x{0xBEEF0000 + n:040x}") for n in range(SEATS + 2))
 evm = EVM()
@@ -21,7 +21,7 @@ def data(signature: str, *values: object) -> bytes:
     return selector(signature) + encode(signature[signature.index("(") + 1 : -1].split(","), values)
 
 
-def lifecycle() -> None:
+def run_lifecycle() -> None:
     global now, runs, bookings
     start = now + LEAD
     create = data("createEventRun(string,uint256,uint256,uint256)", "pottery", PRICE, SEATS, start)
@@ -33,15 +33,15 @@ def lifecycle() -> None:
     before, earned = [evm.get_balance(a) for a in (host, *attendees)], balance()
     now = start
     evm.set_block_env(BlockEnv(timestamp=now))
-    came = [bookings + n + 1 for n in range(CAME)]
-    evm.message_call(host, stake, calldata=data("completeEvent(uint256,uint256[])", runs, came))
+    attended = [bookings + n + 1 for n in range(ATTENDED)]
+    evm.message_call(host, stake, calldata=data("completeEvent(uint256,uint256[])", runs, attended))
     bookings += SEATS
-    got = [evm.get_balance(a) - b for a, b in zip((host, *attendees), before, strict=True)]
-    check(got[1 : CAME + 1], got[CAME + 1 :], got[0], balance() - earned)
+    received = [evm.get_balance(a) - b for a, b in zip((host, *attendees), before, strict=True)]
+    check(received[1 : ATTENDED + 1], received[ATTENDED + 1 :], received[0], balance() - earned)
 
 
 def balance() -> int:
     return int.from_bytes(evm.message_call(platform, stake, calldata=selector("platformBalance()"), is_static=True))
 
 
-timed(lifecycle, options().lifecycles, "pyrevm")
+timed(run_lifecycle, options().lifecycles, "pyrevm")

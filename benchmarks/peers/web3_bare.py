@@ -1,12 +1,14 @@
-"""What a home-made script does: web3.py with contract objects, a key per actor, gas given, a receipt per transaction;
-on eth-tester or on an anvil. The ratios of the results page are to this one on eth-tester."""
+"""A home-made script: web3.py with contract objects, a key per actor, a fixed gas limit, a receipt per transaction.
+
+It runs on eth-tester or on an anvil. On eth-tester it is the base of all ratios on the results page.
+"""
 
 from typing import Any
 
 from eth_account import Account
-from story import (
+from lifecycle import (
     ARTIFACT,
-    CAME,
+    ATTENDED,
     ETH,
     HOST_STAKE,
     LEAD,
@@ -82,11 +84,11 @@ runs = bookings = 0
 
 
 def balance() -> int:
-    """Of the platform, in the contract. From an account that has ether: eth-tester wants it for the gas."""
+    """The platform's balance in the contract, in wei. eth-tester requires a caller with ether for the gas."""
     return stake.functions.platformBalance().call({"from": platform.address})
 
 
-def lifecycle() -> None:
+def run_lifecycle() -> None:
     global runs, bookings
     start = w3.eth.get_block("latest")["timestamp"] + LEAD
     send(stake.functions.createEventRun("pottery", PRICE, SEATS, start), host, HOST_STAKE)
@@ -96,22 +98,22 @@ def lifecycle() -> None:
     before = {a.address: w3.eth.get_balance(a.address) for a in (host, *attendees)}
     earned = balance()
     travel(start)
-    came = [bookings + n + 1 for n in range(CAME)]
-    receipt = send(stake.functions.completeEvent(runs, came), host)
+    attended = [bookings + n + 1 for n in range(ATTENDED)]
+    receipt = send(stake.functions.completeEvent(runs, attended), host)
     bookings += SEATS
-    got = {a: w3.eth.get_balance(a) - before[a] for a in before}
+    received = {a: w3.eth.get_balance(a) - before[a] for a in before}
     gas = receipt["gasUsed"] * receipt["effectiveGasPrice"]
-    each = [got[a.address] for a in attendees]
+    each = [received[a.address] for a in attendees]
     check(
-        each[:CAME],
-        each[CAME:],
-        got[host.address] + gas,
+        each[:ATTENDED],
+        each[ATTENDED:],
+        received[host.address] + gas,
         stake.functions.platformBalance().call({"from": platform.address}) - earned,
     )
 
 
 try:
-    timed(lifecycle, chosen.lifecycles, "web3", "eth-tester", "py-evm")
+    timed(run_lifecycle, chosen.lifecycles, "web3", "eth-tester", "py-evm")
 finally:
     if chosen.chain == "anvil":
         stop()

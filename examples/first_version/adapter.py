@@ -1,6 +1,6 @@
-"""Hands the platform to stakesim: an action of a scenario is a request, a row of the database is a `Row`.
+"""Connects the platform to stakesim: each action of a scenario is an HTTP request.
 
-`HABITS=none stakesim run` runs it mended, `HABITS="floats,no keys"` with these faults only.
+`HABITS=none stakesim run` switches all faults off, `HABITS="floats,no keys" stakesim run` leaves only these two in.
 """
 
 import os
@@ -12,7 +12,7 @@ from stakesim.backend import BookingRow, Refused, Rows, RunRow
 
 
 class Session:
-    """One scenario: see `stakesim.backend.BackendSession`."""
+    """Runs one scenario; see `stakesim.backend.BackendSession`."""
 
     def __init__(self, setup, habits):
         self.wallets = {"platform": setup.platform}
@@ -20,7 +20,7 @@ class Session:
             setup.w3, setup.contract_address, setup.abi, self.wallets, setup.price_feed, setup.clock, habits
         )
         self.setup, self.client = setup, TestClient(create_app(platform))
-        self.runs, self.bookings = {}, {}  # ids in the database by their names in the scenario
+        self.runs, self.bookings = {}, {}  # ids in the database, by the names in the scenario
 
     def create_run(self, run, *, by, price_inr, seats, starts_at, signer, key):
         body = {"host": by, "experience_id": self.setup.experience_id, "price_inr": str(price_inr)}
@@ -69,13 +69,13 @@ class Session:
         ]
         return Rows(runs, bookings)
 
-    def post(self, path, by, signer, key, **what):
+    def post(self, path, by, signer, key, **content):
         self.wallets[by] = signer or self.setup.platform
-        answer = self.client.post(path, headers={"Idempotency-Key": key} if key else {}, **what)
-        if answer.status_code != 200:
-            outcome = "reverted" if answer.status_code == 409 else "rejected"
-            raise Refused(str(answer.status_code), str(answer.json()["detail"]), outcome=outcome)
-        return answer.json()
+        response = self.client.post(path, headers={"Idempotency-Key": key} if key else {}, **content)
+        if response.status_code != 200:
+            outcome = "reverted" if response.status_code == 409 else "rejected"
+            raise Refused(str(response.status_code), str(response.json()["detail"]), outcome=outcome)
+        return response.json()
 
 
 class Backend:

@@ -1,6 +1,6 @@
-"""A small platform for events with stakes: FastAPI, SQLite, web3.py. The first version, as it went live.
+"""A small platform for events with stakes, on FastAPI, SQLite and web3.py: the first version.
 
-Six things in it are as first versions have them. Each is one of `HABITS`, and `Platform` can be opened without it.
+It has six faults that are common in first versions. Each is one of `HABITS`, and can be switched off.
 """
 
 import sqlite3
@@ -50,7 +50,14 @@ class Attendance(BaseModel):
 
 
 class Platform:
-    """wallets: the keys that the platform keeps for its users. price_feed: INR for one ETH, and since when."""
+    """The use cases.
+
+    Args:
+        wallets: Keys that the platform keeps for its users, by name.
+        price_feed: Returns INR per ETH, and since when this rate is valid, in seconds since 1970.
+        clock: Seconds since 1970.
+        habits: Faults to have, of `HABITS`.
+    """
 
     def __init__(
         self,
@@ -72,7 +79,7 @@ class Platform:
     # ------------------------------------------------------------------------------------------------ INR and wei
 
     def rate(self) -> Decimal:
-        """INR for one ETH, if it can be trusted."""
+        """Returns INR per ETH; refuses a rate that is invalid, older than an hour, or far from the last one."""
         rate, since = self.price_feed()
         if not rate.is_finite() or rate <= 0 or self.clock() - since > 3600:
             raise HTTPException(503, "There is no good ETH price at the moment")
@@ -92,15 +99,15 @@ class Platform:
     # ----------------------------------------------------------------------------------------------- transactions
 
     def send(self, function, user: str, value: int = 0, table: str = "", row: int = 0) -> None:
-        """Sends a transaction of this user's. table, row: what it creates."""
+        """Sends a transaction from a user's wallet. table, row: the row that it creates on chain."""
         account = self.wallets[user]
         try:
-            paid = {"from": account.address, "value": value}
-            gas = function.estimate_gas(paid, "pending") * 12 // 10 + 40_000
-            onchain_id = function.call(paid, "pending") if "guessed ids" in self.habits else None
+            payment = {"from": account.address, "value": value}
+            gas = function.estimate_gas(payment, "pending") * 12 // 10 + 40_000
+            onchain_id = function.call(payment, "pending") if "guessed ids" in self.habits else None
             block = "latest" if "latest nonce" in self.habits else "pending"
             nonce = self.w3.eth.get_transaction_count(account.address, block)
-            signed = account.sign_transaction(function.build_transaction({**paid, "gas": gas, "nonce": nonce}))
+            signed = account.sign_transaction(function.build_transaction({**payment, "gas": gas, "nonce": nonce}))
             self.broadcast(signed.raw_transaction)
         except ContractLogicError as error:
             self.update(table, row, status="failed")
@@ -136,11 +143,11 @@ class Platform:
     # ------------------------------------------------------------------------------------------------- the tables
 
     def insert(self, table: str, key: str, **values) -> tuple[int, bool]:
-        """The new row's id and True; where this key came before, the id of that row and False."""
+        """Returns the new row's id and True; if a row has this key already, its id and False."""
         if "no keys" not in self.habits and key:
-            known = f"SELECT id FROM {table} WHERE client_key = ? AND status != 'failed'"
-            if found := self.db.execute(known, (key,)).fetchone():
-                return found["id"], False
+            by_key = f"SELECT id FROM {table} WHERE client_key = ? AND status != 'failed'"
+            if row := self.db.execute(by_key, (key,)).fetchone():
+                return row["id"], False
         values |= {"client_key": key, "status": "pending"}
         sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
         return self.db.execute(sql, tuple(values.values())).lastrowid, True
@@ -150,11 +157,11 @@ class Platform:
             changes = ", ".join(f"{name} = ?" for name in values)
             self.db.execute(f"UPDATE {table} SET {changes} WHERE id = ?", (*values.values(), row))
 
-    def get(self, table: str, row: int) -> sqlite3.Row:
-        found = self.db.execute(f"SELECT * FROM {table} WHERE id = ?", (row,)).fetchone()
-        if found is None or found["onchain_id"] is None:
-            raise HTTPException(404, "There is no such thing")
-        return found
+    def get(self, table: str, row_id: int) -> sqlite3.Row:
+        row = self.db.execute(f"SELECT * FROM {table} WHERE id = ?", (row_id,)).fetchone()
+        if row is None or row["onchain_id"] is None:
+            raise HTTPException(404, "There is no such row")
+        return row
 
     # -------------------------------------------------------------------------------------------------- use cases
 
@@ -194,11 +201,11 @@ class Platform:
         self.send(self.contract.functions.withdrawPlatformFees(), user)
 
     def sync(self, run_id: int) -> None:
-        """Brings a run and its bookings to what the contract says."""
+        """Updates a run and its bookings from the contract."""
         status = self.contract.functions.getEventRun(self.get("runs", run_id)["onchain_id"]).call()[8]
         self.update("runs", run_id, status=RUN_STATUS[status])
-        mine = "SELECT id, onchain_id FROM bookings WHERE run_id = ? AND onchain_id IS NOT NULL"
-        for row in self.db.execute(mine, (run_id,)).fetchall():
+        on_chain = "SELECT id, onchain_id FROM bookings WHERE run_id = ? AND onchain_id IS NOT NULL"
+        for row in self.db.execute(on_chain, (run_id,)).fetchall():
             status = self.contract.functions.getBooking(row["onchain_id"]).call()[6]
             self.update("bookings", row["id"], status=BOOKING_STATUS[status])
 

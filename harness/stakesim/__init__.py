@@ -3,6 +3,7 @@
 from stakesim import Scenario, run
 """
 
+import importlib
 import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
@@ -14,18 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["CampaignResult", "Scenario", "run"]
 
-if importlib.util.find_spec("sha3"):  # before anything is hashed: seven times as fast as what eth-hash takes by itself
+_MODULES = {
+    "CampaignResult": "stakesim.campaign.result",
+    "Scenario": "stakesim.scenario.scenario",
+    "run": "stakesim.campaign.campaign",
+}
+
+if importlib.util.find_spec("sha3"):  # set before the first hash: seven times as fast as eth-hash's default
     os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when they are first used, so that the command line and pytest start fast."""
-    if name == "Scenario":
-        from stakesim.scenario.scenario import Scenario
-
-        return Scenario
-    if name in ("run", "CampaignResult"):
-        from stakesim.campaign import campaign
-
-        return getattr(campaign, name)
+    """Imports a public name when it is first used, so that the command line and pytest start fast."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'stakesim' has no attribute {name!r}")

@@ -1,12 +1,18 @@
-"""What a backend must offer to be tested: the seam between the library and a system under test.
+"""The seam between the library and a backend: everything that a backend must offer to be tested.
 
-The library never imports a backend. A project names an adapter in its `pyproject.toml`:
+The library never imports a backend. A project writes an adapter, and names it in its `pyproject.toml`:
 
     [tool.stakesim]
     backend = "my_adapter:open_backend"
 
-`open_backend()` takes no arguments and returns a `Backend`. Before each scenario the library deploys the contract, and
-asks the backend for a `BackendSession` on it; each action of the scenario is then one call of the session.
+`open_backend()` takes no arguments and returns a `Backend`. For each scenario the library
+
+1. deploys the contract on a chain of its own,
+2. calls `Backend.start` with a `ScenarioSetup`, which returns a `BackendSession`,
+3. calls one method of the session for each action of the scenario,
+4. calls `BackendSession.rows` after each action, and compares the rows with the contract and the reference model.
+
+Amounts are in wei unless a name ends in `_inr`. Times are in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -25,17 +31,26 @@ if TYPE_CHECKING:
 
 
 class BackendError(StakesimError):
-    """The backend can't be opened: its database is down, something is not installed, its settings are wrong."""
+    """The backend can't be used: its database is down, a package is missing, or its settings are wrong.
+
+    An adapter raises it in `open_backend` or `Backend.start`, with one sentence that says what to do. The campaign ends
+    with this sentence and exit code 2; if some scenarios have run already, it becomes a finding of the next one.
+    """
 
 
-class Refused(Exception):
-    """The backend, or the contract through it, said no.
+class Refused(StakesimError):
+    """The backend, or the contract, refused a request. A method of a `BackendSession` raises it.
+
+    A refusal is an expected outcome: the reference model decides whether it is the right one. Any other exception is
+    a failure of the backend.
 
     Attributes:
-        error: The contract's own error, such as "WrongValue"; "PriceError" for a rate that is not good enough; else
-            any name of the backend's.
-        args: The arguments of that error in order; addresses checksummed.
-        outcome: "rejected" before anything was sent, "reverted" on chain, where gas was paid.
+        error: Name of the contract's custom error, such as "WrongValue"; "PriceError" if the rate can't be used; else
+            a name of the backend's choice.
+        message: Text for people; `error` if there is none.
+        arguments: Arguments of the contract's error, in order. Addresses are checksummed.
+        outcome: "rejected" if no transaction was sent; "reverted" if a transaction was mined and reverted, so gas was
+            paid.
     """
 
     def __init__(
@@ -51,14 +66,19 @@ class Refused(Exception):
 
 
 class User(NamedTuple):
-    """Somebody who uses the platform. address: of the own wallet; None: the platform acts in their place."""
+    """A host or attendee.
+
+    Attributes:
+        name: Name in the scenario.
+        address: Checksummed address of the user's own wallet; None if the platform acts for the user.
+    """
 
     name: str
     address: str | None
 
 
 class NotStored(Enum):
-    """A backend has no place for a value, so it is not compared. None, in contrast, is a value that is missing."""
+    """The type of `NOT_STORED`."""
 
     NOT_STORED = "not stored"
 
@@ -67,11 +87,26 @@ class NotStored(Enum):
 
 
 NOT_STORED = NotStored.NOT_STORED
+"""Stands for a value that the backend's database has no column for. The library does not compare it.
+
+None means that the database has a column and no value in it. The library compares None, and finds the value missing.
+"""
 Wei = int | None | NotStored
+"""An amount in a row of the backend's database."""
 
 
 class RunRow(NamedTuple):
-    """An event run in the backend's database. Amounts: wei. inr_per_eth: the rate that the price was converted at."""
+    """An event run in the backend's database.
+
+    Attributes:
+        onchain_run_id: The contract's number for the run; None if the backend does not know it yet.
+        confirmed: Whether the backend considers the run to be on chain. Other rows are not compared.
+        status: "active", "full", "completed", "cancelled" or "expired".
+        price_inr: Listed price of one seat, in INR.
+        price_wei: Price of one seat.
+        stake_wei: The host's stake.
+        inr_per_eth: Rate at which the price was converted, in INR per ETH.
+    """
 
     onchain_run_id: int | None
     confirmed: bool
@@ -83,7 +118,18 @@ class RunRow(NamedTuple):
 
 
 class BookingRow(NamedTuple):
-    """A booking in the backend's database. total_inr: as quoted, payment and stake together."""
+    """A booking in the backend's database.
+
+    Attributes:
+        onchain_booking_id: The contract's number for the booking; None if the backend does not know it yet.
+        confirmed: Whether the backend considers the booking to be on chain. Other rows are not compared.
+        status: "active", "completed", "no_show" or "cancelled".
+        seats: Number of seats.
+        total_inr: Quoted total of payment and stake, in INR.
+        payment_wei: Price of all seats.
+        stake_wei: The attendee's stake.
+        inr_per_eth: Rate of the quote, in INR per ETH.
+    """
 
     onchain_booking_id: int | None
     confirmed: bool
@@ -96,11 +142,7 @@ class BookingRow(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """All runs and bookings that the backend has.
-
-    status: of a run one of active, full, completed, cancelled, expired; of a booking active, completed, no_show,
-    cancelled. confirmed: the backend holds that it is on chain; rows that are not confirmed are not compared.
-    """
+    """All event runs and bookings in the backend's database, in any order."""
 
     runs: Sequence[RunRow] = ()
     bookings: Sequence[BookingRow] = ()
@@ -108,17 +150,18 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ScenarioSetup:
-    """What one scenario gives the backend to work on.
+    """What one scenario gives the backend.
 
     Attributes:
-        w3: The chain; its node mines each transaction at once.
-        contract_address: Checksummed.
-        abi: Of the contract.
-        platform: Owner of the contract, whose key the backend signs with.
-        users: Everybody who hosts or books, by name.
-        experience_id: A UUID; what `createEventRun` is to be given as the experience's id.
-        price_feed: INR for one ETH now, and since when that is true, in seconds since 1970.
-        clock: Seconds since 1970, of the block that the next transaction lands in. A backend must ask no other clock.
+        w3: A web3 client of the chain. Its node mines each transaction immediately.
+        contract_address: Checksummed address of the stake contract.
+        abi: The contract's ABI.
+        platform: The account that owns the contract. The backend signs with its key.
+        users: Everybody who hosts or books.
+        experience_id: A UUID: the experience's id that the backend must pass to `createEventRun`.
+        price_feed: Returns the current price of one ETH in INR, and the time of that price.
+        clock: Returns the timestamp of the block that the next transaction is mined in. The backend must use no other
+            clock, or the run is not reproducible.
     """
 
     w3: Web3
@@ -132,20 +175,24 @@ class ScenarioSetup:
 
 
 class BackendSession(Protocol):
-    """The backend during one scenario. Runs, bookings and users are called by their names in the scenario.
+    """The backend during one scenario, with a method for each use case.
 
-    Each method does what the backend does when that person asks for it, and returns when it is done.
+    Each method does what the backend does when a user sends this request, and returns when the request is finished:
+    where it sends a transaction, after that is mined and the database is up to date.
 
-    Args:
-        by: Who asks.
-        signer: The own key of whoever pays and signs for themselves; None: the platform signs.
-        key: The client's idempotency key, the same again when it repeats a request whose answer it did not hear; None:
-            the client sends none. A backend that knows no such keys ignores it.
+    Event runs, bookings and users have the names that the scenario gives them. The adapter maps them to the backend's
+    own ids: `create_run` and `book` introduce the name of a run or booking, later calls refer to it.
 
-    Raises:
-        Refused: The backend or the contract said no.
+    A backend without a use case leaves its method out. Scenarios then skip such actions, and the report says so.
 
-    A backend that lacks one of them leaves it out: then such actions are not played, and the report says so.
+    Common arguments:
+        by: Name of the user who sends the request; "platform" for the platform itself.
+        signer: Account of a user who pays and signs with their own key; None if the platform pays and signs.
+        key: The client's idempotency key. A client that did not receive a response repeats the request with the same
+            key. None if the client sends no key. A backend without idempotency keys ignores it.
+
+    Every method except `refresh` and `rows` raises `Refused` if the backend or the contract refuses the request. Any
+    other exception becomes a finding, with its message and the place where it was raised.
     """
 
     def create_run(
@@ -159,54 +206,113 @@ class BackendSession(Protocol):
         signer: LocalAccount | None,
         key: str | None,
     ) -> None:
-        """Opens an event run. price_inr: of a seat. starts_at: seconds since 1970."""
+        """Opens an event run, and pays in the host's stake.
+
+        Args:
+            run: Name that the scenario gives the new run.
+            by: The host.
+            price_inr: Price of one seat, in INR. The backend converts it to wei once, at the current rate.
+            seats: Number of seats.
+            starts_at: Start of the event, in seconds since 1970.
+            signer: See the class.
+            key: See the class.
+        """
         ...
 
     def book(
         self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
-    ) -> None: ...
+    ) -> None:
+        """Books seats, and pays in payment and stake.
 
-    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None: ...
+        Args:
+            booking: Name that the scenario gives the new booking.
+            run: The run, by name.
+            by: The attendee.
+            seats: Number of seats.
+            signer: See the class.
+            key: See the class.
+        """
+        ...
 
-    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None: ...
+    def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Cancels a booking, which refunds it in full."""
+        ...
+
+    def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Cancels an event run, which refunds everybody in full."""
+        ...
 
     def complete(
         self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
     ) -> None:
-        """Completes a run. attended: the bookings that were attended; all others are no-shows."""
+        """Completes an event run, and pays everybody.
+
+        Args:
+            run: The run, by name.
+            attended: Names of the bookings whose attendees attended. All other active bookings are no-shows.
+            by: Who sends the request.
+            signer: See the class.
+            key: See the class.
+        """
         ...
 
-    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None: ...
+    def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Expires an event run that was not completed in time, which compensates its attendees."""
+        ...
 
     def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
-        """Takes out the signer's credit. to: an address; None: to the signer."""
+        """Withdraws the signer's credit: payouts that the signer could not receive.
+
+        Args:
+            by: Who sends the request.
+            to: Address that receives the ether; None for the signer's own.
+            signer: The account with the credit.
+            key: See the class.
+        """
         ...
 
-    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str | None) -> None: ...
+    def withdraw_fees(self, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
+        """Withdraws what the platform has earned."""
+        ...
 
     def refresh(self, run: str) -> None:
-        """The chain says more of this run than the backend knows, as somebody acted past it; called for runs of the
-        backend's own."""
+        """Updates a run and its bookings in the database from the chain.
+
+        The library calls it after somebody has changed the run on chain without the backend, and only for runs that
+        the backend has created. It stands for the backend's own synchronization.
+        """
         ...
 
     def rows(self) -> Rows:
-        """What the database holds. Where it is left out, nothing is compared with a database."""
+        """Returns what the database holds. Without this method the database is not compared."""
         ...
 
 
 class Backend(Protocol):
-    """A system under test, opened once and used for one scenario after another.
+    """A system under test. It is opened once and used for one scenario after another.
 
     Attributes:
-        drivers: Names of the ways to call it, as `--driver` takes them; the first is the default. "contract" is the
-            library's own.
+        drivers: Names of the ways to call the backend, as `--driver` takes them, such as `("services", "api")`. The
+            first is the default. "contract" is reserved for the library.
     """
 
     drivers: Sequence[str]
 
     def start(self, setup: ScenarioSetup, driver: str) -> BackendSession:
-        """Puts everything as a scenario begins: an empty database, these users. What it says of a run or booking that
-        the session before made is forgotten."""
+        """Prepares the backend for a scenario.
+
+        The database must be as good as new: it has these users, and nothing of an earlier scenario. The library does
+        not use the session of the earlier scenario any more.
+
+        Args:
+            setup: The scenario's chain, contract, users, prices and clock.
+            driver: One of `drivers`: how the session must call the backend.
+
+        Raises:
+            BackendError: The backend can't be used.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Releases what the backend holds, such as its database connections. Called once, after the last scenario."""
+        ...

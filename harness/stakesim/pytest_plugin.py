@@ -1,11 +1,23 @@
-"""The pytest plugin: scenario files are tests, and environments are fixtures.
+"""The pytest plugin: scenario files are tests, and the environment that runs them is a fixture.
 
-Options: `--stakesim-engine`, `--stakesim-driver`, `--stakesim-contract`, `--stakesim-coverage-trace`. Setting
-`stakesim_scenarios`: folders whose YAML files, and those in their `regressions/`, are collected; where it is not set,
-nothing is. Fixtures: `stakesim_environment`, `stakesim_engine`, `run_scenario`, `stakesim_trace`.
+Options:
+    --stakesim-engine: py-evm (the default), revm, anvil, or rpc:URL.
+    --stakesim-driver: `contract`, or a driver of the project's backend; by default the backend's first.
+    --stakesim-contract: FILE.sol, FILE.sol:Name, or an artifact (.json); by default the project's contract.
+    --stakesim-coverage-trace: File for the trace that `stakesim coverage --tests` reads.
 
-Nothing of the library is imported before one of these is used: the plugin is loaded in every project that shares the
-environment with it.
+Settings:
+    stakesim_scenarios: Folders whose YAML files are collected as tests, and also the YAML files in their
+        `regressions/`. Nothing is collected by default.
+
+Fixtures:
+    run_scenario: Runs a scenario, and fails the test if the scenario has findings.
+    stakesim_environment: The session's environment.
+    stakesim_engine: The session's engine; each test's changes to the chain are reverted.
+    stakesim_trace: The session's trace, for `open_engine("py-evm", trace=...)`.
+
+pytest loads the plugin in every project of the Python environment. So nothing else of the library is imported before
+an option, setting or fixture is used.
 """
 
 from __future__ import annotations
@@ -24,8 +36,8 @@ if TYPE_CHECKING:
     from stakesim.scenario.scenario import Scenario
 
 
-class _Environments:
-    """The one environment of a test session, opened when it is first needed."""
+class _LazyEnvironment:
+    """The environment of a test session, opened when it is first needed."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -48,28 +60,36 @@ class _Environments:
             self._environment.close()
 
 
-_ENVIRONMENTS = pytest.StashKey[_Environments]()
+_ENVIRONMENT = pytest.StashKey[_LazyEnvironment]()
 _FOLDERS = pytest.StashKey[list[Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the options and the setting."""
     group = parser.getgroup("stakesim", "scenarios for a stake contract and its backend")
-    group.addoption("--stakesim-engine", default=None, help="py-evm (default), revm, anvil, or rpc:URL")
+    group.addoption("--stakesim-engine", default=None, help="EVM to run on: py-evm (default), revm, anvil, or rpc:URL")
     group.addoption(
-        "--stakesim-driver", default=None, help="contract, or a way to call the backend; its first by default"
+        "--stakesim-driver",
+        default=None,
+        help="what carries out the actions: contract, or a driver of the project's backend (default: the backend's "
+        "first)",
     )
     group.addoption(
-        "--stakesim-contract", default=None, help="a contract instead of EventStake: FILE.sol:Name, or an artifact.json"
+        "--stakesim-contract",
+        default=None,
+        help="contract to test: FILE.sol, FILE.sol:Name, or an artifact (.json) (default: the project's contract, "
+        "else EventStake)",
     )
     group.addoption(
-        "--stakesim-coverage-trace", default=None, help="write where py-evm was in the code, for stakesim coverage"
+        "--stakesim-coverage-trace", default=None, help="file for the trace of py-evm that stakesim coverage reads"
     )
-    parser.addini("stakesim_scenarios", "folders with scenario files", type="args", default=[])
+    parser.addini("stakesim_scenarios", "folders whose scenario files are tests", type="args", default=[])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    environments = config.stash[_ENVIRONMENTS] = _Environments(config)
-    config.add_cleanup(environments.close)
+    """Reads the setting, and closes the environment at the end of the session."""
+    environment = config.stash[_ENVIRONMENT] = _LazyEnvironment(config)
+    config.add_cleanup(environment.close)
     config.stash[_FOLDERS] = [_folder(config, name) for name in config.getini("stakesim_scenarios")]
 
 
@@ -77,33 +97,40 @@ def _folder(config: pytest.Config, name: str) -> Path:
     folder = (config.rootpath / name).resolve()
     if not folder.is_dir():
         raise pytest.UsageError(
-            f"stakesim_scenarios names {name}, and there is no such folder in {config.rootpath}: make or name one."
+            f"stakesim_scenarios names {name}, and there is no such folder in {config.rootpath}: create it, or name "
+            "another."
         )
     return folder
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collects YAML files of the folders that `stakesim_scenarios` names, and of their `regressions/`."""
     folders = parent.config.stash[_FOLDERS]
     if not folders or file_path.suffix not in (".yaml", ".yml"):
         return None
-    home = file_path.parent.parent if file_path.parent.name == "regressions" else file_path.parent
-    return ScenarioFile.from_parent(parent, path=file_path) if home.resolve() in folders else None
+    folder = file_path.parent.parent if file_path.parent.name == "regressions" else file_path.parent
+    return ScenarioFile.from_parent(parent, path=file_path) if folder.resolve() in folders else None
 
 
 class ScenarioFile(pytest.File):
+    """A scenario file, which has one test."""
+
     def collect(self) -> Iterator[pytest.Item]:
+        """The file's test."""
         yield ScenarioItem.from_parent(self, name=self.path.stem)
 
 
 class ScenarioItem(pytest.Item):
-    """A scenario in the session's environment; it fails with the story of what went wrong."""
+    """A scenario as a test, in the session's environment. A failure shows the text of the findings."""
 
     def runtest(self) -> None:
+        """Runs the scenario."""
         from stakesim.scenario.scenario import load
 
         _run(self.config, load(self.path))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
+        """Shows findings, and errors that the user can mend, without a traceback."""
         from stakesim.errors import StakesimError
 
         if isinstance(excinfo.value, AssertionError | StakesimError):
@@ -111,6 +138,7 @@ class ScenarioItem(pytest.Item):
         return super().repr_failure(excinfo, *args)
 
     def reportinfo(self) -> tuple[Path, None, str]:
+        """Where the test is, and its name."""
         return self.path, None, f"scenario {self.name}"
 
 
@@ -118,36 +146,39 @@ def _run(config: pytest.Config, scenario: Scenario) -> ScenarioResult:
     from stakesim.runner.narrative import narrate
     from stakesim.runner.scenario_run import run_scenario
 
-    played = run_scenario(config.stash[_ENVIRONMENTS].get(), scenario)
-    if played.findings:
-        raise AssertionError(narrate(played.findings))
-    return played
+    result = run_scenario(config.stash[_ENVIRONMENT].get(), scenario)
+    if result.findings:
+        raise AssertionError(narrate(result.findings))
+    return result
 
 
 @pytest.fixture(scope="session")
 def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[ExecutionTrace | None]:
-    """For `open_engine("py-evm", trace=...)`: notes where the code was, with `--stakesim-coverage-trace`."""
+    """Records which instructions py-evm executes, for `open_engine("py-evm", trace=...)`.
+
+    It is written to the file of `--stakesim-coverage-trace` at the end of the session. Without that option it is None.
+    """
     file = request.config.getoption("--stakesim-coverage-trace")
     if file is None:
         yield None
         return
     from stakesim.evm.in_process.trace import ExecutionTrace
 
-    noted = ExecutionTrace()
-    yield noted
-    noted.save(Path(file))
+    trace = ExecutionTrace()
+    yield trace
+    trace.save(Path(file))
 
 
 @pytest.fixture(scope="session")
 def stakesim_environment(request: pytest.FixtureRequest) -> Environment:
-    """The session's environment, for `stakesim.runner.scenario_run.run_scenario`."""
-    return request.config.stash[_ENVIRONMENTS].get()
+    """The session's environment, as `stakesim.runner.scenario_run.run_scenario` takes it."""
+    return request.config.stash[_ENVIRONMENT].get()
 
 
 @pytest.fixture
 def stakesim_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """The session's engine; the test's changes to its chain are undone."""
-    engine = request.config.stash[_ENVIRONMENTS].get().engine
+    """The session's engine. The chain is restored after the test."""
+    engine = request.config.stash[_ENVIRONMENT].get().engine
     snapshot = engine.snapshot()
     yield engine
     engine.revert(snapshot)
@@ -155,11 +186,12 @@ def stakesim_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 @pytest.fixture
 def run_scenario(request: pytest.FixtureRequest) -> Callable[[Scenario | str | Path], ScenarioResult]:
-    """Runs a scenario or a file; the test fails with its story when something that must hold does not."""
+    """Runs a scenario, or a scenario file, and returns its result. The test fails if the scenario has findings."""
 
-    def run(what: Scenario | str | Path) -> ScenarioResult:
+    def run(scenario_or_file: Scenario | str | Path) -> ScenarioResult:
         from stakesim.scenario.scenario import Scenario, load
 
-        return _run(request.config, what if isinstance(what, Scenario) else load(what))
+        scenario = scenario_or_file if isinstance(scenario_or_file, Scenario) else load(scenario_or_file)
+        return _run(request.config, scenario)
 
     return run

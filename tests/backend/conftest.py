@@ -8,49 +8,49 @@ import pytest
 from app.db.database import Database
 from app.services import operations
 from app.services.codec import event_stake_codec
-from stage import Ground, Stage, lay_ground, set_up
+from backend_environment import BackendEnvironment, DeployedContracts, backend_on, deploy_contracts
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
-    """What the services work out once is worked out in each test, so that more than the first notice what is wrong."""
+    """Clears the services' caches, so that each test computes cached values anew (for mutation testing)."""
     event_stake_codec.cache_clear()
     operations._close_statement.cache_clear()
 
 
 @pytest.fixture(scope="session", params=["in process", pytest.param("anvil", marks=pytest.mark.slow)])
-def each_ground(request: pytest.FixtureRequest, engine_name: str) -> Iterator[Ground]:
-    ground = lay_ground("anvil" if request.param == "anvil" else engine_name)
-    yield ground
-    ground.engine.close()
+def contracts_on_each_engine(request: pytest.FixtureRequest, engine_name: str) -> Iterator[DeployedContracts]:
+    deployed_contracts = deploy_contracts("anvil" if request.param == "anvil" else engine_name)
+    yield deployed_contracts
+    deployed_contracts.engine.close()
 
 
 @pytest.fixture(scope="session")
-def ground(engine_name: str) -> Iterator[Ground]:
-    ground = lay_ground(engine_name)
-    yield ground
-    ground.engine.close()
+def deployed_contracts(engine_name: str) -> Iterator[DeployedContracts]:
+    deployed_contracts = deploy_contracts(engine_name)
+    yield deployed_contracts
+    deployed_contracts.engine.close()
 
 
 @pytest.fixture
-def stage(ground: Ground, database: Database) -> Stage:
+def backend(deployed_contracts: DeployedContracts, database: Database) -> BackendEnvironment:
     """`EventStake` on an engine in process."""
-    return set_up(ground, "EventStake", database)
+    return backend_on(deployed_contracts, "EventStake", database)
 
 
 @pytest.fixture
-def each_stage(each_ground: Ground, database: Database) -> Stage:
+def backend_on_each_engine(contracts_on_each_engine: DeployedContracts, database: Database) -> BackendEnvironment:
     """`EventStake` on each engine."""
-    return set_up(each_ground, "EventStake", database)
+    return backend_on(contracts_on_each_engine, "EventStake", database)
 
 
 @pytest.fixture
-def minimal(each_ground: Ground, database: Database) -> Stage:
+def minimal(contracts_on_each_engine: DeployedContracts, database: Database) -> BackendEnvironment:
     """A contract with only the interface deployed on Sepolia, on each engine."""
-    return set_up(each_ground, "MinimalEventStake", database)
+    return backend_on(contracts_on_each_engine, "MinimalEventStake", database)
 
 
 @pytest.fixture
-def grumbler(each_ground: Ground, database: Database) -> Stage:
+def grumbler(contracts_on_each_engine: DeployedContracts, database: Database) -> BackendEnvironment:
     """A contract that fails in every way there is, on each engine."""
-    return set_up(each_ground, "Grumbler", database)
+    return backend_on(contracts_on_each_engine, "Grumbler", database)

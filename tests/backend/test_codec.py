@@ -75,8 +75,6 @@ def test_a_call_has_the_functions_selector_and_its_arguments() -> None:
     assert (call.to, call.name, call.data, call.value) == (US, "put", data, 9)
     assert CODEC.call(US, "nothing").data == selector("nothing()")  # type: ignore[arg-type]
     assert CODEC.call(US, "nothing").value == 0  # type: ignore[arg-type]
-    assert CODEC.has("put")
-    assert not CODEC.has("TooMany")
 
 
 @pytest.mark.parametrize("args", [([], "nobody"), ([(-1, LOWER)], LOWER), ([(2**256, LOWER)], LOWER)])
@@ -85,14 +83,14 @@ def test_arguments_that_do_not_fit_are_refused(args: tuple[Any, ...]) -> None:
         CODEC.call(US, "put", *args)  # type: ignore[arg-type]
 
 
-def test_a_result_is_decoded_or_the_contract_is_another_one() -> None:
+def test_a_result_of_another_type_means_another_contract() -> None:
     assert CODEC.result("put", encode(["address", "uint256"], [LOWER, 3])) == (CHECKSUMMED, 3)
     for data in (b"", b"\1" * 31):
         with pytest.raises(UnsupportedByContract, match=r"^The contract has no put, or another one\.$"):
             CODEC.result("put", data)
 
 
-def test_events_are_those_of_the_contract_that_the_abi_knows_in_order() -> None:
+def test_only_known_events_of_the_contract_are_decoded_in_order() -> None:
     known = {
         "token_id": 5,
         "new_owner": CHECKSUMMED,
@@ -139,18 +137,16 @@ def test_events_are_those_of_the_contract_that_the_abi_knows_in_order() -> None:
         ),
     ],
 )
-def test_a_revert_is_told_by_name_arguments_and_phrase(
-    data: bytes, name: str, args: tuple[Any, ...], reason: str
-) -> None:
+def test_a_revert_has_name_arguments_and_reason(data: bytes, name: str, args: tuple[Any, ...], reason: str) -> None:
     assert tuple(CODEC.revert(data)) == (name, args, reason)
 
 
-def test_a_string_that_is_no_text_is_unknown() -> None:
+def test_a_revert_string_that_is_not_utf_8_is_unknown() -> None:
     data = selector("Error(string)") + encode(["bytes"], [b"\xff\xfe"])
     assert CODEC.revert(data).name == "Unknown"
 
 
-def test_each_panic_of_solidity_has_its_words() -> None:
+def test_each_panic_of_solidity_has_a_reason() -> None:
     assert set(PANIC_REASONS) == {0x01, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32, 0x41, 0x51}
 
 
@@ -167,5 +163,5 @@ def test_each_panic_of_solidity_has_its_words() -> None:
         (None, b""),
     ],
 )
-def test_what_a_node_wraps_is_unwrapped(given: Any, found: bytes) -> None:
+def test_nested_revert_data_is_found(given: Any, found: bytes) -> None:
     assert revert_data(ContractLogicError("execution reverted", data=given)) == found

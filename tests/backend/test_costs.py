@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from app.core.errors import ContractRejected
+from backend_environment import BackendEnvironment
 from sqlalchemy import event
-from stage import Stage
 from web3.middleware import Web3Middleware
 
 SENT = {
@@ -27,8 +27,8 @@ SENT = {
 
 
 @contextmanager
-def counted(stage: Stage) -> Iterator[tuple[Counter[str], list[str]]]:
-    """RPC methods with how often each was called, and the SQL that was sent."""
+def counted(backend: BackendEnvironment) -> Iterator[tuple[Counter[str], list[str]]]:
+    """Counts the calls of each RPC method, and collects the SQL statements."""
     calls: Counter[str] = Counter()
     statements: list[str] = []
 
@@ -40,43 +40,43 @@ def counted(stage: Stage) -> Iterator[tuple[Counter[str], list[str]]]:
     def sent(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         statements.append(statement)
 
-    stage.engine.w3.middleware_onion.add(Count, "count")
-    engines = (stage.database.engine, stage.database.autocommit_engine)
+    backend.engine.w3.middleware_onion.add(Count, "count")
+    engines = (backend.database.engine, backend.database.autocommit_engine)
     for engine in engines:
         event.listen(engine, "before_cursor_execute", sent)
     try:
         yield calls, statements
     finally:
-        stage.engine.w3.middleware_onion.remove("count")
+        backend.engine.w3.middleware_onion.remove("count")
         for engine in engines:
             event.remove(engine, "before_cursor_execute", sent)
 
 
-def book(stage: Stage) -> Any:
-    return stage.bookings.book(stage.runs.list_all()[0].id, stage.ids["attendee"], 1)
+def book(backend: BackendEnvironment) -> Any:
+    return backend.bookings.book(backend.runs.list_all()[0].id, backend.ids["attendee"], 1)
 
 
-def cancel_booking(stage: Stage) -> Any:
-    return stage.bookings.cancel(stage.bookings.list_all()[0].id)
+def cancel_booking(backend: BackendEnvironment) -> Any:
+    return backend.bookings.cancel(backend.bookings.list_all()[0].id)
 
 
-def cancel_run(stage: Stage) -> Any:
-    return stage.runs.cancel(stage.runs.list_all()[0].id)
+def cancel_run(backend: BackendEnvironment) -> Any:
+    return backend.runs.cancel(backend.runs.list_all()[0].id)
 
 
-def complete(stage: Stage) -> Any:
-    run, came = stage.runs.list_all()[0], stage.bookings.list_all()[0]
-    stage.go_to(run.starts_at)
-    return stage.runs.complete(run.id, [came.id])
+def complete(backend: BackendEnvironment) -> Any:
+    run, attended = backend.runs.list_all()[0], backend.bookings.list_all()[0]
+    backend.go_to(run.starts_at)
+    return backend.runs.complete(run.id, [attended.id])
 
 
-def refused(stage: Stage) -> Any:
+def refused(backend: BackendEnvironment) -> Any:
     with pytest.raises(ContractRejected):
-        stage.bookings.book(stage.runs.list_all()[0].id, stage.ids["attendee"], 100)
+        backend.bookings.book(backend.runs.list_all()[0].id, backend.ids["attendee"], 100)
 
 
-def withdraw_fees(stage: Stage) -> Any:
-    return stage.chain.withdraw_platform_fees_onchain()
+def withdraw_fees(backend: BackendEnvironment) -> Any:
+    return backend.chain.withdraw_platform_fees_onchain()
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ def withdraw_fees(stage: Stage) -> Any:
         (complete, SENT, 5),
         (withdraw_fees, SENT, 3),
         (refused, {"eth_call": 1, "eth_estimateGas": 1}, 3),
-        (lambda stage: stage.bookings.quote(stage.runs.list_all()[0].id, 2), {"eth_call": 1}, 1),
-        (lambda stage: stage.chain.get_event_run_from_chain(1), {"eth_call": 1}, 0),
+        (lambda backend: backend.bookings.quote(backend.runs.list_all()[0].id, 2), {"eth_call": 1}, 1),
+        (lambda backend: backend.chain.get_event_run_from_chain(1), {"eth_call": 1}, 0),
     ],
     ids=["book", "cancel booking", "cancel run", "complete", "withdraw fees", "refused", "quote", "view"],
 )
-def test_each_use_case_asks_no_more_than_it_needs(
-    stage: Stage, use_case: Callable[[Stage], Any], calls: dict[str, int], statements: int
+def test_number_of_requests_and_statements_of_each_use_case(
+    backend: BackendEnvironment, use_case: Callable[[BackendEnvironment], Any], calls: dict[str, int], statements: int
 ) -> None:
-    stage.bookings.book(stage.open_run().id, stage.ids["attendee"], 1)
+    backend.bookings.book(backend.open_run().id, backend.ids["attendee"], 1)
     if use_case is withdraw_fees:
-        complete(stage)
-    with counted(stage) as (asked, sent):
-        use_case(stage)
+        complete(backend)
+    with counted(backend) as (asked, sent):
+        use_case(backend)
     listed = sum("ORDER BY" in statement for statement in sent)  # how the use cases above find their rows
     assert (dict(asked), len(sent) - listed) == (calls, statements), sent

@@ -49,10 +49,10 @@ def test_migrations_apply_once_in_order(empty: DatabaseEngine) -> None:
     assert migrate(empty) == []
 
 
-def test_migration_files_that_were_not_deployed_are_said(
+def test_missing_migration_files_are_an_error(
     empty: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a new database would stay without tables, and all would seem well."""
+    """Otherwise a new database would silently have no tables."""
     for folder in (tmp_path, tmp_path / "nowhere"):
         monkeypatch.setattr(migrations, "MIGRATIONS", folder)
         with pytest.raises(MigrationsMissing, match="deploy backend/database together with backend/app"):
@@ -81,7 +81,7 @@ def test_tables_are_those_of_the_migrations(database_engine: DatabaseEngine) -> 
 
 
 @pytest.mark.parametrize("wei", [0, 1, 2**63 - 1, 2**63, 10**19, 2**256 - 1])
-def test_wei_are_held_exactly(database: Database, run_row: dict[str, Any], wei: int) -> None:
+def test_wei_are_stored_exactly(database: Database, run_row: dict[str, Any], wei: int) -> None:
     """A 64-bit column ends at 9.22 ETH."""
     column = event_runs.c.blockchain_stake_amount_wei
     with database.transaction() as connection:
@@ -123,7 +123,7 @@ def test_an_unreachable_database_is_named_without_its_password() -> None:
 
 
 @pytest.mark.parametrize("url", ["no url at all", "sqlite:///books.db"])
-def test_only_postgresql_will_do(url: str) -> None:
+def test_other_databases_than_postgresql_are_refused(url: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="DATABASE_URL"):
         connect(url)
 
@@ -138,7 +138,7 @@ def _ask(data_dir: Path) -> int:
 @pytest.mark.parametrize("home", ["", "own", "~/own"])
 @pytest.mark.parametrize("folder", [".", "backend/app", "tests"])
 @pytest.mark.parametrize("checked_out", [True, False])
-def test_all_of_a_checkout_use_one_server(
+def test_all_folders_of_a_checkout_use_one_server(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, folder: str, checked_out: bool
 ) -> None:
     """The backend may not import the library, so each works out the folder by itself."""

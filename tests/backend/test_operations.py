@@ -1,4 +1,4 @@
-"""The `operations` table by itself: who gets which nonce, what is open, and what is done once only."""
+"""The table `operations`: nonces, open operations, and changes that happen once."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def prepared(database: Database, key: str, chain_id: int = HERE, sender: str = A
 def signed(database: Database, key: str, nonce: int, chain_id: int = HERE, sender: str = ALICE) -> Operation:
     operation = prepared(database, key, chain_id, sender)
     with database.autocommit() as connection:
-        done = operations.sign(connection, operation, attempt(nonce))
-    assert done is not None
-    return done
+        signed_operation = operations.sign(connection, operation, attempt(nonce))
+    assert signed_operation is not None
+    return signed_operation
 
 
 def found(database: Database, key: str) -> Operation | None:
@@ -55,7 +55,7 @@ def close(database: Database, operation: Operation, **options: Any) -> Operation
         return operations.close(connection, operation, SENT_STATES, [], state="confirmed", **MINED, **options)
 
 
-def test_what_is_written_down_is_found_again_whole(database: Database) -> None:
+def test_a_stored_operation_is_found_with_all_its_values(database: Database) -> None:
     operation = prepared(database, "k")
     assert found(database, "k") == operation
     assert (operation.state, operation.attempts, operation.nonce) == ("prepared", [], None)
@@ -66,19 +66,19 @@ def test_what_is_written_down_is_found_again_whole(database: Database) -> None:
     assert found(database, "another") is None
 
 
-def test_what_the_table_refuses_is_not_taken_for_a_key_that_is_known(database: Database) -> None:
+def test_a_constraint_violation_is_not_taken_for_a_known_key(database: Database) -> None:
     draft = Draft(Call(CONTRACT, "f", b""), HERE, ALICE)
     with database.autocommit() as connection, pytest.raises(IntegrityError, match="null value"):
         operations.create(connection, "k", None, draft)  # type: ignore[arg-type]
 
 
-def test_what_is_signed_is_stored_with_its_nonce(database: Database) -> None:
+def test_sign_stores_the_attempt_and_its_nonce(database: Database) -> None:
     operation = signed(database, "k", 4)
     assert found(database, "k") == operation
     assert (operation.state, operation.nonce, operation.attempts) == ("signed", 4, [attempt(4)])
 
 
-def test_the_next_nonce_is_of_an_account_on_a_chain(database: Database) -> None:
+def test_next_nonce_is_counted_by_account_and_network(database: Database) -> None:
     assert next_nonce(database) == 0
     signed(database, "k", 0)
     assert next_nonce(database) == 1
@@ -88,18 +88,18 @@ def test_the_next_nonce_is_of_an_account_on_a_chain(database: Database) -> None:
     assert nonces == [1, 6, 9, 0]
 
 
-def test_what_is_signed_is_held_no_more(database: Database) -> None:
+def test_sign_clears_the_reason_for_holding(database: Database) -> None:
     operation = prepared(database, "k")
     with database.autocommit() as connection:
         held = operations.change(connection, operation, ("prepared",), held="fees are too high")
         assert held is not None
-        done = operations.sign(connection, held, attempt(0))
-    assert done == found(database, "k")
-    assert (held.held, done and done.held) == ("fees are too high", None)
+        signed_operation = operations.sign(connection, held, attempt(0))
+    assert signed_operation == found(database, "k")
+    assert (held.held, signed_operation and signed_operation.held) == ("fees are too high", None)
 
 
 @pytest.mark.parametrize("nonce", [0, 3])
-def test_no_nonce_is_given_out_twice_or_after_a_later_one(database: Database, nonce: int) -> None:
+def test_sign_refuses_a_nonce_that_is_not_above_the_last_one(database: Database, nonce: int) -> None:
     signed(database, "k", 3)
     operation = prepared(database, "late")
     with database.autocommit() as connection:
@@ -119,7 +119,7 @@ def test_an_operation_is_signed_once(database: Database) -> None:
     assert next_nonce(database) == 1
 
 
-def test_what_is_open_with_lower_nonce_is_of_the_same_account_on_the_same_chain(database: Database) -> None:
+def test_open_with_lower_nonce_selects_by_account_and_network(database: Database) -> None:
     signed(database, "second", 1)
     first = signed(database, "first of another", 0, sender=BOB)
     signed(database, "elsewhere", 0, chain_id=THERE)
@@ -135,7 +135,7 @@ def test_what_is_open_with_lower_nonce_is_of_the_same_account_on_the_same_chain(
     assert before(database, first) == []
 
 
-def test_all_that_is_open_is_by_nonce_and_then_by_age(database: Database) -> None:
+def test_open_operations_are_ordered_by_nonce_and_then_by_age(database: Database) -> None:
     for key in ("old", "young"):
         prepared(database, key)
     prepared(database, "elsewhere", chain_id=THERE)
@@ -152,7 +152,7 @@ def test_all_that_is_open_is_by_nonce_and_then_by_age(database: Database) -> Non
     assert keys() == ["of another account", "old", "young"]
 
 
-def test_in_order_waits_for_the_same_account_on_the_same_chain_alone(database: Database) -> None:
+def test_closing_in_order_waits_for_the_same_account_and_network_only(database: Database) -> None:
     first = signed(database, "first", 1)
     signed(database, "of another account", 0, sender=BOB)
     signed(database, "elsewhere", 0, chain_id=THERE)
@@ -172,7 +172,7 @@ def test_in_order_waits_for_the_same_account_on_the_same_chain_alone(database: D
     assert closed.updated_at > second.updated_at
 
 
-def test_nothing_changes_but_from_the_states_and_with_the_nonce_that_were_seen(database: Database) -> None:
+def test_change_and_close_require_the_state_and_nonce_that_the_caller_saw(database: Database) -> None:
     operation = signed(database, "k", 1)
 
     def change(seen: Operation, *states: str, **values: Any) -> Operation | None:
@@ -197,7 +197,7 @@ def test_nothing_changes_but_from_the_states_and_with_the_nonce_that_were_seen(d
     assert close(database, requeued) is None
 
 
-def test_a_lock_is_on_one_row_as_it_is_now(database: Database) -> None:
+def test_lock_returns_the_current_row(database: Database) -> None:
     operation, _ = signed(database, "k", 1), prepared(database, "other")
     with database.transaction() as connection:
         assert operations.lock(connection, "k") == operation

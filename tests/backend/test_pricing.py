@@ -92,7 +92,7 @@ def test_wei_to_inr_is_nearest_whatever_the_decimal_context(wei: int, rate: Deci
 
 
 @given(st.integers(0, 10**24), st.integers(0, 10**24), rates)
-def test_each_amount_of_a_quote_is_right_by_itself(payment: int, stake: int, rate: Decimal) -> None:
+def test_each_amount_of_a_quote_is_converted_by_itself(payment: int, stake: int, rate: Decimal) -> None:
     quote = Quote.of(payment, stake, Rate(rate, NOW))
     assert (quote.total_wei, quote.rate) == (payment + stake, Rate(rate, NOW))
     assert quote.total_inr == convert_wei_to_inr(payment + stake, rate)
@@ -100,7 +100,7 @@ def test_each_amount_of_a_quote_is_right_by_itself(payment: int, stake: int, rat
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "NaN", "sNaN", "Infinity", "-Infinity"])
-def test_a_rate_that_is_no_positive_number_is_refused(rate: str) -> None:
+def test_a_rate_that_is_not_positive_is_refused(rate: str) -> None:
     for refused in (
         lambda: convert_inr_to_wei(Decimal(1), Decimal(rate)),
         lambda: convert_wei_to_inr(1, Decimal(rate)),
@@ -111,23 +111,23 @@ def test_a_rate_that_is_no_positive_number_is_refused(rate: str) -> None:
 
 
 @pytest.mark.parametrize("inr", ["-0.01", "0.005", "NaN", "Infinity", "1000000000000"])
-def test_what_is_no_price_is_refused(inr: str) -> None:
+def test_an_invalid_price_is_refused(inr: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"^{inr} is no price: give INR from 0 to 999999999999\.99, with at most"):
         check_price_inr(Decimal(inr))
 
 
 @pytest.mark.parametrize("inr", ["-0.01", "NaN", "Infinity"])
-def test_what_is_no_amount_has_no_wei(inr: str) -> None:
+def test_an_invalid_amount_is_not_converted(inr: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{inr} is no amount of INR"):
         convert_inr_to_wei(Decimal(inr), Decimal(200_000))
 
 
 @pytest.mark.parametrize("inr", ["0", "0.01", "2500", "2500.50", "1E+3", "999999999999.99"])
-def test_a_price_in_whole_paise_is_taken(inr: str) -> None:
+def test_a_price_in_whole_paise_is_accepted(inr: str) -> None:
     assert check_price_inr(Decimal(inr)) == Decimal(inr)
 
 
-def test_a_rate_is_good_for_an_hour() -> None:
+def test_a_rate_expires_after_an_hour() -> None:
     hour, second = timedelta(hours=1), timedelta(seconds=1)
     assert pricing("200000", age=hour).rate().inr_per_eth == 200_000
     with pytest.raises(PriceError, match="1:00:01 old; at most 1:00:00"):
@@ -135,7 +135,7 @@ def test_a_rate_is_good_for_an_hour() -> None:
 
 
 @pytest.mark.parametrize("rate", ["600000", "66666.6666666666666666666667"])
-def test_a_jump_of_three_times_is_taken(rate: str) -> None:
+def test_a_jump_by_a_factor_of_three_is_accepted(rate: str) -> None:
     assert pricing(rate, last="200000").rate().inr_per_eth == Decimal(rate)
 
 
@@ -147,7 +147,7 @@ def test_a_larger_jump_is_refused_and_changes_nothing(rate: str) -> None:
     assert book.last == Rate(Decimal(200_000), NOW)
 
 
-def test_the_last_accepted_rate_is_what_the_next_is_measured_by() -> None:
+def test_jumps_are_measured_from_the_last_accepted_rate() -> None:
     book = pricing("200000")
     for step in ("500000", "1400000", "4000000"):
         book.feed = Feed(Rate(Decimal(step), NOW))
@@ -161,7 +161,7 @@ def test_a_feed_without_a_rate_or_without_a_time_zone_is_refused() -> None:
         Pricing(Feed(Rate(Decimal(1), NOW.replace(tzinfo=None))), lambda: NOW).rate()
 
 
-def test_a_fixed_rate_never_ages() -> None:
+def test_a_fixed_rate_never_expires() -> None:
     times = iter([NOW, NOW + timedelta(days=400)])
     now = next(times)
     book = Pricing(FixedPriceFeed(Decimal(200_000), lambda: now), lambda: now)

@@ -1,4 +1,4 @@
-"""The order in which operations of one account are closed, and what is said of trouble."""
+"""The sender: order of closing, pauses, errors, reasons of reverts, fees."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from app.services.transactions.fees import GAS_MARGIN, Fees, raised_fees
 from app.services.transactions.nonces import first_block
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+from backend_environment import BackendEnvironment, Time, answering, before_request, too_many_requests, transact
 from sqlalchemy import select
-from stage import Stage, Time, answering, before_request, too_many_requests, transact
 from test_rejections import impatient, pause
 from test_rows import mined
 from web3 import Web3
@@ -31,7 +31,9 @@ from web3.middleware import Web3Middleware
 
 
 @contextmanager
-def without_receipt(stage: Stage, operation: Operation, meanwhile: Callable[[], Any] = lambda: None) -> Iterator[None]:
+def without_receipt(
+    backend: BackendEnvironment, operation: Operation, meanwhile: Callable[[], Any] = lambda: None
+) -> Iterator[None]:
     """The node does not show the receipt of this operation's transaction."""
     tx_hash = operation.attempts[0].tx_hash
 
@@ -45,76 +47,80 @@ def without_receipt(stage: Stage, operation: Operation, meanwhile: Callable[[], 
 
             return ask
 
-    stage.engine.w3.middleware_onion.add(Lag, "lag")
+    backend.engine.w3.middleware_onion.add(Lag, "lag")
     try:
         yield
     finally:
-        stage.engine.w3.middleware_onion.remove("lag")
+        backend.engine.w3.middleware_onion.remove("lag")
 
 
-def state(stage: Stage, operation: Operation) -> str:
-    with stage.database.autocommit() as connection:
+def state(backend: BackendEnvironment, operation: Operation) -> str:
+    with backend.database.autocommit() as connection:
         found = operations.find(connection, operation.key)
     assert found is not None
     return found.state
 
 
 @pytest.fixture
-def both(stage: Stage) -> tuple[Operation, Operation]:
+def both(backend: BackendEnvironment) -> tuple[Operation, Operation]:
     """Two bookings that are mined, one after the other, and not closed."""
-    run = stage.open_run()
-    earlier, later = (mined(stage, stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)) for _ in range(2))
+    run = backend.open_run()
+    earlier, later = (
+        mined(backend, backend.bookings.prepare_book(run.id, backend.ids["attendee"], 1)) for _ in range(2)
+    )
     return earlier, later
 
 
-def test_what_was_mined_before_is_closed_before(stage: Stage, both: tuple[Operation, Operation]) -> None:
+def test_operations_close_in_order_of_nonces(backend: BackendEnvironment, both: tuple[Operation, Operation]) -> None:
     earlier, later = both
-    assert stage.sender.step(later).state == "confirmed"
-    assert state(stage, earlier) == "confirmed"
-    assert [booking.blockchain_booking_id for booking in stage.bookings.list_all()] == [1, 2]
+    assert backend.sender.step(later).state == "confirmed"
+    assert state(backend, earlier) == "confirmed"
+    assert [booking.blockchain_booking_id for booking in backend.bookings.list_all()] == [1, 2]
 
 
-def test_what_can_not_be_closed_yet_keeps_what_is_after_it_open(
-    stage: Stage, both: tuple[Operation, Operation]
+def test_an_open_operation_keeps_later_ones_open(
+    backend: BackendEnvironment, both: tuple[Operation, Operation]
 ) -> None:
     earlier, later = both
-    with without_receipt(stage, earlier):
-        assert not stage.sender.step(later).closed
-    assert not state(stage, earlier) == state(stage, later) == "confirmed"
-    assert {booking.blockchain_status for booking in stage.bookings.list_all()} == {"pending"}
-    assert stage.sender.step(later).closed
-    assert state(stage, earlier) == "confirmed"
+    with without_receipt(backend, earlier):
+        assert not backend.sender.step(later).closed
+    assert not state(backend, earlier) == state(backend, later) == "confirmed"
+    assert {booking.blockchain_status for booking in backend.bookings.list_all()} == {"pending"}
+    assert backend.sender.step(later).closed
+    assert state(backend, earlier) == "confirmed"
 
 
 @pytest.mark.slow
-def test_what_another_thread_is_at_work_on_is_waited_for(stage: Stage, both: tuple[Operation, Operation]) -> None:
-    """And not taken out of its hands."""
+def test_an_operation_in_progress_in_another_thread_is_waited_for(
+    backend: BackendEnvironment, both: tuple[Operation, Operation]
+) -> None:
+    """The waiting thread does not step the operation itself."""
     earlier, later = both
     policy = TransactionPolicy(give_up_after=30, max_pause=0.3)
-    sender = TransactionSender(stage.engine.w3, stage.wallets["platform"], stage.database, policy)
-    asked, release = threading.Event(), threading.Event()
+    sender = TransactionSender(backend.engine.w3, backend.wallets["platform"], backend.database, policy)
+    receipt_requested, release = threading.Event(), threading.Event()
 
     def look() -> None:
         assert threading.current_thread() is not threading.main_thread(), "one thread carries an operation out"
-        asked.set()
+        receipt_requested.set()
         release.wait(10)
 
-    with ThreadPoolExecutor(1) as other, without_receipt(stage, earlier, look):
-        done = other.submit(sender.finish, earlier)
-        assert asked.wait(10)
+    with ThreadPoolExecutor(1) as other, without_receipt(backend, earlier, look):
+        finished = other.submit(sender.finish, earlier)
+        assert receipt_requested.wait(10)
         assert not sender.step(later).closed
-        assert not done.done()
-        stage.engine.w3.middleware_onion.remove("lag")
-        stage.engine.w3.middleware_onion.add(Web3Middleware, "lag")  # the node shows it now
+        assert not finished.done()
+        backend.engine.w3.middleware_onion.remove("lag")
+        backend.engine.w3.middleware_onion.add(Web3Middleware, "lag")  # the node shows it now
         sender.policy = replace(policy, max_pause=20)
         threading.Timer(0.1, release.set).start()
         assert sender.step(later).closed  # it waits until the other is done
-        assert done.result()["status"] == 1
-    assert state(stage, earlier) == "confirmed"
+        assert finished.result()["status"] == 1
+    assert state(backend, earlier) == "confirmed"
 
 
 class Clock(Time):
-    """A pause after trouble is 7 times as long."""
+    """A simulated clock; the random factor is always 7."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,12 +131,12 @@ class Clock(Time):
         return 7
 
 
-def sender_with(stage: Stage, clock: Clock, **policy: Any) -> TransactionSender:
-    """A sender to which time passes only while it sleeps."""
+def sender_with(backend: BackendEnvironment, clock: Clock, **policy: Any) -> TransactionSender:
+    """Returns a sender with a simulated clock."""
     return TransactionSender(
-        stage.engine.w3,
-        stage.wallets["platform"],
-        stage.database,
+        backend.engine.w3,
+        backend.wallets["platform"],
+        backend.database,
         TransactionPolicy(**policy),
         clock=lambda: clock.now,
         sleep=clock.sleep,
@@ -138,74 +144,78 @@ def sender_with(stage: Stage, clock: Clock, **policy: Any) -> TransactionSender:
     )
 
 
-def finish(stage: Stage, clock: Clock, operation: Operation, **policy: Any) -> ChainUnavailable:
-    """What is said when it could not be finished in time."""
-    sender = sender_with(stage, clock, **policy)
+def finish(backend: BackendEnvironment, clock: Clock, operation: Operation, **policy: Any) -> ChainUnavailable:
+    """Returns the error of a `finish` that gave up."""
+    sender = sender_with(backend, clock, **policy)
     with pytest.raises(ChainUnavailable) as caught:
         sender.finish(operation)
     assert caught.value.operation == operation.key
     return caught.value
 
 
-def test_who_waits_looks_again_after_pauses_that_grow(stage: Stage, both: tuple[Operation, Operation]) -> None:
+def test_pauses_grow_while_waiting(backend: BackendEnvironment, both: tuple[Operation, Operation]) -> None:
     clock, (operation, _) = Clock(), both
-    with without_receipt(stage, operation):
-        told = finish(stage, clock, operation, give_up_after=1, min_pause=0.25, max_pause=0.25)
+    with without_receipt(backend, operation):
+        chain_error = finish(backend, clock, operation, give_up_after=1, min_pause=0.25, max_pause=0.25)
         assert clock.slept == [0.25] * 5  # just a second is no longer than that
         clock.slept.clear()
-        finish(stage, clock, operation, give_up_after=2, min_pause=0.5, max_pause=0.7)
+        finish(backend, clock, operation, give_up_after=2, min_pause=0.5, max_pause=0.7)
     assert clock.slept == [0.5, 0.5 * 1.2, 0.7, 0.7]
     assert clock.drawn == set()
-    assert str(told) == "bookEventFor: sent, but not mined in time; it may be mined yet."
+    assert str(chain_error) == "bookEventFor: sent, but not mined in time; it may be mined yet."
 
 
-def test_what_is_busy_is_left_alone_for_longer(stage: Stage, both: tuple[Operation, Operation]) -> None:
+def test_pauses_are_longer_after_a_node_error(backend: BackendEnvironment, both: tuple[Operation, Operation]) -> None:
     clock, (operation, _) = Clock(), both
-    with too_many_requests(stage.engine.w3, "eth_getTransactionReceipt"):
-        told = finish(stage, clock, operation, give_up_after=4, min_pause=0.25, max_pause=0.25)
+    with too_many_requests(backend.engine.w3, "eth_getTransactionReceipt"):
+        chain_error = finish(backend, clock, operation, give_up_after=4, min_pause=0.25, max_pause=0.25)
     assert (clock.slept, clock.drawn) == ([7 * 0.25] * 3, {(5, 15)})
-    assert str(told).startswith("bookEventFor: the node says: ")
-    assert "too many requests" in str(told)
+    assert str(chain_error).startswith("bookEventFor: the node says: ")
+    assert "too many requests" in str(chain_error)
 
 
-def test_nothing_is_waited_for_where_a_look_brought_it_further(stage: Stage) -> None:
-    clock, run = Clock(), stage.open_run()
-    operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 1)
-    assert sender_with(stage, clock).finish(operation)["status"] == 1
+def test_there_is_no_pause_after_progress(backend: BackendEnvironment) -> None:
+    clock, run = Clock(), backend.open_run()
+    operation = backend.bookings.prepare_book(run.id, backend.ids["attendee"], 1)
+    assert sender_with(backend, clock).finish(operation)["status"] == 1
     assert clock.slept == []
 
 
-def test_trouble_with_what_was_mined_before_is_told(stage: Stage, both: tuple[Operation, Operation]) -> None:
+def test_a_node_error_of_an_earlier_operation_is_reported(
+    backend: BackendEnvironment, both: tuple[Operation, Operation]
+) -> None:
     clock, (earlier, later) = Clock(), both
 
     def busy() -> None:
         raise Web3Exception("too many requests")
 
-    with without_receipt(stage, earlier, busy):
-        told = finish(stage, clock, later, give_up_after=1)
-    assert str(told) == "bookEventFor: the node says: too many requests."
+    with without_receipt(backend, earlier, busy):
+        chain_error = finish(backend, clock, later, give_up_after=1)
+    assert str(chain_error) == "bookEventFor: the node says: too many requests."
     assert clock.drawn == {(5, 15)}
 
 
-def test_what_a_thread_gave_up_is_taken_up_by_another(stage: Stage, both: tuple[Operation, Operation]) -> None:
+def test_an_operation_that_a_thread_gave_up_can_be_continued(
+    backend: BackendEnvironment, both: tuple[Operation, Operation]
+) -> None:
     earlier, later = both
-    sender = sender_with(stage, Clock(), give_up_after=1)
-    with without_receipt(stage, earlier), pytest.raises(ChainUnavailable):
+    sender = sender_with(backend, Clock(), give_up_after=1)
+    with without_receipt(backend, earlier), pytest.raises(ChainUnavailable):
         sender.finish(earlier)
-    assert sender.step(later).state == state(stage, earlier) == "confirmed"
+    assert sender.step(later).state == state(backend, earlier) == "confirmed"
 
 
-def test_a_revert_that_the_node_does_not_explain_is_one_without_a_reason(stage: Stage) -> None:
-    w3 = stage.engine.w3
+def test_a_revert_without_explanation_has_no_reason(backend: BackendEnvironment) -> None:
+    w3 = backend.engine.w3
     with ExitStack() as busy:
 
         def meanwhile() -> None:
-            pause(stage)  # so that it reverts
+            pause(backend)  # so that it reverts
             busy.enter_context(too_many_requests(w3, "eth_call"))
 
         before_request(w3, meanwhile)
         with pytest.raises(ContractRejected) as caught:
-            stage.open_run(host="host", signer=stage.wallets["host"])
+            backend.open_run(host="host", signer=backend.wallets["host"])
     assert (caught.value.name, list(caught.value.args), caught.value.outcome) == ("Unknown", ["0x"], "reverted")
     assert str(caught.value).endswith("was refused by the contract: the reason can't be found any more.")
 
@@ -218,38 +228,38 @@ def test_a_revert_that_the_node_does_not_explain_is_one_without_a_reason(stage: 
         (Web3Exception("..busy X..."), "the node says: ..busy X"),
     ],
 )
-def test_trouble_is_a_sentence_with_the_operation(error: Exception, said: str) -> None:
-    told = as_chain_unavailable("bookEvent", error, "k")
-    assert (str(told), told.operation) == (f"bookEvent: {said}.", "k")
+def test_chain_unavailable_is_a_sentence_with_the_operations_key(error: Exception, said: str) -> None:
+    chain_error = as_chain_unavailable("bookEvent", error, "k")
+    assert (str(chain_error), chain_error.operation) == (f"bookEvent: {said}.", "k")
 
 
-def test_the_reason_of_a_revert_is_that_of_its_block(stage: Stage) -> None:
-    """Whatever the contract would say now."""
-    w3, attendee = stage.engine.w3, stage.wallets["attendee"]
-    run = stage.open_run()
+def test_the_reason_of_a_revert_is_read_at_its_block(backend: BackendEnvironment) -> None:
+    """The contract's state has changed since."""
+    w3, attendee = backend.engine.w3, backend.wallets["attendee"]
+    run = backend.open_run()
 
     def unpause() -> None:
-        transact(stage, "platform", "unpause")
+        transact(backend, "platform", "unpause")
 
     def meanwhile() -> None:
-        pause(stage)
+        pause(backend)
         before_request(w3, unpause, "eth_getTransactionReceipt")
 
     before_request(w3, meanwhile)
     with pytest.raises(ContractRejected) as caught:
-        stage.bookings.book(run.id, stage.ids["attendee"], 1, signer=attendee)
+        backend.bookings.book(run.id, backend.ids["attendee"], 1, signer=attendee)
     assert (caught.value.name, caught.value.outcome) == ("EnforcedPause", "reverted")
 
 
-def test_the_reason_of_a_revert_is_looked_for_with_the_gas_that_it_had(stage: Stage) -> None:
-    """With more there would be none."""
-    run = stage.open_run()
-    booking = stage.bookings.book(run.id, stage.ids["attendee"], 1)
-    operation = stage.bookings.prepare_cancel(booking.id)
+def test_the_reason_of_a_revert_is_read_with_its_gas_limit(backend: BackendEnvironment) -> None:
+    """With more gas the call would succeed."""
+    run = backend.open_run()
+    booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
+    operation = backend.bookings.prepare_cancel(booking.id)
 
     def says(gas: int) -> str:
         try:
-            rpc.call(stage.engine.w3, operation.to_address, operation.data, sender=operation.sender, gas=gas)
+            rpc.call(backend.engine.w3, operation.to_address, operation.data, sender=operation.sender, gas=gas)
         except ContractLogicError as error:
             return str(decode_revert(error, event_stake_codec()))
         except Web3Exception:
@@ -257,36 +267,36 @@ def test_the_reason_of_a_revert_is_looked_for_with_the_gas_that_it_had(stage: St
         return "fine"
 
     low = next(gas for gas in range(100_000, 200_000, 2_000) if "InsufficientGas" in says(gas))
-    nearsighted = Web3(stage.engine.w3.provider, [answering("eth_estimateGas", hex((low - GAS_MARGIN) * 5 // 6))])
-    operation = impatient(stage, nearsighted).step(operation)
+    nearsighted = Web3(backend.engine.w3.provider, [answering("eth_estimateGas", hex((low - GAS_MARGIN) * 5 // 6))])
+    operation = impatient(backend, nearsighted).step(operation)
     assert low - 2 <= operation.attempts[0].gas_limit <= low
-    operation = stage.sender.step(operation)
+    operation = backend.sender.step(operation)
     assert operation.error is not None
     assert (operation.state, operation.error["name"]) == ("failed", "InsufficientGas")
 
 
-def test_what_was_refused_meanwhile_is_as_the_other_left_it(stage: Stage) -> None:
-    run = stage.open_run(seats=1)
-    operation = stage.bookings.prepare_book(run.id, stage.ids["attendee"], 2)
-    refused = stage.sender.step(operation)
+def test_stepping_an_old_copy_returns_the_current_operation(backend: BackendEnvironment) -> None:
+    run = backend.open_run(seats=1)
+    operation = backend.bookings.prepare_book(run.id, backend.ids["attendee"], 2)
+    refused = backend.sender.step(operation)
     assert refused.state == "rejected"
-    assert stage.sender.step(operation) == refused
+    assert backend.sender.step(operation) == refused
 
 
-def test_a_call_about_no_row_is_an_operation_of_its_own(stage: Stage) -> None:
+def test_send_stores_an_operation_without_subject(backend: BackendEnvironment) -> None:
     for function in ("pause", "unpause"):
-        stage.sender.send(event_stake_codec().call(stage.chain.address, function))
-    with stage.database.autocommit() as connection:
+        backend.sender.send(event_stake_codec().call(backend.chain.address, function))
+    with backend.database.autocommit() as connection:
         made = connection.execute(select(table.c.request, table.c.subject, table.c.state)).all()
     assert made == [("", None, "confirmed")] * 2
 
 
-def test_what_was_refused_once_is_refused_again_with_all_of_it(stage: Stage) -> None:
-    run = stage.open_run(seats=1)
+def test_a_repeated_request_raises_the_stored_error(backend: BackendEnvironment) -> None:
+    run = backend.open_run(seats=1)
     with pytest.raises(ContractRejected) as first:
-        stage.bookings.book(run.id, stage.ids["attendee"], 2, idempotency_key="k")
+        backend.bookings.book(run.id, backend.ids["attendee"], 2, idempotency_key="k")
     with pytest.raises(ContractRejected) as again:
-        stage.bookings.book(run.id, stage.ids["attendee"], 2, idempotency_key="k")
+        backend.bookings.book(run.id, backend.ids["attendee"], 2, idempotency_key="k")
     one, other = first.value, again.value
     assert str(one) == str(other)
     assert (one.name, list(one.args), one.outcome) == (other.name, list(other.args), other.outcome)
@@ -315,26 +325,26 @@ def test_both_fees_are_raised_up_to_the_cap(
 
 
 def looked_at(first: int, low: int, high: int) -> list[int]:
-    """The blocks that were asked about something that begins to hold at `first`; which is found."""
-    asked = list[int]()
+    """Searches for `first`, and returns the blocks whose condition was evaluated."""
+    requested_blocks = list[int]()
 
     def holds(block: int) -> bool:
-        asked.append(block)
-        assert len(asked) < 40, "for ever"
+        requested_blocks.append(block)
+        assert len(requested_blocks) < 40, "for ever"
         return block >= first
 
     assert first_block(holds, low, high) == first
-    return asked
+    return requested_blocks
 
 
 @pytest.mark.parametrize("high", [1, 2, 33, 34, 100])
-def test_the_block_where_something_begins_to_hold_is_found_from_wherever_it_is_looked_for(high: int) -> None:
+def test_first_block_finds_the_lowest_block(high: int) -> None:
     for first in range(1, high + 1):
         for low in range(high + 70):
-            asked = looked_at(first, low, high)
-            assert all(0 < block < high for block in asked)
-            assert len(asked) <= 4 + 7  # some steps of 32 back, and halves of a hundred blocks
+            requested_blocks = looked_at(first, low, high)
+            assert all(0 < block < high for block in requested_blocks)
+            assert len(requested_blocks) <= 4 + 7  # some steps of 32 back, and halves of a hundred blocks
 
 
-def test_a_block_far_back_is_found_in_few_looks() -> None:
+def test_first_block_takes_few_requests() -> None:
     assert len(looked_at(1_234, 1_000, 1_000_000)) < 25

@@ -1,4 +1,4 @@
-"""Settings: checked when they are read, and silent about the key."""
+"""Settings are validated when they are read, and do not show keys."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from app.core.config import Settings, account_from_key
 from app.core.errors import AppError
 from app.services.blockchain_service import BlockchainService
 from app.services.transactions.sender import TransactionSender
+from backend_environment import BackendEnvironment
 from eth_account import Account
 from pydantic import SecretStr, ValidationError
-from stage import Stage
 
 KEY = "0x" + "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 VALUES = {
@@ -82,25 +82,25 @@ def test_no_secret_is_shown(env: pytest.MonkeyPatch) -> None:
         ("CONFIRMATIONS", "0"),
     ],
 )
-def test_a_bad_setting_is_named_but_not_shown(env: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_invalid_setting_is_named_without_its_value(env: pytest.MonkeyPatch, name: str, value: str) -> None:
     env.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower()) as caught:
         Settings()
-    told = "".join(traceback.format_exception(caught.value))
-    assert not [secret for secret in (value, value[2:], *SECRETS) if len(secret) > 8 and secret in told]
+    output = "".join(traceback.format_exception(caught.value))
+    assert not [secret for secret in (value, value[2:], *SECRETS) if len(secret) > 8 and secret in output]
 
 
-def test_the_key_stays_out_of_logs_and_errors(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_stays_out_of_logs_and_errors(backend: BackendEnvironment, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = SecretStr(KEY)
-    sender = TransactionSender(stage.engine.w3, account_from_key(key), stage.database)
-    stage.engine.set_balance(sender.address, 10**21)
-    chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
-    run = chain.create_event_run_onchain("pottery", 10**18, 2, stage.now().replace(year=2101))
+    sender = TransactionSender(backend.engine.w3, account_from_key(key), backend.database)
+    backend.engine.set_balance(sender.address, 10**21)
+    chain = BlockchainService(backend.engine.w3, backend.chain.address, sender)
+    run = chain.create_event_run_onchain("pottery", 10**18, 2, backend.now().replace(year=2101))
     with pytest.raises(AppError) as caught:
         chain.book_event_onchain(run.onchain_run_id, 3)
-    told = "".join(traceback.format_exception(caught.value))
-    shown = f"{caplog.text} {told} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
+    output = "".join(traceback.format_exception(caught.value))
+    shown = f"{caplog.text} {output} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
     assert "createEventRun" in caplog.text
     assert KEY[2:] not in shown
 

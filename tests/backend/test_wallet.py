@@ -37,7 +37,7 @@ def test_two_wallets_differ(env_file: Path) -> None:
     assert create_wallet(env_file) != create_wallet(env_file.with_name("other"))
 
 
-def test_the_example_is_filled_in_where_it_has_the_lines(env_file: Path) -> None:
+def test_the_lines_of_the_example_are_filled_in(env_file: Path) -> None:
     env_file.write_text(EXAMPLE.read_text())
     env_file.chmod(0o644)
     create_wallet(env_file)
@@ -72,7 +72,7 @@ def test_a_file_without_a_newline_at_its_end_is_appended_to(env_file: Path) -> N
         "PLATFORM_PRIVATE_KEY=0xab\nPLATFORM_PRIVATE_KEY=",
     ],
 )
-def test_a_key_that_is_there_is_never_lost(env_file: Path, line: str) -> None:
+def test_an_existing_key_is_never_overwritten(env_file: Path, line: str) -> None:
     env_file.write_text(line + "\n")
     with pytest.raises(InvalidRequest, match="already") as caught:
         create_wallet(env_file)
@@ -80,7 +80,7 @@ def test_a_key_that_is_there_is_never_lost(env_file: Path, line: str) -> None:
     assert env_file.read_text() == line + "\n"
 
 
-def test_a_link_stays_one(env_file: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_kept(env_file: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("FIRST=1\n")
     env_file.symlink_to(tmp_path / "elsewhere")
     create_wallet(env_file)

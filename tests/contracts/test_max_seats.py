@@ -1,6 +1,6 @@
 """A run at MAX_SEATS with one hostile attendee per seat settles in one transaction, below the gas cap of EIP-7825.
 
-ARCHITECTURE.md has a table of the figures that this module measures.
+docs/decisions/0008-largest-run.md has a table of the figures that this module measures.
 """
 
 import pytest
@@ -38,5 +38,5 @@ def test_largest_run_settles_below_the_gas_cap(chain, settlement, profile):
         gas = gas_of_6 + (gas_of_6 - gas_of_2) * (MAX_SEATS - 6) // 4
     else:
         gas = gas_to_settle(chain, settlement, MAX_SEATS)
-        print(f"{settlement}: {gas} gas of {TRANSACTION_GAS_CAP}")  # noqa: T201 - a figure of ARCHITECTURE.md's table
+        print(f"{settlement}: {gas} gas of {TRANSACTION_GAS_CAP}")  # noqa: T201 - a figure of that table
     assert gas < TRANSACTION_GAS_CAP

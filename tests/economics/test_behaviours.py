@@ -1,4 +1,4 @@
-"""How people are: each behaviour does what it says, and meets every policy with the same chance."""
+"""Each behaviour changes what it says, and draws the same random numbers under every policy."""
 
 from dataclasses import replace
 from typing import get_args
@@ -16,7 +16,7 @@ from stakesim.scenario.actions import Terms
 
 QUIET = Population(
     name="quiet",
-    story="Room for all.",
+    story="There is room for everybody.",
     seats=(100, 100),
     price_inr=("300", "5000"),
     attendees=(20, 20),
@@ -34,9 +34,9 @@ def rate(flags):
     return float(np.mean(flags))
 
 
-def near(found, expected, n=N):
+def near(value, expected, n=N):
     """Within four standard errors of a share."""
-    return abs(found - expected) <= 4 * (expected * (1 - expected) / n) ** 0.5 + 1e-12
+    return abs(value - expected) <= 4 * (expected * (1 - expected) / n) ** 0.5 + 1e-12
 
 
 class TestNoShows:
@@ -47,7 +47,7 @@ class TestNoShows:
         assert (after.intents.intends_to_attend == after.intents.reported_attended).all()
 
     def test_a_higher_stake_brings_people_and_drives_none_away(self):
-        """Common random numbers: the same people, each with the same mind."""
+        """Common random numbers: the same people, each with the same intents."""
         low, high = (state(people.NoShow(base=0.4, elasticity=2), terms=Terms(stake_bps=bps)) for bps in (0, 5_000))
         assert (high.intents.intends_to_attend | ~low.intents.intends_to_attend).all()
         assert (high.intents.intends_to_attend & ~low.intents.intends_to_attend).any()
@@ -78,14 +78,14 @@ class TestBookings:
         reach = early & (cancels >= start - 3 * DAY)
         assert near(rate((cancels < NEVER)[reach]), 1 - np.exp(-0.3), reach.sum())
 
-    def test_whoever_wants_to_cancel_too_late_stays_away(self):
+    def test_people_who_would_cancel_too_late_stay_away(self):
         after = state(people.Cancel(daily=0, daily_near=1, near=DAY), terms=Terms(cancellation_cutoff=2 * DAY))
         assert (after.intents.cancels_at == NEVER).all()
         assert near(rate(~after.intents.intends_to_attend), rate(~after.intents.intends_to_attend))
         assert 0.5 < rate(~after.intents.intends_to_attend) < 0.7  # 1 - 1/e of those who booked before the last day
 
     def test_seats_are_gone_while_a_griefer_holds_them(self):
-        """Those who come meanwhile are refused, and the griefer gets all back."""
+        """Those who book meanwhile are refused, and the griefer is refunded."""
         small = QUIET.model_copy(update={"seats": (10, 10)})
         drawn = state(people.Grief(), population=small)
         outcomes = resolve_outcomes(drawn)
@@ -122,14 +122,14 @@ class TestWalkingAway:
     def walked(self, price, *behaviours, terms=None):
         return draw(QUIET, 1, 0, terms, behaviours, price).state
 
-    def test_attendees_go_on_the_first_day_on_which_it_pays(self):
+    def test_attendees_cancel_on_the_first_day_on_which_it_pays(self):
         drawn = self.walked(self.steps((0, 100_000), (5, 121_000), (6, 90_000)), people.WalkAway(threshold=0.2))
         before = drawn.intents.books_at < 5 * DAY + 3_600
         assert (drawn.intents.cancels_at[before] == 5 * DAY + 3_600).all()
         assert (drawn.intents.cancels_at[~before] == NEVER).all()
         assert resolve_outcomes(drawn).cancelled[before].all()
 
-    def test_nobody_goes_for_less_than_the_threshold_or_after_the_cutoff(self):
+    def test_nobody_cancels_below_the_threshold_or_after_the_cutoff(self):
         stay = self.walked(self.steps((0, 100_000), (5, 119_000)), people.WalkAway(threshold=0.2))
         assert (stay.intents.cancels_at == NEVER).all()
         late = self.walked(
@@ -137,7 +137,7 @@ class TestWalkingAway:
         )
         assert (late.intents.cancels_at == NEVER).all()
 
-    def test_hosts_go_when_the_rate_has_fallen(self):
+    def test_hosts_cancel_when_the_rate_has_fallen(self):
         drawn = self.walked(
             self.steps((0, 100_000), (4, 60_000)), people.WalkAway(who="hosts", threshold=0.3, share=0.5)
         )
@@ -166,13 +166,13 @@ def test_a_run_is_the_same_however_many_are_drawn():
     assert not (one.intents.books_at == other.intents.books_at).all()
 
 
-def test_the_shipped_populations_have_people_of_every_kind():
+def test_the_shipped_populations_have_every_behaviour():
     used = {b.do for file in populations().values() for b in load_population(file).behaviours}
     assert used == {b.model_fields["do"].default for b in get_args(get_args(people.AnyBehaviour)[0])}
 
 
-def test_ones_own_behaviour_is_a_function():
-    """Everybody wants two seats."""
+def test_a_custom_behaviour_is_a_function():
+    """Everybody asks for two seats."""
 
     def pairs(rng, now):
         return replace(now.intents, seats=np.full(now.shape, 2))

@@ -139,6 +139,6 @@ def test_the_page_has_the_numbers_of_the_simulation(statistics: pd.DataFrame) ->
 
 
 def test_the_same_seed_gives_the_same_statistics(statistics: pd.DataFrame) -> None:
-    once, again, other = (model_statistics(MODELS["GARCH"], seed, runs=20) for seed in (SEED, SEED, SEED + 1))
+    once, again, other = (model_statistics(MODELS["GARCH"], seed=seed, runs=20) for seed in (SEED, SEED, SEED + 1))
     assert once.equals(again)
     assert not once.equals(other)

@@ -117,7 +117,7 @@ def test_at_a_constant_rate_nobody_gains_except_by_rounding() -> None:
     state = drawn_runs(Constant(inr_per_eth="212345.67"))
     outcomes = resolve_outcomes(state)
     assert (booking_quotes(state, outcomes) == state.price_wei).all()
-    fixed, requoted = settle(state, outcomes), settle(state, outcomes, booking_quotes(state, outcomes))
+    fixed, requoted = settle(state, outcomes), settle(state, outcomes, quotes=booking_quotes(state, outcomes))
     assert all((getattr(fixed, name) == getattr(requoted, name)).all() for name in vars(fixed))
     roundings = 3 + 2 * outcomes.accepted.sum(axis=0)
     for pricing in PRICINGS:
@@ -143,8 +143,8 @@ def test_quotes_beyond_int64_are_settled_exactly() -> None:
     tiny = PopulationState(**vars(tiny) | {"price_wei": paise_to_wei(tiny.price_paise, tiny.rates[0])})
     cheap = PopulationState(**vars(cheap) | {"price_wei": paise_to_wei(cheap.price_paise, cheap.rates[0])})
     small, large = (
-        settle(cheap, outcomes, booking_quotes(cheap, outcomes)),
-        settle(tiny, outcomes, booking_quotes(tiny, outcomes)),
+        settle(cheap, outcomes, quotes=booking_quotes(cheap, outcomes)),
+        settle(tiny, outcomes, quotes=booking_quotes(tiny, outcomes)),
     )
     assert small.paid.dtype == np.int64
     assert large.paid.dtype == object
@@ -218,7 +218,7 @@ def test_move_frequencies_of_gbm_equal_the_closed_forms() -> None:
     shifted by 0.5826 daily deviations (M. Broadie, P. Glasserman, S. Kou 1997), with an error of half a percent."""
     runs, days, volatility = 40_000, 30, 0.8
     price = Gbm(inr_per_eth="200000", annual_volatility=volatility, step="1d")
-    row = move_frequencies({"GBM": price}, runs, 4, [days]).loc[("GBM", days)]
+    row = move_frequencies({"GBM": price}, runs, 4, leads=[days]).loc[("GBM", days)]
     step = volatility / np.sqrt(365)
     deviation, drift = step * np.sqrt(days), -(step**2) / 2 * days
     normal = NormalDist()

@@ -47,7 +47,9 @@ def test_net_receipts_of_all_parties_add_up_to_zero(attack: object, split: int) 
 def test_false_no_shows_take_the_stakes_and_split_them() -> None:
     """Everybody attends and is reported as a no-show: 20% of all tickets, half of it to the host, rounded down."""
     honest = HONEST.model_copy(update={"behaviours": ()})
-    gains = measure_attack(FalseNoShows(share=1), RUNS, 5, Terms(forfeit_to_host_bps=5_000), honest).gains
+    gains = measure_attack(
+        FalseNoShows(share=1), RUNS, 5, terms=Terms(forfeit_to_host_bps=5_000), population=honest
+    ).gains
     state = select_runs(draw(honest, 5, 0), np.arange(RUNS))
     outcomes = resolve_outcomes(state)
     payments = [
@@ -160,8 +162,8 @@ def test_simulated_option_values_equal_the_closed_form(volatility: float, cost: 
     """Within four standard errors."""
     price = Gbm(inr_per_eth="200000", annual_volatility=volatility)
     for lead in (7, 60):
-        simulated = cancellation_options.simulated_value(price, lead, 40_000, 3, cost)
-        exact = cancellation_options.closed_form_value(price, lead, cost)
+        simulated = cancellation_options.simulated_value(price, lead, 40_000, 3, holding_cost=cost)
+        exact = cancellation_options.closed_form_value(price, lead, holding_cost=cost)
         assert abs(simulated.value - exact) < 2.05 * (simulated.high - simulated.value)
 
 
@@ -193,7 +195,7 @@ def test_unclaimed_wei_by_hand() -> None:
 def test_unclaimed_shares_follow_the_probabilities() -> None:
     """pull: the share that forgets; push with credit: refuse x forget; push blocks 1 - (1 - refuse)^n of the runs."""
     runs, refuse, forget = 4_096, 0.05, 0.1
-    row = payout_methods.unclaimed_money(runs, 5, (0.0, refuse), forget).iloc[1]
+    row = payout_methods.unclaimed_money(runs, 5, refusing=(0.0, refuse), forgetting=forget).iloc[1]
     owed = (payout_methods.payouts(5, 0, runs) > 0).sum(axis=0)
     blocked_percent = 100 * (1 - (1 - refuse) ** owed).mean()
     assert row["runs blocked by push, %"] == pytest.approx(blocked_percent, abs=3)

@@ -14,14 +14,14 @@ from stakesim.economics.risk import expected_shortfall, tail_risk, value_at_risk
 
 def test_var_and_es_of_a_hundred_losses() -> None:
     losses = [*range(100, 0, -1)]
-    assert value_at_risk(losses, 0.05) == 95
-    assert expected_shortfall(losses, 0.05) == (96 + 97 + 98 + 99 + 100) / 5
+    assert value_at_risk(losses, tail=0.05) == 95
+    assert expected_shortfall(losses, tail=0.05) == (96 + 97 + 98 + 99 + 100) / 5
 
 
 def test_the_loss_at_the_edge_of_the_tail_has_a_fractional_weight() -> None:
     """A quarter of ten losses are two and a half losses."""
-    assert value_at_risk(range(1, 11), 0.25) == 8
-    assert expected_shortfall(range(1, 11), 0.25) == pytest.approx((10 + 9 + 8 / 2) / 2.5)
+    assert value_at_risk(range(1, 11), tail=0.25) == 8
+    assert expected_shortfall(range(1, 11), tail=0.25) == pytest.approx((10 + 9 + 8 / 2) / 2.5)
 
 
 def test_normal_losses_have_the_closed_forms_and_95_percent_of_the_intervals_cover_them() -> None:

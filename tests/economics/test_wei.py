@@ -1,4 +1,4 @@
-"""Exact arithmetic on arrays: what Python's integers say, in int64 and beyond."""
+"""Exact arithmetic on arrays: the results of Python's integers, within int64 and beyond."""
 
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -24,27 +24,27 @@ def ints(values):
 
 
 @given(AMOUNTS, st.integers(0, 10_000))
-def test_a_share_is_rounded_down(amounts, bps):
+def test_basis_points_are_rounded_down(amounts, bps):
     assert floor_bps(ints(amounts), bps).tolist() == [a * bps // 10_000 for a in amounts]
     assert floor_bps(as_python_ints(ints(amounts)), bps).tolist() == [a * bps // 10_000 for a in amounts]
 
 
 @given(st.integers(0, INT64_LIMIT // 10_000), st.lists(st.integers(0, 200), min_size=1, max_size=20))
-def test_a_portion_is_rounded_down(amount, seats):
+def test_a_fraction_is_rounded_down(amount, seats):
     whole = max(sum(seats), 1)
-    found = floor_fraction(np.int64(amount), ints(seats), np.int64(whole))
-    assert found.tolist() == [amount * part // whole for part in seats]
+    floors = floor_fraction(np.int64(amount), ints(seats), np.int64(whole))
+    assert floors.tolist() == [amount * part // whole for part in seats]
 
 
 @given(st.lists(st.tuples(st.integers(1, 10**12), RATES), min_size=1, max_size=20))
-def test_inr_become_wei_rounded_down(pairs):
-    """Also where they need more than int64 holds."""
+def test_paise_to_wei_rounds_down(pairs):
+    """Also where the results do not fit in int64."""
     price, rate = map(ints, zip(*pairs, strict=True))
     assert paise_to_wei(price, rate).tolist() == [p * 10**18 // r for p, r in pairs]
 
 
 @given(st.lists(st.tuples(st.integers(-INT64_LIMIT + 1, INT64_LIMIT - 1), RATES), min_size=1, max_size=20))
-def test_wei_become_paise_rounded_half_even(pairs):
+def test_wei_to_paise_rounds_half_even(pairs):
     amounts, rate = map(ints, zip(*pairs, strict=True))
     expected = [int((Decimal(a) * r / 10**18).quantize(Decimal(1), ROUND_HALF_EVEN)) for a, r in pairs]
     assert wei_to_paise(amounts, rate).tolist() == expected
@@ -57,7 +57,7 @@ def test_halves_of_a_paisa_go_to_the_even_one():
 
 
 @given(st.lists(st.integers(-INT64_LIMIT + 1, INT64_LIMIT - 1), max_size=50))
-def test_totals_are_exact(amounts):
+def test_sums_are_exact(amounts):
     assert exact_sum(ints(amounts)) == sum(amounts) == exact_sum(as_python_ints(ints(amounts)))
 
 

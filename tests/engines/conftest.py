@@ -1,4 +1,4 @@
-"""Every test here that takes `engine` runs on each engine: `rpc` is the engine for a foreign node, on an anvil."""
+"""Tests that take `engine` run on each engine. `rpc` is the engine on a URL, that of an anvil."""
 
 from __future__ import annotations
 

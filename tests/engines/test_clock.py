@@ -1,4 +1,4 @@
-"""The next transaction lands at exactly the time that was set, and what is asked about "pending" knows it before."""
+"""The next block has exactly the timestamp that was set, and calls on "pending" see it before."""
 
 import pytest
 from stakesim.evm.errors import EngineError
@@ -10,14 +10,14 @@ def block_time(engine, receipt):
     return engine.w3.eth.get_block(receipt["blockNumber"])["timestamp"]
 
 
-def test_the_next_transaction_lands_at_the_second(engine, probe):
+def test_next_transaction_has_the_timestamp_that_was_set(engine, probe):
     at = engine.now() + 86_400
     engine.set_next_timestamp(at)
     receipt = send(engine, probe.functions.recordTime())
     assert block_time(engine, receipt) == engine.now() == probe.functions.recordedTime().call() == at
 
 
-def test_pending_sees_the_time_and_latest_does_not(engine, probe):
+def test_pending_sees_the_timestamp_and_latest_does_not(engine, probe):
     now = engine.now()
     engine.set_next_timestamp(now + 1_000)
     timestamp, number = probe.functions.time().call(block_identifier="pending")
@@ -33,39 +33,39 @@ def test_pending_sees_the_time_and_latest_does_not(engine, probe):
     assert send(engine, only_then)["status"] == 1
 
 
-def test_no_block_is_mined_to_set_the_time(engine):
+def test_setting_the_timestamp_mines_no_block(engine):
     height = engine.w3.eth.block_number
     engine.set_next_timestamp(engine.now() + 5)
     assert engine.w3.eth.block_number == height
 
 
-def test_the_last_time_set_counts_and_may_be_earlier(engine, probe):
+def test_last_timestamp_set_is_used_and_may_be_earlier(engine, probe):
     now = engine.now()
     engine.set_next_timestamp(now + 500)
     engine.set_next_timestamp(now + 100)
     assert block_time(engine, send(engine, probe.functions.recordTime())) == now + 100
 
 
-def test_the_second_after_the_latest_block_is_the_earliest(engine, probe):
+def test_earliest_timestamp_is_one_second_after_the_latest_block(engine, probe):
     now = engine.now()
     engine.set_next_timestamp(now + 1)
     assert block_time(engine, send(engine, probe.functions.recordTime())) == now + 1
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 1_000])
-def test_time_does_not_stop_or_go_back(engine, seconds):
+def test_timestamp_must_increase(engine, seconds):
     with pytest.raises(EngineError, match="go back"):
         engine.set_next_timestamp(engine.now() - seconds)
 
 
-def test_an_empty_block_takes_the_time_too(engine):
+def test_empty_block_has_the_timestamp_that_was_set(engine):
     at, height = engine.now() + 77, engine.w3.eth.block_number
     engine.set_next_timestamp(at)
     engine.mine()
     assert (engine.now(), engine.w3.eth.block_number) == (at, height + 1)
 
 
-def test_a_failed_estimate_or_a_refused_transaction_does_not_use_up_the_time(engine, probe):
+def test_failed_estimate_or_refused_transaction_keeps_the_timestamp(engine, probe):
     at = engine.now() + 1_234
     engine.set_next_timestamp(at)
     with pytest.raises(Exception, match="no luck"):

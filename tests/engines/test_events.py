@@ -1,4 +1,4 @@
-"""Events in receipts and in `eth_getLogs`; blocks and transactions as a service reads them."""
+"""Events in receipts and in `eth_getLogs`; blocks and transactions as a backend reads them."""
 
 import pytest
 from web3.exceptions import BlockNotFound
@@ -6,7 +6,7 @@ from web3.exceptions import BlockNotFound
 from tests.engines.transactions import MAX_FEE, TIP, send
 
 
-def test_an_event_decodes(engine, probe):
+def test_event_is_decoded(engine, probe):
     receipt = send(engine, probe.functions.note(42, "tea"), sender=3, value=9)
     (event,) = probe.events.Noted().process_receipt(receipt)
     assert dict(event["args"]) == {"number": 42, "who": engine.accounts[3].address, "text": "tea", "value": 9}
@@ -15,7 +15,7 @@ def test_an_event_decodes(engine, probe):
     assert (event["blockNumber"], event["logIndex"]) == (receipt["blockNumber"], 0)
 
 
-def test_logs_are_found_by_block_address_and_topic(engine, probe):
+def test_get_logs_filters_by_block_address_and_topic(engine, probe):
     first = send(engine, probe.functions.note(1, "one"))["blockNumber"]
     send(engine, probe.functions.noteTwice(2))
     send(engine, probe.functions.recordTime())
@@ -30,9 +30,9 @@ def test_logs_are_found_by_block_address_and_topic(engine, probe):
     assert only["blockNumber"] == first
 
 
-def test_a_transaction_can_be_read_back(engine, probe):
+def test_transaction_can_be_read(engine, probe):
     receipt = send(engine, probe.functions.note(1, "x"), sender=2, value=5, gas=90_000)
-    found = engine.w3.eth.get_transaction(receipt["transactionHash"])
+    transaction = engine.w3.eth.get_transaction(receipt["transactionHash"])
     expected = {
         "from": engine.accounts[2].address,
         "to": probe.address,
@@ -44,12 +44,12 @@ def test_a_transaction_can_be_read_back(engine, probe):
         "type": 2,
         "gasPrice": receipt["effectiveGasPrice"],
     }
-    assert {key: found[key] for key in expected} == expected
+    assert {key: transaction[key] for key in expected} == expected
     block = engine.w3.eth.get_block(receipt["blockHash"], full_transactions=True)
     assert [transaction["hash"] for transaction in block["transactions"]] == [receipt["transactionHash"]]
 
 
-def test_a_contract_has_an_address_code_and_storage(engine, probe):
+def test_contract_has_address_code_and_storage(engine, probe):
     w3 = engine.w3
     assert len(w3.eth.get_code(probe.address)) > 100
     assert w3.eth.get_code(engine.accounts[0].address) == b""
@@ -58,13 +58,13 @@ def test_a_contract_has_an_address_code_and_storage(engine, probe):
     assert int.from_bytes(w3.eth.get_storage_at(probe.address, 0), "big") == engine.now()
 
 
-def test_the_past_can_be_asked(engine, probe):
+def test_past_state_can_be_read(engine, probe):
     before = engine.w3.eth.block_number
     send(engine, probe.functions.recordTime())
     assert probe.functions.recordedTime().call(block_identifier=before) == 0
     assert probe.functions.recordedTime().call(block_identifier=before + 1) == engine.now()
 
 
-def test_a_block_that_is_not_there_yet(engine):
+def test_unknown_block_is_an_error(engine):
     with pytest.raises(BlockNotFound):
         engine.w3.eth.get_block(engine.w3.eth.block_number + 1)

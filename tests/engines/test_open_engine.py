@@ -1,4 +1,4 @@
-"""Opening and closing: clear words when it can't be done, nothing left running when it is over."""
+"""Opening and closing engines: errors are clear, and nothing is left running."""
 
 import json
 import socket
@@ -35,25 +35,25 @@ def stops_answering(url, seconds=5.0):
 
 
 @pytest.mark.parametrize("name", ["geth", "", "rpc:", "rpc:localhost:8545", "ws://127.0.0.1:1"])
-def test_an_unknown_engine_names_the_choices(name):
+def test_unknown_engine_error_lists_the_choices(name):
     with pytest.raises(EngineError, match="choose py-evm, revm, anvil, or rpc:http://"):
         open_engine(name)
 
 
 @pytest.mark.parametrize("prefix", ["", "rpc:"])
-def test_a_url_that_does_not_answer(prefix):
+def test_unreachable_url_is_an_error(prefix):
     with pytest.raises(EngineError, match=r"No Ethereum node answers at http://127\.0\.0\.1:9"):
         open_engine(f"{prefix}http://127.0.0.1:9")
 
 
-def test_without_anvil_the_error_says_where_to_get_it(monkeypatch, tmp_path):
+def test_missing_anvil_error_says_where_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(stakesim.evm.anvil, "node_modules", lambda: tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match=r"make setup-dev.*Foundry's anvil"):
         open_engine("anvil")
 
 
-def test_an_anvil_that_does_not_start(monkeypatch, tmp_path):
+def test_error_has_the_output_of_an_anvil_that_does_not_start(monkeypatch, tmp_path):
     other = tmp_path / "anvil"
     other.write_text("#!/bin/sh\necho I am too old for $1")
     other.chmod(0o755)
@@ -83,7 +83,7 @@ def test_close_stops_anvil_and_may_be_repeated():
 
 @pytest.mark.slow
 def test_anvil_ends_with_the_process_that_started_it():
-    """One that is killed, and one that comes to its end and never calls close()."""
+    """A process that is killed, and one that ends without calling close()."""
     code = (
         "import sys; from stakesim.evm.engines import open_engine; engine = open_engine('anvil');"
         "print(engine.w3.provider.endpoint_uri, flush=True); sys.stdin.readline()"
@@ -126,7 +126,7 @@ def live_network():
     server.server_close()
 
 
-def test_a_live_network_can_be_used_but_not_bent(live_network):
+def test_live_network_has_no_development_capabilities(live_network):
     url, behind = live_network
     key = "0x" + "11" * 32
     behind.set_balance(Account.from_key(key).address, 10**18)
@@ -148,21 +148,21 @@ def test_a_live_network_can_be_used_but_not_bent(live_network):
             forbidden()
 
 
-def test_keys_of_a_live_network_are_not_made_up(live_network):
+def test_live_network_has_no_accounts_without_keys(live_network):
     assert list(open_engine(live_network[0]).accounts) == []
 
 
 @pytest.mark.slow
-def test_looking_what_a_node_can_do_changes_nothing_on_it():
+def test_finding_capabilities_changes_nothing_on_the_node():
     with closing(open_engine("anvil")) as node:
         url, key = node.w3.provider.endpoint_uri, "0x" + "22" * 32
         node.set_next_timestamp(node.now() + 1_000)
 
-        def seen():
+        def state():
             pending = node.w3.eth.get_block("pending")
             ones = node.w3.eth.get_balance("0x" + "00" * 19 + "01")
             return node.w3.eth.get_block("latest")["hash"], pending["timestamp"], pending["baseFeePerGas"], ones
 
-        before = seen()
+        before = state()
         assert open_engine(url, keys=[key]).capabilities == {"time", "snapshot", "balance"}
-        assert seen() == before
+        assert state() == before

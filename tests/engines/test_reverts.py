@@ -1,4 +1,4 @@
-"""A revert is the same exception of web3, with the same data, wherever it shows and whichever engine runs."""
+"""A revert raises the same web3 exception with the same data on every engine."""
 
 import pytest
 from eth_abi import encode
@@ -39,7 +39,7 @@ def failure(request, engine, probe):
 
 @pytest.mark.parametrize("block", ["latest", "pending"])
 @pytest.mark.parametrize("method", ["call", "estimate_gas"])
-def test_a_call_or_estimate_raises_with_the_data(engine, failure, method, block):
+def test_call_or_estimate_raises_with_the_revert_data(engine, failure, method, block):
     call, exception, data = failure
     with pytest.raises(ContractLogicError) as raised:
         getattr(call, method)({"from": engine.accounts[0].address}, block_identifier=block)
@@ -47,12 +47,12 @@ def test_a_call_or_estimate_raises_with_the_data(engine, failure, method, block)
     assert raised.value.data == data
 
 
-def test_a_text_is_in_the_message(engine, probe):
+def test_reason_string_is_in_the_message(engine, probe):
     with pytest.raises(ContractLogicError, match="execution reverted: no luck"):
         probe.functions.failWithText().call()
 
 
-def test_with_explicit_gas_it_is_mined_as_failed_and_the_reason_can_be_had_at_its_block(engine, failure):
+def test_transaction_with_explicit_gas_is_mined_and_its_reason_can_be_read_at_its_block(engine, failure):
     call, exception, data = failure
     receipt = send(engine, call, gas=100_000)
     assert receipt["status"] == 0
@@ -63,7 +63,7 @@ def test_with_explicit_gas_it_is_mined_as_failed_and_the_reason_can_be_had_at_it
     assert raised.value.data == data
 
 
-def test_a_failure_that_is_no_revert_uses_all_gas_and_is_no_contract_error(engine, probe):
+def test_failure_other_than_a_revert_uses_all_gas_and_is_no_contract_error(engine, probe):
     call = probe.functions.failHard()
     for method in (call.call, call.estimate_gas):
         with pytest.raises(Web3RPCError):
@@ -72,7 +72,7 @@ def test_a_failure_that_is_no_revert_uses_all_gas_and_is_no_contract_error(engin
     assert (receipt["status"], receipt["gasUsed"]) == (0, 50_000)
 
 
-def test_money_that_is_not_there(engine, probe):
+def test_insufficient_funds_are_refused(engine, probe):
     pays_too_much = {"from": engine.accounts[0].address, "value": 2 * 10**24}
     for method in (probe.functions.note(1, "").call, probe.functions.note(1, "").estimate_gas):
         with pytest.raises(Web3RPCError, match=r"(?i)insufficient funds"):
@@ -81,7 +81,7 @@ def test_money_that_is_not_there(engine, probe):
         send(engine, engine.accounts[1].address, value=2 * 10**24, gas=21_000)
 
 
-def test_a_nonce_that_is_used_up(engine):
+def test_used_nonce_is_refused(engine):
     account, nonce = engine.accounts[0], engine.w3.eth.get_transaction_count(engine.accounts[0].address)
     send(engine, engine.accounts[1].address, gas=21_000)
     transaction = {
@@ -106,7 +106,7 @@ def test_a_nonce_that_is_used_up(engine):
         ({"chainId": 1}, "chain"),
     ],
 )
-def test_a_transaction_that_no_block_can_hold(engine, wrong, message):
+def test_transaction_above_the_block_gas_limit_or_below_intrinsic_gas_is_refused(engine, wrong, message):
     account = engine.accounts[0]
     nonce = engine.w3.eth.get_transaction_count(account.address)
     transaction = {

@@ -1,6 +1,6 @@
-"""revm and py-evm side by side: the same random transactions, and nothing that can be seen of the two chains differs.
+"""The same random transactions on revm and py-evm: everything observable of the two chains is equal.
 
-What pyrevm does not know of Prague is refused or documented in `harness/stakesim/evm/in_process/revm.py`.
+What pyrevm lacks of Prague is refused, or documented in `harness/stakesim/evm/in_process/revm.py`.
 """
 
 import random
@@ -35,9 +35,9 @@ class Pair:
 
     def send(self, sender=0, **fields):
         """Raises `AssertionError` where anything of the receipts or of the accounts differs. Returns one receipt."""
-        seen = [self._sent(engine, self.accounts[sender], fields) for engine in self.engines]
-        assert seen[0] == seen[1]
-        receipt, _ = seen[0]
+        results = [self._sent(engine, self.accounts[sender], fields) for engine in self.engines]
+        assert results[0] == results[1]
+        receipt, _ = results[0]
         if isinstance(receipt, dict) and receipt["contractAddress"] and receipt["status"]:
             self.contracts.append(receipt["contractAddress"])
         assert self._state(self.engines[0]) == self._state(self.engines[1])
@@ -135,7 +135,7 @@ def test_random_programs_and_snapshots(pair, profile):
         rng = random.Random(seed)
         value = rng.choice([0, 0, 5])
         pair.send(data=creation(program(rng)), value=value)
-        back = [engine.snapshot() for engine in pair.engines] if rng.random() < 0.3 else None
+        snapshots = [engine.snapshot() for engine in pair.engines] if rng.random() < 0.3 else None
         for _ in range(rng.randint(1, 3)):
             if rng.random() < 0.3:
                 at = pair.engines[0].now() + rng.randint(1, 100_000)
@@ -149,28 +149,28 @@ def test_random_programs_and_snapshots(pair, profile):
             if rng.random() < 0.2:
                 fields["accessList"] = [{"address": target, "storageKeys": ["0x" + f"{n:064x}" for n in range(2)]}]
             pair.send(sender=rng.randrange(3), **fields)
-        if back:
-            for engine, snapshot in zip(pair.engines, back, strict=True):
+        if snapshots:
+            for engine, snapshot in zip(pair.engines, snapshots, strict=True):
                 engine.revert(snapshot)
             assert pair._state(pair.engines[0]) == pair._state(pair.engines[1])
 
 
-def test_what_a_call_and_an_estimate_answer(pair):
+def test_calls_and_estimates_agree(pair):
     probe = load_contract(CONTRACTS / "test" / "Probe.sol")
     address = pair.send(data=bytes.fromhex(probe.bytecode[2:]), gas=3_000_000)["contractAddress"]
 
     def answers(engine):
         contract = engine.w3.eth.contract(address, abi=probe.abi)
-        told = []
+        results = []
         for function in (contract.functions.time(), contract.functions.note(3, "x" * 500), contract.functions.fill(7)):
-            told.append(function.call({"from": pair.accounts[1].address}, block_identifier="pending"))
-            told.append(function.estimate_gas({"from": pair.accounts[1].address}, block_identifier="pending"))
-        return told
+            results.append(function.call({"from": pair.accounts[1].address}, block_identifier="pending"))
+            results.append(function.estimate_gas({"from": pair.accounts[1].address}, block_identifier="pending"))
+        return results
 
     pair.each(answers)
 
 
-def test_a_call_may_come_from_a_contract(pair):
+def test_call_may_have_a_contract_as_sender(pair):
     """As when somebody asks whether a contract could withdraw; no transaction could."""
     caller, target = (
         pair.send(data=creation(bytes.fromhex(code)))["contractAddress"] for code in ("00", "335f5260205ff3")
@@ -180,7 +180,7 @@ def test_a_call_may_come_from_a_contract(pair):
     assert pair.each(lambda engine: engine.w3.eth.get_code(caller)) == b"\0"
 
 
-def test_nothing_of_a_transaction_is_left_for_the_next(pair):
+def test_transaction_leaves_nothing_warm_for_the_next(pair):
     """Warm addresses and slots, original values, transient storage: the second call costs what its own start costs."""
     code = bytes.fromhex("60015c60010160015d60015c600255" + "600154600101600155" + "6000600355")
     address = pair.send(data=creation(code))["contractAddress"]
@@ -190,7 +190,7 @@ def test_nothing_of_a_transaction_is_left_for_the_next(pair):
     assert [int(word, 16) for word in storage] == [3, 1]
 
 
-def test_a_sender_that_can_just_pay(pair):
+def test_sender_with_exactly_the_required_balance(pair):
     """Fee and value to the wei: once it is mined, a wei less and nobody takes it."""
     code, price = bytes.fromhex("60015460010160015500"), 3 * 10**9
     address = pair.send(data=creation(code))["contractAddress"]
@@ -198,12 +198,12 @@ def test_a_sender_that_can_just_pay(pair):
     for missing in (0, 1):
         for engine in pair.engines:
             engine.set_balance(pair.accounts[3].address, 60_000 * price + 7 - missing)
-        came_to = pair.send(sender=3, **fields)
-        assert came_to["status"] == 1 if not missing else "insufficient funds" in came_to
+        result = pair.send(sender=3, **fields)
+        assert result["status"] == 1 if not missing else "insufficient funds" in result
     assert pair.send(to=address)["gasUsed"] == pair.send(to=address)["gasUsed"]
 
 
-def test_an_access_list_warms_nothing_for_the_next(pair):
+def test_access_list_warms_nothing_for_the_next_transaction(pair):
     code = bytes.fromhex("60015460010160015500")
     address = pair.send(data=creation(code))["contractAddress"]
     listed = [{"address": address, "storageKeys": ["0x" + f"{1:064x}"]}]
@@ -213,7 +213,7 @@ def test_an_access_list_warms_nothing_for_the_next(pair):
 
 
 @pytest.mark.slow
-def test_ether_is_forced_and_the_state_of_any_block_can_be_asked(pair):
+def test_forced_ether_and_past_balances_agree(pair):
     forcer = compile_contracts()["EtherForcer"]
     target = to_checksum_address("0x" + "ab" * 20)
     for wei in (7, 8):
@@ -224,7 +224,7 @@ def test_ether_is_forced_and_the_state_of_any_block_can_be_asked(pair):
     pair.send(to=pair.accounts[1].address, value=1)
 
 
-def test_a_balance_that_was_set_is_gone_with_its_snapshot(pair):
+def test_revert_undoes_set_balance(pair):
     code = bytes.fromhex("47600155")
     address = pair.send(data=creation(code), value=5)["contractAddress"]
     before = [engine.snapshot() for engine in pair.engines]
@@ -263,7 +263,7 @@ def test_transactions_that_set_code_are_refused():
 
 
 @pytest.mark.slow
-def test_memory_stays_flat(profile):
+def test_memory_does_not_grow(profile):
     """Of a campaign: some transactions and calls, and back. Linux gives the most that was ever used, in KiB."""
     with closing(open_engine("revm")) as engine:
         probe, account, w3 = load_contract(CONTRACTS / "test" / "Probe.sol"), engine.accounts[0], engine.w3

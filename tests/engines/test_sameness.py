@@ -1,4 +1,4 @@
-"""One story twice is the same story, and py-evm and anvil tell it alike: transaction hashes, addresses, gas, fees.
+"""The same transactions have the same hashes, addresses, gas and fees each time, and on py-evm, revm and anvil.
 
 Measured with py-evm 0.12.1b1 and anvil 1.7.1: each number below is equal on both.
 """
@@ -12,12 +12,12 @@ from stakesim.evm.engines import open_engine
 from tests.engines.transactions import deploy, send
 
 
-def story(name):
-    """What can be seen of a chain on which many things happen. Not block hashes: the genesis blocks differ."""
+def observe_transactions(name):
+    """Mines various transactions and returns everything observable, except block hashes: the genesis blocks differ."""
     with closing(open_engine(name)) as engine:
         probe = deploy(engine)
         call = probe.functions
-        seen = [probe.address, [account.address for account in engine.accounts]]
+        observed = [probe.address, [account.address for account in engine.accounts]]
         for seconds, action, value in [
             (None, call.recordTime(), 0),
             (1_000, call.recordTime(), 0),
@@ -35,7 +35,7 @@ def story(name):
             if seconds:
                 engine.set_next_timestamp(engine.now() + seconds)
             receipt = send(engine, action, sender=1, value=value, gas=2_000_000)
-            seen.append(
+            observed.append(
                 (
                     receipt["transactionHash"].hex(),
                     receipt["status"],
@@ -46,34 +46,34 @@ def story(name):
                     [(log["logIndex"], log["data"].hex()) for log in receipt["logs"]],
                 )
             )
-        seen.append([engine.w3.eth.get_balance(account.address) for account in engine.accounts])
-        return seen
+        observed.append([engine.w3.eth.get_balance(account.address) for account in engine.accounts])
+        return observed
 
 
 @pytest.fixture(scope="module")
 def on_py_evm():
-    return story("py-evm")
+    return observe_transactions("py-evm")
 
 
 @pytest.mark.slow
-def test_py_evm_repeats_itself(on_py_evm):
-    assert story("py-evm") == on_py_evm
+def test_py_evm_is_deterministic(on_py_evm):
+    assert observe_transactions("py-evm") == on_py_evm
 
 
 @pytest.mark.slow
-def test_anvil_repeats_itself_and_py_evm(on_py_evm):
-    assert story("anvil") == on_py_evm
-    assert story("anvil") == on_py_evm
+def test_anvil_is_deterministic_and_equals_py_evm(on_py_evm):
+    assert observe_transactions("anvil") == on_py_evm
+    assert observe_transactions("anvil") == on_py_evm
 
 
 @pytest.mark.slow
-def test_revm_repeats_itself_and_py_evm(on_py_evm):
+def test_revm_is_deterministic_and_equals_py_evm(on_py_evm):
     pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
-    assert story("revm") == on_py_evm
-    assert story("revm") == on_py_evm
+    assert observe_transactions("revm") == on_py_evm
+    assert observe_transactions("revm") == on_py_evm
 
 
-def test_even_the_blocks_of_py_evm_are_the_same_again():
+def test_py_evm_block_hashes_are_deterministic():
     def last_hash():
         with closing(open_engine("py-evm")) as engine:
             deploy(engine)

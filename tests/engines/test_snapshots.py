@@ -1,4 +1,4 @@
-"""Snapshots nest, can be used again and again, and bring back time and fees with everything else."""
+"""Snapshots nest, can be reverted to repeatedly, and restore time and fees as well as the state."""
 
 import pytest
 from stakesim.evm.errors import EngineError
@@ -41,7 +41,7 @@ def test_revert_twice_to_the_same_snapshot(engine, probe):
     )
 
 
-def test_the_outer_after_the_inner(engine, probe):
+def test_nested_snapshots_revert_inner_then_outer(engine, probe):
     outer, at_outer = engine.snapshot(), picture(engine, probe)
     act(engine, probe, 50)
     inner, at_inner = engine.snapshot(), picture(engine, probe)
@@ -54,7 +54,7 @@ def test_the_outer_after_the_inner(engine, probe):
     assert picture(engine, probe) == at_outer
 
 
-def test_what_comes_after_a_revert_is_what_came_before_it(engine, probe):
+def test_same_transactions_after_a_revert_have_the_same_results(engine, probe):
     act(engine, probe, 1)  # so that the base fee is on its way down
     snapshot = engine.snapshot()
     receipts = []
@@ -67,7 +67,7 @@ def test_what_comes_after_a_revert_is_what_came_before_it(engine, probe):
         assert first[key] == second[key]
 
 
-def test_a_transaction_that_was_undone_has_no_receipt(engine, probe):
+def test_reverted_transaction_has_no_receipt(engine, probe):
     snapshot = engine.snapshot()
     undone = send(engine, probe.functions.recordTime())["transactionHash"]
     engine.revert(snapshot)
@@ -77,7 +77,7 @@ def test_a_transaction_that_was_undone_has_no_receipt(engine, probe):
         engine.w3.eth.get_transaction(undone)
 
 
-def test_a_snapshot_that_was_undone_is_refused(engine, probe):
+def test_invalidated_snapshot_is_refused(engine, probe):
     outer = engine.snapshot()
     act(engine, probe, 5)
     inner = engine.snapshot()
@@ -86,7 +86,7 @@ def test_a_snapshot_that_was_undone_is_refused(engine, probe):
         engine.revert(inner)
 
 
-def test_a_balance_is_set_at_once_and_goes_with_the_revert(engine):
+def test_set_balance_acts_at_once_and_is_reverted(engine):
     address, height = engine.accounts[5].address, engine.w3.eth.block_number
     snapshot, before = engine.snapshot(), engine.w3.eth.get_balance(address)
     engine.set_balance(address, 17)

@@ -1,4 +1,4 @@
-"""The py-evm engine is to cost less than what it replaces; the whole table is printed by `tests/engines/speed.py`."""
+"""The py-evm engine is faster than eth-tester. `tests/engines/speed.py` prints the figures."""
 
 from itertools import islice
 from statistics import median

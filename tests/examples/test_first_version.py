@@ -1,4 +1,4 @@
-"""Somebody else's platform: each of its faults is named, and none of them once it is mended."""
+"""A first version of a platform: each of its faults is diagnosed, and none is found after it is fixed."""
 
 import os
 import re
@@ -32,14 +32,14 @@ FAULTS = {
     "latest nonce": ("a nonce is used twice", 3),
     "status before receipt": ("a status is written before the receipt", 3),
 }
-"""Name and number of steps, by habit."""
+"""Name of the fault and steps of the shortest scenario, by habit."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
 
 
 @pytest.fixture
 def first_version(monkeypatch):
-    """The module of the adapter, in the folder that it is in."""
+    """The adapter's module, imported in its folder."""
     monkeypatch.chdir(EXAMPLE)
     monkeypatch.syspath_prepend(EXAMPLE)
     import adapter
@@ -49,7 +49,7 @@ def first_version(monkeypatch):
 
 @pytest.fixture
 def opened(first_version, engine_name):
-    """An environment with the platform in it, by the habits that it has."""
+    """Opens environments with the platform, which has the given habits."""
     environments = []
 
     def open_it(*habits):
@@ -76,8 +76,8 @@ def test_the_list_of_faults_is_the_one_that_the_library_has_names_for(first_vers
 
 @pytest.mark.slow
 @pytest.mark.parametrize("habit", FAULTS)
-def test_each_fault_alone_is_named_as_itself(habit, first_version, monkeypatch, engine_name, tmp_path):
-    """With the shortest story there is, which fails again when it is replayed, and passes on the mended platform."""
+def test_each_fault_alone_is_diagnosed(habit, first_version, monkeypatch, engine_name, tmp_path):
+    """The shortest scenario fails again when it is replayed, and passes on the fixed platform."""
     name, steps = FAULTS[habit]
     monkeypatch.setenv("HABITS", habit)
     result = run(scenario_files.for_backends(), engine_name)
@@ -94,8 +94,8 @@ def test_each_fault_alone_is_named_as_itself(habit, first_version, monkeypatch, 
 
 
 @pytest.mark.slow
-def test_a_fault_is_not_named_after_a_disturbance_that_it_does_not_need(opened):
-    """Nothing about the clients or the network is needed to be wrong about INR."""
+def test_a_fault_is_not_named_after_an_irrelevant_disturbance(opened):
+    """Inexact INR amounts need no repeated request or lost response."""
     environment = opened("floats")
     text = (scenario_files.for_backends()[1].parent / "asked-twice.yaml").read_text().replace('"20000"', '"3333.33"')
     played = run_scenario(environment, loads(text))
@@ -105,8 +105,8 @@ def test_a_fault_is_not_named_after_a_disturbance_that_it_does_not_need(opened):
 
 
 @pytest.mark.slow
-def test_a_transaction_that_is_replaced_is_told_of(opened, monkeypatch):
-    """The platform offers more for the same nonce, and the transaction that waits is lost."""
+def test_a_replaced_transaction_is_reported(opened, monkeypatch):
+    """The platform pays a higher fee for the same nonce, so the pending transaction is lost."""
     sign = LocalAccount.sign_transaction
 
     def sign_dearly(self, fields):
@@ -121,7 +121,7 @@ def test_a_transaction_that_is_replaced_is_told_of(opened, monkeypatch):
     assert "cancel run must succeed and was rejected: another transaction took its nonce" in said
 
 
-def test_what_waits_for_a_transaction_that_is_never_sent_is_left_out(opened):
+def test_a_pending_action_is_left_out_if_its_transaction_is_never_sent(opened):
     text = """
 name: never-sent
 story: The backend refuses the action that a transaction waits for.
@@ -153,8 +153,8 @@ def test_a_price_at_another_rate_is_not_called_inexact(opened, monkeypatch):
 # ------------------------------------------------------------------------------------- a backend that stores less
 
 
-def test_what_a_backend_does_not_store_is_not_compared_and_what_it_stores_is(opened, monkeypatch):
-    """It has no wei of bookings. Its INR are compared with the wei on chain."""
+def test_only_stored_values_are_compared(opened, monkeypatch):
+    """The platform stores no wei of bookings. Its INR are compared with the wei on chain."""
     from platform_app import Platform
 
     everybody = scenario_files.for_backends()[0].parent / "at-the-same-moment.yaml"
@@ -169,7 +169,7 @@ def test_what_a_backend_does_not_store_is_not_compared_and_what_it_stores_is(ope
 
 
 @pytest.mark.slow
-def test_a_value_that_is_missing_is_told_of(opened, first_version, monkeypatch):
+def test_a_missing_value_is_reported(opened, first_version, monkeypatch):
     """None is not `NOT_STORED`."""
     row = first_version.BookingRow
     scenario = load(scenario_files.for_backends()[0].parent / "at-the-same-moment.yaml")
@@ -182,7 +182,7 @@ def test_a_value_that_is_missing_is_told_of(opened, first_version, monkeypatch):
 # ---------------------------------------------------------------------------------------------------- the how-to
 
 
-def test_the_adapter_is_short_and_neither_side_is_a_long_way_from_a_first_version():
+def test_adapter_and_platform_are_short():
     def lines(name):
         return len((EXAMPLE / name).read_text().splitlines())
 
@@ -198,8 +198,8 @@ def test_the_readme_shows_the_files_that_are_there():
 
 
 @pytest.mark.slow
-def test_the_readme_shows_what_its_commands_say(tmp_path, engine_name):
-    """In a copy of the folder, far from the checkout; on this engine, and whatever the times."""
+def test_the_readme_shows_the_output_of_its_commands(tmp_path, engine_name):
+    """Runs in a copy of the folder outside of the checkout. Engine and times may differ."""
     folder = shutil.copytree(EXAMPLE, tmp_path / "mine", ignore=shutil.ignore_patterns("reports", "__pycache__"))
     blocks = re.findall(r"```\n\$ (.*?)\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
     assert [command for command, _ in blocks] == [
@@ -219,7 +219,7 @@ def test_the_readme_shows_what_its_commands_say(tmp_path, engine_name):
 
 
 def _plain(text):
-    """Without times, engine, and blanks at the ends of lines."""
+    """The text without times, engine, and trailing blanks."""
     text = re.sub(r"\d+\.\d\d(?=  )", "T", text)
     text = re.sub(r"in \d+\.\d s", "in T s", text).replace(" --engine revm", "")
     text = re.sub(r"engine [a-z-]+,", "engine E,", text)
@@ -229,7 +229,7 @@ def _plain(text):
 # ------------------------------------------------------------------------------------------------- without a backend
 
 
-def test_the_contract_alone_knows_no_disturbances(engine_name):
+def test_the_contract_driver_ignores_disturbances(engine_name):
     with closing(open_environment(engine_name, load_contract(EXAMPLE / "Stake.sol"), "contract")) as environment:
         for file in scenario_files.for_backends():
             assert run_scenario(environment, load(file)).findings == []

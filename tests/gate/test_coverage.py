@@ -1,4 +1,4 @@
-"""Coverage: what ran is said to have run, and nothing else."""
+"""Coverage reports the lines and branches that ran, and no others."""
 
 import pytest
 from stakesim.commands.cli import cli
@@ -48,11 +48,11 @@ contract Gate {
 def gate(tmp_path_factory):
     file = tmp_path_factory.mktemp("gate") / "Gate.sol"
     file.write_text(GATE)
-    return build(file, "Gate")
+    return build(f"{file}:Gate")
 
 
 def after(gate, *calls):
-    """What is covered when these were made."""
+    """Coverage of these calls of `go`."""
     trace = ExecutionTrace()
     engine = open_engine("py-evm", trace=trace)
     w3, me = engine.w3, engine.accounts[0]
@@ -100,7 +100,7 @@ def test_a_branch_is_covered_when_both_ways_were_taken(gate):
     assert missed((1, 2), (2, 2), (11, 1)) == [constructor]
 
 
-def test_the_tracefile_is_lcovs(gate):
+def test_the_tracefile_has_the_format_of_lcov(gate):
     text = after(gate, (1, 2)).lcov()
     assert text.startswith("TN:\nSF:Gate.sol\n")
     assert f"DA:{lines_with('sum = 7')[0]},0" in text
@@ -120,13 +120,13 @@ def test_traces_of_several_processes_add_up(gate, tmp_path):
     assert two.jumps == {b"\x01": {(2, True)}}
 
 
-def test_what_the_scenarios_do_not_reach_is_listed(monkeypatch, tmp_path):
-    monkeypatch.setattr(coverage, "scenarios", lambda: [load(SCENARIOS / "no-show.yaml")])
-    done = CliRunner().invoke(cli, ["coverage", "--lcov", str(tmp_path / "x" / "lcov.info")])
-    assert done.exit_code == 1, done.output
-    assert "did not run: _pause();" in done.output
-    assert "_widened(_userBookings[user])" in done.output
-    assert "EventCompleted" not in done.output
+def test_lines_that_no_scenario_reaches_are_listed(monkeypatch, tmp_path):
+    monkeypatch.setattr(coverage, "scenario_suite", lambda: [load(SCENARIOS / "no-show.yaml")])
+    result = CliRunner().invoke(cli, ["coverage", "--lcov", str(tmp_path / "x" / "lcov.info")])
+    assert result.exit_code == 1, result.output
+    assert "did not run: _pause();" in result.output
+    assert "_widened(_userBookings[user])" in result.output
+    assert "EventCompleted" not in result.output
     assert (tmp_path / "x" / "lcov.info").read_text().count("\nDA:") > 150
 
 
@@ -135,8 +135,8 @@ def test_only_py_evm_records_instructions():
         open_engine("revm", trace=ExecutionTrace())
 
 
-def test_our_contract_has_the_lines_that_are_looked_at():
-    built = build(CONTRACTS / "EventStake.sol", "EventStake")
+def test_all_statements_of_event_stake_are_found():
+    built = build(CONTRACTS / "EventStake.sol")
     nothing = measure(
         ExecutionTrace(),
         built.artifact,

@@ -1,4 +1,4 @@
-"""The gate: one verdict, the files that it writes, and what a deploy makes of them."""
+"""The gate: its verdict, the files that it writes, and deployments that require them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from stakesim.commands.cli import cli
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
-from stakesim.gate import pipeline as gates
-from stakesim.gate import release, report
-from stakesim.gate.conformance import differences
+from stakesim.gate import pipeline, release, report
+from stakesim.gate.conformance import interface_problems
+from stakesim.gate.result import EFFORTS, Effort, GatePart, GateResult, PartVerdict
 from stakesim.scenario.actions import Terms
 from typer.testing import CliRunner
 from web3 import HTTPProvider, Web3
@@ -27,131 +27,131 @@ from web3 import HTTPProvider, Web3
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
-SMALL = gates.Intensity(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
+SMALL = Effort(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def small(monkeypatch, contract, engine, **more):
-    monkeypatch.setitem(gates.INTENSITY, "pr", SMALL)
-    return gates.gate(contract, engine=engine, jobs=1, **more)
+def run_small_gate(monkeypatch, contract, engine, **more):
+    monkeypatch.setitem(EFFORTS, "pr", SMALL)
+    return pipeline.run_gate(contract, engine=engine, jobs=1, **more)
 
 
 @pytest.fixture(scope="module")
-def passed(tmp_path_factory, engine_name):
+def passing_gate(tmp_path_factory, engine_name):
     """A report of a sound contract that has only the interface deployed on Sepolia."""
     folder = tmp_path_factory.mktemp("gate")
     with pytest.MonkeyPatch.context() as patch:
-        made = small(patch, SOUND, engine_name)
-    report.write(made, folder, "stakesim gate")
-    return made, folder
+        gate = run_small_gate(patch, SOUND, engine_name)
+    report.write(gate, folder, "stakesim gate")
+    return gate, folder
 
 
 @pytest.mark.slow
 class TestPassing:
-    def test_a_sound_contract_passes(self, passed):
-        made, _ = passed
-        assert made.ok
-        assert [(part.name, part.ok) for part in made.parts] == [
-            ("interface", True),
-            ("scripted", True),
-            ("regressions", True),
-            ("random", True),
-            ("hostile", True),
-            ("stateful", True),
-            ("gas", True),
-            ("coverage", True),
+    def test_a_sound_contract_passes(self, passing_gate):
+        gate, _ = passing_gate
+        assert gate.ok
+        assert [(part.name, part.verdict) for part in gate.parts] == [
+            ("interface", "pass"),
+            ("scripted", "pass"),
+            ("regressions", "pass"),
+            ("random", "pass"),
+            ("hostile", "pass"),
+            ("stateful", "pass"),
+            ("gas", "pass"),
+            ("coverage", "pass"),
         ]
 
-    def test_json_says_what_a_deploy_needs(self, passed):
-        made, folder = passed
-        told = json.loads((folder / "gate.json").read_text())
-        assert told["verdict"] == "pass"
-        assert told["contract"]["bytecode_keccak256"] == release.code_hash(made.artifact.bytecode)
-        assert told["constructor"] == {"terms": dict(Terms())}
-        assert told["parts"]["scripted"]["figures"]["scenarios"] > 25
-        assert told["seed"] == 0
-        assert told["versions"]["solc"]
+    def test_json_has_what_a_deployment_requires(self, passing_gate):
+        gate, folder = passing_gate
+        gate_json_content = json.loads((folder / "gate.json").read_text())
+        assert gate_json_content["verdict"] == "pass"
+        assert gate_json_content["contract"]["bytecode_keccak256"] == release.code_hash(gate.artifact.bytecode)
+        assert gate_json_content["constructor"] == {"terms": dict(Terms())}
+        assert gate_json_content["parts"]["scripted"]["figures"]["scenarios"] > 25
+        assert gate_json_content["seed"] == 0
+        assert gate_json_content["versions"]["solc"]
 
-    def test_the_ledger_is_read_as_a_table(self, passed):
-        made, folder = passed
-        assert len(pd.read_parquet(folder / "ledger.parquet")) == len(made.rows)
+    def test_the_ledger_has_all_rows(self, passing_gate):
+        gate, folder = passing_gate
+        assert len(pd.read_parquet(folder / "ledger.parquet")) == len(gate.rows)
 
-    def test_junit_has_a_case_for_each_part(self, passed):
-        made, folder = passed
+    def test_junit_has_a_case_for_each_part(self, passing_gate):
+        gate, folder = passing_gate
         suite = ET.parse(folder / "junit.xml").getroot()
-        assert (suite.get("failures"), suite.get("tests")) == ("0", str(len(made.parts)))
+        assert (suite.get("failures"), suite.get("tests")) == ("0", str(len(gate.parts)))
 
-    def test_the_page_needs_nothing_else(self, passed):
-        _, folder = passed
+    def test_the_page_is_complete_in_one_file(self, passing_gate):
+        _, folder = passing_gate
         page = (folder / "report.html").read_text()
         assert "Passed" in page
         assert page.count("<svg") == 2
         assert "src=" not in page
         assert "function completeEvent" in page  # the source, line by line
-        assert "can't do, so that it was left out: cancel_booking, expire" in page
+        assert "does not have these actions, so they were left out: cancel_booking, expire" in page
 
 
 class TestFailing:
     @pytest.mark.slow
-    def test_a_finding_is_told_in_every_file(self, monkeypatch, tmp_path, engine_name):
-        made = small(monkeypatch, OVERPAID, engine_name)
-        assert not made.ok
-        report.write(made, tmp_path, "stakesim gate")
+    def test_every_file_has_the_finding(self, monkeypatch, tmp_path, engine_name):
+        gate = run_small_gate(monkeypatch, OVERPAID, engine_name)
+        assert not gate.ok
+        report.write(gate, tmp_path, "stakesim gate")
         for name in ("report.html", "summary.md", "junit.xml"):
             assert "WEAKNESS: overpayment is kept" in (tmp_path / name).read_text(), name
-        told = json.loads((tmp_path / "gate.json").read_text())
-        assert told["verdict"] == "fail"
-        assert told["parts"]["scripted"]["findings"] == ["overpayment is kept"]
+        gate_json_content = json.loads((tmp_path / "gate.json").read_text())
+        assert gate_json_content["verdict"] == "fail"
+        assert gate_json_content["parts"]["scripted"]["findings"] == ["overpayment is kept"]
         assert "Do not deploy it" in (tmp_path / "report.html").read_text()
 
     @pytest.mark.slow
-    def test_the_deployed_contract_fails_by_the_names_of_its_weaknesses(self, monkeypatch, tmp_path, engine_name):
-        monkeypatch.setitem(gates.INTENSITY, "pr", replace(SMALL, examples=20, moves=20))
-        asked = ["gate", "--contract", STAND_IN, "--engine", engine_name, "-j", "1", "--out", str(tmp_path)]
-        done = CliRunner().invoke(cli, asked)
-        assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+    def test_weaknesses_of_the_deployed_contract_are_named(self, monkeypatch, tmp_path, engine_name):
+        monkeypatch.setitem(EFFORTS, "pr", replace(SMALL, examples=20, moves=20))
+        arguments = ["gate", "--contract", STAND_IN, "--engine", engine_name, "-j", "1", "--out", str(tmp_path)]
+        result = CliRunner().invoke(cli, arguments)
+        assert (result.exit_code, type(result.exception)) == (1, SystemExit)
         weaknesses = {
             "overpayment is kept",
             "one hostile receiver blocks everybody",
             "terms change under a booked run",
             "a full run doesn't fit in a transaction",
         }
-        named = {line for line in done.output.splitlines() if line.startswith("WEAKNESS: ")}
+        named = {line for line in result.output.splitlines() if line.startswith("WEAKNESS: ")}
         assert {line.removeprefix("WEAKNESS: ").partition(" (")[0] for line in named} == weaknesses
-        assert "CRASH" not in done.output
-        told = json.loads((tmp_path / "gate.json").read_text())
-        assert told["verdict"] == "fail"
-        assert told["parts"]["interface"]["result"] == "pass"
-        assert set(told["parts"]["scripted"]["findings"]) == weaknesses
-        [shortest] = told["parts"]["stateful"]["findings"]
+        assert "CRASH" not in result.output
+        gate_json_content = json.loads((tmp_path / "gate.json").read_text())
+        assert gate_json_content["verdict"] == "fail"
+        assert gate_json_content["parts"]["interface"]["result"] == "pass"
+        assert set(gate_json_content["parts"]["scripted"]["findings"]) == weaknesses
+        [shortest] = gate_json_content["parts"]["stateful"]["findings"]
         assert shortest in weaknesses
 
     @pytest.mark.slow
     def test_gas_that_was_not_reviewed_fails(self, monkeypatch, environment):
-        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
-        part = gates.Part("gas", "")
-        monkeypatch.setattr(gates, "open_environment", lambda *_: _Kept(environment))
-        monkeypatch.setattr(gates.gas, "committed", lambda: {"something else": 1})
-        gates._gas(made, part)
-        assert part.ok is False
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        part = GatePart("gas", "")
+        monkeypatch.setattr(pipeline, "open_environment", lambda *_: _SharedEnvironment(environment))
+        monkeypatch.setattr(pipeline.gas_table, "reviewed", lambda: {"something else": 1})
+        pipeline._gas(gate, part)
+        assert part.verdict is PartVerdict.FAIL
         assert "something else: was 1, is None" in part.problems
 
 
-class _Kept:
-    """A environment that others go on with."""
+class _SharedEnvironment:
+    """An environment that is not closed, as other tests use it."""
 
     def __init__(self, environment):
-        self._world = environment
+        self._environment = environment
 
     def __getattr__(self, name):
-        return getattr(self._world, name)
+        return getattr(self._environment, name)
 
     def close(self):
         pass
 
 
 class TestInterface:
-    def test_what_differs_is_named(self):
+    def test_each_difference_of_the_interface_is_named(self):
         artifact = production_contract()
         for item in artifact.abi:
             if item.get("name") == "bookEvent":
@@ -159,8 +159,8 @@ class TestInterface:
             if item.get("name") == "BookingNoShow":
                 item["inputs"][0]["indexed"] = False
         artifact.abi[:] = [item for item in artifact.abi if item.get("name") != "getBooking"]
-        found = differences(artifact)
-        assert found == [
+        problems = interface_problems(artifact)
+        assert problems == [
             "The function getBooking is missing: getBooking(uint256).",
             "bookEvent returns nothing where (uint256) must be.",
             "The event BookingNoShow has (uint256, address indexed, uint256) where (uint256 indexed, address indexed, "
@@ -168,49 +168,51 @@ class TestInterface:
         ]
 
 
-class TestAdmittance:
-    """Only the code and the terms that passed, and not long ago."""
+class TestReportCheck:
+    """A deployment requires a recent report on the same code and terms."""
 
     @pytest.fixture
     def gate_json(self, tmp_path):
-        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
-        file.write_text(json.dumps(report.as_json(made, NOW, "stakesim gate")))
+        file.write_text(json.dumps(report.as_json(gate, NOW, "stakesim gate")))
         return file
 
-    def admit(self, file, artifact=None, terms=None, now=NOW):
-        return release.admit(file, artifact or production_contract(), terms or Terms(), timedelta(hours=24), now)
+    def check(self, file, artifact=None, terms=None, now=NOW):
+        return release.check_report(
+            file, artifact or production_contract(), terms or Terms(), max_age=timedelta(hours=24), now=now
+        )
 
-    def test_what_passed_is_admitted_for_as_long_as_is_said(self, gate_json):
-        assert self.admit(gate_json, now=NOW + timedelta(hours=24))["verdict"] == "pass"
-        with pytest.raises(release.ReleaseError, match="too long ago"):
-            self.admit(gate_json, now=NOW + timedelta(hours=24, seconds=1))
+    def test_a_report_is_valid_up_to_its_highest_age(self, gate_json):
+        assert self.check(gate_json, now=NOW + timedelta(hours=24))["verdict"] == "pass"
+        with pytest.raises(release.ReleaseError, match="too old"):
+            self.check(gate_json, now=NOW + timedelta(hours=24, seconds=1))
 
-    def test_nothing_from_the_future(self, gate_json):
+    def test_a_report_from_the_future_is_refused(self, gate_json):
         with pytest.raises(release.ReleaseError, match="in the future"):
-            self.admit(gate_json, now=NOW - timedelta(hours=1))
+            self.check(gate_json, now=NOW - timedelta(hours=1))
 
-    def test_no_other_code(self, gate_json):
+    def test_a_report_on_other_code_is_refused(self, gate_json):
         with pytest.raises(release.ReleaseError, match="SoundEventStake is not what passed"):
-            self.admit(gate_json, load_contract(SOUND))
+            self.check(gate_json, load_contract(SOUND))
 
-    def test_no_other_terms(self, gate_json):
+    def test_a_report_with_other_terms_is_refused(self, gate_json):
         with pytest.raises(release.ReleaseError, match=r"fee_bps 400 \(passed: 500\)"):
-            self.admit(gate_json, terms=Terms(fee_bps=400))
+            self.check(gate_json, terms=Terms(fee_bps=400))
 
-    def test_nothing_that_failed(self, gate_json):
+    def test_a_failed_report_is_refused(self, gate_json):
         gate_json.write_text(gate_json.read_text().replace('"pass"', '"fail"', 1))
         with pytest.raises(release.ReleaseError, match="did not pass"):
-            self.admit(gate_json)
+            self.check(gate_json)
 
     @pytest.mark.parametrize("text", ["", "[]", '{"verdict": "pass"}'])
-    def test_nothing_else_than_a_report(self, gate_json, text):
+    def test_a_file_that_is_no_report_is_refused(self, gate_json, text):
         gate_json.write_text(text)
         with pytest.raises(release.ReleaseError, match="is no report of the gate"):
-            self.admit(gate_json)
+            self.check(gate_json)
         gate_json.unlink()
         with pytest.raises(release.ReleaseError, match="Run `stakesim gate` first"):
-            self.admit(gate_json)
+            self.check(gate_json)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +223,7 @@ def node():
 
 
 @pytest.mark.slow
-class TestOnAChain:
+class TestOnChain:
     @pytest.fixture
     def stakesim(self, node, tmp_path):
         account = Account.create()
@@ -241,19 +243,19 @@ class TestOnAChain:
         return call
 
     @pytest.fixture
-    def fresh(self, tmp_path):
-        made = gates.Gate(production_contract(), None, Terms(), "pr", "revm", 0)
+    def fresh_report(self, tmp_path):
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         file = tmp_path / "gate.json"
-        file.write_text(json.dumps(report.as_json(made, datetime.now(UTC), "stakesim gate")))
+        file.write_text(json.dumps(report.as_json(gate, datetime.now(UTC), "stakesim gate")))
         return str(file)
 
-    def test_what_was_deployed_is_verified_and_what_differs_is_said(self, stakesim, node, fresh, tmp_path):
-        done = stakesim("deploy", "--rpc", node, "--gate", fresh)
-        assert done.returncode == 0, done.stderr
+    def test_verify_lists_differences_from_the_record(self, stakesim, node, fresh_report, tmp_path):
+        process = stakesim("deploy", "--rpc", node, "--gate", fresh_report)
+        assert process.returncode == 0, process.stderr
         [file] = (tmp_path / "deployments").glob("*.json")
         record = json.loads(file.read_text())
-        done = stakesim("verify", "--rpc", node, "--address", record["address"])
-        assert (done.returncode, done.stdout.strip()) == (
+        process = stakesim("verify", "--rpc", node, "--address", record["address"])
+        assert (process.returncode, process.stdout.strip()) == (
             0,
             f"{record['address']} is what was deployed: code, owner, terms",
         )
@@ -262,31 +264,31 @@ class TestOnAChain:
         other = record | {"owner": "0x" + "11" * 20, "runtime_code": "0x" + code.hex()}
         other["terms"] = record["terms"] | {"fee_bps": 400}
         file.write_text(json.dumps(other))
-        done = stakesim("verify", "--rpc", node, "--address", record["address"])
-        assert done.returncode == 1
-        assert "The code is another one, from byte 100 on" in done.stdout
-        assert f"The owner is {record['owner']}, it was {other['owner']}." in done.stdout
-        assert "fee_bps is 500, deployed was 400." in done.stdout
-        assert "3 differences" in done.stdout
+        process = stakesim("verify", "--rpc", node, "--address", record["address"])
+        assert process.returncode == 1
+        assert "The code differs from byte 100 on" in process.stdout
+        assert f"The owner is {record['owner']}, it was {other['owner']}." in process.stdout
+        assert "fee_bps is 500, deployed was 400." in process.stdout
+        assert "3 differences" in process.stdout
 
-    def test_what_did_not_pass_is_not_deployed(self, stakesim, node, fresh):
-        done = stakesim("deploy", "--rpc", node, "--gate", fresh, "--term", "stake_bps=1000")
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == (
+    def test_terms_that_did_not_pass_are_not_deployed(self, stakesim, node, fresh_report):
+        process = stakesim("deploy", "--rpc", node, "--gate", fresh_report, "--term", "stake_bps=1000")
+        assert (process.returncode, process.stdout) == (2, "")
+        assert process.stderr == (
             "stakesim: Other terms passed: stake_bps 1000 (passed: 2000). Run `stakesim gate` with these terms.\n"
         )
 
-    def test_an_address_without_a_contract_is_said(self, stakesim, node, fresh, tmp_path):
-        stakesim("deploy", "--rpc", node, "--gate", fresh, "--record", "record.json")
+    def test_verify_reports_an_address_without_a_contract(self, stakesim, node, fresh_report, tmp_path):
+        stakesim("deploy", "--rpc", node, "--gate", fresh_report, "--record", "record.json")
         nowhere = "0x" + "22" * 20
-        done = stakesim("verify", "--rpc", node, "--address", nowhere, "--record", "record.json")
-        assert done.returncode == 1
-        assert f"There is no contract at {nowhere}." in done.stdout
+        process = stakesim("verify", "--rpc", node, "--address", nowhere, "--record", "record.json")
+        assert process.returncode == 1
+        assert f"There is no contract at {nowhere}." in process.stdout
 
 
 def test_a_bad_term_is_refused(tmp_path):
     from typer.testing import CliRunner
 
-    done = CliRunner().invoke(cli, ["gate", "--term", "fee_bps=4000"])
-    assert done.exit_code == 2
-    assert "less than or equal to 1000" in " ".join(done.output.replace("│", " ").split())
+    result = CliRunner().invoke(cli, ["gate", "--term", "fee_bps=4000"])
+    assert result.exit_code == 2
+    assert "less than or equal to 1000" in " ".join(result.output.replace("│", " ").split())

@@ -1,4 +1,4 @@
-"""What `stakesim deploy` and `verify` say of a node that does not do what it should."""
+"""Errors of `stakesim deploy` and `verify` if the node fails."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from stakesim.evm.errors import EngineError
 from stakesim.gate import release
 from web3.exceptions import TimeExhausted
 
-Answer = tuple[int, bytes]
+Response = tuple[int, bytes]
 
 
 @contextmanager
-def node(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[tuple[str, list[str]]]:
-    """A server with this answer: its URL, and the methods that it was asked for."""
-    asked: list[str] = []
+def node(response: Callable[[dict[str, Any]], Response]) -> Iterator[tuple[str, list[str]]]:
+    """A server with this response. Yields its URL, and the methods of the requests that it gets."""
+    methods: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append(body["method"])
-            status, content = answer(body)
+            methods.append(body["method"])
+            status, content = response(body)
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -39,28 +39,28 @@ def node(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[tuple[str, list
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v3/url-secret", asked
+        yield f"http://127.0.0.1:{server.server_port}/v3/url-secret", methods
     finally:
         server.shutdown()
         server.server_close()
 
 
-def refusal(message: str) -> Callable[[dict[str, Any]], Answer]:
+def refusal(message: str) -> Callable[[dict[str, Any]], Response]:
     error = {"code": -32000, "message": message}
     return lambda body: (200, json.dumps({"jsonrpc": "2.0", "id": body["id"], "error": error}).encode())
 
 
 def sentence(raised: pytest.ExceptionInfo[Exception]) -> str:
-    """What is told: one sentence, without the URL."""
-    said = str(raised.value)
-    assert "url-secret" not in said
-    assert "\n" not in said
-    assert said.endswith(".")
-    return said
+    """The message of an error, which must be one sentence without the URL."""
+    message = str(raised.value)
+    assert "url-secret" not in message
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
 
 
 @pytest.mark.parametrize("rpc", ["localhost:8545", "ws://127.0.0.1:8545/url-secret", ""])
-def test_only_http_will_do(rpc: str) -> None:
+def test_only_http_urls_are_accepted(rpc: str) -> None:
     with pytest.raises(release.ReleaseError, match="give one as http://HOST:PORT") as raised:
         release.connect(rpc)
     sentence(raised)
@@ -68,37 +68,37 @@ def test_only_http_will_do(rpc: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("response", "message"),
     [
-        (lambda body: (401, b"no such project"), "Reaching the node failed: it answered with HTTP status 401."),
-        (lambda body: (503, b""), "Reaching the node failed: it answered with HTTP status 503."),
-        (lambda body: (200, b"<html>welcome</html>"), "Reaching the node failed: its answer is no JSON."),
+        (lambda body: (401, b"no such project"), "Reaching the node failed: it responded with HTTP status 401."),
+        (lambda body: (503, b""), "Reaching the node failed: it responded with HTTP status 503."),
+        (lambda body: (200, b"<html>welcome</html>"), "Reaching the node failed: its response is no JSON."),
         (refusal("daily limit reached"), "Reaching the node failed: the node says: daily limit reached."),
     ],
 )
-def test_a_node_in_trouble_is_said_in_a_sentence_and_asked_once(
-    answer: Callable[[dict[str, Any]], Answer], said: str
+def test_a_failing_node_gives_one_sentence_after_one_request(
+    response: Callable[[dict[str, Any]], Response], message: str
 ) -> None:
-    with node(answer) as (url, asked):
+    with node(response) as (url, methods):
         with pytest.raises(EngineError) as raised:
             release.connect(url)
-        assert sentence(raised) == said
-        assert asked == ["eth_chainId"]
+        assert sentence(raised) == message
+        assert methods == ["eth_chainId"]
 
 
-def test_a_node_that_is_not_there() -> None:
+def test_an_unreachable_node_is_reported() -> None:
     with pytest.raises(EngineError, match=r"it can't be reached \(ConnectionError\)") as raised:
         release.connect("http://127.0.0.1:9/v3/url-secret")
     sentence(raised)
 
 
-def test_a_silent_node_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_node_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(EngineError, match="did not answer within") as raised:
+        with pytest.raises(EngineError, match="did not respond within") as raised:
             release.connect(f"http://127.0.0.1:{silent.getsockname()[1]}/v3/url-secret")
         sentence(raised)
 
 
-def test_a_transaction_that_is_not_mined_in_time_may_be_mined_yet() -> None:
-    assert "was sent, but not mined within" in str(release._trouble("Deploying the contract", TimeExhausted("0x12")))
+def test_a_deployment_that_is_not_mined_in_time_may_still_be_mined() -> None:
+    assert "was sent, but not mined within" in str(release._node_error("Deploying the contract", TimeExhausted("0x12")))

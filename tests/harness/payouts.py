@@ -1,6 +1,6 @@
-"""A small web3 service that has nothing to do with the backend, and the campaign of faults that its authors write.
+"""A small web3 service that pays invoices one after another, and its fault campaign.
 
-It pays invoices, one after another.
+It shares no code with the backend.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import requests
 from stakesim.evm.chain_spec import CHAIN_ID
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.lean_web3 import lean_web3
-from stakesim.faults.chain_faults import ChainFaults, ServiceHooks, Stuck
+from stakesim.faults.chain_faults import ChainFaults, ServiceHooks, ServiceStuckError
+from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
-from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import GWEI, MAX_FEE, FaultTestbed, service_account
 from web3 import Web3
 from web3.exceptions import Web3Exception
 
 NO_CONTRACT = Artifact("Nothing", "", [], "0x00", "0x")
 INVOICES, CONFIRMATIONS = 4, 3
-TROUBLE = (requests.RequestException, Web3Exception)
+ERRORS = (requests.RequestException, Web3Exception)
 
 
 def payee(invoice: int) -> str:
@@ -46,7 +47,7 @@ class Payer:
 
 
 class BlindPayer(Payer):
-    """Takes an error for a payment that was not sent, and pays again with the next nonce."""
+    """Treats each error as a payment that was not sent, and pays again with the next nonce."""
 
     def pay(self, invoice: int) -> None:
         while True:
@@ -55,17 +56,17 @@ class BlindPayer(Payer):
                 sent = self.w3.eth.send_raw_transaction(self.sign(invoice, nonce).raw_transaction)
                 self.w3.eth.wait_for_transaction_receipt(sent, timeout=0.2, poll_latency=0.001)
                 return
-            except TROUBLE:
+            except ERRORS:
                 continue
 
 
 class CarefulPayer(Payer):
-    """One payment has one nonce until a final block shows another transaction with it."""
+    """Keeps one nonce for a payment until a final block has another transaction with that nonce."""
 
     def __init__(self, w3: Web3) -> None:
         super().__init__(w3)
-        self._read = self._ask(lambda: w3.eth.block_number) - CONFIRMATIONS + 1
-        self._next = self._ask(lambda: w3.eth.get_transaction_count(service_account().address, self._read))
+        self._read = self._retry(lambda: w3.eth.block_number) - CONFIRMATIONS + 1
+        self._next = self._retry(lambda: w3.eth.get_transaction_count(service_account().address, self._read))
 
     def pay(self, invoice: int) -> None:
         while True:
@@ -73,28 +74,28 @@ class CarefulPayer(Payer):
             while (used := self._final(self._next)) is None:
                 try:
                     self.w3.eth.send_raw_transaction(signed.raw_transaction)
-                except TROUBLE:
+                except ERRORS:
                     continue
             self._next += 1
             if used == signed.hash:
                 return
 
     def _final(self, nonce: int) -> bytes | None:
-        """Hash of the transaction that used the nonce for good."""
-        head = self._ask(lambda: self.w3.eth.block_number)
+        """Hash of the final transaction with this nonce; None if there is none yet."""
+        head = self._retry(lambda: self.w3.eth.block_number)
         while self._read < head - CONFIRMATIONS + 1:
-            block = self._ask(lambda: self.w3.eth.get_block(self._read + 1, full_transactions=True))
+            block = self._retry(lambda: self.w3.eth.get_block(self._read + 1, full_transactions=True))
             self._read += 1
             for transaction in block["transactions"]:
                 if (transaction["from"], transaction["nonce"]) == (service_account().address, nonce):
                     return transaction["hash"]
         return None
 
-    def _ask(self, question: Any) -> Any:
+    def _retry(self, request: Any) -> Any:
         while True:
             try:
-                return question()
-            except TROUBLE:
+                return request()
+            except ERRORS:
                 continue
 
 
@@ -113,16 +114,16 @@ class PayoutCampaign:
     def plan(self, runs: int) -> Mapping[str, int]:
         return {"payout": runs}
 
-    def open(self) -> PayoutPlayer:
-        return PayoutPlayer(self.payer)
+    def open(self) -> PayoutRunner:
+        return PayoutRunner(self.payer)
 
 
-class PayoutPlayer:
+class PayoutRunner:
     def __init__(self, payer: type[Payer]) -> None:
         self.payer, self.testbed = payer, FaultTestbed(NO_CONTRACT)
 
-    def play(self, kind: str, seed: int, number: int) -> EpisodeResult:
-        began = time.perf_counter()
+    def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
+        started = time.perf_counter()
         self.testbed.reset()
         of_rpc, of_chain = (np.random.default_rng([seed, number, part]) for part in range(2))
         provider = FaultyProvider(self.testbed.provider(), FAULTS, of_rpc)
@@ -132,23 +133,22 @@ class PayoutPlayer:
             of_chain,
             block_rate=0.5,
             rate=0.05,
-            wanted=[],
             rpc_rate=0.15,
             confirmations=CONFIRMATIONS,
             hooks=ServiceHooks(before_send=sent.append),
         )
-        faults.wanted = [faults.possible[(2 * number + i) % len(faults.possible)] for i in range(2)]
+        faults.forced = [faults.possible[(2 * number + i) % len(faults.possible)] for i in range(2)]
         faults.attach(provider)
         violations = []
         try:
             payer = self.payer(lean_web3(provider))
             for invoice in range(INVOICES):
-                faults.begin()
+                faults.begin_operation()
                 payer.pay(invoice)
-        except Stuck as error:
+        except ServiceStuckError as error:
             violations.append(Violation("END", str(error)))
-        provider.quiet()
-        faults.quiet()
+        provider.stop()
+        faults.stop()
         for _ in range(10):
             self.testbed.mine()
         paid = self.paid()
@@ -157,17 +157,17 @@ class PayoutPlayer:
             for invoice in range(INVOICES)
             if paid[payee(invoice)] != 1
         ]
-        log = [f"request {call}: {said}" for call, said in faults.log] + [f"sent {raw[:20]}" for raw in sent]
+        log = [f"request {request}: {event}" for request, event in faults.log] + [f"sent {raw[:20]}" for raw in sent]
         counts = provider.counts + faults.counts
-        return EpisodeResult(f"{kind}:{number}", counts, violations, log, time.perf_counter() - began)
+        return EpisodeResult(f"{kind}:{number}", counts, violations, log, time.perf_counter() - started)
 
     def paid(self) -> Counter[str]:
-        """Payments on the chain, by payee, past every fault."""
-        found: Counter[str] = Counter()
+        """Number of payments on the chain by payee, read without faults."""
+        payments: Counter[str] = Counter()
         for number in range(self.testbed.first_block, self.testbed.head() + 1):
             for transaction in self.testbed.w3.eth.get_block(number, full_transactions=True)["transactions"]:
-                found[transaction["to"]] += 1  # type: ignore[index]
-        return found
+                payments[transaction["to"]] += 1  # type: ignore[index]
+        return payments
 
     def close(self) -> None:
         self.testbed.close()

@@ -57,7 +57,7 @@ def plain(value):
 
 @ABIS
 @given(data=st.data())
-def test_calls_are_encoded_the_same(abi, data):
+def test_calls_are_encoded_as_by_the_backend(abi, data):
     function = data.draw(st.sampled_from(of_kind(abi, "function")))
     args = data.draw(arguments(function["inputs"]))
     ours, theirs = ContractAbi(abi), Codec(abi)
@@ -66,7 +66,7 @@ def test_calls_are_encoded_the_same(abi, data):
 
 @ABIS
 @given(data=st.data())
-def test_return_values_are_decoded_the_same(abi, data):
+def test_return_values_are_decoded_as_by_the_backend(abi, data):
     function = data.draw(st.sampled_from(of_kind(abi, "function")))
     returned = encode([abi_type(o) for o in function["outputs"]], data.draw(arguments(function["outputs"])))
     ours, theirs = ContractAbi(abi), Codec(abi)
@@ -75,7 +75,7 @@ def test_return_values_are_decoded_the_same(abi, data):
 
 @ABIS
 @given(data=st.data())
-def test_events_are_decoded_the_same(abi, data):
+def test_events_are_decoded_as_by_the_backend(abi, data):
     event = data.draw(st.sampled_from(of_kind(abi, "event")))
     indexed = [i for i in event["inputs"] if i["indexed"]]
     other = [i for i in event["inputs"] if not i["indexed"]]
@@ -92,7 +92,7 @@ def test_events_are_decoded_the_same(abi, data):
 
 @ABIS
 @given(data=st.data())
-def test_reverts_are_explained_the_same(abi, data):
+def test_reverts_are_explained_as_by_the_backend(abi, data):
     string = {"type": "error", "name": "Error", "inputs": [{"name": "reason", "type": "string"}]}
     panic = {"type": "error", "name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]}
     error = data.draw(st.sampled_from([*of_kind(abi, "error"), string, panic]))
@@ -103,14 +103,14 @@ def test_reverts_are_explained_the_same(abi, data):
     assert (ours.name, ours.args) == (theirs.name, theirs.args)
 
 
-def test_a_string_on_chain_need_not_be_utf_8():
+def test_string_that_is_not_utf_8_is_decoded():
     """Spec section 7: what comes from the chain is somebody else's input."""
     run = (1, ADDRESS, b"\xff\xfe", 1, 1, 0, 1, 1, 1, False, 1)
     kinds = "(uint256,address,bytes,uint256,uint256,uint256,uint256,uint256,uint8,bool,uint256)"
     assert ContractAbi(FULL).decode("getEventRun", encode([kinds], [run]))[0][2] == "\ufffd\ufffd"
 
 
-def test_a_topic_of_more_than_a_word_is_its_hash():
+def test_indexed_value_longer_than_a_word_is_its_hash():
     """Solidity's documentation, "Indexed event parameters"; logs of a contract written elsewhere may have them."""
     name = {"name": "theName", "type": "string", "indexed": True}
     pair = {"name": "pair", "type": "tuple", "indexed": True, "components": [{"name": "a", "type": "uint256"}]}
@@ -120,7 +120,7 @@ def test_a_topic_of_more_than_a_word_is_its_hash():
     assert found.args == {"the_name": topics[1], "pair": topics[2]}
 
 
-def test_what_the_abi_does_not_describe_is_said():
+def test_undescribed_calls_and_data_are_abi_errors():
     abi = ContractAbi(DEPLOYED)
     with pytest.raises(AbiError, match="has no function cancelBooking"):
         abi.encode("cancelBooking", 1)
@@ -130,7 +130,7 @@ def test_what_the_abi_does_not_describe_is_said():
         abi.decode("getEventRun", bytes(64))
 
 
-def test_eleven_flat_values_are_no_struct():
+def test_flat_values_are_not_decoded_as_a_struct():
     """What the deployed contract does not return, and an earlier reader expected."""
     flat = ["uint256", "address", "string", *["uint256"] * 5, "uint8", "bool", "uint256"]
     returned = encode(flat, [1, ADDRESS, "x", 1, 1, 0, 1, 1, 1, False, 1])
@@ -139,7 +139,7 @@ def test_eleven_flat_values_are_no_struct():
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_backends_encoding_is_found(monkeypatch, engine_name):
+def test_fault_in_the_backends_encoding_is_found(monkeypatch, engine_name):
     """It cuts strings to 31 bytes. A library that encodes and decodes with the backend's code sees nothing of it."""
     real = backend_codec.encode
 

@@ -1,4 +1,4 @@
-"""Contracts written elsewhere: what is wrong is named, with its shortest story; in sound ones nothing is."""
+"""Contracts written elsewhere: each weakness is named with a short scenario; in sound contracts nothing is found."""
 
 from contextlib import closing
 from decimal import Decimal
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 STAND_IN = CONTRACTS / "test" / "MinimalEventStake.sol"
 SOUND = CONTRACTS / "test" / "SoundEventStake.sol"
 PLANTED = CONTRACTS / "test" / "Planted.sol"
-STORIES = [
+SCENARIOS = [
     "no-show",
     "refusing-attendee",
     "host-cancels-early",
@@ -37,8 +37,8 @@ STORIES = [
 ]
 
 
-def played(contract: str | Path, engine: str, stories: list[str] = STORIES):
-    files = [CONTRACTS.parent / "scenarios" / f"{name}.yaml" for name in stories]
+def run_scenarios(contract: str | Path, engine: str, names: list[str] = SCENARIOS):
+    files = [CONTRACTS.parent / "scenarios" / f"{name}.yaml" for name in names]
     return run(files, engine=engine, contract=load_contract(contract))
 
 
@@ -54,29 +54,29 @@ def played(contract: str | Path, engine: str, stories: list[str] = STORIES):
         ("NobodysStakes", "no-shows' stakes belong to nobody", 4),
     ],
 )
-def test_what_is_wrong_is_named(contract, weakness, steps, engine_name):
+def test_each_planted_weakness_is_named_and_shrunk(contract, weakness, steps, engine_name):
     """With the shortest story there is, and amounts."""
-    result = played(f"{PLANTED}:{contract}", engine_name)
+    result = run_scenarios(f"{PLANTED}:{contract}", engine_name)
     assert {finding.weakness for finding in result.findings} == {weakness}
-    [story] = {finding.scenario.name: finding.scenario for finding in result.findings}.values()
-    assert len(story.actions) == steps
-    told = narrate(result.findings)
-    assert told.startswith(f"WEAKNESS: {weakness} (")
-    assert "wei" in told
-    assert "INR" in told
+    [scenario] = {finding.scenario.name: finding.scenario for finding in result.findings}.values()
+    assert len(scenario.actions) == steps
+    narrative = narrate(result.findings)
+    assert narrative.startswith(f"WEAKNESS: {weakness} (")
+    assert "wei" in narrative
+    assert "INR" in narrative
 
 
 def test_a_run_too_large_to_settle_is_named(engine_name):
-    result = played(f"{PLANTED}:RunsTooLarge", engine_name, ["no-show"])
+    result = run_scenarios(f"{PLANTED}:RunsTooLarge", engine_name, ["no-show"])
     assert {finding.weakness for finding in result.findings} == {"a full run doesn't fit in a transaction"}
-    told = narrate(result.findings)
-    assert "..." in told
-    assert len(told.splitlines()) < 20
+    narrative = narrate(result.findings)
+    assert "..." in narrative
+    assert len(narrative.splitlines()) < 20
 
 
 def test_the_weaknesses_of_the_deployed_contract_are_named(engine_name):
     """And nothing else is told of it: that views give zeros, the host alone may cancel, and ether is taken is none."""
-    result = played(STAND_IN, engine_name)
+    result = run_scenarios(STAND_IN, engine_name)
     assert {finding.weakness for finding in result.findings} == {
         "overpayment is kept",
         "one hostile receiver blocks everybody",
@@ -108,7 +108,7 @@ def test_the_exit_code_says_whether_it_holds(contract, code, engine_name, tmp_pa
     assert "CRASH" not in done.output
 
 
-def test_ordinary_lives_are_played_on_the_deployed_contract(engine_name):
+def test_scripted_scenarios_run_on_the_deployed_contract(engine_name):
     """All stories but those of receivers that take no ether, and of values that are not exact."""
     found = {}
     with closing(open_environment(engine_name, load_contract(STAND_IN))) as environment:
@@ -138,10 +138,10 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_na
         ),
     )
     with closing(open_environment(engine_name, load_contract(STAND_IN))) as environment:
-        told = diagnose_contract(environment, run_scenario(environment, story), set())
-        for finding in told.findings:
+        result = diagnose_contract(environment, run_scenario(environment, story), set())
+        for finding in result.findings:
             assert (finding.id, finding.weakness) == ("INV-11", "one hostile receiver blocks everybody")
-        assert told.findings
+        assert result.findings
 
 
 def test_a_pause_is_no_change_of_terms(engine_name):
@@ -154,21 +154,21 @@ def test_a_pause_is_no_change_of_terms(engine_name):
 
 
 @pytest.mark.parametrize("contract", [SOUND, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
-def test_a_sound_contract_has_nothing(contract, engine_name):
-    assert played(contract, engine_name).findings == []
+def test_nothing_is_found_in_a_sound_contract(contract, engine_name):
+    assert run_scenarios(contract, engine_name).findings == []
 
 
-def test_what_a_contract_cannot_do_is_said(engine_name):
-    reached = played(SOUND, engine_name, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
+def test_what_a_contract_does_not_support_is_reported(engine_name):
+    reached = run_scenarios(SOUND, engine_name, ["cancel-around-the-cutoff", "forfeits-shared-with-the-host"]).reached
     assert {key for key in reached if key.startswith("not supported")} == {
         "not supported: cancel_booking",
         "not supported: other terms",
     }
 
 
-def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, engine_name):
+def test_the_saved_scenario_fails_again_with_the_printed_command(tmp_path, engine_name):
     contract = f"{PLANTED}:KeepsOverpayment"
-    result = played(contract, engine_name, ["wrong-values"])
+    result = run_scenarios(contract, engine_name, ["wrong-values"])
     save_failures(result, tmp_path, contract)
     assert f"stakesim replay {tmp_path}/overpayment-is-kept.yaml --contract {contract}" in narrate(result.findings)
     again = run(load(tmp_path / "overpayment-is-kept.yaml"), engine=engine_name, contract=load_contract(contract))
@@ -188,7 +188,7 @@ def test_the_saved_story_fails_again_with_the_command_that_is_printed(tmp_path, 
         ),
     ],
 )
-def test_what_cannot_be_played_is_refused_in_one_sentence(tmp_path, source, said, engine_name):
+def test_an_unsupported_contract_is_refused_in_one_sentence(tmp_path, source, said, engine_name):
     file = tmp_path / "Stake.sol"
     file.write_text(
         source if "pragma" in source else f"// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;\n{source}"

@@ -1,4 +1,4 @@
-"""Artifacts of any compiler: what old ones leave out is added, what is wrong is one sentence with file and item."""
+"""Artifacts of any compiler: missing fields are added; an error is one sentence with file and item."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from stakesim.evm.contract_file import load_contract
 from stakesim.evm.deployment import constructor_types
 from stakesim.evm.required_abi import check_supported, differences, own_transactions
 
-Made = Callable[..., str]
+WriteArtifact = Callable[..., str]
 OWN = compile_contracts()["EventStake"]
 
 
 @pytest.fixture
-def made(tmp_path) -> Made:
+def write_artifact(tmp_path) -> WriteArtifact:
     """Writes the packaged contract's artifact after a change to it, and says where."""
 
     def make(change: Callable[[dict[str, Any]], Any]) -> str:
@@ -32,39 +32,41 @@ def made(tmp_path) -> Made:
     return make
 
 
-def item(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(one for one in fields["abi"] if one.get("name") == name)
-    return found
+def item_named(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    item: dict[str, Any] = next(item for item in fields["abi"] if item.get("name") == name)
+    return item
 
 
 def as_solc_0_4(fields: dict[str, Any]) -> None:
-    """What compilers before 0.5 wrote, and leave what they left out."""
-    for one in fields["abi"]:
-        if one["type"] == "function":
-            kind = one.pop("stateMutability")
-            one |= {"constant": kind in ("view", "pure"), "payable": kind == "payable"}
-            if not one["outputs"]:
-                del one["outputs"]
-        for parameter in one.get("inputs", []):
+    """Changes the ABI to what compilers before 0.5 wrote."""
+    for item in fields["abi"]:
+        if item["type"] == "function":
+            kind = item.pop("stateMutability")
+            item |= {"constant": kind in ("view", "pure"), "payable": kind == "payable"}
+            if not item["outputs"]:
+                del item["outputs"]
+        for parameter in item.get("inputs", []):
             if parameter.get("indexed") is False:
                 del parameter["indexed"]
 
 
-def test_what_old_compilers_leave_out_is_added(made: Made) -> None:
-    artifact = load_contract(made(as_solc_0_4))
+def test_fields_that_old_compilers_leave_out_are_added(write_artifact: WriteArtifact) -> None:
+    artifact = load_contract(write_artifact(as_solc_0_4))
     check_supported(artifact.abi, artifact.name)
     ContractAbi(artifact.abi)
     assert list(differences(artifact.abi)) == []
-    assert {one["name"] for one in own_transactions(artifact.abi)} == {one["name"] for one in own_transactions(OWN.abi)}
+    assert {item["name"] for item in own_transactions(artifact.abi)} == {
+        item["name"] for item in own_transactions(OWN.abi)
+    }
 
 
-def test_a_parameter_needs_no_name_and_a_constructor_no_inputs(made: Made) -> None:
+def test_parameter_names_and_constructor_inputs_are_optional(write_artifact: WriteArtifact) -> None:
     def change(fields: dict[str, Any]) -> None:
-        del item(fields, "withdrawTo")["inputs"][0]["name"]
-        del next(one for one in fields["abi"] if one["type"] == "constructor")["inputs"]
-        del item(fields, "pause")["inputs"]
+        del item_named(fields, "withdrawTo")["inputs"][0]["name"]
+        del next(item for item in fields["abi"] if item["type"] == "constructor")["inputs"]
+        del item_named(fields, "pause")["inputs"]
 
-    artifact = load_contract(made(change))
+    artifact = load_contract(write_artifact(change))
     assert constructor_types(artifact) == ()
     assert "pause" in ContractAbi(artifact.abi)
 
@@ -101,8 +103,8 @@ FUNCTION = {"type": "function", "name": "odd", "inputs": [], "outputs": [], "sta
         ({"type": "event", "inputs": [{"name": "a", "type": "uint8", "indexed": "no"}]}, "event odd has `indexed` no"),
     ],
 )
-def test_a_wrong_item_is_named(made: Made, change: dict[str, Any], message: str) -> None:
-    path = made(lambda fields: fields["abi"].append(FUNCTION | change))
+def test_error_names_the_invalid_item(write_artifact: WriteArtifact, change: dict[str, Any], message: str) -> None:
+    path = write_artifact(lambda fields: fields["abi"].append(FUNCTION | change))
     with pytest.raises(CompileError) as refused:
         load_contract(path)
     assert str(refused.value).startswith(f"{path} is no artifact: in its `abi`, {message}")
@@ -125,20 +127,22 @@ def test_a_wrong_item_is_named(made: Made, change: dict[str, Any], message: str)
         ({"immutableReferences": {"1": [{"start": 1}]}}, "is no artifact: its `immutableReferences` are not lists of"),
     ],
 )
-def test_wrong_code_is_told_as_what_it_is(made: Made, change: dict[str, Any], message: str) -> None:
-    path = made(lambda fields: fields.update(change))
+def test_error_says_what_is_wrong_with_the_code(
+    write_artifact: WriteArtifact, change: dict[str, Any], message: str
+) -> None:
+    path = write_artifact(lambda fields: fields.update(change))
     with pytest.raises(CompileError) as refused:
         load_contract(path)
     assert str(refused.value).startswith(f"{path} {message}")
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[" * 100_000, b"[1]", b'"x"', b'{"abi": []}'])
-def test_what_is_no_artifact_at_all_is_told(tmp_path, text: bytes) -> None:
+def test_file_that_is_no_artifact_is_an_error(tmp_path, text: bytes) -> None:
     path = tmp_path / "Stake.json"
     path.write_bytes(text)
     with pytest.raises(CompileError, match=r"is no artifact: it needs `abi` and `bytecode`"):
         load_contract(path)
 
 
-def test_an_artifact_without_runtime_code_can_be_played(made: Made) -> None:
-    assert load_contract(made(lambda fields: fields.update(deployedBytecode=None))).deployed_bytecode == "0x"
+def test_artifact_without_runtime_code_is_accepted(write_artifact: WriteArtifact) -> None:
+    assert load_contract(write_artifact(lambda fields: fields.update(deployedBytecode=None))).deployed_bytecode == "0x"

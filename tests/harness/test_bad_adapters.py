@@ -1,4 +1,4 @@
-"""Whatever is wrong with somebody's adapter ends as a finding or as one sentence, and costs nothing that was found."""
+"""Every fault of an adapter ends as a finding or as one sentence, and loses no findings."""
 
 from contextlib import closing
 from decimal import Decimal
@@ -24,7 +24,7 @@ actions:
 
 
 class Adapter:
-    """A backend whose parts a test replaces. It does nothing, and so every run of it has findings."""
+    """A backend whose parts a test replaces. It does nothing, so every scenario has findings."""
 
     drivers = ("services",)
     closed = 0
@@ -47,19 +47,19 @@ def raises(error):
 
 
 @pytest.mark.parametrize("gives", [None, 5, object(), "services"], ids=["None", "number", "object", "text"])
-def test_what_is_no_backend_is_a_sentence(gives, engine_name):
+def test_an_object_that_is_no_backend_is_refused(gives, engine_name):
     with pytest.raises(BackendError, match=r"which has no drivers or start or close: return a `stakesim.backend"):
         open_environment(engine_name, backend=lambda: gives)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), TypeError("no"), SystemExit(0), KeyError("no")], ids=repr)
-def test_what_is_raised_at_open_is_a_sentence_with_its_place(error, engine_name):
+def test_an_error_at_open_is_a_sentence_with_its_place(error, engine_name):
     with pytest.raises(BackendError, match=r"The backend can't be opened: .* \(test_bad_adapters.py:\d+\)\.$"):
         open_environment(engine_name, backend=raises(error))
 
 
 @pytest.mark.parametrize("drivers", [(), None, "services", (1,), ("contract",), ("services", "contract")], ids=repr)
-def test_drivers_are_names_and_none_is_the_librarys_own(drivers, engine_name):
+def test_drivers_must_be_names_other_than_the_librarys_own(drivers, engine_name):
     adapter = Adapter()
     adapter.drivers = drivers
     with pytest.raises(BackendError, match="The backend's `drivers`"):
@@ -68,7 +68,7 @@ def test_drivers_are_names_and_none_is_the_librarys_own(drivers, engine_name):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(3)], ids=repr)
-def test_a_start_that_raises_is_a_sentence(error, engine_name):
+def test_an_error_at_start_is_a_sentence(error, engine_name):
     adapter = Adapter()
     adapter.start = raises(error)
     opened = closing(open_environment(engine_name, backend=adapter))
@@ -78,7 +78,7 @@ def test_a_start_that_raises_is_a_sentence(error, engine_name):
 
 
 @pytest.mark.parametrize("session", [None, object()], ids=["None", "object"])
-def test_a_session_without_a_use_case_is_a_sentence(session, engine_name):
+def test_a_session_without_a_use_case_is_refused(session, engine_name):
     adapter = Adapter()
     adapter.start = lambda *_: session
     opened = closing(open_environment(engine_name, backend=adapter))
@@ -97,7 +97,7 @@ def test_a_method_that_raises_is_a_finding(error, engine_name):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), SystemExit(7)], ids=repr)
-def test_a_close_that_raises_costs_no_finding_and_closes_the_engine(error, engine_name, caplog):
+def test_an_error_at_close_loses_no_finding_and_closes_the_engine(error, engine_name, caplog):
     adapter = Adapter()
     adapter.close = raises(error)
     environment = open_environment(engine_name, backend=adapter)
@@ -109,7 +109,7 @@ def test_a_close_that_raises_costs_no_finding_and_closes_the_engine(error, engin
     assert f"the backend can't be closed: {type(error).__name__}" in caplog.text
 
 
-def test_a_later_start_that_fails_loses_nothing(engine_name, monkeypatch):
+def test_an_error_at_a_later_start_loses_no_finding(engine_name, monkeypatch):
     adapter = Adapter()
     started = []
 
@@ -127,14 +127,14 @@ def test_a_later_start_that_fails_loses_nothing(engine_name, monkeypatch):
     assert played[1].findings[0].message == "the backend could not start the scenario: the database is gone"
 
 
-def test_a_run_in_which_everything_was_left_out_is_no_pass(engine_name, monkeypatch):
+def test_a_run_with_all_actions_left_out_does_not_pass(engine_name, monkeypatch):
     adapter = Adapter()
     adapter.create_run, adapter.expire = None, lambda *_, **__: None
     opened = execution.open_environment
     monkeypatch.setattr(execution, "open_environment", lambda *where: opened(*where, backend=adapter))
     result = run(loads(STORY), engine_name)
     assert [finding.id for finding in result.findings] == ["VACUOUS"]
-    assert "nothing was played, as contract or backend have no book, create_run" in result.findings[0].message
+    assert "nothing was run, as contract or backend have no book, create_run" in result.findings[0].message
 
 
 # ---------------------------------------------------------------------------------------------------------- rows
@@ -166,17 +166,17 @@ def test_whole_decimals_are_integers_and_generators_are_read_once():
     ],
     ids=repr,
 )
-def test_rows_of_other_types_are_said(row, said):
+def test_rows_of_wrong_types_are_refused(row, said):
     with pytest.raises(TypeError, match=said):
         checked_rows(Rows([row], []))
 
 
 @pytest.mark.parametrize("given", [None, [], ([], [])], ids=repr)
-def test_what_are_no_rows_is_said(given):
+def test_an_object_that_is_no_rows_is_refused(given):
     with pytest.raises(TypeError, match="`rows` gave"):
         checked_rows(given)
 
 
-def test_what_is_missing_or_not_stored_is_allowed():
+def test_missing_and_not_stored_values_are_allowed():
     rows = Rows([RUN._replace(onchain_run_id=None, price_wei=NOT_STORED, stake_wei=None, inr_per_eth=None)], [])
     assert checked_rows(rows) == rows

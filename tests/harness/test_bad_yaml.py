@@ -1,4 +1,4 @@
-"""Files that YAML, or PyYAML, can't make sense of: one sentence with file and line, never a traceback."""
+"""Files that are not valid YAML, or that PyYAML can't read: one sentence with file and line, never a traceback."""
 
 from pathlib import Path
 
@@ -20,10 +20,10 @@ def refusal(folder: Path, content: bytes) -> str:
     file.write_bytes(content)
     with pytest.raises(ScenarioError) as refused:
         load(file)
-    said = str(refused.value)
-    assert said.startswith(str(file))
-    assert "\n" not in said
-    return said.removeprefix(f"{file}, ")
+    message = str(refused.value)
+    assert message.startswith(str(file))
+    assert "\n" not in message
+    return message.removeprefix(f"{file}, ")
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def refusal(folder: Path, content: bytes) -> str:
     ],
     ids=lambda value: value[:12].decode("latin-1") if isinstance(value, bytes) else "",
 )
-def test_what_is_no_yaml_is_one_sentence_with_the_line(tmp_path: Path, story: bytes, message: str) -> None:
+def test_invalid_yaml_is_one_sentence_with_the_line(tmp_path: Path, story: bytes, message: str) -> None:
     assert refusal(tmp_path, GOOD.encode().replace(b"One.", story)).startswith(message)
 
 
-def test_aliases_of_aliases_are_not_written_out(tmp_path: Path) -> None:
+def test_aliases_of_aliases_are_not_expanded(tmp_path: Path) -> None:
     levels = [f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)]
-    said = refusal(tmp_path, (GOOD + "origin:\n  a0: &a0 x\n" + "".join(levels)).encode())
-    assert said.startswith("line 1: its aliases (*name) stand for ")
+    message = refusal(tmp_path, (GOOD + "origin:\n  a0: &a0 x\n" + "".join(levels)).encode())
+    assert message.startswith("line 1: its aliases (*name) stand for ")
 
 
 def test_an_alias_may_be_used(tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ def test_an_alias_may_be_used(tmp_path: Path) -> None:
 
 
 def test_nobody_receives_less_than_nothing(tmp_path: Path) -> None:
-    said = refusal(tmp_path, (GOOD + "received: {host: -1}\n").encode())
-    assert said == "line 7, received.host: is -1; write 0 or more, for nobody gets less than nothing"
+    message = refusal(tmp_path, (GOOD + "received: {host: -1}\n").encode())
+    assert message == "line 7, received.host: is -1; write 0 or more, for nobody gets less than nothing"
 
 
 def test_a_file_without_actions_does_nothing(tmp_path: Path) -> None:
-    said = refusal(tmp_path, b"name: it\nstory: None.\nactors: {}\nactions: []\n")
-    assert said == "line 4, actions: is empty; write at least one, as a scenario of none does nothing"
+    message = refusal(tmp_path, b"name: it\nstory: None.\nactors: {}\nactions: []\n")
+    assert message == "line 4, actions: is empty; write at least one, as a scenario of none does nothing"

@@ -1,24 +1,25 @@
-"""`stakesim bench`: its figures are of lifecycles that were really played, and what can't be measured is said."""
+"""`stakesim bench`: figures of real lifecycles, and reasons for what can't be measured."""
 
 import json
 
 import pytest
-from stakesim.bench import full_path
-from stakesim.commands import bench
-from stakesim.commands.bench import BASE, Contender
+from stakesim.bench import contenders, full_path
+from stakesim.bench.contenders import BASE, Contender
 from stakesim.commands.cli import cli
 from typer.testing import CliRunner
 
 
 @pytest.mark.slow
-def test_contenders_are_measured_and_put_beside_the_bare_loop(tmp_path, monkeypatch):
-    raw = next(one for one in bench.contenders() if one.name == "raw pyrevm")
-    bare = Contender(BASE, "for the test: raw pyrevm too", raw.argv, 50)
+def test_contenders_are_compared_with_the_bare_loop(tmp_path, monkeypatch):
+    raw = next(one for one in contenders.all_contenders() if one.name == "raw pyrevm")
+    bare = Contender(BASE, "for the test: raw pyrevm too", raw.command, 50)
     absent = Contender("absent", "nothing", [tmp_path / "python"], 1)
-    broken = Contender("broken", "nothing", [*raw.argv, "--no-such-option"], 1)
-    monkeypatch.setattr(bench, "contenders", lambda: [bare, raw, absent, broken])
-    done = CliRunner().invoke(cli, ["bench", "--rounds", "2", "--scale", "0.02", "--no-growth", "--out", str(tmp_path)])
-    assert done.exit_code == 0, done.output
+    broken = Contender("broken", "nothing", [*raw.command, "--no-such-option"], 1)
+    monkeypatch.setattr(contenders, "all_contenders", lambda: [bare, raw, absent, broken])
+    result = CliRunner().invoke(
+        cli, ["bench", "--rounds", "2", "--scale", "0.02", "--no-growth", "--out", str(tmp_path)]
+    )
+    assert result.exit_code == 0, result.output
     page = (tmp_path / "RESULTS.md").read_text()
     assert len(raw.rates) == len(bare.rates) == 2
     assert min(raw.rates) > 100
@@ -29,42 +30,42 @@ def test_contenders_are_measured_and_put_beside_the_bare_loop(tmp_path, monkeypa
 
 
 def test_without_a_bare_loop_there_are_no_ratios(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "contenders", lambda: [Contender(BASE, "", [tmp_path / "python"], 1)])
-    done = CliRunner().invoke(cli, ["bench", "--rounds", "1"])
-    assert done.exit_code == 2
-    assert "the bare loop can't be measured: not installed" in done.output
+    monkeypatch.setattr(contenders, "all_contenders", lambda: [Contender(BASE, "", [tmp_path / "python"], 1)])
+    result = CliRunner().invoke(cli, ["bench", "--rounds", "1"])
+    assert result.exit_code == 2
+    assert "the bare loop can't be measured: not installed" in result.output
 
 
 @pytest.mark.parametrize("wrong", ["HOST_GETS", "PLATFORM_GETS", "STAKE"])
-def test_a_peer_that_pays_a_wei_too_much_has_no_figures(wrong, monkeypatch):
-    monkeypatch.syspath_prepend(str(bench.PEERS))
-    import story
+def test_a_peer_with_wrong_payouts_fails(wrong, monkeypatch):
+    monkeypatch.syspath_prepend(str(contenders.PEERS))
+    import lifecycle
 
-    got = ([story.STAKE] * 5, [0], story.HOST_GETS, story.PLATFORM_GETS)
-    story.check(*got)
-    monkeypatch.setattr(story, wrong, getattr(story, wrong) + 1)
+    payouts = ([lifecycle.STAKE] * 5, [0], lifecycle.HOST_GETS, lifecycle.PLATFORM_GETS)
+    lifecycle.check(*payouts)
+    monkeypatch.setattr(lifecycle, wrong, getattr(lifecycle, wrong) + 1)
     with pytest.raises(SystemExit, match="the payouts are"):
-        story.check(*got)
+        lifecycle.check(*payouts)
 
 
 @pytest.mark.slow
-def test_the_full_path_is_measured_where_it_grows():
-    told = full_path.lifecycles("revm", 1)
-    assert told["transactions"] == 8
-    assert json.loads(json.dumps(told)) == told
+def test_growth_is_measured():
+    figures = full_path.lifecycles("revm", 1)
+    assert figures["transactions"] == 8
+    assert json.loads(json.dumps(figures)) == figures
     assert [size for size, ms in full_path.by_attendees("revm", [1, 3]) if ms > 0] == [1, 3]
     assert [height for height, ms in full_path.by_height("revm", [5], 1) if ms > 0] == [5]
-    assert [done for done, ms in full_path.by_length("revm", 16, 8) if ms > 0] == [8, 16]
+    assert [total for total, ms in full_path.by_length("revm", 16, 8) if ms > 0] == [8, 16]
 
 
 @pytest.mark.slow
-def test_where_a_bookings_time_goes():
+def test_a_booking_is_profiled():
     parts = full_path.profile("revm", 1)
     assert parts["signing"][0] == 1
     assert parts["database: SQLAlchemy"][0] == parts["database: in the driver and the server"][0] == 6  # 5, and rows()
 
 
-def test_time_is_counted_once(monkeypatch):
+def test_time_of_inner_parts_counts_once(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(full_path.time, "perf_counter", lambda: now[0])
 
@@ -73,22 +74,22 @@ def test_time_is_counted_once(monkeypatch):
 
     clock = full_path.Clock()
     clock.on = True
-    inner = clock.around("inner", lambda: passes(2))
-    clock.around("outer", lambda: (passes(1), inner(), inner()))()
+    inner = clock.timed("inner", lambda: passes(2))
+    clock.timed("outer", lambda: (passes(1), inner(), inner()))()
     assert dict(clock.spent) == {"inner": [2, 4.0], "outer": [1, 1.0]}
 
 
-def test_the_peers_play_the_same_lifecycle(monkeypatch):
-    monkeypatch.syspath_prepend(str(bench.PEERS))
-    import story
+def test_the_peers_run_the_same_lifecycle(monkeypatch):
+    monkeypatch.syspath_prepend(str(contenders.PEERS))
+    import lifecycle
 
     scenario = full_path.load(full_path.LIFECYCLE)
     attendees = [scenario.received[name] for name in "abcdef"]
-    assert scenario.received["host"] == story.HOST_GETS
-    assert attendees == [story.STAKE] * story.CAME + [0] * (story.SEATS - story.CAME)
-    assert len(scenario.actions) == story.TRANSACTIONS
-    assert scenario.terms.as_struct() == story.TERMS
-    forge = (bench.PEERS / "forge" / "test" / "Lifecycle.t.sol").read_text()
+    assert scenario.received["host"] == lifecycle.HOST_GETS
+    assert attendees == [lifecycle.STAKE] * lifecycle.ATTENDED + [0] * (lifecycle.SEATS - lifecycle.ATTENDED)
+    assert len(scenario.actions) == lifecycle.TRANSACTIONS
+    assert scenario.terms.as_struct() == lifecycle.TERMS
+    forge = (contenders.PEERS / "forge" / "test" / "Lifecycle.t.sol").read_text()
     stake_bps, fee_bps, forfeit_bps, cutoff, grace = scenario.terms.as_struct()
     days = f"{cutoff // 86_400} days, {grace // 86_400} days"
     assert f"Terms({stake_bps:_}, {fee_bps}, {forfeit_bps}, {days})" in forge

@@ -1,4 +1,4 @@
-"""A file that has no contract to play: one sentence, exit code 2, and no traceback, whichever command is given it."""
+"""A file without a usable contract gives one sentence, exit code 2 and no traceback, in every command."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.slow
 
 HEAD = "// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;\n"
 NO_CODE = ", and an interface, or an abstract contract, can't be deployed: give a contract that has the code of all its"
-NOTHING = "Stake.sol has no contract in it: give a Solidity file with one."
+NO_CONTRACT = "Stake.sol has no contract in it: give a Solidity file with one."
 FILES = {
-    "empty": ("", NOTHING),
-    "blank": (" \n\t\n", NOTHING),
-    "only comments": ("// nothing\n/* contract Stake {} */\n", NOTHING),
-    "only a pragma": (HEAD, NOTHING),
-    "only a struct": (HEAD + "struct Stake { uint256 wei_; }", NOTHING),
+    "empty": ("", NO_CONTRACT),
+    "blank": (" \n\t\n", NO_CONTRACT),
+    "only comments": ("// nothing\n/* contract Stake {} */\n", NO_CONTRACT),
+    "only a pragma": (HEAD, NO_CONTRACT),
+    "only a struct": (HEAD + "struct Stake { uint256 wei_; }", NO_CONTRACT),
     "only an interface": (HEAD + "interface Stake { function owner() external; }", f"Stake.sol has Stake{NO_CODE}"),
     "only an abstract contract": (
         HEAD + "abstract contract Stake { function owner() public virtual returns (address); }",
@@ -34,19 +34,19 @@ FILES = {
     "an unknown name": (HEAD + "contract Stake { Wei public price; }", "DeclarationError: Identifier not found"),
     "another contract": (HEAD + "contract Stake { uint256 public price; }", "Stake can't be tested, as it lacks "),
 }
-EACH = ("empty", "only comments", "only an interface", "only an abstract contract", "a syntax error")
-"""Given to each command; the others to one of them."""
+FOR_EVERY_COMMAND = ("empty", "only comments", "only an interface", "only an abstract contract", "a syntax error")
+"""Files that every command is tested with; the others are tested with `run`."""
 COMMANDS = {
     "run": ("run", "scenarios/no-show.yaml", "--contract"),
     "gate": ("gate", "--contract"),
     "replay": ("replay", "scenarios/no-show.yaml", "--contract"),
     "fuzz": ("fuzz", "--runs", "1", "--contract"),
-    "mutate": ("mutate", "--contract", "Stake", "--source"),
+    "mutate": ("mutate", "--contract"),
 }
 
 
 @dataclass
-class Done:
+class Completed:
     returncode: int
     stdout: str
     stderr: str
@@ -56,46 +56,49 @@ class Done:
 def stakesim(monkeypatch, capsys):
     """The command, run in this process from the project's folder."""
 
-    def call(*args: str) -> Done:
+    def call(*args: str) -> Completed:
         monkeypatch.chdir(CONTRACTS.parent)
         monkeypatch.setattr(sys, "argv", ["stakesim", *args])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        return Done(int(ended.value.code or 0), said.out, said.err)
+        output = capsys.readouterr()
+        return Completed(int(ended.value.code or 0), output.out, output.err)
 
     return call
 
 
-def assert_told(done: Done, said: str) -> None:
-    assert done.returncode == 2
-    assert done.stderr.strip().startswith("stakesim: ")
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
-    if "Error: " not in said:  # the compiler's own message has the line, too
-        assert len(done.stderr.strip().splitlines()) == 1
+def assert_fails_with(completed: Completed, message: str) -> None:
+    assert completed.returncode == 2
+    assert completed.stderr.strip().startswith("stakesim: ")
+    assert message in completed.stderr
+    assert "Traceback" not in completed.stderr + completed.stdout
+    if "Error: " not in message:  # the compiler's own message has the line, too
+        assert len(completed.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("command", "file"),
-    [*(("run", file) for file in FILES), *((one, file) for one in COMMANDS if one != "run" for file in EACH)],
+    [
+        *(("run", file) for file in FILES),
+        *((one, file) for one in COMMANDS if one != "run" for file in FOR_EVERY_COMMAND),
+    ],
 )
-def test_what_has_no_contract_to_play_is_told(stakesim, tmp_path, command, file):
-    text, said = FILES[file]
+def test_file_without_a_usable_contract_is_one_sentence(stakesim, tmp_path, command, file):
+    text, message = FILES[file]
     path = tmp_path / "Stake.sol"
     path.write_text(text)
-    assert_told(stakesim(*COMMANDS[command], str(path)), said)
+    assert_fails_with(stakesim(*COMMANDS[command], str(path)), message)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_no_text_is_told(stakesim, tmp_path, command):
+def test_file_that_is_not_utf_8_is_one_sentence(stakesim, tmp_path, command):
     path = tmp_path / "Stake.sol"
     path.write_bytes(b"\xff\xfe\x00")
-    assert_told(stakesim(*COMMANDS[command], str(path)), f"{path} is no text in UTF-8: give a Solidity file.")
+    assert_fails_with(stakesim(*COMMANDS[command], str(path)), f"{path} is no text in UTF-8: give a Solidity file.")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_flat_answer_where_a_struct_must_be_is_told(stakesim, tmp_path, command):
+def test_flat_values_instead_of_a_struct_are_one_sentence(stakesim, tmp_path, command):
     """A contract whose functions have the right names, and which no view of could be decoded."""
     source = (CONTRACTS / "test" / "MinimalEventStake.sol").read_text().replace("MinimalEventStake {", "Stake {")
     struct = "(Booking memory) {\n        return _bookings[bookingId];"
@@ -108,11 +111,11 @@ def test_a_flat_answer_where_a_struct_must_be_is_told(stakesim, tmp_path, comman
     path = tmp_path / "Stake.sol"
     path.write_text(source.replace(struct, flat))
     values = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256)"
-    said = f"Stake can't be tested: getBooking returns {values} where one struct {values} must be."
-    assert_told(stakesim(*COMMANDS[command], str(path)), said)
+    message = f"Stake can't be tested: getBooking returns {values} where one struct {values} must be."
+    assert_fails_with(stakesim(*COMMANDS[command], str(path)), message)
 
 
-def test_one_of_several_has_to_be_named(tmp_path):
+def test_one_of_several_contracts_must_be_named(tmp_path):
     path = tmp_path / "Stake.sol"
     path.write_text(HEAD + "interface I {} abstract contract A {} contract B {} contract C {}")
     with pytest.raises(
@@ -126,7 +129,7 @@ def test_one_of_several_has_to_be_named(tmp_path):
 
 
 @pytest.mark.parametrize("abi", ['"x"', "{}", "[1]", '[{"name": "owner"}]'])
-def test_an_artifact_without_an_abi_is_told(tmp_path, abi):
+def test_artifact_without_a_valid_abi_is_an_error(tmp_path, abi):
     path = tmp_path / "Stake.json"
     path.write_text(f'{{"abi": {abi}, "bytecode": "0x6000"}}')
     with pytest.raises(CompileError, match="its `abi` is none"):

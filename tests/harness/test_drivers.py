@@ -10,7 +10,8 @@ from stakesim.generate.random_scenario import generate, load_profile
 from stakesim.paths import shipped
 from stakesim.project import Project, ProjectError
 from stakesim.runner import backends, scenario_files
-from stakesim.runner.environment import Environment, default_engine, open_environment
+from stakesim.runner.deployer import Deployer
+from stakesim.runner.environment import default_engine, open_environment
 from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
@@ -26,8 +27,8 @@ def scenarios(profile):
     return [*map(load, files), *(generate(one, 3, index) for one in profiles for index in drawn)]
 
 
-def stories(played):
-    return [narrate([finding]) for finding in played.findings]
+def narratives_of(result):
+    return [narrate([finding]) for finding in result.findings]
 
 
 @pytest.mark.slow
@@ -36,7 +37,7 @@ def test_one_scenario_has_one_ledger_through_services_and_on_the_contract_alone(
     with closing(open_environment(engine_name, driver="contract")) as alone:
         for scenario in scenarios(profile):
             through, straight = run_scenario(environment, scenario), run_scenario(alone, scenario)
-            assert stories(through) == stories(straight) == []
+            assert narratives_of(through) == narratives_of(straight) == []
             assert [row._replace(tx_hash=None) for row in through.rows] == straight.rows
             assert through.reached == straight.reached
 
@@ -65,7 +66,7 @@ BROKEN = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("old", "new", "invariant"), BROKEN, ids=[f"{id} {new.strip()[-24:]}" for _, new, id in BROKEN]
+    ("old", "new", "invariant"), BROKEN, ids=[f"{invariant} {new.strip()[-24:]}" for _, new, invariant in BROKEN]
 )
 def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, engine_name):
     names = ("no-show", "cancel-around-the-cutoff")
@@ -103,7 +104,7 @@ def test_a_required_function_is_encoded_as_the_interface_has_it(engine_name):
         "    function bookEvent(uint256) external pure returns (uint256) {\n        return 0;\n    }\n",
     )
     with closing(open_environment(engine_name, artifact, "contract")) as environment:
-        assert stories(run_scenario(environment, load(SCENARIOS / "no-show.yaml"))) == []
+        assert narratives_of(run_scenario(environment, load(SCENARIOS / "no-show.yaml"))) == []
 
 
 def test_nothing_is_signed_and_no_node_is_asked(engine_name, monkeypatch):
@@ -115,7 +116,7 @@ def test_nothing_is_signed_and_no_node_is_asked(engine_name, monkeypatch):
     monkeypatch.setattr("eth_account.signers.local.LocalAccount.sign_transaction", never)
     with closing(open_environment(engine_name, driver="contract")) as environment:
         monkeypatch.setattr(environment.engine.w3.provider, "make_request", never)
-        assert stories(run_scenario(environment, load(SCENARIOS / "burning-and-flooding-receivers.yaml"))) == []
+        assert narratives_of(run_scenario(environment, load(SCENARIOS / "burning-and-flooding-receivers.yaml"))) == []
 
 
 # ------------------------------------------------------------------------------------------ backends of other people
@@ -138,7 +139,7 @@ class Little:
         self.closed += 1
 
 
-STORY = """
+SCENARIO = """
 name: little
 story: What a backend does not have is left out.
 actors: {host: {}, a: {}}
@@ -150,34 +151,34 @@ actions:
 """
 
 
-def test_a_backend_that_refuses_what_the_rules_allow_is_told(engine_name):
+def test_a_backend_that_refuses_what_the_rules_allow_is_a_finding(engine_name):
     little = Little()
     with closing(open_environment(engine_name, backend=little)) as environment:
-        played = run_scenario(environment, loads(STORY))
-    assert [finding.id for finding in played.findings] == ["INV-16"] * len(played.findings)
-    assert "create run must succeed and was rejected: no runs on Mondays" in played.findings[0].message
+        result = run_scenario(environment, loads(SCENARIO))
+    assert [finding.id for finding in result.findings] == ["INV-16"] * len(result.findings)
+    assert "create run must succeed and was rejected: no runs on Mondays" in result.findings[0].message
     assert little.closed == 1
 
 
-def test_use_cases_that_a_backend_lacks_are_left_out_and_said(engine_name):
+def test_use_cases_that_a_backend_lacks_are_left_out_and_reported(engine_name):
     """Withdrawals need no backend; everything else does."""
     little = Little()
     little.create_run, little.book = None, lambda *_, **__: None
     with closing(open_environment(engine_name, backend=little)) as environment:
-        played = run_scenario(environment, loads(STORY))
-    assert stories(played) == []
-    left_out = {key: count for key, count in played.reached.items() if key.startswith("not supported")}
+        result = run_scenario(environment, loads(SCENARIO))
+    assert narratives_of(result) == []
+    left_out = {key: count for key, count in result.reached.items() if key.startswith("not supported")}
     assert left_out == {"not supported: create_run": 1, "not supported: expire": 1}
-    assert played.reached["error NothingToWithdraw"] == 1
+    assert result.reached["error NothingToWithdraw"] == 1
 
 
 def test_rows_are_compared_only_where_there_is_a_database(engine_name):
     little = Little()
     little.create_run = lambda run, **_: None
     with closing(open_environment(engine_name, backend=little)) as environment:
-        without = [f.message for f in run_scenario(environment, loads(STORY)).findings]
+        without = [f.message for f in run_scenario(environment, loads(SCENARIO)).findings]
         little.rows = lambda: Rows()
-        with_rows = [f.message for f in run_scenario(environment, loads(STORY)).findings]
+        with_rows = [f.message for f in run_scenario(environment, loads(SCENARIO)).findings]
     assert not any("the database" in message for message in without)
     assert any("the database None" in message for message in with_rows)
 
@@ -203,7 +204,7 @@ def test_an_engine_that_fails_closes_the_backend(monkeypatch):
     def fails(*_):
         raise ValueError("no")
 
-    monkeypatch.setattr(Environment, "set_contract", fails)
+    monkeypatch.setattr(Deployer, "set_contract", fails)
     with pytest.raises(ValueError, match="no"):
         open_environment("py-evm", backend=little)
     assert little.closed == 1

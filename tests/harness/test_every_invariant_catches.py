@@ -94,7 +94,7 @@ CONTRACTS_BROKEN = [
     ),
     Broken(
         "INV-06",
-        "who came gets half the stake",
+        "an attendee who attended gets half the stake",
         "_push(booking.user, _stakeOf(price * booking.seats));",
         "_push(booking.user, _stakeOf(price * booking.seats) / 2);",
         "everybody-comes",
@@ -158,20 +158,20 @@ CONTRACTS_BROKEN = [
     ),
     Broken(
         "INV-19",
-        "a no-show is not told of",
+        "a no-show emits no event",
         "                emit BookingNoShow(id, booking.user, stake);\n",
         "",
         "no-show",
     ),
     Broken(
         "INV-19",
-        "a completion is told of another run",
+        "a completion is logged for another run",
         "emit EventCompleted(eventRunId, hostPayout, stake);",
         "emit EventCompleted(hostPayout, eventRunId, stake);",
         "no-show",
     ),
     *(
-        Broken("INV-19", f"{name} tells a wei more", f"emit {old}", f"emit {new}", scenario)
+        Broken("INV-19", f"{name} logs a wei too many", f"emit {old}", f"emit {new}", scenario)
         for name, old, new, scenario in (
             (
                 "BookingCancelled",
@@ -201,14 +201,14 @@ CONTRACTS_BROKEN = [
     ),
     Broken(
         "INV-19",
-        "a cancellation is told of twice",
+        "a cancellation is logged twice",
         "        emit EventCancelled(eventRunId, refunds);",
         "        emit EventCancelled(eventRunId, refunds);\n        emit EventCancelled(eventRunId, refunds);",
         "host-cancels-early",
     ),
     Broken(
         "INV-16",
-        "a run can't be asked for once it is over",
+        "a run can't be read once it is closed",
         "        Run storage run = _existing(id);\n        return EventRun({",
         "        Run storage run = _existing(id);\n        _checkOpen(id, run);\n        return EventRun({",
         "no-show",
@@ -229,24 +229,24 @@ def _scenario(name: str):
 
 
 @pytest.fixture
-def found(environment):
-    """Messages by invariant, of a scenario with that contract in place of ours."""
+def messages_by_invariant(environment):
+    """Runs a scenario on a contract; returns the findings' messages by invariant."""
 
-    def play_it(contract, scenario: str) -> dict[str, list[str]]:
+    def run(contract, scenario: str) -> dict[str, list[str]]:
         environment.set_contract(contract)
         messages: dict[str, list[str]] = {}
         for finding in run_scenario(environment, _scenario(scenario)).findings:
             messages.setdefault(finding.id, []).append(finding.message)
         return messages
 
-    yield play_it
+    yield run
     environment.set_contract(None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", CONTRACTS_BROKEN, ids=lambda b: f"{b.id} {b.name}")
-def test_a_broken_contract_is_caught(broken, found):
-    messages = found(patched_event_stake(broken.old, broken.new), broken.scenario)
+def test_a_broken_contract_is_caught(broken, messages_by_invariant):
+    messages = messages_by_invariant(patched_event_stake(broken.old, broken.new), broken.scenario)
     assert broken.id in messages, messages
 
 
@@ -302,14 +302,18 @@ SERVICES_BROKEN = [
 """A class in place of the service of bookings, or a function that breaks a part of the services."""
 
 
-@pytest.mark.parametrize(("id", "broken", "scenario"), SERVICES_BROKEN, ids=lambda one: getattr(one, "__name__", one))
-def test_a_broken_service_is_caught(id, broken, scenario, engine_name, monkeypatch):
+@pytest.mark.parametrize(
+    ("invariant_id", "broken", "scenario"), SERVICES_BROKEN, ids=lambda one: getattr(one, "__name__", one)
+)
+def test_a_broken_service_is_caught(invariant_id, broken, scenario, engine_name, monkeypatch):
     services = {"bookings": broken} if isinstance(broken, type) else {}
     if not services:
         broken(monkeypatch)
     with closing(open_environment(engine_name, backend=EventStakeBackend(**services))) as environment:
-        assert id in {finding.id for finding in run_scenario(environment, _scenario(scenario)).findings}
+        assert invariant_id in {finding.id for finding in run_scenario(environment, _scenario(scenario)).findings}
 
 
 def test_no_invariant_is_without_a_variant_that_it_catches():
-    assert {broken.id for broken in CONTRACTS_BROKEN} | {id for id, *_ in SERVICES_BROKEN} == set(INVARIANTS)
+    assert {broken.id for broken in CONTRACTS_BROKEN} | {invariant_id for invariant_id, *_ in SERVICES_BROKEN} == set(
+        INVARIANTS
+    )

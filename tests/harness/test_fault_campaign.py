@@ -39,19 +39,19 @@ def testbed() -> Iterator[BackendTestbed]:
 
 def test_a_small_campaign_survives(profile: str) -> None:
     result = campaigns.run(campaigns.plan(EPISODES[profile], campaign), seed=11, campaign=campaign)
-    assert result.ok, "\n".join(result.stories())
+    assert result.ok, "\n".join(result.narratives())
     assert result.injected.total() > 5 * EPISODES[profile]
     assert result.survived == result.injected
 
 
-def test_the_same_number_is_the_same_episode(testbed: BackendTestbed) -> None:
+def test_the_same_seed_and_number_give_the_same_episode(testbed: BackendTestbed) -> None:
     one, two = run_episode(testbed, 3, 1), run_episode(testbed, 3, 1)
     assert one.counts == two.counts
     assert one.counts.total() > 0
 
 
 def test_every_row_between_service_and_node_has_a_fault() -> None:
-    assert set(campaigns.rows_of(campaign).values()) == set(IN_CAMPAIGN) <= set(ROWS)
+    assert set(campaigns.rows_by_fault(campaign).values()) == set(IN_CAMPAIGN) <= set(ROWS)
 
 
 class _GivesUpAfterLostAnswer(Mempool):
@@ -72,7 +72,7 @@ class _GivesUpAfterLostAnswer(Mempool):
 
 
 class NewNonceAfterTrouble(TransactionSender):
-    """Takes a lost response for a transaction that was not sent."""
+    """Assumes that a transaction was not sent if the response is lost."""
 
     def __init__(self, w3: Web3, *parts: Any) -> None:
         super().__init__(w3, *parts)
@@ -80,7 +80,7 @@ class NewNonceAfterTrouble(TransactionSender):
 
 
 class TroubleIsFailure(TransactionSender):
-    """Takes a time-out for a failure."""
+    """Assumes that a time-out is a failure."""
 
     def __init__(self, w3: Web3, *parts: Any) -> None:
         super().__init__(w3, *parts)
@@ -97,7 +97,7 @@ class FinalAtOnce(TransactionSender):
 
 
 class SendsBeforeStoring(TransactionSender):
-    """Sends what the database does not hold yet."""
+    """Sends a transaction before it is stored."""
 
     def _sign_attempt(self, *args: Any) -> Any:
         attempt = sign_attempt(*args)
@@ -107,7 +107,7 @@ class SendsBeforeStoring(TransactionSender):
 
 
 class NoCap(TransactionSender):
-    """Pays whatever it takes."""
+    """Ignores the cap of the fee."""
 
     def _sign_attempt(self, operation: Any, account: Any, nonce: int, gas: int, fees: Any, *more: Any) -> Any:
         return sign_attempt(operation, account, nonce, gas, fees._replace(max_fee_per_gas=10**12), *more)
@@ -134,16 +134,16 @@ def test_a_broken_sender_is_found(
     pytest.fail(f"found {sorted(found)}, not {sorted(invariants)}")
 
 
-def test_a_violation_tells_its_story() -> None:
+def test_a_violation_has_a_narrative() -> None:
     result = campaigns.run(["network:0"], seed=5, campaign=BackendCampaign(FinalAtOnce))
-    (story,) = result.stories()
+    (story,) = result.narratives()
     assert "network:0 of seed 5" in story
     assert "again: stakesim faults --seed 5 --only network:0" in story
     assert "are needed" in story
     assert result.survived.total() == 0
 
 
-def test_a_name_that_is_no_episode() -> None:
+def test_an_unknown_episode_name_is_refused() -> None:
     with pytest.raises(EngineError, match="weather:1 is no episode"):
         campaigns.run(["weather:1"], campaign=campaign)
 

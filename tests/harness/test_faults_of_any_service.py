@@ -12,8 +12,19 @@ import pytest
 from payouts import NO_CONTRACT, BlindPayer, CarefulPayer, PayoutCampaign
 from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults import campaign as campaigns
-from stakesim.faults.chain_faults import CHAIN_FAULTS, DATABASE_GONE, SOLD_OUT, STUCK, ChainFaults, ServiceHooks, Stuck
-from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.chain_faults import (
+    CHAIN_FAULTS,
+    DATABASE_GONE,
+    MAX_REQUESTS,
+    NONCE_GAP,
+    REORG_MOVES,
+    SOLD_OUT,
+    ChainFaults,
+    ServiceHooks,
+    ServiceStuckError,
+)
+from stakesim.faults.faulty_provider import FaultyProvider
+from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import FaultTestbed, service_account, stranger
 from stakesim.project import ProjectError
 from web3 import Web3
@@ -43,11 +54,11 @@ def testbed() -> Iterator[FaultTestbed]:
     testbed.close()
 
 
-def around(testbed: FaultTestbed, hooks: ServiceHooks, *wanted: str) -> tuple[ChainFaults, Web3]:
+def around(testbed: FaultTestbed, hooks: ServiceHooks, *forced: str) -> tuple[ChainFaults, Web3]:
     """Chain faults around a service that has two payments in the mempool, and that service's web3."""
     testbed.reset()
     rng = np.random.default_rng(1)
-    faults = ChainFaults(testbed, rng, block_rate=0, rate=0, wanted=list(wanted), confirmations=3, hooks=hooks)
+    faults = ChainFaults(testbed, rng, block_rate=0, rate=0, forced=list(forced), confirmations=3, hooks=hooks)
     provider = FaultyProvider(testbed.provider(), FAULTS, rng)
     w3 = lean_web3(provider)
     nonce = testbed.nonce()
@@ -60,50 +71,50 @@ def around(testbed: FaultTestbed, hooks: ServiceHooks, *wanted: str) -> tuple[Ch
 def test_a_careful_service_pays_each_invoice_once(profile: str) -> None:
     careful = PayoutCampaign(CarefulPayer)
     result = campaigns.run(campaigns.plan(EPISODES[profile], careful), seed=3, campaign=careful)
-    assert result.ok, "\n".join(result.stories())
+    assert result.ok, "\n".join(result.narratives())
     assert result.injected.total() > 5 * EPISODES[profile]
-    happened = set(CHAIN_FAULTS) - {DATABASE_GONE, SOLD_OUT, "earlier transaction lost, a gap"}
+    happened = set(CHAIN_FAULTS) - {DATABASE_GONE, SOLD_OUT, NONCE_GAP}
     assert happened <= set(result.injected)
 
 
-def test_a_service_that_retries_a_lost_send_blindly_is_caught_paying_twice() -> None:
+def test_a_service_that_retries_a_lost_send_pays_twice_and_is_found() -> None:
     blind = PayoutCampaign(BlindPayer)
     result = campaigns.run(campaigns.plan(4, blind), seed=3, campaign=blind)
     assert not result.ok
-    story = next(result.stories())
-    assert "ONCE (each invoice is paid once): invoice" in story
-    assert "is paid 2 times" in "\n".join(result.stories())
-    assert "again: stakesim faults --seed 3 --only payout:" in story
+    narrative = next(result.narratives())
+    assert "ONCE (each invoice is paid once): invoice" in narrative
+    assert "is paid 2 times" in "\n".join(result.narratives())
+    assert "again: stakesim faults --seed 3 --only payout:" in narrative
 
 
-def test_what_a_service_or_contract_does_not_have_does_not_happen(testbed: FaultTestbed) -> None:
+def test_only_faults_that_fit_service_and_contract_are_possible(testbed: FaultTestbed) -> None:
     faults, _ = around(testbed, ServiceHooks())
     assert set(CHAIN_FAULTS) - set(faults.possible) == {DATABASE_GONE, SOLD_OUT}
     faults, _ = around(testbed, ServiceHooks(stop_database=lambda: None))
     assert set(CHAIN_FAULTS) - set(faults.possible) == {SOLD_OUT}
 
 
-def test_hooks_are_called_around_requests_and_not_while_the_database_is_gone(testbed: FaultTestbed) -> None:
-    seen: list[str] = []
+def test_hooks_are_called_around_requests_except_while_the_database_is_gone(testbed: FaultTestbed) -> None:
+    events: list[str] = []
     hooks = ServiceHooks(
-        before_request=lambda: seen.append("request"),
-        before_send=lambda raw: seen.append(f"send {raw[:4]}"),
-        stop_database=lambda: seen.append("stop"),
-        start_database=lambda: seen.append("start"),
+        before_request=lambda: events.append("request"),
+        before_send=lambda raw: events.append(f"send {raw[:4]}"),
+        stop_database=lambda: events.append("stop"),
+        start_database=lambda: events.append("start"),
     )
     faults, w3 = around(testbed, hooks, DATABASE_GONE)
     raw = testbed.sign(service_account(), testbed.nonce() + 2, stranger().address)[1]
     w3.eth.send_raw_transaction(raw)  # type: ignore[arg-type]
-    assert seen == ["request", "send 0x02", "stop"]
+    assert events == ["request", "send 0x02", "stop"]
     w3.eth.block_number  # noqa: B018
-    assert seen == ["request", "send 0x02", "stop"]
-    faults.begin()
+    assert events == ["request", "send 0x02", "stop"]
+    faults.begin_operation()
     w3.eth.block_number  # noqa: B018
-    assert seen == ["request", "send 0x02", "stop", "start", "request"]
+    assert events == ["request", "send 0x02", "stop", "start", "request"]
     assert faults.counts == {DATABASE_GONE: 1}
 
 
-def test_another_worker_comes_in_between_and_not_inside_itself(testbed: FaultTestbed) -> None:
+def test_another_worker_runs_between_requests_but_not_inside_itself(testbed: FaultTestbed) -> None:
     rounds: list[int] = []
     hooks = ServiceHooks()
     _, w3 = around(testbed, hooks)
@@ -117,44 +128,44 @@ def test_another_worker_comes_in_between_and_not_inside_itself(testbed: FaultTes
     assert 1 <= len(rounds) < 10
 
 
-def test_a_service_that_never_ends_is_stopped(testbed: FaultTestbed) -> None:
+def test_an_endless_operation_is_stopped(testbed: FaultTestbed) -> None:
     _, w3 = around(testbed, ServiceHooks())
-    for _ in range(STUCK):
+    for _ in range(MAX_REQUESTS):
         w3.eth.block_number  # noqa: B018
-    with pytest.raises(Stuck, match="no end after 1500 requests"):
+    with pytest.raises(ServiceStuckError, match="no end after 1500 requests"):
         w3.eth.block_number  # noqa: B018
 
 
 def test_a_lost_nonce_leaves_a_gap(testbed: FaultTestbed) -> None:
-    faults, w3 = around(testbed, ServiceHooks(), "earlier transaction lost, a gap")
+    faults, w3 = around(testbed, ServiceHooks(), NONCE_GAP)
     w3.eth.block_number  # noqa: B018
-    assert faults.counts == {"earlier transaction lost, a gap": 1}
+    assert faults.counts == {NONCE_GAP: 1}
     assert sorted(testbed.mempool(service_account().address)) == [testbed.nonce() + 1]
 
 
-def test_a_reorg_keeps_transactions_that_nobody_told_it_of(testbed: FaultTestbed) -> None:
-    """Such as those of a test that acts past the service."""
-    faults, w3 = around(testbed, ServiceHooks(), "reorg, another block")
+def test_a_reorg_keeps_transactions_of_others(testbed: FaultTestbed) -> None:
+    """Such as those of a test that uses the chain directly."""
+    faults, w3 = around(testbed, ServiceHooks(), REORG_MOVES)
     by = stranger()
     other, raw = testbed.sign(by, testbed.w3.eth.get_transaction_count(by.address), by.address)
     testbed.send(raw)
     testbed.mine()
     w3.eth.block_number  # noqa: B018
-    assert faults.counts == {"reorg, another block": 1}
+    assert faults.counts == {REORG_MOVES: 1}
     assert testbed.w3.eth.get_transaction_receipt(other)["status"] == 1  # type: ignore[arg-type]
 
 
-def test_a_project_without_a_backend_plays_its_own_campaign(tmp_path: Path) -> None:
+def test_a_project_without_a_backend_runs_its_own_campaign(tmp_path: Path) -> None:
     here = Path(__file__).parent
     (tmp_path / "pyproject.toml").write_text(f'[tool.stakesim]\nfaults = "payouts:campaign"\npath = ["{here}"]\n')
     command = [sys.executable, "-c", ANOTHER_BACKEND]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "in 2 episodes of seed 4" in done.stdout
-    assert "no violation" in done.stdout
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "in 2 episodes of seed 4" in process.stdout
+    assert "no violation" in process.stdout
 
 
-def test_a_project_that_names_no_faults_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_without_faults_gets_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProjectError, match=r"`\[tool.stakesim\] faults = ") as raised:
         campaigns.run(["payout:0"])

@@ -1,4 +1,4 @@
-"""Clients and networks let this project's backend down, and nothing is lost or done twice."""
+"""Scenarios with repeated requests and lost responses: this project's backend loses nothing and does nothing twice."""
 
 from contextlib import closing
 
@@ -22,40 +22,40 @@ FILES = scenario_files.for_backends()
 LEGACY = checkout() / "contracts" / "test" / "MinimalEventStake.sol"
 
 
-def test_there_are_such_scenarios():
+def test_there_are_scenarios_for_backends():
     assert len(FILES) >= 6
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("driver", ["services", "api"])
-def test_the_backend_passes_them(driver, engine_name):
+def test_the_backend_passes_all(driver, engine_name):
     result = run(FILES, engine_name, driver=driver)
     assert [narrate([finding]) for finding in result.findings] == []
     assert result.reached["reverted"] == 1  # the last seat was lost in flight
 
 
 @pytest.mark.slow
-def test_the_backend_passes_them_with_the_contract_that_is_deployed(engine_name):
+def test_the_backend_passes_all_with_the_deployed_contract(engine_name):
     assert run(FILES, engine_name, contract=load_contract(LEGACY), probing=False).ok
 
 
-class KnowsNoKeys(BookingService):
+class IgnoresKeys(BookingService):
     def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
         return super().book(event_run_id, user_id, seats, signer=signer)
 
 
 @pytest.mark.slow
-def test_a_service_that_knows_no_keys_is_named(engine_name):
+def test_a_service_that_ignores_keys_is_diagnosed(engine_name):
     [file] = [file for file in FILES if file.stem == "asked-twice"]
-    with closing(open_environment(engine_name, backend=EventStakeBackend(bookings=KnowsNoKeys))) as environment:
-        told = diagnose_backend(environment, run_scenario(environment, load(file)), set())
-    assert {finding.weakness for finding in told.findings} == {"a client's retry is done twice"}
-    assert [action.do for action in told.scenario.actions] == ["create_run", "book"]
+    with closing(open_environment(engine_name, backend=EventStakeBackend(bookings=IgnoresKeys))) as environment:
+        result = diagnose_backend(environment, run_scenario(environment, load(file)), set())
+    assert {finding.weakness for finding in result.findings} == {"a client's retry is done twice"}
+    assert [action.do for action in result.scenario.actions] == ["create_run", "book"]
 
 
-def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(engine_name, monkeypatch):
+def test_a_run_is_refreshed_only_after_the_backends_own_action(engine_name, monkeypatch):
     """The stranger's booking is mined in the middle of the guest's; the run is read again afterwards."""
-    at_work, told = [], []
+    at_work, refreshed_at_work = [], []
     book, refresh = BookingService.book, EventRunService.refresh
 
     def booking(self, *args, **kwargs):
@@ -66,7 +66,7 @@ def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(engine_name
             at_work.pop()
 
     def refreshing(self, *args, **kwargs):
-        told.append(bool(at_work))
+        refreshed_at_work.append(bool(at_work))
         return refresh(self, *args, **kwargs)
 
     monkeypatch.setattr(BookingService, "book", booking)
@@ -74,11 +74,11 @@ def test_a_backend_is_told_of_what_went_past_it_only_when_it_is_done(engine_name
     [file] = [file for file in FILES if file.stem == "at-the-same-moment"]
     with closing(open_environment(engine_name, backend=EventStakeBackend())) as environment:
         assert run_scenario(environment, load(file)).ok
-    assert told == [False]
+    assert refreshed_at_work == [False]
 
 
 @pytest.mark.parametrize(("answers", "status"), [((False, True), "ok"), ((False, False), "rejected"), ((True,), "ok")])
-def test_a_client_that_is_told_no_after_a_lost_answer_asks_once_more(answers, status, engine_name, monkeypatch):
+def test_a_client_repeats_a_request_that_was_refused_after_a_lost_response(answers, status, engine_name, monkeypatch):
     """With the same key. So a backend may say that it does not know yet."""
     keys = []
     create = ServicesSession.create_run
@@ -98,12 +98,12 @@ actions:
   - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 1, starts: 7d, answer_lost: true}
 """
     with closing(open_environment(engine_name, backend=EventStakeBackend())) as environment:
-        played = run_scenario(environment, loads(text))
-    assert played.rows[0].outcome == status
-    assert played.ok == (status == "ok")
+        result = run_scenario(environment, loads(text))
+    assert result.rows[0].outcome == status
+    assert result.ok == (status == "ok")
     assert keys == ["create_run-1"] * len(answers)
 
 
-def test_disturbances_are_written_to_files_and_read_again():
+def test_disturbances_survive_writing_and_reading_a_file():
     for file in FILES:
         assert loads(dump(load(file))) == load(file)

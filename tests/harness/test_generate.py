@@ -1,4 +1,4 @@
-"""Random campaigns: the same every time, in the scripted format, and never idle."""
+"""Random campaigns: reproducible, in the format of scripted scenarios, and reaching what they should."""
 
 from collections import Counter
 from decimal import Decimal
@@ -49,8 +49,8 @@ class TestCampaign:
             reached["cancelled alone"] += sum(
                 step.action.do == "cancel_booking" and step.outcome.status == "ok" for step in steps
             )
-        few = {what: reached[what] for what in MUST_REACH if reached[what] < 3}
-        assert few == {}
+        too_rare = {name: reached[name] for name in MUST_REACH if reached[name] < 3}
+        assert too_rare == {}
 
     @pytest.mark.slow
     def test_closes_every_run(self, name: str) -> None:
@@ -58,18 +58,18 @@ class TestCampaign:
             assert [run for run in steps[-1].state.runs.values() if run.open] == [], scenario.name
 
     def test_is_about_as_long_as_a_lifecycle(self, name: str) -> None:
-        asked = sum(step.outcome.signer is not None for _, steps in campaign(name) for step in steps)
-        assert 9 <= asked / RUNS <= 17
+        sent = sum(step.outcome.signer is not None for _, steps in campaign(name) for step in steps)
+        assert 9 <= sent / RUNS <= 17
 
-    def test_never_succeeds_past_the_service(self, name: str) -> None:
+    def test_no_direct_action_succeeds(self, name: str) -> None:
         for scenario, steps in campaign(name):
             for step in steps:
                 assert not (getattr(step.action, "direct", False) and step.outcome.status == "ok"), scenario.name
 
     @pytest.mark.slow
     def test_is_written_and_read_like_a_scripted_one(self, name: str, request: pytest.FixtureRequest) -> None:
-        some = 5 if request.config.getoption("--profile") == "quick" else 25
-        for scenario, _ in campaign(name)[:some]:
+        count = 5 if request.config.getoption("--profile") == "quick" else 25
+        for scenario, _ in campaign(name)[:count]:
             assert loads(dump(scenario), scenario.name) == scenario
 
     def test_needs_few_accounts(self, name: str) -> None:
@@ -139,7 +139,7 @@ def rejections(scenario: Scenario) -> int:
     return sum(step.outcome.status == "rejected" for step in rehearse(scenario))
 
 
-def test_a_bad_feed_comes_to_its_senses() -> None:
+def test_a_faulty_feed_is_repaired() -> None:
     feeds = [s for s, _ in campaign("volatile") if any(isinstance(a, SetPrice) for a in s.actions)]
     assert len(feeds) > 10
     for scenario in feeds:

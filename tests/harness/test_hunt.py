@@ -1,4 +1,4 @@
-"""The finder: walks and stateful search reach what there is, find what is broken, and shrink it to the least."""
+"""Walks and the stateful search reach every action and error, find planted faults, and shrink them."""
 
 from collections import Counter
 from contextlib import closing
@@ -57,38 +57,38 @@ PLANTED = {
         ["create_run", "book"],
     ),
 }
-"""What is changed in the contract, and the shortest story of it that there can be."""
+"""By fault: the line of the contract, what it is changed to, and the actions of the shortest scenario that shows it."""
 
 
 @pytest.fixture(scope="module")
-def arena(engine_name):
+def shared_environment(engine_name):
     with closing(open_environment(engine_name)) as environment:
         yield environment
 
 
 @pytest.fixture(params=PLANTED)
-def planted(request, arena):
-    """The shortest story, in an environment whose contract is broken so."""
+def planted(request, shared_environment):
+    """The shortest scenario's actions, while the contract of the environment has that fault."""
     old, new, shortest = PLANTED[request.param]
-    arena.set_contract(patched_event_stake(old, new))
+    shared_environment.set_contract(patched_event_stake(old, new))
     yield shortest
-    arena.set_contract(None)
+    shared_environment.set_contract(None)
 
 
 def failing(environment):
     """The first walk that fails."""
     for index in range(100):
-        played = run_scenario(environment, walk(HOSTILE, 0, index, 30))
-        if played.findings:
-            return played
+        result = run_scenario(environment, walk(HOSTILE, 0, index, 30))
+        if result.findings:
+            return result
     return pytest.fail("no walk of a hundred finds it")
 
 
 @pytest.mark.slow
-def test_walks_find_nothing_in_the_sound_contract(arena, profile):
+def test_walks_find_nothing_in_the_sound_contract(shared_environment, profile):
     for index in range(WALKS[profile]):
-        played = run_scenario(arena, walk(HOSTILE, 7, index, 30))
-        assert not played.findings, narrate(played.findings)
+        result = run_scenario(shared_environment, walk(HOSTILE, 7, index, 30))
+        assert not result.findings, narrate(result.findings)
 
 
 @pytest.mark.slow
@@ -133,40 +133,42 @@ def test_a_calm_walk_makes_no_hostile_move():
 
 
 @pytest.mark.slow
-def test_a_failing_walk_is_shrunk_to_the_shortest_story(arena, planted):
+def test_a_failing_walk_is_shrunk_to_the_shortest_scenario(shared_environment, planted):
     """Which fails again when it is written to a file and read back, and is as plain as can be."""
-    played = failing(arena)
-    short = shrink(arena, played)
-    assert [action.do for action in short.scenario.actions] == planted
-    assert short.findings[0].id == played.findings[0].id
-    assert {f.id for f in run_scenario(arena, loads(dump(short.scenario))).findings} == {f.id for f in short.findings}
-    assert all(action.run == "run1" for action in short.scenario.actions if hasattr(action, "run"))
-    assert len(short.scenario.actors) == 1
+    result = failing(shared_environment)
+    shrunk = shrink(shared_environment, result)
+    assert [action.do for action in shrunk.scenario.actions] == planted
+    assert shrunk.findings[0].id == result.findings[0].id
+    assert {f.id for f in run_scenario(shared_environment, loads(dump(shrunk.scenario))).findings} == {
+        f.id for f in shrunk.findings
+    }
+    assert all(action.run == "run1" for action in shrunk.scenario.actions if hasattr(action, "run"))
+    assert len(shrunk.scenario.actors) == 1
 
 
 @pytest.mark.slow
-def test_what_does_not_fail_again_is_left_as_it_is(arena):
-    played = run_scenario(arena, load(ROOT / "scenarios" / "no-show.yaml"))
-    played.findings.append(Finding("INV-01", "", "", played.scenario, step=5))
-    assert shrink(arena, played) is played
+def test_what_does_not_fail_again_is_left_as_it_is(shared_environment):
+    result = run_scenario(shared_environment, load(ROOT / "scenarios" / "no-show.yaml"))
+    result.findings.append(Finding("INV-01", "", "", result.scenario, step=5))
+    assert shrink(shared_environment, result) is result
 
 
 @pytest.mark.slow
-def test_stateful_search_finds_nothing_in_the_sound_contract(arena, profile):
+def test_stateful_search_finds_nothing_in_the_sound_contract(shared_environment, profile):
     examples, steps = SEARCHES[profile]
-    found = search(arena, examples, steps, number=1)
-    assert found is None, narrate(found.findings)
+    failure = search(shared_environment, examples, steps, seed=1)
+    assert failure is None, narrate(failure.findings)
 
 
 @pytest.mark.slow
-def test_stateful_search_finds_what_is_planted(arena, planted):
-    found = search(arena, 200, 30)
-    assert found is not None
-    assert [action.do for action in found.scenario.actions] == planted
+def test_stateful_search_finds_what_is_planted(shared_environment, planted):
+    failure = search(shared_environment, 200, 30)
+    assert failure is not None
+    assert [action.do for action in failure.scenario.actions] == planted
 
 
 @pytest.mark.slow
-def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, monkeypatch, engine_name):
+def test_a_campaign_saves_the_shortest_scenario_and_it_can_be_replayed(tmp_path, monkeypatch, engine_name):
     """The service, not the contract, is broken here: it asks for a seat less."""
     from app.services.booking_service import BookingService
 
@@ -180,8 +182,8 @@ def test_a_campaign_tells_the_shortest_story_and_it_can_be_replayed(tmp_path, mo
     assert not result.ok
     save_failures(result, tmp_path)
     files = sorted(tmp_path.glob("*.yaml"))
-    short = load(files[0])
-    assert [action.do for action in short.actions] == ["create_run", "book"]
-    assert short.actions[1].seats == 2
-    assert "actions" in short.origin["shrunk_from"]
-    assert {f.id for f in run(files[0], engine_name).findings} >= {short.origin["finding"]}
+    shrunk = load(files[0])
+    assert [action.do for action in shrunk.actions] == ["create_run", "book"]
+    assert shrunk.actions[1].seats == 2
+    assert "actions" in shrunk.origin["shrunk_from"]
+    assert {f.id for f in run(files[0], engine_name).findings} >= {shrunk.origin["finding"]}

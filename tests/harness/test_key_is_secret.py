@@ -23,7 +23,7 @@ DRAWN = {"quick": 1, "ci": 5, "deep": 50}
 """Random scenarios of each profile."""
 
 
-def everything_in(environment) -> str:
+def all_rows(environment) -> str:
     """All rows of all tables of the environment's database, as text."""
     tables = MetaData()
     with environment.backend.database.autocommit() as connection:
@@ -43,26 +43,26 @@ def test_the_platforms_key_is_nowhere(environment, profile, caplog):
         for seed, path in enumerate(sorted(PROFILES.glob("*.yaml")))
         for index in range(DRAWN[profile])
     ]
-    shown: list[str] = []
+    texts: list[str] = []
     transactions = 0
     for scenario in files[:: 20 if profile == "quick" else 1] + drawn:
-        played = run_scenario(environment, scenario)
-        transactions += played.transactions
-        shown += [
-            repr(played),
-            *narratives(played.findings),
-            ledger.to_frame(played.rows).to_csv(),
-            everything_in(environment),
+        result = run_scenario(environment, scenario)
+        transactions += result.transactions
+        texts += [
+            repr(result),
+            *narratives(result.findings),
+            ledger.to_frame(result.rows).to_csv(),
+            all_rows(environment),
         ]
         services = environment.backend.services
-        shown += [
+        texts += [
             repr(vars(one))
             for one in (environment, environment.backend, services, services.chain, services.sender, services.runs)
         ]
     with pytest.raises(AppError) as caught:
         services.bookings.book(uuid.uuid4(), uuid.uuid4(), 1)
-    shown += traceback.format_exception(caught.value)
-    text = "\n".join([*shown, caplog.text]).lower()
+    texts += traceback.format_exception(caught.value)
+    text = "\n".join([*texts, caplog.text]).lower()
     assert transactions > 30
     assert key not in text
     assert str(int(key, 16)) not in text

@@ -1,4 +1,4 @@
-"""Many price paths at once, the random kinds with one value a day, and the CSV files that some of them read."""
+"""Simulations of many price paths, the models with daily values, and the CSV files that some of them read."""
 
 import time
 from decimal import Decimal
@@ -26,7 +26,7 @@ RANDOM = [
     Garch(inr_per_eth=START),
 ]
 DAILY = RANDOM[1:]
-CERTAIN = [
+WITHOUT_RANDOMNESS = [
     Constant(inr_per_eth=START),
     Steps(rates=[{"at": "1h", "inr_per_eth": "100"}, {"at": "1d", "inr_per_eth": "50"}]),
     Crash(inr_per_eth=START, at="2d", drop_percent=60, recover_over="10d"),
@@ -34,27 +34,27 @@ CERTAIN = [
 ]
 
 
-def named(price: Any) -> str:
+def model_name(price: Any) -> str:
     return f"{price.path}-{price.blocks}" if isinstance(price, Bootstrap) else str(price.path)
 
 
-@pytest.mark.parametrize("price", CERTAIN, ids=named)
-def test_without_chance_each_column_is_the_path(price: Any) -> None:
+@pytest.mark.parametrize("price", WITHOUT_RANDOMNESS, ids=model_name)
+def test_without_randomness_each_column_is_the_path(price: Any) -> None:
     rates = simulate(price, default_rng(1), runs=3, days=20)
     rate_at = rate_path(price)
     assert rates.shape == (21, 3)
     assert rates.tolist() == [[float(rate_at(day * DAY))] * 3 for day in range(21)]
 
 
-@pytest.mark.parametrize("price", RANDOM, ids=named)
-def test_columns_begin_at_the_first_rate_and_go_their_own_ways(price: Any) -> None:
+@pytest.mark.parametrize("price", RANDOM, ids=model_name)
+def test_columns_begin_at_the_first_rate_and_are_independent(price: Any) -> None:
     rates = simulate(price, default_rng(1), runs=200, days=60)
     assert (rates.shape, rates.dtype) == ((61, 200), np.float64)
     assert set(rates[0]) == {float(START)}
     assert len(set(rates[1])) > 190
 
 
-@pytest.mark.parametrize("price", RANDOM, ids=named)
+@pytest.mark.parametrize("price", RANDOM, ids=model_name)
 def test_the_same_seed_gives_the_same_paths_and_more_days_the_same_beginning(price: Any) -> None:
     short, same, long, other = (
         simulate(price, default_rng(seed), runs=50, days=days) for seed, days in ((7, 40), (7, 40), (7, 150), (8, 40))
@@ -65,8 +65,8 @@ def test_the_same_seed_gives_the_same_paths_and_more_days_the_same_beginning(pri
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("price", RANDOM, ids=named)
-def test_ten_thousand_paths_of_sixty_days_take_a_moment(price: Any) -> None:
+@pytest.mark.parametrize("price", RANDOM, ids=model_name)
+def test_ten_thousand_paths_of_sixty_days_are_fast(price: Any) -> None:
     """0.02 to 0.05 s on one core of 2026; time of this process, and three tries: a busy machine is no slow code."""
 
     def seconds() -> float:
@@ -77,7 +77,7 @@ def test_ten_thousand_paths_of_sixty_days_take_a_moment(price: Any) -> None:
     assert min(seconds() for _ in range(3)) < 0.25
 
 
-@pytest.mark.parametrize("price", DAILY, ids=named)
+@pytest.mark.parametrize("price", DAILY, ids=model_name)
 def test_the_path_is_the_simulated_one_of_its_seed_and_holds_for_a_day(price: Any) -> None:
     price = price.model_copy(update={"seed": 11})
     rates, rate_at = simulate(price, default_rng(11), runs=1, days=300)[:, 0], rate_path(price)
@@ -99,7 +99,7 @@ def test_a_simulated_gbm_is_distributed_as_its_path_is() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("price", [RANDOM[0], Merton(inr_per_eth=START), Garch(inr_per_eth=START)], ids=named)
+@pytest.mark.parametrize("price", [RANDOM[0], Merton(inr_per_eth=START), Garch(inr_per_eth=START)], ids=model_name)
 def test_the_mean_grows_by_the_drift_alone(price: Any) -> None:
     """E[S(t)] = S(0) exp(drift t), whatever the volatility and the jumps: within five standard errors."""
     drifting = price.model_copy(update={"annual_drift": 0.6})
@@ -109,8 +109,8 @@ def test_the_mean_grows_by_the_drift_alone(price: Any) -> None:
 
 def test_a_gbm_whose_step_is_long_waits_for_it() -> None:
     rates = simulate(Gbm(inr_per_eth=START, annual_volatility=0.8, step="3d"), default_rng(1), runs=50, days=9)
-    still = [day for day in range(1, 10) if (rates[day] == rates[day - 1]).all()]
-    assert still == [1, 2, 4, 5, 7, 8]
+    unchanged_days = [day for day in range(1, 10) if (rates[day] == rates[day - 1]).all()]
+    assert unchanged_days == [1, 2, 4, 5, 7, 8]
 
 
 def test_merton_jumps_as_often_and_as_far_as_it_says() -> None:
@@ -139,44 +139,46 @@ def test_garch_begins_at_the_volatility_given_and_returns_to_the_long_run() -> N
 
 @pytest.fixture
 def counting(tmp_path: Path) -> str:
-    """A series that rises by 1, 2, ... 40 per mille in turn, so that a return says which day it is of."""
+    """A series that rises by 1, 2, ... 40 per mille in turn, so that each return identifies its day."""
     rates = [1000.0]
     for day in range(1, 41):
         rates.append(rates[-1] * (1 + day / 1000))
-    return written(tmp_path, [f"{_date(day)},{rate:.8f}" for day, rate in enumerate(rates)])
+    return write_csv(tmp_path, [f"{_date(day)},{rate:.8f}" for day, rate in enumerate(rates)])
 
 
 def _date(day: int) -> str:
     return str(np.datetime64("2024-01-01") + day)
 
 
-def written(folder: Path, lines: list[str], header: str = "date,close") -> str:
+def write_csv(folder: Path, lines: list[str], header: str = "date,close") -> str:
     file = folder / "mine.csv"
     file.write_text("\n".join([header, *lines]) + "\n")
     return str(file)
 
 
-def which(price: Bootstrap, runs: int, days: int) -> Any:
-    """Which day of the series each simulated one is."""
+def days_of_series(price: Bootstrap, runs: int, days: int) -> Any:
+    """The day of the series that each simulated return is from."""
     rates = simulate(price, default_rng(9), runs, days)
     return np.rint((rates[1:] / rates[:-1] - 1) * 1000).astype(int)
 
 
 def test_moving_blocks_are_whole_weeks_of_the_series(counting: str) -> None:
-    drawn = which(Bootstrap(inr_per_eth="10000000", file=counting, block_days=7, blocks="moving"), 2_000, 21)
-    blocks = drawn.reshape(3, 7, 2_000)
+    days_drawn = days_of_series(
+        Bootstrap(inr_per_eth="10000000", file=counting, block_days=7, blocks="moving"), 2_000, 21
+    )
+    blocks = days_drawn.reshape(3, 7, 2_000)
     assert (np.diff(blocks, axis=1) == 1).all()
     assert set(blocks[:, 0].ravel()) == set(range(1, 35))
 
 
-def test_stationary_blocks_have_the_mean_length_and_go_round(counting: str) -> None:
+def test_stationary_blocks_have_the_mean_length_and_wrap_around(counting: str) -> None:
     """Among 40,000 days a block ends with the chance 1/8; one in 40 new ones happens to go on: five standard errors."""
-    drawn = which(Bootstrap(inr_per_eth="10000000", file=counting, block_days=8), 1_000, 41)
-    goes_on = drawn[1:] == drawn[:-1] % 40 + 1
+    days_drawn = days_of_series(Bootstrap(inr_per_eth="10000000", file=counting, block_days=8), 1_000, 41)
+    continues = days_drawn[1:] == days_drawn[:-1] % 40 + 1
     expected = 1 - 1 / 8 * (1 - 1 / 40)
-    assert abs(goes_on.mean() - expected) < 5 * np.sqrt(expected * (1 - expected) / goes_on.size)
-    assert ((drawn[:-1] == 40) & (drawn[1:] == 1)).any()
-    assert set(drawn.ravel()) == set(range(1, 41))
+    assert abs(continues.mean() - expected) < 5 * np.sqrt(expected * (1 - expected) / continues.size)
+    assert ((days_drawn[:-1] == 40) & (days_drawn[1:] == 1)).any()
+    assert set(days_drawn.ravel()) == set(range(1, 41))
 
 
 @given(
@@ -196,8 +198,8 @@ def test_rates_are_positive_finite_and_have_two_digits(price: Any, seed: int, st
 @pytest.mark.slow
 @given(st.sampled_from(DAILY), st.integers(0, 2**32), st.lists(st.integers(0, 300 * DAY), max_size=20))
 def test_a_daily_path_depends_on_seed_and_time_alone(price: Any, seed: int, times: list[int]) -> None:
-    asked, fresh = (rate_path(price.model_copy(update={"seed": seed})) for _ in range(2))
-    rates = {t: asked(t) for t in times}
+    path, fresh = (rate_path(price.model_copy(update={"seed": seed})) for _ in range(2))
+    rates = {t: path(t) for t in times}
     assert rates == {t: fresh(t) for t in sorted(times)}
     assert all(rate >= PAISA and rate == rate.quantize(PAISA) for rate in rates.values())
 
@@ -208,18 +210,18 @@ def test_an_extreme_drift_stays_within_what_a_file_may_say(extreme: float) -> No
     assert simulate(price, default_rng(1), runs=1, days=36_500)[-1, 0] == (1e20 if extreme > 0 else 0.01)
 
 
-def test_a_series_begins_where_it_is_told_and_ends_with_its_last_close(tmp_path: Path) -> None:
-    file = written(tmp_path, ["2024-01-01,100", "2024-01-02,110.555", "2024-01-03,120"])
+def test_a_series_begins_at_its_start_and_keeps_its_last_close(tmp_path: Path) -> None:
+    file = write_csv(tmp_path, ["2024-01-01,100", "2024-01-02,110.555", "2024-01-03,120"])
     whole, later = rate_path(Series(file=file)), rate_path(Series(file=file, start="2024-01-02"))
     assert [whole(t) for t in (0, DAY - 1, DAY, 2 * DAY, 99 * DAY)] == [100, 100, Decimal("110.56"), 120, 120]
     assert [later(t) for t in (0, DAY, 99 * DAY)] == [Decimal("110.56"), 120, 120]
 
 
-def test_other_columns_are_ignored_and_a_changed_file_is_read_anew(tmp_path: Path) -> None:
-    file = written(tmp_path, ["7,2024-01-01,100", "8,2024-01-02,110"], "Volume,Date,Close")
+def test_other_columns_are_ignored_and_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    file = write_csv(tmp_path, ["7,2024-01-01,100", "8,2024-01-02,110"], "Volume,Date,Close")
     assert series.read_closes(file).rates == (100, 110)
     time.sleep(0.01)
-    written(tmp_path, ["7,2024-01-01,100", "8,2024-01-02,111"], "Volume,Date,Close")
+    write_csv(tmp_path, ["7,2024-01-01,100", "8,2024-01-02,111"], "Volume,Date,Close")
     assert series.read_closes(file).rates == (100, 111)
 
 
@@ -241,7 +243,7 @@ def test_other_columns_are_ignored_and_a_changed_file_is_read_anew(tmp_path: Pat
     ],
 )
 def test_a_bad_file_gets_one_sentence(tmp_path: Path, lines: list[str], header: str, message: str) -> None:
-    file = written(tmp_path, lines, header)
+    file = write_csv(tmp_path, lines, header)
     for use in (lambda: Series(file=file), lambda: Bootstrap(inr_per_eth=START, file=file, block_days=1)):
         with pytest.raises(ScenarioError) as caught:
             use()
@@ -249,7 +251,7 @@ def test_a_bad_file_gets_one_sentence(tmp_path: Path, lines: list[str], header: 
         assert "\n" not in str(caught.value)
 
 
-def test_an_empty_file_one_in_no_utf8_and_one_that_is_not_there_get_one_sentence(tmp_path: Path) -> None:
+def test_an_empty_a_binary_and_a_missing_file_get_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "binary.csv").write_bytes(b"date,close\n\xff\xfe")
     with pytest.raises(ScenarioError, match="line 1: has no column 'date'"):
@@ -265,15 +267,15 @@ def test_a_relative_path_counts_from_here_or_else_from_the_scenarios(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert len(series.read_closes(series.SYNTHETIC).rates) == 3_804
-    written(tmp_path, ["2024-01-01,100", "2024-01-02,110"])
+    write_csv(tmp_path, ["2024-01-01,100", "2024-01-02,110"])
     assert len(series.read_closes("mine.csv").rates) == 2
 
 
 SCENARIO = "name: s\nstory: A path.\nprice: {}\nactors: {{}}\nactions: []\n"
 
 
-@pytest.mark.parametrize("price", [*DAILY, Series(file=series.SYNTHETIC, start="2020-01-01")], ids=named)
-def test_a_file_holds_each_kind_and_gives_it_back(price: Any) -> None:
+@pytest.mark.parametrize("price", [*DAILY, Series(file=series.SYNTHETIC, start="2020-01-01")], ids=model_name)
+def test_a_file_holds_each_kind_and_returns_it(price: Any) -> None:
     scenario = loads(SCENARIO.format(price.model_dump_json()))
     assert scenario.price == price
     assert loads(dump(scenario)) == scenario
@@ -290,7 +292,7 @@ def test_a_file_holds_each_kind_and_gives_it_back(price: Any) -> None:
         ("{path: jump, inr_per_eth: 1}", "line 3, price.path: there is no 'jump'"),
     ],
 )
-def test_what_a_price_can_not_be_is_said(price: str, message: str) -> None:
+def test_an_invalid_price_model_is_refused(price: str, message: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         loads(SCENARIO.format(price))
     assert message in str(caught.value)

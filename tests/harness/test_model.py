@@ -32,7 +32,7 @@ from stakesim.scenario.actions import (
 SOLD_OUT: list[Timed] = [(0, create()), (60, book("a1", "a")), (120, book("b1", "b"))]
 
 
-def test_everybody_comes_as_in_the_worked_example() -> None:
+def test_everybody_attends_as_in_the_worked_example() -> None:
     state, outcomes = apply_all([*SOLD_OUT, (START, Complete(run="gig", attended=("a1", "b1")))])
     assert [o.paid_in for o in outcomes] == [8 * ETH // 100, 24 * ETH // 100, 24 * ETH // 100, 0]
     assert state.received == {"a": 4 * ETH // 100, "b": 4 * ETH // 100, "host": 46 * ETH // 100}
@@ -62,7 +62,7 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors/settlements.json").re
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[f"{i}-{v['end']}" for i, v in enumerate(VECTORS)])
 def test_settlement_vector(vector: dict[str, Any]) -> None:
-    """At 10^18 INR for one ETH a rupee is a wei, so the vectors' prices go through the public door."""
+    """At 10^18 INR for one ETH a rupee is a wei, so the prices of the vectors can be given in INR."""
     bookings = {f"b{i}": booking for i, booking in enumerate(vector["bookings"])}
     terms = Terms(
         stake_bps=vector["terms"]["stakeBps"],
@@ -126,7 +126,7 @@ def test_the_platform_acts_for_those_it_pays_for() -> None:
     assert (outcome.actor, outcome.signer, outcome.status) == ("host", "platform", "ok")
 
 
-def test_what_a_walletless_actor_gets_goes_to_the_platform() -> None:
+def test_payouts_of_a_walletless_actor_go_to_the_platform() -> None:
     state, _ = apply_all([(0, create()), (60, book("w1", "walletless")), (120, CancelBooking(booking="w1"))])
     assert state.received == {"platform": 24 * 10**16}
     assert state.wallet_flow == {"platform": -8 * 10**16}
@@ -136,7 +136,7 @@ def test_what_a_walletless_actor_gets_goes_to_the_platform() -> None:
 
 
 @pytest.mark.parametrize("receiver", ["troll", "burner", "flooder"])
-def test_a_push_that_is_not_taken_becomes_a_credit(receiver: str) -> None:
+def test_a_refused_push_becomes_a_credit(receiver: str) -> None:
     state, outcomes = apply_all([(0, create()), (60, book("t1", receiver)), (120, CancelBooking(booking="t1"))])
     assert outcomes[-1].payouts == (Payout(receiver, 24 * 10**16, "refund", deferred=True),)
     assert state.credits == {receiver: 24 * 10**16}
@@ -144,13 +144,13 @@ def test_a_push_that_is_not_taken_becomes_a_credit(receiver: str) -> None:
 
     state, refused = apply(state, Withdraw(by=receiver), EPOCH + 180, RATE)
     assert (refused.error, refused.args) == ("TransferFailed", (receiver, 24 * 10**16))
-    state, taken = apply(state, Withdraw(by=receiver, to="a"), EPOCH + 240, RATE)
-    assert taken.payouts == (Payout("a", 24 * 10**16, "credit withdrawn"),)
+    state, withdrawn = apply(state, Withdraw(by=receiver, to="a"), EPOCH + 240, RATE)
+    assert withdrawn.payouts == (Payout("a", 24 * 10**16, "credit withdrawn"),)
     assert (state.credits, state.received) == ({}, {receiver: 24 * 10**16})
     assert state.wallet_flow == {"a": 24 * 10**16, "platform": -32 * 10**16}
 
 
-def test_a_reentrant_receiver_is_paid_with_args() -> None:
+def test_a_reentrant_receiver_is_paid() -> None:
     state, outcomes = apply_all([(0, create()), (60, book("t1", "thief")), (120, CancelBooking(booking="t1"))])
     assert outcomes[-1].payouts == (Payout("thief", 24 * 10**16, "refund"),)
     assert state.credits == {}
@@ -165,7 +165,7 @@ def test_nothing_is_pushed_where_nothing_is_owed() -> None:
 # Expiry, fees, forced ether
 
 
-def test_expiry_shares_the_hosts_stake_by_seats_and_the_platform_gets_the_odd_wei() -> None:
+def test_expiry_shares_the_hosts_stake_by_seats_and_the_platform_gets_the_remainder() -> None:
     actions = [
         (0, create(seats=5)),
         (60, book("a1", "a", 1)),
@@ -184,12 +184,14 @@ def test_expiry_without_bookings_gives_the_host_the_stake_back() -> None:
 
 
 def test_fees_are_withdrawn_without_touching_escrow() -> None:
-    over = [(0, create()), (60, book("a1", "a")), (START, Complete(run="gig", attended=("a1",)))]
-    state, _ = apply_all([*over[:2], (90, create(run="open")), (95, book("o1", "b", run="open")), *over[2:]])
-    held = liabilities(state) - state.platform_balance
+    completed_run = [(0, create()), (60, book("a1", "a")), (START, Complete(run="gig", attended=("a1",)))]
+    state, _ = apply_all(
+        [*completed_run[:2], (90, create(run="open")), (95, book("o1", "b", run="open")), *completed_run[2:]]
+    )
+    owed_to_others = liabilities(state) - state.platform_balance
     state, outcome = apply(state, WithdrawFees(), EPOCH + START + 60, RATE)
     assert outcome.payouts == (Payout("platform", 10**16, "platform fees"),)
-    assert state.contract_balance == liabilities(state) == held
+    assert state.contract_balance == liabilities(state) == owed_to_others
 
 
 def test_forced_ether_is_owed_to_nobody() -> None:

@@ -1,5 +1,4 @@
-"""The reference model refuses: each edge of time, each error with its arguments, in the contract's order of checks; and
-which rates the service quotes from."""
+"""Refusals of the reference model: edges of time, errors in the order of the checks with their arguments, bad rates."""
 
 from decimal import Decimal
 
@@ -43,12 +42,14 @@ EDGES = [
 ]
 
 
-@pytest.mark.parametrize(("edge", "action", "errors", "named"), EDGES)
+@pytest.mark.parametrize(("edge", "action", "errors", "error_time"), EDGES)
 @pytest.mark.parametrize("off", [-1, 0, 1])
-def test_edge_of_time(edge: int, action: Action, errors: dict[int, str | None], named: int | None, off: int) -> None:
+def test_edge_of_time(
+    edge: int, action: Action, errors: dict[int, str | None], error_time: int | None, off: int
+) -> None:
     outcome = last_outcome((0, create(by="self_host")), (60, book("a1", "a")), (edge + off, action))
     assert outcome.error == errors[off]
-    assert outcome.args == ((EPOCH + named,) if errors[off] and named is not None else ())
+    assert outcome.args == ((EPOCH + error_time,) if errors[off] and error_time is not None else ())
 
 
 @pytest.mark.parametrize(("off", "error"), [(-1, None), (0, "InvalidStart"), (1, "InvalidStart")])
@@ -110,7 +111,7 @@ REFUSALS: list[tuple[str, list[Timed], Action, tuple[str, tuple[int | str, ...]]
     ("another's booking", GIG, CancelBooking(booking="a1", by="outsider"), with_args("NotAuthorized", "outsider")),
     ("the host for a guest", GIG, CancelBooking(booking="a1", by="self_host"), with_args("NotAuthorized", "self_host")),
     (
-        "past the service",
+        "directly",
         OTHER,
         CancelBooking(booking="o1", by="host", direct=True),
         with_args("NotAuthorized", "host"),
@@ -122,7 +123,7 @@ REFUSALS: list[tuple[str, list[Timed], Action, tuple[str, tuple[int | str, ...]]
         with_args("BookingNotActive", 1, BookingStatus.CANCELLED),
     ),
     (
-        "cancelled after coming",
+        "cancelled after attending",
         DONE,
         CancelBooking(booking="a1"),
         with_args("BookingNotActive", 1, BookingStatus.COMPLETED),
@@ -145,7 +146,7 @@ REFUSALS: list[tuple[str, list[Timed], Action, tuple[str, tuple[int | str, ...]]
     ("expired after completion", DONE, Expire(run="gig"), with_args("EventNotOpen", 1, RunStatus.COMPLETED)),
     ("fees by an outsider", DONE, WithdrawFees(by="outsider"), with_args("OwnableUnauthorizedAccount", "outsider")),
     (
-        "fees past the service",
+        "fees directly",
         DONE,
         WithdrawFees(by="host", direct=True),
         with_args("OwnableUnauthorizedAccount", "host"),
@@ -189,7 +190,7 @@ def test_attendance_list(attended: tuple[str, ...], error: str | None, args: tup
     assert (outcome.error, outcome.args) == (error, args)
 
 
-def test_ids_of_the_attendance_list_leave_out_what_was_never_made() -> None:
+def test_ids_of_the_attendance_list_leave_out_bookings_that_were_never_made() -> None:
     state, _ = apply_all([*GIG, *OTHER])
     assert attended_booking_ids(state, Complete(run="gig", attended=("o1", "never", "a1", "a1"))) == (2, 1, 1)
 
@@ -198,12 +199,12 @@ def test_ids_of_the_attendance_list_leave_out_what_was_never_made() -> None:
     "action",
     [book("x", "a", run="none"), CancelBooking(booking="none"), CancelRun(run="none"), Expire(run="none")],
 )
-def test_what_does_not_exist_is_skipped(action: Action) -> None:
+def test_an_action_on_something_that_does_not_exist_is_skipped(action: Action) -> None:
     outcome = last_outcome((0, action))
     assert (outcome.status, outcome.signer, outcome.error) == ("skipped", None, None)
 
 
-def test_a_wrong_value_is_wrong_even_where_less_than_nothing_is_left() -> None:
+def test_a_wrong_value_is_never_negative() -> None:
     actions = [(0, create(inr="1", seats=1)), (1, book("x", "b", 1, direct=True, value_off=-(10**30)))]
     outcome = apply_all(actions, Terms(stake_bps=0))[1][-1]
     assert outcome.error == "WrongValue"
@@ -215,7 +216,7 @@ def test_time_never_goes_back() -> None:
         apply_all([(60, Wait()), (59, Wait())])
 
 
-# INR and wei, and which rates are quoted from
+# INR and wei, and which rates are accepted for a quote
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_no_quote_from_a_bad_rate(rate: str) -> None:
 
 
 @pytest.mark.parametrize("rate", ["600000", "66666.67", "200000.01"])
-def test_a_rate_up_to_three_times_the_last_is_quoted_from(rate: str) -> None:
+def test_a_rate_up_to_three_times_the_last_is_accepted(rate: str) -> None:
     assert quote((60, rate, 0)) == [None]
 
 
@@ -260,7 +261,7 @@ def test_a_jump_is_measured_from_the_last_rate_accepted() -> None:
 
 
 def test_an_accepted_rate_counts_even_if_the_contract_then_refuses() -> None:
-    """A quote was given; what became of it is another matter."""
+    """The quote was made, whatever happens to the action."""
     actions = [
         (0, create()),
         (9, SetPrice(inr_per_eth="600000")),
@@ -274,7 +275,7 @@ def test_the_price_is_checked_before_anything_of_the_contract() -> None:
     assert last_outcome((0, create()), (1, SetPrice(inr_per_eth="0")), (2, book("x", "a", 99))).error == "PriceError"
 
 
-def test_past_the_service_nobody_asks_the_feed() -> None:
+def test_a_direct_action_needs_no_price() -> None:
     bad = (1, SetPrice(inr_per_eth="0"))
     assert last_outcome((0, create()), bad, (2, book("x", "a", direct=True, value_off=1))).error == "WrongValue"
     assert last_outcome((0, create()), bad, (2, create(run="y", direct=True, value_off=1))).error == "InvalidPrice"

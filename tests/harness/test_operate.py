@@ -1,6 +1,6 @@
 """The operator's commands, on a local testnet: anvil in real time, a block a second.
 
-In the quick profile blocks come sooner, and where one would wait for an event to start, the chain's clock is put ahead.
+In the quick profile blocks come faster, and instead of waiting for an event's start the chain's clock is advanced.
 """
 
 import io
@@ -28,7 +28,7 @@ ROOT = checkout()
 
 COMMAND = Path(sys.executable).with_name("stakesim")
 SOON = "5"
-"""Seconds to an event's start: enough to create and book first."""
+"""Seconds to an event's start: enough to create and book before."""
 QUICK_BLOCK_S = 0.2
 
 
@@ -41,7 +41,7 @@ class Done:
 
 @pytest.fixture(scope="module", autouse=True)
 def bare_environment():
-    """No setting of the machine's own gets in."""
+    """Removes the machine's own settings."""
     with pytest.MonkeyPatch.context() as patch:
         for name in Settings.model_fields:
             patch.delenv(name.upper(), raising=False)
@@ -51,7 +51,7 @@ def bare_environment():
 
 @pytest.fixture(scope="module")
 def served(request):
-    """Settings of a contract on a chain of its own, with its tables, where nothing has happened yet."""
+    """Settings of a local testnet on which nothing has happened."""
     quick = request.config.getoption("--profile") == "quick"
     with pytest.MonkeyPatch.context() as patch, local_testnet(QUICK_BLOCK_S if quick else 1) as settings:
         if quick:
@@ -63,7 +63,7 @@ def served(request):
 
 @pytest.fixture(scope="module")
 def smoked(served, tmp_path_factory) -> str:
-    """What a smoke test on it said."""
+    """Output of a smoke test on the local testnet."""
     file = tmp_path_factory.mktemp("smoke") / "env"
     file.write_text(as_env(served))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
@@ -74,7 +74,7 @@ def smoked(served, tmp_path_factory) -> str:
 
 
 def _ahead_and(wait_until):
-    """Puts the clock of an anvil ahead to what is waited for."""
+    """Advances anvil's clock before it waits."""
 
     def wait(w3, moment: int) -> None:
         ask = w3.manager.request_blocking
@@ -94,7 +94,7 @@ def as_env(settings, **given) -> str:
 
 @pytest.fixture
 def env(served, tmp_path):
-    """Writes a `.env` for the network, with what is given instead; its path."""
+    """Writes a `.env` for the local testnet, with overrides, and returns its path."""
 
     def write(**given) -> str:
         (tmp_path / "env").write_text(as_env(served, **given))
@@ -105,7 +105,7 @@ def env(served, tmp_path):
 
 @pytest.fixture
 def stakesim(monkeypatch, capsys):
-    """The command, in this process. Whatever it says, no secret and no traceback is in it."""
+    """Runs the command in this process, and checks that its output has no secret and no traceback."""
 
     def call(*args: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["stakesim", *args])
@@ -123,15 +123,15 @@ def stakesim(monkeypatch, capsys):
     return call
 
 
-def trouble(done: Done, said: str) -> None:
-    """One sentence, and exit code 2."""
+def check_error(done: Done, words: str) -> None:
+    """Checks for one sentence and exit code 2."""
     assert done.returncode == 2, done
     *_, last = done.stderr.strip().splitlines()
     assert last.startswith("stakesim: ")
-    assert said in last
+    assert words in last
 
 
-def test_the_command_line_starts_without_the_heavy_libraries():
+def test_the_command_line_imports_no_heavy_libraries():
     asked = (
         "import sys, stakesim.commands.cli; "
         "print([name for name in ('web3', 'sqlalchemy', 'uvicorn') if name in sys.modules])"
@@ -143,21 +143,21 @@ def test_the_command_line_starts_without_the_heavy_libraries():
 
 
 @pytest.mark.slow
-def test_a_wallet_is_made_and_its_key_not_shown(stakesim, tmp_path):
+def test_a_wallet_is_created_and_its_key_not_shown(stakesim, tmp_path):
     file = tmp_path / "env"
     done = stakesim("wallet", "new", "--env-file", str(file))
     assert done.returncode == 0
     assert re.match("0x[0-9a-fA-F]{40}: its key is in ", done.stdout)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    trouble(stakesim("wallet", "new", "--env-file", str(file)), "has a PLATFORM_PRIVATE_KEY already")
-    trouble(stakesim("wallet", "new", "--env-file", str(tmp_path / "nowhere" / "env")), "No such file or directory")
+    check_error(stakesim("wallet", "new", "--env-file", str(file)), "has a PLATFORM_PRIVATE_KEY already")
+    check_error(stakesim("wallet", "new", "--env-file", str(tmp_path / "nowhere" / "env")), "No such file or directory")
 
 
 # -------------------------------------------------------------------------------------------------------- doctor
 
 
 @pytest.mark.slow
-def test_doctor_finds_a_good_network_good(stakesim, env):
+def test_doctor_passes_on_a_good_network(stakesim, env):
     done = stakesim("doctor", "--env-file", env())
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "all 11 checks passed"
@@ -165,7 +165,7 @@ def test_doctor_finds_a_good_network_good(stakesim, env):
 
 
 @pytest.mark.slow
-def test_doctor_live_plays_a_lifecycle_and_a_refusal(stakesim, env):
+def test_doctor_live_runs_a_lifecycle_and_a_rejected_call(stakesim, env):
     done = stakesim("doctor", "--live", "--starts-in", SOON, "--env-file", env())
     assert done.returncode == 0, done.stdout + done.stderr
     told = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
@@ -190,7 +190,7 @@ def test_doctor_live_plays_a_lifecycle_and_a_refusal(stakesim, env):
     ],
 )
 @pytest.mark.slow
-def test_doctor_says_what_fails_and_what_to_do(stakesim, env, given, name, todo):
+def test_doctor_shows_what_fails_and_what_to_do(stakesim, env, given, name, todo):
     done = stakesim("doctor", "--env-file", env(**given))
     assert done.returncode == 1
     lines = done.stdout.splitlines()
@@ -199,13 +199,13 @@ def test_doctor_says_what_fails_and_what_to_do(stakesim, env, given, name, todo)
     assert "url-secret" not in done.stdout + done.stderr
 
 
-def test_doctor_says_which_settings_are_missing(stakesim, tmp_path):
+def test_doctor_shows_missing_settings(stakesim, tmp_path):
     done = stakesim("doctor", "--env-file", str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert "CONTRACT_ADDRESS is not set" in done.stdout
 
 
-def test_doctor_does_not_play_where_a_check_fails(stakesim, env):
+def test_doctor_sends_nothing_if_a_check_fails(stakesim, env):
     done = stakesim("doctor", "--live", "--env-file", env(contract_address="0x" + "ab" * 20))
     assert done.returncode == 1
     assert "created" not in done.stdout
@@ -222,10 +222,10 @@ def test_smoke_prints_each_transaction(smoked):
 
 
 @pytest.mark.slow
-def test_smoke_deploys_where_it_is_asked_to(stakesim, env, served):
+def test_smoke_deploys_on_request(stakesim, env, served):
     file = env(blockchain_rpc_url="http://127.0.0.1:9", contract_address=None, eth_price_inr=None)
     args = ("--rpc", served.blockchain_rpc_url, "--starts-in", SOON, "--env-file", file)
-    trouble(stakesim("smoke", *args), "CONTRACT_ADDRESS is not set")
+    check_error(stakesim("smoke", *args), "CONTRACT_ADDRESS is not set")
     done = stakesim("smoke", "--deploy", *args)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("deployed 0x")
@@ -235,10 +235,10 @@ def test_smoke_deploys_where_it_is_asked_to(stakesim, env, served):
 @pytest.mark.slow
 def test_smoke_sends_nothing_to_another_network(stakesim, env, served):
     file = env(chain_id=1)
-    trouble(stakesim("smoke", "--env-file", file), "is on chain 11155111, not on chain 1")
-    trouble(stakesim("smoke", "--deploy", "--env-file", file), "is on chain 11155111, not on chain 1")
-    trouble(stakesim("smoke", "--rpc", "http://127.0.0.1:9/key", "--env-file", env()), "No endpoint answers")
-    trouble(stakesim("smoke", "--rpc", "ftp://x", "--env-file", env()), "BLOCKCHAIN_RPC_URL is wrong")
+    check_error(stakesim("smoke", "--env-file", file), "is on chain 11155111, not on chain 1")
+    check_error(stakesim("smoke", "--deploy", "--env-file", file), "is on chain 11155111, not on chain 1")
+    check_error(stakesim("smoke", "--rpc", "http://127.0.0.1:9/key", "--env-file", env()), "No endpoint answers")
+    check_error(stakesim("smoke", "--rpc", "ftp://x", "--env-file", env()), "BLOCKCHAIN_RPC_URL is wrong")
 
 
 @pytest.mark.slow
@@ -255,7 +255,7 @@ def test_smoke_is_stopped_by_ctrl_c(env):
 
 
 @pytest.mark.slow
-def test_reconcile_tells_of_differences_and_mends_them(stakesim, env, served, smoked):
+def test_reconcile_shows_differences_and_corrects_them(stakesim, env, served, smoked):
     file = env()
     done = stakesim("reconcile", "--dry-run", "--env-file", file)
     assert (done.returncode, done.stdout) == (0, "0 operations pending, 0 differences\n")
@@ -279,7 +279,7 @@ def test_a_dry_run_applies_no_migration(stakesim, env, profile):
     with local_testnet(QUICK_BLOCK_S if profile == "quick" else 1) as fresh:
         file = Path(env())
         file.write_text(as_env(fresh))
-        trouble(stakesim("reconcile", "--dry-run", "--env-file", str(file)), "The database lacks 001_base_tables")
+        check_error(stakesim("reconcile", "--dry-run", "--env-file", str(file)), "The database lacks 001_base_tables")
         done = stakesim("doctor", "--env-file", str(file))
         assert done.returncode == 1
         assert re.search("FAIL +migrations", done.stdout)
@@ -293,7 +293,7 @@ def test_a_dry_run_applies_no_migration(stakesim, env, profile):
 
 @contextmanager
 def started(*args: str):
-    """The command as a process of its own in the checkout, which Ctrl-C reaches."""
+    """Starts the command as a process in the checkout, so that SIGINT can be sent to it."""
     process = subprocess.Popen(
         [COMMAND, *args],
         stdout=subprocess.PIPE,
@@ -310,7 +310,7 @@ def started(*args: str):
 
 
 def wait_for(process, words: str) -> str:
-    """What it prints, up to the line with these words."""
+    """Returns the output up to the line with these words."""
     said = ""
     for line in process.stdout:
         said += line
@@ -354,18 +354,18 @@ def test_the_walkthrough_works_on_the_local_testnet(tmp_path, profile):
 AHEAD = r"""for ahead in '"evm_increaseTime","params":[60]' '"evm_mine","params":[]'; do
   curl -s "$RPC" -H 'Content-Type: application/json' -d '{"jsonrpc":"2.0","id":1,"method":'"$ahead"'}'
 done"""
-"""Shell: what it is to wait 60 seconds, for a chain."""
+"""Shell commands that advance the chain's clock by 60 seconds."""
 
 
 def walkthrough(variables: Path) -> str:
-    """What backend/WALKTHROUGH.md has one type."""
+    """The commands of backend/WALKTHROUGH.md."""
     text = (ROOT / "backend" / "WALKTHROUGH.md").read_text()
     text = text[: text.index("## The same on Sepolia")].replace(". .stakesim/serve.env", f". {variables}")
     return re.search("(?s)```sh\n(.*?)```", text)[1] + "\n".join(re.findall(r"(?m)^\$ (?!make)(.*)$", text))
 
 
 @pytest.mark.slow
-def test_serve_takes_the_network_of_the_settings(stakesim, env, served, tmp_path):
+def test_serve_uses_the_network_of_the_settings(stakesim, env, served, tmp_path):
     with started("serve", "--port", "0", "--env-file", env()) as server:
         said = wait_for(server, "Ctrl-C ends it")
         assert f"chain 11155111, contract {served.contract_address}" in said
@@ -373,7 +373,7 @@ def test_serve_takes_the_network_of_the_settings(stakesim, env, served, tmp_path
         url = re.search(r"serving (\S+),", said)[1]
         assert httpx.get(f"{url}/ready").json()["checks"]["chain_id"] == "ok"
         port = url.rpartition(":")[2]
-        trouble(stakesim("serve", "--port", port, "--env-file", env()), "Address already in use")
+        check_error(stakesim("serve", "--port", port, "--env-file", env()), "Address already in use")
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=20)
     assert (server.returncode, out) == (0, "stopped\n")
@@ -391,4 +391,4 @@ def test_serve_takes_the_network_of_the_settings(stakesim, env, served, tmp_path
     ],
 )
 def test_serve_refuses_to_start(stakesim, env, given, said):
-    trouble(stakesim("serve", "--port", "0", "--env-file", env(**given)), said)
+    check_error(stakesim("serve", "--port", "0", "--env-file", env(**given)), said)

@@ -1,4 +1,4 @@
-"""Price paths: the documented formulas, two digits, and nothing left to the order of questions."""
+"""Price paths: the documented formulas, two digits, and values that do not depend on earlier calls."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_a_crash_recovers_in_a_straight_line() -> None:
     assert rate_at(2 * DAY + 1) == Decimal("80000.14")
 
 
-def test_gbm_without_chance_is_compound_growth() -> None:
+def test_gbm_without_volatility_is_compound_growth() -> None:
     rate_at = rate_path(Gbm(inr_per_eth="100000", annual_volatility=0, annual_drift=1, step="365d"))
     assert [rate_at(t * 365 * DAY) for t in (0, 1, 2)] == [100_000, Decimal("271828.18"), Decimal("738905.61")]
 
@@ -52,16 +52,16 @@ def test_gbm_has_the_volatility_it_says() -> None:
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 40 * DAY), max_size=20))
 def test_gbm_depends_on_seed_and_time_alone(seed: int, times: list[int]) -> None:
     price = Gbm(inr_per_eth="200000", annual_volatility=2, seed=seed)
-    asked, fresh = rate_path(price), rate_path(price)
-    rates = {t: asked(t) for t in times}
+    path, fresh = rate_path(price), rate_path(price)
+    rates = {t: path(t) for t in times}
     assert rates == {t: fresh(t) for t in sorted(times)}
     assert all(rate >= PAISA and rate == rate.quantize(PAISA) for rate in rates.values())
 
 
-def test_a_rate_never_falls_to_nothing() -> None:
+def test_a_rate_never_falls_below_a_paisa() -> None:
     assert rate_path(Gbm(inr_per_eth="0.01", annual_volatility=0, annual_drift=-20, step="365d"))(365 * DAY) == PAISA
 
 
-def test_numpy_is_imported_only_where_chance_is_used() -> None:
+def test_numpy_is_imported_only_for_random_numbers() -> None:
     code = "import sys, stakesim.scenario.scenario, stakesim.generate.random_scenario; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

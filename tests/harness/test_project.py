@@ -1,11 +1,11 @@
-"""What a project says of itself in pyproject.toml, read from any folder in it; and where things are kept."""
+"""`[tool.stakesim]` in pyproject.toml, read from any folder of the project; and the state directory."""
 
 import sys
 from pathlib import Path
 
 import pytest
 from stakesim import paths
-from stakesim.commands.cli import _commands_of
+from stakesim.commands.cli import project_commands
 from stakesim.commands.init import init
 from stakesim.project import ProjectError, current_project, read_section
 from stakesim.runner import scenario_files
@@ -32,29 +32,29 @@ def project(tmp_path, monkeypatch):
     return write
 
 
-def test_it_is_found_upwards_and_paths_count_from_it(project):
+def test_project_is_found_upwards_and_paths_are_relative_to_it(project):
     root = project(SECTION)
     (root / "scenarios").mkdir()
     (root / "src").mkdir()
-    found = current_project()
-    assert found.root == root
-    assert found.contract == f"{root}/contracts/Stake.sol:Stake"
-    assert found.path == (root / "src",)
-    assert found.scenarios == root / "scenarios"
-    assert found.failures == root / "scenarios" / "regressions"
+    current = current_project()
+    assert current.root == root
+    assert current.contract == f"{root}/contracts/Stake.sol:Stake"
+    assert current.path == (root / "src",)
+    assert current.scenarios == root / "scenarios"
+    assert current.failures == root / "scenarios" / "regressions"
 
 
-def test_without_a_section_the_folder_is_the_project_and_its_yaml_files_are_its_own_affair(project):
+def test_without_a_section_the_working_directory_is_the_project(project):
     root = project("[tool.other]\nx = 1\n")
     (root / "deep" / "inside" / "scenarios").mkdir()
-    found = current_project()
-    assert (found.root, found.scenarios, found.backend) == (root / "deep" / "inside", None, None)
-    assert found.failures == found.root / "reports" / "failures"
+    current = current_project()
+    assert (current.root, current.scenarios, current.backend) == (root / "deep" / "inside", None, None)
+    assert current.failures == current.root / "reports" / "failures"
     assert "no-show" in {file.stem for file in scenario_files.scripted()}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[tool.stakesim]\nbakend = 'x:y'\n", r"has no key bakend: use backend, contract"),
         ("[tool.stakesim]\npath = 'src'\n", r"path in \[tool.stakesim\] must be a list of folders"),
@@ -72,14 +72,14 @@ def test_without_a_section_the_folder_is_the_project_and_its_yaml_files_are_its_
         ("[tool.stakesim\n", r"pyproject.toml can't be read"),
     ],
 )
-def test_what_is_wrong_with_the_section_is_one_sentence(project, text, said):
+def test_invalid_section_is_one_sentence(project, text, message):
     project(text)
-    with pytest.raises(ProjectError, match=said):
+    with pytest.raises(ProjectError, match=message):
         current_project()
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nowhere_adapter:open_backend", "there is no module nowhere_adapter: add its folder to `path`"),
         ("adapter_that_lacks:open_backend", "adapter_that_lacks needs not_installed_here, which is not installed"),
@@ -93,17 +93,17 @@ def test_what_is_wrong_with_the_section_is_one_sentence(project, text, said):
         ("a b:y", "is no module:attribute"),
     ],
 )
-def test_what_can_not_be_loaded_is_one_sentence(project, monkeypatch, name, said):
+def test_object_that_can_not_be_loaded_is_one_sentence(project, monkeypatch, name, message):
     root = project("[tool.stakesim]\npath = ['src']\n")
     (root / "src").mkdir()
     (root / "src" / "adapter_that_lacks.py").write_text("import not_installed_here\n")
     (root / "src" / "adapter_without.py").write_text("")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    with pytest.raises(ProjectError, match=said):
+    with pytest.raises(ProjectError, match=message):
         current_project().load(name)
 
 
-def test_the_projects_own_scenarios_and_profiles_come_first(project):
+def test_own_scenarios_and_profiles_come_first(project):
     root = project(SECTION)
     (root / "src").mkdir()
     (root / "scenarios" / "profiles").mkdir(parents=True)
@@ -111,7 +111,7 @@ def test_the_projects_own_scenarios_and_profiles_come_first(project):
     (root / "scenarios" / "profiles" / "calm.yaml").write_text("")
     (root / "scenarios" / "profiles" / "weekend.yaml").write_text("")
     assert [file.stem for file in scenario_files.scripted()] == ["mine"]
-    assert {"mine", "no-show"} <= {file.stem for file in scenario_files.scripted(everything=True)}
+    assert {"mine", "no-show"} <= {file.stem for file in scenario_files.scripted(include_shipped=True)}
     profiles = scenario_files.profiles()
     assert set(profiles) == {"calm", "flaky", "hostile", "volatile", "weekend"}
     assert profiles["calm"] == root / "scenarios" / "profiles" / "calm.yaml"
@@ -139,7 +139,7 @@ def test_the_state_directory_of_an_installed_library(monkeypatch, variables, pla
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("raise RuntimeError('no\\nsettings')", "RuntimeError: no settings"),
         ("raise ValueError", "ValueError"),
@@ -151,7 +151,7 @@ def test_the_state_directory_of_an_installed_library(monkeypatch, variables, pla
         ("x = 1\ndef (:", "SyntaxError: invalid syntax"),
     ],
 )
-def test_whatever_happens_at_its_import_is_one_sentence_with_the_place(project, monkeypatch, text, said):
+def test_any_error_of_an_import_is_one_sentence_with_its_place(project, monkeypatch, text, message):
     root = project("[tool.stakesim]\npath = ['src']\n")
     (root / "src").mkdir()
     file = root / "src" / "adapter_that_fails.py"
@@ -159,11 +159,11 @@ def test_whatever_happens_at_its_import_is_one_sentence_with_the_place(project, 
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(ProjectError) as failed:
         current_project().load("adapter_that_fails:open_backend")
-    assert str(failed.value).startswith(f"adapter_that_fails can't be imported ({said}")
+    assert str(failed.value).startswith(f"adapter_that_fails can't be imported ({message}")
     assert str(failed.value).endswith(f": mend it at {file}:{len(text.splitlines())}.")
 
 
-def test_only_in_this_repository_its_make_is_advised(project, monkeypatch):
+def test_make_is_advised_only_in_this_repository(project, monkeypatch):
     root = project("[tool.stakesim]\n")
     (root / "adapter_that_needs.py").write_text("import not_installed_here\n")
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -179,13 +179,13 @@ def test_commands_are_a_typer_application(project, monkeypatch):
     (root / "my_commands.py").write_text("app = 5\n")
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(ProjectError, match=r"names my_commands:app as `commands`, which is no typer\.Typer"):
-        _commands_of(current_project())
+        project_commands(current_project())
 
 
 # ----------------------------------------------------------------------------------------------------- stakesim init
 
 
-def test_a_starter_is_written_once(tmp_path, monkeypatch):
+def test_starter_is_written_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     init(tmp_path)
     assert current_project().scenarios == tmp_path / "scenarios"
@@ -193,7 +193,7 @@ def test_a_starter_is_written_once(tmp_path, monkeypatch):
         init(tmp_path)
 
 
-def test_what_would_be_no_toml_any_more_is_left_alone(tmp_path):
+def test_file_that_would_become_invalid_toml_is_left_unchanged(tmp_path):
     file = tmp_path / "pyproject.toml"
     file.write_text("tool = {}\n")
     with pytest.raises(ProjectError, match=r"can't take a section \[tool.stakesim\] at its end: write its `tool` as"):
@@ -202,7 +202,7 @@ def test_what_would_be_no_toml_any_more_is_left_alone(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_file_where_a_folder_must_be_is_told_before_anything_is_written(tmp_path):
+def test_file_in_place_of_a_folder_is_an_error_before_anything_is_written(tmp_path):
     (tmp_path / ".github").write_text("")
     with pytest.raises(ProjectError, match=r"\.github is a file where a folder must be for .*: rename it\.$"):
         init(tmp_path)
@@ -211,7 +211,7 @@ def test_a_file_where_a_folder_must_be_is_told_before_anything_is_written(tmp_pa
         init(tmp_path / ".github")
 
 
-def test_a_starter_that_stopped_half_way_is_gone_on_with(tmp_path, monkeypatch, capsys):
+def test_incomplete_starter_is_completed(tmp_path, monkeypatch, capsys):
     write_text = Path.write_text
 
     def full(self, *args, **kwargs):

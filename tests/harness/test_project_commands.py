@@ -54,10 +54,10 @@ def stakesim(
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=bare | env, timeout=120, check=False)
 
 
-def sentence(done: subprocess.CompletedProcess[str]) -> str:
+def sentence(completed: subprocess.CompletedProcess[str]) -> str:
     """What a command says that ends with one sentence and exit code 2."""
-    assert done.returncode == 2, done
-    (line,) = done.stderr.strip().splitlines()
+    assert completed.returncode == 2, completed
+    (line,) = completed.stderr.strip().splitlines()
     assert line.startswith("stakesim: ")
     return line
 
@@ -77,19 +77,19 @@ def project(tmp_path: Path) -> Path:
 # ------------------------------------------------------------------------------------------------------- where from
 
 
-def test_help_has_the_checkouts_commands_and_imports_nothing_heavy() -> None:
-    done = stakesim("--help", tell=True)
-    assert done.returncode == 0
-    assert all(f"│ {name}" in done.stdout for name in OURS | {"run", "deploy", "verify"})
-    modules = json.loads(done.stderr)
+def test_help_lists_the_projects_commands_and_imports_nothing_heavy() -> None:
+    completed = stakesim("--help", tell=True)
+    assert completed.returncode == 0
+    assert all(f"│ {name}" in completed.stdout for name in OURS | {"run", "deploy", "verify"})
+    modules = json.loads(completed.stderr)
     assert "stakesim_adapter.commands" in modules
     assert not {"app", "sqlalchemy", "web3", "uvicorn"} & set(modules)
 
 
-def test_a_command_of_the_library_imports_none_of_the_projects() -> None:
-    done = stakesim("check", "scenarios/no-show.yaml", tell=True)
-    assert done.returncode == 0
-    assert not {"stakesim_adapter", "stakesim_adapter.commands", "app"} & set(json.loads(done.stderr))
+def test_library_command_imports_no_project_command() -> None:
+    completed = stakesim("check", "scenarios/no-show.yaml", tell=True)
+    assert completed.returncode == 0
+    assert not {"stakesim_adapter", "stakesim_adapter.commands", "app"} & set(json.loads(completed.stderr))
 
 
 def test_commands_are_found_from_any_folder_of_the_project(project: Path) -> None:
@@ -100,40 +100,40 @@ def test_commands_are_found_from_any_folder_of_the_project(project: Path) -> Non
 
 
 def test_the_librarys_commands_have_priority(project: Path) -> None:
-    done = stakesim("check", str(ROOT / "scenarios" / "no-show.yaml"), cwd=project)
-    assert "well-formed" in done.stdout
+    completed = stakesim("check", str(ROOT / "scenarios" / "no-show.yaml"), cwd=project)
+    assert "well-formed" in completed.stdout
     assert "Not this one" not in stakesim("--help", cwd=project).stdout
 
 
-def test_a_project_with_one_command(project: Path) -> None:
+def test_project_with_one_command(project: Path) -> None:
     own = (project / "own.py").read_text()
     (project / "own.py").write_text(own[: own.rindex("@cli")])
     assert stakesim("greet", cwd=project).stdout == "hello\n"
 
 
-def test_without_a_project_there_are_the_librarys_commands_only(tmp_path: Path) -> None:
-    done = stakesim("serve", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "No such command 'serve'" in done.stderr
+def test_without_a_project_only_library_commands_exist(tmp_path: Path) -> None:
+    completed = stakesim("serve", cwd=tmp_path)
+    assert completed.returncode == 2
+    assert "No such command 'serve'" in completed.stderr
     assert stakesim("--help", cwd=tmp_path).returncode == 0
 
 
-def test_commands_that_can_not_be_imported_are_said_and_help_still_comes(project: Path) -> None:
+def test_help_works_and_names_commands_that_can_not_be_imported(project: Path) -> None:
     (project / "own.py").unlink()
-    told = "[tool.stakesim] names own:cli, and there is no module own"
-    assert told in sentence(stakesim("greet", cwd=project))
-    done = stakesim("--help", cwd=project)
-    assert done.returncode == 0
-    assert told in done.stderr
-    assert "replay" in done.stdout
+    message = "[tool.stakesim] names own:cli, and there is no module own"
+    assert message in sentence(stakesim("greet", cwd=project))
+    completed = stakesim("--help", cwd=project)
+    assert completed.returncode == 0
+    assert message in completed.stderr
+    assert "replay" in completed.stdout
 
 
-def test_help_comes_when_the_commands_say_themselves_what_they_lack(project: Path) -> None:
+def test_help_works_if_the_commands_lack_a_package(project: Path) -> None:
     (project / "own.py").write_text("from stakesim.errors import NotInstalled\nraise NotInstalled('It', 'x', 'gate')\n")
-    done = stakesim("--help", cwd=project)
-    assert done.returncode == 0
-    assert "stakesim: It needs x, which is not installed" in done.stderr
-    assert "replay" in done.stdout
+    completed = stakesim("--help", cwd=project)
+    assert completed.returncode == 0
+    assert "stakesim: It needs x, which is not installed" in completed.stderr
+    assert "replay" in completed.stdout
 
 
 # ----------------------------------------------------------------------------------------------- what is not installed
@@ -152,14 +152,14 @@ def test_help_comes_when_the_commands_say_themselves_what_they_lack(project: Pat
         (["stop-database"], "psycopg"),
     ],
 )
-def test_every_command_says_what_is_not_installed_and_how_to_get_it(
+def test_every_command_says_what_is_not_installed_and_how_to_install_it(
     args: list[str], module: str, tmp_path: Path
 ) -> None:
     options = [] if args == ["stop-database"] else ["--env-file", str(tmp_path / "env")]
-    said = sentence(stakesim(*args, *options, missing=(module,)))
-    assert f"The backend needs {module}, which is not installed" in said
-    assert "`make serve`" in said
-    assert "`pip install -e '.[api]'`" in said
+    message = sentence(stakesim(*args, *options, missing=(module,)))
+    assert f"The backend needs {module}, which is not installed" in message
+    assert "`make serve`" in message
+    assert "`pip install -e '.[api]'`" in message
 
 
 @pytest.mark.parametrize(
@@ -174,41 +174,41 @@ def test_every_command_says_what_is_not_installed_and_how_to_get_it(
         (["stop-database"], 0),
     ],
 )
-def test_a_base_install_has_no_traceback(args: list[str], code: int, tmp_path: Path) -> None:
+def test_base_install_has_no_traceback(args: list[str], code: int, tmp_path: Path) -> None:
     """Without the extra, a command works or says what it needs."""
     options = [] if args == ["stop-database"] else ["--env-file", str(tmp_path / "env")]
-    done = stakesim(*args, *options, missing=EXTRA, STAKESIM_HOME=str(tmp_path / "home"))
-    assert done.returncode == code, done
-    assert "Traceback" not in done.stderr
+    completed = stakesim(*args, *options, missing=EXTRA, STAKESIM_HOME=str(tmp_path / "home"))
+    assert completed.returncode == code, completed
+    assert "Traceback" not in completed.stderr
     if code == 2:
-        sentence(done)
+        sentence(completed)
 
 
-def test_the_driver_api_says_what_is_not_installed() -> None:
+def test_driver_api_says_what_is_not_installed() -> None:
     for missing in (EXTRA, *((module,) for module in ("fastapi", "httpx", "jwt", "prometheus_client"))):
-        said = sentence(stakesim("run", "scenarios/no-show.yaml", "--driver", "api", missing=missing))
-        assert "which is not installed" in said
-        assert "`pip install -e '.[api]'`" in said
-        assert any(module in said for module in missing)
+        message = sentence(stakesim("run", "scenarios/no-show.yaml", "--driver", "api", missing=missing))
+        assert "which is not installed" in message
+        assert "`pip install -e '.[api]'`" in message
+        assert any(module in message for module in missing)
 
 
 def test_faults_say_what_is_not_installed() -> None:
-    said = sentence(stakesim("faults", "--only", "network:0", missing=("sqlalchemy",)))
-    assert "needs sqlalchemy, which is not installed" in said
-    assert "`pip install -e '.[api]'`" in said
+    message = sentence(stakesim("faults", "--only", "network:0", missing=("sqlalchemy",)))
+    assert "needs sqlalchemy, which is not installed" in message
+    assert "`pip install -e '.[api]'`" in message
 
 
 def test_faults_without_a_campaign_say_what_to_do(tmp_path: Path) -> None:
-    said = sentence(stakesim("faults", cwd=tmp_path))
-    assert "[tool.stakesim] faults =" in said
+    message = sentence(stakesim("faults", cwd=tmp_path))
+    assert "[tool.stakesim] faults =" in message
 
 
 def test_errors_of_the_backend_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "env").write_text("")
-    said = sentence(stakesim("reconcile", "--env-file", str(tmp_path / "env")))
-    assert "BLOCKCHAIN_RPC_URL is not set" in said
-    said = sentence(stakesim("faults", "--only", "network:0", DATABASE_URL="postgresql://nobody@127.0.0.1:9/none"))
-    assert "No database answers at postgresql" in said
+    message = sentence(stakesim("reconcile", "--env-file", str(tmp_path / "env")))
+    assert "BLOCKCHAIN_RPC_URL is not set" in message
+    message = sentence(stakesim("faults", "--only", "network:0", DATABASE_URL="postgresql://nobody@127.0.0.1:9/none"))
+    assert "No database answers at postgresql" in message
 
 
 # ------------------------------------------------------------------------------------------------------ stop-database
@@ -222,6 +222,6 @@ def test_stop_database_stops_the_server_that_the_backend_started(tmp_path: Path,
     assert started.returncode == 0
     data = tmp_path / "home" / "postgres"
     assert _running(data)
-    done = stakesim("stop-database", cwd=ROOT / folder, **home)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    completed = stakesim("stop-database", cwd=ROOT / folder, **home)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "", "")
     assert not _running(data)

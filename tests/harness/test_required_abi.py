@@ -1,4 +1,4 @@
-"""The ABI that every stake contract must have, and what is said of a contract that has another one."""
+"""The ABI that every stake contract must have, and the sentences about contracts that differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stakesim.evm import required_abi
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.gate.conformance import differences
+from stakesim.gate.conformance import interface_problems
 from stakesim.runner.environment import open_environment
 
 TEST = CONTRACTS / "test"
@@ -70,7 +70,7 @@ def spelled(abi) -> tuple[dict, dict]:
     return functions, {item["name"]: types(item["inputs"]) for item in abi if item["type"] == "event"}
 
 
-def test_the_committed_abi_is_that_of_the_rules():
+def test_committed_abi_is_the_specified_one():
     abi = json.loads((CONTRACTS / "abi" / "deployed.json").read_text())
     assert spelled(abi) == (SIGNATURES, EVENTS)
     assert len(abi) == len(SIGNATURES) + len(EVENTS)
@@ -85,7 +85,7 @@ def abi_of(name: str):
 
 
 @pytest.mark.parametrize("name", ["EventStake", "production", "MinimalEventStake", "SoundEventStake"])
-def test_each_contract_has_it(name):
+def test_every_contract_has_the_required_abi(name):
     abi = abi_of(name)
     assert required_abi.missing(abi) == []
     assert list(required_abi.differences(abi)) == []
@@ -94,14 +94,14 @@ def test_each_contract_has_it(name):
     assert {name: events[name] for name in EVENTS} == EVENTS
 
 
-def test_the_interface_has_it_but_for_the_owner():
-    """Which is of OpenZeppelin's Ownable."""
+def test_interface_has_the_required_abi_except_owner():
+    """`owner` is in OpenZeppelin's Ownable."""
     abi = abi_of("IEventStake")
     assert required_abi.missing(abi) == ["The function owner is missing: owner()"]
     assert list(required_abi.differences(abi)) == []
 
 
-def test_what_is_added_is_known_by_its_arguments_too():
+def test_extension_is_recognized_by_name_and_arguments():
     assert required_abi.missing_extension(abi_of("EventStake")) == set()
     lacks = required_abi.missing_extension(abi_of("MinimalEventStake"))
     assert {"createEventRunFor", "cancelBooking", "expireEvent", "withdraw", "creditOf", "totalLiabilities"} <= lacks
@@ -120,17 +120,17 @@ def test_what_is_added_is_known_by_its_arguments_too():
     assert own == {"stakePercentage", "platformFeePercentage", "setStakePercentage", "setPlatformFeePercentage"}
 
 
-# --------------------------------------------------------------------------------------------- what is another
+# Differences
 
 
 def stand_in(**edits) -> Artifact:
-    """The stand-in with another ABI: by function or event, what is edited in it."""
-    made = load_contract(STAND_IN)
-    abi = deepcopy(made.abi)
+    """Returns the stand-in with another ABI. Each edit changes the item of its name."""
+    artifact = load_contract(STAND_IN)
+    abi = deepcopy(artifact.abi)
     for name, edit in edits.items():
         [item] = [item for item in abi if item.get("name") == name]
         edit(item)
-    return Artifact(made.name, made.source, abi, made.bytecode, made.deployed_bytecode)
+    return Artifact(artifact.name, artifact.source, abi, artifact.bytecode, artifact.deployed_bytecode)
 
 
 def flat(item) -> None:
@@ -146,7 +146,7 @@ BOOKING = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256
 
 
 @pytest.mark.parametrize(
-    ("name", "edit", "said", "playable"),
+    ("name", "edit", "text", "compatible"),
     [
         ("getEventRun", flat, f"getEventRun returns {RUN} where one struct {RUN} must be", False),
         ("getBooking", flat, f"getBooking returns {BOOKING} where one struct {BOOKING} must be", False),
@@ -191,44 +191,44 @@ BOOKING = "(uint256, uint256, address, uint256, uint256, uint256, uint8, uint256
         ),
     ],
 )
-def test_what_differs_is_told_in_one_sentence(name, edit, said, playable):
+def test_each_difference_is_one_sentence(name, edit, text, compatible):
     contract = stand_in(**{name: edit})
-    assert list(required_abi.differences(contract.abi)) == [(said, playable)]
-    assert differences(contract) == [f"{said}."]
+    assert list(required_abi.differences(contract.abi)) == [(text, compatible)]
+    assert interface_problems(contract) == [f"{text}."]
 
 
 @pytest.mark.parametrize("mutability", ["view", "pure"])
-def test_names_and_ways_of_reading_make_no_difference(mutability):
+def test_parameter_names_and_pure_or_view_make_no_difference(mutability):
     def rename(item):
         item["stateMutability"] = mutability
         item["outputs"][0] |= {"name": "run", "internalType": "struct Other.Run"}
         for field in item["outputs"][0]["components"]:
             field |= {"name": "x", "internalType": "enum Other.Status"}
 
-    assert differences(stand_in(getEventRun=rename, getBooking=rename)) == []
+    assert interface_problems(stand_in(getEventRun=rename, getBooking=rename)) == []
 
 
 @pytest.mark.parametrize("name", ["withdrawPlatformFees", "owner", "EventCompleted"])
-def test_what_is_missing_is_told(name):
-    made = stand_in()
-    made.abi[:] = [item for item in made.abi if item.get("name") != name]
-    [said] = differences(made)
-    assert said.endswith(
+def test_missing_item_is_one_sentence(name):
+    artifact = stand_in()
+    artifact.abi[:] = [item for item in artifact.abi if item.get("name") != name]
+    [text] = interface_problems(artifact)
+    assert text.endswith(
         f" {name} is missing: {name}({'uint256 indexed, uint256, uint256' if name[0] == 'E' else ''})."
     )
 
 
 @pytest.mark.slow
-def test_what_can_not_be_driven_is_not_played(engine_name):
-    """Both views are told at once; what makes no difference to a call does not stop it."""
+def test_unsupported_contract_is_refused(engine_name):
+    """The error lists all differences; compatible ones are accepted."""
     with pytest.raises(EngineError) as caught:
         open_environment(engine_name, stand_in(getEventRun=flat, getBooking=flat))
     assert str(caught.value) == (
         f"MinimalEventStake can't be tested: getEventRun returns {RUN} where one struct {RUN} must be; getBooking "
         f"returns {BOOKING} where one struct {BOOKING} must be."
     )
-    made = stand_in()
-    made.abi[:] = [item for item in made.abi if item.get("name") != "owner"]
+    artifact = stand_in()
+    artifact.abi[:] = [item for item in artifact.abi if item.get("name") != "owner"]
     with pytest.raises(EngineError, match="MinimalEventStake can't be tested, as it lacks owner: give a contract"):
-        open_environment(engine_name, made)
+        open_environment(engine_name, artifact)
     open_environment(engine_name, stand_in(cancelEvent=lambda item: item.update(stateMutability="payable"))).close()

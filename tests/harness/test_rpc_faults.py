@@ -1,4 +1,4 @@
-"""The faulty provider: what it does to requests, and what it notes."""
+"""The faulty provider: what it does to requests, and what it records."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 import requests
 from stakesim.evm.anvil import AnvilEngine
 from stakesim.evm.lean_web3 import lean_web3
-from stakesim.faults.rpc_faults import BY_NAME, FAULTS, FaultyProvider, decode_raw
+from stakesim.faults.faulty_provider import FaultyProvider
+from stakesim.faults.raw_transaction import decode_raw
+from stakesim.faults.rpc_faults import FAULTS
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
 GWEI = 10**9
 _ACCOUNTS = count(1)
-BACK = (requests.RequestException, Web3RPCError)
+ERRORS = (requests.RequestException, Web3RPCError)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,8 @@ def anvil() -> Iterator[AnvilEngine]:
     engine.close()
 
 
-class Line:
-    """A faulty line to the anvil, and an account of its own."""
+class Connection:
+    """A faulty connection to the anvil, with its own account."""
 
     def __init__(self, anvil: AnvilEngine, account: int) -> None:
         self.anvil, self.account, self.to = anvil, anvil.accounts[account], anvil.accounts[0].address
@@ -54,7 +56,7 @@ class Line:
         )
 
     def send(self, name: str | None = None, **of: int):
-        """Sends a transaction that meets this fault."""
+        """Sends a transaction, to which this fault happens."""
         if name:
             self.faulty.force(name)
         return self.eth.send_raw_transaction(self.signed(**of).raw_transaction)
@@ -68,140 +70,140 @@ class Line:
 
 
 @pytest.fixture
-def line(anvil: AnvilEngine) -> Line:
-    line = Line(anvil, next(_ACCOUNTS))
+def connection(anvil: AnvilEngine) -> Connection:
+    connection = Connection(anvil, next(_ACCOUNTS))
     anvil.w3.provider.make_request("anvil_dropAllTransactions", [])
-    return line
+    return connection
 
 
-def test_a_line_without_faults_changes_nothing(line: Line) -> None:
-    tx_hash = line.send()
-    assert list(line.faulty.arrivals) == [tx_hash.to_0x_hex()]
-    assert line.mined()
-    assert line.faulty.counts.total() == 0
+def test_a_connection_without_faults_changes_nothing(connection: Connection) -> None:
+    tx_hash = connection.send()
+    assert list(connection.faulty.received) == [tx_hash.to_0x_hex()]
+    assert connection.mined()
+    assert connection.faulty.counts.total() == 0
 
 
-@pytest.mark.parametrize("name", ["response lost", "time-out, sent", "unknown error, sent", "503 though done"])
-def test_the_node_took_it_and_nobody_heard(line: Line, name: str) -> None:
-    with pytest.raises(BACK):
-        line.send(name)
-    assert line.mined()
-    assert len(line.faulty.arrivals) == 1
+@pytest.mark.parametrize("name", ["response lost", "time-out, sent", "unknown error, sent", "503, executed"])
+def test_the_node_executes_the_request_and_the_response_is_lost(connection: Connection, name: str) -> None:
+    with pytest.raises(ERRORS):
+        connection.send(name)
+    assert connection.mined()
+    assert len(connection.faulty.received) == 1
 
 
 @pytest.mark.parametrize(
     "name", ["request lost", "time-out, not sent", "unknown error, not sent", "429", "502", "connection reset"]
 )
-def test_the_node_never_saw_it(line: Line, name: str) -> None:
-    with pytest.raises(BACK):
-        line.send(name)
-    assert not line.mined()
-    assert not line.faulty.arrivals
+def test_the_request_never_reaches_the_node(connection: Connection, name: str) -> None:
+    with pytest.raises(ERRORS):
+        connection.send(name)
+    assert not connection.mined()
+    assert not connection.faulty.received
 
 
-@pytest.mark.parametrize("name", ["taken and lost", "already known, wrongly"])
-def test_the_node_says_yes_and_has_it_not(line: Line, name: str) -> None:
+@pytest.mark.parametrize("name", ["accepted and lost", "already known, wrongly"])
+def test_the_node_accepts_a_transaction_and_does_not_have_it(connection: Connection, name: str) -> None:
     with suppress(Web3RPCError):
-        line.send(name)
-    assert not line.mined()
+        connection.send(name)
+    assert not connection.mined()
 
 
-def test_already_known_is_what_the_node_says(line: Line) -> None:
+def test_already_known_is_the_nodes_own_error(connection: Connection) -> None:
     with pytest.raises(Web3RPCError, match="already imported"):
-        line.send("already known, node's words")
-    assert line.mined()
+        connection.send("already known, the node's error")
+    assert connection.mined()
 
 
-def test_nonce_too_low_as_our_own_is_mined(line: Line) -> None:
+def test_nonce_too_low_because_the_transaction_is_mined(connection: Connection) -> None:
     with pytest.raises(Web3RPCError, match="nonce too low"):
-        line.send("nonce too low, mined")
-    assert line.truth.get_transaction_receipt(line.signed().hash)
+        connection.send("nonce too low, mined")
+    assert connection.truth.get_transaction_receipt(connection.signed().hash)
 
 
-def test_nonce_too_low_as_an_older_attempt_is_mined(line: Line) -> None:
-    line.send()
+def test_nonce_too_low_because_an_older_attempt_is_mined(connection: Connection) -> None:
+    connection.send()
     with pytest.raises(Web3RPCError, match="nonce too low"):
-        line.send("nonce too low, older attempt mined", fee=4 * GWEI)
-    assert line.truth.get_transaction_receipt(line.signed().hash)
+        connection.send("nonce too low, older attempt mined", fee=4 * GWEI)
+    assert connection.truth.get_transaction_receipt(connection.signed().hash)
 
 
-def test_a_fussy_node_wants_replacements_to_pay_more(line: Line) -> None:
-    line.send()
+def test_a_strict_node_requires_higher_fees_of_replacements(connection: Connection) -> None:
+    connection.send()
     with pytest.raises(Web3RPCError, match="underpriced"):
-        line.send("replacement underpriced", fee=3 * GWEI * 112 // 100)
-    line.send("replacement underpriced", fee=6 * GWEI)
-    assert line.faulty.counts["replacement underpriced"] == 1
+        connection.send("replacement underpriced", fee=3 * GWEI * 112 // 100)
+    connection.send("replacement underpriced", fee=6 * GWEI)
+    assert connection.faulty.counts["replacement underpriced"] == 1
 
 
-def test_a_node_that_keeps_no_gaps(line: Line) -> None:
+def test_a_node_that_rejects_nonce_gaps(connection: Connection) -> None:
     with pytest.raises(Web3RPCError, match="nonce too high"):
-        line.send("nonce too high", nonce=2)
+        connection.send("nonce too high", nonce=2)
 
 
-def test_a_lagging_node(line: Line) -> None:
-    line.send()
-    assert line.mined()
-    head = line.truth.block_number
-    line.faulty.force("old block number")
-    assert line.eth.block_number < head
-    line.faulty.force("old latest block")
-    assert line.eth.get_block("latest")["number"] < head
-    line.faulty.force("old nonce")
-    assert line.eth.get_transaction_count(line.account.address) == line.nonce
-    line.faulty.force("receipt withheld")
+def test_a_lagging_node(connection: Connection) -> None:
+    connection.send()
+    assert connection.mined()
+    head = connection.truth.block_number
+    connection.faulty.force("old block number")
+    assert connection.eth.block_number < head
+    connection.faulty.force("old latest block")
+    assert connection.eth.get_block("latest")["number"] < head
+    connection.faulty.force("old nonce")
+    assert connection.eth.get_transaction_count(connection.account.address) == connection.nonce
+    connection.faulty.force("receipt withheld")
     with pytest.raises(TransactionNotFound):
-        line.eth.get_transaction_receipt(line.signed().hash)
-    assert line.eth.get_transaction_receipt(line.signed().hash)
+        connection.eth.get_transaction_receipt(connection.signed().hash)
+    assert connection.eth.get_transaction_receipt(connection.signed().hash)
 
 
-def test_a_receipt_of_a_block_that_is_gone(line: Line) -> None:
-    line.send()
-    assert line.mined()
-    was = line.eth.get_transaction_receipt(line.signed().hash)
-    line.anvil.w3.provider.make_request("anvil_reorg", [1, []])
-    line.faulty.force("old receipt")
-    assert line.eth.get_transaction_receipt(line.signed().hash) == was
+def test_a_receipt_of_a_removed_block(connection: Connection) -> None:
+    connection.send()
+    assert connection.mined()
+    receipt = connection.eth.get_transaction_receipt(connection.signed().hash)
+    connection.anvil.w3.provider.make_request("anvil_reorg", [1, []])
+    connection.faulty.force("old receipt")
+    assert connection.eth.get_transaction_receipt(connection.signed().hash) == receipt
     with pytest.raises(TransactionNotFound):
-        line.eth.get_transaction_receipt(line.signed().hash)
+        connection.eth.get_transaction_receipt(connection.signed().hash)
 
 
-def test_a_fault_that_cannot_happen_now_waits(line: Line) -> None:
-    line.faulty.force("nonce too low, older attempt mined")
-    line.send()
-    assert line.faulty.counts.total() == 0
+def test_a_forced_fault_waits_until_it_applies(connection: Connection) -> None:
+    connection.faulty.force("nonce too low, older attempt mined")
+    connection.send()
+    assert connection.faulty.counts.total() == 0
 
 
 @pytest.mark.slow
 def test_the_same_seed_injects_the_same_faults(anvil: AnvilEngine) -> None:
-    def played() -> list[tuple[int, str]]:
+    def injected_faults() -> list[tuple[int, str]]:
         faulty = FaultyProvider(anvil.w3.provider, FAULTS, np.random.default_rng(5), rate=0.5)
         for _ in range(60):
             try:
                 faulty.make_request("eth_blockNumber", [])
             except requests.RequestException:
                 continue
-        return [(one.call, one.fault.name) for one in faulty.injected]
+        return [(injected.request, injected.fault.name) for injected in faulty.injected]
 
-    assert played() == played()
-    assert len(played()) > 10
-
-
-def test_quiet(line: Line) -> None:
-    line.faulty.rate = 1
-    line.faulty.force("429")
-    line.faulty.quiet()
-    assert line.eth.block_number == line.truth.block_number
+    assert injected_faults() == injected_faults()
+    assert len(injected_faults()) > 10
 
 
-def test_hooks_come_before_and_after_each_request(line: Line) -> None:
-    seen: list[str] = []
-    line.faulty.before = lambda method, params: seen.append(f"before {method}")
-    line.faulty.after = lambda method, params: seen.append(f"after {method}")
-    line.faulty.force("502")
+def test_after_stop_no_fault_is_injected(connection: Connection) -> None:
+    connection.faulty.rate = 1
+    connection.faulty.force("429")
+    connection.faulty.stop()
+    assert connection.eth.block_number == connection.truth.block_number
+
+
+def test_hooks_are_called_before_and_after_each_request(connection: Connection) -> None:
+    calls: list[str] = []
+    connection.faulty.before = lambda method, params: calls.append(f"before {method}")
+    connection.faulty.after = lambda method, params: calls.append(f"after {method}")
+    connection.faulty.force("502")
     with pytest.raises(requests.HTTPError) as raised:
-        line.eth.block_number  # noqa: B018
+        connection.eth.block_number  # noqa: B018
     assert raised.value.response.status_code == 502
-    assert seen == ["before eth_blockNumber", "after eth_blockNumber"]
+    assert calls == ["before eth_blockNumber", "after eth_blockNumber"]
 
 
 @pytest.mark.parametrize(
@@ -212,13 +214,13 @@ def test_hooks_come_before_and_after_each_request(line: Line) -> None:
         {"type": 2, "maxFeePerGas": 9, "maxPriorityFeePerGas": 7},
     ],
 )
-def test_transactions_of_all_types_are_read(anvil: AnvilEngine, fees: dict) -> None:
-    """A service may send legacy transactions, too."""
+def test_transactions_of_all_types_are_decoded(anvil: AnvilEngine, fees: dict) -> None:
+    """A service may send legacy transactions."""
     fields = {"chainId": 1, "nonce": 5, "to": anvil.accounts[0].address, "value": 0, "gas": 30_000, "data": b"\x01\x02"}
     raw = anvil.accounts[1].sign_transaction(fields | fees).raw_transaction.to_0x_hex()
     assert decode_raw(raw) == (5, fees.get("maxFeePerGas", 7), 7, b"\x01\x02")
 
 
-def test_every_fault_has_a_name_of_its_own_and_a_row() -> None:
-    assert len(BY_NAME) == len(FAULTS)
+def test_every_fault_has_a_unique_name_and_a_row() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     assert all(1 <= fault.row <= 29 and fault.methods for fault in FAULTS)

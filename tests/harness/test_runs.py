@@ -1,4 +1,4 @@
-"""Runs as a user makes them: from Python, on either engine, in several processes, replayed, and when they fail."""
+"""Runs from Python: on each engine, in several processes, replayed, and failing."""
 
 import csv
 import json
@@ -29,23 +29,23 @@ ROOT = checkout()
 
 RUNS = {"quick": 1, "ci": 25, "deep": 500}
 """Of each profile."""
-WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
+WORKED_EXAMPLES = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
 
 
 @pytest.fixture(scope="module")
 def no_show():
     """The result of a worked example."""
-    return run(WORKED[1])
+    return run(WORKED_EXAMPLES[1])
 
 
 @pytest.mark.slow
 def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil(profile):
     """To the wei and the unit of gas; transaction hashes differ, as fees do."""
-    worked = WORKED[1:2] if profile == "quick" else WORKED
-    ours, node = run(worked), run(worked, engine="anvil")
-    assert ours.ok
-    assert node.ok
-    assert [row._replace(tx_hash=None) for row in ours.rows] == [row._replace(tx_hash=None) for row in node.rows]
+    examples = WORKED_EXAMPLES[1:2] if profile == "quick" else WORKED_EXAMPLES
+    py_evm, anvil = run(examples), run(examples, engine="anvil")
+    assert py_evm.ok
+    assert anvil.ok
+    assert [row._replace(tx_hash=None) for row in py_evm.rows] == [row._replace(tx_hash=None) for row in anvil.rows]
 
 
 @pytest.mark.slow
@@ -53,11 +53,11 @@ def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
     """To the wei, the unit of gas and the transaction's hash."""
     pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
     files = sorted(SCENARIOS.glob("*.yaml"))
-    drawn = [path.stem for path in sorted(PROFILES.glob("*.yaml"))]
-    what, runs = (files[::8] + drawn[1:3], 1) if profile == "quick" else (files + drawn, 5)
-    ours, fast = run(what, runs=runs), run(what, "revm", runs=runs)
-    assert [f for f in fast.findings if f.id != "VACUOUS"] == []
-    assert ours.rows == fast.rows
+    profiles = [path.stem for path in sorted(PROFILES.glob("*.yaml"))]
+    names, runs = (files[::8] + profiles[1:3], 1) if profile == "quick" else (files + profiles, 5)
+    py_evm, revm = run(names, runs=runs), run(names, "revm", runs=runs)
+    assert [f for f in revm.findings if f.id != "VACUOUS"] == []
+    assert py_evm.rows == revm.rows
 
 
 @pytest.mark.slow
@@ -103,14 +103,14 @@ def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(nam
 @pytest.mark.slow
 def test_a_campaign_that_reaches_too_little_fails_as_vacuous(tmp_path, monkeypatch, engine_name):
     text = (PROFILES / "calm.yaml").read_text()
-    (tmp_path / "calm.yaml").write_text(_dull(text))
+    (tmp_path / "calm.yaml").write_text(_without_no_shows(text))
     monkeypatch.setattr(scenario_files, "profiles", lambda: {"calm": tmp_path / "calm.yaml"})
     result = run("calm", engine_name, runs=2)
     assert [f.id for f in result.findings] == ["VACUOUS"]
     assert "no no-show" in result.findings[0].message
 
 
-def _dull(text: str) -> str:
+def _without_no_shows(text: str) -> str:
     """The profile with nobody who stays away or cancels."""
     import yaml
 
@@ -138,20 +138,20 @@ def test_the_result_reads_well_and_has_a_ledger(no_show):
 
 @pytest.mark.slow
 def test_a_scenario_can_be_handed_over_as_data():
-    scenario = load(WORKED[0])
+    scenario = load(WORKED_EXAMPLES[0])
     assert isinstance(scenario, Scenario)
     assert run(scenario).ok
     assert stakesim.run is campaign.run
 
 
-@pytest.mark.parametrize("format", ledger.FORMATS)
-def test_a_ledger_is_written_exactly_in_each_format(tmp_path, format, no_show):
+@pytest.mark.parametrize("file_format", ledger.FORMATS)
+def test_a_ledger_is_written_exactly_in_each_format(tmp_path, file_format, no_show):
     rows = no_show.rows
-    path = tmp_path / f"ledger.{format}"
+    path = tmp_path / f"ledger.{file_format}"
     ledger.write(rows, path)
-    if format == "csv":
+    if file_format == "csv":
         back = [int(row["wei_out"]) for row in csv.DictReader(path.open())]
-    elif format == "jsonl":
+    elif file_format == "jsonl":
         back = [int(json.loads(line)["wei_out"]) for line in path.read_text().splitlines()]
     else:
         import pyarrow.parquet as pq
@@ -166,26 +166,26 @@ def test_a_ledger_of_an_unknown_format_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_failing_scenario_tells_its_story_and_is_saved_for_replay(tmp_path):
+def test_a_failing_scenario_is_narrated_and_saved_for_replay(tmp_path):
     source = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}
     honest = "uint256 hostPayout = revenue - fee + forfeitsToHost;"
     source["EventStake.sol"] = source["EventStake.sol"].replace(honest, honest.replace("revenue - fee", "revenue"))
     with closing(open_environment(contract=compile_sources(source)["EventStake"])) as environment:
-        played = run_scenario(environment, load(WORKED[1]))
+        played = run_scenario(environment, load(WORKED_EXAMPLES[1]))
         result = CampaignResult([played], list(played.findings))
         save_failures(result, tmp_path)
         (saved,) = tmp_path.glob("*.yaml")
         assert len(load(saved).actions) == 4
         assert {f.id for f in run_scenario(environment, load(saved)).findings} >= {f.id for f in played.findings}
-    story = narrate([next(f for f in result.findings if f.id == "INV-08")])
-    assert "INV-08 is broken: host: the host gets revenue - fee + own stake, once" in story
-    assert "expected 0.46 ETH (460000000000000000 wei), 92,000.00 INR, found 0.48 ETH" in story
-    assert "> " in story.splitlines()[-2]
-    assert story.splitlines()[-1].startswith("  replay it: stakesim replay ")
+    narrative = narrate([next(f for f in result.findings if f.id == "INV-08")])
+    assert "INV-08 is broken: host: the host gets revenue - fee + own stake, once" in narrative
+    assert "expected 0.46 ETH (460000000000000000 wei), 92,000.00 INR, found 0.48 ETH" in narrative
+    assert "> " in narrative.splitlines()[-2]
+    assert narrative.splitlines()[-1].startswith("  replay it: stakesim replay ")
 
 
 @pytest.mark.slow
-def test_what_a_scenario_expects_is_held_against_the_rules(run_scenario):
+def test_a_scenario_that_contradicts_the_rules_fails(run_scenario):
     text = (ROOT / "scenarios" / "no-show.yaml").read_text()
     with pytest.raises(AssertionError, match="received another amount"):
         run_scenario(loads(text.replace('"460000000000000000"', '"460000000000000001"')))
@@ -202,13 +202,13 @@ def test_an_unforeseen_error_of_a_service_is_a_finding(environment, monkeypatch)
         raise ZeroDivisionError("off by one")
 
     monkeypatch.setattr(BookingService, "book", book)
-    played = run_scenario(environment, load(WORKED[0]))
+    played = run_scenario(environment, load(WORKED_EXAMPLES[0]))
     assert [f.id for f in played.findings] == ["CRASH"]
     assert "ZeroDivisionError: off by one (test_runs.py:" in played.findings[0].message
 
 
 def test_too_many_actors_are_refused_in_a_sentence(environment):
-    scenario = load(WORKED[0])
+    scenario = load(WORKED_EXAMPLES[0])
     actors = {**scenario.actors, **{f"extra{i}": scenario.actors["host"] for i in range(40)}}
     with pytest.raises(EngineError, match="use fewer actors"):
         run_scenario(environment, scenario.model_copy(update={"actors": actors}))
@@ -220,16 +220,16 @@ def test_an_unknown_name_is_refused_in_a_sentence():
 
 
 def test_a_scenario_is_found_by_its_name(engine_name):
-    assert run("no-show", engine_name).results[0].scenario == load(WORKED[1])
+    assert run("no-show", engine_name).results[0].scenario == load(WORKED_EXAMPLES[1])
 
 
 @pytest.mark.slow
 def test_a_saved_failure_keeps_where_it_comes_from():
-    played = play_one = run("hostile", runs=1).results[0]
+    result = run("hostile", runs=1).results[0]
     from stakesim.runner.findings import Finding
 
-    play_one.findings.append(Finding("INV-01", "", "", played.scenario, step=3))
-    saved = replayable(played)
+    result.findings.append(Finding("INV-01", "", "", result.scenario, step=3))
+    saved = replayable(result)
     assert loads(dump(saved)) == saved
     assert saved.origin["profile"] == "hostile"
     assert len(saved.actions) == 3

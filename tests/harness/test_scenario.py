@@ -1,4 +1,4 @@
-"""The scenario format: what is read, what is written back, and what a person is told about a mistake."""
+"""The scenario format: reading, writing, and the error messages for mistakes."""
 
 import json
 from functools import cache
@@ -15,7 +15,7 @@ from stakesim.scenario.scenario import Scenario, ScenarioError, dump, json_schem
 from stakesim.schema.fields import format_time, parse_time
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
-STORIES = sorted(SCENARIOS.glob("*.yaml"))
+SCENARIO_FILES = sorted(SCENARIOS.glob("*.yaml"))
 VALIDATOR = Draft202012Validator(json_schema())
 
 EXAMPLE = """\
@@ -37,38 +37,38 @@ origin: {profile: calm, seed: 3}
 """
 
 
-# The stories in scenarios/
+# The files in scenarios/
 
 
 @cache
-def story(file: Path) -> Scenario:
+def scenario_in(file: Path) -> Scenario:
     return load(file)
 
 
-@pytest.mark.parametrize("file", STORIES, ids=lambda file: file.stem)
-class TestStory:
-    def test_is_what_the_rules_say(self, file: Path) -> None:
-        assert list(disagreements(story(file))) == []
+@pytest.mark.parametrize("file", SCENARIO_FILES, ids=lambda file: file.stem)
+class TestScenarioFile:
+    def test_agrees_with_the_rules(self, file: Path) -> None:
+        assert list(disagreements(scenario_in(file))) == []
 
     def test_is_strict_and_closes_every_run(self, file: Path) -> None:
-        scenario = story(file)
+        scenario = scenario_in(file)
         assert scenario.strict
         assert all(not run.open for run in rehearse(scenario)[-1].state.runs.values())
 
-    def test_is_valid_by_the_schema_and_names_it(self, file: Path) -> None:
+    def test_is_valid_by_the_schema_and_refers_to_it(self, file: Path) -> None:
         text = file.read_text()
         assert text.startswith("# yaml-language-server: $schema=schema.json\n")
-        VALIDATOR.validate(yaml.safe_load(dump(story(file))))
+        VALIDATOR.validate(yaml.safe_load(dump(scenario_in(file))))
 
     def test_is_the_same_when_written_and_read_again(self, file: Path) -> None:
-        scenario = story(file)
+        scenario = scenario_in(file)
         assert loads(dump(scenario)) == scenario
 
 
-def test_the_stories_reach_what_they_are_for() -> None:
+def test_the_files_reach_every_status_and_error() -> None:
     """Together they end runs in each way and see every error but an unpayable price, which no INR price has."""
-    steps = [step for file in STORIES for step in rehearse(story(file))]
-    assert len(STORIES) >= 15
+    steps = [step for file in SCENARIO_FILES for step in rehearse(scenario_in(file))]
+    assert len(SCENARIO_FILES) >= 15
     assert {run.status.name for step in steps for run in step.state.runs.values()} == {
         "ACTIVE",
         "FULL",
@@ -94,18 +94,18 @@ def test_the_stories_reach_what_they_are_for() -> None:
     }
 
 
-def test_no_story_succeeds_past_the_service() -> None:
-    """The database could not know of it."""
-    for file in STORIES:
-        for step in rehearse(story(file)):
+def test_no_direct_action_succeeds() -> None:
+    """The database would not know what it created."""
+    for file in SCENARIO_FILES:
+        for step in rehearse(scenario_in(file)):
             assert not (getattr(step.action, "direct", False) and step.outcome.status == "ok"), file.stem
 
 
-def test_the_schema_in_the_repository_is_the_code_s() -> None:
+def test_the_committed_schema_is_current() -> None:
     assert json.loads((SCENARIOS / "schema.json").read_text()) == json_schema()
 
 
-def test_a_scenario_that_expects_something_else_is_told_so() -> None:
+def test_a_wrong_expectation_is_a_disagreement() -> None:
     wrong = EXAMPLE.replace("fails: TooLate", "by: guest").replace('guest: "4', 'guest: "5')
     assert list(disagreements(loads(wrong))) == [
         "example, actions[2] (cancel_booking): expected ok, the model says TooLate",

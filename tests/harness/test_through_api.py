@@ -1,4 +1,4 @@
-"""Scenarios over HTTP: the same ones, by the same invariants, through the API as it is deployed."""
+"""Scenarios through the HTTP API as it is deployed: the same scenarios, checked by the same invariants."""
 
 import socket
 import subprocess
@@ -47,46 +47,46 @@ actions:
 
 
 @pytest.fixture(scope="module")
-def api_world():
+def api_environment():
     with closing(open_environment(driver="api")) as environment:
         yield environment
 
 
 @contextmanager
 def served(app):
-    """The app on a real server: its URL."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    """Runs the app on a real server; yields its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(10)
-        listening.close()
+        listener.close()
 
 
-def stories(played):
-    return [narrate([finding]) for finding in played.findings]
+def narratives(result):
+    return [narrate([finding]) for finding in result.findings]
 
 
 def requests_of(environment):
-    """What the environment asks the API from now on: method, path and key."""
-    asked = []
+    """Method, path and key of all requests that the environment sends from now on."""
+    requests = []
     inner = environment.backend.api.client._transport
 
-    class Listening(httpx.AsyncBaseTransport):
+    class RecordingTransport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):
-            asked.append((request.method, request.url.path, request.headers["idempotency-key"]))
+            requests.append((request.method, request.url.path, request.headers["idempotency-key"]))
             return await inner.handle_async_request(request)
 
-    environment.backend.api.client._transport = Listening()
-    return asked
+    environment.backend.api.client._transport = RecordingTransport()
+    return requests
 
 
 @pytest.mark.slow
-def test_scenarios_have_the_same_ledger_over_http_as_without(environment, api_world, profile):
+def test_scenarios_have_the_same_ledger_through_the_api_as_through_the_services(environment, api_environment, profile):
     """To the wei, the unit of gas and the transaction hash: the same transactions are sent."""
     scripted = QUICK if profile == "quick" else [path.stem for path in SCENARIOS.glob("*.yaml")]
     profiles = ["hostile"] if profile == "quick" else [path.stem for path in PROFILES.glob("*.yaml")]
@@ -95,9 +95,9 @@ def test_scenarios_have_the_same_ledger_over_http_as_without(environment, api_wo
         drawn = range({"quick": 1, "ci": 5, "deep": 100}[profile])
         scenarios += [generate(load_profile(PROFILES / f"{name}.yaml"), 0, index) for index in drawn]
     for scenario in scenarios:
-        asked = run_scenario(api_world, scenario)
-        assert stories(asked) == []
-        assert asked.rows == run_scenario(environment, scenario).rows
+        result = run_scenario(api_environment, scenario)
+        assert narratives(result) == []
+        assert result.rows == run_scenario(environment, scenario).rows
 
 
 @pytest.mark.slow
@@ -110,18 +110,18 @@ def test_campaigns_go_over_http_in_several_processes(profile):
 
 
 @pytest.mark.slow
-def test_every_write_is_a_request_made_twice(api_world):
-    run_scenario(api_world, load(SCENARIOS / "no-show.yaml"))
-    listening = requests_of(api_world)
-    assert stories(run_scenario(api_world, load(SCENARIOS / "cancel-around-the-cutoff.yaml"))) == []
-    assert listening[::2] == listening[1::2]
-    assert {path.split("/")[1] for _, path, _ in listening} == {"event-runs", "bookings"}
-    assert len({key for _, _, key in listening}) == len(listening) / 2
+def test_every_write_is_a_request_made_twice(api_environment):
+    run_scenario(api_environment, load(SCENARIOS / "no-show.yaml"))
+    requests = requests_of(api_environment)
+    assert narratives(run_scenario(api_environment, load(SCENARIOS / "cancel-around-the-cutoff.yaml"))) == []
+    assert requests[::2] == requests[1::2]
+    assert {path.split("/")[1] for _, path, _ in requests} == {"event-runs", "bookings"}
+    assert len({key for _, _, key in requests}) == len(requests) / 2
 
 
 @pytest.mark.slow
-def test_what_the_api_refuses_by_its_form_the_contract_refuses_too(api_world):
-    assert stories(run_scenario(api_world, loads(STRANGE_SEATS))) == []
+def test_the_contract_also_rejects_what_the_api_finds_malformed(api_environment):
+    assert narratives(run_scenario(api_environment, loads(STRANGE_SEATS))) == []
 
 
 @pytest.mark.slow
@@ -132,32 +132,32 @@ def test_scenarios_over_a_real_server_on_a_real_node(profile):
         with served(environment.backend.api.app) as url:
             environment.backend.api.client = httpx.AsyncClient(base_url=url)
             for name in ("bad-price-feed", *more):
-                assert stories(run_scenario(environment, load(SCENARIOS / f"{name}.yaml"))) == []
+                assert narratives(run_scenario(environment, load(SCENARIOS / f"{name}.yaml"))) == []
             random = generate(load_profile(PROFILES / "hostile.yaml"), 1, 0)
-            assert stories(run_scenario(environment, random)) == []
+            assert narratives(run_scenario(environment, random)) == []
 
 
 # -------------------------------------------------------------------------------------------- a broken API is caught
 
 
-def found(environment, name="everybody-comes"):
+def finding_ids(environment, name="everybody-comes"):
     return {finding.id for finding in run_scenario(environment, load(SCENARIOS / f"{name}.yaml")).findings}
 
 
 @pytest.mark.slow
-def test_an_api_that_forgets_its_keys_is_caught(api_world, monkeypatch):
-    """Asked again, it does the same once more: the run is there twice."""
+def test_an_api_that_ignores_idempotency_keys_is_caught(api_environment, monkeypatch):
+    """A repeated request creates a second run."""
     real = dependencies._idempotent_request
 
     def without_key(request, services, caller, client_key, prefer):
         return real(request, services, caller, None, prefer)
 
     monkeypatch.setattr(dependencies, "_idempotent_request", without_key)
-    assert "INV-17" in found(api_world)
+    assert "INV-17" in finding_ids(api_environment)
 
 
 @pytest.mark.slow
-def test_an_api_that_books_twice_is_caught(api_world, monkeypatch):
+def test_an_api_that_books_twice_is_caught(api_environment, monkeypatch):
     real = IdempotentRequest.respond_with_operation
 
     def twice(self, status, body, prepare, result):
@@ -166,11 +166,11 @@ def test_an_api_that_books_twice_is_caught(api_world, monkeypatch):
         return real(self, status, body, prepare, result)
 
     monkeypatch.setattr(IdempotentRequest, "respond_with_operation", twice)
-    assert "INV-17" in found(api_world)
+    assert "INV-17" in finding_ids(api_environment)
 
 
-def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, monkeypatch):
-    """It has one effect, but the answer is not the first one."""
+def test_an_api_that_responds_differently_the_second_time_is_caught(api_environment, monkeypatch):
+    """It has one effect, but the second response is not the first one."""
     monkeypatch.setattr(idempotency, "_keep", lambda database, key, response: response)
     real = IdempotentRequest.respond_with_operation
 
@@ -180,23 +180,23 @@ def test_an_api_that_tells_something_else_the_second_time_is_caught(api_world, m
         return idempotency.Response(response.body + b" " * self.services.pricing.asked, response.status_code)
 
     monkeypatch.setattr(IdempotentRequest, "respond_with_operation", numbered)
-    played = run_scenario(api_world, load(SCENARIOS / "everybody-comes.yaml"))
-    assert any("with the same key again" in story for story in stories(played))
+    played = run_scenario(api_environment, load(SCENARIOS / "everybody-comes.yaml"))
+    assert any("with the same key again" in story for story in narratives(played))
     assert played.transactions == 1
 
 
-def test_an_api_that_refuses_what_the_services_take_is_caught(api_world, monkeypatch):
-    def fussy(self, *args):
+def test_an_api_that_refuses_what_the_services_accept_is_caught(api_environment, monkeypatch):
+    def refuse(self, *args):
         raise InvalidRequest("not on Mondays")
 
-    monkeypatch.setattr(IdempotentRequest, "respond_with_operation", fussy)
-    assert "INV-16" in found(api_world)
+    monkeypatch.setattr(IdempotentRequest, "respond_with_operation", refuse)
+    assert "INV-16" in finding_ids(api_environment)
 
 
 @pytest.mark.slow
-def test_an_api_that_tells_another_reason_is_caught(api_world, monkeypatch):
+def test_an_api_that_reports_other_error_arguments_is_caught(api_environment, monkeypatch):
     monkeypatch.setattr(problems, "json_arguments", lambda args: ["1" for _ in args])
-    assert "INV-16" in found(api_world, "last-seat-contested")
+    assert "INV-16" in finding_ids(api_environment, "last-seat-contested")
 
 
 # ------------------------------------------------------------------------------------------------ when it is not there
@@ -212,12 +212,12 @@ def test_without_the_packages_of_the_api_a_sentence_says_what_to_install():
     assert done.stderr.strip().startswith("stakesim: The driver api needs fastapi, which is not installed: run")
 
 
-def test_another_driver_than_those_there_are_is_refused():
+def test_an_unknown_driver_is_refused():
     with pytest.raises(ProjectError, match="no driver 'post': choose one of services, api, contract"):
         run("calm", driver="post")
 
 
-def test_the_secret_is_one_that_the_service_would_take():
+def test_the_adapters_secret_is_one_that_the_service_accepts():
     from app.core.config import _check_secret
 
     assert _check_secret(JWT_SECRET) is JWT_SECRET

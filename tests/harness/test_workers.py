@@ -1,4 +1,4 @@
-"""Work by other processes, of this machine and of a Dask cluster: the same results, or a sentence."""
+"""Processes and a Dask cluster give the same results as one process, or an error of one sentence."""
 
 import logging
 import os
@@ -35,12 +35,12 @@ psutil = pytest.importorskip("psutil", reason="Dask is an extra, and brings it: 
 cluster = pytest.importorskip("stakesim.workers.cluster")
 
 QUIET = {"distributed.scheduler.allowed-failures": 1, "distributed.admin.log-length": 0}
-WORKED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
+SCRIPTED = [ROOT / "scenarios" / f"{name}.yaml" for name in ("everybody-comes", "no-show", "host-cancels-full")]
 
 
 @pytest.fixture(scope="module")
 def database():
-    """Of the cluster's own; an engine on it."""
+    """A database of the cluster's own, as an SQLAlchemy engine."""
     server = connect(None, state_dir() / "postgres").url
     shared = create_database(server, f"cluster_{os.getpid()}")
     yield shared
@@ -62,14 +62,14 @@ def two(database):
 
 @pytest.fixture
 def address(two, database):
-    """Theirs; afterwards nothing is left on them. One that a test before has killed is back first."""
+    """Address of the two workers, both alive. Afterwards checks that nothing is left on them."""
     with distributed.Client(two) as client:
         client.wait_for_workers(2)
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield two.scheduler_address
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
     with database.connect() as connection:
-        schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'world_%'"
+        schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'scenarios_%'"
         assert list(connection.scalars(text(schemas))) == []
 
 
@@ -82,8 +82,8 @@ def empty():
 
 @contextmanager
 def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
-    """Started as a user starts one, and there. path: where its code is."""
-    known = set(cluster.scheduler.workers)
+    """A worker, started as a user starts one. `path` has the folders of its code."""
+    before = set(cluster.scheduler.workers)
     command = [
         sys.executable,
         "-m",
@@ -96,7 +96,7 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
     options = ["--no-dashboard", "--no-nanny"]
     process = subprocess.Popen([*command, *options], env=env, stderr=subprocess.DEVNULL, cwd=path[0])
     try:
-        while set(cluster.scheduler.workers) <= known:
+        while set(cluster.scheduler.workers) <= before:
             assert process.poll() is None
             time.sleep(0.05)
         yield process
@@ -105,17 +105,20 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
         process.wait()
 
 
-def test_a_campaign_gives_one_ledger_in_one_process_in_two_and_on_a_cluster(address, monkeypatch, engine_name):
+def test_campaign_ledger_is_equal_in_one_process_two_and_on_a_cluster(address, monkeypatch, engine_name):
     monkeypatch.setattr(execution, "BATCH", 2)
-    what = [*WORKED, "hostile"]
-    once = run(what, engine_name, runs=3, seed=5)
-    for there in (run(what, engine_name, runs=3, seed=5, jobs=2), run(what, engine_name, runs=3, seed=5, dask=address)):
-        assert there.rows == once.rows
-        assert there.reached == once.reached
-        assert [played.scenario for played in there.results] == [played.scenario for played in once.results]
+    items = [*SCRIPTED, "hostile"]
+    expected = run(items, engine_name, runs=3, seed=5)
+    for there in (
+        run(items, engine_name, runs=3, seed=5, jobs=2),
+        run(items, engine_name, runs=3, seed=5, dask=address),
+    ):
+        assert there.rows == expected.rows
+        assert there.reached == expected.reached
+        assert [played.scenario for played in there.results] == [played.scenario for played in expected.results]
 
 
-def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, engine_name):
+def test_ledger_of_walks_is_equal_on_a_cluster(address, tmp_path, monkeypatch, capsys, engine_name):
     for number, where in enumerate((["-j", "1"], ["--dask", address])):
         options = ["--steps", "15", "--runs", "6", "--engine", engine_name, "--out", str(tmp_path / str(number))]
         assert _stakesim(monkeypatch, "fuzz", *options, *where) in (0, 1)  # six walks may be vacuous
@@ -124,14 +127,14 @@ def test_walks_give_one_ledger_too(address, tmp_path, monkeypatch, capsys, engin
     assert ledgers[0].count(b"\n") > 50
 
 
-def test_mutants_come_to_the_same(address, monkeypatch, engine_name):
+def test_mutant_statuses_are_equal_on_a_cluster(address, monkeypatch, engine_name):
     names = ("everybody-comes", "no-show")
     monkeypatch.setattr(
-        mutation_run, "scenarios", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names]
+        mutation_run, "scenario_suite", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names]
     )
-    only = "uint256 forfeitsToHost"
+    contract = f"{CONTRACTS / 'EventStake.sol'}:EventStake"
     here, there = (
-        mutation_run.mutate(CONTRACTS / "EventStake.sol", "EventStake", engine_name, 1, only, dask=where)
+        mutation_run.mutate(contract, engine_name, jobs=1, only="uint256 forfeitsToHost", dask=where)
         for where in (None, address)
     )
     assert [(v.mutant, v.status, v.reason) for v in there.verdicts] == [
@@ -140,7 +143,7 @@ def test_mutants_come_to_the_same(address, monkeypatch, engine_name):
     assert "killed" in {verdict.status for verdict in there.verdicts}
 
 
-def test_sweeps_come_to_the_same(address, monkeypatch):
+def test_sweep_tables_are_equal_on_a_cluster(address, monkeypatch):
     """Bit for bit, floats and all."""
     from stakesim.economics import blocks, sweep
     from stakesim.population.behaviours import NoShow
@@ -155,17 +158,17 @@ def test_sweeps_come_to_the_same(address, monkeypatch):
     pd.testing.assert_frame_equal(here, there, check_exact=True)
 
 
-def test_all_workers_take_part_and_an_error_is_that_of_the_call(address):
+def test_all_workers_take_part_and_errors_of_calls_are_raised(address):
     with worker_pool(1, dask=address) as submit:
         calls = [submit(time.sleep, 0.2) for _ in range(4)] + [submit(os.getpid) for _ in range(10)]
-        assert len({done.result() for done in as_completed(calls)} - {None}) == 2
+        assert len({future.result() for future in as_completed(calls)} - {None}) == 2
         with pytest.raises(ZeroDivisionError):
             submit(divmod, 1, 0).result()
     with pytest.raises(EngineError, match="Unknown engine 'ganache': choose py-evm"):
-        run(WORKED, "ganache", dask=address)
+        run(SCRIPTED, "ganache", dask=address)
 
 
-def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, engine_name):
+def test_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypatch, engine_name):
     """The fixture sees to it."""
     monkeypatch.setattr(execution, "BATCH", 1)
 
@@ -173,10 +176,10 @@ def test_an_interrupted_campaign_leaves_nothing_on_the_workers(address, monkeypa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run([*WORKED, "hostile"], engine_name, runs=3, dask=address, progress=interrupt)
+        run([*SCRIPTED, "hostile"], engine_name, runs=3, dask=address, progress=interrupt)
 
 
-def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, caplog, engine_name):
+def test_work_of_a_dead_worker_is_done_by_another(two, monkeypatch, caplog, engine_name):
     monkeypatch.setattr(execution, "BATCH", 1)
     monkeypatch.setattr(cluster, "WATCH_INTERVAL_S", 0.1)
     with distributed.Client(two.scheduler_address, set_as_default=False) as client:
@@ -186,16 +189,16 @@ def test_what_a_worker_that_dies_had_to_do_is_done_by_another(two, monkeypatch, 
         if len(victims) == 2:
             os.kill(victims.pop(), signal.SIGKILL)
 
-    what = [*WORKED, "hostile"]
+    items = [*SCRIPTED, "hostile"]
     assert (
-        run(what, engine_name, runs=3, dask=two.scheduler_address, progress=kill_one).rows
-        == run(what, engine_name, runs=3).rows
+        run(items, engine_name, runs=3, dask=two.scheduler_address, progress=kill_one).rows
+        == run(items, engine_name, runs=3).rows
     )
     assert "is gone; what it had not done is done by the others" in caplog.text
     two.wait_for_workers(2)
 
 
-def test_work_that_kills_its_workers_is_given_up(two):
+def test_work_that_kills_its_workers_ends_the_campaign(two):
     with (
         pytest.raises(EngineError, match="each worker that tried it died"),
         worker_pool(1, dask=two.scheduler_address) as submit,
@@ -203,7 +206,7 @@ def test_work_that_kills_its_workers_is_given_up(two):
         submit(os._exit, 1).result()
 
 
-def test_a_cluster_that_is_lost_does_not_keep_anybody_waiting(empty, monkeypatch):
+def test_lost_cluster_ends_the_campaign(empty, monkeypatch):
     monkeypatch.setattr(cluster, "NO_WORKERS_TIMEOUT_S", 0.5)
     monkeypatch.setattr(cluster, "WATCH_INTERVAL_S", 0.1)
     address = empty.scheduler_address
@@ -231,7 +234,7 @@ def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
     (tmp_path / "none" / "stakesim").mkdir(parents=True)
     (tmp_path / "none" / "stakesim" / "__init__.py").write_text("import no_such_module\n")
     other = (tmp_path / "other" / "harness", tmp_path / "other" / "backend")
-    for started, said in [
+    for started, message in [
         ({"threads": 2}, "has 2 threads.*--nthreads 1"),
         ({"path": other}, r"has stakesim [0-9a-f]{12}, and this process [0-9a-f]{12}, so that results might differ"),
         (
@@ -239,13 +242,13 @@ def test_workers_that_would_give_other_results_are_refused(empty, tmp_path):
             r"can't run this version of stakesim \(.*no_such_module.*\): install it there",
         ),
     ]:
-        with worker(empty, **started), pytest.raises(EngineError, match=said), worker_pool(1, dask=address):
+        with worker(empty, **started), pytest.raises(EngineError, match=message), worker_pool(1, dask=address):
             pass
         while empty.scheduler.workers:
             time.sleep(0.05)
 
 
-def test_a_worker_that_comes_later_is_looked_at_too(empty):
+def test_worker_that_joins_later_is_checked_too(empty):
     address = empty.scheduler_address
     with worker(empty) as first, worker_pool(1, dask=address) as submit:
         assert submit(pow, 2, 3).result() == 8
@@ -256,33 +259,33 @@ def test_a_worker_that_comes_later_is_looked_at_too(empty):
 
 
 @pytest.mark.parametrize("address", ["nowhere", "http://127.0.0.1:1", "tcp://127.0.0.1:9"])
-def test_no_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, capsys):
+def test_missing_scheduler_is_one_sentence_and_exit_code_2(address, monkeypatch, capsys):
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.3)
-    assert _stakesim(monkeypatch, "run", str(WORKED[0]), "--dask", address) == 2
-    said = capsys.readouterr().err
-    assert f"There is no Dask scheduler at {address}" in said
-    assert len(said.strip().splitlines()) == 1
+    assert _stakesim(monkeypatch, "run", str(SCRIPTED[0]), "--dask", address) == 2
+    message = capsys.readouterr().err
+    assert f"There is no Dask scheduler at {address}" in message
+    assert len(message.strip().splitlines()) == 1
 
 
-def test_a_scheduler_without_workers_is_said(empty, monkeypatch):
+def test_scheduler_without_workers_is_one_sentence(empty, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.3)
     with pytest.raises(EngineError, match=r"has no workers: start some with `dask worker tcp://"):
-        run(WORKED, dask=empty.scheduler_address)
+        run(SCRIPTED, dask=empty.scheduler_address)
 
 
-def test_dask_that_is_not_installed_is_said(monkeypatch):
+def test_missing_dask_is_one_sentence(monkeypatch):
     monkeypatch.delitem(sys.modules, "stakesim.workers.cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(NotInstalled, match=r"needs distributed, which is not installed: run `pip install"):
-        run(WORKED, dask="tcp://127.0.0.1:9")
+        run(SCRIPTED, dask="tcp://127.0.0.1:9")
 
 
-def test_a_process_that_dies_is_said():
+def test_dead_process_is_one_sentence():
     with pytest.raises(EngineError, match="ended in the middle of its work"), worker_pool(1) as submit:
         submit(os._exit, 1).result()
 
 
-def test_a_script_on_standard_input_is_told_what_to_do():
+def test_script_on_standard_input_is_one_sentence():
     script = "from stakesim.workers.pool import worker_pool\nwith worker_pool(2): pass\n"
     done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.stderr.strip().splitlines()[-1].endswith("save it as a file, or ask for one job.")

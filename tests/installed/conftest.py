@@ -1,4 +1,4 @@
-"""The library as its users have it: a wheel, installed in an environment of its own, in folders of other projects."""
+"""Fixtures that install the library as users do: as a wheel, in an environment of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = checkout()
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
-    """Built from this checkout, without a network."""
+    """The wheel of this checkout, built without network access."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "-w", folder, ROOT], check=True, capture_output=True, text=True)
@@ -28,13 +28,18 @@ def wheel(tmp_path_factory) -> Path:
 
 @dataclass
 class Installed:
-    """An environment with the wheel, and a home of its own. python: its interpreter."""
+    """A Python environment with the wheel.
+
+    Attributes:
+        python: Its interpreter.
+        home: Home directory of the commands that run in it.
+    """
 
     python: Path
     home: Path
 
     def __call__(self, folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The command `stakesim`, or another program of the environment (`python`, `pytest`), in this folder."""
+        """Runs `stakesim`, or another program of the environment (`python`, `pytest`), in this folder."""
         program, *rest = args if args[0] in ("python", "pytest") else ("stakesim", *args)
         known = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG")}
         return subprocess.run(
@@ -54,7 +59,7 @@ class Installed:
 
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory) -> Installed:
-    """What the wheel requires comes from the environment of these tests; the wheel does not, and nothing else of ours.
+    """The wheel in a new environment. Its requirements come from the environment of these tests.
 
     `test_packaging.py` holds that all that is imported is required.
     """

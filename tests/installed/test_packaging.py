@@ -1,4 +1,4 @@
-"""What the package says of itself is true: what is imported is required, and extras are called as they are told."""
+"""The package requires everything that it imports, and messages name extras that exist."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def normal(requirement: str) -> str:
 
 
 def imported(folder) -> dict[str, str]:
-    """Distributions that the files import, each with one of the files."""
+    """Distributions that the folder's files import, each with one of the files."""
     found = {}
     for file in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -51,15 +51,15 @@ def test_all_that_is_imported_is_required(folder, required):
     assert missing == {}
 
 
-def test_what_make_installs_is_what_the_package_requires():
-    """requirements/run.in repeats it, as a lock file needs a list; here they are compared."""
+def test_make_installs_what_the_package_requires():
+    """requirements/run.in repeats the list for the lock file."""
     lines = (ROOT / "requirements" / "run.in").read_text().splitlines()
     listed = {line for line in lines if not line.startswith("#")} - {"hatchling"}
     assert listed == {*BASE, *EXTRAS["backend"]}
 
 
 def extras_named(folder) -> set[str]:
-    """Extras that sentences of these files tell to install."""
+    """Extras that messages in these files advise to install."""
     named = set()
     for file in folder.rglob("*.py"):
         named |= set(re.findall(r"\.?\[([a-z]+)\]'", file.read_text()))
@@ -71,13 +71,13 @@ def extras_named(folder) -> set[str]:
     return named
 
 
-def test_every_extra_that_a_sentence_names_exists():
+def test_every_extra_in_a_message_exists():
     named = extras_named(ROOT / "harness") | extras_named(ROOT / "backend")
     assert named >= {"revm", "dask", "economics", "gate", "api"}
     assert named <= EXTRAS.keys()
 
 
-def test_the_sentence_names_the_extra_as_one_would_install_it(monkeypatch):
+def test_a_message_names_the_extra_as_pip_takes_it(monkeypatch):
     assert str(NotInstalled("The gate", "jinja2", "gate")) == (
         "The gate needs jinja2, which is not installed: run `pip install -e '.[gate]'`."
     )

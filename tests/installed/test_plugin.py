@@ -1,4 +1,4 @@
-"""The pytest plugin in projects that know nothing of it: it is loaded there, and disturbs nobody."""
+"""The pytest plugin is loaded in every project of the environment, and must not disturb any."""
 
 import shutil
 
@@ -35,11 +35,11 @@ FOREIGN_TEST = """
 import sys
 
 
-def test_their_own(engine, world, trace):
+def test_own_options_and_fixtures(engine, world, trace):
     assert (engine, world, trace) == ("postgresql", "theirs", "theirs")
 
 
-def test_nothing_of_the_library_was_imported():
+def test_the_library_is_not_imported():
     heavy = {"web3", "eth", "eth_account", "pandas", "numpy", "pydantic", "yaml", "stakesim.project", "stakesim.runner"}
     assert heavy & sys.modules.keys() == set()
 """
@@ -53,13 +53,13 @@ def test_a_project_with_options_fixtures_and_yaml_files_of_these_names(installed
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "load.yaml").write_text("users: 500\n")
     args = ["-q", "-p", "no:cacheprovider", f"--import-mode={mode}", "tests", "scenarios", "--engine", "postgresql"]
-    done = installed(tmp_path, "pytest", *args, "-p", "no:hypothesispytest", PYTHONDONTWRITEBYTECODE="1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    process = installed(tmp_path, "pytest", *args, "-p", "no:hypothesispytest", PYTHONDONTWRITEBYTECODE="1")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "2 passed" in process.stdout
 
 
 @pytest.mark.parametrize("mode", ["prepend", "importlib"])
-def test_a_project_that_asks_for_it(installed, tmp_path, mode):
+def test_a_project_that_uses_the_plugin(installed, tmp_path, mode):
     (tmp_path / "pytest.ini").write_text("[pytest]\nstakesim_scenarios = stories\n")
     (tmp_path / "stories").mkdir()
     shutil.copy(NO_SHOW, tmp_path / "stories")
@@ -68,6 +68,6 @@ def test_a_project_that_asks_for_it(installed, tmp_path, mode):
         "    assert run_scenario('stories/no-show.yaml').transactions == 5\n"
         "    assert stakesim_environment.driver == 'contract'\n"
     )
-    done = installed(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", f"--import-mode={mode}", ".")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    process = installed(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", f"--import-mode={mode}", ".")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "2 passed" in process.stdout

@@ -1,4 +1,4 @@
-"""The wheel in an empty folder, and beside a project that has its own `app`, `tests`, `benchmarks` and `scenarios`."""
+"""The wheel in an empty folder, and in a project with its own `app`, `tests`, `benchmarks` and `scenarios`."""
 
 import shutil
 import zipfile
@@ -12,7 +12,7 @@ ROOT = checkout()
 
 @pytest.fixture
 def project(tmp_path):
-    """Somebody's project, whose names are those of our checkout's folders."""
+    """A project with folders of the same names as the checkout's."""
     for name in ("app", "tests", "benchmarks", "harness"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('this one is not stakesim's')\n")
@@ -29,33 +29,33 @@ def test_stakesim_is_the_only_top_level_name(wheel):
     assert not [name for name in names if "node_modules" in name or name.endswith((".pyc", ".env"))]
 
 
-def test_nothing_comes_from_the_checkout(installed, tmp_path):
-    """Not the package, and not what ships with it."""
+def test_no_path_is_in_the_checkout(installed, tmp_path):
+    """Neither the package nor the files that ship with it."""
     code = (
         "import stakesim, stakesim.paths as p, stakesim.evm.compiler as c;"
         "print(stakesim.__file__, p.checkout(), p.shipped('scenarios'), c.CONTRACTS, p.state_dir())"
     )
-    done = installed(tmp_path, "python", "-c", code)
-    assert done.returncode == 0, done.stderr
-    assert str(ROOT) not in done.stdout
-    assert " None " in done.stdout
-    assert done.stdout.strip().endswith(str(installed.state))
+    process = installed(tmp_path, "python", "-c", code)
+    assert process.returncode == 0, process.stderr
+    assert str(ROOT) not in process.stdout
+    assert " None " in process.stdout
+    assert process.stdout.strip().endswith(str(installed.state))
 
 
-def test_a_first_run_plays_what_ships_without_a_compiler(installed, tmp_path):
+def test_the_first_run_needs_no_compiler(installed, tmp_path):
     shutil.rmtree(installed.state / "artifacts", ignore_errors=True)
-    done = installed(tmp_path, "run", "--runs", "2", PATH="/nonexistent")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "no-show" in done.stdout
-    assert "random: hostile" in done.stdout
-    assert "PASS" in done.stdout
+    process = installed(tmp_path, "run", "--runs", "2", PATH="/nonexistent")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "no-show" in process.stdout
+    assert "random: hostile" in process.stdout
+    assert "PASS" in process.stdout
     assert list(tmp_path.iterdir()) == []
     assert not (installed.state / "artifacts").exists()
 
 
-def test_a_starter_runs_beside_a_project_with_the_same_names(installed, project):
-    done = installed(project, "init")
-    assert done.returncode == 0, done.stderr
+def test_the_starter_runs_in_a_project_with_the_same_names(installed, project):
+    process = installed(project, "init")
+    assert process.returncode == 0, process.stderr
     ran = installed(project, "run")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "one-no-show" in ran.stdout
@@ -68,7 +68,7 @@ def test_a_starter_runs_beside_a_project_with_the_same_names(installed, project)
     )
 
 
-def test_the_starters_adapter_is_driven_and_told_what_it_does_not_do(installed, project):
+def test_the_starters_adapter_runs_and_has_findings(installed, project):
     installed(project, "init")
     pyproject = project / "pyproject.toml"
     pyproject.write_text(pyproject.read_text().replace("# backend", "backend"))
@@ -79,31 +79,31 @@ def test_the_starters_adapter_is_driven_and_told_what_it_does_not_do(installed, 
     assert [file.parent.name for file in project.rglob("inv-*.yaml")] == ["regressions"]
 
 
-def test_from_python_as_in_the_readme(installed, tmp_path):
+def test_the_python_example_of_the_readme(installed, tmp_path):
     code = (
         "from stakesim import Scenario, run\n"
         "result = run('hostile', runs=3, seed=4)\n"
         "assert isinstance(result.results[0].scenario, Scenario)\n"
         "print(result.summary(), result.ledger.wei_in.sum())\n"
     )
-    done = installed(tmp_path, "python", "-c", code)
-    assert done.returncode == 0, done.stderr
-    assert "3 scenarios" in done.stdout
+    process = installed(tmp_path, "python", "-c", code)
+    assert process.returncode == 0, process.stderr
+    assert "3 scenarios" in process.stdout
 
 
-def test_a_contract_of_ones_own_is_compiled(installed, tmp_path):
+def test_another_contract_is_compiled(installed, tmp_path):
     shutil.copy(ROOT / "contracts" / "test" / "SoundEventStake.sol", tmp_path / "Stake.sol")
-    done = installed(tmp_path, "run", "calm", "--runs", "4", "--contract", "Stake.sol:SoundEventStake")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "not supported by this contract" in done.stdout
+    process = installed(tmp_path, "run", "calm", "--runs", "4", "--contract", "Stake.sol:SoundEventStake")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "not supported by this contract" in process.stdout
     assert (installed.state / "artifacts").is_dir()
     assert [file.name for file in tmp_path.iterdir()] == ["Stake.sol"]
 
 
-def test_what_is_not_installed_is_named(installed, tmp_path):
-    """Commands of a backend are there where a project names one."""
+def test_commands_of_the_backend_are_missing(installed, tmp_path):
+    """They exist only in a project that names a backend."""
     for command in ("serve", "doctor", "reconcile"):
-        done = installed(tmp_path, command)
-        assert done.returncode == 2
-        assert f"No such command '{command}'" in done.stderr
-        assert "Traceback" not in done.stderr
+        process = installed(tmp_path, command)
+        assert process.returncode == 2
+        assert f"No such command '{command}'" in process.stderr
+        assert "Traceback" not in process.stderr

@@ -57,6 +57,7 @@ class ReconcilerThread:
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
+        """Starts the thread. It can be started only once."""
         self._thread.start()
 
     def stop(self) -> None:

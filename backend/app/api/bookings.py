@@ -25,8 +25,10 @@ router = APIRouter(tags=["bookings"])
     responses=problem_responses(400, 401, 404, 409, 413, 422, 501, 503),
 )
 def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Response:
-    """The cost in wei as the contract calculates it, which is what is paid, and in INR at the current rate. With an
-    Idempotency-Key, a repeated request gets the same quote."""
+    """The cost in wei as the contract calculates it, which is what is paid, and in INR at the current rate.
+
+    With an Idempotency-Key, a repeated request gets the same quote.
+    """
 
     def quote() -> Response:
         quote = request.services.bookings.quote(body.event_run_id, body.seats)
@@ -43,14 +45,16 @@ def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Resp
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> Response:
-    """An attendee books for themselves, the platform for anybody. The platform pays the payment and the stake, 20% of
-    the payment, exactly as the contract calculates them."""
+    """An attendee books for themselves, the platform for anybody.
+
+    The platform pays the payment and the stake, 20% of the payment, exactly as the contract calculates them.
+    """
     user_id = request.caller.acting_for(body.user_id, "attendee")
     bookings = request.services.bookings
     return request.respond_with_operation(
         201,
         body,
-        lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, idempotency_key=request.key),
+        lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, idempotency_key=request.idempotency_key),
         lambda operation, _: schemas.Booking.model_validate(bookings.get(subject_id(operation))),
     )
 
@@ -75,14 +79,16 @@ def confirm_attendance(body: schemas.Attendance, request: RequiredKeyRequest) ->
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
-    """By its attendee or the platform, until 24 hours before the start. The contract refunds payment and stake, and the
-    seats are free again."""
+    """By its attendee or the platform, until 24 hours before the start.
+
+    The contract refunds payment and stake, and the seats are free again.
+    """
     bookings, chain = request.services.bookings, request.services.chain
     _require_attendee(request.caller, bookings.get(booking_id))
     return request.respond_with_operation(
         200,
         None,
-        lambda: bookings.prepare_cancel(booking_id, idempotency_key=request.key),
+        lambda: bookings.prepare_cancel(booking_id, idempotency_key=request.idempotency_key),
         lambda _, receipt: schemas.BookingSettled.model_validate(
             {"booking": bookings.get(booking_id), "settlement": chain.read_booking_cancelled(receipt)}
         ),

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.api.idempotency import IdempotentRequest, operation_key
+from app.api.idempotency import IdempotentRequest, scoped_key
 from app.bootstrap.container import Services
 from app.core.security import Caller, Unauthenticated, verify_token
 
@@ -34,6 +34,7 @@ async def current_caller(
 
 
 async def app_services(request: Request) -> Services:
+    """The services of the app that received the request."""
     services: Services = request.app.state.services
     return services
 
@@ -62,7 +63,7 @@ def _idempotent_request(
     return IdempotentRequest(
         services,
         caller,
-        key=operation_key(caller, client_key or str(uuid.uuid4())),
+        idempotency_key=scoped_key(caller, client_key or str(uuid.uuid4())),
         is_repeatable=client_key is not None,
         endpoint=f"{request.method} {request.url.path}",
         waits="respond-async" not in preferences,

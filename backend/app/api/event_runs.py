@@ -30,8 +30,11 @@ router = APIRouter(tags=["event runs"])
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
-    """A host creates event runs for themselves, the platform for anybody. The platform pays the host's stake, 20% of
-    price x seats. The price is converted to wei once, now, at the current rate."""
+    """A host creates event runs for themselves, the platform for anybody.
+
+    The platform pays the host's stake, 20% of price x seats. The price is converted to wei once, now, at the current
+    rate.
+    """
     host_id = request.caller.acting_for(body.host_id, "host")
     runs = request.services.runs
     return request.respond_with_operation(
@@ -43,7 +46,7 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
             body.starts_at,
             body.max_seats,
             Decimal(body.price_inr),
-            idempotency_key=request.key,
+            idempotency_key=request.idempotency_key,
         ),
         lambda operation, _: schemas.EventRun.model_validate(runs.get(subject_id(operation))),
     )
@@ -56,6 +59,7 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
     responses=problem_responses(401, 404, 422, 501, 503),
 )
 def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) -> Response:
+    """Names the fields in which database and contract differ."""
     run = services.runs.get(event_run_id)
     if run.blockchain_event_run_id is None:
         return _side_by_side(run, None, [])
@@ -73,15 +77,18 @@ def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) 
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def change_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
-    """The host or the platform completes it, with the list of bookings that attended, or cancels it, which refunds
-    everybody. Anybody may expire an event run that was not completed within 7 days of its start."""
+    """The host or the platform completes or cancels it; anybody may expire it.
+
+    To complete it takes the list of bookings that attended. To cancel it refunds everybody. It can be expired if it was
+    not completed within 7 days of its start.
+    """
     runs, chain = request.services.runs, request.services.chain
     run = runs.get(event_run_id)
     if isinstance(body, schemas.Expired):
         return request.respond_with_operation(
             200,
             body,
-            lambda: runs.prepare_expire(run.id, idempotency_key=request.key),
+            lambda: runs.prepare_expire(run.id, idempotency_key=request.idempotency_key),
             lambda _, receipt: _settled(request, run.id, chain.read_event_expired(receipt)),
         )
     require_host(request.caller, run)
@@ -97,8 +104,11 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
     responses=ACCEPTED | problem_responses(401, 403, 404, 409, 422, 502, 503),
 )
 def delete_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Response:
-    """By its host or the platform. An event run that is on chain is cancelled there, and everybody is refunded. One
-    that the contract refused to create is only marked as cancelled. No row is deleted."""
+    """By its host or the platform.
+
+    An event run that is on chain is cancelled there, and everybody is refunded. One that the contract refused to create
+    is only marked as cancelled. No row is deleted.
+    """
     run = request.services.runs.get(event_run_id)
     require_host(request.caller, run)
 
@@ -122,7 +132,9 @@ def complete(
     return request.respond_with_operation(
         200,
         body,
-        lambda: request.services.runs.prepare_complete(run.id, attended_booking_ids, idempotency_key=request.key),
+        lambda: request.services.runs.prepare_complete(
+            run.id, attended_booking_ids, idempotency_key=request.idempotency_key
+        ),
         lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_completed(receipt)),
     )
 
@@ -131,7 +143,7 @@ def _cancel(request: IdempotentRequest, run: EventRun, body: schemas.RequestBody
     return request.respond_with_operation(
         200,
         body,
-        lambda: request.services.runs.prepare_cancel(run.id, idempotency_key=request.key),
+        lambda: request.services.runs.prepare_cancel(run.id, idempotency_key=request.idempotency_key),
         lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_cancelled(receipt)),
     )
 

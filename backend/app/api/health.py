@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 @router.get("/health", response_model=schemas.Alive, summary="Whether the process is alive")
 async def health() -> Response:
+    """Responds as long as the process runs; checks nothing."""
     return json_response(200, schemas.Alive())
 
 
@@ -49,6 +50,7 @@ def ready(request: Request, services: AppServices) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(services: AppServices) -> Response:
+    """Reads database and node; responds also if they do not answer."""
     return Response(generate_latest(metrics_registry(services)), media_type=CONTENT_TYPE_LATEST)
 
 

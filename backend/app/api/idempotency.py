@@ -43,7 +43,7 @@ FINAL_ERRORS = (ContractRejected, Superseded, UnexpectedReceipt)
 log = logging.getLogger(__name__)
 
 
-def operation_key(caller: Caller, client_key: str) -> str:
+def scoped_key(caller: Caller, client_key: str) -> str:
     """`<caller id>:<Idempotency-Key>`: keys of different callers never meet."""
     return f"{caller.id}:{client_key}"
 
@@ -55,7 +55,7 @@ class IdempotentRequest:
     Attributes:
         services: Of the app.
         caller: Who sent the request.
-        key: See `operation_key`. It is the key in `answers` and in `operations`.
+        idempotency_key: See `scoped_key`. The tables `answers` and `operations` have it in their column `key`.
         is_repeatable: Whether the client chose the key. A random key never comes again, so no response is kept.
         endpoint: Method and path.
         waits: Whether the client waits until the operation is final.
@@ -63,7 +63,7 @@ class IdempotentRequest:
 
     services: Services
     caller: Caller
-    key: str
+    idempotency_key: str
     is_repeatable: bool
     endpoint: str
     waits: bool
@@ -76,17 +76,21 @@ class IdempotentRequest:
         Raises:
             KeyReused: The key was used for another endpoint or body.
         """
-        with logs.log_context(operation=self.key):
+        with logs.log_context(operation=self.idempotency_key):
             if not self.is_repeatable:
                 return produce()
-            kept_response = _claim_key(self.services.database, self.key, self._hash(body))
+            kept_response = _claim_key(self.services.database, self.idempotency_key, self._hash(body))
             if kept_response is not None:
                 return kept_response
             try:
                 response = produce()
             except FINAL_ERRORS as error:
                 response = problems.problem_from_error(error)
-            return response if response.status_code == 202 else _keep(self.services.database, self.key, response)
+            return (
+                response
+                if response.status_code == 202
+                else _keep(self.services.database, self.idempotency_key, response)
+            )
 
     def respond_with_operation(
         self,

@@ -24,6 +24,7 @@ class BodyLimitMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or responds to it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -64,6 +65,7 @@ class AccessLogMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, and logs it after the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Response
 
 from app.api import schemas
 from app.api.dependencies import AppServices, CurrentCaller
-from app.api.idempotency import operation_key
+from app.api.idempotency import scoped_key
 from app.api.problems import problem_responses
 from app.api.responses import json_response
 from app.core.errors import NotFound
@@ -31,8 +31,8 @@ KeyInPath = Annotated[
 )
 def show_operation(key: KeyInPath, services: AppServices, caller: CurrentCaller) -> Response:
     """For the user who requested it, and the platform. A key without a colon is the caller's own Idempotency-Key."""
-    key = key if ":" in key else operation_key(caller, key)
-    if caller.role != "platform" and not key.startswith(operation_key(caller, "")):
+    key = key if ":" in key else scoped_key(caller, key)
+    if caller.role != "platform" and not key.startswith(scoped_key(caller, "")):
         raise Forbidden("Only who asked for an operation, and the platform, may see it.")
     with services.database.transaction() as connection:
         operation = operations.find(connection, key)

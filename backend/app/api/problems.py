@@ -33,6 +33,8 @@ from app.db.database import DATABASE_ERRORS
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 
+"""Seconds after which a client should repeat a request that got 503, or ask again for an operation."""
+
 _STATUS: dict[type[AppError], int] = {
     InvalidRequest: 422,
     NotOnChain: 409,
@@ -48,6 +50,7 @@ _STATUS: dict[type[AppError], int] = {
     DatabaseUnavailable: 503,
     PriceError: 503,
 }
+"""HTTP status by error class. A subclass has the status of its base class."""
 _DESCRIPTIONS = {
     400: "The request can't be parsed, or lacks its Idempotency-Key.",
     401: "There is no valid bearer token.",
@@ -92,7 +95,7 @@ def problem_response(
 
 def problem_from_error(error: AppError, operation_key: str | None = None) -> Response:
     """The error as problem details. operation_key: key of the operation that ended with this error."""
-    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+    status = next((_STATUS[base] for base in type(error).__mro__ if base in _STATUS), 500)
     extra: dict[str, Any] = {"operation": operation_key} if operation_key else {}
     if isinstance(error, ContractRejected):
         extra |= {"error": error.name, "arguments": json_arguments(error.args), "outcome": error.outcome}

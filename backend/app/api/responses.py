@@ -26,6 +26,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 
 
 def json_response(status: int, body: BaseModel, headers: dict[str, str] | None = None) -> Response:
+    """A response with the body as JSON."""
     return Response(body.model_dump_json(), status, headers, "application/json")
 
 

@@ -77,10 +77,14 @@ AttendedBookingIds = Annotated[
 
 
 class RequestBody(BaseModel):
+    """Base of request bodies. Refuses unknown members."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class EventRunCreate(RequestBody):
+    """An event run to create."""
+
     experience_id: UUID = Field(examples=[EXPERIENCE])
     starts_at: RequestTime
     max_seats: Seats
@@ -89,15 +93,21 @@ class EventRunCreate(RequestBody):
 
 
 class Completed(RequestBody):
+    """Complete the event run."""
+
     status: Literal["completed"]
     attended_booking_ids: AttendedBookingIds
 
 
 class Cancelled(RequestBody):
+    """Cancel the event run, and refund everybody."""
+
     status: Literal["cancelled"]
 
 
 class Expired(RequestBody):
+    """Expire an event run that was not completed in time."""
+
     status: Literal["expired"]
 
 
@@ -105,15 +115,21 @@ StatusChange = Annotated[Completed | Cancelled | Expired, Field(discriminator="s
 
 
 class CostRequest(RequestBody):
+    """Seats to quote."""
+
     event_run_id: UUID = Field(examples=[EVENT_RUN])
     seats: Seats
 
 
 class BookingCreate(CostRequest):
+    """Seats to book."""
+
     user_id: UUID | None = Field(None, examples=[ATTENDEE], description="The attendee; the caller if left out.")
 
 
 class Attendance(RequestBody):
+    """Who attended an event run."""
+
     event_run_id: UUID = Field(examples=[EVENT_RUN])
     attended_booking_ids: AttendedBookingIds
 
@@ -122,6 +138,8 @@ class Attendance(RequestBody):
 
 
 class ResponseBody(BaseModel):
+    """Base of response bodies, built from objects with the same attributes."""
+
     model_config = ConfigDict(from_attributes=True)
 
 
@@ -162,6 +180,8 @@ class EventRunOnChain(ResponseBody):
 
 
 class EventRunSideBySide(ResponseBody):
+    """An event run in the database and in the contract."""
+
     database: EventRun
     chain: EventRunOnChain | None = Field(description="null: not on chain, or its creation is not final yet.")
     differences: list[str] = Field(
@@ -189,10 +209,14 @@ class Booking(ResponseBody):
 
 
 class Bookings(ResponseBody):
+    """A list of bookings."""
+
     bookings: list[Booking]
 
 
 class CurrentRate(ResponseBody):
+    """The rate of a quote, and since when it is valid."""
+
     inr_per_eth: Rate
     as_of: Time
 
@@ -235,11 +259,15 @@ class Settlement(ResponseBody):
 
 
 class EventRunSettled(ResponseBody):
+    """An event run after it was closed."""
+
     event_run: EventRun
     settlement: Settlement | None = Field(description="null: no transaction was needed.")
 
 
 class BookingSettled(ResponseBody):
+    """A booking after it was cancelled."""
+
     booking: Booking
     settlement: Settlement
 
@@ -283,6 +311,7 @@ class Operation(ResponseBody):
 
     @classmethod
     def from_operation(cls, operation: operation_types.Operation) -> Operation:
+        """Builds the body from a row of `operations`."""
         fields = {name: getattr(operation, name) for name in cls.model_fields if hasattr(operation, name)}
         error = operation.error and {
             "code": operation.error["code"],
@@ -296,6 +325,8 @@ class Operation(ResponseBody):
 
 
 class Alive(ResponseBody):
+    """The process is alive."""
+
     status: Literal["ok"] = "ok"
 
 

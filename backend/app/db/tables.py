@@ -1,4 +1,4 @@
-"""The tables as the migrations make them, and their rows as values. Wei are Python ints on this side."""
+"""The tables that the migrations create, and dataclasses of their rows."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 
 class Wei(TypeDecorator[int]):
-    """A uint256 as a Python int in a NUMERIC(78, 0): exact both ways."""
+    """A column of wei: an int in Python, NUMERIC(78, 0) in PostgreSQL, which holds every uint256 exactly."""
 
     impl = Numeric(78, 0)
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+        """Refuses floats, decimals and booleans."""
         if value is not None and type(value) is not int:
             raise TypeError(f"wei are ints, not {type(value).__name__}")
         return value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
+        """Converts the Decimal of the driver."""
         return None if value is None else int(value)
 
 
@@ -170,9 +172,22 @@ answers = Table(
 
 @dataclass(frozen=True)
 class EventRun:
-    """A row of `event_runs`. inr_per_eth: rate at which the price became wei. blockchain_block: the latest block whose
-    events are in this row and in those of its bookings; refreshed_block: as of which they were last taken from views;
-    refresh_due: that has to be done again.
+    """A row of `event_runs`.
+
+    Attributes:
+        starts_at: The event's start.
+        price_inr: Per seat.
+        status: active, full, completed, cancelled or expired.
+        blockchain_event_run_id: On-chain id; None until the creation is final.
+        blockchain_tx_hash: Of the transaction that created it.
+        blockchain_status: pending, confirmed or failed.
+        blockchain_error: Why it failed.
+        blockchain_price_per_seat_wei: Price converted to wei.
+        blockchain_stake_amount_wei: The host's stake.
+        inr_per_eth: Rate at which the price was converted.
+        blockchain_block: Last block whose events are in this row and in its bookings' rows.
+        refreshed_block: Block as of which the rows were last read from the contract's views.
+        refresh_due: Whether they must be read again.
     """
 
     id: UUID
@@ -198,7 +213,19 @@ class EventRun:
 
 @dataclass(frozen=True)
 class Booking:
-    """A row of `event_run_bookings`. total_inr: payment and stake at `inr_per_eth`, the rate of the quote."""
+    """A row of `event_run_bookings`.
+
+    Attributes:
+        total_inr: Payment plus stake, at the rate of the quote.
+        status: active, completed, no_show or cancelled.
+        blockchain_booking_id: On-chain id; None until the booking is final.
+        blockchain_tx_hash: Of the transaction that created it.
+        blockchain_status: pending, confirmed or failed.
+        blockchain_error: Why it failed.
+        blockchain_payment_wei: Price of the seats.
+        blockchain_stake_amount_wei: The attendee's stake.
+        inr_per_eth: Rate of the quote.
+    """
 
     id: UUID
     event_run_id: UUID

@@ -1,1 +1,1 @@
-"""Use cases, and what they need of chain and prices."""
+"""The use cases, and the modules that they share: contract, transactions, operations, prices."""

@@ -49,7 +49,7 @@ _Status = TypeVar("_Status", RunStatus, BookingStatus)
 
 
 class BlockchainService:
-    """One contract on one chain, both handed in.
+    """One contract on one chain.
 
     The platform signs where `signer` is None. Methods that send raise `ContractRejected`, `UnsupportedByContract`
     (before sending), `ChainUnavailable` or `UnexpectedReceipt`; methods that only read raise the first three.
@@ -75,7 +75,7 @@ class BlockchainService:
 
     @cached_property
     def has_full_interface(self) -> bool:
-        """Whether the contract has all functions of `EventStake`; asked once. Raises `ChainUnavailable`."""
+        """Whether the contract has all functions of `EventStake`; read once. Raises `ChainUnavailable`."""
         try:
             self._view("totalLiabilities")
         except (ContractRejected, UnsupportedByContract):
@@ -104,7 +104,7 @@ class BlockchainService:
             starts_at: Start, with a time zone.
             host: Address of the host; the signer if None.
             signer: Who sends the call; the platform if None.
-            stake_wei: The host's stake in wei; asked from the contract if None.
+            stake_wei: The host's stake in wei; calculated by the contract if None.
         """
         args = (experience_id, price_per_seat_wei, max_seats, unix_seconds(starts_at))
         function, party = self._for_party("createEventRun", host, signer)
@@ -128,11 +128,11 @@ class BlockchainService:
             seats: Number of seats.
             attendee: Address of the attendee; the signer if None.
             signer: Who sends the call; the platform if None.
-            total_wei: Payment and stake in wei; asked from the contract if None.
+            total_wei: Payment and stake in wei; calculated by the contract if None.
         """
         function, party = self._for_party("bookEvent", attendee, signer)
         if total_wei is None:
-            total_wei = self.calculate_booking_cost(onchain_run_id, seats).total
+            total_wei = self.calculate_booking_cost(onchain_run_id, seats).total_wei
         return self._call(function, *party, onchain_run_id, seats, value=total_wei)
 
     def complete_event_call(self, onchain_run_id: int, attended_onchain_booking_ids: Sequence[int]) -> Call:
@@ -269,7 +269,7 @@ class BlockchainService:
             ContractRejected: Named UnknownEventRun if there is no such run, even if the contract returns zeros.
         """
         cost = BookingCost(*self._view("calculateBookingCost", onchain_run_id, seats))
-        if not cost.payment:  # no seats, or no such run on a contract that returns zeros
+        if not cost.payment_wei:  # no seats, or no such run on a contract that returns zeros
             self.get_event_run_from_chain(onchain_run_id)
         return cost
 

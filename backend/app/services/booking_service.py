@@ -158,4 +158,4 @@ class BookingService:
 
     def _quote(self, onchain_run_id: int, seats: int, rate: Rate) -> Quote:
         cost = self._chain.calculate_booking_cost(onchain_run_id, seats)
-        return Quote.of(cost.payment, cost.stake, rate)
+        return Quote.of(cost.payment_wei, cost.stake_wei, rate)

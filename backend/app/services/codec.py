@@ -107,10 +107,6 @@ class Codec:
             if e["type"] == "event"
         }
 
-    def has(self, function: str) -> bool:
-        """Returns whether the ABI has a function of this name."""
-        return function in self._selectors
-
     def call(self, to: ChecksumAddress, function: str, *args: Any, value: int = 0) -> Call:
         """Returns a call of a function.
 

@@ -35,7 +35,7 @@ def read_result(kind: type[_Result], receipt: TxReceipt, events: Sequence[Event]
             if all(args.get(name, value) == value for name, value in known.items()):
                 matches.append(args)
     if len(matches) != 1:
-        raise _unexpected(receipt, kind.__name__, len(matches))
+        raise unexpected_count(receipt["transactionHash"].to_0x_hex(), kind.__name__, len(matches))
     return kind(**_transaction_fields(receipt, events), **{**known, **matches[0]})
 
 
@@ -67,7 +67,7 @@ def read_fees_withdrawn(
     """
     amounts = [event.args["amount"] for event in events if event.name == "PlatformFeesWithdrawn"]
     if has_full_interface and len(amounts) != 1:
-        raise _unexpected(receipt, "PlatformFeesWithdrawn", len(amounts))
+        raise unexpected_count(receipt["transactionHash"].to_0x_hex(), "PlatformFeesWithdrawn", len(amounts))
     return PlatformFeesWithdrawn(**_transaction_fields(receipt, events), amount=amounts[0] if amounts else None)
 
 
@@ -81,6 +81,6 @@ def _transaction_fields(receipt: TxReceipt, events: Sequence[Event]) -> dict[str
     }
 
 
-def _unexpected(receipt: TxReceipt, event_name: str, count: int) -> UnexpectedReceipt:
-    tx_hash = receipt["transactionHash"].to_0x_hex()
+def unexpected_count(tx_hash: str, event_name: str, count: int) -> UnexpectedReceipt:
+    """Returns the error for a transaction that does not have exactly one event of a name."""
     return UnexpectedReceipt(f"Transaction {tx_hash} has {count} events {event_name} where one must be.")

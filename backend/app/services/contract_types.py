@@ -1,4 +1,4 @@
-"""What the contract says, as Python values: results of transactions and of views.
+"""Types of the contract: results of its transactions and of its views.
 
 Fields are named as in the contract's events and views, except for its own numbers of runs and bookings. Amounts are in
 wei.
@@ -154,11 +154,11 @@ class PlatformFeesWithdrawn(TransactionResult):
 
 @dataclass(frozen=True)
 class BookingCost:
-    """Cost of a booking. The transaction has to send `total`, which is payment + stake."""
+    """Cost of a booking. The transaction has to send `total_wei`, which is payment + stake."""
 
-    payment: int
-    stake: int
-    total: int
+    payment_wei: int
+    stake_wei: int
+    total_wei: int
 
 
 @dataclass(frozen=True)

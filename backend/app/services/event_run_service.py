@@ -18,7 +18,7 @@ from app.core.errors import NotFound
 from app.db.database import Database
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
-from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun, unix_seconds
+from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun
 from app.services.lookups import check_seats, find_onchain_run_id, require_onchain_id
 from app.services.operation_types import Draft, NewRow, Operation
 from app.services.operations import find_or_create, request_hash
@@ -62,19 +62,10 @@ class EventRunService:
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
     ) -> Operation:
-        """Stores a run and the operation that opens it. The price becomes wei here, once.
+        """Stores a run and the operation that opens it; its subject is the run's row.
 
-        Args:
-            host_id: Id of the host; a host without a wallet is entered under the platform's address.
-            experience_id: Id of the experience.
-            starts_at: Start, with a time zone; fractions of a second are dropped.
-            max_seats: Number of seats.
-            price_inr: Price of a seat in INR.
-            signer: See the class.
-            idempotency_key: See the class.
-
-        Returns:
-            The operation; its subject is the run's row.
+        The price in INR of a seat becomes wei here, once. The start needs a time zone; fractions of a second are
+        dropped. A host without a wallet is entered under the platform's address.
 
         Raises:
             PriceError: There is no rate to convert the price with. Nothing was stored.
@@ -84,7 +75,6 @@ class EventRunService:
         def make_draft() -> Draft:
             rate = self._pricing.rate()
             price_wei = convert_inr_to_wei(check_price_inr(price_inr), rate.inr_per_eth)
-            unix_seconds(starts_at)  # refuses a naive time before the database is asked
             with self._database.autocommit() as connection:
                 parameters = {"user_id": host_id, "experience_id": experience_id}
                 row = connection.execute(_SELECT_HOST_AND_EXPERIENCE, parameters).one_or_none()
@@ -108,8 +98,7 @@ class EventRunService:
             return self._chain.sender.draft(call, signer, NewRow(event_runs, new_run))
 
         arguments = (host_id, experience_id, starts_at, max_seats, price_inr, signer and signer.address)
-        request = request_hash("create run", *arguments)
-        return find_or_create(self._database, idempotency_key, request, make_draft)
+        return find_or_create(self._database, idempotency_key, request_hash("create run", *arguments), make_draft)
 
     def create(
         self,
@@ -153,8 +142,10 @@ class EventRunService:
                 rows = connection.execute(statement.where(_bookings.id.in_(attended_booking_ids)))
                 onchain_ids = dict(rows.all())
             attended_onchain_booking_ids = [
-                require_onchain_id(onchain_ids.get(id), f"booking {id}", exists=id in onchain_ids)
-                for id in attended_booking_ids
+                require_onchain_id(
+                    onchain_ids.get(booking_id), f"booking {booking_id}", exists=booking_id in onchain_ids
+                )
+                for booking_id in attended_booking_ids
             ]
             call = self._chain.complete_event_call(onchain_run_id, attended_onchain_booking_ids)
             return self._chain.sender.draft(call, signer, event_run_id)

@@ -1,4 +1,4 @@
-"""Operations as values: the row, its attempts, and what a new row is made of."""
+"""Types of operations: the row and its attempts, drafts of new rows, and effects on other rows."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ _SIGN = (
 
 
 def sign(connection: Connection, operation: Operation, attempt: Attempt) -> Operation | None:
-    """prepared -> signed: takes the account's nonce and stores the attempt that has it, in one statement.
+    """Signs (prepared -> signed): takes the account's nonce and stores the attempt with it, in one statement.
 
     Returns:
         The signed operation. None without changes if the operation is not prepared any more, if it has attempts that

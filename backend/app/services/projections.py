@@ -1,6 +1,6 @@
 """Projections: updates rows by the contract's events, in the statement that closes an operation.
 
-Besides `EventRunService.refresh`, nothing writes what the chain says into rows. An operation is closed once final, so
+Besides `EventRunService.refresh`, nothing writes on-chain values to rows. An operation is closed once final, so
 a reorganisation never requires a row to be reverted: before that, only the row in `operations` refers to a block.
 """
 
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import CTE, BigInteger, ColumnElement, Update, bindparam, case, exists, func, update
 
-from app.core.errors import UnexpectedReceipt
 from app.db.tables import event_run_bookings, event_runs
 from app.services.codec import Event
+from app.services.contract_receipts import unexpected_count
 from app.services.operation_types import Effect, EffectStatement, Operation
 
 _runs, _bookings = event_runs.c, event_run_bookings.c
@@ -163,7 +163,7 @@ def effects_of_success(operation: Operation, events: Sequence[Event], tx_hash: s
         name = _CREATIONS[operation.kind].event
         created = [event.args for event in events if event.name == name]
         if len(created) != 1:
-            raise UnexpectedReceipt(f"Transaction {tx_hash} has {len(created)} events {name} where one must be.")
+            raise unexpected_count(tx_hash, name, len(created))
         effects.append(_effect_of_creation(created[0], tx_hash, block_number))
     for name, statement, parameter in _ATTENDANCE_EVENTS:
         if onchain_booking_ids := [event.args["booking_id"] for event in events if event.name == name]:

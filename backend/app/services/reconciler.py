@@ -50,7 +50,15 @@ class ReconcileReport:
 
 
 class Reconciler:
-    """Reconciles the database with one contract. Any number of processes may do so at the same time."""
+    """Reconciles the database with one contract. Any number of processes may do so at the same time.
+
+    Args:
+        database: The database.
+        chain: The contract.
+        runs: Refreshes the rows of runs.
+        quiet_for: Seconds without a change after which an operation is taken up.
+        max_block_range: Number of blocks whose events are requested at once.
+    """
 
     def __init__(
         self,
@@ -61,13 +69,6 @@ class Reconciler:
         *,
         max_block_range: int = MAX_BLOCK_RANGE,
     ) -> None:
-        """Args:
-        database: The database.
-        chain: The contract.
-        runs: Refreshes the rows of runs.
-        quiet_for: Seconds without a change after which an operation is taken up.
-        max_block_range: Number of blocks whose events are requested at once.
-        """
         self._database = database
         self._chain = chain
         self._runs = runs
@@ -160,7 +161,7 @@ class Reconciler:
 
     def _last_complete_block(self, report: ReconcileReport) -> int:
         """Returns the latest final block before which all of our operations are closed."""
-        final_block = max(self._chain.block_number() - self._chain.sender.policy.confirmations + 1, 0)
+        final_block = max(self._chain.sender.policy.final_block(self._chain.block_number()), 0)
         return min([final_block, *(o.block_number - 1 for o in report.pending if o.block_number is not None)])
 
     def _runs_changed_by_others(self, first_block: int, last_block: int, report: ReconcileReport) -> list[UUID]:

@@ -1,4 +1,4 @@
-"""Errors of a node: what a refusal of a transaction means, why a contract reverted, and the services' errors for both.
+"""Classifies a node's errors, decodes reverts, and converts both to the services' errors.
 
 Nodes use the codes -32000 and -32603 for reverts and for their own failures alike, so the text of a message decides. An
 unknown message proves nothing: ask the chain before concluding anything from it.
@@ -22,8 +22,10 @@ NO_REVERT_DATA = "no data"
 
 
 class RefusalKind(Enum):
-    """Why a node refused a transaction. Each pattern matches the messages, in lower case, of geth, Nethermind, Besu,
-    Erigon, reth and anvil."""
+    """Why a node refused a transaction.
+
+    Each pattern matches the messages, in lower case, of geth, Nethermind, Besu, Erigon, reth and anvil.
+    """
 
     KNOWN = r"already (known|imported|in (the )?(mem)?pool|exists)|known transaction|alreadyknown"
     NONCE_TOO_LOW = r"nonce (is )?too low|oldnonce|nonce has already been used"

@@ -46,6 +46,14 @@ class FailoverProvider(JSONBaseProvider):
     An endpoint that is unreachable, silent, broken or busy rests: for a time that doubles with each failure and is
     random by half, or for as long as it asked, up to `MAX_REST_S`. A node's verdict, such as a revert or a wrong nonce,
     is its response and no failure. Messages tell endpoints apart by number, as URLs may contain keys.
+
+    Args:
+        urls: URLs of the endpoints, in order of preference.
+        timeout: Seconds that one request may take.
+        give_up_after: Seconds after which a request is not tried again.
+        clock: Returns seconds; never goes back.
+        sleep: Waits for so many seconds.
+        jitter: Returns a random number in [0, 1).
     """
 
     def __init__(
@@ -58,14 +66,6 @@ class FailoverProvider(JSONBaseProvider):
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Args:
-        urls: URLs of the endpoints, in order of preference.
-        timeout: Seconds that one request may take.
-        give_up_after: Seconds after which a request is not tried again.
-        clock: Returns seconds; never goes back.
-        sleep: Waits for so many seconds.
-        jitter: Returns a random number in [0, 1).
-        """
         super().__init__()
         self._urls, self._timeout, self._give_up_after = tuple(urls), timeout, give_up_after
         self._clock, self._sleep, self._jitter = clock, sleep, jitter

@@ -1,9 +1,9 @@
--- Users, experiences, runs of them, and bookings. What was asked for is here whatever becomes of it on chain.
+-- Users, experiences, event runs and bookings. A row exists from the request on, even if its transaction fails.
 
 CREATE TABLE IF NOT EXISTS users (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     name text NOT NULL,
-    wallet_address text CHECK (wallet_address ~ '^0x[0-9a-fA-F]{40}$'),  -- NULL: entered under the platform's address
+    wallet_address text CHECK (wallet_address ~ '^0x[0-9a-fA-F]{40}$'),  -- NULL: acts under the platform's address
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS event_run_bookings (
     event_run_id uuid NOT NULL REFERENCES event_runs (id),
     user_id uuid NOT NULL REFERENCES users (id),
     seats bigint NOT NULL,
-    total_inr numeric(78, 2) NOT NULL,  -- payment and stake, at the rate of the quote
+    total_inr numeric(78, 2) NOT NULL,  -- payment plus stake, at the rate of the quote
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'completed', 'no_show', 'cancelled')),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );

@@ -1,4 +1,4 @@
--- What was asked of the chain, written down before it is sent. One operation = one idempotency key = one nonce.
+-- Transactions, stored before they are sent. One operation = one idempotency key = one nonce.
 
 DO $$
 BEGIN
@@ -11,9 +11,9 @@ $$;
 
 CREATE TABLE IF NOT EXISTS operations (
     key text PRIMARY KEY,
-    request text NOT NULL,  -- hash of what was asked: the same key with another request is an error
+    request text NOT NULL,  -- hash of the request: the same key with another request is an error
     kind text NOT NULL,  -- the contract's function
-    subject uuid,  -- the row of event_runs or event_run_bookings that it is about
+    subject uuid,  -- id of the row in event_runs or event_run_bookings that it changes
     chain_id bigint NOT NULL,
     sender text NOT NULL,
     to_address text NOT NULL,
@@ -22,9 +22,9 @@ CREATE TABLE IF NOT EXISTS operations (
     state operation_state NOT NULL DEFAULT 'prepared',
     nonce bigint,
     attempts jsonb NOT NULL DEFAULT '[]',  -- every signed transaction, oldest first: hash, raw, nonce, gas, fees
-    requeued int NOT NULL DEFAULT 0,  -- how often it was given a new nonce, after the old one was used up without effect
-    reorged boolean NOT NULL DEFAULT false,  -- was mined once, and is no longer
-    held text,  -- why it can't go on at present
+    requeued int NOT NULL DEFAULT 0,  -- how often it got a new nonce, after the old one was used without effect
+    reorged boolean NOT NULL DEFAULT false,  -- was mined in a block that was dropped later
+    held text,  -- why it can't proceed at present
     tx_hash text,  -- of the attempt that was mined
     block_number bigint,
     block_hash text,
@@ -42,7 +42,7 @@ CREATE INDEX IF NOT EXISTS operations_open ON operations (chain_id, sender, nonc
     WHERE state NOT IN ('confirmed', 'failed', 'rejected');
 CREATE INDEX IF NOT EXISTS operations_subject ON operations (subject);
 
--- The next nonce of each account: its row is the lock by which two workers can't take the same one.
+-- The next nonce of each account. Workers lock the row, so that no two of them take the same nonce.
 CREATE TABLE IF NOT EXISTS nonces (
     chain_id bigint NOT NULL,
     sender text NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS nonces (
     PRIMARY KEY (chain_id, sender)
 );
 
--- Up to which block the contract's events have been compared with the rows.
+-- The last block whose events the reconciler has compared with the rows.
 CREATE TABLE IF NOT EXISTS chain_cursors (
     chain_id bigint NOT NULL,
     contract text NOT NULL,
@@ -58,9 +58,10 @@ CREATE TABLE IF NOT EXISTS chain_cursors (
     PRIMARY KEY (chain_id, contract)
 );
 
--- blockchain_block: the latest block whose events this row and its bookings' rows hold; an older view may not overwrite
--- them. refreshed_block: the block as of which they were last taken over from the contract's views: what happened up to it
--- is counted. refresh_due: something turned up that happened before it, so it has to be done again.
+-- blockchain_block: the last block whose events are in this row and in its bookings' rows. A view as of an earlier block
+--     must not overwrite them.
+-- refreshed_block: the block as of which they were last read from the contract's views. Events up to it are included.
+-- refresh_due: an event from before refreshed_block was found later, so they must be read again.
 ALTER TABLE event_runs
     ADD COLUMN IF NOT EXISTS blockchain_block bigint NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS refreshed_block bigint NOT NULL DEFAULT 0,

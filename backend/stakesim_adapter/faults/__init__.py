@@ -36,10 +36,12 @@ class BackendCampaign:
 
     @property
     def statements(self) -> Mapping[str, str]:
+        """What must hold in every episode."""
         return STATEMENTS
 
     @property
     def faults(self) -> Mapping[str, int]:
+        """Faults of this backend's episodes, with their row in the catalogue."""
         return CLIENT_FAULTS | processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS
 
     def plan(self, runs: int) -> Mapping[str, int]:
@@ -47,6 +49,7 @@ class BackendCampaign:
         return {"network": runs, "kill": runs, "workers": -(-runs // 20), "database": -(-runs // 50)}
 
     def open(self) -> BackendPlayer:
+        """Opens a testbed."""
         return BackendPlayer(self.sender)
 
 
@@ -72,7 +75,7 @@ class BackendPlayer:
             "database": processes.run_database_episode,
         }
 
-    def play(self, kind: str, seed: int, number: int) -> EpisodeResult:
+    def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
         """Runs one episode.
 
         Raises:
@@ -85,6 +88,7 @@ class BackendPlayer:
             return self._episodes[kind](seed, number)
 
     def close(self) -> None:
+        """Stops the anvil, and drops the database."""
         self.testbed.close()
 
 

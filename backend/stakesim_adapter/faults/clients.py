@@ -15,9 +15,9 @@ from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, Key
 from app.db.tables import Booking, EventRun
 from app.services.operation_types import Operation
 from sqlalchemy.exc import InterfaceError, OperationalError
-from stakesim.faults.chain_faults import DATABASE_GONE, ChainFaults, Stuck
+from stakesim.faults.chain_faults import DATABASE_GONE, ChainFaults, ServiceStuckError
+from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import Violation
-from stakesim.faults.rpc_faults import FaultyProvider
 
 from stakesim_adapter.faults.checks import ClientResponse
 from stakesim_adapter.faults.testbed import EXPERIENCE, USERS, BackendTestbed, user_id, wallet
@@ -88,7 +88,7 @@ class Clients:
             if not self._open_runs():
                 self.create_run()
         for _ in range(int(self.rng.integers(8, 15))):
-            self.faults.begin()
+            self.faults.begin_operation()
             name = str(self.rng.choice(list(requests), p=weights / weights.sum()))
             _, send = requests[name]
             send()
@@ -97,6 +97,7 @@ class Clients:
     # ------------------------------------------------------------------------------------------------------ requests
 
     def create_run(self) -> None:
+        """A host creates a run that starts in three days."""
         key, host = self._new_key(), int(self.rng.integers(2))
         starts_at = self._chain_time() + timedelta(days=3)
         seats, price_inr = int(self.rng.integers(4, 13)), Decimal(int(self.rng.integers(1, 50)) * 1000)
@@ -130,6 +131,7 @@ class Clients:
             )
 
     def cancel_booking(self) -> None:
+        """Cancels a random active booking."""
         bookings: list[Booking] = self._query(self.services.bookings.list_all) or []
         active = [b for b in bookings if b.blockchain_status == "confirmed" and b.status == "active"]
         if not active:
@@ -170,9 +172,9 @@ class Clients:
 
     def close_runs(self) -> None:
         """Completes each run, cancels it, or leaves it open."""
-        self.faults.begin()
+        self.faults.begin_operation()
         for run in self._open_runs():
-            self.faults.begin()
+            self.faults.begin_operation()
             key, how = self._new_key(), str(self.rng.choice(["complete", "cancel", "leave"]))
             if how == "cancel":
                 send = partial(self.services.runs.cancel, run.id, idempotency_key=key)
@@ -188,7 +190,7 @@ class Clients:
             self.testbed.mine()
         bookings: list[Booking] = self._query(partial(self.services.bookings.of_run, run.id)) or []
         active = [b.id for b in bookings if b.status == "active" and b.blockchain_status == "confirmed"]
-        attended_booking_ids = [id for id in active if self.rng.random() < 0.7]
+        attended_booking_ids = [booking_id for booking_id in active if self.rng.random() < 0.7]
         self._request(
             key,
             f"complete run {run.blockchain_event_run_id}, {len(attended_booking_ids)} attended",
@@ -224,7 +226,7 @@ class Clients:
         """Sends a request up to three times, until its outcome is known."""
         self._requests[key] = description, send
         for _ in range(int(self.rng.integers(1, 4))):
-            self.faults.begin()
+            self.faults.begin_operation()
             try:
                 send()
             except OUTCOME_UNKNOWN as error:
@@ -241,7 +243,7 @@ class Clients:
             return
 
     def _request_without_waiting(self, key: str, description: str, prepare: Callable[[], Operation]) -> None:
-        self.faults.begin()
+        self.faults.begin_operation()
         try:
             operation = prepare()
         except OUTCOME_UNKNOWN as error:
@@ -258,7 +260,7 @@ class Clients:
 
     def _query(self, read: Callable[[], Any]) -> Any:
         """The result of a query; None if the database does not answer."""
-        self.faults.begin()
+        self.faults.begin_operation()
         try:
             return read()
         except (OperationalError, InterfaceError):
@@ -274,12 +276,12 @@ class Clients:
 
     def _report_unexpected(self, key: str, error: Exception) -> None:
         """Reports an error that the services must not raise, unless the database was taken away."""
-        is_database_gone = self.faults.database_is_gone or self.faults.counts[DATABASE_GONE] > 0
+        is_database_gone = self.faults.database_gone or self.faults.counts[DATABASE_GONE] > 0
         if isinstance(error, OperationalError | InterfaceError) and is_database_gone:
             self._note(f"{key}: the database is gone")
             return
         self._note(f"{key}: {type(error).__name__}: {error}")
-        if isinstance(error, Stuck):
+        if isinstance(error, ServiceStuckError):
             self.violations.append(Violation("I2", f"{key}: {error}"))
             return
         message = f"{key}: {type(error).__name__} instead of an error of the backend's own: {error}"
@@ -322,4 +324,4 @@ class Clients:
         return datetime.fromtimestamp(self.testbed.engine.now(), UTC)
 
     def _note(self, event: str) -> None:
-        self.log.append((self.provider.calls, event))
+        self.log.append((self.provider.request_count, event))

@@ -13,8 +13,9 @@ from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import CHAIN_FAULTS, ChainFaults, ServiceHooks
+from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
-from stakesim.faults.rpc_faults import FAULTS, FaultyProvider
+from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import MAX_FEE
 
 from stakesim_adapter.faults.checks import check
@@ -58,16 +59,7 @@ def run_episode(
     watch = OperationsWatch(testbed, policy.confirmations)
     provider = FaultyProvider(testbed.provider(), FAULTS, rpc_rng)
     hooks = ServiceHooks(watch.check_operations, watch.check_is_stored, testbed.stop_database, testbed.start_database)
-    faults = ChainFaults(
-        testbed,
-        chain_rng,
-        block_rate=float(policy_rng.uniform(0.2, 0.8)),
-        rate=float(policy_rng.uniform(0.01, 0.06)),
-        wanted=_rotate(list(CHAIN_FAULTS), number, 2),
-        rpc_rate=float(policy_rng.uniform(0.05, 0.3)),
-        confirmations=policy.confirmations,
-        hooks=hooks,
-    )
+    faults = _chain_faults(testbed, chain_rng, policy_rng, number, policy, hooks)
     database, worker_database = testbed.addresses.database(), testbed.addresses.database()
     try:
         worker_services = open_services(testbed.addresses, provider, policy, worker_database, sender)
@@ -79,16 +71,16 @@ def run_episode(
         worker = Clients(testbed, worker_services, watch, faults, provider, client_rng)
         hooks.other_worker = worker.reconcile
         clients.run_script()
-        provider.quiet()
-        faults.quiet()
+        provider.stop()
+        faults.stop()
         end_violations = settle(testbed, services, policy.confirmations)
         watch.check_operations()
         end_violations += check(testbed, services, clients.responses, policy.confirmations)
     finally:
-        faults.database_back()
+        faults.restore_database()
         database.dispose()
         worker_database.dispose()
-    injected = [(fault.call, f"{fault.fault.name} ({fault.method})") for fault in provider.injected]
+    injected = [(injected.request, f"{injected.fault.name} ({injected.method})") for injected in provider.injected]
     log = sorted([*injected, *faults.log, *clients.log, *worker.log], key=lambda entry: entry[0])
     return EpisodeResult(
         f"network:{number}",
@@ -96,6 +88,27 @@ def run_episode(
         watch.violations + clients.violations + worker.violations + end_violations,
         [f"{policy}", *(f"request {call:4}: {event}" for call, event in log)],
         time.perf_counter() - started_at,
+    )
+
+
+def _chain_faults(
+    testbed: BackendTestbed,
+    rng: np.random.Generator,
+    rate_rng: np.random.Generator,
+    number: int,
+    policy: TransactionPolicy,
+    hooks: ServiceHooks,
+) -> ChainFaults:
+    """Faults at random rates. Two of them, which change with the number of the episode, happen first."""
+    return ChainFaults(
+        testbed,
+        rng,
+        block_rate=float(rate_rng.uniform(0.2, 0.8)),
+        rate=float(rate_rng.uniform(0.01, 0.06)),
+        forced=_rotate(list(CHAIN_FAULTS), number, 2),
+        rpc_rate=float(rate_rng.uniform(0.05, 0.3)),
+        confirmations=policy.confirmations,
+        hooks=hooks,
     )
 
 

@@ -30,8 +30,8 @@ from app.services.transactions.policy import TransactionPolicy
 from sqlalchemy import URL, event, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
+from stakesim.faults.faulty_provider import SEND, FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
-from stakesim.faults.rpc_faults import SEND, FaultyProvider
 from stakesim.faults.testbed import MAX_FEE, service_account
 
 from stakesim_adapter.faults.checks import ClientResponse, check
@@ -116,8 +116,10 @@ class _Steps:
 
 
 def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.Generator) -> Services:
-    """The services of a process, with a step around each RPC request and SQL statement. Half of the requests mine a
-    block first."""
+    """The services of a process, with a step around each RPC request and SQL statement.
+
+    Half of the requests mine a block first.
+    """
     miner = addresses.provider()
 
     def before_request(method: str, params: Sequence[Any]) -> None:

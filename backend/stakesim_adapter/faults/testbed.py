@@ -28,7 +28,7 @@ from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
 from stakesim.evm.chain_spec import engine_accounts
 from stakesim.evm.lean_web3 import lean_web3
-from stakesim.faults.testbed import FaultTestbed, Wire, service_account
+from stakesim.faults.testbed import FaultTestbed, LocalNodeProvider, service_account
 from stakesim.paths import state_dir
 from web3.providers.base import BaseProvider
 
@@ -52,12 +52,15 @@ class Addresses:
     database_url: str
     contract: str
 
-    def provider(self) -> Wire:
-        return Wire(self.rpc_url)
+    def provider(self) -> LocalNodeProvider:
+        """A provider without faults."""
+        return LocalNodeProvider(self.rpc_url)
 
     def database(self) -> DatabaseEngine:
-        """A database engine with a lock_timeout of 3 s. All clients of an episode take turns in one thread, so a lock
-        that is not granted by then never will be."""
+        """A database engine with a lock_timeout of 3 s.
+
+        All clients of an episode take turns in one thread, so a lock that is not granted by then never will be.
+        """
         query = {"connect_timeout": "10", "options": "-c lock_timeout=3000"}
         return create_engine(make_url(self.database_url).update_query_dict(query))
 
@@ -129,6 +132,7 @@ class BackendTestbed(FaultTestbed):
         self.observer = self.database.execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
+        """Stops the anvil, and drops the database."""
         self.database.dispose()
         drop_database(self._server, self._name)
         super().close()

@@ -1,1 +1,1 @@
-"""`stakesim bench`: how fast all of it is, beside other ways to do the same, in one run on one machine."""
+"""Benchmarks: the speed of a lifecycle through all layers, compared with other tools on the same machine."""

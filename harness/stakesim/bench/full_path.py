@@ -1,8 +1,8 @@
-"""The full path, measured: services, database, reference model and all invariants.
+"""Measures the full path: services, database, reference model and all invariants.
 
-    python -m stakesim.bench.full_path revm --lifecycles 50          the contender of `stakesim bench`
+As a program it is a contender of `stakesim bench`, and prints its figures as a line of JSON:
 
-Figures are dictionaries, printed as one line of JSON by a process of their own.
+    python -m stakesim.bench.full_path revm --lifecycles 50
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from eth_account.signers.local import LocalAccount
 from web3.middleware import Web3Middleware
 
 from stakesim.evm.client import RpcClient
 from stakesim.evm.engines import open_engine
+from stakesim.model.reference import apply
 from stakesim.paths import shipped
 from stakesim.runner import observer, scenario_run, step_findings
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.environment import Environment, open_environment
+from stakesim.runner.invariants import violations
 from stakesim.runner.observe import StateReader
 from stakesim.scenario.actions import Book
 from stakesim.scenario.scenario import Scenario, load
@@ -32,180 +35,259 @@ from stakesim.scenario.scenario import Scenario, load
 LIFECYCLE = shipped("scenarios") / "bench" / "lifecycle.yaml"
 
 
-def played(environment: Environment, scenario: Scenario) -> tuple[int, float]:
-    """Transactions and seconds of one play. Raises `AssertionError` where anything is not as it must be."""
-    began = time.perf_counter()
-    result = scenario_run.run_scenario(environment, scenario)
-    took = time.perf_counter() - began
-    assert not result.findings, result.findings
-    return result.transactions, took
+class Point(NamedTuple):
+    """A point of a growth curve.
+
+    Attributes:
+        size: Bookings, blocks or transactions.
+        milliseconds: Wall-clock time per transaction.
+    """
+
+    size: int
+    milliseconds: float
 
 
-def warm(environment: Environment, scenario: Scenario) -> None:
-    """Compiled, connected, deployed; and what was made for good is not looked through for garbage."""
-    for _ in range(2):
-        played(environment, scenario)
+class TimePerBooking(NamedTuple):
+    """Time of one part of a booking.
+
+    Attributes:
+        calls: How often the part ran per booking.
+        microseconds: Wall-clock time per booking.
+    """
+
+    calls: float
+    microseconds: float
+
+
+class _Timing(NamedTuple):
+    transactions: int
+    seconds: float
+
+    @property
+    def milliseconds(self) -> float:
+        return 1_000 * self.seconds / self.transactions
+
+
+def run_timed(environment: Environment, scenario: Scenario, times: int = 1) -> _Timing:
+    """Runs a scenario, and returns the number of transactions and the seconds that they took.
+
+    Raises:
+        AssertionError: The scenario has findings.
+    """
+    transactions, seconds = 0, 0.0
+    for _ in range(times):
+        started = time.perf_counter()
+        result = scenario_run.run_scenario(environment, scenario)
+        seconds += time.perf_counter() - started
+        assert not result.findings, result.findings
+        transactions += result.transactions
+    return _Timing(transactions, seconds)
+
+
+def warm_up(environment: Environment, scenario: Scenario) -> None:
+    """Compiles, connects and deploys, and then exempts all live objects from garbage collection."""
+    run_timed(environment, scenario, times=2)
     gc.collect()
     gc.freeze()
 
 
 def lifecycles(engine: str, count: int, driver: str | None = None) -> dict[str, Any]:
-    """So many lifecycles, one after another."""
-    environment, scenario = open_environment(engine, driver=driver), load(LIFECYCLE)
-    try:
-        warm(environment, scenario)
-        each = [played(environment, scenario) for _ in range(count)]
-    finally:
-        environment.close()
-    versions = {"stakesim": version("stakesim")}
-    return {"transactions": sum(n for n, _ in each), "seconds": sum(s for _, s in each), "versions": versions}
+    """Runs lifecycles one after another.
+
+    Args:
+        engine: Engine to run on.
+        count: Number of lifecycles.
+        driver: By default the backend's first.
+
+    Returns:
+        `transactions`, `seconds` and `versions`, as `stakesim.bench.contenders` reads them.
+    """
+    scenario = load(LIFECYCLE)
+    with closing(open_environment(engine, driver=driver)) as environment:
+        warm_up(environment, scenario)
+        timing = run_timed(environment, scenario, count)
+    return {**timing._asdict(), "versions": {"stakesim": version("stakesim")}}
 
 
 # --------------------------------------------------------------------------------------------------------- growth
 
 
-def by_length(engine: str, transactions: int, window: int = 100) -> list[tuple[int, float]]:
-    """A campaign in one environment: transactions until then, and milliseconds a transaction of the window before."""
-    environment, scenario = open_environment(engine), load(LIFECYCLE)
-    points, done, since, took = [], 0, 0, 0.0
-    try:
-        warm(environment, scenario)
-        while done < transactions:
-            n, seconds = played(environment, scenario)
-            done, took = done + n, took + seconds
-            if done - since >= window:
-                points.append((done, 1_000 * took / (done - since)))
-                since, took = done, 0.0
-    finally:
-        environment.close()
+def by_length(engine: str, transactions: int, window: int = 100) -> list[Point]:
+    """Time of a transaction by transactions that ran before in the same environment.
+
+    Args:
+        engine: Engine to run on.
+        transactions: Transactions in all.
+        window: Transactions that each point is the mean of.
+    """
+    scenario, points = load(LIFECYCLE), list[Point]()
+    total, in_window, seconds = 0, 0, 0.0
+    with closing(open_environment(engine)) as environment:
+        warm_up(environment, scenario)
+        while total < transactions:
+            timing = run_timed(environment, scenario)
+            total += timing.transactions
+            in_window += timing.transactions
+            seconds += timing.seconds
+            if in_window >= window:
+                points.append(Point(total, 1_000 * seconds / in_window))
+                in_window, seconds = 0, 0.0
     return points
 
 
-def by_attendees(engine: str, sizes: list[int]) -> list[tuple[int, float]]:
-    """One run with so many bookings: milliseconds a transaction."""
-    environment, points = open_environment(engine), []
-    try:
+def by_attendees(engine: str, sizes: list[int]) -> list[Point]:
+    """Time of a transaction by the number of bookings of one run."""
+    points = []
+    with closing(open_environment(engine)) as environment:
         for size in sizes:
             scenario = _crowd(size)
-            warm(environment, scenario)
-            n, seconds = (sum(both) for both in zip(*(played(environment, scenario) for _ in range(2)), strict=True))
-            points.append((size, 1_000 * seconds / n))
-    finally:
-        environment.close()
+            warm_up(environment, scenario)
+            points.append(Point(size, run_timed(environment, scenario, times=2).milliseconds))
     return points
 
 
-def by_height(engine: str, heights: list[int], count: int = 10) -> list[tuple[int, float]]:
-    """On a chain of so many blocks: milliseconds a transaction."""
-    points = []
+def by_height(engine: str, heights: list[int], count: int = 10) -> list[Point]:
+    """Time of a transaction by the number of blocks that the chain has before.
+
+    Args:
+        engine: Engine to run on.
+        heights: Numbers of blocks.
+        count: Lifecycles that each point is the mean of.
+    """
+    scenario, points = load(LIFECYCLE), []
     for height in heights:
         chain = open_engine(engine)
         for _ in range(height):
             chain.mine()
-        environment, scenario = open_environment(chain), load(LIFECYCLE)
-        try:
-            warm(environment, scenario)
-            each = [played(environment, scenario) for _ in range(count)]
-        finally:
-            environment.close()
-        points.append((height, 1_000 * sum(s for _, s in each) / sum(n for n, _ in each)))
+        with closing(open_environment(chain)) as environment:
+            warm_up(environment, scenario)
+            points.append(Point(height, run_timed(environment, scenario, count).milliseconds))
     return points
 
 
 def _crowd(size: int) -> Scenario:
-    """The lifecycle with this many bookings, by its six attendees in turn."""
-    base = load(LIFECYCLE)
-    create, book, complete = base.actions[0], base.actions[1], base.actions[-1]
-    names, people = [f"b{n}" for n in range(size)], [name for name in base.actors if name != "host"]
-    books = [book.model_copy(update={"booking": b, "by": people[n % len(people)]}) for n, b in enumerate(names)]
-    seats, attended = {"seats": size}, {"attended": tuple(names[:-1])}
-    actions = (create.model_copy(update=seats), *books, complete.model_copy(update=attended))
-    return base.model_copy(update={"actions": actions, "received": {}})
+    """The lifecycle with this many bookings, made by its six attendees in turns. All but the last attend."""
+    lifecycle = load(LIFECYCLE)
+    create, book, complete = lifecycle.actions[0], lifecycle.actions[1], lifecycle.actions[-1]
+    attendees = [name for name in lifecycle.actors if name != "host"]
+    bookings = [f"b{number}" for number in range(size)]
+    actions = (
+        create.model_copy(update={"seats": size}),
+        *(
+            book.model_copy(update={"booking": booking, "by": attendees[number % len(attendees)]})
+            for number, booking in enumerate(bookings)
+        ),
+        complete.model_copy(update={"attended": tuple(bookings[:-1])}),
+    )
+    return lifecycle.model_copy(update={"actions": actions, "received": {}})
 
 
 # ------------------------------------------------------------------------------------------- where the time goes
 
 
 class Clock:
-    """Time by what for, each moment counted once: what is timed inside something is taken off it."""
+    """Measures time by part. Time inside an inner part does not count for the outer part.
+
+    Attributes:
+        spent: Number of calls and seconds, by part.
+        on: Whether calls are counted.
+    """
 
     def __init__(self) -> None:
         self.spent: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])
         self.on = False
         self._inner: list[float] = []
+        """Seconds spent in inner parts, for each open part."""
 
-    def begin(self) -> float:
-        self._inner.append(0.0)
-        return time.perf_counter()
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wraps a function, so that its calls count for the part."""
 
-    def end(self, what: str, since: float) -> None:
-        took = time.perf_counter() - since
-        own = took - self._inner.pop()
-        if self.on:
-            self.spent[what][0] += 1
-            self.spent[what][1] += own
-        if self._inner:
-            self._inner[-1] += took
-
-    def around(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            since = self.begin()
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            started = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.end(what, since)
+                self._end(part, time.perf_counter() - started)
 
-        return timed
+        return call
+
+    def _end(self, part: str, seconds: float) -> None:
+        own = seconds - self._inner.pop()
+        if self.on:
+            self.spent[part][0] += 1
+            self.spent[part][1] += own
+        if self._inner:
+            self._inner[-1] += seconds
 
 
-def profile(engine: str, count: int) -> dict[str, tuple[float, float]]:
-    """Where the time of a booking goes: times and microseconds a booking, by what for, the largest first.
+def profile(engine: str, count: int) -> dict[str, TimePerBooking]:
+    """Time of a booking by part, the largest first.
 
-    The clocks are put around the parts for this one measurement, and cost some microseconds a part themselves.
+    The clock is patched into the parts for this measurement, and itself costs some microseconds a part.
+
+    Args:
+        engine: Engine to run on.
+        count: Number of lifecycles.
     """
-    environment, scenario, clock = open_environment(engine), load(LIFECYCLE), Clock()
+    scenario, clock = load(LIFECYCLE), Clock()
     bookings = count * (len(scenario.actions) - 2)
+    with closing(open_environment(engine)) as environment, ExitStack() as patches:
+        warm_up(environment, scenario)
+        environment.engine.w3.middleware_onion.add(_request_timer(clock))
+        for owner, name, part in _parts(environment):
+            patches.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, clock.timed(part, getattr(owner, name)))
+        _count_only_bookings(clock)
+        run_timed(environment, scenario, count)
+    times = {
+        part: TimePerBooking(calls / bookings, 1e6 * seconds / bookings)
+        for part, (calls, seconds) in clock.spent.items()
+    }
+    return dict(sorted(times.items(), key=lambda item: -item[1].microseconds))
 
-    class Clocked(Web3Middleware):
-        def wrap_make_request(self, make_request: Any) -> Any:
-            return lambda method, params: clock.around(f"node: {method}", make_request)(method, params)
 
-    parts: list[tuple[Any, str, str]] = [
+def _parts(environment: Environment) -> list[tuple[Any, str, str]]:
+    """What is timed: class or module, name of its function, and name of the part."""
+    functions: list[tuple[Any, Callable[..., Any], str]] = [
+        (RpcClient, RpcClient.take_receipts, "harness: receipts"),
+        (BackendDriver, BackendDriver.rows, "harness: rows of all tables"),
+        (BackendDriver, BackendDriver.perform, "services and web3: all else"),
+        (observer, apply, "harness: reference model"),
+        (step_findings, violations, "harness: invariants"),
+        (StateReader, StateReader.read, "harness: reads of the contract's state"),
+        (observer.Observer, observer.Observer.step, "harness: all else"),
+    ]
+    return [
         (LocalAccount, "sign_transaction", "signing"),
         *getattr(environment.backend, "timed_parts", ()),
-        (BackendDriver, "rows", "harness: rows of all tables"),
-        (RpcClient, "sent", "harness: receipts"),
-        (BackendDriver, "perform", "services and web3: all else"),
-        (observer, "apply", "harness: reference model"),
-        (step_findings, "violations", "harness: invariants"),
-        (StateReader, "read", "harness: pictures of the contract"),
-        (observer.Observer, "step", "harness: all else"),
+        *((owner, function.__name__, part) for owner, function, part in functions),
     ]
-    olds = [getattr(owner, name) for owner, name, _ in parts]
-    try:
-        warm(environment, scenario)
-        environment.engine.w3.middleware_onion.add(Clocked)
-        for (owner, name, what), old in zip(parts, olds, strict=True):
-            setattr(owner, name, clock.around(what, old))
-        step = observer.Observer.step
 
-        def booking_only(watching: Any, timed: Any, *args: Any, **named: Any) -> Any:
-            clock.on = isinstance(timed.action, Book)
-            return step(watching, timed, *args, **named)
 
-        setattr(observer.Observer, "step", booking_only)  # noqa: B010 - mypy knows that it is a method
-        for _ in range(count):
-            played(environment, scenario)
-            clock.on = False
-    finally:
-        for (owner, name, _), old in zip(parts, olds, strict=True):
-            setattr(owner, name, old)
-        environment.close()
-    each = {what: (times / bookings, 1e6 * seconds / bookings) for what, (times, seconds) in clock.spent.items()}
-    return dict(sorted(each.items(), key=lambda part: -part[1][1]))
+def _request_timer(clock: Clock) -> type[Web3Middleware]:
+    """A web3 middleware that times each request to the node."""
+
+    class RequestTimer(Web3Middleware):
+        def wrap_make_request(self, make_request: Any) -> Any:
+            return lambda method, params: clock.timed(f"node: {method}", make_request)(method, params)
+
+    return RequestTimer
+
+
+def _count_only_bookings(clock: Clock) -> None:
+    """Turns the clock on for steps that book, and off for all others."""
+    step = observer.Observer.step
+
+    def count_bookings(self: Any, timed: Any, *args: Any, **kwargs: Any) -> Any:
+        clock.on = isinstance(timed.action, Book)
+        return step(self, timed, *args, **kwargs)
+
+    setattr(observer.Observer, "step", count_bookings)  # noqa: B010 - mypy rejects assigning to a method
 
 
 def main() -> None:
+    """Prints the figures of lifecycles."""
     parser = argparse.ArgumentParser()
     parser.add_argument("engine")
     parser.add_argument("--lifecycles", type=int, default=20)

@@ -125,5 +125,5 @@ def unsupported(result: CampaignResult) -> dict[str, int]:
 def _nothing_run(result: CampaignResult) -> Iterator[Finding]:
     """A finding if every action was left out, as contract or backend do not support it."""
     if (left_out := unsupported(result)) and not result.transactions:
-        message = f"nothing was played, as contract or backend have no {', '.join(left_out)}"
+        message = f"nothing was run, as contract or backend have no {', '.join(left_out)}"
         yield Finding(*_VACUOUS, message)

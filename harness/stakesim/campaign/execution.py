@@ -110,15 +110,18 @@ def _run_batch(environment: Environment, batch: Sequence[tuple[int, Scenario]]) 
 
 
 def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int) -> ScenarioResult:
-    """Runs a scenario. A failure is named and shrunk, if a contract written elsewhere or a backend can be blamed for
-    it; else shrunk, if the scenario was drawn at random."""
+    """Runs a scenario, and makes its failure short.
+
+    A failure that a backend or a contract written elsewhere can be blamed for is named and shrunk. Any other is shrunk
+    if its scenario was drawn at random.
+    """
     try:
         result = run_scenario(environment, scenario, number)
     except BackendError as error:
-        if not environment.scenarios:  # the first scenario: no result would be lost
+        if not environment.scenarios_run:  # the first scenario: no result would be lost
             raise
         return _backend_crash(environment, scenario, error)
-    environment.scenarios += 1
+    environment.scenarios_run += 1
     if result.ok:
         return result
     if environment.network is not None:

@@ -1,4 +1,4 @@
-"""What came of a run, for a person: on the terminal, and as files."""
+"""Reports a campaign: on the terminal, as files, and as scenarios that replay its failures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stakesim.campaign.campaign import unsupported
 from stakesim.campaign.result import CampaignResult
 from stakesim.runner import ledger
 from stakesim.runner.narrative import describe_action, format_time, format_wei, narratives
@@ -22,7 +24,7 @@ SUMMARY_KEYS = (
     "runs cancelled",
     "runs expired",
     "bookings",
-    "came",
+    "attended",
     "no-shows",
     "bookings cancelled",
     "payouts deferred",
@@ -30,108 +32,141 @@ SUMMARY_KEYS = (
     "reverted",
     "price swing",
 )
+"""What the terminal shows of what a campaign reached."""
+
+
+class _Group(NamedTuple):
+    """Results that the report shows in one line."""
+
+    name: str
+    results: list[ScenarioResult]
+
+    @property
+    def steps(self) -> int:
+        return sum(result.steps for result in self.results)
+
+    @property
+    def transactions(self) -> int:
+        return sum(result.transactions for result in self.results)
+
+    @property
+    def seconds(self) -> float:
+        return sum(result.seconds for result in self.results)
+
+    @property
+    def findings(self) -> int:
+        return sum(len(result.findings) for result in self.results)
 
 
 def save_failures(result: CampaignResult, folder: Path, contract: str | None = None) -> None:
-    """Saves each failing scenario up to its failing step, to be replayed, and notes the file in its findings.
+    """Saves each failing scenario up to its failing step, and notes the file in its findings.
 
-    contract: as it was given on the command line, where it is not the project's own.
+    Args:
+        result: Its findings are replaced by those with the file.
+        folder: Where the scenarios are saved; made if it is not there.
+        contract: Value of `--contract` that replays them; None for the project's own contract.
+
+    Raises:
+        OSError: A file can't be written.
     """
-    told = {id(finding) for finding in result.findings}
-    for played in result.results:
-        if told.isdisjoint(map(id, played.findings)):
+    reported = {id(finding) for finding in result.findings}
+    for failure in result.results:
+        if reported.isdisjoint(map(id, failure.findings)):
             continue
-        story = replayable(played)
-        path = folder / f"{story.name}.yaml"
+        scenario = replayable(failure)
+        path = folder / f"{scenario.name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dump(story), encoding="utf-8")
+        path.write_text(dump(scenario), encoding="utf-8")
         shown = path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
         saved = f"{shown} --contract {contract}" if contract else str(shown)
-        replacements = {id(f): replace(f, saved=saved) for f in played.findings}
-        played.findings = [replacements[id(f)] for f in played.findings]
-        result.findings = [replacements.get(id(f), f) for f in result.findings]
+        with_file = {id(finding): replace(finding, saved=saved) for finding in failure.findings}
+        failure.findings = [with_file[id(finding)] for finding in failure.findings]
+        result.findings = [with_file.get(id(finding), finding) for finding in result.findings]
 
 
-def replayable(played: ScenarioResult) -> Scenario:
-    """The scenario cut after the step that failed, with where it comes from."""
-    failing, scenario = played.findings[0], played.scenario
-    name = f"{failing.id.lower()}-{scenario.name}"
-    if failing.weakness:
-        name = re.sub(r"\W+", "-", failing.weakness.replace("'", "").lower())
-    origin = {**(scenario.origin or {}), "scenario": scenario.name, "finding": failing.id, "engine": failing.engine}
-    changes = {"name": name, "origin": origin, "actions": scenario.actions[: failing.step]}
+def replayable(failure: ScenarioResult) -> Scenario:
+    """The scenario up to the step that failed, named after the failure; its `origin` says where it comes from."""
+    finding, scenario = failure.findings[0], failure.scenario
+    name = f"{finding.id.lower()}-{scenario.name}"
+    if finding.weakness:
+        name = re.sub(r"\W+", "-", finding.weakness.replace("'", "").lower())
+    origin = {**(scenario.origin or {}), "scenario": scenario.name, "finding": finding.id, "engine": finding.engine}
+    changes = {"name": name, "origin": origin, "actions": scenario.actions[: finding.step]}
     return scenario.model_copy(update=changes)
 
 
 def show(result: CampaignResult, console: Console) -> None:
-    """A line for each scripted scenario and each profile, what was reached, the findings' stories, the verdict."""
+    """Prints a line for each scripted scenario and each profile, what was reached, the findings, and the verdict."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("scenario")
     for head in ("runs", "steps", "tx", "seconds"):
         table.add_column(head, justify="right")
     table.add_column("verdict")
-    for name, plays in _groups(result):
-        findings = sum(len(p.findings) for p in plays)
+    for group in _groups(result):
         table.add_row(
-            name,
-            str(len(plays)),
-            str(sum(p.steps for p in plays)),
-            str(sum(p.transactions for p in plays)),
-            f"{sum(p.seconds for p in plays):.2f}",
-            Text(f"{findings} findings", "red") if findings else Text("pass", "green"),
+            group.name,
+            str(len(group.results)),
+            str(group.steps),
+            str(group.transactions),
+            f"{group.seconds:.2f}",
+            Text(f"{group.findings} findings", "red") if group.findings else Text("pass", "green"),
         )
     console.print(table)
-    left_out = sorted(key for key in result.reached if key.startswith("not supported: "))
-    if left_out:
-        names = ", ".join(f"{key.removeprefix('not supported: ')} ({result.reached[key]})" for key in left_out)
+    if left_out := unsupported(result):
+        names = ", ".join(f"{name} ({count})" for name, count in left_out.items())
         console.print(f"\nnot supported by this contract or backend, and left out: {names}", highlight=False)
     console.print("\nreached: " + ", ".join(f"{result.reached[key]} {key}" for key in SUMMARY_KEYS), highlight=False)
     _show_verdict(result, console)
 
 
-def _groups(result: CampaignResult) -> Iterator[tuple[str, list[ScenarioResult]]]:
-    """Scripted scenarios one by one, the drawn ones by profile, in order."""
-    groups: dict[str, list[ScenarioResult]] = {}
-    for played in result.results:
-        origin = played.scenario.origin or {}
-        groups.setdefault(f"random: {origin['profile']}" if "profile" in origin else played.scenario.name, []).append(
-            played
-        )
-    yield from groups.items()
-
-
 def show_steps(result: CampaignResult, console: Console) -> None:
-    """Every action of the scenarios with what it came to and who was paid; then the findings and the verdict."""
-    for played in result.results:
-        console.print(Text(played.scenario.name, "bold"), Text(f"- {played.scenario.story.strip()}"))
-        for index, (at, action) in enumerate(played.scenario.timeline()[: played.steps], start=1):
-            rows = [row for row in played.rows if row.step == index]
-            first = rows[0]
-            came_to = first.outcome if first.error is None else f"{first.outcome}: {first.error}"
-            style = "green" if first.outcome == "ok" else "yellow"
+    """Prints every action of the scenarios with its outcome and payouts; then the findings and the verdict."""
+    for one in result.results:
+        console.print(Text(one.scenario.name, "bold"), Text(f"- {one.scenario.story.strip()}"))
+        for number, (at, action) in enumerate(one.scenario.timeline()[: one.steps], start=1):
+            first, *payouts = (row for row in one.rows if row.step == number)
+            outcome = first.outcome if first.error is None else f"{first.outcome}: {first.error}"
             console.print(
-                f"  {index:2}. {format_time(at)}  {describe_action(action)}  ",
-                Text(came_to, style),
+                f"  {number:2}. {format_time(at)}  {describe_action(action)}  ",
+                Text(outcome, "green" if first.outcome == "ok" else "yellow"),
                 highlight=False,
                 sep="",
             )
-            for row in rows[1:]:
+            for row in payouts:
                 console.print(f"        {row.actor} gets {format_wei(row.wei_out)} ({row.outcome})", highlight=False)
     _show_verdict(result, console)
 
 
-def _show_verdict(result: CampaignResult, console: Console) -> None:
-    for story in narratives(result.findings):
-        console.print(Text("\n" + story))
-    console.print(Text("\nPASS  " if result.ok else "\nFINDINGS  ", "bold green" if result.ok else "bold red"), end="")
-    console.print(result.summary(), highlight=False)
-
-
 def write_report(result: CampaignResult, folder: Path, command: str) -> None:
-    """Writes `summary.md` and `ledger.csv` into the folder."""
+    """Writes `summary.md` and `ledger.csv` into the folder.
+
+    Args:
+        result: What is reported.
+        folder: Made if it is not there.
+        command: The command that ran the campaign, for the summary.
+
+    Raises:
+        OSError: A file can't be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ledger.write(result.rows, folder / "ledger.csv")
     (folder / "summary.md").write_text("\n".join(_markdown(result, command)) + "\n", encoding="utf-8")
+
+
+def _groups(result: CampaignResult) -> list[_Group]:
+    """Scripted scenarios one by one, drawn ones by profile, in the order in which they were run."""
+    groups: dict[str, list[ScenarioResult]] = {}
+    for one in result.results:
+        profile = (one.scenario.origin or {}).get("profile")
+        groups.setdefault(f"random: {profile}" if profile else one.scenario.name, []).append(one)
+    return [_Group(name, results) for name, results in groups.items()]
+
+
+def _show_verdict(result: CampaignResult, console: Console) -> None:
+    for text in narratives(result.findings):
+        console.print(Text("\n" + text))
+    console.print(Text("\nPASS  " if result.ok else "\nFINDINGS  ", "bold green" if result.ok else "bold red"), end="")
+    console.print(result.summary(), highlight=False)
 
 
 def _markdown(result: CampaignResult, command: str) -> Iterator[str]:
@@ -139,12 +174,12 @@ def _markdown(result: CampaignResult, command: str) -> Iterator[str]:
     yield f"{result.summary()}.\n\nMade by `{command}`.\n"
     if result.findings:
         yield "## Findings\n"
-        for story in narratives(result.findings):
-            yield f"```\n{story}\n```\n"
+        for text in narratives(result.findings):
+            yield f"```\n{text}\n```\n"
     yield "## Scenarios\n\n| scenario | runs | steps | transactions | findings |\n| --- | ---: | ---: | ---: | ---: |"
-    for name, plays in _groups(result):
-        counts = (sum(p.steps for p in plays), sum(p.transactions for p in plays), sum(len(p.findings) for p in plays))
-        yield f"| {name} | {len(plays)} | {' | '.join(map(str, counts))} |"
+    for group in _groups(result):
+        counts = (len(group.results), group.steps, group.transactions, group.findings)
+        yield f"| {group.name} | {' | '.join(map(str, counts))} |"
     yield "\n## Reached\n\n| what | times |\n| --- | ---: |"
     for key, count in sorted(result.reached.items()):
         yield f"| {key} | {count} |"

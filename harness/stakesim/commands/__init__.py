@@ -1,1 +1,1 @@
-"""The command line: one module a command."""
+"""The command line: `cli` collects the commands, and each command has its own module."""

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stakesim.commands.options import Dask, Engine, Jobs
+from stakesim.commands.terminal import console, finish, progress_bar
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
     from stakesim.economics.sweep_file import SweepFile
 
-FINDINGS = 1
 LEAST_WIDTH = 112
 """Characters in a line, also where the terminal has fewer, so that tables keep their columns."""
 TERMINAL_METRICS = ("bookings lost", "no-show rate", "host profit", "platform income")
@@ -22,62 +24,58 @@ TERMINAL_METRICS = ("bookings lost", "no-show rate", "host profit", "platform in
 def sweep(
     file: Annotated[Path, typer.Argument(help="A sweep file, as in scenarios/sweeps.", metavar="FILE.yaml")],
     runs: Annotated[
-        int | None, typer.Option(help="Runs of each combination, instead of the file's number.", min=2)
+        int | None, typer.Option(help="Runs of each combination.", min=2, show_default="the file's")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed, instead of the file's.", min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of all random numbers.", min=0, show_default="the file's")
+    ] = None,
     spot_check: Annotated[
         int | None,
-        typer.Option(help="Runs to carry out on a chain and compare to the wei, instead of the file's number.", min=0),
+        typer.Option(help="Runs to carry out on a chain and compare to the wei.", min=0, show_default="the file's"),
     ] = None,
-    engine: Annotated[str, typer.Option(help="Engine of the spot check, as for run.")] = "py-evm",
-    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes.", min=1)] = 2,
-    dask: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, whose workers are used instead of processes.")
-    ] = None,
+    engine: Engine = "py-evm",
+    jobs: Jobs = 2,
+    dask: Dask = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for sweep.parquet and report.html; an interrupted sweep resumes from it."),
     ] = None,
 ) -> None:
-    """Settle many runs under each policy, group of people and market, and compare the policies."""
-    from rich.console import Console
+    """Settle many runs under each policy, group of people and market, and compare the policies.
 
+    The engine is for the spot check alone.
+    """
     from stakesim.economics.spot_check import MismatchError
     from stakesim.economics.sweep_file import load_sweep
 
     sweep_file = load_sweep(file)
     options = {"runs": runs, "seed": seed, "spot_check": spot_check}
     sweep_file = sweep_file.model_copy(update={name: value for name, value in options.items() if value is not None})
-    console = Console(soft_wrap=True, highlight=False, width=max(Console().width, LEAST_WIDTH))
+    output = console(width=max(console().width, LEAST_WIDTH))
     try:
         frame = _run_with_progress(sweep_file, engine, jobs, dask, out)
     except MismatchError as mismatch:
-        console.print(str(mismatch), markup=False)
-        raise typer.Exit(FINDINGS) from None
-    _print_table(console, sweep_file, frame)
+        output.print(str(mismatch), markup=False)
+        finish(ok=False)
+    _print_table(output, sweep_file, frame)
     if out:
         from stakesim.economics.report import write_report
 
         command = f"stakesim sweep {file} --runs {sweep_file.runs} --seed {sweep_file.seed}"
         write_report(frame, sweep_file, out / "report.html", command)
-        console.print(f"report: {out / 'report.html'}, figures: {out / 'sweep.parquet'}")
+        output.print(f"report: {out / 'report.html'}, figures: {out / 'sweep.parquet'}")
 
 
 def _run_with_progress(
     sweep_file: SweepFile, engine: str, jobs: int, dask: str | None, out: Path | None
 ) -> pd.DataFrame:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from stakesim.economics.sweep_file import population_of
     from stakesim.economics.sweeps import sweep as run_sweep
 
     population = population_of(sweep_file)
     behaviours = sweep_file.behaviours or {population.name: population.behaviours}
     prices = sweep_file.prices or {population.price.path: population.price}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("runs", total=sweep_file.runs * len(behaviours) * len(prices))
+    with progress_bar("runs", sweep_file.runs * len(behaviours) * len(prices)) as advance:
         return run_sweep(
             sweep_file.policies,
             behaviours,
@@ -90,11 +88,11 @@ def _run_with_progress(
             jobs=jobs,
             dask=dask,
             out=out,
-            progress=lambda runs: progress.advance(task, runs),
+            progress=advance,
         )
 
 
-def _print_table(console: Console, sweep_file: SweepFile, frame: pd.DataFrame) -> None:
+def _print_table(output: Console, sweep_file: SweepFile, frame: pd.DataFrame) -> None:
     from rich.table import Table
 
     from stakesim.economics.report import format_estimate
@@ -105,9 +103,9 @@ def _print_table(console: Console, sweep_file: SweepFile, frame: pd.DataFrame) -
     for keys, rows in frame.groupby([*sweep_file.policies, "behaviours", "price"], sort=False):
         by_metric = rows.set_index("metric")
         table.add_row(*map(str, keys), *(format_estimate(by_metric.loc[name]) for name in TERMINAL_METRICS))
-    console.print(sweep_file.question)
-    console.print(table)
-    console.print(
+    output.print(sweep_file.question)
+    output.print(table)
+    output.print(
         f"{sweep_file.runs:,} runs of each, the same ones under every policy; ± is a 95% interval. "
         f"{frame.spot_checked.iloc[0]} runs were carried out on a chain, and every payout was the same to the wei."
     )

@@ -30,6 +30,7 @@ PolicySums: TypeAlias = dict[str, MetricSums]
 BlockResult: TypeAlias = list[PolicySums]
 """The sums under every policy, in the order of the block's policies."""
 Progress: TypeAlias = Callable[[int], None]
+"""Called with the number of runs that were finished."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Block:
         behaviours: How the people behave.
         price: The market.
         seed: Seed of the sweep.
-        first: Number of the first chunk of `CHUNK_SIZE` runs.
+        first_chunk: Number of the first chunk of `CHUNK_SIZE` runs.
         runs: Number of runs, from the first run of the first chunk.
     """
 
@@ -51,7 +52,7 @@ class Block:
     behaviours: tuple[Behaviour, ...]
     price: PriceModel
     seed: int
-    first: int
+    first_chunk: int
     runs: int
 
     def digest(self) -> str:
@@ -62,10 +63,10 @@ class Block:
         """
         for behaviour in self.behaviours:
             if not isinstance(behaviour, BaseModel):
-                raise ScenarioError(f"{behaviour!r} is not data, so that its results can't be kept: leave out `out`")
+                raise ScenarioError(f"{behaviour!r} is not data, so its results can't be saved: leave out `out`")
         parameters = {
             "seed": self.seed,
-            "first": self.first,
+            "first": self.first_chunk,
             "runs": self.runs,
             "population": self.population.model_dump_json(),
             "policies": [terms.model_dump_json() for terms in self.policies],
@@ -96,7 +97,7 @@ def compute_block(block: Block) -> BlockResult:
     """Settles all runs of a block under every policy. Memory holds the runs of one chunk at a time."""
     chunks: list[BlockResult] = []
     for first in range(0, block.runs, CHUNK_SIZE):
-        chunk = block.first + first // CHUNK_SIZE
+        chunk = block.first_chunk + first // CHUNK_SIZE
         values_by_policy = [
             _metric_values(
                 draw(block.population, block.seed, chunk, terms, block.behaviours, block.price), block.runs - first
@@ -113,11 +114,11 @@ def compute_block(block: Block) -> BlockResult:
     return combine_chunks(chunks)
 
 
-def _metric_values(drawn: PopulationChunk, most_runs: int) -> MetricValues:
-    """The metrics of a chunk's runs, of at most `most_runs` of them."""
+def _metric_values(chunk: PopulationChunk, most_runs: int) -> MetricValues:
+    """The metrics of the first `most_runs` runs of a chunk."""
     import numpy as np
 
-    state = drawn.state if most_runs >= CHUNK_SIZE else select_runs(drawn, np.arange(most_runs))
+    state = chunk.state if most_runs >= CHUNK_SIZE else select_runs(chunk, np.arange(most_runs))
     outcomes = resolve_outcomes(state)
     return metrics.measure(state, outcomes, settle(state, outcomes))
 
@@ -131,7 +132,7 @@ def combine_chunks(parts: Sequence[BlockResult]) -> BlockResult:
 
 
 def compute_blocks(
-    blocks: Sequence[Block], jobs: int, dask: str | None, saved: Path | None, progress: Progress | None
+    blocks: Sequence[Block], *, jobs: int, dask: str | None, saved: Path | None, progress: Progress | None
 ) -> dict[Block, BlockResult]:
     """Computes all blocks, but for those whose result was saved before.
 

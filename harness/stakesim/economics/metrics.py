@@ -84,24 +84,26 @@ class MetricSums:
 
     Attributes:
         runs: Number of runs.
-        sums: Exact sums of numerator and denominator.
+        numerator: Exact sum of the numerators.
+        denominator: Exact sum of the denominators.
         moments: Sums of the products of each two of the four columns (numerator, denominator, the first policy's
             numerator, its denominator), in the order of `combinations_with_replacement`.
     """
 
     runs: int
-    sums: tuple[int, int]
+    numerator: int
+    denominator: int
     moments: tuple[float, ...]
 
     def to_json(self) -> list[Any]:
         """Returns the sums as a list that `json` can write."""
-        return [self.runs, list(self.sums), list(self.moments)]
+        return [self.runs, [self.numerator, self.denominator], list(self.moments)]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> MetricSums:
         """Reads what `to_json` returned."""
         runs, (numerator, denominator), moments = data
-        return cls(runs, (numerator, denominator), tuple(moments))
+        return cls(runs, numerator, denominator, tuple(moments))
 
 
 _COLUMN_PAIRS = tuple(combinations_with_replacement(range(4), 2))
@@ -118,14 +120,16 @@ def sum_runs(values: tuple[Wei, Wei], first_policy: tuple[Wei, Wei]) -> MetricSu
 
     columns = [np.asarray(column, dtype=np.float64) for column in (*values, *first_policy)]
     moments = tuple(float(np.einsum("i,i->", columns[i], columns[j])) for i, j in _COLUMN_PAIRS)
-    return MetricSums(len(columns[0]), (exact_sum(values[0]), exact_sum(values[1])), moments)
+    numerators, denominators = values
+    return MetricSums(len(numerators), exact_sum(numerators), exact_sum(denominators), moments)
 
 
 def combine(parts: Sequence[MetricSums]) -> MetricSums:
     """Adds the sums of several chunks."""
     return MetricSums(
         sum(part.runs for part in parts),
-        (sum(part.sums[0] for part in parts), sum(part.sums[1] for part in parts)),
+        sum(part.numerator for part in parts),
+        sum(part.denominator for part in parts),
         tuple(fsum(moments) for moments in zip(*(part.moments for part in parts), strict=True)),
     )
 
@@ -145,14 +149,18 @@ class Estimate:
 def estimate(policy: MetricSums, first_policy: MetricSums) -> Estimate:
     """Estimates a metric and its change by the delta method for ratios (W. G. Cochran, Sampling Techniques, 1977, 6.3).
 
-    The change is paired: both policies met the same runs, so that what varies from run to run cancels out. All values
-    are nan where a denominator is 0.
+    To first order, the error of a ratio R is the mean over runs of (numerator - R x denominator) / mean denominator.
+    The change is paired: both policies met the same runs, so its error is the mean of the difference of both residuals.
+
+    Returns:
+        The estimate; all its values are nan where a denominator is 0.
     """
-    if not policy.sums[1] or not first_policy.sums[1]:
+    if not policy.denominator or not first_policy.denominator:
         return Estimate(nan, nan, nan, nan, nan, nan)
     runs = policy.runs
-    value, first_value = policy.sums[0] / policy.sums[1], first_policy.sums[0] / first_policy.sums[1]
-    weight, first_weight = runs / policy.sums[1], runs / first_policy.sums[1]
+    value = policy.numerator / policy.denominator
+    first_value = first_policy.numerator / first_policy.denominator
+    weight, first_weight = runs / policy.denominator, runs / first_policy.denominator
     half_width = _half_width(policy, (weight, -value * weight, 0.0, 0.0))
     change_half_width = _half_width(policy, (weight, -value * weight, -first_weight, first_value * first_weight))
     change = value - first_value

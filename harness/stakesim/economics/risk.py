@@ -36,7 +36,7 @@ class TailRisk(NamedTuple):
     es_high: float
 
 
-def tail_risk(losses: ArrayLike, tail: float = TAIL) -> TailRisk:
+def tail_risk(losses: ArrayLike, *, tail: float = TAIL) -> TailRisk:
     """Estimates VaR and ES with their intervals.
 
     The interval of VaR is given by order statistics (H. David, H. Nagaraja, Order Statistics, 2003, 7.1). That of ES is
@@ -56,7 +56,7 @@ def tail_risk(losses: ArrayLike, tail: float = TAIL) -> TailRisk:
     if count * tail < 1:
         raise ValueError(f"{count} losses have no worst {tail:.0%}; take at least {ceil(1 / tail)}")
     worst_first = _worst_first(losses)
-    var, es = value_at_risk(worst_first, tail), expected_shortfall(worst_first, tail)
+    var, es = value_at_risk(worst_first, tail=tail), expected_shortfall(worst_first, tail=tail)
     rank_half_width = Z95 * sqrt(count * tail * (1 - tail))
     high_rank = max(floor(count * tail - rank_half_width), 0)
     low_rank = min(ceil(count * tail + rank_half_width), count - 1)
@@ -67,13 +67,13 @@ def tail_risk(losses: ArrayLike, tail: float = TAIL) -> TailRisk:
     )
 
 
-def value_at_risk(losses: ArrayLike, tail: float = TAIL) -> float:
+def value_at_risk(losses: ArrayLike, *, tail: float = TAIL) -> float:
     """Returns the loss that is exceeded with a probability of at most `tail`."""
     worst_first = _worst_first(losses)
     return float(worst_first[_losses_beyond_var(len(worst_first), tail)])
 
 
-def expected_shortfall(losses: ArrayLike, tail: float = TAIL) -> float:
+def expected_shortfall(losses: ArrayLike, *, tail: float = TAIL) -> float:
     """Returns the mean of the worst share `tail` of the losses; the loss at its edge has a fractional weight."""
     worst_first = _worst_first(losses)
     whole_losses = _losses_beyond_var(len(worst_first), tail)

@@ -57,11 +57,11 @@ class Settlement:
     received: Wei
 
 
-def settle(state: PopulationState, outcomes: Outcomes, quotes: Wei | None = None) -> Settlement:
+def settle(state: PopulationState, outcomes: Outcomes, *, quotes: Wei | None = None) -> Settlement:
     """Settles the runs of a population; see `settle_runs`."""
     intents = state.intents
     return settle_runs(
-        state.terms, state.price_wei, state.seats, intents.seats, outcomes, intents.reported_attended, quotes
+        state.terms, state.price_wei, state.seats, intents.seats, outcomes, intents.reported_attended, quotes=quotes
     )
 
 
@@ -72,6 +72,7 @@ def settle_runs(
     seats: Ints,
     outcomes: Outcomes,
     reported_attended: Bools,
+    *,
     quotes: Wei | None = None,
 ) -> Settlement:
     """Settles runs.

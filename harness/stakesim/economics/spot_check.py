@@ -45,11 +45,11 @@ class _Difference(NamedTuple):
     chain_wei: int
 
 
-def expected_payouts(drawn: PopulationChunk, index: int) -> dict[str, int]:
+def expected_payouts(chunk: PopulationChunk, index: int) -> dict[str, int]:
     """Returns the wei that each party of run `index` of a chunk receives by the vectorised model, without zeros."""
     import numpy as np
 
-    state = select_runs(drawn, np.array([index]))
+    state = select_runs(chunk, np.array([index]))
     settlement = settle(state, resolve_outcomes(state))
     wei_by_party: Counter[str] = Counter()
     for place, own in enumerate(state.intents.by_host[:, 0]):
@@ -70,14 +70,14 @@ def compare_with_chain(picked: Iterable[tuple[PopulationChunk, int]], engine: st
         MismatchError: An amount differs, or an invariant is violated.
     """
     runs = list(picked)
-    scenarios = [to_scenario(drawn, index) for drawn, index in runs]
+    scenarios = [to_scenario(chunk, index) for chunk, index in runs]
     result = campaign.run(scenarios, engine)
     if result.findings:
         raise MismatchError(narrate(result.findings))
     differences: list[_Difference] = []
     payouts = 0
-    for (drawn, index), run_scenario, played in zip(runs, scenarios, result.results, strict=True):
-        model, chain = expected_payouts(drawn, index), ledger.received(played.rows)
+    for (chunk, index), run_scenario, scenario_result in zip(runs, scenarios, result.results, strict=True):
+        model, chain = expected_payouts(chunk, index), ledger.received(scenario_result.rows)
         parties = sorted(model.keys() | {party for party, wei in chain.items() if wei})
         payouts += len(parties)
         differences += [

@@ -94,7 +94,7 @@ def sweep(
     cells = _cells(population, policy_grid(policies, population.terms), behaviours, prices, runs, seed)
     blocks = [block for cell in cells for block in cell.blocks]
     checked_runs = _spot_check(blocks, spot_check, seed, engine)
-    results = compute_blocks(blocks, jobs, dask, out / "parts" if out else None, progress)
+    results = compute_blocks(blocks, jobs=jobs, dask=dask, saved=out / "parts" if out else None, progress=progress)
     frame = _frame([row for cell in cells for row in _rows(cell, results, checked_runs)])
     if out:
         _write_parquet(frame, out / "sweep.parquet")
@@ -154,7 +154,7 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
         block = blocks[int(rng.integers(len(blocks)))]
         terms = block.policies[int(rng.integers(len(block.policies)))]
         chunk, index = divmod(int(rng.integers(block.runs)), CHUNK_SIZE)
-        drawn = draw(block.population, block.seed, block.first + chunk, terms, block.behaviours, block.price)
+        drawn = draw(block.population, block.seed, block.first_chunk + chunk, terms, block.behaviours, block.price)
         picked.append((replace(drawn, population=f"check{number}"), index))
     return compare_with_chain(picked, engine).runs
 
@@ -180,14 +180,13 @@ def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) 
     sums_by_policy = combine_chunks([results[block] for block in cell.blocks])
     for terms, sums in zip(first_block.policies, sums_by_policy, strict=True):
         for metric, unit in METRICS.items():
-            numerator, denominator = sums[metric].sums
             yield {
                 **dict(terms),
                 **parameters,
                 "metric": metric,
                 "unit": unit,
-                "numerator": numerator,
-                "denominator": denominator,
+                "numerator": sums[metric].numerator,
+                "denominator": sums[metric].denominator,
                 **asdict(metrics.estimate(sums[metric], sums_by_policy[0][metric])),
             }
 

@@ -144,6 +144,7 @@ class RpcClient:
     def transact(
         self, sender: LocalAccount, to: str | None, data: bytes, value: int = 0, gas: int = TRANSACTION_GAS
     ) -> TransactionReceipt:
+        """See `ChainClient.transact`."""
         fields: dict[str, Any] = {
             "chainId": self._chain_id,
             "nonce": int(self._request("eth_getTransactionCount", sender.address, "latest"), 16),
@@ -173,6 +174,7 @@ class RpcClient:
         gas: int | None = None,
         block: BlockId = "latest",
     ) -> bytes:
+        """See `ChainClient.call`."""
         request = {"to": to, "data": "0x" + data.hex()}
         request |= {"from": sender} if sender else {}
         request |= {"value": hex(value)} if value else {}
@@ -185,6 +187,7 @@ class RpcClient:
         return bytes(HexBytes(result))
 
     def take_receipts(self) -> list[TransactionReceipt]:
+        """See `ChainClient.take_receipts`."""
         receipts = [
             receipt or self._request("eth_getTransactionReceipt", tx_hash)
             for tx_hash, receipt in self._receipts.items()
@@ -211,6 +214,7 @@ class InProcessClient:
     def transact(
         self, sender: LocalAccount, to: str | None, data: bytes, value: int = 0, gas: int = TRANSACTION_GAS
     ) -> TransactionReceipt:
+        """See `ChainClient.transact`."""
         address = to_canonical_address(sender.address)
         chain = self._chain
         nonce = chain.evm.nonce(chain.pending, address)
@@ -253,6 +257,7 @@ class InProcessClient:
         gas: int | None = None,
         block: BlockId = "latest",
     ) -> bytes:
+        """See `ChainClient.call`."""
         chain = self._chain
         if block == "pending":
             header = chain.pending
@@ -275,6 +280,7 @@ class InProcessClient:
         return result.output
 
     def take_receipts(self) -> list[TransactionReceipt]:
+        """See `ChainClient.take_receipts`."""
         receipts, self._receipts = self._receipts, []
         return receipts
 

@@ -33,6 +33,7 @@ class SourceRange(NamedTuple):
     length: int
 
     def contains(self, other: SourceRange) -> bool:
+        """Returns whether another range is inside this one."""
         return self.start <= other.start and other.start + other.length <= self.start + self.length
 
 
@@ -52,6 +53,7 @@ class Branch:
 
     @property
     def covered(self) -> bool:
+        """Whether both ways were taken."""
         return len(self.taken) == 2
 
 
@@ -71,10 +73,12 @@ class Coverage:
 
     @property
     def missed_lines(self) -> list[int]:
+        """Numbers of the lines that did not run completely."""
         return [line for line, covered in self.lines.items() if not covered]
 
     @property
     def missed_branches(self) -> list[Branch]:
+        """Conditions of which a way was not taken."""
         return [branch for branch in self.branches if not branch.covered]
 
     def lcov(self) -> str:

@@ -69,9 +69,11 @@ class RemoteEngine:
                 self.set_balance(account.address, INITIAL_BALANCE)
 
     def now(self) -> int:
+        """See `Engine.now`."""
         return self.w3.eth.get_block("latest")["timestamp"]
 
     def set_next_timestamp(self, timestamp: int) -> None:
+        """See `Engine.set_next_timestamp`."""
         self._require("time")
         if timestamp <= self.now():
             raise EngineError(
@@ -80,15 +82,18 @@ class RemoteEngine:
         self._request("evm_setNextBlockTimestamp", hex(timestamp))
 
     def mine(self) -> None:
+        """See `Engine.mine`."""
         self._require("time")
         self._request("evm_mine")
 
     def snapshot(self) -> Snapshot:
+        """See `Engine.snapshot`."""
         self._require("snapshot")
         self._snapshots.append(self._take_snapshot())
         return self._snapshots[-1]
 
     def revert(self, snapshot: Snapshot) -> None:
+        """See `Engine.revert`."""
         self._require("snapshot")
         if not isinstance(snapshot, _RemoteSnapshot) or not any(each is snapshot for each in self._snapshots):
             raise EngineError("The chain never was at this snapshot, or was taken back before it: take a new one.")
@@ -97,6 +102,7 @@ class RemoteEngine:
         self._restore(snapshot)
 
     def set_balance(self, address: str, wei: int) -> None:
+        """See `Engine.set_balance`."""
         self._require("balance")
         self._request("hardhat_setBalance", address, hex(wei))
 

@@ -1,4 +1,4 @@
-"""The fault campaign: plans episodes, plays them in one process or several, and collects what came of them."""
+"""The fault campaign: plans episodes, runs them in one process or several, and collects the results."""
 
 from __future__ import annotations
 
@@ -11,84 +11,88 @@ from dataclasses import dataclass
 
 from stakesim.evm.errors import EngineError
 from stakesim.faults.chain_faults import CHAIN_FAULTS
-from stakesim.faults.protocol import EpisodePlayer, EpisodeResult, FaultCampaign
+from stakesim.faults.protocol import EpisodeResult, EpisodeRunner, FaultCampaign
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.project import ProjectError, current_project
 from stakesim.workers.pool import worker_pool
 
 
 @dataclass(frozen=True)
-class CampaignResult:
-    """What came of a campaign.
+class FaultCampaignResult:
+    """Results of a fault campaign.
 
     Attributes:
-        campaign: Whose episodes they are.
+        campaign: The campaign that the episodes belong to.
+        seed: Of the campaign.
+        episodes: One result for each requested episode, in that order.
         seconds: Wall-clock time.
     """
 
     campaign: FaultCampaign
     seed: int
-    outcomes: list[EpisodeResult]
+    episodes: list[EpisodeResult]
     seconds: float
 
     @property
     def ok(self) -> bool:
-        return not any(outcome.violations for outcome in self.outcomes)
+        """Whether no episode has violations."""
+        return not any(episode.violations for episode in self.episodes)
 
     @property
     def injected(self) -> Counter[str]:
-        """How often each fault happened."""
-        return sum((outcome.counts for outcome in self.outcomes), Counter())
+        """How often each fault happened, by name."""
+        return sum((episode.counts for episode in self.episodes), Counter())
 
     @property
     def survived(self) -> Counter[str]:
-        """How often each fault happened in episodes without violations."""
-        return sum((outcome.counts for outcome in self.outcomes if not outcome.violations), Counter())
+        """How often each fault happened in episodes without violations, by name."""
+        return sum((episode.counts for episode in self.episodes if not episode.violations), Counter())
 
-    def stories(self) -> Iterator[str]:
-        """Of each episode with violations: what happened, what is wrong, and the command that plays it again."""
-        for outcome in self.outcomes:
-            if outcome.violations:
-                statements = self.campaign.statements
+    def narratives(self) -> Iterator[str]:
+        """For each episode with violations: its log, the violations, and the command that runs it again."""
+        statements = self.campaign.statements
+        for episode in self.episodes:
+            if episode.violations:
                 yield "\n".join(
                     [
-                        f"{outcome.name} of seed {self.seed}",
-                        *(f"    {line}" for line in outcome.log),
-                        *(f"  {v.invariant} ({statements[v.invariant]}): {v.message}" for v in outcome.violations),
-                        f"  again: stakesim faults --seed {self.seed} --only {outcome.name}",
+                        f"{episode.name} of seed {self.seed}",
+                        *(f"    {line}" for line in episode.log),
+                        *(f"  {v.invariant} ({statements[v.invariant]}): {v.message}" for v in episode.violations),
+                        f"  again: stakesim faults --seed {self.seed} --only {episode.name}",
                     ]
                 )
 
 
 def project_campaign() -> FaultCampaign:
-    """The campaign that the project of the working directory names.
+    """Loads the campaign that the project of the working directory names.
 
     Raises:
-        ProjectError: It names none, or one that can't be imported.
+        ProjectError: The project names no campaign, or one that can't be imported.
     """
     project = current_project()
     if project.faults is None:
         raise ProjectError(
-            "There is no service to inject faults into: name the object that plays its episodes in pyproject.toml, as "
-            '`[tool.stakesim] faults = "my_adapter.faults:campaign"`; stakesim.faults.protocol says what it offers.'
+            "There is no service to inject faults into: name the object that runs its episodes in pyproject.toml, as "
+            '`[tool.stakesim] faults = "my_adapter.faults:campaign"`; stakesim.faults.protocol documents its methods.'
         )
     campaign: FaultCampaign = project.load(project.faults)
     return campaign
 
 
-def rows_of(campaign: FaultCampaign) -> dict[str, int]:
-    """Row of the catalogue by the name of each fault, the library's first."""
+def rows_by_fault(campaign: FaultCampaign) -> dict[str, int]:
+    """Row of the catalogue by name of the fault, the library's faults first."""
     return {fault.name: fault.row for fault in FAULTS} | CHAIN_FAULTS | dict(campaign.faults)
 
 
 def plan(runs: int, campaign: FaultCampaign | None = None) -> list[str]:
-    """Names of the episodes of a campaign of this size, as `network:3`.
+    """Names of the episodes of a campaign, as `network:3`.
 
     Args:
-        campaign: The project's if left out.
+        runs: Size of the campaign; `FaultCampaign.plan` decides what it means.
+        campaign: By default the project's.
 
     Raises:
-        ProjectError: As `project_campaign`.
+        ProjectError: There is no campaign, see `project_campaign`.
     """
     counts = (campaign or project_campaign()).plan(runs)
     return [f"{kind}:{number}" for kind, count in counts.items() for number in range(count)]
@@ -97,51 +101,52 @@ def plan(runs: int, campaign: FaultCampaign | None = None) -> list[str]:
 def run(
     names: Sequence[str],
     seed: int = 0,
+    *,
     jobs: int = 1,
     progress: Callable[[EpisodeResult], None] | None = None,
     campaign: FaultCampaign | None = None,
-) -> CampaignResult:
-    """Plays episodes.
+) -> FaultCampaignResult:
+    """Runs episodes.
 
     Args:
-        names: As `plan` gives them.
+        names: Episodes, named as by `plan`.
         seed: The same seed and name give the same episode.
-        jobs: Processes to play in.
-        progress: Called with each result as it comes.
-        campaign: The project's if left out.
+        jobs: Number of processes.
+        progress: Called with each result as soon as it is there.
+        campaign: By default the project's.
 
     Raises:
-        EngineError: A name is none of an episode, or there is no node to play on.
-        StakesimError: As `project_campaign` and `FaultCampaign.open`.
+        EngineError: There is no episode of such a name, or no node to run it on.
+        StakesimError: See `project_campaign` and `FaultCampaign.open`.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     campaign = campaign or project_campaign()
     kinds = campaign.plan(1)
     for name in names:
         kind, _, number = name.partition(":")
         if kind not in kinds or not number.isdecimal():
             raise EngineError(f"{name} is no episode: give {', '.join(kinds)}, a colon and a number, as network:3.")
-    done = []
-    for outcome in _play_all(campaign, names, seed, jobs):
-        done.append(outcome)
+    episodes = []
+    for episode in _run_all(campaign, names, seed, jobs):
+        episodes.append(episode)
         if progress:
-            progress(outcome)
-    order = {name: at for at, name in enumerate(names)}
-    done.sort(key=lambda outcome: order[outcome.name])
-    return CampaignResult(campaign, seed, done, time.perf_counter() - began)
+            progress(episode)
+    positions = {name: position for position, name in enumerate(names)}
+    episodes.sort(key=lambda episode: positions[episode.name])
+    return FaultCampaignResult(campaign, seed, episodes, time.perf_counter() - started)
 
 
-def _play_all(campaign: FaultCampaign, names: Sequence[str], seed: int, jobs: int) -> Iterator[EpisodeResult]:
+def _run_all(campaign: FaultCampaign, names: Sequence[str], seed: int, jobs: int) -> Iterator[EpisodeResult]:
     if jobs <= 1 or len(names) == 1:
-        with closing(campaign.open()) as player:
+        with closing(campaign.open()) as runner:
             for name in names:
-                yield _play(player, name, seed)
+                yield _run_episode(runner, name, seed)
         return
     with worker_pool(min(jobs, len(names)), open_resource=campaign.open) as submit:
-        for done in as_completed([submit(_play, name, seed) for name in names]):
-            yield done.result()
+        for future in as_completed([submit(_run_episode, name, seed) for name in names]):
+            yield future.result()
 
 
-def _play(player: EpisodePlayer, name: str, seed: int) -> EpisodeResult:
+def _run_episode(runner: EpisodeRunner, name: str, seed: int) -> EpisodeResult:
     kind, _, number = name.partition(":")
-    return player.play(kind, seed, int(number))
+    return runner.run_episode(kind, seed, int(number))

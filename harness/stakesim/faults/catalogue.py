@@ -1,4 +1,4 @@
-"""The catalogue of faults: what a service that sends transactions must survive. Each fault belongs to one row."""
+"""The catalogue of faults that a service that sends transactions must survive. Each fault belongs to one row."""
 
 ROWS = {
     1: "response lost after the node took the transaction",
@@ -32,4 +32,4 @@ ROWS = {
     29: "price feed stale, zero, negative, not a number, ten times off",
 }
 IN_CAMPAIGN = range(1, 27)
-"""Rows of faults that happen while the service runs, between it and its node or database."""
+"""Rows of the faults that a campaign injects: those between the running service and its node or database."""

@@ -1,68 +1,91 @@
-"""Faults of the chain around a service: blocks that come or don't, reorgs, a full or lossy mempool, an empty wallet.
+"""Faults of the chain around a service: missing blocks, reorgs, a full or lossy mempool, an empty wallet.
 
-They are real, on the anvil of a `FaultTestbed`, and work for any service that sends transactions through a
-`FaultyProvider`. Everything happens just before a request of the service, in the service's thread, so the same random
-numbers give the same episode. What they need of the service itself goes through `ServiceHooks`.
+All faults are real: they happen on the anvil of a `FaultTestbed`, to any service that sends transactions through a
+`FaultyProvider`. They happen just before a request of the service and in the service's thread, so the same random
+numbers give the same episode. `ServiceHooks` connects the faults to the service itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
-from hexbytes import HexBytes
 from web3.exceptions import Web3RPCError
 
-from stakesim.faults.rpc_faults import SEND, FaultyProvider, decode_raw
-from stakesim.faults.testbed import ETH, MAX_FEE, FaultTestbed, service_account, stranger
+from stakesim.faults.faulty_provider import SEND, FaultyProvider
+from stakesim.faults.sell_out import sell_out
+from stakesim.faults.testbed import ETH, GWEI, MAX_FEE, FaultTestbed, service_account
 
 FOREIGN_NONCE = "foreign transaction takes the nonce"
+NONCE_GAP = "earlier transaction lost, a gap"
+EMPTY_WALLET = "wallet empty"
+DROPPED = "dropped from the mempool"
+NO_BLOCK = "no block for long"
+HIGH_BASE_FEE = "base fee above the cap"
+REORG_MOVES = "reorg, another block"
+REORG_DROPS = "reorg, transaction dropped"
+REORG_REPLACES = "reorg, foreign transaction instead"
 SOLD_OUT = "sold out between estimate and block"
 DATABASE_GONE = "database gone after a send"
 CHAIN_FAULTS = {
     FOREIGN_NONCE: 8,
-    "earlier transaction lost, a gap": 9,
-    "wallet empty": 11,
-    "dropped from the mempool": 12,
-    "no block for long": 13,
-    "base fee above the cap": 14,
-    "reorg, another block": 15,
-    "reorg, transaction dropped": 16,
-    "reorg, foreign transaction instead": 17,
+    NONCE_GAP: 9,
+    EMPTY_WALLET: 11,
+    DROPPED: 12,
+    NO_BLOCK: 13,
+    HIGH_BASE_FEE: 14,
+    REORG_MOVES: 15,
+    REORG_DROPS: 16,
+    REORG_REPLACES: 17,
     SOLD_OUT: 18,
     DATABASE_GONE: 25,
 }
-"""Faults of the chain, and of the service's database, with their row in the catalogue."""
-EMPTY_WALLET = 10**9
-"""Wei of an empty wallet."""
-STORM = 60
-"""Requests, from the start of one thing that is asked of the service, during which faults happen."""
-STUCK = 1_500
-"""Requests after which the same thing is taken to have no end."""
-OTHER_WORKER = 0.01
-"""Chance of the other worker's round before a request."""
-_NEVER = 10**12
+"""Faults of the chain and of the service's database, each with its row in the catalogue."""
+EMPTY_WALLET_WEI = 10**9
+"""Balance of an empty wallet."""
+FULL_WALLET_WEI = 1_000_000 * ETH
+"""Balance after the wallet is topped up."""
+FAULTY_REQUESTS = 60
+"""Requests at the start of each operation during which faults happen."""
+MAX_REQUESTS = 1_500
+"""Requests after which an operation counts as endless."""
+OTHER_WORKER_RATE = 0.01
+"""Probability of a round of the other worker before a request."""
+MAX_FOREIGN_NONCES = 3
+"""How often in an episode a foreign transaction takes a nonce."""
+_UNLIMITED = 10**12
+"""As `_first_request`: the operation may take any number of requests."""
 
 
-class Stuck(Exception):
-    """The service goes on and on, though faults are over."""
+class ServiceStuckError(Exception):
+    """The service does not finish an operation, though no more faults happen."""
+
+
+class Reorg(Enum):
+    """What a reorg does to the service's transactions. The value is the verb in the log."""
+
+    MOVE = "moved"
+    DROP = "dropped"
+    REPLACE = "replaced"
 
 
 @dataclass
 class ServiceHooks:
-    """What chain faults need of the service under test.
+    """Connects chain faults to the service under test.
 
     Attributes:
-        before_request: Called before each request, and so before each block; not while the database is gone. The place
-            to look at the service's own records.
+        before_request: Called before each request, and so before each block, except while the database is gone. The
+            place to check the service's own records.
         before_send: Called with each raw transaction, 0x-prefixed hex, that the service is about to send.
-        stop_database: Makes the service's database unreachable. None: it has none, so that fault does not happen.
-        start_database: Brings it back.
-        other_worker: One round of another worker of the service, whose requests go through the same provider. None:
-            there is one worker.
+        stop_database: Makes the service's database unreachable. None if the service has no database; then this fault
+            never happens.
+        start_database: Makes the database reachable again.
+        other_worker: Runs one round of another worker of the service, whose requests go through the same provider.
+            None if there is one worker.
     """
 
     before_request: Callable[[], None] = lambda: None
@@ -74,41 +97,47 @@ class ServiceHooks:
 
 @dataclass
 class ChainFaults:
-    """Lets blocks and faults happen around the requests of a service. A block is mined only after `before_request`.
+    """Mines blocks and injects faults around the requests of a service.
 
     Attributes:
         testbed: The chain.
-        rng: Decides what happens, and when.
-        block_rate: Chance of a block before a request.
-        rate: Chance of a chain fault before a request.
-        rpc_rate: Chance of a fault in the request itself, while faults happen at all.
-        wanted: Names of faults to have happen first.
-        confirmations: Depth at which the service takes a block for final; reorgs stay above it.
+        rng: Decides which faults happen, and when.
+        block_rate: Probability of a block before a request.
+        rate: Probability of a chain fault before a request.
+        rpc_rate: Probability of a fault in the request itself, as long as faults happen at all.
+        forced: Names of faults that happen before all others.
+        confirmations: Depth at which the service takes a block as final. Reorgs are less deep.
         max_fee: Cap of what the service pays, in wei per gas.
-        hooks: Of the service.
-        counts: How often each fault happened.
+        hooks: Connection to the service.
+        counts: How often each fault happened, by name.
         log: Number of the request, and what happened before it.
+        database_gone: Whether a fault made the service's database unreachable.
     """
 
     testbed: FaultTestbed
     rng: np.random.Generator
+    _: KW_ONLY
     block_rate: float
     rate: float
-    wanted: list[str]
     confirmations: int
+    forced: list[str] = field(default_factory=list)
     rpc_rate: float = 0.0
     max_fee: int = MAX_FEE
     hooks: ServiceHooks = field(default_factory=ServiceHooks)
     counts: Counter[str] = field(default_factory=Counter)
     log: list[tuple[int, str]] = field(default_factory=list)
-    database_is_gone: bool = False
+    database_gone: bool = False
     _provider: FaultyProvider | None = None
-    _stalled: int = 0
-    _poor_until: int | None = None
-    _armed: set[str] = field(default_factory=set)
+    _requests_without_block: int = 0
+    _top_up_at: int | None = None
+    """Number of the request before which the empty wallet is topped up."""
+    _at_next_send: set[str] = field(default_factory=set)
+    """Faults that wait for the service's next transaction."""
     _foreign: dict[str, str] = field(default_factory=dict)
-    _began: int = 0
-    _inside: bool = False
+    """Raw transactions past the service, by hash."""
+    _first_request: int = 0
+    """Requests before the current operation."""
+    _in_other_worker: bool = False
 
     @property
     def possible(self) -> list[str]:
@@ -121,248 +150,250 @@ class ChainFaults:
         return [name for name in CHAIN_FAULTS if name not in impossible]
 
     def attach(self, provider: FaultyProvider) -> None:
-        """Lets things happen around the requests of this provider from now on."""
-        self._provider, provider.before, provider.after = provider, self.before, self.after
+        """From now on, blocks and faults happen around the requests of this provider."""
+        self._provider, provider.before, provider.after = provider, self.before_request, self.after_request
         provider.mine = self._mine
-        self.begin()
+        self.begin_operation()
 
-    def begin(self) -> None:
-        """Call when something new is asked of the service: `STORM` requests with faults, then none, so that it ends."""
-        provider = self._attached()
-        self._began, provider.rate = provider.calls, self.rpc_rate
-        self.database_back()
+    def begin_operation(self) -> None:
+        """Starts a new operation of the service.
 
-    def before(self, method: str, params: Sequence[Any]) -> None:
-        """Called before each request.
-
-        Raises:
-            Stuck: More than `STUCK` requests since `begin`.
+        Faults happen during its first `FAULTY_REQUESTS` requests, and then none, so that the operation can end.
         """
         provider = self._attached()
-        lasted = provider.calls - self._began
-        if lasted > STUCK:
-            raise Stuck(f"no end after {STUCK} requests, {STUCK - STORM} of them without faults")
-        if lasted > STORM:
-            provider.rate = 0
-            self.database_back()
-        if not self.database_is_gone:
+        self._first_request, provider.rate = provider.request_count, self.rpc_rate
+        self.restore_database()
+
+    def before_request(self, method: str, params: Sequence[Any]) -> None:
+        """Lets things happen before a request.
+
+        Raises:
+            ServiceStuckError: The operation takes more than `MAX_REQUESTS` requests.
+        """
+        requests = self._requests_of_operation()
+        if requests > FAULTY_REQUESTS:
+            self._attached().rate = 0
+            self.restore_database()
+        if not self.database_gone:
             self.hooks.before_request()
             if method == SEND:
                 self.hooks.before_send(str(params[0]))
-        if self._poor_until is not None and provider.calls >= self._poor_until:
-            self._top_up()
-        if lasted <= STORM and (self.wanted or self.rng.random() < self.rate):
-            names = self.wanted or self.possible
-            self._happen(names[int(self.rng.integers(len(names)))])
-        if method == SEND and SOLD_OUT in self._armed:
+        self._top_up_if_due()
+        if requests <= FAULTY_REQUESTS and (self.forced or self.rng.random() < self.rate):
+            names = self.forced or self.possible
+            self._inject(names[int(self.rng.integers(len(names)))])
+        if method == SEND and SOLD_OUT in self._at_next_send:
             self._sell_out(str(params[0]))
-        other = self.hooks.other_worker
-        if other and not self._inside and (self.rng.random() < OTHER_WORKER or lasted % STORM == STORM - 1):
-            self._inside = True
-            try:
-                other()
-            finally:
-                self._inside = False
-        if self._stalled:
-            self._stalled -= 1
+        self._run_other_worker(requests)
+        if self._requests_without_block:
+            self._requests_without_block -= 1
         elif self.rng.random() < self.block_rate:
             self._mine()
 
-    def after(self, method: str, params: Sequence[Any]) -> None:
-        """Called after each request."""
-        if method == SEND and DATABASE_GONE in self._armed and self.hooks.stop_database:
-            self._armed.discard(DATABASE_GONE)
+    def after_request(self, method: str, params: Sequence[Any]) -> None:
+        """Lets things happen after a request."""
+        if method == SEND and DATABASE_GONE in self._at_next_send and self.hooks.stop_database:
+            self._at_next_send.discard(DATABASE_GONE)
             self.hooks.stop_database()
-            self.database_is_gone = True
-            self._note(DATABASE_GONE, "nobody can connect")
+            self.database_gone = True
+            self._count(DATABASE_GONE, "no connection is accepted")
 
-    def database_back(self) -> None:
-        """Brings the service's database back, if a fault took it away."""
-        if self.database_is_gone:
+    def restore_database(self) -> None:
+        """Makes the service's database reachable again, if a fault took it away."""
+        if self.database_gone:
             self.hooks.start_database()
-            self.database_is_gone = False
-            self._tell("the database is back")
+            self.database_gone = False
+            self._add_to_log("the database is back")
 
-    def quiet(self) -> None:
-        """Ends all faults, undoes what they left behind, and mines a block."""
-        self.rate, self.rpc_rate, self.wanted, self._stalled, self._armed = 0, 0, [], 0, set()
-        self.database_back()
-        self._began = _NEVER  # what is left may take what it needs
-        if self._poor_until is not None:
+    def stop(self) -> None:
+        """Ends all faults, undoes their lasting effects, and mines a block. From then on, no limit applies."""
+        self.rate, self.rpc_rate, self.forced, self._requests_without_block = 0, 0, [], 0
+        self._at_next_send = set()
+        self.restore_database()
+        self._first_request = _UNLIMITED
+        if self._top_up_at is not None:
             self._top_up()
-        self.testbed.set_base_fee(10**9)
+        self.testbed.set_base_fee(GWEI)
         self._mine()
 
-    # ------------------------------------------------------------------------------------------------- what happens
+    def _requests_of_operation(self) -> int:
+        requests = self._attached().request_count - self._first_request
+        if requests > MAX_REQUESTS:
+            without_faults = MAX_REQUESTS - FAULTY_REQUESTS
+            raise ServiceStuckError(f"no end after {MAX_REQUESTS} requests, {without_faults} of them without faults")
+        return requests
 
-    def _happen(self, name: str) -> None:
-        happenings: dict[str, Callable[[], str | None]] = {
-            FOREIGN_NONCE: self._take_nonce,
-            "earlier transaction lost, a gap": self._open_gap,
-            "wallet empty": self._empty,
-            "dropped from the mempool": self._drop,
-            "no block for long": self._stall,
-            "base fee above the cap": self._spike,
-            "reorg, another block": lambda: self._reorg("moved"),
-            "reorg, transaction dropped": lambda: self._reorg("dropped"),
-            "reorg, foreign transaction instead": lambda: self._reorg("replaced"),
-        }
-        if name not in happenings:
-            self._armed.add(name)
-            self.wanted = [other for other in self.wanted if other != name]
+    def _run_other_worker(self, requests: int) -> None:
+        other = self.hooks.other_worker
+        if not other or self._in_other_worker:
             return
-        said = happenings[name]()
-        if said is not None:
-            self.wanted = [other for other in self.wanted if other != name]
-            self._note(name, said)
+        if self.rng.random() < OTHER_WORKER_RATE or requests % FAULTY_REQUESTS == FAULTY_REQUESTS - 1:
+            self._in_other_worker = True
+            try:
+                other()
+            finally:
+                self._in_other_worker = False
+
+    # ----------------------------------------------------------------------------------------------- the faults
+
+    def _inject(self, name: str) -> None:
+        actions: dict[str, Callable[[], str | None]] = {
+            FOREIGN_NONCE: self._take_nonce,
+            NONCE_GAP: self._open_gap,
+            EMPTY_WALLET: self._empty_wallet,
+            DROPPED: self._drop,
+            NO_BLOCK: self._stop_blocks,
+            HIGH_BASE_FEE: self._raise_base_fee,
+            REORG_MOVES: lambda: self._reorg(Reorg.MOVE),
+            REORG_DROPS: lambda: self._reorg(Reorg.DROP),
+            REORG_REPLACES: lambda: self._reorg(Reorg.REPLACE),
+        }
+        if name not in actions:
+            self._at_next_send.add(name)
+            self.forced = [other for other in self.forced if other != name]
+            return
+        description = actions[name]()
+        if description is not None:
+            self.forced = [other for other in self.forced if other != name]
+            self._count(name, description)
 
     def _take_nonce(self) -> str | None:
-        if self.counts[FOREIGN_NONCE] >= 3:
+        if self.counts[FOREIGN_NONCE] >= MAX_FOREIGN_NONCES:
             return None
-        ours = self._pool()
-        nonce = ours[int(self.rng.integers(len(ours)))][0] if ours else self.testbed.nonce()
+        pending = self._pending()
+        nonce = pending[int(self.rng.integers(len(pending)))][0] if pending else self.testbed.nonce()
         tx_hash, raw = self.testbed.sign(service_account(), nonce, service_account().address, tip=self.max_fee * 2)
         try:
             self.testbed.send(raw)
         except Web3RPCError:
             return None
         self._foreign[tx_hash] = raw
-        return f"the wallet is used elsewhere: {tx_hash[:10]} with nonce {nonce}"
+        return f"somebody else uses the wallet: {tx_hash[:10]} with nonce {nonce}"
 
     def _open_gap(self) -> str | None:
-        ours = self._pool()
-        if len(ours) < 2:
+        pending = self._pending()
+        if len(pending) < 2:
             return None
-        first, *later = ours
-        self.testbed.rpc("anvil_dropTransaction", first[1])
+        (lost_nonce, lost_hash), *later = pending
+        self.testbed.rpc("anvil_dropTransaction", lost_hash)
         for _, tx_hash in later:
             try:
                 self.testbed.send(self._raw(tx_hash))
             except Web3RPCError:
                 return None
-        return f"nonce {first[0]} is lost, {[nonce for nonce, _ in later]} wait for it"
+        return f"nonce {lost_nonce} is lost, {[nonce for nonce, _ in later]} wait for it"
 
-    def _empty(self) -> str | None:
-        if self._poor_until is not None:
+    def _empty_wallet(self) -> str | None:
+        if self._top_up_at is not None:
             return None
-        self._poor_until = self._attached().calls + int(self.rng.integers(5, 25))
-        self.testbed.engine.set_balance(service_account().address, EMPTY_WALLET)
-        return f"the platform has {EMPTY_WALLET} wei"
+        self._top_up_at = self._attached().request_count + int(self.rng.integers(5, 25))
+        self.testbed.engine.set_balance(service_account().address, EMPTY_WALLET_WEI)
+        return f"the platform has {EMPTY_WALLET_WEI} wei"
+
+    def _top_up_if_due(self) -> None:
+        if self._top_up_at is not None and self._attached().request_count >= self._top_up_at:
+            self._top_up()
 
     def _top_up(self) -> None:
-        self._poor_until = None
-        self.testbed.engine.set_balance(service_account().address, 1_000_000 * ETH)
-        self._tell("the platform's wallet is topped up")
+        self._top_up_at = None
+        self.testbed.engine.set_balance(service_account().address, FULL_WALLET_WEI)
+        self._add_to_log("the platform's wallet is topped up")
 
     def _drop(self) -> str | None:
-        ours = self._pool()
-        if not ours:
+        pending = self._pending()
+        if not pending:
             return None
-        nonce, tx_hash = ours[int(self.rng.integers(len(ours)))]
+        nonce, tx_hash = pending[int(self.rng.integers(len(pending)))]
         self.testbed.rpc("anvil_dropTransaction", tx_hash)
         return f"nonce {nonce} {tx_hash[:10]}"
 
-    def _stall(self) -> str | None:
-        self._stalled = int(self.rng.integers(15, 50))
-        return f"none for {self._stalled} requests"
+    def _stop_blocks(self) -> str | None:
+        self._requests_without_block = int(self.rng.integers(15, 50))
+        return f"none for {self._requests_without_block} requests"
 
-    def _spike(self) -> str | None:
+    def _raise_base_fee(self) -> str | None:
         fee = self.max_fee * int(self.rng.integers(110, 300)) // 100
         self.testbed.set_base_fee(fee)
         self._mine()
         return f"{fee} wei"
 
-    def _reorg(self, how: str) -> str | None:
-        """As deep as it may be without touching what is final."""
-        deepest = min(self.confirmations - 1, self.testbed.head() - self.testbed.first_block + 1)
+    def _reorg(self, effect: Reorg) -> str | None:
+        """Replaces some of the latest blocks, none of which is final, if the service has a transaction in them."""
+        head = self.testbed.head()
+        deepest = min(self.confirmations - 1, head - self.testbed.first_block + 1)
         if deepest < 1:
             return None
         depth = int(self.rng.integers(1, deepest + 1))
-        head = self.testbed.head()
-        inside: list[tuple[int, Any]] = []
-        for offset in range(depth):
-            block = self.testbed.w3.eth.get_block(head - depth + 1 + offset, full_transactions=True)
-            inside += [(offset, tx) for tx in block["transactions"]]
-        arrivals = self._attached().arrivals
-        by_service = [tx for _, tx in inside if tx["from"] == service_account().address]
-        ours = [tx for tx in by_service if tx["hash"].to_0x_hex() in arrivals]
-        if not ours:
+        removed = self._transactions_of_last(depth, head)
+        nonces = [
+            tx["nonce"]
+            for _, tx in removed
+            if tx["from"] == service_account().address and tx["hash"].to_0x_hex() in self._attached().received
+        ]
+        if not nonces:
             return None
-        nonces = [tx["nonce"] for tx in ours]
-        again: list[list[Any]] = []
-        if how == "moved":
-            lowest, highest = inside[0][0], depth - 1
-            at = highest if any(offset != highest for offset, _ in inside) else 0
-            if depth == 1 or (at == lowest == highest):
-                at = 0
-            again = [[self._raw(tx["hash"].to_0x_hex()), at] for _, tx in inside]
-        elif how == "replaced":
-            tx_hash, raw = self.testbed.sign(service_account(), nonces[0], service_account().address, tip=self.max_fee)
-            self._foreign[tx_hash] = raw
-            again = [[raw, int(self.rng.integers(depth))]]
-        self.testbed.rpc("anvil_reorg", depth, again)
-        return f"of {depth} blocks below {head}, nonces {nonces} {how}"
+        self.testbed.rpc("anvil_reorg", depth, self._replacements(effect, depth, removed, nonces))
+        return f"of {depth} blocks below {head}, nonces {nonces} {effect.value}"
+
+    def _transactions_of_last(self, depth: int, head: int) -> list[tuple[int, Any]]:
+        """Transactions of the last `depth` blocks, each with its block's offset from the first of them."""
+        return [
+            (offset, tx)
+            for offset in range(depth)
+            for tx in self.testbed.w3.eth.get_block(head - depth + 1 + offset, full_transactions=True)["transactions"]
+        ]
+
+    def _replacements(
+        self, effect: Reorg, depth: int, removed: Sequence[tuple[int, Any]], nonces: Sequence[int]
+    ) -> list[list[Any]]:
+        """Raw transactions of the new blocks, each with the offset of its block, as `anvil_reorg` takes them."""
+        match effect:
+            case Reorg.DROP:
+                return []
+            case Reorg.MOVE:
+                # to the last block; to the first one if all are in the last already
+                last = depth - 1
+                offset = last if any(old != last for old, _ in removed) else 0
+                return [[self._raw(tx["hash"].to_0x_hex()), offset] for _, tx in removed]
+            case Reorg.REPLACE:
+                own = service_account()
+                tx_hash, raw = self.testbed.sign(own, nonces[0], own.address, tip=self.max_fee)
+                self._foreign[tx_hash] = raw
+                return [[raw, int(self.rng.integers(depth))]]
 
     def _sell_out(self, raw: str) -> None:
-        """Somebody books what is left, past the service, just before a booking of the service is mined."""
-        call, abi, contract = decode_raw(raw).data, self.testbed.abi, self.testbed.contract
-        selectors = {abi.encode(function, *args)[:4]: at for function, args, at in _BOOKINGS if function in abi}
-        at = selectors.get(call[:4])
-        if at is None:
+        """Sells out the run that this transaction books, if it books any."""
+        sold = sell_out(self.testbed, raw, tip=self.max_fee * 2)
+        if sold is None:
             return
-        run = int.from_bytes(call[4 + 32 * at : 36 + 32 * at], "big")
-        seen = self.testbed.rpc("eth_call", {"to": contract, "data": _hex(abi.encode("getEventRun", run))}, "latest")
-        _, _, _, price, seats, booked, *_ = abi.decode("getEventRun", bytes(HexBytes(seen)))[0]
-        left = seats - booked
-        if left < 1:
-            return
-        self._armed.discard(SOLD_OUT)
-        payment = price * left
-        by = stranger()
-        tx_hash, theirs = self.testbed.sign(
-            by,
-            self.testbed.w3.eth.get_transaction_count(by.address),
-            contract,
-            abi.encode("bookEvent", run, left),
-            payment + payment * self.testbed.terms.stake_bps // 10_000,
-            tip=self.max_fee * 2,
-        )
-        self._foreign[tx_hash] = theirs
-        self.testbed.send(theirs)
+        self._at_next_send.discard(SOLD_OUT)
+        self._foreign[sold.tx_hash] = sold.raw
         self._mine()
-        self._note(SOLD_OUT, f"a stranger booked the last {left} seats of run {run}")
+        self._count(SOLD_OUT, f"a stranger booked the last {sold.seats} seats of run {sold.onchain_run_id}")
 
-    # ----------------------------------------------------------------------------------------------------- workings
+    # -------------------------------------------------------------------------------------------------- helpers
 
     def _mine(self) -> None:
         self.testbed.mine()
 
-    def _pool(self) -> list[tuple[int, str]]:
+    def _pending(self) -> list[tuple[int, str]]:
         """Nonces and hashes of the service's transactions in the mempool, by nonce."""
-        waiting, arrivals = self.testbed.mempool(service_account().address), self._attached().arrivals
-        return [(nonce, tx_hash) for nonce, tx_hash in sorted(waiting.items()) if tx_hash in arrivals]
+        mempool, received = self.testbed.mempool(service_account().address), self._attached().received
+        return [(nonce, tx_hash) for nonce, tx_hash in sorted(mempool.items()) if tx_hash in received]
 
     def _raw(self, tx_hash: str) -> str:
-        arrivals = self._attached().arrivals
-        if tx_hash in arrivals:
-            return arrivals[tx_hash].raw
+        received = self._attached().received
+        if tx_hash in received:
+            return received[tx_hash].raw
         return self._foreign.get(tx_hash) or self.testbed.raw(tx_hash)
 
     def _attached(self) -> FaultyProvider:
-        assert self._provider is not None, "attach() comes first"
+        assert self._provider is not None, "call attach() first"
         return self._provider
 
-    def _note(self, name: str, said: str) -> None:
+    def _count(self, name: str, description: str) -> None:
         self.counts[name] += 1
-        self._tell(f"{name}: {said}")
+        self._add_to_log(f"{name}: {description}")
 
-    def _tell(self, said: str) -> None:
-        self.log.append((self._provider.calls if self._provider else 0, said))
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()
-
-
-_BOOKINGS = (("bookEvent", (0, 0), 0), ("bookEventFor", ("0x" + "00" * 20, 0, 0), 1))
-"""Functions that book, arguments that fit them, and the index of the argument that is the run."""
+    def _add_to_log(self, line: str) -> None:
+        self.log.append((self._provider.request_count if self._provider else 0, line))

@@ -1,13 +1,14 @@
-"""What a project offers so that `stakesim faults` can play episodes against its service.
+"""Protocols for a project that lets `stakesim faults` test its service.
 
 A project names an object with the attributes of `FaultCampaign` in its `pyproject.toml`:
 
     [tool.stakesim]
     faults = "my_adapter.faults:campaign"
 
-An episode is one short script of requests to the service while faults happen, and a check at its end. Its kind, its
-number and the campaign's seed decide all that is random in it, so that it can be played again alone. The library has
-the testbed (`stakesim.faults.testbed`), the faults of requests (`rpc_faults`) and of the chain (`chain_faults`).
+An episode is one short script of operations of the service while faults happen, and a check at its end. The kind and
+number of the episode and the seed of the campaign determine everything random in it, so one episode can be run again
+alone. The library provides the testbed (`stakesim.faults.testbed`) and faults of requests (`rpc_faults`) and of the
+chain (`chain_faults`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import NamedTuple, Protocol
 
 
 class Violation(NamedTuple):
-    """Something that must hold and did not.
+    """A statement that does not hold.
 
     Attributes:
-        invariant: One of the keys of `FaultCampaign.statements`.
+        invariant: Key of the statement in `FaultCampaign.statements`.
         message: What is wrong, with ids and amounts.
     """
 
@@ -37,8 +38,8 @@ class EpisodeResult:
     Attributes:
         name: Kind and number, as `network:3`.
         counts: How often each fault happened, by its name.
-        violations: Empty where all that must hold held.
-        log: What happened, in order.
+        violations: Empty if all statements hold.
+        log: What happened, in order, one line an event.
         seconds: Wall-clock time.
     """
 
@@ -49,41 +50,48 @@ class EpisodeResult:
     seconds: float = 0.0
 
 
-class EpisodePlayer(Protocol):
+class EpisodeRunner(Protocol):
     """A testbed with the service on it, for one episode after another."""
 
-    def play(self, kind: str, seed: int, number: int) -> EpisodeResult:
-        """Plays one episode. kind: one of the keys of `FaultCampaign.plan`.
+    def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
+        """Runs one episode.
+
+        Args:
+            kind: One of the keys of `FaultCampaign.plan`.
+            seed: Seed of the campaign.
+            number: Number of the episode within its kind, from 0.
 
         Raises:
-            StakesimError: It can't be played: a node or database is gone that no fault took away.
+            StakesimError: The episode can't be run: a node or database is missing that no fault took away.
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Closes the testbed."""
+        ...
 
 
 class FaultCampaign(Protocol):
-    """The episodes of a service under test. It is pickled for other processes, so it must be picklable."""
+    """The episodes of a service under test. Must be picklable, as worker processes get a copy."""
 
     @property
     def statements(self) -> Mapping[str, str]:
-        """What must hold whatever goes wrong, in words, by the id of the invariant."""
+        """What must hold despite all faults, in words, by the id of the invariant."""
         ...
 
     @property
     def faults(self) -> Mapping[str, int]:
-        """Faults of the project's own, by name, each with its row of `stakesim.faults.catalogue`."""
+        """The project's own faults: name and row in `stakesim.faults.catalogue`."""
         ...
 
     def plan(self, runs: int) -> Mapping[str, int]:
-        """How many episodes of each kind are in a campaign of this size. They are numbered from 0."""
+        """Number of episodes of each kind in a campaign of this size. Episodes are numbered from 0."""
         ...
 
-    def open(self) -> EpisodePlayer:
-        """Opens what episodes are played on; called once in each process.
+    def open(self) -> EpisodeRunner:
+        """Opens a testbed; called once in each process.
 
         Raises:
-            StakesimError: A node or database can't be had, or something is not installed.
+            StakesimError: A node, a database or a package is missing.
         """
         ...

@@ -1,6 +1,6 @@
-"""Where faults happen: an anvil whose blocks the caller mines, and a contract on it.
+"""The chain on which faults happen: an anvil whose blocks the caller mines, with a deployed contract.
 
-Nothing here knows the service under test. Its transactions are those that `service_account()` signs.
+Independent of the service under test, whose transactions are those that `service_account()` signs.
 """
 
 from __future__ import annotations
@@ -25,57 +25,58 @@ from stakesim.evm.lean_web3 import lean_web3
 from stakesim.scenario.actions import Terms
 
 HEADROOM = 40
-"""Blocks before an episode begins, so that no fault reaches back to the deployment."""
+"""Blocks between the deployment and the first episode, so that no reorg reaches the deployment."""
 GWEI = 10**9
 ETH = 10**18
 MAX_FEE = 20 * GWEI
-"""Cap of what the service pays, in wei per gas."""
+"""Highest fee that the service pays, in wei per gas."""
 FOREIGN_FEE = 100 * GWEI
-"""Cap of what transactions past the service pay, in wei per gas: well above the service's."""
+"""Highest fee of transactions that are not the service's, in wei per gas: well above the service's."""
 _TIMEOUT_S = 30
 
 
 def service_account() -> LocalAccount:
-    """The account that the service under test signs with."""
+    """Account that the service under test signs with."""
     return engine_accounts()[0]
 
 
 def stranger() -> LocalAccount:
-    """Somebody who uses the contract past the service."""
+    """Account of somebody who uses the contract without the service."""
     return engine_accounts()[-1]
 
 
-class Wire(JSONBaseProvider):
-    """A provider for a local node over one connection: `HTTPProvider` takes several times as long as the node."""
+class LocalNodeProvider(JSONBaseProvider):
+    """A provider for a local node over one connection. `HTTPProvider` takes several times as long as the node."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
         self._connection = HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT_S)
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Sends one request and returns the response."""
         body = self.encode_rpc_request(method, params)
         self._connection.request("POST", "/", body, {"Content-Type": "application/json"})
         return self.decode_rpc_response(self._connection.getresponse().read())
 
 
 class FaultTestbed:
-    """One chain for one episode after another. All its methods go past every fault.
+    """One chain for one episode after another. No fault applies to its own methods.
 
     Attributes:
         engine: The anvil. It mines only when `mine` is called.
-        w3: On the same node, over a `Wire`.
-        rpc_url: Of the node, for providers of the service under test.
+        w3: Connected to the same node by a `LocalNodeProvider`.
+        rpc_url: URL of the node, for providers of the service under test.
         contract: Checksummed address of the deployed contract.
-        abi: Of the contract.
-        terms: That `EventStake` is deployed with, where it is the contract.
-        first_block: Height of the first block of an episode.
+        abi: ABI of the contract.
+        terms: Terms of `EventStake`; without meaning for another contract.
+        first_block: Number of the first block of an episode.
 
     Args:
-        artifact: The contract to deploy; `EventStake`, owned by the service, if left out.
+        artifact: The contract to deploy; by default `EventStake`, owned by the service.
         args: Arguments of its constructor.
 
     Raises:
-        EngineError: There is no anvil, or the contract can't be deployed.
+        EngineError: anvil is missing, or the contract can't be deployed.
     """
 
     def __init__(self, artifact: Artifact | None = None, args: Sequence[Any] = ()) -> None:
@@ -86,7 +87,7 @@ class FaultTestbed:
         self.engine = AnvilEngine()
         try:
             self.rpc_url = str(cast(HTTPProvider, self.engine.w3.provider).endpoint_uri)
-            self.w3 = lean_web3(Wire(self.rpc_url))
+            self.w3 = lean_web3(LocalNodeProvider(self.rpc_url))
             self.contract = self._deploy(artifact, tuple(args))
             self.rpc("evm_setAutomine", False)
             for _ in range(HEADROOM):
@@ -98,19 +99,20 @@ class FaultTestbed:
             raise
 
     def close(self) -> None:
+        """Stops the node."""
         self.engine.close()
 
     def reset(self) -> None:
-        """Puts chain and mempool back to the state right after the deployment."""
+        """Restores chain and mempool to the state before the first episode."""
         self.engine.revert(self._start)
         self.rpc("anvil_dropAllTransactions")
 
-    def provider(self) -> Wire:
+    def provider(self) -> LocalNodeProvider:
         """A new connection to the node, without faults."""
-        return Wire(self.rpc_url)
+        return LocalNodeProvider(self.rpc_url)
 
     def rpc(self, method: str, *params: Any) -> Any:
-        """Result of a request.
+        """Sends a request and returns its result.
 
         Raises:
             Web3RPCError: The node answers with an error.
@@ -118,18 +120,19 @@ class FaultTestbed:
         return self.w3.manager.request_blocking(RPCEndpoint(method), list(params))
 
     def mine(self) -> None:
+        """Mines a block."""
         self.rpc("evm_mine")
 
     def head(self) -> int:
-        """Height of the latest block."""
+        """Number of the latest block."""
         return self.w3.eth.block_number
 
     def nonce(self, block: int | str = "latest") -> int:
-        """How many of the service's transactions are mined, up to this block."""
+        """Number of the service's transactions that are mined up to this block."""
         return self.w3.eth.get_transaction_count(service_account().address, block)  # type: ignore[arg-type]
 
     def set_base_fee(self, wei: int) -> None:
-        """Sets the base fee of the next block, in wei per gas; later ones follow from it."""
+        """Sets the base fee of the next block, in wei per gas. Later base fees follow from it."""
         self.rpc("anvil_setNextBlockBaseFeePerGas", hex(wei))
 
     def raw(self, tx_hash: str) -> str:
@@ -147,16 +150,20 @@ class FaultTestbed:
         return waiting
 
     def sign(
-        self, by: LocalAccount, nonce: int, to: str, data: bytes = b"", value: int = 0, tip: int = 5 * GWEI
+        self, by: LocalAccount, nonce: int, to: str, data: bytes = b"", value: int = 0, *, tip: int = 5 * GWEI
     ) -> tuple[str, str]:
-        """Signs a transaction past the service.
+        """Signs a transaction that does not come from the service.
 
         Args:
+            by: Sender.
+            nonce: Of the sender.
+            to: Address of the receiver.
+            data: Calldata.
             value: Wei.
             tip: Wei per gas.
 
         Returns:
-            Its hash and its raw bytes, both as 0x-prefixed hex.
+            Hash and signed transaction, both 0x-prefixed hex.
         """
         fields: dict[str, Any] = {
             "type": 2,
@@ -173,10 +180,10 @@ class FaultTestbed:
         return signed.hash.to_0x_hex(), signed.raw_transaction.to_0x_hex()
 
     def send(self, raw: str) -> None:
-        """Sends a raw transaction.
+        """Sends a signed transaction, 0x-prefixed hex.
 
         Raises:
-            Web3RPCError: The node refuses it.
+            Web3RPCError: The node rejects it.
         """
         self.w3.eth.send_raw_transaction(HexBytes(raw))
 

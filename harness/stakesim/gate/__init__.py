@@ -1,1 +1,1 @@
-"""What a contract has to pass before it is deployed."""
+"""The gate: all checks that a contract must pass before it is deployed, and the deployment."""

@@ -1,4 +1,4 @@
-"""Whether a contract's ABI is the interface that the service, and the chain's history, know."""
+"""Whether a contract's ABI is the interface that services and the history of the chain use."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from stakesim.evm import required_abi
 from stakesim.evm.compiler import Artifact
 
 
-def differences(artifact: Artifact) -> list[str]:
-    """A sentence for each function or event that is not as `contracts/abi/deployed.json` has it; of what `EventStake`
-    adds to that, only where the contract has it."""
-    found = [*required_abi.missing(artifact.abi), *(one.text for one in required_abi.differences(artifact.abi))]
-    return [f"{said}." for said in found]
+def interface_problems(artifact: Artifact) -> list[str]:
+    """One sentence for each function or event that differs from `contracts/abi/deployed.json`.
+
+    Functions that only `EventStake` has may be missing, and are compared if they are there.
+    """
+    problems = [
+        *required_abi.missing(artifact.abi),
+        *(difference.text for difference in required_abi.differences(artifact.abi)),
+    ]
+    return [f"{problem}." for problem in problems]

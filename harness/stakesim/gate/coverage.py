@@ -1,4 +1,4 @@
-"""What of a contract's lines and branches the scenarios, and tests, reach."""
+"""Which lines and branches of a contract the scenarios, and tests, reach."""
 
 from __future__ import annotations
 
@@ -11,41 +11,60 @@ from stakesim.evm.coverage import Coverage, measure
 from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.trace import ExecutionTrace
-from stakesim.gate.mutation_run import scenarios
-from stakesim.gate.plain_build import build, failing_test
+from stakesim.gate.contract_tests import first_failing_test
+from stakesim.gate.plain_build import build
+from stakesim.gate.scenario_suite import scenario_suite
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
 
 
-def cover(
-    source: Path, contract: str, tests: Path | None = None, progress: Callable[[ScenarioResult], None] | None = None
+def measure_coverage(
+    contract: str | None = None, tests: Path | None = None, *, progress: Callable[[ScenarioResult], None] | None = None
 ) -> Coverage:
-    """Plays all scenarios on py-evm, and then the tests.
+    """Runs the scenario suite on py-evm, and then the tests.
 
-    source: a Solidity file. tests: a folder or file whose tests take the contract of the option
-    `--stakesim-contract`, and trace it for `--stakesim-coverage-trace`. progress: called with each scenario played.
-    Raises `CompileError`, and `EngineError` where the contract has findings or a test fails.
+    Args:
+        contract: FILE.sol, or FILE.sol:Name; by default the packaged `EventStake`.
+        tests: File or folder of tests that take the contract of the option `--stakesim-contract`, and write their
+            trace to the file of `--stakesim-coverage-trace`.
+        progress: Called with the result of each scenario.
+
+    Raises:
+        CompileError: The contract can't be compiled.
+        EngineError: The contract has findings, or a test fails.
     """
-    built = build(source, contract)
+    plain = build(contract)
     trace = ExecutionTrace()
-    with closing(open_environment(open_engine("py-evm", trace=trace), built.artifact)) as environment:
-        for scenario in scenarios():
-            played = run_scenario(environment, scenario)
-            if played.findings:
-                first = played.findings[0]
+    with closing(open_environment(open_engine("py-evm", trace=trace), plain.artifact)) as environment:
+        for scenario in scenario_suite():
+            result = run_scenario(environment, scenario)
+            if result.findings:
+                first = result.findings[0]
                 raise EngineError(
-                    f"{contract} has findings: {scenario.name}, {first.id}, {first.message}. Mend it first."
+                    f"{plain.artifact.name} has findings: {scenario.name}, {first.id}, {first.message}. Fix it first."
                 )
             if progress:
-                progress(played)
+                progress(result)
     if tests:
         with TemporaryDirectory() as folder:
-            saved = Path(folder) / "trace.json"
-            failed = failing_test(built.artifact, tests, "py-evm", ["--stakesim-coverage-trace", str(saved)])
-            if failed or not saved.exists():
-                raise EngineError(f"{failed or tests} fails with {contract}: mend it first.")
-            trace.add(saved)
-    shown = source.resolve()
-    file = shown.relative_to(Path.cwd()) if shown.is_relative_to(Path.cwd()) else shown
-    return measure(trace, built.artifact, file=file.as_posix(), source=built.source, tree=built.tree, index=built.index)
+            trace_file = Path(folder) / "trace.json"
+            options = ["--stakesim-coverage-trace", str(trace_file)]
+            failed = first_failing_test(plain.artifact, tests, "py-evm", options)
+            if failed or not trace_file.exists():
+                raise EngineError(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
+            trace.add(trace_file)
+    return measure(
+        trace,
+        plain.artifact,
+        file=_shown(plain.path),
+        source=plain.source,
+        tree=plain.tree,
+        index=plain.index,
+    )
+
+
+def _shown(file: Path) -> str:
+    """The path relative to the working directory, if it is below it."""
+    resolved = file.resolve()
+    return (resolved.relative_to(Path.cwd()) if resolved.is_relative_to(Path.cwd()) else resolved).as_posix()

@@ -1,333 +1,274 @@
-"""The gate: everything that a contract has to pass before it is deployed, in one verdict."""
+"""The gate: all checks that a contract must pass before it is deployed, with one verdict."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import NamedTuple
 
+from stakesim import gas_table
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
-from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts
+from stakesim.evm.compiler import CONTRACTS, CompileError, compile_contracts
 from stakesim.evm.contract_file import load_contract
-from stakesim.evm.coverage import Coverage
 from stakesim.evm.errors import EngineError
-from stakesim.gate import gas
-from stakesim.gate.conformance import differences
+from stakesim.gate.conformance import interface_problems
+from stakesim.gate.result import Effort, GatePart, GateResult, PartVerdict, ProfileName
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
-from stakesim.runner.findings import Finding
-from stakesim.runner.ledger import LedgerRow
-from stakesim.runner.narrative import narratives
 from stakesim.scenario.actions import Terms
 from stakesim.search.contract_diagnosis import classify
 
-ProfileName = Literal["pr", "nightly"]
 
-
-@dataclass(frozen=True)
-class Intensity:
-    """runs: scenarios of each profile. walks, steps: of the hostile fuzzer. examples, moves: of the stateful search.
-    faults: episodes, and whether mutants and proofs are in it too, where more than none."""
-
-    runs: int
-    walks: int
-    steps: int
-    examples: int
-    moves: int
-    faults: int
-
-
-INTENSITY: Mapping[ProfileName, Intensity] = {
-    "pr": Intensity(runs=40, walks=150, steps=30, examples=40, moves=40, faults=0),
-    "nightly": Intensity(runs=500, walks=2_000, steps=50, examples=500, moves=50, faults=100),
-}
-
-
-@dataclass
-class Part:
-    """One thing that was tried. ok: None where it could not be, and `problems` says why."""
-
-    name: str
-    tried: str
-    ok: bool | None = True
-    problems: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def stories(self) -> list[str]:
-        return narratives(self.findings)
-
-
-@dataclass
-class Gate:
-    """What came of it. given: the contract as it was named; None: the project's own."""
-
-    artifact: Artifact
-    given: str | None
-    terms: Terms
-    profile: ProfileName
-    engine: str
-    seed: int
-    parts: list[Part] = field(default_factory=list)
-    rows: list[LedgerRow] = field(default_factory=list)
-    reached: Counter[str] = field(default_factory=Counter)
-    gas: list[gas.Change] = field(default_factory=list)
-    coverage: Coverage | None = None
-    source: str = ""
-    seconds: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        """Nothing failed; what could not be tried is said, and does not count."""
-        return not any(part.ok is False for part in self.parts)
-
-
-Progress = Callable[[str], None]
-
-
-def gate(
+def run_gate(
     contract: str | None = None,
     profile: ProfileName = "pr",
     engine: str = "revm",
+    *,
     seed: int = 0,
     jobs: int = 2,
     terms: Terms | None = None,
-    progress: Progress | None = None,
-) -> Gate:
-    """Tries everything, and returns what came of it.
+    progress: Callable[[str], None] | None = None,
+) -> GateResult:
+    """Runs all parts of the gate.
 
-    contract: a Solidity file or an artifact; the project's `EventStake` where none is given. progress: called with the
-    name of each part as it begins.
-    Raises `CompileError`, `EngineError` where the contract can't be played at all.
+    Args:
+        contract: Solidity file or artifact, as `load_contract` takes it; by default the project's `EventStake`.
+        profile: How much to run.
+        engine: Engine to run on.
+        seed: Of all random choices.
+        jobs: Number of processes.
+        terms: Terms in random scenarios; by default the usual ones.
+        progress: Called with the name of each part when it begins.
+
+    Raises:
+        CompileError: The contract can't be compiled.
+        EngineError: The contract can't be run at all.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     artifact = load_contract(contract) if contract else compile_contracts()["EventStake"]
-    made = Gate(artifact, contract, terms or Terms(), profile, engine, seed)
-    how = INTENSITY[profile]
-    parts: list[tuple[str, str, Callable[[Gate, Part], None]]] = [
-        ("interface", "Its functions and events are those that the service knows.", _interface),
-        ("scripted", "Stories of hosts, attendees and the platform, told in files.", _scripted),
-        ("regressions", "Stories of what once went wrong.", _regressions),
-        (
-            "random",
-            f"{how.runs} random lives of runs of each kind, from calm to hostile.",
-            _random(how, jobs),
-        ),
-        ("hostile", f"{how.walks} walks of {how.steps} steps, many of them against the rules.", _hostile(how, jobs)),
-        ("stateful", f"{how.examples} searches of {how.moves} steps for the shortest way to break it.", _stateful(how)),
-        ("gas", "What each transaction costs, beside what it cost when it was last reviewed.", _gas),
-        ("coverage", "Whether all of its lines, and both ways of each decision, were tried.", _coverage),
-    ]
-    if how.faults:
-        parts += [
-            ("slither", "A reader of Solidity looks for known mistakes; each finding is triaged.", _opinion("slither")),
-            ("proofs", "Payouts proved for any price and any attendance, by halmos.", _opinion("halmos")),
-            ("mutants", "Small faults put into the contract on purpose: each has to be found.", _mutants(jobs)),
-            (
-                "faults",
-                "Lost answers, reorganised chains, killed processes: nothing is lost or paid twice.",
-                _faults(how, jobs),
-            ),
-        ]
-    for name, tried, carry_out in parts:
-        part = Part(name, tried)
+    gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs)
+    for name, description, check in _checks(gate.effort):
+        part = GatePart(name, description)
         if progress:
             progress(name)
-        started = time.perf_counter()
-        carry_out(made, part)
-        part.seconds = time.perf_counter() - started
-        made.parts.append(part)
-    made.seconds = time.perf_counter() - began
-    return made
+        part_started = time.perf_counter()
+        check(gate, part)
+        part.seconds = time.perf_counter() - part_started
+        gate.parts.append(part)
+    gate.seconds = time.perf_counter() - started
+    return gate
 
 
-def _interface(made: Gate, part: Part) -> None:
-    part.problems = differences(made.artifact)
-    part.ok = not part.problems
-    part.figures = {"functions": sum(item["type"] == "function" for item in made.artifact.abi)}
+class _Check(NamedTuple):
+    name: str
+    description: str
+    run: Callable[[GateResult, GatePart], None]
 
 
-def _foreign(made: Gate) -> Artifact | None:
-    return made.artifact if made.given else None
+def _checks(effort: Effort) -> list[_Check]:
+    checks = [
+        _Check("interface", "Its functions and events are those that the service uses.", _interface),
+        _Check("scripted", "Scenarios of hosts, attendees and the platform, written in files.", _scripted),
+        _Check("regressions", "Scenarios that once failed.", _regressions),
+        _Check("random", f"{effort.runs} random scenarios of each profile, from calm to hostile.", _random),
+        _Check("hostile", f"{effort.walks} random walks of {effort.steps} actions, many against the rules.", _hostile),
+        _Check("stateful", f"{effort.examples} searches of {effort.moves} actions each for a failure.", _stateful),
+        _Check("gas", "The gas of each transaction, compared with the reviewed gas.", _gas),
+        _Check("coverage", "Whether all lines ran, and each condition was both true and false.", _coverage),
+    ]
+    if effort.faults:
+        checks += [
+            _Check("slither", "slither looks for known mistakes; each finding is triaged.", _slither),
+            _Check("proofs", "halmos proves payouts for any price and any attendance.", _proofs),
+            _Check("mutants", "Small faults are inserted into the contract: each must be found.", _mutants),
+            _Check("faults", "Lost responses, reorgs, killed processes: nothing is lost or paid twice.", _faults),
+        ]
+    return checks
 
 
-def _take(made: Gate, part: Part, result: CampaignResult) -> None:
-    part.ok, part.findings = result.ok, result.findings
-    made.rows += result.rows
-    made.reached += result.reached
-    steps = sum(played.steps for played in result.results)
-    part.figures = {"scenarios": len(result.results), "steps": steps, "transactions": result.transactions}
+# ---------------------------------------------------------------------------------------------------------- scenarios
 
 
-def _scripted(made: Gate, part: Part) -> None:
-    files = scenario_files.scripted(everything=True)
-    _take(made, part, campaign.run(files, engine=made.engine, contract=_foreign(made)))
+def _interface(gate: GateResult, part: GatePart) -> None:
+    part.problems = interface_problems(gate.artifact)
+    part.passes_if(not part.problems)
+    part.figures = {"functions": sum(item["type"] == "function" for item in gate.artifact.abi)}
 
 
-def _regressions(made: Gate, part: Part) -> None:
+def _scripted(gate: GateResult, part: GatePart) -> None:
+    files = scenario_files.scripted(include_shipped=True)
+    _add(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
+
+
+def _regressions(gate: GateResult, part: GatePart) -> None:
     files = scenario_files.regressions()
     if not files:
         part.figures = {"scenarios": 0}
         return
-    _take(made, part, campaign.run(files, engine=made.engine, contract=_foreign(made)))
+    _add(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
 
 
-def _random(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
-    def carry_out(made: Gate, part: Part) -> None:
-        names = list(scenario_files.profiles())
-        _take(
-            made,
-            part,
-            campaign.run(
-                names, made.engine, runs=how.runs, seed=made.seed, jobs=jobs, contract=_foreign(made), terms=made.terms
-            ),
-        )
-
-    return carry_out
+def _random(gate: GateResult, part: GatePart) -> None:
+    _add(gate, part, _random_campaign(gate, list(scenario_files.profiles()), runs=gate.effort.runs))
 
 
-def _hostile(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
-    def carry_out(made: Gate, part: Part) -> None:
-        what = campaign.run(
-            ["hostile"],
-            made.engine,
-            runs=how.walks,
-            seed=made.seed,
-            jobs=jobs,
-            steps=how.steps,
-            contract=_foreign(made),
-            terms=made.terms,
-        )
-        _take(made, part, what)
-
-    return carry_out
+def _hostile(gate: GateResult, part: GatePart) -> None:
+    _add(gate, part, _random_campaign(gate, ["hostile"], runs=gate.effort.walks, steps=gate.effort.steps))
 
 
-def _stateful(how: Intensity) -> Callable[[Gate, Part], None]:
-    def carry_out(made: Gate, part: Part) -> None:
-        from stakesim.search.stateful import search
+def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps: int | None = None) -> CampaignResult:
+    return campaign.run(
+        profiles,
+        engine=gate.engine,
+        runs=runs,
+        seed=gate.seed,
+        jobs=gate.jobs,
+        steps=steps,
+        contract=gate.foreign_artifact,
+        terms=gate.terms,
+    )
 
-        with closing(open_environment(made.engine, _foreign(made))) as environment:
-            played = search(environment, how.examples, how.moves, made.seed)
-        part.ok, part.findings = played is None, played.findings if played else []
-        if played and made.given:
-            part.findings = [replace(finding, weakness=classify(played)) for finding in part.findings]
-        part.figures = {"examples": how.examples, "steps each": how.moves}
 
-    return carry_out
+def _add(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
+    """Adds the result of a campaign to its part and to the gate."""
+    part.passes_if(result.ok)
+    part.findings = result.findings
+    gate.rows += result.rows
+    gate.reached += result.reached
+    steps = sum(scenario.steps for scenario in result.results)
+    part.figures = {"scenarios": len(result.results), "steps": steps, "transactions": result.transactions}
 
 
-def _gas(made: Gate, part: Part) -> None:
-    with closing(open_environment(made.engine, _foreign(made))) as environment:
+def _stateful(gate: GateResult, part: GatePart) -> None:
+    from stakesim.search.stateful import search
+
+    with closing(open_environment(gate.engine, gate.foreign_artifact)) as environment:
+        failure = search(environment, gate.effort.examples, gate.effort.moves, gate.seed)
+    part.passes_if(failure is None)
+    part.findings = failure.findings if failure else []
+    if failure and not gate.is_own:
+        part.findings = [replace(finding, weakness=classify(failure)) for finding in part.findings]
+    part.figures = {"examples": gate.effort.examples, "steps each": gate.effort.moves}
+
+
+# ------------------------------------------------------------------------------------------------ gas and source code
+
+
+def _gas(gate: GateResult, part: GatePart) -> None:
+    with closing(open_environment(gate.engine, gate.foreign_artifact)) as environment:
         try:
-            now = gas.measure(environment)
-        except ValueError as error:
-            part.ok, part.problems = None, [f"Not measured, as it does not do what it should: {error}."]
+            measured = gas_table.measure(environment)
+        except gas_table.GasError as error:
+            part.not_tried(f"Not measured, as the contract fails: {error}.")
             return
-    part.figures = {"transactions": len(now)}
-    if made.given:
-        made.gas = [gas.Change(sentence, None, spent) for sentence, spent in now.items()]
+    part.figures = {"transactions": len(measured)}
+    if not gate.is_own:
+        gate.gas = gas_table.changes({}, measured)
         return
-    made.gas = gas.changes(gas.committed(), now)
+    gate.gas = gas_table.changes(gas_table.reviewed(), measured)
     part.problems = [
-        f"{change.sentence}: was {change.was}, is {change.now}" for change in made.gas if not change.accepted
+        f"{change.transaction}: was {change.reviewed}, is {change.measured}"
+        for change in gate.gas
+        if not change.accepted
     ]
-    part.ok = not part.problems
+    part.passes_if(not part.problems)
 
 
-def _coverage(made: Gate, part: Part) -> None:
-    from stakesim.gate.coverage import cover
+def _coverage(gate: GateResult, part: GatePart) -> None:
+    from stakesim.gate.coverage import measure_coverage
 
-    file, name = _solidity(made)
-    if file is None:
-        part.ok, part.problems = None, ["Not measured: it takes the source, and an artifact has none."]
+    if not _has_source(gate):
+        part.not_tried("Not measured: it needs the source, and an artifact has none.")
         return
-    tests = None if made.given else CONTRACTS.parent / "tests" / "contracts"
     try:
-        seen = cover(file, name, tests if tests and tests.is_dir() else None)
+        coverage = measure_coverage(gate.contract, _contract_tests(gate))
     except (CompileError, EngineError) as error:
-        part.ok, part.problems = (None if made.given else False), [f"Not measured: {error}"]
+        _could_not_run(gate, part, f"Not measured: {error}")
         return
-    made.coverage, made.source = seen, file.read_text(encoding="utf-8")
-    part.problems = [f"line {line} did not run" for line in seen.missed_lines]
-    part.problems += [f"line {one.line}: not both ways: {one.condition}" for one in seen.missed_branches]
-    taken = sum(len(branch.taken) for branch in seen.branches)
+    gate.coverage, gate.source = coverage, Path(coverage.file).read_text(encoding="utf-8")
+    part.problems = [f"line {line} did not run" for line in coverage.missed_lines]
+    part.problems += [f"line {branch.line}: not both ways: {branch.condition}" for branch in coverage.missed_branches]
+    taken = sum(len(branch.taken) for branch in coverage.branches)
     part.figures = {
-        "lines": f"{sum(seen.lines.values())} of {len(seen.lines)}",
-        "branches": f"{taken} of {2 * len(seen.branches)}",
+        "lines": f"{sum(coverage.lines.values())} of {len(coverage.lines)}",
+        "branches": f"{taken} of {2 * len(coverage.branches)}",
     }
-    part.ok = not part.problems if made.given is None else True
+    part.passes_if(not gate.is_own or not part.problems)
 
 
-def _solidity(made: Gate) -> tuple[Path | None, str]:
-    if made.given is None:
-        return CONTRACTS / "EventStake.sol", "EventStake"
-    file = Path(made.given.partition(".sol:")[0] + ".sol" if ".sol:" in made.given else made.given)
-    return (file if file.suffix == ".sol" else None), made.artifact.name
+def _mutants(gate: GateResult, part: GatePart) -> None:
+    from stakesim.gate.mutation_run import MutantStatus, mutate
+
+    if not _has_source(gate):
+        part.not_tried("No mutants: they need the source, and an artifact has none.")
+        return
+    try:
+        result = mutate(gate.contract, gate.engine, jobs=gate.jobs, tests=_contract_tests(gate))
+    except (CompileError, EngineError) as error:
+        _could_not_run(gate, part, f"No mutants: {error}")
+        return
+    part.passes_if(result.passed)
+    part.problems = [f"not found: {verdict.mutant.key}" for verdict in result.of(MutantStatus.SURVIVED)]
+    part.figures = {
+        str(status): len(result.of(status)) for status in MutantStatus if status is not MutantStatus.INVALID
+    }
 
 
-def _mutants(jobs: int) -> Callable[[Gate, Part], None]:
-    def carry_out(made: Gate, part: Part) -> None:
-        from stakesim.gate.mutation_run import mutate
-
-        file, name = _solidity(made)
-        if file is None:
-            part.ok, part.problems = None, ["Not made: it takes the source, and an artifact has none."]
-            return
-        tests = None if made.given else CONTRACTS.parent / "tests" / "contracts"
-        try:
-            result = mutate(file, name, made.engine, jobs, tests=tests)
-        except (CompileError, EngineError) as error:
-            part.ok, part.problems = (None if made.given else False), [f"Not made: {error}"]
-            return
-        part.ok = result.passed
-        part.problems = [f"not found: {verdict.mutant.key}" for verdict in result.of("survived")]
-        part.figures = {status: len(result.of(status)) for status in ("killed", "survived", "equivalent", "duplicate")}
-
-    return carry_out
+def _has_source(gate: GateResult) -> bool:
+    return gate.contract is None or not gate.contract.endswith(".json")
 
 
-def _faults(how: Intensity, jobs: int) -> Callable[[Gate, Part], None]:
-    def carry_out(made: Gate, part: Part) -> None:
-        from stakesim.faults import campaign as faults
-        from stakesim.project import current_project
-
-        if current_project().faults is None:
-            part.ok, part.problems = None, ["Not tried: the project names no `faults` in [tool.stakesim]."]
-            return
-        result = faults.run(faults.plan(how.faults), made.seed, jobs)
-        part.ok, part.problems = result.ok, list(result.stories())
-        part.figures = {"faults": result.injected.total(), "episodes": len(result.outcomes)}
-
-    return carry_out
+def _contract_tests(gate: GateResult) -> Path | None:
+    """This repository's tests of its own contract, in a checkout."""
+    tests = CONTRACTS.parent / "tests" / "contracts"
+    return tests if gate.is_own and tests.is_dir() else None
 
 
-def _opinion(name: str) -> Callable[[Gate, Part], None]:
-    def carry_out(made: Gate, part: Part) -> None:
-        from stakesim.gate import static_analysis
-
-        if made.given:
-            part.ok, part.problems = None, ["Not asked: it is set up for the project's own contract."]
-            return
-        try:
-            opinion = static_analysis.slither() if name == "slither" else static_analysis.halmos()
-        except EngineError as error:
-            part.ok, part.problems = None, [f"Not asked: {error}"]
-            return
-        part.ok, part.problems, part.figures = not opinion.problems, list(opinion.problems), dict(opinion.figures)
-
-    return carry_out
+def _could_not_run(gate: GateResult, part: GatePart, reason: str) -> None:
+    """For the project's own contract a failure; of another contract the campaigns show the findings already."""
+    part.not_tried(reason)
+    if gate.is_own:
+        part.verdict = PartVerdict.FAIL
 
 
-def failures(made: Gate) -> Iterator[tuple[Part, Sequence[str]]]:
-    """Parts that failed, with what is wrong in words."""
-    for part in made.parts:
-        if part.ok is False:
-            yield part, [*part.problems, *part.stories]
+# -------------------------------------------------------------------------------------------------------- other tools
+
+
+def _slither(gate: GateResult, part: GatePart) -> None:
+    _static_analysis(gate, part, "slither")
+
+
+def _proofs(gate: GateResult, part: GatePart) -> None:
+    _static_analysis(gate, part, "halmos")
+
+
+def _static_analysis(gate: GateResult, part: GatePart, tool: str) -> None:
+    from stakesim.gate.static_analysis import TOOLS
+
+    if not gate.is_own:
+        part.not_tried("Not run: it is set up for the project's own contract.")
+        return
+    try:
+        report = TOOLS[tool]()
+    except EngineError as error:
+        part.not_tried(f"Not run: {error}")
+        return
+    part.problems, part.figures = list(report.problems), dict(report.figures)
+    part.passes_if(not part.problems)
+
+
+def _faults(gate: GateResult, part: GatePart) -> None:
+    from stakesim.faults import campaign as fault_campaign
+    from stakesim.project import current_project
+
+    if current_project().faults is None:
+        part.not_tried("Not run: the project names no `faults` in [tool.stakesim].")
+        return
+    result = fault_campaign.run(fault_campaign.plan(gate.effort.faults), gate.seed, jobs=gate.jobs)
+    part.passes_if(result.ok)
+    part.problems = list(result.narratives())
+    part.figures = {"faults": result.injected.total(), "episodes": len(result.episodes)}

@@ -1,96 +1,106 @@
-"""A contract as mutants and coverage take it: its sources, its syntax tree, and code whose instructions can be told
-apart by their place in the source."""
+"""Compiles a contract without optimizer, with its syntax tree: for mutants and coverage.
+
+Without the optimizer each instruction belongs to one place in the source.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
-from stakesim.evm.compiler import SETTINGS, Artifact, CompileError, Compiler, artifacts_from_output, error_messages
-from stakesim.evm.contract_file import select_contract
-from stakesim.evm.errors import EngineError
+from stakesim.evm.compiler import (
+    CONTRACTS,
+    SETTINGS,
+    Artifact,
+    CompileError,
+    Compiler,
+    artifacts_from_output,
+    error_messages,
+)
+from stakesim.evm.contract_file import ContractPath, select_contract
 from stakesim.evm.import_resolver import collect_sources
-from stakesim.project import current_project
 
-PLAIN = SETTINGS | {"viaIR": False, "optimizer": {"enabled": False}}
-"""Compiles ten times as fast, and each statement has instructions of its own. What the code does is the same; what it
-costs is not, so gas is not judged."""
+PLAIN_SETTINGS = SETTINGS | {"viaIR": False, "optimizer": {"enabled": False}}
+"""Compiles ten times as fast. The code does the same for more gas, so gas is not judged."""
 
 
 @dataclass(frozen=True)
-class Built:
-    """sources: by name, those beside the file too that it imports. tree: the file's. index: the compiler's of it."""
+class PlainBuild:
+    """A contract compiled without optimizer.
 
-    file: str
+    Attributes:
+        path: Of its file.
+        sources: Source code by name, of the file and all that it imports.
+        artifact: The contract.
+        tree: Syntax tree of the file.
+        index: The compiler's number of the file, for source maps.
+    """
+
+    path: Path
     sources: Mapping[str, str]
     artifact: Artifact
     tree: Mapping[str, Any]
     index: int
 
     @property
+    def file(self) -> str:
+        """Name of the file in `sources`."""
+        return self.path.name
+
+    @property
     def source(self) -> str:
+        """Source code of the file."""
         return self.sources[self.file]
 
 
-def build(source: Path, contract: str) -> Built:
-    """Compiles a Solidity file and what it imports. Raises `CompileError`, also where the contract is not in it."""
-    if not source.is_file():
-        raise CompileError(f"{source} can't be read: give a Solidity file.")
-    source = source.resolve()
-    sources = collect_sources(source)
+def build(contract: str | Path | None = None) -> PlainBuild:
+    """Compiles a Solidity file and what it imports.
+
+    Args:
+        contract: FILE.sol, or FILE.sol:Name if it has several contracts; by default the packaged `EventStake`.
+
+    Raises:
+        CompileError: It does not compile, or the file does not have this contract.
+    """
+    path, name = ContractPath.parse(contract or f"{CONTRACTS / 'EventStake.sol'}:EventStake")
+    if path.suffix != ".sol":
+        raise CompileError(f"{path} has no source: give a Solidity file, as FILE.sol:Name.")
+    if not path.is_file():
+        raise CompileError(f"{path} can't be read: give a Solidity file.")
+    path = path.resolve()
+    sources = collect_sources(path)
     with Compiler() as compiler:
-        output = compiled(compiler, sources, source.name, tree=True)
+        output = compile_plain(compiler, sources, path.name, with_tree=True)
     if errors := error_messages(output.get("errors", ())):
         raise CompileError(errors)
-    artifact = select_contract(artifacts_from_output(output, sources), source.name, contract)
-    node = output["sources"][source.name]
-    return Built(source.name, sources, artifact, node["ast"], node["id"])
+    artifact = select_contract(artifacts_from_output(output, sources), path.name, name)
+    compiled_file = output["sources"][path.name]
+    return PlainBuild(path, sources, artifact, compiled_file["ast"], compiled_file["id"])
 
 
-def compiled(compiler: Compiler, sources: Mapping[str, str], file: str, tree: bool = False) -> dict[str, Any]:
-    """Standard JSON output for the contracts of one of the files; errors are in it. tree: with its syntax tree."""
+def compile_plain(
+    compiler: Compiler, sources: Mapping[str, str], file: str, *, with_tree: bool = False
+) -> dict[str, Any]:
+    """Compiles the contracts of one file.
+
+    Args:
+        compiler: An open compiler.
+        sources: Source code by name.
+        file: Name of the file.
+        with_tree: Whether the output has the file's syntax tree.
+
+    Returns:
+        The compiler's standard JSON output. Errors are in it, under `errors`.
+    """
     outputs: dict[str, Any] = {"*": ["abi", "evm.bytecode", "evm.deployedBytecode"]}
-    if tree:
+    if with_tree:
         outputs[""] = ["ast"]
     return compiler.compile(
         {
             "language": "Solidity",
             "sources": {name: {"content": text} for name, text in sources.items()},
-            "settings": PLAIN | {"outputSelection": {file: outputs}},
+            "settings": PLAIN_SETTINGS | {"outputSelection": {file: outputs}},
         }
     )
-
-
-def failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = ()) -> str | None:
-    """The first test that fails with this contract, by its id; None where all pass. One that can't be set up is none.
-
-    tests: a folder or file whose tests take the contract of `--stakesim-contract`. options: more of pytest's.
-    Raises `EngineError` where they can't be run.
-    """
-    with NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(
-            {
-                "contractName": artifact.name,
-                "abi": artifact.abi,
-                "bytecode": artifact.bytecode,
-                "deployedBytecode": artifact.deployed_bytecode,
-                "immutableReferences": artifact.immutables,
-            },
-            file,
-        )
-        file.flush()
-        command = [sys.executable, "-m", "pytest", str(tests.resolve()), "-x", "-q", "--tb=no"]
-        command += ["-p", "no:cacheprovider", "--stakesim-engine", engine, "--stakesim-contract", file.name, *options]
-        done = subprocess.run(command, cwd=current_project().root, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing was said"]
-        raise EngineError(f"pytest can't run {tests}: {said[-1]}")
-    failed = re.search(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
-    return failed[1] if failed else None

@@ -1,4 +1,4 @@
-"""Deploys only what passed the gate, and tells whether what is on a chain is what was deployed."""
+"""Deploys a contract that passed the gate, and compares a deployed contract with the record of its deployment."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ from stakesim.evm.lean_web3 import lean_web3
 from stakesim.scenario.actions import Terms
 
 TIMEOUT_S = 10
-"""Seconds that the node may take to answer a request."""
+"""Time limit of a request to the node, in seconds."""
 MINED_WITHIN_S = 180
-NODE_TROUBLE = (Web3Exception, RequestException, OSError, json.JSONDecodeError)
-"""What web3 and its provider raise for a node that is out of reach, or answers with an error or with no JSON."""
+"""Time limit for the deployment to be mined, in seconds."""
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far in the future a report may be, as the clock of another machine may be ahead."""
+NODE_ERRORS = (Web3Exception, RequestException, OSError, json.JSONDecodeError)
+"""What web3 and its provider raise if the node can't be reached, or responds with an error or without JSON."""
 
 
 class ReleaseError(StakesimError):
-    """Why it is not deployed, or can't be verified, in one sentence."""
+    """The contract is not deployed, or can't be verified; the message says why."""
 
 
 def code_hash(code: str) -> str:
@@ -43,78 +46,99 @@ def code_hash(code: str) -> str:
     return "0x" + keccak(hexstr=code).hex()
 
 
-def admit(gate: Path, artifact: Artifact, terms: Terms, oldest: timedelta, now: datetime) -> dict[str, Any]:
-    """The gate's report, where it passed this code with these arguments and is young enough.
+def check_report(gate: Path, artifact: Artifact, terms: Terms, *, max_age: timedelta, now: datetime) -> dict[str, Any]:
+    """Reads the gate's report, and checks that it allows this deployment.
 
-    oldest: age that it may have. Raises `ReleaseError` with what stands against it.
+    Args:
+        gate: File gate.json.
+        artifact: The contract to deploy.
+        terms: Arguments of its constructor.
+        max_age: Highest age of the report.
+        now: Current time, with time zone.
+
+    Raises:
+        ReleaseError: The contract did not pass, the report is for other code or other terms, or it is too old.
     """
     try:
         report: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
-        passed, made = report["verdict"] == "pass", datetime.fromisoformat(report["made"])
-        hash_, given = report["contract"]["bytecode_keccak256"], report["constructor"]["terms"]
+        passed, written_at = report["verdict"] == "pass", datetime.fromisoformat(report["made"])
+        reported_hash, reported_terms = report["contract"]["bytecode_keccak256"], report["constructor"]["terms"]
     except OSError as error:
         raise ReleaseError(f"{gate} can't be read: {error.strerror}. Run `stakesim gate` first.") from None
     except (ValueError, KeyError, TypeError):
         raise ReleaseError(f"{gate} is no report of the gate: run `stakesim gate` again.") from None
     if not passed:
-        raise ReleaseError(f"{gate} says that the contract did not pass: mend it, and run `stakesim gate` again.")
-    if hash_ != code_hash(artifact.bytecode):
+        raise ReleaseError(f"{gate} says that the contract did not pass: fix it, and run `stakesim gate` again.")
+    if reported_hash != code_hash(artifact.bytecode):
         raise ReleaseError(
             f"{artifact.name} is not what passed: its code has the hash {code_hash(artifact.bytecode)}, "
-            f"{hash_} passed. Run `stakesim gate` on it."
+            f"{reported_hash} passed. Run `stakesim gate` on it."
         )
-    if given != dict(terms):
-        differ = ", ".join(
-            f"{name} {value} (passed: {given.get(name)})" for name, value in terms if given.get(name) != value
+    if reported_terms != dict(terms):
+        different = ", ".join(
+            f"{name} {value} (passed: {reported_terms.get(name)})"
+            for name, value in terms
+            if reported_terms.get(name) != value
         )
-        raise ReleaseError(f"Other terms passed: {differ}. Run `stakesim gate` with these terms.")
-    if made.tzinfo is None or now - made > oldest:
-        raise ReleaseError(f"{gate} is of {made:%Y-%m-%d %H:%M} UTC, which is too long ago: run `stakesim gate` again.")
-    if made - now > timedelta(minutes=5):
-        raise ReleaseError(f"{gate} is of {made:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right.")
+        raise ReleaseError(f"Other terms passed: {different}. Run `stakesim gate` with these terms.")
+    if written_at.tzinfo is None or now - written_at > max_age:
+        raise ReleaseError(
+            f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is too old: run `stakesim gate` again."
+        )
+    if written_at - now > CLOCK_SKEW:
+        raise ReleaseError(
+            f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right."
+        )
     return report
 
 
 def connect(rpc: str) -> Web3:
-    """A web3 on the node at this URL. No request is repeated: a transaction that may have been sent is not sent again.
+    """Connects to a node. No request is repeated, so a transaction that may have been sent is not sent again.
+
+    Args:
+        rpc: URL of the node.
 
     Raises:
         ReleaseError: It is no URL.
-        EngineError: The node does not answer. The sentence has no URL in it, as that may hold a key.
+        EngineError: The node does not respond. The message leaves out the URL, as that may contain an API key.
     """
     if not rpc.startswith(("http://", "https://")):
         raise ReleaseError("--rpc is no URL of a node: give one as http://HOST:PORT.")
     provider = HTTPProvider(rpc, {"timeout": TIMEOUT_S}, exception_retry_configuration=None)
     w3 = lean_web3(provider)
     try:
-        w3.eth.chain_id  # noqa: B018 - asked
-    except NODE_TROUBLE as error:
-        raise _trouble("Reaching the node", error) from error
+        w3.eth.chain_id  # noqa: B018 - sends a request
+    except NODE_ERRORS as error:
+        raise _node_error("Reaching the node", error) from error
     return w3
 
 
-def _trouble(action: str, error: Exception) -> EngineError:
-    """What the node did wrong, without its URL."""
+def _node_error(action: str, error: Exception) -> EngineError:
+    """An error that says what the node did wrong, without its URL."""
     match error:
         case Timeout():
-            said = f"it did not answer within {TIMEOUT_S} s"
+            reason = f"it did not respond within {TIMEOUT_S} s"
         case HTTPError() if error.response is not None:
-            said = f"it answered with HTTP status {error.response.status_code}"
+            reason = f"it responded with HTTP status {error.response.status_code}"
         case RequestException() | OSError():
-            said = f"it can't be reached ({type(error).__name__})"
+            reason = f"it can't be reached ({type(error).__name__})"
         case json.JSONDecodeError():
-            said = "its answer is no JSON"
+            reason = "its response is no JSON"
         case TimeExhausted():
-            said = f"the transaction was sent, but not mined within {MINED_WITHIN_S} s; it may be mined yet"
+            reason = f"the transaction was sent, but not mined within {MINED_WITHIN_S} s; it may be mined yet"
         case Web3RPCError(rpc_response={"error": {"message": str(message)}}):
-            said = f"the node says: {message}"
+            reason = f"the node says: {message}"
         case _:
-            said = f"the node says: {error}"
-    return EngineError(f"{action} failed: {said.rstrip('.')}.")
+            reason = f"the node says: {error}"
+    return EngineError(f"{action} failed: {reason.rstrip('.')}.")
 
 
 def deployer(env_file: Path) -> LocalAccount:
-    """The account of PLATFORM_PRIVATE_KEY, of the environment or else of the file. Raises `ReleaseError`."""
+    """Account of PLATFORM_PRIVATE_KEY, which is an environment variable or in a file of settings.
+
+    Raises:
+        ReleaseError: The key is missing, or is none.
+    """
     from dotenv import dotenv_values
 
     key = os.environ.get("PLATFORM_PRIVATE_KEY") or dotenv_values(env_file).get("PLATFORM_PRIVATE_KEY")
@@ -126,8 +150,12 @@ def deployer(env_file: Path) -> LocalAccount:
         ) from None
 
 
-def checked_address(text: str) -> ChecksumAddress:
-    """Raises `ReleaseError`."""
+def checksum_address(text: str) -> ChecksumAddress:
+    """The address with its checksum.
+
+    Raises:
+        ReleaseError: It is no address.
+    """
     if not Web3.is_address(text):
         raise ReleaseError(f"{text!r} is no address: give 0x and 40 hex digits.")
     return Web3.to_checksum_address(text)
@@ -137,16 +165,20 @@ def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, terms: Terms, o
     """Deploys the contract, and waits until it is mined.
 
     Args:
-        owner: Address; the deployer if left out.
+        w3: Connected to the node.
+        deployer: Account that signs and pays.
+        artifact: The contract.
+        terms: Arguments of its constructor.
+        owner: Address of the contract's owner; by default the deployer.
 
     Raises:
-        EngineError: The transaction fails, or the node is in trouble.
+        EngineError: The transaction fails, or the node does.
     """
     arguments: tuple[Any, ...] = (owner or deployer.address, terms.as_struct())
     data = init_code(artifact, arguments[: len(constructor_types(artifact))])
     try:
         head = w3.eth.get_block("latest")
-        made: dict[str, Any] = {
+        transaction: dict[str, Any] = {
             "from": deployer.address,
             "data": data,
             "value": 0,
@@ -156,21 +188,33 @@ def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, terms: Terms, o
             "maxPriorityFeePerGas": Web3.to_wei(1, "gwei"),
         }
         if not w3.eth.get_balance(deployer.address):
-            raise EngineError(f"The deployer {deployer.address} has no ETH on chain {made['chainId']}: send it some.")
-        made["gas"] = w3.eth.estimate_gas(cast(Any, made))
-        sent = w3.eth.send_raw_transaction(deployer.sign_transaction(made).raw_transaction)
-        receipt = w3.eth.wait_for_transaction_receipt(sent, timeout=MINED_WITHIN_S, poll_latency=0.2)
-    except NODE_TROUBLE as error:
-        raise _trouble("Deploying the contract", error) from error
+            raise EngineError(
+                f"The deployer {deployer.address} has no ETH on chain {transaction['chainId']}: send it some."
+            )
+        transaction["gas"] = w3.eth.estimate_gas(cast(Any, transaction))
+        tx_hash = w3.eth.send_raw_transaction(deployer.sign_transaction(transaction).raw_transaction)
+        receipt = w3.eth.wait_for_transaction_receipt(tx_hash, timeout=MINED_WITHIN_S, poll_latency=0.2)
+    except NODE_ERRORS as error:
+        raise _node_error("Deploying the contract", error) from error
     if receipt["status"] != 1 or receipt["contractAddress"] is None:
-        raise EngineError(f"The contract could not be deployed: {sent.to_0x_hex()} failed.")
+        raise EngineError(f"The contract could not be deployed: {tx_hash.to_0x_hex()} failed.")
     return receipt
 
 
-def record(
+def deployment_record(
     w3: Web3, receipt: TxReceipt, artifact: Artifact, terms: Terms, owner: str, report: Mapping[str, Any], gate: Path
 ) -> dict[str, Any]:
-    """What there is to know of a deployment, for `differences`, and for whoever asks later."""
+    """The record of a deployment, for `differences` and for later questions.
+
+    Args:
+        w3: Connected to the node.
+        receipt: Of the deployment.
+        artifact: The contract.
+        terms: Arguments of its constructor.
+        owner: Address of the owner.
+        report: The gate's report.
+        gate: File of the report.
+    """
     return {
         "chain_id": w3.eth.chain_id,
         "address": receipt["contractAddress"],
@@ -194,65 +238,91 @@ def record(
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """Raises `ReleaseError`."""
+    """Reads the record of a deployment.
+
+    Raises:
+        ReleaseError: The file can't be read, or is no record.
+    """
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        found["address"], found["runtime_code"], found["terms"], found["owner"], found["immutable_references"]
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record["address"], record["runtime_code"], record["terms"], record["owner"], record["immutable_references"]
     except OSError as error:
         raise ReleaseError(f"{file} can't be read: {error.strerror}. Name the record with --record.") from None
     except (ValueError, KeyError, TypeError):
         raise ReleaseError(f"{file} is no record of a deployment: `stakesim deploy` writes one.") from None
-    return found
+    return record
 
 
-def differences(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], abi: list[dict[str, Any]]) -> list[str]:
-    """A sentence for each thing on the chain that is not as the record says: chain, code (immutables masked), owner,
-    terms.
+def differences(w3: Web3, address: ChecksumAddress, record: Mapping[str, Any], abi: list[dict[str, Any]]) -> list[str]:
+    """Compares a contract with the record of its deployment: chain, code without immutables, owner and terms.
+
+    Args:
+        w3: Connected to the node.
+        address: Of the contract.
+        record: As `deployment_record` returns it.
+        abi: Of the contract.
+
+    Returns:
+        A sentence for each difference.
 
     Raises:
-        EngineError: The node is in trouble.
+        EngineError: The node fails.
     """
     try:
-        return list(_differences(w3, address, known, ContractAbi(abi)))
-    except NODE_TROUBLE as error:
-        raise _trouble("Verifying the contract", error) from error
+        return list(_differences(w3, address, record, ContractAbi(abi)))
+    except NODE_ERRORS as error:
+        raise _node_error("Verifying the contract", error) from error
 
 
-def _differences(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], abi: ContractAbi) -> Iterator[str]:
-    if w3.eth.chain_id != known["chain_id"]:
-        yield f"The chain has the id {w3.eth.chain_id}, the record is of {known['chain_id']}."
+def _differences(w3: Web3, address: ChecksumAddress, record: Mapping[str, Any], abi: ContractAbi) -> Iterator[str]:
+    if w3.eth.chain_id != record["chain_id"]:
+        yield f"The chain has the id {w3.eth.chain_id}, the record is of {record['chain_id']}."
     code = bytes(w3.eth.get_code(address))
     if not code:
         yield f"There is no contract at {address}."
         return
-    if address != known["address"]:
-        yield f"The record is of {known['address']}, not of {address}."
-    wanted = bytes.fromhex(known["runtime_code"].removeprefix("0x"))
-    if len(code) != len(wanted):
-        yield f"The code has {len(code)} bytes, {len(wanted)} were deployed."
-    elif (found := masked(code, known["immutable_references"])) != masked(wanted, known["immutable_references"]):
-        at = next(i for i, (one, other) in enumerate(zip(found, wanted, strict=True)) if one != other)
-        hash_ = code_hash(found.hex())
-        yield f"The code is another one, from byte {at} on: its hash is {hash_} with immutables masked."
-    yield from _settings(w3, address, known, abi)
+    if address != record["address"]:
+        yield f"The record is of {record['address']}, not of {address}."
+    deployed = bytes.fromhex(record["runtime_code"].removeprefix("0x"))
+    if len(code) != len(deployed):
+        yield f"The code has {len(code)} bytes, {len(deployed)} were deployed."
+    else:
+        immutables = record["immutable_references"]
+        yield from _code_differences(mask_immutables(code, immutables), mask_immutables(deployed, immutables))
+    yield from _state_differences(w3, address, record, abi)
 
 
-def _settings(w3: Web3, address: ChecksumAddress, known: Mapping[str, Any], abi: ContractAbi) -> Iterator[str]:
-    def ask(function: str) -> Any:
+def _code_differences(code: bytes, deployed: bytes) -> Iterator[str]:
+    if code != deployed:
+        first = next(i for i, (now, then) in enumerate(zip(code, deployed, strict=True)) if now != then)
+        yield (
+            f"The code differs from byte {first} on: its hash is {code_hash(code.hex())} with immutables set to zero."
+        )
+
+
+def _state_differences(
+    w3: Web3, address: ChecksumAddress, record: Mapping[str, Any], abi: ContractAbi
+) -> Iterator[str]:
+    def view(function: str) -> Any:
         return abi.decode(function, bytes(w3.eth.call({"to": address, "data": cast(Any, abi.encode(function))})))[0]
 
-    if (owner := ask("owner")) != known["owner"]:
-        yield f"The owner is {owner}, it was {known['owner']}."
+    if (owner := view("owner")) != record["owner"]:
+        yield f"The owner is {owner}, it was {record['owner']}."
     if "terms" in abi:
-        for (name, was), now in zip(known["terms"].items(), ask("terms"), strict=True):
-            if was != now:
-                yield f"{name} is {now}, deployed was {was}."
+        for (name, deployed), current in zip(record["terms"].items(), view("terms"), strict=True):
+            if deployed != current:
+                yield f"{name} is {current}, deployed was {deployed}."
 
 
-def masked(code: bytes, immutables: Mapping[str, list[Mapping[str, int]]]) -> bytes:
-    """Runtime code with zeros where the constructor wrote immutables."""
-    plain = bytearray(code)
+def mask_immutables(code: bytes, immutables: Mapping[str, list[Mapping[str, int]]]) -> bytes:
+    """Sets the bytes to zero that the constructor writes.
+
+    Args:
+        code: Runtime code.
+        immutables: Start and length, in bytes, of the places of each immutable, as the compiler lists them.
+    """
+    masked = bytearray(code)
     for places in immutables.values():
         for place in places:
-            plain[place["start"] : place["start"] + place["length"]] = bytes(place["length"])
-    return bytes(plain)
+            masked[place["start"] : place["start"] + place["length"]] = bytes(place["length"])
+    return bytes(masked)

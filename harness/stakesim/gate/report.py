@@ -1,4 +1,4 @@
-"""What came of a gate, as files: for people, for a pull request, for CI, for notebooks, and for a deploy."""
+"""Writes the result of a gate as files: for people, for a pull request, for CI, for notebooks, and for a deployment."""
 
 from __future__ import annotations
 
@@ -17,43 +17,51 @@ from stakesim.campaign.report import SUMMARY_KEYS
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
-from stakesim.gate.pipeline import Gate, failures
 from stakesim.gate.release import code_hash
+from stakesim.gate.result import GateResult, PartVerdict
 from stakesim.paths import checkout, package_data
 from stakesim.runner import ledger
 from stakesim.runner.ledger import LedgerRow, by_party
 from stakesim.runner.narrative import WEI_PER_ETH
 
-RESULTS = {True: "pass", False: "fail", None: "not tried"}
-_PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm", "hypothesis")
+_PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm")
+_VERDICT_CLASSES = {PartVerdict.PASS: "ok", PartVerdict.FAIL: "bad", PartVerdict.NOT_TRIED: "open"}
+"""CSS classes."""
 
 
-def write(gate: Gate, folder: Path, command: str) -> None:
-    """Writes report.html, summary.md, junit.xml, ledger.parquet, gate.json, and lcov.info where there is coverage.
+def write(gate: GateResult, folder: Path, command: str) -> None:
+    """Writes report.html, summary.md, junit.xml, ledger.parquet, gate.json, and lcov.info if there is coverage.
 
-    command: that made it. Raises `ValueError` where a package for it is missing.
+    Args:
+        gate: Result of the gate.
+        folder: Where the files go; created if needed.
+        command: Command that gives the same result again.
+
+    Raises:
+        NotInstalled: A package for one of the files is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = datetime.now(UTC).replace(microsecond=0)
+    written_at = datetime.now(UTC).replace(microsecond=0)
     ledger.write(gate.rows, folder / "ledger.parquet")
-    (folder / "gate.json").write_text(json.dumps(as_json(gate, made, command), indent=2) + "\n", encoding="utf-8")
+    report = json.dumps(as_json(gate, written_at, command), indent=2)
+    (folder / "gate.json").write_text(report + "\n", encoding="utf-8")
     (folder / "summary.md").write_text("\n".join(_markdown(gate, command)) + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(_html(gate, made, command), encoding="utf-8")
+    (folder / "report.html").write_text(_html(gate, written_at, command), encoding="utf-8")
     ET.ElementTree(_junit(gate)).write(folder / "junit.xml", encoding="utf-8", xml_declaration=True)
     if gate.coverage:
         (folder / "lcov.info").write_text(gate.coverage.lcov(), encoding="utf-8")
 
 
-def as_json(gate: Gate, made: datetime, command: str) -> dict[str, Any]:
-    """What a deploy needs to know, and the figures."""
+def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, Any]:
+    """Content of gate.json: what a deployment requires, and all figures."""
     return {
         "verdict": "pass" if gate.ok else "fail",
-        "made": made.isoformat(),
+        "made": written_at.isoformat(),
         "command": command,
         "profile": gate.profile,
         "contract": {
             "name": gate.artifact.name,
-            "given": gate.given,
+            "given": gate.contract,
             "bytecode_keccak256": code_hash(gate.artifact.bytecode),
             "bytes": len(gate.artifact.deployed_bytecode) // 2 - 1,
         },
@@ -64,7 +72,7 @@ def as_json(gate: Gate, made: datetime, command: str) -> dict[str, Any]:
         "seconds": round(gate.seconds, 1),
         "parts": {
             part.name: {
-                "result": RESULTS[part.ok],
+                "result": part.verdict,
                 "seconds": round(part.seconds, 1),
                 "figures": part.figures,
                 "problems": part.problems,
@@ -73,12 +81,12 @@ def as_json(gate: Gate, made: datetime, command: str) -> dict[str, Any]:
             for part in gate.parts
         },
         "reached": dict(sorted(gate.reached.items())),
-        "gas": {change.sentence: change.now for change in gate.gas},
+        "gas": {change.transaction: change.measured for change in gate.gas},
     }
 
 
 def versions() -> dict[str, str]:
-    """Of what plays and compiles."""
+    """Versions of the library, of Python, of the compiler, and of packages that the result may depend on."""
     found = {"stakesim": version("stakesim"), "Python": platform.python_version(), "solc": compiler_version()}
     for package in _PACKAGES:
         try:
@@ -88,130 +96,123 @@ def versions() -> dict[str, str]:
     return found
 
 
-def sentence(gate: Gate) -> str:
+def summary_sentence(gate: GateResult) -> str:
     """The verdict for somebody who does not program."""
-    failed = [part.name for part in gate.parts if part.ok is False]
-    missing = [part.name for part in gate.parts if part.ok is None]
-    left = f" Not tried: {', '.join(missing)}." if missing else ""
+    not_tried = [part.name for part in gate.parts if part.verdict is PartVerdict.NOT_TRIED]
+    suffix = f" Not tried: {', '.join(not_tried)}." if not_tried else ""
+    if failed := [part.name for part in gate.failed_parts]:
+        return f"Do not deploy it: {', '.join(failed)} failed. The failures are described below, step by step.{suffix}"
     steps = sum(part.figures.get("steps", 0) for part in gate.parts)
     transactions = sum(part.figures.get("transactions", 0) for part in gate.parts)
-    if failed:
-        return f"Do not deploy it: {', '.join(failed)} failed. What went wrong is told below, step by step.{left}"
     return (
-        f"In {steps:,} steps and {transactions:,} transactions nobody got a wei too much or too little, and nothing "
-        f"was possible that must not be.{left}"
+        f"In {steps:,} steps and {transactions:,} transactions nobody received a wei too much or too little, and "
+        f"nothing was possible that must not be.{suffix}"
     )
 
 
-def _markdown(gate: Gate, command: str) -> Iterator[str]:
-    yield f"## {gate.artifact.name}: {'pass' if gate.ok else 'fail'}\n\n{sentence(gate)}\n"
+def _markdown(gate: GateResult, command: str) -> Iterator[str]:
+    yield f"## {gate.artifact.name}: {'pass' if gate.ok else 'fail'}\n\n{summary_sentence(gate)}\n"
     yield "| part | result | figures | seconds |\n| --- | --- | --- | ---: |"
     for part in gate.parts:
-        figures = ", ".join(f"{value} {name}" for name, value in part.figures.items())
-        yield f"| {part.name} | {RESULTS[part.ok]} | {figures} | {part.seconds:.1f} |"
-    for part, told in failures(gate):
+        yield f"| {part.name} | {part.verdict} | {part.figure_text} | {part.seconds:.1f} |"
+    for part in gate.failed_parts:
         yield f"\n### {part.name}\n"
-        for story in told:
-            yield f"```\n{story}\n```"
-    changed = [change for change in gate.gas if change.was != change.now and change.was is not None]
+        for text in [*part.problems, *part.narratives]:
+            yield f"```\n{text}\n```"
+    changed = [change for change in gate.gas if change.reviewed not in (change.measured, None)]
     if changed:
         yield "\n### Gas\n\n| transaction | reviewed | now |\n| --- | ---: | ---: |"
         for change in changed:
-            yield f"| {change.sentence} | {change.was:,} | {'' if change.now is None else f'{change.now:,}'} |"
+            measured = "" if change.measured is None else f"{change.measured:,}"
+            yield f"| {change.transaction} | {change.reviewed:,} | {measured} |"
     yield f"\nMade by `{command}`."
 
 
-def _junit(gate: Gate) -> ET.Element:
-    failed = sum(part.ok is False for part in gate.parts)
-    skipped = sum(part.ok is None for part in gate.parts)
+def _junit(gate: GateResult) -> ET.Element:
+    verdicts = [part.verdict for part in gate.parts]
     suite = ET.Element(
         "testsuite",
         name=f"stakesim gate: {gate.artifact.name}",
         tests=str(len(gate.parts)),
-        failures=str(failed),
-        skipped=str(skipped),
+        failures=str(verdicts.count(PartVerdict.FAIL)),
+        skipped=str(verdicts.count(PartVerdict.NOT_TRIED)),
         time=f"{gate.seconds:.1f}",
     )
     for part in gate.parts:
         case = ET.SubElement(
             suite, "testcase", classname=f"gate.{gate.artifact.name}", name=part.name, time=f"{part.seconds:.1f}"
         )
-        told = "\n\n".join([*part.problems, *part.stories])
-        if part.ok is False:
-            ET.SubElement(case, "failure", message=f"{part.name} failed").text = told
-        elif part.ok is None:
-            ET.SubElement(case, "skipped", message=told)
+        text = "\n\n".join([*part.problems, *part.narratives])
+        if part.verdict is PartVerdict.FAIL:
+            ET.SubElement(case, "failure", message=f"{part.name} failed").text = text
+        elif part.verdict is PartVerdict.NOT_TRIED:
+            ET.SubElement(case, "skipped", message=text)
     return suite
 
 
-def _html(gate: Gate, made: datetime, command: str) -> str:
+def _html(gate: GateResult, written_at: datetime, command: str) -> str:
     try:
         from jinja2 import Environment
     except ImportError:
         raise NotInstalled("The report", "jinja2", "gate", "`make gate`" if checkout() else "") from None
     template = Environment(autoescape=True).from_string(package_data("gate_report.html").read_text())
-    left_out = sorted(key.removeprefix("not supported: ") for key in gate.reached if key.startswith("not supported"))
+    prefix = "not supported: "
+    not_supported = sorted(key.removeprefix(prefix) for key in gate.reached if key.startswith(prefix))
     return template.render(
         gate=gate,
-        made=f"{made:%Y-%m-%d %H:%M} UTC",
+        written_at=f"{written_at:%Y-%m-%d %H:%M} UTC",
         verdict="Passed" if gate.ok else "Failed",
-        sentence=sentence(gate),
-        results=RESULTS,
-        classes={True: "ok", False: "bad", None: "open"},
-        left_out=", ".join(left_out),
+        sentence=summary_sentence(gate),
+        verdict_classes=_VERDICT_CLASSES,
+        not_supported=", ".join(not_supported),
         reached=", ".join(f"{gate.reached[key]:,} {key}" for key in SUMMARY_KEYS),
         payouts=_payouts(gate.rows),
         payouts_plot=plots.svg(plots.payouts(by_party(gate.rows))),
         gas_plot=_gas_plot(gate),
-        coverage=_covered(gate.coverage),
-        lines=_annotated(gate.coverage, gate.source),
+        coverage=_coverage_sentence(gate.coverage),
+        lines=_source_lines(gate.coverage, gate.source),
         versions=versions(),
         code_hash=code_hash(gate.artifact.bytecode),
         command=command,
     )
 
 
-# Who got what
-
-
 def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
-    """What was deferred counts when it is credited, not again when it is withdrawn."""
-    told = []
+    """Amounts by party. A deferred payout counts when it is credited, and not again when it is withdrawn."""
+    payouts = []
     for party, sums in sorted(by_party(rows).items()):
-        got = sums["pushed"] + sums["deferred"]
+        received = sums["pushed"] + sums["deferred"]
         if party == "platform":
-            got += sums["withdrawn"]
-        told.append(
+            received += sums["withdrawn"]
+        payouts.append(
             {
                 "party": party,
                 "paid": f"{Decimal(sums['paid']) / WEI_PER_ETH:,.3f}",
-                "eth": f"{Decimal(got) / WEI_PER_ETH:,.3f}",
-                "wei": f"{got:,}",
+                "eth": f"{Decimal(received) / WEI_PER_ETH:,.3f}",
+                "wei": f"{received:,}",
                 "inr": f"{Decimal(sums['paise']) / 100:,.2f}",
             }
         )
-    return told
+    return payouts
 
 
-def _gas_plot(gate: Gate) -> Any:
-    measured = {change.sentence: float(change.now) for change in gate.gas if change.now}
+def _gas_plot(gate: GateResult) -> Any:
+    measured = {change.transaction: float(change.measured) for change in gate.gas if change.measured}
     return plots.svg(plots.bar_chart(measured, "gas")) if measured else ""
 
 
-# Coverage
-
-
-def _covered(coverage: Coverage | None) -> str:
+def _coverage_sentence(coverage: Coverage | None) -> str:
     if coverage is None:
         return ""
     taken = sum(len(branch.taken) for branch in coverage.branches)
     return (
         f"{sum(coverage.lines.values())} of {len(coverage.lines)} lines with statements ran, and "
-        f"{taken} of {2 * len(coverage.branches)} ways of its decisions were taken."
+        f"{taken} of {2 * len(coverage.branches)} branches were taken."
     )
 
 
-def _annotated(coverage: Coverage | None, source: str) -> list[dict[str, str]]:
+def _source_lines(coverage: Coverage | None, source: str) -> list[dict[str, str]]:
+    """Text and CSS class of each line of the source."""
     if coverage is None:
         return []
     half = {branch.line for branch in coverage.missed_branches}

@@ -1,5 +1,7 @@
-"""Second opinions on `EventStake`: slither, which looks for known mistakes, and halmos, which proves properties for any
-price and any attendance. Both run as programs, in environments of their own (`make -C contracts/proofs`)."""
+"""Static analysis of `EventStake`: slither looks for known mistakes, halmos proves properties for all inputs.
+
+Both are programs in environments of their own, which `make -C contracts/proofs` installs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,109 +23,126 @@ from stakesim.paths import checkout
 
 PROOFS = CONTRACTS / "proofs"
 TRIAGE = PROOFS / "slither_triage.json"
+"""Reviewed findings of slither, each with the reason why it is none."""
 INSTALL = "install it with `make -C contracts/proofs`"
-OURS_ALONE = "node_modules|proofs|test|adversaries|support"
-"""Files that slither's findings are not asked of."""
+EXCLUDED_PATHS = "node_modules|proofs|test|adversaries|support"
+"""Regular expression for files whose findings slither leaves out."""
 SOLVER_SECONDS = 120
-"""For one assertion of a proof."""
-_EXIT_PASS = 0
+"""Time limit of halmos's solver for one assertion."""
+FAILURES = {1: "there is a counterexample", 2: "the solver took too long", 3: "not all paths could be followed"}
+"""What halmos's exit code of a property means; 0 is a proof."""
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """problems: sentences; none where all is well. figures: what was looked at, by name."""
+class ToolReport:
+    """Result of one tool.
 
-    name: str
+    Attributes:
+        tool: Name of the tool.
+        problems: Sentences; empty if there is nothing to fix.
+        figures: How much was checked: number by name.
+        seconds: Wall-clock time.
+    """
+
+    tool: str
     problems: Sequence[str]
     figures: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-def slither() -> Opinion:
-    """Its findings against the committed triage. Raises `EngineError` where it is not installed, or fails."""
-    began = time.perf_counter()
-    program = _installed("slither")
-    _build()
-    with TemporaryDirectory() as folder:
-        report = Path(folder) / "slither.json"
-        options = ["--ignore-compile", "--foundry-out-directory", "proofs/out", "--filter-paths", OURS_ALONE]
-        done = _call([str(program), ".", *options, "--json", str(report)])
-        if not report.exists():
-            raise EngineError(f"slither fails: {_last(done)}")
-        told: dict[str, Any] = json.loads(report.read_text())
-    if not told["success"]:
-        raise EngineError(f"slither fails: {told['error']}")
-    found = [finding_key(one) for one in told["results"].get("detectors", [])]
-    known = [row["finding"] for row in json.loads(TRIAGE.read_text())]
-    return Opinion(
-        "slither",
-        compare(found, known),
-        {"findings": len(found), "of them triaged": len(set(found) & set(known))},
-        time.perf_counter() - began,
-    )
+def slither() -> ToolReport:
+    """Runs slither, and compares its findings with the committed triage.
+
+    Raises:
+        EngineError: slither is not installed, or fails.
+    """
+    started = time.perf_counter()
+    options = [".", "--ignore-compile", "--foundry-out-directory", "proofs/out", "--filter-paths", EXCLUDED_PATHS]
+    report = _run_tool("slither", options, "--json")
+    if not report["success"]:
+        raise EngineError(f"slither fails: {report['error']}")
+    findings = [finding_key(detected) for detected in report["results"].get("detectors", [])]
+    triaged = [row["finding"] for row in json.loads(TRIAGE.read_text())]
+    figures = {"findings": len(findings), "of them triaged": len(set(findings) & set(triaged))}
+    return ToolReport("slither", triage_problems(findings, triaged), figures, time.perf_counter() - started)
 
 
 def finding_key(detected: Mapping[str, Any]) -> str:
-    """What is found, and where, without line numbers."""
+    """Name of a finding of slither: the check and the place, without line numbers."""
     first = detected["description"].splitlines()[0]
-    where = re.match(r"(?:Variable |Function |Parameter )?(\S+)", first)
-    return f"{detected['check']}: {where[1] if where else first}"
+    place = re.match(r"(?:Variable |Function |Parameter )?(\S+)", first)
+    return f"{detected['check']}: {place[1] if place else first}"
 
 
-def compare(found: Sequence[str], known: Sequence[str]) -> list[str]:
-    """What nobody has looked at yet, and what was triaged and is there no more."""
-    fresh = [f"slither finds {one}: mend it, or say in {TRIAGE.name} why not" for one in found if one not in known]
-    return fresh + [f"{one} is found no more: take it out of {TRIAGE.name}" for one in known if one not in found]
-
-
-def halmos() -> Opinion:
-    """What it proves. Raises `EngineError` where it is not installed, or proves nothing."""
-    began = time.perf_counter()
-    program = _installed("halmos")
-    _build()
-    with TemporaryDirectory() as folder:
-        report = Path(folder) / "halmos.json"
-        options = ["--forge-build-out", "proofs/out", "--loop", "4", "--json-output", str(report)]
-        done = _call([str(program), "--root", ".", *options, "--solver-timeout-assertion", str(SOLVER_SECONDS * 1000)])
-        if not report.exists():
-            raise EngineError(f"halmos fails: {_last(done)}")
-        told: dict[str, Any] = json.loads(report.read_text())
-    tests = [test for of_contract in told["test_results"].values() for test in of_contract]
-    if not tests:
-        raise EngineError("halmos found no property to prove.")
-    failed = [
-        f"{test['name']} is not proved: {OUTCOMES.get(test['exitcode'], 'it failed')}"
-        for test in tests
-        if test["exitcode"] != _EXIT_PASS
+def triage_problems(findings: Sequence[str], triaged: Sequence[str]) -> list[str]:
+    """Sentences for findings that nobody has reviewed, and for reviewed findings that slither no longer has."""
+    new = [
+        f"slither finds {key}: fix it, or give the reason why not in {TRIAGE.name}"
+        for key in findings
+        if key not in triaged
     ]
-    figures = {"properties": len(tests), "proved": len(tests) - len(failed)}
-    return Opinion("halmos", failed, figures, time.perf_counter() - began)
+    gone = [f"slither no longer finds {key}: remove it from {TRIAGE.name}" for key in triaged if key not in findings]
+    return new + gone
 
 
-OUTCOMES = {1: "there is a counterexample", 2: "the solver took too long", 3: "not all paths could be followed"}
-"""halmos's exit code of a property."""
+def halmos() -> ToolReport:
+    """Runs halmos's proofs.
+
+    Raises:
+        EngineError: halmos is not installed, fails, or finds no property.
+    """
+    started = time.perf_counter()
+    options = ["--root", ".", "--forge-build-out", "proofs/out", "--loop", "4"]
+    options += ["--solver-timeout-assertion", str(SOLVER_SECONDS * 1000)]
+    report = _run_tool("halmos", options, "--json-output")
+    properties = [test for tests in report["test_results"].values() for test in tests]
+    if not properties:
+        raise EngineError("halmos found no property to prove.")
+    problems = [
+        f"{test['name']} is not proved: {FAILURES.get(test['exitcode'], 'it failed')}"
+        for test in properties
+        if test["exitcode"]
+    ]
+    figures = {"properties": len(properties), "proved": len(properties) - len(problems)}
+    return ToolReport("halmos", problems, figures, time.perf_counter() - started)
+
+
+TOOLS: Mapping[str, Callable[[], ToolReport]] = {"slither": slither, "halmos": halmos}
 
 
 def forge() -> Path:
-    """Foundry's forge: that of npm, or that on PATH. Raises `EngineError`."""
-    if found := next(PROOFS.glob("node_modules/@foundry-rs/forge-*/bin/forge"), None):
-        found.chmod(0o755)
-        return found
+    """Foundry's forge: the npm package's, else the one on PATH.
+
+    Raises:
+        EngineError: There is none.
+    """
+    if packaged := next(PROOFS.glob("node_modules/@foundry-rs/forge-*/bin/forge"), None):
+        packaged.chmod(0o755)
+        return packaged
     if on_path := shutil.which("forge"):
         return Path(on_path)
     raise EngineError(f"forge is missing: {INSTALL}, or put Foundry's own on PATH.")
 
 
-def _build() -> None:
-    done = _call([str(forge()), "build", "--quiet"])
-    if done.returncode:
-        raise EngineError(f"forge can't build the proofs: {_last(done)}")
+def _run_tool(name: str, options: Sequence[str], report_option: str) -> dict[str, Any]:
+    """Builds the proofs, runs the tool, and returns its JSON report."""
+    program = _installed(name)
+    build = _call([str(forge()), "build", "--quiet"])
+    if build.returncode:
+        raise EngineError(f"forge can't build the proofs: {_last_line(build)}")
+    with TemporaryDirectory() as folder:
+        report = Path(folder) / f"{name}.json"
+        process = _call([str(program), *options, report_option, str(report)])
+        if not report.exists():
+            raise EngineError(f"{name} fails: {_last_line(process)}")
+        content: dict[str, Any] = json.loads(report.read_text())
+    return content
 
 
 def _installed(name: str) -> Path:
     program = PROOFS / f".{name}" / "bin" / name
     if checkout() is None:
-        raise EngineError(f"{name} is asked in a checkout of stakesim, which has its set-up; the wheel has not.")
+        raise EngineError(f"{name} runs only in a checkout of stakesim, as the wheel does not have its set-up.")
     if not program.exists():
         raise EngineError(f"{name} is missing: {INSTALL}.")
     return program
@@ -136,6 +155,6 @@ def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _last(done: subprocess.CompletedProcess[str]) -> str:
-    said = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
-    return said[-1]
+def _last_line(process: subprocess.CompletedProcess[str]) -> str:
+    output = (process.stderr or process.stdout).strip().splitlines() or ["no output"]
+    return output[-1]

@@ -1,4 +1,4 @@
-"""The agents of a random scenario: hosts, attendees, the platform, and whoever is hostile.
+"""The agents of a random scenario: hosts, attendees, the platform, and hostile outsiders.
 
 Each agent is a function of a random generator and a plan, and returns its intended actions with their times. An agent
 sees neither the chain nor any outcome; the reference model decides how an action ends.
@@ -254,8 +254,8 @@ def _force_ether(rng: Generator, plan: RunPlan) -> Action:
 
 def _impossible_run(rng: Generator, plan: RunPlan) -> Action:
     at = draw_between(rng, (plan.created + 60, plan.deadline))
-    runs = hostile.impossible_runs(at)
-    return hostile.impossible_run(f"{plan.run}-impossible", OUTSIDER, runs[int(rng.integers(len(runs)))], at=at)
+    faults = hostile.run_faults(at)
+    return hostile.impossible_run(f"{plan.run}-impossible", OUTSIDER, faults[int(rng.integers(len(faults)))], at=at)
 
 
 def _impossible_booking(rng: Generator, plan: RunPlan) -> Action:

@@ -138,19 +138,30 @@ def force_ether(by: str, wei: int, *, at: int | None = None) -> Action:
     return ForceEther(at=at, by=by, wei=wei)
 
 
-def impossible_runs(now: int) -> tuple[tuple[int, int], ...]:
-    """Seats and start of runs that the contract refuses: no seats, too many seats, a start in the past.
+class RunFault(NamedTuple):
+    """Terms of a run that the contract refuses.
+
+    Attributes:
+        seats: Seats of the run.
+        starts: Start of the event, in seconds from the scenario's start.
+    """
+
+    seats: int
+    starts: int
+
+
+def run_faults(now: int) -> tuple[RunFault, ...]:
+    """A run without seats, one with a seat too many, and one with a start in the past.
 
     Args:
         now: The time of the action, in seconds from the scenario's start.
     """
-    return (0, now + DAY), (MAX_SEATS + 1, now + DAY), (2, 0)
+    return RunFault(0, now + DAY), RunFault(MAX_SEATS + 1, now + DAY), RunFault(2, 0)
 
 
-def impossible_run(run: str, by: str, seats_and_start: tuple[int, int], *, at: int | None = None) -> Action:
-    """Somebody opens one of `impossible_runs`."""
-    seats, starts = seats_and_start
-    return CreateRun(at=at, run=run, by=by, price_inr=Decimal(2000), seats=seats, starts=starts)
+def impossible_run(run: str, by: str, fault: RunFault, *, at: int | None = None) -> Action:
+    """Somebody opens a run that the contract refuses."""
+    return CreateRun(at=at, run=run, by=by, price_inr=Decimal(2000), seats=fault.seats, starts=fault.starts)
 
 
 def impossible_booking(booking: str, run: str, by: str, seats: int, *, at: int | None = None) -> Action:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from stakesim.generate import hostile_actions as hostile
 from stakesim.generate.hostile_actions import HostileKind, price_faults
@@ -32,6 +32,9 @@ from stakesim.scenario.actions import (
 )
 from stakesim.schema.fields import DAY, HOUR
 
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
 PRICES_INR = ("2000", "19999.99", "0.01", "333.33", "1000000")
 """Prices of a seat in INR."""
 USUAL_RATES = ("200000", "150000", "260000")
@@ -43,17 +46,22 @@ WRONG_VALUES = (1, -1, 10**18)
 T = TypeVar("T")
 
 
-class ChoiceSource(Protocol):
-    """Where a move's choices come from: a random generator, or Hypothesis, which can shrink them."""
+@dataclass(frozen=True)
+class RandomChoices:
+    """The choices of moves, drawn from a random generator."""
+
+    rng: Generator
 
     def integer(self, low: int, high: int) -> int:
         """An integer between `low` and `high`, both included."""
+        return int(self.rng.integers(low, high, endpoint=True))
 
     def choice(self, items: Sequence[T]) -> T:
         """One of the items."""
+        return items[int(self.rng.integers(len(items)))]
 
 
-MakeAction: TypeAlias = Callable[[ChoiceSource, State], Action]
+MakeAction: TypeAlias = Callable[[RandomChoices, State], Action]
 Condition: TypeAlias = Callable[[State], bool]
 
 
@@ -103,7 +111,7 @@ def _hostile_move(*kinds: HostileKind, possible: Condition = lambda _: True) -> 
     return add
 
 
-def next_action_time(choices: ChoiceSource, state: State) -> int:
+def next_action_time(choices: RandomChoices, state: State) -> int:
     """When the next action lands, in seconds from the scenario's start: after a pause, or close to a deadline."""
     deadlines = sorted({deadline for deadline in _deadlines(state) if deadline > state.now + 1})
     if deadlines and choices.integer(0, 4) == 4:
@@ -153,7 +161,7 @@ def _price_is_faulty(state: State) -> bool:
 
 
 @_move(6, lambda state: sum(run.open for run in state.runs.values()) < 3)
-def _open_run(choices: ChoiceSource, state: State) -> Action:
+def _open_run(choices: RandomChoices, state: State) -> Action:
     lead_time = choices.choice((2 * DAY, 7 * DAY, HOUR, DAY))
     return CreateRun(
         run=_new_run(state),
@@ -165,7 +173,7 @@ def _open_run(choices: ChoiceSource, state: State) -> Action:
 
 
 @_move(12, lambda state: any(_bookable(run, state) for run in state.runs.values()))
-def _book(choices: ChoiceSource, state: State) -> Action:
+def _book(choices: RandomChoices, state: State) -> Action:
     bookable = [run.label for run in state.runs.values() if _bookable(run, state)]
     return Book(
         booking=_new_booking(state),
@@ -176,57 +184,57 @@ def _book(choices: ChoiceSource, state: State) -> Action:
 
 
 @_move(3, lambda state: any(booking.active for booking in state.bookings.values()))
-def _cancel_booking(choices: ChoiceSource, state: State) -> Action:
+def _cancel_booking(choices: RandomChoices, state: State) -> Action:
     return CancelBooking(booking=choices.choice([b.label for b in state.bookings.values() if b.active]))
 
 
 @_move(1, _has_open_run)
-def _cancel_run(choices: ChoiceSource, state: State) -> Action:
+def _cancel_run(choices: RandomChoices, state: State) -> Action:
     return CancelRun(run=_any_open_run(choices, state), by=choices.choice((None, PLATFORM)))
 
 
 @_move(8, lambda state: any(_completable(run, state) for run in state.runs.values()))
-def _complete(choices: ChoiceSource, state: State) -> Action:
+def _complete(choices: RandomChoices, state: State) -> Action:
     run = state.runs[choices.choice([r.label for r in state.runs.values() if _completable(r, state)])]
     attended = tuple(b.label for b in state.active_bookings_of(run) if choices.integer(0, 1))
     return Complete(run=run.label, by=choices.choice((None, PLATFORM)), attended=attended)
 
 
 @_move(1, _has_open_run)
-def _expire(choices: ChoiceSource, state: State) -> Action:
+def _expire(choices: RandomChoices, state: State) -> Action:
     return Expire(run=_any_open_run(choices, state), by=choices.choice(_signers(state)))
 
 
 @_move(3, lambda state: bool(state.credits))
-def _withdraw(choices: ChoiceSource, state: State) -> Action:
+def _withdraw(choices: RandomChoices, state: State) -> Action:
     creditors = [party for party, wei in state.credits.items() if wei and party != PLATFORM] or [*state.actors]
     by = choices.choice(creditors)
     return Withdraw(by=by, to=choices.choice((None, *_signers(state))))
 
 
 @_move(1, lambda state: state.platform_balance > 0)
-def _withdraw_fees(choices: ChoiceSource, state: State) -> Action:
+def _withdraw_fees(choices: RandomChoices, state: State) -> Action:
     return WithdrawFees()
 
 
 @_move(1)
-def _swing_price(choices: ChoiceSource, state: State) -> Action:
+def _swing_price(choices: RandomChoices, state: State) -> Action:
     return SetPrice(inr_per_eth=choices.choice(USUAL_RATES))
 
 
 @_move(6, _price_is_faulty)
-def _mend_price(choices: ChoiceSource, state: State) -> Action:
+def _mend_price(choices: RandomChoices, state: State) -> Action:
     return SetPrice(inr_per_eth=choices.choice(USUAL_RATES))
 
 
 @_hostile_move()
-def _spoil_price(choices: ChoiceSource, state: State) -> Action:
+def _spoil_price(choices: RandomChoices, state: State) -> Action:
     faults = price_faults(USUAL_RATES[0])
     return hostile.bad_price(faults[choices.choice(("zero", "not a number", "negative", "stale"))])
 
 
 @_move(1)
-def _wait(choices: ChoiceSource, state: State) -> Action:
+def _wait(choices: RandomChoices, state: State) -> Action:
     return Wait()
 
 
@@ -234,7 +242,7 @@ def _wait(choices: ChoiceSource, state: State) -> Action:
 
 
 @_hostile_move("wrong_caller", "twice", possible=_has_runs)
-def _meddle_with_run(choices: ChoiceSource, state: State) -> Action:
+def _meddle_with_run(choices: RandomChoices, state: State) -> Action:
     """Anybody closes any run, open or not, at any time."""
     run, (by, direct) = choices.choice([*state.runs]), _anybody(choices, state)
     kind = choices.integer(0, 2)
@@ -247,13 +255,13 @@ def _meddle_with_run(choices: ChoiceSource, state: State) -> Action:
 
 
 @_hostile_move("wrong_caller", "twice", possible=_has_bookings)
-def _meddle_with_booking(choices: ChoiceSource, state: State) -> Action:
+def _meddle_with_booking(choices: RandomChoices, state: State) -> Action:
     by, direct = _anybody(choices, state)
     return hostile.cancel_booking(choices.choice([*state.bookings]), by, direct=direct)
 
 
 @_hostile_move("wrong_list", possible=_has_bookings)
-def _wrong_list(choices: ChoiceSource, state: State) -> Action:
+def _wrong_list(choices: RandomChoices, state: State) -> Action:
     """The host reports any bookings as attended, some of them twice."""
     bookings = [*state.bookings]
     attended = tuple(choices.choice(bookings) for _ in range(choices.integer(1, 3)))
@@ -261,34 +269,34 @@ def _wrong_list(choices: ChoiceSource, state: State) -> Action:
 
 
 @_hostile_move("impossible_run")
-def _impossible_run(choices: ChoiceSource, state: State) -> Action:
-    seats_and_start = choices.choice(hostile.impossible_runs(state.now - state.epoch))
-    return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), seats_and_start)
+def _impossible_run(choices: RandomChoices, state: State) -> Action:
+    fault = choices.choice(hostile.run_faults(state.now - state.epoch))
+    return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), fault)
 
 
 @_hostile_move("impossible_booking", possible=_has_runs)
-def _any_booking(choices: ChoiceSource, state: State) -> Action:
+def _any_booking(choices: RandomChoices, state: State) -> Action:
     by = choices.choice([*state.actors])
     run = choices.choice([*state.runs])
     return hostile.impossible_booking(_new_booking(state), run, by, choices.choice((1, 0, MAX_SEATS)))
 
 
 @_hostile_move("wrong_value")
-def _wrong_value_for_a_run(choices: ChoiceSource, state: State) -> Action:
+def _wrong_value_for_a_run(choices: RandomChoices, state: State) -> Action:
     by, value_off = choices.choice(_signers(state)), choices.choice(WRONG_VALUES)
     starts = state.now - state.epoch + 10 * DAY
     return hostile.wrong_value_for_run(_new_run(state), by, value_off, price_inr=Decimal(2000), seats=2, starts=starts)
 
 
 @_hostile_move("wrong_value", possible=_has_runs)
-def _wrong_value_for_a_booking(choices: ChoiceSource, state: State) -> Action:
+def _wrong_value_for_a_booking(choices: RandomChoices, state: State) -> Action:
     value_off = choices.choice(WRONG_VALUES)
     run, by = choices.choice([*state.runs]), choices.choice(_signers(state))
     return hostile.wrong_value_for_booking(_new_booking(state), run, by, value_off)
 
 
 @_hostile_move("grab_fees", "grab_credit")
-def _grab(choices: ChoiceSource, state: State) -> Action:
+def _grab(choices: RandomChoices, state: State) -> Action:
     by, direct = _anybody(choices, state)
     if choices.integer(0, 1):
         return hostile.grab_fees(by, direct=direct)
@@ -296,14 +304,14 @@ def _grab(choices: ChoiceSource, state: State) -> Action:
 
 
 @_hostile_move("force_ether")
-def _force_ether(choices: ChoiceSource, state: State) -> Action:
+def _force_ether(choices: RandomChoices, state: State) -> Action:
     return hostile.force_ether(choices.choice(_signers(state)), choices.choice((1, 10**17)))
 
 
 # What moves choose from
 
 
-def _any_open_run(choices: ChoiceSource, state: State) -> str:
+def _any_open_run(choices: RandomChoices, state: State) -> str:
     return choices.choice([run.label for run in state.runs.values() if run.open])
 
 
@@ -312,7 +320,7 @@ def _signers(state: State) -> list[str]:
     return [name for name, actor in state.actors.items() if actor.wallet == "own" and not actor.is_contract]
 
 
-def _anybody(choices: ChoiceSource, state: State) -> tuple[str, bool]:
+def _anybody(choices: RandomChoices, state: State) -> tuple[str, bool]:
     """Any actor, and whether they bypass the backend, which needs a key of their own."""
     by = choices.choice([*state.actors])
     return by, by in _signers(state) and bool(choices.integer(0, 1))

@@ -11,7 +11,7 @@ WEI_PER_ETH = 10**18
 PRICE_MAX_AGE = 3_600
 """Seconds after which a rate is too old for a quote."""
 PRICE_MAX_JUMP = 3
-"""A rate may be at most this many times the last accepted rate, and at least one such part of it."""
+"""How many times the last accepted rate a rate may be; it must also be at least the same fraction of it."""
 
 
 def inr_to_wei(inr: Decimal, rate: Decimal) -> int:

@@ -51,7 +51,7 @@ def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
     """A host opens a run.
 
     The price is above 0 and below 2^128 wei, the run has 1 to MAX_SEATS seats, the start is in the future, and the
-    host's stake is paid in exactly.
+    host's stake is paid in exactly. A contract without the full interface has limits of its own.
     """
     price, start = call.price or 0, state.epoch + action.starts
     if not price > 0 or (state.full_interface and price > MAX_PRICE):
@@ -143,7 +143,10 @@ def cancel_run(state: State, run: Run, call: Call) -> RuleResult:
 def complete(state: State, run: Run, attended: Iterable[str], call: Call) -> RuleResult:
     """The host or the platform completes a run, while start <= now < start + completion grace.
 
+    On a contract on which runs do not expire, the time has no end.
+
     - An attendee who attended gets the stake back; a no-show gets nothing.
+    - The revenue is the payments of all active bookings, those of no-shows included.
     - The platform's fee is floor(revenue x fee_bps / 10,000); the host gets all other revenue.
     - Of the no-shows' stakes the host gets floor(forfeits x forfeit_to_host_bps / 10,000), the platform the rest.
     - The host's stake returns.

@@ -33,18 +33,18 @@ def push(state: State, payouts: Iterable[Payout]) -> RuleResult:
     If a receiver refuses the ether, the amount becomes a credit, and all other payouts are made as usual. A payout of
     0 wei is not made, so it can't become a credit either.
     """
-    made = []
+    final_payouts = []
     for payout in payouts:
         if payout.wei == 0:
             continue
         payout = replace(payout, deferred=not takes_ether(state, payout.to))
-        made.append(payout)
+        final_payouts.append(payout)
         state = replace(state, received=add(state.received, payout.to, payout.wei))
         if payout.deferred:
             state = replace(state, credits=add(state.credits, payout.to, payout.wei))
         else:
             state = pay_out(state, payout.to, payout.wei)
-    return state, tuple(made)
+    return state, tuple(final_payouts)
 
 
 def takes_ether(state: State, party: Party) -> bool:

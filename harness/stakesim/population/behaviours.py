@@ -112,9 +112,9 @@ class Cancel(StrictModel):
         with np.errstate(divide="ignore", invalid="ignore"):
             early = books_at + risk / self.daily * DAY if self.daily else np.full(state.shape, np.inf)
             late = near_from + (risk - risk_before) / self.daily_near * DAY if self.daily_near else np.inf
-            drawn = np.where(risk < risk_before, early, late)
-        drawn = np.where(drawn < state.start, drawn, NEVER).astype(np.int64)
-        earliest = np.minimum(state.intents.cancels_at, np.maximum(drawn, books_at + 1))
+            times = np.where(risk < risk_before, early, late)
+        times = np.where(times < state.start, times, NEVER).astype(np.int64)
+        earliest = np.minimum(state.intents.cancels_at, np.maximum(times, books_at + 1))
         cancels_at = np.where(books_at < NEVER, earliest, NEVER)
         too_late = (cancels_at > state.cutoff) & (cancels_at < NEVER)
         return replace(_stay_away(state, too_late), cancels_at=np.where(too_late, NEVER, cancels_at))

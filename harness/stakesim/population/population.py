@@ -27,7 +27,6 @@ from stakesim.schema.errors import FieldError
 from stakesim.schema.fields import Inr, Seconds, StrictModel
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.random import Generator
 
     from stakesim.population.state import Ints
@@ -206,7 +205,7 @@ def _draw_prices(rng: Generator, ends: tuple[Decimal, Decimal]) -> Ints:
     return np.rint(np.exp(rng.uniform(low, high, CHUNK_SIZE))).astype(np.int64)
 
 
-def select_runs(chunk: PopulationChunk, indices: np.ndarray) -> PopulationState:
+def select_runs(chunk: PopulationChunk, indices: Ints) -> PopulationState:
     """The state of some of a chunk's runs.
 
     Args:

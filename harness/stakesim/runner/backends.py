@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from stakesim.backend import Backend, BackendError, BackendSession, ScenarioSetup
+from stakesim.backend import Backend, BackendError, BackendSession, Refused, ScenarioSetup
 from stakesim.errors import StakesimError, place_of
+from stakesim.evm.errors import CallReverted
 from stakesim.project import ProjectError, current_project
 from stakesim.runner.drivers import CONTRACT
 from stakesim.runner.drivers.backend import USE_CASES
@@ -107,7 +108,7 @@ def _as_backend_error(failure: str) -> Iterator[None]:
     """Turns whatever a backend raises into one sentence, with its place in the backend's code."""
     try:
         yield
-    except StakesimError:
-        raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, StakesimError) and not isinstance(error, Refused | CallReverted):
+            raise  # its message is such a sentence already
         raise BackendError(f"{failure}: {type(error).__name__}: {error}{place_of(error)}.") from error

@@ -9,20 +9,16 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, NamedTuple
-
-from eth_account.signers.local import LocalAccount
 
 from stakesim.backend import Backend, ScenarioSetup, User
-from stakesim.evm.abi import ContractAbi
 from stakesim.evm.client import open_client
-from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
-from stakesim.evm.engine import Engine, Snapshot
+from stakesim.evm.compiler import Artifact
+from stakesim.evm.engine import Engine
 from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
+from stakesim.evm.required_abi import stake_abi
 from stakesim.runner.backends import close_backend, open_backend, start_session
+from stakesim.runner.deployer import Deployer
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
@@ -31,27 +27,7 @@ from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
-from stakesim.scenario.actions import PLATFORM, Actor, Terms
 from stakesim.scenario.scenario import Scenario
-
-HOSTILE_DEPOSIT = 10**20
-"""Wei that a hostile contract gets to pay with, where the platform can't pay for it."""
-_RECEIVERS = {
-    "refuses": "RefusingReceiver",
-    "burns_gas": "BurningReceiver",
-    "floods": "FloodingReceiver",
-    "reenters": "ReenteringReceiver",
-}
-"""Hostile contracts by the actor's `receiver`."""
-
-
-class _Deployment(NamedTuple):
-    """The contract with these terms, the batch reader, and a snapshot of the chain with both."""
-
-    terms: Terms
-    address: str
-    batch_reader: str
-    snapshot: Snapshot
 
 
 class Environment:
@@ -62,11 +38,10 @@ class Environment:
         driver: Name of the driver.
         backend: What is tested; None for the contract alone.
         chain: Calls, transactions and receipts on the engine.
-        contract: What is deployed as the stake contract.
         foreign: The contract is not the packaged `EventStake`, which has gas budgets.
         known_weaknesses: Names of the weaknesses and faults found so far.
         network: Between the backend and its node; None for the contract alone.
-        scenarios: How many scenarios were run in it.
+        scenarios_run: How many scenarios were run in it.
     """
 
     def __init__(self, engine: Engine, driver: str, backend: Backend | None, contract: Artifact | None = None) -> None:
@@ -91,18 +66,19 @@ class Environment:
         self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
         self.known_weaknesses: set[str] = set()
-        self.scenarios = 0
-        self._artifacts = compile_contracts()
-        self._controlled_account_abi = ContractAbi(self._artifacts["ControlledAccount"].abi)
-        self._empty_chain = engine.snapshot()
-        self._deployment: _Deployment | None = None
-        self.set_contract(contract)
+        self.scenarios_run = 0
+        self._deployer = Deployer(engine, self.chain, contract)
 
     def close(self) -> None:
         """Closes backend and engine. If the backend can't be closed, the error is logged."""
         if self.backend is not None:
             close_backend(self.backend)
         self.engine.close()
+
+    @property
+    def contract(self) -> StakeContract:
+        """What is deployed as the stake contract."""
+        return self._deployer.contract
 
     def set_contract(self, contract: Artifact | None) -> None:
         """Sets what is deployed as the stake contract from the next scenario on.
@@ -113,23 +89,7 @@ class Environment:
         Raises:
             EngineError: It lacks a part of the interface, or its constructor takes something else.
         """
-        artifact = contract or self._artifacts["EventStake"]
-        check_supported(artifact.abi, artifact.name)
-        types = constructor_types(artifact)
-        if types not in CONSTRUCTORS:
-            raise EngineError(
-                f"{artifact.name} can't be deployed, as its constructor takes ({', '.join(types)}): give one that "
-                "takes nothing, the owner's address, or that and the terms of contracts/IEventStake.sol."
-            )
-        errors = {item["name"] for item in artifact.abi if item["type"] == "error"}
-        self.contract = StakeContract(
-            artifact=artifact,
-            abi=ContractAbi(artifact.abi),
-            full_interface=not missing_extension(artifact.abi),
-            takes_terms=types == CONSTRUCTORS[2],
-            has_specified_errors={"NotAuthorized", "TooEarly", "WrongValue"} <= errors,
-        )
-        self._deployment = None
+        self._deployer.set_contract(contract)
 
     def prepare(self, scenario: Scenario) -> Session:
         """Prepares what the scenario is run with: the deployed contract, the actors, and the backend with empty tables.
@@ -138,9 +98,9 @@ class Environment:
             EngineError: The scenario has more actors than the engine has accounts, or a deployment failed.
             BackendError: The backend can't start the scenario.
         """
-        deployment = self._deploy(scenario.terms)
+        deployment = self._deployer.deploy_stake_contract(scenario.terms)
         address, clock, price_feed = deployment.address, BlockClock(), PriceFeed()
-        parties = self._parties(scenario, address)
+        parties = self._deployer.create_parties(scenario, address)
         driver = self._driver(scenario, address, parties, clock, price_feed)
         reader = StateReader(
             self.chain,
@@ -172,8 +132,8 @@ class Environment:
             parties,
             address,
             self.contract.abi,
-            self._controlled_account_abi,
-            self._artifacts["EtherForcer"],
+            self._deployer.controlled_account_abi,
+            self._deployer.artifacts["EtherForcer"],
         )
         if self.backend is None or self.network is None:
             return ContractDriver(onchain)
@@ -188,64 +148,6 @@ class Environment:
             clock=clock,
         )
         return BackendDriver(start_session(self.backend, setup, self.driver), onchain, self.network)
-
-    def _deploy(self, terms: Terms) -> _Deployment:
-        """Deploys the contract on an empty chain; if the terms are those of the last scenario, only reverts the chain
-        to where it was deployed."""
-        if self._deployment is not None and self._deployment.terms == terms:
-            self.engine.revert(self._deployment.snapshot)
-            return self._deployment
-        self.engine.revert(self._empty_chain)
-        platform, artifact = self.engine.accounts[0], self.contract.artifact
-        batch_reader = self._create(self._artifacts["BatchReader"], platform)
-        args = (platform.address, tuple(value for _, value in terms))
-        address = self._create(artifact, platform, *args[: len(constructor_types(artifact))])
-        self._deployment = _Deployment(terms, address, batch_reader, self.engine.snapshot())
-        return self._deployment
-
-    def _create(self, artifact: Artifact, by: LocalAccount, *args: Any, value: int = 0) -> str:
-        return deploy(self.chain, by, init_code(artifact, args), name=artifact.name, value=value)
-
-    def _parties(self, scenario: Scenario, stake: str) -> Parties:
-        """Gives each actor an account of the engine, and deploys the hostile contracts among them.
-
-        Raises:
-            EngineError: There are more actors than accounts.
-        """
-        if len(scenario.actors) >= len(self.engine.accounts):
-            raise EngineError(
-                f"{scenario.name} has {len(scenario.actors)} actors, the engine only {len(self.engine.accounts) - 1} "
-                "funded accounts for them: use fewer actors"
-            )
-        platform, *others = self.engine.accounts
-        accounts, addresses = {PLATFORM: platform}, {PLATFORM: str(platform.address)}
-        for (name, actor), account in zip(scenario.actors.items(), others, strict=False):
-            accounts[name] = account if actor.wallet == "own" else platform
-            if actor.wallet == "own":
-                addresses[name] = self._receiver(actor, account, stake) if actor.is_contract else account.address
-        return Parties(scenario.actors, accounts, addresses)
-
-    def _receiver(self, actor: Actor, controller: LocalAccount, stake: str) -> str:
-        """Deploys a hostile contract; with wei to pay with, where the platform can't pay for it."""
-        address = self._create(
-            self._artifacts[_RECEIVERS[actor.receiver]], controller, *_reentry(actor, controller, stake)
-        )
-        if not self.contract.full_interface:
-            self._create(self._artifacts["EtherForcer"], self.engine.accounts[-1], address, value=HOSTILE_DEPOSIT)
-        return address
-
-
-def _reentry(actor: Actor, controller: LocalAccount, stake: str) -> tuple[Any, ...]:
-    """Constructor arguments of a receiver that calls the contract while it is paid; none for any other."""
-    if actor.reenter is None:
-        return ()
-    arguments: dict[str, list[Any]] = {
-        "withdraw": [],
-        "withdrawTo": [controller.address],
-        "completeEvent": [actor.reenter.id, []],
-    }
-    args = arguments.get(actor.reenter.call, [actor.reenter.id])
-    return stake, stake_abi().encode(actor.reenter.call, *args)
 
 
 def open_environment(

@@ -27,6 +27,7 @@ class ReplayedRun(NamedTuple):
 
     @property
     def open(self) -> bool:
+        """It is neither completed, cancelled nor expired."""
         return self.status in (RunStatus.ACTIVE, RunStatus.FULL)
 
 
@@ -103,8 +104,8 @@ class EventReplay:
 
     def _active_bookings(self, run_id: int) -> list[tuple[int, ReplayedBooking]]:
         return [
-            (id, booking)
-            for id, booking in self.bookings.items()
+            (booking_id, booking)
+            for booking_id, booking in self.bookings.items()
             if booking.run_id == run_id and booking.status == BookingStatus.ACTIVE
         ]
 

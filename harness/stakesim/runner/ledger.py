@@ -1,4 +1,4 @@
-"""What did happen, as one tidy table: a row for each action, and a row for each payout it caused.
+"""The ledger: one tidy table with a row for each action, and a row for each payout that it caused.
 
 Wei are exact: Python integers in memory and in the DataFrame, strings in CSV and JSON lines, decimal128 in Parquet.
 Nothing that differs between two runs of one seed, or between engines, is in it but the transaction hash.
@@ -22,15 +22,25 @@ if TYPE_CHECKING:
 
 
 class LedgerRow(NamedTuple):
-    """One line of the ledger.
+    """One row of the ledger.
 
-    run: number of the scenario within the campaign. step: number of the action within the scenario, from 1.
-    time: seconds since 1970, of the block. action: as in the scenario, or "payout". actor: who acted, or who was paid.
-    outcome: ok | rejected (before anything was sent) | reverted (on chain) | skipped; for a payout: pushed,
-    deferred (refused, now a credit) or withdrawn (a credit taken out: received = pushed + deferred, left the contract =
-    pushed + withdrawn).
-    error: the contract's or the service's name for it. wei_in: paid into the contract. wei_out: paid out of it, or
-    credited, only on payouts. gas: units used. rate: INR per ETH at that moment, a decimal string.
+    Attributes:
+        run: Number of the scenario within its campaign.
+        scenario: Its name.
+        seed: Its seed.
+        step: Number of the action within the scenario, from 1.
+        time: Of the block, in seconds since 1970.
+        action: As in the scenario, or "payout".
+        actor: Who acted, or who was paid.
+        outcome: Of an action: ok, rejected (before anything was sent), reverted (on chain) or skipped. Of a payout:
+            pushed, deferred (refused, now a credit) or withdrawn (a credit taken out). What was received is pushed +
+            deferred; what left the contract is pushed + withdrawn.
+        error: The contract's or the backend's name for it.
+        wei_in: Wei paid into the contract.
+        wei_out: Wei paid out of it, or credited; only of payouts.
+        gas: Units of gas.
+        rate: INR per ETH at that moment, a decimal string.
+        tx_hash: None where nothing was sent, or the transaction was not signed.
     """
 
     run: int
@@ -50,27 +60,33 @@ class LedgerRow(NamedTuple):
 
 
 WEI_PER_ETH = 10**18
-_WEI = ("wei_in", "wei_out")
+_WEI_COLUMNS = ("wei_in", "wei_out")
 FORMATS = ("csv", "jsonl", "parquet")
+"""Endings of files that a ledger can be written to."""
 
 
 def received(rows: Iterable[LedgerRow]) -> Counter[str]:
-    """Wei that each actor got, pushed or as a credit: one taken out was received when it arose."""
-    got: Counter[str] = Counter()
+    """Wei that each actor received, pushed or as a credit; a credit counts when it arises, not when it is withdrawn."""
+    wei_by_actor: Counter[str] = Counter()
     for row in rows:
         if row.outcome != "withdrawn":
-            got[row.actor] += row.wei_out
-    return got
+            wei_by_actor[row.actor] += row.wei_out
+    return wei_by_actor
 
 
 def by_party(rows: Iterable[LedgerRow]) -> dict[str, Counter[str]]:
-    """Wei paid in, pushed, deferred and withdrawn, and INR of what was got in paise, by host, attendee and platform."""
+    """Sums by party: "platform", "hosts", and "attendees and others".
+
+    Returns:
+        By party, wei that were "paid" in, "pushed", "deferred" and "withdrawn", and "paise": what was received in INR
+        x 100, at the rate of that moment.
+    """
     rows = list(rows)
     hosts = {(row.run, row.scenario, row.actor) for row in rows if row.action == "create_run"}
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        host = (row.run, row.scenario, row.actor) in hosts
-        party = PLATFORM if row.actor == PLATFORM else "hosts" if host else "attendees and others"
+        is_host = (row.run, row.scenario, row.actor) in hosts
+        party = PLATFORM if row.actor == PLATFORM else "hosts" if is_host else "attendees and others"
         sums[party]["paid"] += row.wei_in
         if row.action == "payout":
             sums[party][row.outcome] += row.wei_out
@@ -85,13 +101,19 @@ def to_frame(rows: Iterable[LedgerRow]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(LedgerRow._fields))
-    return frame.astype(dict.fromkeys(_WEI, object))
+    return frame.astype(dict.fromkeys(_WEI_COLUMNS, object))
 
 
 def write(rows: Sequence[LedgerRow], path: Path) -> None:
-    """Writes the ledger in the format the file's ending names: .csv, .jsonl or .parquet.
+    """Writes the ledger in the format of the file's ending: .csv, .jsonl or .parquet.
 
-    Raises `ValueError` for another ending, or for Parquet where pyarrow is not installed.
+    Args:
+        rows: The ledger.
+        path: Folders are made if they are not there.
+
+    Raises:
+        ValueError: The file has another ending.
+        NotInstalled: It ends in .parquet, and pyarrow is not installed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     match path.suffix:
@@ -101,7 +123,7 @@ def write(rows: Sequence[LedgerRow], path: Path) -> None:
                 writer.writerow(LedgerRow._fields)
                 writer.writerows(rows)
         case ".jsonl":
-            lines = (row._replace(wei_in=str(row.wei_in), wei_out=str(row.wei_out))._asdict() for row in rows)  # type: ignore[arg-type]
+            lines = ({**row._asdict(), "wei_in": str(row.wei_in), "wei_out": str(row.wei_out)} for row in rows)
             path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         case ".parquet":
             _write_parquet(rows, path)
@@ -119,7 +141,10 @@ def _write_parquet(rows: Sequence[LedgerRow], path: Path) -> None:
         raise NotInstalled("Writing Parquet", "pyarrow", "economics", "write .csv") from None
     kinds = {"run": pa.int64(), "seed": pa.int64(), "step": pa.int64(), "time": pa.int64(), "gas": pa.int64()}
     schema = pa.schema(
-        [(name, pa.decimal128(38, 0) if name in _WEI else kinds.get(name, pa.string())) for name in LedgerRow._fields]
+        [
+            (name, pa.decimal128(38, 0) if name in _WEI_COLUMNS else kinds.get(name, pa.string()))
+            for name in LedgerRow._fields
+        ]
     )
     columns = {name: [getattr(row, name) for row in rows] for name in LedgerRow._fields}
     pq.write_table(pa.table(columns, schema=schema), path)

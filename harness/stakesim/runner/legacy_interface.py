@@ -1,9 +1,9 @@
-"""Scenarios on a contract that has only the interface deployed on Sepolia: everybody signs for themselves, and what
-such a contract can't do is left out and said."""
+"""Adapts scenarios to a contract that has only the interface deployed on Sepolia.
+
+On such a contract everybody signs for themselves. What it can't do is left out, and reported as not supported.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from stakesim.model.reference import State
 from stakesim.scenario.actions import (
@@ -20,45 +20,63 @@ from stakesim.scenario.actions import (
 )
 from stakesim.scenario.scenario import Scenario
 
-ADDED = CancelBooking | Expire | Withdraw
-"""Actions of what `EventStake` adds."""
+_ADDED_ACTIONS = CancelBooking | Expire | Withdraw
+"""Actions that only contracts with the full interface have."""
 
 
 def adapt_scenario(scenario: Scenario, *, full_interface: bool, takes_terms: bool) -> tuple[Scenario, list[str]]:
-    """Its people and terms, where the contract has none of the additions, or terms of its own; and what is not
-    supported. What the scenario itself expects is of `EventStake`, and is not asked."""
+    """Adapts actors and terms of a scenario to a contract.
+
+    An adapted scenario expects nothing, as its expectations are about `EventStake`.
+
+    Args:
+        scenario: What is to be run.
+        full_interface: The contract has all of `IEventStake`.
+        takes_terms: The contract's constructor takes the terms.
+
+    Returns:
+        The scenario, and what of it the contract does not support.
+    """
     if full_interface and takes_terms:
         return scenario, []
     terms = scenario.terms if takes_terms else Terms()
-    actors = scenario.actors if full_interface else {name: _signing(actor) for name, actor in scenario.actors.items()}
+    actors = scenario.actors
+    if not full_interface:
+        actors = {name: _paying_for_themselves(actor) for name, actor in actors.items()}
     changes = {"terms": terms, "actors": actors, "strict": False, "received": {}}
     return scenario.model_copy(update=changes), ["other terms"] if terms != scenario.terms else []
 
 
-def _signing(actor: Actor) -> Actor:
-    signs = actor.wallet == "own" and not actor.is_contract
-    return actor.model_copy(update={"pays": "self"}) if signs else actor
-
-
 def adapt_action(action: Action, state: State) -> Action | None:
-    """As somebody who signs for themselves takes it; None for what such a contract can't do. What a contract account
-    does, or is done with a run or booking of one, goes past the service, which has no key for it."""
-    if isinstance(action, ADDED):
+    """Adapts an action to a contract without the additions.
+
+    A contract account sends its own actions past the backend, which has no key for it; so does everybody who acts on a
+    run or booking of one.
+
+    Args:
+        action: What is to be done.
+        state: The model before it.
+
+    Returns:
+        None for an action that such a contract does not support.
+    """
+    if isinstance(action, _ADDED_ACTIONS):
         return None
-    edit: dict[str, object] = {"fails": None}
-    if isinstance(action, CreateRun | Book | CancelRun | Complete) and _past_service(action, state):
-        edit |= {"direct": True, "retried": False, "answer_lost": False}
-    return action.model_copy(update=edit)
+    changes: dict[str, object] = {"fails": None}
+    if isinstance(action, CreateRun | Book | CancelRun | Complete) and _is_past_backend(action, state):
+        changes |= {"direct": True, "retried": False, "answer_lost": False}
+    return action.model_copy(update=changes)
 
 
-def _past_service(action: CreateRun | Book | CancelRun | Complete, state: State) -> bool:
+def _paying_for_themselves(actor: Actor) -> Actor:
+    has_key = actor.wallet == "own" and not actor.is_contract
+    return actor.model_copy(update={"pays": "self"}) if has_key else actor
+
+
+def _is_past_backend(action: CreateRun | Book | CancelRun | Complete, state: State) -> bool:
     run = None if isinstance(action, CreateRun) else state.runs.get(action.run)
-    by = action.by or (run.actor if run else None)
-    if (run and run.direct) or _is_contract(state.actors, by):
+    actor = state.actors.get(action.by or (run.actor if run else ""))
+    if (run and run.direct) or (actor and actor.is_contract):
         return True
     attended = action.attended if isinstance(action, Complete) else ()
     return any(label in state.bookings and state.bookings[label].direct for label in attended)
-
-
-def _is_contract(actors: Mapping[str, Actor], name: str | None) -> bool:
-    return name is not None and name in actors and actors[name].is_contract

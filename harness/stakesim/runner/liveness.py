@@ -71,8 +71,10 @@ def _next_block_time(session: Session) -> int:
 
 
 def _cancellations(session: Session, state: ContractState) -> Iterator[_Exit]:
-    """Of open runs: by the platform; in a contract without the additions, by the host before the start, which may be
-    all that it allows."""
+    """Of open runs, by the platform.
+
+    In a contract without the additions: by the host before the start, as it may allow no other cancellation.
+    """
     for run in state.runs.values():
         if not run.open:
             continue
@@ -86,7 +88,7 @@ def _cancellations(session: Session, state: ContractState) -> Iterator[_Exit]:
 
 
 def _completion(session: Session, state: ContractState, run: RunView) -> _Exit:
-    failure = f"run {run.id} can't be completed by the platform when all have come"
+    failure = f"run {run.id} can't be completed by the platform when everybody attended"
     attended = [booking.id for booking in state.active_bookings_of(run.id)]
     data = stake_abi().encode("completeEvent", run.id, attended)
     return _Exit(failure, _platform(session), data, _held_for(state, run))
@@ -118,17 +120,17 @@ def _held_for(state: ContractState, run: RunView) -> int:
 
 def _blocked(session: Session, exits: Iterable[_Exit]) -> Sequence[BlockedExit]:
     return [
-        BlockedExit(f"{exit.failure}: {reason}", exit.locked, Cause.OUT_OF_GAS if "gas" in reason.lower() else None)
-        for exit in exits
-        if (reason := _failure_reason(session, exit))
+        BlockedExit(f"{tried.failure}: {reason}", tried.locked, Cause.OUT_OF_GAS if "gas" in reason.lower() else None)
+        for tried in exits
+        if (reason := _failure_reason(session, tried))
     ]
 
 
-def _failure_reason(session: Session, exit: _Exit) -> str | None:
+def _failure_reason(session: Session, tried: _Exit) -> str | None:
     """Calls the exit with all the gas that a transaction may have. Returns None if it succeeds."""
     try:
         session.chain.call(
-            session.contract_address, exit.data, sender=exit.sender, gas=TRANSACTION_GAS_CAP, block="pending"
+            session.contract_address, tried.data, sender=tried.sender, gas=TRANSACTION_GAS_CAP, block="pending"
         )
     except CallReverted as reverted:
         if not reverted.data and "revert" not in str(reverted).lower():

@@ -5,13 +5,16 @@ All amounts are wei, all times seconds since 1970. Accounts are called by the na
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.client import ChainClient
 from stakesim.model.reference import BookingStatus, RunStatus
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class RunView(NamedTuple):
@@ -31,6 +34,7 @@ class RunView(NamedTuple):
 
     @property
     def open(self) -> bool:
+        """It is neither completed, cancelled nor expired."""
         return self.status in (RunStatus.ACTIVE, RunStatus.FULL)
 
 
@@ -48,6 +52,7 @@ class BookingView(NamedTuple):
 
     @property
     def active(self) -> bool:
+        """It is neither completed, a no-show nor cancelled."""
         return self.status == BookingStatus.ACTIVE
 
 
@@ -117,8 +122,12 @@ class ContractState:
         )
 
 
-ViewCall: TypeAlias = tuple[Any, ...]
-"""Name of a view function, and its arguments."""
+Requests: TypeAlias = dict[str, list[tuple[Any, ...]]]
+"""Arguments of the calls of each view."""
+Results: TypeAlias = dict[str, list[tuple[Any, ...]]]
+"""Decoded results of these calls, in the same order."""
+_WORD = 32
+"""Bytes."""
 
 
 class StateReader:
@@ -174,42 +183,55 @@ class StateReader:
             AbiError: A view returns something else than the ABI says.
         """
         last = last or ContractState(0, {}, dict.fromkeys(self._parties, 0))
-        new_runs = [id for id in runs if id not in last.runs]
-        if not self._full:
-            creditors = ()
-        views: list[ViewCall] = [("getEventRun", id) for id in runs]
-        views += [("getBooking", id) for id in bookings]
-        views += [("creditOf", self._parties[name]) for name in creditors]
-        if terms_and_lists:
-            views += [("getEventBookings", id) for id in runs]
-        views += [("calculateBookingCost", id, 1) for id in new_runs]
-        if self._full:
-            views += [("platformBalance",), ("totalLiabilities",)]
-            if terms_and_lists:
-                views.append(("terms",))
-        returned, (*balances, balance) = self._call(views, wallets)
-        results = iter([self._abi.decode(view[0], data) for view, data in zip(views, returned, strict=True)])
+        requests = self._requests(last, runs, bookings, creditors, terms_and_lists=terms_and_lists)
+        results, (*balances, balance) = self._call(requests, wallets)
         state = ContractState(
             balance=balance,
-            wallets={**last.wallets, **dict(zip(wallets, balances, strict=True))},
-            runs={**last.runs, **{id: self._run(next(results)[0]) for id in runs}},
-            bookings={**last.bookings, **{id: self._booking(next(results)[0]) for id in bookings}},
-            credits={**last.credits, **{name: next(results)[0] for name in creditors}},
-            booking_lists={id: tuple(next(results)[0]) for id in runs} if terms_and_lists else {},
-            seat_costs={id: next(results) for id in new_runs},
+            wallets=_updated(last.wallets, wallets, balances),
+            credits=_updated(last.credits, creditors if self._full else (), _single(results["creditOf"])),
+            runs=_updated(last.runs, runs, map(self._run, _single(results["getEventRun"]))),
+            bookings=_updated(last.bookings, bookings, map(self._booking, _single(results["getBooking"]))),
+            booking_lists=dict(zip(runs, map(tuple, _single(results["getEventBookings"])), strict=False)),
+            seat_costs=dict(
+                zip(_single(requests["calculateBookingCost"]), results["calculateBookingCost"], strict=True)
+            ),
         )
         return self._with_totals(state, results, last, terms=terms_and_lists) if self._full else state
 
     def _with_totals(
-        self, state: ContractState, results: Iterator[tuple[Any, ...]], last: ContractState, *, terms: bool
+        self, state: ContractState, results: Results, last: ContractState, *, terms: bool
     ) -> ContractState:
         """The state with what only the full interface has."""
+        ((platform_balance,),), ((liabilities,),) = results["platformBalance"], results["totalLiabilities"]
         return replace(
             state,
-            platform_balance=next(results)[0],
-            liabilities=next(results)[0],
-            terms=ContractTerms(*next(results)[0]) if terms else last.terms,
+            platform_balance=platform_balance,
+            liabilities=liabilities,
+            terms=ContractTerms(*results["terms"][0][0]) if terms else last.terms,
         )
+
+    def _requests(
+        self,
+        last: ContractState,
+        runs: Collection[int],
+        bookings: Collection[int],
+        creditors: Collection[str],
+        *,
+        terms_and_lists: bool,
+    ) -> Requests:
+        """The views to call, by name, and the arguments of each call."""
+        requests: Requests = {
+            "getEventRun": [(run_id,) for run_id in runs],
+            "getBooking": [(booking_id,) for booking_id in bookings],
+            "getEventBookings": [(run_id,) for run_id in runs] if terms_and_lists else [],
+            "calculateBookingCost": [(run_id, 1) for run_id in runs if run_id not in last.runs],
+            "creditOf": [(self._parties[name],) for name in creditors] if self._full else [],
+        }
+        if self._full:
+            requests |= {"platformBalance": [()], "totalLiabilities": [()]}
+            if terms_and_lists:
+                requests["terms"] = [()]
+        return requests
 
     def _run(self, values: tuple[Any, ...]) -> RunView:
         run = RunView(*values)
@@ -219,10 +241,14 @@ class StateReader:
         booking = BookingView(*values)
         return booking._replace(user=self._names.get(booking.user, booking.user))
 
-    def _call(self, views: list[ViewCall], parties: Collection[str]) -> tuple[list[bytes], list[int]]:
-        """What each view returned, and the wei of these parties and of the contract; see `BatchReader.sol`."""
+    def _call(self, requests: Requests, parties: Collection[str]) -> tuple[Results, list[int]]:
+        """Calls all views at once; see `BatchReader.sol` for the format.
+
+        Returns:
+            What each view returned, and the wei of these parties and of the contract.
+        """
         accounts = [*(self._parties[name] for name in parties), self._stake]
-        calls = [self._abi.encode(*view) for view in views]
+        calls = [self._abi.encode(view, *args) for view, calls in requests.items() for args in calls]
         data = b"".join(
             [
                 _bytes20(self._stake),
@@ -232,14 +258,29 @@ class StateReader:
             ]
         )
         answer = self._chain.call(self._batch_reader, data)
-        words = len(accounts) * 32
-        balances = [int.from_bytes(answer[i : i + 32], "big") for i in range(0, words, 32)]
-        results, rest = [], answer[words:]
-        while rest:
-            end = 32 + int.from_bytes(rest[:32], "big")
-            results.append(rest[32:end])
-            rest = rest[end:]
+        size = len(accounts) * _WORD
+        balances = [int.from_bytes(answer[i : i + _WORD], "big") for i in range(0, size, _WORD)]
+        returned = _length_prefixed(answer[size:])
+        results = {view: [self._abi.decode(view, next(returned)) for _ in calls] for view, calls in requests.items()}
         return results, balances
+
+
+def _single(results: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    """The first value of each."""
+    return (values[0] for values in results)
+
+
+def _updated(known: Mapping[K, V], keys: Iterable[K], values: Iterable[V]) -> dict[K, V]:
+    return {**known, **dict(zip(keys, values, strict=True))}
+
+
+def _length_prefixed(data: bytes) -> Iterator[bytes]:
+    """Splits byte strings, each of which follows its length as a word."""
+    start = 0
+    while start < len(data):
+        end = start + _WORD + int.from_bytes(data[start : start + _WORD], "big")
+        yield data[start + _WORD : end]
+        start = end
 
 
 def _bytes20(address: str) -> bytes:

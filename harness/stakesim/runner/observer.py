@@ -90,20 +90,7 @@ class Observer:
             EngineError: The engine can't do what the action needs.
             Exception: Whatever the system under test raises.
         """
-        model_before = self.model
-        model, expected = apply(model_before, *timed)
-        if actual is None:
-            self._set_time_and_price(model, timed, sends=expected.signer is not None)
-            actual = self.session.driver.perform(timed.action, expected, model_before)
-            after_perform()
-            if self.model is not model_before:  # a pending transaction was mined before this one
-                model_before = self.model
-                model, expected = apply(model_before, *timed)
-        if expected.optional and actual.failed:
-            model = replace(model_before, now=timed.now)
-            expected = ExpectedOutcome(
-                "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
-            )
+        model_before, model, expected, actual = self._perform(timed, actual, after_perform)
         self.model, before = model, self._state
         transactions = [self._mined(receipt) for receipt in self.session.chain.take_receipts()]
         self._update_state(timed.action, expected, transactions, last=last)
@@ -124,6 +111,30 @@ class Observer:
             blocked_exits=blocked_exits(self.session, self._state) if last else (),
             has_specified_errors=self.session.contract.has_specified_errors,
         )
+
+    def _perform(
+        self, timed: TimedAction, actual: ActualOutcome | None, after_perform: Callable[[], None]
+    ) -> tuple[State, State, ExpectedOutcome, ActualOutcome]:
+        """Carries out an action in model and system under test.
+
+        Returns:
+            The model before and after it, and its expected and actual outcome.
+        """
+        model_before = self.model
+        model, expected = apply(model_before, *timed)
+        if actual is None:
+            self._set_time_and_price(model, timed, sends=expected.signer is not None)
+            actual = self.session.driver.perform(timed.action, expected, model_before)
+            after_perform()
+            if self.model is not model_before:  # a pending transaction was mined before this one
+                model_before = self.model
+                model, expected = apply(model_before, *timed)
+        if expected.optional and actual.failed:
+            model = replace(model_before, now=timed.now)
+            expected = ExpectedOutcome(
+                "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
+            )
+        return model_before, model, expected, actual
 
     def steps_with_pending(self, pending: TimedAction, timed: TimedAction, *, last: bool) -> list[Step]:
         """Carries out an action while the transaction of the one before it waits in the mempool.
@@ -216,8 +227,9 @@ class Observer:
         """Takes credits and platform balance from the model, where the contract has no views for them."""
         if self.model.full_interface:
             return state
-        credits = {party: self.model.credits.get(party, 0) for party in state.credits}
-        return replace(state, platform_balance=self.model.platform_balance, credits=credits)
+        model = self.model
+        by_party = {party: model.credits.get(party, 0) for party in state.credits}
+        return replace(state, platform_balance=model.platform_balance, credits=by_party)
 
     def _read_everything(self) -> ContractState:
         runs, bookings = range(1, self._run_count + 1), range(1, self._booking_count + 1)
@@ -234,8 +246,10 @@ class Observer:
         return explained and state.balance == state.owed + self.model.forced_wei
 
     def _read_affected(self, action: Action, expected: ExpectedOutcome) -> ContractState:
-        """Reads the run and booking that the action is about, all bookings of a run that it closes, what is new, and
-        the wallets concerned."""
+        """Reads what the action may have changed.
+
+        That is its run and its booking, all bookings of a run that it closes, what is new, and the wallets concerned.
+        """
         state = self._state
         booking = self.model.bookings.get(getattr(action, "booking", ""))
         run = self.model.runs.get(booking.run if booking else getattr(action, "run", ""))
@@ -255,7 +269,7 @@ class Observer:
     def _wallets_concerned(self, run: Run | None, bookings: Iterable[int], expected: ExpectedOutcome) -> list[str]:
         known = self._state.bookings
         parties = {PLATFORM, expected.signer or PLATFORM}
-        parties.update(known[id].user for id in bookings if id in known)
+        parties.update(known[booking_id].user for booking_id in bookings if booking_id in known)
         parties.update(payout.to for payout in expected.payouts)
         if run:
             parties.add(run.host)
@@ -264,4 +278,4 @@ class Observer:
 
 def _missing(count: int, known: Mapping[int, Any]) -> set[int]:
     """Ids from 1 to `count` that were never read."""
-    return {id for id in range(1, count + 1) if id not in known}
+    return {number for number in range(1, count + 1) if number not in known}

@@ -19,8 +19,9 @@ class Parties:
     """The scenario's actors. A party is an account on chain; actors without a wallet share the platform's.
 
     Attributes:
-        accounts: Keys by actor; of a hostile contract that of its controller.
-        addresses: By party, checksummed.
+        actors: By name.
+        accounts: Keys by actor; for a hostile contract, the key of its controller.
+        addresses: Checksummed, by party.
     """
 
     actors: Mapping[str, Actor]
@@ -31,6 +32,7 @@ class Parties:
         """Parties by address."""
         return {address: name for name, address in self.addresses.items()}
 
-    def is_contract(self, actor: str | None) -> bool:
-        known = self.actors.get(actor) if actor else None
-        return known is not None and known.is_contract
+    def is_contract(self, name: str) -> bool:
+        """Whether the actor is a hostile contract; False for the platform."""
+        actor = self.actors.get(name)
+        return actor is not None and actor.is_contract

@@ -1,4 +1,4 @@
-"""Scenario files, profiles and populations: the project's own, and those that ship with the library."""
+"""Finds scenario files, profiles and populations: the project's own, and those that ship with the library."""
 
 from __future__ import annotations
 
@@ -8,48 +8,47 @@ from stakesim.paths import shipped
 from stakesim.project import current_project
 
 
-def scripted(everything: bool = False) -> list[Path]:
-    """The project's scenario files; where it has none, those that ship.
+def scripted(*, include_shipped: bool = False) -> list[Path]:
+    """Scenario files of the project; those that ship, if it has none.
 
     Args:
-        everything: Both.
+        include_shipped: Return those that ship in any case.
     """
-    own = current_project().scenarios
-    mine = sorted(own.glob("*.yaml")) if own is not None else []
-    if mine and not everything:
-        return mine
-    ships = sorted(shipped("scenarios").glob("*.yaml"))
-    return [*mine, *(file for file in ships if file not in mine)]
+    folder = current_project().scenarios
+    own = sorted(folder.glob("*.yaml")) if folder is not None else []
+    if own and not include_shipped:
+        return own
+    return [*own, *(file for file in sorted(shipped("scenarios").glob("*.yaml")) if file not in own)]
 
 
 def for_backends() -> list[Path]:
-    """Scenarios in which clients and networks let a backend down; for any backend."""
+    """Scenarios that disturb clients and network, to test any backend."""
     return sorted((shipped("scenarios") / "backend").glob("*.yaml"))
 
 
-def find_scenario_file(what: str) -> Path | None:
-    """The scenario file that a path or a scenario's name means; None where it is neither."""
-    if what.endswith((".yaml", ".yml")):
-        return Path(what)
-    return next((file for file in (*scripted(everything=True), *for_backends()) if file.stem == what), None)
+def find_scenario_file(name: str) -> Path | None:
+    """The scenario file of a path or a scenario's name; None if it is neither."""
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    return next((file for file in (*scripted(include_shipped=True), *for_backends()) if file.stem == name), None)
 
 
 def regressions() -> list[Path]:
-    """What once failed in this project, shrunk."""
+    """Shrunk scenarios of failures that this project had."""
     return sorted(current_project().failures.glob("*.yaml"))
 
 
 def profiles() -> dict[str, Path]:
-    """Files of random campaigns by name; the project's own hide those that ship."""
-    return _named("profiles")
+    """Files of random campaigns by name; the project's own take precedence over those that ship."""
+    return _by_name("profiles")
 
 
 def populations() -> dict[str, Path]:
-    """Files of populations by name; the project's own hide those that ship."""
-    return _named("populations")
+    """Files of populations by name; the project's own take precedence over those that ship."""
+    return _by_name("populations")
 
 
-def _named(kind: str) -> dict[str, Path]:
+def _by_name(folder_name: str) -> dict[str, Path]:
     folders = reversed(current_project().scenario_folders)
-    files = {path.stem: path for folder in folders for path in sorted((folder / kind).glob("*.yaml"))}
+    files = {path.stem: path for folder in folders for path in sorted((folder / folder_name).glob("*.yaml"))}
     return dict(sorted(files.items()))

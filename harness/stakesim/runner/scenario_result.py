@@ -73,7 +73,7 @@ class ScenarioResult:
 
     def finding(
         self,
-        id: str,
+        finding_id: str,
         statement: str,
         message: str,
         *,
@@ -87,7 +87,7 @@ class ScenarioResult:
     ) -> Finding:
         """Makes a finding of this scenario; see `Finding` for the arguments."""
         return Finding(
-            id,
+            finding_id,
             statement,
             message,
             scenario=self.scenario,

@@ -1,5 +1,7 @@
-"""Runs a scenario: each action goes to the system under test and to the reference model, and after each all invariants
-are evaluated on what chain, database, events and model say.
+"""Runs a scenario.
+
+Each action goes to the system under test and to the reference model. After each, all invariants are evaluated on what
+chain, database, events and model say.
 """
 
 from __future__ import annotations

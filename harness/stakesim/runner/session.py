@@ -26,6 +26,7 @@ class BlockClock:
     now: int = EPOCH
 
     def __call__(self) -> int:
+        """That time."""
         return self.now
 
 
@@ -37,6 +38,7 @@ class PriceFeed:
     as_of: int = EPOCH
 
     def __call__(self) -> tuple[Decimal, int]:
+        """Rate and time."""
         return self.inr_per_eth, self.as_of
 
 

@@ -217,5 +217,6 @@ def json_schema() -> dict[str, Any]:
 
 if __name__ == "__main__":
     import json
+    import sys
 
-    print(json.dumps(json_schema(), indent=2))  # noqa: T201
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")

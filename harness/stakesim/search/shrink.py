@@ -1,8 +1,8 @@
-"""Shrinks a failing scenario: leaves out actions, makes actors ordinary, times and amounts plain, as long as it still
-fails in the same way.
+"""Shrinks a failing scenario, as long as it still fails in the same way.
 
-The search is delta debugging over the actions (A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing
-Input, 2002), then one field at a time, again and again until nothing gets simpler.
+Actions are left out, actors become ordinary, times and amounts become plain. The search is delta debugging over the
+actions (A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002), then one field at a time,
+again and again until nothing gets simpler.
 """
 
 from __future__ import annotations

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from stakesim.generate.moves import MOVES, next_action_time
+from stakesim.generate.moves import MOVES, Move, RandomChoices, next_action_time
 from stakesim.generate.random_scenario import OUTSIDER, random_actor, random_market
-from stakesim.model.reference import apply, initial_state
+from stakesim.model.reference import State, apply, initial_state
 from stakesim.prices.price_paths import rate_path
-from stakesim.scenario.actions import Action, Actor
+from stakesim.scenario.actions import Action, Actor, Wait
 from stakesim.scenario.scenario import Scenario
 from stakesim.schema.fields import DAY
 
 if TYPE_CHECKING:
-    from numpy.random import Generator
-
     from stakesim.generate.profiles import Profile
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class _RandomChoices:
-    rng: Generator
-
-    def integer(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high, endpoint=True))
-
-    def choice(self, items: Sequence[T]) -> T:
-        return items[int(self.rng.integers(len(items)))]
+def random_action(choices: RandomChoices, moves: Sequence[Move], state: State) -> Action:
+    """Draws an action from the moves that are possible, by weight; a `Wait` if none is."""
+    possible = [move for move in moves if move.possible(state)]
+    if not possible:
+        return Wait()
+    return choices.choice([move for move in possible for _ in range(move.weight)]).make(choices, state)
 
 
 def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
-    """Walk number `index` of a profile under a seed: so many actions, by the profile's people, terms and market."""
+    """Draws a walk.
+
+    Args:
+        profile: What actors, terms and market are drawn from.
+        seed: Of the campaign.
+        index: Number of the walk within the campaign.
+        steps: Number of actions.
+    """
     from numpy.random import SeedSequence, default_rng
 
     rng = default_rng(SeedSequence([seed, index, steps]))
-    choices = _RandomChoices(rng)
+    choices = RandomChoices(rng)
     names = ("host1", "host2", *(f"guest{number}" for number in range(1, 7)))
     actors = {name: random_actor(rng, profile) for name in names} | {OUTSIDER: Actor(pays="self")}
     price = random_market(rng, profile, steps * DAY)
@@ -46,11 +46,10 @@ def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
     actions: list[Action] = []
     for _ in range(steps):
         at = next_action_time(choices, state) if actions else 0
-        seen = replace(state, now=at)
+        later = replace(state, now=at)
         hostile = bool(rng.random() < profile.mischief / (profile.mischief + 8))
-        possible = [move for move in MOVES if move.hostile == hostile and move.possible(seen)]
-        chosen = choices.choice([move for move in possible for _ in range(move.weight)])
-        action = chosen.make(choices, seen).model_copy(update={"at": at})
+        moves = [move for move in MOVES if move.hostile == hostile]
+        action = random_action(choices, moves, later).model_copy(update={"at": at})
         state, _ = apply(state, action, at, rate_at(at))
         actions.append(action)
     return Scenario(

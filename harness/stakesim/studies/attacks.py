@@ -81,7 +81,7 @@ def net_receipts(state: PopulationState, outcomes: Outcomes) -> dict[str, Wei]:
 
 
 def measure_attack(
-    attack: Behaviour, runs: int, seed: int, terms: Terms | None = None, population: Population = HONEST
+    attack: Behaviour, runs: int, seed: int, *, terms: Terms | None = None, population: Population = HONEST
 ) -> AttackEffect:
     """Settles the same runs with and without an attack.
 

@@ -63,12 +63,12 @@ MODEL_CLAIMS: Mapping[str, Mapping[str, tuple[float, float]]] = {
 """What is claimed of each model itself: the lowest and the highest value."""
 
 
-def model_statistics(price: PriceModel, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
+def model_statistics(price: PriceModel, *, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
     """Returns the statistics of `ETH_STATISTICS`, a row for each simulated path of `DAYS` days."""
     return path_statistics(simulate(price, default_rng(seed), runs, DAYS))
 
 
-def merton_components(price: Merton, seed: int = SEED, runs: int = RUNS) -> dict[str, float]:
+def merton_components(price: Merton, *, seed: int = SEED, runs: int = RUNS) -> dict[str, float]:
     """Returns the jumps and the diffusion of Merton's model as drawn, which the rates alone do not reveal.
 
     All values are in percent except the number of jumps a year. Mean and deviation are of days with a single jump.
@@ -84,7 +84,7 @@ def merton_components(price: Merton, seed: int = SEED, runs: int = RUNS) -> dict
     }
 
 
-def statistics_table(runs: int = RUNS, seed: int = SEED) -> pd.DataFrame:
+def statistics_table(*, runs: int = RUNS, seed: int = SEED) -> pd.DataFrame:
     """Compares ETH, the synthetic series, and the mean over each model's paths.
 
     Returns:
@@ -98,11 +98,11 @@ def statistics_table(runs: int = RUNS, seed: int = SEED) -> pd.DataFrame:
     table = pd.DataFrame(columns, index=list(ETH_STATISTICS), dtype=float)
     table["synthetic series"] = path_statistics(synthetic_series.closes()[:, None]).iloc[0]
     for name, price in MODELS.items():
-        table[name] = model_statistics(price, seed, runs).mean()
+        table[name] = model_statistics(price, seed=seed, runs=runs).mean()
     return table
 
 
-def claims_table(statistics: pd.DataFrame, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
+def claims_table(statistics: pd.DataFrame, *, seed: int = SEED, runs: int = RUNS) -> pd.DataFrame:
     """Compares each claim of `MODEL_CLAIMS` with the simulation, a row for each claim.
 
     Args:
@@ -110,7 +110,7 @@ def claims_table(statistics: pd.DataFrame, seed: int = SEED, runs: int = RUNS) -
         seed: Seed of the simulation of Merton's components.
         runs: Paths of that simulation.
     """
-    components = merton_components(MERTON, seed, runs)
+    components = merton_components(MERTON, seed=seed, runs=runs)
     rows = [
         (model, name, low, high, components[name] if name in components else statistics.loc[name, model])
         for model, claims in MODEL_CLAIMS.items()
@@ -122,6 +122,7 @@ def claims_table(statistics: pd.DataFrame, seed: int = SEED, runs: int = RUNS) -
 def fit_garch(
     alphas: Iterable[float] = (0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15),
     persistences: Iterable[float] = (0.96, 0.97, 0.98, 0.985, 0.99, 0.995),
+    *,
     runs: int = 100,
     seed: int = SEED,
 ) -> tuple[Garch, float]:
@@ -148,7 +149,7 @@ def fit_garch(
     for alpha in alphas:
         for persistence in persistences:
             price = Garch(inr_per_eth=_START, annual_drift=DRIFT, alpha=alpha, beta=round(persistence - alpha, 6))
-            means = model_statistics(price, seed, runs).mean()
+            means = model_statistics(price, seed=seed, runs=runs).mean()
             distances = targets - np.log(means[list(GARCH_TARGETS)].to_numpy())
             volatility = price.annual_volatility * float(np.exp(distances.mean()))
             distance = float(((distances - distances.mean()) ** 2).sum())

@@ -74,7 +74,7 @@ def _normal_cdf(x: float) -> float:
 
 
 def simulated_value(
-    price: PriceModel, lead: int, runs: int, seed: int, holding_cost: float | None = None
+    price: PriceModel, lead: int, runs: int, seed: int, *, holding_cost: float | None = None
 ) -> OptionValue:
     """Returns the value of an option by simulation.
 
@@ -100,7 +100,7 @@ def simulated_value(
     return OptionValue(value, value - half_width, value + half_width, float((payoff > 0).mean()))
 
 
-def closed_form_value(price: Gbm, lead: int, holding_cost: float | None = None) -> float:
+def closed_form_value(price: Gbm, lead: int, *, holding_cost: float | None = None) -> float:
     """Returns the value of an option on a geometric Brownian motion; for the arguments see `simulated_value`."""
     years = _days_to_exercise(lead, holding_cost) * DAY / YEAR
     return margrabe_value(1.0, 1.0 if holding_cost is None else holding_cost, price.annual_volatility, years)
@@ -110,7 +110,7 @@ def _days_to_exercise(lead: int, holding_cost: float | None) -> int:
     return lead - CUTOFF if holding_cost is None else lead
 
 
-def attendee_options(runs: int, seed: int, leads: Sequence[int] = LEADS) -> pd.DataFrame:
+def attendee_options(runs: int, seed: int, *, leads: Sequence[int] = LEADS) -> pd.DataFrame:
     """Values attendees' options in percent of the ticket: a row for each market and lead time.
 
     The column `closed form` is nan for markets without one.
@@ -128,14 +128,15 @@ def attendee_options(runs: int, seed: int, leads: Sequence[int] = LEADS) -> pd.D
 
 
 def host_options(
-    runs: int, seed: int, lead: int = 30, holding_costs: Sequence[float] = (0.5, 0.8, 1.0)
+    runs: int, seed: int, *, lead: int = 30, holding_costs: Sequence[float] = (0.5, 0.8, 1.0)
 ) -> pd.DataFrame:
     """Values hosts' options in percent of the run's price: a row for each market, a column for each cost of holding."""
     import pandas as pd
 
     values = {
         market: {
-            f"it costs {cost:.0%}": 100 * simulated_value(price, lead, runs, seed, cost).value for cost in holding_costs
+            f"it costs {cost:.0%}": 100 * simulated_value(price, lead, runs, seed, holding_cost=cost).value
+            for cost in holding_costs
         }
         for market, price in MARKETS.items()
     }

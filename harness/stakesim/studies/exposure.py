@@ -50,8 +50,8 @@ MARKETS: Mapping[str, PriceModel] = {
     "bootstrap, 20 days": Bootstrap(inr_per_eth=INR_PER_ETH),
     "GARCH": Garch(inr_per_eth=INR_PER_ETH),
 }
-"""Each model as near to ETH as it comes, but without drift, which nobody can count on. The bootstraps have the drift of
-their series."""
+"""Each model is calibrated to ETH as far as possible, but has no drift, as nobody can rely on one. The bootstraps have
+the drift of their series."""
 LEADS = HORIZONS
 """Days from a run's creation to its start."""
 
@@ -85,7 +85,7 @@ def gains(state: PopulationState, outcomes: Outcomes) -> dict[str, dict[str, Int
 
     nothing = np.zeros(state.run_count, np.int64)
     wei_fixed = above_promised(settle(state, outcomes))
-    requoted = above_promised(settle(state, outcomes, booking_quotes(state, outcomes)))
+    requoted = above_promised(settle(state, outcomes, quotes=booking_quotes(state, outcomes)))
     inr_fixed = dict.fromkeys(POSITIONS, nothing) | {"platform": sum(requoted.values(), nothing)}
     return {"wei-fixed": wei_fixed, "re-quoted": requoted, "INR-fixed": inr_fixed}
 
@@ -252,7 +252,7 @@ def revenue_quantiles(price: PriceModel, runs: int, days: int, seed: int) -> pd.
 
 
 def move_frequencies(
-    markets: Mapping[str, PriceModel], runs: int, seed: int, leads: Sequence[int] = LEADS, size: float = MOVE
+    markets: Mapping[str, PriceModel], runs: int, seed: int, *, leads: Sequence[int] = LEADS, size: float = MOVE
 ) -> pd.DataFrame:
     """Computes how often ETH moves by more than `size`, a share of the rate at the beginning.
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from stakesim import gas_table
 from stakesim.campaign import campaign
-from stakesim.gate import gas
 from stakesim.model.state import RunStatus
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import select_runs
@@ -75,7 +75,7 @@ class GasCosts:
 
 
 class _Plan(NamedTuple):
-    """A scenario to measure: how its runs are closed, and bookings of the middle run and how many of them attended."""
+    """A scenario to measure: how its runs end, and of the middle run the bookings and how many of them attended."""
 
     ending: str
     bookings: int
@@ -107,8 +107,8 @@ def measure_gas(engine: str = "py-evm") -> GasCosts:
     if result.findings:
         raise ValueError(f"the gas can't be measured: {result.findings[0].message}")
     gas_by_action: dict[tuple[_Plan, str], list[int]] = {}
-    for plan, played in zip(_PLANS, result.results, strict=True):
-        for row in played.rows:
+    for plan, scenario_result in zip(_PLANS, result.results, strict=True):
+        for row in scenario_result.rows:
             if row.action != "payout":
                 gas_by_action.setdefault((plan, row.action), []).append(row.gas)
     complete, complete_each = _linear_closing_gas(gas_by_action, "complete")
@@ -234,7 +234,7 @@ def compare_with_reviewed(costs: GasCosts) -> pd.DataFrame:
     """
     import pandas as pd
 
-    reviewed = gas.committed()
+    reviewed = gas_table.reviewed()
     nobody = costs.complete + 10 * costs.complete_each
     everybody = nobody + 10 * costs.complete_attended
     rows = [
@@ -268,8 +268,8 @@ def compare_with_chain(chunk: PopulationChunk, count: int, costs: GasCosts, engi
     state = select_runs(chunk, np.arange(count))
     computed = gas_used(state, resolve_outcomes(state), costs, only_run=True)
     on_chain = [
-        sum(row.gas for row in played.rows if row.action not in ("payout", "withdraw_fees"))
-        for played in result.results
+        sum(row.gas for row in scenario_result.rows if row.action not in ("payout", "withdraw_fees"))
+        for scenario_result in result.results
     ]
     table = pd.DataFrame({"gas on the chain": on_chain, "gas reckoned": computed})
     table["off by, %"] = 100 * (table["gas reckoned"] / table["gas on the chain"] - 1)

@@ -8,7 +8,7 @@ process). Jumps upwards fade at the same speed (L. Clewlow, C. Strickland, Energ
 
 Z is standard normal. J is 0 on most days; on a day with a spike it is normal, and at least 0. The parameters are
 assumptions about the shape of gas prices and are not fitted to a chain: a base fee (EIP-1559) follows demand, and
-demand comes in bursts that last for days.
+demand has bursts that last for days.
 """
 
 from __future__ import annotations

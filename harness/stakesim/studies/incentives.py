@@ -11,8 +11,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from stakesim import gas_table
 from stakesim.economics.spot_check import SpotCheck, compare_with_chain
-from stakesim.gate import gas
 from stakesim.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
 from stakesim.population.exact_int import BPS, WEI_PER_ETH
 from stakesim.population.outcomes import resolve_outcomes
@@ -50,8 +50,10 @@ def reviewed_gas(transaction: str) -> int:
     Raises:
         GasError: The transaction has no reviewed gas for the compiler in use.
     """
-    if transaction not in (committed := gas.committed()):
-        raise gas.GasError(f"{gas.table()} has no gas for {transaction!r}: run `stakesim gas --write`, and review it")
+    if transaction not in (committed := gas_table.reviewed()):
+        raise gas_table.GasError(
+            f"{gas_table.table_file()} has no gas for {transaction!r}: run `stakesim gas --write`, and review it"
+        )
     return committed[transaction]
 
 
@@ -67,7 +69,7 @@ def false_no_shows(runs: int, seed: int, share: float = 0.5) -> pd.DataFrame:
     saved_inr = gas_cost_inr((reviewed_gas(ALL_ATTENDED) - reviewed_gas(NOBODY_ATTENDED)) // 10)
     rows = []
     for split in SPLITS:
-        effect = measure_attack(FalseNoShows(share=share), runs, seed, Terms(forfeit_to_host_bps=split))
+        effect = measure_attack(FalseNoShows(share=share), runs, seed, terms=Terms(forfeit_to_host_bps=split))
         host = effect.gains["host"]
         rows.append(
             {
@@ -122,7 +124,7 @@ def griefing(runs: int, seed: int, cutoffs: Sequence[int] = (0, 24, 72)) -> pd.D
     units = reviewed_gas(BOOK) + reviewed_gas(CANCEL)
     rows = []
     for hours in cutoffs:
-        effect = measure_attack(Grief(), runs, seed, Terms(cancellation_cutoff=hours * HOUR))
+        effect = measure_attack(Grief(), runs, seed, terms=Terms(cancellation_cutoff=hours * HOUR))
         cost = -effect.gains["outsider"].inr + gas_cost_inr(units) + effect.interest
         loss = -effect.gains["host"].inr - effect.gains["platform"].inr
         rows.append(

@@ -1,7 +1,7 @@
 """The effect of the stake on no-shows, bookings and income, under every plausible elasticity.
 
 Nobody has measured how people react to this stake. So every question is asked nine times, once for each pair of
-elasticities, and an answer that depends on them is reported as not identified.
+elasticities, and what depends on them is reported as unknown.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 STAKES = (2_000, 0, 500, 1_000, 3_000, 4_000, 5_000)
 """Basis points, today's 20% first, from which changes are counted. The contract accepts at most 50%."""
 NO_SHOW_ELASTICITIES = {"none": 0.0, "low": 1.0, "high": 4.0}
-"""Elasticity of staying away in 1 + stake. A stake of 20% keeps away no, a sixth, or half of the no-shows."""
+"""Elasticity of staying away in 1 + stake. A stake of 20% prevents none, a sixth, or half of the no-shows."""
 DEMAND_ELASTICITIES = {"none": 0.0, "low": 0.25, "high": 1.0}
 """Elasticity of booking in 1 + stake. At a stake of 20%, 0, 4 or 17% fewer people book. 1 is an upper bound: it is the
 loss at unit elasticity if the ticket were dearer by the stake, but the stake comes back."""
 PAID_BASE_RATES, FREE_BASE_RATES = (0.10, 0.135, 0.17), (0.28, 0.40)
 """Shares of no-shows without a stake, at paid and at free events."""
 USUAL_BASE_RATE = PAID_BASE_RATES[1]
-TOKEN_PRICE = DEFAULT_POPULATION.model_copy(update={"name": "token", "price_inr": (Decimal(1), Decimal(1))})
+TOKEN_PRICE_POPULATION = DEFAULT_POPULATION.model_copy(update={"name": "token", "price_inr": (Decimal(1), Decimal(1))})
 """1 INR a seat: the nearest to a free event that the contract accepts."""
 MARKET = Constant()
 """A constant rate, so that only the stake changes amounts."""
@@ -39,7 +39,7 @@ _CASE_COLUMNS = ["case", "no-shows", "demand", "forfeit_to_host_bps"]
 
 
 def sweep_stakes(
-    runs: int, seed: int, base: float = USUAL_BASE_RATE, spot_check: int = 0, engine: str = "py-evm"
+    runs: int, seed: int, *, base: float = USUAL_BASE_RATE, spot_check: int = 0, engine: str = "py-evm"
 ) -> pd.DataFrame:
     """Sweeps all of `STAKES` under each pair of elasticities.
 
@@ -73,7 +73,7 @@ def elasticity_pairs() -> list[tuple[str, str]]:
     return [(no_show, demand) for no_show in NO_SHOW_ELASTICITIES for demand in DEMAND_ELASTICITIES]
 
 
-def sweep_other_cases(runs: int, seed: int, no_show: str = "low", demand: str = "low") -> pd.DataFrame:
+def sweep_other_cases(runs: int, seed: int, *, no_show: str = "low", demand: str = "low") -> pd.DataFrame:
     """Repeats the sweep for one pair of elasticities with one thing changed at a time.
 
     The cases are base rates, bad weather, a moving market, forfeits to the host, and a token price.
@@ -96,7 +96,7 @@ def sweep_other_cases(runs: int, seed: int, no_show: str = "low", demand: str = 
         sweep(policies, paid_groups, MARKET, runs, seed),
         sweep(policies, {"ETH moves": usual_group}, moving_market, runs, seed),
         sweep(host_gets_forfeits, {"forfeits to the host": usual_group}, MARKET, runs, seed),
-        sweep(policies, free_groups, MARKET, runs, seed, TOKEN_PRICE),
+        sweep(policies, free_groups, MARKET, runs, seed, TOKEN_PRICE_POPULATION),
     ]
     frame = pd.concat(parts, ignore_index=True)
     frame["case"], frame["no-shows"], frame["demand"] = frame["behaviours"], no_show, demand
@@ -167,7 +167,7 @@ def change_from_no_stake(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return changes.assign(without=no_stake["value"]).join(percent)
 
 
-def required_attendee_value(frame: pd.DataFrame, stake_bps: int = 2_000, fee_bps: int = 500) -> pd.Series[float]:
+def required_attendee_value(frame: pd.DataFrame, *, stake_bps: int = 2_000, fee_bps: int = 500) -> pd.Series[float]:
     """Returns what a person in a seat must be worth to the host, besides the ticket, for a stake to be as good as none.
 
     A no-show's seat is paid for, so without such a worth no-shows cost the host nothing.

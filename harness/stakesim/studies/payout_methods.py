@@ -39,7 +39,7 @@ _RECEIVER_STREAM = 0xC1A1
 
 
 def unclaimed_money(
-    runs: int, seed: int, refusing: Sequence[float] = REFUSING_SHARES, forgetting: float = FORGETTING_SHARE
+    runs: int, seed: int, *, refusing: Sequence[float] = REFUSING_SHARES, forgetting: float = FORGETTING_SHARE
 ) -> pd.DataFrame:
     """Computes the share of money due to hosts and attendees that stays in the contract.
 

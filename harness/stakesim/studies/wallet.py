@@ -163,6 +163,7 @@ def wallet_flows(
     gas_price: GasPrice,
     years: int,
     seed: int,
+    *,
     addresses_bps: int = 0,
 ) -> WalletFlows:
     """Simulates the wallets of platforms that have been in operation for at least the lifetime of a run.
@@ -288,7 +289,7 @@ def ruin_probabilities(required: Ints, floats_inr: Sequence[float]) -> pd.DataFr
     return pd.DataFrame(rows).set_index("float")
 
 
-def float_table(cases: Mapping[str, WalletFlows], refill_days: Sequence[int], tail: float = TAIL) -> pd.DataFrame:
+def float_table(cases: Mapping[str, WalletFlows], refill_days: Sequence[int], *, tail: float = TAIL) -> pd.DataFrame:
     """Estimates the float with which the wallet runs dry with a probability of at most `tail` in a year.
 
     Returns:
@@ -301,7 +302,7 @@ def float_table(cases: Mapping[str, WalletFlows], refill_days: Sequence[int], ta
     for case, flows in cases.items():
         outflow_inr_a_day = float((flows.out / WEI_PER_GWEI * flows.rates_paise / 100).mean())
         for days in refill_days:
-            risk = tail_risk(required_floats(flows, days) / 100, tail)
+            risk = tail_risk(required_floats(flows, days) / 100, tail=tail)
             rows.append(
                 {
                     "case": case,

@@ -82,10 +82,12 @@ class PoolPlugin(WorkerPlugin):
         self._resource = WorkerResource(None)
 
     def setup(self, worker: Worker) -> None:
+        """Prepares a worker; Dask calls it."""
         self._resource = WorkerResource(self._open_resource)
         self._refusal = refusal(worker.address, self._client_versions, versions(), worker.state.nthreads)
 
     async def teardown(self, worker: Worker) -> None:
+        """Closes the worker's resource; Dask calls it."""
         # in the thread that made the calls, after the last of them
         await asyncio.get_running_loop().run_in_executor(worker.executors["default"], self._resource.close)
 

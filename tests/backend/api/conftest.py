@@ -1,41 +1,41 @@
-"""The API on a stage, called in process."""
+"""The API on a backend, called in process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from api_environment import ApiEnvironment, open_api, wait_for_background
 from app.db.database import Database
-from stage import Ground, Stage, lay_ground, set_up
-from visitors import Api, open_api, settle
+from backend_environment import BackendEnvironment, DeployedContracts, backend_on, deploy_contracts
 
 
 @pytest.fixture
-def api(stage: Stage) -> Api:
-    return open_api(stage)
+def api(backend: BackendEnvironment) -> ApiEnvironment:
+    return open_api(backend)
 
 
 @pytest.fixture
 def committed(database: Database) -> Iterator[Database]:
     """For what goes on in other threads: they have ended before the tables are emptied."""
     yield database
-    settle()
+    wait_for_background()
 
 
 @pytest.fixture
-def shared_stage(ground: Ground, committed: Database) -> Stage:
+def threaded_backend(deployed_contracts: DeployedContracts, committed: Database) -> BackendEnvironment:
     """`EventStake` on an engine in process, and a database that several threads can use."""
-    return set_up(ground, "EventStake", committed)
+    return backend_on(deployed_contracts, "EventStake", committed)
 
 
 @pytest.fixture(scope="session")
-def anvil() -> Iterator[Ground]:
-    ground = lay_ground("anvil")
-    yield ground
-    ground.engine.close()
+def anvil() -> Iterator[DeployedContracts]:
+    deployed_contracts = deploy_contracts("anvil")
+    yield deployed_contracts
+    deployed_contracts.engine.close()
 
 
 @pytest.fixture
-def racing_api(anvil: Ground, committed: Database) -> Api:
+def racing_api(anvil: DeployedContracts, committed: Database) -> ApiEnvironment:
     """On a node and a database that several threads can use."""
-    return open_api(set_up(anvil, "EventStake", committed))
+    return open_api(backend_on(anvil, "EventStake", committed))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from stage import DAY
-from visitors import Api, answered, refused
+from api_environment import ApiEnvironment, body_of, problem_of
+from backend_environment import DAY
 
 
 @pytest.mark.slow
-def test_the_cost_is_what_is_paid(api: Api) -> None:
+def test_the_quoted_cost_is_paid(api: ApiEnvironment) -> None:
     run = api.open_run()
-    api.stage.set_rate(300_000)
-    cost = answered(api.attendee.post("/bookings/calculate-cost", {"event_run_id": run["id"], "seats": 3}), 200)
+    api.backend.set_rate(300_000)
+    cost = body_of(api.attendee.post("/bookings/calculate-cost", {"event_run_id": run["id"], "seats": 3}), 200)
     assert cost == {
         "event_run_id": run["id"],
         "seats": 3,
@@ -35,56 +35,56 @@ def test_the_cost_is_what_is_paid(api: Api) -> None:
 
 
 @pytest.mark.slow
-def test_a_cancelled_booking_is_refunded_and_its_seats_are_free(api: Api) -> None:
+def test_a_cancelled_booking_is_refunded_and_its_seats_are_free(api: ApiEnvironment) -> None:
     run = api.open_run(seats=2)
     booking = api.book(run, 2)
-    before = api.stage.balance("attendee")
-    done = answered(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 200)
+    before = api.backend.balance("attendee")
+    done = body_of(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 200)
     assert done["booking"]["status"] == "cancelled"
     assert done["settlement"]["refund_wei"] == "240000000000000000"
-    assert api.stage.balance("attendee") - before == 24 * 10**16
-    assert answered(api.host.get(f"/event-runs/{run['id']}"), 200)["database"]["seats_booked"] == 0
-    problem = refused(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 409, "contract_rejected")
+    assert api.backend.balance("attendee") - before == 24 * 10**16
+    assert body_of(api.host.get(f"/event-runs/{run['id']}"), 200)["database"]["seats_booked"] == 0
+    problem = problem_of(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 409, "contract_rejected")
     assert problem["error"]
 
 
-def test_the_platform_books_for_an_attendee(api: Api) -> None:
+def test_the_platform_books_for_an_attendee(api: ApiEnvironment) -> None:
     run = api.open_run()
     body = {"event_run_id": run["id"], "seats": 1, "user_id": str(api.no_show.id)}
-    assert answered(api.platform.post("/bookings/create", body), 201)["user_id"] == str(api.no_show.id)
-    refused(api.platform.post("/bookings/create", body | {"user_id": str(uuid4())}), 404, "not_found")
+    assert body_of(api.platform.post("/bookings/create", body), 201)["user_id"] == str(api.no_show.id)
+    problem_of(api.platform.post("/bookings/create", body | {"user_id": str(uuid4())}), 404, "not_found")
 
 
-def test_more_seats_than_are_free_are_refused_with_the_numbers(api: Api) -> None:
+def test_more_seats_than_are_free_are_refused_with_the_numbers(api: ApiEnvironment) -> None:
     run = api.open_run(seats=2)
-    problem = refused(
+    problem = problem_of(
         api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 3}), 409, "contract_rejected"
     )
     assert problem["error"] == "NotEnoughSeats"
     assert all(isinstance(argument, str) for argument in problem["arguments"])
 
 
-def test_who_came_has_to_be_bookings_of_this_run(api: Api) -> None:
+def test_attended_bookings_must_be_of_this_run(api: ApiEnvironment) -> None:
     run, other = api.open_run(), api.open_run()
     booking = api.book(other)
-    api.stage.go_to(api.stage.now() + 4 * DAY)
-    api.stage.engine.mine()
+    api.backend.go_to(api.backend.now() + 4 * DAY)
+    api.backend.engine.mine()
     for ids, status, code in (
         ([str(uuid4())], 404, "not_found"),
         ([booking["id"]], 409, "contract_rejected"),
         (["x"], 422, "invalid_request"),
     ):
         body = {"event_run_id": run["id"], "attended_booking_ids": ids}
-        refused(api.host.post("/bookings/confirm-attendance", body), status, code)
+        problem_of(api.host.post("/bookings/confirm-attendance", body), status, code)
 
 
 @pytest.mark.parametrize("seats", [0, -1, 2**31 + 1, "1", 1.5, None, True])
-def test_seats_are_a_number_from_one(api: Api, seats: object) -> None:
+def test_seats_are_a_positive_integer(api: ApiEnvironment, seats: object) -> None:
     for path in ("/bookings/calculate-cost", "/bookings/create"):
-        refused(api.attendee.post(path, {"event_run_id": str(uuid4()), "seats": seats}), 422, "invalid_request")
+        problem_of(api.attendee.post(path, {"event_run_id": str(uuid4()), "seats": seats}), 422, "invalid_request")
 
 
-def test_ids_that_there_are_not_are_404(api: Api) -> None:
+def test_unknown_ids_are_404(api: ApiEnvironment) -> None:
     nothing = uuid4()
     body = {"event_run_id": str(nothing)}
     for response in (
@@ -99,4 +99,4 @@ def test_ids_that_there_are_not_are_404(api: Api) -> None:
         api.platform.get(f"/operations/{nothing}"),
         api.host.post("/event-runs", api.run_body() | {"experience_id": str(nothing)}),
     ):
-        refused(response, 404, "not_found")
+        problem_of(response, 404, "not_found")

@@ -6,100 +6,100 @@ from datetime import datetime
 from uuid import uuid4
 
 import pytest
+from api_environment import ApiEnvironment, body_of, problem_of
 from app.core.errors import ContractRejected
-from stage import DAY
-from visitors import Api, answered, refused
+from backend_environment import DAY
 
 
-def test_a_run_is_opened_and_shown_side_by_side(api: Api) -> None:
+def test_a_run_is_created_and_shown_side_by_side(api: ApiEnvironment) -> None:
     run = api.open_run()
     assert (run["status"], run["blockchain_status"], run["blockchain_event_run_id"]) == ("active", "confirmed", 1)
     assert run["host_id"] == str(api.host.id)
-    seen = answered(api.attendee.get(f"/event-runs/{run['id']}"), 200)
+    seen = body_of(api.attendee.get(f"/event-runs/{run['id']}"), 200)
     assert seen["database"] == run
-    assert seen["chain"]["host"] == api.stage.wallets["host"].address
+    assert seen["chain"]["host"] == api.backend.wallets["host"].address
     assert seen["chain"]["price_per_seat_wei"] == run["blockchain_price_per_seat_wei"]
     assert seen["chain"]["starts_at"] == run["starts_at"]
     assert seen["differences"] == []
 
 
-def test_what_was_done_past_the_service_is_a_difference(api: Api) -> None:
+def test_an_action_past_the_service_is_a_difference(api: ApiEnvironment) -> None:
     run = api.open_run()
-    api.stage.chain.book_event_onchain(1, 3)
-    seen = answered(api.host.get(f"/event-runs/{run['id']}"), 200)
+    api.backend.chain.book_event_onchain(1, 3)
+    seen = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
     assert (seen["database"]["seats_booked"], seen["chain"]["seats_booked"]) == (0, 3)
     assert seen["differences"] == ["seats_booked"]
 
 
-def test_a_run_that_the_chain_lost_is_a_difference(api: Api) -> None:
-    before = api.stage.engine.snapshot()
+def test_a_run_that_the_chain_lost_is_a_difference(api: ApiEnvironment) -> None:
+    before = api.backend.engine.snapshot()
     run = api.open_run()
-    api.stage.engine.revert(before)
-    seen = answered(api.host.get(f"/event-runs/{run['id']}"), 200)
+    api.backend.engine.revert(before)
+    seen = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
     assert (seen["chain"], seen["differences"]) == (None, ["blockchain_event_run_id"])
 
 
-def test_the_platform_opens_a_run_for_a_host(api: Api) -> None:
+def test_the_platform_creates_a_run_for_a_host(api: ApiEnvironment) -> None:
     body = api.run_body(host_id=str(api.host.id))
-    assert answered(api.platform.post("/event-runs", body), 201)["host_id"] == str(api.host.id)
+    assert body_of(api.platform.post("/event-runs", body), 201)["host_id"] == str(api.host.id)
     body = api.run_body(host_id=str(uuid4()))
-    refused(api.platform.post("/event-runs", body), 404, "not_found")
+    problem_of(api.platform.post("/event-runs", body), 404, "not_found")
 
 
-def test_a_run_is_completed_with_who_came(api: Api) -> None:
+def test_a_run_is_completed_with_the_attended_bookings(api: ApiEnvironment) -> None:
     run = api.open_run()
-    came = api.book(run, 1)
+    attended = api.book(run, 1)
     api.book(run, 1, api.no_show)
-    api.stage.go_to(datetime.fromisoformat(run["starts_at"]))
-    done = answered(_status(api, run, "completed", attended_booking_ids=[came["id"]]), 200)
+    api.backend.go_to(datetime.fromisoformat(run["starts_at"]))
+    done = body_of(_status(api, run, "completed", attended_booking_ids=[attended["id"]]), 200)
     assert done["event_run"]["status"] == "completed"
     assert done["settlement"]["host_payout_wei"] == "190000000000000000"
 
 
-def test_a_run_is_cancelled_and_everybody_refunded(api: Api) -> None:
+def test_a_run_is_cancelled_and_everybody_refunded(api: ApiEnvironment) -> None:
     run = api.open_run()
     booking = api.book(run, 2)
-    done = answered(_status(api, run, "cancelled"), 200)
+    done = body_of(_status(api, run, "cancelled"), 200)
     assert done["event_run"]["status"] == "cancelled"
     assert done["settlement"]["refunds_issued_wei"] == "240000000000000000"
     assert done["settlement"]["host_payout_wei"] is None
     assert [b["status"] for b in _bookings(api, run) if b["id"] == booking["id"]] == ["cancelled"]
 
 
-def test_anybody_may_expire_a_run_that_nobody_completed(api: Api) -> None:
+def test_anybody_may_expire_a_run_that_nobody_completed(api: ApiEnvironment) -> None:
     run = api.open_run()
     api.book(run, 1)
-    problem = refused(_status(api, run, "expired", api.no_show), 409, "contract_rejected")
+    problem = problem_of(_status(api, run, "expired", api.no_show), 409, "contract_rejected")
     assert (problem["error"], problem["outcome"]) == ("TooEarly", "rejected")
-    api.stage.go_to(datetime.fromisoformat(run["starts_at"]) + 7 * DAY)
-    api.stage.engine.mine()
-    done = answered(_status(api, run, "expired", api.no_show), 200)
+    api.backend.go_to(datetime.fromisoformat(run["starts_at"]) + 7 * DAY)
+    api.backend.engine.mine()
+    done = body_of(_status(api, run, "expired", api.no_show), 200)
     assert done["event_run"]["status"] == "expired"
     assert done["settlement"]["compensation_wei"] == "80000000000000000"
 
 
-def test_deleting_a_run_cancels_it_on_chain(api: Api) -> None:
+def test_deleting_a_run_cancels_it_on_chain(api: ApiEnvironment) -> None:
     run = api.open_run()
     api.book(run, 1)
-    done = answered(api.host.delete(f"/event-runs/{run['id']}"), 200)
+    done = body_of(api.host.delete(f"/event-runs/{run['id']}"), 200)
     assert done["event_run"]["status"] == "cancelled"
     assert done["settlement"]["refunds_issued_wei"] == "120000000000000000"
-    seen = answered(api.host.get(f"/event-runs/{run['id']}"), 200)
+    seen = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
     assert (seen["chain"]["status"], seen["differences"]) == ("cancelled", [])
-    refused(api.host.delete(f"/event-runs/{run['id']}"), 409, "contract_rejected")
+    problem_of(api.host.delete(f"/event-runs/{run['id']}"), 409, "contract_rejected")
 
 
-def test_deleting_a_run_that_never_got_on_chain_marks_it_cancelled(api: Api) -> None:
-    starts_at = (api.stage.now() - DAY).isoformat()
-    refused(api.host.post("/event-runs", api.run_body() | {"starts_at": starts_at}), 409, "contract_rejected")
+def test_deleting_a_run_that_never_got_on_chain_marks_it_cancelled(api: ApiEnvironment) -> None:
+    starts_at = (api.backend.now() - DAY).isoformat()
+    problem_of(api.host.post("/event-runs", api.run_body() | {"starts_at": starts_at}), 409, "contract_rejected")
     [failed] = api.services.runs.list_all()
     assert failed.blockchain_status == "failed"
-    seen = answered(api.host.get(f"/event-runs/{failed.id}"), 200)
+    seen = body_of(api.host.get(f"/event-runs/{failed.id}"), 200)
     assert (seen["chain"], seen["differences"]) == (None, [])
-    sent = api.stage.engine.w3.eth.get_transaction_count(api.stage.sender.address)
-    done = answered(api.host.delete(f"/event-runs/{failed.id}"), 200)
+    sent = api.backend.engine.w3.eth.get_transaction_count(api.backend.sender.address)
+    done = body_of(api.host.delete(f"/event-runs/{failed.id}"), 200)
     assert (done["event_run"]["status"], done["settlement"]) == ("cancelled", None)
-    assert api.stage.engine.w3.eth.get_transaction_count(api.stage.sender.address) == sent
+    assert api.backend.engine.w3.eth.get_transaction_count(api.backend.sender.address) == sent
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,10 @@ def test_deleting_a_run_that_never_got_on_chain_marks_it_cancelled(api: Api) -> 
         {"surprise": 1},
     ],
 )
-def test_what_is_malformed_is_refused_before_anything_is_written(api: Api, change: dict[str, object]) -> None:
-    problem = refused(api.host.post("/event-runs", api.run_body() | change), 422, "invalid_request")
+def test_a_malformed_request_is_refused_before_anything_is_stored(
+    api: ApiEnvironment, change: dict[str, object]
+) -> None:
+    problem = problem_of(api.host.post("/event-runs", api.run_body() | change), 422, "invalid_request")
     [name] = change
     told = [error["where"] for error in problem.get("errors", [])]
     assert all(where == "body" or name in where for where in told)
@@ -150,21 +152,21 @@ def test_what_is_malformed_is_refused_before_anything_is_written(api: Api, chang
         None,
     ],
 )
-def test_a_status_is_one_of_three_and_says_what_it_needs(api: Api, body: object) -> None:
+def test_each_status_requires_its_own_fields(api: ApiEnvironment, body: object) -> None:
     run = api.open_run()
-    refused(api.host.patch(f"/event-runs/{run['id']}/status", body), 422, "invalid_request")
+    problem_of(api.host.patch(f"/event-runs/{run['id']}/status", body), 422, "invalid_request")
 
 
-def test_times_of_any_zone_come_back_in_utc(api: Api) -> None:
+def test_times_of_any_zone_come_back_in_utc(api: ApiEnvironment) -> None:
     body = api.run_body() | {"starts_at": "2101-01-01T05:30:00.999999+05:30"}
-    run = answered(api.host.post("/event-runs", body), 201)
+    run = body_of(api.host.post("/event-runs", body), 201)
     assert run["starts_at"] == "2101-01-01T00:00:00Z"
     assert run["created_at"].endswith("Z")
 
 
-def test_what_the_contract_refuses_is_told_with_its_own_error(api: Api) -> None:
+def test_a_contract_error_is_in_the_problem(api: ApiEnvironment) -> None:
     run = api.open_run()
-    problem = refused(_status(api, run, "completed", attended_booking_ids=[]), 409, "contract_rejected")
+    problem = problem_of(_status(api, run, "completed", attended_booking_ids=[]), 409, "contract_rejected")
     with pytest.raises(ContractRejected) as caught:
         api.services.runs.complete(api.services.runs.list_all()[0].id, [])
     said = caught.value
@@ -173,9 +175,9 @@ def test_what_the_contract_refuses_is_told_with_its_own_error(api: Api) -> None:
     assert problem["operation"].startswith(f"{api.host.id}:")
 
 
-def _status(api: Api, run: dict, status: str, by: object = None, **more: object):  # type: ignore[no-untyped-def]
+def _status(api: ApiEnvironment, run: dict, status: str, by: object = None, **more: object):  # type: ignore[no-untyped-def]
     return (by or api.host).patch(f"/event-runs/{run['id']}/status", {"status": status, **more})  # type: ignore[attr-defined]
 
 
-def _bookings(api: Api, run: dict) -> list[dict]:
-    return answered(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["bookings"]
+def _bookings(api: ApiEnvironment, run: dict) -> list[dict]:
+    return body_of(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["bookings"]

@@ -11,70 +11,80 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_environment import (
+    SECRET,
+    ApiEnvironment,
+    body_of,
+    mine_confirmations,
+    open_api,
+    problem_of,
+    services_for,
+    unreachable_database,
+    unreachable_node,
+)
 from app.core.logs import configure_json_logging, log_context
 from app.core.security import issue_token
 from app.db import migrations
 from app.main import create_app
 from app.services.transactions.policy import TransactionPolicy
+from backend_environment import BackendEnvironment
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
-from stage import Stage
-from visitors import SECRET, Api, answered, bury, no_database, nowhere, open_api, refused, wire
 
 
-def test_alive_and_ready(api: Api) -> None:
-    assert answered(api.client.get("/health"), 200) == {"status": "ok"}
-    checks = answered(api.client.get("/ready"), 200)["checks"]
+def test_alive_and_ready(api: ApiEnvironment) -> None:
+    assert body_of(api.client.get("/health"), 200) == {"status": "ok"}
+    checks = body_of(api.client.get("/ready"), 200)["checks"]
     assert checks == dict.fromkeys(("database", "migrations", "node", "chain_id"), "ok")
 
 
-def test_not_ready_says_what_is_missing_and_what_to_do(api: Api) -> None:
-    stage = api.stage
+def test_not_ready_says_what_is_missing_and_what_to_do(api: ApiEnvironment) -> None:
+    backend = api.backend
     other_chain = create_app(api.services, SECRET, 1)
-    no_node = create_app(wire(stage, TransactionPolicy(), w3=nowhere()), SECRET, 1)
-    no_rows = create_app(wire(stage, TransactionPolicy(), database=no_database()), SECRET, 1)
+    no_node = create_app(services_for(backend, TransactionPolicy(), w3=unreachable_node()), SECRET, 1)
+    no_rows = create_app(services_for(backend, TransactionPolicy(), database=unreachable_database()), SECRET, 1)
     for app, name, says in (
         (other_chain, "chain_id", "CHAIN_ID is 1"),
         (no_node, "node", "BLOCKCHAIN_RPC_URL"),
         (no_rows, "database", "DATABASE_URL"),
     ):
         client = TestClient(app)
-        problem = refused(client.get("/ready"), 503, "not_ready")
+        problem = problem_of(client.get("/ready"), 503, "not_ready")
         assert says in problem["checks"][name]
-        assert answered(client.get("/health"), 200)
-    with stage.database.transaction() as connection:
+        assert body_of(client.get("/health"), 200)
+    with backend.database.transaction() as connection:
         connection.execute(text("DELETE FROM schema_migrations WHERE name = '003_operations'"))
-    problem = refused(api.client.get("/ready"), 503, "not_ready")
-    with stage.database.transaction() as connection:
+    problem = problem_of(api.client.get("/ready"), 503, "not_ready")
+    with backend.database.transaction() as connection:
         connection.execute(text("INSERT INTO schema_migrations (name) VALUES ('003_operations')"))
     assert problem["checks"]["migrations"].startswith("003_operations not applied")
 
 
 def test_a_service_without_its_migration_files_is_not_ready(
-    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: ApiEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It can't know whether the database is as it must be."""
     monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
-    problem = refused(api.client.get("/ready"), 503, "not_ready")
+    problem = problem_of(api.client.get("/ready"), 503, "not_ready")
     assert problem["checks"]["migrations"].startswith("The migration files are not there")
 
 
 @pytest.mark.slow
-def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
-    bury(stage)
-    api = open_api(stage, TransactionPolicy(confirmations=3, give_up_after=0.3))
+def test_metrics_show_operations_gas_and_the_wallet(backend: BackendEnvironment) -> None:
+    mine_confirmations(backend)
+    api = open_api(backend, TransactionPolicy(confirmations=3, give_up_after=0.3))
     for _ in range(2):
         api.host.post("/event-runs", api.run_body(seats=10_000))  # refused: more than a run may have
-    answered(api.host.post("/event-runs", api.run_body()), 202)
+    body_of(api.host.post("/event-runs", api.run_body()), 202)
     numbers = _numbers(api.client)
     assert (numbers["stakesim_operations_pending"], numbers["stakesim_operations_failed"]) == (1, 0)
     assert (numbers["stakesim_operations{mined}"], numbers["stakesim_operations{rejected}"]) == (1, 2)
     assert numbers["stakesim_operations_held"] == numbers["stakesim_gas_spent_wei_total"] == 0
     assert numbers["stakesim_operations_oldest_pending_seconds"] > 0
-    assert numbers["stakesim_wallet_balance_wei"] == float(stage.balance("platform"))
+    assert numbers["stakesim_wallet_balance_wei"] == float(backend.balance("platform"))
 
-    bury(stage)
+    mine_confirmations(backend)
     [operation] = api.services.reconciler.dry_run().pending
     receipt = api.services.chain.sender.finish(operation)
     numbers = _numbers(api.client)
@@ -82,34 +92,38 @@ def test_metrics_tell_of_operations_gas_and_the_wallet(stage: Stage) -> None:
     assert numbers["stakesim_gas_spent_wei_total"] == receipt["gasUsed"] * receipt["effectiveGasPrice"]
 
 
-def test_an_empty_wallet_is_seen_in_the_metrics(stage: Stage) -> None:
-    api = open_api(stage)
-    stage.engine.set_balance(stage.sender.address, 0)
-    answered(api.host.post("/event-runs", api.run_body()), 202)
+def test_an_empty_wallet_is_seen_in_the_metrics(backend: BackendEnvironment) -> None:
+    api = open_api(backend)
+    backend.engine.set_balance(backend.sender.address, 0)
+    body_of(api.host.post("/event-runs", api.run_body()), 202)
     numbers = _numbers(api.client)
     assert (numbers["stakesim_operations_held"], numbers["stakesim_wallet_balance_eth"]) == (1, 0)
 
 
 @pytest.mark.slow
-def test_metrics_tell_who_does_not_answer(api: Api) -> None:
-    client = TestClient(create_app(wire(api.stage, TransactionPolicy(), nowhere(), no_database()), SECRET, 1))
+def test_metrics_show_what_does_not_answer(api: ApiEnvironment) -> None:
+    client = TestClient(
+        create_app(
+            services_for(api.backend, TransactionPolicy(), unreachable_node(), unreachable_database()), SECRET, 1
+        )
+    )
     assert _numbers(client) == {"stakesim_database_up": 0, "stakesim_node_up": 0}
 
 
-def test_what_was_not_foreseen_is_a_problem_without_a_story(api: Api) -> None:
+def test_an_unexpected_error_is_a_problem_without_details(api: ApiEnvironment) -> None:
     app = create_app(replace(api.services, runs=None), SECRET, 1)  # type: ignore[arg-type]
     api.host.client = TestClient(app, raise_server_exceptions=False)
     response = api.host.get(f"/event-runs/{api.host.id}")
-    problem = answered(response, 500)
+    problem = body_of(response, 500)
     assert response.headers["content-type"] == "application/problem+json"
     assert (problem["type"], problem["code"]) == ("about:blank", "internal_server_error")
     assert "NoneType" not in response.text
 
 
-def test_paths_and_methods_that_there_are_not_are_problems_too(api: Api) -> None:
+def test_unknown_paths_and_methods_are_problems(api: ApiEnvironment) -> None:
     for method, path, status in (("GET", "/nothing", 404), ("PUT", "/event-runs", 405), ("GET", "/%00", 404)):
         response = api.client.request(method, path)
-        problem = answered(response, status)
+        problem = body_of(response, status)
         assert (problem["type"], problem["status"]) == ("about:blank", status)
     assert api.client.put("/event-runs").headers["allow"] == "POST"
     assert api.client.put(f"/event-runs/{api.host.id}").headers["allow"] == "DELETE, GET"
@@ -128,14 +142,14 @@ def test_paths_and_methods_that_there_are_not_are_problems_too(api: Api) -> None
     ],
     ids=range(7),
 )
-def test_bodies_that_can_not_be_read_are_problems_too(api: Api, body: bytes, status: int) -> None:
+def test_unreadable_bodies_are_problems(api: ApiEnvironment, body: bytes, status: int) -> None:
     headers = {
         "Authorization": f"Bearer {issue_token(SECRET, api.host.id, 'host')}",
         "Idempotency-Key": "k",
         "Content-Type": "application/json",
     }
     response = api.client.post("/event-runs", content=body, headers=headers)
-    assert answered(response, status)["status"] == status
+    assert body_of(response, status)["status"] == status
     assert response.headers["content-type"] == "application/problem+json"
 
 
@@ -151,8 +165,8 @@ def lines() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
-def test_log_lines_are_json_with_the_operations_key(api: Api, lines: io.StringIO) -> None:
-    answered(api.host.post("/event-runs", api.run_body(), Idempotency_Key="k"), 201)
+def test_log_lines_are_json_with_the_operations_key(api: ApiEnvironment, lines: io.StringIO) -> None:
+    body_of(api.host.post("/event-runs", api.run_body(), Idempotency_Key="k"), 201)
     logged: list[dict[str, Any]] = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in logged)
     of_sender = [line for line in logged if line["logger"] == "app.services.transactions.sender"]
@@ -163,7 +177,7 @@ def test_log_lines_are_json_with_the_operations_key(api: Api, lines: io.StringIO
     assert "Bearer" not in lines.getvalue()
 
 
-def test_fields_are_of_what_is_inside_only(lines: io.StringIO) -> None:
+def test_log_fields_end_with_their_context(lines: io.StringIO) -> None:
     log = logging.getLogger("test")
     with log_context(operation="a"), log_context(state="mined"):
         log.info("inside")

@@ -4,41 +4,44 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from visitors import ETH, Api, answered
+from api_environment import ETH, ApiEnvironment, body_of
 
 
-def test_the_worked_example_pays_to_the_wei(api: Api) -> None:
+def test_the_worked_example_pays_exact_amounts(api: ApiEnvironment) -> None:
     """0.1 ETH a seat, 4 seats; A books 2 and comes, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
-    run = answered(api.host.post("/event-runs", api.run_body(seats=4, price_inr="20000")), 201)
+    run = body_of(api.host.post("/event-runs", api.run_body(seats=4, price_inr="20000")), 201)
     assert run["blockchain_price_per_seat_wei"] == "100000000000000000"
     assert run["blockchain_stake_amount_wei"] == "80000000000000000"
     assert run["price_inr"] == "20000.00"
 
-    cost = answered(api.attendee.post("/bookings/calculate-cost", {"event_run_id": run["id"], "seats": 2}), 200)
+    cost = body_of(api.attendee.post("/bookings/calculate-cost", {"event_run_id": run["id"], "seats": 2}), 200)
     assert (cost["payment_wei"], cost["stake_wei"]) == ("200000000000000000", "40000000000000000")
     assert (cost["total_wei"], cost["total_inr"]) == ("240000000000000000", "48000.00")
-    came, missed = api.book(run, 2, api.attendee), api.book(run, 2, api.no_show)
-    assert came["total_inr"] == "48000.00"
-    assert came["blockchain_payment_wei"] == "200000000000000000"
+    attended, missed = api.book(run, 2, api.attendee), api.book(run, 2, api.no_show)
+    assert attended["total_inr"] == "48000.00"
+    assert attended["blockchain_payment_wei"] == "200000000000000000"
 
-    seen = answered(api.attendee.get(f"/event-runs/{run['id']}"), 200)
+    seen = body_of(api.attendee.get(f"/event-runs/{run['id']}"), 200)
     assert seen["database"]["status"] == seen["chain"]["status"] == "full"
     assert seen["differences"] == []
 
     roles = ("host", "attendee", "no_show")
-    before = {role: api.stage.balance(role) for role in roles}
-    api.stage.go_to(datetime.fromisoformat(run["starts_at"]))
-    body = {"event_run_id": run["id"], "attended_booking_ids": [came["id"]]}
-    done = answered(api.host.post("/bookings/confirm-attendance", body), 200)
+    before = {role: api.backend.balance(role) for role in roles}
+    api.backend.go_to(datetime.fromisoformat(run["starts_at"]))
+    body = {"event_run_id": run["id"], "attended_booking_ids": [attended["id"]]}
+    done = body_of(api.host.post("/bookings/confirm-attendance", body), 200)
 
     assert done["event_run"]["status"] == "completed"
     assert done["settlement"]["host_payout_wei"] == "380000000000000000"
     assert done["settlement"]["host_stake_returned_wei"] == "80000000000000000"
     assert done["settlement"]["deferred"] == []
-    gains = {role: api.stage.balance(role) - before[role] for role in roles}
+    gains = {role: api.backend.balance(role) - before[role] for role in roles}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
-    assert api.stage.chain.platform_balance() == 6 * ETH // 100
+    assert api.backend.chain.platform_balance() == 6 * ETH // 100
 
-    found = answered(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["bookings"]
-    assert {booking["id"]: booking["status"] for booking in found} == {came["id"]: "completed", missed["id"]: "no_show"}
-    assert answered(api.host.get(f"/event-runs/{run['id']}"), 200)["differences"] == []
+    found = body_of(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["bookings"]
+    assert {booking["id"]: booking["status"] for booking in found} == {
+        attended["id"]: "completed",
+        missed["id"]: "no_show",
+    }
+    assert body_of(api.host.get(f"/event-runs/{run['id']}"), 200)["differences"] == []

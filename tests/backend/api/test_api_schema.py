@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
+from api_environment import SECRET, ApiEnvironment, open_api, wait_for_background
 from app.api.schemas import RFC_3339
 from app.core.security import issue_token
 from app.db.database import Database
+from backend_environment import DAY, DeployedContracts, backend_on
 from sqlalchemy import Engine
-from stage import DAY, Ground, set_up
 from stakesim_adapter.backend import EMPTY_TABLES
-from visitors import SECRET, Api, open_api, settle
 
 if TYPE_CHECKING:  # its import takes seconds, which whoever runs other tests does not wait for
     from schemathesis.core.failures import Failure
@@ -24,12 +24,12 @@ if TYPE_CHECKING:  # its import takes seconds, which whoever runs other tests do
 
 
 @pytest.fixture(scope="module")
-def visited(anvil: Ground, database_engine: Engine) -> Iterator[Api]:
+def funded_api(anvil: DeployedContracts, database_engine: Engine) -> Iterator[ApiEnvironment]:
     """An API whose wallet can pay for whatever is asked."""
-    api = open_api(set_up(anvil, "EventStake", Database(database_engine)))
-    api.stage.engine.set_balance(api.stage.sender.address, 2**200)
+    api = open_api(backend_on(anvil, "EventStake", Database(database_engine)))
+    api.backend.engine.set_balance(api.backend.sender.address, 2**200)
     yield api
-    settle()
+    wait_for_background()
     with database_engine.begin() as connection:
         connection.exec_driver_sql(EMPTY_TABLES)
 
@@ -39,12 +39,12 @@ EXAMPLES = {"quick": 2, "ci": 50, "deep": 1_000}
 
 
 @pytest.mark.slow
-def test_the_api_is_as_documented(visited: Api, profile: str) -> None:
+def test_the_api_is_as_documented(funded_api: ApiEnvironment, profile: str) -> None:
     """Called by the platform, so that whatever the schema allows gets through to the services."""
     import schemathesis.engine
     from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
-    openapi = _load(visited, EXAMPLES[profile])
+    openapi = _load(funded_api, EXAMPLES[profile])
     calls: Counter[str] = Counter()
     failures: list[str] = []
     for event in schemathesis.engine.from_schema(openapi).execute():
@@ -63,7 +63,7 @@ def test_the_api_is_as_documented(visited: Api, profile: str) -> None:
     assert calls["201"] + calls["202"]
 
 
-def _load(api: Api, examples: int) -> OpenApiSchema:
+def _load(api: ApiEnvironment, examples: int) -> OpenApiSchema:
     """The schema, and what is to be known for requests that get far."""
     import schemathesis.openapi
     from schemathesis.config import SchemathesisConfig

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import jwt
 import pytest
+from api_environment import SECRET, ApiEnvironment, ApiUser, body_of, problem_of
 from app.core.security import Caller, Unauthenticated, issue_token, verify_token
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from visitors import SECRET, Api, Visitor, answered, refused
 
 ME = uuid4()
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -20,7 +20,7 @@ GOOD: dict[str, Any] = {"sub": str(ME), "role": "host", "exp": LATER}
 KEY = SECRET.get_secret_value()
 
 
-def test_a_token_says_who_calls() -> None:
+def test_a_token_identifies_the_caller() -> None:
     assert verify_token(SECRET, issue_token(SECRET, ME, "attendee")) == Caller(ME, "attendee")
 
 
@@ -44,7 +44,7 @@ def test_a_token_says_who_calls() -> None:
         jwt.encode(GOOD | {"nbf": LATER}, KEY),
     ],
 )
-def test_a_token_that_is_not_ours_or_not_whole_is_refused(token: str) -> None:
+def test_a_foreign_or_incomplete_token_is_refused(token: str) -> None:
     with pytest.raises(Unauthenticated):
         verify_token(SECRET, token)
 
@@ -54,13 +54,13 @@ _part = st.text() | st.sampled_from([issue_token(SECRET, ME, "host").split(".")[
 
 @given(st.lists(_part, max_size=4).map(".".join))
 @pytest.mark.slow
-def test_no_token_at_all_breaks_it(token: str) -> None:
+def test_no_malformed_token_causes_another_error(token: str) -> None:
     with pytest.raises(Unauthenticated):
         verify_token(SECRET, token)
 
 
 @pytest.mark.slow
-def test_without_a_good_token_nothing_is_told(api: Api) -> None:
+def test_every_route_requires_a_valid_token(api: ApiEnvironment) -> None:
     run = f"/event-runs/{uuid4()}"
     for authorization in (None, "Bearer", "Bearer x", "Basic eDp4", "Bearer \xff"):
         headers = {"Authorization": authorization.encode("latin-1")} if authorization else {}
@@ -78,15 +78,15 @@ def test_without_a_good_token_nothing_is_told(api: Api) -> None:
             ("GET", "/operations/x", None),
         ):
             response = api.client.request(method, path, json=body, headers=headers)
-            refused(response, 401, "unauthenticated")
+            problem_of(response, 401, "unauthenticated")
             assert response.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.slow
-def test_a_host_acts_on_own_runs_only(api: Api) -> None:
+def test_a_host_acts_on_own_runs_only(api: ApiEnvironment) -> None:
     run = api.open_run()
     path, nobody = f"/event-runs/{run['id']}", {"event_run_id": run["id"], "attended_booking_ids": []}
-    for stranger in (api.other_host, api.attendee, Visitor(api.client, api.host.id, "attendee")):
+    for stranger in (api.other_host, api.attendee, ApiUser(api.client, api.host.id, "attendee")):
         for response in (
             stranger.patch(f"{path}/status", {"status": "cancelled"}),
             stranger.patch(f"{path}/status", {"status": "completed", "attended_booking_ids": []}),
@@ -94,15 +94,15 @@ def test_a_host_acts_on_own_runs_only(api: Api) -> None:
             stranger.post("/bookings/confirm-attendance", nobody),
             stranger.post("/event-runs", api.run_body(host_id=str(api.host.id))),
         ):
-            refused(response, 403, "forbidden")
-    refused(api.attendee.post("/event-runs", api.run_body()), 403, "forbidden")
-    refused(api.other_host.get(f"{path}/bookings"), 403, "forbidden")
-    assert answered(api.other_host.get(path), 200)["database"]["status"] == "active"
-    assert answered(api.platform.delete(path), 200)["event_run"]["status"] == "cancelled"
+            problem_of(response, 403, "forbidden")
+    problem_of(api.attendee.post("/event-runs", api.run_body()), 403, "forbidden")
+    problem_of(api.other_host.get(f"{path}/bookings"), 403, "forbidden")
+    assert body_of(api.other_host.get(path), 200)["database"]["status"] == "active"
+    assert body_of(api.platform.delete(path), 200)["event_run"]["status"] == "cancelled"
 
 
 @pytest.mark.slow
-def test_an_attendee_acts_on_own_bookings_only(api: Api) -> None:
+def test_an_attendee_acts_on_own_bookings_only(api: ApiEnvironment) -> None:
     run = api.open_run()
     mine, other = api.book(run, 1, api.attendee), api.book(run, 1, api.no_show)
     body = {"event_run_id": run["id"], "seats": 1}
@@ -112,19 +112,19 @@ def test_an_attendee_acts_on_own_bookings_only(api: Api) -> None:
         api.host.post("/bookings/create", body),
         api.attendee.post("/bookings/create", body | {"user_id": str(api.no_show.id)}),
     ):
-        refused(response, 403, "forbidden")
+        problem_of(response, 403, "forbidden")
     path = f"/event-runs/{run['id']}/bookings"
-    assert [b["id"] for b in answered(api.attendee.get(path), 200)["bookings"]] == [mine["id"]]
+    assert [b["id"] for b in body_of(api.attendee.get(path), 200)["bookings"]] == [mine["id"]]
     for who in (api.host, api.platform):
-        assert [b["id"] for b in answered(who.get(path), 200)["bookings"]] == [mine["id"], other["id"]]
-    answered(api.attendee.post("/bookings/create", body | {"user_id": str(api.attendee.id)}), 201)
-    answered(api.platform.post(f"/bookings/{mine['id']}/cancel"), 200)
+        assert [b["id"] for b in body_of(who.get(path), 200)["bookings"]] == [mine["id"], other["id"]]
+    body_of(api.attendee.post("/bookings/create", body | {"user_id": str(api.attendee.id)}), 201)
+    body_of(api.platform.post(f"/bookings/{mine['id']}/cancel"), 200)
 
 
-def test_an_operation_is_shown_to_who_asked_and_the_platform(api: Api) -> None:
-    answered(api.host.post("/event-runs", api.run_body(), Idempotency_Key="mine"), 201)
+def test_an_operation_is_shown_to_its_user_and_the_platform(api: ApiEnvironment) -> None:
+    body_of(api.host.post("/event-runs", api.run_body(), Idempotency_Key="mine"), 201)
     full = f"/operations/{api.host.id}:mine"
-    found = answered(api.host.get("/operations/mine"), 200)
-    assert found == answered(api.host.get(full), 200) == answered(api.platform.get(full), 200)
-    refused(api.other_host.get(full), 403, "forbidden")
-    refused(api.other_host.get("/operations/mine"), 404, "not_found")
+    found = body_of(api.host.get("/operations/mine"), 200)
+    assert found == body_of(api.host.get(full), 200) == body_of(api.platform.get(full), 200)
+    problem_of(api.other_host.get(full), 403, "forbidden")
+    problem_of(api.other_host.get("/operations/mine"), 404, "not_found")

@@ -1,4 +1,4 @@
-"""A scene for each fault, on an anvil and a database with real commits."""
+"""A backend for each fault test, on an anvil and a database with real commits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from app.db.database import Database, create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.migrations import migrate
 from app.db.tables import metadata
-from scene import POLICY, Scene, make_scene
+from backend_environment import TERMS, deploy
+from fault_environment import POLICY, FaultEnvironment, open_environment
 from sqlalchemy import Engine as DatabaseEngine
-from stage import TERMS, deploy
 from stakesim.evm.anvil import AnvilEngine
 from stakesim.evm.engine import Snapshot
 from stakesim.evm.engines import open_engine
@@ -21,7 +21,7 @@ from web3.types import RPCEndpoint
 
 
 class Start(NamedTuple):
-    """What every scene begins with."""
+    """The chain and contract that every test begins with."""
 
     engine: AnvilEngine
     address: str
@@ -52,8 +52,8 @@ def anvil() -> Iterator[Start]:
 
 
 @pytest.fixture
-def scene(anvil: Start, committing: DatabaseEngine) -> Iterator[Scene]:
-    yield make_scene(anvil.engine, anvil.address, Database(committing))
+def environment(anvil: Start, committing: DatabaseEngine) -> Iterator[FaultEnvironment]:
+    yield open_environment(anvil.engine, anvil.address, Database(committing))
     rpc = anvil.engine.w3.manager.request_blocking
     rpc(RPCEndpoint("anvil_dropAllTransactions"), [])
     rpc(RPCEndpoint("evm_setAutomine"), [True])

@@ -14,11 +14,12 @@ import requests
 from app.core.errors import ChainUnavailable, OutOfFunds, Superseded
 from app.core.units import WEI_PER_GWEI as GWEI
 from app.services.rpc_failover import FailoverProvider
+from backend_environment import Time
 from eth_account import Account
-from scene import (
+from fault_environment import (
     SEND,
     Ask,
-    Scene,
+    FaultEnvironment,
     after_asking,
     first,
     http,
@@ -27,16 +28,15 @@ from scene import (
     result,
     saying,
 )
-from stage import Time
 
 pytestmark = pytest.mark.slow
 
-LOST = requests.ConnectionError("the line is dead")
+LOST = requests.ConnectionError("the connection is dead")
 HOUR = 3600
 
 
 class Proxy(ThreadingHTTPServer):
-    """A node's HTTP server, for what is asked of it does in turn what `does` says, and then answers as it should.
+    """A node's HTTP server that misbehaves in turn as `does` says, and then answers correctly.
 
     A status: it says no more than that. "hang up", "be silent": no answer, and the node did not hear of it; the same
     "late": the node did. Sending is disturbed, and nothing else. noted: the raw transactions as they came.
@@ -78,12 +78,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing on the terminal."""
+        """Suppresses the server's log."""
 
 
 @contextmanager
-def proxies(scene: Scene, *each_does: tuple[int | str, ...]) -> Iterator[list[Proxy]]:
-    url = str(http(scene.engine).endpoint_uri)
+def proxies(environment: FaultEnvironment, *each_does: tuple[int | str, ...]) -> Iterator[list[Proxy]]:
+    url = str(http(environment.engine).endpoint_uri)
     servers = [Proxy(url, *does) for does in each_does]
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -96,50 +96,52 @@ def proxies(scene: Scene, *each_does: tuple[int | str, ...]) -> Iterator[list[Pr
             server.server_close()
 
 
-# -------------------------------------------------------------------------------------------------- 1, 2: the line
+# ------------------------------------------------------------------------------------------- 1, 2: the connection
 
 
 @pytest.mark.parametrize("mined", [False, True], ids=["in the mempool", "mined at once"])
-def test_01_response_lost_after_the_node_took_the_transaction(scene: Scene, mined: bool) -> None:
-    scene.rpc("evm_setAutomine", mined)
-    operation = scene.step(scene.prepare_run())
-    scene.line.fault = first(1, after_asking(raising(LOST)))
-    operation = scene.step(operation)
+def test_01_response_lost_after_the_node_took_the_transaction(environment: FaultEnvironment, mined: bool) -> None:
+    environment.rpc("evm_setAutomine", mined)
+    operation = environment.step(environment.prepare_run())
+    environment.connection.fault = first(1, after_asking(raising(LOST)))
+    operation = environment.step(operation)
     assert operation.state == ("mined" if mined else "signed")
-    scene.rpc("evm_setAutomine", False)
-    operation = scene.settle(operation)
+    environment.rpc("evm_setAutomine", False)
+    operation = environment.settle(operation)
     assert operation.state == "confirmed"
-    assert len(operation.attempts) == len(set(scene.line.sent)) == 1
-    assert (len(scene.line.sent) == 1) == mined
-    scene.check(runs=1)
+    assert len(operation.attempts) == len(set(environment.connection.sent)) == 1
+    assert (len(environment.connection.sent) == 1) == mined
+    environment.check(runs=1)
 
 
-def test_02_request_lost_before_the_node(scene: Scene) -> None:
-    operation = scene.step(scene.prepare_run())
-    scene.line.fault = first(3, raising(LOST))
+def test_02_request_lost_before_the_node(environment: FaultEnvironment) -> None:
+    operation = environment.step(environment.prepare_run())
+    environment.connection.fault = first(3, raising(LOST))
     for _ in range(3):
-        operation = scene.step(operation)
-        scene.mine()
-        assert (operation.state, scene.pool()) == ("signed", 0)
-    assert scene.step(operation).state == "submitted"
-    assert (len(scene.line.sent), len(set(scene.line.sent))) == (4, 1)
-    assert scene.settle(operation).state == "confirmed"
-    scene.check(runs=1)
+        operation = environment.step(operation)
+        environment.mine()
+        assert (operation.state, environment.pool()) == ("signed", 0)
+    assert environment.step(operation).state == "submitted"
+    assert (len(environment.connection.sent), len(set(environment.connection.sent))) == (4, 1)
+    assert environment.settle(operation).state == "confirmed"
+    environment.check(runs=1)
 
 
 # --------------------------------------------------------------------------------------------- 3, 4: the endpoints
 
 
-def test_03_too_many_requests_broken_servers_and_connections_reset(scene: Scene) -> None:
-    """Over HTTP servers that do so: the first is left to rest, the second is asked; then both fail, and time passes."""
+def test_03_too_many_requests_broken_servers_and_connections_reset(environment: FaultEnvironment) -> None:
+    """The first server rests after its failure, the second one is asked; then both fail, and are retried later."""
     slept = list[float]()
-    with proxies(scene, (429, 503, "hang up"), ("hang up late", 502)) as servers:
-        line = FailoverProvider([server.url for server in servers], timeout=2, sleep=slept.append, jitter=lambda: 0.5)
-        worker = scene.worker(line)
+    with proxies(environment, (429, 503, "hang up"), ("hang up late", 502)) as servers:
+        provider = FailoverProvider(
+            [server.url for server in servers], timeout=2, sleep=slept.append, jitter=lambda: 0.5
+        )
+        worker = environment.worker(provider)
         operation = worker.follow(worker.prepare_run())
         assert operation.state == "submitted"
         noted = [body for server in servers for body in server.noted]
-        assert all(worker.line.sent[0].encode() in body for body in noted)
+        assert all(worker.connection.sent[0].encode() in body for body in noted)
         assert len(noted) >= 5
         operation = worker.settle(operation)
     assert slept
@@ -149,20 +151,20 @@ def test_03_too_many_requests_broken_servers_and_connections_reset(scene: Scene)
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["the node took it", "the node did not"])
-def test_04_time_out_on_send(scene: Scene, caplog: pytest.LogCaptureFixture, taken: bool) -> None:
-    """Whoever waits is told that it is not known, and of the operation; it is never failed."""
-    with proxies(scene, ("be silent late" if taken else "be silent",)) as [server]:
-        worker = scene.worker(FailoverProvider([server.url], timeout=2, give_up_after=0), give_up_after=0)
-        operation = worker.step(scene.prepare_run())
+def test_04_time_out_on_send(environment: FaultEnvironment, caplog: pytest.LogCaptureFixture, taken: bool) -> None:
+    """The client gets `ChainUnavailable` with the operation's key; the operation never fails."""
+    with proxies(environment, ("be silent late" if taken else "be silent",)) as [server]:
+        worker = environment.worker(FailoverProvider([server.url], timeout=2, give_up_after=0), give_up_after=0)
+        operation = worker.step(environment.prepare_run())
         with pytest.raises(ChainUnavailable) as caught:
             worker.services.sender.finish(operation)
         assert caught.value.operation == operation.key
     assert f"{SEND}: endpoint 1 of 1 did not answer in time" in caplog.text
-    operation = scene.find(operation)
-    assert (operation.state, scene.status(operation)) == ("signed", "pending")
-    operation = scene.settle(operation)
-    assert (operation.state, len({*worker.line.sent, *scene.line.sent})) == ("confirmed", 1)
-    scene.check(runs=1)
+    operation = environment.find(operation)
+    assert (operation.state, environment.status(operation)) == ("signed", "pending")
+    operation = environment.settle(operation)
+    assert (operation.state, len({*worker.connection.sent, *environment.connection.sent})) == ("confirmed", 1)
+    environment.check(runs=1)
 
 
 # ------------------------------------------------------------------------------------------- 5 to 9: what nodes say
@@ -171,188 +173,188 @@ def test_04_time_out_on_send(scene: Scene, caplog: pytest.LogCaptureFixture, tak
 @pytest.mark.parametrize(
     "words", [None, "already known", "AlreadyKnown", "Known transaction", "already in the mempool"]
 )
-def test_05_already_known(scene: Scene, words: str | None) -> None:
-    """In anvil's own words, as somebody has brought it there; and in those of other nodes."""
-    operation = scene.step(scene.prepare_run())
+def test_05_already_known(environment: FaultEnvironment, words: str | None) -> None:
+    """The transaction was sent by somebody else before; with anvil's message, and those of other nodes."""
+    operation = environment.step(environment.prepare_run())
     if words is None:
-        scene.rpc(SEND, operation.attempts[0].raw_transaction)
+        environment.rpc(SEND, operation.attempts[0].raw_transaction)
     else:
-        scene.line.fault = first(1, after_asking(saying(words)))
-    operation = scene.step(operation)
+        environment.connection.fault = first(1, after_asking(saying(words)))
+    operation = environment.step(operation)
     assert operation.state == "submitted"
-    assert scene.settle(operation).state == "confirmed"
-    assert len(set(scene.line.sent)) == 1
-    scene.check(runs=1)
+    assert environment.settle(operation).state == "confirmed"
+    assert len(set(environment.connection.sent)) == 1
+    environment.check(runs=1)
 
 
-def test_06_nonce_too_low_and_our_hash_is_mined(scene: Scene) -> None:
-    operation = scene.step(scene.prepare_run())
-    scene.rpc(SEND, operation.attempts[0].raw_transaction)
-    scene.mine()
+def test_06_nonce_too_low_and_our_hash_is_mined(environment: FaultEnvironment) -> None:
+    operation = environment.step(environment.prepare_run())
+    environment.rpc(SEND, operation.attempts[0].raw_transaction)
+    environment.mine()
     said = list[Any]()
 
     def listen(method: str, params: Any, ask: Callable[[], Any]) -> Any:
         said.append(ask())
         return said[-1]
 
-    scene.line.fault = first(1, listen)
-    operation = scene.step(operation)
+    environment.connection.fault = first(1, listen)
+    operation = environment.step(operation)
     assert "nonce too low" in said[0]["error"]["message"]
     assert (operation.state, operation.tx_hash) == ("mined", operation.attempts[0].tx_hash)
-    operation = scene.settle(operation)
+    operation = environment.settle(operation)
     assert (operation.state, operation.requeued, len(operation.attempts)) == ("confirmed", 0, 1)
-    scene.check(runs=1)
+    environment.check(runs=1)
 
 
-def test_07_nonce_too_low_and_an_older_attempt_was_mined(scene: Scene) -> None:
-    """A node that has not seen the receipts yet says so first; the block that took the nonce holds one of ours."""
-    worker = scene.worker(bump_after=0)
+def test_07_nonce_too_low_and_an_older_attempt_was_mined(environment: FaultEnvironment) -> None:
+    """The node does not return the receipts at first; the block that used the nonce has one of our attempts."""
+    worker = environment.worker(bump_after=0)
     operation = worker.follow(worker.prepare_run())
     while len(operation.attempts) < 3:
         operation = worker.step(operation)
-    scene.rpc("anvil_dropTransaction", operation.attempts[-1].tx_hash)
-    scene.rpc(SEND, operation.attempts[0].raw_transaction)
-    scene.mine(3)
-    scene.line.fault = first(6, lambda *_: result(None), "eth_getTransactionReceipt")
+    environment.rpc("anvil_dropTransaction", operation.attempts[-1].tx_hash)
+    environment.rpc(SEND, operation.attempts[0].raw_transaction)
+    environment.mine(3)
+    environment.connection.fault = first(6, lambda *_: result(None), "eth_getTransactionReceipt")
     for _ in range(2):
-        operation = scene.step(operation)
+        operation = environment.step(operation)
         assert (operation.state, operation.requeued, len(operation.attempts)) == ("signed", 0, 3)
-    operation = scene.settle(operation)
+    operation = environment.settle(operation)
     assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[0].tx_hash)
-    scene.check(runs=1)
+    environment.check(runs=1)
 
 
-def test_08_nonce_used_by_a_foreign_transaction(scene: Scene) -> None:
-    """The second time it is closed: somebody else uses this key, and that has to stop first."""
-    operation = scene.step(scene.prepare_run())
-    lost, other = operation.nonce, scene.follow(scene.prepare_run(seats=5))
-    scene.send_foreign(operation.nonce or 0)
-    scene.mine(2)
+def test_08_nonce_used_by_a_foreign_transaction(environment: FaultEnvironment) -> None:
+    """The second foreign transaction fails the operation, as somebody else uses the platform's key."""
+    operation = environment.step(environment.prepare_run())
+    lost, other = operation.nonce, environment.follow(environment.prepare_run(seats=5))
+    environment.send_foreign(operation.nonce or 0)
+    environment.mine(2)
     asked = list[tuple[str, Any]]()
-    scene.line.fault = lambda method, params, ask: asked.append((method, params)) or ask()
+    environment.connection.fault = lambda method, params, ask: asked.append((method, params)) or ask()
     for _ in range(3):
-        operation = scene.step(operation)
+        operation = environment.step(operation)
         assert (operation.state, operation.nonce) == ("signed", lost), "final before its depth"
     assert not [params for method, params in asked if method == "eth_getBlockByNumber" and params[1]], "needless looks"
-    scene.line.fault = None
-    scene.mine()
-    operation = scene.step(operation)
+    environment.connection.fault = None
+    environment.mine()
+    operation = environment.step(operation)
     assert (operation.state, operation.nonce, operation.requeued) == ("prepared", None, 1)
-    operation = scene.settle(operation)
+    operation = environment.settle(operation)
     assert (operation.state, operation.nonce) == ("confirmed", (other.nonce or 0) + 1)
-    assert scene.find(other).state == "confirmed"
+    assert environment.find(other).state == "confirmed"
 
-    operation = scene.step(scene.prepare_run())
+    operation = environment.step(environment.prepare_run())
     for _ in range(2):
-        scene.send_foreign(operation.nonce or 0)
-        scene.mine(3)
-        operation = scene.step(scene.step(operation))
+        environment.send_foreign(operation.nonce or 0)
+        environment.mine(3)
+        operation = environment.step(environment.step(operation))
     assert operation.state == "failed"
     with pytest.raises(Superseded, match="no effect"):
-        scene.services.sender.finish(operation)
-    scene.check(runs=2)
-    assert scene.services.sender._mempool._send_times == {}, "of what is over nothing is kept"
+        environment.services.sender.finish(operation)
+    environment.check(runs=2)
+    assert environment.services.sender._mempool._send_times == {}, "of what is over nothing is kept"
 
 
-def test_08_what_it_was_held_for_and_sent_as_is_of_the_lost_nonce(scene: Scene) -> None:
-    operation = scene.follow(scene.prepare_run())
-    scene.rpc("anvil_dropAllTransactions")
-    scene.send_foreign(operation.nonce or 0)
-    scene.line.fault = first(1, saying("insufficient funds"))
-    operation = scene.step(operation)
+def test_08_a_new_nonce_clears_the_reason_for_holding(environment: FaultEnvironment) -> None:
+    operation = environment.follow(environment.prepare_run())
+    environment.rpc("anvil_dropAllTransactions")
+    environment.send_foreign(operation.nonce or 0)
+    environment.connection.fault = first(1, saying("insufficient funds"))
+    operation = environment.step(operation)
     assert operation.held is not None
-    scene.mine(3)
-    operation = scene.step(operation)
+    environment.mine(3)
+    operation = environment.step(operation)
     assert (operation.state, operation.held) == ("prepared", None)
-    operation = scene.step(operation)
-    scene.line.fault = first(1, raising(LOST))
-    assert scene.step(operation).state == "signed", "nobody knows whether the node took it"
-    assert scene.settle(operation).state == "confirmed"
-    scene.check(runs=1)
+    operation = environment.step(operation)
+    environment.connection.fault = first(1, raising(LOST))
+    assert environment.step(operation).state == "signed", "nobody knows whether the node took it"
+    assert environment.settle(operation).state == "confirmed"
+    environment.check(runs=1)
 
 
-def test_08_a_node_that_keeps_the_states_of_some_blocks_only(scene: Scene) -> None:
-    """The transaction is found further back, as blocks are kept."""
-    operation = scene.step(scene.prepare_run())
-    scene.send_foreign(operation.nonce or 0)
-    scene.mine(40)
-    oldest = scene.w3.eth.block_number - 10
+def test_08_a_node_that_has_the_states_of_recent_blocks_only(environment: FaultEnvironment) -> None:
+    """The transaction is found in an earlier block, as the node keeps all blocks."""
+    operation = environment.step(environment.prepare_run())
+    environment.send_foreign(operation.nonce or 0)
+    environment.mine(40)
+    oldest = environment.w3.eth.block_number - 10
 
     def prune(method: str, params: Any, ask: Ask) -> Any:
         old = method == "eth_getTransactionCount" and int(params[1], 16) < oldest
         return refusal("missing trie node") if old else ask()
 
-    scene.line.fault = prune
-    operation = scene.step(operation)
+    environment.connection.fault = prune
+    operation = environment.step(operation)
     assert (operation.state, operation.requeued) == ("prepared", 1)
-    scene.line.fault = None
-    assert scene.settle(operation).state == "confirmed"
-    scene.check(runs=1)
+    environment.connection.fault = None
+    assert environment.settle(operation).state == "confirmed"
+    environment.check(runs=1)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_08_foreign_transactions_that_were_there_before_are_gone_past(scene: Scene, count: int) -> None:
-    """Their blocks are not final when the nonce is taken: one after the other turns out to be used up."""
+def test_08_foreign_transactions_from_before_do_not_count(environment: FaultEnvironment, count: int) -> None:
+    """Their blocks are not final when the nonce is taken, so that one nonce after the other turns out to be used."""
     for _ in range(count):
-        scene.send_foreign(scene.count())
-        scene.mine()
-    operation = scene.settle(scene.prepare_run())
+        environment.send_foreign(environment.count())
+        environment.mine()
+    operation = environment.settle(environment.prepare_run())
     assert (operation.state, operation.requeued, len(operation.attempts)) == ("confirmed", 0, count + 1)
-    scene.check(runs=1)
+    environment.check(runs=1)
 
 
-def test_09_nonce_too_high_a_gap(scene: Scene) -> None:
-    """What was to fill it was signed by a process that is no more."""
-    earlier = scene.step(scene.prepare_run())
-    scene.line.fault = first(1, saying("nonce too high"))
-    operation = scene.follow(scene.prepare_run(seats=5))
+def test_09_nonce_too_high_a_gap(environment: FaultEnvironment) -> None:
+    """The transaction with the missing nonce was signed by a process that has ended."""
+    earlier = environment.step(environment.prepare_run())
+    environment.connection.fault = first(1, saying("nonce too high"))
+    operation = environment.follow(environment.prepare_run(seats=5))
     assert operation.state == "signed"
-    assert scene.line.sent == [operation.attempts[0].raw_transaction, earlier.attempts[0].raw_transaction]
-    operation = scene.settle(operation)
-    operation, earlier = scene.find(operation), scene.find(earlier)
+    assert environment.connection.sent == [operation.attempts[0].raw_transaction, earlier.attempts[0].raw_transaction]
+    operation = environment.settle(operation)
+    operation, earlier = environment.find(operation), environment.find(earlier)
     assert (operation.state, earlier.state) == ("confirmed", "confirmed")
     assert earlier.updated_at < operation.updated_at, "what is earlier on chain is closed first"
     assert operation.nonce == (earlier.nonce or 0) + 1
-    scene.check(runs=2)
+    environment.check(runs=2)
 
 
-def test_09_a_gap_that_the_node_keeps_quiet_about(scene: Scene) -> None:
-    """Most nodes take it, and wait: then the reconciler sends what is missing."""
-    scene.step(scene.prepare_run())
-    operation = scene.follow(scene.prepare_run(seats=5))
-    scene.mine(2)
-    assert (scene.step(operation).state, scene.pool()) == ("submitted", 1)
-    worker = scene.worker()
+def test_09_a_gap_that_the_node_does_not_report(environment: FaultEnvironment) -> None:
+    """Most nodes accept the transaction and keep it back; the reconciler sends the missing one."""
+    environment.step(environment.prepare_run())
+    operation = environment.follow(environment.prepare_run(seats=5))
+    environment.mine(2)
+    assert (environment.step(operation).state, environment.pool()) == ("submitted", 1)
+    worker = environment.worker()
     for _ in range(4):
         report = worker.services.reconciler.run_full()
         assert report.problems == []
-        scene.mine()
+        environment.mine()
     assert report.pending == []
-    scene.check(runs=2)
+    environment.check(runs=2)
 
 
 # ------------------------------------------------------------------------------------------------- 10 to 14: money
 
 
-def test_10_replacement_underpriced(scene: Scene) -> None:
-    """Somebody's transaction has the nonce in the mempool, for more: ours is raised until it takes its place."""
-    operation = scene.step(scene.prepare_run())
-    scene.send_foreign(operation.nonce or 0, fee=5 * GWEI, tip=2 * GWEI)
+def test_10_replacement_underpriced(environment: FaultEnvironment) -> None:
+    """A foreign transaction in the mempool has the nonce and higher fees; ours are raised until it is replaced."""
+    operation = environment.step(environment.prepare_run())
+    environment.send_foreign(operation.nonce or 0, fee=5 * GWEI, tip=2 * GWEI)
     while operation.state == "signed":
-        operation = scene.step(operation)
-    operation = scene.settle(operation)
+        operation = environment.step(operation)
+    operation = environment.settle(operation)
     assert operation.state == "confirmed"
     assert len(operation.attempts) > 3
     for before, after in pairwise(operation.attempts):
         assert after.nonce == before.nonce
         assert after.max_fee_per_gas * 10 >= before.max_fee_per_gas * 11
         assert after.priority_fee_per_gas * 10 >= before.priority_fee_per_gas * 11
-    scene.check(runs=1)
+    environment.check(runs=1)
 
 
-def test_10_fees_are_raised_by_one_worker_at_a_time(scene: Scene) -> None:
-    """Another that sees the first attempt only takes over what was done meanwhile."""
-    worker, other = scene.worker(bump_after=0), scene.worker(bump_after=0)
+def test_10_fees_are_raised_by_one_worker_at_a_time(environment: FaultEnvironment) -> None:
+    """A worker with an old copy returns the operation as the other one left it."""
+    worker, other = environment.worker(bump_after=0), environment.worker(bump_after=0)
     operation = worker.step(worker.prepare_run())
     raised = worker.step(operation)
     assert [attempt.latest_block for attempt in raised.attempts] == [operation.attempts[0].latest_block] * 2
@@ -361,10 +363,10 @@ def test_10_fees_are_raised_by_one_worker_at_a_time(scene: Scene) -> None:
     worker.check(runs=1)
 
 
-def test_10_fees_are_raised_with_the_key_of_whoever_signed(scene: Scene) -> None:
-    """The platform's is of no use then."""
-    host = scene.engine.accounts[1]
-    worker = scene.worker(bump_after=0, give_up_after=0)
+def test_10_fees_are_raised_with_the_key_of_whoever_signed(environment: FaultEnvironment) -> None:
+    """The platform's key cannot sign for the host."""
+    host = environment.engine.accounts[1]
+    worker = environment.worker(bump_after=0, give_up_after=0)
     operation = worker.prepare_run(signer=host)
     for attempts in (1, 2):
         with pytest.raises(ChainUnavailable):
@@ -376,83 +378,83 @@ def test_10_fees_are_raised_with_the_key_of_whoever_signed(scene: Scene) -> None
     assert worker.settle(operation).state == "confirmed"
 
 
-def test_10_replacement_underpriced_at_the_cap(scene: Scene) -> None:
-    worker = scene.worker(max_fee_per_gas=4 * GWEI)
+def test_10_replacement_underpriced_at_the_cap(environment: FaultEnvironment) -> None:
+    worker = environment.worker(max_fee_per_gas=4 * GWEI)
     operation = worker.step(worker.prepare_run())
-    foreign = scene.send_foreign(operation.nonce or 0, fee=50 * GWEI, tip=20 * GWEI)
+    foreign = environment.send_foreign(operation.nonce or 0, fee=50 * GWEI, tip=20 * GWEI)
     for _ in range(10):
         operation = worker.step(operation)
     assert operation.state == "signed"
     assert "can't be raised above the cap" in (operation.held or "")
-    scene.rpc("anvil_dropTransaction", foreign)
+    environment.rpc("anvil_dropTransaction", foreign)
     operation = worker.settle(operation)
     assert (operation.state, operation.held) == ("confirmed", None)
     worker.check(runs=1)
 
 
-def test_11_insufficient_funds(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    """Between estimate and sending: the nonce is kept, and so are the bytes."""
-    operation = scene.step(scene.prepare_run())
+def test_11_insufficient_funds(environment: FaultEnvironment, caplog: pytest.LogCaptureFixture) -> None:
+    """The funds go between estimate and sending: nonce and bytes are kept."""
+    operation = environment.step(environment.prepare_run())
     nonce = operation.nonce
-    scene.engine.set_balance(scene.platform.address, 10**6)
+    environment.engine.set_balance(environment.platform.address, 10**6)
     for _ in range(3):
-        operation = scene.step(operation)
+        operation = environment.step(operation)
         assert (operation.state, operation.nonce) == ("signed", nonce)
         assert "insufficient funds" in (operation.held or "")
     alerts = [record for record in caplog.records if record.levelname == "ERROR"]
     assert [record.getMessage() for record in alerts] == [f"{operation.kind} is held: {operation.held}"]
-    scene.engine.set_balance(scene.platform.address, 10**20)
-    operation = scene.settle(operation)
+    environment.engine.set_balance(environment.platform.address, 10**20)
+    operation = environment.settle(operation)
     assert (operation.state, operation.nonce, operation.held) == ("confirmed", nonce, None)
-    assert len(operation.attempts) == len(set(scene.line.sent)) == 1
-    scene.check(runs=1)
+    assert len(operation.attempts) == len(set(environment.connection.sent)) == 1
+    environment.check(runs=1)
 
 
-def test_11_insufficient_funds_for_what_the_node_forgot(scene: Scene) -> None:
-    """It is held only for as long as that is so."""
-    operation = scene.follow(scene.prepare_run())
+def test_11_insufficient_funds_when_sending_again(environment: FaultEnvironment) -> None:
+    """The operation is held only until the account is funded."""
+    operation = environment.follow(environment.prepare_run())
     assert operation.state == "submitted"
-    scene.rpc("anvil_dropAllTransactions")
-    scene.engine.set_balance(scene.platform.address, 10**6)
-    operation = scene.step(operation)
+    environment.rpc("anvil_dropAllTransactions")
+    environment.engine.set_balance(environment.platform.address, 10**6)
+    operation = environment.step(operation)
     assert "insufficient funds" in (operation.held or "")
-    scene.engine.set_balance(scene.platform.address, 10**20)
-    operation = scene.step(operation)
+    environment.engine.set_balance(environment.platform.address, 10**20)
+    operation = environment.step(operation)
     assert (operation.state, operation.held) == ("submitted", None)
-    assert scene.settle(operation).state == "confirmed"
-    scene.check(runs=1)
+    assert environment.settle(operation).state == "confirmed"
+    environment.check(runs=1)
 
 
-def test_11_insufficient_funds_before_a_nonce_is_taken(scene: Scene) -> None:
-    scene.engine.set_balance(scene.platform.address, 10**6)
-    operation = scene.prepare_run()
+def test_11_insufficient_funds_before_a_nonce_is_taken(environment: FaultEnvironment) -> None:
+    environment.engine.set_balance(environment.platform.address, 10**6)
+    operation = environment.prepare_run()
     with pytest.raises(OutOfFunds) as caught:
-        scene.services.sender.finish(operation)
+        environment.services.sender.finish(operation)
     assert caught.value.operation == operation.key
-    operation = scene.find(operation)
-    assert (operation.state, operation.nonce, scene.line.sent) == ("prepared", None, [])
-    scene.engine.set_balance(scene.platform.address, 10**20)
-    assert scene.settle(operation).state == "confirmed"
-    scene.check(runs=1)
+    operation = environment.find(operation)
+    assert (operation.state, operation.nonce, environment.connection.sent) == ("prepared", None, [])
+    environment.engine.set_balance(environment.platform.address, 10**20)
+    assert environment.settle(operation).state == "confirmed"
+    environment.check(runs=1)
 
 
-def test_12_dropped_from_the_mempool(scene: Scene) -> None:
-    operation = scene.follow(scene.prepare_run())
+def test_12_dropped_from_the_mempool(environment: FaultEnvironment) -> None:
+    operation = environment.follow(environment.prepare_run())
     for _ in range(3):
-        scene.rpc("anvil_dropTransaction", operation.attempts[0].tx_hash)
-        scene.mine()
-        assert scene.pool() == 0
-        operation = scene.step(operation)
-        assert (operation.state, scene.pool()) == ("submitted", 1)
-    operation = scene.settle(operation)
-    assert (operation.state, len(operation.attempts), len(set(scene.line.sent))) == ("confirmed", 1, 1)
-    scene.check(runs=1)
+        environment.rpc("anvil_dropTransaction", operation.attempts[0].tx_hash)
+        environment.mine()
+        assert environment.pool() == 0
+        operation = environment.step(operation)
+        assert (operation.state, environment.pool()) == ("submitted", 1)
+    operation = environment.settle(operation)
+    assert (operation.state, len(operation.attempts), len(set(environment.connection.sent))) == ("confirmed", 1, 1)
+    environment.check(runs=1)
 
 
-def test_13_no_receipt_for_hours(scene: Scene) -> None:
-    """Each hour fees are raised, up to the cap; then it is left as it is. Whichever is mined is the one."""
+def test_13_no_receipt_for_hours(environment: FaultEnvironment) -> None:
+    """Fees are raised each hour up to the cap; whichever attempt is mined counts."""
     clock = Time()
-    worker = scene.worker(clock=lambda: clock.now, bump_after=HOUR, max_fee_per_gas=9 * GWEI)
+    worker = environment.worker(clock=lambda: clock.now, bump_after=HOUR, max_fee_per_gas=9 * GWEI)
     operation = worker.follow(worker.prepare_run())
     for hour in range(1, 18):
         assert len(operation.attempts) <= hour
@@ -464,36 +466,36 @@ def test_13_no_receipt_for_hours(scene: Scene) -> None:
     assert all(b[i] * 10 >= a[i] * 11 for a, b in pairwise(fees) for i in (0, 1))
     assert fees[-1][0] <= 9 * GWEI < fees[-1][0] * 1.2
     assert "can't be raised above the cap" in (operation.held or "")
-    assert scene.pool() == 1
+    assert environment.pool() == 1
     operation = worker.settle(operation)
     assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[-1].tx_hash)
     worker.check(runs=1)
 
 
-def test_14_base_fee_above_the_cap(scene: Scene) -> None:
-    scene.mine_at(300 * GWEI)
-    operation = scene.follow(scene.prepare_run())
-    assert (operation.state, operation.nonce, scene.line.sent) == ("prepared", None, [])
+def test_14_base_fee_above_the_cap(environment: FaultEnvironment) -> None:
+    environment.mine_at(300 * GWEI)
+    operation = environment.follow(environment.prepare_run())
+    assert (operation.state, operation.nonce, environment.connection.sent) == ("prepared", None, [])
     assert "base fee of 300000000000 wei per gas is above the cap" in (operation.held or "")
     with pytest.raises(ChainUnavailable, match="above the cap") as caught:
-        scene.services.sender.finish(operation)
+        environment.services.sender.finish(operation)
     assert (caught.value.operation, type(caught.value)) == (operation.key, ChainUnavailable)
-    scene.mine_at(GWEI)
-    operation = scene.settle(operation)
+    environment.mine_at(GWEI)
+    operation = environment.settle(operation)
     assert (operation.state, operation.held) == ("confirmed", None)
-    scene.check(runs=1)
+    environment.check(runs=1)
 
 
-def test_14_base_fee_goes_above_the_cap_after_signing(scene: Scene) -> None:
-    """The node does not take it any more; nothing is offered beyond the cap, and it goes on when fees fall."""
-    worker = scene.worker(max_fee_per_gas=9 * GWEI)
+def test_14_base_fee_goes_above_the_cap_after_signing(environment: FaultEnvironment) -> None:
+    """The node refuses the transaction; fees stay below the cap, until the base fee falls."""
+    worker = environment.worker(max_fee_per_gas=9 * GWEI)
     operation = worker.step(worker.prepare_run())
-    scene.mine_at(500 * GWEI)
+    environment.mine_at(500 * GWEI)
     for _ in range(20):
         operation = worker.step(operation)
         assert operation.state == "signed"
     assert "can't be raised above the cap" in (operation.held or "")
-    scene.mine_at(GWEI)
+    environment.mine_at(GWEI)
     operation = worker.settle(operation)
     assert (operation.state, operation.held) == ("confirmed", None)
     worker.check(runs=1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from app.core.errors import ContractRejected, Superseded
 from app.services.operation_types import Operation
-from scene import Ask, Scene, http, result
+from fault_environment import Ask, FaultEnvironment, http, result
 from web3 import Web3
 from web3.types import RPCEndpoint
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.slow
 RECEIPT = "eth_getTransactionReceipt"
 
 
-def mined(scene: Scene, operation: Operation) -> Operation:
-    """In the latest block."""
-    scene.follow(operation)
-    scene.mine()
-    operation = scene.follow(scene.find(operation))
-    assert (operation.state, scene.status(operation)) == ("mined", "pending")
+def mined(environment: FaultEnvironment, operation: Operation) -> Operation:
+    """Returns the operation, mined in the latest block."""
+    environment.follow(operation)
+    environment.mine()
+    operation = environment.follow(environment.find(operation))
+    assert (operation.state, environment.status(operation)) == ("mined", "pending")
     return operation
 
 
@@ -29,117 +29,121 @@ def mined(scene: Scene, operation: Operation) -> Operation:
 
 
 @pytest.mark.parametrize("later", [0, 1], ids=["same height", "one block later"])
-def test_15_reorg_puts_the_same_transaction_in_another_block(scene: Scene, later: int) -> None:
-    operation = mined(scene, scene.prepare_run())
-    scene.mine()
-    was, sent = (operation.block_number or 0, operation.block_hash), len(scene.line.sent)
-    scene.reorg(2, (operation.attempts[0].raw_transaction, later))
-    operation = scene.step(operation)
-    receipt = scene.receipt(operation)
+def test_15_reorg_puts_the_same_transaction_in_another_block(environment: FaultEnvironment, later: int) -> None:
+    operation = mined(environment, environment.prepare_run())
+    environment.mine()
+    was, sent = (operation.block_number or 0, operation.block_hash), len(environment.connection.sent)
+    environment.reorg(2, (operation.attempts[0].raw_transaction, later))
+    operation = environment.step(operation)
+    receipt = environment.receipt(operation)
     assert receipt["blockNumber"] == was[0] + later
     assert receipt["blockHash"].to_0x_hex() != was[1]
     assert (operation.state, operation.block_number) == ("mined", receipt["blockNumber"])
     assert operation.block_hash == receipt["blockHash"].to_0x_hex()
-    operation = scene.settle(operation)
-    assert (operation.state, operation.block_number, len(scene.line.sent)) == ("confirmed", was[0] + later, sent)
-    scene.check(runs=1)
+    operation = environment.settle(operation)
+    assert (operation.state, operation.block_number, len(environment.connection.sent)) == (
+        "confirmed",
+        was[0] + later,
+        sent,
+    )
+    environment.check(runs=1)
 
 
-def test_16_reorg_drops_the_transaction(scene: Scene) -> None:
-    """Rows have not seen it, so there is nothing to undo but where the operation is; the same bytes go out again."""
-    run = scene.open_run()
-    operation = mined(scene, scene.prepare_booking(run))
-    scene.mine()
-    scene.reorg(2)
-    assert scene.created() == {"runs": 1, "bookings": 0}
-    operation = scene.step(operation)
-    assert (operation.state, operation.reorged, scene.status(operation)) == ("submitted", True, "pending")
+def test_16_reorg_drops_the_transaction(environment: FaultEnvironment) -> None:
+    """Rows did not change yet; only the operation's state goes back, and the same bytes are sent again."""
+    run = environment.open_run()
+    operation = mined(environment, environment.prepare_booking(run))
+    environment.mine()
+    environment.reorg(2)
+    assert environment.created() == {"runs": 1, "bookings": 0}
+    operation = environment.step(operation)
+    assert (operation.state, operation.reorged, environment.status(operation)) == ("submitted", True, "pending")
     assert (operation.tx_hash, operation.block_number, operation.block_hash) == (None, None, None)
-    assert scene.services.runs.get(run).seats_booked == 0
-    assert scene.pool() == 1
-    operation = scene.settle(operation)
-    assert (operation.state, len(operation.attempts), len(set(scene.line.sent))) == ("confirmed", 1, 2)
-    assert scene.services.runs.get(run).seats_booked == 1
-    scene.check(runs=1, bookings=1)
+    assert environment.services.runs.get(run).seats_booked == 0
+    assert environment.pool() == 1
+    operation = environment.settle(operation)
+    assert (operation.state, len(operation.attempts), len(set(environment.connection.sent))) == ("confirmed", 1, 2)
+    assert environment.services.runs.get(run).seats_booked == 1
+    environment.check(runs=1, bookings=1)
 
 
-def test_16_reorg_after_reorg(scene: Scene) -> None:
-    """As often as it likes."""
-    operation = scene.prepare_run()
+def test_16_reorg_after_reorg(environment: FaultEnvironment) -> None:
+    """Any number of times."""
+    operation = environment.prepare_run()
     for _ in range(4):
-        operation = mined(scene, operation)
-        scene.mine()
-        assert scene.step(operation).state == "mined"
-        scene.reorg(2)
-    assert scene.settle(operation).state == "confirmed"
-    assert len(set(scene.line.sent)) == 1
-    scene.check(runs=1)
+        operation = mined(environment, operation)
+        environment.mine()
+        assert environment.step(operation).state == "mined"
+        environment.reorg(2)
+    assert environment.settle(operation).state == "confirmed"
+    assert len(set(environment.connection.sent)) == 1
+    environment.check(runs=1)
 
 
-def test_17_reorg_brings_another_transaction_with_that_nonce(scene: Scene) -> None:
-    """No second try here: what was seen on chain may have been acted on. What was paid never left the wallet."""
-    run = scene.open_run()
-    before = scene.w3.eth.get_balance(Web3.to_checksum_address(scene.address))
-    operation = mined(scene, scene.prepare_booking(run))
-    assert scene.w3.eth.get_balance(Web3.to_checksum_address(scene.address)) > before
-    scene.reorg(1, (scene.sign_foreign(operation.nonce or 0), 0))
+def test_17_reorg_brings_another_transaction_with_that_nonce(environment: FaultEnvironment) -> None:
+    """The operation fails without a new nonce, as its effect was visible on chain; no value was sent."""
+    run = environment.open_run()
+    before = environment.w3.eth.get_balance(Web3.to_checksum_address(environment.address))
+    operation = mined(environment, environment.prepare_booking(run))
+    assert environment.w3.eth.get_balance(Web3.to_checksum_address(environment.address)) > before
+    environment.reorg(1, (environment.sign_foreign(operation.nonce or 0), 0))
     for _ in range(2):
-        operation = scene.step(operation)
+        operation = environment.step(operation)
         assert (operation.state, operation.reorged, operation.requeued) == ("submitted", True, 0)
-        scene.mine()
-    operation = scene.step(operation)
+        environment.mine()
+    operation = environment.step(operation)
     assert (operation.state, len(operation.attempts)) == ("failed", 1)
     with pytest.raises(Superseded, match="no effect"):
-        scene.services.sender.finish(operation)
-    assert scene.w3.eth.get_balance(Web3.to_checksum_address(scene.address)) == before
-    assert scene.services.runs.get(run).seats_booked == 0
-    scene.check(runs=1)
+        environment.services.sender.finish(operation)
+    assert environment.w3.eth.get_balance(Web3.to_checksum_address(environment.address)) == before
+    assert environment.services.runs.get(run).seats_booked == 0
+    environment.check(runs=1)
 
 
 # ------------------------------------------------------------------------------------------ 18 to 20: the contract
 
 
-def test_18_estimate_fine_but_reverts_on_chain(scene: Scene) -> None:
-    """The host calls it off in the same block, just before."""
-    run = scene.open_run()
-    operation = scene.follow(scene.prepare_booking(run))
-    scene.send_as(1, "cancelEvent", scene.services.runs.get(run).blockchain_event_run_id)
-    scene.mine()
-    operation = scene.settle(operation)
+def test_18_estimate_fine_but_reverts_on_chain(environment: FaultEnvironment) -> None:
+    """The host cancels the run earlier in the same block."""
+    run = environment.open_run()
+    operation = environment.follow(environment.prepare_booking(run))
+    environment.send_as(1, "cancelEvent", environment.services.runs.get(run).blockchain_event_run_id)
+    environment.mine()
+    operation = environment.settle(operation)
     assert (operation.state, len(operation.attempts), operation.requeued) == ("failed", 1, 0)
     with pytest.raises(ContractRejected) as caught:
-        scene.services.sender.finish(operation)
+        environment.services.sender.finish(operation)
     assert (caught.value.name, caught.value.outcome) == ("EventNotOpen", "reverted")
-    theirs = scene.receipt(operation)
+    theirs = environment.receipt(operation)
     assert (operation.tx_hash, operation.block_number) == (operation.attempts[0].tx_hash, theirs["blockNumber"])
     assert operation.block_hash == theirs["blockHash"].to_0x_hex()
     assert (operation.gas_used, operation.gas_price_wei) == (theirs["gasUsed"], theirs["effectiveGasPrice"])
     assert caught.value.receipt == {field: theirs[field] for field in caught.value.receipt}
-    assert scene.services.bookings.list_all()[0].blockchain_error == str(caught.value)
-    sent = len(scene.line.sent)
-    scene.mine(2)
-    assert scene.services.reconciler.run_full().problems == []
-    assert len(scene.line.sent) == sent
-    assert scene.services.runs.get(run).status == "cancelled"
-    scene.check(runs=1)
-    assert scene.services.sender._mempool._send_times == {}, "of what is over nothing is kept"
+    assert environment.services.bookings.list_all()[0].blockchain_error == str(caught.value)
+    sent = len(environment.connection.sent)
+    environment.mine(2)
+    assert environment.services.reconciler.run_full().problems == []
+    assert len(environment.connection.sent) == sent
+    assert environment.services.runs.get(run).status == "cancelled"
+    environment.check(runs=1)
+    assert environment.services.sender._mempool._send_times == {}, "of what is over nothing is kept"
 
 
-def test_19_estimate_reverts(scene: Scene) -> None:
-    run, count = scene.open_run(seats=2), scene.count()
-    operation = scene.step(scene.prepare_booking(run, seats=3))
+def test_19_estimate_reverts(environment: FaultEnvironment) -> None:
+    run, count = environment.open_run(seats=2), environment.count()
+    operation = environment.step(environment.prepare_booking(run, seats=3))
     assert (operation.state, operation.nonce, operation.attempts) == ("rejected", None, [])
     with pytest.raises(ContractRejected) as caught:
-        scene.services.sender.finish(operation)
+        environment.services.sender.finish(operation)
     assert (caught.value.name, caught.value.args, caught.value.outcome) == ("NotEnoughSeats", (3, 2), "rejected")
-    operation = scene.settle(scene.prepare_booking(run, seats=2))
+    operation = environment.settle(environment.prepare_booking(run, seats=2))
     assert operation.nonce == count, "none was taken by the one rejected"
-    scene.check(runs=1, bookings=1)
+    environment.check(runs=1, bookings=1)
 
 
 @pytest.mark.parametrize("lows", [1, 2])
-def test_20_out_of_gas(scene: Scene, lows: int) -> None:
-    """An estimate that is too low: told as such, and estimated anew, once, with more to spare."""
+def test_20_out_of_gas(environment: FaultEnvironment, lows: int) -> None:
+    """After an estimate that is too low, the operation begins again, once, with a larger margin."""
     left = [lows]
 
     def too_low(method: str, params: Any, ask: Ask) -> Any:
@@ -149,99 +153,101 @@ def test_20_out_of_gas(scene: Scene, lows: int) -> None:
             answer["result"] = hex(int(answer["result"], 16) * 4 // 10)
         return answer
 
-    scene.line.fault = too_low
-    operation = mined(scene, scene.prepare_run())
-    assert scene.receipt(operation)["status"] == 0
-    scene.mine(2)
-    operation = scene.step(operation)
+    environment.connection.fault = too_low
+    operation = mined(environment, environment.prepare_run())
+    assert environment.receipt(operation)["status"] == 0
+    environment.mine(2)
+    operation = environment.step(operation)
     assert (operation.state, operation.nonce, operation.requeued) == ("prepared", None, 1)
     assert (operation.tx_hash, operation.block_number, operation.block_hash) == (None, None, None)
-    operation = scene.follow(operation)
+    operation = environment.follow(operation)
     for _ in range(3):
-        operation = scene.step(operation)
+        operation = environment.step(operation)
         assert operation.state == "submitted", "the first one's receipt says nothing of the second"
-    operation = scene.settle(operation)
+    operation = environment.settle(operation)
     first, second = operation.attempts
     assert second.nonce == first.nonce + 1
     assert second.gas_limit > first.gas_limit
     assert operation.state == ("confirmed" if lows == 1 else "failed")
     if lows == 2:
         with pytest.raises(ContractRejected, match="out of gas") as caught:
-            scene.services.sender.finish(operation)
+            environment.services.sender.finish(operation)
         assert (caught.value.name, caught.value.outcome) == ("OutOfGas", "reverted")
-    scene.check(runs=1 if lows == 1 else 0)
+    environment.check(runs=1 if lows == 1 else 0)
 
 
 # --------------------------------------------------------------------------------------------- 21, 22: nodes that lag
 
 
-def test_21_a_lagging_node_returns_an_old_nonce(scene: Scene) -> None:
+def test_21_a_lagging_node_returns_an_old_nonce(environment: FaultEnvironment) -> None:
     for _ in range(2):
-        scene.open_run()
+        environment.open_run()
 
     def old(method: str, params: Any, ask: Ask) -> Any:
         return result("0x1") if method == "eth_getTransactionCount" else ask()
 
-    scene.line.fault = old
-    operations = [scene.follow(scene.prepare_run(seats=seats)) for seats in (5, 6, 7)]
+    environment.connection.fault = old
+    operations = [environment.follow(environment.prepare_run(seats=seats)) for seats in (5, 6, 7)]
     assert [operation.nonce for operation in operations] == [3, 4, 5]
-    assert [scene.settle(operation).state for operation in operations] == ["confirmed"] * 3
-    scene.check(runs=5)
+    assert [environment.settle(operation).state for operation in operations] == ["confirmed"] * 3
+    environment.check(runs=5)
 
 
-def test_22_a_lagging_node_returns_an_old_block(scene: Scene) -> None:
-    operation = mined(scene, scene.prepare_run())
-    old = scene.w3.eth.block_number
-    scene.mine(5)
-    scene.line.fault = lambda method, params, ask: result(hex(old)) if method == "eth_blockNumber" else ask()
+def test_22_a_lagging_node_returns_an_old_block(environment: FaultEnvironment) -> None:
+    operation = mined(environment, environment.prepare_run())
+    old = environment.w3.eth.block_number
+    environment.mine(5)
+    environment.connection.fault = lambda method, params, ask: (
+        result(hex(old)) if method == "eth_blockNumber" else ask()
+    )
     for _ in range(3):
-        operation = scene.step(operation)
-        assert (operation.state, scene.status(operation)) == ("mined", "pending")
-    scene.line.fault = None
-    assert scene.step(operation).state == "confirmed"
-    scene.check(runs=1)
+        operation = environment.step(operation)
+        assert (operation.state, environment.status(operation)) == ("mined", "pending")
+    environment.connection.fault = None
+    assert environment.step(operation).state == "confirmed"
+    environment.check(runs=1)
 
 
-def test_22_a_lagging_node_returns_an_old_receipt(scene: Scene) -> None:
-    """Of a block that is not in the chain any more, and would be deep enough."""
-    operation = mined(scene, scene.prepare_run())
-    stale = http(scene.engine).make_request(RPCEndpoint(RECEIPT), [operation.tx_hash])
-    scene.reorg(1)
-    scene.mine(5)
+def test_22_a_lagging_node_returns_an_old_receipt(environment: FaultEnvironment) -> None:
+    """The receipt is of a dropped block that would be final by its number."""
+    operation = mined(environment, environment.prepare_run())
+    stale = http(environment.engine).make_request(RPCEndpoint(RECEIPT), [operation.tx_hash])
+    environment.reorg(1)
+    environment.mine(5)
 
-    scene.line.fault = lambda method, params, ask: stale if method == RECEIPT else ask()
+    environment.connection.fault = lambda method, params, ask: stale if method == RECEIPT else ask()
     for _ in range(3):
-        operation = scene.step(operation)
-        assert (operation.state, scene.status(operation)) == ("mined", "pending")
-    scene.line.fault = None
-    operation = scene.step(operation)
+        operation = environment.step(operation)
+        assert (operation.state, environment.status(operation)) == ("mined", "pending")
+    environment.connection.fault = None
+    operation = environment.step(operation)
     assert (operation.state, operation.reorged) == ("submitted", True)
-    assert scene.settle(operation).state == "confirmed"
-    scene.check(runs=1)
+    assert environment.settle(operation).state == "confirmed"
+    environment.check(runs=1)
 
 
-def test_22_a_lagging_node_knows_of_no_receipt_any_more(scene: Scene) -> None:
-    """It looks like a reorg, and like somebody else's nonce; it is neither."""
-    operation = mined(scene, scene.prepare_run())
-    scene.mine(5)
-    scene.line.fault = lambda method, params, ask: result(None) if method == RECEIPT else ask()
+def test_22_a_lagging_node_knows_of_no_receipt_any_more(environment: FaultEnvironment) -> None:
+    """This resembles a reorg and a foreign nonce, and must be taken for neither."""
+    operation = mined(environment, environment.prepare_run())
+    environment.mine(5)
+    environment.connection.fault = lambda method, params, ask: result(None) if method == RECEIPT else ask()
     for _ in range(3):
-        operation = scene.step(operation)
-        assert (operation.state, scene.status(operation)) == ("submitted", "pending")
-    scene.line.fault = None
-    operation = scene.settle(operation)
+        operation = environment.step(operation)
+        assert (operation.state, environment.status(operation)) == ("submitted", "pending")
+    environment.connection.fault = None
+    operation = environment.settle(operation)
     assert (operation.state, len(operation.attempts), operation.requeued) == ("confirmed", 1, 0)
-    scene.check(runs=1)
+    environment.check(runs=1)
 
 
-def test_22_a_node_that_has_just_begun_to_follow_the_chain(scene: Scene) -> None:
-    """Nothing is final then, and that is no trouble."""
-    operation = mined(scene, scene.prepare_run())
-    scene.mine(5)
-    scene.line.fault = lambda method, params, ask: result("0x0") if method == "eth_blockNumber" else ask()
-    report = scene.services.reconciler.run_full()
+def test_22_a_node_that_has_just_started_to_sync(environment: FaultEnvironment) -> None:
+    """No block is final then, which is no error."""
+    operation = mined(environment, environment.prepare_run())
+    environment.mine(5)
+    environment.connection.fault = lambda method, params, ask: result("0x0") if method == "eth_blockNumber" else ask()
+    report = environment.services.reconciler.run_full()
     assert (report.problems, report.differences) == ([], [])
     assert [one.state for one in report.pending] == ["mined"]
-    scene.line.fault = None
-    assert scene.step(operation).state == "confirmed"
-    scene.check(runs=1)
+    environment.connection.fault = None
+    assert environment.step(operation).state == "confirmed"
+    environment.check(runs=1)

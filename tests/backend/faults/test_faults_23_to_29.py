@@ -17,11 +17,23 @@ from app.core.config import Settings
 from app.core.errors import ChainUnavailable, KeyReused, PriceError
 from app.db.database import Database
 from app.services.pricing import Rate
+from backend_environment import DAY, Feed, deploy
+from fault_environment import (
+    SEND,
+    Ask,
+    FaultEnvironment,
+    Killed,
+    after_asking,
+    all_operations,
+    doing,
+    dying,
+    first,
+    http,
+    raising,
+)
 from pydantic import SecretStr
-from scene import SEND, Ask, Killed, Scene, after_asking, all_operations, doing, dying, first, http, raising
 from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import create_engine, text
-from stage import DAY, Feed, deploy
 from web3 import Web3
 
 pytestmark = pytest.mark.slow
@@ -29,64 +41,68 @@ pytestmark = pytest.mark.slow
 # ------------------------------------------------------------------------------------------------ 23, 24: the crashes
 
 
-def recovered(scene: Scene) -> Scene:
-    """A new process, which does what each does first, and then every few seconds, while blocks come."""
-    worker = scene.worker()
+def recovered(environment: FaultEnvironment) -> FaultEnvironment:
+    """Runs a new process' reconciler: once in full, and then after each block."""
+    worker = environment.worker()
     for _ in range(4):
         assert worker.services.reconciler.run_full().problems == []
-        scene.mine()
+        environment.mine()
     return worker
 
 
-def test_23_crash_after_the_commit_before_the_send(scene: Scene) -> None:
-    operation = scene.prepare_run()
-    with dying(scene.line, first(1, raising(Killed()))):
-        scene.services.sender.finish(operation)
-    signed = scene.find(operation)
-    assert (signed.state, scene.pool(), scene.created()["runs"]) == ("signed", 0, 0)
-    worker = recovered(scene)
-    assert worker.line.sent[0] == signed.attempts[0].raw_transaction
-    assert len(set(worker.line.sent)) == 1
+def test_23_crash_after_the_commit_before_the_send(environment: FaultEnvironment) -> None:
+    operation = environment.prepare_run()
+    with dying(environment.connection, first(1, raising(Killed()))):
+        environment.services.sender.finish(operation)
+    signed = environment.find(operation)
+    assert (signed.state, environment.pool(), environment.created()["runs"]) == ("signed", 0, 0)
+    worker = recovered(environment)
+    assert worker.connection.sent[0] == signed.attempts[0].raw_transaction
+    assert len(set(worker.connection.sent)) == 1
     assert worker.find(operation).state == "confirmed"
     worker.check(runs=1)
 
 
-def test_23_crash_before_anything_is_signed(scene: Scene) -> None:
-    operation = scene.prepare_run()
-    worker = recovered(scene)
+def test_23_crash_before_anything_is_signed(environment: FaultEnvironment) -> None:
+    operation = environment.prepare_run()
+    worker = recovered(environment)
     assert worker.find(operation).state == "confirmed"
     worker.check(runs=1)
 
 
 @pytest.mark.parametrize("mined", [True, False], ids=["mined", "in the mempool"])
-def test_24_crash_after_the_send_before_the_update(scene: Scene, mined: bool) -> None:
-    scene.rpc("evm_setAutomine", mined)
-    operation = scene.prepare_run()
-    with dying(scene.line, first(1, after_asking(raising(Killed())))):
-        scene.services.sender.finish(operation)
-    scene.rpc("evm_setAutomine", False)
-    assert (scene.find(operation).state, scene.pool(), scene.created()["runs"]) == ("signed", not mined, mined)
-    worker = recovered(scene)
-    assert set(worker.line.sent) == set(scene.line.sent)
+def test_24_crash_after_the_send_before_the_update(environment: FaultEnvironment, mined: bool) -> None:
+    environment.rpc("evm_setAutomine", mined)
+    operation = environment.prepare_run()
+    with dying(environment.connection, first(1, after_asking(raising(Killed())))):
+        environment.services.sender.finish(operation)
+    environment.rpc("evm_setAutomine", False)
+    assert (environment.find(operation).state, environment.pool(), environment.created()["runs"]) == (
+        "signed",
+        not mined,
+        mined,
+    )
+    worker = recovered(environment)
+    assert set(worker.connection.sent) == set(environment.connection.sent)
     assert (worker.find(operation).state, len(worker.find(operation).attempts)) == ("confirmed", 1)
     worker.check(runs=1)
 
 
-def test_24_crash_after_a_raised_fee_was_stored(scene: Scene) -> None:
-    """The new attempt was not sent, the old one is mined: it is looked for, too."""
-    worker = scene.worker(bump_after=0)
+def test_24_crash_after_a_raised_fee_was_stored(environment: FaultEnvironment) -> None:
+    """The new attempt was not sent, and the old one is mined: receipts of all attempts are read."""
+    worker = environment.worker(bump_after=0)
     operation = worker.step(worker.prepare_run())
     sends: Any = iter([lambda ask: ask(), lambda ask: (_ for _ in ()).throw(Killed())])
-    with dying(worker.line, lambda method, params, ask: next(sends)(ask) if method == SEND else ask()):
+    with dying(worker.connection, lambda method, params, ask: next(sends)(ask) if method == SEND else ask()):
         for _ in range(3):
             operation = worker.step(operation)
-    scene.mine()
-    operation = scene.find(operation)
+    environment.mine()
+    operation = environment.find(operation)
     assert (len(operation.attempts), operation.state) == (2, "signed")
-    recovered(scene)
-    operation = scene.find(operation)
+    recovered(environment)
+    operation = environment.find(operation)
     assert (operation.state, operation.tx_hash) == ("confirmed", operation.attempts[0].tx_hash)
-    scene.check(runs=1)
+    environment.check(runs=1)
 
 
 # ----------------------------------------------------------------------------------------------- 25: the database
@@ -94,7 +110,7 @@ def test_24_crash_after_a_raised_fee_was_stored(scene: Scene) -> None:
 
 @contextmanager
 def shut(database: DatabaseEngine) -> Iterator[Callable[[], None]]:
-    """What is given shuts the database: it throws out everyone, and lets nobody in until the end."""
+    """Yields a function that ends all connections, and allows no new ones until the test ends."""
     name = database.url.database
     admin = create_engine(database.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
 
@@ -112,8 +128,8 @@ def shut(database: DatabaseEngine) -> Iterator[Callable[[], None]]:
         admin.dispose()
 
 
-def test_25_database_gone_after_a_good_send(scene: Scene, committing: DatabaseEngine) -> None:
-    operation = scene.prepare_run()
+def test_25_database_gone_after_a_good_send(environment: FaultEnvironment, committing: DatabaseEngine) -> None:
+    operation = environment.prepare_run()
     with shut(committing) as shut_it:
 
         def last_words(method: str, params: Any, ask: Ask) -> Any:
@@ -121,30 +137,30 @@ def test_25_database_gone_after_a_good_send(scene: Scene, committing: DatabaseEn
             shut_it()
             return answer
 
-        scene.line.fault = first(1, last_words)
+        environment.connection.fault = first(1, last_words)
         with pytest.raises(ChainUnavailable, match="database is unavailable") as caught:
-            scene.services.sender.finish(operation)
+            environment.services.sender.finish(operation)
         assert caught.value.operation == operation.key
-        assert scene.pool() == 1
-        scene.mine()
+        assert environment.pool() == 1
+        environment.mine()
     committing.dispose()
-    worker = recovered(scene)
-    assert set(worker.line.sent) <= set(scene.line.sent), "the same bytes, if any"
+    worker = recovered(environment)
+    assert set(worker.connection.sent) <= set(environment.connection.sent), "the same bytes, if any"
     assert (worker.find(operation).state, len(worker.find(operation).attempts)) == ("confirmed", 1)
     worker.check(runs=1)
 
 
-def test_25_database_gone_before_the_commit(scene: Scene, committing: DatabaseEngine) -> None:
-    """Then nothing is sent."""
-    operation = scene.prepare_run()
+def test_25_database_gone_before_the_commit(environment: FaultEnvironment, committing: DatabaseEngine) -> None:
+    """Nothing is sent without the commit."""
+    operation = environment.prepare_run()
     with shut(committing) as shut_it:
-        scene.line.fault = first(1, doing(shut_it), "eth_getTransactionCount")
+        environment.connection.fault = first(1, doing(shut_it), "eth_getTransactionCount")
         with pytest.raises(ChainUnavailable, match="database is unavailable"):
-            scene.services.sender.finish(operation)
-        assert (scene.pool(), scene.line.sent) == (0, [])
+            environment.services.sender.finish(operation)
+        assert (environment.pool(), environment.connection.sent) == (0, [])
     committing.dispose()
-    worker = recovered(scene)
-    assert (worker.find(operation).state, worker.find(operation).nonce) == ("confirmed", scene.count() - 1)
+    worker = recovered(environment)
+    assert (worker.find(operation).state, worker.find(operation).nonce) == ("confirmed", environment.count() - 1)
     worker.check(runs=1)
 
 
@@ -152,9 +168,9 @@ def test_25_database_gone_before_the_commit(scene: Scene, committing: DatabaseEn
 
 
 @contextmanager
-def blocks_coming(scene: Scene) -> Iterator[None]:
+def blocks_coming(environment: FaultEnvironment) -> Iterator[None]:
     """One every few milliseconds."""
-    over, w3 = threading.Event(), Web3(http(scene.engine))
+    over, w3 = threading.Event(), Web3(http(environment.engine))
 
     def mine() -> None:
         while not over.wait(0.02):
@@ -169,143 +185,148 @@ def blocks_coming(scene: Scene) -> Iterator[None]:
         thread.join()
 
 
-def other_worker(scene: Scene, committing: DatabaseEngine) -> Scene:
+def other_worker(environment: FaultEnvironment, committing: DatabaseEngine) -> FaultEnvironment:
     """With connections of its own."""
-    return replace(scene, database=Database(create_engine(committing.url))).worker(give_up_after=20)
+    return replace(environment, database=Database(create_engine(committing.url))).worker(give_up_after=20)
 
 
-def test_26_two_workers_on_one_operation(scene: Scene, committing: DatabaseEngine) -> None:
-    """And a client that posts the same twice: one operation, and everybody is told the same."""
-    workers = [other_worker(scene, committing) for _ in range(3)]
-    starts_at = scene.now() + 3 * DAY
+def test_26_two_workers_on_one_operation(environment: FaultEnvironment, committing: DatabaseEngine) -> None:
+    """A client sends the same request twice: there is one operation, and all get the same result."""
+    workers = [other_worker(environment, committing) for _ in range(3)]
+    starts_at = environment.now() + 3 * DAY
 
-    def post(worker: Scene) -> Any:
+    def post(worker: FaultEnvironment) -> Any:
         return worker.services.runs.create(
-            scene.ids["host"], scene.ids["experience"], starts_at, 4, Decimal(20_000), idempotency_key="once"
+            environment.ids["host"],
+            environment.ids["experience"],
+            starts_at,
+            4,
+            Decimal(20_000),
+            idempotency_key="once",
         )
 
-    with blocks_coming(scene), ThreadPoolExecutor(6) as pool:
+    with blocks_coming(environment), ThreadPoolExecutor(6) as pool:
         rows = list(pool.map(post, workers * 2))
     assert len({row.id for row in rows}) == 1
-    [operation] = all_operations(scene.database)
+    [operation] = all_operations(environment.database)
     assert (operation.state, len(operation.attempts)) == ("confirmed", 1)
-    scene.check(runs=1)
+    environment.check(runs=1)
     for worker in workers:
         worker.database.engine.dispose()
 
 
-def test_26_two_workers_with_one_account(scene: Scene, committing: DatabaseEngine) -> None:
-    workers = [other_worker(scene, committing) for _ in range(3)]
+def test_26_two_workers_with_one_account(environment: FaultEnvironment, committing: DatabaseEngine) -> None:
+    workers = [other_worker(environment, committing) for _ in range(3)]
 
     def work(number: int) -> None:
         worker = workers[number % 3]
         worker.services.sender.finish(worker.prepare_run(seats=number + 1))
 
-    with blocks_coming(scene), ThreadPoolExecutor(6) as pool:
+    with blocks_coming(environment), ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(9)))
-    operations = all_operations(scene.database)
+    operations = all_operations(environment.database)
     assert sorted(operation.nonce or 0 for operation in operations) == list(range(1, 10))
     assert [len(operation.attempts) for operation in operations] == [1] * 9
-    scene.check(runs=9)
+    environment.check(runs=9)
     for worker in workers:
         worker.database.engine.dispose()
 
 
-def test_26_an_old_copy_of_an_operation_changes_nothing(scene: Scene) -> None:
-    """One worker gives it a new nonce and signs; another has looked before, and would do the same again."""
-    old = scene.step(scene.prepare_run())
-    scene.send_foreign(old.nonce or 0)
-    scene.mine(3)
-    other = scene.worker()
+def test_26_an_old_copy_of_an_operation_changes_nothing(environment: FaultEnvironment) -> None:
+    """One worker signs with a new nonce; another one with an older copy must not do so again."""
+    old = environment.step(environment.prepare_run())
+    environment.send_foreign(old.nonce or 0)
+    environment.mine(3)
+    other = environment.worker()
     new = other.step(other.step(old))
     assert (new.state, new.requeued) == ("signed", 1)
-    assert scene.step(old) == new
-    assert scene.settle(old).attempts == new.attempts
-    scene.check(runs=1)
+    assert environment.step(old) == new
+    assert environment.settle(old).attempts == new.attempts
+    environment.check(runs=1)
 
 
-def test_26_the_same_key_with_other_arguments(scene: Scene) -> None:
-    operation = scene.settle(scene.prepare_run(idempotency_key="user:once"))
-    count = scene.count()
+def test_26_the_same_key_with_other_arguments(environment: FaultEnvironment) -> None:
+    operation = environment.settle(environment.prepare_run(idempotency_key="user:once"))
+    count = environment.count()
     with pytest.raises(KeyReused, match="'once' was used for another request"):
-        scene.prepare_run(seats=5, idempotency_key="user:once")
+        environment.prepare_run(seats=5, idempotency_key="user:once")
     with pytest.raises(KeyReused):
-        scene.services.runs.prepare_cancel(operation.subject, idempotency_key="user:once")
-    assert (len(all_operations(scene.database)), scene.count()) == (1, count)
-    scene.check(runs=1)
+        environment.services.runs.prepare_cancel(operation.subject, idempotency_key="user:once")
+    assert (len(all_operations(environment.database)), environment.count()) == (1, count)
+    environment.check(runs=1)
 
 
 # -------------------------------------------------------------------------------------------------- 27: the settings
 
 
-def settings(scene: Scene, **others: Any) -> Settings:
+def settings(environment: FaultEnvironment, **others: Any) -> Settings:
     given = {
-        "blockchain_rpc_url": http(scene.engine).endpoint_uri,
-        "chain_id": scene.w3.eth.chain_id,
-        "contract_address": scene.address,
-        "platform_private_key": SecretStr(scene.platform.key.to_0x_hex()),
+        "blockchain_rpc_url": http(environment.engine).endpoint_uri,
+        "chain_id": environment.w3.eth.chain_id,
+        "contract_address": environment.address,
+        "platform_private_key": SecretStr(environment.platform.key.to_0x_hex()),
         "jwt_secret": SecretStr("0123456789abcdefghijklmnopqrstuvwxyz"),
     }
     return Settings(_env_file=None, **(given | others))  # type: ignore[arg-type]
 
 
-def start(scene: Scene, address: str | None = None, **others: Any) -> None:
-    """What a process does before it serves."""
-    wanted, chain = settings(scene, **others), scene.services.chain
+def start(environment: FaultEnvironment, address: str | None = None, **others: Any) -> None:
+    """Connects as a process does at start-up."""
+    wanted, chain = settings(environment, **others), environment.services.chain
     if address:
-        chain = type(chain)(scene.services.w3, Web3.to_checksum_address(address), scene.services.sender)
-    require_checks([*check_endpoints(wanted), *check_contract(wanted, scene.services.w3, chain)])
+        chain = type(chain)(environment.services.w3, Web3.to_checksum_address(address), environment.services.sender)
+    require_checks([*check_endpoints(wanted), *check_contract(wanted, environment.services.w3, chain)])
 
 
-def test_27_wrong_chain_id_no_code_or_other_code(scene: Scene) -> None:
-    scene.rpc("evm_setAutomine", True)
-    other, count = deploy(scene.engine, "MinimalEventStake"), scene.count()
-    start(scene)
+def test_27_wrong_chain_id_no_code_or_other_code(environment: FaultEnvironment) -> None:
+    environment.rpc("evm_setAutomine", True)
+    other, count = deploy(environment.engine, "MinimalEventStake"), environment.count()
+    start(environment)
     with pytest.raises(NotReady, match="not on chain 11155111"):
-        start(scene, chain_id=11155111)
+        start(environment, chain_id=11155111)
     with pytest.raises(NotReady, match="There is no contract at"):
-        start(scene, "0x00000000000000000000000000000000000000AA")
+        start(environment, "0x00000000000000000000000000000000000000AA")
     with pytest.raises(NotReady, match="not this project's EventStake"):
-        start(scene, other)
+        start(environment, other)
     with pytest.raises(NotReady, match="not that of CONTRACT_CODE_HASH"):
-        start(scene, contract_code_hash="0x" + "11" * 32)
-    assert (scene.line.sent, scene.count()) == ([], count)
+        start(environment, contract_code_hash="0x" + "11" * 32)
+    assert (environment.connection.sent, environment.count()) == ([], count)
 
 
 # --------------------------------------------------------------------------------------------------- 28: the clocks
 
 
 @pytest.mark.parametrize("apart", [timedelta(days=-30_000), timedelta(0), timedelta(days=30_000)], ids=str)
-def test_28_clocks_apart(scene: Scene, apart: timedelta) -> None:
+def test_28_clocks_apart(environment: FaultEnvironment, apart: timedelta) -> None:
     """This machine's clock is decades behind the chain's, the service's as far off as the parameter says: what is early
     and what is late is for the block's time to say, to the second."""
 
     def clock() -> datetime:
-        return scene.now() + apart
+        return environment.now() + apart
 
-    pricing = scene.services.pricing
+    pricing = environment.services.pricing
     pricing.clock = clock
     feed = Feed(Rate(Decimal(200_000), clock() + timedelta(minutes=30)))
     pricing.feed = feed
-    run = scene.open_run()
-    starts_at = scene.services.runs.get(run).starts_at
-    booked = scene.settle(scene.prepare_booking(run))
-    early = scene.settle(scene.services.runs.prepare_complete(run, []))
+    run = environment.open_run()
+    starts_at = environment.services.runs.get(run).starts_at
+    booked = environment.settle(environment.prepare_booking(run))
+    early = environment.settle(environment.services.runs.prepare_complete(run, []))
     assert (early.state, (early.error or {})["name"]) == ("rejected", "TooEarly")
 
     feed.rate = Rate(Decimal(200_000), starts_at + apart)
-    late = scene.step(scene.prepare_booking(run))
-    scene.engine.set_next_timestamp(int(starts_at.timestamp()))
-    scene.follow(late)
-    scene.mine()
-    late = scene.settle(late)
+    late = environment.step(environment.prepare_booking(run))
+    environment.engine.set_next_timestamp(int(starts_at.timestamp()))
+    environment.follow(late)
+    environment.mine()
+    late = environment.settle(late)
     assert (late.state, (late.error or {})["outcome"]) == ("failed", "reverted"), "the last second was the one before"
-    scene.engine.set_next_timestamp(int((starts_at + DAY).timestamp()))
-    scene.mine()
-    done = scene.settle(scene.services.runs.prepare_complete(run, [booked.subject]))
+    environment.engine.set_next_timestamp(int((starts_at + DAY).timestamp()))
+    environment.mine()
+    done = environment.settle(environment.services.runs.prepare_complete(run, [booked.subject]))
     assert done.state == "confirmed"
-    assert scene.services.runs.get(run).status == "completed"
-    scene.check(runs=1, bookings=1)
+    assert environment.services.runs.get(run).status == "completed"
+    environment.check(runs=1, bookings=1)
 
 
 # ---------------------------------------------------------------------------------------------------- 29: the price
@@ -326,21 +347,21 @@ def test_28_clocks_apart(scene: Scene, apart: timedelta) -> None:
     ],
 )
 def test_29_price_feed_stale_zero_negative_not_a_number_or_ten_times_off(
-    scene: Scene, inr: str | None, age: timedelta, said: str
+    environment: FaultEnvironment, inr: str | None, age: timedelta, said: str
 ) -> None:
-    """No quote, no run, no booking: nothing is written down, and nothing sent."""
-    run = scene.open_run()
-    sent, rows = len(scene.line.sent), len(all_operations(scene.database))
-    scene.feed.rate = None if inr is None else Rate(Decimal(inr), scene.now() - age)
+    """There is no quote, run or booking: nothing is stored or sent."""
+    run = environment.open_run()
+    sent, rows = len(environment.connection.sent), len(all_operations(environment.database))
+    environment.feed.rate = None if inr is None else Rate(Decimal(inr), environment.now() - age)
     attempts: list[Callable[[], Any]] = [
-        lambda: scene.services.bookings.quote(run, 1),
-        lambda: scene.prepare_booking(run),
-        scene.prepare_run,
+        lambda: environment.services.bookings.quote(run, 1),
+        lambda: environment.prepare_booking(run),
+        environment.prepare_run,
     ]
     for attempt in attempts:
         with pytest.raises(PriceError, match=said):
             attempt()
-    assert (len(scene.line.sent), len(all_operations(scene.database))) == (sent, rows)
-    scene.feed.rate = Rate(Decimal(210_000), scene.now())
-    assert scene.settle(scene.prepare_booking(run)).state == "confirmed"
-    scene.check(runs=1, bookings=1)
+    assert (len(environment.connection.sent), len(all_operations(environment.database))) == (sent, rows)
+    environment.feed.rate = Rate(Decimal(210_000), environment.now())
+    assert environment.settle(environment.prepare_booking(run)).state == "confirmed"
+    environment.check(runs=1, bookings=1)

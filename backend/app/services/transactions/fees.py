@@ -21,7 +21,7 @@ class Fees(NamedTuple):
 
 
 def gas_limit(estimate: int, *, retried: bool) -> int:
-    """Returns the gas limit for an estimate in units of gas; twice the estimate after an attempt ran out of gas."""
+    """Returns the gas limit for an estimate, in units of gas; more than twice the estimate if `retried`."""
     margin = (estimate if retried else estimate // 5) + GAS_MARGIN
     return min(estimate + margin, TRANSACTION_GAS_CAP)
 

@@ -1,4 +1,4 @@
-"""What the node knows of our transactions: sends attempts, and looks for their receipts."""
+"""Sends attempts to the node's mempool, and reads their receipts."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ class Due(NamedTuple):
 
 
 class Mempool:
-    """Sends attempts to a node, and remembers when this process sent them."""
+    """Sends attempts to a node, and remembers when this process sent them.
 
-    def __init__(self, w3: Web3, clock: Callable[[], float]) -> None:
-        """Args:
+    Args:
         w3: Connection to the node.
         clock: Returns seconds; never goes back.
-        """
+    """
+
+    def __init__(self, w3: Web3, clock: Callable[[], float]) -> None:
         self._w3 = w3
         self._clock = clock
         self._send_times: dict[str, _SendTimes] = {}

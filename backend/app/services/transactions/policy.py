@@ -45,3 +45,7 @@ class TransactionPolicy:
             raise ValueError(
                 "A policy needs bumps of at least 10 percent, a confirmation, and a priority fee below the maximum fee."
             )
+
+    def final_block(self, latest_block: int) -> int:
+        """Returns the number of the latest final block; negative on a chain that is too short to have one."""
+        return latest_block - self.confirmations + 1

@@ -1,4 +1,4 @@
-"""What a receipt says: where a transaction was mined, what it cost, and why it failed."""
+"""Reads receipts: where a transaction was mined, what it cost, whether it is final, and why it failed."""
 
 from __future__ import annotations
 

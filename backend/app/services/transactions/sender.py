@@ -41,7 +41,7 @@ from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised
 from app.services.transactions.mempool import Mempool
 from app.services.transactions.nonces import NonceAllocator, find_foreign_transaction
 from app.services.transactions.policy import TransactionPolicy
-from app.services.transactions.signing import sign_attempt
+from app.services.transactions.signing import find_account, sign_attempt
 from app.services.transactions.states import NO_BLOCK, log_fields
 
 PAUSE_GROWTH = 1.2
@@ -62,8 +62,14 @@ class _Step(NamedTuple):
 class TransactionSender:
     """Signs and sends operations with the platform's key, or with the account that is passed to a method.
 
-    Attributes:
-        policy: Fees, confirmations and waiting times.
+    Args:
+        w3: Connection to the node.
+        platform: The account that sends operations if no other signer is given.
+        database: Where operations are stored.
+        policy: Fees, confirmations and waiting times; the default policy if left out.
+        clock: Returns seconds; never goes back.
+        sleep: Waits for so many seconds.
+        uniform: Returns a random number between its two arguments.
     """
 
     _sign_attempt = staticmethod(sign_attempt)
@@ -79,15 +85,6 @@ class TransactionSender:
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """Args:
-        w3: Connection to the node.
-        platform: The account that sends operations if no other signer is given.
-        database: Where operations are stored.
-        policy: Fees, confirmations and waiting times; the default policy if left out.
-        clock: Returns seconds; never goes back.
-        sleep: Waits for so many seconds.
-        uniform: Returns a random number between its two arguments.
-        """
         self._w3 = w3
         self._platform = platform
         self._database = database
@@ -195,16 +192,17 @@ class TransactionSender:
     def _step(self, operation: Operation, signer: LocalAccount | None) -> _Step:
         if operation.closed:
             return _Step(operation)
-        step = (
-            _Step(self._sign(operation, signer)) if operation.state == "prepared" else self._follow(operation, signer)
-        )
+        if operation.state == "prepared":
+            step = _Step(self._sign(operation, signer))
+        else:
+            step = self._follow(operation, signer)
         if step.operation.closed:
             self._mempool.forget(operation)
         return step
 
     def _sign(self, operation: Operation, signer: LocalAccount | None) -> Operation:
-        """prepared -> signed: stores a signed transaction, which may be sent from then on; or -> rejected."""
-        account = self._account(operation, signer)
+        """Signs the operation (prepared -> signed, or -> rejected): from then on its transaction may be sent."""
+        account = find_account(operation, signer, self._platform)
         if account is None:
             message = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
             return states.reject(self._database, operation, Superseded(message))
@@ -219,7 +217,7 @@ class TransactionSender:
         except NODE_ERRORS as error:
             if classify(error) is not RefusalKind.NO_FUNDS:
                 raise
-            return self._hold_without_funds(operation)
+            return states.hold_without_funds(self._database, operation)
         header = rpc.latest_header(self._w3)
         fees = initial_fees(header.base_fee, self.policy)
         if fees is None:
@@ -227,7 +225,7 @@ class TransactionSender:
             reason = f"the base fee of {header.base_fee} wei per gas is above the cap of {cap}"
             return states.hold(self._database, operation, reason)
         # Nonces are counted in a final block: those of a block that a reorg removes would leave a gap
-        final_block = max(self._final_block(header.number), 0)
+        final_block = max(self.policy.final_block(header.number), 0)
         count = rpc.transaction_count(self._w3, account.address, final_block)
         gas = gas_limit(estimate, retried=operation.requeued > 0)
 
@@ -237,7 +235,7 @@ class TransactionSender:
         return self._nonces.sign(operation, count, sign)
 
     def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Step:
-        """signed, submitted, mined -> the state that the chain shows."""
+        """Brings a sent operation (signed, submitted, mined) to the state that the chain shows."""
         refusal: RefusalKind | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             refusal = self._mempool.send(operation)
@@ -248,6 +246,12 @@ class TransactionSender:
             operation = self._handle_reorg(operation)
         if operation.state not in ("signed", "submitted"):
             return _Step(operation)
+        return _Step(self._follow_unmined(operation, refusal, signer))
+
+    def _follow_unmined(
+        self, operation: Operation, refusal: RefusalKind | None, signer: LocalAccount | None
+    ) -> Operation:
+        """Sends an operation again that no block has, raises its fees, or finds out what keeps it from being mined."""
         due = self._mempool.due(operation, self.policy)
         resent = operation.state == "submitted" and due.resend
         if resent:
@@ -257,19 +261,19 @@ class TransactionSender:
         if refusal is RefusalKind.NONCE_TOO_HIGH:
             self._fill_nonce_gap(operation)
         elif refusal is RefusalKind.NO_FUNDS:
-            return _Step(self._hold_without_funds(operation))
+            return states.hold_without_funds(self._database, operation)
         elif due.bump or refusal in (RefusalKind.UNDERPRICED, RefusalKind.FEE_TOO_LOW):
-            return _Step(self._bump_fees(operation, signer))
+            return self._bump_fees(operation, signer)
         elif refusal is RefusalKind.NONCE_TOO_LOW or (resent and refusal is RefusalKind.KNOWN):
-            return _Step(self._handle_foreign_nonce(operation))
+            return self._handle_foreign_nonce(operation)
         if operation.state == "signed" and self._mempool.has_sent(operation):
             operation = states.change(self._database, operation, ("signed",), state="submitted", held=None)
-        return _Step(operation)
+        return operation
 
     # ------------------------------------------------------------------------------------------------- mined
 
     def _handle_receipt(self, operation: Operation, receipt: TxReceipt) -> _Step:
-        """-> mined; or closed, if the block is final."""
+        """Sets the operation to mined, or closes it if the block is final."""
         if receipts.is_final(self._w3, receipt, self.policy.confirmations):
             return _Step(self._close(operation, receipt), receipt)
         block = receipts.block_columns(receipt)
@@ -278,7 +282,7 @@ class TransactionSender:
         return _Step(operation)
 
     def _handle_reorg(self, operation: Operation) -> Operation:
-        """mined -> submitted: the block was dropped from the chain."""
+        """Sets the operation from mined to submitted, as its block was dropped from the chain."""
         tx_hash, block_number = operation.tx_hash, operation.block_number
         log.warning("%s is not in block %s any more", tx_hash, block_number, extra=log_fields(operation))
         operation = states.change(self._database, operation, ("mined",), state="submitted", reorged=True, **NO_BLOCK)
@@ -286,7 +290,7 @@ class TransactionSender:
         return operation
 
     def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
-        """-> confirmed or failed, with the effects on rows, in one statement; operations close in order of nonces."""
+        """Closes the operation (-> confirmed or failed) and updates rows, after all operations with lower nonces."""
         columns = receipts.block_columns(receipt) | receipts.gas_columns(receipt) | {"held": None}
         tx_hash: str = columns["tx_hash"]
         if receipt["status"] != 1:
@@ -312,7 +316,7 @@ class TransactionSender:
         return closed
 
     def _close_reverted(self, operation: Operation, receipt: TxReceipt, columns: dict[str, object]) -> Operation:
-        """-> failed; or -> prepared, if it ran out of gas for the first time."""
+        """Fails the operation, or begins again if it ran out of gas for the first time."""
         revert = receipts.revert_reason(self._w3, operation, receipt)
         if revert.name == "OutOfGas" and operation.requeued == 0:
             return self._requeue(operation, f"{columns['tx_hash']} ran out of gas")
@@ -335,7 +339,7 @@ class TransactionSender:
 
     def _bump_fees(self, operation: Operation, signer: LocalAccount | None) -> Operation:
         """Stores and sends one more attempt with the same nonce and both fees raised, up to the cap."""
-        account = self._account(operation, signer)
+        account = find_account(operation, signer, self._platform)
         if account is None:
             return operation
         base_fee = rpc.latest_header(self._w3).base_fee
@@ -369,7 +373,7 @@ class TransactionSender:
         The operation begins again with a new nonce, once. It fails if it was mined before in a block that was dropped.
         A transaction that was there before the operation was signed does not count.
         """
-        final_block = self._final_block(rpc.block_number(self._w3))
+        final_block = self.policy.final_block(rpc.block_number(self._w3))
         foreign = find_foreign_transaction(self._w3, operation, final_block)
         if foreign is None:
             return operation
@@ -383,19 +387,6 @@ class TransactionSender:
         message = f"{operation.kind} had no effect: its nonce {nonce} went to {foreign.tx_hash}, which is not ours."
         return states.fail(self._database, operation, Superseded(message))
 
-    def _hold_without_funds(self, operation: Operation) -> Operation:
-        return states.hold(self._database, operation, f"insufficient funds of {operation.sender} for gas and value")
-
     def _requeue(self, operation: Operation, reason: str, *, counts: bool = True) -> Operation:
         self._mempool.forget(operation)
         return states.requeue(self._database, operation, reason, counts=counts)
-
-    # ------------------------------------------------------------------------------------------------- helpers
-
-    def _account(self, operation: Operation, signer: LocalAccount | None) -> LocalAccount | None:
-        """Returns the account that the operation is sent from, if its key is at hand."""
-        return next((a for a in (signer, self._platform) if a and a.address == operation.sender), None)
-
-    def _final_block(self, latest_block: int) -> int:
-        """Returns the number of the latest final block; negative on a chain that is too short to have one."""
-        return latest_block - self.policy.confirmations + 1

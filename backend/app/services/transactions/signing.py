@@ -1,4 +1,4 @@
-"""Signs transactions."""
+"""Which account signs an operation, and its signature."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from eth_account.signers.local import LocalAccount
 
 from app.services.operation_types import Attempt, Operation
 from app.services.transactions.fees import Fees
+
+
+def find_account(operation: Operation, *accounts: LocalAccount | None) -> LocalAccount | None:
+    """Returns the account that the operation is sent from; None if it is none of these."""
+    return next((account for account in accounts if account and account.address == operation.sender), None)
 
 
 def sign_attempt(

@@ -46,8 +46,13 @@ def hold(database: Database, operation: Operation, reason: str) -> Operation:
     return change(database, operation, (operation.state,), held=reason)
 
 
+def hold_without_funds(database: Database, operation: Operation) -> Operation:
+    """Holds the operation because its sender cannot pay for gas and value."""
+    return hold(database, operation, f"insufficient funds of {operation.sender} for gas and value")
+
+
 def requeue(database: Database, operation: Operation, reason: str, *, counts: bool = True) -> Operation:
-    """-> prepared: the operation will get a new nonce, as its nonce is used up in a final block without any effect.
+    """Begins again (-> prepared) with a new nonce, after the nonce was used up in a final block without any effect.
 
     Args:
         database: Where the operation is stored.
@@ -63,12 +68,12 @@ def requeue(database: Database, operation: Operation, reason: str, *, counts: bo
 
 
 def reject(database: Database, operation: Operation, error: AppError) -> Operation:
-    """prepared -> rejected: nothing was sent, and nothing will be."""
+    """Rejects the operation (prepared -> rejected): nothing was sent, and nothing will be."""
     return _close_without_effect(database, operation, ("prepared",), error, state="rejected")
 
 
 def fail(database: Database, operation: Operation, error: AppError, **values: Any) -> Operation:
-    """-> failed: the operation was sent, and had no effect that can still come.
+    """Fails the operation (-> failed): it was sent, it has no effect, and never will.
 
     Args:
         database: Where the operation is stored.

@@ -23,6 +23,7 @@ class Block:
 
     @property
     def number(self) -> int:
+        """The block number."""
         return int(self.header.block_number)
 
 

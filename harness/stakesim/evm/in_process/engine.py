@@ -44,9 +44,11 @@ class InProcessEngine:
         self.w3 = lean_web3(InProcessNode(self.chain, name))
 
     def now(self) -> int:
+        """See `Engine.now`."""
         return int(self.chain.head.header.timestamp)
 
     def set_next_timestamp(self, timestamp: int) -> None:
+        """See `Engine.set_next_timestamp`."""
         if timestamp <= self.now():
             raise EngineError(
                 f"Time can't go back: give a time after the latest block's {self.now()}, not {timestamp}."
@@ -54,16 +56,20 @@ class InProcessEngine:
         self.chain.set_time(timestamp)
 
     def mine(self) -> None:
+        """See `Engine.mine`."""
         self.chain.mine([])
 
     def snapshot(self) -> Snapshot:
+        """See `Engine.snapshot`."""
         return self.chain.snapshot()
 
     def revert(self, snapshot: Snapshot) -> None:
+        """See `Engine.revert`."""
         if not isinstance(snapshot, ChainSnapshot) or not self.chain.revert(snapshot):
             raise EngineError("The chain never was at this snapshot, or was taken back before it: take a new one.")
 
     def set_balance(self, address: str, wei: int) -> None:
+        """See `Engine.set_balance`."""
         self.chain.set_balance(to_canonical_address(address), wei)
 
     def close(self) -> None:

@@ -69,9 +69,9 @@ class InProcessNode(BaseProvider):
             "eth_getStorageAt": lambda address, slot, block="latest": rpc_encoding.word(
                 evm.storage(header(block), _address(address), _int(slot))
             ),
-            "eth_getTransactionByHash": lambda tx_hash: self._mined(rpc_encoding.transaction, tx_hash),
+            "eth_getTransactionByHash": lambda tx_hash: self._encode_mined(rpc_encoding.transaction, tx_hash),
             "eth_getTransactionCount": lambda address, block="latest": hex(evm.nonce(header(block), _address(address))),
-            "eth_getTransactionReceipt": lambda tx_hash: self._mined(rpc_encoding.receipt, tx_hash),
+            "eth_getTransactionReceipt": lambda tx_hash: self._encode_mined(rpc_encoding.receipt, tx_hash),
             "eth_maxPriorityFeePerGas": lambda: hex(SUGGESTED_PRIORITY_FEE),
             "eth_sendRawTransaction": self._send_raw,
             "net_version": lambda: str(chain.chain_id),
@@ -79,9 +79,11 @@ class InProcessNode(BaseProvider):
         }
 
     def is_connected(self, show_traceback: bool = False) -> bool:
+        """Returns True: the chain is in this process."""
         return True
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Answers a JSON-RPC request. web3 calls it."""
         response: dict[str, object] = {"jsonrpc": "2.0", "id": 0}
         try:
             if method not in self._methods:
@@ -121,7 +123,7 @@ class InProcessNode(BaseProvider):
     def _header(self, parameter: BlockParameter) -> Header:
         return self._block(parameter).header
 
-    def _mined(self, encode: Callable[[Block, int], JsonObject], transaction_hash: Data) -> JsonObject | None:
+    def _encode_mined(self, encode: Callable[[Block, int], JsonObject], transaction_hash: Data) -> JsonObject | None:
         hash_bytes = bytes(HexBytes(transaction_hash))
         block = self._chain.block_of(hash_bytes)
         if block is None:

@@ -1,4 +1,4 @@
-"""py-evm as the machine of a chain, on the database that eth-tester sets up."""
+"""py-evm as the EVM of a chain, on the database that eth-tester sets up. It has the rules of Prague."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from stakesim.evm.abi import checksummed
 from stakesim.evm.in_process.evm import CallResult, Header, Message, Receipt, RpcLog, Transaction, UnsignedTransaction
 from stakesim.evm.in_process.rpc_encoding import data, word
 
+_CACHED_STATES = 8
 
-def _gas(computation: Any) -> None:
-    computation.asked_for_gas = True
+
+def _gas_opcode(computation: Any) -> None:
+    computation.reads_gas = True
     flow.gas(computation)
 
 
 class GasWatchingComputation(PragueComputation):
-    """Notes whether the code asked how much gas is left, on which what it does may then depend."""
+    """Records whether the code reads its remaining gas, as its result may then depend on it."""
 
     opcodes: dict[int, OpcodeAPI] = {  # noqa: RUF012 - declared so by py-evm
         **PragueComputation.opcodes,
-        opcode_values.GAS: as_opcode(logic_fn=_gas, mnemonic=mnemonics.GAS, gas_cost=GAS_BASE),
+        opcode_values.GAS: as_opcode(logic_fn=_gas_opcode, mnemonic=mnemonics.GAS, gas_cost=GAS_BASE),
     }
-    asked_for_gas = False
+    reads_gas = False
 
 
 class PyEvm:
-    """A `Machine`. Prague rules; its headers are those of a real chain. computation: what code runs with."""
+    """An `Evm` whose headers are those of a real chain."""
 
     def __init__(
         self,
@@ -47,8 +49,16 @@ class PyEvm:
         gas_limit: int,
         computation: type[GasWatchingComputation] = GasWatchingComputation,
     ) -> None:
+        """Creates the genesis block.
+
+        Args:
+            balances: Wei by address.
+            timestamp: Of the genesis block, in seconds since 1970.
+            gas_limit: Of every block.
+            computation: Class that runs the code.
+        """
         self._computation = computation
-        state = {who: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for who, wei in balances.items()}
+        state = {address: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for address, wei in balances.items()}
         genesis = get_default_genesis_params({"timestamp": timestamp, "gas_limit": gas_limit})
         self._chain = cast(MiningChainAPI, PyEVMBackend(genesis, state).chain)
         self.chain_id: int = self._chain.chain_id
@@ -57,26 +67,31 @@ class PyEvm:
         self._states: dict[tuple[Hash32, int, Hash32], StateAPI] = {}
 
     def header_after(self, parent: Header) -> Header:
+        """See `Evm.header_after`."""
         # one second later, where py-evm would read the wall clock
         return self._chain.create_header_from_parent(parent, timestamp=parent.timestamp + 1)
 
     def mine(self, pending: Header, transactions: Sequence[Transaction]) -> tuple[Header, Sequence[Receipt]]:
-        for tx in transactions:  # py-evm goes by the price that will be paid, nodes by the most that may be
+        """See `Evm.mine`."""
+        for tx in transactions:  # a node requires funds for the highest fee, py-evm only for the fee that is paid
             if self.balance(pending, tx.sender) < tx.gas * tx.max_fee_per_gas + tx.value:
                 raise ValidationError("the sender lacks the funds")
         vm = self._vm(pending)
         vm.state.computation_class = self._computation
-        signed = [tx for tx in transactions if not isinstance(tx, UnsignedTransaction)]  # the others are in no root
+        # the transaction root covers signed transactions only
+        signed = [tx for tx in transactions if not isinstance(tx, UnsignedTransaction)]
         executable = [self._executable(tx) if isinstance(tx, UnsignedTransaction) else tx for tx in transactions]
         header, receipts, _ = vm.apply_all_transactions(executable, pending)
         draft = vm.set_block_transactions_and_withdrawals(vm.get_block(), header, signed, receipts)
         header = vm.finalize_block(draft).block.header
         self._chain.chaindb.persist_header(header)  # the BLOCKHASH opcode reads it there
-        used = [0, *(receipt.gas_used for receipt in receipts)]
-        return header, [_receipt(receipt, used[at]) for at, receipt in enumerate(receipts)]
+        cumulative_gas = [0, *(receipt.gas_used for receipt in receipts)]
+        return header, [
+            _receipt(receipt, used_before) for receipt, used_before in zip(receipts, cumulative_gas, strict=False)
+        ]
 
     def _executable(self, tx: UnsignedTransaction) -> Transaction:
-        """With a signature that nobody checks, as py-evm takes the sender from it."""
+        """Returns a py-evm transaction with a dummy signature, and the sender given instead of recovered."""
         transaction = self._builder.new_dynamic_fee_transaction(
             self.chain_id,
             tx.nonce,
@@ -94,6 +109,7 @@ class PyEvm:
         return _WithSender(transaction, Address(tx.sender))
 
     def execute(self, header: Header, message: Message) -> CallResult:
+        """See `Evm.execute`."""
         state = self._state(header)
         unsigned = self._builder.new_unsigned_dynamic_fee_transaction(
             chain_id=self.chain_id,
@@ -113,42 +129,47 @@ class PyEvm:
         finally:
             state.revert(before)
         error = None if not run.is_error else "Revert" if isinstance(run.error, Revert) else type(run.error).__name__
-        watches = bool(run.children) or run.asked_for_gas
-        return CallResult(run.output, message.gas - run.get_gas_remaining(), error, bool(run.msg.code), watches)
+        watches_gas = bool(run.children) or run.reads_gas
+        return CallResult(run.output, message.gas - run.get_gas_remaining(), error, bool(run.msg.code), watches_gas)
 
     def balance(self, header: Header, address: bytes) -> int:
+        """See `Evm.balance`."""
         return self._state(header).get_balance(Address(address))
 
     def nonce(self, header: Header, address: bytes) -> int:
+        """See `Evm.nonce`."""
         return self._state(header).get_nonce(Address(address))
 
     def code(self, header: Header, address: bytes) -> bytes:
+        """See `Evm.code`."""
         return self._state(header).get_code(Address(address))
 
     def storage(self, header: Header, address: bytes, slot: int) -> int:
+        """See `Evm.storage`."""
         return self._state(header).get_storage(Address(address), slot)
 
     def with_balance(self, header: Header, address: bytes, wei: int) -> bytes:
+        """See `Evm.with_balance`."""
         state: StateAPI = self._vm(header).state
         state.set_balance(Address(address), wei)
         state.persist()
         return state.state_root
 
     def forget_after(self, header: Header) -> None:
-        """py-evm's database keeps everything."""
+        """Does nothing: py-evm's database keeps every state."""
 
     def _vm(self, header: Header) -> Any:
-        """py-evm at this header: a fresh one, so what is done to its state is seen by nobody else until persisted."""
+        """Returns a new virtual machine at this header. Changes to its state stay in it until they are persisted."""
         return self._chain.get_vm(header)
 
     def _state(self, header: Header) -> StateAPI:
-        """The state to read and to run calls on, free of fees: leave it as it was (`snapshot`, `revert`).
+        """Returns a state without fees, for reading and for calls. The caller must undo its changes.
 
-        It is kept for the next call, as py-evm reads an account from its trie only once a state.
+        States are cached, as py-evm reads each account from its trie once per state object.
         """
         key = (header.parent_hash, header.timestamp, header.state_root)
         if key not in self._states:
-            if len(self._states) == 8:
+            if len(self._states) == _CACHED_STATES:
                 self._states.clear()
             state: Any = self._vm(header.copy(base_fee_per_gas=0, gas_used=0)).state
             state.computation_class = self._computation
@@ -157,7 +178,7 @@ class PyEvm:
 
 
 class _WithSender:
-    """A transaction whose sender is given; py-evm's `SpoofTransaction` refuses signed ones."""
+    """A transaction with a given sender. py-evm's `SpoofTransaction` does not take signed transactions."""
 
     def __init__(self, transaction: SignedTransactionAPI, sender: Address) -> None:
         self._transaction, self.sender = transaction, sender

@@ -1,22 +1,31 @@
-"""revm as the machine of a chain, by pyrevm: two orders of magnitude faster than py-evm.
+"""revm as the EVM of a chain, through pyrevm: two orders of magnitude faster than py-evm.
 
-pyrevm only executes. A transaction is run on top of a checkpoint, what it changed is read out of pyrevm's journal, and
-the checkpoint is taken back; then the changes are entered into pyrevm's database. So nothing that one transaction
-warmed, wrote or left in transient storage is there for the next, and its memory does not grow. Accounts and slots are
-kept here, too, with what every block changed, which takes the state to any block and back.
+pyrevm only executes. Each transaction runs in these steps:
 
-Limits of pyrevm 0.3.7, which has the rules of Cancun: of Prague, the floor for the gas of data (EIP-7623) is added
-here; transactions that set code (EIP-7702) or carry blobs are refused. BASEFEE gives 0, and so does GASPRICE in a
-constructor or where the sender has less than twice the fee; BLOCKHASH gives no hash of this chain. In a call from a
-contract, that contract has no code.
-Block hashes and state roots are names made here, not those of a real chain.
+1. take a checkpoint of pyrevm's state, and run the transaction;
+2. read the changes out of pyrevm's journal, and revert to the checkpoint;
+3. write the changes into pyrevm's database.
+
+So nothing that a transaction warmed, wrote or left in transient storage reaches the next one, and pyrevm's memory does
+not grow. This module also keeps all accounts and slots, with the changes of every block, and can so return to the state
+of any block.
+
+Limits of pyrevm 0.3.7, which has the rules of Cancun:
+
+- Of Prague, this module adds the floor for the gas of data (EIP-7623). It refuses transactions that set code (EIP-7702)
+  or carry blobs.
+- BASEFEE is 0. GASPRICE is 0 in a constructor, or if the sender has less than twice the fee. BLOCKHASH is no hash of
+  this chain.
+- In a call whose sender is a contract, that contract has no code.
+
+Block hashes and state roots are identifiers made here, not those of a real chain.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from eth.vm.forks.london.headers import calculate_expected_base_fee_per_gas
 from eth_utils.crypto import keccak
@@ -32,9 +41,12 @@ from stakesim.evm.in_process.rpc_encoding import data
 _ZERO = bytes(32)
 _COINBASE = "0x" + "00" * 20
 
+Slot: TypeAlias = tuple[str, int]
+"""A storage slot: the contract's address in hex, and the slot's number."""
+
 
 class Header(NamedTuple):
-    """With the names of py-evm's. state_root: the name of a state."""
+    """A block header with the attributes of py-evm's. `state_root` identifies a state of `Revm`."""
 
     block_number: int
     parent_hash: bytes
@@ -53,131 +65,162 @@ class Header(NamedTuple):
     extra_data: bytes = b""
 
     def copy(self, **changes: Any) -> Header:
+        """Returns a header with some attributes changed."""
         return self._replace(**changes)
 
     @property
     def hash(self) -> bytes:
-        """By what it is made of, as the same block has the same hash in every run."""
-        return _name(self.parent_hash, self.state_root, self.transaction_root, self.timestamp, self.gas_used)
+        """An identifier that is the same in every run, as it depends only on the block."""
+        return _identifier(self.parent_hash, self.state_root, self.transaction_root, self.timestamp, self.gas_used)
 
 
-class Account(NamedTuple):
-    """code_hash: empty where there is no code, which is kept by its hash."""
+class AccountState(NamedTuple):
+    """An account. `code_hash` is empty if it has no code; `Revm` keeps codes by hash."""
 
     nonce: int = 0
     balance: int = 0
     code_hash: bytes = b""
 
 
-class Change(NamedTuple):
-    """What one state has otherwise than the one before it: accounts and slots, before and after, by address in hex."""
+class StateChange(NamedTuple):
+    """How a state differs from the one before it.
 
-    accounts: dict[str, tuple[Account, Account]]
-    slots: dict[tuple[str, int], tuple[int, int]]
+    Attributes:
+        accounts: Accounts before and after, by address in hex.
+        slots: Storage slots before and after.
+    """
+
+    accounts: dict[str, tuple[AccountState, AccountState]]
+    slots: dict[Slot, tuple[int, int]]
 
 
-class _Run(NamedTuple):
-    """gas_used: after refunds. accounts, slots: as they are afterwards, where something changed. frames: calls and
-    creations, itself among them."""
+class _RunResult(NamedTuple):
+    """The result of one run in pyrevm.
+
+    Attributes:
+        output: Return data, or the data of a revert.
+        error: As in `CallResult`.
+        gas_used: Gas used after refunds.
+        refund: Gas refunded.
+        logs: Logs of a successful run.
+        accounts: Changed accounts as they are afterwards.
+        slots: Changed slots as they are afterwards.
+        frames: Number of calls and creations, the run itself included.
+    """
 
     output: bytes
     error: str | None
     gas_used: int
     refund: int
     logs: Sequence[RpcLog]
-    accounts: dict[str, Account]
-    slots: dict[tuple[str, int], int]
+    accounts: dict[str, AccountState]
+    slots: dict[Slot, int]
     frames: int
 
 
 class Revm:
-    """A `Machine`."""
+    """An `Evm`."""
 
     def __init__(self, balances: Mapping[bytes, int], timestamp: int, gas_limit: int) -> None:
-        self._gas_limit = gas_limit  # of every block
-        self._start()
-        self._accounts: dict[str, Account] = {}
-        self._slots: dict[tuple[str, int], int] = {}
-        self._codes: dict[bytes, bytes] = {b"": b""}
-        self._states: list[
-            tuple[bytes, Change]
-        ] = []  # as they followed on one another; the name, and what is new in it
-        self._index: dict[bytes, int] = {}  # of a state, by its name
-        self._at = -1  # the state that pyrevm has
-        born = {_hex(who): (Account(), Account(balance=wei)) for who, wei in balances.items()}
-        self._enter(_ZERO, Change(born, {}))
+        """Creates the genesis block.
+
+        Args:
+            balances: Wei by address.
+            timestamp: Of the genesis block, in seconds since 1970.
+            gas_limit: Of every block.
+        """
+        self._gas_limit = gas_limit
+        self._start_pyrevm()
+        self._accounts: dict[str, AccountState] = {}  # of the current state, as are the slots
+        self._slots: dict[Slot, int] = {}
+        self._codes: dict[bytes, bytes] = {b"": b""}  # by hash
+        self._states: list[tuple[bytes, StateChange]] = []  # roots in order, with the change from the state before
+        self._state_indexes: dict[bytes, int] = {}  # positions in `_states`, by root
+        self._current = -1  # position of the state that pyrevm has
+        genesis = {_hex(address): (AccountState(), AccountState(balance=wei)) for address, wei in balances.items()}
+        self._append_state(_ZERO, StateChange(genesis, {}))
         self.genesis = Header(0, _ZERO, _ZERO, timestamp, INITIAL_BASE_FEE, gas_limit)
 
-    def _start(self) -> None:
+    def _start_pyrevm(self) -> None:
         self._evm = EVM(Env(cfg=CfgEnv(chain_id=CHAIN_ID)), gas_limit=self._gas_limit, spec_id="CANCUN")
-        self._entered: set[bytes] = set()  # hashes of codes that it has
-        self._block: Header | None = None  # that it was told
+        self._known_codes: set[bytes] = set()  # hashes of the codes that pyrevm has
+        self._block: Header | None = None  # the block that pyrevm is set to
 
     def header_after(self, parent: Header) -> Header:
+        """See `Evm.header_after`."""
         return Header(
             block_number=parent.block_number + 1,
             parent_hash=parent.hash,
             state_root=parent.state_root,
             timestamp=parent.timestamp + 1,
-            base_fee_per_gas=calculate_expected_base_fee_per_gas(parent),  # type: ignore[arg-type]  # has the names
+            base_fee_per_gas=calculate_expected_base_fee_per_gas(parent),  # type: ignore[arg-type]  # it has the attributes
             gas_limit=parent.gas_limit,
         )
 
     def mine(self, pending: Header, transactions: Sequence[Transaction]) -> tuple[Header, Sequence[Receipt]]:
-        self._go_to(pending)
+        """See `Evm.mine`."""
+        self._switch_to(pending)
         receipts: list[Receipt] = []
         for tx in transactions:
-            receipts.append(self._apply(pending, tx, sum(receipt.gas_used for receipt in receipts)))
+            receipts.append(self._execute_transaction(pending, tx, sum(receipt.gas_used for receipt in receipts)))
             pending = pending._replace(state_root=self._states[-1][0])
-        used = sum(receipt.gas_used for receipt in receipts)
-        root = _name(*(tx.hash for tx in transactions)) if transactions else _ZERO
-        return pending._replace(gas_used=used, transaction_root=root), receipts
+        gas_used = sum(receipt.gas_used for receipt in receipts)
+        root = _identifier(*(tx.hash for tx in transactions)) if transactions else _ZERO
+        return pending._replace(gas_used=gas_used, transaction_root=root), receipts
 
     def execute(self, header: Header, message: Message) -> CallResult:
-        self._go_to(header)
+        """See `Evm.execute`."""
+        self._switch_to(header)
         sender = self._account(header, message.sender)
-        if sender.code_hash:  # pyrevm takes nothing from a contract (EIP-3607), nodes run calls from one
-            self._put(_hex(message.sender), sender._replace(code_hash=b""))
+        if sender.code_hash:  # pyrevm refuses a sender with code (EIP-3607); nodes allow it in a call
+            self._write_account(_hex(message.sender), sender._replace(code_hash=b""))
         try:
-            run = self._run(header, message, 0, (), keep=False)
+            result = self._run(header, message, gas_price=0, access_list=(), read_changes=False)
         finally:
             if sender.code_hash:
-                self._put(_hex(message.sender), sender)
+                self._write_account(_hex(message.sender), sender)
         code = self.code(header, message.to) if message.to else message.data
-        watches = True if run.frames > 1 else None
-        return CallResult(run.output, run.gas_used + run.refund, run.error, bool(code), watches)
+        watches_gas = True if result.frames > 1 else None
+        return CallResult(result.output, result.gas_used + result.refund, result.error, bool(code), watches_gas)
 
     def balance(self, header: Header, address: bytes) -> int:
+        """See `Evm.balance`."""
         return self._account(header, address).balance
 
     def nonce(self, header: Header, address: bytes) -> int:
+        """See `Evm.nonce`."""
         return self._account(header, address).nonce
 
     def code(self, header: Header, address: bytes) -> bytes:
+        """See `Evm.code`."""
         return self._codes[self._account(header, address).code_hash]
 
     def storage(self, header: Header, address: bytes, slot: int) -> int:
-        self._go_to(header)
+        """See `Evm.storage`."""
+        self._switch_to(header)
         return self._slots.get((_hex(address), slot), 0)
 
     def with_balance(self, header: Header, address: bytes, wei: int) -> bytes:
-        self._go_to(header)
+        """See `Evm.with_balance`."""
+        self._switch_to(header)
         account = self._account(header, address)
-        name = _name(header.state_root, address, wei)
-        self._enter(name, Change({_hex(address): (account, account._replace(balance=wei))}, {}))
-        return name
+        root = _identifier(header.state_root, address, wei)
+        self._append_state(root, StateChange({_hex(address): (account, account._replace(balance=wei))}, {}))
+        return root
 
     def forget_after(self, header: Header) -> None:
-        self._go_to(header)
-        for name, _ in self._states[self._at + 1 :]:
-            del self._index[name]
-        del self._states[self._at + 1 :]
+        """See `Evm.forget_after`."""
+        self._switch_to(header)
+        for root, _ in self._states[self._current + 1 :]:
+            del self._state_indexes[root]
+        del self._states[self._current + 1 :]
 
-    # ------------------------------------------------------------------------------------------------- executing
+    # Execution
 
-    def _apply(self, header: Header, tx: Transaction, used_before: int) -> Receipt:
+    def _execute_transaction(self, header: Header, tx: Transaction, used_before: int) -> Receipt:
+        """Executes a transaction, and appends the state after it. Raises `ValidationError` if it is invalid."""
         sender = _hex(tx.sender)
-        payer = self._accounts.get(sender, Account())
+        payer = self._accounts.get(sender, AccountState())
         price = min(tx.max_fee_per_gas, tx.max_priority_fee_per_gas + header.base_fee_per_gas)
         if (getattr(tx, "type_id", None) or 0) > 2:
             raise ValidationError("the revm engine takes no transactions with blobs, and none that set code")
@@ -190,167 +233,194 @@ class Revm:
         ):
             raise ValidationError("nonce, fees, funds or gas are not right")
         paid = payer._replace(nonce=payer.nonce + 1, balance=payer.balance - tx.gas * price)
-        self._put(sender, paid._replace(nonce=payer.nonce) if not tx.to else paid)  # revm counts a creation itself
+        # pyrevm itself increments the nonce for a creation
+        self._write_account(sender, paid if tx.to else paid._replace(nonce=payer.nonce))
         message = Message(tx.sender, tx.to, tx.value, tx.data, tx.gas)
-        told = price if paid.balance >= tx.gas * price + tx.value else 0  # pyrevm wants the fee to be there once more
+        # pyrevm requires the fee in the balance again, although it has been deducted
+        gas_price = price if paid.balance >= tx.gas * price + tx.value else 0
+        access_list = getattr(tx, "access_list", ())
         try:
-            run = self._run(header, message, told, getattr(tx, "access_list", ()), keep=True)
+            result = self._run(header, message, gas_price=gas_price, access_list=access_list, read_changes=True)
         finally:
-            self._put(sender, payer)
-        used = max(run.gas_used, floor_gas(tx.data))
-        accounts = {sender: paid, **run.accounts}
-        _earn(accounts, self._accounts, sender, (tx.gas - used) * price)
-        _earn(accounts, self._accounts, _COINBASE, used * (price - header.base_fee_per_gas))
-        change = Change(
-            {who: (self._accounts.get(who, Account()), now) for who, now in accounts.items()},
-            {slot: (self._slots.get(slot, 0), now) for slot, now in run.slots.items()},
+            self._write_account(sender, payer)
+        gas_used = max(result.gas_used, floor_gas(tx.data))
+        accounts = {sender: paid, **result.accounts}
+        _add_balance(accounts, self._accounts, sender, (tx.gas - gas_used) * price)
+        _add_balance(accounts, self._accounts, _COINBASE, gas_used * (price - header.base_fee_per_gas))
+        change = StateChange(
+            {address: (self._accounts.get(address, AccountState()), after) for address, after in accounts.items()},
+            {slot: (self._slots.get(slot, 0), after) for slot, after in result.slots.items()},
         )
-        self._enter(_name(header.state_root, tx.hash, header.block_number, header.timestamp), change)
-        return Receipt(run.error is None, used, run.logs)
+        self._append_state(_identifier(header.state_root, tx.hash, header.block_number, header.timestamp), change)
+        return Receipt(result.error is None, gas_used, result.logs)
 
-    def _run(self, header: Header, message: Message, price: int, access_list: Any, keep: bool) -> _Run:
-        """On top of the state that pyrevm has, which is left as it was. price: wei per gas that the code is told. keep:
-        whether what changes is wanted."""
+    def _run(
+        self,
+        header: Header,
+        message: Message,
+        *,
+        gas_price: int,
+        access_list: Sequence[tuple[bytes, Sequence[int]]],
+        read_changes: bool,
+    ) -> _RunResult:
+        """Runs a message on pyrevm's current state, and restores that state.
+
+        Args:
+            header: The block.
+            message: The message.
+            gas_price: What GASPRICE returns, in wei per gas.
+            access_list: Addresses and slots to warm.
+            read_changes: Whether the result needs changed accounts, slots and logs.
+        """
         evm, sender = self._evm, _hex(message.sender)
         if header is not self._block:
             number, time, random = header.block_number, header.timestamp, header.mix_hash
             evm.set_block_env(BlockEnv(number, _COINBASE, time, prevrandao=random))
             self._block = header
-        listed = [(_hex(address), list(slots)) for address, slots in access_list]
-        if listed:
-            evm.set_tx_env(TxEnv(access_list=listed))
-        accounts: dict[str, Account] = {}
-        slots: dict[tuple[str, int], int] = {}
-        point, output, error = evm.snapshot(), b"", None
-        before = evm.journal_len
+        hex_access_list = [(_hex(address), list(slots)) for address, slots in access_list]
+        if hex_access_list:
+            evm.set_tx_env(TxEnv(access_list=hex_access_list))
+        accounts: dict[str, AccountState] = {}
+        slots: dict[Slot, int] = {}
+        checkpoint, output, error = evm.snapshot(), b"", None
+        journal_length = evm.journal_len
         try:
             if message.to:
                 to = _hex(message.to)
-                output = evm.message_call(sender, to, message.data, message.value, message.gas, gas_price=price)
+                output = evm.message_call(sender, to, message.data, message.value, message.gas, gas_price=gas_price)
             else:
                 evm.deploy(sender, message.data, message.value, message.gas)
-            if keep:
-                accounts, slots = self._changed(evm.journal_str)
+            if read_changes:
+                accounts, slots = self._changes_in(evm.journal_str)
         except RuntimeError as failure:
-            error, output = _told(failure)
+            error, output = _parse_failure(failure)
         finally:
             result: Any = evm.result
-            frames = evm.journal_len - before
-            evm.revert(point)
-            if listed:  # what it lists stays loaded, checkpoint or not
-                self._start_anew()
-        logs = [_log(log) for log in result.logs] if keep and error is None else []
-        return _Run(output, error, result.gas_used, result.gas_refunded, logs, accounts, slots, frames)
+            frames = evm.journal_len - journal_length
+            evm.revert(checkpoint)
+            if hex_access_list:  # what it lists stays warm, in spite of the checkpoint
+                self._restart_pyrevm()
+        logs = [_log(log) for log in result.logs] if read_changes and error is None else []
+        return _RunResult(output, error, result.gas_used, result.gas_refunded, logs, accounts, slots, frames)
 
-    def _changed(self, journal: str) -> tuple[dict[str, Account], dict[tuple[str, int], int]]:
-        """What is otherwise in the journal than before."""
-        accounts: dict[str, Account] = {}
-        slots: dict[tuple[str, int], int] = {}
+    def _changes_in(self, journal: str) -> tuple[dict[str, AccountState], dict[Slot, int]]:
+        """Returns the accounts and slots that differ between pyrevm's journal and the current state.
+
+        Args:
+            journal: The journal as Rust prints it for debugging: the only form in which pyrevm gives it.
+        """
+        accounts: dict[str, AccountState] = {}
+        slots: dict[Slot, int] = {}
         end = journal.index("}, transient_storage: ")
-        at = journal.find(_ACCOUNT)
-        while 0 <= at < end:
-            address = journal[at - 42 : at]
-            found = _INFO.match(journal, at)
-            stored = journal.index(_STORAGE, at)
-            flags = journal.index(_STATUS, stored)
+        position = journal.find(_ACCOUNT)
+        while 0 <= position < end:
+            address = journal[position - 42 : position]
+            info = _INFO.match(journal, position)
+            storage = journal.index(_STORAGE, position)
+            flags = journal.index(_STATUS, storage)
             status = journal[flags + len(_STATUS) : journal.index(")", flags)]
-            at = journal.find(_ACCOUNT, flags)
-            assert found is not None
-            if "SelfDestructed" in status:  # by EIP-6780 only where it was created in this transaction
-                accounts[address] = Account()
+            position = journal.find(_ACCOUNT, flags)
+            assert info is not None
+            if "SelfDestructed" in status:  # by EIP-6780 only an account that this transaction created
+                accounts[address] = AccountState()
                 continue
-            before = self._accounts.get(address, Account())
+            before = self._accounts.get(address, AccountState())
             code_hash = before.code_hash
             if "Created" in status:
                 code = self._evm.get_code(address) or b""
-                length = _LENGTH.search(journal, found.end(), stored)
+                length = _CODE_LENGTH.search(journal, info.end(), storage)
                 code = code[: int(length[1])] if length else code
                 code_hash = keccak(code) if code else b""
                 self._codes[code_hash] = code
-            now = Account(int(found["nonce"]), int(found["balance"]), code_hash)
-            if now != before:
-                accounts[address] = now
-            for slot in _SLOT.finditer(journal, stored, flags):
-                if slot["was"] != slot["now"]:
-                    slots[address, int(slot["key"])] = int(slot["now"])
+            after = AccountState(int(info["nonce"]), int(info["balance"]), code_hash)
+            if after != before:
+                accounts[address] = after
+            for slot in _SLOT.finditer(journal, storage, flags):
+                if slot["before"] != slot["after"]:
+                    slots[address, int(slot["key"])] = int(slot["after"])
         return accounts, slots
 
-    # ---------------------------------------------------------------------------------------------------- states
+    # States
 
-    def _account(self, header: Header, address: bytes) -> Account:
-        self._go_to(header)
-        return self._accounts.get(_hex(address), Account())
+    def _account(self, header: Header, address: bytes) -> AccountState:
+        self._switch_to(header)
+        return self._accounts.get(_hex(address), AccountState())
 
-    def _enter(self, name: bytes, change: Change) -> None:
-        """A new state, after the one that pyrevm has, which must be the last."""
-        self._index[name] = len(self._states)
-        self._states.append((name, change))
-        self._go(self._index[name])
+    def _append_state(self, root: bytes, change: StateChange) -> None:
+        """Appends a state after the current one, which must be the last, and makes it the current one."""
+        self._state_indexes[root] = len(self._states)
+        self._states.append((root, change))
+        self._switch_to_index(self._state_indexes[root])
 
-    def _go_to(self, header: Header) -> None:
-        self._go(self._index[header.state_root])
+    def _switch_to(self, header: Header) -> None:
+        """Makes the state of a header the current one."""
+        self._switch_to_index(self._state_indexes[header.state_root])
 
-    def _go(self, index: int) -> None:
-        """Takes pyrevm, and the accounts and slots here, to that state."""
-        while self._at < index:
-            self._at += 1
-            self._write(self._states[self._at][1], 1)
-        while self._at > index:
-            self._write(self._states[self._at][1], 0)
-            self._at -= 1
+    def _switch_to_index(self, index: int) -> None:
+        while self._current < index:
+            self._current += 1
+            self._write_change(self._states[self._current][1], _AFTER)
+        while self._current > index:
+            self._write_change(self._states[self._current][1], _BEFORE)
+            self._current -= 1
 
-    def _write(self, change: Change, side: int) -> None:
+    def _write_change(self, change: StateChange, side: int) -> None:
+        """Writes one side of a change, `_BEFORE` or `_AFTER`, into pyrevm and into the accounts and slots here."""
         for address, account in change.accounts.items():
             self._accounts[address] = account[side]
-            self._put(address, account[side])
+            self._write_account(address, account[side])
         for (address, key), value in change.slots.items():
             self._slots[address, key] = value[side]
-            point = self._evm.snapshot()  # else the account would stay in the journal, and warm
+            checkpoint = self._evm.snapshot()  # without it the account would stay in the journal, and warm
             self._evm.insert_account_storage(address, key, value[side])
-            self._evm.revert(point)
+            self._evm.revert(checkpoint)
 
-    def _start_anew(self) -> None:
-        self._start()
-        now = Change(
-            {a: (account, account) for a, account in self._accounts.items()},
-            {s: (v, v) for s, v in self._slots.items()},
+    def _restart_pyrevm(self) -> None:
+        """Starts a new pyrevm with the current state."""
+        self._start_pyrevm()
+        current_state = StateChange(
+            {address: (account, account) for address, account in self._accounts.items()},
+            {slot: (value, value) for slot, value in self._slots.items()},
         )
-        self._write(now, 1)
+        self._write_change(current_state, _AFTER)
 
-    def _put(self, address: str, account: Account) -> None:
+    def _write_account(self, address: str, account: AccountState) -> None:
         nonce, balance, code_hash = account
-        given: dict[str, Any] = {}
-        if code_hash:  # pyrevm, too, keeps code by its hash, once it has seen it
-            new = code_hash not in self._entered
-            given = {"code": self._codes[code_hash]} if new else {"code_hash": code_hash}
-            self._entered.add(code_hash)
-        info: Any = AccountInfo(nonce=nonce, balance=balance, **given)  # type: ignore[call-arg]  # there is a balance
+        code: dict[str, bytes] = {}
+        if code_hash:  # pyrevm keeps codes by hash, too
+            is_new = code_hash not in self._known_codes
+            code = {"code": self._codes[code_hash]} if is_new else {"code_hash": code_hash}
+            self._known_codes.add(code_hash)
+        info: Any = AccountInfo(nonce=nonce, balance=balance, **code)  # type: ignore[call-arg]  # the stub lacks it
         self._evm.insert_account_info(address, info)
 
 
+_BEFORE, _AFTER = 0, 1
+"""Sides of a pair in a `StateChange`."""
 _ACCOUNT = ": Account { info: AccountInfo { "
 _STORAGE = " }, storage: {"
 _STATUS = "}, status: AccountStatus("
 _INFO = re.compile(_ACCOUNT + r"balance: (?P<balance>\d+), nonce: (?P<nonce>\d+), ")
-_LENGTH = re.compile(r"Analysed \{ len: (\d+)")
+_CODE_LENGTH = re.compile(r"Analysed \{ len: (\d+)")
 _SLOT = re.compile(
-    r"(?P<key>\d+): StorageSlot \{ previous_or_original_value: (?P<was>\d+), present_value: (?P<now>\d+) \}"
+    r"(?P<key>\d+): StorageSlot \{ previous_or_original_value: (?P<before>\d+), present_value: (?P<after>\d+) \}"
 )
 _FAILURE = re.compile(r"(?:Revert \{ gas_used: \d+, output: 0x(?P<output>[0-9a-f]*)|Halt \{ reason: (?P<halt>\w+))")
 
 
-def _told(failure: RuntimeError) -> tuple[str, bytes]:
-    """The error, and what a revert said, out of pyrevm's words for it."""
-    found = _FAILURE.match(str(failure))
-    if found is None:
+def _parse_failure(failure: RuntimeError) -> tuple[str, bytes]:
+    """Returns the error and the data of a revert, out of pyrevm's message. Raises `ValidationError` for others."""
+    match = _FAILURE.match(str(failure))
+    if match is None:
         raise ValidationError(str(failure)) from failure
-    return found["halt"] or "Revert", bytes.fromhex(found["output"] or "")
+    return match["halt"] or "Revert", bytes.fromhex(match["output"] or "")
 
 
-def _earn(accounts: dict[str, Account], before: Mapping[str, Account], who: str, wei: int) -> None:
-    account = accounts.get(who) or before.get(who, Account())
-    if wei or who in accounts:
-        accounts[who] = account._replace(balance=account.balance + wei)
+def _add_balance(changed: dict[str, AccountState], before: Mapping[str, AccountState], address: str, wei: int) -> None:
+    """Adds wei to an account among the changed ones, or makes it one of them."""
+    account = changed.get(address) or before.get(address, AccountState())
+    if wei or address in changed:
+        changed[address] = account._replace(balance=account.balance + wei)
 
 
 def _log(log: Any) -> RpcLog:
@@ -361,5 +431,5 @@ def _hex(address: bytes) -> str:
     return "0x" + address.hex()
 
 
-def _name(*parts: bytes | int) -> bytes:
+def _identifier(*parts: bytes | int) -> bytes:
     return keccak(b"".join(part if isinstance(part, bytes) else part.to_bytes(32, "big") for part in parts))

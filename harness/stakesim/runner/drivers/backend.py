@@ -69,7 +69,7 @@ class BackendDriver:
         self._key_numbers = count(1)
         self._is_working = False
         self._changed_runs: list[str] = []
-        """Runs that were changed past the backend while it was working; it is told afterwards."""
+        """Runs that were changed past the backend while it was working; it reads them afterwards."""
 
     def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """See `Driver.perform`."""
@@ -171,7 +171,7 @@ class BackendDriver:
                 raise TypeError(f"no use case carries out {action!r}")
 
     def _note_change(self, action: Action, model: State) -> None:
-        """Tells the backend which of its runs was changed past it, as something that watches the chain would."""
+        """Makes the backend read a run of its own that was changed past it, as a watcher of the chain would."""
         run = getattr(action, "run", None)
         if isinstance(action, CancelBooking):
             run = model.bookings[action.booking].run

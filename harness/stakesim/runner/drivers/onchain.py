@@ -164,7 +164,7 @@ class OnChain:
         deploy(self.chain, sender, code, name=self._ether_forcer.name, value=action.wei)
 
     def _transact(self, actor: str, call: ContractCall) -> ActualOutcome:
-        """Sends a call; a hostile contract sends it when its controller tells it to."""
+        """Sends a call; for a hostile contract, its controller makes the contract send it."""
         sender, to, value = self.parties.accounts[actor], self.address, call.value
         data = self.call_data(call)
         if self.parties.is_contract(actor):

@@ -16,7 +16,7 @@ _CREATED_BY = {"EventRunCreated": CreateRun, "BookingCreated": Book}
 
 
 @invariant("INV-14", "authority", "who may not do a thing can't, and the attempt changes nothing")
-def authority(s: Step) -> Iterator[Violation]:
+def _authority(s: Step) -> Iterator[Violation]:
     if s.expected.error not in _AUTHORITY_ERRORS:
         return
     forbidden = f"{s.expected.actor} may not {action_name(s)}"
@@ -27,7 +27,7 @@ def authority(s: Step) -> Iterator[Violation]:
 
 
 @invariant("INV-15", "atomicity", "a rejected or reverted action changes nothing but the sender's gas")
-def atomicity(s: Step) -> Iterator[Violation]:
+def _atomicity(s: Step) -> Iterator[Violation]:
     if not s.ok:
         for change in s.changes():
             yield Violation(f"{action_name(s)} was {s.actual.status}, and changed {change}")
@@ -38,7 +38,7 @@ def atomicity(s: Step) -> Iterator[Violation]:
     "exactly once",
     "one operation has at most one effect on chain, however often it is retried",
 )
-def exactly_once(s: Step) -> Iterator[Violation]:
+def _exactly_once(s: Step) -> Iterator[Violation]:
     yield from _too_many_transactions(s)
     yield from _too_many_effects(s)
     yield from _wrong_booking_lists(s)
@@ -70,14 +70,14 @@ def _wrong_booking_lists(s: Step) -> Iterator[Violation]:
 
 def _shared_ids(rows: Rows) -> Iterator[Violation]:
     for column in ([row.onchain_run_id for row in rows.runs], [row.onchain_booking_id for row in rows.bookings]):
-        ids = [id for id in column if id is not None]
+        ids = [onchain_id for onchain_id in column if onchain_id is not None]
         if len(ids) != len(set(ids)):
             message = f"two rows of the database claim one id on chain: {sorted(ids)}"
             yield Violation(message, cause=Cause.DATABASE_DIFFERS)
 
 
 @invariant("INV-20", "gas", "no action exceeds its committed gas budget")
-def gas(s: Step) -> Iterator[Violation]:
+def _gas(s: Step) -> Iterator[Violation]:
     budget = s.gas_budget
     for transaction in s.transactions:
         if budget is not None and transaction.ok and transaction.gas_used > budget:

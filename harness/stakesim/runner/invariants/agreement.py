@@ -31,7 +31,7 @@ _BOOKING_ROW_STATUS = {
 
 
 @invariant("INV-16", "books agree", "database, contract and reference model say the same after each step")
-def books_agree(s: Step) -> Iterator[Violation]:
+def _books_agree(s: Step) -> Iterator[Violation]:
     yield from _outcomes_agree(s)
     yield from _price_agrees(s)
     yield from _balances_agree(s)
@@ -65,7 +65,7 @@ def _price_agrees(s: Step) -> Iterator[Violation]:
         return
     message = f"run {run.id}, price of a seat:"
     if abs(view.price - run.price) * _INEXACT_RATIO < run.price:
-        message = f"{message} the conversion between INR and wei is inexact"
+        message += " the conversion between INR and wei is inexact"
         yield Violation(message, run.price, view.price, cause=Cause.INEXACT_PRICE)
     else:
         yield Violation(f"{message} it is another one", run.price, view.price)
@@ -96,8 +96,8 @@ def _runs_agree(s: Step) -> Iterator[Violation]:
         for r in s.model.runs.values()
     }
     in_contract = {
-        id: (r.host, r.price, r.max_seats, r.seats_booked, r.host_stake, r.start, r.status)
-        for id, r in s.after.runs.items()
+        run_id: (r.host, r.price, r.max_seats, r.seats_booked, r.host_stake, r.start, r.status)
+        for run_id, r in s.after.runs.items()
     }
     yield from _differences("run", in_model, in_contract)
     for run_id, view in s.after.runs.items():
@@ -110,15 +110,17 @@ def _bookings_agree(s: Step) -> Iterator[Violation]:
         b.id: (s.model.runs[b.run].id, b.attendee, b.seats, b.payment, b.stake, int(b.status), b.booked_at)
         for b in s.model.bookings.values()
     }
-    yield from _differences("booking", in_model, {id: view[1:] for id, view in s.after.bookings.items()})
+    yield from _differences(
+        "booking", in_model, {booking_id: view[1:] for booking_id, view in s.after.bookings.items()}
+    )
 
 
 def _differences(kind: str, in_model: Mapping[int, Any], in_contract: Mapping[int, Any]) -> Iterator[Violation]:
     if in_model == in_contract:
         return
-    for id in in_model.keys() | in_contract.keys():
-        if in_model.get(id) != in_contract.get(id):
-            yield Violation(f"{kind} {id}: the model says {in_model.get(id)}, the contract {in_contract.get(id)}")
+    for key in in_model.keys() | in_contract.keys():
+        if in_model.get(key) != in_contract.get(key):
+            yield Violation(f"{kind} {key}: the model says {in_model.get(key)}, the contract {in_contract.get(key)}")
 
 
 def _database_agrees(s: Step) -> Iterator[Violation]:
@@ -145,10 +147,10 @@ def _row_differences(
     """Compares facts by id on chain; values that the backend does not store are not compared."""
     if in_model == rows:
         return
-    for id in in_model.keys() | rows.keys():
-        facts, row = in_model.get(id), rows.get(id)
+    for key in in_model.keys() | rows.keys():
+        facts, row = in_model.get(key), rows.get(key)
         if facts is not None and row is not None:
             row = tuple(fact if value is NOT_STORED else value for fact, value in zip(facts, row, strict=True))
         if facts != row:
-            message = f"{kind} {id}: the model says {facts}, the database {row}"
+            message = f"{kind} {key}: the model says {facts}, the database {row}"
             yield Violation(message, cause=Cause.DATABASE_DIFFERS)

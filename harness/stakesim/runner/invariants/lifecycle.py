@@ -15,7 +15,7 @@ _RUN_TRANSITIONS = {RunStatus.ACTIVE: _FROM_OPEN, RunStatus.FULL: _FROM_OPEN}
 
 
 @invariant("INV-10", "terms frozen", "the terms of a run never change")
-def terms_frozen(s: Step) -> Iterator[Violation]:
+def _terms_frozen(s: Step) -> Iterator[Violation]:
     if s.after.terms != s.initial.terms:
         yield Violation(f"the contract's terms were {s.initial.terms} and are {s.after.terms}")
     for run_id, before in s.before.runs.items():
@@ -34,13 +34,13 @@ def terms_frozen(s: Step) -> Iterator[Violation]:
     "every open run can still be closed, and every credit withdrawn, whatever receivers do (checked at the end on a "
     "snapshot)",
 )
-def liveness(s: Step) -> Iterator[Violation]:
-    for exit in s.blocked_exits:
-        yield Violation(exit.message, exit.locked, 0, cause=exit.cause)
+def _liveness(s: Step) -> Iterator[Violation]:
+    for blocked in s.blocked_exits:
+        yield Violation(blocked.message, blocked.locked, 0, cause=blocked.cause)
 
 
 @invariant("INV-12", "transitions", "final is final: only the allowed status transitions happen")
-def transitions(s: Step) -> Iterator[Violation]:
+def _transitions(s: Step) -> Iterator[Violation]:
     for run_id, run in s.after.runs.items():
         old = s.before.runs[run_id].status if run_id in s.before.runs else RunStatus.ACTIVE
         if run.status != old and run.status not in _RUN_TRANSITIONS.get(RunStatus(old), ()):
@@ -62,7 +62,7 @@ def transitions(s: Step) -> Iterator[Violation]:
     "seats",
     "0 <= booked <= max; booked = sum over active bookings; Full exactly when equal",
 )
-def seats(s: Step) -> Iterator[Violation]:
+def _seats(s: Step) -> Iterator[Violation]:
     for run_id, run in s.after.runs.items():
         if not 0 <= run.seats_booked <= run.max_seats:
             yield Violation(f"run {run_id}: {run.seats_booked} of {run.max_seats} seats are booked")

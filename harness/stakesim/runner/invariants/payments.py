@@ -10,7 +10,7 @@ from stakesim.scenario.actions import Book, CreateRun
 
 
 @invariant("INV-01", "conservation", "all wei paid in = all wei paid out + contract balance")
-def conservation(s: Step) -> Iterator[Violation]:
+def _conservation(s: Step) -> Iterator[Violation]:
     into_wallets = s.after.into_wallets(s.initial, s.gas_paid)
     into_contract = s.after.balance - s.initial.balance
     if into_wallets + into_contract != 0:
@@ -23,7 +23,7 @@ def conservation(s: Step) -> Iterator[Violation]:
     "contract balance >= everything owed: payments and stakes of active bookings, stakes of open runs, credits, "
     "platform balance; equal unless ether was forced in",
 )
-def solvency(s: Step) -> Iterator[Violation]:
+def _solvency(s: Step) -> Iterator[Violation]:
     owed = s.after.owed
     if s.after.balance < owed:
         yield Violation("the contract owes more than it holds", owed, s.after.balance)
@@ -34,7 +34,7 @@ def solvency(s: Step) -> Iterator[Violation]:
 
 
 @invariant("INV-03", "host stake", "host stake = floor(price x max seats x 20%)")
-def host_stake(s: Step) -> Iterator[Violation]:
+def _host_stake(s: Step) -> Iterator[Violation]:
     for run in s.after.runs.values():
         due = stake_of(run.price * run.max_seats, s)
         if run.host_stake != due:
@@ -47,7 +47,7 @@ def host_stake(s: Step) -> Iterator[Violation]:
 
 
 @invariant("INV-04", "booking", "payment = price x seats; stake = floor(payment x 20%); the sender paid exactly both")
-def booking(s: Step) -> Iterator[Violation]:
+def _booking(s: Step) -> Iterator[Violation]:
     yield from _booking_amounts(s)
     yield from _quoted_costs(s)
     if s.ok and isinstance(s.action, Book):

@@ -21,7 +21,7 @@ _WEI_PER_ETH = 10**18
     "the wei quoted are the wei paid; INR(wei at the quoted rate) is within one paisa of the INR price; a later "
     "price swing changes no wei amount",
 )
-def quote(s: Step) -> Iterator[Violation]:
+def _quote(s: Step) -> Iterator[Violation]:
     rows = s.rows or Rows()
     for run_row in rows.runs:
         yield from _wrong_listing(run_row)

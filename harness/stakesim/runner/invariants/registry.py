@@ -48,11 +48,11 @@ REGISTERED: dict[str, Invariant] = {}
 """Invariants by id, in the order in which their modules were imported."""
 
 
-def invariant(id: str, title: str, statement: str) -> Callable[[Check], Check]:
+def invariant(invariant_id: str, title: str, statement: str) -> Callable[[Check], Check]:
     """Registers the decorated function as the check of an invariant."""
 
     def register(check: Check) -> Check:
-        REGISTERED[id] = Invariant(id, title, statement, check)
+        REGISTERED[invariant_id] = Invariant(invariant_id, title, statement, check)
         return check
 
     return register

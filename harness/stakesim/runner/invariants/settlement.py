@@ -75,7 +75,9 @@ def _cancelled(s: Step, run: RunView, active: Sequence[BookingView], host_stake:
 
 def _expired(s: Step, run: RunView, active: Sequence[BookingView], host_stake: int) -> _Settlement:
     """Attendees are refunded and share the host's stake by seats, rounded down; the platform gets the remainder.
-    Without an active booking, the host gets the stake back."""
+
+    Without an active booking, the host gets the stake back.
+    """
     if not active:
         return _Settlement({run.host: host_stake})
     due, platform = Counter[str](), host_stake
@@ -88,8 +90,11 @@ def _expired(s: Step, run: RunView, active: Sequence[BookingView], host_stake: i
 
 
 def _completed(s: Step, run: RunView, active: Sequence[BookingView], host_stake: int) -> _Settlement:
-    """Attendees who attended get their stake. The host gets revenue less the fee, a share of the forfeited stakes and
-    the own stake; the platform gets the rest."""
+    """Attendees who attended get their stake back; no-shows get nothing.
+
+    The host gets the revenue less the fee, a share of the forfeited stakes and the own stake. The platform gets the
+    rest.
+    """
     assert isinstance(s.action, Complete)
     terms, attended = s.model.terms, set(attended_booking_ids(s.model_before, s.action))
     revenue = sum(booking.payment for booking in active)
@@ -147,7 +152,7 @@ def _platform_earnings(s: Step) -> int:
     "on completion the platform earns floor(5% of ticket revenue) + its share of forfeits, and the host gets all "
     "the rest",
 )
-def fee(s: Step) -> Iterator[Violation]:
+def _fee(s: Step) -> Iterator[Violation]:
     if not (s.ok and isinstance(s.action, Complete) and s.after.terms):
         return
     due, earned = _settlement(s).platform, _platform_earnings(s)
@@ -163,22 +168,22 @@ def fee(s: Step) -> Iterator[Violation]:
 
 
 @invariant("INV-06", "attendee", "who came gets exactly the stake, once")
-def attendee(s: Step) -> Iterator[Violation]:
+def _attendee(s: Step) -> Iterator[Violation]:
     yield from _wrong_payouts(s, dict.fromkeys(_attendees(s, BookingStatus.COMPLETED), "attended"))
 
 
 @invariant("INV-07", "no-show", "who did not come gets nothing")
-def no_show(s: Step) -> Iterator[Violation]:
+def _no_show(s: Step) -> Iterator[Violation]:
     yield from _wrong_payouts(s, dict.fromkeys(_attendees(s, BookingStatus.NO_SHOW), "no-show"))
 
 
 @invariant("INV-08", "host", "the host gets revenue - fee + own stake, once")
-def host(s: Step) -> Iterator[Violation]:
+def _host(s: Step) -> Iterator[Violation]:
     yield from _wrong_payouts(s, dict.fromkeys(_hosts(s, RunStatus.COMPLETED), "host"))
 
 
 @invariant("INV-09", "cancellation", "everybody gets back exactly what they paid in; the platform earns nothing")
-def cancellation(s: Step) -> Iterator[Violation]:
+def _cancellation(s: Step) -> Iterator[Violation]:
     roles = dict.fromkeys(_attendees(s, BookingStatus.CANCELLED), "refunded")
     roles |= dict.fromkeys(_hosts(s, RunStatus.CANCELLED), "host")
     yield from _wrong_payouts(s, roles)

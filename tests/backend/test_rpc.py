@@ -1,4 +1,4 @@
-"""What is asked of a node past `w3.eth` is what `w3.eth` would tell."""
+"""The RPC requests return what `w3.eth` returns."""
 
 from __future__ import annotations
 
@@ -6,53 +6,55 @@ from typing import Any
 
 import pytest
 from app.services import rpc
-from stage import Stage, deploy
+from backend_environment import BackendEnvironment, deploy
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.middleware import Web3Middleware
 from web3.providers import BaseProvider
 
 
-def test_a_receipt_has_web3s_fields(stage: Stage) -> None:
-    w3 = stage.engine.w3
-    stage.open_run()
-    address = deploy(stage.engine, "Grumbler")
-    seen = []
+def test_a_receipt_has_web3s_fields(backend: BackendEnvironment) -> None:
+    w3 = backend.engine.w3
+    backend.open_run()
+    address = deploy(backend.engine, "Grumbler")
+    created = []
     for number in (w3.eth.block_number - 1, w3.eth.block_number):
         [tx_hash] = w3.eth.get_block(number)["transactions"]
-        ours, theirs = rpc.receipt(w3, tx_hash.to_0x_hex()), w3.eth.get_transaction_receipt(tx_hash)
+        ours, web3_receipt = rpc.receipt(w3, tx_hash.to_0x_hex()), w3.eth.get_transaction_receipt(tx_hash)
         assert ours is not None
-        told = {field: theirs[field] for field in ours}
-        told["logs"] = [{field: log[field] for field in ("address", "topics", "data")} for log in theirs["logs"]]
-        assert ours == told
-        seen.append((ours["contractAddress"], len(ours["logs"]) > 0))
-    assert seen == [(None, True), (address, False)]
+        expected = {field: web3_receipt[field] for field in ours}
+        expected["logs"] = [
+            {field: log[field] for field in ("address", "topics", "data")} for log in web3_receipt["logs"]
+        ]
+        assert ours == expected
+        created.append((ours["contractAddress"], len(ours["logs"]) > 0))
+    assert created == [(None, True), (address, False)]
     assert rpc.receipt(w3, "0x" + "ab" * 32) is None
 
 
-def test_a_head_is_asked_for_without_its_transactions(stage: Stage) -> None:
-    w3, asked = stage.engine.w3, list[Any]()
+def test_a_block_header_is_requested_without_transactions(backend: BackendEnvironment) -> None:
+    w3, requests = backend.engine.w3, list[Any]()
     latest = w3.eth.get_block("latest")
 
     class Listen(Web3Middleware):
         def request_processor(self, method: Any, params: Any) -> Any:
-            asked.append((method, params))
+            requests.append((method, params))
             return method, params
 
     w3.middleware_onion.add(Listen, "listen")
     heads = [rpc.block_header(w3), rpc.block_header(w3, latest["number"]), rpc.block_header(w3, latest["number"] + 1)]
     w3.middleware_onion.remove("listen")
-    there = rpc.BlockHeader(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
-    assert heads == [there, there, None]
+    expected_header = rpc.BlockHeader(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
+    assert heads == [expected_header, expected_header, None]
     blocks = ("latest", hex(latest["number"]), hex(latest["number"] + 1))
-    assert asked == [("eth_getBlockByNumber", [block, False]) for block in blocks]
+    assert requests == [("eth_getBlockByNumber", [block, False]) for block in blocks]
 
 
 TO = "0x" + "c0" * 20
 
 
 class Node(BaseProvider):
-    """Says the same whatever it is asked."""
+    """A node that gives the same answer to each request."""
 
     def __init__(self, **says: Any) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class Node(BaseProvider):
         return {"jsonrpc": "2.0", "id": 1, **self.says}
 
 
-def test_a_call_has_no_more_fields_than_were_given() -> None:
+def test_a_call_has_only_the_given_fields() -> None:
     says = Node(result="0x0c")
     w3 = Web3(says, [])
     assert rpc.call(w3, TO, b"\xab\xcd") == b"\x0c"
@@ -84,18 +86,18 @@ def test_a_call_has_no_more_fields_than_were_given() -> None:
         ({"code": -32000, "message": "VM execution error: Reverted"}, None),
     ],
 )
-def test_a_revert_is_told_from_trouble_by_its_data_or_by_the_word(error: dict[str, Any], data: str | None) -> None:
+def test_a_revert_is_recognized_by_its_data_or_message(error: dict[str, Any], data: str | None) -> None:
     with pytest.raises(ContractLogicError) as caught:
         rpc.call(Web3(Node(error=error), []), TO, b"")
     assert (caught.value.data, caught.value.message) == (data, error["message"])
 
 
-def test_trouble_is_no_revert() -> None:
+def test_a_node_error_is_no_revert() -> None:
     with pytest.raises(Web3RPCError, match="too many requests"):
         rpc.call(Web3(Node(error={"code": -32005, "message": "too many requests"}), []), TO, b"")
 
 
-def test_trouble_that_is_raised_on_the_way_is_no_revert() -> None:
+def test_a_connection_error_is_no_revert() -> None:
     class Away(Node):
         def make_request(self, method: Any, params: Any) -> Any:
             raise Web3RPCError("reverted to another node")

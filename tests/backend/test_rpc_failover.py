@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 from app.services.rpc_failover import FailoverProvider
-from stage import Time
+from backend_environment import Time
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 
@@ -55,8 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         if answer == "be silent":
             time.sleep(1)
             return
-        status, said, *headers = answer if isinstance(answer, tuple) else (200, answer)
-        body = said if isinstance(said, bytes) else json.dumps({"jsonrpc": "2.0", "id": 0, **said}).encode()
+        status, message, *headers = answer if isinstance(answer, tuple) else (200, answer)
+        body = message if isinstance(message, bytes) else json.dumps({"jsonrpc": "2.0", "id": 0, **message}).encode()
         self.send_response(status)
         for name, value in [*headers, ("Content-Length", str(len(body)))]:
             self.send_header(name, value)
@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing on the terminal."""
+        """Suppresses the server's log."""
 
 
 Start = Callable[..., Node]
@@ -90,7 +90,7 @@ def clock() -> Time:
 
 @pytest.fixture
 def over(clock: Time) -> Callable[..., FailoverProvider]:
-    """A provider over nodes or URLs; its pauses are the longest that chance allows, and take no time."""
+    """Returns a provider for nodes or URLs, with maximum jitter and a simulated clock."""
 
     def make(*nodes: Node | str, timeout: float = 5) -> FailoverProvider:
         urls = [node if isinstance(node, str) else node.url for node in nodes]
@@ -146,7 +146,7 @@ def test_a_working_endpoint_is_kept(start: Start, over: Callable[..., FailoverPr
     assert (len(first.bodies), len(second.bodies)) == (1, 3)
 
 
-def test_a_lone_endpoint_is_asked_again_after_doubling_pauses(
+def test_a_single_endpoint_is_retried_after_doubling_pauses(
     start: Start, over: Callable[..., FailoverProvider], clock: Time
 ) -> None:
     node = start((500, b""), "hang up", (429, b""), CHAIN_ID)
@@ -184,24 +184,26 @@ def test_retry_after_is_honoured_within_bounds(
         {"result": None},
     ],
 )
-def test_what_a_node_has_judged_is_not_asked_again(
+def test_a_nodes_verdict_is_not_retried(
     start: Start, over: Callable[..., FailoverProvider], clock: Time, judged: Any
 ) -> None:
     node, other = start(judged), start(CHAIN_ID)
-    said = judged[1] if isinstance(judged, tuple) else judged
+    message = judged[1] if isinstance(judged, tuple) else judged
     answer = over(node, other).make_request("eth_call", [])  # type: ignore[arg-type]
-    assert {**answer, **said} == answer
+    assert {**answer, **message} == answer
     assert (len(node.bodies), len(other.bodies), clock.slept) == (1, 0, [])
 
 
-def test_web3_raises_what_it_raises_on_its_own_provider(start: Start, over: Callable[..., FailoverProvider]) -> None:
+def test_web3_raises_the_same_errors_as_with_its_own_provider(
+    start: Start, over: Callable[..., FailoverProvider]
+) -> None:
     with pytest.raises(ContractLogicError, match="too many requests"):
         Web3(over(start(REVERT)), []).eth.call({"to": Web3.to_checksum_address("0x" + "ab" * 20)})
     with pytest.raises(Web3RPCError, match="nonce too low"):
         Web3(over(start({"error": {"code": -32000, "message": "nonce too low"}})), []).eth.send_raw_transaction(RAW)
 
 
-def test_patience_ends_with_the_last_error(start: Start, over: Callable[..., FailoverProvider], clock: Time) -> None:
+def test_retries_end_with_the_last_error(start: Start, over: Callable[..., FailoverProvider], clock: Time) -> None:
     nodes = [start((503, b"")), start((429, b""))]
     with pytest.raises(requests.HTTPError, match=r"endpoint [12] of 2 (has too many requests|gave no answer)"):
         over(*nodes).make_request("eth_chainId", [])  # type: ignore[arg-type]
@@ -209,7 +211,7 @@ def test_patience_ends_with_the_last_error(start: Start, over: Callable[..., Fai
     assert 4 < len(nodes[0].bodies) < 20
 
 
-def test_nothing_is_waited_for_where_no_endpoint_will_ever_do(
+def test_permanent_errors_of_all_endpoints_end_retries_at_once(
     start: Start, over: Callable[..., FailoverProvider], clock: Time
 ) -> None:
     nodes = [start((401, b"invalid project id")), start((404, b"no such path"))]
@@ -227,7 +229,7 @@ def test_real_time_is_bounded() -> None:
 
 
 @pytest.mark.slow
-def test_urls_are_shown_nowhere(
+def test_urls_do_not_appear_in_errors_and_logs(
     start: Start, over: Callable[..., FailoverProvider], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -237,8 +239,8 @@ def test_urls_are_shown_nowhere(
         with pytest.raises(requests.RequestException) as caught:
             Web3(provider).eth.chain_id  # noqa: B018
         Web3(over(start(CHAIN_ID))).eth.chain_id  # noqa: B018
-    told = "".join(traceback.format_exception(caught.value))
-    shown = f"{caplog.text} {told} {provider!r} {provider} {caught.value.__context__!r} {caught.value.request!r}"
+    output = "".join(traceback.format_exception(caught.value))
+    shown = f"{caplog.text} {output} {provider!r} {provider} {caught.value.__context__!r} {caught.value.request!r}"
     assert "endpoint 1 of 4 can't be reached (ConnectionError)" in shown
     assert "url-secret" not in shown
 

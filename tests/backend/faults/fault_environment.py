@@ -1,4 +1,4 @@
-"""A chain whose blocks come when the test says so, a line to it that can be disturbed, and what must hold after all."""
+"""A chain that mines on command, a connection to it that can be disturbed, and the invariants after each fault."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from app.services.operation_types import Operation
 from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+from backend_environment import DAY, Feed
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import insert, select
-from stage import DAY, Feed
 from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
@@ -45,17 +45,21 @@ POLICY = TransactionPolicy(
 
 Ask = Callable[[], Any]
 Fault = Callable[[str, Any, Ask], Any]
-"""Answers a request (method, parameters, what asks the node) in the node's place."""
+"""Answers a request in the node's place. Arguments: method, parameters, and a function that passes the request on."""
 
 
 class Killed(BaseException):
-    """The process ends here: nothing of ours catches it."""
+    """Stands for the end of the process; production code does not catch it."""
 
 
-class Line(JSONBaseProvider):
-    """To a node, by way of `fault` where there is one. What is sent over it must be stored before.
+class NodeConnection(JSONBaseProvider):
+    """A connection to a node, which passes requests through `fault` if there is one.
 
-    sent: the raw transactions, in order, those that got lost too.
+    It checks that each transaction is stored before it is sent.
+
+    Attributes:
+        fault: Disturbs requests; None leaves them alone.
+        sent: The raw transactions in order, including lost ones.
     """
 
     def __init__(self, node: JSONBaseProvider, database: Database) -> None:
@@ -78,24 +82,25 @@ class Line(JSONBaseProvider):
 
 
 @dataclass
-class Scene:
-    """A service on the chain and the database. Its parts can be had once more, as another process would have them.
+class FaultEnvironment:
+    """The backend on a chain and a database; `worker` returns it again as another process would have it.
 
-    foreign: hashes of the platform's transactions that the service knows nothing of.
+    Attributes:
+        foreign: Hashes of the platform's transactions that the service did not send.
     """
 
     engine: AnvilEngine
     address: str
     database: Database
     feed: Feed
-    line: Line
+    connection: NodeConnection
     services: Services
     ids: dict[str, UUID] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
 
     @property
     def w3(self) -> Web3:
-        """The node itself, past the line."""
+        """The node, without the connection that can be disturbed."""
         return self.engine.w3
 
     @property
@@ -106,13 +111,15 @@ class Scene:
 
     def worker(
         self, provider: JSONBaseProvider | None = None, clock: Callable[[], float] = time.monotonic, **policy: Any
-    ) -> Scene:
-        """Another process: it has nothing in common with the first but node and database."""
-        line = Line(provider or http(self.engine), self.database)
-        w3 = Web3(line, [AttributeDictMiddleware])
+    ) -> FaultEnvironment:
+        """Returns the service of another process, which shares node and database only."""
+        connection = NodeConnection(provider or http(self.engine), self.database)
+        w3 = Web3(connection, [AttributeDictMiddleware])
         sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy), clock=clock)
         chain = BlockchainService(w3, self.address, sender)
-        return replace(self, line=line, services=build_services(w3, self.database, chain, self.services.pricing))
+        return replace(
+            self, connection=connection, services=build_services(w3, self.database, chain, self.services.pricing)
+        )
 
     def prepare_run(
         self, seats: int = 4, inr: int = 20_000, idempotency_key: str | None = None, **options: Any
@@ -124,7 +131,7 @@ class Scene:
         )
 
     def open_run(self, seats: int = 4) -> UUID:
-        """A run that is there for good."""
+        """Returns the id of a run whose creation is final."""
         subject = self.settle(self.prepare_run(seats)).subject
         assert subject is not None
         return subject
@@ -142,7 +149,7 @@ class Scene:
         return after
 
     def follow(self, operation: Operation) -> Operation:
-        """As far as it goes without a new block."""
+        """Steps the operation until its state no longer changes without a new block."""
         while not operation.closed:
             after = self.step(operation)
             if after.state == operation.state:
@@ -151,7 +158,7 @@ class Scene:
         return operation
 
     def settle(self, operation: Operation) -> Operation:
-        """As far as it goes, block by block. Fails where it is not closed then."""
+        """Mines blocks and steps the operation until it is closed; fails if it does not close."""
         for _ in range(20):
             operation = self.follow(operation)
             if operation.closed:
@@ -182,7 +189,7 @@ class Scene:
         return datetime.fromtimestamp(self.engine.now(), UTC)
 
     def count(self) -> int:
-        """Of the platform's transactions in the latest block."""
+        """Returns the platform's transactions in the latest block."""
         return self.w3.eth.get_transaction_count(self.platform.address)
 
     def pool(self) -> int:
@@ -193,7 +200,7 @@ class Scene:
         return self.w3.eth.get_transaction_receipt(operation.attempts[attempt].tx_hash)
 
     def sign_foreign(self, nonce: int, fee: int = 20 * GWEI, tip: int = 2 * GWEI) -> str:
-        """Nothing much, with the platform's key, and past the service."""
+        """Sends a transaction without effect with the platform's key, without the service."""
         raw = self._sign(self.platform, nonce, self.platform.address, b"", fee, tip)
         self.foreign.add(hash_of(raw))
         return raw
@@ -202,7 +209,7 @@ class Scene:
         return HexBytes(self.rpc(SEND, self.sign_foreign(nonce, fee, tip))).to_0x_hex()
 
     def send_as(self, account: int, function: str, *args: Any) -> None:
-        """Somebody calls the contract, for a tip that brings it to the block's beginning."""
+        """Sends a contract call of another account, with a priority fee that puts it first in the block."""
         call = event_stake_codec().call(Web3.to_checksum_address(self.address), function, *args)
         sender = self.engine.accounts[account]
         nonce = self.w3.eth.get_transaction_count(sender.address)
@@ -214,18 +221,18 @@ class Scene:
         return account.sign_transaction(fields | fees).raw_transaction.to_0x_hex()
 
     def reorg(self, depth: int, *transactions: tuple[str, int]) -> None:
-        """The last blocks are others now: empty but for these raw transactions, each in the block of this index."""
+        """Replaces the latest blocks by empty ones with these raw transactions, each in the block of this index."""
         self.rpc("anvil_reorg", depth, [list(pair) for pair in transactions])
 
     # ----------------------------------------------------------------------------------------------- what must hold
 
     def status(self, operation: Operation) -> str:
-        """Of the row that the operation brings on chain."""
+        """Returns the on-chain status of the row that the operation creates."""
         services: dict[str, Any] = {"createEventRunFor": self.services.runs, "bookEventFor": self.services.bookings}
         return str(services[operation.kind].get(operation.subject).blockchain_status)
 
     def _final_only_when_deep(self, operation: Operation) -> None:
-        """I5. A row is pending exactly while its operation is."""
+        """I5: a row is pending exactly while its operation is open."""
         row = {"confirmed": "confirmed", "failed": "failed", "rejected": "failed"}.get(operation.state, "pending")
         assert operation.kind not in ("createEventRunFor", "bookEventFor") or self.status(operation) == row
         if operation.closed and operation.tx_hash:
@@ -234,7 +241,7 @@ class Scene:
             assert self.w3.eth.block_number - receipt["blockNumber"] + 1 >= POLICY.confirmations
 
     def created(self) -> dict[str, int]:
-        """The contract's events of what was created, counted, with no help of the service."""
+        """Counts the contract's creation events, without the service's code."""
         signatures = {
             "runs": "EventRunCreated(uint256,address,string,uint256,uint256,uint256)",
             "bookings": "BookingCreated(uint256,uint256,address,uint256,uint256,uint256)",
@@ -244,7 +251,7 @@ class Scene:
         return {name: topics.count(keccak_hex(signature)) for name, signature in signatures.items()}
 
     def check(self, runs: int, bookings: int = 0) -> None:
-        """All is quiet, and there are this many runs and bookings: on chain, and as rows that are confirmed."""
+        """Checks that no operation is open, and that chain and confirmed rows have so many runs and bookings."""
         assert self.created() == {"runs": runs, "bookings": bookings}
         confirmed = [row for row in self.services.runs.list_all() if row.blockchain_status == "confirmed"]
         booked = [row for row in self.services.bookings.list_all() if row.blockchain_status == "confirmed"]
@@ -267,7 +274,7 @@ class Scene:
             assert all(r["effectiveGasPrice"] <= POLICY.max_fee_per_gas for r in mine.values())
         known = all_hashes(self.database)
         assert set(on_chain) <= known | self.foreign  # I3
-        assert {hash_of(raw) for raw in self.line.sent} <= known
+        assert {hash_of(raw) for raw in self.connection.sent} <= known
         taken = [operation.nonce for operation in everything if operation.nonce is not None]
         assert len(taken) == len(set(taken))  # I4
         assert self.w3.eth.get_transaction_count(self.platform.address, "pending") == self.count()
@@ -279,7 +286,7 @@ class Scene:
         assert (report.differences, report.pending) == ([], [])
 
     def _transactions(self) -> dict[str, TxReceipt]:
-        """The platform's, by hash, since the contract was deployed."""
+        """Returns the receipts of the platform's transactions since the deployment, by hash."""
         found: dict[str, TxReceipt] = {}
         for number in range(2, self.w3.eth.block_number + 1):
             for transaction in self.w3.eth.get_block(number, full_transactions=True)["transactions"]:
@@ -292,7 +299,7 @@ class Scene:
 
 
 def first(times: int, fault: Fault, *methods: str) -> Fault:
-    """This fault, the first times that one of the methods is asked for."""
+    """Returns a fault that occurs for the first requests of these methods only."""
     left = [times]
 
     def only(method: str, params: Any, ask: Ask) -> Any:
@@ -305,12 +312,12 @@ def first(times: int, fault: Fault, *methods: str) -> Fault:
 
 
 def saying(message: str, code: int = -32000) -> Fault:
-    """The node's error in place of an answer; the request never arrives."""
+    """Returns a fault that answers with a node's error; the request does not reach the node."""
     return lambda method, params, ask: refusal(message, code)
 
 
 def after_asking(fault: Fault) -> Fault:
-    """The request arrives, and only the answer is another one."""
+    """Returns a fault that replaces the answer; the request reaches the node."""
 
     def late(method: str, params: Any, ask: Ask) -> Any:
         ask()
@@ -327,7 +334,7 @@ def raising(error: BaseException) -> Fault:
 
 
 def doing(action: Callable[[], Any]) -> Fault:
-    """Something happens just before the request arrives."""
+    """Returns a fault that runs an action just before the request reaches the node."""
 
     def fault(method: str, params: Any, ask: Ask) -> Any:
         action()
@@ -345,15 +352,15 @@ def result(value: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def dying(line: Line, fault: Fault) -> Iterator[None]:
-    """What is done inside ends as by kill -9."""
-    line.fault = fault
+def dying(connection: NodeConnection, fault: Fault) -> Iterator[None]:
+    """Expects the process to end inside, as by kill -9."""
+    connection.fault = fault
     try:
         yield
     except Killed:
         return
     finally:
-        line.fault = None
+        connection.fault = None
     raise AssertionError("It lived on.")
 
 
@@ -387,23 +394,25 @@ def all_hashes(database: Database) -> set[str]:
     return {tx_hash for operation in all_operations(database) for tx_hash in hashes_of(operation)}
 
 
-def make_scene(engine: AnvilEngine, address: str, database: Database) -> Scene:
+def open_environment(engine: AnvilEngine, address: str, database: Database) -> FaultEnvironment:
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
 
     feed = Feed(Rate(Decimal(200_000), clock()))
-    line = Line(http(engine), database)
-    w3 = Web3(line, [AttributeDictMiddleware])
+    node_connection = NodeConnection(http(engine), database)
+    w3 = Web3(node_connection, [AttributeDictMiddleware])
     sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
-    scene = Scene(engine, address, database, feed, line, build_services(w3, database, chain, Pricing(feed, clock)))
+    environment = FaultEnvironment(
+        engine, address, database, feed, node_connection, build_services(w3, database, chain, Pricing(feed, clock))
+    )
     with database.transaction() as connection:
         for role, account in (("host", engine.accounts[1]), ("attendee", engine.accounts[2])):
             row = {"name": role, "wallet_address": account.address}
-            scene.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
-        experience = {"host_id": scene.ids["host"], "title": "Pottery"}
-        scene.ids["experience"] = connection.execute(
+            environment.ids[role] = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
+        experience = {"host_id": environment.ids["host"], "title": "Pottery"}
+        environment.ids["experience"] = connection.execute(
             insert(experiences).returning(experiences.c.id), experience
         ).scalar_one()
-    scene.rpc("evm_setAutomine", False)
-    return scene
+    environment.rpc("evm_setAutomine", False)
+    return environment

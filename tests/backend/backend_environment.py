@@ -44,7 +44,7 @@ class Feed:
 
 
 @dataclass
-class Ground:
+class DeployedContracts:
     """A chain with the contracts of these tests, by name, as it is when a test begins."""
 
     engine: Engine
@@ -53,8 +53,8 @@ class Ground:
 
 
 @dataclass
-class Stage:
-    """Everything that a use case needs. `wallets`: accounts by role; `ids`: users of the database by role."""
+class BackendEnvironment:
+    """The services, and all that they stand on. `wallets`: accounts by role; `ids`: ids of users by role."""
 
     engine: Engine
     database: Database
@@ -89,7 +89,7 @@ class Stage:
         self.engine.set_next_timestamp(int(moment.timestamp()))
 
     def at(self, address: str) -> BlockchainService:
-        """The service with another contract."""
+        """Returns the service for another contract."""
         return BlockchainService(self.engine.w3, address, self.sender)
 
     def balance(self, role: str) -> int:
@@ -97,7 +97,7 @@ class Stage:
 
 
 def deploy(engine: Engine, name: str, *args: Any) -> str:
-    """The address of a new contract, owned by the platform."""
+    """Deploys a contract that the platform owns, and returns its address."""
     own = CONTRACTS / "test" / f"{name}.sol"
     artifact = load_contract(f"{own}:{name}") if own.exists() else compile_contracts()[name]
     factory = engine.w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
@@ -108,12 +108,14 @@ def deploy(engine: Engine, name: str, *args: Any) -> str:
     return str(engine.w3.eth.wait_for_transaction_receipt(tx_hash, poll_latency=0.002)["contractAddress"])
 
 
-def transact(stage: Stage, role: str, function: str, *args: Any, value: int = 0, nonce: int | None = None) -> str:
-    """Sends a call of the stake contract past the services, with the role's own key. Returns the transaction's hash."""
+def transact(
+    backend: BackendEnvironment, role: str, function: str, *args: Any, value: int = 0, nonce: int | None = None
+) -> str:
+    """Calls the stake contract with the role's own key, without the services. Returns the transaction's hash."""
     call, account, w3 = (
-        event_stake_codec().call(stage.chain.address, function, *args),
-        stage.wallets[role],
-        stage.engine.w3,
+        event_stake_codec().call(backend.chain.address, function, *args),
+        backend.wallets[role],
+        backend.engine.w3,
     )
     fields: dict[str, Any] = {
         "to": call.to,
@@ -132,7 +134,7 @@ def transact(stage: Stage, role: str, function: str, *args: Any, value: int = 0,
 
 
 class Time:
-    """Sleeping takes no time, but the clock goes on."""
+    """A clock that only advances when something sleeps."""
 
     def __init__(self) -> None:
         self.now, self.slept = 0.0, list[float]()
@@ -143,7 +145,7 @@ class Time:
 
 
 def answering(method: str, result: Any) -> type[Web3Middleware]:
-    """The node's answer to requests of this kind is this, whatever it did; all else is the real one's."""
+    """Returns a middleware that replaces the result of this method."""
 
     class Fixed(Web3Middleware):
         def response_processor(self, asked: Any, response: Any) -> Any:
@@ -153,7 +155,7 @@ def answering(method: str, result: Any) -> type[Web3Middleware]:
 
 
 def before_request(w3: Web3, action: Callable[[], Any], method: str = "eth_sendRawTransaction") -> None:
-    """Does something just before the next request of this kind: by default between the estimate and the sending."""
+    """Runs an action just before the next request of this method: by default between estimate and sending."""
 
     class Interruption(Web3Middleware):
         def request_processor(self, asked: Any, params: Any) -> Any:
@@ -167,7 +169,7 @@ def before_request(w3: Web3, action: Callable[[], Any], method: str = "eth_sendR
 
 @contextmanager
 def too_many_requests(w3: Web3, method: str) -> Iterator[None]:
-    """The node answers requests of this kind with an error that is no revert."""
+    """The node answers requests of this method with an error that is no revert."""
     error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "too many requests"}}
 
     class Busy(Web3Middleware):
@@ -181,8 +183,8 @@ def too_many_requests(w3: Web3, method: str) -> Iterator[None]:
         w3.middleware_onion.remove("busy")
 
 
-def lay_ground(name: str) -> Ground:
-    """An engine with the contracts deployed."""
+def deploy_contracts(name: str) -> DeployedContracts:
+    """Opens an engine and deploys the contracts on it."""
     engine = open_engine(name)
     terms = (engine.accounts[0].address, TERMS)
     contracts = {
@@ -190,16 +192,16 @@ def lay_ground(name: str) -> Ground:
         "MinimalEventStake": deploy(engine, "MinimalEventStake"),
         "Grumbler": deploy(engine, "Grumbler"),
     }
-    return Ground(engine, contracts, engine.snapshot())
+    return DeployedContracts(engine, contracts, engine.snapshot())
 
 
-def set_up(ground: Ground, contract: str, database: Database) -> Stage:
-    """A stage on one of the contracts, which nobody has used before."""
-    engine = ground.engine
-    engine.revert(ground.start)
+def backend_on(deployed_contracts: DeployedContracts, contract: str, database: Database) -> BackendEnvironment:
+    """A backend on one of the contracts, as just deployed."""
+    engine = deployed_contracts.engine
+    engine.revert(deployed_contracts.start)
     platform, host, attendee, no_show, stranger = engine.accounts[:5]
     sender = TransactionSender(engine.w3, platform, database, TransactionPolicy(give_up_after=1))
-    chain = BlockchainService(engine.w3, ground.contracts[contract], sender)
+    chain = BlockchainService(engine.w3, deployed_contracts.contracts[contract], sender)
 
     def clock() -> datetime:
         return datetime.fromtimestamp(engine.now(), UTC)
@@ -209,8 +211,8 @@ def set_up(ground: Ground, contract: str, database: Database) -> Stage:
     bookings = BookingService(database, chain, pricing)
     runs = EventRunService(database, chain, pricing)
     wallets = {"platform": platform, "host": host, "attendee": attendee, "no_show": no_show, "stranger": stranger}
-    stage = Stage(engine, database, feed, sender, chain, runs, bookings, wallets)
+    backend = BackendEnvironment(engine, database, feed, sender, chain, runs, bookings, wallets)
     for role in ("host", "attendee", "no_show"):
-        stage.add_user(role, wallets[role].address)
-    stage.add_user("walletless", None)
-    return stage
+        backend.add_user(role, wallets[role].address)
+    backend.add_user("walletless", None)
+    return backend

@@ -1,4 +1,4 @@
-"""Whoever calls the API in these tests: a client with a token, named by their role on the stage."""
+"""The API on a backend, and users who call it, named by their role."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from app.services.pricing import Pricing
 from app.services.rpc_failover import FailoverProvider
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+from backend_environment import DAY, BackendEnvironment
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
 from pydantic import SecretStr
 from sqlalchemy import create_engine, insert
-from stage import DAY, Stage
 from web3 import Web3
 
 SECRET = SecretStr("0123456789abcdefghijklmnopqrstuvwxyz-of-these-tests")
 ETH = 10**18
 _APPS: dict[int, FastAPI] = {}
-"""One for all tests, as the first request to each takes a while."""
+"""One app for all tests, by chain id: the first request to each app is slow."""
 
 
 @dataclass
-class Visitor:
-    """A user with a token of that role. Each POST has a key of its own where none is given."""
+class ApiUser:
+    """A user with a token of this role. Each POST has a new Idempotency-Key unless the test gives one."""
 
     client: TestClient
     id: UUID
     role: Role
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
         token = issue_token(SECRET, self.id, self.role)
         given = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -49,35 +49,35 @@ class Visitor:
         return self.client.request(method, path, content=None if body is None else json.dumps(body), headers=raw)
 
     def get(self, path: str) -> Response:
-        return self.ask("GET", path)
+        return self.request("GET", path)
 
     def post(self, path: str, body: Any = None, **headers: str) -> Response:
-        return self.ask("POST", path, body, **{"Idempotency_Key": str(uuid4())} | headers)
+        return self.request("POST", path, body, **{"Idempotency_Key": str(uuid4())} | headers)
 
     def patch(self, path: str, body: Any, **headers: str) -> Response:
-        return self.ask("PATCH", path, body, **headers)
+        return self.request("PATCH", path, body, **headers)
 
     def delete(self, path: str, **headers: str) -> Response:
-        return self.ask("DELETE", path, **headers)
+        return self.request("DELETE", path, **headers)
 
 
 @dataclass
-class Api:
-    """The app on a stage, and its visitors."""
+class ApiEnvironment:
+    """The app on a backend, and its users."""
 
-    stage: Stage
+    backend: BackendEnvironment
     services: Services
     client: TestClient
-    platform: Visitor = field(init=False)
-    host: Visitor = field(init=False)
-    attendee: Visitor = field(init=False)
-    no_show: Visitor = field(init=False)
-    other_host: Visitor = field(init=False)
+    platform: ApiUser = field(init=False)
+    host: ApiUser = field(init=False)
+    attendee: ApiUser = field(init=False)
+    no_show: ApiUser = field(init=False)
+    other_host: ApiUser = field(init=False)
     experience: UUID = field(init=False)
 
     def __post_init__(self) -> None:
         for role in ("platform", "other_host"):
-            self.stage.add_user(role, None)
+            self.backend.add_user(role, None)
         roles: dict[str, Role] = {
             "platform": "platform",
             "host": "host",
@@ -86,13 +86,13 @@ class Api:
             "no_show": "attendee",
         }
         for name, role in roles.items():
-            setattr(self, name, Visitor(self.client, self.stage.ids[name], role))
-        with self.stage.database.transaction() as connection:
-            row = {"host_id": self.stage.ids["host"], "title": "Pottery"}
+            setattr(self, name, ApiUser(self.client, self.backend.ids[name], role))
+        with self.backend.database.transaction() as connection:
+            row = {"host_id": self.backend.ids["host"], "title": "Pottery"}
             self.experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
 
     def run_body(self, seats: int = 4, price_inr: str = "20000", **more: Any) -> dict[str, Any]:
-        starts_at = (self.stage.now() + 3 * DAY).isoformat()
+        starts_at = (self.backend.now() + 3 * DAY).isoformat()
         return {
             "experience_id": str(self.experience),
             "starts_at": starts_at,
@@ -102,63 +102,65 @@ class Api:
         }
 
     def open_run(self, seats: int = 4, **more: Any) -> dict[str, Any]:
-        return answered(self.host.post("/event-runs", self.run_body(seats, **more)), 201)
+        return body_of(self.host.post("/event-runs", self.run_body(seats, **more)), 201)
 
-    def book(self, run: dict[str, Any], seats: int = 1, by: Visitor | None = None) -> dict[str, Any]:
+    def book(self, run: dict[str, Any], seats: int = 1, by: ApiUser | None = None) -> dict[str, Any]:
         body = {"event_run_id": run["id"], "seats": seats}
-        return answered((by or self.attendee).post("/bookings/create", body), 201)
+        return body_of((by or self.attendee).post("/bookings/create", body), 201)
 
 
-def open_api(stage: Stage, policy: TransactionPolicy | None = None) -> Api:
-    """The app on a stage; its reconciler does not run by itself."""
-    services = wire(stage, policy or stage.sender.policy)
-    chain_id = stage.engine.w3.eth.chain_id
+def open_api(backend: BackendEnvironment, policy: TransactionPolicy | None = None) -> ApiEnvironment:
+    """The app on a backend, without a reconciler in the background."""
+    services = services_for(backend, policy or backend.sender.policy)
+    chain_id = backend.engine.w3.eth.chain_id
     app = _APPS.setdefault(chain_id, create_app(services, SECRET, chain_id))
     app.state.services = services
-    return Api(stage, services, TestClient(app))
+    return ApiEnvironment(backend, services, TestClient(app))
 
 
-def wire(stage: Stage, policy: TransactionPolicy, w3: Web3 | None = None, database: Database | None = None) -> Services:
-    """The services on the stage, or on another node or database than the stage's."""
-    w3, database = w3 or stage.engine.w3, database or stage.database
-    sender = TransactionSender(w3, stage.wallets["platform"], database, policy)
+def services_for(
+    backend: BackendEnvironment, policy: TransactionPolicy, w3: Web3 | None = None, database: Database | None = None
+) -> Services:
+    """The services on the backend, or on another node or database."""
+    w3, database = w3 or backend.engine.w3, database or backend.database
+    sender = TransactionSender(w3, backend.wallets["platform"], database, policy)
     return build_services(
-        w3, database, BlockchainService(w3, stage.chain.address, sender), Pricing(stage.feed, stage.now)
+        w3, database, BlockchainService(w3, backend.chain.address, sender), Pricing(backend.feed, backend.now)
     )
 
 
-def nowhere() -> Web3:
-    """A node that nobody runs."""
+def unreachable_node() -> Web3:
+    """A node that does not answer."""
     return Web3(FailoverProvider(["http://127.0.0.1:1"], timeout=1, give_up_after=0))
 
 
-def no_database() -> Database:
-    """A database that nobody runs."""
+def unreachable_database() -> Database:
+    """A database that does not answer."""
     return Database(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing"))
 
 
-def bury(stage: Stage) -> None:
-    """Mines until what has happened is final for who wants three confirmations."""
+def mine_confirmations(backend: BackendEnvironment) -> None:
+    """Mines two blocks, so that all transactions so far have three confirmations."""
     for _ in range(2):
-        stage.engine.mine()
+        backend.engine.mine()
 
 
-def settle() -> None:
-    """Waits for what goes on in the background."""
+def wait_for_background() -> None:
+    """Waits for the operations that are carried out in the background."""
     for thread in threading.enumerate():
         if thread.name == FINISH_THREAD:
             thread.join(10)
 
 
-def answered(response: Response, status: int) -> Any:
-    """The body, of an answer with this status."""
+def body_of(response: Response, status: int) -> Any:
+    """Returns the body, after checking the status."""
     assert response.status_code == status, response.text
     return response.json()
 
 
-def refused(response: Response, status: int, code: str) -> Any:
-    """The problem details, of an answer with this status."""
-    problem = answered(response, status)
+def problem_of(response: Response, status: int, code: str) -> Any:
+    """Returns the problem details, after checking status, code and content type."""
+    problem = body_of(response, status)
     assert response.headers["content-type"] == "application/problem+json"
     assert (problem["status"], problem["code"]) == (status, code)
     assert problem["type"] == f"urn:stakesim:problem:{code}"

@@ -1,4 +1,4 @@
-"""What slither and halmos say, where they are installed (`make -C contracts/proofs`); and what is made of it."""
+"""slither and halmos, if they are installed (`make -C contracts/proofs`), and the triage of findings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from stakesim.gate import static_analysis
 
 
 def needs(name: str) -> pytest.MarkDecorator:
-    there = (static_analysis.PROOFS / f".{name}" / "bin" / name).exists()
-    return pytest.mark.skipif(not there, reason=f"{name} is not installed: make -C contracts/proofs")
+    is_installed = (static_analysis.PROOFS / f".{name}" / "bin" / name).exists()
+    return pytest.mark.skipif(not is_installed, reason=f"{name} is not installed: make -C contracts/proofs")
 
 
-def test_a_finding_is_called_by_what_and_where_not_by_its_line():
+def test_the_key_of_a_finding_has_no_line_number():
     detected = {
         "check": "timestamp",
         "description": "EventStake.cancelEvent(uint256) (EventStake.sol#168-182) uses timestamp for comparisons\n\t...",
@@ -24,10 +24,10 @@ def test_a_finding_is_called_by_what_and_where_not_by_its_line():
     assert static_analysis.finding_key(named) == "naming: EventStake.FEE_BPS"
 
 
-def test_what_nobody_looked_at_and_what_is_gone_are_problems():
-    assert static_analysis.compare(["a: X", "b: Y"], ["b: Y", "c: Z"]) == [
-        "slither finds a: X: mend it, or say in slither_triage.json why not",
-        "c: Z is found no more: take it out of slither_triage.json",
+def test_new_findings_and_outdated_triage_are_problems():
+    assert static_analysis.triage_problems(["a: X", "b: Y"], ["b: Y", "c: Z"]) == [
+        "slither finds a: X: fix it, or give the reason why not in slither_triage.json",
+        "slither no longer finds c: Z: remove it from slither_triage.json",
     ]
 
 
@@ -37,7 +37,7 @@ def test_every_triaged_finding_has_a_reason():
     assert all(len(row["reason"]) > 20 for row in rows)
 
 
-def test_what_is_missing_is_said_with_what_to_do(monkeypatch, tmp_path):
+def test_a_missing_tool_is_reported_with_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(static_analysis, "PROOFS", tmp_path)
     with pytest.raises(EngineError, match=r"slither is missing: install it with `make -C contracts/proofs`\."):
         static_analysis.slither()
@@ -52,6 +52,6 @@ def test_slither_finds_nothing_new():
 @needs("halmos")
 @pytest.mark.slow
 def test_halmos_proves_every_property():
-    opinion = static_analysis.halmos()
-    assert opinion.problems == []
-    assert opinion.figures["proved"] == opinion.figures["properties"] >= 8
+    report = static_analysis.halmos()
+    assert report.problems == []
+    assert report.figures["proved"] == report.figures["properties"] >= 8

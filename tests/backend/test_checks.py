@@ -37,23 +37,23 @@ from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.transactions.sender import TransactionSender
+from backend_environment import TERMS, BackendEnvironment, deploy
 from eth_utils.crypto import keccak
 from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import insert, update
-from stage import TERMS, Stage, deploy
 
 SECRET = "k7Pz0vQe9XwLr2TnB5yHc8JdM4sGa6Uf"
 ELSEWHERE = "0x" + "ab" * 20
 DEAD = "http://127.0.0.1:9/v3/url-secret"
 
 
-def settings_of(stage: Stage, **given: Any) -> Settings:
-    """As they would be for this stage, had it an address."""
+def settings_of(backend: BackendEnvironment, **given: Any) -> Settings:
+    """Settings for this backend and its chain."""
     usual = {
         "blockchain_rpc_url": DEAD,
-        "chain_id": stage.engine.w3.eth.chain_id,
-        "contract_address": stage.chain.address,
-        "platform_private_key": stage.wallets["platform"].key.to_0x_hex(),
+        "chain_id": backend.engine.w3.eth.chain_id,
+        "contract_address": backend.chain.address,
+        "platform_private_key": backend.wallets["platform"].key.to_0x_hex(),
         "jwt_secret": SECRET,
         "database_url": "postgresql://somewhere/books",
     }
@@ -66,9 +66,9 @@ def by_name(checks: Iterator[Check]) -> dict[str, Check]:
     return found
 
 
-def contract_checks(stage: Stage, **given: Any) -> dict[str, Check]:
-    settings = settings_of(stage, **given)
-    return by_name(check_contract(settings, stage.engine.w3, stage.at(settings.contract_address)))
+def contract_checks(backend: BackendEnvironment, **given: Any) -> dict[str, Check]:
+    settings = settings_of(backend, **given)
+    return by_name(check_contract(settings, backend.engine.w3, backend.at(settings.contract_address)))
 
 
 # ------------------------------------------------------------------------------------------------------ settings
@@ -81,57 +81,61 @@ def empty_env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_all_that_is_missing_or_wrong_is_named_and_nothing_shown(empty_env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_and_wrong_settings_are_named_without_their_values(
+    empty_env: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / ".env").write_text("JWT_SECRET=short-one\nPLATFORM_PRIVATE_KEY=0xnothex\nETH_PRICE_INR=\n")
     with pytest.raises(NotReady) as caught:
         read_settings(tmp_path / ".env")
-    told = str(caught.value)
-    for said in ("BLOCKCHAIN_RPC_URL is not set", "CONTRACT_ADDRESS is not set", "JWT_SECRET is wrong: The secret is"):
-        assert said in told
-    assert "PLATFORM_PRIVATE_KEY is wrong" in told
-    assert "ETH_PRICE_INR" not in told
-    assert "short-one" not in told
-    assert "nothex" not in told
+    message = str(caught.value)
+    for part in ("BLOCKCHAIN_RPC_URL is not set", "CONTRACT_ADDRESS is not set", "JWT_SECRET is wrong: The secret is"):
+        assert part in message
+    assert "PLATFORM_PRIVATE_KEY is wrong" in message
+    assert "ETH_PRICE_INR" not in message
+    assert "short-one" not in message
+    assert "nothex" not in message
     assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("secret", ["change-me-change-me-change-me-change-me", "a" * 64, "0123456789abcdef"])
-def test_a_default_or_short_secret_is_refused(empty_env: pytest.MonkeyPatch, stage: Stage, secret: str) -> None:
+def test_a_default_or_short_secret_is_refused(
+    empty_env: pytest.MonkeyPatch, backend: BackendEnvironment, secret: str
+) -> None:
     with pytest.raises(NotReady, match="JWT_SECRET is wrong"):
-        settings_of(stage, jwt_secret=secret)
+        settings_of(backend, jwt_secret=secret)
 
 
 # ------------------------------------------------------------------------------------------------------ contract
 
 
-def test_a_good_contract(stage: Stage) -> None:
-    found = contract_checks(stage)
+def test_a_good_contract(backend: BackendEnvironment) -> None:
+    found = contract_checks(backend)
     assert list(found) == ["code", "owner", "wallet", "fees"]
     assert all(check.ok for check in found.values())
     require_checks(found.values())
 
 
-def test_fault_27_no_code_at_the_address(stage: Stage) -> None:
-    found = contract_checks(stage, contract_address=ELSEWHERE)
+def test_fault_27_no_code_at_the_address(backend: BackendEnvironment) -> None:
+    found = contract_checks(backend, contract_address=ELSEWHERE)
     assert list(found) == ["contract"]
     with pytest.raises(NotReady, match=r"There is no contract at 0xABaB.*Correct CONTRACT_ADDRESS"):
         require_checks(found.values())
 
 
-def test_fault_27_other_code_than_expected(grumbler: Stage) -> None:
+def test_fault_27_other_code_than_expected(grumbler: BackendEnvironment) -> None:
     found = contract_checks(grumbler)
     assert not found["code"].ok
     with pytest.raises(NotReady, match="is not this project's EventStake"):
         require_checks(found.values())
 
 
-def test_fault_27_another_hash_than_that_of_the_settings(stage: Stage) -> None:
-    found = contract_checks(stage, contract_code_hash="0x" + "12" * 32)
+def test_fault_27_another_hash_than_that_of_the_settings(backend: BackendEnvironment) -> None:
+    found = contract_checks(backend, contract_code_hash="0x" + "12" * 32)
     with pytest.raises(NotReady, match="is not that of CONTRACT_CODE_HASH"):
         require_checks(found.values())
 
 
-def test_another_contract_is_taken_by_its_hash_though_nobody_owns_it(minimal: Stage) -> None:
+def test_another_contract_is_accepted_by_its_hash_even_without_an_owner(minimal: BackendEnvironment) -> None:
     code = minimal.engine.w3.eth.get_code(minimal.chain.address)
     found = contract_checks(minimal, contract_code_hash="0x" + keccak(code).hex().upper())
     assert found["code"].ok
@@ -139,16 +143,16 @@ def test_another_contract_is_taken_by_its_hash_though_nobody_owns_it(minimal: St
     require_checks(found.values())
 
 
-def test_the_hash_that_is_found_can_be_copied(minimal: Stage) -> None:
-    told = contract_checks(minimal)["code"].finding
-    given = "0x" + told.rpartition("0x")[2].rstrip(".")
+def test_the_check_shows_the_code_hash(minimal: BackendEnvironment) -> None:
+    message = contract_checks(minimal)["code"].finding
+    given = "0x" + message.rpartition("0x")[2].rstrip(".")
     assert contract_checks(minimal, contract_code_hash=given)["code"].ok
 
 
-def test_terms_make_no_other_code(stage: Stage) -> None:
-    other = deploy(stage.engine, "EventStake", stage.wallets["platform"].address, (1_000, 100, 5_000, 3_600, 7_200))
+def test_other_terms_are_the_same_code(backend: BackendEnvironment) -> None:
+    other = deploy(backend.engine, "EventStake", backend.wallets["platform"].address, (1_000, 100, 5_000, 3_600, 7_200))
     assert TERMS[0] != 1_000
-    code = stage.engine.w3.eth.get_code(other)  # type: ignore[arg-type]
+    code = backend.engine.w3.eth.get_code(other)  # type: ignore[arg-type]
     assert is_event_stake(code)
     assert not is_event_stake(code[:-1])
     assert not is_event_stake(code + b"\0")
@@ -163,17 +167,17 @@ def test_terms_make_no_other_code(stage: Stage) -> None:
         assert is_event_stake(changed) == (at in places)
 
 
-def test_somebody_else_owns_the_contract(stage: Stage) -> None:
-    sender = TransactionSender(stage.engine.w3, stage.wallets["stranger"], stage.database)
-    chain = BlockchainService(stage.engine.w3, stage.chain.address, sender)
-    found = by_name(check_contract(settings_of(stage), stage.engine.w3, chain))
+def test_somebody_else_owns_the_contract(backend: BackendEnvironment) -> None:
+    sender = TransactionSender(backend.engine.w3, backend.wallets["stranger"], backend.database)
+    chain = BlockchainService(backend.engine.w3, backend.chain.address, sender)
+    found = by_name(check_contract(settings_of(backend), backend.engine.w3, chain))
     with pytest.raises(NotReady, match="not the platform's wallet"):
         require_checks(found.values())
 
 
-def test_an_empty_wallet_and_a_low_fee_cap_are_told_but_the_service_may_start(stage: Stage) -> None:
-    stage.engine.set_balance(stage.wallets["platform"].address, 10**15)
-    found = contract_checks(stage, max_fee_gwei="0.1", priority_fee_gwei="0.01")
+def test_an_empty_wallet_and_a_low_fee_cap_are_reported_and_not_fatal(backend: BackendEnvironment) -> None:
+    backend.engine.set_balance(backend.wallets["platform"].address, 10**15)
+    found = contract_checks(backend, max_fee_gwei="0.1", priority_fee_gwei="0.01")
     assert (found["wallet"].ok, found["fees"].ok) == (False, False)
     assert "has 0.001 ETH" in found["wallet"].finding
     assert "MAX_FEE_GWEI" in found["fees"].remedy
@@ -189,9 +193,9 @@ def sepolia() -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             block = {"number": "0x7", "timestamp": hex(4_102_444_800)}
-            result = "0xaa36a7" if asked["method"] == "eth_chainId" else block
+            result = "0xaa36a7" if request["method"] == "eth_chainId" else block
             body = json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -199,7 +203,7 @@ def sepolia() -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing on the terminal."""
+            """Suppresses the server's log."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -208,31 +212,31 @@ def sepolia() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_each_endpoint_is_looked_at(stage: Stage, sepolia: str) -> None:
-    checks = list(check_endpoints(settings_of(stage, chain_id=11_155_111, blockchain_rpc_url=f"{sepolia},{DEAD}")))
+def test_each_endpoint_is_checked(backend: BackendEnvironment, sepolia: str) -> None:
+    checks = list(check_endpoints(settings_of(backend, chain_id=11_155_111, blockchain_rpc_url=f"{sepolia},{DEAD}")))
     assert [check.name for check in checks] == ["endpoint 1 of 2", "endpoint 2 of 2"]
     assert "url-secret" not in repr(checks)
     assert "can't be reached" in checks[1].finding
     require_checks(checks)  # one is enough to start
 
 
-def test_clocks_apart_are_told(stage: Stage, sepolia: str) -> None:
-    (check,) = check_endpoints(settings_of(stage, chain_id=11_155_111, blockchain_rpc_url=sepolia))
+def test_clock_skew_is_reported(backend: BackendEnvironment, sepolia: str) -> None:
+    (check,) = check_endpoints(settings_of(backend, chain_id=11_155_111, blockchain_rpc_url=sepolia))
     assert (check.ok, check.fatal) == (False, False)
     assert "clock" in check.remedy
 
 
 @pytest.mark.slow
-def test_fault_27_wrong_chain_id_on_any_endpoint(stage: Stage, sepolia: str) -> None:
-    checks = check_endpoints(settings_of(stage, chain_id=1, blockchain_rpc_url=f"{DEAD},{sepolia}"))
+def test_fault_27_wrong_chain_id_on_any_endpoint(backend: BackendEnvironment, sepolia: str) -> None:
+    checks = check_endpoints(settings_of(backend, chain_id=1, blockchain_rpc_url=f"{DEAD},{sepolia}"))
     with pytest.raises(NotReady, match="endpoint 2 of 2 is on chain 11155111, not on chain 1"):
         require_checks(checks)
 
 
 @pytest.mark.slow
-def test_nobody_answers(stage: Stage) -> None:
+def test_no_endpoint_answers(backend: BackendEnvironment) -> None:
     with pytest.raises(NotReady, match="No endpoint answers"):
-        require_checks(check_endpoints(settings_of(stage)))
+        require_checks(check_endpoints(settings_of(backend)))
 
 
 # ------------------------------------------------------------------------------------------------------ database
@@ -248,47 +252,49 @@ def fresh() -> Iterator[DatabaseEngine]:
     drop_database(server, name)
 
 
-def test_migrations_that_are_missing_are_named(stage: Stage, fresh: DatabaseEngine) -> None:
-    found = by_name(check_database(settings_of(stage), fresh))
+def test_missing_migrations_are_named(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
+    found = by_name(check_database(settings_of(backend), fresh))
     assert list(found) == ["database", "migrations"]
     assert "001_base_tables, 002" in found["migrations"].finding
     migrate(fresh)
     assert missing_migrations(fresh) == []
-    found = by_name(check_database(settings_of(stage), fresh))
+    found = by_name(check_database(settings_of(backend), fresh))
     assert all(check.ok for check in found.values())
 
 
 @pytest.mark.slow
 def test_migration_files_that_were_not_deployed_stop_the_service(
-    stage: Stage, database_engine: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: BackendEnvironment, database_engine: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
-    found = by_name(check_database(settings_of(stage), database_engine))
+    found = by_name(check_database(settings_of(backend), database_engine))
     assert "migration files are not there" in found["migrations"].finding
     with pytest.raises(NotReady, match="deploy backend/database"):
         require_checks(found.values())
     url = database_engine.url.render_as_string(hide_password=False)
-    assert [check.name for check in check_deployment(settings_of(stage, database_url=url))][-1] == "migrations"
+    assert [check.name for check in check_deployment(settings_of(backend, database_url=url))][-1] == "migrations"
 
 
-def test_the_embedded_database_is_not_for_production(stage: Stage, database_engine: DatabaseEngine) -> None:
-    found = by_name(check_database(settings_of(stage, database_url=None), database_engine))
+def test_the_embedded_database_is_not_for_production(
+    backend: BackendEnvironment, database_engine: DatabaseEngine
+) -> None:
+    found = by_name(check_database(settings_of(backend, database_url=None), database_engine))
     assert not found["database"].ok
     require_checks(found.values())
 
 
-def test_a_database_of_another_contract_is_refused(stage: Stage, fresh: DatabaseEngine) -> None:
+def test_a_database_of_another_contract_is_refused(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
     migrate(fresh)
-    row = {"chain_id": stage.engine.w3.eth.chain_id, "to_address": stage.chain.address, "value_wei": 0, "data": b""}
+    row = {"chain_id": backend.engine.w3.eth.chain_id, "to_address": backend.chain.address, "value_wei": 0, "data": b""}
     with fresh.begin() as connection:
         connection.execute(
             insert(operations), {**row, "key": "k", "request": "", "kind": "cancelEvent", "sender": ELSEWHERE}
         )
-    require_checks(check_database(settings_of(stage), fresh))
-    with pytest.raises(NotReady, match=f"of the contract {stage.chain.address} on chain"):
-        require_checks(check_database(settings_of(stage, contract_address=ELSEWHERE), fresh))
+    require_checks(check_database(settings_of(backend), fresh))
+    with pytest.raises(NotReady, match=f"of the contract {backend.chain.address} on chain"):
+        require_checks(check_database(settings_of(backend, contract_address=ELSEWHERE), fresh))
     with pytest.raises(NotReady, match="a database of this contract's own"):
-        require_checks(check_database(settings_of(stage, chain_id=1), fresh))
+        require_checks(check_database(settings_of(backend, chain_id=1), fresh))
 
 
 # ------------------------------------------------------------------------------------------------- price and work
@@ -298,39 +304,39 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def test_a_price_that_is_there_or_not() -> None:
+def test_price_check() -> None:
     assert check_price(Pricing(FixedPriceFeed(Decimal(200_000), now), now)).ok
     missing = check_price(Pricing(FixedPriceFeed(None, now), now))
     assert (missing.ok, missing.fatal) == (False, False)
     assert "Set ETH_PRICE_INR" in missing.remedy
 
 
-def test_a_stale_price(stage: Stage) -> None:
-    rate = stage.feed.rate
+def test_a_stale_price(backend: BackendEnvironment) -> None:
+    rate = backend.feed.rate
     assert rate is not None
-    stage.feed.rate = replace(rate, as_of=datetime(2020, 1, 1, tzinfo=UTC))
-    assert "old" in check_price(Pricing(stage.feed, now)).finding
+    backend.feed.rate = replace(rate, as_of=datetime(2020, 1, 1, tzinfo=UTC))
+    assert "old" in check_price(Pricing(backend.feed, now)).finding
 
 
-def test_operations_that_are_stuck_are_told(stage: Stage) -> None:
-    run = stage.open_run()
-    chain_id = stage.engine.w3.eth.chain_id
-    assert check_pending(stage.database, chain_id).ok
-    stage.runs.prepare_cancel(run.id)
-    young = check_pending(stage.database, chain_id)
+def test_stuck_operations_are_reported(backend: BackendEnvironment) -> None:
+    run = backend.open_run()
+    chain_id = backend.engine.w3.eth.chain_id
+    assert check_pending(backend.database, chain_id).ok
+    backend.runs.prepare_cancel(run.id)
+    young = check_pending(backend.database, chain_id)
     assert young.ok
     assert young.finding == "1 operations are not final yet."
-    with stage.database.transaction() as connection:
+    with backend.database.transaction() as connection:
         connection.execute(update(operations).where(operations.c.kind == "cancelEvent").values(held="no funds"))
-    stuck = check_pending(stage.database, chain_id)
+    stuck = check_pending(backend.database, chain_id)
     assert not stuck.ok
     assert "no funds" in stuck.finding
 
 
 @pytest.mark.slow
-def test_the_whole_checklist_ends_where_nothing_more_can_be_known(stage: Stage) -> None:
+def test_checks_end_where_a_failed_check_makes_the_next_impossible(backend: BackendEnvironment) -> None:
     url = "postgresql://nobody:db-secret@127.0.0.1:9/none"
-    found = by_name(check_deployment(settings_of(stage, database_url=url)))
+    found = by_name(check_deployment(settings_of(backend, database_url=url)))
     assert list(found) == ["endpoint 1 of 1", "network", "database"]
     assert not any(check.ok for check in found.values())
     assert not [secret for secret in ("db-secret", "url-secret", SECRET) if secret in repr(found)]

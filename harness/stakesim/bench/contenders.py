@@ -1,0 +1,122 @@
+"""The contenders of `stakesim bench`: programs that run the same lifecycle and print how long it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from stakesim.paths import checkout
+
+ROOT = checkout() or Path()
+PEERS = ROOT / "benchmarks" / "peers"
+"""Programs without the library, to compare with."""
+BASE = "bare web3.py loop on eth-tester/py-evm"
+"""Name of the contender that all ratios are to."""
+TIMEOUT_S = 600
+_APE_PYTHON = PEERS / ".ape" / "bin" / "python"
+
+
+@dataclass
+class Contender:
+    """A program that runs lifecycles and prints its figures as a line of JSON.
+
+    Attributes:
+        name: Unique.
+        description: What it does for each transaction.
+        command: Program and arguments, to which `--lifecycles COUNT` is added.
+        lifecycles: How many in a round, at scale 1.
+        environment: Environment variables.
+        rates: Transactions per second, by round.
+        versions: Of the packages that it measured, by name.
+        trouble: Why it can't be measured; empty if it can.
+    """
+
+    name: str
+    description: str
+    command: list[str | Path]
+    lifecycles: int
+    environment: dict[str, str] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    trouble: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Median of the rates, in transactions per second.
+
+        Raises:
+            statistics.StatisticsError: It was never measured.
+        """
+        return median(self.rates)
+
+    def run_round(self, scale: float) -> None:
+        """Adds one more rate, or says in `trouble` why there is none.
+
+        Args:
+            scale: Multiple of the usual number of lifecycles.
+        """
+        count = max(1, round(self.lifecycles * scale))
+        path = os.pathsep.join([str(ROOT), str(ROOT / "harness"), str(ROOT / "backend")])
+        try:
+            process = subprocess.run(
+                [*map(str, self.command), "--lifecycles", str(count)],
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": path} | self.environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+            )
+        except FileNotFoundError:
+            self.trouble = "not installed: make -C benchmarks/peers"
+            return
+        except subprocess.TimeoutExpired:
+            self.trouble = f"no end after {TIMEOUT_S} s"
+            return
+        try:
+            figures = json.loads(process.stdout.strip().splitlines()[-1])
+            self.rates.append(figures["transactions"] / figures["seconds"])
+            self.versions = figures["versions"]
+        except (ValueError, IndexError, KeyError):
+            errors = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+            self.trouble = errors[-1][:160]
+
+
+def all_contenders() -> list[Contender]:
+    """All contenders, the base first and then the base with a faster keccak."""
+    python, full_path = Path(sys.executable), ["-m", "stakesim.bench.full_path"]
+    everything = "services, database, model, invariants"
+    bare: list[str | Path] = [python, PEERS / "web3_bare.py"]
+    slow_keccak, fast_keccak = {"ETH_HASH_BACKEND": "pycryptodome"}, {"ETH_HASH_BACKEND": "pysha3"}
+    return [
+        Contender(BASE, "contract alone; keccak of a plain install", bare, 20, slow_keccak),
+        Contender("the same with our fast keccak", "contract alone", bare, 20, fast_keccak),
+        Contender("bare web3.py loop on anvil", "contract alone", [*bare, "--chain", "anvil"], 30, slow_keccak),
+        Contender("stakesim on py-evm", everything, [python, *full_path, "py-evm"], 12),
+        Contender("stakesim on revm", everything, [python, *full_path, "revm"], 40),
+        Contender("stakesim on anvil", everything, [python, *full_path, "anvil"], 20),
+        Contender(
+            "stakesim on revm, over HTTP in process",
+            f"API, each request twice, {everything}",
+            [python, *full_path, "revm", "--driver", "api"],
+            20,
+        ),
+        Contender(
+            "the API served by uvicorn, on anvil",
+            "API, services, database; bookings from 4 connections",
+            [python, "-m", "benchmarks.over_http", "--json"],
+            20,
+        ),
+        Contender("Ape's test provider", "contract alone", [_APE_PYTHON, PEERS / "ape_provider.py"], 6),
+        Contender("forge's invariant runner", "contract alone, in Solidity", [python, PEERS / "forge.py"], 2000),
+        Contender(
+            "raw pyrevm",
+            "contract alone; no signatures, fees, receipts",
+            [python, PEERS / "pyrevm_raw.py"],
+            2000,
+        ),
+    ]

@@ -1,0 +1,65 @@
+"""How the full path scales: with the length of a campaign, the bookings of a run, the chain's height, and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from stakesim.bench.full_path import Point, TimePerBooking, by_attendees, by_height, by_length, profile
+from stakesim.campaign.campaign import run
+
+ENGINE = "revm"
+"""On the fastest engine the chain hides least."""
+PROFILES = ["calm", "flaky", "hostile", "volatile"]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Figures of the full path.
+
+    Attributes:
+        profile: Time of a booking, by part.
+        attendees: Time of a transaction, by bookings of one run.
+        height: Time of a transaction, by blocks of the chain before.
+        length: Time of a transaction, by transactions in the same environment before.
+        seconds: Wall-clock time of one campaign, by number of processes.
+    """
+
+    profile: Mapping[str, TimePerBooking]
+    attendees: list[Point]
+    height: list[Point]
+    length: list[Point]
+    seconds: Mapping[int, float]
+
+
+def measure_growth(scale: float, progress: Callable[[str], None]) -> Growth:
+    """Measures all figures.
+
+    Args:
+        scale: Multiple of the usual number of transactions.
+        progress: Called with the name of each figure before it is measured.
+    """
+
+    def measured(name: str, measure: Callable[[], list[Point]]) -> list[Point]:
+        progress(name)
+        return measure()
+
+    progress("profile")
+    time_by_part = profile(ENGINE, max(2, round(40 * scale)))
+    sizes = [1, 5, 20, 50, 100, 200] if scale >= 1 else [1, 5]
+    heights = [0, 1_000, 10_000] if scale >= 1 else [0, 100]
+    transactions, window = max(200, round(10_000 * scale)), max(100, round(1_000 * scale))
+    return Growth(
+        profile=time_by_part,
+        attendees=measured("attendees", lambda: by_attendees(ENGINE, sizes)),
+        height=measured("height", lambda: by_height(ENGINE, heights)),
+        length=measured("length", lambda: by_length(ENGINE, transactions, window)),
+        seconds=dict(_seconds_by_processes(max(2, round(100 * scale)), progress)),
+    )
+
+
+def _seconds_by_processes(runs: int, progress: Callable[[str], None]) -> Iterator[tuple[int, float]]:
+    progress("processes")
+    for jobs in (1, 2):
+        yield jobs, median(run(PROFILES, engine=ENGINE, runs=runs, seed=0, jobs=jobs).seconds for _ in range(2))

@@ -1,0 +1,90 @@
+"""What `stakesim run`, `fuzz` and `replay` share: the campaign with its progress bar, and its report."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from stakesim.commands.terminal import ExitCode, console, print_error, progress_bar
+
+if TYPE_CHECKING:
+    from stakesim.campaign.result import CampaignResult
+    from stakesim.evm.compiler import Artifact
+    from stakesim.runner.scenario_result import ScenarioResult
+
+
+def suspend_garbage_collection() -> None:
+    """Stops the garbage collector while modules are imported, which saves half a second.
+
+    `run_campaign` starts it again after the first scenario.
+    """
+    gc.disable()
+
+
+def run_campaign(items: list[str], *, runs: int, contract: str | None, **options: Any) -> CampaignResult:
+    """Runs a campaign with a progress bar.
+
+    Args:
+        items: Scenario files or names, profiles and populations.
+        runs: Scenarios to draw from each profile or population.
+        contract: As `--contract`.
+        options: More of `stakesim.campaign.campaign.run`.
+    """
+    from stakesim.campaign import campaign
+    from stakesim.runner import scenario_files
+
+    artifact = load(contract)
+    total = sum(1 if scenario_files.find_scenario_file(item) else runs for item in items)
+    with progress_bar("running", total) as advance:
+
+        def scenario_finished(scenario_result: ScenarioResult) -> None:
+            if not gc.isenabled():
+                gc.freeze()
+                gc.enable()
+            advance(description=scenario_result.scenario.name[:28])
+
+        return campaign.run(items, runs=runs, contract=artifact, progress=scenario_finished, **options)
+
+
+def load(contract: str | None) -> Artifact | None:
+    """The contract of `--contract`; None if the option is left out."""
+    from stakesim.evm.contract_file import load_contract
+
+    return load_contract(contract) if contract else None
+
+
+def report(result: CampaignResult, out: Path | None, *, command: str, contract: str | None) -> NoReturn:
+    """Shows the result, saves failing scenarios, writes the report, and ends the command.
+
+    Args:
+        result: Of the campaign.
+        out: Folder for the report. None: only failing scenarios are saved, where the project keeps them.
+        command: Command that gives the same result again.
+        contract: As `--contract`. Failing scenarios of another contract do not belong to the project.
+    """
+    from stakesim.campaign.report import save_failures, show, write_report
+    from stakesim.project import current_project
+
+    failures = Path("reports/failures") if contract else current_project().failures
+    code = ExitCode.PASS if result.ok else ExitCode.FINDINGS
+    try:
+        save_failures(result, out / "failures" if out else failures, contract)
+    except OSError as error:  # the findings are shown all the same
+        print_error(f"the failing scenarios can't be saved: {error}")
+    show(result, console())
+    try:
+        if out:
+            write_report(result, out, command + option_text(contract=contract))
+            console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}")
+    except OSError as error:
+        print_error(f"the report can't be written: {error}")
+        code = code or ExitCode.TROUBLE
+    raise typer.Exit(code)
+
+
+def option_text(**options: str | None) -> str:
+    """Options that were given, as text to append to a command."""
+    return "".join(f" --{name} {value}" for name, value in options.items() if value)

@@ -1,0 +1,91 @@
+"""Options that several commands share. Each has the same name, type and meaning in every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stakesim.scenario.actions import Terms as ContractTerms
+
+_ENGINE = "EVM to run on: py-evm or revm (in this process), anvil (a local node that stakesim starts), or rpc:URL."
+
+Engine = Annotated[str, typer.Option(help=_ENGINE)]
+EngineOfDriver = Annotated[
+    str | None,
+    typer.Option(help=_ENGINE, show_default="py-evm; with --driver contract revm, if it is installed"),
+]
+"""Engine whose default depends on the driver."""
+Driver = Annotated[
+    str | None,
+    typer.Option(
+        help="What carries out the actions: contract (transactions to the contract alone), or a driver of the "
+        "project's backend, such as services or api.",
+        show_default="the backend's first driver; contract if there is no backend",
+    ),
+]
+Contract = Annotated[
+    str | None,
+    typer.Option(
+        help="The contract: a Solidity file (FILE.sol, or FILE.sol:Name if it has several contracts), or an "
+        "artifact (.json) of Foundry or Hardhat.",
+        show_default="the project's contract, else EventStake",
+    ),
+]
+ContractSource = Annotated[
+    str | None,
+    typer.Option(
+        "--contract",
+        help="The contract: a Solidity file (FILE.sol, or FILE.sol:Name if it has several contracts). An artifact "
+        "has no source, and is refused.",
+        show_default="the project's contract, else EventStake",
+    ),
+]
+"""As `Contract`, for commands that need the source."""
+Terms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--term",
+        help="A term of the contract that differs from its default, as stake_bps=1000 (basis points) or "
+        "completion_grace=3d. Repeatable.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random choices: the same seed gives the same result.", min=0)]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", help="Number of processes.", min=1)]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Dask scheduler, tcp://HOST:PORT. Its workers do the work instead of processes of this "
+        "machine (docs/CLUSTER.md)."
+    ),
+]
+CampaignOut = Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")]
+Rpc = Annotated[str, typer.Option(help="URL of the node, http:// or https://.")]
+
+
+def contract_or_default(contract: str | None) -> str | None:
+    """The argument of `--contract`, else the project's contract; None means the packaged `EventStake`."""
+    from stakesim.project import current_project
+
+    return contract or current_project().contract
+
+
+def parse_terms(arguments: list[str] | None) -> ContractTerms:
+    """Terms of the contract from `--term NAME=VALUE`; all others have their defaults.
+
+    Raises:
+        typer.BadParameter: There is no such term, or the value is out of its bounds.
+    """
+    from pydantic import ValidationError
+
+    from stakesim.scenario.actions import Terms
+
+    pairs = dict(argument.partition("=")[::2] for argument in arguments or ())
+    try:
+        return Terms.model_validate(pairs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(f"{name}: {first['msg']}; terms are {', '.join(Terms.model_fields)}.") from None

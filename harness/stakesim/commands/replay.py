@@ -1,0 +1,28 @@
+"""`stakesim replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stakesim.commands.campaigns import load, suspend_garbage_collection
+from stakesim.commands.options import Contract, Driver, EngineOfDriver
+from stakesim.commands.terminal import console, finish
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="Scenario file.")],
+    engine: EngineOfDriver = None,
+    driver: Driver = None,
+    contract: Contract = None,
+) -> None:
+    """Run one scenario, and show it step by step."""
+    suspend_garbage_collection()
+    from stakesim.campaign import campaign
+    from stakesim.campaign.report import show_steps
+
+    result = campaign.run(file, engine=engine, driver=driver, contract=load(contract), probing=False)
+    show_steps(result, console())
+    finish(ok=result.ok)

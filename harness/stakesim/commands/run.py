@@ -1,0 +1,54 @@
+"""`stakesim run`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stakesim.commands.campaigns import option_text, report, run_campaign, suspend_garbage_collection
+from stakesim.commands.options import CampaignOut, Contract, Dask, Driver, EngineOfDriver, Jobs, Seed
+
+
+def run(
+    items: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Scenario files or names, profiles and populations.",
+            metavar="[SCENARIOS|PROFILES]",
+            show_default="all scenarios and every profile",
+        ),
+    ] = None,
+    engine: EngineOfDriver = None,
+    runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile or population.", min=1)] = 5,
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    dask: Dask = None,
+    out: CampaignOut = None,
+    driver: Driver = None,
+    contract: Contract = None,
+) -> None:
+    """Run scenarios, and check every payout to the wei."""
+    suspend_garbage_collection()
+    result = run_campaign(
+        items or _all_items(driver),
+        engine=engine,
+        runs=runs,
+        seed=seed,
+        jobs=jobs,
+        dask=dask,
+        driver=driver,
+        contract=contract,
+    )
+    options = f"--runs {runs} --seed {seed}{option_text(engine=engine, driver=driver)}"
+    report(result, out, command=f"stakesim run {' '.join(items or [])} {options}", contract=contract)
+
+
+def _all_items(driver: str | None) -> list[str]:
+    """All scenarios and profiles; where a backend is driven, also the scenarios of failing clients and networks."""
+    from stakesim.project import current_project
+    from stakesim.runner import scenario_files
+
+    has_backend = current_project().backend is not None and driver != "contract"
+    for_backends = scenario_files.for_backends() if has_backend else []
+    return [*map(str, (*for_backends, *scenario_files.scripted())), *scenario_files.profiles()]

@@ -1,0 +1,55 @@
+"""Runs pytest tests on another contract."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from stakesim.evm.compiler import Artifact
+from stakesim.evm.errors import EngineError
+from stakesim.project import current_project
+
+_RAN = (0, 1)
+"""Exit codes of pytest for: all passed, some failed."""
+
+
+def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = ()) -> str | None:
+    """Runs tests until the first failure. A test whose set-up fails does not count as a failure.
+
+    Args:
+        artifact: The contract.
+        tests: File or folder of tests that take the contract of the option `--stakesim-contract`.
+        engine: As `--stakesim-engine`.
+        options: More options of pytest.
+
+    Returns:
+        Id of the failing test; None if all tests pass.
+
+    Raises:
+        EngineError: pytest can't run the tests.
+    """
+    with NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(
+            {
+                "contractName": artifact.name,
+                "abi": artifact.abi,
+                "bytecode": artifact.bytecode,
+                "deployedBytecode": artifact.deployed_bytecode,
+                "immutableReferences": artifact.immutables,
+            },
+            file,
+        )
+        file.flush()
+        command = [sys.executable, "-m", "pytest", str(tests.resolve()), "-x", "-q", "--tb=no"]
+        command += ["-p", "no:cacheprovider", "--stakesim-engine", engine, "--stakesim-contract", file.name, *options]
+        process = subprocess.run(command, cwd=current_project().root, capture_output=True, text=True, check=False)
+    if process.returncode not in _RAN:
+        output = (process.stderr or process.stdout).strip().splitlines() or ["no output"]
+        raise EngineError(f"pytest can't run {tests}: {output[-1]}")
+    failed = re.search(r"^FAILED (\S+)", process.stdout, re.MULTILINE)
+    return failed[1] if failed else None

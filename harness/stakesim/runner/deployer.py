@@ -1,0 +1,166 @@
+"""Deploys what a scenario needs: the stake contract, what reads it, and the hostile contracts among the actors."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from eth_account.signers.local import LocalAccount
+
+from stakesim.evm.abi import ContractAbi
+from stakesim.evm.client import ChainClient
+from stakesim.evm.compiler import Artifact, compile_contracts
+from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
+from stakesim.evm.engine import Engine, Snapshot
+from stakesim.evm.errors import EngineError
+from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
+from stakesim.runner.parties import Parties
+from stakesim.runner.session import StakeContract
+from stakesim.scenario.actions import PLATFORM, Actor, Terms
+from stakesim.scenario.scenario import Scenario
+
+HOSTILE_DEPOSIT = 10**20
+"""Wei that a hostile contract gets to pay with, where the platform can't pay for it."""
+_RECEIVERS = {
+    "refuses": "RefusingReceiver",
+    "burns_gas": "BurningReceiver",
+    "floods": "FloodingReceiver",
+    "reenters": "ReenteringReceiver",
+}
+"""Hostile contracts by the actor's `receiver`."""
+_SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
+"""A contract that has these errors has all that the rules name."""
+
+
+class Deployment(NamedTuple):
+    """The stake contract with certain terms.
+
+    Attributes:
+        terms: Of the contract.
+        address: Of the contract.
+        batch_reader: Address of `BatchReader.sol`.
+        snapshot: The chain with both.
+    """
+
+    terms: Terms
+    address: str
+    batch_reader: str
+    snapshot: Snapshot
+
+
+class Deployer:
+    """Deploys contracts on an engine.
+
+    Attributes:
+        contract: What is deployed as the stake contract.
+        artifacts: Compiled contracts of the library, by name.
+        controlled_account_abi: Of the hostile contracts.
+    """
+
+    def __init__(self, engine: Engine, chain: ChainClient, contract: Artifact | None) -> None:
+        """Takes a snapshot of the empty chain.
+
+        Args:
+            engine: What contracts are deployed on.
+            chain: Sends transactions to it.
+            contract: See `set_contract`.
+
+        Raises:
+            EngineError: The contract can't be driven.
+        """
+        self._engine, self._chain = engine, chain
+        self.artifacts = compile_contracts()
+        self.controlled_account_abi = ContractAbi(self.artifacts["ControlledAccount"].abi)
+        self._empty_chain = engine.snapshot()
+        self.set_contract(contract)
+
+    def set_contract(self, contract: Artifact | None) -> None:
+        """Sets what is deployed as the stake contract from now on.
+
+        Args:
+            contract: None: the packaged `EventStake`.
+
+        Raises:
+            EngineError: It lacks a part of the interface, or its constructor takes something else.
+        """
+        artifact = contract or self.artifacts["EventStake"]
+        check_supported(artifact.abi, artifact.name)
+        types = constructor_types(artifact)
+        if types not in CONSTRUCTORS:
+            raise EngineError(
+                f"{artifact.name} can't be deployed, as its constructor takes ({', '.join(types)}): give one that "
+                "takes nothing, the owner's address, or that and the terms of contracts/IEventStake.sol."
+            )
+        self.contract = StakeContract(
+            artifact=artifact,
+            abi=ContractAbi(artifact.abi),
+            full_interface=not missing_extension(artifact.abi),
+            takes_terms=types == CONSTRUCTORS[2],
+            has_specified_errors={item["name"] for item in artifact.abi if item["type"] == "error"}
+            >= _SPECIFIED_ERRORS,
+        )
+        self._deployment: Deployment | None = None
+
+    def deploy_stake_contract(self, terms: Terms) -> Deployment:
+        """Deploys the stake contract on the empty chain.
+
+        If the terms are those of the last deployment, the chain is only reverted to it.
+        """
+        if self._deployment is not None and self._deployment.terms == terms:
+            self._engine.revert(self._deployment.snapshot)
+            return self._deployment
+        self._engine.revert(self._empty_chain)
+        platform, artifact = self._engine.accounts[0], self.contract.artifact
+        batch_reader = self._create(self.artifacts["BatchReader"], platform)
+        args = (platform.address, tuple(value for _, value in terms))
+        address = self._create(artifact, platform, *args[: len(constructor_types(artifact))])
+        self._deployment = Deployment(terms, address, batch_reader, self._engine.snapshot())
+        return self._deployment
+
+    def create_parties(self, scenario: Scenario, stake: str) -> Parties:
+        """Gives each actor an account of the engine, and deploys the hostile contracts among them.
+
+        Args:
+            scenario: Whose actors they are.
+            stake: Address of the stake contract.
+
+        Raises:
+            EngineError: There are more actors than accounts.
+        """
+        if len(scenario.actors) >= len(self._engine.accounts):
+            raise EngineError(
+                f"{scenario.name} has {len(scenario.actors)} actors, the engine only {len(self._engine.accounts) - 1} "
+                "funded accounts for them: use fewer actors"
+            )
+        platform, *others = self._engine.accounts
+        accounts, addresses = {PLATFORM: platform}, {PLATFORM: str(platform.address)}
+        for (name, actor), account in zip(scenario.actors.items(), others, strict=False):
+            accounts[name] = account if actor.wallet == "own" else platform
+            if actor.wallet == "own":
+                addresses[name] = (
+                    self._hostile_contract(actor, account, stake) if actor.is_contract else account.address
+                )
+        return Parties(scenario.actors, accounts, addresses)
+
+    def _hostile_contract(self, actor: Actor, controller: LocalAccount, stake: str) -> str:
+        """Deploys a hostile contract; with wei to pay with, where the platform can't pay for it."""
+        artifact = self.artifacts[_RECEIVERS[actor.receiver]]
+        address = self._create(artifact, controller, *_reentry(actor, controller, stake))
+        if not self.contract.full_interface:
+            self._create(self.artifacts["EtherForcer"], self._engine.accounts[-1], address, value=HOSTILE_DEPOSIT)
+        return address
+
+    def _create(self, artifact: Artifact, by: LocalAccount, *args: Any, value: int = 0) -> str:
+        return deploy(self._chain, by, init_code(artifact, args), name=artifact.name, value=value)
+
+
+def _reentry(actor: Actor, controller: LocalAccount, stake: str) -> tuple[Any, ...]:
+    """Constructor arguments of a receiver that calls the contract while it is paid; none for any other."""
+    if actor.reenter is None:
+        return ()
+    arguments: dict[str, list[Any]] = {
+        "withdraw": [],
+        "withdrawTo": [controller.address],
+        "completeEvent": [actor.reenter.id, []],
+    }
+    args = arguments.get(actor.reenter.call, [actor.reenter.id])
+    return stake, stake_abi().encode(actor.reenter.call, *args)
