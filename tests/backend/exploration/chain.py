@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from eth_account import Account
@@ -22,7 +22,7 @@ CONTRACT: LocalAccount = Account.from_key(keccak(text="contract"))
 BASE_FEE = 10**9
 GENESIS_BLOCKS = 3
 REPLACEMENT_PERCENT = 110
-"""A transaction replaces another one with its nonce when both its fees are at least this many percent of the other's."""
+"""A transaction replaces another one with its nonce if both its fees are at least this many percent of the other's."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Transaction:
     data: bytes
 
 
-@lru_cache(maxsize=None)
+@cache
 def transaction(raw: str) -> Transaction:
     """Decodes a signed transaction of type 2."""
     fields = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
@@ -50,7 +50,7 @@ def transaction(raw: str) -> Transaction:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def foreign_transaction(nonce: int) -> Transaction:
     """A transaction with the platform's key that the backend did not sign."""
     return Transaction("0x" + keccak(text=f"foreign {nonce}").hex(), nonce, 10**12, 10**12, b"foreign")
@@ -68,7 +68,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Chain:
-    """The canonical blocks, the index of each being its height; the mempool; and how many reorganisations there were."""
+    """The canonical blocks (the index of each is its height), the mempool, and how many reorganisations there were."""
 
     blocks: tuple[Block, ...] = tuple(Block("0x" + keccak(text=f"genesis {n}").hex()) for n in range(GENESIS_BLOCKS))
     mempool: tuple[Transaction, ...] = ()

@@ -1,13 +1,13 @@
 """Every interleaving of workers that carry operations out, on a chain to which things happen.
 
-A state is what the database holds, what the chain is, and how far each worker has got. A worker is a plain Python function
-that asks: a request of the node, or a statement of the database. What it does next follows from the answers that it got,
-so a worker is kept as its list of answers, and run again from its beginning for each further one; when the answers are
-used up, the next question ends the run (`_Pending`). Nothing of the backend is replaced but the provider of its web3 and
-the connections of its database.
+A state consists of the rows in the database, the chain, and the progress of each worker. A worker sends requests to the
+node and statements to the database. Its next one follows from the answers that it got. So a worker is stored as its
+list of answers, and is run again from its beginning for each further answer. When the answers are used up, the next
+request ends the run (`_Pending`). The backend's own code runs; only the provider of its web3 and its connections are
+replaced.
 
-From each state the exploration follows every worker's next answer, faulty ones included, and everything that may happen to
-the chain, within a budget for each kind. States that were seen before are not followed again.
+From each state the exploration follows each worker's next answer, faulty ones included, and all that may happen to the
+chain, within a budget for each kind of event. It does not follow a state a second time.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import count
 from typing import Any
 
 import requests
 from app.core.errors import ChainUnavailable
-from app.db.tables import nonces, operations
 from app.services import operations as table
 from app.services.codec import Call
 from app.services.operation_types import CLOSED_STATES, Draft, Operation
+from app.services.transactions import sender as sending
 from app.services.transactions.policy import TransactionPolicy
-from app.services.transactions.sender import TransactionSender
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
@@ -115,7 +114,13 @@ class State:
         rows = json.loads(self.database)
         for row in rows["operations"]:
             row["created_at"] = row["updated_at"] = None
-        parts = (repr(self.chain), json.dumps(rows, sort_keys=True), [w.memory for w in self.workers], self.budget, self.running)
+        parts = (
+            repr(self.chain),
+            json.dumps(rows, sort_keys=True),
+            [w.memory for w in self.workers],
+            self.budget,
+            self.running,
+        )
         return bytes(keccak(text=repr(parts)))
 
     def spend(self, event: str) -> State | None:
@@ -208,22 +213,20 @@ def run(worker: Worker, answers: Sequence[Any]) -> Progress:
     )
     _PROVIDER.ask = ask
     clock = count().__next__  # each look at it is a second later than the one before
-    sender = TransactionSender(_W3, _ACCOUNT, database, policy, clock=clock)
+    sender = sending.TransactionSender(_W3, _ACCOUNT, database, policy, clock=clock)
     operation: Operation | None = None
-    request, position = None, len(worker.program)
+    request, position = None, 0
     try:
-        for position, command in enumerate(worker.program):
+        for command in worker.program:
             since_step.clear()
             if command == "load":
                 with database.autocommit() as connection:
                     operation = table.find(connection, worker.key)
             else:
                 assert operation is not None
-                try:
+                with suppress(ChainUnavailable):  # the next step looks again, as in `finish` and the reconciler
                     operation = sender.step(operation)
-                except ChainUnavailable:
-                    pass  # it looks again with the next step, as `finish` and the reconciler do
-        position = len(worker.program)
+            position += 1
         since_step.clear()
     except _Pending as pending:
         request = pending.request
@@ -398,7 +401,8 @@ class Exploration:
 
     def _read(self) -> str:
         text = self._connection.exec_driver_sql(
-            "SELECT jsonb_build_object('operations', (SELECT coalesce(jsonb_agg(o ORDER BY key), '[]') FROM operations o), "
+            "SELECT jsonb_build_object("
+            "'operations', (SELECT coalesce(jsonb_agg(o ORDER BY key), '[]') FROM operations o), "
             "'nonces', (SELECT coalesce(jsonb_agg(n), '[]') FROM nonces n))::text"
         ).scalar_one()
         self._in_database = str(text)
@@ -407,9 +411,7 @@ class Exploration:
     def _restore(self, content: str) -> None:
         if content == self._in_database:
             return
-        self._connection.exec_driver_sql(
-            "WITH old AS (DELETE FROM operations), older AS (DELETE FROM nonces) SELECT 1"
-        )
+        self._connection.exec_driver_sql("WITH old AS (DELETE FROM operations), older AS (DELETE FROM nonces) SELECT 1")
         self._connection.exec_driver_sql(
             "WITH new AS (INSERT INTO operations SELECT * FROM jsonb_populate_recordset(NULL::operations, "
             "%(content)s::jsonb->'operations')) INSERT INTO nonces SELECT * FROM jsonb_populate_recordset("
