@@ -212,7 +212,7 @@ def run(worker: Worker, answers: Sequence[Any]) -> Progress:
         confirmations=CONFIRMATIONS, resend_after=0, bump_after=0 if worker.raises_fees else 10**9, give_up_after=0
     )
     _PROVIDER.ask = ask
-    clock = count().__next__  # each look at it is a second later than the one before
+    clock = count(0.0).__next__  # each look at it is a second later than the one before
     sender = sending.TransactionSender(_W3, _ACCOUNT, database, policy, clock=clock)
     operation: Operation | None = None
     request, position = None, 0
@@ -247,6 +247,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, str | int | bytes | bool) or value is None:
         return value
+    if type(value).__module__.startswith("app.services.transactions"):
+        return _plain(vars(value))
     return type(value).__name__  # times, locks, and what is the same in every run
 
 
