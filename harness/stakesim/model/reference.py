@@ -210,5 +210,5 @@ def _sender(state: State, action: Action, actor: str) -> Party:
 
 
 def _value(due: int, value_off: int) -> int:
-    """The wei that are sent if they are off by `value_off`; never negative, and never right unless the offset is 0."""
+    """The wei that are sent: due + value_off or, where that is negative, due - value_off, which is wrong as well."""
     return due + value_off if due + value_off >= 0 else due - value_off

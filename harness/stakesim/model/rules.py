@@ -53,11 +53,11 @@ def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
     host's stake is paid in exactly. A contract without the full interface has limits of its own.
     """
     price, start = call.price or 0, state.epoch + action.starts
-    if not price > 0 or (state.full_interface and price > MAX_PRICE):
+    if price <= 0 or (state.full_interface and price > MAX_PRICE):
         raise RefusedError("InvalidPrice", price)
-    if not action.seats >= 1 or (state.full_interface and action.seats > MAX_SEATS):
+    if action.seats < 1 or (state.full_interface and action.seats > MAX_SEATS):
         raise RefusedError("InvalidSeats", action.seats)
-    if not state.now < start or (state.full_interface and start > MAX_START):
+    if start <= state.now or (state.full_interface and start > MAX_START):
         raise RefusedError("InvalidStart", start)
     _require_exact_value(call)
     run = Run(

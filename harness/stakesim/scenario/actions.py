@@ -145,8 +145,7 @@ class _Transaction(_Action):
     """The fields of an action that sends a transaction. Without a backend, only `direct` has a meaning.
 
     Attributes:
-        direct: The actor sends the transaction to the contract with their own key and bypasses the backend, so that it
-            is mined even if it fails.
+        direct: Whether the actor bypasses the backend; scenarios/README.md says what that means.
         pending: A direct transaction waits in the mempool while the backend works on the next action, and is mined just
             before that action's transaction.
         retried: The client does not receive the backend's response, and repeats the request with the same key.
@@ -173,8 +172,7 @@ class _Payment(_Transaction):
 
     Attributes:
         value_off: Wei sent beyond what is due; negative: too few. Only for direct actions, as the backend always sends
-            what is due. The backend does not know a run or booking that was made directly: only direct actions can
-            refer to it.
+            what is due.
     """
 
     value_off: Wei = 0

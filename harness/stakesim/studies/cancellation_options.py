@@ -52,11 +52,11 @@ class OptionValue(NamedTuple):
     exercised: float
 
 
-def margrabe_value(given: float, received: float, volatility: float, years: float) -> float:
+def margrabe_value(given_up: float, received: float, volatility: float, years: float) -> float:
     """Returns the value of the option to exchange one asset for another, without interest (W. Margrabe 1978).
 
     Args:
-        given: Present value of the asset to give. If its price is constant, this is the strike of a call, and the
+        given_up: Present value of the asset to give up. If its price is constant, this is the strike of a call, and the
             value that of F. Black and M. Scholes (1973).
         received: Present value of the asset to receive.
         volatility: Of the ratio of both prices a year: sqrt(v1^2 + v2^2 - 2 r v1 v2), r their correlation.
@@ -64,9 +64,9 @@ def margrabe_value(given: float, received: float, volatility: float, years: floa
     """
     deviation = volatility * sqrt(years)
     if deviation == 0:
-        return max(received - given, 0.0)
-    d1 = log(received / given) / deviation + deviation / 2
-    return received * _normal_cdf(d1) - given * _normal_cdf(d1 - deviation)
+        return max(received - given_up, 0.0)
+    d1 = log(received / given_up) / deviation + deviation / 2
+    return received * _normal_cdf(d1) - given_up * _normal_cdf(d1 - deviation)
 
 
 def _normal_cdf(x: float) -> float:
