@@ -213,7 +213,7 @@ def _mend_price(rng: Generator, state: State) -> Action:
     return SetPrice(inr_per_eth=pick(rng, USUAL_RATES))
 
 
-@_hostile_move()
+@_hostile_move()  # of no kind: profiles have `bad_feed` for it
 def _spoil_price(rng: Generator, state: State) -> Action:
     faults = price_faults(USUAL_RATES[0])
     return hostile.bad_price(faults[pick(rng, ("zero", "not a number", "negative", "stale"))])

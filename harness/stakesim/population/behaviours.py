@@ -106,6 +106,7 @@ class Cancel(StrictModel):
         import numpy as np
 
         books_at = state.intents.books_at
+        # A person cancels when the hazard, summed up since the booking, reaches `risk`.
         risk = rng.standard_exponential(state.shape)
         near_from = np.maximum(state.start - self.near, books_at)
         risk_before = self.daily * (near_from - books_at) / DAY

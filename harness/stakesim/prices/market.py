@@ -153,6 +153,7 @@ def _stationary(rng: Generator, length: int, block: int, days: int, runs: int) -
     is_start = ends_rng.random((days, runs)) < 1 / block
     is_start[:1] = True
     day = np.arange(days)[:, None]
+    # for each day, the day on which its block begins
     start_day = np.maximum.accumulate(np.where(is_start, day, 0), axis=0)
     starts = starts_rng.integers(length, size=(days, runs))
     return (np.take_along_axis(starts, start_day, axis=0) + day - start_day) % length

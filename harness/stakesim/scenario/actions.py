@@ -159,7 +159,7 @@ class _Transaction(_Action):
     answer_lost: bool = False
 
     @model_validator(mode="after")
-    def _disturbances_need_their_driver(self) -> "_Transaction":
+    def _modifiers_fit_together(self) -> "_Transaction":
         if self.pending and not self.direct:
             raise ValueError("the backend decides when its transactions are sent; add `direct: true` to `pending`")
         if self.direct and (self.retried or self.answer_lost):
@@ -185,7 +185,7 @@ class _Payment(_Transaction):
 
 
 class CreateRun(_Payment):
-    """Creates an event run. Its INR price is converted to wei here, once.
+    """Creates an event run. Its price becomes wei at the rate of this moment, once.
 
     Attributes:
         run: A new label.
