@@ -29,7 +29,7 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
     from numpy.random import SeedSequence, default_rng
 
     rng = default_rng(SeedSequence([seed, index]))
-    rate = _random_rate(rng, profile)
+    rate = random_rate(rng, profile)
     actors: dict[str, Actor] = {OUTSIDER: Actor(pays="self")}
     runs = 2 if rng.random() < profile.two_runs else 1
     plans = [_plan_run(rng, profile, number, rate, actors) for number in range(1, runs + 1)]
@@ -42,7 +42,7 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
         name=f"{profile.name}-{seed}-{index}",
         story=f"Random scenario {index} of the profile {profile.name} under seed {seed}.",
         terms=profile.terms,
-        price=_random_price(rng, profile, rate, max(plan.deadline for plan in plans)),
+        price=random_market(rng, profile, rate, max(plan.deadline for plan in plans)),
         seed=seed,
         strict=False,
         actors={name: actor for name, actor in actors.items() if name != OUTSIDER or _has_outsider(actions)},
@@ -95,12 +95,11 @@ def random_actor(rng: Generator, profile: Profile) -> Actor:
         return Actor(wallet="none")
     if draw < profile.pays_self + profile.walletless + profile.hostile_receiver:
         receiver = pick(rng, profile.receivers)
-        return Actor(receiver=receiver, reenter=_random_reentry(rng) if receiver == "reenters" else None)
+        if receiver != "reenters":
+            return Actor(receiver=receiver)
+        reenter = Reentry(call=pick(rng, get_args(ReentrantCall)), id=draw_between(rng, 1, 3))
+        return Actor(receiver=receiver, reenter=reenter)
     return Actor()
-
-
-def _random_reentry(rng: Generator) -> Reentry:
-    return Reentry(call=pick(rng, get_args(ReentrantCall)), id=draw_between(rng, 1, 3))
 
 
 def _random_seat_price(rng: Generator, profile: Profile) -> Decimal:
@@ -109,22 +108,20 @@ def _random_seat_price(rng: Generator, profile: Profile) -> Decimal:
     return Decimal(round(math.exp(rng.uniform(low, high)))) / 100
 
 
-def _random_rate(rng: Generator, profile: Profile) -> Decimal:
+def random_rate(rng: Generator, profile: Profile) -> Decimal:
+    """The market's rate at the scenario's start, in INR per ETH."""
     return Decimal(draw_between(rng, *(int(end) for end in profile.inr_per_eth)))
 
 
-def random_market(rng: Generator, profile: Profile, last: int) -> Crash | Gbm:
-    """The model of a market that begins in the profile's range of rates.
+def random_market(rng: Generator, profile: Profile, rate: Decimal, last: int) -> Crash | Gbm:
+    """The model of a market as the profile describes it.
 
     Args:
         rng: The source of randomness.
         profile: What the market is like.
+        rate: The first rate, in INR per ETH.
         last: The scenario's last second, up to which a crash may happen.
     """
-    return _random_price(rng, profile, _random_rate(rng, profile), last)
-
-
-def _random_price(rng: Generator, profile: Profile, rate: Decimal, last: int) -> Crash | Gbm:
     if rng.random() < profile.crash:
         recovery = draw_between(rng, DAY, 10 * DAY) if rng.random() < 0.5 else None
         at, drop = draw_between(rng, 0, last), draw_between(rng, *profile.drop_percent)

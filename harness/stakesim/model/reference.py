@@ -97,8 +97,7 @@ def _apply_rule(state: State, action: Action, call: Call) -> RuleResult:
         case CancelRun():
             return rules.cancel_run(state, state.runs[action.run], call)
         case Complete():
-            attended = [booking.label for booking in _attendance_list(state, action)]
-            return rules.complete(state, state.runs[action.run], attended, call)
+            return rules.complete(state, state.runs[action.run], _attendance_list(state, action), call)
         case Expire():
             return rules.expire(state, state.runs[action.run])
         case Withdraw():

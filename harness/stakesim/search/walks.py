@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stakesim.generate.agents import OUTSIDER
 from stakesim.generate.draws import pick
 from stakesim.generate.moves import MOVES, Move, next_action_time
-from stakesim.generate.random_scenario import random_actor, random_market
+from stakesim.generate.random_scenario import random_actor, random_market, random_rate
 from stakesim.model.reference import apply
 from stakesim.model.state import State, initial_state
 from stakesim.prices.price_paths import rate_path
@@ -45,7 +45,7 @@ def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
     rng = default_rng(SeedSequence([seed, index, steps]))
     names = ("host1", "host2", *(f"guest{number}" for number in range(1, 7)))
     actors = {name: random_actor(rng, profile) for name in names} | {OUTSIDER: Actor(pays="self")}
-    price = random_market(rng, profile, steps * DAY)
+    price = random_market(rng, profile, random_rate(rng, profile), steps * DAY)
     state, rate_at = initial_state(profile.terms, actors, 0), rate_path(price)
     actions: list[Action] = []
     for _ in range(steps):

@@ -16,7 +16,8 @@ Both are European options: without interest or dividends, early exercise is neve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import erf, log, nan, sqrt
+from math import log, nan, sqrt
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stakesim.economics.intervals import mean_half_width
@@ -66,11 +67,7 @@ def margrabe_value(given_up: float, received: float, volatility: float, years: f
     if deviation == 0:
         return max(received - given_up, 0.0)
     d1 = log(received / given_up) / deviation + deviation / 2
-    return received * _normal_cdf(d1) - given_up * _normal_cdf(d1 - deviation)
-
-
-def _normal_cdf(x: float) -> float:
-    return (1 + erf(x / sqrt(2))) / 2
+    return received * NormalDist().cdf(d1) - given_up * NormalDist().cdf(d1 - deviation)
 
 
 def simulated_value(
