@@ -40,7 +40,7 @@ def main(mesa: Path | None = None, chunks: int = 320) -> None:
     rates = {"settled alone, one core (best of 7)": settlement_rate(drawn, outcomes)}
     for name, rate in sweep_rates(chunks * CHUNK_SIZE):
         rates[name] = max(rates.get(name, 0.0), rate)
-    largest_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    largest_kib = max(resource.getrusage(scope).ru_maxrss for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
     scenarios = [to_scenario(drawn[0], index) for index in range(200)]
     began = time.perf_counter()

@@ -164,7 +164,10 @@ class Attendee:
 
 
 class Site:
-    """A served API with a host and attendees who each have a wallet. `services` reads database and chain directly."""
+    """A served API with users: a host, the attendees of a race, and `early`, who books seats before a race begins.
+
+    `services` reads database and chain directly.
+    """
 
     def __init__(self, settings: Settings, url: str, pipe: Connection, attendees: int) -> None:
         self.url, self._pipe, self._settings = url, pipe, settings

@@ -1,4 +1,4 @@
-"""Builds the ASGI app. To start it: `uvicorn --factory app.main:from_settings`."""
+"""Builds the ASGI app. Start it with `uvicorn --factory app.main:from_settings`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from app.bootstrap.container import Services
 from app.core.logs import configure_json_logging
 
 MAX_CONCURRENT_REQUESTS = 100
-"""Requests that are processed at once, each in a thread that waits for the chain. Others wait for a free thread."""
+"""Requests that are processed at the same time, each in a thread. Others wait for a free thread."""
 
 
 def from_settings() -> FastAPI:
-    """The app of the settings in the environment and `.env`, as uvicorn's factory.
+    """Builds the app from the settings in the environment and `.env`, as a factory for uvicorn.
 
     Raises:
-        NotReady: A setting, the network, the contract or the database is not as it must be.
+        NotReady: A setting, or a fatal check of network, contract or database, failed.
         DatabaseUnavailable: No database answers.
     """
     configure_json_logging()
@@ -37,13 +37,13 @@ def from_settings() -> FastAPI:
 def create_app(
     services: Services, jwt_secret: SecretStr, chain_id: int, reconcile_seconds: float | None = None
 ) -> FastAPI:
-    """The app on services that the caller has opened.
+    """Builds the app on services that the caller has opened.
 
     Args:
         services: The use cases.
-        jwt_secret: Signs the bearer tokens.
-        chain_id: Network that the node must be on for `/ready`.
-        reconcile_seconds: Seconds between two rounds of the reconciler; None: the app runs no reconciler.
+        jwt_secret: Key that signs the bearer tokens.
+        chain_id: Id of the network (EIP-155) that the node must be on for `/ready`.
+        reconcile_seconds: Seconds between two rounds of the reconciler; the app runs no reconciler if None.
     """
 
     @asynccontextmanager

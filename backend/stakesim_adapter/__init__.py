@@ -1,4 +1,4 @@
-"""Hands this backend to stakesim. It is the one package that imports both; neither imports it.
+"""Adapts this backend to stakesim. It is the only package that imports both; neither imports it.
 
 `pyproject.toml` names it: `[tool.stakesim] backend = "stakesim_adapter:open_backend"`.
 """
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def open_backend() -> EventStakeBackend:
-    """The backend on a schema of its own in the database of `DATABASE_URL`, or in the embedded one.
+    """Opens the backend on a new schema in the database of `DATABASE_URL`, or on the embedded server.
 
     Raises:
         BackendError: No database answers.

@@ -1,9 +1,9 @@
 """The driver `api`: carries out a scenario's actions by requests to the backend's HTTP API.
 
-It sends each request twice under one Idempotency-Key: they must have one effect and the same response.
+It sends each request twice with the same Idempotency-Key: both must have one effect and the same response.
 
-The API signs with the platform's key only. So the services carry out what users sign themselves, and the withdrawals of
-credits and fees.
+The API signs with the platform's key only and has no withdrawals. So the driver calls the services for actions that
+users sign themselves, and for withdrawals of credits and fees.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ JWT_SECRET = SecretStr("0123456789-abcdefghijklmnopqrstuvwxyz-of-worlds")
 
 
 class UnexpectedResponse(AppError):
-    """The API responded with an error of another kind than the services raise, or with two different responses."""
+    """The API responded with an error that the services do not raise, or differently to the same request."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.code = code  # type: ignore[misc]  # of this error, not of the class
+        self.code = code  # type: ignore[misc]  # an attribute of the instance instead of the class
 
 
 class ApiClient:
-    """The deployed app, on the services of one scenario after another.
+    """Calls one ASGI app, which serves one scenario after another.
 
     Attributes:
         app: The ASGI app.
@@ -54,12 +54,12 @@ class ApiClient:
         self.app = create_app(services, JWT_SECRET, services.sender.chain_id)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://api")
         stack = ExitStack()
-        # the event loop runs in a thread of its own, since a notebook's thread has a running one
+        # the event loop runs in a separate thread, since a notebook's thread already has a running one
         self._event_loop = stack.enter_context(start_blocking_portal())
         self.close = stack.close
 
     def use_services(self, services: Services) -> None:
-        """Makes the app serve a new scenario."""
+        """Makes the app serve a new scenario, with new generated keys."""
         self.app.state.services = services
         self._generated_keys = map("of-the-adapter-{}".format, count(1))
 
@@ -69,13 +69,13 @@ class ApiClient:
         Args:
             method: HTTP method.
             path: Path of the route.
-            body: To be sent as JSON; None: none.
+            body: Body to send as JSON; no body if None.
             caller_id: Id of the user who sends it.
             role: Role in the user's token.
-            key: Idempotency-Key; None: a generated one, as the API requires a key.
+            key: Idempotency-Key. If None, one is generated, as the API requires a key.
 
         Raises:
-            AppError: The error that the services raise in this case, or `UnexpectedResponse`.
+            AppError: The error of the problem details, or `UnexpectedResponse`.
         """
         headers = {
             "Authorization": f"Bearer {issue_token(JWT_SECRET, caller_id, role)}",
@@ -92,16 +92,16 @@ class ApiClient:
 
 
 class ApiSession:
-    """See `stakesim.backend.BackendSession`.
+    """Implements `stakesim.backend.BackendSession`.
 
     Args:
         api: Sends the requests.
-        services: Carries out what the API does not offer, and holds the ids of rows.
+        services: Carries out the actions that the API does not offer, and holds the ids of rows.
     """
 
     def __init__(self, api: ApiClient, services: ServicesSession) -> None:
         self._api, self._services = api, services
-        self._owners: dict[str, str] = {}  # who hosts a run or made a booking, by its name in the scenario
+        self._owners: dict[str, str] = {}  # host of a run or attendee of a booking, by its name in the scenario
 
     def create_run(
         self,
@@ -130,7 +130,7 @@ class ApiSession:
             try:
                 event_run = self._request("POST", "/event-runs", body, by, "host", key)
             except InvalidRequest:
-                # the API validates before the contract is asked; the services give the contract's own error
+                # the API validates before it calls the contract; the services raise the contract's error
                 self._services.create_run(run, by=by, signer=None, key=_services_key(key), **terms)
                 raise
         self._services.event_run_ids[run] = UUID(event_run["id"])
@@ -210,9 +210,9 @@ class ApiSession:
             self._request("PATCH", path, {"status": status}, by, "host", key)
 
     def _owner_or_platform(self, by: str, name: str) -> str:
-        """The user if they own this run or booking, else the platform.
+        """Returns the user if they own this run or booking, and otherwise the platform.
 
-        The API would refuse anybody else before the contract is asked.
+        The API would refuse other users before it calls the contract.
         """
         return by if by == self._owners.get(name) else PLATFORM
 
@@ -222,12 +222,12 @@ class ApiSession:
 
 
 def _services_key(key: str | None) -> str | None:
-    """A key for the services, since the API keeps its response under the client's key."""
+    """Returns a separate key for the services, since the API keeps its response under the client's key."""
     return key and f"{key}-services"
 
 
 def _error_from_problem(response: httpx.Response) -> AppError:
-    """The error that the problem details describe, as the services would raise it."""
+    """Returns the error that the problem details describe, as the services would raise it."""
     problem = response.json()
     code, detail = problem.get("code", f"status_{response.status_code}"), problem.get("detail", response.text)
     if code == ContractRejected.code:

@@ -1,4 +1,4 @@
-"""The backend as a system under test: its services and its API, on a schema of its own, scenario after scenario."""
+"""The backend as a system under test: its services and its API, on one schema, for one scenario after another."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ _ROWS = union_all(
 
 
 class EventStakeBackend:
-    """See `stakesim.backend.Backend`.
+    """Implements `stakesim.backend.Backend`.
 
     Args:
-        event_runs: Use cases of event runs. A test passes a broken class, to show that its fault is found.
-        bookings: Use cases of bookings, likewise.
+        event_runs: Class with the use cases of event runs. A test passes a broken one, to show that its fault is found.
+        bookings: Class with the use cases of bookings, likewise.
 
     Attributes:
         drivers: Names of the ways to call the backend.
-        database: In a schema of its own, which `close` drops.
-        services: Of the current scenario.
-        api: The app; None until the driver `api` is used.
-        timed_parts: Class, method and label of what `stakesim bench` measures by itself.
+        database: The database, with a new schema that `close` drops.
+        services: Services of the current scenario.
+        api: Calls the app; None until the driver `api` is used.
+        timed_parts: Class, method and label of the parts whose time `stakesim bench` reports separately.
 
     Raises:
         BackendError: No database answers.
@@ -92,9 +92,7 @@ class EventStakeBackend:
     )
 
     def __init__(
-        self,
-        event_runs: type[EventRunService] = EventRunService,
-        bookings: type[BookingService] = BookingService,
+        self, event_runs: type[EventRunService] = EventRunService, bookings: type[BookingService] = BookingService
     ) -> None:
         logging.getLogger("app").addHandler(logging.NullHandler())  # expected errors would fill the terminal
         self._event_run_service, self._booking_service = event_runs, bookings
@@ -125,7 +123,7 @@ class EventStakeBackend:
         self.database.engine.dispose()
 
     def start(self, setup: ScenarioSetup, driver: str) -> ServicesSession | ApiSession:
-        """Starts a scenario on empty tables. driver: one of `drivers`.
+        """Starts a scenario on empty tables, with one of `drivers`.
 
         Raises:
             BackendError: A package that the driver needs is not installed.
@@ -178,7 +176,7 @@ class EventStakeBackend:
 
 
 class _PriceFeed:
-    """The scenario's price feed, in the form that the backend asks for."""
+    """The scenario's price feed as `app.services.pricing.PriceFeed`."""
 
     def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
@@ -193,5 +191,5 @@ def _utc(seconds: int) -> datetime:
 
 
 def _user_id(name: str) -> uuid.UUID:
-    """The same id for the same name in every process."""
+    """Returns the same id for a name in every process."""
     return uuid.uuid5(_NAMESPACE, name)

@@ -1,7 +1,7 @@
-"""The operator's commands of `stakesim`: serve, smoke, doctor, reconcile, wallet, stop-database.
+"""Commands of `stakesim` for operators of the backend: serve, smoke, doctor, reconcile, wallet, stop-database.
 
-Named in `pyproject.toml`: `[tool.stakesim] commands = "stakesim_adapter.commands:cli"`. The module imports only typer,
-so that `stakesim --help` is quick; a command imports what it needs when it runs.
+`pyproject.toml` names them: `[tool.stakesim] commands = "stakesim_adapter.commands:cli"`. This module imports only
+typer, so that `stakesim --help` is quick; the other imports happen when a command runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ wallet = typer.Typer(no_args_is_help=True, help="The platform's wallet.")
 cli.add_typer(wallet, name="wallet")
 
 FINDINGS = 1
-"""Exit code if something was found that somebody has to look at."""
+"""Exit code if a check failed, or rows differ or could not be corrected."""
 EnvFile = Annotated[Path, typer.Option(help="File with the settings. Environment variables override it.")]
 StartsIn = Annotated[int, typer.Option(help="Seconds from now to the event's start.", min=1)]
 DEFAULT_ENV_FILE = Path(".env")
@@ -116,7 +116,7 @@ def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
-    """Bring database and chain back in step: carry on pending operations, correct rows that differ."""
+    """Reconcile database and chain: continue pending operations, correct rows that differ."""
     from app.bootstrap.checks import NotReady, read_settings
     from app.db.database import connect
     from app.db.migrations import missing_migrations
@@ -185,8 +185,8 @@ def _print_report(report: ReconcileReport) -> None:
         typer.echo(f"differs: {difference}")
     for event_run_id in report.refreshed:
         typer.echo(f"taken over from the chain: event run {event_run_id}")
-    for trouble in report.problems:
-        typer.echo(f"not done: {trouble}")
+    for problem in report.problems:
+        typer.echo(f"not done: {problem}")
     typer.echo(f"{len(report.pending)} operations pending, {len(report.differences)} differences")
 
 

@@ -15,7 +15,7 @@ def as_backend_error() -> Iterator[None]:
     """Translates errors that the user can correct.
 
     Raises:
-        BackendError: The backend raised one of its own errors, or a package is not installed.
+        BackendError: The backend raised an `AppError`, or a package is not installed.
     """
     try:
         yield
@@ -37,6 +37,6 @@ def _backend_error(message: str) -> Exception:
 
 
 def _is_app_error(error: Exception) -> bool:
-    """Does not import the backend: if nothing has, none of its errors can have been raised."""
+    """Does not import the backend: if it was not imported, it has raised no error."""
     errors = sys.modules.get("app.core.errors")
     return errors is not None and isinstance(error, errors.AppError)

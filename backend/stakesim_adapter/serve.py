@@ -54,12 +54,7 @@ DEMO_ROLES: dict[str, Role] = {"platform": "platform", "host": "host", "attendee
 
 
 def serve(
-    host: str,
-    port: int,
-    block_time: int,
-    env_file: Path,
-    variables_file: Path | None,
-    echo: Callable[[str], None],
+    host: str, port: int, block_time: int, env_file: Path, variables_file: Path | None, echo: Callable[[str], None]
 ) -> None:
     """Serves the API until Ctrl-C or SIGTERM.
 
@@ -67,12 +62,12 @@ def serve(
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         block_time: Seconds between two blocks of the local testnet.
-        env_file: The settings. If neither it nor the environment has a BLOCKCHAIN_RPC_URL, a local testnet is started.
+        env_file: File with the settings. Without a BLOCKCHAIN_RPC_URL in it or the environment, starts a local testnet.
         variables_file: Where to write shell variables for the local testnet; `DEFAULT_VARIABLES_FILE` if None.
         echo: Shows a line to the user.
 
     Raises:
-        AppError: The settings, the network, the contract or the database are not as they must be.
+        AppError: A setting, or a fatal check of network, contract or database, failed.
         EngineError: anvil can't be started.
         OSError: The port is taken.
     """
@@ -106,10 +101,10 @@ def _run_server(services: Services, settings: Settings, listener: socket.socket)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket.
+    """Returns a listening TCP socket.
 
-    Its protocol number is set explicitly: asyncio sets TCP_NODELAY only on such sockets, and each response would take
-    40 ms longer without.
+    Its protocol number is set explicitly, as asyncio sets TCP_NODELAY only on such sockets. Without it, each response
+    takes 40 ms longer.
 
     Raises:
         OSError: The port is taken.
@@ -131,10 +126,10 @@ def local_testnet(block_time: float, env_file: Path | None = None) -> Iterator[S
 
     Args:
         block_time: Seconds between two blocks.
-        env_file: Settings other than node, contract and keys.
+        env_file: File with the settings other than node, contract and keys.
 
     Yields:
-        Settings of this network and contract. All of it is deleted at the end.
+        Settings of this network and contract. Both are deleted at the end.
     """
     with ExitStack() as stack:
         url, stop_anvil = start_anvil("--chain-id", str(SEPOLIA_CHAIN_ID), "--block-time", str(block_time))
@@ -157,8 +152,8 @@ def temporary_deployment(env_file: Path | None = None, **overrides: Any) -> Iter
     """Deploys an `EventStake` on the network of the settings, with an empty schema that is dropped at the end.
 
     Args:
-        env_file: The settings.
-        overrides: Settings by name, instead of those in the file and the environment.
+        env_file: File with the settings.
+        overrides: Settings by name; they override those in the file and the environment.
 
     Yields:
         The settings with the new contract's address, the schema, and a random JWT secret.

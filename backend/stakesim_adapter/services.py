@@ -16,11 +16,7 @@ from stakesim.backend import Refused, Rows
 
 @contextmanager
 def as_refused() -> Iterator[None]:
-    """Translates the backend's errors.
-
-    Raises:
-        Refused: The backend raised an `AppError`.
-    """
+    """Raises `Refused` instead of the backend's `AppError`."""
     try:
         yield
     except ContractRejected as error:
@@ -32,17 +28,17 @@ def as_refused() -> Iterator[None]:
 
 
 class ServicesSession:
-    """See `stakesim.backend.BackendSession`.
+    """Implements `stakesim.backend.BackendSession`.
 
     Args:
-        services: On the scenario's chain.
-        experience_id: Of the experience that all event runs belong to.
-        user_ids: Ids in `users`, by the names in the scenario.
-        read_rows: Reads the rows to compare.
+        services: The services, on the scenario's chain.
+        experience_id: Id of the experience of all event runs.
+        user_ids: Ids in `users`, by the users' names in the scenario.
+        read_rows: Reads the rows of event runs and bookings.
 
     Attributes:
-        event_run_ids: Ids in `event_runs`, by the names in the scenario.
-        booking_ids: Ids in `event_run_bookings`, by the names in the scenario.
+        event_run_ids: Ids in `event_runs`, by the runs' names in the scenario.
+        booking_ids: Ids in `event_run_bookings`, by the bookings' names in the scenario.
     """
 
     def __init__(

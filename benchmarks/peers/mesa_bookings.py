@@ -22,7 +22,7 @@ class Run(mesa.Model):
 
     def step(self):
         self.agents.shuffle_do("step")
-        booked = [one for one in self.agents if one.booked]
+        booked = [person for person in self.agents if person.booked]
         revenue = self.price * len(booked)
         self.host, self.platform = (
             0.95 * revenue,

@@ -6,20 +6,7 @@ It runs on eth-tester or on an anvil. On eth-tester it is the base of all ratios
 from typing import Any
 
 from eth_account import Account
-from lifecycle import (
-    ARTIFACT,
-    ATTENDED,
-    ETH,
-    HOST_STAKE,
-    LEAD,
-    PRICE,
-    SEATS,
-    STAKE,
-    TERMS,
-    check,
-    options,
-    timed,
-)
+from lifecycle import ARTIFACT, ATTENDED, ETH, HOST_STAKE, LEAD, PRICE, SEATS, STAKE, TERMS, check, options, timed
 from web3 import HTTPProvider, Web3
 from web3.types import RPCEndpoint
 

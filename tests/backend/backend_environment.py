@@ -45,7 +45,7 @@ class Feed:
 
 @dataclass
 class DeployedContracts:
-    """A chain with the contracts of these tests, by name, as it is when a test begins."""
+    """A chain with the contracts of these tests by name, and the snapshot with which each test begins."""
 
     engine: Engine
     contracts: dict[str, str]
@@ -54,7 +54,7 @@ class DeployedContracts:
 
 @dataclass
 class BackendEnvironment:
-    """The services, and all that they stand on. `wallets`: accounts by role; `ids`: ids of users by role."""
+    """The services with their chain and database. `wallets`: accounts by role; `ids`: ids of users by role."""
 
     engine: Engine
     database: Database
@@ -148,8 +148,8 @@ def answering(method: str, result: Any) -> type[Web3Middleware]:
     """Returns a middleware that replaces the result of this method."""
 
     class Fixed(Web3Middleware):
-        def response_processor(self, asked: Any, response: Any) -> Any:
-            return {**response, "result": result} if asked == method else response
+        def response_processor(self, rpc_method: Any, response: Any) -> Any:
+            return {**response, "result": result} if rpc_method == method else response
 
     return Fixed
 
@@ -158,23 +158,23 @@ def before_request(w3: Web3, action: Callable[[], Any], method: str = "eth_sendR
     """Runs an action just before the next request of this method: by default between estimate and sending."""
 
     class Interruption(Web3Middleware):
-        def request_processor(self, asked: Any, params: Any) -> Any:
-            if asked == method:
+        def request_processor(self, rpc_method: Any, params: Any) -> Any:
+            if rpc_method == method:
                 w3.middleware_onion.remove("interruption")
                 action()
-            return asked, params
+            return rpc_method, params
 
     w3.middleware_onion.add(Interruption, "interruption")
 
 
 @contextmanager
 def too_many_requests(w3: Web3, method: str) -> Iterator[None]:
-    """The node answers requests of this method with an error that is no revert."""
+    """Returns a middleware that answers requests of this method with an error that is no revert."""
     error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "too many requests"}}
 
     class Busy(Web3Middleware):
         def wrap_make_request(self, make_request: Any) -> Any:
-            return lambda asked, params: error if asked == method else make_request(asked, params)
+            return lambda rpc_method, params: error if rpc_method == method else make_request(rpc_method, params)
 
     w3.middleware_onion.add(Busy, "busy")
     try:
@@ -196,7 +196,7 @@ def deploy_contracts(name: str) -> DeployedContracts:
 
 
 def backend_on(deployed_contracts: DeployedContracts, contract: str, database: Database) -> BackendEnvironment:
-    """A backend on one of the contracts, as just deployed."""
+    """Opens a backend on one of the contracts, as just deployed."""
     engine = deployed_contracts.engine
     engine.revert(deployed_contracts.start)
     platform, host, attendee, no_show, stranger = engine.accounts[:5]

@@ -1,4 +1,4 @@
-"""Engines, a database, and stages on them that leave nothing behind."""
+"""Engines, a database, and backends on them; each test begins with the same chain and empty tables."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def minimal(contracts_on_each_engine: DeployedContracts, database: Database) -> 
 
 @pytest.fixture
 def grumbler(contracts_on_each_engine: DeployedContracts, database: Database) -> BackendEnvironment:
-    """A contract that fails in every way there is, on each engine."""
+    """A contract that fails in every possible way, on each engine."""
     return backend_on(contracts_on_each_engine, "Grumbler", database)

@@ -1,4 +1,4 @@
-"""What the chain service sends and tells by itself, without rows: to the wei, for whoever signs."""
+"""Transactions and results of `BlockchainService` without rows, to the wei, for each signer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from web3.types import RPCEndpoint
 
 ETH = 10**18
 PRICE, STAKE = ETH // 10, 8 * ETH // 100
-"""Wei a seat, and what the host of four seats puts down."""
+"""Price of a seat, and the host's stake for four seats, in wei."""
 
 
 def open_run(backend: BackendEnvironment, **options: Any) -> EventRunCreated:
@@ -105,9 +105,13 @@ def test_cancelling_returns_the_refunds(backend: BackendEnvironment) -> None:
     open_run(backend, host=backend.wallets["host"].address)
     for role in ("attendee", "no_show"):
         backend.chain.book_event_onchain(1, 1, attendee=backend.wallets[role].address)
-    one = backend.chain.cancel_booking_onchain(1, backend.wallets["attendee"])
-    assert (one.onchain_booking_id, one.user, one.refund) == (1, backend.wallets["attendee"].address, 12 * ETH // 100)
-    assert_mined(backend, one, "attendee")
+    cancelled = backend.chain.cancel_booking_onchain(1, backend.wallets["attendee"])
+    assert (cancelled.onchain_booking_id, cancelled.user, cancelled.refund) == (
+        1,
+        backend.wallets["attendee"].address,
+        12 * ETH // 100,
+    )
+    assert_mined(backend, cancelled, "attendee")
     all_of_it = backend.chain.cancel_event_onchain(1, backend.wallets["host"])
     assert (all_of_it.onchain_run_id, all_of_it.refunds_issued) == (1, 12 * ETH // 100)
     assert_mined(backend, all_of_it, "host")
@@ -155,34 +159,34 @@ def test_events_between_returns_the_events_of_these_blocks(backend: BackendEnvir
         (booked.tx_hash, "BookingCreated"),
     ]
     assert message[1][1].args["total_payment"] == PRICE
-    for made, event in zip((run, booked), message, strict=True):
-        assert backend.chain.events_between(made.block_number, made.block_number) == [event]
+    for result, event in zip((run, booked), message, strict=True):
+        assert backend.chain.events_between(result.block_number, result.block_number) == [event]
 
 
 def test_events_between_requests_logs_of_the_contract_only(backend: BackendEnvironment) -> None:
     """On a public chain, other contracts have many logs."""
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     class Note(Web3Middleware):
         def request_processor(self, method: Any, params: Any) -> Any:
-            asked.append(params)
+            requests.append(params)
             return method, params
 
     chain = BlockchainService(Web3(backend.engine.w3.provider, [Note]), backend.chain.address, backend.sender)
     chain.events_between(1, 2)
-    [[request]] = asked
+    [[request]] = requests
     assert backend.chain.address in request["address"]  # alone, or in a list
 
 
 def test_an_unreachable_node_is_reported_with_the_request(backend: BackendEnvironment) -> None:
     nowhere = Web3(HTTPProvider("http://127.0.0.1:1", exception_retry_configuration=None))
     chain = BlockchainService(nowhere, backend.chain.address, backend.sender)
-    for asked, attempt in (
+    for request_name, attempt in (
         ("block number", chain.block_number),
         ("events", lambda: chain.events_between(0, 1)),
         ("owner", chain.owner),
     ):
-        with pytest.raises(ChainUnavailable, match=rf"^{asked}: the node can't be reached"):
+        with pytest.raises(ChainUnavailable, match=rf"^{request_name}: the node can't be reached"):
             attempt()
 
 

@@ -1,4 +1,4 @@
-"""What is looked at before the service starts: good, and each way to be bad."""
+"""Checks before the service starts: each passes, and fails in each possible way."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ ELSEWHERE = "0x" + "ab" * 20
 DEAD = "http://127.0.0.1:9/v3/url-secret"
 
 
-def settings_of(backend: BackendEnvironment, **given: Any) -> Settings:
-    """Settings for this backend and its chain."""
+def settings_of(backend: BackendEnvironment, **overrides: Any) -> Settings:
+    """Returns settings for this backend and its chain."""
     usual = {
         "blockchain_rpc_url": DEAD,
         "chain_id": backend.engine.w3.eth.chain_id,
@@ -57,17 +57,17 @@ def settings_of(backend: BackendEnvironment, **given: Any) -> Settings:
         "jwt_secret": SECRET,
         "database_url": "postgresql://somewhere/books",
     }
-    return read_settings(None, **(usual | given))
+    return read_settings(None, **(usual | overrides))
 
 
 def by_name(checks: Iterator[Check]) -> dict[str, Check]:
-    found = {check.name: check for check in checks}
-    assert all(check.ok or check.remedy for check in found.values())
-    return found
+    checks = {check.name: check for check in checks}
+    assert all(check.ok or check.remedy for check in checks.values())
+    return checks
 
 
-def contract_checks(backend: BackendEnvironment, **given: Any) -> dict[str, Check]:
-    settings = settings_of(backend, **given)
+def contract_checks(backend: BackendEnvironment, **overrides: Any) -> dict[str, Check]:
+    settings = settings_of(backend, **overrides)
     return by_name(check_contract(settings, backend.engine.w3, backend.at(settings.contract_address)))
 
 
@@ -109,44 +109,44 @@ def test_a_default_or_short_secret_is_refused(
 
 
 def test_a_good_contract(backend: BackendEnvironment) -> None:
-    found = contract_checks(backend)
-    assert list(found) == ["code", "owner", "wallet", "fees"]
-    assert all(check.ok for check in found.values())
-    require_checks(found.values())
+    checks = contract_checks(backend)
+    assert list(checks) == ["code", "owner", "wallet", "fees"]
+    assert all(check.ok for check in checks.values())
+    require_checks(checks.values())
 
 
 def test_fault_27_no_code_at_the_address(backend: BackendEnvironment) -> None:
-    found = contract_checks(backend, contract_address=ELSEWHERE)
-    assert list(found) == ["contract"]
+    checks = contract_checks(backend, contract_address=ELSEWHERE)
+    assert list(checks) == ["contract"]
     with pytest.raises(NotReady, match=r"There is no contract at 0xABaB.*Correct CONTRACT_ADDRESS"):
-        require_checks(found.values())
+        require_checks(checks.values())
 
 
 def test_fault_27_other_code_than_expected(grumbler: BackendEnvironment) -> None:
-    found = contract_checks(grumbler)
-    assert not found["code"].ok
+    checks = contract_checks(grumbler)
+    assert not checks["code"].ok
     with pytest.raises(NotReady, match="is not this project's EventStake"):
-        require_checks(found.values())
+        require_checks(checks.values())
 
 
 def test_fault_27_another_hash_than_that_of_the_settings(backend: BackendEnvironment) -> None:
-    found = contract_checks(backend, contract_code_hash="0x" + "12" * 32)
+    checks = contract_checks(backend, contract_code_hash="0x" + "12" * 32)
     with pytest.raises(NotReady, match="is not that of CONTRACT_CODE_HASH"):
-        require_checks(found.values())
+        require_checks(checks.values())
 
 
 def test_another_contract_is_accepted_by_its_hash_even_without_an_owner(minimal: BackendEnvironment) -> None:
     code = minimal.engine.w3.eth.get_code(minimal.chain.address)
-    found = contract_checks(minimal, contract_code_hash="0x" + keccak(code).hex().upper())
-    assert found["code"].ok
-    assert not found["owner"].fatal
-    require_checks(found.values())
+    checks = contract_checks(minimal, contract_code_hash="0x" + keccak(code).hex().upper())
+    assert checks["code"].ok
+    assert not checks["owner"].fatal
+    require_checks(checks.values())
 
 
 def test_the_check_shows_the_code_hash(minimal: BackendEnvironment) -> None:
     message = contract_checks(minimal)["code"].finding
-    given = "0x" + message.rpartition("0x")[2].rstrip(".")
-    assert contract_checks(minimal, contract_code_hash=given)["code"].ok
+    code_hash = "0x" + message.rpartition("0x")[2].rstrip(".")
+    assert contract_checks(minimal, contract_code_hash=code_hash)["code"].ok
 
 
 def test_other_terms_are_the_same_code(backend: BackendEnvironment) -> None:
@@ -170,18 +170,18 @@ def test_other_terms_are_the_same_code(backend: BackendEnvironment) -> None:
 def test_somebody_else_owns_the_contract(backend: BackendEnvironment) -> None:
     sender = TransactionSender(backend.engine.w3, backend.wallets["stranger"], backend.database)
     chain = BlockchainService(backend.engine.w3, backend.chain.address, sender)
-    found = by_name(check_contract(settings_of(backend), backend.engine.w3, chain))
+    checks = by_name(check_contract(settings_of(backend), backend.engine.w3, chain))
     with pytest.raises(NotReady, match="not the platform's wallet"):
-        require_checks(found.values())
+        require_checks(checks.values())
 
 
 def test_an_empty_wallet_and_a_low_fee_cap_are_reported_and_not_fatal(backend: BackendEnvironment) -> None:
     backend.engine.set_balance(backend.wallets["platform"].address, 10**15)
-    found = contract_checks(backend, max_fee_gwei="0.1", priority_fee_gwei="0.01")
-    assert (found["wallet"].ok, found["fees"].ok) == (False, False)
-    assert "has 0.001 ETH" in found["wallet"].finding
-    assert "MAX_FEE_GWEI" in found["fees"].remedy
-    require_checks(found.values())
+    checks = contract_checks(backend, max_fee_gwei="0.1", priority_fee_gwei="0.01")
+    assert (checks["wallet"].ok, checks["fees"].ok) == (False, False)
+    assert "has 0.001 ETH" in checks["wallet"].finding
+    assert "MAX_FEE_GWEI" in checks["fees"].remedy
+    require_checks(checks.values())
 
 
 # ----------------------------------------------------------------------------------------------------- endpoints
@@ -253,13 +253,13 @@ def fresh() -> Iterator[DatabaseEngine]:
 
 
 def test_missing_migrations_are_named(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
-    found = by_name(check_database(settings_of(backend), fresh))
-    assert list(found) == ["database", "migrations"]
-    assert "001_base_tables, 002" in found["migrations"].finding
+    checks = by_name(check_database(settings_of(backend), fresh))
+    assert list(checks) == ["database", "migrations"]
+    assert "001_base_tables, 002" in checks["migrations"].finding
     migrate(fresh)
     assert missing_migrations(fresh) == []
-    found = by_name(check_database(settings_of(backend), fresh))
-    assert all(check.ok for check in found.values())
+    checks = by_name(check_database(settings_of(backend), fresh))
+    assert all(check.ok for check in checks.values())
 
 
 @pytest.mark.slow
@@ -267,10 +267,10 @@ def test_migration_files_that_were_not_deployed_stop_the_service(
     backend: BackendEnvironment, database_engine: DatabaseEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
-    found = by_name(check_database(settings_of(backend), database_engine))
-    assert "migration files are not there" in found["migrations"].finding
+    checks = by_name(check_database(settings_of(backend), database_engine))
+    assert "migration files are not there" in checks["migrations"].finding
     with pytest.raises(NotReady, match="deploy backend/database"):
-        require_checks(found.values())
+        require_checks(checks.values())
     url = database_engine.url.render_as_string(hide_password=False)
     assert [check.name for check in check_deployment(settings_of(backend, database_url=url))][-1] == "migrations"
 
@@ -278,9 +278,9 @@ def test_migration_files_that_were_not_deployed_stop_the_service(
 def test_the_embedded_database_is_not_for_production(
     backend: BackendEnvironment, database_engine: DatabaseEngine
 ) -> None:
-    found = by_name(check_database(settings_of(backend, database_url=None), database_engine))
-    assert not found["database"].ok
-    require_checks(found.values())
+    checks = by_name(check_database(settings_of(backend, database_url=None), database_engine))
+    assert not checks["database"].ok
+    require_checks(checks.values())
 
 
 def test_a_database_of_another_contract_is_refused(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
@@ -336,7 +336,7 @@ def test_stuck_operations_are_reported(backend: BackendEnvironment) -> None:
 @pytest.mark.slow
 def test_checks_end_where_a_failed_check_makes_the_next_impossible(backend: BackendEnvironment) -> None:
     url = "postgresql://nobody:db-secret@127.0.0.1:9/none"
-    found = by_name(check_deployment(settings_of(backend, database_url=url)))
-    assert list(found) == ["endpoint 1 of 1", "network", "database"]
-    assert not any(check.ok for check in found.values())
-    assert not [secret for secret in ("db-secret", "url-secret", SECRET) if secret in repr(found)]
+    checks = by_name(check_deployment(settings_of(backend, database_url=url)))
+    assert list(checks) == ["endpoint 1 of 1", "network", "database"]
+    assert not any(check.ok for check in checks.values())
+    assert not [secret for secret in ("db-secret", "url-secret", SECRET) if secret in repr(checks)]

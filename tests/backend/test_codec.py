@@ -1,4 +1,4 @@
-"""What an ABI can say, in calls, results, events and reverts."""
+"""Calls, results, events and reverts, encoded and decoded by an ABI."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_result_of_another_type_means_another_contract() -> None:
 
 
 def test_only_known_events_of_the_contract_are_decoded_in_order() -> None:
-    known = {
+    token_put_args = {
         "token_id": 5,
         "new_owner": CHECKSUMMED,
         "tag_of_it": WORD,
@@ -106,7 +106,7 @@ def test_only_known_events_of_the_contract_are_decoded_in_order() -> None:
         log(PUT, TOPICS[:2], DATA),
         log(PUT, TOPICS, DATA),
     ]
-    assert CODEC.events(logs, US) == [Event("Reset", {}), Event("TokenPut", known)]  # type: ignore[arg-type]
+    assert CODEC.events(logs, US) == [Event("Reset", {}), Event("TokenPut", token_put_args)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_each_panic_of_solidity_has_a_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("error_data", "revert"),
     [
         ({"data": "0x0a"}, b"\x0a"),
         ({"result": "0x0a"}, b"\x0a"),
@@ -163,5 +163,5 @@ def test_each_panic_of_solidity_has_a_reason() -> None:
         (None, b""),
     ],
 )
-def test_nested_revert_data_is_found(given: Any, found: bytes) -> None:
-    assert revert_data(ContractLogicError("execution reverted", data=given)) == found
+def test_nested_revert_data_is_found(error_data: Any, revert: bytes) -> None:
+    assert revert_data(ContractLogicError("execution reverted", data=error_data)) == revert

@@ -1,7 +1,7 @@
-"""How often each use case asks the node and the database: exact figures, so that needless questions can't creep back.
+"""Exact numbers of RPC requests and SQL statements of each use case, so that no needless ones are added unnoticed.
 
-Against a hosted node and a hosted database each costs a round trip. The chain id and whether the contract has our
-additions are asked once in the life of a service, and are in the first figures only.
+Against a hosted node and a hosted database each costs a round trip. A service reads the chain id, and whether the
+contract has the full interface, only once, so these requests are in the first figures only.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def test_number_of_requests_and_statements_of_each_use_case(
     backend.bookings.book(backend.open_run().id, backend.ids["attendee"], 1)
     if use_case is withdraw_fees:
         complete(backend)
-    with counted(backend) as (asked, sent):
+    with counted(backend) as (request_counts, sent_statements):
         use_case(backend)
-    listed = sum("ORDER BY" in statement for statement in sent)  # how the use cases above find their rows
-    assert (dict(asked), len(sent) - listed) == (calls, statements), sent
+    listed = sum("ORDER BY" in statement for statement in sent_statements)  # how the use cases above find their rows
+    assert (dict(request_counts), len(sent_statements) - listed) == (calls, statements), sent_statements

@@ -1,4 +1,4 @@
-"""The database: the embedded server, migrations, copies, and wei in columns that hold them."""
+"""The database: the embedded server, migrations, copies, and columns of wei."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_missing_migration_files_are_an_error(
 
 
 def test_migrations_that_were_applied_by_hand_do_no_harm(empty: DatabaseEngine) -> None:
-    """As from the dashboard of a hosted database, where nobody notes what was applied."""
+    """On the dashboard of a hosted database, for example, which does not record them."""
     with empty.begin() as connection:
         for path in sorted(MIGRATIONS.glob("*.sql")):
             connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text())
@@ -86,9 +86,9 @@ def test_wei_are_stored_exactly(database: Database, run_row: dict[str, Any], wei
     column = event_runs.c.blockchain_stake_amount_wei
     with database.transaction() as connection:
         row = run_row | {"blockchain_stake_amount_wei": wei}
-        found = connection.execute(insert(event_runs).returning(column), row).scalar_one()
+        stored = connection.execute(insert(event_runs).returning(column), row).scalar_one()
         assert connection.scalars(select(event_runs.c.id).where(column == wei)).all()
-    assert (found, type(found)) == (wei, int)
+    assert (stored, type(stored)) == (wei, int)
 
 
 @pytest.mark.parametrize("wei", [1.0, Decimal(1), "1", True])
@@ -141,7 +141,7 @@ def _ask(data_dir: Path) -> int:
 def test_all_folders_of_a_checkout_use_one_server(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, folder: str, checked_out: bool
 ) -> None:
-    """The backend may not import the library, so each works out the folder by itself."""
+    """The backend may not import the library, so each computes the folder."""
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root / folder)
     monkeypatch.setenv("STAKESIM_HOME", home)
@@ -150,13 +150,13 @@ def test_all_folders_of_a_checkout_use_one_server(
     if not checked_out:
         monkeypatch.setattr(embedded, "_CHECKOUT", tmp_path)
         monkeypatch.setattr(paths, "_CHECKOUT", tmp_path)
-    found = default_data_dir()
-    assert found == paths.state_dir() / "postgres"
+    data_dir = default_data_dir()
+    assert data_dir == paths.state_dir() / "postgres"
     expected = {"": root / ".stakesim", "own": Path("own"), "~/own": tmp_path / "own"}
     if checked_out or home:
-        assert found == expected[home] / "postgres"
+        assert data_dir == expected[home] / "postgres"
     else:
-        assert tmp_path in found.parents
+        assert tmp_path in data_dir.parents
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
-"""Every use case of the service on a contract that is as the one deployed on Sepolia is: zeros for what there is not,
-host and attendee who sign for themselves, a value that is too high taken, no deadline, percentages that change."""
+"""Every use case on a contract that behaves like the one deployed on Sepolia.
+
+Views return zeros for unknown ids, host and attendee sign for themselves, the contract accepts too much value, has no
+deadlines, and its owner can change the percentages.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,7 @@ def pay(backend: BackendEnvironment, role: str, value: int, data: str = "0x", to
 
 
 def test_the_worked_example_pays_exact_amounts_even_late(backend: BackendEnvironment) -> None:
-    """0.1 ETH a seat, 4 seats; A comes, B does not: A 0.04, host 0.46, platform 0.06. The owner completes a year on."""
+    """0.1 ETH a seat, 4 seats; A attends, B does not: A 0.04, host 0.46, platform 0.06. Completed a year later."""
     assert not backend.chain.has_full_interface
     run = signed_run(backend)
     attended, missed = signed_booking(backend, run), signed_booking(backend, run, "no_show")
@@ -89,7 +92,7 @@ def test_the_worked_example_pays_exact_amounts_even_late(backend: BackendEnviron
     gains = {role: backend.balance(role) - wei for role, wei in before.items()}
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
     assert backend.runs.get(run.id).status == "completed"
-    assert [backend.bookings.get(one.id).status for one in (attended, missed)] == ["completed", "no_show"]
+    assert [backend.bookings.get(booking.id).status for booking in (attended, missed)] == ["completed", "no_show"]
     assert backend.chain.get_event_run_from_chain(1).host_stake_withdrawn
 
     platform = backend.balance("platform")
@@ -102,15 +105,23 @@ def test_views_return_the_stored_runs_and_bookings(backend: BackendEnvironment) 
     run = signed_run(backend)
     signed_booking(backend, run, seats=1)
     host, attendee = (backend.wallets[role].address for role in ("host", "attendee"))
-    found = backend.chain.get_event_run_from_chain(1)
-    assert (found.onchain_run_id, found.host, found.experience_id) == (1, host, str(run.experience_id))
-    assert (found.price_per_seat, found.max_seats, found.seats_booked, found.host_stake) == (
+    onchain_run = backend.chain.get_event_run_from_chain(1)
+    assert (onchain_run.onchain_run_id, onchain_run.host, onchain_run.experience_id) == (
+        1,
+        host,
+        str(run.experience_id),
+    )
+    assert (onchain_run.price_per_seat, onchain_run.max_seats, onchain_run.seats_booked, onchain_run.host_stake) == (
         ETH // 10,
         4,
         1,
         8 * ETH // 100,
     )
-    assert (found.starts_at, found.status, found.host_stake_withdrawn) == (run.starts_at, RunStatus.ACTIVE, False)
+    assert (onchain_run.starts_at, onchain_run.status, onchain_run.host_stake_withdrawn) == (
+        run.starts_at,
+        RunStatus.ACTIVE,
+        False,
+    )
     booking = backend.chain.get_booking_from_chain(1)
     assert (booking.onchain_booking_id, booking.onchain_run_id, booking.user, booking.seat_count) == (1, 1, attendee, 1)
     assert (booking.total_payment, booking.user_stake, booking.status) == (
@@ -151,7 +162,7 @@ def test_users_without_a_wallet_are_entered_under_the_platforms_address(backend:
     backend.runs.cancel(other.id)
     backend.go_to(run.starts_at)
     backend.runs.complete(run.id, [booking.id])
-    assert [one.status for one in backend.runs.list_all()] == ["completed", "cancelled"]
+    assert [event_run.status for event_run in backend.runs.list_all()] == ["completed", "cancelled"]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +192,7 @@ def test_unsupported_functions_are_refused_before_sending(
     assert backend.runs.get(run.id).status == "active"
 
 
-# ------------------------------------------------------------------------------------------- what there is not
+# ------------------------------------------------------------------------------------------- unknown ids and statuses
 
 
 @pytest.mark.parametrize("unknown_id", [0, 2, 2**255])
@@ -239,23 +250,23 @@ def test_nothing_is_quoted_or_sent_for_an_unknown_run(backend: BackendEnvironmen
 
 
 def test_an_unknown_status_is_an_error_with_a_message(backend: BackendEnvironment) -> None:
-    """As from a contract with more statuses."""
+    """A contract may have more statuses."""
     run = (1, STRANGE[0], "x", 1, 1, 0, 0, 1, 9, False, 1)
     types = "(uint256,address,string,uint256,uint256,uint256,uint256,uint256,uint8,bool,uint256)"
     booking = (1, 1, STRANGE[0], 1, 1, 0, 9, 1)
-    for kind, values, view, what in (
+    for kind, values, view, row_name in (
         (types, run, "get_event_run_from_chain", "event run 1"),
         ("(uint256,uint256,address,uint256,uint256,uint256,uint8,uint256)", booking, "get_booking_from_chain", "book"),
     ):
         answer = answering("eth_call", "0x" + encode([kind], [values]).hex())
         chain = BlockchainService(Web3(backend.engine.w3.provider, [answer]), backend.chain.address, backend.sender)
-        with pytest.raises(UnsupportedByContract, match=f"The contract has {what}.* in status 9"):
+        with pytest.raises(UnsupportedByContract, match=f"The contract has {row_name}.* in status 9"):
             getattr(chain, view)(1)
 
 
 @pytest.mark.parametrize("first", [1, 32, 320, 2**255])
 def test_a_run_that_is_no_struct_is_an_error_with_a_message(backend: BackendEnvironment, first: int) -> None:
-    """first: what is read as the struct's offset."""
+    """`first` is decoded as the struct's offset."""
     flat = encode(["uint256"] * 11, [first, 2**256 - 1, *range(9)])
     answer = answering("eth_call", "0x" + flat.hex())
     chain = BlockchainService(Web3(backend.engine.w3.provider, [answer]), backend.chain.address, backend.sender)
@@ -285,20 +296,20 @@ def test_an_experience_id_that_is_not_utf_8_is_an_error_with_a_message(
 def test_foreign_transactions_are_taken_over_from_the_views(
     backend: BackendEnvironment, reconciler: Reconciler
 ) -> None:
-    kept, cancelled, completed = (signed_run(backend) for _ in range(3))
-    bookings = [signed_booking(backend, run, seats=1) for run in (kept, cancelled, completed)]
+    open_run, cancelled, completed = (signed_run(backend) for _ in range(3))
+    bookings = [signed_booking(backend, run, seats=1) for run in (open_run, cancelled, completed)]
     assert reconciler.run_once().refreshed == []
     transact(backend, "host", "cancelEvent", 2)
     transact(backend, "no_show", "bookEvent", 1, 1, value=12 * ETH // 100)
     report = reconciler.run_once()
-    assert (set(report.refreshed), report.problems) == ({kept.id, cancelled.id}, [])
+    assert (set(report.refreshed), report.problems) == ({open_run.id, cancelled.id}, [])
     backend.go_to(completed.starts_at)
     transact(backend, "host", "completeEvent", 3, [])
     report = reconciler.run_once()
     assert (report.refreshed, report.problems) == ([completed.id], [])
     assert [run.status for run in backend.runs.list_all()] == ["active", "cancelled", "completed"]
-    assert backend.runs.get(kept.id).seats_booked == 2
-    assert [backend.bookings.get(one.id).status for one in bookings] == ["active", "cancelled", "no_show"]
+    assert backend.runs.get(open_run.id).seats_booked == 2
+    assert [backend.bookings.get(booking.id).status for booking in bookings] == ["active", "cancelled", "no_show"]
     assert reconciler.dry_run().differences == []
 
 
@@ -311,8 +322,8 @@ def test_rows_without_a_run_on_chain_are_reported_and_not_changed(
         connection.execute(update(event_runs).where(event_runs.c.id == run.id).values(blockchain_event_run_id=9))
         connection.execute(update(event_run_bookings).values(blockchain_booking_id=7))
     rows = backend.runs.get(run.id), backend.runs.get(other.id), backend.bookings.get(booking.id)
-    for told in (reconciler.dry_run().differences, reconciler.run_full().differences):
-        assert told == [
+    for differences in (reconciler.dry_run().differences, reconciler.run_full().differences):
+        assert differences == [
             f"event run {run.id} (9 on chain): getEventRun: the contract has nothing under the id 9, and gives zeros.",
             f"booking {booking.id} (7 on chain): getBooking: the contract has nothing under the id 7, and gives zeros.",
         ]
@@ -325,8 +336,8 @@ def test_events_of_a_booking_that_views_do_not_show_are_reported(
     run = signed_run(backend)
     reconciler.run_once()
     events_between = backend.chain.events_between
-    strange = (STRANGE[1], Event("BookingCompleted", {"booking_id": 99, "user": STRANGE[0], "stake_returned": 1}))
-    monkeypatch.setattr(backend.chain, "events_between", lambda *blocks: [strange, *events_between(*blocks)])
+    foreign_event = (STRANGE[1], Event("BookingCompleted", {"booking_id": 99, "user": STRANGE[0], "stake_returned": 1}))
+    monkeypatch.setattr(backend.chain, "events_between", lambda *blocks: [foreign_event, *events_between(*blocks)])
     transact(backend, "host", "cancelEvent", 1)
     report = reconciler.run_once()
     assert report.problems == ["getBooking: the contract has nothing under the id 99, and gives zeros."]
@@ -335,7 +346,7 @@ def test_events_of_a_booking_that_views_do_not_show_are_reported(
     assert reconciler.run_once().problems == []  # the block is done with
 
 
-# --------------------------------------------------------------------------------------- what it takes and changes
+# --------------------------------------------------------------------------------------- amounts and percentages
 
 
 def test_the_deployed_contract_accepts_too_much_value(backend: BackendEnvironment) -> None:

@@ -35,7 +35,7 @@ def signed(database: Database, key: str, nonce: int, chain_id: int = HERE, sende
     return signed_operation
 
 
-def found(database: Database, key: str) -> Operation | None:
+def find(database: Database, key: str) -> Operation | None:
     with database.autocommit() as connection:
         return operations.find(connection, key)
 
@@ -57,13 +57,13 @@ def close(database: Database, operation: Operation, **options: Any) -> Operation
 
 def test_a_stored_operation_is_found_with_all_its_values(database: Database) -> None:
     operation = prepared(database, "k")
-    assert found(database, "k") == operation
+    assert find(database, "k") == operation
     assert (operation.state, operation.attempts, operation.nonce) == ("prepared", [], None)
     assert (operation.requeued, operation.reorged, operation.held, operation.error) == (0, False, None, None)
-    asked = (operation.kind, operation.chain_id, operation.sender, operation.to_address)
-    assert asked == ("f", HERE, ALICE, CONTRACT)
+    call_columns = (operation.kind, operation.chain_id, operation.sender, operation.to_address)
+    assert call_columns == ("f", HERE, ALICE, CONTRACT)
     assert (operation.request, operation.subject, operation.data, operation.value_wei) == ("asked", None, b"\1\2", 3)
-    assert found(database, "another") is None
+    assert find(database, "another") is None
 
 
 def test_a_constraint_violation_is_not_taken_for_a_known_key(database: Database) -> None:
@@ -74,7 +74,7 @@ def test_a_constraint_violation_is_not_taken_for_a_known_key(database: Database)
 
 def test_sign_stores_the_attempt_and_its_nonce(database: Database) -> None:
     operation = signed(database, "k", 4)
-    assert found(database, "k") == operation
+    assert find(database, "k") == operation
     assert (operation.state, operation.nonce, operation.attempts) == ("signed", 4, [attempt(4)])
 
 
@@ -84,7 +84,7 @@ def test_next_nonce_is_counted_by_account_and_network(database: Database) -> Non
     assert next_nonce(database) == 1
     signed(database, "on another chain", 5, chain_id=THERE)
     signed(database, "of another account", 8, sender=BOB)
-    nonces = [next_nonce(database, *who) for who in ((HERE, ALICE), (THERE, ALICE), (HERE, BOB), (THERE, BOB))]
+    nonces = [next_nonce(database, *account) for account in ((HERE, ALICE), (THERE, ALICE), (HERE, BOB), (THERE, BOB))]
     assert nonces == [1, 6, 9, 0]
 
 
@@ -94,7 +94,7 @@ def test_sign_clears_the_reason_for_holding(database: Database) -> None:
         held = operations.change(connection, operation, ("prepared",), held="fees are too high")
         assert held is not None
         signed_operation = operations.sign(connection, held, attempt(0))
-    assert signed_operation == found(database, "k")
+    assert signed_operation == find(database, "k")
     assert (held.held, signed_operation and signed_operation.held) == ("fees are too high", None)
 
 
@@ -104,7 +104,7 @@ def test_sign_refuses_a_nonce_that_is_not_above_the_last_one(database: Database,
     operation = prepared(database, "late")
     with database.autocommit() as connection:
         assert operations.sign(connection, operation, attempt(nonce)) is None
-    assert found(database, "late") == operation
+    assert find(database, "late") == operation
     assert next_nonce(database) == 4
 
 
@@ -114,7 +114,7 @@ def test_an_operation_is_signed_once(database: Database) -> None:
     for nonce in (0, 1):
         with database.autocommit() as connection:
             signed_once[nonce] = operations.sign(connection, operation, attempt(nonce))
-    assert found(database, "k") == signed_once[0]
+    assert find(database, "k") == signed_once[0]
     assert signed_once[1] is None
     assert next_nonce(database) == 1
 
@@ -128,7 +128,7 @@ def test_open_with_lower_nonce_selects_by_account_and_network(database: Database
     last = signed(database, "last", 4)
     signed(database, "later", 5)
     prepared(database, "without a nonce")
-    closed = found(database, "closed")
+    closed = find(database, "closed")
     assert closed is not None
     assert close(database, closed)
     assert before(database, last) == ["second", "third"]
@@ -159,13 +159,13 @@ def test_closing_in_order_waits_for_the_same_account_and_network_only(database: 
     signed(database, "later", 9)
     second = signed(database, "second", 10)
     assert close(database, second, in_order=True) is None
-    assert found(database, "second") == second
+    assert find(database, "second") == second
     assert close(database, first, in_order=True)
-    later = found(database, "later")
+    later = find(database, "later")
     assert later is not None
     assert close(database, later, in_order=True)
     closed = close(database, second, in_order=True, gas_used=5, gas_price_wei=6)
-    assert closed == found(database, "second")
+    assert closed == find(database, "second")
     assert closed is not None
     assert (closed.state, closed.tx_hash, closed.block_number) == ("confirmed", "0xab", 7)
     assert (closed.gas_used, closed.gas_price_wei) == (5, 6)
@@ -181,9 +181,9 @@ def test_change_and_close_require_the_state_and_nonce_that_the_caller_saw(databa
 
     unseen = prepared(database, "unseen")
     assert change(operation, "submitted", "mined", state="prepared") is None
-    assert found(database, "k") == operation
+    assert find(database, "k") == operation
     submitted = change(operation, "prepared", "signed", state="submitted", held="why")
-    assert submitted == found(database, "k")
+    assert submitted == find(database, "k")
     assert submitted is not None
     assert (submitted.state, submitted.held, submitted.nonce) == ("submitted", "why", 1)
     assert submitted.updated_at > operation.updated_at
@@ -191,8 +191,8 @@ def test_change_and_close_require_the_state_and_nonce_that_the_caller_saw(databa
     assert requeued is not None
     assert change(submitted, "signed", held="too late") is None
     assert close(database, submitted) is None
-    assert found(database, "k") == requeued
-    assert found(database, "unseen") == unseen
+    assert find(database, "k") == requeued
+    assert find(database, "unseen") == unseen
     assert close(database, requeued)
     assert close(database, requeued) is None
 

@@ -1,4 +1,4 @@
-"""INR and wei: exact, rounded as the rules say, and only at a rate that can be trusted."""
+"""Conversion between INR and wei: exact, rounded by the rules, and only at a valid rate."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_wei_are_rounded_down(inr: str, rate: str, wei: int) -> None:
     ],
 )
 def test_inr_are_rounded_half_even_to_the_paisa(wei: int, rate: str, inr: str) -> None:
-    found = convert_wei_to_inr(wei, Decimal(rate))
-    assert (found, str(found)) == (Decimal(inr), inr)
+    converted = convert_wei_to_inr(wei, Decimal(rate))
+    assert (converted, str(converted)) == (Decimal(inr), inr)
 
 
 @given(prices, rates)
@@ -87,8 +87,8 @@ def test_a_price_comes_back_within_a_paisa(inr: Decimal, rate: Decimal) -> None:
 @given(weis, rates)
 def test_wei_to_inr_is_nearest_whatever_the_decimal_context(wei: int, rate: Decimal) -> None:
     with localcontext(prec=3):
-        found = convert_wei_to_inr(wei, rate)
-    assert abs(Fraction(found) - wei * Fraction(rate) / WEI_PER_ETH) <= Fraction(1, 200)
+        converted = convert_wei_to_inr(wei, rate)
+    assert abs(Fraction(converted) - wei * Fraction(rate) / WEI_PER_ETH) <= Fraction(1, 200)
 
 
 @given(st.integers(0, 10**24), st.integers(0, 10**24), rates)

@@ -23,10 +23,10 @@ def signed(backend: BackendEnvironment, run: EventRun) -> Operation:
 def close(backend: BackendEnvironment, operation: Operation, events: list[Event], **options: Any) -> Operation | None:
     """Closes the operation as if its transaction had emitted these events in the latest block."""
     block = backend.chain.block_number()
-    done = projections.effects_of_success(operation, events, "0xab", block)
+    effects = projections.effects_of_success(operation, events, "0xab", block)
     mined = {"tx_hash": "0xab", "block_number": block, "block_hash": "0xcd", "gas_used": 21_000, "gas_price_wei": 1}
     with backend.database.autocommit() as connection:
-        return operations.close(connection, operation, ("signed",), done, state="confirmed", **mined, **options)
+        return operations.close(connection, operation, ("signed",), effects, state="confirmed", **mined, **options)
 
 
 COMPLETED = [
@@ -81,19 +81,22 @@ def test_events_do_not_change_final_rows(backend: BackendEnvironment, events: li
 
 def test_seats_are_freed_once(backend: BackendEnvironment) -> None:
     run = booked(backend)
-    for left in (1, 1):
+    for seats_booked in (1, 1):
         assert close(backend, signed(backend, run), REFUNDED) is not None
-        assert (backend.runs.get(run.id).seats_booked, backend.bookings.list_all()[0].status) == (left, "cancelled")
+        assert (backend.runs.get(run.id).seats_booked, backend.bookings.list_all()[0].status) == (
+            seats_booked,
+            "cancelled",
+        )
 
 
 def test_a_booking_that_is_entered_late_does_not_open_its_run_again(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     operation = mined(backend, backend.bookings.prepare_book(run.id, backend.ids["attendee"], 2))
     transact(backend, "host", "cancelEvent", 1)
-    seen = backend.runs.refresh(run.id)
-    assert seen.status == "cancelled"
+    refreshed = backend.runs.refresh(run.id)
+    assert refreshed.status == "cancelled"
     backend.sender.finish(operation)
-    assert backend.runs.get(run.id) == replace(seen, refresh_due=True)
+    assert backend.runs.get(run.id) == replace(refreshed, refresh_due=True)
 
 
 def test_a_run_knows_the_block_that_it_was_created_in(backend: BackendEnvironment) -> None:
@@ -105,8 +108,8 @@ def test_a_run_knows_the_block_that_it_was_created_in(backend: BackendEnvironmen
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_creation_requires_exactly_one_event(backend: BackendEnvironment, count: int) -> None:
     operation = backend.bookings.prepare_book(backend.open_run().id, backend.ids["attendee"], 1)
-    said = f"^Transaction 0xab has {count} events BookingCreated where one must be\\.$"
-    with pytest.raises(UnexpectedReceipt, match=said):
+    message = f"^Transaction 0xab has {count} events BookingCreated where one must be\\.$"
+    with pytest.raises(UnexpectedReceipt, match=message):
         projections.effects_of_success(operation, [Event("BookingCreated", {})] * count, "0xab", 7)
 
 

@@ -9,7 +9,7 @@ from benchmarks.over_http import Site, race, served, throughput
 
 @pytest.fixture(scope="module")
 def sizes(profile: str) -> tuple[int, int]:
-    """Attendees, and the seats that are left."""
+    """Numbers of attendees and of free seats."""
     return (16, 4) if profile == "quick" else (200, 50)
 
 
@@ -37,4 +37,4 @@ def test_the_time_of_a_booking_is_measured_by_part(site: Site) -> None:
     _, spent = throughput(site, connections=16, count=20)
     assert spent["request"][0] == 20
     assert {"node: eth_sendRawTransaction", "database: statements", "database: commits", "signing"} <= spent.keys()
-    assert sum(seconds for what, (_, seconds) in spent.items() if what != "request") <= spent["request"][1]
+    assert sum(seconds for part, (_, seconds) in spent.items() if part != "request") <= spent["request"][1]

@@ -52,11 +52,11 @@ def test_events_are_requested_in_block_ranges(
     reconciler = Reconciler(backend.database, backend.chain, backend.runs, quiet_for=3_600, max_block_range=span)
     events_between, block_counts = backend.chain.events_between, list[int]()
 
-    def listen(first: int, last: int) -> Any:
+    def record(first: int, last: int) -> Any:
         block_counts.append(last - first + 1)
         return events_between(first, last)
 
-    monkeypatch.setattr(backend.chain, "events_between", listen)
+    monkeypatch.setattr(backend.chain, "events_between", record)
     runs = [backend.open_run() for _ in range(3)]
     reconciler.run_once()
     before = cursor(backend)

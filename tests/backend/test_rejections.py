@@ -1,4 +1,4 @@
-"""How the contract's no comes back: typed, with its own reason, and the rows say so."""
+"""Rejections by the contract: errors have the type and the reason, and rows are marked as failed."""
 
 from __future__ import annotations
 
@@ -206,8 +206,8 @@ def test_a_node_error_that_looks_like_a_revert_is_none() -> None:
     codec: Codec = event_stake_codec()
     assert decode_revert(ContractLogicError("rate limited", data="please wait a while"), codec) is None
     assert decode_revert(ContractLogicError(None), codec) is None
-    told = decode_revert(ContractLogicError("execution reverted: X said in words only X", data="no data"), codec)
-    assert told == ("Error", ("X said in words only X",), "X said in words only X")
+    revert = decode_revert(ContractLogicError("execution reverted: X said in words only X", data="no data"), codec)
+    assert revert == ("Error", ("X said in words only X",), "X said in words only X")
 
 
 def test_a_refusal_is_a_sentence() -> None:

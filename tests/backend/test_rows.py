@@ -1,4 +1,4 @@
-"""What use cases write into the rows of runs and bookings: theirs and nobody else's, each block once."""
+"""Use cases write only to the rows that they are about, and count each block's events once."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def test_a_run_that_is_refused_is_failed_and_no_other(backend: BackendEnvironmen
     run = backend.open_run()
     with pytest.raises(ContractRejected) as caught:
         backend.open_run(inr="0")
-    kept, failed = backend.runs.list_all()
-    assert (kept, failed.blockchain_status, failed.status) == (run, "failed", "active")
+    other_run, failed = backend.runs.list_all()
+    assert (other_run, failed.blockchain_status, failed.status) == (run, "failed", "active")
     assert (failed.blockchain_error, failed.blockchain_tx_hash) == (str(caught.value), None)
     assert failed.blockchain_event_run_id is None
     before_request(backend.engine.w3, lambda: pause(backend))
@@ -107,7 +107,7 @@ def test_a_run_that_is_refused_is_failed_and_no_other(backend: BackendEnvironmen
     reverted = backend.runs.list_all()[2]
     assert reverted.blockchain_error == str(caught.value)
     assert reverted.blockchain_tx_hash == caught.value.receipt["transactionHash"].to_0x_hex()
-    assert backend.runs.list_all()[:2] == [kept, failed]
+    assert backend.runs.list_all()[:2] == [other_run, failed]
     for attempt in (
         lambda: backend.bookings.quote(failed.id, 1),
         lambda: backend.bookings.book(failed.id, backend.ids["attendee"], 1),
@@ -123,8 +123,8 @@ def test_a_booking_that_is_refused_is_failed_and_no_other(backend: BackendEnviro
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     with pytest.raises(ContractRejected) as caught:
         backend.bookings.book(run.id, backend.ids["attendee"], 9)
-    kept, failed = backend.bookings.list_all()
-    assert (kept, failed.blockchain_status, failed.blockchain_error) == (booking, "failed", str(caught.value))
+    other_booking, failed = backend.bookings.list_all()
+    assert (other_booking, failed.blockchain_status, failed.blockchain_error) == (booking, "failed", str(caught.value))
     for attempt in (
         lambda: backend.bookings.cancel(failed.id),
         lambda: backend.runs.complete(run.id, [booking.id, failed.id]),
@@ -138,13 +138,13 @@ def test_seats_counted_by_a_refresh_are_not_added_again(backend: BackendEnvironm
     run = backend.open_run(seats=2)
     operation = mined(backend, backend.bookings.prepare_book(run.id, backend.ids["attendee"], 2))
     now = backend.chain.block_number()
-    seen = backend.runs.refresh(run.id)
-    assert seen == replace(
+    refreshed = backend.runs.refresh(run.id)
+    assert refreshed == replace(
         run, status="full", seats_booked=2, blockchain_block=now, refreshed_block=now, refresh_due=False
     )
     backend.sender.finish(operation)
-    assert backend.runs.get(run.id) == replace(seen, refresh_due=True)
-    assert backend.runs.refresh(run.id) == seen
+    assert backend.runs.get(run.id) == replace(refreshed, refresh_due=True)
+    assert backend.runs.refresh(run.id) == refreshed
 
 
 def test_a_view_of_an_earlier_block_changes_nothing(backend: BackendEnvironment) -> None:
@@ -176,7 +176,7 @@ def test_a_refresh_is_of_one_run(backend: BackendEnvironment) -> None:
 
 
 def _signer_last(use_case: Callable[..., Operation]) -> Callable[..., Operation]:
-    """The use case with the signer as its last positional argument."""
+    """Returns the use case with the signer as its last positional argument."""
     return lambda *args, **options: use_case(*args[:-1], signer=args[-1], **options)
 
 
@@ -209,9 +209,9 @@ def test_a_key_with_another_argument_is_refused(backend: BackendEnvironment, nam
     assert prepare(*arguments, idempotency_key="k") == first
     written = rows(backend)
     changes: dict[type, Any] = {int: 2, Decimal: Decimal(101), list: []}
-    for place, given in enumerate(arguments):
+    for place, argument in enumerate(arguments):
         other = [*arguments]
-        other[place] = None if place == len(arguments) - 1 else changes.get(type(given), uuid4())
+        other[place] = None if place == len(arguments) - 1 else changes.get(type(argument), uuid4())
         with pytest.raises(KeyReused, match=r"^The idempotency key 'k' was used for another request\.$"):
             prepare(*other, idempotency_key="k")
     assert rows(backend) == written
@@ -221,7 +221,9 @@ def test_a_key_with_another_argument_is_refused(backend: BackendEnvironment, nam
 def test_the_hash_of_a_request_is_stable(backend: BackendEnvironment, name: str) -> None:
     """Otherwise a request that is repeated after an upgrade would be refused."""
     prepare, arguments = _asked(backend)[name]
-    *flat, signer = [one for given in arguments for one in (given if isinstance(given, list) else [given])]
+    *flat, signer = [
+        value for argument in arguments for value in (argument if isinstance(argument, list) else [argument])
+    ]
     request_json = json.dumps([name, *flat, signer.address], default=str)
     assert prepare(*arguments, idempotency_key="k").request == sha256(request_json.encode()).hexdigest()
 
@@ -230,8 +232,8 @@ def test_an_operation_has_its_sender_and_subject(backend: BackendEnvironment) ->
     for name, (prepare, arguments) in _asked(backend).items():
         operation = prepare(*arguments)
         assert operation.sender == arguments[-1].address
-        made = {"create run": backend.runs.list_all()[-1], "book": backend.bookings.list_all()[-1]}.get(name)
-        assert operation.subject == (made.id if made else arguments[0])
+        created = {"create run": backend.runs.list_all()[-1], "book": backend.bookings.list_all()[-1]}.get(name)
+        assert operation.subject == (created.id if created else arguments[0])
 
 
 def test_each_party_may_sign_for_what_it_may_do(backend: BackendEnvironment) -> None:
@@ -284,7 +286,7 @@ def test_the_same_request_with_the_same_key_has_the_same_result(backend: Backend
 def test_unknown_ids_are_named(backend: BackendEnvironment) -> None:
     run, nobody = backend.open_run(), uuid4()
     create, later = backend.runs.create, backend.now() + DAY
-    for what, attempt in (
+    for row_name, attempt in (
         ("user", lambda: create(nobody, run.experience_id, later, 1, Decimal(1))),
         ("experience", lambda: create(backend.ids["host"], nobody, later, 1, Decimal(1))),
         ("event run", lambda: backend.runs.get(nobody)),
@@ -295,7 +297,7 @@ def test_unknown_ids_are_named(backend: BackendEnvironment) -> None:
         ("booking", lambda: backend.bookings.cancel(nobody)),
         ("booking", lambda: backend.runs.complete(run.id, [nobody])),
     ):
-        with pytest.raises(NotFound, match=rf"^There is no {what} {nobody}\.$"):
+        with pytest.raises(NotFound, match=rf"^There is no {row_name} {nobody}\.$"):
             attempt()
 
 

@@ -28,7 +28,7 @@ REVERT = {"error": {"code": 3, "message": "execution reverted: too many requests
 
 
 class Node(ThreadingHTTPServer):
-    """Answers requests in turn with (HTTP status, JSON or bytes, headers), the last one for ever; notes the bodies."""
+    """Answers requests in turn with (HTTP status, JSON or bytes, headers), repeats the last, and keeps the bodies."""
 
     daemon_threads = True
 
@@ -163,13 +163,13 @@ def test_pauses_are_jittered(start: Start, clock: Time) -> None:
     assert clock.slept == [0.125, 0.375]
 
 
-@pytest.mark.parametrize(("asked", "given"), [("3", 3), ("86400", 10), ("-1", 0.25), ("²", 0.25), ("soon", 0.25)])
+@pytest.mark.parametrize(("retry_after", "pause"), [("3", 3), ("86400", 10), ("-1", 0.25), ("²", 0.25), ("soon", 0.25)])
 def test_retry_after_is_honoured_within_bounds(
-    start: Start, over: Callable[..., FailoverProvider], clock: Time, asked: str, given: float
+    start: Start, over: Callable[..., FailoverProvider], clock: Time, retry_after: str, pause: float
 ) -> None:
-    node = start((429, b"", ("Retry-After", asked.encode().decode("latin-1"))), CHAIN_ID)
+    node = start((429, b"", ("Retry-After", retry_after.encode().decode("latin-1"))), CHAIN_ID)
     assert Web3(over(node), []).eth.chain_id == 11_155_111
-    assert clock.slept == [given]
+    assert clock.slept == [pause]
 
 
 @pytest.mark.parametrize(
@@ -240,9 +240,9 @@ def test_urls_do_not_appear_in_errors_and_logs(
             Web3(provider).eth.chain_id  # noqa: B018
         Web3(over(start(CHAIN_ID))).eth.chain_id  # noqa: B018
     output = "".join(traceback.format_exception(caught.value))
-    shown = f"{caplog.text} {output} {provider!r} {provider} {caught.value.__context__!r} {caught.value.request!r}"
-    assert "endpoint 1 of 4 can't be reached (ConnectionError)" in shown
-    assert "url-secret" not in shown
+    texts = f"{caplog.text} {output} {provider!r} {provider} {caught.value.__context__!r} {caught.value.request!r}"
+    assert "endpoint 1 of 4 can't be reached (ConnectionError)" in texts
+    assert "url-secret" not in texts
 
 
 def test_threads_share_a_provider(start: Start, over: Callable[..., FailoverProvider]) -> None:

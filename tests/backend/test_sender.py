@@ -34,7 +34,7 @@ from web3.middleware import Web3Middleware
 def without_receipt(
     backend: BackendEnvironment, operation: Operation, meanwhile: Callable[[], Any] = lambda: None
 ) -> Iterator[None]:
-    """The node does not show the receipt of this operation's transaction."""
+    """Lets the node hide the receipt of this operation's transaction."""
     tx_hash = operation.attempts[0].tx_hash
 
     class Lag(Web3Middleware):
@@ -56,9 +56,9 @@ def without_receipt(
 
 def state(backend: BackendEnvironment, operation: Operation) -> str:
     with backend.database.autocommit() as connection:
-        found = operations.find(connection, operation.key)
-    assert found is not None
-    return found.state
+        stored = operations.find(connection, operation.key)
+    assert stored is not None
+    return stored.state
 
 
 @pytest.fixture
@@ -221,20 +221,20 @@ def test_a_revert_without_explanation_has_no_reason(backend: BackendEnvironment)
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "problem"),
     [
         (requests.ConnectionError("https://node/secret"), "the node can't be reached (ConnectionError)"),
         (TransactionNotFound("0xab"), "sent, but not mined in time; it may be mined yet"),
         (Web3Exception("..busy X..."), "the node says: ..busy X"),
     ],
 )
-def test_chain_unavailable_is_a_sentence_with_the_operations_key(error: Exception, said: str) -> None:
+def test_chain_unavailable_is_a_sentence_with_the_operations_key(error: Exception, problem: str) -> None:
     chain_error = as_chain_unavailable("bookEvent", error, "k")
-    assert (str(chain_error), chain_error.operation) == (f"bookEvent: {said}.", "k")
+    assert (str(chain_error), chain_error.operation) == (f"bookEvent: {problem}.", "k")
 
 
 def test_the_reason_of_a_revert_is_read_at_its_block(backend: BackendEnvironment) -> None:
-    """The contract's state has changed since."""
+    """The contract's state has changed after that block."""
     w3, attendee = backend.engine.w3, backend.wallets["attendee"]
     run = backend.open_run()
 
@@ -287,8 +287,8 @@ def test_send_stores_an_operation_without_subject(backend: BackendEnvironment) -
     for function in ("pause", "unpause"):
         backend.sender.send(event_stake_codec().call(backend.chain.address, function))
     with backend.database.autocommit() as connection:
-        made = connection.execute(select(table.c.request, table.c.subject, table.c.state)).all()
-    assert made == [("", None, "confirmed")] * 2
+        rows = connection.execute(select(table.c.request, table.c.subject, table.c.state)).all()
+    assert rows == [("", None, "confirmed")] * 2
 
 
 def test_a_repeated_request_raises_the_stored_error(backend: BackendEnvironment) -> None:
@@ -297,9 +297,9 @@ def test_a_repeated_request_raises_the_stored_error(backend: BackendEnvironment)
         backend.bookings.book(run.id, backend.ids["attendee"], 2, idempotency_key="k")
     with pytest.raises(ContractRejected) as again:
         backend.bookings.book(run.id, backend.ids["attendee"], 2, idempotency_key="k")
-    one, other = first.value, again.value
-    assert str(one) == str(other)
-    assert (one.name, list(one.args), one.outcome) == (other.name, list(other.args), other.outcome)
+    error, repeated = first.value, again.value
+    assert str(error) == str(repeated)
+    assert (error.name, list(error.args), error.outcome) == (repeated.name, list(repeated.args), repeated.outcome)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_repeated_request_raises_the_stored_error(backend: BackendEnvironment)
         ((2_001, 1_001), 100, (2_242, 1_122)),  # 2,241.12 and 1,121.12: up, as nodes do
         ((2_000, 1_000), 560, (2_240, 1_120)),
         ((2_000, 1_000), 561, (2_242, 1_120)),  # twice the base fee and the tip, where that is more
-        ((9_900, 1_000), 100, (11_000, 1_120)),  # by less than asked, as more is not allowed
+        ((9_900, 1_000), 100, (11_000, 1_120)),  # by less than `bump_percent`, as the cap does not allow more
         ((10_000, 1_000), 100, (11_000, 1_120)),  # by just a tenth
         ((10_001, 1_000), 100, None),
         ((9_900, 9_821), 100, (11_000, 11_000)),

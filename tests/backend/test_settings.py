@@ -60,8 +60,8 @@ def test_the_example_names_every_setting() -> None:
 
 def test_no_secret_is_shown(env: pytest.MonkeyPatch) -> None:
     settings = Settings()
-    shown = f"{settings!r} {settings} {settings.platform_account()!r} {settings.platform_account()}"
-    assert not [secret for secret in SECRETS if secret in shown]
+    texts = f"{settings!r} {settings} {settings.platform_account()!r} {settings.platform_account()}"
+    assert not [secret for secret in SECRETS if secret in texts]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_the_key_stays_out_of_logs_and_errors(backend: BackendEnvironment, caplo
     with pytest.raises(AppError) as caught:
         chain.book_event_onchain(run.onchain_run_id, 3)
     output = "".join(traceback.format_exception(caught.value))
-    shown = f"{caplog.text} {output} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
+    texts = f"{caplog.text} {output} {sender!r} {vars(sender)!r} {chain!r} {run!r} {key!r}"
     assert "createEventRun" in caplog.text
-    assert KEY[2:] not in shown
+    assert KEY[2:] not in texts
 
 
 def test_a_key_is_32_bytes_in_hex() -> None:

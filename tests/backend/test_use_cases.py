@@ -31,7 +31,7 @@ def test_a_run_is_opened_for_its_host_and_its_price_becomes_wei_once(
 
 
 def test_the_worked_example_pays_exact_amounts(backend_on_each_engine: BackendEnvironment) -> None:
-    """0.1 ETH a seat, 4 seats; A books 2 and comes, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
+    """0.1 ETH a seat, 4 seats; A books 2 and attends, B books 2 and does not: A 0.04, host 0.46, platform 0.06."""
     backend = backend_on_each_engine
     run = backend.open_run()
     attended = backend.bookings.book(run.id, backend.ids["attendee"], 2)
@@ -200,15 +200,13 @@ def test_views_return_the_contracts_values(backend: BackendEnvironment) -> None:
     run = backend.open_run()
     booking = backend.bookings.book(run.id, backend.ids["attendee"], 1)
     onchain_id = booking.blockchain_booking_id or 0
-    found = backend.chain.get_booking_from_chain(onchain_id)
-    assert (found.seat_count, found.total_payment, found.status) == (1, ETH // 10, BookingStatus.ACTIVE)
+    stored = backend.chain.get_booking_from_chain(onchain_id)
+    assert (stored.seat_count, stored.total_payment, stored.status) == (1, ETH // 10, BookingStatus.ACTIVE)
     assert backend.chain.get_event_bookings(1) == [onchain_id]
     assert backend.chain.get_host_events(backend.wallets["host"].address) == [1]
     assert backend.chain.owner() == backend.wallets["platform"].address
     assert backend.chain.total_liabilities() == 20 * ETH // 100
     assert backend.chain.platform_balance() == backend.chain.credit_of(backend.wallets["host"].address) == 0
-    assert backend.chain.convert_inr_to_wei(Decimal(2500), Decimal(200_000)) == 12_500_000_000_000_000
-    assert backend.chain.convert_wei_to_inr(12_500_000_000_000_000, Decimal(200_000)) == Decimal("2500.00")
 
 
 def test_nothing_is_stored_without_a_price(backend: BackendEnvironment) -> None:

@@ -1,4 +1,4 @@
-"""A new platform wallet: into the file, and nowhere else."""
+"""A new platform wallet is written to the file, and nowhere else."""
 
 from __future__ import annotations
 

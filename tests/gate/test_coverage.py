@@ -110,14 +110,14 @@ def test_the_tracefile_has_the_format_of_lcov(gate):
 
 
 def test_traces_of_several_processes_add_up(gate, tmp_path):
-    one, two = ExecutionTrace(), ExecutionTrace()
-    one.executed[b"\x01"] |= {1, 2}
-    one.jumps[b"\x01"].add((2, True))
-    two.executed[b"\x01"].add(3)
-    one.save(tmp_path / "one")
-    two.add(tmp_path / "one")
-    assert two.executed == {b"\x01": {1, 2, 3}}
-    assert two.jumps == {b"\x01": {(2, True)}}
+    first, second = ExecutionTrace(), ExecutionTrace()
+    first.executed[b"\x01"] |= {1, 2}
+    first.jumps[b"\x01"].add((2, True))
+    second.executed[b"\x01"].add(3)
+    first.save(tmp_path / "first")
+    second.add(tmp_path / "first")
+    assert second.executed == {b"\x01": {1, 2, 3}}
+    assert second.jumps == {b"\x01": {(2, True)}}
 
 
 def test_lines_that_no_scenario_reaches_are_listed(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.gate import pipeline, release, report
-from stakesim.gate.conformance import interface_problems
+from stakesim.gate.pipeline import interface_problems
 from stakesim.gate.result import EFFORTS, Effort, GatePart, GateResult, PartVerdict
 from stakesim.scenario.actions import Terms
 from typer.testing import CliRunner

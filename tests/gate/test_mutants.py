@@ -125,14 +125,14 @@ def test_mutants_without_effect_on_the_scenarios_survive(only_scenarios, tmp_pat
     """All attend, so nothing is forfeited. One of the survivors is then listed as equivalent."""
     only_scenarios("everybody-comes")
     result = mutate(STAKE, engine_name, only="uint256 forfeitsToHost")
-    survived = result.of("survived")
+    survived = result.with_status("survived")
     assert len(survived) >= 2
     assert not result.passed
     (tmp_path / "equivalent.json").write_text(json.dumps([{"mutant": survived[0].mutant.key, "reason": "a reason"}]))
     monkeypatch.setattr(mutation_run, "EQUIVALENT", tmp_path / "equivalent.json")
     again = mutate(STAKE, engine_name, only="uint256 forfeitsToHost")
-    assert [verdict.reason for verdict in again.of("equivalent")] == ["a reason"]
-    assert len(again.of("survived")) == len(survived) - 1
+    assert [verdict.reason for verdict in again.with_status("equivalent")] == ["a reason"]
+    assert len(again.with_status("survived")) == len(survived) - 1
 
 
 def test_tests_can_kill_a_mutant_that_survives_the_scenarios(only_scenarios, engine_name):

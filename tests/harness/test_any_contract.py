@@ -8,6 +8,7 @@ import pytest
 from stakesim import run
 from stakesim.campaign.report import save_failures
 from stakesim.commands.cli import cli
+from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
@@ -18,7 +19,7 @@ from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import Actor, Book, CreateRun
 from stakesim.scenario.scenario import Scenario, load
 from stakesim.search.contract_diagnosis import diagnose_contract
-from stakesim.search.probes import function_probes
+from stakesim.search.probes import bookings_above_gas_cap, function_probes
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
@@ -64,6 +65,14 @@ def test_each_planted_weakness_is_named_and_shrunk(contract, weakness, steps, en
     assert narrative.startswith(f"WEAKNESS: {weakness} (")
     assert "wei" in narrative
     assert "INR" in narrative
+
+
+@pytest.mark.parametrize(("base", "gas_per_booking"), [(60_000, 15_000), (200_000, 39_999), (100_000, 75_000)])
+def test_the_largest_run_probe_is_just_too_large(base, gas_per_booking):
+    """A contract that opens runs only a little too large is found, too."""
+    bookings = bookings_above_gas_cap(base + 10 * gas_per_booking, base + 30 * gas_per_booking)
+    least = (TRANSACTION_GAS_CAP - base) // gas_per_booking + 1
+    assert least <= bookings <= least + least // 50
 
 
 def test_a_run_too_large_to_settle_is_named(engine_name):

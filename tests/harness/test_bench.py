@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 @pytest.mark.slow
 def test_contenders_are_compared_with_the_bare_loop(tmp_path, monkeypatch):
-    raw = next(one for one in contenders.all_contenders() if one.name == "raw pyrevm")
+    raw = next(contender for contender in contenders.all_contenders() if contender.name == "raw pyrevm")
     bare = Contender(BASE, "for the test: raw pyrevm too", raw.command, 50)
     absent = Contender("absent", "nothing", [tmp_path / "python"], 1)
     broken = Contender("broken", "nothing", [*raw.command, "--no-such-option"], 1)

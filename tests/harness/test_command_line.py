@@ -1,8 +1,8 @@
 """The command line and the pytest plugin."""
 
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,24 +16,17 @@ ROOT = checkout()
 pytest_plugins = ["pytester"]
 
 
-@dataclass
-class Finished:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
 def stakesim(monkeypatch, capsys):
     """The command, run in this process from the project's folder."""
 
-    def call(*args: str) -> Finished:
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, "argv", ["stakesim", *args])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_:
             cli.main()
         output = capsys.readouterr()
-        return Finished(int(ended.value.code or 0), output.out, output.err)
+        return subprocess.CompletedProcess(args, int(exit_.value.code or 0), output.out, output.err)
 
     return call
 
@@ -43,6 +36,12 @@ def test_the_command_is_installed():
     command = Path(sys.executable).with_name("stakesim")
     finished = subprocess.run([command, "--help"], capture_output=True, text=True, check=True, timeout=60)
     assert "replay" in finished.stdout
+
+
+def test_the_handler_of_sigterm_is_restored(stakesim):
+    handler = signal.getsignal(signal.SIGTERM)
+    stakesim("check", "scenarios/no-show.yaml")
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from stakesim.evm import required_abi
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.gate.conformance import interface_problems
+from stakesim.gate.pipeline import interface_problems
 from stakesim.runner.environment import open_environment
 
 TEST = CONTRACTS / "test"

@@ -12,8 +12,8 @@ import requests
 from stakesim.evm.anvil import AnvilEngine
 from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults.faulty_provider import FaultyProvider
-from stakesim.faults.raw_transaction import decode_raw
 from stakesim.faults.rpc_faults import FAULTS
+from stakesim.faults.signed_transaction import SignedTransaction
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
 GWEI = 10**9
@@ -218,7 +218,10 @@ def test_transactions_of_all_types_are_decoded(anvil: AnvilEngine, fees: dict) -
     """A service may send legacy transactions."""
     fields = {"chainId": 1, "nonce": 5, "to": anvil.accounts[0].address, "value": 0, "gas": 30_000, "data": b"\x01\x02"}
     raw = anvil.accounts[1].sign_transaction(fields | fees).raw_transaction.to_0x_hex()
-    assert decode_raw(raw) == (5, fees.get("maxFeePerGas", 7), 7, b"\x01\x02")
+    decoded = SignedTransaction.decode(raw)
+    assert decoded.sender == anvil.accounts[1].address
+    assert (decoded.nonce, decoded.max_fee, decoded.tip) == (5, fees.get("maxFeePerGas", 7), 7)
+    assert decoded.data == b"\x01\x02"
 
 
 def test_every_fault_has_a_unique_name_and_a_row() -> None:

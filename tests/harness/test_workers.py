@@ -297,3 +297,10 @@ def _stakesim(monkeypatch, *args):
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
+
+
+def test_the_versions_of_a_library_without_a_backend(monkeypatch):
+    """An installed wheel has no package `app`."""
+    find_spec = cluster.importlib.util.find_spec
+    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None if name == "app" else find_spec(name))
+    assert cluster._code_hash() != cluster.versions()["stakesim"]

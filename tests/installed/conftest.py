@@ -41,11 +41,11 @@ class Installed:
     def __call__(self, folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs `stakesim`, or another program of the environment (`python`, `pytest`), in this folder."""
         program, *rest = args if args[0] in ("python", "pytest") else ("stakesim", *args)
-        known = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG")}
+        inherited = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG")}
         return subprocess.run(
             [self.python.with_name(program), *rest],
             cwd=folder,
-            env=known | {"HOME": str(self.home)} | environment,
+            env=inherited | {"HOME": str(self.home)} | environment,
             capture_output=True,
             text=True,
             check=False,
@@ -73,8 +73,8 @@ def installed(wheel, tmp_path_factory) -> Installed:
     (python.with_name("pytest")).write_text(f"#!{python}\nimport sys, pytest\nsys.exit(pytest.console_main())\n")
     python.with_name("pytest").chmod(0o755)
     home = folder / "home"
-    made = Installed(python, home)
-    compiler = made.state / f"solc-{compiler_version()}"
+    environment = Installed(python, home)
+    compiler = environment.state / f"solc-{compiler_version()}"
     compiler.mkdir(parents=True)
     (compiler / "node_modules").symlink_to(ROOT / "contracts" / "node_modules")  # what `npm ci` would put there
-    return made
+    return environment

@@ -25,16 +25,16 @@ def normal(requirement: str) -> str:
 
 def imported(folder) -> dict[str, str]:
     """Distributions that the folder's files import, each with one of the files."""
-    found = {}
+    files = {}
     for file in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module]
-            found |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
+            files |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
     owners = packages_distributions()
     ours = {"stakesim", "app", "stakesim_adapter", "mutmut"}
-    outside = {name: file for name, file in found.items() if name not in sys.stdlib_module_names and name not in ours}
+    outside = {name: file for name, file in files.items() if name not in sys.stdlib_module_names and name not in ours}
     return {normal(owners[name][0]): file for name, file in outside.items()}
 
 
@@ -46,8 +46,8 @@ def imported(folder) -> dict[str, str]:
     ],
 )
 def test_all_that_is_imported_is_required(folder, required):
-    known = {normal(requirement) for requirement in required}
-    missing = {name: file for name, file in imported(ROOT / folder).items() if name not in known}
+    required_names = {normal(requirement) for requirement in required}
+    missing = {name: file for name, file in imported(ROOT / folder).items() if name not in required_names}
     assert missing == {}
 
 

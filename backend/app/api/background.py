@@ -1,4 +1,4 @@
-"""Threads beside the requests: operations that no client waits for, and the reconciler."""
+"""Background threads: they carry out operations that no client waits for, and run the reconciler."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from app.services.operation_types import Operation
 from app.services.reconciler import Reconciler
 
 MAX_THREADS = 64
-"""Operations that are carried out in the background at the same time. The reconciler carries out the others."""
+"""Maximum number of threads that carry out operations. The reconciler carries out operations that get none."""
 FINISH_THREAD = "finish-operation"
 """Name of these threads."""
 RECONCILER_STOP_TIMEOUT_S = 10
-"""How long the process waits at its end for a round of the reconciler. The next process repeats an unfinished one."""
+"""Seconds that `ReconcilerThread.stop` waits for a round to end. The next process repeats an unfinished round."""
 
 log = logging.getLogger(__name__)
 _free_threads = threading.BoundedSemaphore(MAX_THREADS)
@@ -25,7 +25,7 @@ _free_threads = threading.BoundedSemaphore(MAX_THREADS)
 def finish_in_background(services: Services, operation: Operation) -> None:
     """Carries the operation out in a daemon thread.
 
-    If no thread is free, or the process ends first, the reconciler carries the operation out.
+    If no thread is free, or the process ends before, the reconciler carries the operation out.
     """
 
     def finish() -> None:
@@ -44,12 +44,7 @@ def finish_in_background(services: Services, operation: Operation) -> None:
 
 
 class ReconcilerThread:
-    """Runs the reconciler: everything once at the start, then periodically what may have changed.
-
-    Args:
-        reconciler: What to run.
-        interval: Seconds between two rounds.
-    """
+    """Runs the reconciler: a full round at the start, and then a round every `interval` seconds."""
 
     def __init__(self, reconciler: Reconciler, interval: float) -> None:
         self._reconciler, self._interval = reconciler, interval
@@ -61,7 +56,7 @@ class ReconcilerThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Waits for the current round, at most `RECONCILER_STOP_TIMEOUT_S`."""
+        """Stops the thread after the current round. Waits for that, but not longer than `RECONCILER_STOP_TIMEOUT_S`."""
         self._stopping.set()
         self._thread.join(RECONCILER_STOP_TIMEOUT_S)
 

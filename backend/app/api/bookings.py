@@ -21,11 +21,11 @@ router = APIRouter(tags=["bookings"])
 @router.post(
     "/bookings/calculate-cost",
     response_model=schemas.Quote,
-    summary="What seats cost",
+    summary="Calculate the cost of seats",
     responses=problem_responses(400, 401, 404, 409, 413, 422, 501, 503),
 )
 def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Response:
-    """The cost in wei as the contract calculates it, which is what is paid, and in INR at the current rate.
+    """Shows the cost in wei as the contract calculates it, which is the amount to pay, and in INR at the current rate.
 
     With an Idempotency-Key, a repeated request gets the same quote.
     """
@@ -45,7 +45,7 @@ def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Resp
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> Response:
-    """An attendee books for themselves, the platform for anybody.
+    """An attendee may book for themselves, the platform for every attendee.
 
     The platform pays the payment and the stake, 20% of the payment, exactly as the contract calculates them.
     """
@@ -66,7 +66,7 @@ def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> 
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 502, 503),
 )
 def confirm_attendance(body: schemas.Attendance, request: RequiredKeyRequest) -> Response:
-    """By the event run's host or the platform, once it has started. Bookings that are not listed are no-shows."""
+    """The host and the platform may do this after the event's start. Bookings that are not listed are no-shows."""
     run = request.services.runs.get(body.event_run_id)
     require_host(request.caller, run)
     return complete(request, run, body, body.attended_booking_ids)
@@ -79,7 +79,7 @@ def confirm_attendance(body: schemas.Attendance, request: RequiredKeyRequest) ->
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
-    """By its attendee or the platform, until 24 hours before the start.
+    """The attendee and the platform may do this until 24 hours before the event's start.
 
     The contract refunds payment and stake, and the seats are free again.
     """
@@ -102,7 +102,7 @@ def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
     responses=problem_responses(401, 403, 404, 422, 503),
 )
 def list_bookings(event_run_id: UUID, services: AppServices, caller: CurrentCaller) -> Response:
-    """The event run's host and the platform see all bookings, an attendee their own. Sorted by time of creation."""
+    """The host and the platform see all bookings, an attendee only their own. Sorted by time of creation."""
     run = services.runs.get(event_run_id)
     bookings = services.bookings.of_run(run.id)
     if caller.role == "attendee":
@@ -113,6 +113,6 @@ def list_bookings(event_run_id: UUID, services: AppServices, caller: CurrentCall
 
 
 def _require_attendee(caller: Caller, booking: Booking) -> None:
-    """Raises `Forbidden` unless the caller is the booking's attendee or the platform."""
+    """Raises `Forbidden` unless the caller is the booking's attendee, or the platform."""
     if caller.role != "platform" and (caller.role, caller.id) != ("attendee", booking.user_id):
         raise Forbidden("Only the booking's attendee and the platform may do this.")

@@ -13,7 +13,7 @@ from app.bootstrap.container import Services
 from app.core.security import Caller, Unauthenticated, verify_token
 
 CLIENT_KEY_PATTERN = r"^[A-Za-z0-9._~-]{1,200}$"
-"""Of an Idempotency-Key. It has no colon, which separates the caller's id from it in the operation's key."""
+"""Pattern of an Idempotency-Key. It has no colon: in an operation's key, a colon separates it from the caller's id."""
 
 _bearer = HTTPBearer(
     bearerFormat="JWT", auto_error=False, description="A JSON Web Token with the claims `sub`, `role` and `exp`."
@@ -23,7 +23,7 @@ _bearer = HTTPBearer(
 async def current_caller(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Caller:
-    """The user whom the bearer token was issued to.
+    """Returns the user to whom the bearer token was issued.
 
     Raises:
         Unauthenticated: There is no valid token.
@@ -34,7 +34,7 @@ async def current_caller(
 
 
 async def app_services(request: Request) -> Services:
-    """The services of the app that received the request."""
+    """Returns the services of the app that received the request."""
     services: Services = request.app.state.services
     return services
 
@@ -99,4 +99,4 @@ async def _without_operation(
 RequiredKeyRequest = Annotated[IdempotentRequest, Depends(_with_required_key)]
 OptionalKeyRequest = Annotated[IdempotentRequest, Depends(_with_optional_key)]
 OptionalKeyQuery = Annotated[IdempotentRequest, Depends(_without_operation)]
-"""For a route that sends no transaction, so that there is nothing to wait for: it has no `Prefer` header."""
+"""For a route that sends no transaction. There is nothing to wait for, so it has no `Prefer` header."""

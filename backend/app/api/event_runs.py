@@ -6,7 +6,6 @@ from decimal import Decimal
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from sqlalchemy import update
 
 from app.api import schemas
 from app.api.dependencies import AppServices, CurrentCaller, OptionalKeyRequest, RequiredKeyRequest
@@ -15,9 +14,8 @@ from app.api.problems import problem_responses
 from app.api.responses import ACCEPTED, json_response
 from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
-from app.db.database import Database
-from app.db.tables import EventRun, event_runs
-from app.services.contract_types import OnchainEventRun
+from app.db.tables import EventRun
+from app.services.contract_types import OnchainEventRun, TransactionResult
 
 router = APIRouter(tags=["event runs"])
 
@@ -30,7 +28,7 @@ router = APIRouter(tags=["event runs"])
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
-    """A host creates event runs for themselves, the platform for anybody.
+    """A host may create event runs for themselves, the platform for every host.
 
     The platform pays the host's stake, 20% of price x seats. The price is converted to wei once, now, at the current
     rate.
@@ -59,7 +57,7 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
     responses=problem_responses(401, 404, 422, 501, 503),
 )
 def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) -> Response:
-    """Names the fields in which database and contract differ."""
+    """The response lists the fields in which database and contract differ."""
     run = services.runs.get(event_run_id)
     if run.blockchain_event_run_id is None:
         return _side_by_side(run, None, [])
@@ -77,9 +75,9 @@ def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) 
     responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
 )
 def change_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
-    """The host or the platform completes or cancels it; anybody may expire it.
+    """The host and the platform may complete or cancel an event run; anybody may expire it.
 
-    To complete it takes the list of bookings that attended. To cancel it refunds everybody. It can be expired if it was
+    Completing requires the list of bookings that attended. Cancelling refunds everybody. A run can be expired if it was
     not completed within 7 days of its start.
     """
     runs, chain = request.services.runs, request.services.chain
@@ -104,23 +102,26 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
     responses=ACCEPTED | problem_responses(401, 403, 404, 409, 422, 502, 503),
 )
 def delete_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Response:
-    """By its host or the platform.
+    """The host and the platform may do this.
 
-    An event run that is on chain is cancelled there, and everybody is refunded. One that the contract refused to create
-    is only marked as cancelled. No row is deleted.
+    An event run that is on chain is cancelled there, and everybody is refunded. If its creation failed, only its status
+    in the database becomes cancelled. No row is deleted.
     """
     run = request.services.runs.get(event_run_id)
     require_host(request.caller, run)
 
-    def cancel_row() -> Response:
-        _cancel_failed_row(request.services.database, run.id)
+    if run.blockchain_status != "failed":
+        return _cancel(request, run, None)
+
+    def cancel_failed() -> Response:
+        request.services.runs.cancel_failed(run.id)
         return json_response(200, _settled(request, run.id, None))
 
-    return request.respond(None, cancel_row) if run.blockchain_status == "failed" else _cancel(request, run, None)
+    return request.respond(None, cancel_failed)
 
 
 def require_host(caller: Caller, run: EventRun) -> None:
-    """Raises `Forbidden` unless the caller is the run's host or the platform."""
+    """Raises `Forbidden` unless the caller is the run's host, or the platform."""
     if caller.role != "platform" and (caller.role, caller.id) != ("host", run.host_id):
         raise Forbidden("Only the run's host and the platform may do this.")
 
@@ -154,24 +155,16 @@ def _side_by_side(run: EventRun, on_chain: OnchainEventRun | None, differences: 
     return json_response(200, schemas.EventRunSideBySide.model_validate(body))
 
 
-def _settled(request: IdempotentRequest, event_run_id: UUID, settlement: object) -> schemas.EventRunSettled:
-    """The run after it was closed. settlement: what the transaction paid; None if there was none."""
+def _settled(
+    request: IdempotentRequest, event_run_id: UUID, settlement: TransactionResult | None
+) -> schemas.EventRunSettled:
     run = request.services.runs.get(event_run_id)
     return schemas.EventRunSettled.model_validate({"event_run": run, "settlement": settlement})
 
 
-def _cancel_failed_row(database: Database, event_run_id: UUID) -> None:
-    """Marks a run as cancelled that was refused by the contract, and so never gets on chain."""
-    was_refused = event_runs.c.blockchain_status == "failed"
-    with database.transaction() as connection:
-        connection.execute(
-            update(event_runs).where(event_runs.c.id == event_run_id, was_refused), {"status": "cancelled"}
-        )
-
-
 def _differences(run: EventRun, on_chain: OnchainEventRun) -> list[str]:
-    """Names of the fields in which database and contract differ."""
-    in_database_and_on_chain = {
+    """Returns the names of the fields that differ."""
+    values = {
         "status": (run.status, on_chain.status.name.lower()),
         "seats_booked": (run.seats_booked, on_chain.seats_booked),
         "max_seats": (run.max_seats, on_chain.max_seats),
@@ -180,4 +173,4 @@ def _differences(run: EventRun, on_chain: OnchainEventRun) -> list[str]:
         "price_per_seat_wei": (run.blockchain_price_per_seat_wei, on_chain.price_per_seat),
         "host_stake_wei": (run.blockchain_stake_amount_wei, on_chain.host_stake),
     }
-    return [name for name, (ours, theirs) in in_database_and_on_chain.items() if ours != theirs]
+    return [name for name, (stored, onchain) in values.items() if stored != onchain]

@@ -1,7 +1,7 @@
 """Idempotent requests: one effect and one response for each Idempotency-Key.
 
-The table `answers` keeps the first response to a key. Independently of it, the table `operations` makes sure that a key
-has one effect on chain, so that rows of `answers` may be deleted.
+The table `answers` keeps the first response to each key. The table `operations` ensures that a key has one effect on
+chain, without the help of `answers`, so rows of `answers` may be deleted.
 """
 
 from __future__ import annotations
@@ -23,14 +23,7 @@ from app.api.background import finish_in_background
 from app.api.responses import accepted_response, json_response
 from app.bootstrap.container import Services
 from app.core import logs
-from app.core.errors import (
-    AppError,
-    ChainUnavailable,
-    ContractRejected,
-    KeyReused,
-    Superseded,
-    UnexpectedReceipt,
-)
+from app.core.errors import AppError, ChainUnavailable, ContractRejected, KeyReused, Superseded, UnexpectedReceipt
 from app.core.security import Caller
 from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import answers
@@ -38,13 +31,13 @@ from app.services import operations
 from app.services.operation_types import Operation
 
 FINAL_ERRORS = (ContractRejected, Superseded, UnexpectedReceipt)
-"""Errors that end an operation: repeating the request can't change them, so they are kept like a success."""
+"""Errors that end an operation. Repeating the request can't change them, so their responses are kept."""
 
 log = logging.getLogger(__name__)
 
 
 def scoped_key(caller: Caller, client_key: str) -> str:
-    """`<caller id>:<Idempotency-Key>`: keys of different callers never meet."""
+    """Returns `<caller id>:<Idempotency-Key>`, so that keys of different callers are always different."""
     return f"{caller.id}:{client_key}"
 
 
@@ -53,10 +46,10 @@ class IdempotentRequest:
     """A request that has one effect and one response for each key.
 
     Attributes:
-        services: Of the app.
-        caller: Who sent the request.
-        idempotency_key: See `scoped_key`. The tables `answers` and `operations` have it in their column `key`.
-        is_repeatable: Whether the client chose the key. A random key never comes again, so no response is kept.
+        services: The app's services.
+        caller: The user who sent the request.
+        idempotency_key: Result of `scoped_key`; the column `key` of `answers` and `operations`.
+        is_repeatable: Whether the client chose the key. A generated key is used once, so no response is kept for it.
         endpoint: Method and path.
         waits: Whether the client waits until the operation is final.
     """
@@ -69,9 +62,9 @@ class IdempotentRequest:
     waits: bool
 
     def respond(self, body: BaseModel | None, produce: Callable[[], Response]) -> Response:
-        """Returns the kept response to this key; otherwise produces and keeps one.
+        """Returns the response kept for this key. If there is none, produces and keeps one.
 
-        A 202 is not kept, as the operation's outcome is still to come.
+        A 202 is not kept, as the operation has no outcome yet.
 
         Raises:
             KeyReused: The key was used for another endpoint or body.
@@ -86,11 +79,9 @@ class IdempotentRequest:
                 response = produce()
             except FINAL_ERRORS as error:
                 response = problems.problem_from_error(error)
-            return (
-                response
-                if response.status_code == 202
-                else _keep(self.services.database, self.idempotency_key, response)
-            )
+            if response.status_code == 202:
+                return response
+            return _keep(self.services.database, self.idempotency_key, response)
 
     def respond_with_operation(
         self,
@@ -101,14 +92,14 @@ class IdempotentRequest:
     ) -> Response:
         """Prepares an operation, carries it out, and responds with its result.
 
-        The response is 202 with the operation if the client does not wait, or if waiting takes too long. The operation
-        is carried out in any case.
+        The response is 202 with the operation if the client does not wait, or if waiting takes too long; the operation
+        is carried out nevertheless.
 
         Args:
             status: HTTP status of a success.
             body: Body of the request.
-            prepare: Stores the operation, or returns the one that this key has.
-            result: Body of the response, from the confirmed operation and its receipt.
+            prepare: Stores the operation, or returns the stored operation with this key.
+            result: Returns the body of the response from the confirmed operation and its receipt.
         """
 
         def produce() -> Response:
@@ -124,7 +115,7 @@ class IdempotentRequest:
             except (ChainUnavailable, *DATABASE_ERRORS) as error:
                 reason = error if isinstance(error, AppError) else type(error).__name__  # no SQL in the log
                 log.warning("responded before the operation was final: %s", reason)
-                return accepted_response(_reread(self.services.database, operation))
+                return accepted_response(_reload(self.services.database, operation))
 
         return self.respond(body, produce)
 
@@ -134,13 +125,13 @@ class IdempotentRequest:
 
 
 def subject_id(operation: Operation) -> UUID:
-    """Id of the row that the operation is about, of one that has such a row."""
-    assert operation.subject is not None
+    """Returns the id of the row that the operation is about."""
+    assert operation.subject is not None  # all operations of the API are about a row
     return operation.subject
 
 
-def _reread(database: Database, operation: Operation) -> Operation:
-    """The operation as it is in the database now; as given if the database does not answer."""
+def _reload(database: Database, operation: Operation) -> Operation:
+    """Returns the operation as stored; unchanged if the database does not answer."""
     try:
         with database.transaction() as connection:
             return operations.find(connection, operation.key) or operation
@@ -162,11 +153,11 @@ _KEEP = (
     )
     .returning(answers.c.status, answers.c.body)
 )
-"""Does not overwrite a response: of two simultaneous requests with one key, both get the first one's."""
+"""Does not overwrite a response: two simultaneous requests with one key both get the response that is stored first."""
 
 
 def _claim_key(database: Database, key: str, request_hash: str) -> Response | None:
-    """Reserves the key for this request, or returns the response that was kept for it.
+    """Reserves the key for this request, or returns the response that is kept for it.
 
     Raises:
         KeyReused: The key belongs to another request.
@@ -180,7 +171,7 @@ def _claim_key(database: Database, key: str, request_hash: str) -> Response | No
 
 
 def _keep(database: Database, key: str, response: Response) -> Response:
-    """Keeps the response, and returns the one that the key has from now on."""
+    """Keeps the response unless the key already has one, and returns the kept response."""
     values = {"of_key": key, "new_status": response.status_code, "new_body": bytes(response.body).decode()}
     try:
         with database.transaction() as connection:

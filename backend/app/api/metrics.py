@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from database and chain on each request. Amounts of wei are floats: good enough to watch."""
+"""Prometheus metrics, read from database and chain on each request. Amounts of wei are floats, and so not exact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TOTALS = select(
 
 
 def metrics_registry(services: Services) -> CollectorRegistry:
-    """A registry with the metrics of these services, and nothing of the process."""
+    """Returns a registry with the metrics of these services, and without those of the process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_ServicesCollector(services))
     return registry
@@ -44,7 +44,7 @@ class _ServicesCollector(Collector):
         self._services = services
 
     def describe(self) -> list[Metric]:
-        """Empty, so that registering the collector sends no queries."""
+        """Returns no metrics, so that registering the collector sends no queries."""
         return []
 
     def collect(self) -> Iterator[Metric]:

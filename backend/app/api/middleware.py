@@ -11,8 +11,8 @@ from app.api.problems import problem_response
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_BRACKETS = 100
-"""Opening brackets and braces in a body; valid requests have a few. Deeply nested JSON would crash the process, since
-`py_ecc`, a dependency of web3, raises Python's recursion limit."""
+"""Maximum number of opening brackets and braces in a body; valid requests have a few. Deeply nested JSON would crash
+the process, as `py_ecc`, a dependency of web3, raises Python's recursion limit."""
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class BodyLimitMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or responds to it."""
+        """Passes the request on, or refuses it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -45,7 +45,7 @@ class BodyLimitMiddleware:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that returns the whole body first, and then passes messages on."""
+    """Returns a `receive` whose first message is the whole body; the others come from the given one."""
     replayed = False
 
     async def receive_body_first() -> Message:

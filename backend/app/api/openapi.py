@@ -28,7 +28,7 @@ same key, it has one effect and one response. The same key with another request 
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the schema of problems in place of FastAPI's own errors. Built once for an app."""
+    """Returns FastAPI's document, with `Problem` instead of FastAPI's error schemas. Built once for each app."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]

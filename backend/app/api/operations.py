@@ -1,4 +1,4 @@
-"""Route of operations: the state of a transaction that was requested."""
+"""Route of operations: shows the state of a requested transaction."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from app.services import operations
 router = APIRouter(tags=["operations"])
 
 KeyInPath = Annotated[
-    str,
-    Path(pattern="^[A-Za-z0-9._~:-]{1,300}$", description="Key of the operation, or the caller's Idempotency-Key."),
+    str, Path(pattern="^[A-Za-z0-9._~:-]{1,300}$", description="Key of the operation, or the caller's Idempotency-Key.")
 ]
 
 
@@ -30,10 +29,10 @@ KeyInPath = Annotated[
     responses=problem_responses(401, 403, 404, 422, 503),
 )
 def show_operation(key: KeyInPath, services: AppServices, caller: CurrentCaller) -> Response:
-    """For the user who requested it, and the platform. A key without a colon is the caller's own Idempotency-Key."""
+    """The user who requested it and the platform may do this. A key without a colon is the caller's Idempotency-Key."""
     key = key if ":" in key else scoped_key(caller, key)
     if caller.role != "platform" and not key.startswith(scoped_key(caller, "")):
-        raise Forbidden("Only who asked for an operation, and the platform, may see it.")
+        raise Forbidden("Only the user who requested an operation, and the platform, may see it.")
     with services.database.transaction() as connection:
         operation = operations.find(connection, key)
     if operation is None:

@@ -32,8 +32,7 @@ from app.db.database import DATABASE_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
-
-"""Seconds after which a client should repeat a request that got 503, or ask again for an operation."""
+"""Seconds after which a client should repeat a request that got 503, or read an operation again."""
 
 _STATUS: dict[type[AppError], int] = {
     InvalidRequest: 422,
@@ -63,7 +62,7 @@ _DESCRIPTIONS = {
     502: "The transaction was mined without the expected events.",
     503: "The database, the node or the price feed does not answer at present.",
 }
-"""For the OpenAPI document, by status."""
+"""Descriptions for the OpenAPI document, by HTTP status."""
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +70,11 @@ log = logging.getLogger(__name__)
 def problem_response(
     status: int, code: str | None, detail: str, headers: Mapping[str, str] | None = None, **extra: Any
 ) -> Response:
-    """A response with problem details.
+    """Returns a response with problem details.
 
     Args:
         status: HTTP status.
-        code: Kind of the problem, for machines; None if the status says it all.
+        code: Kind of the problem, for machines; None to use the status for it.
         detail: What is wrong, in a sentence.
         headers: More headers.
         extra: More members of the problem details.
@@ -94,7 +93,7 @@ def problem_response(
 
 
 def problem_from_error(error: AppError, operation_key: str | None = None) -> Response:
-    """The error as problem details. operation_key: key of the operation that ended with this error."""
+    """Returns a response with the error as problem details, and the key of the operation that ended with it."""
     status = next((_STATUS[base] for base in type(error).__mro__ if base in _STATUS), 500)
     extra: dict[str, Any] = {"operation": operation_key} if operation_key else {}
     if isinstance(error, ContractRejected):
@@ -104,12 +103,12 @@ def problem_from_error(error: AppError, operation_key: str | None = None) -> Res
 
 
 def json_arguments(args: Sequence[Any]) -> list[Any]:
-    """A contract error's arguments for JSON: numbers become strings, as JSON parsers round a uint256."""
+    """Converts a contract error's arguments for JSON: numbers become strings, as JSON parsers round a uint256."""
     return [arg if isinstance(arg, bool) else str(arg) for arg in args]
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Makes the app respond to every exception with problem details."""
+    """Adds handlers with which the app responds to every exception with problem details."""
 
     @app.exception_handler(AppError)
     async def on_app_error(request: Request, error: AppError) -> Response:
@@ -152,7 +151,7 @@ def _validation_problem(errors: Sequence[Any]) -> Response:
 
 
 def _allowed_methods(app: FastAPI, request: Request) -> set[str]:
-    """All methods that any route has at the path of the request."""
+    """Returns the methods of all routes at the path of the request."""
     return {
         method.upper()
         for path, methods in app.openapi()["paths"].items()
@@ -211,7 +210,7 @@ _CONFLICT_EXAMPLE = {
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For `responses=` of a route: it responds with problem details in these cases."""
+    """Returns the argument `responses` of a route that responds with problem details in these cases."""
     content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:

@@ -1,4 +1,4 @@
-"""Responses of success: JSON bodies, and 202 for an operation that is not final yet."""
+"""Responses of success: a JSON body, or 202 with an operation that is not final yet."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-"""For `responses=` of a route that answers 202."""
+"""Argument `responses` of a route that responds 202."""
 
 
 def json_response(status: int, body: BaseModel, headers: dict[str, str] | None = None) -> Response:
-    """A response with the body as JSON."""
+    """Returns a response with the body as JSON."""
     return Response(body.model_dump_json(), status, headers, "application/json")
 
 
 def accepted_response(operation: Operation, headers: dict[str, str] | None = None) -> Response:
-    """202 with the operation, and where and when to ask for it."""
+    """Returns 202 with the operation, its URL, and the seconds after which to read it again."""
     polling = {"Location": f"/operations/{operation.key}", "Retry-After": str(RETRY_AFTER_S)}
     return json_response(202, schemas.Operation.from_operation(operation), polling | (headers or {}))

@@ -12,15 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from app.api.problems import json_arguments
 from app.db.tables import OPERATION_STATES
@@ -37,7 +29,7 @@ def _parse_time(value: Any) -> datetime:
 
 
 def _integral_float_to_int(number: Any) -> Any:
-    """2.0 is an integer in JSON Schema."""
+    """Converts 2.0 to 2, as 2.0 is an integer in JSON Schema."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
@@ -51,12 +43,12 @@ def _string_schema(**schema: Any) -> WithJsonSchema:
 
 _TIME_SCHEMA = _string_schema(format="date-time", examples=["2030-05-01T18:30:00Z"])
 RequestTime = Annotated[datetime, BeforeValidator(_parse_time), _TIME_SCHEMA]
-"""In requests: a string with a time zone."""
+"""Time in a request: a string with a time zone."""
 Seats = Annotated[int, Field(strict=True, ge=1, le=2**31, examples=[2]), BeforeValidator(_integral_float_to_int)]
 PriceInr = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$", examples=["2500.00"])]
 
 Time = Annotated[datetime, AfterValidator(_to_utc), _TIME_SCHEMA]
-"""In responses: in UTC."""
+"""Time in a response, in UTC."""
 Wei = Annotated[int, PlainSerializer(str), _string_schema(pattern="^[0-9]+$", examples=["12500000000000000"])]
 Inr = Annotated[
     Decimal, PlainSerializer("{:.2f}".format), _string_schema(pattern=r"^[0-9]+\.[0-9]{2}$", examples=["2500.00"])
@@ -134,7 +126,7 @@ class Attendance(RequestBody):
     attended_booking_ids: AttendedBookingIds
 
 
-# ----------------------------------------------------------------------------------------------------------- answers
+# --------------------------------------------------------------------------------------------------------- responses
 
 
 class ResponseBody(BaseModel):
@@ -222,7 +214,7 @@ class CurrentRate(ResponseBody):
 
 
 class Quote(ResponseBody):
-    """What seats cost: wei as the contract calculates them, INR at the current rate."""
+    """The cost of seats: in wei as the contract calculates it, in INR at the current rate."""
 
     event_run_id: UUID
     seats: int
@@ -243,7 +235,7 @@ class Deferred(ResponseBody):
 
 
 class Settlement(ResponseBody):
-    """The transaction and what it paid. Amounts that this kind of transaction does not have are null."""
+    """The transaction and its payouts. Amounts that this kind of transaction does not have are null."""
 
     tx_hash: TxHash
     block_number: int
@@ -287,7 +279,7 @@ class OperationError(ResponseBody):
 
 
 class Operation(ResponseBody):
-    """A transaction that was requested. The service carries it on until it is confirmed, failed or rejected."""
+    """A requested transaction. The service carries it out until it is confirmed, failed or rejected."""
 
     key: str
     kind: str = Field(description="The contract's function.", examples=["bookEventFor"])

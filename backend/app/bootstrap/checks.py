@@ -38,15 +38,15 @@ from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 from app.services.transactions.sender import TransactionSender
 
 RESERVE_GAS = 10_000_000
-"""Gas that the wallet should be able to pay for: ten short lifecycles of create, book and complete."""
+"""Gas that the wallet should be able to pay, enough for ten short lifecycles of create, book and complete."""
 MAX_CLOCK_SKEW_S = 300
-"""Seconds between this machine's clock and the latest block."""
+"""Maximum seconds between this machine's clock and the latest block."""
 STUCK_AFTER = timedelta(minutes=10)
 """Age at which an operation that is not final is reported."""
 
 
 class NotReady(AppError):
-    """The service can't start: settings, network, contract or database are not as they must be."""
+    """The service can't start, as a setting or a fatal check failed."""
 
     code = "not_ready"
 
@@ -56,11 +56,11 @@ class Check:
     """The result of one check.
 
     Attributes:
-        name: Of the check.
+        name: Name of the check.
         ok: Whether it passed.
-        finding: What was found, in a sentence.
-        remedy: What to do if it did not pass.
-        fatal: The service must not start if it did not pass.
+        finding: The result in a sentence.
+        remedy: What to do if it failed.
+        fatal: Whether the service must not start if it failed.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Check:
 
 
 def read_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
-    """The settings: `overrides` first, then environment variables, then the file.
+    """Reads the settings. `overrides` precede environment variables, and these precede the file.
 
     Raises:
         NotReady: Settings are missing or invalid. The message names all of them, and shows no value.
@@ -87,7 +87,7 @@ def require_checks(checks: Iterable[Check]) -> None:
     """Runs all checks.
 
     Raises:
-        NotReady: A fatal one did not pass. The message has the finding and the remedy of each of these.
+        NotReady: Fatal checks failed. The message has the finding and the remedy of each.
     """
     failed = [f"{check.finding} {check.remedy}" for check in checks if check.fatal and not check.ok]
     if failed:
@@ -98,7 +98,7 @@ def connect_verified_services(settings: Settings) -> Services:
     """Connects the services after all fatal checks have passed.
 
     Raises:
-        NotReady: A fatal check did not pass.
+        NotReady: A fatal check failed.
         DatabaseUnavailable: No database answers.
     """
     require_checks(check_endpoints(settings))
@@ -109,12 +109,12 @@ def connect_verified_services(settings: Settings) -> Services:
 
 
 def check_deployment(settings: Settings) -> Iterator[Check]:
-    """All checks, as `stakesim doctor` shows them. Later ones are left out where they depend on one that failed."""
+    """Runs all checks for `stakesim doctor`. Leaves a check out if it depends on one that failed."""
     endpoint_checks = list(check_endpoints(settings))
     yield from endpoint_checks
-    if endpoint_checks[-1].name != "network":  # a node answers
+    if endpoint_checks[-1].name != "network":  # the check of this name is there only if no node answers
         w3 = connect_web3(settings.rpc_urls)
-        unused_database = Database(create_engine("postgresql+psycopg://"))  # nothing is sent
+        unused_database = Database(create_engine("postgresql+psycopg://"))  # the sender sends nothing here
         sender = TransactionSender(w3, settings.platform_account(), unused_database, transaction_policy(settings))
         yield from check_contract(settings, w3, BlockchainService(w3, settings.contract_address, sender))
     try:
@@ -135,7 +135,7 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
 
 
 def check_endpoints(settings: Settings) -> Iterator[Check]:
-    """Checks each RPC endpoint by itself: also the spare ones have to be on the right network."""
+    """Checks each RPC endpoint separately, as the spare ones have to be on the right network too."""
     answering = 0
     for number, url in enumerate(settings.rpc_urls, 1):
         w3 = connect_web3([url], timeout=5, give_up_after=1)
@@ -200,38 +200,35 @@ def _check_code(settings: Settings, address: str, code: bytes) -> Check:
 
 
 def is_event_stake(code: bytes) -> bool:
-    """Whether this is the runtime code of the committed artifact. Ignores the terms, which are immutables in it."""
+    """Returns whether this is the runtime code of the committed artifact. Ignores the terms, which are immutables."""
     artifact: Mapping[str, Any] = json.loads(ARTIFACT.read_text())
     expected = bytes.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
-    places = [place for places in artifact["immutableReferences"].values() for place in places]
-    return _zeroed(expected, places) == _zeroed(code, places)
+    immutables = [reference for references in artifact["immutableReferences"].values() for reference in references]
+    return _zeroed(expected, immutables) == _zeroed(code, immutables)
 
 
-def _zeroed(code: bytes, places: Sequence[Mapping[str, int]]) -> bytes:
-    """The code with zeros at these places, each with `start` and `length` in bytes."""
+def _zeroed(code: bytes, references: Sequence[Mapping[str, int]]) -> bytes:
+    """Returns the code with zeros at these references, each with `start` and `length` in bytes."""
     zeroed = bytearray(code)
-    for place in places:
-        zeroed[place["start"] : place["start"] + place["length"]] = bytes(place["length"])
+    for reference in references:
+        zeroed[reference["start"] : reference["start"] + reference["length"]] = bytes(reference["length"])
     return bytes(zeroed)
 
 
 def _check_owner(chain: BlockchainService) -> Check:
-    """Fatal only for the extended interface, in which the platform acts for others as the contract's owner."""
+    """Fatal only for the full interface, in which the platform acts for others as the contract's owner."""
     remedy = "Set PLATFORM_PRIVATE_KEY to the owner's key, or let the owner transfer the ownership."
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
         return Check("owner", False, "The contract does not say who owns it.", remedy, fatal=chain.has_full_interface)
-    if owner == chain.platform:
-        return Check(
-            "owner", True, f"The owner is {owner}, the platform's wallet.", remedy, fatal=chain.has_full_interface
-        )
-    finding = f"The owner is {owner}, not the platform's wallet {chain.platform}."
-    return Check("owner", False, finding, remedy, fatal=chain.has_full_interface)
+    finding = f"The owner is {owner}, the platform's wallet."
+    if owner != chain.platform:
+        finding = f"The owner is {owner}, not the platform's wallet {chain.platform}."
+    return Check("owner", owner == chain.platform, finding, remedy, fatal=chain.has_full_interface)
 
 
 def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) -> Check:
-    """balance: wei. base_fee: wei per gas."""
     needed = RESERVE_GAS * (2 * base_fee + settings.priority_fee_per_gas)
     finding = (
         f"{wallet} has {_eth(balance)}; it pays the stakes, the bookings and the gas, "
@@ -244,7 +241,7 @@ def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) 
 
 
 def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
-    """Checks that the database is a lasting one, has all migrations, and belongs to this contract."""
+    """Checks that the database is not the embedded one, has all migrations, and belongs to this contract."""
     finding = "DATABASE_URL is set."
     if not settings.database_url:
         finding = "DATABASE_URL is not set: it is the embedded server's."
@@ -303,7 +300,7 @@ def check_pending(database: Database, chain_id: int) -> Check:
 
 
 def _describe_setting_error(error: Mapping[str, Any]) -> str:
-    """One error of pydantic as text, such as "CHAIN_ID is not set"."""
+    """Returns an error of pydantic as text, such as "CHAIN_ID is not set"."""
     variable = ".".join(str(part) for part in error["loc"]).upper()
     if error["type"] == "missing":
         return f"{variable} is not set"

@@ -25,16 +25,16 @@ from app.services.transactions.sender import TransactionSender
 
 @dataclass(frozen=True)
 class Services:
-    """The use cases, and what they work on.
+    """The use cases, and the objects that they share.
 
     Attributes:
-        w3: The node.
-        database: The tables.
-        pricing: INR per ETH.
+        w3: Connection to the node.
+        database: The database.
+        pricing: Rates of ETH.
         chain: The stake contract.
         runs: Use cases of event runs.
         bookings: Use cases of bookings.
-        reconciler: Brings database and chain back in step.
+        reconciler: Reconciles database and chain.
     """
 
     w3: Web3
@@ -52,17 +52,17 @@ class Services:
 
 
 def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
-    """A web3 client of these endpoints, each asked if the ones before it fail. Sends no request.
+    """Returns a web3 client of these endpoints, in order of preference. Sends no request.
 
     Args:
-        rpc_urls: The endpoints in order of preference.
-        options: Keyword arguments of the provider.
+        rpc_urls: URLs of the endpoints.
+        options: Keyword arguments of `FailoverProvider`.
     """
     return Web3(FailoverProvider(rpc_urls, **options), [AttributeDictMiddleware])
 
 
 def build_services(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
-    """The use cases on a node, a database, a contract and a price feed that the caller has opened."""
+    """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened."""
     runs = EventRunService(database, chain, pricing)
     reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after)
     return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
@@ -82,7 +82,7 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
 
 
 def connect_services(settings: Settings) -> Services:
-    """The use cases on the network and the database of the settings. Applies missing migrations; sends no RPC request.
+    """Builds the use cases from the settings. Applies missing migrations; sends no RPC request.
 
     Raises:
         DatabaseUnavailable: No database answers.

@@ -1,7 +1,7 @@
-"""A short lifecycle on a live network, in real time: create, quote, book, complete.
+"""Runs a short lifecycle on a live network, in real time: create, quote, book, complete.
 
 Neither host nor attendee has a wallet, so payments and stakes return to the platform's wallet. The test costs gas, and
-ties up some thousand gwei until it ends.
+locks up some thousand gwei until it ends.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SEATS = 2
 _NAMESPACE = uuid.UUID("4f1f0f0e-5a0c-5b1e-8d53-0c1d2e3f4a5b")
 HOST, ATTENDEE, EXPERIENCE = (uuid.uuid5(_NAMESPACE, name) for name in ("host", "attendee", "experience"))
 STANDSTILL_S = 30
-"""A chain without a new block for this long mines only when something is sent, like an anvil without a block time."""
+"""Seconds without a new block after which the test assumes that the chain mines only transactions, as an anvil does."""
 MAX_DELAY_S = 300
-"""How long to wait for a block after the event's start."""
+"""Maximum seconds from the event's start to the next block."""
 
 
 class SmokeTestFailed(AppError):
@@ -46,8 +46,8 @@ class SmokeStep:
     """A step that passed.
 
     Attributes:
-        description: What was done, in a sentence.
-        operation: The final operation of this step; None if it sent no transaction.
+        description: The step in words.
+        operation: The final operation of the step; None if it sent no transaction.
     """
 
     description: str
@@ -60,17 +60,15 @@ class SmokeStep:
 
 
 class _Test(NamedTuple):
-    """One smoke test. id: part of its idempotency keys."""
+    """One smoke test, with a random id for its idempotency keys."""
 
     services: Services
     id: str
 
     def key(self, step: str) -> str:
-        """Idempotency key of a step."""
         return f"smoke:{self.id}:{step}"
 
-    def sent(self, step: str, description: str) -> SmokeStep:
-        """A step that sent a transaction."""
+    def sent_step(self, step: str, description: str) -> SmokeStep:
         with self.services.database.transaction() as connection:
             return SmokeStep(description, find(connection, self.key(step)))
 
@@ -79,22 +77,24 @@ def run_smoke_test(services: Services, starts_in: float = 60, *, thorough: bool 
     """Creates an event run, quotes and books a seat, waits for the start, and completes the run.
 
     Args:
-        services: On the network to test.
+        services: The services on the network to test.
         starts_in: Seconds from now to the event's start.
-        thorough: Also makes a booking that the contract must reject, and creates and cancels a second event run.
+        thorough: Whether to also make a booking that the contract must reject, and create and cancel a second run.
 
     Yields:
         Each step after it passed.
 
     Raises:
         SmokeTestFailed: A step had an unexpected result.
-        AppError: What the services raise.
+        AppError: A service failed.
     """
     runs, bookings, test = services.runs, services.bookings, _Test(services, uuid.uuid4().hex[:8])
     _insert_users(services)
     start = _start_time(services.w3, starts_in)
     run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, idempotency_key=test.key("create"))
-    yield test.sent("create", f"created event run {run.blockchain_event_run_id}, which starts at {start:%H:%M:%S} UTC")
+    yield test.sent_step(
+        "create", f"created event run {run.blockchain_event_run_id}, which starts at {start:%H:%M:%S} UTC"
+    )
 
     quote = bookings.quote(run.id, 1)
     yield SmokeStep(
@@ -102,7 +102,7 @@ def run_smoke_test(services: Services, starts_in: float = 60, *, thorough: bool 
     )
 
     booking = bookings.book(run.id, ATTENDEE, 1, idempotency_key=test.key("book"))
-    yield test.sent("book", f"booked one seat, booking {booking.blockchain_booking_id}")
+    yield test.sent_step("book", f"booked one seat, booking {booking.blockchain_booking_id}")
     _expect((booking.blockchain_payment_wei, booking.blockchain_stake_amount_wei), (quote.payment_wei, quote.stake_wei))
 
     if thorough:
@@ -114,7 +114,7 @@ def run_smoke_test(services: Services, starts_in: float = 60, *, thorough: bool 
 
     completed = runs.complete(run.id, [booking.id], idempotency_key=test.key("complete"))
     assert run.blockchain_event_run_id is not None
-    yield test.sent("complete", f"completed event run {run.blockchain_event_run_id}")
+    yield test.sent_step("complete", f"completed event run {run.blockchain_event_run_id}")
     _expect(completed.host_stake_returned, run.blockchain_stake_amount_wei)
     _expect((runs.get(run.id).status, bookings.get(booking.id).status), ("completed", "completed"))
     on_chain = services.chain.get_event_run_from_chain(run.blockchain_event_run_id)
@@ -143,9 +143,9 @@ def _create_and_cancel(test: _Test, start: datetime) -> Iterator[SmokeStep]:
     """Creates a second event run, and cancels it."""
     runs = test.services.runs
     run = runs.create(HOST, EXPERIENCE, start, SEATS, PRICE_INR, idempotency_key=test.key("create other"))
-    yield test.sent("create other", f"created event run {run.blockchain_event_run_id}")
+    yield test.sent_step("create other", f"created event run {run.blockchain_event_run_id}")
     runs.cancel(run.id, idempotency_key=test.key("cancel"))
-    yield test.sent("cancel", f"cancelled event run {run.blockchain_event_run_id}")
+    yield test.sent_step("cancel", f"cancelled event run {run.blockchain_event_run_id}")
     _expect(runs.get(run.id).status, "cancelled")
 
 
@@ -155,7 +155,7 @@ def _expect(actual: object, expected: object) -> None:
 
 
 def _start_time(w3: Web3, seconds: float) -> datetime:
-    """Seconds from now by this machine's clock or the chain's, whichever is ahead."""
+    """Returns a time so many seconds from now, by this machine's clock or the chain's, whichever is ahead."""
     now = max(time.time(), _block(w3, "latest")["timestamp"])
     return datetime.fromtimestamp(int(now + seconds), UTC)
 

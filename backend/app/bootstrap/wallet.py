@@ -18,13 +18,13 @@ KEY_VARIABLE, SECRET_VARIABLE = "PLATFORM_PRIVATE_KEY", "JWT_SECRET"
 def create_wallet(env_file: Path) -> str:
     """Writes the private key of a new account into the file, and a random JWT_SECRET if it has none.
 
-    Other lines stay as they are. Afterwards only the owner can read the file. The key is not shown or logged.
+    Other lines stay as they are. Afterwards only the file's owner can read it. The key is not shown or logged.
 
     Returns:
         The address of the account.
 
     Raises:
-        InvalidRequest: The file has a key, which is kept, as its wallet may hold ETH.
+        InvalidRequest: The file already has a key. It is kept, as its wallet may hold ETH.
     """
     path = env_file.resolve()
     text = path.read_text() if path.exists() else ""
@@ -41,7 +41,7 @@ def create_wallet(env_file: Path) -> str:
 
 
 def _line_start(variable: str) -> str:
-    """Regular expression for the start of a variable's line, up to the `=`."""
+    """Returns a regular expression for the start of a variable's line, up to the `=`."""
     return rf"^[ \t]*(?:export[ \t]+)?{variable}[ \t]*"
 
 

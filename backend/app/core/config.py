@@ -18,13 +18,13 @@ from app.core.units import WEI_PER_GWEI
 MIN_SECRET_BYTES = 32
 """Minimum key length of HMAC-SHA-256 (RFC 7518, 3.2)."""
 MIN_DIFFERENT_CHARACTERS = 10
-"""A secret with fewer different characters is taken for a default."""
+"""Minimum number of different characters of a secret; one with fewer looks like a default."""
 
 
 def account_from_key(private_key: SecretStr) -> LocalAccount:
     """Returns the account of a private key.
 
-    The length is checked here, as `eth_account` pads a key that lost a digit and returns another account.
+    This checks the length, as `eth_account` pads a key that lacks a digit, and returns another account.
 
     Args:
         private_key: 32 bytes in hex, with or without 0x.
@@ -78,19 +78,19 @@ def _check_code_hash(text: str | None) -> str | None:
 
 
 class Settings(BaseSettings):
-    """The settings; each is read from the environment variable of its name in capitals.
+    """The settings. Each is read from the environment variable with its name in capitals.
 
-    `repr` and validation errors show neither the keys nor the URLs of node and database, which may contain keys.
+    `repr` and validation errors show no keys, and not the URLs of node and database, which may contain keys.
 
     Attributes:
         blockchain_rpc_url: URL of the node, or several separated by commas, tried in this order.
         chain_id: Id of the network (EIP-155). The service refuses to start on another network.
         contract_address: Address of the stake contract.
-        contract_code_hash: Keccak-256 of the contract's code; None stands for this project's `EventStake`.
+        contract_code_hash: Keccak-256 of the contract's code; if None, the code must be this project's `EventStake`.
         platform_private_key: Key of the account that owns the contract and pays the gas: 32 bytes in hex.
         jwt_secret: Key that signs the bearer tokens; at least 32 bytes.
-        eth_price_inr: INR per ETH, if no other price feed is configured.
-        database_url: URL of a PostgreSQL database; None stands for the embedded server.
+        eth_price_inr: INR per ETH; without it, no price can be quoted.
+        database_url: URL of a PostgreSQL database; the embedded server if None.
         price_max_age_seconds: Maximum age of a rate.
         price_max_jump: Maximum factor between a rate and the last accepted one, up or down.
         confirmations: Number of blocks, including the transaction's own, after which a transaction is final.

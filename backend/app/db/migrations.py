@@ -14,10 +14,10 @@ _LOCK_KEY = 7_305_115
 
 
 def migration_files() -> list[Path]:
-    """All migration files, in the order in which they are applied.
+    """Returns all migration files, in the order in which they are applied.
 
     Raises:
-        MigrationsMissing: There are no files, so no database can be created or checked.
+        MigrationsMissing: There are no migration files.
     """
     files = sorted(MIGRATIONS.glob("*.sql"))
     if not files:
@@ -26,7 +26,7 @@ def migration_files() -> list[Path]:
 
 
 def missing_migrations(engine: Engine) -> list[str]:
-    """Names of the migrations that this database has not had, in order.
+    """Returns the names of the migrations that are not applied to this database, in order.
 
     Raises:
         MigrationsMissing: There are no migration files.

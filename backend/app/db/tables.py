@@ -36,13 +36,13 @@ class Wei(TypeDecorator[int]):
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
-        """Refuses floats, decimals and booleans."""
+        """Raises `TypeError` for floats, decimals and booleans."""
         if value is not None and type(value) is not int:
             raise TypeError(f"wei are ints, not {type(value).__name__}")
         return value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
-        """Converts the Decimal of the driver."""
+        """Converts the driver's Decimal."""
         return None if value is None else int(value)
 
 
@@ -159,6 +159,7 @@ chain_cursors = Table(
     Column("block_number", BigInteger),
 )
 
+# Responses that the HTTP API keeps by idempotency key
 answers = Table(
     "answers",
     metadata,
@@ -175,18 +176,18 @@ class EventRun:
     """A row of `event_runs`.
 
     Attributes:
-        starts_at: The event's start.
-        price_inr: Per seat.
+        starts_at: Start of the event.
+        price_inr: Price per seat in INR.
         status: active, full, completed, cancelled or expired.
-        blockchain_event_run_id: On-chain id; None until the creation is final.
-        blockchain_tx_hash: Of the transaction that created it.
-        blockchain_status: pending, confirmed or failed.
-        blockchain_error: Why it failed.
-        blockchain_price_per_seat_wei: Price converted to wei.
-        blockchain_stake_amount_wei: The host's stake.
+        blockchain_event_run_id: The on-chain id; None until the creation is final.
+        blockchain_tx_hash: Hash of the transaction that created it; None until the creation is final.
+        blockchain_status: Of the creation: pending, confirmed or failed.
+        blockchain_error: Why the creation failed; None if it did not.
+        blockchain_price_per_seat_wei: Price per seat in wei.
+        blockchain_stake_amount_wei: The host's stake in wei.
         inr_per_eth: Rate at which the price was converted.
-        blockchain_block: Last block whose events are in this row and in its bookings' rows.
-        refreshed_block: Block as of which the rows were last read from the contract's views.
+        blockchain_block: Latest block whose events are in this row and in the rows of its bookings.
+        refreshed_block: Block as of which these rows were last read from the contract's views.
         refresh_due: Whether they must be read again.
     """
 
@@ -216,14 +217,14 @@ class Booking:
     """A row of `event_run_bookings`.
 
     Attributes:
-        total_inr: Payment plus stake, at the rate of the quote.
+        total_inr: Payment plus stake in INR, at the rate of the quote.
         status: active, completed, no_show or cancelled.
-        blockchain_booking_id: On-chain id; None until the booking is final.
-        blockchain_tx_hash: Of the transaction that created it.
-        blockchain_status: pending, confirmed or failed.
-        blockchain_error: Why it failed.
-        blockchain_payment_wei: Price of the seats.
-        blockchain_stake_amount_wei: The attendee's stake.
+        blockchain_booking_id: The on-chain id; None until the creation is final.
+        blockchain_tx_hash: Hash of the transaction that created it; None until the creation is final.
+        blockchain_status: Of the creation: pending, confirmed or failed.
+        blockchain_error: Why the creation failed; None if it did not.
+        blockchain_payment_wei: Price of the seats in wei.
+        blockchain_stake_amount_wei: The attendee's stake in wei.
         inr_per_eth: Rate of the quote.
     """
 

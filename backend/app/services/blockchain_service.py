@@ -1,8 +1,8 @@
 """The stake contract in Python: the only module that knows its functions and events.
 
-It drives `EventStake`, and any contract that has only the interface deployed on Sepolia; with the latter, hosts and
-attendees have to sign for themselves. Amounts are in wei. Ids, amounts and statuses are decoded from receipts and
-views, never guessed.
+It works with `EventStake`, and with a contract that has only the interface deployed on Sepolia; with the latter, hosts
+and attendees have to sign for themselves. Amounts are in wei. Ids, amounts and statuses come only from decoded receipts
+and views.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from app.services.contract_types import (
     RunStatus,
     unix_seconds,
 )
-from app.services.pricing import convert_inr_to_wei, convert_wei_to_inr
 from app.services.rpc import BlockId
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected
 from app.services.transactions.sender import TransactionSender
@@ -49,18 +48,15 @@ _Status = TypeVar("_Status", RunStatus, BookingStatus)
 
 
 class BlockchainService:
-    """One contract on one chain.
+    """One contract on one chain. The platform signs where `signer` is None.
 
-    The platform signs where `signer` is None. Methods that send raise `ContractRejected`, `UnsupportedByContract`
-    (before sending), `ChainUnavailable` or `UnexpectedReceipt`; methods that only read raise the first three.
+    Methods that send raise `ContractRejected`, `UnsupportedByContract` (before sending), `ChainUnavailable` or
+    `UnexpectedReceipt`; methods that only read raise the first three.
 
     Attributes:
         sender: Sends the transactions.
         address: Address of the contract.
     """
-
-    convert_inr_to_wei = staticmethod(convert_inr_to_wei)
-    convert_wei_to_inr = staticmethod(convert_wei_to_inr)
 
     def __init__(self, w3: Web3, contract_address: str, sender: TransactionSender) -> None:
         self._w3 = w3
@@ -95,15 +91,15 @@ class BlockchainService:
         signer: LocalAccount | None = None,
         stake_wei: int | None = None,
     ) -> Call:
-        """Returns the call that opens a run.
+        """Returns the call that creates a run.
 
         Args:
             experience_id: Id of the experience.
             price_per_seat_wei: Price of a seat in wei.
             max_seats: Number of seats.
             starts_at: Start, with a time zone.
-            host: Address of the host; the signer if None.
-            signer: Who sends the call; the platform if None.
+            host: Address of the host; the signer's if None.
+            signer: Account that sends the call; the platform if None.
             stake_wei: The host's stake in wei; calculated by the contract if None.
         """
         args = (experience_id, price_per_seat_wei, max_seats, unix_seconds(starts_at))
@@ -126,8 +122,8 @@ class BlockchainService:
         Args:
             onchain_run_id: The contract's number of the run.
             seats: Number of seats.
-            attendee: Address of the attendee; the signer if None.
-            signer: Who sends the call; the platform if None.
+            attendee: Address of the attendee; the signer's if None.
+            signer: Account that sends the call; the platform if None.
             total_wei: Payment and stake in wei; calculated by the contract if None.
         """
         function, party = self._for_party("bookEvent", attendee, signer)
@@ -166,7 +162,7 @@ class BlockchainService:
         signer: LocalAccount | None = None,
         stake_wei: int | None = None,
     ) -> EventRunCreated:
-        """Opens a run. Arguments as for `create_event_run_call`."""
+        """Creates a run. Arguments as for `create_event_run_call`."""
         call = self.create_event_run_call(
             experience_id, price_per_seat_wei, max_seats, starts_at, host=host, signer=signer, stake_wei=stake_wei
         )
@@ -207,7 +203,7 @@ class BlockchainService:
         return self.read_event_expired(self.sender.send(self.expire_event_call(onchain_run_id), signer))
 
     def withdraw_onchain(self, signer: LocalAccount, to: str | None = None) -> CreditWithdrawn:
-        """Pays the signer's credit out, to the signer or to another address."""
+        """Withdraws the signer's credit, to the signer or to another address."""
         function = "withdraw" if to is None else "withdrawTo"
         self._require_function(function)
         call = self._call(function, *([] if to is None else [_address(to)]))
@@ -215,7 +211,7 @@ class BlockchainService:
         return read_result(CreditWithdrawn, receipt, self._events(receipt), creditor=signer.address)
 
     def withdraw_platform_fees_onchain(self, signer: LocalAccount | None = None) -> PlatformFeesWithdrawn:
-        """Pays the platform's balance out."""
+        """Withdraws the platform's balance to the owner."""
         receipt = self.sender.send(self._call("withdrawPlatformFees"), signer)
         return read_fees_withdrawn(receipt, self._events(receipt), has_full_interface=self.has_full_interface)
 
@@ -263,7 +259,7 @@ class BlockchainService:
         return int(self._view("calculateRequiredStake", price_per_seat_wei, seats)[0])
 
     def calculate_booking_cost(self, onchain_run_id: int, seats: int) -> BookingCost:
-        """Returns what seats of a run cost.
+        """Returns the cost of seats of a run.
 
         Raises:
             ContractRejected: Named UnknownEventRun if there is no such run, even if the contract returns zeros.
@@ -320,12 +316,12 @@ class BlockchainService:
         return int(self._view("creditOf", _address(account))[0])
 
     def platform_balance(self) -> int:
-        """Returns what the platform has earned and not withdrawn, in wei."""
+        """Returns the platform's earnings that are not withdrawn, in wei."""
         self._require_function("platformBalance")
         return int(self._view("platformBalance")[0])
 
     def total_liabilities(self) -> int:
-        """Returns what the contract owes to all, in wei."""
+        """Returns the sum of everything that the contract owes, in wei."""
         self._require_function("totalLiabilities")
         return int(self._view("totalLiabilities")[0])
 

@@ -1,7 +1,7 @@
 """Use cases of bookings: quote, book, cancel.
 
-Each use case stores its operation together with the row that it is about, and has the operation carried out. Once that
-is final, `projections` writes the result into the rows.
+Each use case stores an operation, together with a new row if it creates one, and carries it out. When the operation is
+final, `projections` updates the rows.
 """
 
 from __future__ import annotations
@@ -47,11 +47,9 @@ class BookingService:
         self._pricing = pricing
 
     def quote(self, event_run_id: UUID, seats: int) -> Quote:
-        """Returns what seats cost, in wei as the contract says, and in INR at the present rate. Raises `PriceError`."""
+        """Returns the cost of seats: in wei by the contract, in INR at the present rate. Raises `PriceError`."""
         rate = self._pricing.rate()
-        with self._database.autocommit() as connection:
-            onchain_run_id = find_onchain_run_id(connection, event_run_id)
-        return self._quote(onchain_run_id, seats, rate)
+        return self._quote(find_onchain_run_id(self._database, event_run_id), seats, rate)
 
     def prepare_book(
         self,
@@ -62,9 +60,9 @@ class BookingService:
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
     ) -> Operation:
-        """Stores a booking and its operation, which will send exactly the wei of a quote at the present rate.
+        """Stores a booking and its operation, which sends exactly the wei of a quote at the present rate.
 
-        A user without a wallet is entered under the platform's address.
+        For a user without a wallet, the platform's address is the attendee on chain.
 
         Returns:
             The operation; its subject is the booking's row.
@@ -78,9 +76,10 @@ class BookingService:
             with self._database.autocommit() as connection:
                 parameters = {"run_id": event_run_id, "user_id": user_id}
                 row = connection.execute(_SELECT_RUN_AND_USER, parameters).one_or_none()
-            run_name, run_exists = f"event run {event_run_id}", row is not None
-            onchain_run_id = require_onchain_id(row[0] if row else None, run_name, exists=run_exists)
-            if row is None or row.id is None:
+            if row is None:
+                raise NotFound(f"There is no event run {event_run_id}.")
+            onchain_run_id = require_onchain_id(row.blockchain_event_run_id, f"event run {event_run_id}")
+            if row.id is None:
                 raise NotFound(f"There is no user {user_id}.")
             quote = self._quote(onchain_run_id, check_seats(seats), rate)
             attendee = row.wallet_address or self._chain.platform
@@ -119,7 +118,7 @@ class BookingService:
     def prepare_cancel(
         self, booking_id: UUID, *, signer: LocalAccount | None = None, idempotency_key: str | None = None
     ) -> Operation:
-        """Stores the operation that refunds one booking and frees its seats."""
+        """Stores the operation that cancels a booking: it is refunded, and its seats are free again."""
 
         def make_draft() -> Draft:
             booking = self.get(booking_id)
@@ -133,7 +132,7 @@ class BookingService:
     def cancel(
         self, booking_id: UUID, *, signer: LocalAccount | None = None, idempotency_key: str | None = None
     ) -> BookingCancelled:
-        """Refunds one booking, and waits until that is final."""
+        """Cancels a booking as `prepare_cancel` does, and waits until that is final."""
         operation = self.prepare_cancel(booking_id, signer=signer, idempotency_key=idempotency_key)
         return self._chain.read_booking_cancelled(self._chain.sender.finish(operation, signer))
 

@@ -1,6 +1,7 @@
-"""Encodes calls and decodes results, events and errors of a contract's ABI. Selectors, topics and types are cached.
+"""Encodes calls, and decodes results, events and errors, by a contract's ABI.
 
-web3's contract objects look them up for every call, which takes longer than an EVM in this process does.
+Selectors, topics and types are computed once. web3's contract objects look them up in each call, which takes longer
+than executing the call on an EVM in the same process.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PANIC_REASONS = {
 
 
 class Revert(NamedTuple):
-    """Why a contract reverted: the error's name and arguments, and both as a phrase."""
+    """Why a contract reverted: the error's name and arguments, and `reason`, both in words."""
 
     name: str
     args: tuple[Any, ...]
@@ -183,7 +184,7 @@ def event_stake_codec() -> Codec:
 
 
 def revert_data(error: ContractLogicError) -> bytes:
-    """Returns the data of a revert from web3's exception; empty if the node did not pass it on."""
+    """Returns the data of a revert from web3's exception; empty if the node did not return it."""
     data: Any = error.data
     while isinstance(data, Mapping):  # some nodes nest it
         inner = next((value for value in data.values() if isinstance(value, Mapping)), None)

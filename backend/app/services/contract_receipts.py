@@ -16,14 +16,14 @@ _ONCHAIN_NAMES = {"event_run_id": "onchain_run_id", "booking_id": "onchain_booki
 _Result = TypeVar("_Result", bound=TransactionResult)
 
 
-def read_result(kind: type[_Result], receipt: TxReceipt, events: Sequence[Event], **known: Any) -> _Result:
+def read_result(kind: type[_Result], receipt: TxReceipt, events: Sequence[Event], **known_fields: Any) -> _Result:
     """Returns the result that the one event with the name of `kind` describes.
 
     Args:
         kind: Class of the result.
         receipt: Receipt of a transaction that succeeded.
         events: The contract's events in the receipt.
-        known: Fields of the result: those that the event has must be equal to the event's.
+        known_fields: Fields of the result that the caller knows. An event that has other values does not count.
 
     Raises:
         UnexpectedReceipt: There is not exactly one such event.
@@ -32,11 +32,11 @@ def read_result(kind: type[_Result], receipt: TxReceipt, events: Sequence[Event]
     for event in events:
         if event.name == kind.__name__:
             args = {_ONCHAIN_NAMES.get(name, name): value for name, value in event.args.items()}
-            if all(args.get(name, value) == value for name, value in known.items()):
+            if all(args.get(name, value) == value for name, value in known_fields.items()):
                 matches.append(args)
     if len(matches) != 1:
         raise unexpected_count(receipt["transactionHash"].to_0x_hex(), kind.__name__, len(matches))
-    return kind(**_transaction_fields(receipt, events), **{**known, **matches[0]})
+    return kind(**_transaction_fields(receipt, events), **{**known_fields, **matches[0]})
 
 
 def read_event_completed(receipt: TxReceipt, events: Sequence[Event]) -> EventCompleted:

@@ -1,7 +1,7 @@
 """Types of the contract: results of its transactions and of its views.
 
-Fields are named as in the contract's events and views, except for its own numbers of runs and bookings. Amounts are in
-wei.
+Fields have the names of the contract's events and views, except for the ids: its `eventRunId` is `onchain_run_id` here,
+its `bookingId` is `onchain_booking_id`. Amounts are in wei.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RunStatus(IntEnum):
 
 
 class BookingStatus(IntEnum):
-    """Status of a booking. COMPLETED: attended. CANCELLED: refunded."""
+    """Status of a booking. COMPLETED means attended, CANCELLED refunded."""
 
     ACTIVE = 0
     COMPLETED = 1
@@ -71,7 +71,7 @@ class TransactionResult:
 
 @dataclass(frozen=True, kw_only=True)
 class EventRunCreated(TransactionResult):
-    """A run was opened."""
+    """A run was created."""
 
     onchain_run_id: int
     host: ChecksumAddress
@@ -83,7 +83,7 @@ class EventRunCreated(TransactionResult):
 
 @dataclass(frozen=True, kw_only=True)
 class BookingCreated(TransactionResult):
-    """A booking was made."""
+    """A booking was created."""
 
     onchain_booking_id: int
     onchain_run_id: int
@@ -197,12 +197,12 @@ class OnchainBooking:
     booked_at: int
 
 
-def unix_seconds(moment: datetime) -> int:
+def unix_seconds(time: datetime) -> int:
     """Returns the whole seconds since 1970; fractions are dropped.
 
     Raises:
         InvalidRequest: The time has no time zone.
     """
-    if moment.utcoffset() is None:
-        raise InvalidRequest(f"The time {moment.isoformat()} has no time zone: give it in UTC.")
-    return (moment - _EPOCH) // timedelta(seconds=1)
+    if time.utcoffset() is None:
+        raise InvalidRequest(f"The time {time.isoformat()} has no time zone: give it in UTC.")
+    return (time - _EPOCH) // timedelta(seconds=1)

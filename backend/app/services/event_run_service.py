@@ -1,7 +1,7 @@
 """Use cases of event runs: create, complete, cancel, expire, refresh.
 
-Each use case stores its operation together with the row that it is about, and has the operation carried out. Once that
-is final, `projections` writes the result into the rows. The contract checks seats, times, authority and status.
+Each use case stores an operation, together with a new row if it creates one, and carries it out. When the operation is
+final, `projections` updates the rows. The contract checks seats, times, authority and status.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class EventRunService:
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
     ) -> Operation:
-        """Stores a run and the operation that opens it; its subject is the run's row.
+        """Stores a run, and the operation that creates it on chain; the operation's subject is the run's row.
 
-        The price in INR of a seat becomes wei here, once. The start needs a time zone; fractions of a second are
-        dropped. A host without a wallet is entered under the platform's address.
+        The price per seat is converted from INR to wei here, once. The start needs a time zone; fractions of a second
+        are dropped. For a host without a wallet, the platform's address is the host on chain.
 
         Raises:
             PriceError: There is no rate to convert the price with. Nothing was stored.
@@ -111,15 +111,9 @@ class EventRunService:
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
     ) -> EventRun:
-        """Opens a run as `prepare_create` does, and waits until it is final."""
+        """Creates a run as `prepare_create` does, and waits until it is final."""
         operation = self.prepare_create(
-            host_id,
-            experience_id,
-            starts_at,
-            max_seats,
-            price_inr,
-            signer=signer,
-            idempotency_key=idempotency_key,
+            host_id, experience_id, starts_at, max_seats, price_inr, signer=signer, idempotency_key=idempotency_key
         )
         self._chain.sender.finish(operation, signer)
         assert operation.subject is not None
@@ -136,17 +130,17 @@ class EventRunService:
         """Stores the operation that completes a run; bookings that are not listed are no-shows."""
 
         def make_draft() -> Draft:
+            onchain_run_id = find_onchain_run_id(self._database, event_run_id)
+            statement = select(_bookings.id, _bookings.blockchain_booking_id)
             with self._database.autocommit() as connection:
-                onchain_run_id = find_onchain_run_id(connection, event_run_id)
-                statement = select(_bookings.id, _bookings.blockchain_booking_id)
                 rows = connection.execute(statement.where(_bookings.id.in_(attended_booking_ids)))
                 onchain_ids = dict(rows.all())
-            attended_onchain_booking_ids = [
-                require_onchain_id(
-                    onchain_ids.get(booking_id), f"booking {booking_id}", exists=booking_id in onchain_ids
-                )
-                for booking_id in attended_booking_ids
-            ]
+            attended_onchain_booking_ids = []
+            for booking_id in attended_booking_ids:
+                if booking_id not in onchain_ids:
+                    raise NotFound(f"There is no booking {booking_id}.")
+                onchain_booking_id = require_onchain_id(onchain_ids[booking_id], f"booking {booking_id}")
+                attended_onchain_booking_ids.append(onchain_booking_id)
             call = self._chain.complete_event_call(onchain_run_id, attended_onchain_booking_ids)
             return self._chain.sender.draft(call, signer, event_run_id)
 
@@ -173,7 +167,7 @@ class EventRunService:
         """Stores the operation that cancels a run: all its bookings are refunded, and the host's stake returns."""
 
         def make_draft() -> Draft:
-            call = self._chain.cancel_event_call(self._onchain_run_id(event_run_id))
+            call = self._chain.cancel_event_call(find_onchain_run_id(self._database, event_run_id))
             return self._chain.sender.draft(call, signer, event_run_id)
 
         request = request_hash("cancel run", event_run_id, signer and signer.address)
@@ -195,7 +189,7 @@ class EventRunService:
         """
 
         def make_draft() -> Draft:
-            call = self._chain.expire_event_call(self._onchain_run_id(event_run_id))
+            call = self._chain.expire_event_call(find_onchain_run_id(self._database, event_run_id))
             return self._chain.sender.draft(call, signer, event_run_id)
 
         request = request_hash("expire", event_run_id, signer and signer.address)
@@ -211,7 +205,7 @@ class EventRunService:
     def refresh(self, event_run_id: UUID, block: int | None = None) -> EventRun:
         """Updates a run and its bookings from the contract's views, after transactions that this service did not send.
 
-        Bookings that this service did not make are not entered, as it does not know whose they are.
+        Bookings that this service did not make get no row, as it does not know whose they are.
 
         Args:
             event_run_id: Id of the run.
@@ -243,7 +237,7 @@ class EventRunService:
     def _store_refreshed(
         self, event_run_id: UUID, block: int, onchain_run: OnchainEventRun, booking_statuses: dict[int, str]
     ) -> None:
-        """Stores what the views say of a run and its bookings, unless the row has events of a later block meanwhile."""
+        """Stores what the views returned, unless the run's row has events of a later block meanwhile."""
         values = {
             "status": onchain_run.status.name.lower(),
             "seats_booked": onchain_run.seats_booked,
@@ -259,6 +253,12 @@ class EventRunService:
                 of_run = _bookings.blockchain_booking_id.in_(booking_statuses)
                 connection.execute(update(event_run_bookings).where(of_run).values(status=status))
 
+    def cancel_failed(self, event_run_id: UUID) -> None:
+        """Sets a run to cancelled whose creation failed, so that it is not on chain. Leaves other runs as they are."""
+        failed = (_runs.id == event_run_id) & (_runs.blockchain_status == "failed")
+        with self._database.transaction() as connection:
+            connection.execute(update(event_runs).where(failed).values(status="cancelled"))
+
     def get(self, event_run_id: UUID) -> EventRun:
         """Returns a run's row."""
         with self._database.autocommit() as connection:
@@ -271,7 +271,3 @@ class EventRunService:
         """Returns the rows of all runs, in the order in which they were stored."""
         with self._database.autocommit() as connection:
             return [EventRun(*row) for row in connection.execute(_SELECT_ALL)]
-
-    def _onchain_run_id(self, event_run_id: UUID) -> int:
-        with self._database.autocommit() as connection:
-            return find_onchain_run_id(connection, event_run_id)

@@ -41,11 +41,11 @@ class Attempt:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Attempt:
-        """Reads an element of the column."""
+        """Reads an element of the column `attempts`."""
         return cls(*(stored[key] for key in _JSON_KEYS))
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the element of the column."""
+        """Returns an element of the column `attempts`."""
         return {key: getattr(self, name) for key, name in _JSON_KEYS.items()}
 
 
@@ -68,19 +68,19 @@ class Operation:
     Attributes:
         key: The idempotency key of the request, after its caller's id; or a random one.
         request: Hash of the request; the same key with another hash is refused.
-        kind: The contract's function.
+        kind: Name of the contract's function.
         subject: Id of the row of `event_runs` or `event_run_bookings` that it is about; None if there is none.
         chain_id: Id of the network (EIP-155).
         sender: Address of the account that sends the transaction.
         to_address: Address of the contract.
         data: Call data.
         value_wei: Wei that the transaction sends.
-        state: One of the states above.
+        state: One of `OPERATION_STATES`; `app.services.operations` describes them.
         nonce: Nonce of the attempts that may still be mined; None in the states prepared and rejected.
         attempts: All transactions that were signed for it, oldest first.
         requeued: How often it got a new nonce.
         reorged: Whether it was mined in a block that was dropped from the chain.
-        held: Why it cannot go on at present; None if it can.
+        held: Why it cannot proceed at present; None if it can.
         tx_hash: Hash of the attempt that was mined.
         block_number: Number of the block in which it was mined.
         block_hash: Hash of that block.
@@ -124,23 +124,23 @@ class Operation:
 
     @property
     def closed(self) -> bool:
-        """Whether it is in one of `CLOSED_STATES`."""
+        """Whether the state is one of `CLOSED_STATES`."""
         return self.state in CLOSED_STATES
 
 
 class NewRow(NamedTuple):
-    """A row that is inserted together with the operation that is to bring it on chain."""
+    """A row to insert together with the operation that creates it on chain."""
 
     table: Table
     values: dict[str, Any]
 
 
 EffectStatement = Callable[[CTE], Update]
-"""Builds the update of other rows. Its argument has the operation's row if that was closed, and else no row."""
+"""Builds the update of other rows. Its argument selects the operation's row if that was closed, and otherwise none."""
 
 
 class Effect(NamedTuple):
-    """An update of other rows, in the statement that closes an operation.
+    """An update of other rows, executed by the statement that closes an operation.
 
     Attributes:
         statement: Builds the update.

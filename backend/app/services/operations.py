@@ -26,18 +26,7 @@ from functools import cache
 from typing import Any
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Insert,
-    Select,
-    Table,
-    bindparam,
-    exists,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, Connection, Insert, Select, Table, bindparam, exists, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
@@ -74,7 +63,7 @@ def find_or_create(
         database: Where operations are stored.
         idempotency_key: Key of the request; None if nobody will repeat it.
         request: Hash of the request.
-        make_draft: Returns what is to be sent; called only if there is no operation yet.
+        make_draft: Returns the operation to store; called only if there is none yet.
 
     Raises:
         KeyReused: The key belongs to another request.
@@ -107,11 +96,12 @@ _DRAFT_COLUMNS = ("key", "request", "kind", "subject", "chain_id", "sender", "to
 _DEFAULTS = (_o.subject, _o.state, _o.attempts, _o.requeued, _o.reorged, _o.created_at, _o.updated_at)
 """Columns that the database fills in."""
 _EMPTY = dict.fromkeys(field.name for field in fields(Operation))
+"""All columns, as NULL; a new row keeps NULL where neither its draft nor the database fills in a value."""
 
 
 @cache
 def _insert_statement(table: Table | None, columns: tuple[str, ...]) -> Insert:
-    """Inserts an operation, and with it a row with these columns into the table, which becomes its subject."""
+    """Inserts an operation, and a row with these columns into the table, if there is one, as its subject."""
     values: dict[str, Any] = {name: bindparam(name, type_=_o[name].type) for name in _DRAFT_COLUMNS}
     if table is None:
         return insert(operations).values(**values).returning(*_DEFAULTS)
@@ -128,7 +118,7 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         connection: A connection to the database.
         key: Primary key of the operation.
         request: Hash of the request.
-        draft: What is to be sent.
+        draft: The operation to store.
     """
     call, chain_id, sender, subject = draft
     table, row = subject if isinstance(subject, NewRow) else (None, {})
@@ -144,7 +134,7 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         "value_wei": call.value,
     }
     if table is not None:
-        del values["subject"]
+        del values["subject"]  # the statement takes it from the inserted row
     try:
         defaults = connection.execute(_insert_statement(table, tuple(row)), values | row).one()
     except IntegrityError as error:
@@ -179,7 +169,7 @@ def open_with_lower_nonce(connection: Connection, operation: Operation) -> list[
 
 
 def next_nonce(connection: Connection, chain_id: int, sender: str) -> int:
-    """Returns the nonce after the highest one that the account was given; 0 if it was given none."""
+    """Returns the nonce after the highest one that was assigned to the account; 0 if none was."""
     return connection.execute(_NEXT, {"of_chain": chain_id, "of_sender": sender}).scalar_one_or_none() or 0
 
 
@@ -232,7 +222,7 @@ def sign(connection: Connection, operation: Operation, attempt: Attempt) -> Oper
 
     Returns:
         The signed operation. None without changes if the operation is not prepared any more, if it has attempts that
-        the caller has not seen, or if the account was given this nonce or a higher one.
+        the caller has not seen, or if this nonce or a higher one was already assigned to the account.
     """
     parameters = {**_seen_by_caller(operation), "taken": attempt.nonce, "attempt": [attempt.to_json()]}
     updated_at = connection.execute(_SIGN, parameters).scalar_one_or_none()
@@ -253,7 +243,7 @@ _NONE_EARLIER = ~exists().where(
 
 @cache
 def _close_statement(names: tuple[str, ...], in_order: bool, effects: tuple[EffectStatement, ...]) -> Select[Any]:
-    """Closes an operation, which gets values of these names, and updates other rows, in one statement."""
+    """Closes an operation, sets the columns with these names, and updates other rows."""
     update_operation = _CHANGE.values({name: bindparam(name, type_=_o[name].type) for name in names})
     update_operation = update_operation.where(_NONE_EARLIER) if in_order else update_operation
     closed = update_operation.values(updated_at=func.clock_timestamp()).cte("closed")

@@ -67,7 +67,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Quote:
-    """What seats cost: in wei as the contract says, and in INR at the rate that the quote freezes with them."""
+    """The cost of seats: in wei by the contract, and in INR at the quote's rate."""
 
     payment_wei: int
     stake_wei: int
@@ -81,7 +81,7 @@ class Quote:
     def of(cls, payment_wei: int, stake_wei: int, rate: Rate) -> Quote:
         """Returns the quote for a payment and a stake.
 
-        Each amount is converted by itself, the total too, so that each is right to the paisa.
+        Each amount is converted separately, the total too, so that each is exact to the paisa.
         """
         total_wei = payment_wei + stake_wei
         payment_inr, stake_inr, total_inr = (
@@ -100,7 +100,7 @@ class PriceFeed(Protocol):
 
 @dataclass(frozen=True)
 class FixedPriceFeed:
-    """A rate that is set by hand, as with `ETH_PRICE_INR`, and that is always valid now.
+    """A rate that is set by hand, as with `ETH_PRICE_INR`, and that never becomes too old.
 
     Attributes:
         inr_per_eth: INR per ETH; None if no rate is set.

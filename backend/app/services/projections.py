@@ -1,7 +1,8 @@
 """Projections: updates rows by the contract's events, in the statement that closes an operation.
 
-Besides `EventRunService.refresh`, nothing writes on-chain values to rows. An operation is closed once final, so
-a reorganisation never requires a row to be reverted: before that, only the row in `operations` refers to a block.
+Only this module and `EventRunService.refresh` write on-chain values to rows of runs and bookings. An operation is
+closed when it is final, and until then only its row in `operations` refers to a block. So these rows never have to be
+reverted after a reorganisation.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def _new_values(*columns: str) -> dict[str, Any]:
 def _add_seats(run_id: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
     """Adds to the run's booked seats, and sets its status to full exactly when all seats are booked.
 
-    A negative number frees seats. Seats are not added if the row was refreshed from a later block, which has counted
-    them; the run is then due to be refreshed again.
+    A negative number frees seats. If the row was refreshed as of the event's block or a later one, it has counted these
+    seats: they are not added, and the run becomes due for another refresh.
     """
     is_counted = _runs.refreshed_block >= _EVENT_BLOCK
     seats_booked = _runs.seats_booked + case((is_counted, 0), else_=seats)

@@ -1,8 +1,8 @@
-"""Brings database and chain together: after a crash, a reorganisation, or transactions that the service did not send.
+"""Reconciles database and chain after a crash, a reorganisation, or transactions that the service did not send.
 
-Open operations continue from their state, whichever process began them. Transactions of others on our runs are found by
-the contract's events, up to the latest final block, and their results are read from its views. Rows hold final results
-only, so nothing in them is ever reverted.
+It continues open operations from their state, whichever process began them. It finds foreign transactions on the
+service's runs by the contract's events, up to the latest final block, and reads the results from the contract's views.
+Rows of runs and bookings hold final results only, so they are never reverted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from app.services.operation_types import CLOSED_STATES, Operation
 from app.services.operations import open_operations
 
 MAX_BLOCK_RANGE = 1_000
-"""Blocks whose events public nodes return at once."""
+"""Number of blocks whose events public nodes return in one response."""
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class ReconcileReport:
         advanced: Operations whose state changed, each with the state before.
         pending: Operations that are not closed.
         refreshed: Ids of the runs that were updated from the contract's views.
-        differences: Sentences about rows that are not what the contract says.
-        problems: Sentences about what could not be done.
+        differences: A sentence for each difference between a row and the contract.
+        problems: A sentence for each thing that could not be done.
     """
 
     advanced: list[tuple[str, Operation]] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Reconciler:
         database: The database.
         chain: The contract.
         runs: Refreshes the rows of runs.
-        quiet_for: Seconds without a change after which an operation is taken up.
+        quiet_for: Seconds without a change after which the reconciler continues an operation.
         max_block_range: Number of blocks whose events are requested at once.
     """
 
@@ -76,9 +76,9 @@ class Reconciler:
         self._max_block_range = max_block_range
 
     def run_full(self) -> ReconcileReport:
-        """Runs a round on everything: takes up all operations, and compares and refreshes all rows."""
+        """Runs a round on everything: continues all operations, compares all rows, and refreshes those that differ."""
         report = self.run_once(quiet_for=timedelta(0))
-        for run_id in self._differing_runs(report):
+        for run_id in self._compare_all_runs(report):
             self._refresh(run_id, report)
         return report
 
@@ -86,7 +86,7 @@ class Reconciler:
         """Runs a round on what may have changed.
 
         Args:
-            quiet_for: Time without a change after which an operation is taken up; the reconciler's own if None.
+            quiet_for: Time without a change after which an operation is continued; the reconciler's own if None.
         """
         report = ReconcileReport()
         for operation in self._open_operations(self._quiet_for if quiet_for is None else quiet_for):
@@ -103,8 +103,7 @@ class Reconciler:
     def dry_run(self) -> ReconcileReport:
         """Reports open operations and differences, and changes nothing."""
         report = ReconcileReport(pending=self._open_operations(timedelta(0)))
-        for _ in self._differing_runs(report):
-            pass
+        self._compare_all_runs(report)
         return report
 
     # ------------------------------------------------------------------------------------------ open operations
@@ -133,7 +132,7 @@ class Reconciler:
     # ------------------------------------------------------------------------------------------ foreign transactions
 
     def _follow_events(self, report: ReconcileReport) -> None:
-        """Refreshes the runs that final transactions of others changed since the last round."""
+        """Refreshes the runs that foreign transactions changed in the blocks that became final since the last round."""
         cursor = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
         last_block = self._last_complete_block(report)
         with self._database.transaction() as connection:
@@ -160,15 +159,14 @@ class Reconciler:
             first = last + 1
 
     def _last_complete_block(self, report: ReconcileReport) -> int:
-        """Returns the latest final block before which all of our operations are closed."""
+        """Returns the latest final block up to which all mined operations of the service are closed."""
         final_block = max(self._chain.sender.policy.final_block(self._chain.block_number()), 0)
         return min([final_block, *(o.block_number - 1 for o in report.pending if o.block_number is not None)])
 
     def _runs_changed_by_others(self, first_block: int, last_block: int, report: ReconcileReport) -> list[UUID]:
-        """Returns the ids of our runs with events in these blocks from transactions that are not ours.
+        """Returns the ids of the service's runs with events in these blocks from foreign transactions.
 
-        A booking that has events, and that the contract does not show, becomes a problem in the report; the events of
-        runs still count.
+        If the contract does not show a booking that has events, the report gets a problem; other events still count.
         """
         events = self._chain.events_between(first_block, last_block)
         with self._database.transaction() as connection:
@@ -190,7 +188,8 @@ class Reconciler:
         """Refreshes a run and its bookings; as of the last complete block if `block` is None.
 
         Returns:
-            Whether the rows are now as of that block. If not, they have events of a later block.
+            Whether the rows are now as of that block. They are not if they have events of a later block, or if the
+            refresh failed.
         """
         block = self._last_complete_block(report) if block is None else block
         try:
@@ -203,11 +202,8 @@ class Reconciler:
 
     # ------------------------------------------------------------------------------------------ differences
 
-    def _differing_runs(self, report: ReconcileReport) -> Iterator[UUID]:
-        """Yields the ids of runs whose rows, or whose bookings' rows, are not what the contract says.
-
-        The report gets the differences in words.
-        """
+    def _compare_all_runs(self, report: ReconcileReport) -> list[UUID]:
+        """Adds the differences between rows and contract to the report, and returns the ids of the runs that differ."""
         block = self._last_complete_block(report)
         with self._database.transaction() as connection:
             run_rows = connection.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
@@ -217,6 +213,7 @@ class Reconciler:
             subjects = connection.scalars(select(operations.c.subject).where(operations.c.state.not_in(CLOSED_STATES)))
             pending_subjects = set(subjects)
         all_bookings = [Booking(*row) for row in booking_rows]
+        differing_runs = []
         for run in (EventRun(*row) for row in run_rows):
             bookings = [booking for booking in all_bookings if booking.event_run_id == run.id]
             differences = [*_abandoned_rows(run, bookings, pending_subjects)]
@@ -224,7 +221,8 @@ class Reconciler:
                 differences += self._compare_with_chain(run, bookings, block)
             report.differences += differences
             if differences:
-                yield run.id
+                differing_runs.append(run.id)
+        return differing_runs
 
     def _compare_with_chain(self, run: EventRun, bookings: list[Booking], block: int) -> Iterator[str]:
         """Yields the differences between rows and the contract's views as of a block."""
@@ -269,7 +267,7 @@ def _differences(row_name: str, **pairs: tuple[object, object]) -> Iterator[str]
 
 
 def _abandoned_rows(run: EventRun, bookings: list[Booking], pending_subjects: set[UUID | None]) -> Iterator[str]:
-    """Yields a sentence for each row that waits to be brought on chain, and has no operation that does so."""
+    """Yields a sentence for each row that waits to be created on chain, and has no open operation that does so."""
     rows: list[tuple[str, EventRun | Booking]] = [("event run", run), *(("booking", booking) for booking in bookings)]
     for kind, row in rows:
         if row.blockchain_status == "pending" and row.id not in pending_subjects:

@@ -1,7 +1,7 @@
-"""The JSON-RPC requests that the services make, through web3's provider, middleware and exceptions.
+"""The JSON-RPC requests of the services, with web3's provider, middleware and exceptions.
 
-The methods of `w3.eth` validate and convert every field of every request and response, about 0.4 ms a request: more
-than a fast node takes. This module converts the fields that the services use.
+The methods of `w3.eth` validate and convert every field of a request and its response. That takes about 0.4 ms, more
+than a fast node needs for its response. This module converts only the fields that the services use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BlockHeader(NamedTuple):
 
 
 def chain_id(w3: Web3) -> int:
-    """Returns the id of the network (EIP-155)."""
+    """Returns the id of the node's network (EIP-155)."""
     return int(_request(w3, "eth_chainId"), 16)
 
 
@@ -57,7 +57,7 @@ def latest_header(w3: Web3) -> BlockHeader:
 
 
 def transaction_count(w3: Web3, account: str, block: BlockId) -> int:
-    """Returns the number of nonces that the account had used at the end of a block."""
+    """Returns the number of nonces that the account had used by the end of a block."""
     return int(_request(w3, "eth_getTransactionCount", account, _block_param(block)), 16)
 
 
@@ -105,7 +105,7 @@ def receipt(w3: Web3, tx_hash: str) -> TxReceipt | None:
 
 
 def read_receipt(raw_receipt: Mapping[str, Any]) -> TxReceipt:
-    """Converts a receipt from its JSON: those fields of web3's `TxReceipt` that the services use."""
+    """Converts the JSON of a receipt to those fields of web3's `TxReceipt` that the services use."""
     contract = raw_receipt.get("contractAddress")
     fields = {
         "transactionHash": HexBytes(raw_receipt["transactionHash"]),

@@ -1,7 +1,7 @@
 """Classifies a node's errors, decodes reverts, and converts both to the services' errors.
 
-Nodes use the codes -32000 and -32603 for reverts and for their own failures alike, so the text of a message decides. An
-unknown message proves nothing: ask the chain before concluding anything from it.
+Nodes use the codes -32000 and -32603 both for reverts and for their own failures, so the text of the message decides.
+An unknown message proves nothing: the caller must read the chain to find out whether the transaction was accepted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from app.core.errors import ChainUnavailable, ContractRejected
 from app.services.codec import Codec, Revert, revert_data
 
 NODE_ERRORS = (Web3Exception, RequestException, OSError)
-"""What web3 and its providers raise if a node is out of reach or answers with an error."""
+"""Errors that web3 and its providers raise if a node is unreachable or responds with an error."""
 NO_REVERT_DATA = "no data"
 """web3's message for a revert without a reason."""
 
@@ -36,13 +36,13 @@ class RefusalKind(Enum):
 
 
 def classify(error: Exception | str) -> RefusalKind | None:
-    """Returns why the node refused a transaction, by the text of its error; None if the text is unknown."""
+    """Returns why the node refused a transaction, from the text of its error; None if the text is unknown."""
     text = str(error).lower()
     return next((kind for kind in RefusalKind if re.search(kind.value, text)), None)
 
 
 def decode_revert(error: ContractLogicError, codec: Codec) -> Revert | None:
-    """Returns why the contract reverted; None if it did not revert, although web3 says so."""
+    """Returns why the contract reverted; None if web3 took another error of the node for a revert."""
     data = revert_data(error)
     if data:
         return codec.revert(data)
@@ -68,7 +68,7 @@ def as_chain_unavailable(action: str, error: Exception, operation_key: str | Non
     """Returns one of `NODE_ERRORS` as the services' error, without the node's URL, which may contain a key.
 
     Args:
-        action: What was tried.
+        action: What failed, in words, such as the contract's function.
         error: The node's error.
         operation_key: Key of the operation that continues; None if there is none.
     """

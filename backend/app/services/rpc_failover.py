@@ -1,4 +1,4 @@
-"""A web3 provider for several JSON-RPC URLs: each request goes, in the same bytes, to a node that works."""
+"""A web3 provider for several JSON-RPC URLs: sends a request to the next node, unchanged, if one fails."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from web3.providers import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 MIN_REST_S, MAX_REST_S = 0.25, 10.0
+"""Seconds for which an endpoint is not used after a failure."""
 BUSY = re.compile(
     "rate.?limit|too many request|limit reached|compute units|(request|capacity|rps).{0,20}(limit|exceed)|throttl"
     "|temporarily unavailable|request timed out",
     re.IGNORECASE,
 )
-"""Messages of JSON-RPC errors that may not occur later, or on another node. Nodes use one code for many errors."""
+"""Messages of temporary JSON-RPC errors. Nodes use one code for many errors, so the text decides."""
 
 log = logging.getLogger(__name__)
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # its debug lines contain URLs, which contain keys
@@ -31,9 +32,9 @@ class _RequestFailed(Exception):
     """One request to one endpoint failed.
 
     Attributes:
-        error: The error in words that do not contain the URL.
-        retry_after: Seconds that the node asked to wait.
-        is_permanent: Whether the same request will fail there again.
+        error: The error; its message does not contain the URL.
+        retry_after: Seconds to wait before the next request, by the node's header Retry-After; 0 without one.
+        is_permanent: Whether this endpoint will refuse the same request again.
     """
 
     def __init__(self, error: requests.RequestException, *, retry_after: float = 0, is_permanent: bool = False) -> None:
@@ -43,9 +44,11 @@ class _RequestFailed(Exception):
 class FailoverProvider(JSONBaseProvider):
     """Sends requests to one endpoint while it works, and to the next one when it fails.
 
-    An endpoint that is unreachable, silent, broken or busy rests: for a time that doubles with each failure and is
-    random by half, or for as long as it asked, up to `MAX_REST_S`. A node's verdict, such as a revert or a wrong nonce,
-    is its response and no failure. Messages tell endpoints apart by number, as URLs may contain keys.
+    After a failure (unreachable, timeout, broken response, too many requests) an endpoint rests: for a random time in
+    the upper half of a limit that doubles with each failure, and at least as long as its Retry-After says, up to
+    `MAX_REST_S`.
+    An error that is the node's answer, such as a revert or a wrong nonce, is no failure. Messages number the endpoints,
+    as URLs may contain keys.
 
     Args:
         urls: URLs of the endpoints, in order of preference.
@@ -74,16 +77,17 @@ class FailoverProvider(JSONBaseProvider):
         self._current = 0  # endpoint that answered last
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
-        """Makes a request, at as many endpoints as it takes.
+        """Sends a request to one endpoint after another, until one responds.
 
         Raises:
-            requests.RequestException: The last endpoint's error. The node may have executed the request.
+            requests.RequestException: The last endpoint's error. An endpoint may have executed the request.
         """
         body, deadline = self.encode_rpc_request(method, params), self._clock() + self._give_up_after
-        rest, failure, failed_for_good = MIN_REST_S, None, set[int]()
+        max_rest, failure, failed_for_good = MIN_REST_S, None, set[int]()
         while True:
             now, count = self._clock(), len(self._urls)
             waits = [max(rests_until - now, 0) for rests_until in self._rests_until]
+            # The endpoint with the shortest wait; among equals the one that answered last, or the next after it
             endpoint = min(range(count), key=lambda i: (waits[i], (i - self._current) % count))
             if failure and (len(failed_for_good) == count or now + waits[endpoint] > deadline):
                 raise failure.error
@@ -91,21 +95,23 @@ class FailoverProvider(JSONBaseProvider):
                 self._sleep(waits[endpoint])
             try:
                 response = self._request(endpoint, body)
-                self._current = endpoint
-                return response
             except _RequestFailed as error:
                 failure = error
+            else:
+                self._current = endpoint
+                return response
             log.warning("%s: %s", method, failure.error)
             if failure.is_permanent:
                 failed_for_good.add(endpoint)
-            seconds = max(rest * (1 + self._jitter()) / 2, min(failure.retry_after, MAX_REST_S))
-            self._rests_until[endpoint], rest = self._clock() + seconds, min(2 * rest, MAX_REST_S)
+            rest = max(max_rest * (1 + self._jitter()) / 2, min(failure.retry_after, MAX_REST_S))
+            self._rests_until[endpoint] = self._clock() + rest
+            max_rest = min(2 * max_rest, MAX_REST_S)
 
     def _request(self, endpoint: int, body: bytes) -> RPCResponse:
         """Makes one request to one endpoint.
 
         Raises:
-            _RequestFailed: It gave no answer that can be used.
+            _RequestFailed: There is no response, or it is a failure of the endpoint.
         """
         name = f"endpoint {endpoint + 1} of {len(self._urls)}"
         response = self._post(endpoint, name, body)
@@ -114,7 +120,7 @@ class FailoverProvider(JSONBaseProvider):
             rpc_response = self.decode_rpc_response(response.content)
         is_object, status = isinstance(rpc_response, dict), response.status_code
         rpc_error = str(rpc_response.get("error") or "") if is_object else ""
-        is_revert = "revert" in rpc_error
+        is_revert = "revert" in rpc_error  # the words of such a message are the contract's
         is_busy = status == 429 or (not is_revert and bool(BUSY.search(rpc_error)))
         if is_object and not is_busy and (status < 500 or is_revert):
             return cast(RPCResponse, rpc_response)
@@ -126,7 +132,7 @@ class FailoverProvider(JSONBaseProvider):
         )
 
     def _post(self, endpoint: int, name: str, body: bytes) -> requests.Response:
-        """Sends a request. Its errors do not quote those of `requests`, which contain the URL."""
+        """Sends a request. The errors do not quote those of `requests`, which contain the URL."""
         sessions: dict[int, requests.Session] = self._local.__dict__.setdefault("sessions", {})
         session = sessions.get(endpoint) or sessions.setdefault(endpoint, _session(self._urls[endpoint]))
         headers = {"Content-Type": "application/json"}
@@ -148,7 +154,7 @@ def _retry_after(response: requests.Response) -> float:
 
 
 def _session(url: str) -> requests.Session:
-    """Returns a session that has read proxies and certificates from the environment: per request that takes 0.13 ms."""
+    """Returns a session that reads proxies and certificates from the environment once, instead of 0.13 ms a request."""
     session = requests.Session()
     for name, value in session.merge_environment_settings(url, {}, None, None, None).items():
         setattr(session, name, value)

@@ -25,18 +25,18 @@ from stakesim_adapter.faults.testbed import BackendTestbed
 
 @dataclass(frozen=True)
 class BackendCampaign:
-    """See `stakesim.faults.protocol.FaultCampaign`.
+    """Implements `stakesim.faults.protocol.FaultCampaign`.
 
     Attributes:
-        sender: Class that the services send transactions with in episodes `network`. A test passes a broken one, to
-            show that its faults are found.
+        sender: Class that sends the services' transactions in episodes `network`. A test passes a broken one, to show
+            that its faults are found.
     """
 
     sender: type[TransactionSender] = TransactionSender
 
     @property
     def statements(self) -> Mapping[str, str]:
-        """What must hold in every episode."""
+        """The statements that must hold in every episode, by id."""
         return STATEMENTS
 
     @property
@@ -45,16 +45,16 @@ class BackendCampaign:
         return CLIENT_FAULTS | processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS
 
     def plan(self, runs: int) -> Mapping[str, int]:
-        """`runs` episodes each of the kinds `network` and `kill`, and fewer of those that take longer."""
+        """Returns `runs` episodes each of the kinds `network` and `kill`, and fewer of the kinds that take longer."""
         return {"network": runs, "kill": runs, "workers": -(-runs // 20), "database": -(-runs // 50)}
 
-    def open(self) -> BackendPlayer:
+    def open(self) -> BackendEpisodeRunner:
         """Opens a testbed."""
-        return BackendPlayer(self.sender)
+        return BackendEpisodeRunner(self.sender)
 
 
-class BackendPlayer:
-    """Runs episodes on one anvil and one database.
+class BackendEpisodeRunner:
+    """Implements `stakesim.faults.protocol.EpisodeRunner` on one anvil and one database.
 
     Args:
         sender: As in `BackendCampaign`.
@@ -80,7 +80,7 @@ class BackendPlayer:
 
         Raises:
             StakesimError: There is no such kind.
-            BackendError: Node or database are gone.
+            BackendError: The node or the database has stopped.
         """
         if kind not in self._episodes:
             raise StakesimError(f"There are no episodes of the kind {kind}: choose {', '.join(self._episodes)}.")

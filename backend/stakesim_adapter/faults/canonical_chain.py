@@ -1,4 +1,4 @@
-"""The chain as it is at the end of an episode."""
+"""Reads the canonical chain at the end of an episode."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from stakesim_adapter.faults.testbed import BackendTestbed
 
 
 class CanonicalChain(NamedTuple):
-    """All transactions of an episode that are in the chain, in order.
+    """The transactions of an episode that are in the chain, in order.
 
     Attributes:
-        receipts: By transaction hash.
+        receipts: Receipts by transaction hash.
         events: The contract's events by transaction hash; no entry for a transaction without any.
     """
 

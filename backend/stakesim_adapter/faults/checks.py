@@ -1,6 +1,6 @@
-"""Checks at the end of an episode, when all is quiet: operations, nonces, gas, and what clients were told.
+"""Checks at the end of an episode, after the faults stopped: operations, nonces, gas, and clients' responses.
 
-They read chain and database past all faults, and decode events with the library's code instead of the backend's. Each
+They read chain and database without faults, and decode events with the library's code instead of the backend's. Each
 check is a generator of violations; `CHECKS` lists all. `watch` checks during the episode, `row_checks` the rows of
 event runs and bookings.
 """
@@ -24,18 +24,18 @@ from stakesim_adapter.faults.testbed import BackendTestbed
 
 STATEMENTS = {
     "I1": "a key has at most one effect on chain (INV-17)",
-    "I2": "when all is quiet, every operation is confirmed with exactly one effect, or closed without any",
+    "I2": "after the faults stop, every operation is confirmed with exactly one effect, or closed without any",
     "I3": "no transaction reaches the network before its hash is in the database",
     "I4": "nonces are unique and without gaps",
     "I5": "no operation is final before the confirmation depth, and a final state never changes",
     "I6": "the database equals a replay of the canonical logs (INV-16)",
     "I7": "gas paid is within the cap",
-    "CLIENT": "clients are told what happened, and each trouble is an error of the backend's own",
+    "CLIENT": "clients get the operation's outcome as response, and every error is one of the backend's own",
 }
 
 
 class ClientResponse(StrEnum):
-    """What the services last told a client about a key. A client whose request failed with a fault was told nothing."""
+    """The services' last response to a client about a key. A request that failed with a fault has no response."""
 
     DONE = "done"
     REFUSED = "refused"
@@ -43,15 +43,15 @@ class ClientResponse(StrEnum):
 
 
 class EpisodeEnd(NamedTuple):
-    """What the checks look at.
+    """The data of the checks.
 
     Attributes:
         chain: Receipts and events.
         operations: Rows of `operations`, in order of creation.
-        nonces_used: Nonces that the chain has used, by sender.
-        row_differences: What the reconciler says differs between rows and contract.
+        nonces_used: Number of nonces that are used on chain, by sender.
+        row_differences: Differences between rows and contract, as the reconciler reports them.
         max_fee: Cap of the fee, in wei per gas.
-        responses: What clients were told, by key.
+        responses: Responses to clients, by key.
     """
 
     chain: CanonicalChain
@@ -62,16 +62,13 @@ class EpisodeEnd(NamedTuple):
     responses: Mapping[str, ClientResponse]
 
 
-def check(
-    testbed: BackendTestbed, services: Services, responses: Mapping[str, ClientResponse], confirmations: int
-) -> list[Violation]:
+def check(testbed: BackendTestbed, services: Services, responses: Mapping[str, ClientResponse]) -> list[Violation]:
     """Runs all checks. No operation may be open, and no block may be mined meanwhile.
 
     Args:
         testbed: Chain and database.
-        services: The service under test.
-        responses: What clients were told, by key.
-        confirmations: Depth at which the services take a block as final.
+        services: The services under test.
+        responses: Responses to clients, by key.
     """
     chain = read_chain(testbed)
     with testbed.observer.connect() as connection:
@@ -119,16 +116,16 @@ def _every_effect_has_an_operation(end: EpisodeEnd) -> Iterator[Violation]:
 def _each_nonce_has_one_operation(end: EpisodeEnd) -> Iterator[Violation]:
     for (sender, nonce), keys in _keys_by_nonce(end.operations).items():
         if len(keys) > 1:
-            yield Violation("I4", f"nonce {nonce} of {sender} was given to {', '.join(sorted(keys))}")
+            yield Violation("I4", f"nonce {nonce} of {sender} was assigned to {', '.join(sorted(keys))}")
 
 
-def _no_nonce_is_left_open(end: EpisodeEnd) -> Iterator[Violation]:
-    """A nonce that was given out and not used is a gap, behind which later transactions wait."""
+def _every_assigned_nonce_is_used(end: EpisodeEnd) -> Iterator[Violation]:
+    """A nonce that was assigned and is not used is a gap: later transactions wait for it."""
     signed_nonces = _keys_by_nonce(end.operations)
     for sender, used in end.nonces_used.items():
         highest = max((nonce for signer, nonce in signed_nonces if signer == sender), default=-1)
         if highest >= used:
-            yield Violation("I4", f"nonce {highest} of {sender} was given out; the chain has used {used}")
+            yield Violation("I4", f"nonce {highest} of {sender} was assigned; the chain has used {used}")
 
 
 def _gas_is_within_the_cap(end: EpisodeEnd) -> Iterator[Violation]:
@@ -151,11 +148,11 @@ def _gas_is_that_of_the_receipt(end: EpisodeEnd) -> Iterator[Violation]:
             yield Violation("I6", f"{row.key} has gas {row.gas_used} at {row.gas_price_wei}, not as its receipt")
 
 
-def _clients_were_told_the_outcome(end: EpisodeEnd) -> Iterator[Violation]:
+def _responses_match_the_outcomes(end: EpisodeEnd) -> Iterator[Violation]:
     states = {row.key: row.state for row in end.operations}
     for key, response in end.responses.items():
         if states.get(key) not in _STATES_AFTER[response]:
-            message = f"the client of {key} was told {response.value!r}; the operation is {states.get(key)}"
+            message = f"the response to {key} was {response.value!r}; the operation is {states.get(key)}"
             yield Violation("CLIENT", message)
 
 
@@ -164,7 +161,7 @@ _STATES_AFTER: Mapping[ClientResponse, tuple[str | None, ...]] = {
     ClientResponse.REFUSED: ("failed", "rejected", None),
     ClientResponse.ACCEPTED: CLOSED_STATES,
 }
-"""States that an operation may end in, by what its client was told. None: there is no operation."""
+"""States in which an operation may end, by the response to its client. None: there is no operation."""
 
 CHECKS: tuple[Callable[[EpisodeEnd], Iterator[Violation]], ...] = (
     _rows_equal_contract,
@@ -172,20 +169,20 @@ CHECKS: tuple[Callable[[EpisodeEnd], Iterator[Violation]], ...] = (
     _closed_with_its_effect,
     _every_effect_has_an_operation,
     _each_nonce_has_one_operation,
-    _no_nonce_is_left_open,
+    _every_assigned_nonce_is_used,
     _gas_is_within_the_cap,
     _gas_is_that_of_the_receipt,
-    _clients_were_told_the_outcome,
+    _responses_match_the_outcomes,
 )
 
 
 def _effects(row: Any, chain: CanonicalChain) -> list[str]:
-    """Hashes of the operation's attempts that had events."""
+    """Returns the hashes of the operation's attempts that emitted events."""
     return [attempt["hash"] for attempt in row.attempts if attempt["hash"] in chain.events]
 
 
 def _keys_by_nonce(operation_rows: Sequence[Any]) -> dict[tuple[str, int], set[str]]:
-    """Keys of the operations that signed with a nonce, by sender and nonce."""
+    """Returns the keys of the operations that have an attempt with a nonce, by sender and nonce."""
     keys: dict[tuple[str, int], set[str]] = {}
     for row in operation_rows:
         for attempt in row.attempts:

@@ -1,4 +1,4 @@
-"""Clients of the services during an episode: random requests, repeated after trouble, and what each was told."""
+"""Clients of the services during an episode: they send random requests, repeat them after faults, record responses."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from stakesim_adapter.faults.watch import OperationsWatch
 CLIENT_FAULTS = {"too many seats": 19, "same key again": 26, "same key, other request": 26}
 """Mistakes of clients, with their row in the catalogue."""
 OUTCOME_UNKNOWN = (ChainUnavailable, DatabaseUnavailable)
-"""Errors after which a client does not know whether the request had an effect."""
+"""Errors that do not tell a client whether the request had an effect."""
 TOO_MANY_SEATS = 201
-"""More than a run may have."""
+"""More seats than a run may have."""
 
 
 class _Booking(NamedTuple):
-    """A booking to be requested. user: number of the user. signs: with the user's own wallet, if they have one."""
+    """A booking to request."""
 
     key: str
-    user: int
+    user: int  # number of the user
     run: EventRun
     seats: int
-    signs: bool
+    signs: bool  # with the user's wallet, if they have one
 
 
 class Clients:
     """Users of the services, who send one request after another.
 
     Attributes:
-        responses: What the client of each key was told; no entry if that is unknown.
+        responses: Last response by key; no entry for a key without a response.
         violations: Responses that contradict each other, and errors of other types than the backend's own.
         counts: How often each of `CLIENT_FAULTS` happened.
-        log: Number of the RPC request, and what happened before it.
+        log: Events, each with the number of RPC requests before it.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Clients:
     def create_run(self) -> None:
         """A host creates a run that starts in three days."""
         key, host = self._new_key(), int(self.rng.integers(2))
-        starts_at = self._chain_time() + timedelta(days=3)
+        starts_at = datetime.fromtimestamp(self.testbed.engine.now(), UTC) + timedelta(days=3)
         seats, price_inr = int(self.rng.integers(4, 13)), Decimal(int(self.rng.integers(1, 50)) * 1000)
         self._request(
             key,
@@ -144,7 +144,7 @@ class Clients:
         )
 
     def repeat_request(self) -> None:
-        """Sends an earlier request again with its key, as a client does that got no response."""
+        """Sends an earlier request again with its key, like a client that got no response."""
         if not self._requests:
             return
         key = list(self._requests)[int(self.rng.integers(len(self._requests)))]
@@ -153,7 +153,7 @@ class Clients:
         self._request(key, f"{description}, again", send)
 
     def reuse_key(self) -> None:
-        """Sends another request with an old key, which must be refused."""
+        """Sends another request with an old key, which the services must refuse."""
         runs = self._open_runs()
         done_keys = [key for key, response in self.responses.items() if response == ClientResponse.DONE]
         if not (runs and done_keys):
@@ -197,10 +197,10 @@ class Clients:
             partial(self.services.runs.complete, run.id, attended_booking_ids, idempotency_key=key),
         )
 
-    # ---------------------------------------------------------------------------------------- the service's own work
+    # ------------------------------------------------------------------------------------ background work of a service
 
     def step_operations(self) -> None:
-        """Carries each open operation on by one step, in random order, as a worker does."""
+        """Steps each open operation once, in random order, as a worker does."""
         for index in self.rng.permutation(len(self._open_operations)):
             try:
                 self._open_operations[index] = self.services.sender.step(self._open_operations[index])
@@ -259,7 +259,7 @@ class Clients:
             self._record_response(key, ClientResponse.ACCEPTED)
 
     def _query(self, read: Callable[[], Any]) -> Any:
-        """The result of a query; None if the database does not answer."""
+        """Returns the result of a query; None if the database does not answer."""
         self.faults.begin_operation()
         try:
             return read()
@@ -267,15 +267,15 @@ class Clients:
             return None
 
     def _record_response(self, key: str, response: ClientResponse) -> None:
-        """Notes what a client was told. Only ACCEPTED may be followed by another response."""
+        """Records a response. Only ACCEPTED may be followed by another response."""
         earlier = self.responses.get(key, response)
         if earlier not in (response, ClientResponse.ACCEPTED):
-            message = f"the client of {key} was told {earlier.value!r}, and then {response.value!r}"
+            message = f"the response to {key} was {earlier.value!r}, and then {response.value!r}"
             self.violations.append(Violation("CLIENT", message))
         self.responses[key] = response
 
     def _report_unexpected(self, key: str, error: Exception) -> None:
-        """Reports an error that the services must not raise, unless the database was taken away."""
+        """Reports an error that the services must not raise, unless a fault stopped the database."""
         is_database_gone = self.faults.database_gone or self.faults.counts[DATABASE_GONE] > 0
         if isinstance(error, OperationalError | InterfaceError) and is_database_gone:
             self._note(f"{key}: the database is gone")
@@ -303,7 +303,6 @@ class Clients:
         return True
 
     def _random_booking(self, seats: int | None = None) -> _Booking | None:
-        """seats: a random number if None."""
         runs = self._open_runs()
         if not runs:
             return None
@@ -319,9 +318,6 @@ class Clients:
     def _new_key(self) -> str:
         self._key_count += 1
         return f"key {self._key_count}"
-
-    def _chain_time(self) -> datetime:
-        return datetime.fromtimestamp(self.testbed.engine.now(), UTC)
 
     def _note(self, event: str) -> None:
         self.log.append((self.provider.request_count, event))

@@ -1,6 +1,7 @@
 """Episodes `network`: clients send requests while faults happen between service, node and database.
 
-At the end all is quiet, and the checks run. The same seed and number give the same episode.
+At the end the faults stop, the reconciler closes all operations, and the checks run. The same seed and number give the
+same episode.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from stakesim_adapter.faults.testbed import BackendTestbed, open_services
 from stakesim_adapter.faults.watch import OperationsWatch
 
 MAX_ROUNDS = 80
-"""Blocks, each with a round of the reconciler, in which every operation must end once all is quiet."""
+"""Maximum number of blocks, each with a round of the reconciler, in which all operations end after the faults."""
 
 
 def random_policy(rng: np.random.Generator) -> TransactionPolicy:
-    """A random policy of the sender. Its times are 0 or endless, so that the wall clock decides nothing."""
+    """Returns a random policy. Its times are 0 or endless, so that the episode does not depend on the wall clock."""
     never = 1e9
     return TransactionPolicy(
         confirmations=int(rng.choice([2, 3, 4])),
@@ -47,10 +48,10 @@ def run_episode(
     """Runs one episode.
 
     Args:
-        testbed: Chain and database; reset first.
-        seed: Of the campaign.
-        number: Of the episode.
-        sender: Class that the services send transactions with; a test passes a broken one.
+        testbed: Chain and database; they are reset first.
+        seed: Seed of the campaign.
+        number: Number of the episode.
+        sender: Class that sends the services' transactions; a test passes a broken one.
     """
     started_at = time.perf_counter()
     testbed.reset()
@@ -75,7 +76,7 @@ def run_episode(
         faults.stop()
         end_violations = settle(testbed, services, policy.confirmations)
         watch.check_operations()
-        end_violations += check(testbed, services, clients.responses, policy.confirmations)
+        end_violations += check(testbed, services, clients.responses)
     finally:
         faults.restore_database()
         database.dispose()
@@ -99,7 +100,7 @@ def _chain_faults(
     policy: TransactionPolicy,
     hooks: ServiceHooks,
 ) -> ChainFaults:
-    """Faults at random rates. Two of them, which change with the number of the episode, happen first."""
+    """Returns faults at random rates. Two of them, which depend on the episode's number, happen first."""
     return ChainFaults(
         testbed,
         rng,
@@ -125,9 +126,9 @@ def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> l
     for _ in range(confirmations + 1):
         testbed.mine()
         report = services.reconciler.run_once()
-    return [Violation("I2", f"trouble though all is quiet: {trouble}") for trouble in report.problems]
+    return [Violation("I2", f"a problem though the faults have stopped: {problem}") for problem in report.problems]
 
 
 def _rotate(names: list[str], number: int, count: int) -> list[str]:
-    """`count` of the names; successive numbers go through all of them in turn."""
+    """Returns `count` of the names; successive numbers go through all names in turn."""
     return [names[(number * count + i) % len(names)] for i in range(count)]

@@ -1,6 +1,6 @@
 """Episodes with processes: a service is killed at any step, a database server is stopped, two workers run at once.
 
-Each process runs a fixed script of use cases, each under a key. After trouble it runs the script again with the same
+Each process runs a fixed script of use cases, each with a key. After an error it runs the script again with the same
 keys, like a client that got no response.
 """
 
@@ -33,6 +33,7 @@ from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.faults.faulty_provider import SEND, FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.testbed import MAX_FEE, service_account
+from web3.types import RPCEndpoint
 
 from stakesim_adapter.faults.checks import ClientResponse, check
 from stakesim_adapter.faults.episodes import settle
@@ -50,21 +51,21 @@ STOP_FAULTS = {"database server stopped and started": 25}
 WORKER_FAULTS = {"two workers with one key": 26, "two workers with one account": 26}
 """Faults by name, with their row in the catalogue."""
 SHARED_KEYS, OWN_KEYS = 5, 6
-"""Keys of the script that all processes use, and keys of each process."""
+"""Number of the script's keys that all processes share, and of those that each process has for itself."""
 POLICY = TransactionPolicy(
     confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, give_up_after=5, min_pause=0.001, max_pause=0.005
 )
 MAX_TRIES = 200
-"""How often a process runs the script before it gives up."""
+"""Maximum number of times that a process runs the script."""
 _STARTS_AT = datetime.fromtimestamp(GENESIS_TIMESTAMP, UTC) + timedelta(days=30)
-_TROUBLE = (ChainUnavailable, DatabaseUnavailable, OperationalError, InterfaceError)
+_TEMPORARY_ERRORS = (ChainUnavailable, DatabaseUnavailable, OperationalError, InterfaceError)
 _CONTEXT = multiprocessing.get_context("fork")
 
 
 def _run_script(services: Services, process_name: str, on_done: Callable[[str], None]) -> None:
-    """Creates runs and makes bookings, some under keys that all processes use, some under keys of this process.
+    """Creates runs and bookings, some with keys that all processes share, some with keys of this process.
 
-    on_done: called with each key whose use case has returned.
+    Calls `on_done` with the key of each use case that has returned.
     """
     runs, bookings = services.runs, services.bookings
     run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), idempotency_key="create")
@@ -90,9 +91,9 @@ def _run_script(services: Services, process_name: str, on_done: Callable[[str], 
 
 
 class _ProcessLog:
-    """Lines that a process writes for its parent: `done KEY`, `error TEXT`, `kill -9 PLACE`, `steps COUNT`.
+    """A file to which a process writes lines for its parent: `done KEY`, `error TEXT`, `kill -9 PLACE`, `steps COUNT`.
 
-    Each line is one write, so lines of several processes don't mix, and a killed process leaves none unwritten.
+    Each line is one unbuffered write, so lines of several processes don't mix, and a killed process loses none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,7 +104,7 @@ class _ProcessLog:
 
 
 class _Steps:
-    """Counts the places between database and chain where a process may be killed, and kills it at one of them."""
+    """Counts the steps of a process at which it may be killed, and kills it at step `kill_at`."""
 
     def __init__(self, log: _ProcessLog, kill_at: int) -> None:
         self.count, self._log, self._kill_at = 0, log, kill_at
@@ -116,16 +117,16 @@ class _Steps:
 
 
 def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.Generator) -> Services:
-    """The services of a process, with a step around each RPC request and SQL statement.
+    """Returns the services of a process, with a step before and after each RPC request and SQL statement.
 
-    Half of the requests mine a block first.
+    A block is mined before every second request, at random.
     """
     miner = addresses.provider()
 
     def before_request(method: str, params: Sequence[Any]) -> None:
         steps.pass_by("before a send" if method == SEND else "before a request")
         if rng.random() < 0.5:
-            miner.make_request("evm_mine", [])  # type: ignore[arg-type]
+            miner.make_request(RPCEndpoint("evm_mine"), [])
 
     def after_request(method: str, params: Sequence[Any]) -> None:
         steps.pass_by("after a send" if method == SEND else "after a request")
@@ -140,7 +141,7 @@ def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.G
 
 
 def _process_main(addresses: Addresses, name: str, log_path: Path, kill_at: int, seed: int) -> None:
-    """Runs the script until it succeeds. kill_at: number of the step at which the process is killed; 0: none."""
+    """Runs the script until it succeeds, or until the step `kill_at`; 0 stands for none."""
     logging.disable()
     log = _ProcessLog(log_path)
     steps = _Steps(log, kill_at)
@@ -149,7 +150,7 @@ def _process_main(addresses: Addresses, name: str, log_path: Path, kill_at: int,
         try:
             services.reconciler.run_full()
             _run_script(services, name, lambda key: log.write(f"done {key}"))
-        except _TROUBLE:
+        except _TEMPORARY_ERRORS:
             time.sleep(0.02)
             continue
         except AppError as error:
@@ -195,23 +196,23 @@ def _finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
         policy = replace(POLICY, resend_after=0)
         services = open_services(testbed.addresses, testbed.provider(), policy, engine)
         violations += settle(testbed, services, POLICY.confirmations)
-        return violations + check(testbed, services, responses, POLICY.confirmations)
+        return violations + check(testbed, services, responses)
     finally:
         engine.dispose()
 
 
 def _sent_but_not_stored(testbed: BackendTestbed) -> list[Violation]:
-    """Transactions of the platform that the node has and the database does not."""
+    """Returns a violation for each transaction of the platform that the node has and the database has not."""
     hashes = set(testbed.mempool(service_account().address).values())
     with testbed.observer.connect() as connection:
         attempts = connection.scalars(select(operations.c.attempts)).all()
-    stored = {attempt["hash"] for attempts_of_one in attempts for attempt in attempts_of_one}
+    stored = {attempt["hash"] for operation_attempts in attempts for attempt in operation_attempts}
     return [Violation("I3", f"the mempool has {tx_hash}, the database has not") for tx_hash in hashes - stored]
 
 
 @cache
 def _count_steps(testbed: BackendTestbed) -> int:
-    """Steps of a process that is not killed."""
+    """Returns the number of steps of a process that is not killed."""
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"
@@ -220,7 +221,7 @@ def _count_steps(testbed: BackendTestbed) -> int:
 
 
 def run_kill_episode(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
-    """A process is killed at one step. A new one takes over, whose client repeats all requests."""
+    """Kills a process at one step, and starts another one, which repeats all requests."""
     started_at, steps = time.perf_counter(), _count_steps(testbed)
     kill_at = 1 + int(np.random.default_rng(seed).permutation(steps)[number % steps])
     testbed.reset()
@@ -237,7 +238,7 @@ def run_kill_episode(testbed: BackendTestbed, seed: int, number: int) -> Episode
 
 
 def run_workers_episode(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
-    """Two processes run the script at once, with one account, and in part with the same keys."""
+    """Runs the script in two processes at once, with one account and partly the same keys."""
     started_at = time.perf_counter()
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
@@ -250,7 +251,7 @@ def run_workers_episode(testbed: BackendTestbed, seed: int, number: int) -> Epis
 
 
 def run_database_episode(seed: int, number: int) -> EpisodeResult:
-    """The database server is stopped and started up to four times while a process runs the script."""
+    """Stops and starts the database server up to four times while a process runs the script."""
     started_at, rng, stops = time.perf_counter(), np.random.default_rng([seed, number, 25]), 0
     with tempfile.TemporaryDirectory(prefix="stakesim-faults-") as folder:
         data_dir, log_path = Path(folder) / "postgres", Path(folder) / "log"
@@ -278,7 +279,7 @@ def run_database_episode(seed: int, number: int) -> EpisodeResult:
 
 
 def _start_server(data_dir: Path) -> URL:
-    """Starts the server in a process of its own, as pgserver starts each data directory only once per process."""
+    """Starts the server in a new process, as pgserver starts a data directory only once in each process."""
     starter = _CONTEXT.Process(target=start_embedded, args=(data_dir,))
     starter.start()
     starter.join()

@@ -18,27 +18,23 @@ from stakesim_adapter.faults.testbed import BackendTestbed
 
 _RUNS = select(event_runs, users.c.wallet_address).join(users)
 _BOOKINGS = (
-    select(
-        event_run_bookings,
-        users.c.wallet_address,
-        event_runs.c.blockchain_event_run_id.label("onchain_run_id"),
-    )
+    select(event_run_bookings, users.c.wallet_address, event_runs.c.blockchain_event_run_id.label("onchain_run_id"))
     .join(users, users.c.id == event_run_bookings.c.user_id)
     .join(event_runs, event_runs.c.id == event_run_bookings.c.event_run_id)
 )
 
 
 class RowsAndEvents(NamedTuple):
-    """What the checks compare.
+    """The data of the checks.
 
     Attributes:
         runs: Rows of `event_runs`, with the host's `wallet_address`.
         bookings: Rows of `event_run_bookings`, with the attendee's `wallet_address` and the run's `onchain_run_id`.
         replay: The contract's state by its events.
-        run_creations: Hash of the transaction that created a run, by its id on chain.
+        run_creations: Hash of the transaction that created a run, by the on-chain id.
         booking_creations: Likewise for bookings.
-        foreign_transactions: Hashes of transactions that were sent past the service.
-        platform_address: Users without a wallet are entered under it.
+        foreign_transactions: Hashes of transactions that the service did not send.
+        platform_address: Host or attendee on chain of users without a wallet.
     """
 
     runs: Sequence[Any]
@@ -54,8 +50,8 @@ def check_rows(testbed: BackendTestbed, chain: CanonicalChain, platform_address:
     """Runs all checks of this module. No operation may be open.
 
     Args:
-        testbed: Whose database is read.
-        chain: Of the episode.
+        testbed: Its database has the rows.
+        chain: Chain at the end of the episode.
         platform_address: Address of the platform's wallet.
     """
     data = _read(testbed, chain, platform_address)
@@ -80,7 +76,7 @@ def _read(testbed: BackendTestbed, chain: CanonicalChain, platform_address: str)
 def _no_row_is_pending(data: RowsAndEvents) -> Iterator[Violation]:
     for row in (*data.runs, *data.bookings):
         if row.blockchain_status == "pending":
-            yield Violation("I6", f"row {row.id} is pending while all is quiet")
+            yield Violation("I6", f"row {row.id} is pending though the faults have stopped")
 
 
 def _runs_equal_the_replay(data: RowsAndEvents) -> Iterator[Violation]:
@@ -128,22 +124,25 @@ def _bookings_equal_the_replay(data: RowsAndEvents) -> Iterator[Violation]:
             yield Violation("I6", message)
 
 
-def _each_run_has_one_row(data: RowsAndEvents) -> Iterator[Violation]:
-    row_counts = Counter(row.blockchain_event_run_id for row in data.runs)
-    yield from _not_one_row("run", data.run_creations, row_counts, data.foreign_transactions)
-
-
-def _each_booking_has_one_row(data: RowsAndEvents) -> Iterator[Violation]:
-    row_counts = Counter(row.blockchain_booking_id for row in data.bookings)
-    yield from _not_one_row("booking", data.booking_creations, row_counts, data.foreign_transactions)
+def _each_creation_has_one_row(data: RowsAndEvents) -> Iterator[Violation]:
+    """Ignores runs and bookings that the service did not create."""
+    run_counts = Counter(row.blockchain_event_run_id for row in data.runs)
+    booking_counts = Counter(row.blockchain_booking_id for row in data.bookings)
+    for kind, creations, row_counts in (
+        ("run", data.run_creations, run_counts),
+        ("booking", data.booking_creations, booking_counts),
+    ):
+        for onchain_id, tx_hash in creations.items():
+            count = row_counts[onchain_id]
+            if count != 1 and tx_hash not in data.foreign_transactions:
+                yield Violation("I6", f"{kind} {onchain_id} was created by {tx_hash}, and {count} rows have it")
 
 
 ROW_CHECKS: tuple[Callable[[RowsAndEvents], Iterator[Violation]], ...] = (
     _no_row_is_pending,
     _runs_equal_the_replay,
     _bookings_equal_the_replay,
-    _each_run_has_one_row,
-    _each_booking_has_one_row,
+    _each_creation_has_one_row,
 )
 
 
@@ -156,18 +155,8 @@ def _unknown(kind: str, row_id: object, onchain_id: int) -> Violation:
 
 
 def _differences(name: str, row: Any, expected: Mapping[str, Any]) -> Iterator[Violation]:
-    """The columns of the row that are not as expected."""
+    """Yields a violation for each column that does not have its expected value."""
     for column, value in expected.items():
         if (actual := getattr(row, column)) != value:
             message = f"{name}: {column} is {actual} in the database, {value} by the canonical logs"
             yield Violation("I6", message)
-
-
-def _not_one_row(
-    kind: str, creations: Mapping[int, str], row_counts: Counter[int], foreign_transactions: frozenset[str]
-) -> Iterator[Violation]:
-    """What the service created, and has no row or several."""
-    for onchain_id, tx_hash in creations.items():
-        if row_counts[onchain_id] != 1 and tx_hash not in foreign_transactions:
-            count = row_counts[onchain_id]
-            yield Violation("I6", f"{kind} {onchain_id} was created by {tx_hash}, and {count} rows have it")

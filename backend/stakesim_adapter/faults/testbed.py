@@ -1,6 +1,6 @@
-"""The library's testbed with the backend on it.
+"""The library's testbed, with a database for the backend.
 
-It has a database of its own, with real commits. The services are wired as in production, in this process or in others.
+The database is a new one, with real commits. The services are wired as in production, in this process or in others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TRUNCATE = f"TRUNCATE {', '.join(table.name for table in metadata.sorted_tables
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where any process finds node, database and contract.
+    """Addresses of node, database and contract, which any process can connect to.
 
     Attributes:
         rpc_url: URL of the node.
@@ -53,11 +53,11 @@ class Addresses:
     contract: str
 
     def provider(self) -> LocalNodeProvider:
-        """A provider without faults."""
+        """Returns a provider without faults."""
         return LocalNodeProvider(self.rpc_url)
 
     def database(self) -> DatabaseEngine:
-        """A database engine with a lock_timeout of 3 s.
+        """Returns a database engine with a lock_timeout of 3 s.
 
         All clients of an episode take turns in one thread, so a lock that is not granted by then never will be.
         """
@@ -66,12 +66,12 @@ class Addresses:
 
 
 def user_id(number: int) -> uuid.UUID:
-    """Id of a user in `users`."""
+    """Returns the id of a user in `users`."""
     return uuid.UUID(int=100 + number)
 
 
 def wallet(number: int) -> LocalAccount | None:
-    """The user's account; None for users without a wallet."""
+    """Returns the user's account; None for users without a wallet."""
     return None if number % 3 == 2 else engine_accounts()[1 + number]
 
 
@@ -82,13 +82,13 @@ def open_services(
     engine: DatabaseEngine,
     sender: type[TransactionSender] = TransactionSender,
 ) -> Services:
-    """The services, as one process of the backend has them.
+    """Builds the services of one process of the backend.
 
     Args:
-        addresses: Of node and contract.
-        provider: Reaches the node, with faults. The clock reads the latest block without them.
-        policy: Of the sender.
-        engine: Of the database.
+        addresses: Addresses of node and contract.
+        provider: Provider with faults. The services' clock reads the latest block without faults.
+        policy: Policy of the sender.
+        engine: Engine of the database.
         sender: Class that sends the transactions.
     """
     database = Database(engine)
@@ -105,12 +105,12 @@ class BackendTestbed(FaultTestbed):
     """One anvil and one database, for one episode after another.
 
     Args:
-        server: Server to create the database on; if None, that of `DATABASE_URL`, or the embedded one.
+        server: Server on which to create the database; if None, that of `DATABASE_URL`, or the embedded one.
 
     Attributes:
-        addresses: Where other processes find it.
-        database: Engine to prepare the database with.
-        observer: The same database in autocommit mode, so that each statement sees what is committed.
+        addresses: Addresses for the services, also in other processes.
+        database: Engine that prepares the database.
+        observer: The same database in autocommit mode, in which each statement sees all commits.
 
     Raises:
         EngineError: There is no anvil.
@@ -138,7 +138,7 @@ class BackendTestbed(FaultTestbed):
         super().close()
 
     def reset(self) -> None:
-        """Puts chain and mempool back to their start, and leaves only users and an experience in the database."""
+        """Resets chain and mempool, and leaves only users and an experience in the database."""
         super().reset()
         with self.database.begin() as connection:
             connection.exec_driver_sql(_TRUNCATE)
@@ -171,7 +171,7 @@ def _user_row(number: int) -> dict[str, Any]:
 
 
 def _server() -> URL:
-    """URL of the server of `DATABASE_URL`, or of the embedded one.
+    """Returns the URL of the server of `DATABASE_URL`, or of the embedded one.
 
     Raises:
         DatabaseUnavailable: No database answers there.

@@ -29,12 +29,12 @@ _ALL_OPERATIONS = select(
 
 @dataclass
 class OperationsWatch:
-    """Compares each operation with what it was at the last look.
+    """Compares each operation with its row at the last check.
 
     Attributes:
-        testbed: Chain and database; both are read past all faults.
-        confirmations: Depth at which the services take a block as final.
-        violations: What was found, each only once.
+        testbed: Chain and database; both are read without faults.
+        confirmations: Depth at which a block is final for the services.
+        violations: All violations, each only once.
     """
 
     testbed: BackendTestbed
@@ -43,7 +43,7 @@ class OperationsWatch:
     _last_rows: dict[str, Any] = field(default_factory=dict)
 
     def check_operations(self) -> None:
-        """Checks all operations that have changed. To be called before each request, and so before each block."""
+        """Checks all operations that have changed. Call it before each request, and so before each block."""
         with self.testbed.observer.connect() as connection:
             rows = connection.execute(_ALL_OPERATIONS).all()
         for row in rows:
@@ -54,12 +54,12 @@ class OperationsWatch:
             if last is not None and last.state in CLOSED_STATES and row.state != last.state:
                 self._report("I5", f"{row.key} was {last.state}, which is final, and then {row.state}")
             if last is not None and row.requeued > last.requeued:
-                self._check_nonce_used_up(row.key, last.nonce, "was given a new nonce")
+                self._check_nonce_is_used(row.key, last.nonce, "got a new nonce")
             if row.state in ("confirmed", "failed") and (last is None or last.state not in CLOSED_STATES):
                 self._check_is_final(row)
 
     def check_is_stored(self, raw: str) -> None:
-        """Checks that an operation holds this raw transaction (0x-prefixed hex). To be called before it is sent."""
+        """Checks that an operation has this raw transaction (0x-prefixed hex). Call it before the send."""
         tx_hash = HexBytes(keccak(HexBytes(raw))).to_0x_hex()
         with self.testbed.observer.connect() as connection:
             holder = select(_columns.key).where(_columns.attempts.contains([{"hash": tx_hash}]))
@@ -68,7 +68,7 @@ class OperationsWatch:
 
     def _check_is_final(self, row: Any) -> None:
         if row.tx_hash is None:
-            self._check_nonce_used_up(row.key, row.nonce, "failed for good")
+            self._check_nonce_is_used(row.key, row.nonce, "failed")
             return
         depth = self.testbed.head() - row.block_number + 1
         if depth < self.confirmations:
@@ -81,13 +81,13 @@ class OperationsWatch:
                 f"the chain has {block_hash} there",
             )
 
-    def _check_nonce_used_up(self, key: str, nonce: int, change: str) -> None:
+    def _check_nonce_is_used(self, key: str, nonce: int, change: str) -> None:
         """The nonce must be used in a final block before an operation gets another one, or fails without a receipt."""
         final_block = self.testbed.head() - self.confirmations + 1
         with self.testbed.observer.connect() as connection:
             sender = connection.execute(select(_columns.sender).where(_columns.key == key)).scalar_one()
         if self.testbed.w3.eth.get_transaction_count(sender, final_block) <= nonce:
-            self._report("I5", f"{key} {change} while its nonce {nonce} was not used up in final block {final_block}")
+            self._report("I5", f"{key} {change} while its nonce {nonce} was not used by final block {final_block}")
 
     def _report(self, invariant: str, message: str) -> None:
         violation = Violation(invariant, message)

@@ -114,9 +114,6 @@ def all_contenders() -> list[Contender]:
         Contender("Ape's test provider", "contract alone", [_APE_PYTHON, PEERS / "ape_provider.py"], 6),
         Contender("forge's invariant runner", "contract alone, in Solidity", [python, PEERS / "forge.py"], 2000),
         Contender(
-            "raw pyrevm",
-            "contract alone; no signatures, fees, receipts",
-            [python, PEERS / "pyrevm_raw.py"],
-            2000,
+            "raw pyrevm", "contract alone; no signatures, fees, receipts", [python, PEERS / "pyrevm_raw.py"], 2000
         ),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -40,26 +40,18 @@ def measure_growth(scale: float, progress: Callable[[str], None]) -> Growth:
         scale: Multiple of the usual number of transactions.
         progress: Called with the name of each figure before it is measured.
     """
-
-    def measured(name: str, measure: Callable[[], list[Point]]) -> list[Point]:
-        progress(name)
-        return measure()
-
     progress("profile")
     time_by_part = profile(ENGINE, max(2, round(40 * scale)))
-    sizes = [1, 5, 20, 50, 100, 200] if scale >= 1 else [1, 5]
-    heights = [0, 1_000, 10_000] if scale >= 1 else [0, 100]
-    transactions, window = max(200, round(10_000 * scale)), max(100, round(1_000 * scale))
-    return Growth(
-        profile=time_by_part,
-        attendees=measured("attendees", lambda: by_attendees(ENGINE, sizes)),
-        height=measured("height", lambda: by_height(ENGINE, heights)),
-        length=measured("length", lambda: by_length(ENGINE, transactions, window)),
-        seconds=dict(_seconds_by_processes(max(2, round(100 * scale)), progress)),
-    )
-
-
-def _seconds_by_processes(runs: int, progress: Callable[[str], None]) -> Iterator[tuple[int, float]]:
+    progress("attendees")
+    attendees = by_attendees(ENGINE, [1, 5, 20, 50, 100, 200] if scale >= 1 else [1, 5])
+    progress("height")
+    height = by_height(ENGINE, [0, 1_000, 10_000] if scale >= 1 else [0, 100])
+    progress("length")
+    length = by_length(ENGINE, max(200, round(10_000 * scale)), max(100, round(1_000 * scale)))
     progress("processes")
-    for jobs in (1, 2):
-        yield jobs, median(run(PROFILES, engine=ENGINE, runs=runs, seed=0, jobs=jobs).seconds for _ in range(2))
+    runs = max(2, round(100 * scale))
+    seconds = {
+        jobs: median(run(PROFILES, engine=ENGINE, runs=runs, seed=0, jobs=jobs).seconds for _ in range(2))
+        for jobs in (1, 2)
+    }
+    return Growth(time_by_part, attendees, height, length, seconds)

@@ -55,15 +55,12 @@ def page(contenders: Sequence[Contender], rounds: int, growth: Growth | None) ->
 
 def _heading(contenders: Sequence[Contender], rounds: int) -> Iterator[str]:
     versions = {name: version for contender in contenders for name, version in contender.versions.items()}
-    yield "# How fast it is"
-    yield ""
+    yield "# How fast it is\n"
     yield "Written by `stakesim bench --out benchmarks`: one machine, one run. The lifecycle is `lifecycle.yaml`: a run"
-    yield "is created, six attendees book, five attend. Each contender checks all payouts to the wei."
-    yield ""
+    yield "is created, six attendees book, five attend. Each contender checks all payouts to the wei.\n"
     yield f"Machine: {os.cpu_count()} cores, {_processor()}, {platform.system()}, Python {platform.python_version()}."
     yield f"Versions: {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}."
-    yield f"Medians of {rounds} rounds in turns; lowest and highest in brackets."
-    yield ""
+    yield f"Medians of {rounds} rounds in turns; lowest and highest in brackets.\n"
 
 
 def _contender_table(contenders: Sequence[Contender], rounds: int) -> Iterator[str]:
@@ -83,9 +80,7 @@ def _contender_table(contenders: Sequence[Contender], rounds: int) -> Iterator[s
 
 
 def _targets(contenders: Sequence[Contender], growth: Growth) -> Iterator[str]:
-    yield ""
-    yield "| ratio | target | measured |"
-    yield "| --- | ---: | ---: |"
+    yield "\n| ratio | target | measured |\n| --- | ---: | ---: |"
     rates = {contender.name: contender.rate for contender in contenders if contender.rates}
     for name, target in _RATIO_TARGETS.items():
         if name in rates:
@@ -106,31 +101,18 @@ def _measured(ratio: float, *, ok: bool) -> str:
 
 
 def _growth_table(growth: Growth) -> Iterator[str]:
-    yield ""
-    yield "## Growth, on revm"
-    yield ""
-    yield "![growth](growth.svg)"
-    yield ""
-    yield "| | | milliseconds per transaction |"
-    yield "| --- | ---: | ---: |"
-    figures = {
-        "transactions before": growth.length,
-        "bookings of one run": growth.attendees,
-        "blocks": growth.height,
-    }
+    yield "\n## Growth, on revm\n\n![growth](growth.svg)\n"
+    yield "| | | milliseconds per transaction |\n| --- | ---: | ---: |"
+    figures = {"transactions before": growth.length, "bookings of one run": growth.attendees, "blocks": growth.height}
     for unit, points in figures.items():
         for size, milliseconds in points:
             yield f"| {unit} | {size} | {milliseconds:.2f} |"
 
 
 def _profile_table(growth: Growth, base_rate: float) -> Iterator[str]:
-    yield ""
-    yield "## Where the time of one booking goes, on revm"
-    yield ""
-    yield "Time inside an inner part does not count for the outer one. Measuring costs some microseconds per part."
-    yield ""
-    yield "| part | times | microseconds | share |"
-    yield "| --- | ---: | ---: | ---: |"
+    yield "\n## Where the time of one booking goes, on revm\n"
+    yield "Time inside an inner part does not count for the outer one. Measuring costs some microseconds per part.\n"
+    yield "| part | times | microseconds | share |\n| --- | ---: | ---: | ---: |"
     whole = sum(time.microseconds for time in growth.profile.values())
     for part, time in growth.profile.items():
         yield f"| {part} | {time.calls:.1f} | {time.microseconds:.0f} | {time.microseconds / whole:.1%} |"
@@ -143,8 +125,7 @@ def _profile_table(growth: Growth, base_rate: float) -> Iterator[str]:
     shares = {**layers, "services and signing": services}
     base = 1e6 / base_rate
     fastest, without_database, measured = (base / time for time in (services, whole - layers["database"], whole))
-    yield ""
-    yield f"By layer: {', '.join(f'{layer} {time / whole:.0%}' for layer, time in shares.items())}."
+    yield f"\nBy layer: {', '.join(f'{layer} {time / whole:.0%}' for layer, time in shares.items())}."
     yield f"The floor: were database, node and harness free, services and signing alone would take {services:.0f}"
     yield f"microseconds per booking, {fastest:.0f} times as fast as the bare loop's {base:.0f}; with the node and"
     yield f"harness but without the database it would be {without_database:.1f} times, as it is {measured:.1f}."

@@ -16,8 +16,7 @@ def bench(
         float, typer.Option(help="Lifecycles in a round, as a multiple of the usual number.", min=0.001)
     ] = 1.0,
     only: Annotated[
-        list[str] | None,
-        typer.Option(help="Only contenders whose name contains this text, and the base. Repeatable."),
+        list[str] | None, typer.Option(help="Only contenders whose name contains this text, and the base. Repeatable.")
     ] = None,
     growth: Annotated[
         bool,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from stakesim.commands.options import option_text
 from stakesim.commands.terminal import ExitCode, console, print_error, progress_bar
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def run_campaign(items: list[str], *, runs: int, contract: str | None, **options
     from stakesim.campaign import campaign
     from stakesim.runner import scenario_files
 
-    artifact = load(contract)
+    artifact = load_artifact(contract)
     total = sum(1 if scenario_files.find_scenario_file(item) else runs for item in items)
     with progress_bar("running", total) as advance:
 
@@ -49,7 +50,7 @@ def run_campaign(items: list[str], *, runs: int, contract: str | None, **options
         return campaign.run(items, runs=runs, contract=artifact, progress=scenario_finished, **options)
 
 
-def load(contract: str | None) -> Artifact | None:
+def load_artifact(contract: str | None) -> Artifact | None:
     """The contract of `--contract`; None if the option is left out."""
     from stakesim.evm.contract_file import load_contract
 
@@ -83,8 +84,3 @@ def report(result: CampaignResult, out: Path | None, *, command: str, contract: 
         print_error(f"the report can't be written: {error}")
         code = code or ExitCode.TROUBLE
     raise typer.Exit(code)
-
-
-def option_text(**options: str | None) -> str:
-    """Options that were given, as text to append to a command."""
-    return "".join(f" --{name} {value}" for name, value in options.items() if value)

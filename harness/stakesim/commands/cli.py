@@ -118,9 +118,12 @@ def main() -> None:
     """Runs the command line. An error that the user can mend ends as one sentence on stderr and exit code 2."""
     from stakesim.errors import StakesimError
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so a cancelled CI job stops the nodes that it started
+    # SIGTERM interrupts as Ctrl-C does, so a cancelled CI job stops the nodes that it started
+    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli()
     except (StakesimError, OSError) as error:
         print_error(error)
         sys.exit(ExitCode.TROUBLE)
+    finally:
+        signal.signal(signal.SIGTERM, previous_handler)

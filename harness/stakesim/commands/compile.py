@@ -13,8 +13,7 @@ from stakesim.commands.terminal import ExitCode, console, fail
 
 def compile_contracts(
     write: Annotated[
-        bool,
-        typer.Option(help="Write the artifacts that ship with the library, and the backend's copy of EventStake."),
+        bool, typer.Option(help="Write the artifacts that ship with the library, and the backend's copy of EventStake.")
     ] = False,
 ) -> None:
     """Compile the packaged contracts, and check that the committed artifacts match the sources."""

@@ -35,6 +35,5 @@ def coverage(
     if lcov:
         lcov.parent.mkdir(parents=True, exist_ok=True)
         lcov.write_text(reached.lcov())
-    run_lines, taken_branches = sum(reached.lines.values()), sum(len(branch.taken) for branch in reached.branches)
-    output.print(f"{run_lines} of {len(reached.lines)} lines, {taken_branches} of {2 * len(reached.branches)} branches")
+    output.print(f"{reached.line_count} lines, {reached.branch_count} branches")
     finish(ok=not reached.missed_lines and not reached.missed_branches)

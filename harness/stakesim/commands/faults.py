@@ -63,7 +63,7 @@ def _table(result: FaultCampaignResult) -> Table:
     from stakesim.faults.campaign import rows_by_fault
     from stakesim.faults.catalogue import ROWS
 
-    table = Table("row", "of the table", "fault", "injected", "survived")
+    table = Table("row", "kind of fault", "fault", "injected", "survived")
     injected, survived = result.injected, result.survived
     for name, row in sorted(rows_by_fault(result.campaign).items(), key=lambda item: item[1]):
         table.add_row(str(row), ROWS[row], name, str(injected[name]), str(survived[name]))

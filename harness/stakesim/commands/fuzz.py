@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from stakesim.commands.campaigns import option_text, report, run_campaign, suspend_garbage_collection
-from stakesim.commands.options import CampaignOut, Contract, Dask, Driver, EngineOfDriver, Jobs, Seed
+from stakesim.commands.campaigns import report, run_campaign, suspend_garbage_collection
+from stakesim.commands.options import CampaignOut, Contract, Dask, Driver, EngineOfDriver, Jobs, Seed, option_text
 
 
 def fuzz(

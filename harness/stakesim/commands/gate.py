@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stakesim.commands.options import Contract, Engine, Jobs, Seed, Terms, contract_or_default, parse_terms
+from stakesim.commands.options import Contract, Engine, Jobs, Seed, Terms, contract_or_default, option_text, parse_terms
 from stakesim.commands.terminal import console, finish
 
 
@@ -35,8 +35,7 @@ def gate(
         result = run_gate(
             contract, profile, engine, seed=seed, jobs=jobs, terms=parse_terms(term), progress=status.update
         )
-    options = f" --contract {contract}" if contract else ""
-    options += "".join(f" --term {argument}" for argument in term or ())
+    options = option_text(contract=contract) + "".join(f" --term {argument}" for argument in term or ())
     report.write(result, out, f"stakesim gate{options} --profile {profile} --engine {engine} --seed {seed}")
     for part in result.parts:
         output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)

@@ -24,9 +24,7 @@ OTHER_SCENARIOS = "stakesim-scenarios"
 """Folder for scenarios if the project uses the usual one for something else."""
 
 
-def init(
-    folder: Annotated[Path, typer.Argument(help="The project's folder; created if needed.")] = Path(),
-) -> None:
+def init(folder: Annotated[Path, typer.Argument(help="The project's folder; created if needed.")] = Path()) -> None:
     """Write a starter: a section of pyproject.toml, a scenario, the stub of an adapter, and a CI file.
 
     Existing files are left as they are.

@@ -48,7 +48,7 @@ def mutate(
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps([verdict.as_json() for verdict in result.verdicts], indent=1) + "\n")
-    killed, survived = len(result.of(MutantStatus.KILLED)), len(result.of(MutantStatus.SURVIVED))
+    killed, survived = len(result.with_status(MutantStatus.KILLED)), len(result.with_status(MutantStatus.SURVIVED))
     console().print(
         f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, in {result.seconds:.0f} s; required are "
         f"{mutation_run.MIN_SCORE:.0%}, and all on lines that compute or move money: "
@@ -68,5 +68,5 @@ def _show(result: MutationResult) -> None:
     output = console()
     output.print(table)
     output.print("found by: " + ", ".join(f"{name} {count}" for name, count in result.killers.most_common()))
-    for verdict in result.of(MutantStatus.SURVIVED):
+    for verdict in result.with_status(MutantStatus.SURVIVED):
         output.print(f"\nsurvived: {verdict.mutant.key}\n{diff(result.source, verdict.mutant)}", markup=False)

@@ -14,8 +14,7 @@ _ENGINE = "EVM to run on: py-evm or revm (in this process), anvil (a local node 
 
 Engine = Annotated[str, typer.Option(help=_ENGINE)]
 EngineOfDriver = Annotated[
-    str | None,
-    typer.Option(help=_ENGINE, show_default="py-evm; with --driver contract revm, if it is installed"),
+    str | None, typer.Option(help=_ENGINE, show_default="py-evm; with --driver contract revm, if it is installed")
 ]
 """Engine whose default depends on the driver."""
 Driver = Annotated[
@@ -89,3 +88,8 @@ def parse_terms(arguments: list[str] | None) -> ContractTerms:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise typer.BadParameter(f"{name}: {first['msg']}; terms are {', '.join(Terms.model_fields)}.") from None
+
+
+def option_text(**options: str | None) -> str:
+    """Options that were given, as text to append to a command."""
+    return "".join(f" --{name} {value}" for name, value in options.items() if value)

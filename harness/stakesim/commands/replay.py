@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stakesim.commands.campaigns import load, suspend_garbage_collection
+from stakesim.commands.campaigns import load_artifact, suspend_garbage_collection
 from stakesim.commands.options import Contract, Driver, EngineOfDriver
 from stakesim.commands.terminal import console, finish
 
@@ -23,6 +23,6 @@ def replay(
     from stakesim.campaign import campaign
     from stakesim.campaign.report import show_steps
 
-    result = campaign.run(file, engine=engine, driver=driver, contract=load(contract), probing=False)
+    result = campaign.run(file, engine=engine, driver=driver, contract=load_artifact(contract), probing=False)
     show_steps(result, console())
     finish(ok=result.ok)

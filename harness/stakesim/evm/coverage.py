@@ -81,6 +81,16 @@ class Coverage:
         """Conditions of which a way was not taken."""
         return [branch for branch in self.branches if not branch.covered]
 
+    @property
+    def line_count(self) -> str:
+        """How many lines ran, as `150 of 160`."""
+        return f"{sum(self.lines.values())} of {len(self.lines)}"
+
+    @property
+    def branch_count(self) -> str:
+        """How many branches, two for each condition, were taken, as `99 of 100`."""
+        return f"{sum(len(branch.taken) for branch in self.branches)} of {2 * len(self.branches)}"
+
     def lcov(self) -> str:
         """Returns the file's record in the format of lcov's tracefiles (man geninfo)."""
         rows = ["TN:", f"SF:{self.file}"]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from web3.exceptions import Web3RPCError
 
+from stakesim.errors import StakesimError
 from stakesim.faults.faulty_provider import SEND, FaultyProvider
 from stakesim.faults.sell_out import sell_out
 from stakesim.faults.testbed import ETH, GWEI, MAX_FEE, FaultTestbed, service_account
@@ -58,10 +59,10 @@ OTHER_WORKER_RATE = 0.01
 MAX_FOREIGN_NONCES = 3
 """How often in an episode a foreign transaction takes a nonce."""
 _UNLIMITED = 10**12
-"""As `_first_request`: the operation may take any number of requests."""
+"""As `_requests_before_operation`: the operation may take any number of requests, and no fault happens."""
 
 
-class ServiceStuckError(Exception):
+class ServiceStuckError(StakesimError):
     """The service does not finish an operation, though no more faults happen."""
 
 
@@ -135,8 +136,7 @@ class ChainFaults:
     """Faults that wait for the service's next transaction."""
     _foreign: dict[str, str] = field(default_factory=dict)
     """Raw transactions past the service, by hash."""
-    _first_request: int = 0
-    """Requests before the current operation."""
+    _requests_before_operation: int = 0
     _in_other_worker: bool = False
 
     @property
@@ -152,7 +152,7 @@ class ChainFaults:
     def attach(self, provider: FaultyProvider) -> None:
         """From now on, blocks and faults happen around the requests of this provider."""
         self._provider, provider.before, provider.after = provider, self.before_request, self.after_request
-        provider.mine = self._mine
+        provider.mine = self.testbed.mine
         self.begin_operation()
 
     def begin_operation(self) -> None:
@@ -161,7 +161,7 @@ class ChainFaults:
         Faults happen during its first `FAULTY_REQUESTS` requests, and then none, so that the operation can end.
         """
         provider = self._attached()
-        self._first_request, provider.rate = provider.request_count, self.rpc_rate
+        self._requests_before_operation, provider.rate = provider.request_count, self.rpc_rate
         self.restore_database()
 
     def before_request(self, method: str, params: Sequence[Any]) -> None:
@@ -178,7 +178,8 @@ class ChainFaults:
             self.hooks.before_request()
             if method == SEND:
                 self.hooks.before_send(str(params[0]))
-        self._top_up_if_due()
+        if self._top_up_at is not None and self._attached().request_count >= self._top_up_at:
+            self._top_up()
         if requests <= FAULTY_REQUESTS and (self.forced or self.rng.random() < self.rate):
             names = self.forced or self.possible
             self._inject(names[int(self.rng.integers(len(names)))])
@@ -188,7 +189,7 @@ class ChainFaults:
         if self._requests_without_block:
             self._requests_without_block -= 1
         elif self.rng.random() < self.block_rate:
-            self._mine()
+            self.testbed.mine()
 
     def after_request(self, method: str, params: Sequence[Any]) -> None:
         """Lets things happen after a request."""
@@ -210,17 +211,19 @@ class ChainFaults:
         self.rate, self.rpc_rate, self.forced, self._requests_without_block = 0, 0, [], 0
         self._at_next_send = set()
         self.restore_database()
-        self._first_request = _UNLIMITED
+        self._requests_before_operation = _UNLIMITED
         if self._top_up_at is not None:
             self._top_up()
         self.testbed.set_base_fee(GWEI)
-        self._mine()
+        self.testbed.mine()
 
     def _requests_of_operation(self) -> int:
-        requests = self._attached().request_count - self._first_request
+        requests = self._attached().request_count - self._requests_before_operation
         if requests > MAX_REQUESTS:
-            without_faults = MAX_REQUESTS - FAULTY_REQUESTS
-            raise ServiceStuckError(f"no end after {MAX_REQUESTS} requests, {without_faults} of them without faults")
+            raise ServiceStuckError(
+                f"The operation has no end after {MAX_REQUESTS} requests, {MAX_REQUESTS - FAULTY_REQUESTS} of them "
+                "without faults."
+            )
         return requests
 
     def _run_other_worker(self, requests: int) -> None:
@@ -290,10 +293,6 @@ class ChainFaults:
         self.testbed.engine.set_balance(service_account().address, EMPTY_WALLET_WEI)
         return f"the platform has {EMPTY_WALLET_WEI} wei"
 
-    def _top_up_if_due(self) -> None:
-        if self._top_up_at is not None and self._attached().request_count >= self._top_up_at:
-            self._top_up()
-
     def _top_up(self) -> None:
         self._top_up_at = None
         self.testbed.engine.set_balance(service_account().address, FULL_WALLET_WEI)
@@ -314,7 +313,7 @@ class ChainFaults:
     def _raise_base_fee(self) -> str | None:
         fee = self.max_fee * int(self.rng.integers(110, 300)) // 100
         self.testbed.set_base_fee(fee)
-        self._mine()
+        self.testbed.mine()
         return f"{fee} wei"
 
     def _reorg(self, effect: Reorg) -> str | None:
@@ -368,13 +367,10 @@ class ChainFaults:
             return
         self._at_next_send.discard(SOLD_OUT)
         self._foreign[sold.tx_hash] = sold.raw
-        self._mine()
+        self.testbed.mine()
         self._count(SOLD_OUT, f"a stranger booked the last {sold.seats} seats of run {sold.onchain_run_id}")
 
     # -------------------------------------------------------------------------------------------------- helpers
-
-    def _mine(self) -> None:
-        self.testbed.mine()
 
     def _pending(self) -> list[tuple[int, str]]:
         """Nonces and hashes of the service's transactions in the mempool, by nonce."""

@@ -11,7 +11,7 @@ import numpy as np
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from stakesim.faults.raw_transaction import decode_raw, hash_of, sender_of
+from stakesim.faults.signed_transaction import SignedTransaction
 
 SEND = "eth_sendRawTransaction"
 RECEIPT = "eth_getTransactionReceipt"
@@ -42,33 +42,6 @@ class Fault:
     row: int
     methods: Collection[str]
     action: Action
-
-
-@dataclass(frozen=True)
-class ReceivedTransaction:
-    """A raw transaction that reached the node.
-
-    Attributes:
-        hash: 0x-prefixed hex.
-        raw: Signed transaction, 0x-prefixed hex.
-        sender: Checksummed address.
-        nonce: Of the sender.
-        max_fee: Wei per gas; the gas price of a legacy transaction.
-        tip: Wei per gas; the gas price of a legacy transaction.
-    """
-
-    hash: str
-    raw: str
-    sender: str
-    nonce: int
-    max_fee: int
-    tip: int
-
-    @classmethod
-    def decode(cls, raw: str) -> ReceivedTransaction:
-        """Decodes a signed transaction, 0x-prefixed hex."""
-        fields = decode_raw(raw)
-        return cls(hash_of(raw), raw, sender_of(raw), fields.nonce, fields.max_fee, fields.tip)
 
 
 @dataclass(frozen=True)
@@ -123,7 +96,7 @@ class FaultyProvider(BaseProvider):
         self.mine = mine or self._evm_mine
         self.request_count = 0
         self.injected: list[InjectedFault] = []
-        self.received: dict[str, ReceivedTransaction] = {}
+        self.received: dict[str, SignedTransaction] = {}
         self.receipts: dict[str, RPCResponse] = {}
         self._forced: list[Fault] = []
 
@@ -163,7 +136,7 @@ class FaultyProvider(BaseProvider):
     def forward(self, method: str, params: Sequence[Any]) -> RPCResponse:
         """Returns the node's own response. Records transactions sent to it and receipts that it returns."""
         if method == SEND:
-            transaction = ReceivedTransaction.decode(str(params[0]))
+            transaction = SignedTransaction.decode(str(params[0]))
             self.received.setdefault(transaction.hash, transaction)
         response = self._node.make_request(RPCEndpoint(method), params)
         if method == RECEIPT and response.get("result"):
@@ -174,7 +147,7 @@ class FaultyProvider(BaseProvider):
         """Number of the node's latest block."""
         return int(self.forward(HEAD, [])["result"], 16)
 
-    def older_attempts(self, transaction: ReceivedTransaction) -> list[ReceivedTransaction]:
+    def older_attempts(self, transaction: SignedTransaction) -> list[SignedTransaction]:
         """Other transactions with this sender and nonce that reached the node, oldest first."""
         slot = (transaction.sender, transaction.nonce)
         return [

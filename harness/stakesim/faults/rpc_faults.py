@@ -25,9 +25,8 @@ from stakesim.faults.faulty_provider import (
     Action,
     Fault,
     FaultyProvider,
-    ReceivedTransaction,
 )
-from stakesim.faults.raw_transaction import hash_of
+from stakesim.faults.signed_transaction import SignedTransaction
 
 READ = (RECEIPT, NONCE, HEAD, BLOCK, LOGS, ESTIMATE, CALL)
 ANY = (SEND, *READ)
@@ -119,11 +118,13 @@ def _executed_but_rejected(code: int, *messages: str) -> Action:
 
 
 def _send_twice(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    """The node gets the transaction twice, and rejects the second copy."""
     provider.forward(method, params)
     return _only_error(provider.forward(method, params))
 
 
 def _send_twice_to_geth(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    """As `_send_twice`, in geth's words."""
     return _send_twice(provider, method, params) and _error(-32000, "already known")
 
 
@@ -134,10 +135,11 @@ def _wrongly_already_known(provider: FaultyProvider, method: str, params: Sequen
 
 def _accept_and_lose(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """The node accepts the transaction and forwards it to nobody, so it is never mined."""
-    return _success(hash_of(str(params[0])))
+    return _success(SignedTransaction.decode(str(params[0])).hash)
 
 
 def _mine_then_send(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
+    """The transaction is mined before a second copy of it arrives."""
     provider.forward(method, params)
     provider.mine()
     return _only_error(provider.forward(method, params))
@@ -145,7 +147,7 @@ def _mine_then_send(provider: FaultyProvider, method: str, params: Sequence[Any]
 
 def _mine_older_attempt(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """An older attempt is mined just before this one arrives."""
-    older = provider.older_attempts(ReceivedTransaction.decode(str(params[0])))
+    older = provider.older_attempts(SignedTransaction.decode(str(params[0])))
     if not older:
         return None
     provider.forward(method, [older[int(provider.rng.integers(len(older)))].raw])
@@ -155,7 +157,7 @@ def _mine_older_attempt(provider: FaultyProvider, method: str, params: Sequence[
 
 def _require_higher_fees(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """The node requires `REPLACEMENT_BUMP` percent more of a replacement."""
-    new = ReceivedTransaction.decode(str(params[0]))
+    new = SignedTransaction.decode(str(params[0]))
     older = provider.older_attempts(new)
     if not older:
         return None
@@ -168,7 +170,7 @@ def _require_higher_fees(provider: FaultyProvider, method: str, params: Sequence
 
 def _reject_nonce_gap(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """The node keeps no transaction whose nonce is above the next one."""
-    new = ReceivedTransaction.decode(str(params[0]))
+    new = SignedTransaction.decode(str(params[0]))
     next_nonce = int(provider.forward(NONCE, [new.sender, "pending"])["result"], 16)
     if new.nonce <= next_nonce:
         return None
@@ -177,6 +179,7 @@ def _reject_nonce_gap(provider: FaultyProvider, method: str, params: Sequence[An
 
 
 def _only_error(response: RPCResponse) -> RPCResponse | None:
+    """The response if it is an error. None, so that the fault does not apply, if the node accepts the request."""
     return response if "error" in response else None
 
 
@@ -225,7 +228,7 @@ def _old_state(provider: FaultyProvider, method: str, params: Sequence[Any]) -> 
     if list(params[1:2]) not in ([], ["latest"], ["pending"]):
         return None
     old = provider.forward(method, [params[0], hex(_lagging_head(provider))])
-    return old if "result" in old and len(old["result"]) > 2 else None
+    return old if old.get("result", "0x") != "0x" else None  # 0x: the contract did not exist at that block
 
 
 def _low_estimate(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:

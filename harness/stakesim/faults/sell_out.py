@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from hexbytes import HexBytes
 
-from stakesim.faults.raw_transaction import decode_raw
+from stakesim.faults.signed_transaction import SignedTransaction
 from stakesim.faults.testbed import FaultTestbed, stranger
 
 _BOOKING_FUNCTIONS = (("bookEvent", (0, 0), 0), ("bookEventFor", ("0x" + "00" * 20, 0, 0), 1))
-"""Functions that book: name, arguments of the right types, and the position of the run among the arguments."""
+"""Functions that book: name, example arguments, and the position of the run's id among them."""
 
 
 class SellOut(NamedTuple):
@@ -41,7 +41,7 @@ def sell_out(testbed: FaultTestbed, raw: str, *, tip: int) -> SellOut | None:
         None, without a transaction, if the service does not book, or the run has no free seats.
     """
     abi, contract = testbed.abi, testbed.contract
-    onchain_run_id = _booked_run(testbed, decode_raw(raw).data)
+    onchain_run_id = _booked_run(testbed, SignedTransaction.decode(raw).data)
     if onchain_run_id is None:
         return None
     call = "0x" + abi.encode("getEventRun", onchain_run_id).hex()

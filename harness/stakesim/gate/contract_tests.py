@@ -14,9 +14,6 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
 from stakesim.project import current_project
 
-_RAN = (0, 1)
-"""Exit codes of pytest for: all passed, some failed."""
-
 
 def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = ()) -> str | None:
     """Runs tests until the first failure. A test whose set-up fails does not count as a failure.
@@ -48,7 +45,7 @@ def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Se
         command = [sys.executable, "-m", "pytest", str(tests.resolve()), "-x", "-q", "--tb=no"]
         command += ["-p", "no:cacheprovider", "--stakesim-engine", engine, "--stakesim-contract", file.name, *options]
         process = subprocess.run(command, cwd=current_project().root, capture_output=True, text=True, check=False)
-    if process.returncode not in _RAN:
+    if process.returncode not in (0, 1):  # neither all passed nor some failed
         output = (process.stderr or process.stdout).strip().splitlines() or ["no output"]
         raise EngineError(f"pytest can't run {tests}: {output[-1]}")
     failed = re.search(r"^FAILED (\S+)", process.stdout, re.MULTILINE)

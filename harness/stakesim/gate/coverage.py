@@ -55,16 +55,11 @@ def measure_coverage(
                 raise EngineError(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
             trace.add(trace_file)
     return measure(
-        trace,
-        plain.artifact,
-        file=_shown(plain.path),
-        source=plain.source,
-        tree=plain.tree,
-        index=plain.index,
+        trace, plain.artifact, file=_relative_path(plain.path), source=plain.source, tree=plain.tree, index=plain.index
     )
 
 
-def _shown(file: Path) -> str:
+def _relative_path(file: Path) -> str:
     """The path relative to the working directory, if it is below it."""
     resolved = file.resolve()
     return (resolved.relative_to(Path.cwd()) if resolved.is_relative_to(Path.cwd()) else resolved).as_posix()

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from enum import StrEnum
@@ -105,26 +105,26 @@ class MutationResult:
     verdicts: list[Verdict] = field(default_factory=list)
     seconds: float = 0.0
 
-    def of(self, status: MutantStatus) -> list[Verdict]:
+    def with_status(self, status: MutantStatus) -> list[Verdict]:
         """Verdicts with this status."""
         return [verdict for verdict in self.verdicts if verdict.status == status]
 
     @property
     def score(self) -> float:
         """Share of killed mutants among the killed and the survivors; 0 if there are none."""
-        killed, survived = len(self.of(MutantStatus.KILLED)), len(self.of(MutantStatus.SURVIVED))
+        killed, survived = len(self.with_status(MutantStatus.KILLED)), len(self.with_status(MutantStatus.SURVIVED))
         return killed / (killed + survived) if killed + survived else 0.0
 
     @property
     def passed(self) -> bool:
         """Whether enough mutants are killed, and all of those on lines that compute or move money."""
-        survivors = self.of(MutantStatus.SURVIVED)
+        survivors = self.with_status(MutantStatus.SURVIVED)
         return self.score >= MIN_SCORE and not any(MONEY.search(verdict.mutant.text) for verdict in survivors)
 
     @property
     def killers(self) -> Counter[str]:
         """Number of killed mutants by id of the invariant or expectation."""
-        return Counter(name for verdict in self.of(MutantStatus.KILLED) for name in set(verdict.killed_by))
+        return Counter(name for verdict in self.with_status(MutantStatus.KILLED) for name in set(verdict.killed_by))
 
     def statuses_by_operator(self) -> dict[str, Counter[MutantStatus]]:
         """Number of mutants of each status, by mutation operator."""
@@ -213,7 +213,8 @@ def _verdicts(
     jobs: int,
     dask: str | None,
 ) -> Iterator[Verdict]:
-    equivalent = _equivalent_mutants()
+    reviewed = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else []
+    equivalent = {row["mutant"]: row["reason"] for row in reviewed}
     known_code = {_code_hash(plain.artifact): "the contract"}
     with worker_pool(jobs, dask=dask, open_resource=partial(_Worker, engine, suite)) as submit:
         compiling = [submit(_compile, mutant, plain.sources, plain.file, plain.artifact.name) for mutant in mutants]
@@ -231,13 +232,6 @@ def _verdicts(
                 running.append(submit(_judge, mutant, artifact, tests))
         for future in as_completed(running):
             yield future.result()
-
-
-def _equivalent_mutants() -> Mapping[str, str]:
-    """Reasons by key of the mutant."""
-    if not EQUIVALENT.exists():
-        return {}
-    return {row["mutant"]: row["reason"] for row in json.loads(EQUIVALENT.read_text())}
 
 
 def _code_hash(artifact: Artifact) -> str:
@@ -284,8 +278,7 @@ def _judge(worker: _Worker, mutant: Mutant, artifact: Artifact, tests: Path | No
             return Verdict(mutant, MutantStatus.INVALID, reason=str(error))
         findings = tuple(finding.id for finding in result.findings if finding.id != "CRASH")
         if findings:
-            with suppress(ValueError):
-                suite.remove(scenario)
+            suite.remove(scenario)
             suite.insert(0, scenario)
             return Verdict(mutant, MutantStatus.KILLED, findings, scenario.name, time.perf_counter() - started)
     failed = first_failing_test(artifact, tests, environment.engine.name) if tests else None

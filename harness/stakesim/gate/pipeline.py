@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from stakesim import gas_table
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
-from stakesim.evm.compiler import CONTRACTS, CompileError, compile_contracts
+from stakesim.evm import required_abi
+from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.gate.conformance import interface_problems
 from stakesim.gate.result import Effort, GatePart, GateResult, PartVerdict, ProfileName
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import open_environment
@@ -70,6 +71,7 @@ class _Check(NamedTuple):
 
 
 def _checks(effort: Effort) -> list[_Check]:
+    slither, proofs = (partial(_static_analysis, tool=tool) for tool in ("slither", "halmos"))
     checks = [
         _Check("interface", "Its functions and events are those that the service uses.", _interface),
         _Check("scripted", "Scenarios of hosts, attendees and the platform, written in files.", _scripted),
@@ -82,15 +84,24 @@ def _checks(effort: Effort) -> list[_Check]:
     ]
     if effort.faults:
         checks += [
-            _Check("slither", "slither looks for known mistakes; each finding is triaged.", _slither),
-            _Check("proofs", "halmos proves payouts for any price and any attendance.", _proofs),
+            _Check("slither", "slither looks for known mistakes; each finding is triaged.", slither),
+            _Check("proofs", "halmos proves payouts for any price and any attendance.", proofs),
             _Check("mutants", "Small faults are inserted into the contract: each must be found.", _mutants),
             _Check("faults", "Lost responses, reorgs, killed processes: nothing is lost or paid twice.", _faults),
         ]
     return checks
 
 
-# ---------------------------------------------------------------------------------------------------------- scenarios
+# ---------------------------------------------------------------------------------------------------------- interface
+
+
+def interface_problems(artifact: Artifact) -> list[str]:
+    """One sentence for each function or event that differs from `contracts/abi/deployed.json`.
+
+    Functions that only `EventStake` has may be missing, and are compared if they are there.
+    """
+    differences = [difference.text for difference in required_abi.differences(artifact.abi)]
+    return [f"{problem}." for problem in [*required_abi.missing(artifact.abi), *differences]]
 
 
 def _interface(gate: GateResult, part: GatePart) -> None:
@@ -99,9 +110,12 @@ def _interface(gate: GateResult, part: GatePart) -> None:
     part.figures = {"functions": sum(item["type"] == "function" for item in gate.artifact.abi)}
 
 
+# ---------------------------------------------------------------------------------------------------------- scenarios
+
+
 def _scripted(gate: GateResult, part: GatePart) -> None:
     files = scenario_files.scripted(include_shipped=True)
-    _add(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
+    _add_result(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
 
 
 def _regressions(gate: GateResult, part: GatePart) -> None:
@@ -109,15 +123,15 @@ def _regressions(gate: GateResult, part: GatePart) -> None:
     if not files:
         part.figures = {"scenarios": 0}
         return
-    _add(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
+    _add_result(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
 
 
 def _random(gate: GateResult, part: GatePart) -> None:
-    _add(gate, part, _random_campaign(gate, list(scenario_files.profiles()), runs=gate.effort.runs))
+    _add_result(gate, part, _random_campaign(gate, list(scenario_files.profiles()), runs=gate.effort.runs))
 
 
 def _hostile(gate: GateResult, part: GatePart) -> None:
-    _add(gate, part, _random_campaign(gate, ["hostile"], runs=gate.effort.walks, steps=gate.effort.steps))
+    _add_result(gate, part, _random_campaign(gate, ["hostile"], runs=gate.effort.walks, steps=gate.effort.steps))
 
 
 def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps: int | None = None) -> CampaignResult:
@@ -133,7 +147,7 @@ def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps:
     )
 
 
-def _add(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
+def _add_result(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
     """Adds the result of a campaign to its part and to the gate."""
     part.passes_if(result.ok)
     part.findings = result.findings
@@ -192,11 +206,7 @@ def _coverage(gate: GateResult, part: GatePart) -> None:
     gate.coverage, gate.source = coverage, Path(coverage.file).read_text(encoding="utf-8")
     part.problems = [f"line {line} did not run" for line in coverage.missed_lines]
     part.problems += [f"line {branch.line}: not both ways: {branch.condition}" for branch in coverage.missed_branches]
-    taken = sum(len(branch.taken) for branch in coverage.branches)
-    part.figures = {
-        "lines": f"{sum(coverage.lines.values())} of {len(coverage.lines)}",
-        "branches": f"{taken} of {2 * len(coverage.branches)}",
-    }
+    part.figures = {"lines": coverage.line_count, "branches": coverage.branch_count}
     part.passes_if(not gate.is_own or not part.problems)
 
 
@@ -212,9 +222,9 @@ def _mutants(gate: GateResult, part: GatePart) -> None:
         _could_not_run(gate, part, f"No mutants: {error}")
         return
     part.passes_if(result.passed)
-    part.problems = [f"not found: {verdict.mutant.key}" for verdict in result.of(MutantStatus.SURVIVED)]
+    part.problems = [f"not found: {verdict.mutant.key}" for verdict in result.with_status(MutantStatus.SURVIVED)]
     part.figures = {
-        str(status): len(result.of(status)) for status in MutantStatus if status is not MutantStatus.INVALID
+        str(status): len(result.with_status(status)) for status in MutantStatus if status is not MutantStatus.INVALID
     }
 
 
@@ -229,21 +239,13 @@ def _contract_tests(gate: GateResult) -> Path | None:
 
 
 def _could_not_run(gate: GateResult, part: GatePart, reason: str) -> None:
-    """For the project's own contract a failure; of another contract the campaigns show the findings already."""
+    """Fails the part for the project's own contract. For another one the campaigns already show what is wrong."""
     part.not_tried(reason)
     if gate.is_own:
         part.verdict = PartVerdict.FAIL
 
 
 # -------------------------------------------------------------------------------------------------------- other tools
-
-
-def _slither(gate: GateResult, part: GatePart) -> None:
-    _static_analysis(gate, part, "slither")
-
-
-def _proofs(gate: GateResult, part: GatePart) -> None:
-    _static_analysis(gate, part, "halmos")
 
 
 def _static_analysis(gate: GateResult, part: GatePart, tool: str) -> None:

@@ -284,20 +284,14 @@ def _differences(w3: Web3, address: ChecksumAddress, record: Mapping[str, Any], 
     if address != record["address"]:
         yield f"The record is of {record['address']}, not of {address}."
     deployed = bytes.fromhex(record["runtime_code"].removeprefix("0x"))
+    masked, expected = (mask_immutables(each, record["immutable_references"]) for each in (code, deployed))
     if len(code) != len(deployed):
         yield f"The code has {len(code)} bytes, {len(deployed)} were deployed."
-    else:
-        immutables = record["immutable_references"]
-        yield from _code_differences(mask_immutables(code, immutables), mask_immutables(deployed, immutables))
+    elif masked != expected:
+        first = next(i for i, byte in enumerate(masked) if byte != expected[i])
+        masked_hash = code_hash(masked.hex())
+        yield f"The code differs from byte {first} on: its hash is {masked_hash} with immutables set to zero."
     yield from _state_differences(w3, address, record, abi)
-
-
-def _code_differences(code: bytes, deployed: bytes) -> Iterator[str]:
-    if code != deployed:
-        first = next(i for i, (now, then) in enumerate(zip(code, deployed, strict=True)) if now != then)
-        yield (
-            f"The code differs from byte {first} on: its hash is {code_hash(code.hex())} with immutables set to zero."
-        )
 
 
 def _state_differences(

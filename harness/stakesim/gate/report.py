@@ -87,13 +87,13 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
 
 def versions() -> dict[str, str]:
     """Versions of the library, of Python, of the compiler, and of packages that the result may depend on."""
-    found = {"stakesim": version("stakesim"), "Python": platform.python_version(), "solc": compiler_version()}
+    versions = {"stakesim": version("stakesim"), "Python": platform.python_version(), "solc": compiler_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def summary_sentence(gate: GateResult) -> str:
@@ -101,7 +101,7 @@ def summary_sentence(gate: GateResult) -> str:
     not_tried = [part.name for part in gate.parts if part.verdict is PartVerdict.NOT_TRIED]
     suffix = f" Not tried: {', '.join(not_tried)}." if not_tried else ""
     if failed := [part.name for part in gate.failed_parts]:
-        return f"Do not deploy it: {', '.join(failed)} failed. The failures are described below, step by step.{suffix}"
+        return f"Do not deploy it: {', '.join(failed)} failed. The report shows each failure step by step.{suffix}"
     steps = sum(part.figures.get("steps", 0) for part in gate.parts)
     transactions = sum(part.figures.get("transactions", 0) for part in gate.parts)
     return (
@@ -169,7 +169,6 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
         payouts=_payouts(gate.rows),
         payouts_plot=plots.svg(plots.payouts(by_party(gate.rows))),
         gas_plot=_gas_plot(gate),
-        coverage=_coverage_sentence(gate.coverage),
         lines=_source_lines(gate.coverage, gate.source),
         versions=versions(),
         code_hash=code_hash(gate.artifact.bytecode),
@@ -199,16 +198,6 @@ def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
 def _gas_plot(gate: GateResult) -> Any:
     measured = {change.transaction: float(change.measured) for change in gate.gas if change.measured}
     return plots.svg(plots.bar_chart(measured, "gas")) if measured else ""
-
-
-def _coverage_sentence(coverage: Coverage | None) -> str:
-    if coverage is None:
-        return ""
-    taken = sum(len(branch.taken) for branch in coverage.branches)
-    return (
-        f"{sum(coverage.lines.values())} of {len(coverage.lines)} lines with statements ran, and "
-        f"{taken} of {2 * len(coverage.branches)} branches were taken."
-    )
 
 
 def _source_lines(coverage: Coverage | None, source: str) -> list[dict[str, str]]:

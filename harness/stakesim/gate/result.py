@@ -25,9 +25,9 @@ class Effort:
 
     Attributes:
         runs: Random scenarios of each profile of the generator.
-        walks: Walks of the hostile fuzzer.
+        walks: Random walks with the hostile profile.
         steps: Actions in each walk.
-        examples: Examples of the stateful search.
+        examples: Action sequences that the stateful search tries.
         moves: Actions in each example.
         faults: Size of the fault campaign. 0: no fault campaign, and neither mutants nor static analysis.
     """

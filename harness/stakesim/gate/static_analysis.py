@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +23,7 @@ from stakesim.paths import checkout
 
 PROOFS = CONTRACTS / "proofs"
 TRIAGE = PROOFS / "slither_triage.json"
-"""Reviewed findings of slither, each with the reason why it is none."""
+"""Reviewed findings of slither, each with the reason why it is no fault."""
 INSTALL = "install it with `make -C contracts/proofs`"
 EXCLUDED_PATHS = "node_modules|proofs|test|adversaries|support"
 """Regular expression for files whose findings slither leaves out."""
@@ -46,8 +46,8 @@ class ToolReport:
 
     tool: str
     problems: Sequence[str]
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
+    figures: Mapping[str, Any]
+    seconds: float
 
 
 def slither() -> ToolReport:

@@ -1,10 +1,9 @@
 """Pydantic's validation errors in the words of the file: which field is wrong, and what to write instead."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import ErrorDetails
 
 from stakesim.schema.errors import FieldError, FieldPath, suggestion
 
@@ -28,11 +27,11 @@ _ADVICE = {
 """What to do about pydantic's error types, formatted with the error's context."""
 
 
-def explain(error: ErrorDetails, data: Any, file_type: type[BaseModel]) -> tuple[FieldPath, str]:
+def explain(error: Mapping[str, Any], data: Any, file_type: type[BaseModel]) -> tuple[FieldPath, str]:
     """Explains one of pydantic's errors.
 
     Args:
-        error: The error.
+        error: One of `ValidationError.errors()`.
         data: The content of the whole file.
         file_type: The model that the content was validated against.
 

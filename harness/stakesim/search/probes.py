@@ -76,14 +76,24 @@ def largest_run_probe(environment: Environment) -> ScenarioResult:
                 return result
             most_gas = max(most_gas, *(row.gas for row in result.rows))
         measured.append(most_gas)
-    (few, many), (few_gas, many_gas) = _MEASURED_BOOKINGS, measured
-    gas_per_booking = max((many_gas - few_gas) // (many - few), 1)
-    seats = (TRANSACTION_GAS_CAP - few_gas) // gas_per_booking + many + 1
-    seats += seats // 50  # a call needs a little less gas than the transaction
+    seats = bookings_above_gas_cap(*measured)
     opened = run_scenario(environment, _full_run(seats, None, bookings=0))
     if seats > _MAX_BOOKINGS or opened.findings or not opened.reached["runs"]:
         return opened
     return run_scenario(environment, _full_run(seats, None))
+
+
+def bookings_above_gas_cap(few_gas: int, many_gas: int) -> int:
+    """Returns how many bookings need more gas than a transaction may have, and at most 2% more than the least number.
+
+    Args:
+        few_gas: Gas that settling the smaller of the two measured runs takes.
+        many_gas: Gas that settling the larger one takes.
+    """
+    few, many = _MEASURED_BOOKINGS
+    gas_per_booking = max((many_gas - few_gas) // (many - few), 1)
+    bookings = few + (TRANSACTION_GAS_CAP - few_gas) // gas_per_booking + 1
+    return bookings + bookings // 50  # a call needs a little less gas than the transaction
 
 
 def _kebab_case(name: str) -> str:

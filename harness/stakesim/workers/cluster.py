@@ -185,12 +185,15 @@ def versions() -> Mapping[str, str]:
 
 
 def _code_hash() -> str:
-    """Returns the first 12 digits of a SHA-256 over the code and data files of library and backend."""
+    """Returns the first 12 digits of a SHA-256 over the code and data files of library and backend.
+
+    Where the library is installed alone, there is no package `app`.
+    """
     digest = hashlib.sha256()
     for name in ("app", "stakesim"):
         spec = importlib.util.find_spec(name)
-        assert spec is not None
-        assert spec.origin is not None
+        if spec is None or spec.origin is None:
+            continue
         folder = Path(spec.origin).parent
         for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".json")):
             digest.update(f"{name}/{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())

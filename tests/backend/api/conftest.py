@@ -17,7 +17,7 @@ def api(backend: BackendEnvironment) -> ApiEnvironment:
 
 @pytest.fixture
 def committed(database: Database) -> Iterator[Database]:
-    """For what goes on in other threads: they have ended before the tables are emptied."""
+    """A database for tests with background threads, which must end before the tables are emptied."""
     yield database
     wait_for_background()
 
@@ -37,5 +37,5 @@ def anvil() -> Iterator[DeployedContracts]:
 
 @pytest.fixture
 def racing_api(anvil: DeployedContracts, committed: Database) -> ApiEnvironment:
-    """On a node and a database that several threads can use."""
+    """The API on a node and a database that several threads can use."""
     return open_api(backend_on(anvil, "EventStake", committed))

@@ -1,4 +1,4 @@
-"""Bookings over HTTP: what they cost, made, cancelled, listed."""
+"""Bookings over HTTP: quote, create, cancel, list."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_a_cancelled_booking_is_refunded_and_its_seats_are_free(api: ApiEnvironm
     run = api.open_run(seats=2)
     booking = api.book(run, 2)
     before = api.backend.balance("attendee")
-    done = body_of(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 200)
-    assert done["booking"]["status"] == "cancelled"
-    assert done["settlement"]["refund_wei"] == "240000000000000000"
+    response = body_of(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 200)
+    assert response["booking"]["status"] == "cancelled"
+    assert response["settlement"]["refund_wei"] == "240000000000000000"
     assert api.backend.balance("attendee") - before == 24 * 10**16
     assert body_of(api.host.get(f"/event-runs/{run['id']}"), 200)["database"]["seats_booked"] == 0
     problem = problem_of(api.attendee.post(f"/bookings/{booking['id']}/cancel"), 409, "contract_rejected")

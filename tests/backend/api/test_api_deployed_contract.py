@@ -38,59 +38,63 @@ def guest(api: ApiEnvironment) -> ApiUser:
 
 
 def own_run(api: ApiEnvironment) -> dict[str, Any]:
-    """Of a host without a wallet."""
+    """Creates a run of a host without a wallet."""
     return body_of(api.other_host.post("/event-runs", api.run_body()), 201)
 
 
 def signed_run(backend: BackendEnvironment) -> str:
-    """Of a host who has a wallet, and signed."""
+    """Creates a run of a host who signed with their wallet, and returns its id."""
     return str(backend.open_run(signer=backend.wallets["host"]).id)
 
 
 def test_everything_works_or_is_refused_as_documented(api: ApiEnvironment, guest: ApiUser) -> None:
     paths: dict[str, Any] = api.client.get("/openapi.json").json()["paths"]
-    left = {(method, path) for path, methods in paths.items() for method in methods}
+    untested_routes = {(method, path) for path, methods in paths.items() for method in methods}
 
-    def noted(method: str, path: str, response: Response) -> Response:
-        left.discard((method, path))
+    def checked(method: str, path: str, response: Response) -> Response:
+        untested_routes.discard((method, path))
         assert str(response.status_code) in paths[path][method]["responses"], response.text
         assert response.status_code < 500 or problem_of(response, *UNSUPPORTED)
         return response
 
     host, body = api.other_host, api.run_body()
-    run = body_of(noted("post", "/event-runs", host.post("/event-runs", body, Idempotency_Key="first")), 201)
+    run = body_of(checked("post", "/event-runs", host.post("/event-runs", body, Idempotency_Key="first")), 201)
     assert run["blockchain_stake_amount_wei"] == "80000000000000000"
     other, third = own_run(api), own_run(api)
-    where = f"/event-runs/{run['id']}"
+    run_path = f"/event-runs/{run['id']}"
 
-    wanted = {"event_run_id": run["id"], "seats": 2}
-    cost = noted("post", "/bookings/calculate-cost", guest.post("/bookings/calculate-cost", wanted))
+    seats_of_run = {"event_run_id": run["id"], "seats": 2}
+    cost = checked("post", "/bookings/calculate-cost", guest.post("/bookings/calculate-cost", seats_of_run))
     assert body_of(cost, 200)["total_wei"] == "240000000000000000"
-    booking = body_of(noted("post", "/bookings/create", guest.post("/bookings/create", wanted)), 201)
-    seen = body_of(noted("get", "/event-runs/{event_run_id}", guest.get(where)), 200)
-    assert (seen["chain"]["status"], seen["chain"]["seats_booked"], seen["differences"]) == ("active", 2, [])
-    listed = noted("get", "/event-runs/{event_run_id}/bookings", host.get(f"{where}/bookings"))
-    assert [one["id"] for one in body_of(listed, 200)["bookings"]] == [booking["id"]]
-    assert body_of(noted("get", "/operations/{key}", host.get("/operations/first")), 200)["state"] == "confirmed"
+    booking = body_of(checked("post", "/bookings/create", guest.post("/bookings/create", seats_of_run)), 201)
+    side_by_side = body_of(checked("get", "/event-runs/{event_run_id}", guest.get(run_path)), 200)
+    assert (side_by_side["chain"]["status"], side_by_side["chain"]["seats_booked"], side_by_side["differences"]) == (
+        "active",
+        2,
+        [],
+    )
+    listed = checked("get", "/event-runs/{event_run_id}/bookings", host.get(f"{run_path}/bookings"))
+    assert [row["id"] for row in body_of(listed, 200)["bookings"]] == [booking["id"]]
+    assert body_of(checked("get", "/operations/{key}", host.get("/operations/first")), 200)["state"] == "confirmed"
 
     cancel = f"/bookings/{booking['id']}/cancel"
-    problem_of(noted("post", "/bookings/{booking_id}/cancel", guest.post(cancel)), *UNSUPPORTED)
+    problem_of(checked("post", "/bookings/{booking_id}/cancel", guest.post(cancel)), *UNSUPPORTED)
     change = ("patch", "/event-runs/{event_run_id}/status")
-    problem_of(noted(*change, guest.patch(f"{where}/status", {"status": "expired"})), *UNSUPPORTED)
-    called_off = noted(*change, host.patch(f"/event-runs/{other['id']}/status", {"status": "cancelled"}))
+    problem_of(checked(*change, guest.patch(f"{run_path}/status", {"status": "expired"})), *UNSUPPORTED)
+    called_off = checked(*change, host.patch(f"/event-runs/{other['id']}/status", {"status": "cancelled"}))
     assert body_of(called_off, 200)["event_run"]["status"] == "cancelled"
-    deleted = noted("delete", "/event-runs/{event_run_id}", host.delete(f"/event-runs/{third['id']}"))
+    deleted = checked("delete", "/event-runs/{event_run_id}", host.delete(f"/event-runs/{third['id']}"))
     assert body_of(deleted, 200)["event_run"]["status"] == "cancelled"
 
     api.backend.go_to(datetime.fromisoformat(run["starts_at"]) + 30 * DAY)  # there is no deadline
     attendance = {"event_run_id": run["id"], "attended_booking_ids": [booking["id"]]}
-    done = noted("post", "/bookings/confirm-attendance", host.post("/bookings/confirm-attendance", attendance))
-    assert body_of(done, 200)["settlement"]["host_payout_wei"] == "190000000000000000"
+    completed = checked("post", "/bookings/confirm-attendance", host.post("/bookings/confirm-attendance", attendance))
+    assert body_of(completed, 200)["settlement"]["host_payout_wei"] == "190000000000000000"
     for run_id in (run["id"], other["id"], third["id"]):
         assert body_of(host.get(f"/event-runs/{run_id}"), 200)["differences"] == []
     for path in ("/health", "/ready", "/metrics"):
-        assert noted("get", path, api.client.get(path)).status_code == 200
-    assert left == set()
+        assert checked("get", path, api.client.get(path)).status_code == 200
+    assert untested_routes == set()
 
 
 def test_users_with_a_wallet_have_to_sign(api: ApiEnvironment, backend: BackendEnvironment) -> None:
@@ -99,8 +103,8 @@ def test_users_with_a_wallet_have_to_sign(api: ApiEnvironment, backend: BackendE
     run = own_run(api)
     problem = problem_of(api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 1}), *UNSUPPORTED)
     assert problem["detail"].endswith(f"bookEventFor: {backend.wallets['attendee'].address} has to sign for itself.")
-    seen = body_of(api.attendee.get(f"/event-runs/{run['id']}/bookings"), 200)
-    assert seen == {"bookings": []}
+    response = body_of(api.attendee.get(f"/event-runs/{run['id']}/bookings"), 200)
+    assert response == {"bookings": []}
 
 
 def test_a_run_whose_host_signed_is_read_and_completed_but_not_cancelled(
@@ -109,8 +113,8 @@ def test_a_run_whose_host_signed_is_read_and_completed_but_not_cancelled(
     run = signed_run(backend)
     booking = backend.bookings.book(UUID(run), backend.ids["attendee"], 2, signer=backend.wallets["attendee"])
     for user in (api.host, api.attendee, api.platform):
-        seen = body_of(user.get(f"/event-runs/{run}"), 200)
-        assert (seen["chain"]["host"], seen["differences"]) == (backend.wallets["host"].address, [])
+        side_by_side = body_of(user.get(f"/event-runs/{run}"), 200)
+        assert (side_by_side["chain"]["host"], side_by_side["differences"]) == (backend.wallets["host"].address, [])
     for response in (
         api.platform.delete(f"/event-runs/{run}"),
         api.host.patch(f"/event-runs/{run}/status", {"status": "cancelled"}),
@@ -119,22 +123,22 @@ def test_a_run_whose_host_signed_is_read_and_completed_but_not_cancelled(
     backend.go_to(backend.runs.get(UUID(run)).starts_at)
     body = {"status": "completed", "attended_booking_ids": [str(booking.id)]}
     before = backend.balance("host")
-    done = body_of(api.platform.patch(f"/event-runs/{run}/status", body), 200)
-    assert done["event_run"]["status"] == "completed"
+    response = body_of(api.platform.patch(f"/event-runs/{run}/status", body), 200)
+    assert response["event_run"]["status"] == "completed"
     assert backend.balance("host") - before == 27 * ETH // 100
 
 
 def test_a_run_that_is_not_in_the_contract_is_shown_as_missing_on_chain(
     api: ApiEnvironment, backend: BackendEnvironment, guest: ApiUser
 ) -> None:
-    """Not as one that is nobody's, with zeros; and its seats are not for nothing."""
+    """The contract's view returns zeros for it, which must not be shown, and not be quoted as a price."""
     run = own_run(api)
     with backend.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_event_run_id=9))
-    seen = body_of(guest.get(f"/event-runs/{run['id']}"), 200)
-    assert (seen["chain"], seen["differences"]) == (None, ["blockchain_event_run_id"])
-    wanted = {"event_run_id": run["id"], "seats": 1}
+    side_by_side = body_of(guest.get(f"/event-runs/{run['id']}"), 200)
+    assert (side_by_side["chain"], side_by_side["differences"]) == (None, ["blockchain_event_run_id"])
+    body = {"event_run_id": run["id"], "seats": 1}
     for path in ("/bookings/calculate-cost", "/bookings/create"):
-        problem = problem_of(guest.post(path, wanted), 409, "contract_rejected")
+        problem = problem_of(guest.post(path, body), 409, "contract_rejected")
         assert (problem["error"], problem["arguments"]) == ("UnknownEventRun", ["9"])
     assert backend.bookings.list_all() == []

@@ -1,4 +1,4 @@
-"""Event runs over HTTP: opened, looked at, completed, cancelled, expired."""
+"""Event runs over HTTP: create, show, complete, cancel, expire."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ def test_a_run_is_created_and_shown_side_by_side(api: ApiEnvironment) -> None:
     run = api.open_run()
     assert (run["status"], run["blockchain_status"], run["blockchain_event_run_id"]) == ("active", "confirmed", 1)
     assert run["host_id"] == str(api.host.id)
-    seen = body_of(api.attendee.get(f"/event-runs/{run['id']}"), 200)
-    assert seen["database"] == run
-    assert seen["chain"]["host"] == api.backend.wallets["host"].address
-    assert seen["chain"]["price_per_seat_wei"] == run["blockchain_price_per_seat_wei"]
-    assert seen["chain"]["starts_at"] == run["starts_at"]
-    assert seen["differences"] == []
+    side_by_side = body_of(api.attendee.get(f"/event-runs/{run['id']}"), 200)
+    assert side_by_side["database"] == run
+    assert side_by_side["chain"]["host"] == api.backend.wallets["host"].address
+    assert side_by_side["chain"]["price_per_seat_wei"] == run["blockchain_price_per_seat_wei"]
+    assert side_by_side["chain"]["starts_at"] == run["starts_at"]
+    assert side_by_side["differences"] == []
 
 
 def test_an_action_past_the_service_is_a_difference(api: ApiEnvironment) -> None:
     run = api.open_run()
     api.backend.chain.book_event_onchain(1, 3)
-    seen = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
-    assert (seen["database"]["seats_booked"], seen["chain"]["seats_booked"]) == (0, 3)
-    assert seen["differences"] == ["seats_booked"]
+    side_by_side = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
+    assert (side_by_side["database"]["seats_booked"], side_by_side["chain"]["seats_booked"]) == (0, 3)
+    assert side_by_side["differences"] == ["seats_booked"]
 
 
 def test_a_run_that_the_chain_lost_is_a_difference(api: ApiEnvironment) -> None:
     before = api.backend.engine.snapshot()
     run = api.open_run()
     api.backend.engine.revert(before)
-    seen = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
-    assert (seen["chain"], seen["differences"]) == (None, ["blockchain_event_run_id"])
+    side_by_side = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
+    assert (side_by_side["chain"], side_by_side["differences"]) == (None, ["blockchain_event_run_id"])
 
 
 def test_the_platform_creates_a_run_for_a_host(api: ApiEnvironment) -> None:
@@ -51,18 +51,18 @@ def test_a_run_is_completed_with_the_attended_bookings(api: ApiEnvironment) -> N
     attended = api.book(run, 1)
     api.book(run, 1, api.no_show)
     api.backend.go_to(datetime.fromisoformat(run["starts_at"]))
-    done = body_of(_status(api, run, "completed", attended_booking_ids=[attended["id"]]), 200)
-    assert done["event_run"]["status"] == "completed"
-    assert done["settlement"]["host_payout_wei"] == "190000000000000000"
+    response = body_of(_status(api, run, "completed", attended_booking_ids=[attended["id"]]), 200)
+    assert response["event_run"]["status"] == "completed"
+    assert response["settlement"]["host_payout_wei"] == "190000000000000000"
 
 
 def test_a_run_is_cancelled_and_everybody_refunded(api: ApiEnvironment) -> None:
     run = api.open_run()
     booking = api.book(run, 2)
-    done = body_of(_status(api, run, "cancelled"), 200)
-    assert done["event_run"]["status"] == "cancelled"
-    assert done["settlement"]["refunds_issued_wei"] == "240000000000000000"
-    assert done["settlement"]["host_payout_wei"] is None
+    response = body_of(_status(api, run, "cancelled"), 200)
+    assert response["event_run"]["status"] == "cancelled"
+    assert response["settlement"]["refunds_issued_wei"] == "240000000000000000"
+    assert response["settlement"]["host_payout_wei"] is None
     assert [b["status"] for b in _bookings(api, run) if b["id"] == booking["id"]] == ["cancelled"]
 
 
@@ -73,19 +73,19 @@ def test_anybody_may_expire_a_run_that_nobody_completed(api: ApiEnvironment) -> 
     assert (problem["error"], problem["outcome"]) == ("TooEarly", "rejected")
     api.backend.go_to(datetime.fromisoformat(run["starts_at"]) + 7 * DAY)
     api.backend.engine.mine()
-    done = body_of(_status(api, run, "expired", api.no_show), 200)
-    assert done["event_run"]["status"] == "expired"
-    assert done["settlement"]["compensation_wei"] == "80000000000000000"
+    response = body_of(_status(api, run, "expired", api.no_show), 200)
+    assert response["event_run"]["status"] == "expired"
+    assert response["settlement"]["compensation_wei"] == "80000000000000000"
 
 
 def test_deleting_a_run_cancels_it_on_chain(api: ApiEnvironment) -> None:
     run = api.open_run()
     api.book(run, 1)
-    done = body_of(api.host.delete(f"/event-runs/{run['id']}"), 200)
-    assert done["event_run"]["status"] == "cancelled"
-    assert done["settlement"]["refunds_issued_wei"] == "120000000000000000"
-    seen = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
-    assert (seen["chain"]["status"], seen["differences"]) == ("cancelled", [])
+    response = body_of(api.host.delete(f"/event-runs/{run['id']}"), 200)
+    assert response["event_run"]["status"] == "cancelled"
+    assert response["settlement"]["refunds_issued_wei"] == "120000000000000000"
+    side_by_side = body_of(api.host.get(f"/event-runs/{run['id']}"), 200)
+    assert (side_by_side["chain"]["status"], side_by_side["differences"]) == ("cancelled", [])
     problem_of(api.host.delete(f"/event-runs/{run['id']}"), 409, "contract_rejected")
 
 
@@ -94,11 +94,11 @@ def test_deleting_a_run_that_never_got_on_chain_marks_it_cancelled(api: ApiEnvir
     problem_of(api.host.post("/event-runs", api.run_body() | {"starts_at": starts_at}), 409, "contract_rejected")
     [failed] = api.services.runs.list_all()
     assert failed.blockchain_status == "failed"
-    seen = body_of(api.host.get(f"/event-runs/{failed.id}"), 200)
-    assert (seen["chain"], seen["differences"]) == (None, [])
+    side_by_side = body_of(api.host.get(f"/event-runs/{failed.id}"), 200)
+    assert (side_by_side["chain"], side_by_side["differences"]) == (None, [])
     sent = api.backend.engine.w3.eth.get_transaction_count(api.backend.sender.address)
-    done = body_of(api.host.delete(f"/event-runs/{failed.id}"), 200)
-    assert (done["event_run"]["status"], done["settlement"]) == ("cancelled", None)
+    response = body_of(api.host.delete(f"/event-runs/{failed.id}"), 200)
+    assert (response["event_run"]["status"], response["settlement"]) == ("cancelled", None)
     assert api.backend.engine.w3.eth.get_transaction_count(api.backend.sender.address) == sent
 
 
@@ -134,8 +134,8 @@ def test_a_malformed_request_is_refused_before_anything_is_stored(
 ) -> None:
     problem = problem_of(api.host.post("/event-runs", api.run_body() | change), 422, "invalid_request")
     [name] = change
-    told = [error["where"] for error in problem.get("errors", [])]
-    assert all(where == "body" or name in where for where in told)
+    locations = [error["where"] for error in problem.get("errors", [])]
+    assert all(where == "body" or name in where for where in locations)
     assert api.services.runs.list_all() == []
 
 
@@ -169,9 +169,9 @@ def test_a_contract_error_is_in_the_problem(api: ApiEnvironment) -> None:
     problem = problem_of(_status(api, run, "completed", attended_booking_ids=[]), 409, "contract_rejected")
     with pytest.raises(ContractRejected) as caught:
         api.services.runs.complete(api.services.runs.list_all()[0].id, [])
-    said = caught.value
-    assert (problem["error"], problem["outcome"]) == (said.name, said.outcome)
-    assert problem["arguments"] == [str(arg) for arg in said.args]
+    error = caught.value
+    assert (problem["error"], problem["outcome"]) == (error.name, error.outcome)
+    assert problem["arguments"] == [str(arg) for arg in error.args]
     assert problem["operation"].startswith(f"{api.host.id}:")
 
 

@@ -1,4 +1,4 @@
-"""What watches over the process: health, readiness, metrics, log lines; and errors that nobody foresaw."""
+"""Monitoring of the process: health, readiness, metrics, log lines, and unexpected errors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_not_ready_says_what_is_missing_and_what_to_do(api: ApiEnvironment) -> N
 def test_a_service_without_its_migration_files_is_not_ready(
     api: ApiEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It can't know whether the database is as it must be."""
+    """Without the files it can't check the database."""
     monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path)
     problem = problem_of(api.client.get("/ready"), 503, "not_ready")
     assert problem["checks"]["migrations"].startswith("The migration files are not there")
@@ -155,7 +155,7 @@ def test_unreadable_bodies_are_problems(api: ApiEnvironment, body: bytes, status
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """What is logged as JSON while the test runs."""
+    """The lines that are logged as JSON while the test runs."""
     root, stream = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()
@@ -192,7 +192,7 @@ def test_log_fields_end_with_their_context(lines: io.StringIO) -> None:
 
 
 def _numbers(client: TestClient) -> dict[str, float]:
-    """Those of this app, by name, and by label where there is one."""
+    """Returns this app's metrics by name, and by label if they have one."""
     response = client.get("/metrics")
     assert response.status_code == 200
     return {

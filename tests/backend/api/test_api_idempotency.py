@@ -1,4 +1,4 @@
-"""The same key and the same request: one effect, and the first answer again."""
+"""The same request with the same key has one effect, and gets the first response again."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_same_key_with_another_request_is_refused(api: ApiEnvironment) -> No
 
 
 def test_a_request_that_stored_no_operation_may_be_repeated(api: ApiEnvironment) -> None:
-    """No price: nothing was written but the key, and the same request may be made once there is one."""
+    """Without a price only the key is stored, and the same request succeeds once there is one."""
     rate, api.backend.feed.rate = api.backend.feed.rate, None
     body = api.run_body()
     response = api.host.post("/event-runs", body, Idempotency_Key="k")
@@ -77,20 +77,20 @@ def test_a_request_that_stored_no_operation_may_be_repeated(api: ApiEnvironment)
 
 def test_callers_do_not_share_keys(api: ApiEnvironment) -> None:
     run = api.open_run()
-    for who in (api.attendee, api.no_show):
-        body_of(who.post("/bookings/create", _booking(run), Idempotency_Key="k"), 201)
+    for user in (api.attendee, api.no_show):
+        body_of(user.post("/bookings/create", _booking(run), Idempotency_Key="k"), 201)
     assert len(api.services.bookings.list_all()) == 2
 
 
 def test_without_a_key_nothing_is_sent(api: ApiEnvironment) -> None:
     run = api.open_run()
-    for who, path, body in (
+    for user, path, body in (
         (api.host, "/event-runs", api.run_body()),
         (api.attendee, "/bookings/create", _booking(run)),
         (api.attendee, f"/bookings/{uuid4()}/cancel", None),
         (api.host, "/bookings/confirm-attendance", {"event_run_id": run["id"], "attended_booking_ids": []}),
     ):
-        problem = problem_of(who.request("POST", path, body), 400, "idempotency_key_missing")
+        problem = problem_of(user.request("POST", path, body), 400, "idempotency_key_missing")
         assert "Idempotency-Key" in problem["detail"]
 
 

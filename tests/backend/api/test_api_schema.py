@@ -1,4 +1,4 @@
-"""The API does what its OpenAPI says, whatever it is sent: no undocumented status, no 500, no answer off the schema."""
+"""For any request, the API does what its OpenAPI document says: no undocumented status, no 500, no invalid response."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from backend_environment import DAY, DeployedContracts, backend_on
 from sqlalchemy import Engine
 from stakesim_adapter.backend import EMPTY_TABLES
 
-if TYPE_CHECKING:  # its import takes seconds, which whoever runs other tests does not wait for
+if TYPE_CHECKING:  # its import takes seconds, also when other tests are run
     from schemathesis.core.failures import Failure
     from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 
 @pytest.fixture(scope="module")
 def funded_api(anvil: DeployedContracts, database_engine: Engine) -> Iterator[ApiEnvironment]:
-    """An API whose wallet can pay for whatever is asked."""
+    """An API whose wallet can pay for every request."""
     api = open_api(backend_on(anvil, "EventStake", Database(database_engine)))
     api.backend.engine.set_balance(api.backend.sender.address, 2**200)
     yield api
@@ -40,7 +40,7 @@ EXAMPLES = {"quick": 2, "ci": 50, "deep": 1_000}
 
 @pytest.mark.slow
 def test_the_api_is_as_documented(funded_api: ApiEnvironment, profile: str) -> None:
-    """Called by the platform, so that whatever the schema allows gets through to the services."""
+    """The platform calls, so that every request that the schema allows reaches the services."""
     import schemathesis.engine
     from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
@@ -49,8 +49,8 @@ def test_the_api_is_as_documented(funded_api: ApiEnvironment, profile: str) -> N
     failures: list[str] = []
     for event in schemathesis.engine.from_schema(openapi).execute():
         if isinstance(event, ScenarioFinished):
-            for done in event.recorder.interactions.values():
-                calls[str(done.response.status_code if done.response else None)] += 1
+            for interaction in event.recorder.interactions.values():
+                calls[str(interaction.response.status_code if interaction.response else None)] += 1
             for nodes in event.recorder.checks.values():
                 for node in nodes:
                     if node.failure_info is not None:
@@ -64,7 +64,7 @@ def test_the_api_is_as_documented(funded_api: ApiEnvironment, profile: str) -> N
 
 
 def _load(api: ApiEnvironment, examples: int) -> OpenApiSchema:
-    """The schema, and what is to be known for requests that get far."""
+    """Returns the schema, which mixes existing ids into the generated requests."""
     import schemathesis.openapi
     from schemathesis.config import SchemathesisConfig
     from schemathesis.openapi.checks import RejectedPositiveData
@@ -73,14 +73,14 @@ def _load(api: ApiEnvironment, examples: int) -> OpenApiSchema:
         {
             "seed": 1,
             "headers": {"Authorization": f"Bearer {issue_token(SECRET, api.platform.id, 'platform', DAY)}"},
-            "checks": {"use_after_free": {"enabled": False}},  # DELETE calls off, and erases nothing
+            "checks": {"use_after_free": {"enabled": False}},  # DELETE cancels, and erases nothing
             "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
         }
     )
     openapi = schemathesis.openapi.from_asgi("/openapi.json", api.client.app, config=config)
     runs = [api.open_run(seats=200) for _ in range(4)]
     bookings = [api.book(run) for run in runs]
-    known: dict[str, list[Any]] = {
+    known_values: dict[str, list[Any]] = {
         "event_run_id": [run["id"] for run in runs],
         "booking_id": [booking["id"] for booking in bookings],
         "experience_id": [str(api.experience)],
@@ -92,15 +92,15 @@ def _load(api: ApiEnvironment, examples: int) -> OpenApiSchema:
     }
 
     def familiar(values: Any) -> Any:
-        """Most of what is valid is replaced by what there is."""
+        """Replaces most valid values by existing ones."""
         if not isinstance(values, dict):
             return values
-        drawn = {name: _drawn(values[name]) for name in known.keys() & values.keys()}
-        chosen = {name: known[name][n % 8 % len(known[name])] for name, n in drawn.items() if n and n % 8}
+        drawn = {name: _drawn(values[name]) for name in known_values.keys() & values.keys()}
+        chosen = {name: known_values[name][n % 8 % len(known_values[name])] for name, n in drawn.items() if n and n % 8}
         return values | chosen
 
     def unforeseen(context: object, failure: Failure, case: object, response: Any) -> bool:
-        """Not that a service refuses what no schema can: a time before 1970, a run that is not on chain yet."""
+        """Ignores refusals that a schema can't express: a time before 1970, a run that is not on chain yet."""
         return not (isinstance(failure, RejectedPositiveData) and "errors" not in response.json())
 
     openapi.hook("filter_failure")(unforeseen)
@@ -110,7 +110,7 @@ def _load(api: ApiEnvironment, examples: int) -> OpenApiSchema:
 
 
 def _drawn(value: Any) -> int | None:
-    """A number that stands for a value; None for one that is not valid."""
+    """Returns a number that stands for a value; None for one that is not valid."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value if 0 < value < 2**31 else None
     with suppress(ValueError, AttributeError, TypeError):

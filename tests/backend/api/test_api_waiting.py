@@ -1,4 +1,4 @@
-"""Clients that don't wait, waiting that takes too long, and clients that ask twice at once."""
+"""Clients that don't wait, waiting that takes too long, and simultaneous requests with one key."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_client_that_does_not_wait_finds_the_error_in_the_operation(threaded_b
 
 @pytest.mark.slow
 def test_waiting_that_takes_too_long_ends_with_the_operation(backend: BackendEnvironment) -> None:
-    """Three blocks have to pass, and nobody mines them yet."""
+    """Three blocks have to be mined, and are not mined yet."""
     mine_confirmations(backend)
     api = open_api(backend, TransactionPolicy(confirmations=3, give_up_after=0.3))
     body = api.run_body()
@@ -71,8 +71,8 @@ def test_waiting_that_takes_too_long_ends_with_the_operation(backend: BackendEnv
     assert (operation["state"], operation["nonce"] is None) == ("mined", False)
     [row] = api.services.runs.list_all()
     assert (str(row.id), row.blockchain_status) == (operation["subject"], "pending")
-    seen = body_of(api.host.get(f"/event-runs/{row.id}"), 200)
-    assert (seen["chain"], seen["database"]["blockchain_status"]) == (None, "pending")
+    side_by_side = body_of(api.host.get(f"/event-runs/{row.id}"), 200)
+    assert (side_by_side["chain"], side_by_side["database"]["blockchain_status"]) == (None, "pending")
     assert body_of(api.host.post("/event-runs", body, Idempotency_Key="k"), 202)["tx_hash"] == operation["tx_hash"]
 
     mine_confirmations(backend)
@@ -159,7 +159,7 @@ def test_the_reconciler_completes_open_operations_at_start(threaded_backend: Bac
 
 
 def _closed(api: ApiEnvironment, path: str) -> Any:
-    """The operation, once nothing more can become of it."""
+    """Waits until the operation is closed, and returns it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         operation = body_of(api.host.get(path), 200)

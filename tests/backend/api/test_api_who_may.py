@@ -1,4 +1,4 @@
-"""Tokens and roles: who is calling, and what they may do."""
+"""Authentication by tokens, and authorization by roles."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def test_an_attendee_acts_on_own_bookings_only(api: ApiEnvironment) -> None:
         problem_of(response, 403, "forbidden")
     path = f"/event-runs/{run['id']}/bookings"
     assert [b["id"] for b in body_of(api.attendee.get(path), 200)["bookings"]] == [mine["id"]]
-    for who in (api.host, api.platform):
-        assert [b["id"] for b in body_of(who.get(path), 200)["bookings"]] == [mine["id"], other["id"]]
+    for user in (api.host, api.platform):
+        assert [b["id"] for b in body_of(user.get(path), 200)["bookings"]] == [mine["id"], other["id"]]
     body_of(api.attendee.post("/bookings/create", body | {"user_id": str(api.attendee.id)}), 201)
     body_of(api.platform.post(f"/bookings/{mine['id']}/cancel"), 200)
 
@@ -124,7 +124,7 @@ def test_an_attendee_acts_on_own_bookings_only(api: ApiEnvironment) -> None:
 def test_an_operation_is_shown_to_its_user_and_the_platform(api: ApiEnvironment) -> None:
     body_of(api.host.post("/event-runs", api.run_body(), Idempotency_Key="mine"), 201)
     full = f"/operations/{api.host.id}:mine"
-    found = body_of(api.host.get("/operations/mine"), 200)
-    assert found == body_of(api.host.get(full), 200) == body_of(api.platform.get(full), 200)
+    response = body_of(api.host.get("/operations/mine"), 200)
+    assert response == body_of(api.host.get(full), 200) == body_of(api.platform.get(full), 200)
     problem_of(api.other_host.get(full), 403, "forbidden")
     problem_of(api.other_host.get("/operations/mine"), 404, "not_found")

@@ -41,7 +41,7 @@ def committing() -> Iterator[DatabaseEngine]:
 
 @pytest.fixture(scope="session")
 def anvil() -> Iterator[Start]:
-    """With the contract, and as it is when a test begins."""
+    """An anvil with the contract, reset to the state with which each test begins."""
     engine = open_engine("anvil")
     assert isinstance(engine, AnvilEngine)
     address = deploy(engine, "EventStake", engine.accounts[0].address, TERMS)

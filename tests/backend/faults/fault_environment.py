@@ -1,4 +1,4 @@
-"""A chain that mines on command, a connection to it that can be disturbed, and the invariants after each fault."""
+"""A chain that mines on command, a connection to it with faults, and the invariants after each fault."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ SEND = "eth_sendRawTransaction"
 POLICY = TransactionPolicy(
     confirmations=3,
     max_fee_per_gas=200 * GWEI,
-    resend_after=0,  # each step sends again what is not mined, so that a second transaction would show at once
+    resend_after=0,  # each step sends again what is not mined, so that a second transaction becomes visible at once
     bump_after=3600,
     give_up_after=5,
     max_pause=0.02,
 )
 
-Ask = Callable[[], Any]
-Fault = Callable[[str, Any, Ask], Any]
+Forward = Callable[[], Any]
+Fault = Callable[[str, Any, Forward], Any]
 """Answers a request in the node's place. Arguments: method, parameters, and a function that passes the request on."""
 
 
 class Killed(BaseException):
-    """Stands for the end of the process; production code does not catch it."""
+    """Simulates the end of the process; production code does not catch it."""
 
 
 class NodeConnection(JSONBaseProvider):
@@ -58,7 +58,7 @@ class NodeConnection(JSONBaseProvider):
     It checks that each transaction is stored before it is sent.
 
     Attributes:
-        fault: Disturbs requests; None leaves them alone.
+        fault: Answers requests in the node's place; None passes them on.
         sent: The raw transactions in order, including lost ones.
     """
 
@@ -83,7 +83,7 @@ class NodeConnection(JSONBaseProvider):
 
 @dataclass
 class FaultEnvironment:
-    """The backend on a chain and a database; `worker` returns it again as another process would have it.
+    """The backend on a chain and a database; `worker` returns it as another process would open it.
 
     Attributes:
         foreign: Hashes of the platform's transactions that the service did not send.
@@ -100,7 +100,7 @@ class FaultEnvironment:
 
     @property
     def w3(self) -> Web3:
-        """The node, without the connection that can be disturbed."""
+        """The node, without the connection with faults."""
         return self.engine.w3
 
     @property
@@ -168,9 +168,9 @@ class FaultEnvironment:
 
     def find(self, operation: Operation) -> Operation:
         with self.database.transaction() as connection:
-            found = operations.find(connection, operation.key)
-        assert found is not None
-        return found
+            stored = operations.find(connection, operation.key)
+        assert stored is not None
+        return stored
 
     # ------------------------------------------------------------------------------------------------- the chain
 
@@ -189,7 +189,7 @@ class FaultEnvironment:
         return datetime.fromtimestamp(self.engine.now(), UTC)
 
     def count(self) -> int:
-        """Returns the platform's transactions in the latest block."""
+        """Returns the number of the platform's transactions in the latest block."""
         return self.w3.eth.get_transaction_count(self.platform.address)
 
     def pool(self) -> int:
@@ -224,7 +224,7 @@ class FaultEnvironment:
         """Replaces the latest blocks by empty ones with these raw transactions, each in the block of this index."""
         self.rpc("anvil_reorg", depth, [list(pair) for pair in transactions])
 
-    # ----------------------------------------------------------------------------------------------- what must hold
+    # ----------------------------------------------------------------------------------------------- invariants
 
     def status(self, operation: Operation) -> str:
         """Returns the on-chain status of the row that the operation creates."""
@@ -272,9 +272,9 @@ class FaultEnvironment:
                     <= self.services.sender.policy.max_fee_per_gas
                 )
             assert all(r["effectiveGasPrice"] <= POLICY.max_fee_per_gas for r in mine.values())
-        known = all_hashes(self.database)
-        assert set(on_chain) <= known | self.foreign  # I3
-        assert {hash_of(raw) for raw in self.connection.sent} <= known
+        stored_hashes = all_hashes(self.database)
+        assert set(on_chain) <= stored_hashes | self.foreign  # I3
+        assert {hash_of(raw) for raw in self.connection.sent} <= stored_hashes
         taken = [operation.nonce for operation in everything if operation.nonce is not None]
         assert len(taken) == len(set(taken))  # I4
         assert self.w3.eth.get_transaction_count(self.platform.address, "pending") == self.count()
@@ -287,12 +287,12 @@ class FaultEnvironment:
 
     def _transactions(self) -> dict[str, TxReceipt]:
         """Returns the receipts of the platform's transactions since the deployment, by hash."""
-        found: dict[str, TxReceipt] = {}
+        receipts: dict[str, TxReceipt] = {}
         for number in range(2, self.w3.eth.block_number + 1):
             for transaction in self.w3.eth.get_block(number, full_transactions=True)["transactions"]:
                 if not isinstance(transaction, bytes) and transaction["from"] == self.platform.address:
-                    found[transaction["hash"].to_0x_hex()] = self.w3.eth.get_transaction_receipt(transaction["hash"])
-        return found
+                    receipts[transaction["hash"].to_0x_hex()] = self.w3.eth.get_transaction_receipt(transaction["hash"])
+        return receipts
 
 
 # ----------------------------------------------------------------------------------------------------------- faults
@@ -300,45 +300,45 @@ class FaultEnvironment:
 
 def first(times: int, fault: Fault, *methods: str) -> Fault:
     """Returns a fault that occurs for the first requests of these methods only."""
-    left = [times]
+    remaining = [times]
 
-    def only(method: str, params: Any, ask: Ask) -> Any:
-        if method not in (methods or (SEND,)) or left[0] == 0:
-            return ask()
-        left[0] -= 1
-        return fault(method, params, ask)
+    def only(method: str, params: Any, forward: Forward) -> Any:
+        if method not in (methods or (SEND,)) or remaining[0] == 0:
+            return forward()
+        remaining[0] -= 1
+        return fault(method, params, forward)
 
     return only
 
 
-def saying(message: str, code: int = -32000) -> Fault:
+def node_error(message: str, code: int = -32000) -> Fault:
     """Returns a fault that answers with a node's error; the request does not reach the node."""
-    return lambda method, params, ask: refusal(message, code)
+    return lambda method, params, forward: refusal(message, code)
 
 
-def after_asking(fault: Fault) -> Fault:
+def after_the_request(fault: Fault) -> Fault:
     """Returns a fault that replaces the answer; the request reaches the node."""
 
-    def late(method: str, params: Any, ask: Ask) -> Any:
-        ask()
-        return fault(method, params, ask)
+    def after(method: str, params: Any, forward: Forward) -> Any:
+        forward()
+        return fault(method, params, forward)
 
-    return late
+    return after
 
 
 def raising(error: BaseException) -> Fault:
-    def fault(method: str, params: Any, ask: Ask) -> Any:
+    def fault(method: str, params: Any, forward: Forward) -> Any:
         raise error
 
     return fault
 
 
-def doing(action: Callable[[], Any]) -> Fault:
+def before_the_request(action: Callable[[], Any]) -> Fault:
     """Returns a fault that runs an action just before the request reaches the node."""
 
-    def fault(method: str, params: Any, ask: Ask) -> Any:
+    def fault(method: str, params: Any, forward: Forward) -> Any:
         action()
-        return ask()
+        return forward()
 
     return fault
 

@@ -1,4 +1,4 @@
-"""Faults on the way into a block: rows 1 to 14 of the table of faults, in its order."""
+"""Faults of sending and mining: rows 1 to 14 of the catalogue of faults, in its order."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from backend_environment import Time
 from eth_account import Account
 from fault_environment import (
     SEND,
-    Ask,
     FaultEnvironment,
-    after_asking,
+    Forward,
+    after_the_request,
     first,
     http,
+    node_error,
     raising,
     refusal,
     result,
-    saying,
 )
 
 pytestmark = pytest.mark.slow
@@ -36,10 +36,11 @@ HOUR = 3600
 
 
 class Proxy(ThreadingHTTPServer):
-    """A node's HTTP server that misbehaves in turn as `does` says, and then answers correctly.
+    """An HTTP server before a node, which fails requests that send a transaction, and passes others on.
 
-    A status: it says no more than that. "hang up", "be silent": no answer, and the node did not hear of it; the same
-    "late": the node did. Sending is disturbed, and nothing else. noted: the raw transactions as they came.
+    `does` has the failures in turn; after them, requests succeed. A number is the status of a response without a body.
+    "hang up" closes the connection, "be silent" keeps it open; with "late" after it, the node gets the request before.
+    `noted` has the bodies of the requests that send, in order.
     """
 
     daemon_threads = True
@@ -103,7 +104,7 @@ def proxies(environment: FaultEnvironment, *each_does: tuple[int | str, ...]) ->
 def test_01_response_lost_after_the_node_took_the_transaction(environment: FaultEnvironment, mined: bool) -> None:
     environment.rpc("evm_setAutomine", mined)
     operation = environment.step(environment.prepare_run())
-    environment.connection.fault = first(1, after_asking(raising(LOST)))
+    environment.connection.fault = first(1, after_the_request(raising(LOST)))
     operation = environment.step(operation)
     assert operation.state == ("mined" if mined else "signed")
     environment.rpc("evm_setAutomine", False)
@@ -131,7 +132,7 @@ def test_02_request_lost_before_the_node(environment: FaultEnvironment) -> None:
 
 
 def test_03_too_many_requests_broken_servers_and_connections_reset(environment: FaultEnvironment) -> None:
-    """The first server rests after its failure, the second one is asked; then both fail, and are retried later."""
+    """The first server rests after its failure, and the second gets the request; then both fail, and rest."""
     slept = list[float]()
     with proxies(environment, (429, 503, "hang up"), ("hang up late", 502)) as servers:
         provider = FailoverProvider(
@@ -140,9 +141,9 @@ def test_03_too_many_requests_broken_servers_and_connections_reset(environment: 
         worker = environment.worker(provider)
         operation = worker.follow(worker.prepare_run())
         assert operation.state == "submitted"
-        noted = [body for server in servers for body in server.noted]
-        assert all(worker.connection.sent[0].encode() in body for body in noted)
-        assert len(noted) >= 5
+        bodies = [body for server in servers for body in server.noted]
+        assert all(worker.connection.sent[0].encode() in body for body in bodies)
+        assert len(bodies) >= 5
         operation = worker.settle(operation)
     assert slept
     assert min(slept) > 0
@@ -167,19 +168,19 @@ def test_04_time_out_on_send(environment: FaultEnvironment, caplog: pytest.LogCa
     environment.check(runs=1)
 
 
-# ------------------------------------------------------------------------------------------- 5 to 9: what nodes say
+# ------------------------------------------------------------------------------------------- 5 to 9: refusals of nodes
 
 
 @pytest.mark.parametrize(
     "words", [None, "already known", "AlreadyKnown", "Known transaction", "already in the mempool"]
 )
 def test_05_already_known(environment: FaultEnvironment, words: str | None) -> None:
-    """The transaction was sent by somebody else before; with anvil's message, and those of other nodes."""
+    """Another process sent the transaction before; with the messages of anvil and of other nodes."""
     operation = environment.step(environment.prepare_run())
     if words is None:
         environment.rpc(SEND, operation.attempts[0].raw_transaction)
     else:
-        environment.connection.fault = first(1, after_asking(saying(words)))
+        environment.connection.fault = first(1, after_the_request(node_error(words)))
     operation = environment.step(operation)
     assert operation.state == "submitted"
     assert environment.settle(operation).state == "confirmed"
@@ -191,15 +192,15 @@ def test_06_nonce_too_low_and_our_hash_is_mined(environment: FaultEnvironment) -
     operation = environment.step(environment.prepare_run())
     environment.rpc(SEND, operation.attempts[0].raw_transaction)
     environment.mine()
-    said = list[Any]()
+    responses = list[Any]()
 
-    def listen(method: str, params: Any, ask: Callable[[], Any]) -> Any:
-        said.append(ask())
-        return said[-1]
+    def record(method: str, params: Any, forward: Callable[[], Any]) -> Any:
+        responses.append(forward())
+        return responses[-1]
 
-    environment.connection.fault = first(1, listen)
+    environment.connection.fault = first(1, record)
     operation = environment.step(operation)
-    assert "nonce too low" in said[0]["error"]["message"]
+    assert "nonce too low" in responses[0]["error"]["message"]
     assert (operation.state, operation.tx_hash) == ("mined", operation.attempts[0].tx_hash)
     operation = environment.settle(operation)
     assert (operation.state, operation.requeued, len(operation.attempts)) == ("confirmed", 0, 1)
@@ -207,7 +208,7 @@ def test_06_nonce_too_low_and_our_hash_is_mined(environment: FaultEnvironment) -
 
 
 def test_07_nonce_too_low_and_an_older_attempt_was_mined(environment: FaultEnvironment) -> None:
-    """The node does not return the receipts at first; the block that used the nonce has one of our attempts."""
+    """The node does not return the receipts at first; the block that used the nonce has one of the attempts."""
     worker = environment.worker(bump_after=0)
     operation = worker.follow(worker.prepare_run())
     while len(operation.attempts) < 3:
@@ -230,12 +231,14 @@ def test_08_nonce_used_by_a_foreign_transaction(environment: FaultEnvironment) -
     lost, other = operation.nonce, environment.follow(environment.prepare_run(seats=5))
     environment.send_foreign(operation.nonce or 0)
     environment.mine(2)
-    asked = list[tuple[str, Any]]()
-    environment.connection.fault = lambda method, params, ask: asked.append((method, params)) or ask()
+    requests = list[tuple[str, Any]]()
+    environment.connection.fault = lambda method, params, forward: requests.append((method, params)) or forward()
     for _ in range(3):
         operation = environment.step(operation)
         assert (operation.state, operation.nonce) == ("signed", lost), "final before its depth"
-    assert not [params for method, params in asked if method == "eth_getBlockByNumber" and params[1]], "needless looks"
+    assert not [params for method, params in requests if method == "eth_getBlockByNumber" and params[1]], (
+        "the node sends blocks though nothing is final"
+    )
     environment.connection.fault = None
     environment.mine()
     operation = environment.step(operation)
@@ -260,7 +263,7 @@ def test_08_a_new_nonce_clears_the_reason_for_holding(environment: FaultEnvironm
     operation = environment.follow(environment.prepare_run())
     environment.rpc("anvil_dropAllTransactions")
     environment.send_foreign(operation.nonce or 0)
-    environment.connection.fault = first(1, saying("insufficient funds"))
+    environment.connection.fault = first(1, node_error("insufficient funds"))
     operation = environment.step(operation)
     assert operation.held is not None
     environment.mine(3)
@@ -280,9 +283,9 @@ def test_08_a_node_that_has_the_states_of_recent_blocks_only(environment: FaultE
     environment.mine(40)
     oldest = environment.w3.eth.block_number - 10
 
-    def prune(method: str, params: Any, ask: Ask) -> Any:
-        old = method == "eth_getTransactionCount" and int(params[1], 16) < oldest
-        return refusal("missing trie node") if old else ask()
+    def prune(method: str, params: Any, forward: Forward) -> Any:
+        is_pruned = method == "eth_getTransactionCount" and int(params[1], 16) < oldest
+        return refusal("missing trie node") if is_pruned else forward()
 
     environment.connection.fault = prune
     operation = environment.step(operation)
@@ -294,7 +297,7 @@ def test_08_a_node_that_has_the_states_of_recent_blocks_only(environment: FaultE
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_08_foreign_transactions_from_before_do_not_count(environment: FaultEnvironment, count: int) -> None:
-    """Their blocks are not final when the nonce is taken, so that one nonce after the other turns out to be used."""
+    """Their blocks are not final when the nonce is assigned, so that several assigned nonces turn out to be used."""
     for _ in range(count):
         environment.send_foreign(environment.count())
         environment.mine()
@@ -306,7 +309,7 @@ def test_08_foreign_transactions_from_before_do_not_count(environment: FaultEnvi
 def test_09_nonce_too_high_a_gap(environment: FaultEnvironment) -> None:
     """The transaction with the missing nonce was signed by a process that has ended."""
     earlier = environment.step(environment.prepare_run())
-    environment.connection.fault = first(1, saying("nonce too high"))
+    environment.connection.fault = first(1, node_error("nonce too high"))
     operation = environment.follow(environment.prepare_run(seats=5))
     assert operation.state == "signed"
     assert environment.connection.sent == [operation.attempts[0].raw_transaction, earlier.attempts[0].raw_transaction]
@@ -337,7 +340,7 @@ def test_09_a_gap_that_the_node_does_not_report(environment: FaultEnvironment) -
 
 
 def test_10_replacement_underpriced(environment: FaultEnvironment) -> None:
-    """A foreign transaction in the mempool has the nonce and higher fees; ours are raised until it is replaced."""
+    """A foreign transaction in the mempool has the nonce and higher fees; fees are raised until it is replaced."""
     operation = environment.step(environment.prepare_run())
     environment.send_foreign(operation.nonce or 0, fee=5 * GWEI, tip=2 * GWEI)
     while operation.state == "signed":
@@ -393,7 +396,7 @@ def test_10_replacement_underpriced_at_the_cap(environment: FaultEnvironment) ->
 
 
 def test_11_insufficient_funds(environment: FaultEnvironment, caplog: pytest.LogCaptureFixture) -> None:
-    """The funds go between estimate and sending: nonce and bytes are kept."""
+    """The funds are spent between estimate and sending: the operation keeps its nonce and bytes."""
     operation = environment.step(environment.prepare_run())
     nonce = operation.nonce
     environment.engine.set_balance(environment.platform.address, 10**6)

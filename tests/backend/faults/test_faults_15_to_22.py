@@ -1,4 +1,4 @@
-"""Faults in the chain itself, and of nodes that lag behind it: rows 15 to 22 of the table, in its order."""
+"""Faults of the chain, and of nodes that lag behind it: rows 15 to 22 of the catalogue of faults, in its order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from app.core.errors import ContractRejected, Superseded
 from app.services.operation_types import Operation
-from fault_environment import Ask, FaultEnvironment, http, result
+from fault_environment import FaultEnvironment, Forward, http, result
 from web3 import Web3
 from web3.types import RPCEndpoint
 
@@ -50,7 +50,7 @@ def test_15_reorg_puts_the_same_transaction_in_another_block(environment: FaultE
 
 
 def test_16_reorg_drops_the_transaction(environment: FaultEnvironment) -> None:
-    """Rows did not change yet; only the operation's state goes back, and the same bytes are sent again."""
+    """No row has changed yet; only the operation's state is set back, and the same bytes are sent again."""
     run = environment.open_run()
     operation = mined(environment, environment.prepare_booking(run))
     environment.mine()
@@ -68,7 +68,7 @@ def test_16_reorg_drops_the_transaction(environment: FaultEnvironment) -> None:
 
 
 def test_16_reorg_after_reorg(environment: FaultEnvironment) -> None:
-    """Any number of times."""
+    """The same transaction can be dropped any number of times."""
     operation = environment.prepare_run()
     for _ in range(4):
         operation = mined(environment, operation)
@@ -143,13 +143,13 @@ def test_19_estimate_reverts(environment: FaultEnvironment) -> None:
 
 @pytest.mark.parametrize("lows", [1, 2])
 def test_20_out_of_gas(environment: FaultEnvironment, lows: int) -> None:
-    """After an estimate that is too low, the operation begins again, once, with a larger margin."""
-    left = [lows]
+    """After an estimate that is too low, the operation starts over, once, with a larger margin."""
+    remaining = [lows]
 
-    def too_low(method: str, params: Any, ask: Ask) -> Any:
-        answer = ask()
-        if method == "eth_estimateGas" and left[0]:
-            left[0] -= 1
+    def too_low(method: str, params: Any, forward: Forward) -> Any:
+        answer = forward()
+        if method == "eth_estimateGas" and remaining[0]:
+            remaining[0] -= 1
             answer["result"] = hex(int(answer["result"], 16) * 4 // 10)
         return answer
 
@@ -183,10 +183,10 @@ def test_21_a_lagging_node_returns_an_old_nonce(environment: FaultEnvironment) -
     for _ in range(2):
         environment.open_run()
 
-    def old(method: str, params: Any, ask: Ask) -> Any:
-        return result("0x1") if method == "eth_getTransactionCount" else ask()
+    def old_nonce(method: str, params: Any, forward: Forward) -> Any:
+        return result("0x1") if method == "eth_getTransactionCount" else forward()
 
-    environment.connection.fault = old
+    environment.connection.fault = old_nonce
     operations = [environment.follow(environment.prepare_run(seats=seats)) for seats in (5, 6, 7)]
     assert [operation.nonce for operation in operations] == [3, 4, 5]
     assert [environment.settle(operation).state for operation in operations] == ["confirmed"] * 3
@@ -195,10 +195,10 @@ def test_21_a_lagging_node_returns_an_old_nonce(environment: FaultEnvironment) -
 
 def test_22_a_lagging_node_returns_an_old_block(environment: FaultEnvironment) -> None:
     operation = mined(environment, environment.prepare_run())
-    old = environment.w3.eth.block_number
+    old_block = environment.w3.eth.block_number
     environment.mine(5)
-    environment.connection.fault = lambda method, params, ask: (
-        result(hex(old)) if method == "eth_blockNumber" else ask()
+    environment.connection.fault = lambda method, params, forward: (
+        result(hex(old_block)) if method == "eth_blockNumber" else forward()
     )
     for _ in range(3):
         operation = environment.step(operation)
@@ -215,7 +215,7 @@ def test_22_a_lagging_node_returns_an_old_receipt(environment: FaultEnvironment)
     environment.reorg(1)
     environment.mine(5)
 
-    environment.connection.fault = lambda method, params, ask: stale if method == RECEIPT else ask()
+    environment.connection.fault = lambda method, params, forward: stale if method == RECEIPT else forward()
     for _ in range(3):
         operation = environment.step(operation)
         assert (operation.state, environment.status(operation)) == ("mined", "pending")
@@ -227,10 +227,10 @@ def test_22_a_lagging_node_returns_an_old_receipt(environment: FaultEnvironment)
 
 
 def test_22_a_lagging_node_knows_of_no_receipt_any_more(environment: FaultEnvironment) -> None:
-    """This resembles a reorg and a foreign nonce, and must be taken for neither."""
+    """This resembles a reorg and a foreign transaction, and must not be handled as one."""
     operation = mined(environment, environment.prepare_run())
     environment.mine(5)
-    environment.connection.fault = lambda method, params, ask: result(None) if method == RECEIPT else ask()
+    environment.connection.fault = lambda method, params, forward: result(None) if method == RECEIPT else forward()
     for _ in range(3):
         operation = environment.step(operation)
         assert (operation.state, environment.status(operation)) == ("submitted", "pending")
@@ -244,10 +244,12 @@ def test_22_a_node_that_has_just_started_to_sync(environment: FaultEnvironment) 
     """No block is final then, which is no error."""
     operation = mined(environment, environment.prepare_run())
     environment.mine(5)
-    environment.connection.fault = lambda method, params, ask: result("0x0") if method == "eth_blockNumber" else ask()
+    environment.connection.fault = lambda method, params, forward: (
+        result("0x0") if method == "eth_blockNumber" else forward()
+    )
     report = environment.services.reconciler.run_full()
     assert (report.problems, report.differences) == ([], [])
-    assert [one.state for one in report.pending] == ["mined"]
+    assert [operation.state for operation in report.pending] == ["mined"]
     environment.connection.fault = None
     assert environment.step(operation).state == "confirmed"
     environment.check(runs=1)

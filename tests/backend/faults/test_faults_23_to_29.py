@@ -1,4 +1,4 @@
-"""Faults of processes, databases, settings, clocks and prices: rows 23 to 29 of the table, in its order."""
+"""Faults of processes, databases, settings, clocks and prices: rows 23 to 29 of the catalogue, in its order."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from app.services.pricing import Rate
 from backend_environment import DAY, Feed, deploy
 from fault_environment import (
     SEND,
-    Ask,
     FaultEnvironment,
+    Forward,
     Killed,
-    after_asking,
+    after_the_request,
     all_operations,
-    doing,
+    before_the_request,
     dying,
     first,
     http,
@@ -74,7 +74,7 @@ def test_23_crash_before_anything_is_signed(environment: FaultEnvironment) -> No
 def test_24_crash_after_the_send_before_the_update(environment: FaultEnvironment, mined: bool) -> None:
     environment.rpc("evm_setAutomine", mined)
     operation = environment.prepare_run()
-    with dying(environment.connection, first(1, after_asking(raising(Killed())))):
+    with dying(environment.connection, first(1, after_the_request(raising(Killed())))):
         environment.services.sender.finish(operation)
     environment.rpc("evm_setAutomine", False)
     assert (environment.find(operation).state, environment.pool(), environment.created()["runs"]) == (
@@ -92,8 +92,8 @@ def test_24_crash_after_a_raised_fee_was_stored(environment: FaultEnvironment) -
     """The new attempt was not sent, and the old one is mined: receipts of all attempts are read."""
     worker = environment.worker(bump_after=0)
     operation = worker.step(worker.prepare_run())
-    sends: Any = iter([lambda ask: ask(), lambda ask: (_ for _ in ()).throw(Killed())])
-    with dying(worker.connection, lambda method, params, ask: next(sends)(ask) if method == SEND else ask()):
+    sends: Any = iter([lambda forward: forward(), lambda forward: (_ for _ in ()).throw(Killed())])
+    with dying(worker.connection, lambda method, _, forward: next(sends)(forward) if method == SEND else forward()):
         for _ in range(3):
             operation = worker.step(operation)
     environment.mine()
@@ -132,8 +132,8 @@ def test_25_database_gone_after_a_good_send(environment: FaultEnvironment, commi
     operation = environment.prepare_run()
     with shut(committing) as shut_it:
 
-        def last_words(method: str, params: Any, ask: Ask) -> Any:
-            answer = ask()
+        def last_words(method: str, params: Any, forward: Forward) -> Any:
+            answer = forward()
             shut_it()
             return answer
 
@@ -154,7 +154,7 @@ def test_25_database_gone_before_the_commit(environment: FaultEnvironment, commi
     """Nothing is sent without the commit."""
     operation = environment.prepare_run()
     with shut(committing) as shut_it:
-        environment.connection.fault = first(1, doing(shut_it), "eth_getTransactionCount")
+        environment.connection.fault = first(1, before_the_request(shut_it), "eth_getTransactionCount")
         with pytest.raises(ChainUnavailable, match="database is unavailable"):
             environment.services.sender.finish(operation)
         assert (environment.pool(), environment.connection.sent) == (0, [])
@@ -169,7 +169,7 @@ def test_25_database_gone_before_the_commit(environment: FaultEnvironment, commi
 
 @contextmanager
 def blocks_coming(environment: FaultEnvironment) -> Iterator[None]:
-    """One every few milliseconds."""
+    """Mines a block every few milliseconds."""
     over, w3 = threading.Event(), Web3(http(environment.engine))
 
     def mine() -> None:
@@ -186,7 +186,7 @@ def blocks_coming(environment: FaultEnvironment) -> Iterator[None]:
 
 
 def other_worker(environment: FaultEnvironment, committing: DatabaseEngine) -> FaultEnvironment:
-    """With connections of its own."""
+    """A worker with separate database connections."""
     return replace(environment, database=Database(create_engine(committing.url))).worker(give_up_after=20)
 
 
@@ -260,22 +260,22 @@ def test_26_the_same_key_with_other_arguments(environment: FaultEnvironment) -> 
 
 
 def settings(environment: FaultEnvironment, **others: Any) -> Settings:
-    given = {
+    values = {
         "blockchain_rpc_url": http(environment.engine).endpoint_uri,
         "chain_id": environment.w3.eth.chain_id,
         "contract_address": environment.address,
         "platform_private_key": SecretStr(environment.platform.key.to_0x_hex()),
         "jwt_secret": SecretStr("0123456789abcdefghijklmnopqrstuvwxyz"),
     }
-    return Settings(_env_file=None, **(given | others))  # type: ignore[arg-type]
+    return Settings(_env_file=None, **(values | others))  # type: ignore[arg-type]
 
 
 def start(environment: FaultEnvironment, address: str | None = None, **others: Any) -> None:
     """Connects as a process does at start-up."""
-    wanted, chain = settings(environment, **others), environment.services.chain
+    checked, chain = settings(environment, **others), environment.services.chain
     if address:
         chain = type(chain)(environment.services.w3, Web3.to_checksum_address(address), environment.services.sender)
-    require_checks([*check_endpoints(wanted), *check_contract(wanted, environment.services.w3, chain)])
+    require_checks([*check_endpoints(checked), *check_contract(checked, environment.services.w3, chain)])
 
 
 def test_27_wrong_chain_id_no_code_or_other_code(environment: FaultEnvironment) -> None:
@@ -298,8 +298,10 @@ def test_27_wrong_chain_id_no_code_or_other_code(environment: FaultEnvironment) 
 
 @pytest.mark.parametrize("apart", [timedelta(days=-30_000), timedelta(0), timedelta(days=30_000)], ids=str)
 def test_28_clocks_apart(environment: FaultEnvironment, apart: timedelta) -> None:
-    """This machine's clock is decades behind the chain's, the service's as far off as the parameter says: what is early
-    and what is late is for the block's time to say, to the second."""
+    """Only the time of the block decides what is too early or too late, to the second.
+
+    This machine's clock is decades behind the chain's, and the service's clock differs by the parameter.
+    """
 
     def clock() -> datetime:
         return environment.now() + apart
@@ -323,8 +325,8 @@ def test_28_clocks_apart(environment: FaultEnvironment, apart: timedelta) -> Non
     assert (late.state, (late.error or {})["outcome"]) == ("failed", "reverted"), "the last second was the one before"
     environment.engine.set_next_timestamp(int((starts_at + DAY).timestamp()))
     environment.mine()
-    done = environment.settle(environment.services.runs.prepare_complete(run, [booked.subject]))
-    assert done.state == "confirmed"
+    completed = environment.settle(environment.services.runs.prepare_complete(run, [booked.subject]))
+    assert completed.state == "confirmed"
     assert environment.services.runs.get(run).status == "completed"
     environment.check(runs=1, bookings=1)
 
@@ -333,7 +335,7 @@ def test_28_clocks_apart(environment: FaultEnvironment, apart: timedelta) -> Non
 
 
 @pytest.mark.parametrize(
-    ("inr", "age", "said"),
+    ("inr", "age", "message"),
     [
         ("200000", timedelta(hours=2), "old; at most"),
         ("0", timedelta(0), "no positive number"),
@@ -347,7 +349,7 @@ def test_28_clocks_apart(environment: FaultEnvironment, apart: timedelta) -> Non
     ],
 )
 def test_29_price_feed_stale_zero_negative_not_a_number_or_ten_times_off(
-    environment: FaultEnvironment, inr: str | None, age: timedelta, said: str
+    environment: FaultEnvironment, inr: str | None, age: timedelta, message: str
 ) -> None:
     """There is no quote, run or booking: nothing is stored or sent."""
     run = environment.open_run()
@@ -359,7 +361,7 @@ def test_29_price_feed_stale_zero_negative_not_a_number_or_ten_times_off(
         environment.prepare_run,
     ]
     for attempt in attempts:
-        with pytest.raises(PriceError, match=said):
+        with pytest.raises(PriceError, match=message):
             attempt()
     assert (len(environment.connection.sent), len(all_operations(environment.database))) == (sent, rows)
     environment.feed.rate = Rate(Decimal(210_000), environment.now())

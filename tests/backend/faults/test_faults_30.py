@@ -1,4 +1,4 @@
-"""Row 30: a worker with an old copy takes the newest attempt for a foreign transaction."""
+"""Row 30: a worker with an old copy must not take the newest attempt for a foreign transaction."""
 
 from __future__ import annotations
 

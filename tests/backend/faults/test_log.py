@@ -1,4 +1,4 @@
-"""The log of an operation: a line for each turn, with its key and state."""
+"""The log of an operation: a line for each change of its state, with its key and state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 from app.services.operation_types import Operation
-from fault_environment import GWEI, Ask, FaultEnvironment, first, raising, saying
+from fault_environment import GWEI, FaultEnvironment, Forward, first, node_error, raising
 
 pytestmark = pytest.mark.slow
 
@@ -36,14 +36,14 @@ def test_log_of_a_refused_transaction(environment: FaultEnvironment, read: Read)
     operation = environment.step(operation)
     unreachable = "createEventRunFor: the node can't be reached (ConnectionError)."
     assert read(operation) == [("WARNING", unreachable, "signed")]
-    environment.connection.fault = first(1, saying("nonce too high"))
+    environment.connection.fault = first(1, node_error("nonce too high"))
     operation = environment.step(operation)
     assert read(operation)[0] == ("INFO", "createEventRunFor: the node says NONCE_TOO_HIGH", "signed")
     operation = environment.follow(operation)
     assert read(operation) == []
     operation = environment.settle(operation)
-    done = f"createEventRunFor: {operation.tx_hash} in block {operation.block_number}"
-    assert read(operation) == [("INFO", done, "mined")]
+    message = f"createEventRunFor: {operation.tx_hash} in block {operation.block_number}"
+    assert read(operation) == [("INFO", message, "mined")]
 
 
 def test_log_of_raised_fees_and_of_a_reorg(environment: FaultEnvironment, read: Read) -> None:
@@ -74,7 +74,7 @@ def test_log_of_a_foreign_nonce(environment: FaultEnvironment, read: Read) -> No
     foreign, nonce = environment.send_foreign(operation.nonce or 0), operation.nonce
     environment.mine(3)
     operation = environment.step(operation)
-    begins = f"createEventRunFor begins again: its nonce {nonce} went to {foreign}"
+    begins = f"createEventRunFor starts over: its nonce {nonce} went to {foreign}"
     says = ("INFO", "createEventRunFor: the node says NONCE_TOO_LOW", "signed")
     assert read(operation) == [says, ("WARNING", begins, "signed")]
     operation = environment.step(operation)
@@ -87,8 +87,8 @@ def test_log_of_a_foreign_nonce(environment: FaultEnvironment, read: Read) -> No
 
 
 def test_log_of_out_of_gas(environment: FaultEnvironment, read: Read) -> None:
-    def too_low(method: str, params: Any, ask: Ask) -> Any:
-        answer = ask()
+    def too_low(method: str, params: Any, forward: Forward) -> Any:
+        answer = forward()
         return answer | {"result": hex(int(answer["result"], 16) * 4 // 10)}
 
     environment.connection.fault = first(1, too_low, "eth_estimateGas")
@@ -99,7 +99,7 @@ def test_log_of_out_of_gas(environment: FaultEnvironment, read: Read) -> None:
     assert (operation.state, operation.tx_hash) == ("prepared", None)
     assert read(operation) == [
         ("WARNING", f"The node does not say why {tx_hash} failed", "submitted"),
-        ("WARNING", f"createEventRunFor begins again: {tx_hash} ran out of gas", "submitted"),
+        ("WARNING", f"createEventRunFor starts over: {tx_hash} ran out of gas", "submitted"),
     ]
 
 

@@ -1,1 +1,5 @@
-"""Sends operations as transactions: nonces, fees, signatures, mempool, confirmation."""
+"""Sends operations as transactions.
+
+To read in this order: `policy` (limits and waiting times), `fees`, `signing`, `nonces`, `mempool` (sends attempts),
+`states` (changes of state in the database), `receipts`, and `sender`, which carries an operation through its states.
+"""

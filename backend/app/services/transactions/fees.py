@@ -29,11 +29,7 @@ def gas_limit(estimate: int, *, retried: bool) -> int:
 def initial_fees(base_fee: int, policy: TransactionPolicy) -> Fees | None:
     """Returns the fees of a first attempt, or None if base fee and priority fee exceed the policy's maximum.
 
-    The maximum fee allows for a doubled base fee.
-
-    Args:
-        base_fee: Of the latest block, in wei per gas.
-        policy: Limits of the fees.
+    The maximum fee allows for a doubled base fee. `base_fee` is that of the latest block, in wei per gas.
     """
     priority_fee, cap = policy.priority_fee_per_gas, policy.max_fee_per_gas
     if base_fee + priority_fee > cap:
@@ -44,12 +40,8 @@ def initial_fees(base_fee: int, policy: TransactionPolicy) -> Fees | None:
 def raised_fees(last: Fees, base_fee: int, policy: TransactionPolicy) -> Fees | None:
     """Returns fees with which nodes replace the last attempt, or None if the policy's maximum does not allow them.
 
-    Nodes require both fees to be raised by at least `MIN_BUMP_PERCENT`.
-
-    Args:
-        last: Fees of the last attempt.
-        base_fee: Of the latest block, in wei per gas.
-        policy: Limits of the fees, and the percentage by which they are raised.
+    Nodes require both fees to be raised by at least `MIN_BUMP_PERCENT`. `base_fee` is that of the latest block, in wei
+    per gas.
     """
     priority_fee = _raised(last.priority_fee_per_gas, policy.bump_percent)
     max_fee = max(_raised(last.max_fee_per_gas, policy.bump_percent), 2 * base_fee + priority_fee)
@@ -60,5 +52,4 @@ def raised_fees(last: Fees, base_fee: int, policy: TransactionPolicy) -> Fees | 
 
 
 def _raised(fee: int, percent: int) -> int:
-    """Rounds up."""
-    return -(-fee * (100 + percent) // 100)
+    return -(-fee * (100 + percent) // 100)  # rounded up

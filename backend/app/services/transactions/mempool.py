@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class _SendTimes(NamedTuple):
-    """When this process sent an attempt, in seconds of its clock."""
+    """When this process first and last sent an attempt, in seconds of the clock."""
 
     tx_hash: str
     first: float
@@ -79,12 +79,12 @@ class Mempool:
 
     def resend(self, operation: Operation) -> tuple[RefusalKind | None, bool]:
         """Sends the last attempt again. Returns the node's refusal, and whether the node has the attempt."""
-        before = self._send_times.get(operation.key)
+        earlier_times = self._send_times.get(operation.key)
         refusal = self.send(operation)
-        return refusal, self._send_times.get(operation.key) != before
+        return refusal, self._send_times.get(operation.key) != earlier_times
 
     def due(self, operation: Operation, policy: TransactionPolicy) -> Due:
-        """Returns what is due for the last attempt; an attempt that this process did not send is due to be sent."""
+        """Returns what is due for the last attempt. If this process has not sent it, sending it is due."""
         times = self._send_times.get(operation.key)
         if times is None or times.tx_hash != operation.attempts[-1].tx_hash:
             return Due(bump=False, resend=True)
@@ -92,7 +92,10 @@ class Mempool:
         return Due(now - times.first > policy.bump_after, now - times.last > policy.resend_after)
 
     def receipt(self, operation: Operation) -> TxReceipt | None:
-        """Returns the receipt of the attempt with the present nonce that was mined; newer attempts are tried first."""
+        """Returns the receipt of the attempt that was mined; None if none was.
+
+        Tries all attempts with the operation's present nonce, newest first.
+        """
         for attempt in reversed(operation.attempts):
             if attempt.nonce != operation.nonce:
                 break

@@ -1,4 +1,4 @@
-"""Which nonce an operation gets, and which transaction used a nonce up."""
+"""Assigns nonces to operations, and finds the transaction that used a nonce."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BACKWARD_STEP = 32
 
 
 class NonceAllocator:
-    """Gives an operation its account's next nonce, together with the signature.
+    """Assigns an operation its account's next nonce, and stores the attempt that is signed with it.
 
-    The database decides, as other processes may send from the same account: a nonce that is taken there is skipped.
+    Other processes may send from the same account, so the database decides: a nonce that was assigned there is skipped.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = threading.Lock()  # threads that sign at the same time would choose the same nonce
+        self._lock = threading.Lock()  # without it, threads that sign at the same time would try the same nonce
         self._next_nonce: dict[str, int] = {}  # first nonce to try, by account
 
     def sign(self, operation: Operation, transaction_count: int, sign: Callable[[int], Attempt]) -> Operation:
@@ -36,7 +36,7 @@ class NonceAllocator:
 
         Args:
             operation: A prepared operation.
-            transaction_count: Number of nonces that the account has used up on chain.
+            transaction_count: Number of nonces that the account has used on chain.
             sign: Signs the operation with a nonce.
 
         Returns:
@@ -57,17 +57,17 @@ class NonceAllocator:
 
 
 class ForeignTransaction(NamedTuple):
-    """A transaction from our account that is no attempt of the operation whose nonce it has."""
+    """A transaction from the operation's sender with the operation's nonce that is none of its attempts."""
 
     tx_hash: str
     block_number: int
 
 
 def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -> ForeignTransaction | None:
-    """Finds the transaction that used up the operation's nonce in a final block.
+    """Finds the foreign transaction that used the operation's nonce in a final block.
 
-    A missing receipt proves nothing, as a node may lag behind. So this searches the block in which the account's
-    transaction count exceeded the nonce, and reads its transactions.
+    A missing receipt proves nothing, as a node may lag behind. Instead, this function searches for the block in which
+    the sender's transaction count exceeded the nonce, and then reads the transactions of that block.
 
     Args:
         w3: Connection to the node.
@@ -75,13 +75,13 @@ def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -
         final_block: Number of the latest final block; may be negative on a short chain.
 
     Returns:
-        The transaction; None if the nonce is not used up, or was used by an attempt of the operation.
+        The transaction; None if the nonce is not used yet, or if an attempt of the operation used it.
     """
     nonce, sender = operation.nonce, checksummed(operation.sender)
     assert nonce is not None
 
     def is_used(block: int) -> bool:
-        """Returns False, too, if the node no longer has the state of that block."""
+        """Returns whether the nonce was used by the end of a block; False if the node lacks that block's state."""
         try:
             return rpc.transaction_count(w3, sender, block) > nonce
         except Web3RPCError:
@@ -91,7 +91,8 @@ def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -
         return None
     signed_at = next(attempt.latest_block for attempt in operation.attempts if attempt.nonce == nonce)
     first = first_block(is_used, signed_at, final_block)
-    for block in range(first, max(first - SEARCHED_BLOCKS, 0), -1):  # the first one, if the node has all states
+    # If the node has all states, it is in the first block; otherwise the search ended at a later block than that
+    for block in range(first, max(first - SEARCHED_BLOCKS, 0), -1):
         transactions: Any = w3.eth.get_block(block, full_transactions=True)["transactions"]
         for mined in transactions:
             if mined["from"] == sender and mined["nonce"] == nonce:

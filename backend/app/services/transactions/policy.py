@@ -21,9 +21,9 @@ class TransactionPolicy:
         bump_percent: Percent by which fees are raised; at least 10.
         bump_after: Seconds without a receipt after which fees are raised.
         resend_after: Seconds without a receipt after which the same attempt is sent again.
-        give_up_after: Seconds that `finish` waits.
-        min_pause: Seconds between the first two looks at the chain.
-        max_pause: Maximum seconds between two looks at the chain.
+        give_up_after: Seconds after which `TransactionSender.finish` stops waiting.
+        min_pause: Seconds from the first step of `finish` to the second.
+        max_pause: Maximum seconds between two steps of `finish`.
     """
 
     confirmations: int = 1

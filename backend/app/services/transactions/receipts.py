@@ -1,4 +1,4 @@
-"""Reads receipts: where a transaction was mined, what it cost, whether it is final, and why it failed."""
+"""Reads receipts: where a transaction was mined, whether it is final, and why it failed."""
 
 from __future__ import annotations
 
@@ -28,13 +28,8 @@ def block_columns(receipt: TxReceipt) -> dict[str, Any]:
     }
 
 
-def gas_columns(receipt: TxReceipt) -> dict[str, int]:
-    """Returns the columns of `operations` that say what the transaction cost: units of gas, and wei per gas."""
-    return {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
-
-
 def is_final(w3: Web3, receipt: TxReceipt, confirmations: int) -> bool:
-    """Returns whether the receipt's block has so many confirmations, its own among them, and is still in the chain."""
+    """Returns whether the receipt's block is in the chain with so many confirmations (1 is the block itself)."""
     if confirmations == 1:
         return True
     depth = rpc.block_number(w3) - receipt["blockNumber"] + 1
@@ -45,7 +40,7 @@ def is_final(w3: Web3, receipt: TxReceipt, confirmations: int) -> bool:
 
 
 def revert_reason(w3: Web3, operation: Operation, receipt: TxReceipt) -> Revert:
-    """Returns why a mined transaction failed, by the same call on the state at the end of its block."""
+    """Returns why a mined transaction failed: repeats it as a call on the state at the end of its block."""
     tx_hash, gas_used = receipt["transactionHash"].to_0x_hex(), receipt["gasUsed"]
     gas_limit = next(attempt.gas_limit for attempt in operation.attempts if attempt.tx_hash == tx_hash)
     to, data, block = operation.to_address, operation.data, receipt["blockNumber"]
@@ -61,7 +56,7 @@ def revert_reason(w3: Web3, operation: Operation, receipt: TxReceipt) -> Revert:
     return Revert("Unknown", ("0x",), "the reason can't be found any more")
 
 
-def result(w3: Web3, operation: Operation, receipt: TxReceipt | None) -> TxReceipt:
+def receipt_or_error(w3: Web3, operation: Operation, receipt: TxReceipt | None) -> TxReceipt:
     """Returns the receipt of a closed operation that succeeded; reads it from the node if it is None.
 
     Raises:

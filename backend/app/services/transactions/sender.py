@@ -1,7 +1,7 @@
-"""Carries operations out: estimate, nonce, fees, sign, store, send, confirm. Nothing else signs.
+"""Carries operations out: estimates gas, assigns the nonce, signs, stores, sends, confirms. Nothing else signs.
 
 A transaction is stored before it is sent. Every retry sends the same bytes, and a transaction with raised fees has the
-same nonce. An operation gets a new nonce only after its old one was used up, in a final block, with no effect of the
+same nonce. An operation gets a new nonce only after its old one was used in a final block without any effect of the
 operation. `finish` and `step` continue from the state in the database, whichever process reached it.
 """
 
@@ -23,7 +23,7 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound
 from web3.types import TxReceipt
 
-from app.core.errors import ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
+from app.core.errors import ChainUnavailable, ContractRejected, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, checksummed, event_stake_codec
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class _Step(NamedTuple):
-    """An operation after one look at the chain, and its receipt if one was found."""
+    """An operation after one step, and the final receipt if the step read it."""
 
     operation: Operation
     receipt: TxReceipt | None = None
@@ -72,7 +72,7 @@ class TransactionSender:
         uniform: Returns a random number between its two arguments.
     """
 
-    _sign_attempt = staticmethod(sign_attempt)
+    _sign_attempt = staticmethod(sign_attempt)  # an attribute, so that tests of the fault campaign can break it
 
     def __init__(
         self,
@@ -134,10 +134,10 @@ class TransactionSender:
         Raises:
             ContractRejected: With outcome "rejected", the estimate failed: nothing was sent, and no nonce was taken.
                 With outcome "reverted", the transaction was mined and failed, and the signer paid for its gas.
-            Superseded: Another transaction used the nonce up; the operation has no effect.
+            Superseded: Another transaction used the nonce; the operation has no effect.
             UnexpectedReceipt: The transaction succeeded without the event that it must have.
             OutOfFunds: The signer cannot pay. The operation continues once the account is funded.
-            ChainUnavailable: It is not final within `policy.give_up_after`, or the database is unavailable. The
+            ChainUnavailable: It is held, not final within `policy.give_up_after`, or the database is unavailable. The
                 reconciler continues the operation.
         """
         finished = self._in_progress[operation.key] = threading.Event()
@@ -148,7 +148,7 @@ class TransactionSender:
             self._in_progress.pop(operation.key, None)
 
     def step(self, operation: Operation) -> Operation:
-        """Looks at the chain once, and changes the operation accordingly. Only the platform's key is at hand.
+        """Reads the chain once, and changes the operation accordingly. Signs with the platform's key only.
 
         Raises:
             ChainUnavailable: The node does not answer.
@@ -174,10 +174,9 @@ class TransactionSender:
                 message = f"{operation.kind}: the database is unavailable; the operation continues once it is back."
                 raise ChainUnavailable(message, operation.key) from error
             if operation.closed:
-                return receipts.result(self._w3, operation, receipt)
+                return receipts.receipt_or_error(self._w3, operation, receipt)
             if operation.held and operation.state == "prepared" and node_error is None:
-                kind = OutOfFunds if classify(operation.held) is RefusalKind.NO_FUNDS else ChainUnavailable
-                raise kind(f"{operation.kind} is held: {operation.held}.", operation.key)
+                raise states.error_of_held(operation)
             if self._clock() > deadline:
                 last_error = node_error or as_chain_unavailable(operation.kind, TransactionNotFound(""))
                 last_error.operation = operation.key
@@ -201,7 +200,7 @@ class TransactionSender:
         return step
 
     def _sign(self, operation: Operation, signer: LocalAccount | None) -> Operation:
-        """Signs the operation (prepared -> signed, or -> rejected): from then on its transaction may be sent."""
+        """Signs the operation (prepared -> signed), so that it may be sent, or rejects or holds it."""
         account = find_account(operation, signer, self._platform)
         if account is None:
             message = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
@@ -224,7 +223,7 @@ class TransactionSender:
             cap = self.policy.max_fee_per_gas
             reason = f"the base fee of {header.base_fee} wei per gas is above the cap of {cap}"
             return states.hold(self._database, operation, reason)
-        # Nonces are counted in a final block: those of a block that a reorg removes would leave a gap
+        # Nonces are counted in a final block: counting those of a block that a reorg drops would leave a gap
         final_block = max(self.policy.final_block(header.number), 0)
         count = rpc.transaction_count(self._w3, account.address, final_block)
         gas = gas_limit(estimate, retried=operation.requeued > 0)
@@ -235,7 +234,7 @@ class TransactionSender:
         return self._nonces.sign(operation, count, sign)
 
     def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Step:
-        """Brings a sent operation (signed, submitted, mined) to the state that the chain shows."""
+        """Updates an operation with a nonce (signed, submitted, mined) to the state that the chain shows."""
         refusal: RefusalKind | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             refusal = self._mempool.send(operation)
@@ -251,7 +250,7 @@ class TransactionSender:
     def _follow_unmined(
         self, operation: Operation, refusal: RefusalKind | None, signer: LocalAccount | None
     ) -> Operation:
-        """Sends an operation again that no block has, raises its fees, or finds out what keeps it from being mined."""
+        """Sends an operation again that is in no block, raises its fees, or removes what keeps it from being mined."""
         due = self._mempool.due(operation, self.policy)
         resent = operation.state == "submitted" and due.resend
         if resent:
@@ -265,7 +264,9 @@ class TransactionSender:
         elif due.bump or refusal in (RefusalKind.UNDERPRICED, RefusalKind.FEE_TOO_LOW):
             return self._bump_fees(operation, signer)
         elif refusal is RefusalKind.NONCE_TOO_LOW or (resent and refusal is RefusalKind.KNOWN):
+            # KNOWN: the node still has the attempt, but no receipt. Another transaction may have used the nonce
             return self._handle_foreign_nonce(operation)
+        # Not if the answer was lost: the node may not have the transaction, so it stays signed and is sent again
         if operation.state == "signed" and self._mempool.has_sent(operation):
             operation = states.change(self._database, operation, ("signed",), state="submitted", held=None)
         return operation
@@ -273,7 +274,7 @@ class TransactionSender:
     # ------------------------------------------------------------------------------------------------- mined
 
     def _handle_receipt(self, operation: Operation, receipt: TxReceipt) -> _Step:
-        """Sets the operation to mined, or closes it if the block is final."""
+        """Sets the operation to mined, or closes it if its block is final."""
         if receipts.is_final(self._w3, receipt, self.policy.confirmations):
             return _Step(self._close(operation, receipt), receipt)
         block = receipts.block_columns(receipt)
@@ -282,7 +283,7 @@ class TransactionSender:
         return _Step(operation)
 
     def _handle_reorg(self, operation: Operation) -> Operation:
-        """Sets the operation from mined to submitted, as its block was dropped from the chain."""
+        """Sets the operation back from mined to submitted, as its block was dropped from the chain."""
         tx_hash, block_number = operation.tx_hash, operation.block_number
         log.warning("%s is not in block %s any more", tx_hash, block_number, extra=log_fields(operation))
         operation = states.change(self._database, operation, ("mined",), state="submitted", reorged=True, **NO_BLOCK)
@@ -291,7 +292,8 @@ class TransactionSender:
 
     def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
         """Closes the operation (-> confirmed or failed) and updates rows, after all operations with lower nonces."""
-        columns = receipts.block_columns(receipt) | receipts.gas_columns(receipt) | {"held": None}
+        gas_columns = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
+        columns = receipts.block_columns(receipt) | gas_columns | {"held": None}
         tx_hash: str = columns["tx_hash"]
         if receipt["status"] != 1:
             return self._close_reverted(operation, receipt, columns)
@@ -316,7 +318,7 @@ class TransactionSender:
         return closed
 
     def _close_reverted(self, operation: Operation, receipt: TxReceipt, columns: dict[str, object]) -> Operation:
-        """Fails the operation, or begins again if it ran out of gas for the first time."""
+        """Fails the operation, or starts it over if it ran out of gas for the first time."""
         revert = receipts.revert_reason(self._w3, operation, receipt)
         if revert.name == "OutOfGas" and operation.requeued == 0:
             return self._requeue(operation, f"{columns['tx_hash']} ran out of gas")
@@ -368,10 +370,10 @@ class TransactionSender:
             self._mempool.send(earlier)
 
     def _handle_foreign_nonce(self, operation: Operation) -> Operation:
-        """Begins again or fails, if another transaction used the operation's nonce up in a final block.
+        """Starts the operation over or fails it, if another transaction used its nonce in a final block.
 
-        The operation begins again with a new nonce, once. It fails if it was mined before in a block that was dropped.
-        A transaction that was there before the operation was signed does not count.
+        The operation starts over with a new nonce, once. It fails the second time, and also if it was mined before in a
+        block that was dropped. A transaction that was mined before the operation was signed does not count.
         """
         final_block = self.policy.final_block(rpc.block_number(self._w3))
         foreign = find_foreign_transaction(self._w3, operation, final_block)
@@ -380,13 +382,13 @@ class TransactionSender:
         current = states.reload(self._database, operation)
         if len(current.attempts) != len(operation.attempts):  # it may be one of the attempts that this copy lacks
             return current
-        nonce, was_there_before = operation.nonce, foreign.block_number <= operation.attempts[-1].latest_block
-        if not operation.reorged and (was_there_before or operation.requeued == 0):
+        nonce, was_mined_before = operation.nonce, foreign.block_number <= operation.attempts[-1].latest_block
+        if not operation.reorged and (was_mined_before or operation.requeued == 0):
             reason = f"its nonce {nonce} went to {foreign.tx_hash}"
-            return self._requeue(operation, reason, counts=not was_there_before)
+            return self._requeue(operation, reason, counts_as_retry=not was_mined_before)
         message = f"{operation.kind} had no effect: its nonce {nonce} went to {foreign.tx_hash}, which is not ours."
         return states.fail(self._database, operation, Superseded(message))
 
-    def _requeue(self, operation: Operation, reason: str, *, counts: bool = True) -> Operation:
+    def _requeue(self, operation: Operation, reason: str, *, counts_as_retry: bool = True) -> Operation:
         self._mempool.forget(operation)
-        return states.requeue(self._database, operation, reason, counts=counts)
+        return states.requeue(self._database, operation, reason, counts_as_retry=counts_as_retry)

@@ -1,4 +1,4 @@
-"""Which account signs an operation, and its signature."""
+"""Finds the account that signs an operation, and signs its transaction."""
 
 from __future__ import annotations
 
@@ -11,23 +11,14 @@ from app.services.transactions.fees import Fees
 
 
 def find_account(operation: Operation, *accounts: LocalAccount | None) -> LocalAccount | None:
-    """Returns the account that the operation is sent from; None if it is none of these."""
+    """Returns the account of `operation.sender`; None if it is not among these."""
     return next((account for account in accounts if account and account.address == operation.sender), None)
 
 
 def sign_attempt(
     operation: Operation, account: LocalAccount, nonce: int, gas_limit: int, fees: Fees, latest_block: int
 ) -> Attempt:
-    """Signs the operation's transaction with this nonce, gas limit and fees.
-
-    Args:
-        operation: The operation; it defines recipient, data, value and network.
-        account: The account of `operation.sender`.
-        nonce: Nonce of the transaction.
-        gas_limit: Units of gas.
-        fees: Fees of the transaction.
-        latest_block: Number of the latest block when the nonce was taken.
-    """
+    """Signs the operation's transaction. For the parameters see `Attempt`."""
     fields: dict[str, Any] = {
         "type": 2,
         "chainId": operation.chain_id,

@@ -12,7 +12,7 @@ from typing import Any
 
 from web3.types import TxReceipt
 
-from app.core.errors import AppError, ContractRejected, Superseded, UnexpectedReceipt
+from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.services import operations, projections
 from app.services.operation_types import SENT_STATES, Operation
@@ -39,7 +39,7 @@ def reload(database: Database, operation: Operation) -> Operation:
 
 
 def hold(database: Database, operation: Operation, reason: str) -> Operation:
-    """Leaves the operation in its state, with the reason why it cannot go on at present."""
+    """Stores why the operation cannot proceed at present; its state stays the same."""
     if operation.held == reason:
         return operation
     log.error("%s is held: %s", operation.kind, reason, extra=log_fields(operation))
@@ -48,20 +48,34 @@ def hold(database: Database, operation: Operation, reason: str) -> Operation:
 
 def hold_without_funds(database: Database, operation: Operation) -> Operation:
     """Holds the operation because its sender cannot pay for gas and value."""
-    return hold(database, operation, f"insufficient funds of {operation.sender} for gas and value")
+    return hold(database, operation, _no_funds_reason(operation))
 
 
-def requeue(database: Database, operation: Operation, reason: str, *, counts: bool = True) -> Operation:
-    """Begins again (-> prepared) with a new nonce, after the nonce was used up in a final block without any effect.
+def error_of_held(operation: Operation) -> ChainUnavailable:
+    """Returns the error for a caller who waits for a held operation.
+
+    The row has no column for the kind of a reason. So the reason that `hold_without_funds` stores identifies
+    `OutOfFunds`.
+    """
+    kind = OutOfFunds if operation.held == _no_funds_reason(operation) else ChainUnavailable
+    return kind(f"{operation.kind} is held: {operation.held}.", operation.key)
+
+
+def _no_funds_reason(operation: Operation) -> str:
+    return f"insufficient funds of {operation.sender} for gas and value"
+
+
+def requeue(database: Database, operation: Operation, reason: str, *, counts_as_retry: bool = True) -> Operation:
+    """Starts over (-> prepared) with a new nonce, after the old one was used in a final block without any effect.
 
     Args:
         database: Where the operation is stored.
         operation: An operation that was sent.
-        reason: Why it begins again, for the log.
-        counts: Whether this uses up the one further nonce that an operation may get.
+        reason: Why it starts over, for the log.
+        counts_as_retry: Whether this is the one retry with a new nonce that an operation may have.
     """
-    log.warning("%s begins again: %s", operation.kind, reason, extra=log_fields(operation))
-    requeued = operation.requeued + counts
+    log.warning("%s starts over: %s", operation.kind, reason, extra=log_fields(operation))
+    requeued = operation.requeued + counts_as_retry
     return change(
         database, operation, SENT_STATES, state="prepared", nonce=None, requeued=requeued, held=None, **NO_BLOCK
     )

@@ -1,14 +1,9 @@
 """revm as the EVM of a chain, through pyrevm: two orders of magnitude faster than py-evm.
 
-pyrevm only executes. Each transaction runs in these steps:
-
-1. take a checkpoint of pyrevm's state, and run the transaction;
-2. read the changes out of pyrevm's journal, and revert to the checkpoint;
-3. write the changes into pyrevm's database.
-
-So nothing that a transaction warmed, wrote or left in transient storage reaches the next one, and pyrevm's memory does
-not grow. This module also keeps all accounts and slots, with the changes of every block, and can so return to the state
-of any block.
+pyrevm only executes. For each transaction this module takes a checkpoint of pyrevm's state, runs the transaction,
+reads the changes out of pyrevm's journal, reverts to the checkpoint, and writes the changes into pyrevm's database.
+So nothing that a transaction warmed, wrote or left in transient storage reaches the next one, and pyrevm's memory
+does not grow. It also keeps all accounts and slots, with each block's changes, to return to the state of any block.
 
 Limits of pyrevm 0.3.7, which has the rules of Cancun:
 
@@ -17,13 +12,11 @@ Limits of pyrevm 0.3.7, which has the rules of Cancun:
 - BASEFEE is 0. GASPRICE is 0 in a constructor, or if the sender has less than twice the fee. BLOCKHASH is no hash of
   this chain.
 - In a call whose sender is a contract, that contract has no code.
-
-Block hashes and state roots are identifiers made here, not those of a real chain.
+- Block hashes and state roots are identifiers made here, not those of a real chain.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -36,6 +29,7 @@ from stakesim.evm.abi import checksummed
 from stakesim.evm.chain_spec import CHAIN_ID, INITIAL_BASE_FEE
 from stakesim.evm.in_process.evm import CallResult, Message, Receipt, RpcLog, Transaction
 from stakesim.evm.in_process.gas import floor_gas
+from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
 from stakesim.evm.in_process.rpc_encoding import data
 
 _ZERO = bytes(32)
@@ -293,7 +287,7 @@ class Revm:
             if read_changes:
                 accounts, slots = self._changes_in(evm.journal_str)
         except RuntimeError as failure:
-            error, output = _parse_failure(failure)
+            error, output = parse_failure(failure)
         finally:
             result: Any = evm.result
             frames = evm.journal_len - journal_length
@@ -307,37 +301,25 @@ class Revm:
         """Returns the accounts and slots that differ between pyrevm's journal and the current state.
 
         Args:
-            journal: The journal as Rust prints it for debugging: the only form in which pyrevm gives it.
+            journal: The journal as `read_journal` takes it.
         """
         accounts: dict[str, AccountState] = {}
         slots: dict[Slot, int] = {}
-        end = journal.index("}, transient_storage: ")
-        position = journal.find(_ACCOUNT)
-        while 0 <= position < end:
-            address = journal[position - 42 : position]
-            info = _INFO.match(journal, position)
-            storage = journal.index(_STORAGE, position)
-            flags = journal.index(_STATUS, storage)
-            status = journal[flags + len(_STATUS) : journal.index(")", flags)]
-            position = journal.find(_ACCOUNT, flags)
-            assert info is not None
-            if "SelfDestructed" in status:  # by EIP-6780 only an account that this transaction created
+        for account in read_journal(journal):
+            address = account.address
+            if "SelfDestructed" in account.status:  # by EIP-6780 only an account that this transaction created
                 accounts[address] = AccountState()
                 continue
             before = self._accounts.get(address, AccountState())
             code_hash = before.code_hash
-            if "Created" in status:
-                code = self._evm.get_code(address) or b""
-                length = _CODE_LENGTH.search(journal, info.end(), storage)
-                code = code[: int(length[1])] if length else code
+            if "Created" in account.status:
+                code = (self._evm.get_code(address) or b"")[: account.code_length]
                 code_hash = keccak(code) if code else b""
                 self._codes[code_hash] = code
-            after = AccountState(int(info["nonce"]), int(info["balance"]), code_hash)
+            after = AccountState(account.nonce, account.balance, code_hash)
             if after != before:
                 accounts[address] = after
-            for slot in _SLOT.finditer(journal, storage, flags):
-                if slot["before"] != slot["after"]:
-                    slots[address, int(slot["key"])] = int(slot["after"])
+            slots.update(((address, slot), value) for slot, value in account.slots.items())
         return accounts, slots
 
     # States
@@ -397,23 +379,6 @@ class Revm:
 
 _BEFORE, _AFTER = 0, 1
 """Sides of a pair in a `StateChange`."""
-_ACCOUNT = ": Account { info: AccountInfo { "
-_STORAGE = " }, storage: {"
-_STATUS = "}, status: AccountStatus("
-_INFO = re.compile(_ACCOUNT + r"balance: (?P<balance>\d+), nonce: (?P<nonce>\d+), ")
-_CODE_LENGTH = re.compile(r"Analysed \{ len: (\d+)")
-_SLOT = re.compile(
-    r"(?P<key>\d+): StorageSlot \{ previous_or_original_value: (?P<before>\d+), present_value: (?P<after>\d+) \}"
-)
-_FAILURE = re.compile(r"(?:Revert \{ gas_used: \d+, output: 0x(?P<output>[0-9a-f]*)|Halt \{ reason: (?P<halt>\w+))")
-
-
-def _parse_failure(failure: RuntimeError) -> tuple[str, bytes]:
-    """Returns the error and the data of a revert, out of pyrevm's message. Raises `ValidationError` for others."""
-    match = _FAILURE.match(str(failure))
-    if match is None:
-        raise ValidationError(str(failure)) from failure
-    return match["halt"] or "Revert", bytes.fromhex(match["output"] or "")
 
 
 def _add_balance(changed: dict[str, AccountState], before: Mapping[str, AccountState], address: str, wei: int) -> None:

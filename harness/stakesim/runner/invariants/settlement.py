@@ -169,12 +169,12 @@ def _fee(s: Step) -> Iterator[Violation]:
             yield Violation("the host's payout is not all the rest", host_payout, event.args["host_payout"])
 
 
-@invariant("INV-06", "attendee", "who came gets exactly the stake, once")
+@invariant("INV-06", "attendee", "who attended gets exactly the stake, once")
 def _attendee(s: Step) -> Iterator[Violation]:
     yield from _wrong_payouts(s, dict.fromkeys(_attendees(s, BookingStatus.COMPLETED), "attended"))
 
 
-@invariant("INV-07", "no-show", "who did not come gets nothing")
+@invariant("INV-07", "no-show", "who did not attend gets nothing")
 def _no_show(s: Step) -> Iterator[Violation]:
     yield from _wrong_payouts(s, dict.fromkeys(_attendees(s, BookingStatus.NO_SHOW), "no-show"))
 
