@@ -57,7 +57,7 @@ def sweep(
     prices: Mapping[str, PriceModel] | PriceModel,
     runs: int,
     seed: int,
-    population: Population | None = None,
+    population: Population = DEFAULT_POPULATION,
     *,
     spot_check: int = 0,
     engine: str = "py-evm",
@@ -74,7 +74,7 @@ def sweep(
         prices: Markets by name, or a single market.
         runs: Runs for each group and market; every policy meets the same ones.
         seed: Seed of all random numbers.
-        population: The runs, and the people before their behaviours apply. Default: `DEFAULT_POPULATION`.
+        population: The runs, and the people before their behaviours apply.
         spot_check: Runs to carry out on a chain first, whose payouts must equal the model's to the wei.
         engine: EVM engine of the spot check.
         jobs: Processes on this machine.
@@ -92,7 +92,6 @@ def sweep(
     """
     import pandas as pd
 
-    population = population or DEFAULT_POPULATION
     cells = _cells(population, policy_grid(policies, population.terms), behaviours, prices, runs, seed)
     blocks = [block for cell in cells for block in cell.blocks]
     checked_runs = _spot_check(blocks, spot_check, seed, engine)
