@@ -21,17 +21,17 @@ YEAR = timedelta(days=365)
 
 
 @pytest.fixture(scope="module")
-def lies() -> pd.DataFrame:
+def reports() -> pd.DataFrame:
     return incentives.false_no_shows(RUNS, seed=5)
 
 
 @pytest.fixture(scope="module")
-def own() -> pd.DataFrame:
+def self_booked() -> pd.DataFrame:
     return incentives.self_booking(RUNS, seed=5)
 
 
 @pytest.fixture(scope="module")
-def grief() -> pd.DataFrame:
+def blocked() -> pd.DataFrame:
     return incentives.griefing(RUNS, seed=5)
 
 
@@ -65,12 +65,12 @@ def test_false_no_shows_take_the_stakes_and_split_them() -> None:
     assert gains["host"].inr == pytest.approx(sum(stakes) / 2 / RUNS * 200_000 / 10**18, abs=0.01)
 
 
-def test_lying_pays_where_the_host_gets_a_share(lies: pd.DataFrame) -> None:
-    assert lies["lying pays the host"].tolist() == [False, True, True, True]
-    assert lies["host gains, wei"].iloc[0] == 0
-    assert lies["attendees lose, wei"].nunique() == 1
-    assert lies["host gains, INR"].iloc[3] == pytest.approx(2 * lies["host gains, INR"].iloc[2], rel=1e-4)
-    assert lies["deterred by losing, runs"].is_monotonic_increasing
+def test_lying_pays_where_the_host_gets_a_share(reports: pd.DataFrame) -> None:
+    assert reports["lying pays the host"].tolist() == [False, True, True, True]
+    assert reports["host gains, wei"].iloc[0] == 0
+    assert reports["attendees lose, wei"].nunique() == 1
+    assert reports["host gains, INR"].iloc[3] == pytest.approx(2 * reports["host gains, INR"].iloc[2], rel=1e-4)
+    assert reports["deterred by losing, runs"].is_monotonic_increasing
 
 
 def test_self_booking_costs_the_fee_where_nobody_is_turned_away() -> None:
@@ -82,18 +82,22 @@ def test_self_booking_costs_the_fee_where_nobody_is_turned_away() -> None:
     assert effect.fees == pytest.approx(float(state.price_paise.mean()) / 100 * 2 * 0.05, rel=1e-6)
 
 
-def test_self_booking_costs_sales_where_runs_sell_out(own: pd.DataFrame) -> None:
-    assert (own["host loses, INR"] > own["of that fees, INR"]).all()
-    assert own["bookings lost"].is_monotonic_increasing
-    assert own["of that fees, INR"].iloc[1] == pytest.approx(3 * own["of that fees, INR"].iloc[0], rel=1e-6)
+def test_self_booking_costs_sales_where_runs_sell_out(self_booked: pd.DataFrame) -> None:
+    assert (self_booked["host loses, INR"] > self_booked["of that fees, INR"]).all()
+    assert self_booked["bookings lost"].is_monotonic_increasing
+    assert self_booked["of that fees, INR"].iloc[1] == pytest.approx(
+        3 * self_booked["of that fees, INR"].iloc[0], rel=1e-6
+    )
 
 
-def test_blocking_a_run_costs_only_gas_and_interest(grief: pd.DataFrame) -> None:
+def test_blocking_a_run_costs_only_gas_and_interest(blocked: pd.DataFrame) -> None:
     """272,891 gas at 5 gwei and 200,000 INR/ETH are 272.891 INR."""
-    assert grief["of that to the contract, wei"].tolist()[:2] == [0, 0]
-    assert grief["gas, INR"].unique() == pytest.approx([272.891])
-    assert grief["bookings lost"].is_monotonic_decreasing  # the earlier the cutoff, the longer seats can be sold again
-    assert (grief["times the cost"] > 10).all()
+    assert blocked["of that to the contract, wei"].tolist()[:2] == [0, 0]
+    assert blocked["gas, INR"].unique() == pytest.approx([272.891])
+    assert blocked[
+        "bookings lost"
+    ].is_monotonic_decreasing  # the earlier the cutoff, the longer seats can be sold again
+    assert (blocked["times the cost"] > 10).all()
 
 
 def test_interest_runs_from_the_booking_to_the_refund() -> None:
@@ -105,12 +109,12 @@ def test_interest_runs_from_the_booking_to_the_refund() -> None:
         assert wei == locked * seconds * attacks.INTEREST_BPS // (10_000 * int(YEAR.total_seconds()))
 
 
-def test_formatted_tables_keep_every_wei(lies: pd.DataFrame, grief: pd.DataFrame) -> None:
-    table = incentives.format_table(lies)
-    assert table.loc["host gains, wei"].tolist() == [f"{wei:,}" for wei in lies["host gains, wei"]]
+def test_formatted_tables_keep_every_wei(reports: pd.DataFrame, blocked: pd.DataFrame) -> None:
+    table = incentives.format_table(reports)
+    assert table.loc["host gains, wei"].tolist() == [f"{wei:,}" for wei in reports["host gains, wei"]]
     assert table.loc["lying pays the host"].tolist() == ["False", "True", "True", "True"]
     assert table.loc["gas saved by each lie, INR"].iloc[0] == "10.33"  # 10,329 gas at 5 gwei and 200,000 INR/ETH
-    assert incentives.format_table(grief).loc["gas, INR"].iloc[0] == "272.89"
+    assert incentives.format_table(blocked).loc["gas, INR"].iloc[0] == "272.89"
 
 
 def test_a_transaction_without_reviewed_gas_is_refused() -> None:
@@ -213,19 +217,19 @@ def test_a_refusing_receiver_blocks_a_contract_that_only_pushes(engine_name: str
 
 
 @pytest.mark.slow
-def test_the_answer_and_the_plots(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> None:
+def test_the_answer_and_the_plots(reports: pd.DataFrame, self_booked: pd.DataFrame, blocked: pd.DataFrame) -> None:
     options, unclaimed = cancellation_options.attendee_options(2_000, 3), payout_methods.unclaimed_money(RUNS, 5)
-    answer = incentives.answer(lies, own, grief, options, unclaimed)
+    answer = incentives.answer(reports, self_booked, blocked, options, unclaimed)
     assert answer.count(". ") == 1
-    assert f"{lies['host gains, INR'].iloc[2]:,.0f} INR a run" in answer
-    costs = incentives.attack_costs(lies, own, grief)
+    assert f"{reports['host gains, INR'].iloc[2]:,.0f} INR a run" in answer
+    costs = incentives.attack_costs(reports, self_booked, blocked)
     [axes] = plots.attack_costs(costs).axes
     assert [text.get_text() for text in axes.texts][:4] == [f"{v:,.0f}" for v in costs["the attacker pays"][::-1]]
     [axes] = plots.option_values(options).axes
     assert len(axes.lines) == len(cancellation_options.MARKETS)
     [axes] = plots.unclaimed_money(unclaimed).axes
     assert len(axes.patches) == 3 * len(unclaimed)
-    [axes] = plots.false_no_shows(lies).axes
+    [axes] = plots.false_no_shows(reports).axes
     assert max(bar.get_x() + bar.get_width() for bar in axes.patches) == pytest.approx(
-        lies["attendees lose, INR"].max()
+        reports["attendees lose, INR"].max()
     )

@@ -121,17 +121,17 @@ class _Runs:
     reported_attended: Bools
     quotes: Wei | None
 
-    def select(self, which: Bools, amount_type: AmountType) -> _Runs:
+    def select(self, selected: Bools, amount_type: AmountType) -> _Runs:
         """Some of the runs, with prices of another type."""
         return _Runs(
-            self.price[which].astype(amount_type),
-            self.max_seats[which],
-            self.seats[:, which],
-            self.accepted[:, which],
-            self.active[:, which],
-            self.final_status[which],
-            self.reported_attended[:, which],
-            None if self.quotes is None else self.quotes[:, which].astype(amount_type),
+            self.price[selected].astype(amount_type),
+            self.max_seats[selected],
+            self.seats[:, selected],
+            self.accepted[:, selected],
+            self.active[:, selected],
+            self.final_status[selected],
+            self.reported_attended[:, selected],
+            None if self.quotes is None else self.quotes[:, selected].astype(amount_type),
         )
 
 

@@ -57,7 +57,7 @@ def sweep(
     prices: Mapping[str, PriceModel] | PriceModel,
     runs: int,
     seed: int,
-    population: Population | None = None,
+    population: Population = DEFAULT_POPULATION,
     *,
     spot_check: int = 0,
     engine: str = "py-evm",
@@ -74,7 +74,7 @@ def sweep(
         prices: Markets by name, or a single market.
         runs: Runs for each group and market; every policy meets the same ones.
         seed: Seed of all random numbers.
-        population: The runs, and the people before their behaviours apply. Default: `DEFAULT_POPULATION`.
+        population: The runs, and the people before their behaviours apply.
         spot_check: Runs to carry out on a chain first, whose payouts must equal the model's to the wei.
         engine: EVM engine of the spot check.
         jobs: Processes on this machine.
@@ -90,12 +90,14 @@ def sweep(
         InputError: The contract does not accept a policy, or `out` is given with behaviours that are not data.
         NotInstalled: `out` is given, and pyarrow is missing.
     """
-    population = population or DEFAULT_POPULATION
+    import pandas as pd
+
     cells = _cells(population, policy_grid(policies, population.terms), behaviours, prices, runs, seed)
     blocks = [block for cell in cells for block in cell.blocks]
     checked_runs = _spot_check(blocks, spot_check, seed, engine)
     results = compute_blocks(blocks, jobs=jobs, dask=dask, saved=out / "parts" if out else None, progress=progress)
-    frame = _frame([row for cell in cells for row in _rows(cell, results, checked_runs)])
+    rows = [row for cell in cells for row in _rows(cell, results, checked_runs)]
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(_EXACT_COLUMNS, object))
     if out:
         _write_parquet(frame, out / "sweep.parquet")
     return frame
@@ -159,10 +161,6 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
     return compare_with_chain(picked, engine).runs
 
 
-def _behaviour_parameters(behaviour: Behaviour) -> Any:
-    return behaviour.model_dump() if isinstance(behaviour, BaseModel) else repr(behaviour)
-
-
 def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) -> Iterator[dict[str, Any]]:
     """A row for each policy and metric of a cell."""
     first_block = cell.blocks[0]
@@ -174,7 +172,9 @@ def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) 
         "seed": first_block.seed,
         "spot_checked": checked_runs,
         "population_parameters": first_block.population.model_dump_json(),
-        "behaviours_parameters": json.dumps([_behaviour_parameters(behaviour) for behaviour in first_block.behaviours]),
+        "behaviours_parameters": json.dumps(
+            [part.model_dump() if isinstance(part, BaseModel) else repr(part) for part in first_block.behaviours]
+        ),
         "price_parameters": first_block.price.model_dump_json(),
     }
     sums_by_policy = combine_chunks([results[block] for block in cell.blocks])
@@ -189,12 +189,6 @@ def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) 
                 "denominator": sums[metric].denominator,
                 **asdict(metrics.estimate(sums[metric], sums_by_policy[0][metric])),
             }
-
-
-def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows).astype(dict.fromkeys(_EXACT_COLUMNS, object))
 
 
 def _write_parquet(frame: pd.DataFrame, file: Path) -> None:

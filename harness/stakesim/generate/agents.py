@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stakesim.generate import hostile_actions as hostile
+from stakesim.generate.draws import draw_between, pick
 from stakesim.generate.hostile_actions import HostileKind, price_faults
 from stakesim.generate.profiles import Profile
 from stakesim.model.rules import MAX_SEATS
@@ -105,24 +106,19 @@ class AttendeePlan:
     intends_to_attend: bool
 
 
-def draw_between(rng: Generator, ends: tuple[int, int]) -> int:
-    """An integer of the range, both ends included, each equally likely."""
-    return int(rng.integers(ends[0], ends[1], endpoint=True))
-
-
 def plan_attendee(rng: Generator, plan: RunPlan, name: str, booking: str) -> AttendeePlan:
     """Draws what an attendee of the run intends to do."""
     profile = plan.profile
-    books_at = draw_between(rng, (plan.created + 60, plan.start - 60))
+    books_at = draw_between(rng, plan.created + 60, plan.start - 60)
     cancels_at = None
     if rng.random() < profile.attendee_cancels:
         if rng.random() < profile.cancels_late:
-            cancels_at = draw_between(rng, (plan.cutoff + 1, plan.start + HOUR))
+            cancels_at = draw_between(rng, plan.cutoff + 1, plan.start + HOUR)
         else:
-            books_at = draw_between(rng, (plan.created + 60, max(plan.cutoff - HOUR, plan.created + 60)))
-            cancels_at = draw_between(rng, (books_at + 1, max(plan.cutoff, books_at + 1)))
+            books_at = draw_between(rng, plan.created + 60, max(plan.cutoff - HOUR, plan.created + 60))
+            cancels_at = draw_between(rng, books_at + 1, max(plan.cutoff, books_at + 1))
     intends_to_attend = cancels_at is None and rng.random() >= profile.no_show
-    seats = draw_between(rng, profile.seats_wanted)
+    seats = draw_between(rng, *profile.seats_wanted)
     return AttendeePlan(name, booking, books_at, seats, cancels_at, intends_to_attend)
 
 
@@ -143,35 +139,35 @@ def host_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
     )
     ending = rng.random()
     if ending < plan.profile.host_cancels:
-        yield CancelRun(at=draw_between(rng, (plan.created + HOUR, plan.start - 1)), run=plan.run)
+        yield CancelRun(at=draw_between(rng, plan.created + HOUR, plan.start - 1), run=plan.run)
     elif ending < plan.profile.host_cancels + plan.profile.never_completed:
-        yield Expire(at=plan.deadline + draw_between(rng, (0, 2 * DAY)), run=plan.run)
+        yield Expire(at=plan.deadline + draw_between(rng, 0, 2 * DAY), run=plan.run)
     else:
         latest = min(DAY, plan.profile.terms.completion_grace // 2)
-        yield Complete(at=plan.start + draw_between(rng, (0, latest)), run=plan.run, attended=plan.attending)
+        yield Complete(at=plan.start + draw_between(rng, 0, latest), run=plan.run, attended=plan.attending)
 
 
 def credit_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
     """Receivers that refuse ether withdraw their credit, first to themselves, then to somebody who takes it."""
     at = plan.deadline + 3 * DAY
     for creditor in plan.creditors:
-        yield Withdraw(at=at + draw_between(rng, (0, HOUR)), by=creditor)
-        yield Withdraw(at=at + draw_between(rng, (2 * HOUR, DAY)), by=creditor, to=OUTSIDER)
+        yield Withdraw(at=at + draw_between(rng, 0, HOUR), by=creditor)
+        yield Withdraw(at=at + draw_between(rng, 2 * HOUR, DAY), by=creditor, to=OUTSIDER)
 
 
 def fee_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
     """The platform may withdraw its fees, also while other runs are open."""
     if rng.random() < 0.5:
-        yield WithdrawFees(at=draw_between(rng, (plan.start, plan.deadline + DAY)))
+        yield WithdrawFees(at=draw_between(rng, plan.start, plan.deadline + DAY))
 
 
 def bad_price_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
     """The price feed may become faulty 30 seconds before somebody books, and is repaired 10 minutes after."""
     if not plan.attendees or rng.random() >= plan.profile.bad_feed:
         return
-    at = plan.attendees[int(rng.integers(len(plan.attendees)))].books_at
+    at = pick(rng, plan.attendees).books_at
     faults = [*price_faults(str(plan.rate)).values()]
-    yield hostile.bad_price(faults[int(rng.integers(len(faults)))], at - 30)
+    yield hostile.bad_price(pick(rng, faults), at - 30)
     yield SetPrice(at=at + 600, inr_per_eth=str(plan.rate))
 
 
@@ -179,18 +175,18 @@ def bad_price_actions(rng: Generator, plan: RunPlan) -> Iterator[Action]:
 
 
 def _wrong_caller(rng: Generator, plan: RunPlan) -> Action:
-    at = draw_between(rng, (plan.created + 60, plan.deadline - 1))
+    at = draw_between(rng, plan.created + 60, plan.deadline - 1)
     direct = bool(rng.random() < 0.5)
     choice = int(rng.integers(3))
     if choice == 0 and plan.attendees:
-        return hostile.cancel_booking(_any_attendee(rng, plan).booking, OUTSIDER, direct=direct, at=at)
+        return hostile.cancel_booking(pick(rng, plan.attendees).booking, OUTSIDER, direct=direct, at=at)
     if choice == 1:
         return hostile.complete_run(plan.run, OUTSIDER, (), direct=direct, at=at)
     return hostile.cancel_run(plan.run, OUTSIDER, direct=direct, at=at)
 
 
 def _wrong_value(rng: Generator, plan: RunPlan) -> Action:
-    at = draw_between(rng, (plan.created + 60, plan.start - 1))
+    at = draw_between(rng, plan.created + 60, plan.start - 1)
     value_off = int(rng.choice([-1, 1, 10**15]))
     label = f"{plan.run}-cheap"
     if rng.random() < 0.3:
@@ -202,16 +198,16 @@ def _wrong_value(rng: Generator, plan: RunPlan) -> Action:
 
 def _wrong_list(rng: Generator, plan: RunPlan) -> Action:
     """Reports a cancelled booking or one of another run as attended, or one booking twice."""
-    at = plan.start + draw_between(rng, (0, HOUR))
-    booking = _any_attendee(rng, plan).booking if plan.attendees else None
-    not_of_the_list = [*plan.other_bookings, *(a.booking for a in plan.attendees if a.cancels_at is not None)]
-    if not_of_the_list and rng.random() < 0.7:
-        return hostile.wrong_list(plan.run, (not_of_the_list[int(rng.integers(len(not_of_the_list)))],), at=at)
+    at = plan.start + draw_between(rng, 0, HOUR)
+    booking = pick(rng, plan.attendees).booking if plan.attendees else None
+    wrong_bookings = [*plan.other_bookings, *(a.booking for a in plan.attendees if a.cancels_at is not None)]
+    if wrong_bookings and rng.random() < 0.7:
+        return hostile.wrong_list(plan.run, (pick(rng, wrong_bookings),), at=at)
     return hostile.wrong_list(plan.run, (booking, booking) if booking else (), at=at)
 
 
 def _on_the_edge(rng: Generator, plan: RunPlan) -> Action:
-    offset = draw_between(rng, (-1, 1))
+    offset = draw_between(rng, -1, 1)
     candidates: list[Action] = [
         Book(at=plan.start + offset, booking=f"{plan.run}-late", run=plan.run, by=OUTSIDER, seats=1),
         CancelRun(at=plan.start + offset, run=plan.run, by=plan.host),
@@ -221,7 +217,7 @@ def _on_the_edge(rng: Generator, plan: RunPlan) -> Action:
     absent = [attendee for attendee in plan.attendees if not attendee.intends_to_attend]
     if absent:
         candidates.append(CancelBooking(at=max(plan.cutoff + offset, 0), booking=absent[0].booking))
-    return candidates[int(rng.integers(len(candidates)))]
+    return pick(rng, candidates)
 
 
 def _twice(rng: Generator, plan: RunPlan) -> Action:
@@ -235,37 +231,33 @@ def _twice(rng: Generator, plan: RunPlan) -> Action:
         for attendee in plan.attendees
         if attendee.cancels_at is not None
     ]
-    return candidates[int(rng.integers(len(candidates)))]
+    return pick(rng, candidates)
 
 
 def _grab_fees(rng: Generator, plan: RunPlan) -> Action:
-    at = draw_between(rng, (plan.start, plan.deadline))
+    at = draw_between(rng, plan.start, plan.deadline)
     return hostile.grab_fees(OUTSIDER, direct=bool(rng.random() < 0.5), at=at)
 
 
 def _grab_credit(rng: Generator, plan: RunPlan) -> Action:
-    return hostile.grab_credit(OUTSIDER, at=draw_between(rng, (plan.created + 60, plan.deadline)))
+    return hostile.grab_credit(OUTSIDER, at=draw_between(rng, plan.created + 60, plan.deadline))
 
 
 def _force_ether(rng: Generator, plan: RunPlan) -> Action:
-    at = draw_between(rng, (plan.created, plan.deadline))
-    return hostile.force_ether(OUTSIDER, draw_between(rng, (1, 10**17)), at=at)
+    at = draw_between(rng, plan.created, plan.deadline)
+    return hostile.force_ether(OUTSIDER, draw_between(rng, 1, 10**17), at=at)
 
 
 def _impossible_run(rng: Generator, plan: RunPlan) -> Action:
-    at = draw_between(rng, (plan.created + 60, plan.deadline))
+    at = draw_between(rng, plan.created + 60, plan.deadline)
     faults = hostile.run_faults(at)
-    return hostile.impossible_run(f"{plan.run}-impossible", OUTSIDER, faults[int(rng.integers(len(faults)))], at=at)
+    return hostile.impossible_run(f"{plan.run}-impossible", OUTSIDER, pick(rng, faults), at=at)
 
 
 def _impossible_booking(rng: Generator, plan: RunPlan) -> Action:
-    at = draw_between(rng, (plan.created + 60, plan.deadline))
+    at = draw_between(rng, plan.created + 60, plan.deadline)
     seats = (0, MAX_SEATS + 1)[int(rng.integers(2))]
     return hostile.impossible_booking(f"{plan.run}-impossible", plan.run, OUTSIDER, seats, at=at)
-
-
-def _any_attendee(rng: Generator, plan: RunPlan) -> AttendeePlan:
-    return plan.attendees[int(rng.integers(len(plan.attendees)))]
 
 
 HOSTILE_AGENTS: Mapping[HostileKind, Callable[[Generator, RunPlan], Action]] = {

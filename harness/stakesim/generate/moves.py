@@ -8,12 +8,13 @@ forbidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from stakesim.generate import hostile_actions as hostile
+from stakesim.generate.draws import draw_between, pick
 from stakesim.generate.hostile_actions import HostileKind, price_faults
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import Run, RunStatus, State
@@ -44,25 +45,9 @@ PAUSES = (60, 1, 60, HOUR, HOUR, DAY)
 """Seconds between two actions."""
 WRONG_VALUES = (1, -1, 10**18)
 """Wei sent beyond what is due."""
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class RandomChoices:
-    """The choices of moves, drawn from a random generator."""
-
-    rng: Generator
-
-    def integer(self, low: int, high: int) -> int:
-        """An integer between `low` and `high`, both included."""
-        return int(self.rng.integers(low, high, endpoint=True))
-
-    def choice(self, items: Sequence[T]) -> T:
-        """One of the items."""
-        return items[int(self.rng.integers(len(items)))]
-
-
-MakeAction: TypeAlias = Callable[[RandomChoices, State], Action]
+MakeAction: TypeAlias = Callable[["Generator", State], Action]
 Condition: TypeAlias = Callable[[State], bool]
 
 
@@ -112,12 +97,12 @@ def _hostile_move(*kinds: HostileKind, possible: Condition = lambda _: True) -> 
     return add
 
 
-def next_action_time(choices: RandomChoices, state: State) -> int:
+def next_action_time(rng: Generator, state: State) -> int:
     """When the next action lands, in seconds from the scenario's start: after a pause, or close to a deadline."""
     deadlines = sorted({deadline for deadline in _deadlines(state) if deadline > state.now + 1})
-    if deadlines and choices.integer(0, 4) == 4:
-        return choices.choice(deadlines[:2]) + choices.integer(-1, 1) - state.epoch
-    return state.now - state.epoch + choices.choice(PAUSES)
+    if deadlines and draw_between(rng, 0, 4) == 4:
+        return pick(rng, deadlines[:2]) + draw_between(rng, -1, 1) - state.epoch
+    return state.now - state.epoch + pick(rng, PAUSES)
 
 
 def _deadlines(state: State) -> Iterator[int]:
@@ -162,80 +147,80 @@ def _price_is_faulty(state: State) -> bool:
 
 
 @_move(6, lambda state: sum(run.open for run in state.runs.values()) < 3)
-def _open_run(choices: RandomChoices, state: State) -> Action:
-    lead_time = choices.choice((2 * DAY, 7 * DAY, HOUR, DAY))
+def _open_run(rng: Generator, state: State) -> Action:
+    lead_time = pick(rng, (2 * DAY, 7 * DAY, HOUR, DAY))
     return CreateRun(
         run=_new_run(state),
-        by=choices.choice([*state.actors]),
-        price_inr=Decimal(choices.choice(PRICES_INR)),
-        seats=choices.choice((4, 1, 2, 7)),
+        by=pick(rng, [*state.actors]),
+        price_inr=Decimal(pick(rng, PRICES_INR)),
+        seats=pick(rng, (4, 1, 2, 7)),
         starts=state.now - state.epoch + lead_time + 2 * DAY,
     )
 
 
 @_move(12, lambda state: any(_bookable(run, state) for run in state.runs.values()))
-def _book(choices: RandomChoices, state: State) -> Action:
+def _book(rng: Generator, state: State) -> Action:
     bookable = [run.label for run in state.runs.values() if _bookable(run, state)]
     return Book(
         booking=_new_booking(state),
-        run=choices.choice(bookable),
-        by=choices.choice([*state.actors]),
-        seats=choices.integer(1, 3),
+        run=pick(rng, bookable),
+        by=pick(rng, [*state.actors]),
+        seats=draw_between(rng, 1, 3),
     )
 
 
 @_move(3, lambda state: any(booking.active for booking in state.bookings.values()))
-def _cancel_booking(choices: RandomChoices, state: State) -> Action:
-    return CancelBooking(booking=choices.choice([b.label for b in state.bookings.values() if b.active]))
+def _cancel_booking(rng: Generator, state: State) -> Action:
+    return CancelBooking(booking=pick(rng, [b.label for b in state.bookings.values() if b.active]))
 
 
 @_move(1, _has_open_run)
-def _cancel_run(choices: RandomChoices, state: State) -> Action:
-    return CancelRun(run=_any_open_run(choices, state), by=choices.choice((None, PLATFORM)))
+def _cancel_run(rng: Generator, state: State) -> Action:
+    return CancelRun(run=_any_open_run(rng, state), by=pick(rng, (None, PLATFORM)))
 
 
 @_move(8, lambda state: any(_completable(run, state) for run in state.runs.values()))
-def _complete(choices: RandomChoices, state: State) -> Action:
-    run = state.runs[choices.choice([r.label for r in state.runs.values() if _completable(r, state)])]
-    attended = tuple(b.label for b in state.active_bookings_of(run) if choices.integer(0, 1))
-    return Complete(run=run.label, by=choices.choice((None, PLATFORM)), attended=attended)
+def _complete(rng: Generator, state: State) -> Action:
+    run = state.runs[pick(rng, [r.label for r in state.runs.values() if _completable(r, state)])]
+    attended = tuple(b.label for b in state.active_bookings_of(run) if draw_between(rng, 0, 1))
+    return Complete(run=run.label, by=pick(rng, (None, PLATFORM)), attended=attended)
 
 
 @_move(1, _has_open_run)
-def _expire(choices: RandomChoices, state: State) -> Action:
-    return Expire(run=_any_open_run(choices, state), by=choices.choice(_signers(state)))
+def _expire(rng: Generator, state: State) -> Action:
+    return Expire(run=_any_open_run(rng, state), by=pick(rng, _signers(state)))
 
 
 @_move(3, lambda state: bool(state.credits))
-def _withdraw(choices: RandomChoices, state: State) -> Action:
+def _withdraw(rng: Generator, state: State) -> Action:
     creditors = [party for party, wei in state.credits.items() if wei and party != PLATFORM] or [*state.actors]
-    by = choices.choice(creditors)
-    return Withdraw(by=by, to=choices.choice((None, *_signers(state))))
+    by = pick(rng, creditors)
+    return Withdraw(by=by, to=pick(rng, (None, *_signers(state))))
 
 
 @_move(1, lambda state: state.platform_balance > 0)
-def _withdraw_fees(choices: RandomChoices, state: State) -> Action:
+def _withdraw_fees(rng: Generator, state: State) -> Action:
     return WithdrawFees()
 
 
 @_move(1)
-def _swing_price(choices: RandomChoices, state: State) -> Action:
-    return SetPrice(inr_per_eth=choices.choice(USUAL_RATES))
+def _swing_price(rng: Generator, state: State) -> Action:
+    return SetPrice(inr_per_eth=pick(rng, USUAL_RATES))
 
 
 @_move(6, _price_is_faulty)
-def _mend_price(choices: RandomChoices, state: State) -> Action:
-    return SetPrice(inr_per_eth=choices.choice(USUAL_RATES))
+def _mend_price(rng: Generator, state: State) -> Action:
+    return SetPrice(inr_per_eth=pick(rng, USUAL_RATES))
 
 
-@_hostile_move()
-def _spoil_price(choices: RandomChoices, state: State) -> Action:
+@_hostile_move()  # of no kind: profiles have `bad_feed` for it
+def _spoil_price(rng: Generator, state: State) -> Action:
     faults = price_faults(USUAL_RATES[0])
-    return hostile.bad_price(faults[choices.choice(("zero", "not a number", "negative", "stale"))])
+    return hostile.bad_price(faults[pick(rng, ("zero", "not a number", "negative", "stale"))])
 
 
 @_move(1)
-def _wait(choices: RandomChoices, state: State) -> Action:
+def _wait(rng: Generator, state: State) -> Action:
     return Wait()
 
 
@@ -243,77 +228,77 @@ def _wait(choices: RandomChoices, state: State) -> Action:
 
 
 @_hostile_move("wrong_caller", "twice", possible=_has_runs)
-def _meddle_with_run(choices: RandomChoices, state: State) -> Action:
+def _meddle_with_run(rng: Generator, state: State) -> Action:
     """Anybody closes any run, open or not, at any time."""
-    run, (by, direct) = choices.choice([*state.runs]), _anybody(choices, state)
-    kind = choices.integer(0, 2)
+    run, (by, direct) = pick(rng, [*state.runs]), _anybody(rng, state)
+    kind = draw_between(rng, 0, 2)
     if kind == 0:
         return hostile.cancel_run(run, by, direct=direct)
     if kind == 1:
         return hostile.expire_run(run, by, direct=direct)
-    attended = tuple(b.label for b in state.bookings_of(state.runs[run]) if choices.integer(0, 1))
+    attended = tuple(b.label for b in state.bookings_of(state.runs[run]) if draw_between(rng, 0, 1))
     return hostile.complete_run(run, by, attended, direct=direct)
 
 
 @_hostile_move("wrong_caller", "twice", possible=_has_bookings)
-def _meddle_with_booking(choices: RandomChoices, state: State) -> Action:
-    by, direct = _anybody(choices, state)
-    return hostile.cancel_booking(choices.choice([*state.bookings]), by, direct=direct)
+def _meddle_with_booking(rng: Generator, state: State) -> Action:
+    by, direct = _anybody(rng, state)
+    return hostile.cancel_booking(pick(rng, [*state.bookings]), by, direct=direct)
 
 
 @_hostile_move("wrong_list", possible=_has_bookings)
-def _wrong_list(choices: RandomChoices, state: State) -> Action:
+def _wrong_list(rng: Generator, state: State) -> Action:
     """The host reports any bookings as attended, some of them twice."""
     bookings = [*state.bookings]
-    attended = tuple(choices.choice(bookings) for _ in range(choices.integer(1, 3)))
-    return hostile.wrong_list(choices.choice([*state.runs]), attended)
+    attended = tuple(pick(rng, bookings) for _ in range(draw_between(rng, 1, 3)))
+    return hostile.wrong_list(pick(rng, [*state.runs]), attended)
 
 
 @_hostile_move("impossible_run")
-def _impossible_run(choices: RandomChoices, state: State) -> Action:
-    fault = choices.choice(hostile.run_faults(state.now - state.epoch))
-    return hostile.impossible_run(_new_run(state), choices.choice([*state.actors]), fault)
+def _impossible_run(rng: Generator, state: State) -> Action:
+    fault = pick(rng, hostile.run_faults(state.now - state.epoch))
+    return hostile.impossible_run(_new_run(state), pick(rng, [*state.actors]), fault)
 
 
 @_hostile_move("impossible_booking", possible=_has_runs)
-def _any_booking(choices: RandomChoices, state: State) -> Action:
-    by = choices.choice([*state.actors])
-    run = choices.choice([*state.runs])
-    return hostile.impossible_booking(_new_booking(state), run, by, choices.choice((1, 0, MAX_SEATS)))
+def _any_booking(rng: Generator, state: State) -> Action:
+    by = pick(rng, [*state.actors])
+    run = pick(rng, [*state.runs])
+    return hostile.impossible_booking(_new_booking(state), run, by, pick(rng, (1, 0, MAX_SEATS)))
 
 
 @_hostile_move("wrong_value")
-def _wrong_value_for_a_run(choices: RandomChoices, state: State) -> Action:
-    by, value_off = choices.choice(_signers(state)), choices.choice(WRONG_VALUES)
+def _wrong_value_for_a_run(rng: Generator, state: State) -> Action:
+    by, value_off = pick(rng, _signers(state)), pick(rng, WRONG_VALUES)
     starts = state.now - state.epoch + 10 * DAY
     return hostile.wrong_value_for_run(_new_run(state), by, value_off, price_inr=Decimal(2000), seats=2, starts=starts)
 
 
 @_hostile_move("wrong_value", possible=_has_runs)
-def _wrong_value_for_a_booking(choices: RandomChoices, state: State) -> Action:
-    value_off = choices.choice(WRONG_VALUES)
-    run, by = choices.choice([*state.runs]), choices.choice(_signers(state))
+def _wrong_value_for_a_booking(rng: Generator, state: State) -> Action:
+    value_off = pick(rng, WRONG_VALUES)
+    run, by = pick(rng, [*state.runs]), pick(rng, _signers(state))
     return hostile.wrong_value_for_booking(_new_booking(state), run, by, value_off)
 
 
 @_hostile_move("grab_fees", "grab_credit")
-def _grab(choices: RandomChoices, state: State) -> Action:
-    by, direct = _anybody(choices, state)
-    if choices.integer(0, 1):
+def _grab(rng: Generator, state: State) -> Action:
+    by, direct = _anybody(rng, state)
+    if draw_between(rng, 0, 1):
         return hostile.grab_fees(by, direct=direct)
-    return hostile.grab_credit(by, to=choices.choice((None, PLATFORM)))
+    return hostile.grab_credit(by, to=pick(rng, (None, PLATFORM)))
 
 
 @_hostile_move("force_ether")
-def _force_ether(choices: RandomChoices, state: State) -> Action:
-    return hostile.force_ether(choices.choice(_signers(state)), choices.choice((1, 10**17)))
+def _force_ether(rng: Generator, state: State) -> Action:
+    return hostile.force_ether(pick(rng, _signers(state)), pick(rng, (1, 10**17)))
 
 
 # What moves choose from
 
 
-def _any_open_run(choices: RandomChoices, state: State) -> str:
-    return choices.choice([run.label for run in state.runs.values() if run.open])
+def _any_open_run(rng: Generator, state: State) -> str:
+    return pick(rng, [run.label for run in state.runs.values() if run.open])
 
 
 def _signers(state: State) -> list[str]:
@@ -321,10 +306,10 @@ def _signers(state: State) -> list[str]:
     return [name for name, actor in state.actors.items() if actor.wallet == "own" and not actor.is_contract]
 
 
-def _anybody(choices: RandomChoices, state: State) -> tuple[str, bool]:
+def _anybody(rng: Generator, state: State) -> tuple[str, bool]:
     """Any actor, and whether they bypass the backend, which needs a key of their own."""
-    by = choices.choice([*state.actors])
-    return by, by in _signers(state) and bool(choices.integer(0, 1))
+    by = pick(rng, [*state.actors])
+    return by, by in _signers(state) and bool(draw_between(rng, 0, 1))
 
 
 def _new_run(state: State) -> str:

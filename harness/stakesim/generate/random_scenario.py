@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, get_args
 
 from stakesim.generate import agents
-from stakesim.generate.agents import OUTSIDER, RunPlan, draw_between
+from stakesim.generate.agents import OUTSIDER, RunPlan
+from stakesim.generate.draws import draw_between, pick
 from stakesim.generate.profiles import Profile
 from stakesim.prices.price_models import Crash, Gbm
 from stakesim.scenario.actions import Action, Actor, ReentrantCall, Reentry
@@ -28,7 +29,7 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
     from numpy.random import SeedSequence, default_rng
 
     rng = default_rng(SeedSequence([seed, index]))
-    rate = _random_rate(rng, profile)
+    rate = random_rate(rng, profile)
     actors: dict[str, Actor] = {OUTSIDER: Actor(pays="self")}
     runs = 2 if rng.random() < profile.two_runs else 1
     plans = [_plan_run(rng, profile, number, rate, actors) for number in range(1, runs + 1)]
@@ -41,7 +42,7 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
         name=f"{profile.name}-{seed}-{index}",
         story=f"Random scenario {index} of the profile {profile.name} under seed {seed}.",
         terms=profile.terms,
-        price=_random_price(rng, profile, rate, max(plan.deadline for plan in plans)),
+        price=random_market(rng, profile, rate, max(plan.deadline for plan in plans)),
         seed=seed,
         strict=False,
         actors={name: actor for name, actor in actors.items() if name != OUTSIDER or _has_outsider(actions)},
@@ -52,20 +53,20 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
 
 def _plan_run(rng: Generator, profile: Profile, number: int, rate: Decimal, actors: dict[str, Actor]) -> RunPlan:
     """Plans a run and its attendees, and adds host and attendees to `actors`."""
-    created = 0 if number == 1 else draw_between(rng, (60, 2 * DAY))
+    created = 0 if number == 1 else draw_between(rng, 60, 2 * DAY)
     plan = RunPlan(
         profile,
         run=f"run{number}",
         host=f"host{number}",
         created=created,
-        start=created + draw_between(rng, profile.lead_time),
-        seats=draw_between(rng, profile.seats),
+        start=created + draw_between(rng, *profile.lead_time),
+        seats=draw_between(rng, *profile.seats),
         price_inr=_random_seat_price(rng, profile),
         rate=rate,
     )
     actors[plan.host] = random_actor(rng, profile)
     attendees = []
-    for place in range(1, draw_between(rng, profile.attendees) + 1):
+    for place in range(1, draw_between(rng, *profile.attendees) + 1):
         name = f"guest{number}{place}"
         actors[name] = random_actor(rng, profile)
         attendees.append(agents.plan_attendee(rng, plan, name, f"booking{number}{place}"))
@@ -93,14 +94,12 @@ def random_actor(rng: Generator, profile: Profile) -> Actor:
     if draw < profile.pays_self + profile.walletless:
         return Actor(wallet="none")
     if draw < profile.pays_self + profile.walletless + profile.hostile_receiver:
-        receiver = profile.receivers[int(rng.integers(len(profile.receivers)))]
-        return Actor(receiver=receiver, reenter=_random_reentry(rng) if receiver == "reenters" else None)
+        receiver = pick(rng, profile.receivers)
+        if receiver != "reenters":
+            return Actor(receiver=receiver)
+        reenter = Reentry(call=pick(rng, get_args(ReentrantCall)), id=draw_between(rng, 1, 3))
+        return Actor(receiver=receiver, reenter=reenter)
     return Actor()
-
-
-def _random_reentry(rng: Generator) -> Reentry:
-    calls = get_args(ReentrantCall)
-    return Reentry(call=calls[int(rng.integers(len(calls)))], id=draw_between(rng, (1, 3)))
 
 
 def _random_seat_price(rng: Generator, profile: Profile) -> Decimal:
@@ -109,26 +108,23 @@ def _random_seat_price(rng: Generator, profile: Profile) -> Decimal:
     return Decimal(round(math.exp(rng.uniform(low, high)))) / 100
 
 
-def _random_rate(rng: Generator, profile: Profile) -> Decimal:
-    low, high = (int(end) for end in profile.inr_per_eth)
-    return Decimal(draw_between(rng, (low, high)))
+def random_rate(rng: Generator, profile: Profile) -> Decimal:
+    """The market's rate at the scenario's start, in INR per ETH."""
+    return Decimal(draw_between(rng, *(int(end) for end in profile.inr_per_eth)))
 
 
-def random_market(rng: Generator, profile: Profile, last: int) -> Crash | Gbm:
-    """The model of a market that begins in the profile's range of rates.
+def random_market(rng: Generator, profile: Profile, rate: Decimal, last: int) -> Crash | Gbm:
+    """The model of a market as the profile describes it.
 
     Args:
         rng: The source of randomness.
         profile: What the market is like.
+        rate: The first rate, in INR per ETH.
         last: The scenario's last second, up to which a crash may happen.
     """
-    return _random_price(rng, profile, _random_rate(rng, profile), last)
-
-
-def _random_price(rng: Generator, profile: Profile, rate: Decimal, last: int) -> Crash | Gbm:
     if rng.random() < profile.crash:
-        recovery = draw_between(rng, (DAY, 10 * DAY)) if rng.random() < 0.5 else None
-        at, drop = draw_between(rng, (0, last)), draw_between(rng, profile.drop_percent)
+        recovery = draw_between(rng, DAY, 10 * DAY) if rng.random() < 0.5 else None
+        at, drop = draw_between(rng, 0, last), draw_between(rng, *profile.drop_percent)
         return Crash(inr_per_eth=rate, at=at, drop_percent=drop, recover_over=recovery)
     seed = int(rng.integers(2**31))
     return Gbm(inr_per_eth=rate, annual_volatility=profile.annual_volatility, seed=seed)

@@ -97,8 +97,7 @@ def _apply_rule(state: State, action: Action, call: Call) -> RuleResult:
         case CancelRun():
             return rules.cancel_run(state, state.runs[action.run], call)
         case Complete():
-            attended = [booking.label for booking in _attendance_list(state, action)]
-            return rules.complete(state, state.runs[action.run], attended, call)
+            return rules.complete(state, state.runs[action.run], _attendance_list(state, action), call)
         case Expire():
             return rules.expire(state, state.runs[action.run])
         case Withdraw():
@@ -210,5 +209,5 @@ def _sender(state: State, action: Action, actor: str) -> Party:
 
 
 def _value(due: int, value_off: int) -> int:
-    """The wei that are sent if they are off by `value_off`; never negative, and never right unless the offset is 0."""
+    """The wei that are sent: due + value_off or, where that is negative, due - value_off, which is wrong as well."""
     return due + value_off if due + value_off >= 0 else due - value_off

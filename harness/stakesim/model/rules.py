@@ -53,11 +53,11 @@ def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
     host's stake is paid in exactly. A contract without the full interface has limits of its own.
     """
     price, start = call.price or 0, state.epoch + action.starts
-    if not price > 0 or (state.full_interface and price > MAX_PRICE):
+    if price <= 0 or (state.full_interface and price > MAX_PRICE):
         raise RefusedError("InvalidPrice", price)
-    if not action.seats >= 1 or (state.full_interface and action.seats > MAX_SEATS):
+    if action.seats < 1 or (state.full_interface and action.seats > MAX_SEATS):
         raise RefusedError("InvalidSeats", action.seats)
-    if not state.now < start or (state.full_interface and start > MAX_START):
+    if start <= state.now or (state.full_interface and start > MAX_START):
         raise RefusedError("InvalidStart", start)
     _require_exact_value(call)
     run = Run(
@@ -139,7 +139,7 @@ def cancel_run(state: State, run: Run, call: Call) -> RuleResult:
     return push(_finalize(state, run, RunStatus.CANCELLED), [*refunds, host_stake])
 
 
-def complete(state: State, run: Run, attended: Iterable[str], call: Call) -> RuleResult:
+def complete(state: State, run: Run, attended: Iterable[Booking], call: Call) -> RuleResult:
     """The host or the platform completes a run, while start <= now < start + completion grace.
 
     On a contract on which runs do not expire, the time has no end.
@@ -153,7 +153,7 @@ def complete(state: State, run: Run, attended: Iterable[str], call: Call) -> Rul
     Args:
         state: The state before the action.
         run: The run.
-        attended: Labels of the bookings on the attendance list; all other active bookings are no-shows.
+        attended: The bookings on the attendance list; all other active bookings are no-shows.
         call: Who sends the transaction.
     """
     _require_authority(call.sender, run.host)
@@ -162,7 +162,7 @@ def complete(state: State, run: Run, attended: Iterable[str], call: Call) -> Rul
         raise RefusedError("TooEarly", run.start)
     if state.full_interface and state.now >= run.start + state.terms.completion_grace:
         raise RefusedError("TooLate", run.start + state.terms.completion_grace)
-    attendance = _checked_attendance(state, run, attended)
+    attendance = _checked_attendance(run, attended)
 
     bookings = state.active_bookings_of(run)
     revenue = sum(booking.payment for booking in bookings)
@@ -176,13 +176,13 @@ def complete(state: State, run: Run, attended: Iterable[str], call: Call) -> Rul
     return push(_finalize(state, run, RunStatus.COMPLETED, attendance), [*stakes, host_payout])
 
 
-def _checked_attendance(state: State, run: Run, attended: Iterable[str]) -> frozenset[str]:
-    """The attendance list holds active bookings of this run only, each once.
+def _checked_attendance(run: Run, attended: Iterable[Booking]) -> frozenset[str]:
+    """Labels of the bookings on the attendance list, which holds active bookings of this run only, each once.
 
     A booking that is listed twice is refused with the status that its first mention gave it: completed.
     """
     attendance: set[str] = set()
-    for booking in (state.bookings[label] for label in attended if label in state.bookings):
+    for booking in attended:
         if booking.run != run.label:
             raise RefusedError("BookingNotOfRun", booking.id, run.id)
         if booking.label in attendance:

@@ -57,7 +57,7 @@ class Run:
         created_at: Time of creation.
         seats_booked: Seats of the active bookings. A run that is final keeps its number.
         status: The status.
-        direct: Whether the run was created without the backend, which therefore does not know it.
+        direct: Whether a direct action created the run, so that the backend does not know it.
     """
 
     id: int
@@ -94,7 +94,7 @@ class Booking:
         stake: The attendee's stake in wei.
         booked_at: Time of the booking.
         status: The status.
-        direct: Whether the booking was made without the backend, which therefore does not know it.
+        direct: Whether a direct action created the booking, so that the backend does not know it.
     """
 
     id: int
@@ -186,7 +186,7 @@ class State:
         return [booking for booking in self.bookings_of(run) if booking.active]
 
 
-def initial_state(terms: Terms, actors: Mapping[str, Actor], epoch: int, full_interface: bool = True) -> State:
+def initial_state(terms: Terms, actors: Mapping[str, Actor], epoch: int, *, full_interface: bool = True) -> State:
     """The state of a contract that was just deployed.
 
     Args:
@@ -199,7 +199,7 @@ def initial_state(terms: Terms, actors: Mapping[str, Actor], epoch: int, full_in
 
 
 def party_of(state: State, actor: str) -> Party:
-    """The address that an actor is entered under: the platform's for an actor without a wallet."""
+    """The address that stands for an actor on chain: the platform's for an actor without a wallet."""
     return PLATFORM if actor == PLATFORM or state.actors[actor].wallet == "none" else actor
 
 

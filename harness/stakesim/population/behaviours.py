@@ -106,6 +106,7 @@ class Cancel(StrictModel):
         import numpy as np
 
         books_at = state.intents.books_at
+        # A person cancels when the hazard, summed up since the booking, reaches `risk`.
         risk = rng.standard_exponential(state.shape)
         near_from = np.maximum(state.start - self.near, books_at)
         risk_before = self.daily * (near_from - books_at) / DAY
@@ -121,7 +122,7 @@ class Cancel(StrictModel):
 
 
 class HostCancels(StrictModel):
-    """Hosts cancel their runs at any moment before the start.
+    """Hosts cancel their runs at any moment between an hour after the creation and the start.
 
     Attributes:
         chance: The probability that a host does.
@@ -132,7 +133,10 @@ class HostCancels(StrictModel):
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """Some hosts cancel their runs."""
-        return _cancel_runs(state, _random_times(rng, state), rng.random(state.run_count) < self.chance)
+        import numpy as np
+
+        times = (HOUR + rng.random(state.run_count) * (state.start - HOUR - 1)).astype(np.int64)
+        return _cancel_runs(state, times, rng.random(state.run_count) < self.chance)
 
 
 class WalkAway(StrictModel):
@@ -289,13 +293,6 @@ def _cancel_runs(state: PopulationState, times: Ints, hosts: Bools) -> Intents:
 
     earliest = np.minimum(state.intents.cancels_run_at, times)
     return replace(state.intents, cancels_run_at=np.where(hosts, earliest, state.intents.cancels_run_at))
-
-
-def _random_times(rng: Generator, state: PopulationState) -> Ints:
-    """A time of each run, between an hour after its creation and its start."""
-    import numpy as np
-
-    return (HOUR + rng.random(state.run_count) * (state.start - HOUR - 1)).astype(np.int64)
 
 
 def _first_after_booking(pays: Bools, books_at: Ints, second_of_day: int) -> Ints:

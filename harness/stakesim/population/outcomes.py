@@ -115,6 +115,7 @@ def timeline(state: PopulationState) -> Timeline:
     keys = (intended << _INDEX_BITS) | np.arange(2 * places + 3)
     keys.sort(axis=1)
     order = keys & (2**_INDEX_BITS - 1)
+    # An event that is not later than the one before it happens one second after it.
     positions = np.arange(2 * places + 3)
     sorted_at = np.maximum.accumulate((keys >> _INDEX_BITS) - positions, axis=1) + positions
     at = np.empty_like(sorted_at)
@@ -189,6 +190,7 @@ def _accepted_in_order(
         is_booking, is_cancellation = event < places, (event >= places) & (event < 2 * places)
         seats_asked = seats[place, column]
         rate = rates[np.clip(second // DAY, 0, len(rates) - 1), column]
+        # The price check refuses a rate that is too far from the last accepted one.
         is_quoted = np.maximum(rate, last_accepted_rate) <= PRICE_MAX_JUMP * np.minimum(rate, last_accepted_rate)
         last_accepted_rate = np.where(is_booking & is_quoted, rate, last_accepted_rate)
         is_accepted = is_booking & is_quoted & may_book[place, column] & (seats_asked <= free_seats)

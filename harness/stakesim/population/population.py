@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CHUNK_SIZE = 4_096
 """Runs drawn at once: enough that NumPy's overhead is small, few enough that their arrays stay in the CPU's cache."""
+DAYS_AFTER = 10
+"""Days of the market after the last start, more than the usual grace period. Later the last rate holds."""
 _RUNS_STREAM, _MARKET_STREAM, _FIRST_BEHAVIOUR_STREAM = 0, 1, 10
 """Numbers of the independent streams of random numbers of a chunk."""
 _PLACES_FOR_BEHAVIOURS = 10
@@ -76,7 +78,7 @@ class Population(StrictModel):
             low, high = getattr(self, field)
             if low > high:
                 raise FieldError((field,), f"the range ends before it begins; write [{high}, {low}]")
-        if not self.seats[0] >= 1 or self.seats[1] > MAX_SEATS:
+        if self.seats[0] < 1 or self.seats[1] > MAX_SEATS:
             raise FieldError(("seats",), f"a run has 1 to {MAX_SEATS} seats; stay within")
         if self.seats_wanted[0] < 1:
             raise FieldError(("seats_wanted",), "somebody who books wants a seat; begin with 1")
@@ -86,10 +88,6 @@ class Population(StrictModel):
         if self.lead_time[0] < 3 * HOUR:
             raise FieldError(("lead_time",), "people need time to book; begin with 3h")
         return self
-
-
-DAYS_AFTER = 10
-"""Days of the market after the last start, more than the usual grace period. Later the last rate holds."""
 
 
 def load_population(file: str | Path) -> Population:
@@ -108,7 +106,7 @@ class PopulationChunk:
     Attributes:
         population: The population's name.
         seed: The seed.
-        number: Which chunk; its run i is run number x CHUNK_SIZE + i of the population.
+        number: Number of the chunk; its run i is run number x CHUNK_SIZE + i of the population.
         state: The runs.
     """
 
@@ -134,7 +132,7 @@ def draw(
     Args:
         population: The population.
         seed: The seed.
-        chunk: Which chunk.
+        chunk: Number of the chunk.
         terms: Terms to use instead of the population's.
         behaviours: Behaviours to use instead of the population's.
         price: A price model to use instead of the population's.

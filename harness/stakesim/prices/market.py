@@ -82,7 +82,11 @@ def draw_jumps(price: Merton, rng: Generator, runs: int, days: int) -> tuple[NDA
 
 
 def _split(rng: Generator, count: int) -> list[Generator]:
-    """Independent generators, one for each kind of random number, so that a longer path is_start like a shorter one."""
+    """Independent generators, one for each kind of random number.
+
+    With a single generator, the draws of a kind would depend on how many days the kind before it has, so the first days
+    of a longer path would differ from those of a shorter one.
+    """
     from numpy.random import default_rng
 
     return [default_rng(int(seed)) for seed in rng.integers(2**63, size=count)]
@@ -149,6 +153,7 @@ def _stationary(rng: Generator, length: int, block: int, days: int, runs: int) -
     is_start = ends_rng.random((days, runs)) < 1 / block
     is_start[:1] = True
     day = np.arange(days)[:, None]
+    # for each day, the day on which its block begins
     start_day = np.maximum.accumulate(np.where(is_start, day, 0), axis=0)
     starts = starts_rng.integers(length, size=(days, runs))
     return (np.take_along_axis(starts, start_day, axis=0) + day - start_day) % length

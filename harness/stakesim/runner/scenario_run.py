@@ -68,7 +68,7 @@ class ScenarioRun:
         self.result = ScenarioResult(scenario, environment.engine.name, environment.driver)
         self.result.reached.update(f"not supported: {name}" for name in unsupported)
         self._number, self._market_rate_at = number, scenario.rate_path()
-        model = initial_state(scenario.terms, scenario.actors, EPOCH, contract.full_interface)
+        model = initial_state(scenario.terms, scenario.actors, EPOCH, full_interface=contract.full_interface)
         self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
         self._driver = session.driver
         self._adapted_actions: list[Action] = []

@@ -145,8 +145,7 @@ class _Transaction(_Action):
     """The fields of an action that sends a transaction. Without a backend, only `direct` has a meaning.
 
     Attributes:
-        direct: The actor sends the transaction to the contract with their own key and bypasses the backend, so that it
-            is mined even if it fails.
+        direct: Whether the actor bypasses the backend; scenarios/README.md says what that means.
         pending: A direct transaction waits in the mempool while the backend works on the next action, and is mined just
             before that action's transaction.
         retried: The client does not receive the backend's response, and repeats the request with the same key.
@@ -160,7 +159,7 @@ class _Transaction(_Action):
     answer_lost: bool = False
 
     @model_validator(mode="after")
-    def _disturbances_need_their_driver(self) -> "_Transaction":
+    def _modifiers_fit_together(self) -> "_Transaction":
         if self.pending and not self.direct:
             raise ValueError("the backend decides when its transactions are sent; add `direct: true` to `pending`")
         if self.direct and (self.retried or self.answer_lost):
@@ -173,8 +172,7 @@ class _Payment(_Transaction):
 
     Attributes:
         value_off: Wei sent beyond what is due; negative: too few. Only for direct actions, as the backend always sends
-            what is due. The backend does not know a run or booking that was made directly: only direct actions can
-            refer to it.
+            what is due.
     """
 
     value_off: Wei = 0
@@ -187,7 +185,7 @@ class _Payment(_Transaction):
 
 
 class CreateRun(_Payment):
-    """Creates an event run. Its INR price is converted to wei here, once.
+    """Creates an event run. Its price becomes wei at the rate of this moment, once.
 
     Attributes:
         run: A new label.

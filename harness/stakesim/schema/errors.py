@@ -11,7 +11,7 @@ FieldPath: TypeAlias = tuple[str | int, ...]
 
 
 class InputError(StakesimError):
-    """An input file is not valid.
+    """A scenario, profile, population, sweep or price series is not valid.
 
     The message is one sentence with the file, the line, the field, what is wrong, and what to do about it.
     """
@@ -32,7 +32,7 @@ class FieldError(ValueError):
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """The advice for an unknown name: the name that was probably meant, or else all names that exist."""
+    """Advice for an unknown name: the name that was probably meant, or else all names that exist."""
     names = list(names)
     close = get_close_matches(name, names, n=1)
     if close:

@@ -7,7 +7,7 @@ back in the same notation. Every error message says what to write instead.
 import re
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -148,10 +148,6 @@ def _check_label(value: str) -> str:
     return value
 
 
-def _json_schema(**schema: Any) -> WithJsonSchema:
-    return WithJsonSchema(schema)
-
-
 _AS_TEXT = PlainSerializer(lambda amount: str(amount))
 _MONEY = {"anyOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?$"}, {"type": "integer", "minimum": 0}]}
 
@@ -160,32 +156,38 @@ Seconds = Annotated[
     BeforeValidator(parse_time),
     AfterValidator(_not_negative),
     PlainSerializer(format_time),
-    _json_schema(
-        anyOf=[{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^[\s\d+dhms-]+$"}],
-        description="seconds, or a sum of parts in d, h, m, s such as 7d - 1s",
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^[\s\d+dhms-]+$"}],
+            "description": "seconds, or a sum of parts in d, h, m, s such as 7d - 1s",
+        }
     ),
 ]
 Wei = Annotated[
     int,
     BeforeValidator(parse_wei),
-    _json_schema(anyOf=[{"type": "integer"}, {"type": "string", "pattern": r"^[+-]?\d+$"}], description="wei"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^[+-]?\d+$"}], "description": "wei"}
+    ),
 ]
 Inr = Annotated[
     Decimal,
     BeforeValidator(parse_inr),
     _AS_TEXT,
-    _json_schema(**_MONEY, description="INR"),
+    WithJsonSchema(_MONEY | {"description": "INR"}),
 ]
 Rate = Annotated[
     Decimal,
     BeforeValidator(parse_rate),
     _AS_TEXT,
-    _json_schema(**_MONEY, description="INR per ETH"),
+    WithJsonSchema(_MONEY | {"description": "INR per ETH"}),
 ]
 FeedRate = Annotated[
     str,
     BeforeValidator(parse_feed_rate),
-    _json_schema(anyOf=[{"type": "string"}, {"type": "integer"}], description="INR per ETH; any number, or NaN"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "integer"}], "description": "INR per ETH; any number, or NaN"}
+    ),
 ]
 Label = Annotated[str, AfterValidator(_check_label)]
 """The name of an actor, a run or a booking within a scenario."""

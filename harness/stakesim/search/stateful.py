@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from numpy.random import SeedSequence, default_rng
+from numpy.random import Generator, SeedSequence, default_rng
 
-from stakesim.generate.moves import MOVES, Move, RandomChoices, next_action_time
+from stakesim.generate.draws import draw_between, pick
+from stakesim.generate.moves import MOVES, Move, next_action_time
 from stakesim.model.state import State
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
@@ -64,26 +65,26 @@ def search(
     """
     moves = [move for move in MOVES if hostile or not move.hostile]
     for number in range(examples):
-        choices = RandomChoices(default_rng(SeedSequence([seed, number])))
-        result = _run_example(environment, choices, moves, steps)
+        rng = default_rng(SeedSequence([seed, number]))
+        result = _run_example(environment, rng, moves, steps)
         if result.findings:
             return shrink(environment, result)
     return None
 
 
-def _run_example(environment: Environment, choices: RandomChoices, moves: Sequence[Move], steps: int) -> ScenarioResult:
+def _run_example(environment: Environment, rng: Generator, moves: Sequence[Move], steps: int) -> ScenarioResult:
     scenario = Scenario(
         name="search",
         story="Found by stateful search.",
-        terms=choices.choice(TERMS),
+        terms=pick(rng, TERMS),
         strict=False,
         actors=ACTORS,
         actions=(),
     )
-    enabled, actions = _enabled(choices, moves), list[Action]()
+    enabled, actions = _enabled(rng, moves), list[Action]()
     run = ScenarioRun(environment, scenario)
     for number in range(1, steps + 1):
-        action = _next_action(choices, enabled, run.model)
+        action = _next_action(rng, enabled, run.model)
         actions.append(action)
         if not run.act(action.at or 0, action, last=number == steps):
             break
@@ -92,15 +93,15 @@ def _run_example(environment: Environment, choices: RandomChoices, moves: Sequen
     return run.result
 
 
-def _enabled(choices: RandomChoices, moves: Sequence[Move]) -> list[Move]:
+def _enabled(rng: Generator, moves: Sequence[Move]) -> list[Move]:
     """A random subset of the moves, so that examples differ in kind: without cancellations, for example, runs fill up.
 
     This is swarm testing (A. Groce et al., Swarm Testing, 2012).
     """
-    return [move for move in moves if move.name in _ALWAYS_ENABLED or choices.integer(0, 2) > 0]
+    return [move for move in moves if move.name in _ALWAYS_ENABLED or draw_between(rng, 0, 2) > 0]
 
 
-def _next_action(choices: RandomChoices, moves: Sequence[Move], model: State) -> Action:
-    at = next_action_time(choices, model)
-    action = random_action(choices, moves, replace(model, now=model.epoch + at))
+def _next_action(rng: Generator, moves: Sequence[Move], model: State) -> Action:
+    at = next_action_time(rng, model)
+    action = random_action(rng, moves, replace(model, now=model.epoch + at))
     return action.model_copy(update={"at": at})

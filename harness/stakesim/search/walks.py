@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stakesim.generate.agents import OUTSIDER
-from stakesim.generate.moves import MOVES, Move, RandomChoices, next_action_time
-from stakesim.generate.random_scenario import random_actor, random_market
+from stakesim.generate.draws import pick
+from stakesim.generate.moves import MOVES, Move, next_action_time
+from stakesim.generate.random_scenario import random_actor, random_market, random_rate
 from stakesim.model.reference import apply
 from stakesim.model.state import State, initial_state
 from stakesim.prices.price_paths import rate_path
@@ -17,15 +18,17 @@ from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
+
     from stakesim.generate.profiles import Profile
 
 
-def random_action(choices: RandomChoices, moves: Sequence[Move], state: State) -> Action:
+def random_action(rng: Generator, moves: Sequence[Move], state: State) -> Action:
     """Draws an action from the moves that are possible, by weight; a `Wait` if none is."""
     possible = [move for move in moves if move.possible(state)]
     if not possible:
         return Wait()
-    return choices.choice([move for move in possible for _ in range(move.weight)]).make(choices, state)
+    return pick(rng, [move for move in possible for _ in range(move.weight)]).make(rng, state)
 
 
 def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
@@ -40,18 +43,17 @@ def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
     from numpy.random import SeedSequence, default_rng
 
     rng = default_rng(SeedSequence([seed, index, steps]))
-    choices = RandomChoices(rng)
     names = ("host1", "host2", *(f"guest{number}" for number in range(1, 7)))
     actors = {name: random_actor(rng, profile) for name in names} | {OUTSIDER: Actor(pays="self")}
-    price = random_market(rng, profile, steps * DAY)
+    price = random_market(rng, profile, random_rate(rng, profile), steps * DAY)
     state, rate_at = initial_state(profile.terms, actors, 0), rate_path(price)
     actions: list[Action] = []
     for _ in range(steps):
-        at = next_action_time(choices, state) if actions else 0
+        at = next_action_time(rng, state) if actions else 0
         later = replace(state, now=at)
         hostile = bool(rng.random() < profile.mischief / (profile.mischief + 8))
         moves = [move for move in MOVES if move.hostile == hostile]
-        action = random_action(choices, moves, later).model_copy(update={"at": at})
+        action = random_action(rng, moves, later).model_copy(update={"at": at})
         state, _ = apply(state, action, at, rate_at(at))
         actions.append(action)
     return Scenario(

@@ -1,6 +1,6 @@
-"""The effect of an attack: the same runs, people and market with and without it, so that every difference is its own.
+"""The effect of an attack: the same runs, people and market with and without it.
 
-Differences are exact in wei.
+So every difference comes from the attack. Differences are exact in wei.
 """
 
 from __future__ import annotations

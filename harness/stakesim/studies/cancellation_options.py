@@ -16,7 +16,8 @@ Both are European options: without interest or dividends, early exercise is neve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import erf, log, nan, sqrt
+from math import log, nan, sqrt
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stakesim.economics.intervals import mean_half_width
@@ -52,11 +53,11 @@ class OptionValue(NamedTuple):
     exercised: float
 
 
-def margrabe_value(given: float, received: float, volatility: float, years: float) -> float:
+def margrabe_value(given_up: float, received: float, volatility: float, years: float) -> float:
     """Returns the value of the option to exchange one asset for another, without interest (W. Margrabe 1978).
 
     Args:
-        given: Present value of the asset to give. If its price is constant, this is the strike of a call, and the
+        given_up: Present value of the asset to give up. If its price is constant, this is the strike of a call, and the
             value that of F. Black and M. Scholes (1973).
         received: Present value of the asset to receive.
         volatility: Of the ratio of both prices a year: sqrt(v1^2 + v2^2 - 2 r v1 v2), r their correlation.
@@ -64,13 +65,9 @@ def margrabe_value(given: float, received: float, volatility: float, years: floa
     """
     deviation = volatility * sqrt(years)
     if deviation == 0:
-        return max(received - given, 0.0)
-    d1 = log(received / given) / deviation + deviation / 2
-    return received * _normal_cdf(d1) - given * _normal_cdf(d1 - deviation)
-
-
-def _normal_cdf(x: float) -> float:
-    return (1 + erf(x / sqrt(2))) / 2
+        return max(received - given_up, 0.0)
+    d1 = log(received / given_up) / deviation + deviation / 2
+    return received * NormalDist().cdf(d1) - given_up * NormalDist().cdf(d1 - deviation)
 
 
 def simulated_value(

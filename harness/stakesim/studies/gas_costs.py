@@ -123,6 +123,7 @@ def measure_gas(engine: str = "py-evm") -> GasCosts:
     first_cancel, _, last_cancel = gas_by_action[_Plan("cancel_run", FEW), "cancel_run"]
     first_complete, _, last_complete = gas_by_action[_Plan("complete", MANY), "complete"]
     last_close = last_cancel - first_cancel
+    # first_complete - last_complete is the gas of the first fee less that of the last close.
     return GasCosts(
         create=create,
         first_booking=bookings[0],

@@ -202,13 +202,13 @@ def format_table(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(object).T.map(text)
 
 
-def attack_costs(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> pd.DataFrame:
+def attack_costs(reports: pd.DataFrame, self_booked: pd.DataFrame, blocked: pd.DataFrame) -> pd.DataFrame:
     """Compares the attacks in INR a run.
 
     Args:
-        lies: From `false_no_shows`.
-        own: From `self_booking`.
-        grief: From `griefing`.
+        reports: From `false_no_shows`.
+        self_booked: From `self_booking`.
+        blocked: From `griefing`.
 
     Returns:
         A row for each attack: what the attacker pays, gas and interest included, and what the victims lose.
@@ -217,44 +217,49 @@ def attack_costs(lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame) -> 
 
     rows = {
         f"false no-shows, {split} to the host": (-row["host gains, INR"] + 0.0, row["attendees lose, INR"])
-        for split, row in lies.iloc[[0, 2]].iterrows()
+        for split, row in reports.iloc[[0, 2]].iterrows()
     }
-    for seats, row in own.iloc[1:2].iterrows():
+    for seats, row in self_booked.iloc[1:2].iterrows():
         cost = row["host loses, INR"] + row["gas, INR"] + row["interest, INR"]
         rows[f"the host books {seats} seats"] = (cost, max(-row["platform gains, INR"], 0.0))
-    for hours, row in grief.iloc[1:2].iterrows():
+    for hours, row in blocked.iloc[1:2].iterrows():
         loss = row["host loses, INR"] + row["platform loses, INR"]
         rows[f"all seats blocked until {hours} h before"] = (row["attacker pays, INR"], loss)
     return pd.DataFrame(rows.values(), index=list(rows), columns=["the attacker pays", "the victims lose"])
 
 
 def answer(
-    lies: pd.DataFrame, own: pd.DataFrame, grief: pd.DataFrame, options: pd.DataFrame, unclaimed: pd.DataFrame
+    reports: pd.DataFrame,
+    self_booked: pd.DataFrame,
+    blocked: pd.DataFrame,
+    options: pd.DataFrame,
+    unclaimed: pd.DataFrame,
 ) -> str:
     """Returns the notebook's answer in two sentences.
 
     Args:
-        lies: From `false_no_shows`.
-        own: From `self_booking`.
-        grief: From `griefing`.
+        reports: From `false_no_shows`.
+        self_booked: From `self_booking`.
+        blocked: From `griefing`.
         options: From `cancellation_options.attendee_options`.
         unclaimed: From `payout_methods.unclaimed_money`.
     """
-    half_split, no_split, usual_cutoff, usual_seats = lies.iloc[2], lies.iloc[0], grief.iloc[1], own.iloc[1]
-    _, _, self_booking_cost, griefing_cost = attack_costs(lies, own, grief)["the attacker pays"]
+    no_split, half_split = reports.iloc[0], reports.iloc[2]
+    usual_cutoff, usual_seats = blocked.iloc[1], self_booked.iloc[1]
+    _, _, self_booking_cost, griefing_cost = attack_costs(reports, self_booked, blocked)["the attacker pays"]
     exact = options.dropna(subset="closed form")
     largest_error = (exact["value"] - exact["closed form"]).abs().max()
     usual_market = exact[exact["market"] == "GBM, 70%"]
     shortest, longest = usual_market.iloc[0], usual_market.iloc[-1]
     push, pull, credit = (unclaimed.iloc[2][f"{method}, %"] for method in METHODS)
     return (
-        f"Lying pays a host as soon as it gets any of the forfeits: at {lies.index[2]}, to say of half of those who "
+        f"Lying pays a host as soon as it gets any of the forfeits: at {reports.index[2]}, to say of half of those who "
         f"came that they did not brings {half_split['host gains, INR']:,.0f} INR a run "
         f"(± {half_split['± host gains']:,.0f}) of the {half_split['attendees lose, INR']:,.0f} that it takes from "
-        f"them, and at {lies.index[0]} nothing, but then the platform, which may complete runs too, gets all of it "
+        f"them, and at {reports.index[0]} nothing, but then the platform, which may complete runs too, gets all of it "
         f"({no_split['platform gains, INR']:,.0f}); blocking every seat until the cutoff costs {griefing_cost:,.0f} "
-        f"INR, and victims up to {usual_cutoff['times the cost']:,.0f} times that, while {own.index[1]} seats of one's "
-        f"own cost a host {self_booking_cost:,.0f} INR, {usual_seats['of that fees, INR']:,.0f} of it fees. "
+        f"INR, and victims up to {usual_cutoff['times the cost']:,.0f} times that, while {self_booked.index[1]} seats "
+        f"of one's own cost a host {self_booking_cost:,.0f} INR, {usual_seats['of that fees, INR']:,.0f} of it fees. "
         f"The option to walk away is worth {shortest['value']:.1f}% of a ticket booked {shortest['lead']} days ahead "
         f"and {longest['value']:.1f}% at {longest['lead']} (volatility 70%; never further than {largest_error:.2f} "
         f"points from the closed form), and where {unclaimed.index[2]:g}% of receivers refuse ether, pushing alone "

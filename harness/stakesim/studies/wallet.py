@@ -96,19 +96,22 @@ def run_flows(population: Population, runs: int, seed: int, costs: GasCosts) -> 
     state = first_runs(draw(population, seed, price=price), runs)
     outcomes, times = resolve_outcomes(state), timeline(state)
     settlement = settle(state, outcomes)
-    table = _DailyTable(days=population.lead_time[1] // DAY + DAYS_AFTER, runs=state.run_count)
+    shape = (population.lead_time[1] // DAY + DAYS_AFTER, state.run_count)
     created_at, all_runs = np.zeros(state.run_count, np.int64), np.ones(state.run_count, np.bool_)
     closed = outcomes.closed_at < NEVER
-    paid_in = table.sum(
+    paid_in = _sum_by_day(
+        shape,
         (created_at, _to_gwei_rounded_up(settlement.host_stake), all_runs),
         (outcomes.booked_at, _to_gwei_rounded_up(settlement.paid), outcomes.accepted),
     )
-    returned = table.sum(
+    returned = _sum_by_day(
+        shape,
         (times.cancels_at, settlement.received // WEI_PER_GWEI, outcomes.cancelled),
         (outcomes.closed_at, settlement.received // WEI_PER_GWEI, outcomes.active & closed),
         (outcomes.closed_at, settlement.host // WEI_PER_GWEI, closed),
     )
-    gas = table.sum(
+    gas = _sum_by_day(
+        shape,
         (created_at, costs.create, all_runs),
         (outcomes.booked_at, _booking_gas(outcomes, costs), outcomes.accepted),
         (times.cancels_at, costs.cancel_booking, outcomes.cancelled),
@@ -117,28 +120,23 @@ def run_flows(population: Population, runs: int, seed: int, costs: GasCosts) -> 
     return RunFlows(paid_in, returned, gas, *completed_seats(state, outcomes), int(state.rates[0, 0]))
 
 
-@dataclass(frozen=True)
-class _DailyTable:
-    """Adds up amounts by the day of each run."""
+def _sum_by_day(shape: tuple[int, int], *entries: tuple[Ints, Any, Bools]) -> Ints:
+    """Sums amounts by the day of each run.
 
-    days: int
-    runs: int
+    Args:
+        shape: Shape of the sums, (days, runs).
+        entries: Times in seconds, amounts, and which of these to count: arrays that broadcast to the shape of the last
+            one, (runs,) or (places, runs).
+    """
+    import numpy as np
 
-    def sum(self, *entries: tuple[Ints, Any, Bools]) -> Ints:
-        """Sums entries in a table of shape (days, runs).
-
-        Args:
-            entries: Times in seconds, amounts, and which of these to count: arrays that broadcast to the shape of the
-                last one, (runs,) or (places, runs).
-        """
-        import numpy as np
-
-        table = np.zeros((self.days, self.runs), np.int64)
-        for times, amounts, counted in entries:
-            day = np.clip(np.broadcast_to(times, counted.shape) // DAY, 0, self.days - 1)
-            run = np.broadcast_to(np.arange(self.runs), counted.shape)
-            np.add.at(table, (day[counted], run[counted]), np.broadcast_to(amounts, counted.shape)[counted])
-        return table
+    days, runs = shape
+    sums = np.zeros(shape, np.int64)
+    for times, amounts, counted in entries:
+        day = np.clip(np.broadcast_to(times, counted.shape) // DAY, 0, days - 1)
+        run = np.broadcast_to(np.arange(runs), counted.shape)
+        np.add.at(sums, (day[counted], run[counted]), np.broadcast_to(amounts, counted.shape)[counted])
+    return sums
 
 
 def _booking_gas(outcomes: Outcomes, costs: GasCosts) -> Ints:
