@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from stakesim.campaign import campaign
 from stakesim.economics.settle import settle
+from stakesim.errors import StakesimError
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import PopulationChunk, select_runs
 from stakesim.population.to_scenario import HOST, guest_name, to_scenario
@@ -18,7 +19,7 @@ from stakesim.scenario.actions import PLATFORM
 from stakesim.scenario.scenario import Scenario, dump
 
 
-class MismatchError(Exception):
+class MismatchError(StakesimError):
     """The vectorised model and the chain differ, or an invariant is violated. The message has the scenario."""
 
 
