@@ -25,7 +25,7 @@ def signed(chain_id: int, nonce: int, max_fee: int, tip: int) -> str:
     return PLATFORM.sign_transaction(fields | fees).raw_transaction.to_0x_hex()
 
 
-def story(
+def script(
     send: Callable[[int, int, int], Any], happen: Callable[[str], None], look: Callable[[], Any]
 ) -> Iterator[Any]:
     """Yields what one node answers to each transaction, and what it shows after each event."""
