@@ -28,7 +28,7 @@ def signed(chain_id: int, nonce: int, max_fee: int, tip: int) -> str:
 def story(
     send: Callable[[int, int, int], Any], happen: Callable[[str], None], look: Callable[[], Any]
 ) -> Iterator[Any]:
-    """Asks one node: what each transaction is answered, and what is seen after each event."""
+    """Yields what one node answers to each transaction, and what it shows after each event."""
     yield send(0, 100, 10)
     yield send(0, 100, 10)
     yield send(0, 99, 9)  # an anvil takes any higher fee, geth wants 10 percent more
@@ -76,7 +76,7 @@ def answers_of_chain(chain_id: int) -> list[Any]:
         count = chain.answer("eth_getTransactionCount", [PLATFORM.address, "latest"])
         return count, [receipt and receipt["status"] for receipt in receipts]
 
-    return list(story(send, happen, look))
+    return list(script(send, happen, look))
 
 
 def answers_of_anvil(engine: AnvilEngine) -> list[Any]:
@@ -107,7 +107,7 @@ def answers_of_anvil(engine: AnvilEngine) -> list[Any]:
 
     ask("evm_setAutomine", False)
     engine.set_balance(PLATFORM.address, 10**20)
-    return list(story(send, happen, look))
+    return list(script(send, happen, look))
 
 
 @pytest.mark.slow
