@@ -159,7 +159,7 @@ class ScenarioSetup:
         platform: The account that owns the contract. The backend signs with its key.
         users: Everybody who hosts or books.
         experience_id: A UUID: the experience's id that the backend must pass to `createEventRun`.
-        price_feed: Returns the current price of one ETH in INR, and the time of that price.
+        price_feed: Returns the current rate in INR per ETH, and the time since which it applies.
         clock: Returns the timestamp of the block that the next transaction is mined in. The backend must use no other
             clock, or the run is not reproducible.
     """
@@ -206,32 +206,17 @@ class BackendSession(Protocol):
         signer: LocalAccount | None,
         key: str | None,
     ) -> None:
-        """Opens an event run, and pays in the host's stake.
+        """Creates an event run of the host `by`, and pays in the host's stake.
 
-        Args:
-            run: Name that the scenario gives the new run.
-            by: The host.
-            price_inr: Price of one seat, in INR. The backend converts it to wei once, at the current rate.
-            seats: Number of seats.
-            starts_at: Start of the event, in seconds since 1970.
-            signer: See the class.
-            key: See the class.
+        `price_inr` is the price of one seat. The backend converts it to wei once, at the current rate. `starts_at` is
+        the start of the event, in seconds since 1970.
         """
         ...
 
     def book(
         self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
     ) -> None:
-        """Books seats, and pays in payment and stake.
-
-        Args:
-            booking: Name that the scenario gives the new booking.
-            run: The run, by name.
-            by: The attendee.
-            seats: Number of seats.
-            signer: See the class.
-            key: See the class.
-        """
+        """Books seats of a run for the attendee `by`, and pays in payment and stake."""
         ...
 
     def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
@@ -247,12 +232,7 @@ class BackendSession(Protocol):
     ) -> None:
         """Completes an event run, and pays everybody.
 
-        Args:
-            run: The run, by name.
-            attended: Names of the bookings whose attendees attended. All other active bookings are no-shows.
-            by: Who sends the request.
-            signer: See the class.
-            key: See the class.
+        `attended` names the bookings whose attendees attended. All other active bookings are no-shows.
         """
         ...
 
@@ -261,13 +241,9 @@ class BackendSession(Protocol):
         ...
 
     def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
-        """Withdraws the signer's credit: payouts that the signer could not receive.
+        """Withdraws the signer's credit, payouts that the signer could not receive, to the address `to`.
 
-        Args:
-            by: Who sends the request.
-            to: Address that receives the ether; None for the signer's own.
-            signer: The account with the credit.
-            key: See the class.
+        If `to` is None, the signer's own address receives the ether.
         """
         ...
 

@@ -10,7 +10,7 @@ from stakesim.generate.profiles import load_profile
 from stakesim.generate.random_scenario import generate
 from stakesim.paths import shipped
 from stakesim.project import Project, ProjectError
-from stakesim.runner import backends, scenario_files
+from stakesim.runner import backend_lifecycle, scenario_files
 from stakesim.runner.deployer import Deployer
 from stakesim.runner.environment import default_engine, open_environment
 from stakesim.runner.narrative import narrate
@@ -192,7 +192,7 @@ def test_a_driver_that_is_not_there_is_refused_and_everything_closed(engine_name
 
 
 def test_without_a_backend_the_contract_is_driven(monkeypatch, tmp_path):
-    monkeypatch.setattr(backends, "current_project", lambda: Project(tmp_path))
+    monkeypatch.setattr(backend_lifecycle, "current_project", lambda: Project(tmp_path))
     with closing(open_environment("py-evm")) as environment:
         assert (environment.driver, environment.backend) == ("contract", None)
     with pytest.raises(ProjectError, match="the project names no backend: use contract, or add `backend`"):

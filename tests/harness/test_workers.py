@@ -299,8 +299,26 @@ def _stakesim(monkeypatch, *args):
     return int(ended.value.code or 0)
 
 
-def test_the_versions_of_a_library_without_a_backend(monkeypatch):
-    """An installed wheel has no package `app`."""
-    find_spec = cluster.importlib.util.find_spec
-    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None if name == "app" else find_spec(name))
-    assert cluster._code_hash() != cluster.versions()["stakesim"]
+def test_versions_of_a_library_without_a_backend(tmp_path, monkeypatch):
+    """As of an installed wheel in a folder without a project."""
+    monkeypatch.chdir(tmp_path)
+    versions = cluster.versions.__wrapped__()  # not those of the checkout, which are cached
+    assert versions["backend"] == "(none)"
+    assert versions["stakesim"] == cluster.versions()["stakesim"]
+
+
+@pytest.mark.parametrize("path", ["", 'path = ["code"]\n'], ids=["in the project's folder", "in another folder"])
+def test_version_of_a_backend_follows_the_project(tmp_path, monkeypatch, path):
+    code = tmp_path / "code" if path else tmp_path
+    (code / "platform_app").mkdir(parents=True)
+    (tmp_path / ".venv" / "lib").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(f'[tool.stakesim]\nbackend = "adapter:open_backend"\n{path}')
+    monkeypatch.chdir(tmp_path)
+    hashes = []
+    for file in ("adapter.py", "platform_app/__init__.py", "platform_app/terms.json"):
+        (code / file).write_text("{}\n")
+        hashes.append(cluster._backend_hash())
+    assert len(set(hashes)) == len(hashes)
+    for file in (tmp_path / ".venv" / "lib" / "installed.py", code / "notes.txt"):
+        file.write_text("{}\n")
+        assert cluster._backend_hash() == hashes[-1]

@@ -59,14 +59,14 @@ def run(
         engine: "py-evm", "revm", "anvil" or "rpc:URL"; None: py-evm, or revm for the contract driver where it is
             installed.
         runs: How many scenarios to draw from each profile or population.
-        seed: What they are drawn from.
+        seed: Seed of the draws.
         jobs: Number of processes.
         progress: Called with the result of each scenario, in the order in which they finish.
         driver: "contract" for the contract alone, or a way to call the project's backend, as "services" or "api";
             None: the backend's first, or "contract" where there is none.
         steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
-        contract: What is deployed (`stakesim.evm.contract_file.load_contract`); None: the project's contract, else the
-            packaged `EventStake`. Each weakness of another contract, and each fault of a backend, is reported once.
+        contract: The stake contract (`stakesim.evm.contract_file.load_contract`); None: the project's contract, else
+            the packaged `EventStake`. Each weakness of another contract, and each fault of a backend, is reported once.
         terms: Terms of the contract in drawn scenarios.
         dask: Address of a Dask scheduler, whose workers run the scenarios instead (docs/CLUSTER.md).
         probing: Of another contract than `EventStake`, also try its own functions and its largest run.
@@ -94,8 +94,8 @@ def run(
         probes_largest_run=probing,
     )
     result = CampaignResult(results, shortest_findings(results))
-    for one in results:
-        result.reached += one.reached
+    for scenario_result in results:
+        result.reached += scenario_result.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
     if drawn > 1:
         result.findings += _unreached(result, contract, engine or default_engine(driver or ""))

@@ -121,10 +121,11 @@ def show(result: CampaignResult, console: Console) -> None:
 
 def show_steps(result: CampaignResult, console: Console) -> None:
     """Prints every action of the scenarios with its outcome and payouts; then the findings and the verdict."""
-    for one in result.results:
-        console.print(Text(one.scenario.name, "bold"), Text(f"- {one.scenario.story.strip()}"))
-        for number, (at, action) in enumerate(one.scenario.timeline()[: one.steps], start=1):
-            first, *payouts = (row for row in one.rows if row.step == number)
+    for scenario_result in result.results:
+        scenario = scenario_result.scenario
+        console.print(Text(scenario.name, "bold"), Text(f"- {scenario.story.strip()}"))
+        for number, (at, action) in enumerate(scenario.timeline()[: scenario_result.steps], start=1):
+            first, *payouts = (row for row in scenario_result.rows if row.step == number)
             outcome = first.outcome if first.error is None else f"{first.outcome}: {first.error}"
             console.print(
                 f"  {number:2}. {format_time(at)}  {describe_action(action)}  ",
@@ -156,9 +157,10 @@ def write_report(result: CampaignResult, folder: Path, command: str) -> None:
 def _groups(result: CampaignResult) -> list[_Group]:
     """Scripted scenarios one by one, drawn ones by profile, in the order in which they were run."""
     groups: dict[str, list[ScenarioResult]] = {}
-    for one in result.results:
-        profile = (one.scenario.origin or {}).get("profile")
-        groups.setdefault(f"random: {profile}" if profile else one.scenario.name, []).append(one)
+    for scenario_result in result.results:
+        scenario = scenario_result.scenario
+        profile = (scenario.origin or {}).get("profile")
+        groups.setdefault(f"random: {profile}" if profile else scenario.name, []).append(scenario_result)
     return [_Group(name, results) for name, results in groups.items()]
 
 

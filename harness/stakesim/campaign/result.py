@@ -1,4 +1,4 @@
-"""What a campaign did."""
+"""The result of a campaign."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class CampaignResult:
-    """What a campaign did.
+    """The result of a campaign.
 
     Attributes:
-        results: Of each scenario, in order.
-        findings: Empty when everything that must hold held. Of failures with the same name, only the shortest is here.
+        results: Results of the scenarios, in order.
+        findings: Findings of the scenarios and of the campaign; of failures with the same name, only the shortest.
         reached: How often each action, outcome, status and error occurred.
         seconds: Wall-clock time.
     """
@@ -34,7 +34,7 @@ class CampaignResult:
 
     @property
     def ok(self) -> bool:
-        """Nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
     @property

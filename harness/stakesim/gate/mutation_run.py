@@ -188,9 +188,7 @@ def diff(source: str, mutant: Mutant, name: str = "EventStake.sol") -> str:
 
 def _check_unchanged_contract(artifact: Artifact, suite: Sequence[Scenario], engine: str, tests: Path | None) -> None:
     """Raises `EngineError` if a scenario or test fails without any mutation."""
-    with closing(open_environment(engine)) as environment:
-        environment.set_contract(artifact)
-        environment.foreign = True
+    with closing(open_environment(engine, artifact)) as environment:
         for scenario in suite:
             findings = run_scenario(environment, scenario).findings
             if findings:
@@ -216,7 +214,7 @@ def _verdicts(
     reviewed = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else []
     equivalent = {row["mutant"]: row["reason"] for row in reviewed}
     known_code = {_code_hash(plain.artifact): "the contract"}
-    with worker_pool(jobs, dask=dask, open_resource=partial(_Worker, engine, suite)) as submit:
+    with worker_pool(jobs, dask=dask, open_resource=partial(_Worker, engine, suite, plain.artifact)) as submit:
         compiling = [submit(_compile, mutant, plain.sources, plain.file, plain.artifact.name) for mutant in mutants]
         running = []
         for mutant, compiled in zip(mutants, compiling, strict=True):
@@ -247,16 +245,15 @@ class _Worker:
     Attributes:
         suite: Scenarios in the order in which they run: the one that killed the previous mutant comes first.
         compiler: An open compiler.
-        environment: An open environment.
+        environment: An open environment, for a contract other than the packaged one.
     """
 
-    def __init__(self, engine: str, suite: Sequence[Scenario]) -> None:
+    def __init__(self, engine: str, suite: Sequence[Scenario], contract: Artifact) -> None:
         self.suite = list(suite)
         with ExitStack() as stack:
             self.compiler = stack.enter_context(Compiler())
-            self.environment = stack.enter_context(closing(open_environment(engine)))
+            self.environment = stack.enter_context(closing(open_environment(engine, contract)))
             self.close = stack.pop_all().close
-        self.environment.foreign = True
 
 
 def _compile(worker: _Worker, mutant: Mutant, sources: Mapping[str, str], file: str, contract: str) -> Artifact | None:

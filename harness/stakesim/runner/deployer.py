@@ -1,4 +1,4 @@
-"""Deploys what a scenario needs: the stake contract, what reads it, and the hostile contracts among the actors."""
+"""Deploys the contracts of a scenario: the stake contract, `BatchReader.sol`, and the hostile contracts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stakesim.scenario.actions import PLATFORM, Actor, Terms
 from stakesim.scenario.scenario import Scenario
 
 HOSTILE_DEPOSIT = 10**20
-"""Wei that a hostile contract gets to pay with, where the platform can't pay for it."""
+"""Wei that a hostile contract gets for its payments, if the platform can't pay for it."""
 _RECEIVERS = {
     "refuses": "RefusingReceiver",
     "burns_gas": "BurningReceiver",
@@ -28,17 +28,17 @@ _RECEIVERS = {
 }
 """Hostile contracts by the actor's `receiver`."""
 _SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
-"""A contract that has these errors has all that the rules name."""
+"""A contract with these errors is taken to have all errors that the rules name."""
 
 
 class Deployment(NamedTuple):
-    """The stake contract with certain terms.
+    """The stake contract, deployed with certain terms.
 
     Attributes:
-        terms: Of the contract.
-        address: Of the contract.
+        terms: The contract's terms.
+        address: The contract's address.
         batch_reader: Address of `BatchReader.sol`.
-        snapshot: The chain with both.
+        snapshot: The chain with these two contracts.
     """
 
     terms: Terms
@@ -51,17 +51,17 @@ class Deployer:
     """Deploys contracts on an engine.
 
     Attributes:
-        contract: What is deployed as the stake contract.
+        contract: The stake contract.
         artifacts: Compiled contracts of the library, by name.
-        controlled_account_abi: Of the hostile contracts.
+        controlled_account_abi: ABI of the hostile contracts.
     """
 
     def __init__(self, engine: Engine, chain: ChainClient, contract: Artifact | None) -> None:
         """Takes a snapshot of the empty chain.
 
         Args:
-            engine: What contracts are deployed on.
-            chain: Sends transactions to it.
+            engine: The chain to deploy on.
+            chain: Sends transactions to the engine.
             contract: See `set_contract`.
 
         Raises:
@@ -74,13 +74,13 @@ class Deployer:
         self.set_contract(contract)
 
     def set_contract(self, contract: Artifact | None) -> None:
-        """Sets what is deployed as the stake contract from now on.
+        """Sets the stake contract for later deployments.
 
         Args:
-            contract: None: the packaged `EventStake`.
+            contract: The contract; None: the packaged `EventStake`.
 
         Raises:
-            EngineError: It lacks a part of the interface, or its constructor takes something else.
+            EngineError: It lacks a part of the interface, or its constructor takes other arguments.
         """
         artifact = contract or self.artifacts["EventStake"]
         check_supported(artifact.abi, artifact.name)
@@ -103,7 +103,7 @@ class Deployer:
     def deploy_stake_contract(self, terms: Terms) -> Deployment:
         """Deploys the stake contract on the empty chain.
 
-        If the terms are those of the last deployment, the chain is only reverted to it.
+        If the terms are those of the last deployment, the chain is reverted to its snapshot instead.
         """
         if self._deployment is not None and self._deployment.terms == terms:
             self._engine.revert(self._deployment.snapshot)
@@ -120,7 +120,7 @@ class Deployer:
         """Gives each actor an account of the engine, and deploys the hostile contracts among them.
 
         Args:
-            scenario: Whose actors they are.
+            scenario: The scenario with the actors.
             stake: Address of the stake contract.
 
         Raises:
@@ -142,7 +142,7 @@ class Deployer:
         return Parties(scenario.actors, accounts, addresses)
 
     def _hostile_contract(self, actor: Actor, controller: LocalAccount, stake: str) -> str:
-        """Deploys a hostile contract; with wei to pay with, where the platform can't pay for it."""
+        """Deploys a hostile contract. It gets `HOSTILE_DEPOSIT` if the platform can't pay for it."""
         artifact = self.artifacts[_RECEIVERS[actor.receiver]]
         address = self._create(artifact, controller, *_reentry(actor, controller, stake))
         if not self.contract.full_interface:

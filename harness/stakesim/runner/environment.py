@@ -1,7 +1,7 @@
-"""What scenarios are run in: an engine, the contract on it, a driver, and what reads the contract.
+"""The environment of scenarios: an engine, a contract and a driver.
 
-An `Environment` is opened once, and prepares a `Session` for one scenario after another. Each scenario finds chain and
-database as the one before it did. Nothing in a backend knows that its chain is simulated.
+An `Environment` is opened once, and prepares a `Session` for one scenario after another. Each scenario starts with the
+same chain and an empty database. Nothing tells a backend that its chain is simulated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stakesim.evm.engine import Engine
 from stakesim.evm.engines import fastest_engine, open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import stake_abi
-from stakesim.runner.backends import close_backend, open_backend, start_session
+from stakesim.runner.backend_lifecycle import close_backend, open_backend, start_session
 from stakesim.runner.deployer import Deployer
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
@@ -35,12 +35,13 @@ class Environment:
     Attributes:
         engine: The chain.
         driver: Name of the driver.
-        backend: What is tested; None for the contract alone.
+        backend: The backend under test; None for the contract alone.
         chain: Calls, transactions and receipts on the engine.
-        foreign: The contract is not the packaged `EventStake`, which has gas budgets.
+        foreign: It was opened for another contract than the packaged `EventStake`: no gas budgets apply, and the
+            diagnosis looks for weaknesses of the contract.
         known_weaknesses: Names of the weaknesses and faults found so far.
-        network: Between the backend and its node; None for the contract alone.
-        scenarios_run: How many scenarios were run in it.
+        network: Disturbs requests of the backend to its node; None for the contract alone.
+        scenarios_run: Number of scenarios that the campaign has run in it.
     """
 
     def __init__(self, engine: Engine, driver: str, backend: Backend | None, contract: Artifact | None = None) -> None:
@@ -49,8 +50,8 @@ class Environment:
         Args:
             engine: The chain.
             driver: "contract", or one of the backend's.
-            backend: What is tested; None for the contract alone.
-            contract: What is deployed as the stake contract; None: the packaged `EventStake`.
+            backend: The backend under test; None for the contract alone.
+            contract: The stake contract to deploy; None: the packaged `EventStake`.
 
         Raises:
             EngineError: The engine can't set the time and take snapshots, or the contract can't be driven.
@@ -76,22 +77,19 @@ class Environment:
 
     @property
     def contract(self) -> StakeContract:
-        """What is deployed as the stake contract."""
+        """The stake contract that is deployed."""
         return self._deployer.contract
 
     def set_contract(self, contract: Artifact | None) -> None:
-        """Sets what is deployed as the stake contract from the next scenario on.
-
-        Args:
-            contract: None: the packaged `EventStake`.
+        """Deploys another stake contract from the next scenario on; see `Deployer.set_contract`. Keeps `foreign`.
 
         Raises:
-            EngineError: It lacks a part of the interface, or its constructor takes something else.
+            EngineError: The contract can't be driven.
         """
         self._deployer.set_contract(contract)
 
     def prepare(self, scenario: Scenario) -> Session:
-        """Prepares what the scenario is run with: the deployed contract, the actors, and the backend with empty tables.
+        """Deploys the contract, gives the actors their accounts, and starts the backend with an empty database.
 
         Raises:
             EngineError: The scenario has more actors than the engine has accounts, or a deployment failed.
@@ -109,7 +107,7 @@ class Environment:
             parties.addresses,
             full_interface=self.contract.full_interface,
         )
-        self.chain.take_receipts()  # the transactions that prepared it are no part of the scenario
+        self.chain.take_receipts()  # discards those of the deployments, which are no part of the scenario
         return Session(
             engine=self.engine,
             chain=self.chain,
@@ -159,9 +157,9 @@ def open_environment(
 
     Args:
         engine: An open engine, or the name of one (see `open_engine`); None: see `default_engine`.
-        contract: What is deployed; None: the packaged `EventStake`.
+        contract: The stake contract to deploy; None: the packaged `EventStake`.
         driver: "contract", or one of the backend's; None: the backend's first, or "contract" where there is none.
-        backend: What is tested; None: the one that the project's `[tool.stakesim]` names.
+        backend: The backend under test, or a function that opens it; None: the one that `[tool.stakesim]` names.
 
     Raises:
         EngineError: The engine can't be opened, or the contract can't be driven.

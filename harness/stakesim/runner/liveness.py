@@ -24,7 +24,7 @@ class _Exit(NamedTuple):
     """A call that lets money leave.
 
     Attributes:
-        failure: What does not hold if it fails.
+        failure: Message if the call fails, without its reason.
         sender: Address that calls.
         data: Call data.
         locked: Wei that stay in the contract if it fails.
@@ -44,7 +44,7 @@ def blocked_exits(session: Session, state: ContractState) -> list[BlockedExit]:
         state: The whole contract, as it is now.
 
     Returns:
-        The exits that are shut.
+        The exits that fail.
     """
     blocked = [*_blocked(session, _cancellations(session, state)), *_blocked(session, _withdrawals(session, state))]
     runs = [run for run in state.runs.values() if run.open]

@@ -35,12 +35,12 @@ class PendingTransaction:
     Attributes:
         sender: Checksummed address.
         mine: Mines it.
-        replaced: Called instead, if the backend's transaction took its nonce and offered more.
+        reject: Called instead if the backend's transaction has its nonce and higher fees.
     """
 
     sender: str
     mine: Callable[[], None]
-    replaced: Callable[[], None]
+    reject: Callable[[], None]
 
 
 class Network:
@@ -99,7 +99,7 @@ class Network:
         pending, self._pending = self._pending, None
         if pending is not None:
             same_nonce, outbids = self._compare(str(params[0]), pending)
-            self._without_backend(pending.replaced if outbids else pending.mine)
+            self._without_backend(pending.reject if outbids else pending.mine)
             if same_nonce and not outbids:
                 error = {"code": -32000, "message": "replacement transaction underpriced"}
                 return {"jsonrpc": "2.0", "id": 0, "error": error}  # type: ignore[typeddict-item]

@@ -1,4 +1,4 @@
-"""Carries out actions, and observes what each does to model, chain, events and database."""
+"""Carries out actions through the driver, and observes what each does to model, chain, events and database."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class TimedAction(NamedTuple):
     """An action with time and market price.
 
     Attributes:
-        action: What is to be done.
-        now: Time of its block, in seconds since 1970.
+        action: The action.
+        time: Time of its block, in seconds since 1970.
         market_rate: The market's INR per ETH at that time.
     """
 
     action: Action
-    now: int
+    time: int
     market_rate: Decimal
 
 
@@ -46,17 +46,17 @@ class Observer:
     """Carries out the actions of one scenario one by one, and makes a `Step` of each.
 
     Attributes:
-        session: What the scenario is run with.
+        session: The scenario's contract, accounts, driver and clock.
         model: State of the model after the last action.
     """
 
     def __init__(self, session: Session, model: State, *, has_gas_budgets: bool) -> None:
-        """Reads the contract as the scenario starts.
+        """Reads the contract's state at the start of the scenario.
 
         Args:
-            session: What the scenario is run with.
+            session: The scenario's contract, accounts, driver and clock.
             model: The model's initial state.
-            has_gas_budgets: The contract is the one that the gas budgets are committed for.
+            has_gas_budgets: The contract is the packaged `EventStake`, which has gas budgets.
         """
         self.session, self.model, self._has_gas_budgets = session, model, has_gas_budgets
         self._initial = self._state = session.reader.read(None, (), (), (), list(session.parties.addresses))
@@ -79,14 +79,14 @@ class Observer:
         after_perform: Callable[[], None] = _nothing,
         reads_rows: bool = True,
     ) -> Step:
-        """Carries out one action and observes what it did.
+        """Carries out one action and observes its effects.
 
         Args:
             timed: The action.
             last: It is the scenario's last: the whole contract is read, and every exit is tried.
-            actual: Its outcome, where that is known already; then nothing is carried out.
-            after_perform: Called when the action was carried out, before anything is read.
-            reads_rows: False while the backend is in the middle of its work.
+            actual: Its outcome if that is known already; then nothing is carried out.
+            after_perform: Called after the action was carried out, before anything is read.
+            reads_rows: False while the backend handles a request, when its rows can't be compared.
 
         Raises:
             EngineError: The engine can't do what the action needs.
@@ -94,7 +94,7 @@ class Observer:
         """
         model_before, model, expected, actual = self._perform(timed, actual, after_perform)
         self.model, before = model, self._state
-        transactions = [self._mined(receipt) for receipt in self.session.chain.take_receipts()]
+        transactions = [self._record(receipt) for receipt in self.session.chain.take_receipts()]
         self._update_state(timed.action, expected, transactions, last=last)
         return Step(
             action=timed.action,
@@ -117,32 +117,35 @@ class Observer:
     def _perform(
         self, timed: TimedAction, actual: ActualOutcome | None, after_perform: Callable[[], None]
     ) -> tuple[State, State, ExpectedOutcome, ActualOutcome]:
-        """Carries out an action in model and system under test.
+        """Carries out an action in the model and in the system under test.
 
         Returns:
             The model before and after it, and its expected and actual outcome.
         """
         model_before = self.model
-        model, expected = apply(model_before, *timed)
+        model, expected = self._apply(timed)
         if actual is None:
             self._set_time_and_price(model, timed, sends=expected.signer is not None)
             actual = self.session.driver.perform(timed.action, expected, model_before)
             after_perform()
             if self.model is not model_before:  # a pending transaction was mined before this one
                 model_before = self.model
-                model, expected = apply(model_before, *timed)
+                model, expected = self._apply(timed)
         if expected.optional and actual.failed:
-            model = replace(model_before, now=timed.now)
+            model = replace(model_before, now=timed.time)
             expected = ExpectedOutcome(
                 "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
             )
         return model_before, model, expected, actual
 
+    def _apply(self, timed: TimedAction) -> tuple[State, ExpectedOutcome]:
+        return apply(self.model, timed.action, timed.time, timed.market_rate)
+
     def steps_with_pending(self, pending: TimedAction, timed: TimedAction, *, last: bool) -> list[Step]:
         """Carries out an action while the transaction of the one before it waits in the mempool.
 
-        The pending transaction is mined when the action's reaches the node. If the action sends nothing, the pending
-        one is left out.
+        The pending transaction is mined when the node receives the action's, or rejected if that one replaces it. If
+        the action sends nothing, a `Wait` takes the place of the pending action.
 
         Args:
             pending: The action whose transaction waits.
@@ -150,53 +153,55 @@ class Observer:
             last: `timed` is the scenario's last action.
 
         Returns:
-            A step for each of both.
+            The steps of both actions.
 
         Raises:
-            Exception: Whatever was raised when the pending transaction was mined, in the middle of the backend's work.
+            EngineError: The engine can't do what an action needs.
+            Exception: Whatever the system under test raises.
         """
         network = self.session.network
         assert network is not None
         steps: list[Step] = []
         errors: list[Exception] = []
 
-        def carry_out(actual: ActualOutcome | None = None) -> None:
+        def mine(actual: ActualOutcome | None = None) -> None:
+            """Called by the network within a request of the backend."""
             try:
                 step = self.step(pending, last=False, actual=actual, reads_rows=False)
-                # both are changed by the step that follows
+                # copies of what the step of `timed` will change
                 steps.append(replace(step, replay=deepcopy(step.replay), gas_paid=dict(step.gas_paid)))
                 self._set_time_and_price(self.model, timed, sends=True)
-            except Exception as error:  # noqa: BLE001 - not the backend's to handle
+            except Exception as error:  # noqa: BLE001 - raised after the request: the backend must not handle it
                 errors.append(error)
 
-        def replaced() -> None:
-            carry_out(ActualOutcome("rejected", "Replaced", (), "another transaction took its nonce"))
+        def reject() -> None:
+            mine(ActualOutcome("rejected", "Replaced", (), "another transaction took its nonce"))
 
         def after_perform() -> None:
             if errors:
                 raise errors[0]
             if network.drop_pending():
-                nothing = pending._replace(action=Wait(at=pending.action.at))
-                steps.append(self.step(nothing, last=False, reads_rows=False))
+                wait = pending._replace(action=Wait(at=pending.action.at))
+                steps.append(self.step(wait, last=False, reads_rows=False))
 
-        _, expected = apply(self.model, *pending)
+        _, expected = self._apply(pending)
         if expected.status == "skipped":
             return [self.step(pending, last=False), self.step(timed, last=last)]
         sender = self.session.parties.accounts[expected.actor or PLATFORM].address
-        network.hold(PendingTransaction(sender, carry_out, replaced))
+        network.hold(PendingTransaction(sender, mine, reject))
         step = self.step(timed, last=last, after_perform=after_perform)
         return [*steps, step]
 
     def _set_time_and_price(self, model: State, timed: TimedAction, *, sends: bool) -> None:
-        """Sets clock and price feed and, if something will be sent, the time of the next block."""
+        """Sets clock and price feed; also the time of the next block, if the action sends a transaction."""
         session = self.session
         rate, as_of = current_rate(model, timed.market_rate)
-        session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = timed.now, rate, as_of
+        session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = timed.time, rate, as_of
         if sends:
-            session.engine.set_next_timestamp(timed.now)
+            session.engine.set_next_timestamp(timed.time)
 
-    def _mined(self, receipt: TransactionReceipt) -> MinedTransaction:
-        """Decodes a receipt, calls accounts by their party, replays its events, and adds up what it did."""
+    def _record(self, receipt: TransactionReceipt) -> MinedTransaction:
+        """Decodes a receipt, replays its events, and adds it to the totals. Addresses become names of parties."""
         decoded = (
             event._replace(args={k: self._names.get(v, v) if isinstance(v, str) else v for k, v in event.args.items()})
             for event in stake_abi().events(receipt.logs, self.session.contract_address)
@@ -218,7 +223,7 @@ class Observer:
     def _update_state(
         self, action: Action, expected: ExpectedOutcome, transactions: list[MinedTransaction], *, last: bool
     ) -> None:
-        """Reads what the action may have changed; everything at the end, or if what was read does not add up."""
+        """Reads what the action may have changed; everything if it is the last, or if the amounts do not add up."""
         if transactions and not last:
             self._state = self._read_affected(action, expected)
         self._state = self._with_model_amounts(self._state)
@@ -226,7 +231,7 @@ class Observer:
             self._state = self._with_model_amounts(self._read_everything())
 
     def _with_model_amounts(self, state: ContractState) -> ContractState:
-        """Takes credits and platform balance from the model, where the contract has no views for them."""
+        """Takes credits and platform balance from the model if the contract has no views for them."""
         if self.model.full_interface:
             return state
         model = self.model
@@ -239,18 +244,19 @@ class Observer:
         return self.session.reader.read(self._state, runs, bookings, parties, parties)
 
     def _adds_up(self) -> bool:
-        """Whether the wallets read last and the contract explain where all wei are, and the contract what it owes.
+        """Whether no wei are missing, and the contract holds what it owes.
 
-        Wei that went to a wallet that was not read show here.
+        Wei are missing if they went to a wallet that was not read.
         """
         state, initial = self._state, self._initial
-        explained = state.into_wallets(initial, self._gas_paid) + state.balance == initial.balance
-        return explained and state.balance == state.owed + self.model.forced_wei
+        none_missing = state.into_wallets(initial, self._gas_paid) + state.balance == initial.balance
+        return none_missing and state.balance == state.owed + self.model.forced_wei
 
     def _read_affected(self, action: Action, expected: ExpectedOutcome) -> ContractState:
         """Reads what the action may have changed.
 
-        That is its run and its booking, all bookings of a run that it closes, what is new, and the wallets concerned.
+        That is its run and booking, all bookings of a run that it closes, runs and bookings that were never read, the
+        credits of hostile contracts, and the wallets of everybody whom it may pay.
         """
         state = self._state
         booking = self.model.bookings.get(getattr(action, "booking", ""))

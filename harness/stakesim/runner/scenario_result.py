@@ -1,4 +1,4 @@
-"""What one scenario did: ledger rows, counts and findings."""
+"""The result of one scenario: ledger rows, counts and findings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from stakesim.runner.causes import Cause
 from stakesim.runner.findings import Finding
+from stakesim.runner.invariants import Violation
 from stakesim.runner.ledger import LedgerRow
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import SetPrice, Withdraw
@@ -29,17 +29,17 @@ _COUNTED_EVENTS: Mapping[str, str] = {
 
 @dataclass
 class ScenarioResult:
-    """What one scenario did.
+    """The result of one scenario.
 
     Attributes:
-        scenario: As it was run: adapted, where the contract lacks something that it uses.
+        scenario: The scenario as it was run: adapted if the contract lacks something that it uses.
         engine: Name of the engine.
         driver: Name of the driver.
-        findings: Empty when everything that must hold held.
+        findings: Broken invariants, unmet expectations and exceptions.
         rows: The ledger.
         reached: How often each action, outcome, status and error occurred.
-        steps: Actions that were carried out.
-        transactions: Transactions that were mined.
+        steps: Number of actions that were carried out.
+        transactions: Number of transactions that were mined.
         seconds: Wall-clock time.
     """
 
@@ -55,7 +55,7 @@ class ScenarioResult:
 
     @property
     def ok(self) -> bool:
-        """Nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
     def record(self, step: Step, run: int, rate: Decimal) -> None:
@@ -75,31 +75,23 @@ class ScenarioResult:
         self,
         finding_id: str,
         statement: str,
-        message: str,
+        violation: Violation,
         *,
         step: int,
         rate: Decimal | None = None,
-        expected: int | None = None,
-        actual: int | None = None,
         at_stake: int = 0,
-        party: str | None = None,
-        cause: Cause | None = None,
     ) -> Finding:
         """Makes a finding of this scenario; see `Finding` for the arguments."""
         return Finding(
             finding_id,
             statement,
-            message,
+            **vars(violation),
             scenario=self.scenario,
             engine=self.engine,
             driver=self.driver,
             step=step,
-            expected=expected,
-            actual=actual,
             rate=rate,
             at_stake=at_stake,
-            party=party,
-            cause=cause,
         )
 
     def _count(self, step: Step) -> None:

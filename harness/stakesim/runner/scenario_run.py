@@ -1,6 +1,6 @@
-"""Runs a scenario.
+"""Runs a scenario: start reading at `run_scenario`.
 
-Each action goes to the system under test and to the reference model. After each, all invariants are evaluated on what
+The system under test and the reference model carry out each action. Then all invariants are evaluated, on what
 chain, database, events and model say.
 """
 
@@ -27,12 +27,15 @@ PRICE_SWING = Decimal("1.10")
 
 
 def run_scenario(environment: Environment, scenario: Scenario, number: int = 0) -> ScenarioResult:
-    """Runs a scenario to its end, or to the first step after which something that must hold does not.
+    """Runs a scenario to its end, or to the first step with a finding.
 
     Args:
-        environment: What it is run in.
-        scenario: What is run.
+        environment: Engine, contract and driver.
+        scenario: Actors, terms, prices and actions.
         number: Number of the scenario within its campaign, for the ledger.
+
+    Returns:
+        Ledger, counts and findings. It has no findings if everything that must hold held.
 
     Raises:
         EngineError: The engine can't do what the scenario needs.
@@ -55,7 +58,7 @@ class ScenarioRun:
     """A scenario while it is run. Ignores `scenario.actions`: the caller passes actions to `act`.
 
     Attributes:
-        result: What the scenario did so far.
+        result: Ledger, counts and findings so far.
     """
 
     def __init__(self, environment: Environment, scenario: Scenario, number: int = 0) -> None:
@@ -81,23 +84,22 @@ class ScenarioRun:
         return self._observer.model
 
     def act(self, at: int, action: Action, *, last: bool = False) -> bool:
-        """Carries out an action.
+        """Carries out an action. A `pending` one waits until the next action, and is carried out together with it.
 
         Args:
-            at: When, in seconds from the scenario's start.
-            action: What is to be done.
-            last: It is the last action: the whole contract is read, and every exit is tried. A shut exit is reported
-                only if nothing else is wrong, so that a failure is the same one wherever its scenario is cut.
+            at: Time of its block, in seconds from the scenario's start.
+            action: The action.
+            last: It is the last action: the whole contract is read, and every exit is tried.
 
         Returns:
-            Whether everything that must hold holds.
+            Whether there is no finding so far.
 
         Raises:
             EngineError: The engine can't do what the action needs.
         """
         timed = TimedAction(self._supported(at, action), EPOCH + at, self._market_rate_at(at))
         pending, self._pending = self._pending, None
-        if pending is not None and not self._driver.uses_backend(timed.action):
+        if pending is not None and not self._driver.uses_backend(timed.action):  # nothing to send meanwhile
             if not self._carry_out(pending, last=False):
                 return False
             pending = None
@@ -107,17 +109,17 @@ class ScenarioRun:
         return self._carry_out(timed, last=last, pending=pending)
 
     def end(self) -> None:
-        """Completes the result: the actions as they were adapted, and whether the price swung."""
+        """Completes the result: replaces the scenario's actions by the adapted ones, and counts a price swing."""
         if self._adapted_actions:
             scenario = self.result.scenario.model_copy(update={"actions": tuple(self._adapted_actions)})
             self.result.scenario = scenario
             self.result.findings = [replace(finding, scenario=scenario) for finding in self.result.findings]
-        usable = [rate for rate in self._rates if rate.is_finite() and rate > 0]
-        if usable and max(usable) >= PRICE_SWING * min(usable):
+        rates = [rate for rate in self._rates if rate.is_finite() and rate > 0]
+        if rates and max(rates) >= PRICE_SWING * min(rates):
             self.result.reached["price swing"] += 1
 
     def _supported(self, at: int, action: Action) -> Action:
-        """The action as contract and backend can carry it out; a `Wait` where they can't."""
+        """Adapts the action to contract and backend; replaces it by a `Wait` if they do not support it."""
         if not self.model.full_interface:
             adapted = adapt_action(action, self.model)
             if adapted is None:
@@ -132,7 +134,7 @@ class ScenarioRun:
 
     def _carry_out(self, timed: TimedAction, *, last: bool, pending: TimedAction | None = None) -> bool:
         """Carries out an action, and the pending one before it. Findings of both are reported at the later one."""
-        number = self.result.steps + (1 if pending is None else 2)
+        step_number = self.result.steps + (1 if pending is None else 2)
         try:
             if pending is None:
                 steps = [self._observer.step(timed, last=last)]
@@ -142,17 +144,19 @@ class ScenarioRun:
             findings = [
                 finding
                 for step, rate in zip(steps, rates, strict=True)
-                for finding in step_findings(self.result, step, number, rate)
+                for finding in step_findings(self.result, step, step_number, rate)
             ]
         except EngineError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it becomes a finding
             rate = self._quoted_rate(self.model, timed)
-            self.result.findings.append(exception_finding(self.result, error, number, rate))
+            self.result.findings.append(exception_finding(self.result, error, step_number, rate))
             return False
         for step, rate in zip(steps, rates, strict=True):
             self._rates.append(rate)
             self.result.record(step, self._number, rate)
+        # INV-11 (liveness) counts only if nothing else is wrong: it is checked at the last action alone, so that a
+        # scenario cut short by shrinking would otherwise fail in another way
         self.result.findings += [finding for finding in findings if finding.id != "INV-11"] or findings
         return self.result.ok
 

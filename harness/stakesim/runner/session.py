@@ -1,4 +1,4 @@
-"""What one scenario is run with."""
+"""The session of one scenario: its contract, accounts, driver, clock and price feed."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from stakesim.runner.parties import Parties
 from stakesim.units import DAY
 
 EPOCH = GENESIS_TIMESTAMP + DAY
-"""Second 0 of every scenario, in seconds since 1970; what is deployed for it lies before."""
+"""Time 0 of every scenario, in seconds since 1970. The deployments before it have earlier times."""
 
 
 @dataclass
 class BlockClock:
-    """The time of the block that the next transaction lands in, in seconds since 1970."""
+    """Returns the time of the next block, in seconds since 1970."""
 
     now: int = EPOCH
 
     def __call__(self) -> int:
-        """That time."""
+        """Returns `now`."""
         return self.now
 
 
 @dataclass
 class PriceFeed:
-    """The scenario's price feed: INR for one ETH, and since when that is so, in seconds since 1970."""
+    """Returns the rate in INR per ETH, and the time since which it applies, in seconds since 1970."""
 
     inr_per_eth: Decimal = Decimal(0)
     as_of: int = EPOCH
 
     def __call__(self) -> tuple[Decimal, int]:
-        """Rate and time."""
+        """Returns rate and time."""
         return self.inr_per_eth, self.as_of
 
 
 @dataclass(frozen=True)
 class StakeContract:
-    """What is deployed as the stake contract.
+    """The stake contract that is deployed.
 
     Attributes:
-        artifact: Compiled.
-        abi: Of the artifact.
-        full_interface: It has all of `IEventStake`; else only what is deployed on Sepolia.
+        artifact: The compiled contract.
+        abi: Encodes and decodes by the artifact's ABI.
+        full_interface: It has all of `IEventStake`; else only the interface deployed on Sepolia.
         takes_terms: Its constructor takes the terms.
-        has_specified_errors: It fails with the errors that the rules name; else with words of its own.
+        has_specified_errors: It reverts with the errors that the rules name; else with errors of its own.
     """
 
     artifact: Artifact
@@ -64,19 +64,19 @@ class StakeContract:
 
 @dataclass(frozen=True)
 class Session:
-    """Everything that one scenario is run with.
+    """The session of one scenario.
 
     Attributes:
-        engine: The chain's time and snapshots.
+        engine: Sets the chain's time and takes snapshots.
         chain: Calls, transactions and receipts on the chain.
-        contract: What is deployed as the stake contract.
-        contract_address: Of the stake contract.
+        contract: The stake contract.
+        contract_address: Its checksummed address.
         parties: The scenario's actors as accounts.
-        driver: Carries actions out.
+        driver: Carries out actions.
         reader: Reads contract and wallets.
         clock: Time of the next block.
-        price_feed: The feed that the backend asks.
-        network: Between the backend and its node; None for the contract alone.
+        price_feed: The backend's price feed.
+        network: Disturbs requests of the backend to its node; None for the contract alone.
     """
 
     engine: Engine

@@ -1,6 +1,6 @@
-"""One step of a scenario, before and after: all that invariants look at.
+"""One step of a scenario, before and after: the input of all invariants.
 
-All amounts are wei, all times seconds since 1970. Accounts are called by the name of their party.
+All amounts are in wei, all times in seconds since 1970. Names of parties stand for addresses.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class MinedTransaction(NamedTuple):
     """A transaction in a block.
 
     Attributes:
-        hash: None where it was not signed.
-        sender: The party; or the address where it belongs to no party.
-        ok: It did not revert.
+        hash: Transaction hash; None if it was not signed.
+        sender: The party; the address if it belongs to no party.
+        ok: Whether it succeeded.
         gas_used: Units of gas.
         fee: Wei paid for gas.
         events: Decoded events of the stake contract.
@@ -42,12 +42,12 @@ class MinedTransaction(NamedTuple):
 
 
 class BlockedExit(NamedTuple):
-    """A way for money to leave the contract that is shut.
+    """A call that must pay out money, and fails.
 
     Attributes:
-        message: Which exit is shut, and why.
-        locked: Wei behind it.
-        cause: `OUT_OF_GAS` where the exit needs more gas than there is.
+        message: Which exit is blocked, and why.
+        locked: Wei that can't leave the contract.
+        cause: `OUT_OF_GAS` if the exit needs more gas than a transaction may have.
     """
 
     message: str
@@ -57,12 +57,12 @@ class BlockedExit(NamedTuple):
 
 @dataclass(frozen=True)
 class ActualOutcome:
-    """What an action did in the system under test.
+    """Outcome of an action in the system under test.
 
     Attributes:
-        status: "ok", "skipped", "rejected" before anything was sent, or "reverted" on chain.
+        status: "ok", "skipped", "rejected" before a transaction was sent, or "reverted" on chain.
         error: Name of the error.
-        args: Arguments of the error, with accounts called by their party.
+        args: Arguments of the error, with names of parties for addresses.
         message: The error in words.
     """
 
@@ -73,7 +73,7 @@ class ActualOutcome:
 
     @property
     def failed(self) -> bool:
-        """It was rejected or reverted."""
+        """Whether the action was rejected or reverted."""
         return self.status in ("rejected", "reverted")
 
 
@@ -82,21 +82,21 @@ class Step:
     """One action, before and after: in the model, on the chain, in the database and by the events.
 
     Attributes:
-        action: What was to be done.
-        expected: What the model says must happen.
-        actual: What happened.
-        transactions: All that were mined in this step, whoever sent them.
+        action: The action.
+        expected: Outcome in the model.
+        actual: Outcome in the system under test.
+        transactions: All transactions mined in this step, of any sender.
         model_before: The model before the action.
         model: The model after it.
         initial: The contract's state at the start of the scenario.
         before: The contract's state before the action.
         after: The contract's state after it.
-        replay: The contract's events so far.
-        rows: Rows of the backend; None where no database is driven.
+        replay: State of the contract, replayed from all events so far.
+        rows: Rows of the backend's database; None without a database.
         gas_paid: Wei paid for gas since the start of the scenario, by party.
         gas_budget: Units of gas that a transaction may use; None without a budget.
-        blocked_exits: Exits found shut at the end of the scenario.
-        has_specified_errors: The contract fails with the errors that the rules name; else with words of its own.
+        blocked_exits: Exits that were blocked at the end of the scenario; empty at any other step.
+        has_specified_errors: The contract reverts with the errors that the rules name; else with errors of its own.
     """
 
     action: Action
@@ -117,7 +117,7 @@ class Step:
 
     @property
     def ok(self) -> bool:
-        """The action succeeded."""
+        """Whether the action succeeded."""
         return self.actual.status == "ok"
 
     def fee(self, party: str) -> int:
@@ -125,11 +125,11 @@ class Step:
         return sum(transaction.fee for transaction in self.transactions if transaction.sender == party)
 
     def gain(self, party: str) -> int:
-        """Wei that this party got out of the contract in this step, in wallet and credit, less what it paid in."""
+        """Wei that this party received in this step, in wallet and credit, less the wei that it paid in."""
         return self.wallet_gain(party) + self.after.credits[party] - self.before.credits[party]
 
     def wallet_gain(self, party: str) -> int:
-        """Change of the wallet in this step in wei, gas apart."""
+        """Change of the wallet in this step, in wei, without the gas fees."""
         return self.after.wallets[party] - self.before.wallets[party] + self.fee(party)
 
     def events(self, name: str) -> list[Event]:
@@ -145,7 +145,7 @@ class Step:
         return self.model.bookings.get(label)
 
     def changes(self) -> Iterator[str]:
-        """Names of the parts of the contract's state that this step changed, gas apart."""
+        """Names of the parts of the contract's state that this step changed. Gas fees are no change."""
         for part in fields(ContractState):
             if part.name in _READ_AT_TIMES:
                 continue

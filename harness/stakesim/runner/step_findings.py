@@ -9,7 +9,7 @@ from stakesim.errors import place_of
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
 from stakesim.model.state import ExpectedOutcome
 from stakesim.runner.findings import Finding
-from stakesim.runner.invariants import INVARIANTS, Invariant, violations
+from stakesim.runner.invariants import INVARIANTS, Invariant, Violation, violations
 from stakesim.runner.ledger import received
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.step import Step
@@ -24,26 +24,16 @@ def step_findings(result: ScenarioResult, step: Step, number: int, rate: Decimal
     """Evaluates all invariants, and what the scenario itself expects, after a step.
 
     Args:
-        result: Of the scenario.
+        result: Result of the scenario so far.
         step: The step.
         number: Number of the step, from 1.
         rate: INR per ETH.
     """
     at_stake = max(step.before.balance, step.after.balance)
     for invariant, violation in violations(step):
-        yield result.finding(
-            *_statement(invariant),
-            violation.message,
-            step=number,
-            rate=rate,
-            expected=violation.expected,
-            actual=violation.actual,
-            at_stake=at_stake,
-            party=violation.party,
-            cause=violation.cause,
-        )
+        yield result.finding(*_statement(invariant), violation, step=number, rate=rate, at_stake=at_stake)
     if unmet := _unmet_expectation(step.action, step.expected, result.scenario):
-        yield result.finding(*_EXPECTATION, unmet, step=number, rate=rate, at_stake=at_stake)
+        yield result.finding(*_EXPECTATION, Violation(unmet), step=number, rate=rate, at_stake=at_stake)
 
 
 def receipt_findings(result: ScenarioResult) -> Iterator[Finding]:
@@ -51,8 +41,8 @@ def receipt_findings(result: ScenarioResult) -> Iterator[Finding]:
     paid_out = received(result.rows)
     for actor, wei in (result.scenario.received or {}).items():
         if paid_out[actor] != wei:
-            message = f"{actor} received another amount over the whole scenario"
-            yield result.finding(*_EXPECTATION, message, step=result.steps, expected=wei, actual=paid_out[actor])
+            violation = Violation(f"{actor} received another amount over the whole scenario", wei, paid_out[actor])
+            yield result.finding(*_EXPECTATION, violation, step=result.steps)
 
 
 def exception_finding(result: ScenarioResult, error: BaseException, number: int, rate: Decimal) -> Finding:
@@ -66,12 +56,12 @@ def exception_finding(result: ScenarioResult, error: BaseException, number: int,
         rate: INR per ETH.
     """
     if isinstance(error, MistakenCall):
-        return result.finding(*_EXPECTATION, f"the scenario calls what is not there: {error}", step=number)
+        return result.finding(*_EXPECTATION, Violation(f"the scenario calls what is not there: {error}"), step=number)
     if isinstance(error, CallReverted | AbiError):
-        message = f"the contract does not say what it holds, a view fails: {error}"
-        return result.finding(*_statement(INVARIANTS["INV-16"]), message, step=number, rate=rate)
-    message = f"{type(error).__name__}: {error}{place_of(error)}"
-    return result.finding(*_CRASH, message, step=number, rate=rate)
+        violation = Violation(f"the contract does not say what it holds, a view fails: {error}")
+        return result.finding(*_statement(INVARIANTS["INV-16"]), violation, step=number, rate=rate)
+    violation = Violation(f"{type(error).__name__}: {error}{place_of(error)}")
+    return result.finding(*_CRASH, violation, step=number, rate=rate)
 
 
 def _statement(invariant: Invariant) -> tuple[str, str]:

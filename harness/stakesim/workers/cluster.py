@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import importlib.util
 import logging
 import platform
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +19,7 @@ from typing import Any
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import project_sources, source_hash
 from stakesim.evm.errors import EngineError
+from stakesim.project import current_project
 from stakesim.workers.worker import OpenResource, Submit, WorkerResource
 
 try:
@@ -173,8 +173,9 @@ def refusal(
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Returns the versions of everything that may change results; for our code and contracts, a hash of their files."""
-    found = {"stakesim": _code_hash(), "contracts": source_hash(project_sources())[:12]}
+    """Returns the versions of everything that may change results; of the project's own files, hashes."""
+    found = {"stakesim": _hash_of_files([Path(__file__).parents[1]]), "backend": _backend_hash()}
+    found |= {"contracts": source_hash(project_sources())[:12]}
     found |= {"Python": ".".join(platform.python_version_tuple()[:2])}
     for package in COMPARED_PACKAGES:
         try:
@@ -184,19 +185,24 @@ def versions() -> Mapping[str, str]:
     return found
 
 
-def _code_hash() -> str:
-    """Returns the first 12 digits of a SHA-256 over the code and data files of library and backend.
+def _backend_hash() -> str:
+    """Hashes the modules and packages in the folders that the project's backend is imported from."""
+    project = current_project()
+    if project.backend is None:
+        return "(none)"
+    folders = project.path or (project.root,)
+    modules = (module for folder in folders for module in folder.glob("*.py"))
+    packages = (init.parent for folder in folders for init in folder.glob("*/__init__.py"))
+    return _hash_of_files([*modules, *packages])
 
-    Where the library is installed alone, there is no package `app`.
-    """
+
+def _hash_of_files(roots: Iterable[Path]) -> str:
+    """Returns the first 12 digits of a SHA-256 over Python and JSON files: these, and all in these folders."""
     digest = hashlib.sha256()
-    for name in ("app", "stakesim"):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        folder = Path(spec.origin).parent
-        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".json")):
-            digest.update(f"{name}/{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
+    for root in sorted(roots):
+        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            if path.suffix in (".py", ".json"):
+                digest.update(f"{path.relative_to(root.parent).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

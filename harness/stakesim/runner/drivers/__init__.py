@@ -23,18 +23,15 @@ class Driver(Protocol):
         """Carries out one action.
 
         Args:
-            action: What is to be done.
-            expected: What the model says must happen. A driver takes from it only whether the action is skipped, who
-                acts and signs, the price in wei, and the wei that a direct sender sends.
+            action: The action.
+            expected: Outcome in the model. A driver reads from it only whether the action is skipped, who acts and
+                signs, the price in wei, and the wei that a direct sender sends.
             model: The model before the action, for ids on chain.
-
-        Returns:
-            What happened.
         """
         ...
 
     def rows(self) -> Rows | None:
-        """Reads the backend's database; None where there is none."""
+        """Reads the backend's database; None without a database."""
         ...
 
     def uses_backend(self, action: Action) -> bool:
@@ -42,5 +39,5 @@ class Driver(Protocol):
         ...
 
     def is_unsupported(self, action: Action) -> bool:
-        """Whether the system under test has no such use case, so that the action is left out."""
+        """Whether the system under test has no such use case. Such an action is left out."""
         ...

@@ -1,4 +1,4 @@
-"""Opens and closes backends. Whatever a backend raises there becomes a `BackendError` of one sentence."""
+"""Opens a backend, starts its sessions, and closes it. Exceptions of the backend become `BackendError`s."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_backend(driver: str | None, backend: Backend | Callable[[], Backend] | 
 
     Args:
         driver: "contract", or one of the backend's; None: any.
-        backend: The backend, or what opens it; None: the one that the project's `[tool.stakesim]` names.
+        backend: The backend, or a function that opens it; None: the one that `[tool.stakesim]` names.
 
     Returns:
         None for the contract alone.
@@ -105,7 +105,7 @@ def _drivers(backend: Any) -> tuple[str, ...]:
 
 @contextmanager
 def _as_backend_error(failure: str) -> Iterator[None]:
-    """Turns whatever a backend raises into one sentence, with its place in the backend's code."""
+    """Turns any exception of a backend into a `BackendError` that says where it was raised."""
     try:
         yield
     except (Exception, SystemExit) as error:
