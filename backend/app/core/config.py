@@ -97,6 +97,7 @@ class Settings(BaseSettings):
         max_fee_gwei: Maximum fee in gwei per gas.
         priority_fee_gwei: Priority fee in gwei per gas.
         reconcile_seconds: Seconds between two rounds of the reconciler.
+        operation_expiry_seconds: Seconds for which an operation without a nonce is held before it is rejected.
     """
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
@@ -115,6 +116,7 @@ class Settings(BaseSettings):
     max_fee_gwei: Decimal = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: Decimal = Field(default=Decimal(1), gt=0)
     reconcile_seconds: int = Field(default=15, gt=0)
+    operation_expiry_seconds: int = Field(default=1800, gt=0)
 
     @property
     def rpc_urls(self) -> list[str]:

@@ -61,6 +61,11 @@ def transaction_count(w3: Web3, account: str, block: BlockId) -> int:
     return int(_request(w3, "eth_getTransactionCount", account, _block_param(block)), 16)
 
 
+def balance(w3: Web3, account: str, block: BlockId) -> int:
+    """Returns the account's wei at the end of a block."""
+    return int(_request(w3, "eth_getBalance", account, _block_param(block)), 16)
+
+
 def call(
     w3: Web3,
     to: str,

@@ -20,7 +20,7 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from sqlalchemy.exc import InterfaceError, OperationalError
 from web3 import Web3
-from web3.exceptions import ContractLogicError, TransactionNotFound
+from web3.exceptions import TransactionNotFound
 from web3.types import TxReceipt
 
 from app.core.errors import ChainUnavailable, ContractRejected, Superseded, UnexpectedReceipt
@@ -28,28 +28,24 @@ from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, checksummed, event_stake_codec
 from app.services.operation_types import (
+    FILL_NONCE_GAP,
     NOT_HELD,
     SENT_STATES,
-    Attempt,
     Draft,
     Effect,
     HeldCause,
     NewRow,
     Operation,
 )
-from app.services.rpc_errors import (
-    NODE_ERRORS,
-    RefusalKind,
-    as_chain_unavailable,
-    as_contract_rejected,
-    classify,
-    rejection_message,
-)
+from app.services.rpc_errors import NODE_ERRORS, RefusalKind, as_chain_unavailable, rejection_message
 from app.services.transactions import receipts, states
-from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
-from app.services.transactions.mempool import Mempool
-from app.services.transactions.nonces import NonceAllocator, find_foreign_transaction
+from app.services.transactions.conclusions import Mined, NoEffect, conclude, of_receipt
+from app.services.transactions.gaps import MAX_GAP, find_obstacles, reason_to_wait
+from app.services.transactions.limits import Limits, Sealer
+from app.services.transactions.mempool import Mempool, Refused
 from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.receipts import find_attempt
+from app.services.transactions.signer import Signer
 from app.services.transactions.signing import find_account, sign_attempt
 from app.services.transactions.states import NO_BLOCK, log_fields
 
@@ -57,6 +53,20 @@ PAUSE_GROWTH = 1.2
 """Factor between two pauses of `finish`."""
 ERROR_PAUSE_FACTORS = (5, 15)
 """After an error of the node the pause is longer, by a random factor between these."""
+
+_ANSWERED = frozenset(
+    {
+        RefusalKind.KNOWN,
+        RefusalKind.NONCE_TOO_LOW,
+        RefusalKind.NONCE_TOO_HIGH,
+        RefusalKind.UNDERPRICED,
+        RefusalKind.FEE_TOO_LOW,
+    }
+)
+"""Refusals after which the sender knows what to do. After others the operation is held."""
+_ENDED_BY_ACCEPTANCE = frozenset({HeldCause.NO_FUNDS, HeldCause.REFUSED, HeldCause.LIMIT})
+_ENDED_BY_ORDER = frozenset({HeldCause.NONCE_GAP, HeldCause.EARLIER})
+"""Causes that are over when a node accepts the transaction, and when all earlier nonces are used or on their way."""
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +110,9 @@ class TransactionSender:
         self.policy = policy or TransactionPolicy()
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool = Mempool(w3, clock)
-        self._nonces = NonceAllocator(database)
+        self._sealer = Sealer(platform)
+        self._signer = Signer(w3, database, self._sealer, lambda *fields: self._sign_attempt(*fields), clock)
+        self._contracts: frozenset[str] = frozenset()
         self._in_progress: dict[str, threading.Event] = {}  # operations in `finish`, by key; set when it returns
 
     @property
@@ -116,7 +128,16 @@ class TransactionSender:
         except NODE_ERRORS as error:
             raise as_chain_unavailable("chain id", error) from error
 
+    @property
+    def limits(self) -> Limits:
+        """What this process signs."""
+        return Limits(self.chain_id, self._contracts)
+
     # ------------------------------------------------------------------------------------------------- public methods
+
+    def allow(self, contract: str) -> None:
+        """Lets the sender sign calls of this contract; it signs none of others."""
+        self._contracts |= {contract}
 
     def draft(self, call: Call, signer: LocalAccount | None, subject: uuid.UUID | NewRow | None = None) -> Draft:
         """Returns a call as an operation to be stored.
@@ -126,7 +147,7 @@ class TransactionSender:
             signer: The account that sends it; the platform if None.
             subject: The row that it is about, as `Draft.subject`.
         """
-        return Draft(call, self.chain_id, signer.address if signer else self.address, subject)
+        return Draft(call, self.chain_id, signer.address if signer else self.address, subject, self._sealer.seal)
 
     def send(self, call: Call, signer: LocalAccount | None = None) -> TxReceipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
@@ -214,37 +235,14 @@ class TransactionSender:
         if account is None:
             message = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
             return states.reject(self._database, operation, Superseded(message))
-        to, data, value = operation.to_address, operation.data, operation.value_wei
-        try:
-            estimate = rpc.estimate_gas(self._w3, to, data, "pending", sender=account.address, value=value)
-        except ContractLogicError as error:
-            rejection = as_contract_rejected(operation.kind, error, event_stake_codec())
-            if rejection is None:
-                raise
-            return states.reject(self._database, operation, rejection)
-        except NODE_ERRORS as error:
-            if classify(error) is not RefusalKind.NO_FUNDS:
-                raise
-            return states.hold_without_funds(self._database, operation)
-        header = rpc.latest_header(self._w3)
-        fees = initial_fees(header.base_fee, self.policy)
-        if fees is None:
-            cap = self.policy.max_fee_per_gas
-            reason = f"the base fee of {header.base_fee} wei per gas is above the cap of {cap}"
-            return states.hold(self._database, operation, HeldCause.BASE_FEE, reason)
-        # Nonces are counted in a final block: counting those of a block that a reorg drops would leave a gap
-        final_block = max(self.policy.final_block(header.number), 0)
-        count = rpc.transaction_count(self._w3, account.address, final_block)
-        gas = gas_limit(estimate, retried=operation.requeued > 0)
-
-        def sign(nonce: int) -> Attempt:
-            return self._sign_attempt(operation, account, nonce, gas, fees, header.number)
-
-        return self._nonces.sign(operation, count, sign)
+        signed = self._signer.sign_first(operation, account, self.policy, self.limits)
+        if signed.state == "signed" and len(signed.attempts) > len(operation.attempts):
+            self._mempool.trust(signed)
+        return signed
 
     def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Step:
         """Updates an operation with a nonce (signed, submitted, mined) to the state that the chain shows."""
-        refusal: RefusalKind | None = None
+        refusal: Refused | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             refusal = self._mempool.send(operation)
         receipt = self._mempool.receipt(operation)
@@ -256,25 +254,26 @@ class TransactionSender:
             return _Step(operation)
         return _Step(self._follow_unmined(operation, refusal, signer))
 
-    def _follow_unmined(
-        self, operation: Operation, refusal: RefusalKind | None, signer: LocalAccount | None
-    ) -> Operation:
+    def _follow_unmined(self, operation: Operation, refusal: Refused | None, signer: LocalAccount | None) -> Operation:
         """Sends an operation again that is in no block, raises its fees, or removes what keeps it from being mined."""
         due = self._mempool.due(operation, self.policy)
         resent = operation.state == "submitted" and due.resend
         if resent:
             refusal, is_in_mempool = self._mempool.resend(operation)
-            if operation.held and is_in_mempool:
+            if is_in_mempool and operation.held_cause in _ENDED_BY_ACCEPTANCE:
                 operation = states.change(self._database, operation, ("submitted",), **NOT_HELD)
-        if refusal is RefusalKind.NONCE_TOO_HIGH:
-            self._fill_nonce_gap(operation)
-        elif refusal is RefusalKind.NO_FUNDS:
-            return states.hold_without_funds(self._database, operation)
-        elif due.bump or refusal in (RefusalKind.UNDERPRICED, RefusalKind.FEE_TOO_LOW):
-            return self._bump_fees(operation, signer)
-        elif refusal is RefusalKind.NONCE_TOO_LOW or (resent and refusal is RefusalKind.KNOWN):
-            # KNOWN: the node still has the attempt, but no receipt. Another transaction may have used the nonce
-            return self._handle_foreign_nonce(operation)
+        kind = refusal and refusal.kind
+        if refusal is not None and kind not in _ANSWERED:
+            return self._handle_refusal(operation, refusal, signer)
+        if kind is RefusalKind.NONCE_TOO_LOW:
+            return self._handle_used_nonce(operation)
+        if resent or kind is RefusalKind.NONCE_TOO_HIGH:
+            # The node has the attempt, but no receipt: an earlier nonce may be missing, or this one be used
+            operation, goes_on = self._look_at_nonces(operation, resend=kind is RefusalKind.NONCE_TOO_HIGH)
+            if not goes_on:
+                return operation
+        if due.bump or kind in (RefusalKind.UNDERPRICED, RefusalKind.FEE_TOO_LOW):
+            return self._bump_fees(operation, signer, at_once=not due.bump)
         # Not if the answer was lost: the node may not have the transaction, so it stays signed and is sent again
         if operation.state == "signed" and self._mempool.has_sent(operation):
             operation = states.change(self._database, operation, ("signed",), state="submitted", **NOT_HELD)
@@ -284,12 +283,33 @@ class TransactionSender:
 
     def _handle_receipt(self, operation: Operation, receipt: TxReceipt) -> _Step:
         """Sets the operation to mined, or closes it if its block is final."""
+        if find_attempt(operation, receipt).nonce != operation.nonce:
+            return _Step(self._handle_earlier_effect(operation, receipt))
         if receipts.is_final(self._w3, receipt, self.policy.confirmations):
             return _Step(self._close(operation, receipt), receipt)
         block = receipts.block_columns(receipt)
         if operation.state != "mined" or operation.block_hash != block["block_hash"]:
             operation = states.change(self._database, operation, SENT_STATES, state="mined", **NOT_HELD, **block)
         return _Step(operation)
+
+    def _handle_earlier_effect(self, operation: Operation, receipt: TxReceipt) -> Operation:
+        """Prevents a second effect: a transaction without effect uses the nonce that the operation has by now."""
+        tx_hash, last = receipt["transactionHash"].to_0x_hex(), operation.attempts[-1]
+        reason = (
+            f"{tx_hash} is mined with a nonce that it had given up, and nonce {operation.nonce} must have no effect"
+        )
+        operation = states.hold(self._database, operation, HeldCause.REORG, reason)
+        account = find_account(operation, self._platform)
+        if not last.no_effect:
+            if account is not None and operation.state in ("signed", "submitted"):
+                return self._send_new(operation, self._signer.give_up_nonce(operation, account, self.policy))
+            return operation
+        used = rpc.receipt(self._w3, last.tx_hash)
+        if used is None:
+            self._mempool.send(operation)
+        elif all(receipts.is_final(self._w3, each, self.policy.confirmations) for each in (receipt, used)):
+            return self._close(operation, receipt)
+        return operation
 
     def _handle_reorg(self, operation: Operation) -> Operation:
         """Sets the operation back from mined to submitted, as its block was dropped from the chain."""
@@ -306,6 +326,9 @@ class TransactionSender:
         tx_hash: str = columns["tx_hash"]
         if receipt["status"] != 1:
             return self._close_reverted(operation, receipt, columns)
+        if find_attempt(operation, receipt).no_effect:
+            proof, error = of_receipt(operation, receipt), states.error_of_given_up(operation)
+            return states.fail(self._database, proof, error, **columns)
         events = event_stake_codec().events(receipt["logs"], checksummed(operation.to_address))
         effects: Sequence[Effect] = ()
         columns["error"] = None
@@ -329,11 +352,12 @@ class TransactionSender:
     def _close_reverted(self, operation: Operation, receipt: TxReceipt, columns: dict[str, object]) -> Operation:
         """Fails the operation, or starts it over if it ran out of gas for the first time."""
         revert = receipts.revert_reason(self._w3, operation, receipt)
+        proof = of_receipt(operation, receipt)
         if revert.name == "OutOfGas" and operation.requeued == 0:
-            return self._requeue(operation, f"{columns['tx_hash']} ran out of gas")
+            return self._requeue(proof, f"{columns['tx_hash']} ran out of gas")
         message = rejection_message(operation.kind, revert)
         error = ContractRejected(revert.name, revert.args, message, "reverted")
-        return states.fail(self._database, operation, error, **columns)
+        return states.fail(self._database, proof, error, **columns)
 
     def _close_all(self, earlier: Sequence[Operation]) -> bool:
         """Returns whether all are closed. Waits up to `policy.max_pause` for each that another thread finishes."""
@@ -348,57 +372,104 @@ class TransactionSender:
 
     # ------------------------------------------------------------------------------------------------- not mined
 
-    def _bump_fees(self, operation: Operation, signer: LocalAccount | None) -> Operation:
+    def _bump_fees(self, operation: Operation, signer: LocalAccount | None, *, at_once: bool) -> Operation:
         """Stores and sends one more attempt with the same nonce and both fees raised, up to the cap."""
         account = find_account(operation, signer, self._platform)
         if account is None:
             return operation
-        base_fee = rpc.latest_header(self._w3).base_fee
-        with self._database.transaction() as connection:
-            current = operations.lock(connection, operation.key)
-            if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
-                return current
-            last = current.attempts[-1]
-            fees = raised_fees(Fees(last.max_fee_per_gas, last.priority_fee_per_gas), base_fee, self.policy)
-            if fees is None:
-                reason = f"fees can't be raised above the cap of {self.policy.max_fee_per_gas} wei per gas"
-                held = states.held_columns(HeldCause.FEES_AT_CAP, reason)
-                return operations.change(connection, current, (current.state,), **held) or current
-            attempt = self._sign_attempt(current, account, last.nonce, last.gas_limit, fees, last.latest_block)
-            attempts = [*current.attempts, attempt]
-            bumped = operations.change(connection, current, (current.state,), attempts=attempts)
-        assert bumped is not None
-        log.warning("%s: fees raised to %s and %s wei per gas", bumped.kind, *fees, extra=log_fields(bumped))
-        self._mempool.send(bumped)
-        return bumped
+        bumped = self._signer.raise_fees(operation, account, self.policy, self.limits, at_once=at_once)
+        return self._send_new(operation, bumped)
 
-    def _fill_nonce_gap(self, operation: Operation) -> None:
-        """Sends the operations with lower nonces again: the node mines them first."""
-        with self._database.transaction() as connection:
-            earlier_operations = operations.open_with_lower_nonce(connection, operation)
-        for earlier in earlier_operations:
-            self._mempool.send(earlier)
+    def _send_new(self, operation: Operation, changed: Operation) -> Operation:
+        """Sends the attempt that was just added, if there is one."""
+        if len(changed.attempts) == len(operation.attempts) + 1 and changed.nonce == operation.nonce:
+            self._mempool.trust(changed)
+            self._mempool.send(changed)
+        return changed
 
-    def _handle_foreign_nonce(self, operation: Operation) -> Operation:
+    def _handle_refusal(self, operation: Operation, refusal: Refused, signer: LocalAccount | None) -> Operation:
+        """Holds the operation with the node's words, and mends its transaction or gives its nonce up."""
+        self._mempool.delay(operation)
+        if refusal.cause is HeldCause.LIMIT:
+            reason = refusal.words
+        elif refusal.kind is RefusalKind.NO_FUNDS:
+            return states.hold(self._database, operation, HeldCause.NO_FUNDS, states.no_funds(operation))
+        else:
+            reason = f"the node refuses its transaction: {refusal.words}"
+        was_held = operation.held_cause == refusal.cause
+        operation = states.hold(self._database, operation, refusal.cause, reason)
+        account = find_account(operation, signer, self._platform)
+        if account is None or operation.state not in ("signed", "submitted"):
+            return operation
+        if not was_held and refusal.cause is HeldCause.REFUSED:
+            mended = self._signer.mend(operation, account, self.policy, self.limits, refusal.kind)
+            return self._send_new(operation, mended)
+        if refusal.cause is HeldCause.LIMIT:  # its nonce may be used long since
+            operation = self._handle_used_nonce(operation)
+        if operation.state not in ("signed", "submitted") or self._held_seconds(operation) <= self.policy.replace_after:
+            return operation
+        return self._send_new(operation, self._signer.give_up_nonce(operation, account, self.policy))
+
+    def _held_seconds(self, operation: Operation) -> float:
+        with self._database.autocommit() as connection:
+            return operations.held_seconds(connection, operation.key)
+
+    def _look_at_nonces(self, operation: Operation, *, resend: bool) -> tuple[Operation, bool]:
+        """Compares the account's nonces on chain with the operation's: fills a gap, or says what it waits for.
+
+        Args:
+            operation: An operation that is in no block.
+            resend: Whether the operations with earlier nonces are sent again.
+
+        Returns:
+            The operation, and whether nothing but the next block is waited for.
+        """
+        assert operation.nonce is not None
+        used = rpc.transaction_count(self._w3, operation.sender, "latest")
+        if used > operation.nonce:
+            return self._handle_used_nonce(operation), False
+        waits_for = None
+        if used < operation.nonce:
+            with self._database.transaction() as connection:
+                obstacles = find_obstacles(connection, operation, used)
+            waits_for = reason_to_wait(obstacles)
+            if operation.sender == self.address and len(obstacles.missing) <= MAX_GAP:
+                for nonce in obstacles.missing:
+                    filling = self._signer.fill_gap(self._platform, operation.chain_id, nonce, self.policy)
+                    if filling is not None:
+                        self._mempool.send(filling)
+            for earlier in obstacles.unmined if resend else ():
+                self._mempool.send(earlier)
+        if waits_for is not None:
+            return states.hold(self._database, operation, *waits_for), False
+        if operation.held_cause in _ENDED_BY_ORDER:
+            operation = states.change(self._database, operation, (operation.state,), **NOT_HELD)
+        return operation, True
+
+    def _handle_used_nonce(self, operation: Operation) -> Operation:
         """Starts the operation over or fails it, if another transaction used its nonce in a final block.
 
         The operation starts over with a new nonce, once. It fails the second time, and also if it was mined before in a
-        block that was dropped. A transaction that was mined before the operation was signed does not count.
+        block that was dropped. A transaction that was mined before the operation was signed does not count. What fills
+        a gap of nonces has nothing to start over.
         """
         final_block = self.policy.final_block(rpc.block_number(self._w3))
-        foreign = find_foreign_transaction(self._w3, operation, final_block)
-        if foreign is None:
-            return operation
-        current = states.reload(self._database, operation)
-        if len(current.attempts) != len(operation.attempts):  # it may be one of the attempts that this copy lacks
-            return current
-        nonce, was_mined_before = operation.nonce, foreign.block_number <= operation.attempts[-1].latest_block
-        if not operation.reorged and (was_mined_before or operation.requeued == 0):
-            reason = f"its nonce {nonce} went to {foreign.tx_hash}"
-            return self._requeue(operation, reason, counts_as_retry=not was_mined_before)
-        message = f"{operation.kind} had no effect: its nonce {nonce} went to {foreign.tx_hash}, which is not ours."
-        return states.fail(self._database, operation, Superseded(message))
+        proof = conclude(self._w3, self._database, operation, final_block)
+        if isinstance(proof, Mined):
+            return self._handle_receipt(proof.operation, proof.receipt).operation
+        if isinstance(proof, Operation):
+            return proof
+        operation, used = proof.operation, proof.used
+        was_mined_before = used.block_number <= operation.attempts[-1].latest_block
+        can_start_over = not operation.reorged and (was_mined_before or operation.requeued == 0)
+        if can_start_over and operation.kind != FILL_NONCE_GAP and operation.held_cause != HeldCause.LIMIT:
+            reason = f"its nonce {operation.nonce} went to {used.tx_hash}"
+            return self._requeue(proof, reason, counts_as_retry=not was_mined_before)
+        message = (
+            f"{operation.kind} had no effect: its nonce {operation.nonce} went to {used.tx_hash}, which is not ours."
+        )
+        return states.fail(self._database, proof, Superseded(message))
 
-    def _requeue(self, operation: Operation, reason: str, *, counts_as_retry: bool = True) -> Operation:
-        self._mempool.forget(operation)
-        return states.requeue(self._database, operation, reason, counts_as_retry=counts_as_retry)
+    def _requeue(self, proof: NoEffect, reason: str, *, counts_as_retry: bool = True) -> Operation:
+        self._mempool.forget(proof.operation)
+        return states.requeue(self._database, proof, reason, counts_as_retry=counts_as_retry)
