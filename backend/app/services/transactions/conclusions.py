@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from web3 import Web3
-from web3.types import TxReceipt
 
 from app.db.database import Database
 from app.services.operation_types import SENT_STATES, Operation
+from app.services.rpc_answers import Receipt
 from app.services.transactions import states
 from app.services.transactions.nonces import UsedNonce, find_foreign_transaction
 from app.services.transactions.receipts import find_attempt, find_receipt
@@ -42,7 +42,7 @@ class Mined:
     """One of the operation's attempts is mined, as its receipt says."""
 
     operation: Operation
-    receipt: TxReceipt
+    receipt: Receipt
 
 
 def conclude(w3: Web3, database: Database, operation: Operation, final_block: int) -> NoEffect | Mined | Operation:
@@ -70,6 +70,6 @@ def conclude(w3: Web3, database: Database, operation: Operation, final_block: in
     return NoEffect(current, foreign) if receipt is None else Mined(current, receipt)
 
 
-def of_receipt(operation: Operation, receipt: TxReceipt) -> NoEffect:
+def of_receipt(operation: Operation, receipt: Receipt) -> NoEffect:
     """Returns the proof for a final receipt of an attempt that reverted, or was signed without effect."""
-    return NoEffect(operation, UsedNonce(find_attempt(operation, receipt).tx_hash, receipt["blockNumber"]))
+    return NoEffect(operation, UsedNonce(find_attempt(operation, receipt).tx_hash, receipt.block_number))

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from web3 import Web3
-from web3.exceptions import Web3RPCError
-from web3.types import TxReceipt
 
 from app.services import rpc
 from app.services.operation_types import HeldCause, Operation
-from app.services.rpc_errors import NODE_ERRORS, RefusalKind, as_chain_unavailable, classify
+from app.services.rpc_answers import Receipt
+from app.services.rpc_errors import NODE_ERRORS, Refused, as_chain_unavailable
+from app.services.rpc_refusals import RefusalKind
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.receipts import find_receipt
 from app.services.transactions.signing import find_mismatch
@@ -29,7 +29,7 @@ class _SendTimes(NamedTuple):
     last: float
 
 
-class Refused(NamedTuple):
+class SendRefusal(NamedTuple):
     """A node's refusal of a transaction, or this process's own.
 
     Attributes:
@@ -83,7 +83,7 @@ class Mempool:
         """Notes that the operation is held, so that it is sent again only after a while."""
         self._refused_at[operation.key] = self._clock()
 
-    def send(self, operation: Operation) -> Refused | None:
+    def send(self, operation: Operation) -> SendRefusal | None:
         """Sends the stored bytes of the operation's last attempt, if they are signed for just this operation.
 
         Returns:
@@ -92,16 +92,16 @@ class Mempool:
         attempt = operation.attempts[-1]
         if attempt.raw_transaction not in self._verified:
             if (mismatch := find_mismatch(operation, attempt)) is not None:
-                return Refused(None, f"its stored bytes are not sent, as {mismatch}", HeldCause.LIMIT)
+                return SendRefusal(None, f"its stored bytes are not sent, as {mismatch}", HeldCause.LIMIT)
             self._verified.add(attempt.raw_transaction)
         refusal = None
         try:
             rpc.send_raw(self._w3, attempt.raw_transaction)
+        except Refused as error:
+            refusal = SendRefusal(error.kind, error.words)
         except NODE_ERRORS as error:
-            refusal = _refusal(error)
-            if refusal is None:
-                log.warning("%s", as_chain_unavailable(operation.kind, error), extra=log_fields(operation))
-                return None
+            log.warning("%s", as_chain_unavailable(operation.kind, error), extra=log_fields(operation))
+            return None
         if refusal is None or refusal.kind is RefusalKind.KNOWN:
             now, times = self._clock(), self._send_times.get(operation.key)
             first = times.first if times and times.tx_hash == attempt.tx_hash else now
@@ -115,7 +115,7 @@ class Mempool:
             )
         return refusal
 
-    def resend(self, operation: Operation) -> tuple[Refused | None, bool]:
+    def resend(self, operation: Operation) -> tuple[SendRefusal | None, bool]:
         """Sends the last attempt again. Returns the node's refusal, and whether the node has the attempt."""
         earlier_times = self._send_times.get(operation.key)
         refusal = self.send(operation)
@@ -131,16 +131,6 @@ class Mempool:
         now = self._clock()
         return Due(now - times.first > policy.bump_after, now - times.last > policy.resend_after)
 
-    def receipt(self, operation: Operation) -> TxReceipt | None:
+    def receipt(self, operation: Operation) -> Receipt | None:
         """Returns the receipt of the attempt that was mined, as `receipts.find_receipt` does."""
         return find_receipt(self._w3, operation)
-
-
-def _refusal(error: Exception) -> Refused | None:
-    """Returns the node's refusal; None if the error says nothing about the transaction."""
-    kind = classify(error)
-    if kind is None and not isinstance(error, Web3RPCError):
-        return None
-    answer = error.rpc_response if isinstance(error, Web3RPCError) else None
-    words = str(answer["error"]["message"]) if answer and "error" in answer else str(error)
-    return Refused(kind, words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection
@@ -15,8 +15,8 @@ from web3.exceptions import Web3RPCError
 
 from app.db.database import Database
 from app.services import operations, rpc
-from app.services.codec import checksummed
 from app.services.operation_types import Attempt, Operation
+from app.services.rpc_answers import checksummed
 
 SEARCHED_BLOCKS = 128
 """Number of blocks that are searched for a transaction. Nodes that are no archive nodes have the states of as many."""
@@ -161,10 +161,9 @@ def find_transaction(w3: Web3, account: str, nonce: int, low: int, final_block: 
     first = first_block(is_used, low, final_block)
     # If the node has all states, it is in the first block; otherwise the search ended at a later block than that
     for block in range(first, max(first - SEARCHED_BLOCKS, 0), -1):
-        transactions: Any = w3.eth.get_block(block, full_transactions=True)["transactions"]
-        for mined in transactions:
-            if mined["from"] == sender and mined["nonce"] == nonce:
-                return UsedNonce(mined["hash"].to_0x_hex(), block)
+        for mined in rpc.block_transactions(w3, block):
+            if mined.sender == sender and mined.nonce == nonce:
+                return UsedNonce(mined.hash, block)
     return None
 
 

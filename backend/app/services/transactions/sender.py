@@ -21,12 +21,11 @@ from eth_typing import ChecksumAddress
 from sqlalchemy.exc import InterfaceError, OperationalError
 from web3 import Web3
 from web3.exceptions import TransactionNotFound
-from web3.types import TxReceipt
 
 from app.core.errors import ChainUnavailable, ContractRejected, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.services import operations, projections, rpc
-from app.services.codec import Call, checksummed, event_stake_codec
+from app.services.codec import Call, event_stake_codec
 from app.services.operation_types import (
     FILL_NONCE_GAP,
     NOT_HELD,
@@ -37,12 +36,14 @@ from app.services.operation_types import (
     NewRow,
     Operation,
 )
-from app.services.rpc_errors import NODE_ERRORS, RefusalKind, as_chain_unavailable, rejection_message
+from app.services.rpc_answers import Receipt, checksummed
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, rejection_message
+from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import receipts, states
 from app.services.transactions.conclusions import Mined, NoEffect, conclude, of_receipt
 from app.services.transactions.gaps import MAX_GAP, find_obstacles, reason_to_wait
 from app.services.transactions.limits import Limits, Sealer
-from app.services.transactions.mempool import Mempool, Refused
+from app.services.transactions.mempool import Mempool, SendRefusal
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.receipts import find_attempt
 from app.services.transactions.signer import Signer
@@ -75,7 +76,7 @@ class _Step(NamedTuple):
     """An operation after one step, and the final receipt if the step read it."""
 
     operation: Operation
-    receipt: TxReceipt | None = None
+    receipt: Receipt | None = None
 
 
 class TransactionSender:
@@ -149,13 +150,13 @@ class TransactionSender:
         """
         return Draft(call, self.chain_id, signer.address if signer else self.address, subject, self._sealer.seal)
 
-    def send(self, call: Call, signer: LocalAccount | None = None) -> TxReceipt:
+    def send(self, call: Call, signer: LocalAccount | None = None) -> Receipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
         with self._database.autocommit() as connection:
             operation = operations.create(connection, str(uuid.uuid4()), "", self.draft(call, signer))
         return self.finish(operation, signer)
 
-    def finish(self, operation: Operation, signer: LocalAccount | None = None) -> TxReceipt:
+    def finish(self, operation: Operation, signer: LocalAccount | None = None) -> Receipt:
         """Carries an operation out from its present state, and waits until it is final.
 
         Returns:
@@ -190,7 +191,7 @@ class TransactionSender:
 
     # ------------------------------------------------------------------------------------------------- waiting
 
-    def _finish(self, operation: Operation, signer: LocalAccount | None) -> TxReceipt:
+    def _finish(self, operation: Operation, signer: LocalAccount | None) -> Receipt:
         deadline, pause = self._clock() + self.policy.give_up_after, self.policy.min_pause
         while True:
             state_before, receipt, node_error = operation.state, None, None
@@ -242,7 +243,7 @@ class TransactionSender:
 
     def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Step:
         """Updates an operation with a nonce (signed, submitted, mined) to the state that the chain shows."""
-        refusal: Refused | None = None
+        refusal: SendRefusal | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             refusal = self._mempool.send(operation)
         receipt = self._mempool.receipt(operation)
@@ -254,7 +255,9 @@ class TransactionSender:
             return _Step(operation)
         return _Step(self._follow_unmined(operation, refusal, signer))
 
-    def _follow_unmined(self, operation: Operation, refusal: Refused | None, signer: LocalAccount | None) -> Operation:
+    def _follow_unmined(
+        self, operation: Operation, refusal: SendRefusal | None, signer: LocalAccount | None
+    ) -> Operation:
         """Sends an operation again that is in no block, raises its fees, or removes what keeps it from being mined."""
         due = self._mempool.due(operation, self.policy)
         resent = operation.state == "submitted" and due.resend
@@ -281,7 +284,7 @@ class TransactionSender:
 
     # ------------------------------------------------------------------------------------------------- mined
 
-    def _handle_receipt(self, operation: Operation, receipt: TxReceipt) -> _Step:
+    def _handle_receipt(self, operation: Operation, receipt: Receipt) -> _Step:
         """Sets the operation to mined, or closes it if its block is final."""
         if find_attempt(operation, receipt).nonce != operation.nonce:
             return _Step(self._handle_earlier_effect(operation, receipt))
@@ -292,9 +295,9 @@ class TransactionSender:
             operation = states.change(self._database, operation, SENT_STATES, state="mined", **NOT_HELD, **block)
         return _Step(operation)
 
-    def _handle_earlier_effect(self, operation: Operation, receipt: TxReceipt) -> Operation:
+    def _handle_earlier_effect(self, operation: Operation, receipt: Receipt) -> Operation:
         """Prevents a second effect: a transaction without effect uses the nonce that the operation has by now."""
-        tx_hash, last = receipt["transactionHash"].to_0x_hex(), operation.attempts[-1]
+        tx_hash, last = receipt.tx_hash, operation.attempts[-1]
         reason = (
             f"{tx_hash} is mined with a nonce that it had given up, and nonce {operation.nonce} must have no effect"
         )
@@ -319,21 +322,21 @@ class TransactionSender:
         self._mempool.forget(operation)
         return operation
 
-    def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
+    def _close(self, operation: Operation, receipt: Receipt) -> Operation:
         """Closes the operation (-> confirmed or failed) and updates rows, after all operations with lower nonces."""
-        gas_columns = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
+        gas_columns = {"gas_used": receipt.gas_used, "gas_price_wei": receipt.gas_price}
         columns = receipts.block_columns(receipt) | gas_columns | NOT_HELD
         tx_hash: str = columns["tx_hash"]
-        if receipt["status"] != 1:
+        if not receipt.succeeded:
             return self._close_reverted(operation, receipt, columns)
         if find_attempt(operation, receipt).no_effect:
             proof, error = of_receipt(operation, receipt), states.error_of_given_up(operation)
             return states.fail(self._database, proof, error, **columns)
-        events = event_stake_codec().events(receipt["logs"], checksummed(operation.to_address))
+        events = event_stake_codec().events(receipt.logs, checksummed(operation.to_address))
         effects: Sequence[Effect] = ()
         columns["error"] = None
         try:
-            effects = projections.effects_of_success(operation, events, tx_hash, receipt["blockNumber"])
+            effects = projections.effects_of_success(operation, events, tx_hash, receipt.block_number)
         except UnexpectedReceipt as error:
             log.error("%s", error, extra=log_fields(operation))
             columns["error"] = states.error_to_json(error)
@@ -346,10 +349,10 @@ class TransactionSender:
             return self._close(operation, receipt) if self._close_all(earlier) else operation
         if closed is None:
             return states.reload(self._database, operation)
-        log.info("%s: %s in block %s", operation.kind, tx_hash, receipt["blockNumber"], extra=log_fields(operation))
+        log.info("%s: %s in block %s", operation.kind, tx_hash, receipt.block_number, extra=log_fields(operation))
         return closed
 
-    def _close_reverted(self, operation: Operation, receipt: TxReceipt, columns: dict[str, object]) -> Operation:
+    def _close_reverted(self, operation: Operation, receipt: Receipt, columns: dict[str, object]) -> Operation:
         """Fails the operation, or starts it over if it ran out of gas for the first time."""
         revert = receipts.revert_reason(self._w3, operation, receipt)
         proof = of_receipt(operation, receipt)
@@ -387,7 +390,7 @@ class TransactionSender:
             self._mempool.send(changed)
         return changed
 
-    def _handle_refusal(self, operation: Operation, refusal: Refused, signer: LocalAccount | None) -> Operation:
+    def _handle_refusal(self, operation: Operation, refusal: SendRefusal, signer: LocalAccount | None) -> Operation:
         """Holds the operation with the node's words, and mends its transaction or gives its nonce up."""
         self._mempool.delay(operation)
         if refusal.cause is HeldCause.LIMIT:

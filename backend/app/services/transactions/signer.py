@@ -12,9 +12,11 @@ from web3.exceptions import ContractLogicError
 from app.core.errors import Expired, TransactionRefused
 from app.db.database import Database
 from app.services import operations, rpc
-from app.services.codec import Call, checksummed, event_stake_codec
+from app.services.codec import Call, event_stake_codec
 from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
-from app.services.rpc_errors import NODE_ERRORS, RefusalKind, as_chain_unavailable, as_contract_rejected, classify
+from app.services.rpc_answers import checksummed
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected, classify
+from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import limits, states
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.funds import Funds

@@ -10,8 +10,8 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
-from app.services.codec import checksummed
 from app.services.operation_types import Attempt, Operation
+from app.services.rpc_answers import checksummed
 from app.services.transactions.fees import Fees
 
 
