@@ -63,8 +63,8 @@ def check(operation: Operation, limits: Limits) -> str | None:
         return f"its data calls {function or 'an unknown function'}, which the service does not sign"
     if function != operation.kind:
         return f"its data calls {function}, and its kind is {operation.kind}"
-    if bool(operation.value_wei) != takes_wei:
-        return f"{function} with {operation.value_wei} wei can only revert"
+    if operation.value_wei and not takes_wei:
+        return f"it sends {operation.value_wei} wei with {function}, which takes none"
     return None
 
 

@@ -27,7 +27,6 @@ from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, event_stake_codec
 from app.services.operation_types import (
-    FILL_NONCE_GAP,
     NOT_HELD,
     SENT_STATES,
     Draft,
@@ -38,10 +37,8 @@ from app.services.operation_types import (
 )
 from app.services.rpc_answers import Receipt, checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, rejection_message
-from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import receipts, states
-from app.services.transactions.conclusions import Mined, NoEffect, conclude, of_receipt
-from app.services.transactions.gaps import MAX_GAP, find_obstacles, reason_to_wait
+from app.services.transactions.conclusions import Mined, of_receipt
 from app.services.transactions.limits import Limits, Sealer
 from app.services.transactions.mempool import Mempool, SendRefusal
 from app.services.transactions.policy import TransactionPolicy
@@ -49,25 +46,12 @@ from app.services.transactions.receipts import find_attempt
 from app.services.transactions.signer import Signer
 from app.services.transactions.signing import find_account, sign_attempt
 from app.services.transactions.states import NO_BLOCK, log_fields
+from app.services.transactions.unmined import Unmined
 
 PAUSE_GROWTH = 1.2
 """Factor between two pauses of `finish`."""
 ERROR_PAUSE_FACTORS = (5, 15)
 """After an error of the node the pause is longer, by a random factor between these."""
-
-_ANSWERED = frozenset(
-    {
-        RefusalKind.KNOWN,
-        RefusalKind.NONCE_TOO_LOW,
-        RefusalKind.NONCE_TOO_HIGH,
-        RefusalKind.UNDERPRICED,
-        RefusalKind.FEE_TOO_LOW,
-    }
-)
-"""Refusals after which the sender knows what to do. After others the operation is held."""
-_ENDED_BY_ACCEPTANCE = frozenset({HeldCause.NO_FUNDS, HeldCause.REFUSED, HeldCause.LIMIT})
-_ENDED_BY_ORDER = frozenset({HeldCause.NONCE_GAP, HeldCause.EARLIER})
-"""Causes that are over when a node accepts the transaction, and when all earlier nonces are used or on their way."""
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +97,7 @@ class TransactionSender:
         self._mempool = Mempool(w3, clock)
         self._sealer = Sealer(platform)
         self._signer = Signer(w3, database, self._sealer, lambda *fields: self._sign_attempt(*fields), clock)
+        self._unmined = Unmined(w3, database, self._mempool, self._signer, platform)
         self._contracts: frozenset[str] = frozenset()
         self._in_progress: dict[str, threading.Event] = {}  # operations in `finish`, by key; set when it returns
 
@@ -253,34 +238,11 @@ class TransactionSender:
             operation = self._handle_reorg(operation)
         if operation.state not in ("signed", "submitted"):
             return _Step(operation)
-        return _Step(self._follow_unmined(operation, refusal, signer))
-
-    def _follow_unmined(
-        self, operation: Operation, refusal: SendRefusal | None, signer: LocalAccount | None
-    ) -> Operation:
-        """Sends an operation again that is in no block, raises its fees, or removes what keeps it from being mined."""
-        due = self._mempool.due(operation, self.policy)
-        resent = operation.state == "submitted" and due.resend
-        if resent:
-            refusal, is_in_mempool = self._mempool.resend(operation)
-            if is_in_mempool and operation.held_cause in _ENDED_BY_ACCEPTANCE:
-                operation = states.change(self._database, operation, ("submitted",), **NOT_HELD)
-        kind = refusal and refusal.kind
-        if refusal is not None and kind not in _ANSWERED:
-            return self._handle_refusal(operation, refusal, signer)
-        if kind is RefusalKind.NONCE_TOO_LOW:
-            return self._handle_used_nonce(operation)
-        if resent or kind is RefusalKind.NONCE_TOO_HIGH:
-            # The node has the attempt, but no receipt: an earlier nonce may be missing, or this one be used
-            operation, goes_on = self._look_at_nonces(operation, resend=kind is RefusalKind.NONCE_TOO_HIGH)
-            if not goes_on:
-                return operation
-        if due.bump or kind in (RefusalKind.UNDERPRICED, RefusalKind.FEE_TOO_LOW):
-            return self._bump_fees(operation, signer, at_once=not due.bump)
-        # Not if the answer was lost: the node may not have the transaction, so it stays signed and is sent again
-        if operation.state == "signed" and self._mempool.has_sent(operation):
-            operation = states.change(self._database, operation, ("signed",), state="submitted", **NOT_HELD)
-        return operation
+        account = find_account(operation, signer, self._platform)
+        outcome = self._unmined.follow(operation, refusal, account, self.policy, self.limits)
+        if isinstance(outcome, Mined):
+            return self._handle_receipt(outcome.operation, outcome.receipt)
+        return _Step(outcome)
 
     # ------------------------------------------------------------------------------------------------- mined
 
@@ -305,7 +267,7 @@ class TransactionSender:
         account = find_account(operation, self._platform)
         if not last.no_effect:
             if account is not None and operation.state in ("signed", "submitted"):
-                return self._send_new(operation, self._signer.give_up_nonce(operation, account, self.policy))
+                return self._unmined.give_up_nonce(operation, account, self.policy)
             return operation
         used = rpc.receipt(self._w3, last.tx_hash)
         if used is None:
@@ -357,7 +319,7 @@ class TransactionSender:
         revert = receipts.revert_reason(self._w3, operation, receipt)
         proof = of_receipt(operation, receipt)
         if revert.name == "OutOfGas" and operation.requeued == 0:
-            return self._requeue(proof, f"{columns['tx_hash']} ran out of gas")
+            return self._unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
         message = rejection_message(operation.kind, revert)
         error = ContractRejected(revert.name, revert.args, message, "reverted")
         return states.fail(self._database, proof, error, **columns)
@@ -372,107 +334,3 @@ class TransactionSender:
             elif not finished.wait(self.policy.max_pause):
                 return False
         return True
-
-    # ------------------------------------------------------------------------------------------------- not mined
-
-    def _bump_fees(self, operation: Operation, signer: LocalAccount | None, *, at_once: bool) -> Operation:
-        """Stores and sends one more attempt with the same nonce and both fees raised, up to the cap."""
-        account = find_account(operation, signer, self._platform)
-        if account is None:
-            return operation
-        bumped = self._signer.raise_fees(operation, account, self.policy, self.limits, at_once=at_once)
-        return self._send_new(operation, bumped)
-
-    def _send_new(self, operation: Operation, changed: Operation) -> Operation:
-        """Sends the attempt that was just added, if there is one."""
-        if len(changed.attempts) == len(operation.attempts) + 1 and changed.nonce == operation.nonce:
-            self._mempool.trust(changed)
-            self._mempool.send(changed)
-        return changed
-
-    def _handle_refusal(self, operation: Operation, refusal: SendRefusal, signer: LocalAccount | None) -> Operation:
-        """Holds the operation with the node's words, and mends its transaction or gives its nonce up."""
-        self._mempool.delay(operation)
-        if refusal.cause is HeldCause.LIMIT:
-            reason = refusal.words
-        elif refusal.kind is RefusalKind.NO_FUNDS:
-            return states.hold(self._database, operation, HeldCause.NO_FUNDS, states.no_funds(operation))
-        else:
-            reason = f"the node refuses its transaction: {refusal.words}"
-        was_held = operation.held_cause == refusal.cause
-        operation = states.hold(self._database, operation, refusal.cause, reason)
-        account = find_account(operation, signer, self._platform)
-        if account is None or operation.state not in ("signed", "submitted"):
-            return operation
-        if not was_held and refusal.cause is HeldCause.REFUSED:
-            mended = self._signer.mend(operation, account, self.policy, self.limits, refusal.kind)
-            return self._send_new(operation, mended)
-        if refusal.cause is HeldCause.LIMIT:  # its nonce may be used long since
-            operation = self._handle_used_nonce(operation)
-        if operation.state not in ("signed", "submitted") or self._held_seconds(operation) <= self.policy.replace_after:
-            return operation
-        return self._send_new(operation, self._signer.give_up_nonce(operation, account, self.policy))
-
-    def _held_seconds(self, operation: Operation) -> float:
-        with self._database.autocommit() as connection:
-            return operations.held_seconds(connection, operation.key)
-
-    def _look_at_nonces(self, operation: Operation, *, resend: bool) -> tuple[Operation, bool]:
-        """Compares the account's nonces on chain with the operation's: fills a gap, or says what it waits for.
-
-        Args:
-            operation: An operation that is in no block.
-            resend: Whether the operations with earlier nonces are sent again.
-
-        Returns:
-            The operation, and whether nothing but the next block is waited for.
-        """
-        assert operation.nonce is not None
-        used = rpc.transaction_count(self._w3, operation.sender, "latest")
-        if used > operation.nonce:
-            return self._handle_used_nonce(operation), False
-        waits_for = None
-        if used < operation.nonce:
-            with self._database.transaction() as connection:
-                obstacles = find_obstacles(connection, operation, used)
-            waits_for = reason_to_wait(obstacles)
-            if operation.sender == self.address and len(obstacles.missing) <= MAX_GAP:
-                for nonce in obstacles.missing:
-                    filling = self._signer.fill_gap(self._platform, operation.chain_id, nonce, self.policy)
-                    if filling is not None:
-                        self._mempool.send(filling)
-            for earlier in obstacles.unmined if resend else ():
-                self._mempool.send(earlier)
-        if waits_for is not None:
-            return states.hold(self._database, operation, *waits_for), False
-        if operation.held_cause in _ENDED_BY_ORDER:
-            operation = states.change(self._database, operation, (operation.state,), **NOT_HELD)
-        return operation, True
-
-    def _handle_used_nonce(self, operation: Operation) -> Operation:
-        """Starts the operation over or fails it, if another transaction used its nonce in a final block.
-
-        The operation starts over with a new nonce, once. It fails the second time, and also if it was mined before in a
-        block that was dropped. A transaction that was mined before the operation was signed does not count. What fills
-        a gap of nonces has nothing to start over.
-        """
-        final_block = self.policy.final_block(rpc.block_number(self._w3))
-        proof = conclude(self._w3, self._database, operation, final_block)
-        if isinstance(proof, Mined):
-            return self._handle_receipt(proof.operation, proof.receipt).operation
-        if isinstance(proof, Operation):
-            return proof
-        operation, used = proof.operation, proof.used
-        was_mined_before = used.block_number <= operation.attempts[-1].latest_block
-        can_start_over = not operation.reorged and (was_mined_before or operation.requeued == 0)
-        if can_start_over and operation.kind != FILL_NONCE_GAP and operation.held_cause != HeldCause.LIMIT:
-            reason = f"its nonce {operation.nonce} went to {used.tx_hash}"
-            return self._requeue(proof, reason, counts_as_retry=not was_mined_before)
-        message = (
-            f"{operation.kind} had no effect: its nonce {operation.nonce} went to {used.tx_hash}, which is not ours."
-        )
-        return states.fail(self._database, proof, Superseded(message))
-
-    def _requeue(self, proof: NoEffect, reason: str, *, counts_as_retry: bool = True) -> Operation:
-        self._mempool.forget(proof.operation)
-        return states.requeue(self._database, proof, reason, counts_as_retry=counts_as_retry)
