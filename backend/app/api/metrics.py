@@ -20,6 +20,7 @@ from app.api.readiness import Probe, readiness_of
 from app.bootstrap.container import Services
 from app.core.units import WEI_PER_ETH
 from app.db.tables import OPERATION_STATES, operations
+from app.services import rpc
 from app.services.health import HealthProblem
 from app.services.operation_types import CLOSED_STATES, HeldCause
 from app.services.rpc_errors import NODE_ERRORS
@@ -157,7 +158,7 @@ def _closed_operations(services: Services) -> Iterator[Metric]:
 
 def _node(services: Services) -> Iterator[Metric]:
     try:
-        balance = services.w3.eth.get_balance(services.sender.address)
+        balance = rpc.balance(services.w3, services.sender.address)
     except NODE_ERRORS as error:
         log.warning("no metrics of the node: %s", type(error).__name__)
         yield _gauge("node_up", "Whether the node answers", 0)
