@@ -15,6 +15,7 @@ from app.db.database import Database, connect
 from app.db.migrations import migrate
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
+from app.services.contract_watch import ContractWatch
 from app.services.event_run_service import EventRunService
 from app.services.health import Health, HealthLimits
 from app.services.pricing import FixedPriceFeed, Pricing
@@ -80,6 +81,7 @@ def build_services(
         limits: When the service is not ready; the default limits if None.
     """
     runs = EventRunService(database, chain, pricing)
+    chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
     reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after, health=Health(limits))
     return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
 

@@ -118,6 +118,7 @@ class Reconciler:
     def _run_stages(self, report: ReconcileReport, quiet_for: timedelta) -> str | None:
         """Runs the parts of a round in their order. Returns why the round ended early; None if it did not."""
         try:
+            self._look_at_contract()
             for operation in self._open_operations(quiet_for):
                 self._advance(operation, report)
             report.pending = self._open_operations(timedelta(0))
@@ -131,6 +132,13 @@ class Reconciler:
         except ChainUnavailable as error:
             return error.message
         return None
+
+    def _look_at_contract(self) -> None:
+        watch = self._chain.sender.contract_watch
+        if watch is not None:
+            problem = watch.look()
+            if self.health.found("contract", problem):
+                log.error("%s", problem)
 
     # ------------------------------------------------------------------------------------------ open operations
 
