@@ -25,6 +25,7 @@ class HeldCause(StrEnum):
         NO_FUNDS: The sender cannot pay for gas and value.
         BASE_FEE: The base fee is above the cap.
         FEES_AT_CAP: The transaction needs higher fees than the cap allows.
+        CONTRACT: The contract is paused, or it changed.
         REFUSED: The node refuses the transaction; `held` quotes its words.
         ESTIMATE: The node can't estimate its gas; `held` quotes its words.
         NONCE_GAP: An earlier nonce of the account is in no transaction. It is being filled.
@@ -37,6 +38,7 @@ class HeldCause(StrEnum):
     NO_FUNDS = "no_funds"
     BASE_FEE = "base_fee"
     FEES_AT_CAP = "fees_at_cap"
+    CONTRACT = "contract"
     REFUSED = "refused"
     ESTIMATE = "estimate"
     NONCE_GAP = "nonce_gap"
@@ -181,6 +183,28 @@ class Operation:
     def closed(self) -> bool:
         """Whether the state is one of `CLOSED_STATES`."""
         return self.state in CLOSED_STATES
+
+
+class UsedNonce(NamedTuple):
+    """A transaction of the account in a final block."""
+
+    tx_hash: str
+    block_number: int
+
+
+@dataclass(frozen=True)
+class NoEffect:
+    """Proof that the operation has no effect, and never will with this nonce.
+
+    Only `transactions.conclusions` makes one.
+
+    Attributes:
+        operation: The operation, with all its attempts.
+        used: The transaction that used the nonce.
+    """
+
+    operation: Operation
+    used: UsedNonce
 
 
 class NewRow(NamedTuple):

@@ -17,24 +17,11 @@ from dataclasses import dataclass
 from web3 import Web3
 
 from app.db.database import Database
-from app.services.operation_types import SENT_STATES, Operation
+from app.services.operation_types import SENT_STATES, NoEffect, Operation, UsedNonce
 from app.services.rpc_answers import Receipt
 from app.services.transactions import states
-from app.services.transactions.nonces import UsedNonce, find_foreign_transaction
+from app.services.transactions.nonces import find_foreign_transaction
 from app.services.transactions.receipts import find_attempt, find_receipt
-
-
-@dataclass(frozen=True)
-class NoEffect:
-    """Proof that the operation has no effect, and never will with this nonce.
-
-    Attributes:
-        operation: The operation, with all its attempts.
-        used: The transaction that used the nonce.
-    """
-
-    operation: Operation
-    used: UsedNonce
 
 
 @dataclass(frozen=True)

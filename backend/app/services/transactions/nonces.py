@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection
@@ -15,7 +14,7 @@ from web3.exceptions import Web3RPCError
 
 from app.db.database import Database
 from app.services import operations, rpc
-from app.services.operation_types import Attempt, Operation
+from app.services.operation_types import Attempt, Operation, UsedNonce
 from app.services.rpc_answers import checksummed
 
 SEARCHED_BLOCKS = 128
@@ -106,13 +105,6 @@ def _try(connection: Connection, operation: Operation, attempt: Attempt, used_on
         log.error("nonce %s is in a row that took it without the table `nonces`", attempt.nonce)
         operations.skip_nonce(connection, operation.chain_id, operation.sender, attempt.nonce)
         return None
-
-
-class UsedNonce(NamedTuple):
-    """A transaction of the account in a final block."""
-
-    tx_hash: str
-    block_number: int
 
 
 def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -> UsedNonce | None:

@@ -26,6 +26,7 @@ from app.core.errors import ChainUnavailable, ContractRejected, Superseded, Unex
 from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, event_stake_codec
+from app.services.contract_watch import ContractWatch
 from app.services.operation_types import (
     NOT_HELD,
     SENT_STATES,
@@ -113,6 +114,15 @@ class TransactionSender:
             return rpc.chain_id(self._w3)
         except NODE_ERRORS as error:
             raise as_chain_unavailable("chain id", error) from error
+
+    @property
+    def contract_watch(self) -> ContractWatch | None:
+        """Says which operations are held because of the contract; set where a reconciler looks at the contract."""
+        return self._signer.contract_watch
+
+    @contract_watch.setter
+    def contract_watch(self, watch: ContractWatch) -> None:
+        self._signer.contract_watch = watch
 
     @property
     def limits(self) -> Limits:

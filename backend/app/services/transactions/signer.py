@@ -13,6 +13,7 @@ from app.core.errors import Expired, TransactionRefused
 from app.db.database import Database
 from app.services import operations, rpc
 from app.services.codec import Call, event_stake_codec
+from app.services.contract_watch import ContractWatch
 from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected, classify
@@ -40,6 +41,9 @@ class Signer:
         sealer: Tells the services' operations from others.
         sign: Signs an attempt, as `signing.sign_attempt` does.
         clock: Returns seconds; never goes back.
+
+    Attributes:
+        contract_watch: Says which operations are held because of the contract; None if nobody looks at it.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Signer:
         self._clock = clock
         self._nonces = NonceAllocator(w3, database)
         self._funds = Funds(w3, clock)
+        self.contract_watch: ContractWatch | None = None
         self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
 
     def sign_first(
@@ -68,6 +73,8 @@ class Signer:
         """
         if reason := self._find_fault(operation, allowed):
             return self._hold(operation, HeldCause.LIMIT, reason, policy)
+        if self.contract_watch and (reason := self.contract_watch.reason_to_hold(operation)):
+            return self._hold(operation, HeldCause.CONTRACT, reason, policy)
         estimate = self._estimate(operation, policy)
         if isinstance(estimate, Operation):
             return estimate
@@ -225,6 +232,9 @@ class Signer:
         except NODE_ERRORS as error:
             if isinstance(error, ContractLogicError):
                 rejection = as_contract_rejected(operation.kind, error, event_stake_codec())
+                watch = self.contract_watch if rejection is not None else None
+                if watch and rejection and (why := watch.reason_after_revert(operation, rejection.name)):
+                    return self._hold(operation, HeldCause.CONTRACT, why, policy)
                 if rejection is not None:
                     return states.reject(self._database, operation, rejection)
             elif classify(error) is RefusalKind.NO_FUNDS:
@@ -270,6 +280,8 @@ class Signer:
         with self._database.transaction() as connection:
             current = operations.lock(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
+                return current
+            if allowed is not None and self.contract_watch and self.contract_watch.code_changed:
                 return current
             fault = self._find_fault(current, allowed) if allowed is not None else None
             made = (HeldCause.LIMIT, fault) if fault else make(current.attempts[-1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import func
 
@@ -25,11 +25,8 @@ from app.core.errors import (
 from app.db.database import Database
 from app.db.tables import operations as operations_table
 from app.services import operations, projections
-from app.services.operation_types import NOT_HELD, SENT_STATES, HeldCause, Operation
+from app.services.operation_types import NOT_HELD, SENT_STATES, HeldCause, NoEffect, Operation
 from app.services.rpc_answers import Receipt
-
-if TYPE_CHECKING:
-    from app.services.transactions.conclusions import NoEffect
 
 log = logging.getLogger(__name__)
 

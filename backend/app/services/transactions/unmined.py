@@ -8,10 +8,10 @@ from web3 import Web3
 from app.core.errors import Superseded
 from app.db.database import Database
 from app.services import operations, rpc
-from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, Operation
+from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, NoEffect, Operation
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import states
-from app.services.transactions.conclusions import Mined, NoEffect, conclude
+from app.services.transactions.conclusions import Mined, conclude
 from app.services.transactions.gaps import MAX_GAP, find_obstacles, reason_to_wait
 from app.services.transactions.limits import Limits
 from app.services.transactions.mempool import Mempool, SendRefusal
