@@ -214,6 +214,12 @@ def left_nonces(connection: Connection, chain_id: int, sender: str) -> set[int]:
     return {attempt["nonce"] for row in rows for attempt in row.attempts if attempt["nonce"] != row.nonce}
 
 
+def unmined_wei(connection: Connection, chain_id: int, sender: str) -> int:
+    """Returns the wei that the account's signed operations send which are in no block yet, without fees."""
+    is_unmined = (_o.chain_id == chain_id, _o.sender == sender, _o.state.in_(("signed", "submitted")))
+    return int(connection.execute(select(func.coalesce(func.sum(_o.value_wei), 0)).where(*is_unmined)).scalar_one())
+
+
 def held_seconds(connection: Connection, key: str) -> float:
     """Returns for how many seconds an operation has been held without a break; 0 if it is not held."""
     since = func.extract("epoch", func.clock_timestamp() - _o.held_at)

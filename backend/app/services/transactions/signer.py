@@ -60,7 +60,7 @@ class Signer:
         self._sign = sign
         self._clock = clock
         self._nonces = NonceAllocator(w3, database)
-        self._funds = Funds(w3, clock)
+        self._funds = Funds(w3, database, clock)
         self.contract_watch: ContractWatch | None = None
         self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
 
@@ -85,7 +85,8 @@ class Signer:
             reason = f"the base fee of {header.base_fee} wei per gas is above the cap of {cap}"
             return self._hold(operation, HeldCause.BASE_FEE, reason, policy)
         gas = gas_limit(estimate, retried=operation.requeued > 0)
-        if not self._funds.reserve(account.address, operation.value_wei + gas * fees.max_fee_per_gas):
+        cost_wei = operation.value_wei + gas * fees.max_fee_per_gas
+        if not self._funds.reserve(operation.chain_id, account.address, cost_wei):
             return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
 
         def sign(nonce: int) -> Attempt:
