@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,12 @@ from app.services.event_run_service import EventRunService
 from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.follower import Follower
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+
+HEAD_MAX_AGE_S = 2.0
+"""Seconds for which the latest block that was read is used again, for fees."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Services:
         chain: The stake contract.
         runs: Use cases of event runs.
         bookings: Use cases of bookings.
+        follower: Follows sent operations until they are final.
         reconciler: Reconciles database and chain.
     """
 
@@ -43,6 +49,7 @@ class Services:
     chain: BlockchainService
     runs: EventRunService
     bookings: BookingService
+    follower: Follower
     reconciler: Reconciler
 
     @property
@@ -64,8 +71,10 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
 def build_services(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
     """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened."""
     runs = EventRunService(database, chain, pricing)
-    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after)
-    return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
+    bookings = BookingService(database, chain, pricing)
+    follower = Follower(w3, chain.sender, time.monotonic)
+    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after, skip=follower.is_following)
+    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler)
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:
@@ -78,6 +87,7 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         confirmations=settings.confirmations,
         max_fee_per_gas=settings.max_fee_per_gas,
         priority_fee_per_gas=settings.priority_fee_per_gas,
+        head_max_age=HEAD_MAX_AGE_S,
     )
 
 

@@ -8,7 +8,7 @@ Rows of runs and bookings hold final results only, so they are never reverted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -58,6 +58,7 @@ class Reconciler:
         runs: Refreshes the rows of runs.
         quiet_for: Seconds without a change after which the reconciler continues an operation.
         max_block_range: Number of blocks whose events are requested at once.
+        skip: Returns whether somebody else in this process follows the operation with a key.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Reconciler:
         quiet_for: float = 15,
         *,
         max_block_range: int = MAX_BLOCK_RANGE,
+        skip: Callable[[str], bool] = lambda key: False,
     ) -> None:
         self._database = database
         self._chain = chain
         self._runs = runs
         self._quiet_for = timedelta(seconds=quiet_for)
         self._max_block_range = max_block_range
+        self._skip = skip
 
     def run_full(self) -> ReconcileReport:
         """Runs a round on everything: continues all operations, compares all rows, and refreshes those that differ."""
@@ -90,7 +93,8 @@ class Reconciler:
         """
         report = ReconcileReport()
         for operation in self._open_operations(self._quiet_for if quiet_for is None else quiet_for):
-            self._advance(operation, report)
+            if quiet_for is not None or not self._skip(operation.key):
+                self._advance(operation, report)
         report.pending = self._open_operations(timedelta(0))
         if not report.problems:
             self._follow_events(report)

@@ -6,7 +6,7 @@ than a fast node needs for its response. This module converts only the fields th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from hexbytes import HexBytes
@@ -21,11 +21,23 @@ BlockId = int | str
 
 
 class BlockHeader(NamedTuple):
-    """A block's number and hash, and its base fee in wei per gas."""
+    """A block's header.
+
+    Attributes:
+        number: Number of the block.
+        hash: Its hash.
+        parent_hash: Hash of the block before it.
+        timestamp: Its time, in seconds since 1970.
+        base_fee: Base fee in wei per gas.
+        transactions: Hashes of its transactions.
+    """
 
     number: int
     hash: str
+    parent_hash: str
+    timestamp: int
     base_fee: int
+    transactions: Sequence[str]
 
 
 def chain_id(w3: Web3) -> int:
@@ -41,7 +53,14 @@ def block_number(w3: Web3) -> int:
 def block_header(w3: Web3, block: BlockId = "latest") -> BlockHeader | None:
     """Returns the header of a block; None if the node has no such block."""
     header = _request(w3, "eth_getBlockByNumber", _block_param(block), False)
-    return header and BlockHeader(int(header["number"], 16), header["hash"], int(header["baseFeePerGas"], 16))
+    return header and BlockHeader(
+        int(header["number"], 16),
+        header["hash"],
+        header["parentHash"],
+        int(header["timestamp"], 16),
+        int(header["baseFeePerGas"], 16),
+        header["transactions"],
+    )
 
 
 def latest_header(w3: Web3) -> BlockHeader:
