@@ -32,7 +32,7 @@ def test_a_receipt_has_web3s_fields(backend: BackendEnvironment) -> None:
     assert rpc.receipt(w3, "0x" + "ab" * 32) is None
 
 
-def test_a_block_header_is_requested_without_transactions(backend: BackendEnvironment) -> None:
+def test_a_block_header_has_only_the_hashes_of_its_transactions(backend: BackendEnvironment) -> None:
     w3, requests = backend.engine.w3, list[Any]()
     latest = w3.eth.get_block("latest")
 
@@ -44,7 +44,14 @@ def test_a_block_header_is_requested_without_transactions(backend: BackendEnviro
     w3.middleware_onion.add(Listen, "listen")
     heads = [rpc.block_header(w3), rpc.block_header(w3, latest["number"]), rpc.block_header(w3, latest["number"] + 1)]
     w3.middleware_onion.remove("listen")
-    expected_header = rpc.BlockHeader(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
+    expected_header = rpc.BlockHeader(
+        latest["number"],
+        latest["hash"].to_0x_hex(),
+        latest["parentHash"].to_0x_hex(),
+        latest["timestamp"],
+        latest["baseFeePerGas"],
+        [tx_hash.to_0x_hex() for tx_hash in latest["transactions"]],
+    )
     assert heads == [expected_header, expected_header, None]
     blocks = ("latest", hex(latest["number"]), hex(latest["number"] + 1))
     assert requests == [("eth_getBlockByNumber", [block, False]) for block in blocks]

@@ -187,6 +187,8 @@ class Chain:
         return {
             "number": hex(height),
             "hash": block.hash,
+            "parentHash": self.blocks[height - 1].hash if height else "0x" + "00" * 32,
+            "timestamp": hex(12 * height),
             "baseFeePerGas": hex(BASE_FEE),
             "transactions": transactions,
         }

@@ -60,10 +60,13 @@ class Follower:
         w3: Connection to the node.
         sender: Makes the transitions.
         clock: Returns seconds; never goes back.
+        starts_thread: Whether a thread calls `look`; if not, the caller does.
     """
 
-    def __init__(self, w3: Web3, sender: TransactionSender, clock: Callable[[], float]) -> None:
-        self._w3, self._sender, self._clock = w3, sender, clock
+    def __init__(
+        self, w3: Web3, sender: TransactionSender, clock: Callable[[], float], *, starts_thread: bool = True
+    ) -> None:
+        self._w3, self._sender, self._clock, self._starts_thread = w3, sender, clock, starts_thread
         self._changed = threading.Condition()
         self._followed: dict[str, _Followed] = {}
         self._seen: BlockHeader | None = None
@@ -87,11 +90,29 @@ class Follower:
                 return waiter
             followed = self._followed.setdefault(operation.key, _Followed(operation, self._look_at(operation)))
             followed.waiters.append(waiter)
-            if self._thread is None:
+            if self._thread is None and self._starts_thread:
                 self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
                 self._thread.start()
             self._changed.notify()
         return waiter
+
+    def look(self) -> float:
+        """Reads the head once, and steps the operations that it has news about, in the order of their nonces.
+
+        Returns:
+            Seconds to the next look.
+        """
+        pause = MAX_POLL_S
+        try:
+            self._look()
+            pause = self._sender.head.seconds_to_next(MIN_POLL_S, MAX_POLL_S)
+        except NODE_ERRORS as error:
+            log.warning("the head can't be read: %s", type(error).__name__)
+        except Exception:
+            log.exception("unexpected error of the follower")
+        with self._changed:
+            next_look = min((followed.look_at for followed in self._followed.values()), default=float("inf"))
+        return max(min(pause, next_look - self._clock()), MIN_POLL_S)
 
     def send_and_follow(self, operation: Operation) -> None:
         """Sends an operation in another thread, and follows it. If the process ends first, the reconciler does so."""
@@ -134,29 +155,18 @@ class Follower:
                 self._changed.wait_for(lambda: self._followed or self._stopping)
                 if self._stopping:
                     return
-            pause = MAX_POLL_S
-            try:
-                self._look()
-                pause = self._sender.head.seconds_to_next(MIN_POLL_S, MAX_POLL_S)
-            except NODE_ERRORS as error:
-                log.warning("the head can't be read: %s", type(error).__name__)
-            except Exception:
-                log.exception("unexpected error of the follower")
+            pause = self.look()
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping, timeout=self._pause(pause))
-
-    def _pause(self, seconds: float) -> float:
-        """Returns the seconds to the next look: to the next block, or to the next operation that is due before."""
-        next_look = min((followed.look_at for followed in self._followed.values()), default=float("inf"))
-        return max(min(seconds, next_look - self._clock()), MIN_POLL_S)
+                self._changed.wait_for(lambda: self._stopping, timeout=pause)
 
     def _look(self) -> None:
-        """Reads the head once, and steps the operations that it has news about, in the order of their nonces."""
-        header = self._sender.head.latest()
-        mined_hashes = self._hashes_since_last_look(header)
-        now = self._clock()
+        header, now = self._sender.head.latest(), self._clock()
         with self._changed:
-            due = [f for f in self._followed.values() if self._is_due(f, header, mined_hashes, now)]
+            followed_operations = list(self._followed.values())
+        # New operations are stepped anyway, so the blocks that were missed while there were no others don't matter
+        are_all_new = all(followed.is_new for followed in followed_operations)
+        mined_hashes = frozenset[str]() if are_all_new else self._hashes_since_last_look(header)
+        due = [followed for followed in followed_operations if self._is_due(followed, header, mined_hashes, now)]
         due.sort(key=lambda followed: (followed.operation.nonce is None, followed.operation.nonce))
         for followed in due:
             if self._stopping:

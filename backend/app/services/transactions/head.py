@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from web3 import Web3
@@ -10,12 +11,14 @@ from web3 import Web3
 from app.services import rpc
 from app.services.rpc import BlockHeader
 
-POLLS_PER_BLOCK = 12
-"""While the next block is due, the head is read this often in the time between two blocks."""
 DUE_AFTER = 0.9
 """Part of the time between two blocks during which no next block is expected."""
-MAX_BLOCK_SECONDS = 60.0
-"""Upper bound of the time between two blocks; a chain that stood still says nothing about its usual pace."""
+POLLS_PER_BLOCK = 12
+"""While the next block is due, the head is read this often in the time between two blocks."""
+BACK_OFF = 6
+"""While no block comes, the head is read after a further sixth of the time since the last one."""
+OBSERVED_HEADS = 8
+"""Number of heads whose times give the time between two blocks."""
 
 
 class Head:
@@ -31,7 +34,7 @@ class Head:
         self._lock = threading.Lock()
         self._header: BlockHeader | None = None
         self._read_at = self._changed_at = float("-inf")
-        self._block_seconds = 0.0
+        self._observed: deque[BlockHeader] = deque(maxlen=OBSERVED_HEADS)
 
     def latest(self, max_age: float = 0.0) -> BlockHeader:
         """Returns the header of the latest block. Threads that ask at the same time share one request.
@@ -44,28 +47,44 @@ class Head:
         """
         asked_at = self._clock()
         with self._lock:
-            if self._header is not None and max_age > 0 and self._read_at >= asked_at - max_age:
+            if self._header is not None and self._is_fresh(asked_at, max_age):
                 return self._header
             header = rpc.latest_header(self._w3)
-            now, last = self._clock(), self._header
-            if last is None or header.hash != last.hash:
-                if last is not None and header.number > last.number:
-                    seconds = (header.timestamp - last.timestamp) / (header.number - last.number)
-                    self._block_seconds = min(max(seconds, 0.0), MAX_BLOCK_SECONDS)
-                self._changed_at = now
-            self._header, self._read_at = header, now
+            self._read_at = self._clock()
+            if self._header is None or header.hash != self._header.hash:
+                self._changed_at = self._read_at
+                self._observed.append(header)
+            self._header = header
             return header
+
+    def number(self, max_age: float = 0.0) -> int:
+        """Returns the number of the latest block. Arguments and errors as for `latest`."""
+        asked_at = self._clock()
+        with self._lock:
+            if self._header is not None and self._is_fresh(asked_at, max_age):
+                return self._header.number
+        return rpc.block_number(self._w3)
 
     def seconds_to_next(self, min_seconds: float, max_seconds: float) -> float:
         """Returns how many seconds to wait before the head is read again.
 
-        Until the next block is due, that is the whole time to it; from then on, a fraction of the time between blocks.
+        Until the next block is due, that is the whole time to it; from then on, a fraction of the time between blocks,
+        which grows while no block comes. The head must have been read before.
 
         Args:
             min_seconds: Lower bound.
             max_seconds: Upper bound of that fraction.
         """
         with self._lock:
-            due_in = self._changed_at + DUE_AFTER * self._block_seconds - self._clock()
-            poll = min(max(self._block_seconds / POLLS_PER_BLOCK, min_seconds), max_seconds)
-        return max(due_in, poll)
+            block_seconds, since_last = self._block_seconds(), self._clock() - self._changed_at
+        poll = max(block_seconds / POLLS_PER_BLOCK, since_last / BACK_OFF)
+        return max(DUE_AFTER * block_seconds - since_last, min(max(poll, min_seconds), max_seconds))
+
+    def _is_fresh(self, asked_at: float, max_age: float) -> bool:
+        return max_age > 0 and self._read_at >= asked_at - max_age
+
+    def _block_seconds(self) -> float:
+        """Returns the average time between two blocks; 0 if it is not known."""
+        first, last = self._observed[0], self._observed[-1]
+        blocks = last.number - first.number
+        return max((last.timestamp - first.timestamp) / blocks, 0.0) if blocks > 0 else 0.0

@@ -172,8 +172,8 @@ class TransactionSender:
     def advance(self, operation: Operation) -> Operation:
         """Steps the operation as long as its state changes, and returns it as far as it got.
 
-        A sent operation is not stepped again if a block can't be final at once: its receipt is not there yet. The
-        node's trouble is logged. Signs with the platform's key only.
+        Where a block can't be final at once, that ends with the step after which a block is awaited. The node's trouble
+        is logged. Signs with the platform's key only.
         """
         while not operation.closed:
             try:
@@ -184,7 +184,7 @@ class TransactionSender:
             if stepped.state == operation.state:
                 return stepped
             operation = stepped
-            if operation.state == "submitted" and self.policy.confirmations > 1:
+            if operation.state in ("submitted", "mined") and self.policy.confirmations > 1:
                 return operation
         return operation
 
@@ -277,6 +277,9 @@ class TransactionSender:
         refusal: RefusalKind | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             refusal = self._mempool.send(operation)
+        is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
+        if is_new_to_node and self.policy.confirmations > 1:  # it can't be in a final block yet
+            return _Step(self._follow_unmined(operation, refusal, signer))
         receipt = self._mempool.receipt(operation)
         if receipt is not None:
             return self._handle_receipt(operation, receipt)
@@ -314,7 +317,7 @@ class TransactionSender:
 
     def _handle_receipt(self, operation: Operation, receipt: TxReceipt) -> _Step:
         """Sets the operation to mined, or closes it if its block is final."""
-        if receipts.is_final(self._w3, receipt, self.policy.confirmations):
+        if receipts.is_final(self._w3, receipt, self.policy, self.head):
             return _Step(self._close(operation, receipt), receipt)
         block = receipts.block_columns(receipt)
         if operation.state != "mined" or operation.block_hash != block["block_hash"]:
