@@ -17,7 +17,6 @@ from fastapi import Response
 from pydantic import BaseModel
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from web3.types import TxReceipt
 
 from app.api import problems
 from app.api.responses import DeferredResponse, accepted_response, json_response
@@ -29,6 +28,7 @@ from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import answers
 from app.services import operations
 from app.services.operation_types import Operation
+from app.services.rpc_answers import Receipt
 
 FINAL_ERRORS = (ContractRejected, Superseded, UnexpectedReceipt)
 """Errors that end an operation. Repeating the request can't change them, so their responses are kept."""
@@ -141,7 +141,7 @@ class IdempotentRequest:
             return response
         return _keep(self.services.database, self.idempotency_key, response)
 
-    def receipt(self, operation: Operation) -> TxReceipt:
+    def receipt(self, operation: Operation) -> Receipt:
         """Returns the receipt of the confirmed operation. Raises `ChainUnavailable`."""
         return self.services.sender.receipt(operation)
 

@@ -180,9 +180,9 @@ class Chain:
         if height > self.height:
             return None
         block = self.blocks[height]
+        mined = {"from": PLATFORM.address, "to": CONTRACT.address, "blockNumber": hex(height), "blockHash": block.hash}
         transactions = [
-            {"hash": tx.hash, "from": PLATFORM.address, "nonce": hex(tx.nonce)} if full else tx.hash
-            for tx in block.transactions
+            {"hash": tx.hash, "nonce": hex(tx.nonce), **mined} if full else tx.hash for tx in block.transactions
         ]
         return {
             "number": hex(height),

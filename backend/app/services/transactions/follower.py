@@ -19,7 +19,7 @@ from app.core import logs
 from app.db.database import DATABASE_ERRORS
 from app.services import rpc
 from app.services.operation_types import Operation
-from app.services.rpc import BlockHeader
+from app.services.rpc_answers import BlockHeader
 from app.services.rpc_errors import NODE_ERRORS
 from app.services.transactions.sender import TransactionSender
 
