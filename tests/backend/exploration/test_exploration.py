@@ -143,7 +143,7 @@ OLD_BUGS = {
         {"interruption": 1},
     ),
     "a transaction is final at once": OldBug(
-        [(receipts, "if depth < confirmations:", "if False:")],
+        [(receipts, "if policy.final_block(head.number(policy.head_max_age)) < receipt.block_number:", "if False:")],
         "submitted",
         (1, 1),
         {"block": 1},

@@ -40,6 +40,7 @@ from app.services.rpc_answers import Receipt, checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, rejection_message
 from app.services.transactions import receipts, states
 from app.services.transactions.conclusions import Mined, of_receipt
+from app.services.transactions.head import Head
 from app.services.transactions.limits import Limits, Sealer
 from app.services.transactions.mempool import Mempool, SendRefusal
 from app.services.transactions.policy import TransactionPolicy
@@ -96,8 +97,9 @@ class TransactionSender:
         self.policy = policy or TransactionPolicy()
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool = Mempool(w3, clock)
+        self.head = Head(w3, clock)
         self._sealer = Sealer(platform)
-        self._signer = Signer(w3, database, self._sealer, lambda *fields: self._sign_attempt(*fields), clock)
+        self._signer = Signer(w3, database, self._sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
         self._unmined = Unmined(w3, database, self._mempool, self._signer, platform)
         self._contracts: frozenset[str] = frozenset()
         self._in_progress: dict[str, threading.Event] = {}  # operations in `finish`, by key; set when it returns
@@ -184,6 +186,34 @@ class TransactionSender:
         except NODE_ERRORS as error:
             raise as_chain_unavailable(operation.kind, error, operation.key) from error
 
+    def advance(self, operation: Operation) -> Operation:
+        """Steps the operation as long as its state changes, and returns it as far as it got.
+
+        Where a block can't be final at once, that ends with the step after which a block is awaited. The node's trouble
+        is logged. Signs with the platform's key only.
+        """
+        while not operation.closed:
+            try:
+                stepped = self.step(operation)
+            except ChainUnavailable as error:
+                log.warning("%s", error, extra=log_fields(operation))
+                return operation
+            if stepped.state == operation.state:
+                return stepped
+            operation = stepped
+            if operation.state in ("submitted", "mined") and self.policy.confirmations > 1:
+                return operation
+        return operation
+
+    def check_success(self, operation: Operation) -> None:
+        """Raises the stored error of a closed operation that did not succeed, without its receipt."""
+        if operation.error is not None:
+            raise states.error_from_json(operation.error)
+
+    def receipt(self, operation: Operation) -> Receipt:
+        """Returns the receipt of a closed operation that succeeded. Raises `ChainUnavailable`."""
+        return receipts.receipt_or_error(self._w3, operation, None)
+
     # ------------------------------------------------------------------------------------------------- waiting
 
     def _finish(self, operation: Operation, signer: LocalAccount | None) -> Receipt:
@@ -241,6 +271,9 @@ class TransactionSender:
         refusal: SendRefusal | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             refusal = self._mempool.send(operation)
+        is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
+        if is_new_to_node and self.policy.confirmations > 1:  # it can't be in a final block yet
+            return self._follow_unmined(operation, refusal, signer)
         receipt = self._mempool.receipt(operation)
         if receipt is not None:
             return self._handle_receipt(operation, receipt)
@@ -248,6 +281,9 @@ class TransactionSender:
             operation = self._handle_reorg(operation)
         if operation.state not in ("signed", "submitted"):
             return _Step(operation)
+        return self._follow_unmined(operation, refusal, signer)
+
+    def _follow_unmined(self, operation: Operation, refusal: SendRefusal | None, signer: LocalAccount | None) -> _Step:
         account = find_account(operation, signer, self._platform)
         outcome = self._unmined.follow(operation, refusal, account, self.policy, self.limits)
         if isinstance(outcome, Mined):
@@ -260,7 +296,7 @@ class TransactionSender:
         """Sets the operation to mined, or closes it if its block is final."""
         if find_attempt(operation, receipt).nonce != operation.nonce:
             return _Step(self._handle_earlier_effect(operation, receipt))
-        if receipts.is_final(self._w3, receipt, self.policy.confirmations):
+        if receipts.is_final(self._w3, receipt, self.policy, self.head):
             return _Step(self._close(operation, receipt), receipt)
         block = receipts.block_columns(receipt)
         if operation.state != "mined" or operation.block_hash != block["block_hash"]:
@@ -282,7 +318,7 @@ class TransactionSender:
         used = rpc.receipt(self._w3, last.tx_hash)
         if used is None:
             self._mempool.send(operation)
-        elif all(receipts.is_final(self._w3, each, self.policy.confirmations) for each in (receipt, used)):
+        elif all(receipts.is_final(self._w3, each, self.policy, self.head) for each in (receipt, used)):
             return self._close(operation, receipt)
         return operation
 

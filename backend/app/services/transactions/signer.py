@@ -21,6 +21,7 @@ from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import limits, states
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.funds import Funds
+from app.services.transactions.head import Head
 from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.signing import Content, find_mismatch
@@ -40,6 +41,7 @@ class Signer:
         database: Where operations are stored.
         sealer: Tells the services' operations from others.
         sign: Signs an attempt, as `signing.sign_attempt` does.
+        head: The latest block.
         clock: Returns seconds; never goes back.
 
     Attributes:
@@ -52,12 +54,14 @@ class Signer:
         database: Database,
         sealer: limits.Sealer,
         sign: Callable[..., Attempt],
+        head: Head,
         clock: Callable[[], float],
     ) -> None:
         self._w3 = w3
         self._database = database
         self._sealer = sealer
         self._sign = sign
+        self._head = head
         self._clock = clock
         self._nonces = NonceAllocator(w3, database)
         self._funds = Funds(w3, database, clock)
@@ -78,7 +82,7 @@ class Signer:
         estimate = self._estimate(operation, policy)
         if isinstance(estimate, Operation):
             return estimate
-        header = rpc.latest_header(self._w3)
+        header = self._head.latest(policy.head_max_age)
         fees = initial_fees(header.base_fee, policy)
         if fees is None:
             cap = policy.max_fee_per_gas
