@@ -38,7 +38,7 @@ def ready(request: Request, services: AppServices) -> Response:
     """503 names each check that failed, and what to do."""
     checks = _check_database(services) | _check_node(services, request.app.state.chain_id)
     if all(result == "ok" for result in checks.values()):
-        return json_response(200, schemas.Ready(checks=checks))
+        return json_response(200, schemas.Ready(checks=checks | _check_price(services)))
     failed = "; ".join(f"{name}: {result}" for name, result in checks.items() if result != "ok")
     return problem_response(503, "not_ready", failed, checks=checks)
 
@@ -65,6 +65,15 @@ def _check_database(services: Services) -> dict[str, str]:
         return {"database": "ok", "migrations": "ok"}
     remedy = "`stakesim serve` applies them, as does running the files in order"
     return {"database": "ok", "migrations": f"{', '.join(missing)} not applied: {remedy}"}
+
+
+def _check_price(services: Services) -> dict[str, str]:
+    """Returns the state of the ETH price. Without a price nothing is quoted, and everything else works."""
+    try:
+        error = services.pricing.problem()
+    except DATABASE_ERRORS:
+        return {"price": "can't be compared with earlier ones: the database does not answer"}
+    return {"price": error.message} if error else {}
 
 
 def _check_node(services: Services, chain_id: int) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.bootstrap.container import Services
+from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
 from app.db.tables import OPERATION_STATES, operations
 from app.services.operation_types import CLOSED_STATES, HeldCause
@@ -54,6 +55,7 @@ class _ServicesCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._database_metrics()
         yield from self._chain_metrics()
+        yield from self._price_metrics()
 
     def _database_metrics(self) -> Iterator[Metric]:
         try:
@@ -81,6 +83,17 @@ class _ServicesCollector(Collector):
         yield _gauge("operations_failed", "Operations that failed on chain", counts.get("failed", 0))
         yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", oldest_pending_s)
         yield CounterMetricFamily("stakesim_gas_spent_wei", "Paid for gas by final operations", float(gas_spent_wei))
+
+    def _price_metrics(self) -> Iterator[Metric]:
+        pricing = self._services.pricing
+        if pricing.last is not None:
+            age_s = (pricing.clock() - pricing.last.as_of).total_seconds()
+            yield _gauge("rate_age_seconds", "Age of the ETH price that was accepted last", age_s)
+            yield _gauge("rate_inr_per_eth", "ETH price that was accepted last", pricing.last.inr_per_eth)
+        refused = CounterMetricFamily("stakesim_rate_refused", "ETH prices that were refused", labels=["cause"])
+        for cause in get_args(RateRefusal):
+            refused.add_metric([cause], pricing.refusals[cause])
+        yield refused
 
     def _chain_metrics(self) -> Iterator[Metric]:
         try:
