@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -42,7 +43,9 @@ def api(*respond: Callable[[socketserver.StreamRequestHandler], None]) -> Iterat
         server.shutdown()
 
 
-def answer(body: bytes, status: str = "200 OK", headers: str = "") -> Callable[[socketserver.StreamRequestHandler], None]:
+def answer(
+    body: bytes, status: str = "200 OK", headers: str = ""
+) -> Callable[[socketserver.StreamRequestHandler], None]:
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}Connection: close\r\n\r\n"
     return lambda handler: void(handler.wfile.write(head.encode() + body))
 
@@ -51,7 +54,9 @@ def void(_: object) -> None:
     return
 
 
-def feed_of(url: str, rate: str = "ethereum.inr", as_of: str = "ethereum.last_updated_at", **options: object) -> HttpPriceFeed:
+def feed_of(
+    url: str, rate: str = "ethereum.inr", as_of: str = "ethereum.last_updated_at", **options: object
+) -> HttpPriceFeed:
     settings = PriceFeedSettings.model_validate({"name": "gecko", "url": url, "rate": rate, "as_of": as_of})
     return HttpPriceFeed(settings, **options)  # type: ignore[arg-type]
 
@@ -179,8 +184,8 @@ REQUIRED = {
 
 
 def test_feeds_in_the_settings_hide_their_keys() -> None:
-    feed = f'{{"name": "gecko", "url": "https://a.example/?k={KEY}", "rate": "p", "as_of": "t", "headers": {{"X-Key": "{KEY}"}}}}'
-    settings = read_settings(None, **REQUIRED, price_feeds=f"[{feed}]")
+    feed = {"name": "a", "url": f"https://a/?k={KEY}", "rate": "p", "as_of": "t", "headers": {"X-Key": KEY}}
+    settings = read_settings(None, **REQUIRED, price_feeds=json.dumps([feed]))
     assert settings.price_feeds[0].headers["X-Key"].get_secret_value() == KEY
     assert KEY not in repr(settings) + repr(settings.price_feeds)
 
@@ -189,7 +194,10 @@ def test_feeds_in_the_settings_hide_their_keys() -> None:
     ("feeds", "says"),
     [
         (f"https://a.example/?k={KEY}", "PRICE_FEEDS is wrong: Give a JSON list of feeds"),
-        (f'[{{"name": "a", "url": "ftp://{KEY}", "rate": "p", "as_of": "t"}}]', "PRICE_FEEDS.0.URL is wrong: Give the feed"),
+        (
+            f'[{{"name": "a", "url": "ftp://{KEY}", "rate": "p", "as_of": "t"}}]',
+            "PRICE_FEEDS.0.URL is wrong: Give",
+        ),
         (f'[{{"name": "{KEY} !", "url": "https://a", "rate": "p", "as_of": "t"}}]', "PRICE_FEEDS.0.NAME is wrong"),
         ('[{"name": "a", "url": "https://a", "rate": "p"}]', "PRICE_FEEDS.0.AS_OF is not set"),
     ],

@@ -198,7 +198,9 @@ def test_the_first_of_two_feeds_that_agree_is_used() -> None:
 @pytest.mark.parametrize(("one", "other"), [("200000", "220000.01"), ("220000.01", "200000")])
 def test_two_feeds_that_disagree_give_no_quote(one: str, other: str) -> None:
     book = of_two(one, other)
-    with pytest.raises(PriceError, match=f"{one} INR by first, and {other} INR by second: more than 1.1 times") as error:
+    with pytest.raises(
+        PriceError, match=f"{one} INR by first, and {other} INR by second: more than 1.1 times"
+    ) as error:
         book.rate()
     assert (error.value.cause, book.last, book.refusals) == ("deviation", None, {"deviation": 1})
 

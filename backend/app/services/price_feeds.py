@@ -99,7 +99,9 @@ class HttpPriceFeed:
 
     def _start_request(self, now: float) -> threading.Thread | None:
         with self._lock:
-            if now - self._asked_at >= self._refresh_seconds and (self._request is None or not self._request.is_alive()):
+            if now - self._asked_at >= self._refresh_seconds and (
+                self._request is None or not self._request.is_alive()
+            ):
                 self._asked_at = now
                 self._request = threading.Thread(target=self._ask, name=f"price {self._settings.name}", daemon=True)
                 self._request.start()

@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Protocol
 
-from app.core.errors import InvalidRequest, PriceError
+from app.core.errors import InvalidRequest, PriceError, RateRefusal
 from app.core.units import WEI_PER_ETH
 
 MAX_PRICE_INR = Decimal("999999999999.99")
@@ -50,7 +50,9 @@ def convert_wei_to_inr(wei: int, rate: Decimal) -> Decimal:
     Raises:
         PriceError: The rate is not positive.
     """
-    paise = round(wei * Fraction(_positive_rate(rate)) * 100 / WEI_PER_ETH)  # round() of a Fraction is exact, and half to even
+    paise = round(
+        wei * Fraction(_positive_rate(rate)) * 100 / WEI_PER_ETH
+    )  # round() of a Fraction is exact, and half to even
     rupees, remainder = divmod(abs(paise), 100)
     return Decimal(f"{'-' if paise < 0 else ''}{rupees}.{remainder:02d}")
 
@@ -155,8 +157,8 @@ class Pricing:
     history: RateHistory | None = None
     more_feeds: Sequence[PriceFeed] = ()
     max_deviation: Decimal = Decimal("1.1")
-    refusals: Counter[str] = field(default_factory=Counter)
-    _reported: dict[str, str] = field(default_factory=dict)
+    refusals: Counter[RateRefusal] = field(default_factory=Counter)
+    _reported: dict[str, RateRefusal] = field(default_factory=dict)
 
     def rate(self) -> Rate:
         """Returns the present rate.

@@ -1,4 +1,4 @@
-"""Row 50: every accepted rate is a row, and a new one is judged by them: over time, by all processes, after a restart."""
+"""Row 50: accepted rates are rows, by which new ones are judged: over time, by all processes, after a restart."""
 
 from __future__ import annotations
 
@@ -104,8 +104,7 @@ def test_50_processes_that_start_at_once_agree(backend: Backend) -> None:
         try:
             return int(process.rate().inr_per_eth)
         except PriceError as error:
-            assert error.cause == "jump"
-            return 0
+            return 0 if error.cause == "jump" else -1
 
     with ThreadPoolExecutor(len(processes)) as threads:
         answers = list(threads.map(accepted, processes))
@@ -151,7 +150,7 @@ def test_50_a_feed_and_a_rate_set_by_hand_check_each_other(backend: Backend) -> 
     backend.says(219_000)
     assert process.rate().source == "feed"
     backend.says(221_000)
-    with pytest.raises(PriceError, match="221000 INR by feed, and 200000 INR by ETH_PRICE_INR: more than 1.1 times"):
+    with pytest.raises(PriceError, match=r"221000 INR by feed, and 200000 INR by ETH_PRICE_INR: more than 1\.1 times"):
         process.rate()
     backend.feed.rate = None
     assert process.rate().source == "ETH_PRICE_INR"
