@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,14 +16,20 @@ from app.db.database import Database, connect
 from app.db.migrations import migrate
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
+from app.services.contract_watch import ContractWatch
 from app.services.event_run_service import EventRunService
+from app.services.health import Health, HealthLimits
 from app.services.price_feeds import HttpPriceFeed, ManualPriceFeed
 from app.services.pricing import PriceFeed, Pricing
 from app.services.rate_history import StoredRates
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.follower import Follower
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+
+HEAD_MAX_AGE_S = 2.0
+"""Seconds for which the latest block that was read is used again, for fees."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Services:
         chain: The stake contract.
         runs: Use cases of event runs.
         bookings: Use cases of bookings.
+        follower: Follows sent operations until they are final.
         reconciler: Reconciles database and chain.
     """
 
@@ -45,7 +53,13 @@ class Services:
     chain: BlockchainService
     runs: EventRunService
     bookings: BookingService
+    follower: Follower
     reconciler: Reconciler
+
+    @property
+    def health(self) -> Health:
+        """What stands still and why, as the reconciler saw it."""
+        return self.reconciler.health
 
     @property
     def sender(self) -> TransactionSender:
@@ -63,11 +77,31 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
     return Web3(FailoverProvider(rpc_urls, **options), [AttributeDictMiddleware])
 
 
-def build_services(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
-    """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened."""
+def build_services(
+    w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing, limits: HealthLimits | None = None
+) -> Services:
+    """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened.
+
+    Args:
+        w3: Connection to the node.
+        database: The database.
+        chain: The contract.
+        pricing: Rates of ETH.
+        limits: When the service is not ready; the default limits if None.
+    """
     runs = EventRunService(database, chain, pricing)
-    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after)
-    return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
+    chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
+    bookings = BookingService(database, chain, pricing)
+    follower = Follower(w3, chain.sender, time.monotonic)
+    reconciler = Reconciler(
+        database,
+        chain,
+        runs,
+        chain.sender.policy.resend_after,
+        health=Health(limits),
+        skip=follower.is_following,
+    )
+    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler)
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:
@@ -80,6 +114,7 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         confirmations=settings.confirmations,
         max_fee_per_gas=settings.max_fee_per_gas,
         priority_fee_per_gas=settings.priority_fee_per_gas,
+        head_max_age=HEAD_MAX_AGE_S,
     )
 
 
@@ -101,6 +136,12 @@ def build_pricing(settings: Settings, database: Database) -> Pricing:
     )
 
 
+def health_limits(settings: Settings) -> HealthLimits:
+    """Returns when the service is not ready, by the settings. A round may be missed three times."""
+    round_age = max(HealthLimits.round_age, 4 * settings.reconcile_seconds)
+    return HealthLimits(round_age=round_age, head_age=settings.max_head_age_seconds)
+
+
 def connect_services(settings: Settings) -> Services:
     """Builds the use cases from the settings. Applies missing migrations; sends no RPC request.
 
@@ -115,4 +156,4 @@ def connect_services(settings: Settings) -> Services:
     sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
     pricing = build_pricing(settings, database)
     chain = BlockchainService(w3, settings.contract_address, sender)
-    return build_services(w3, database, chain, pricing)
+    return build_services(w3, database, chain, pricing, health_limits(settings))
