@@ -120,7 +120,7 @@ def test_18_estimate_fine_but_reverts_on_chain(environment: FaultEnvironment) ->
     assert (operation.gas_used, operation.gas_price_wei) == (theirs["gasUsed"], theirs["effectiveGasPrice"])
     receipt = caught.value.receipt
     assert receipt is not None
-    assert (receipt.tx_hash, receipt.status, receipt.gas_used) == (operation.tx_hash, 0, theirs["gasUsed"])
+    assert (receipt.tx_hash, receipt.succeeded, receipt.gas_used) == (operation.tx_hash, False, theirs["gasUsed"])
     assert environment.services.bookings.list_all()[0].blockchain_error == str(caught.value)
     sent = len(environment.connection.sent)
     environment.mine(2)
