@@ -115,3 +115,13 @@ def test_43_an_order_that_had_a_nonce_never_expires(environment: FaultEnvironmen
     fund(environment)
     assert environment.settle(environment.find(operation)).state == "confirmed"
     environment.check(runs=1)
+
+
+def test_43_an_exit_never_expires(environment: FaultEnvironment) -> None:
+    """Somebody's money depends on a cancellation, so it waits."""
+    run, environment = environment.open_run(), environment.worker()
+    operation = without_funds(environment, environment.services.runs.prepare_cancel(run))
+    held_since(environment, operation, 10**6)
+    assert environment.services.sender.step(environment.find(operation)).state == "prepared"
+    fund(environment)
+    assert environment.settle(environment.find(operation)).state == "confirmed"

@@ -37,12 +37,13 @@ def find_attempt(operation: Operation, receipt: Receipt) -> Attempt:
 
 
 def find_receipt(w3: Web3, operation: Operation) -> Receipt | None:
-    """Returns the receipt of the attempt that was mined, newest first; None if none was.
+    """Returns the receipt of the attempt that was mined, newest first, those without effect last; None if none was.
 
     Attempts with an earlier nonce count only if they succeeded: a reorganisation that is deeper than the confirmations
     brought them back after the nonce had been given up. Those that ran out of gas stay without effect.
     """
-    for attempt in reversed(operation.attempts):
+    newest_first = operation.attempts[::-1]
+    for attempt in sorted(newest_first, key=lambda attempt: attempt.no_effect):
         receipt = rpc.receipt(w3, attempt.tx_hash)
         has_effect = receipt is not None and receipt.succeeded and not attempt.no_effect
         if has_effect or (receipt is not None and attempt.nonce == operation.nonce):
