@@ -99,48 +99,9 @@ def test_34_a_lost_connection_is_no_refusal() -> None:
     assert classify(OSError("already known")) is None
 
 
-WORDS = [
-    "the",
-    "nonce",
-    "of",
-    "transaction",
-    "is",
-    "too",
-    "low",
-    "high",
-    "fee",
-    "gas",
-    "funds",
-    "known",
-    "pool",
-    "limit",
-]
+WORDS = ["the", "nonce", "of", "transaction", "is", "too", "low", "high", "fee", "gas", "funds", "known", "pool"]
 SENTENCES = st.lists(
-    st.sampled_from(
-        [
-            "the",
-            "nonce",
-            "of",
-            "a",
-            "transaction",
-            "is",
-            "too",
-            "low",
-            "or",
-            "high",
-            "and",
-            "fee",
-            "gas",
-            "price",
-            "funds",
-            "known",
-            "pool",
-            "limit",
-        ]
-    )
-    | st.text("abcdefghij", min_size=1, max_size=8),
-    min_size=4,
-    max_size=12,
+    st.sampled_from(WORDS) | st.text("abcdefghij", min_size=1, max_size=8), min_size=4, max_size=12
 ).map(lambda words: "he said that " + " ".join(words))
 
 

@@ -21,6 +21,8 @@ BUSY = re.compile(
     re.IGNORECASE,
 )
 """Messages of errors that are soon over. Nodes use one code for many errors, so the text decides."""
+RATE = re.compile(r"rate|per (second|minute|day)|too many request|compute units|throttl|quota|daily", re.IGNORECASE)
+"""Words about how often one may ask, and not about how much."""
 UNFIT = re.compile(
     "internal (server |json-rpc |eth )?error|syncing|initial sync|quota|credits?\\b|billing|payment|upgrade your"
     "|(un|not )authorized|unauthenticated|forbidden|access denied|api key|project id|upstream|backend|gateway"
@@ -113,10 +115,10 @@ def _judge_error(
     kind = refusal_kind(words) if method in ("eth_sendRawTransaction", "eth_estimateGas") else None
     if kind is not None and not kind.is_local:
         return response
+    if method == "eth_getLogs" and status in (200, 400) and is_range_refusal(words) and not RATE.search(words):
+        return response
     if kind is None and (status == 429 or BUSY.search(words)):
         raise _http_failure(name, BUSY_PROBLEM, answer)
-    if method == "eth_getLogs" and is_range_refusal(words) and status in (200, 400):
-        return response
     if status not in (200, 400):
         raise _http_failure(name, f"gave no answer but HTTP status {status}", answer)
     is_unfit = kind is None and UNFIT.search(words)
