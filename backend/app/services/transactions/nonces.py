@@ -66,9 +66,8 @@ class NonceAllocator:
                     return signed
                 current = operations.find(connection, operation.key) or operation
                 next_nonce = operations.next_nonce(connection, chain_id, sender)
-                if (
-                    current.state != "prepared" or next_nonce is None or next_nonce == nonce
-                ):  # another worker changed the operation
+                # Is it that another worker changed the operation?
+                if current.state != "prepared" or next_nonce is None or next_nonce == nonce:
                     self._next_nonce.pop(sender, None)
                     return current
                 nonce, used_on_chain = next_nonce, 0

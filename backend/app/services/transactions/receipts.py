@@ -44,7 +44,8 @@ def find_receipt(w3: Web3, operation: Operation) -> Receipt | None:
     """
     newest_first = operation.attempts[::-1]
     for attempt in sorted(newest_first, key=lambda attempt: attempt.no_effect):
-        receipt = rpc.receipt(w3, attempt.tx_hash)
+        to = operation.sender if attempt.no_effect else operation.to_address
+        receipt = rpc.receipt(w3, attempt.tx_hash, sender=operation.sender, to=to)
         has_effect = receipt is not None and receipt.succeeded and not attempt.no_effect
         if has_effect or (receipt is not None and attempt.nonce == operation.nonce):
             return receipt
@@ -87,7 +88,7 @@ def receipt_or_error(w3: Web3, operation: Operation, receipt: Receipt | None) ->
     """
     if receipt is None and operation.tx_hash:
         try:
-            receipt = rpc.receipt(w3, operation.tx_hash)
+            receipt = rpc.receipt(w3, operation.tx_hash, sender=operation.sender, to=operation.to_address)
         except NODE_ERRORS as error:
             raise as_chain_unavailable(operation.kind, error, operation.key) from error
     if operation.error is not None:
