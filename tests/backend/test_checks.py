@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -35,7 +35,8 @@ from app.db.migrations import migrate, missing_migrations
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
-from app.services.pricing import FixedPriceFeed, Pricing
+from app.services.price_feeds import ManualPriceFeed
+from app.services.pricing import Pricing
 from app.services.transactions.sender import TransactionSender
 from backend_environment import TERMS, BackendEnvironment, deploy
 from eth_utils.crypto import keccak
@@ -194,9 +195,10 @@ def sepolia() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            block = {"number": "0x7", "timestamp": hex(4_102_444_800)}
+            block = {"number": "0x7", "timestamp": hex(4_102_444_800), "baseFeePerGas": "0x7", "transactions": []}
+            block |= {"hash": "0x" + "07" * 32, "parentHash": "0x" + "06" * 32}
             result = "0xaa36a7" if request["method"] == "eth_chainId" else block
-            body = json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
+            body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -305,8 +307,9 @@ def now() -> datetime:
 
 
 def test_price_check() -> None:
-    assert check_price(Pricing(FixedPriceFeed(Decimal(200_000), now), now)).ok
-    missing = check_price(Pricing(FixedPriceFeed(None, now), now))
+    day = timedelta(days=1)
+    assert check_price(Pricing(ManualPriceFeed(Decimal(200_000), now(), day), now)).ok
+    missing = check_price(Pricing(ManualPriceFeed(None, None, day), now))
     assert (missing.ok, missing.fatal) == (False, False)
     assert "Set ETH_PRICE_INR" in missing.remedy
 

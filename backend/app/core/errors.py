@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-if TYPE_CHECKING:  # web3 takes a second to import, and most errors do not need it
-    from web3.types import TxReceipt
+from typing import Any, ClassVar, Literal
 
 RejectionOutcome = Literal["rejected", "reverted"]
 
@@ -47,10 +44,21 @@ class NotOnChain(InvalidRequest):
     code = "not_on_chain"
 
 
+RateRefusal = Literal["missing", "malformed", "stale", "future", "jump", "deviation"]
+
+
 class PriceError(AppError):
-    """There is no valid rate of ETH, so nothing can be quoted."""
+    """There is no valid rate of ETH, so nothing can be quoted.
+
+    Attributes:
+        cause: What is wrong with the rate, for metrics.
+    """
 
     code = "no_price"
+
+    def __init__(self, message: str, cause: RateRefusal = "malformed") -> None:
+        super().__init__(message)
+        self.cause: RateRefusal = cause
 
 
 class DatabaseUnavailable(AppError):
@@ -99,6 +107,18 @@ class Superseded(AppError):
     code = "superseded"
 
 
+class TransactionRefused(AppError):
+    """Nodes refused the operation's transaction for good. A transaction without effect used its nonce."""
+
+    code = "transaction_refused"
+
+
+class Expired(AppError):
+    """The operation waited too long for its first transaction. Nothing was sent, and nothing will be."""
+
+    code = "expired"
+
+
 class UnexpectedReceipt(AppError):
     """A transaction succeeded without the event that has its ids and amounts."""
 
@@ -119,7 +139,7 @@ class ContractRejected(AppError):
             or "Unknown" for data that no known error explains.
         args: The error's arguments in order: (text,) for a string, (code,) for a panic, (data,) for an unknown error.
         outcome: "rejected" if nothing was sent; "reverted" if a transaction was mined and gas was paid.
-        receipt: Receipt of the transaction that reverted; None if nothing was sent.
+        receipt: `Receipt` of the transaction that reverted; None if nothing was sent.
     """
 
     code = "contract_rejected"
@@ -130,7 +150,7 @@ class ContractRejected(AppError):
         args: Sequence[Any],
         message: str,
         outcome: RejectionOutcome = "rejected",
-        receipt: TxReceipt | None = None,
+        receipt: Any = None,
     ) -> None:
         super().__init__(message)
         self.name = name

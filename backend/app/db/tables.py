@@ -143,6 +143,7 @@ operations = Table(
     Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
     Column("held_cause", Text),
     Column("held_at", DateTime(timezone=True)),
+    Column("seal", Text),
 )
 
 nonces = Table(
@@ -159,6 +160,18 @@ chain_cursors = Table(
     Column("chain_id", BigInteger, primary_key=True),
     Column("contract", Text, primary_key=True),
     Column("block_number", BigInteger),
+)
+
+# Accepted rates of ETH
+rates = Table(
+    "rates",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("inr_per_eth", Numeric),
+    Column("source", Text),
+    Column("as_of", DateTime(timezone=True)),
+    Column("accepted_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+    Column("confirmed", Boolean, server_default=text("false")),
 )
 
 # Responses that the HTTP API keeps by idempotency key
