@@ -66,7 +66,7 @@ def receipt_or_error(w3: Web3, operation: Operation, receipt: Receipt | None) ->
     """
     if receipt is None and operation.tx_hash:
         try:
-            receipt = rpc.receipt(w3, operation.tx_hash)
+            receipt = rpc.receipt(w3, operation.tx_hash, sender=operation.sender, to=operation.to_address)
         except NODE_ERRORS as error:
             raise as_chain_unavailable(operation.kind, error, operation.key) from error
     if operation.error is not None:
