@@ -153,15 +153,21 @@ class Load:
         with self.database.connect() as connection:
             return [str(run) for run in connection.execute(text("SELECT id FROM event_runs")).scalars()]
 
-    async def wait_for(self, kind: str, count: int) -> int:
-        """Waits until so many operations are confirmed, or the time is over, and returns how many are."""
-        confirmed = 0
+    async def wait_for(self, kind: str, count: int) -> tuple[int, float]:
+        """Waits until so many operations are confirmed, or the time is over.
+
+        Returns:
+            How many are confirmed, and when the last of them was seen.
+        """
+        confirmed, seen_at = 0, time.perf_counter()
         query = text("SELECT count(*) FROM operations WHERE kind LIKE :kind AND state = 'confirmed'")
         while confirmed < count and time.monotonic() < self.deadline:
             await asyncio.sleep(0.2)
             with self.database.connect() as connection:
-                confirmed = connection.execute(query, {"kind": kind}).scalar_one()
-        return confirmed
+                now_confirmed = connection.execute(query, {"kind": kind}).scalar_one()
+            if now_confirmed != confirmed:
+                confirmed, seen_at = now_confirmed, time.perf_counter()
+        return confirmed, seen_at
 
     async def book(self, run: str, attendee: UUID, times: list[float], **headers: str) -> None:
         started = time.perf_counter()
@@ -242,7 +248,7 @@ async def measure(checkout: Path, block_time: int, clients: int, limit: float) -
         url, process = await stack.enter_async_context(service(checkout, environment))
         database = create_engine(settings.database_url or "")
         stack.callback(database.dispose)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         client = httpx.AsyncClient(base_url=url, timeout=limit, limits=limits, trust_env=False)
         await stack.enter_async_context(client)
         load = Load(client, database, settings.jwt_secret, time.monotonic() + limit)
@@ -259,8 +265,8 @@ async def measure(checkout: Path, block_time: int, clients: int, limit: float) -
             else:
                 bookings.append(load.book(run, attendee, measured.not_waiting, Prefer="respond-async"))
         answers = asyncio.gather(*bookings)
-        measured.confirmed = await load.wait_for("bookEvent%", 2 * clients)
-        measured.seconds, measured.calls = time.perf_counter() - began, proxy.calls - calls
+        measured.confirmed, ended = await load.wait_for("bookEvent%", 2 * clients)
+        measured.seconds, measured.calls = max(ended - began, 0.001), proxy.calls - calls
         after = process.cpu_times()
         measured.cpu_seconds = after.user + after.system - cpu.user - cpu.system
         load.finished = True
