@@ -1,108 +1,64 @@
-"""Row 40: nodes that estimate on the latest block only, and estimates that fail for good."""
+"""Row 40: an estimate that fails for good holds the operation with the node's words."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from app.services import rpc
-from app.services.rpc_answers import NodeError
-from app.services.rpc_errors import Refused
-from app.services.rpc_refusals import RefusalKind
+from app.core.errors import ChainUnavailable
+from app.services.operation_types import HeldCause
+from backend_environment import Time
 from fault_environment import FaultEnvironment, Forward, refusal
-from web3 import Web3
-from web3.exceptions import ContractLogicError
-from web3.providers import BaseProvider
 
-CONTRACT = "0x" + "c0" * 20
-WITHOUT_PENDING = [
-    "pending state is not available",
-    "pending block is not available",
-    "invalid block tag: pending",
-    'unsupported block tag "pending"',
-]
+pytestmark = pytest.mark.slow
 
 
-class Node(BaseProvider):
-    """A node that answers to an estimate on the pending block with an error, and to one on the latest with a result.
+def test_40_an_estimate_in_trouble_for_good(environment: FaultEnvironment, caplog: pytest.LogCaptureFixture) -> None:
+    """Trouble for a minute is the node's; after that the operation is held, tried again, and goes on by itself."""
+    clock = Time()
+    worker = environment.worker(clock=lambda: clock.now, hold_after=60)
 
-    Attributes:
-        asked: The blocks of the requests.
-    """
+    def fault(method: str, params: object, forward: Forward) -> object:
+        return refusal("missing trie node 1234") if method == "eth_estimateGas" else forward()
 
-    def __init__(self, pending: str | None, latest: str | None = None) -> None:
-        super().__init__()
-        self.errors, self.asked = {"pending": pending, "latest": latest}, list[str]()
-
-    def make_request(self, method: Any, params: Any) -> Any:
-        block = params[1]
-        self.asked.append(block)
-        words = self.errors[block]
-        answer: Any = {"result": "0x5208"} if words is None else {"error": {"code": -32000, "message": words}}
-        return {"jsonrpc": "2.0", "id": 1, **answer}
-
-
-def estimate(w3: Web3) -> int:
-    return rpc.estimate_gas(w3, CONTRACT, b"", "pending")
-
-
-@pytest.mark.parametrize("words", WITHOUT_PENDING)
-def test_40_a_node_without_a_pending_block(words: str) -> None:
-    """It is asked for the latest block from then on at once."""
-    node = Node(words)
-    w3 = Web3(node, [])
-    assert [estimate(w3) for _ in range(3)] == [21_000] * 3
-    assert node.asked == ["pending", "latest", "latest", "latest"]
-    other = Node(None)
-    assert estimate(Web3(other, [])) == 21_000
-    assert other.asked == ["pending"], "another connection has it"
+    worker.connection.fault = fault
+    operation = worker.prepare_run()
+    for _ in range(6):
+        with pytest.raises(ChainUnavailable, match="missing trie node 1234"):
+            worker.services.sender.step(operation)
+        clock.now += 10
+    assert worker.find(operation).held is None
+    clock.now += 10
+    for _ in range(3):
+        operation = worker.step(operation)
+        assert (operation.state, operation.nonce, operation.held_cause) == ("prepared", None, HeldCause.ESTIMATE)
+    assert operation.held == "its gas can't be estimated: the node says: missing trie node 1234"
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == [f"createEventRunFor is held: {operation.held}"]
+    with pytest.raises(ChainUnavailable, match="is held: its gas can't be estimated"):
+        worker.services.sender.finish(operation)
+    worker.connection.fault = None
+    operation = worker.settle(operation)
+    assert (operation.state, operation.held) == ("confirmed", None)
+    worker.check(runs=1)
 
 
-def test_40_trouble_with_the_pending_block_is_not_remembered() -> None:
-    node = Node("header not found")
-    w3 = Web3(node, [])
-    assert [estimate(w3), estimate(w3)] == [21_000, 21_000]
-    assert node.asked == ["pending", "latest", "pending", "latest"]
-
-
-@pytest.mark.parametrize("kind", [RefusalKind.NO_FUNDS, RefusalKind.GAS_LIMIT])
-def test_40_a_refusal_is_an_answer(kind: RefusalKind) -> None:
-    words = {RefusalKind.NO_FUNDS: "insufficient funds for transfer", RefusalKind.GAS_LIMIT: "gas limit is too high"}
-    node = Node(words[kind])
-    with pytest.raises(Refused) as caught:
-        estimate(Web3(node, []))
-    assert (caught.value.kind, node.asked) == (kind, ["pending"])
-
-
-def test_40_a_revert_is_an_answer() -> None:
-    node = Node("execution reverted: pending state is not available")
-    with pytest.raises(ContractLogicError):
-        estimate(Web3(node, []))
-    assert node.asked == ["pending"]
-
-
-def test_40_a_node_that_estimates_nothing() -> None:
-    """The error of the latest block is the answer, and "pending" is not given up."""
-    node = Node("pending state is not available", "Internal error")
-    w3 = Web3(node, [])
-    for _ in range(2):
-        with pytest.raises(NodeError, match="Internal error") as caught:
-            estimate(w3)
-        assert not isinstance(caught.value, Refused)
-    assert node.asked == ["pending", "latest"] * 2
-    node.errors["latest"] = "some words that nobody has foreseen"
-    with pytest.raises(Refused) as refused:
-        estimate(w3)
-    assert refused.value.kind is None
-
-
-@pytest.mark.slow
-def test_40_an_operation_on_a_node_without_a_pending_block(environment: FaultEnvironment) -> None:
-    def without_pending(method: str, params: Any, forward: Forward) -> Any:
-        is_pending = method == "eth_estimateGas" and params[1] == "pending"
-        return refusal("pending state is not available") if is_pending else forward()
-
-    environment.connection.fault = without_pending
-    operation = environment.settle(environment.prepare_run())
-    assert operation.state == "confirmed"
-    environment.check(runs=1)
+def test_40_trouble_now_and_then_holds_nothing(environment: FaultEnvironment) -> None:
+    """Only an estimate that fails without a break counts."""
+    clock = Time()
+    worker = environment.worker(clock=lambda: clock.now, hold_after=60)
+    environment.mine_at(300 * 10**9)
+    operation, failing = worker.prepare_run(), [True]
+    worker.connection.fault = lambda method, params, forward: (
+        refusal("missing trie node") if method == "eth_estimateGas" and failing[0] else forward()
+    )
+    for _ in range(3):
+        with pytest.raises(ChainUnavailable):
+            worker.services.sender.step(operation)
+        clock.now += 50
+        failing[0] = False
+        operation = worker.step(operation)
+        assert operation.held_cause == HeldCause.BASE_FEE
+        failing[0] = True
+    worker.connection.fault = None
+    environment.mine_at(10**9)
+    assert worker.settle(operation).state == "confirmed"
+    worker.check(runs=1)
