@@ -83,9 +83,10 @@ class Exploration:
         budget: Mapping[str, int],
         before: Sequence[Beginning] = (),
     ) -> None:
-        self._keys = sorted({process.key for process in processes if process.key})
+        everyone = [*processes, *(beginning.process for beginning in before)]
+        self._keys = sorted({process.key for process in everyone if process.key})
         self._names = {name: index for index, name in enumerate(budget)}
-        self._world = World(connection, [*processes, RECOVERY, *(begin.process for begin in before)])
+        self._world = World(connection, [*processes, RECOVERY, *(beginning.process for beginning in before)])
         self._starts = tuple(range(len(processes)))
         self._recovery = len(processes)
         self._events: dict[int, list[tuple[str, int]]] = {}
@@ -222,7 +223,9 @@ class Exploration:
     def _happened(self, state: State) -> Iterator[tuple[str, State]]:
         """What happens to the chain, to a process, or to the database."""
         if state.chain not in self._events:
-            events = [(name, self._world.chains.number(after)) for name, after in _events(self._world.chains[state.chain])]
+            events = [
+                (name, self._world.chains.number(after)) for name, after in _events(self._world.chains[state.chain])
+            ]
             self._events[state.chain] = events
         for event, chain in self._events[state.chain]:
             if (budget := self._spend(state.budget, event)) is not None:

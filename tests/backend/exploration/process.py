@@ -1,7 +1,8 @@
 """A process of the backend that stops at each request, and is run again from its beginning for each further answer.
 
 A process sends requests to the node and statements to the database. Its next one follows from the answers that it got.
-So its progress is stored as the list of its answers. When these are used up, the next request ends the run (`_Pending`).
+So its progress is stored as the list of its answers. When these are used up, the next request ends the run
+(`_Pending`).
 The backend's own code runs; only the provider of its web3 and its connections are replaced.
 """
 
@@ -33,6 +34,8 @@ CONFIRMATIONS = 2
 MAX_FEE = 4 * 10**9
 """The cap in wei per gas; the fees of a first attempt can be raised once or twice below it."""
 HELD_FOR_LONG = timedelta(hours=1)
+_WITHOUT_MEMORY = ("codec", "health", "head", "log_reader")
+"""Modules whose objects remember nothing that changes what a process does here."""
 ALWAYS_THE_SAME = {"eth_chainId": hex(CHAIN_ID), "eth_estimateGas": hex(100_000), "eth_getBalance": hex(10**20)}
 """Answers that nothing in an exploration changes, so that they are no place to come between."""
 
@@ -253,9 +256,9 @@ class Execution:
         return digest(self._position, plain((self._operation, vars(services.sender), vars(services.reconciler)), set()))
 
     def _ask(self, request: Request) -> Any:
-        for answer in self._before:
-            break
-        else:
+        try:
+            answer = next(self._before)
+        except StopIteration:
             self.is_anew = True
             answer = self._further(request)
         self._since_begin.append(answer)
@@ -303,12 +306,15 @@ def plain(value: Any, seen: set[int] | None = None) -> Any:
         return repr(value)
     if isinstance(value, dict):
         return [(key, plain(item, seen)) for key, item in value.items()]
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, list | tuple):
         return [plain(item, seen) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
         return [plain(getattr(value, each.name), seen) for each in fields(value)]
-    is_service = type(value).__module__.startswith("app.services.") and hasattr(value, "__dict__")
-    if is_service and not type(value).__module__.endswith(".codec") and seen is not None and id(value) not in seen:
+    module = type(value).__module__
+    is_service = module.startswith("app.services.") and module.rpartition(".")[2] not in _WITHOUT_MEMORY
+    if is_service and hasattr(value, "__dict__") and seen is not None and id(value) not in seen:
         seen.add(id(value))
         return plain(vars(value), seen)
     return type(value).__name__  # times, locks, and what is the same in every run

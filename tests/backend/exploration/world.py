@@ -19,8 +19,19 @@ from .chain import PLATFORM, RUN_ID, SEAT_PRICE, SEAT_STAKE, Chain, Refusal
 from .process import Answer, Execution, Process, Progress, Request, Services, code, plain, run
 
 SEND = "eth_sendRawTransaction"
-READS = ("eth_blockNumber", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_getTransactionReceipt", "eth_getLogs")
-REFUSALS = ("already known", "nonce too low", "replacement transaction underpriced", "transaction lacks the right spirit")
+READS = (
+    "eth_blockNumber",
+    "eth_getBlockByNumber",
+    "eth_getTransactionCount",
+    "eth_getTransactionReceipt",
+    "eth_getLogs",
+)
+REFUSALS = (
+    "already known",
+    "nonce too low",
+    "replacement transaction underpriced",
+    "transaction lacks the right spirit",
+)
 """Words with which a node refuses a transaction without a reason. Nobody knows the last ones."""
 TABLES = ("event_runs", "event_run_bookings", "operations", "nonces", "chain_cursors", "exploration_clock")
 """Tables that change, each after those that it refers to."""
@@ -30,8 +41,8 @@ CLOCK = """
     CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
         AS 'SELECT now FROM public.exploration_clock';
 """
-"""Replaces PostgreSQL's clock where `public` comes before `pg_catalog` in the search path: time stands still, so that the
-same statement gives the same content."""
+"""Replaces PostgreSQL's clock where `public` comes before `pg_catalog` in the search path: time stands still, so that
+the same statement gives the same content."""
 SEATS = {"a": 1, "b": 2}
 """Operations by key, with the number of seats that each books."""
 
@@ -239,7 +250,7 @@ def _no_request(request: Request) -> Any:
     raise AssertionError(f"{request.method} has no answer here")
 
 
-# ------------------------------------------------------------------------------------------------------- a node's answers
+# ---------------------------------------------------------------------------------------------------- a node's answers
 
 
 def answers(chain: Chain, request: Request) -> Iterator[tuple[str | None, Chain, Any]]:
@@ -250,7 +261,10 @@ def answers(chain: Chain, request: Request) -> Iterator[tuple[str | None, Chain,
     if method == SEND:
         yield from _faulty_sends(chain, after, true)
     elif method in READS:
-        for fault, view in (("lagging node", chain.behind()), ("node on a dropped branch", chain.before_reorganisation())):
+        for fault, view in (
+            ("lagging node", chain.behind()),
+            ("node on a dropped branch", chain.before_reorganisation()),
+        ):
             _, stale = _ask(view, request)
             if stale != true:
                 yield fault, chain, stale
