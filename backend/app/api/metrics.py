@@ -172,6 +172,8 @@ def _reconciler(services: Services) -> Iterator[Metric]:
     health = services.health
     yield _gauge("reconciler_problems", "Things that the last round could not do", health.round_problems)
     yield _gauge("cursor_lag_blocks", "Final blocks whose events are not in the rows yet", health.cursor_lag)
+    documentation = "Operations that a deep reorganisation reopened since the start of the process"
+    yield CounterMetricFamily("stakesim_operations_reopened", documentation, health.reopened)
     if health.round_age is not None:
         documentation = "Time since the end of the reconciler's last good round, or since the start"
         yield _gauge("reconciler_last_good_round_age_seconds", documentation, health.round_age)

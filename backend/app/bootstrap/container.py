@@ -69,7 +69,12 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
 
 
 def build_services(
-    w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing, limits: HealthLimits | None = None
+    w3: Web3,
+    database: Database,
+    chain: BlockchainService,
+    pricing: Pricing,
+    limits: HealthLimits | None = None,
+    finality_blocks: int | None = None,
 ) -> Services:
     """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened.
 
@@ -79,10 +84,18 @@ def build_services(
         chain: The contract.
         pricing: Rates of ETH.
         limits: When the service is not ready; the default limits if None.
+        finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
     """
     runs = EventRunService(database, chain, pricing)
     chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
-    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after, health=Health(limits))
+    reconciler = Reconciler(
+        database,
+        chain,
+        runs,
+        chain.sender.policy.resend_after,
+        health=Health(limits),
+        finality_blocks=finality_blocks,
+    )
     return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
 
 
@@ -125,4 +138,4 @@ def connect_services(settings: Settings) -> Services:
     max_age = timedelta(seconds=settings.price_max_age_seconds)
     pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
     chain = BlockchainService(w3, settings.contract_address, sender)
-    return build_services(w3, database, chain, pricing, health_limits(settings))
+    return build_services(w3, database, chain, pricing, health_limits(settings), settings.finality_blocks)

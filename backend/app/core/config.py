@@ -94,6 +94,7 @@ class Settings(BaseSettings):
         price_max_age_seconds: Maximum age of a rate.
         price_max_jump: Maximum factor between a rate and the last accepted one, up or down.
         confirmations: Number of blocks, including the transaction's own, after which a transaction is final.
+        finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         max_fee_gwei: Maximum fee in gwei per gas.
         priority_fee_gwei: Priority fee in gwei per gas.
         reconcile_seconds: Seconds between two rounds of the reconciler.
@@ -114,6 +115,7 @@ class Settings(BaseSettings):
     price_max_age_seconds: int = Field(default=3600, gt=0)
     price_max_jump: Decimal = Field(default=Decimal(3), gt=1)
     confirmations: int = Field(default=3, ge=1, le=64)
+    finality_blocks: int | None = Field(default=None, ge=1)
     max_fee_gwei: Decimal = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: Decimal = Field(default=Decimal(1), gt=0)
     reconcile_seconds: int = Field(default=15, gt=0)

@@ -16,13 +16,13 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, UnsupportedByContract
 from app.db.database import DATABASE_ERRORS, Database
-from app.db.tables import Booking, EventRun, chain_cursors, event_run_bookings, event_runs, operations
+from app.db.tables import Booking, EventRun, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
+from app.services.finality import Finality
 from app.services.health import Health
 from app.services.operation_types import CLOSED_STATES, Operation
 from app.services.operations import open_operations
@@ -64,6 +64,7 @@ class Reconciler:
         quiet_for: Seconds without a change after which the reconciler continues an operation.
         max_block_range: Number of blocks whose events are requested at once.
         health: Where rounds are recorded.
+        finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Reconciler:
         *,
         max_block_range: int = MAX_BLOCK_RANGE,
         health: Health | None = None,
+        finality_blocks: int | None = None,
     ) -> None:
         self._database = database
         self._chain = chain
@@ -82,6 +84,7 @@ class Reconciler:
         self._quiet_for = timedelta(seconds=quiet_for)
         self._max_block_range = max_block_range
         self.health = health or Health()
+        self._finality = Finality(database, chain, finality_blocks)
 
     def run_full(self) -> ReconcileReport:
         """Runs a round on everything: continues all operations, compares all rows, and refreshes those that differ."""
@@ -184,32 +187,32 @@ class Reconciler:
         Raises:
             ChainUnavailable: The node does not answer; the cursor stays before the blocks that it did not show.
         """
-        cursor = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
         final_block = max(self._chain.sender.policy.final_block(head), 0)
         last_block = self._last_complete_block(report, head)
-        with self._database.transaction() as connection:
-            statement = select(chain_cursors.c.block_number).filter_by(**cursor)
-            followed_block = connection.execute(statement).scalar_one_or_none()
-        first = last_block if followed_block is None else followed_block + 1
-        self.health.cursor_lag = max(final_block - (first - 1), 0)
-        while first <= last_block:
+        while True:
+            cursor = self._finality.cursor()
+            first = last_block if cursor is None else cursor.block_number + 1
             last = min(first + self._max_block_range - 1, last_block)
+            self.health.cursor_lag = max(final_block - (first - 1), 0)
+            # Read before all else: if this block changes meanwhile, the next round notices
+            header = self._chain.block_header(last) if first <= last else None
+            reopened = self._finality.undo_reorganised()
+            if reopened is not None:
+                self.health.reopened += len(reopened)
+                report.problems.append(f"a deep reorganisation: {len(reopened)} operations were reopened")
+                return last_block
+            if header is None:
+                return last_block
             changed_runs = self._runs_changed_by_others(first, last, report)
             with self._database.transaction() as connection:
                 if changed_runs:
                     due = update(event_runs).where(event_runs.c.blockchain_event_run_id.in_(changed_runs))
                     seen = func.greatest(event_runs.c.blockchain_block, last)  # no earlier view is good enough
                     connection.execute(due.values(refresh_due=True, blockchain_block=seen))
-                move_cursor = insert(chain_cursors).values(**cursor, block_number=last)
-                newest = func.greatest(chain_cursors.c.block_number, last)
-                connection.execute(
-                    move_cursor.on_conflict_do_update(
-                        index_elements=["chain_id", "contract"], set_={"block_number": newest}
-                    )
-                )
-            first = last + 1
-            self.health.cursor_lag = max(final_block - last, 0)
-        return last_block
+                self._finality.move_cursor(connection, header)
+            if last == last_block:
+                self._finality.note_finalized(head)
+                return last_block
 
     def _last_complete_block(self, report: ReconcileReport, head: int) -> int:
         """Returns the latest final block up to which all mined operations of the service are closed."""
