@@ -94,6 +94,7 @@ class Codec:
     def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
         functions = [item for item in abi if item["type"] == "function"]
         self._selectors = {f["name"]: _selector(f) for f in functions}
+        self._functions = {selector: name for name, selector in self._selectors.items()}
         self._inputs = {f["name"]: _fields(f["inputs"]) for f in functions}
         self._outputs = {f["name"]: _fields(f["outputs"]) for f in functions}
         errors = [item for item in (*_BUILT_IN, *abi) if item["type"] == "error"]
@@ -125,6 +126,18 @@ class Codec:
         except (EncodingError, OverflowError) as error:
             raise InvalidRequest(f"{function} can't be called with these arguments: {error}") from error
         return Call(to, function, data, value)
+
+    def decode_call(self, data: bytes) -> Event | None:
+        """Returns a call's function and its arguments, named in snake case as an event's; None if it is unknown."""
+        function = self._functions.get(data[:4])
+        if function is None:
+            return None
+        fields = self._inputs[function]
+        try:
+            values = fields.decode(data[4:])
+        except (DecodingError, UnicodeDecodeError, OverflowError):
+            return None
+        return Event(function, dict(zip(map(_snake_case, fields.names), values, strict=True)))
 
     def result(self, function: str, data: bytes) -> tuple[Any, ...]:
         """Decodes what a function returned.

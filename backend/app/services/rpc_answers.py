@@ -124,7 +124,12 @@ class Receipt(NamedTuple):
 
 
 class Transaction(NamedTuple):
-    """A transaction. Block number and hash are None as long as it is not mined."""
+    """A transaction. Block number and hash are None as long as it is not mined.
+
+    Attributes:
+        value: Wei that it sends.
+        fields: All fields as the node gave them, to rebuild its bytes; only its hash proves that they are right.
+    """
 
     hash: str
     sender: ChecksumAddress
@@ -132,6 +137,9 @@ class Transaction(NamedTuple):
     nonce: int
     block_number: int | None
     block_hash: str | None
+    data: bytes
+    value: int
+    fields: Mapping[str, Any]
 
 
 # ------------------------------------------------------------------------------------------------------- answers
@@ -337,6 +345,9 @@ def _read_transaction(raw: Any) -> Transaction:
         _number(raw["nonce"]),
         None if number is None else _number(number),
         None if block_hash is None else _hash(block_hash),
+        _data(raw["input"]),
+        _number(raw["value"], MAX_UINT256),
+        raw,
     )
 
 
