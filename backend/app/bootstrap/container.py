@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,8 +22,12 @@ from app.services.health import Health, HealthLimits
 from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.follower import Follower
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+
+HEAD_MAX_AGE_S = 2.0
+"""Seconds for which the latest block that was read is used again, for fees."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Services:
         chain: The stake contract.
         runs: Use cases of event runs.
         bookings: Use cases of bookings.
+        follower: Follows sent operations until they are final.
         reconciler: Reconciles database and chain.
     """
 
@@ -45,6 +51,7 @@ class Services:
     chain: BlockchainService
     runs: EventRunService
     bookings: BookingService
+    follower: Follower
     reconciler: Reconciler
 
     @property
@@ -88,6 +95,8 @@ def build_services(
     """
     runs = EventRunService(database, chain, pricing)
     chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
+    bookings = BookingService(database, chain, pricing)
+    follower = Follower(w3, chain.sender, time.monotonic)
     reconciler = Reconciler(
         database,
         chain,
@@ -95,8 +104,9 @@ def build_services(
         chain.sender.policy.resend_after,
         health=Health(limits),
         finality_blocks=finality_blocks,
+        skip=follower.is_following,
     )
-    return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
+    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler)
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:
@@ -109,6 +119,7 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         confirmations=settings.confirmations,
         max_fee_per_gas=settings.max_fee_per_gas,
         priority_fee_per_gas=settings.priority_fee_per_gas,
+        head_max_age=HEAD_MAX_AGE_S,
     )
 
 
