@@ -1,8 +1,8 @@
-"""Orphans: transactions from the service's account that are in no row, such as after a database lost its last commits.
+"""Orphans: transactions from the service's account that are in no row, as after a database lost its last commits.
 
-`createEventRun` and `bookEvent` carry no key, so nobody can read from the chain whose order an orphan was. Until that is
-known, no order for the same effect is signed: it would pay a second time. An order with exactly the orphan's call and
-value takes it over as its own transaction; one that differs in amounts only is held until a person decides.
+`createEventRun` and `bookEvent` carry no key, so nobody can read from the chain whose order an orphan was. Until that
+is known, no order for the same effect is signed: it would pay a second time. An order with exactly the orphan's call
+and value takes it over as its own transaction; one that differs in amounts only is held until a person decides.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import json
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
-from eth_account.typed_transactions import TypedTransaction
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.database import Database
@@ -50,11 +49,6 @@ class Orphan:
     subject: str
     data: bytes
     value_wei: int
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Orphan:
-        """Reads a row of `open_orphans`."""
-        return cls(*row)
 
 
 def effect_of(sender: str, to: str | None, data: bytes) -> str | None:
@@ -121,7 +115,7 @@ def open_orphans(connection: Connection, chain_id: int, sender: str) -> list[Orp
     """Returns the account's orphans that may be the effect of an order, by nonce."""
     statement = select(_orphans.tx_hash, _orphans.nonce, _orphans.subject, _orphans.data, _orphans.value_wei)
     statement = statement.where(_orphans.chain_id == chain_id, _orphans.sender == sender, _IS_OPEN)
-    return [Orphan.from_row(row) for row in connection.execute(statement.order_by(_orphans.nonce))]
+    return [Orphan(*row) for row in connection.execute(statement.order_by(_orphans.nonce)).all()]
 
 
 def find_match(operation: Operation, candidates: Collection[Orphan]) -> Orphan | None:
@@ -147,9 +141,7 @@ def adopt(database: Database, operation: Operation, orphan: Orphan, attempt: Att
         Whether it was; not if somebody else changed one of them meanwhile.
     """
     with database.transaction() as connection:
-        taken = (
-            update(orphans).where(_orphans.tx_hash == orphan.tx_hash, _IS_OPEN).values(operation_key=operation.key)
-        )
+        taken = update(orphans).where(_orphans.tx_hash == orphan.tx_hash, _IS_OPEN).values(operation_key=operation.key)
         if connection.execute(taken).rowcount != 1:
             return False
         changed = connection.execute(
