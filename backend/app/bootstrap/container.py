@@ -19,7 +19,9 @@ from app.services.booking_service import BookingService
 from app.services.contract_watch import ContractWatch
 from app.services.event_run_service import EventRunService
 from app.services.health import Health, HealthLimits
-from app.services.pricing import FixedPriceFeed, Pricing
+from app.services.price_feeds import HttpPriceFeed, ManualPriceFeed
+from app.services.pricing import PriceFeed, Pricing
+from app.services.rate_history import StoredRates
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
 from app.services.transactions.follower import Follower
@@ -123,6 +125,24 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
     )
 
 
+def build_pricing(settings: Settings, database: Database) -> Pricing:
+    """Builds the price check with the feeds of the settings, and with the rates that the database holds."""
+    max_age = timedelta(seconds=settings.price_max_age_seconds)
+    max_manual_age = timedelta(seconds=settings.price_manual_max_age_seconds)
+    feeds: list[PriceFeed] = [HttpPriceFeed(feed, settings.price_refresh_seconds) for feed in settings.price_feeds]
+    if settings.eth_price_inr is not None or not feeds:
+        feeds.append(ManualPriceFeed(settings.eth_price_inr, settings.eth_price_inr_as_of, max_manual_age))
+    return Pricing(
+        feeds[0],
+        lambda: datetime.now(UTC),
+        max_age,
+        settings.price_max_jump,
+        history=StoredRates(database, settings.price_max_jump, max(max_age, max_manual_age)),
+        more_feeds=feeds[1:],
+        max_deviation=settings.price_max_deviation,
+    )
+
+
 def health_limits(settings: Settings) -> HealthLimits:
     """Returns when the service is not ready, by the settings. A round may be missed three times."""
     round_age = max(HealthLimits.round_age, 4 * settings.reconcile_seconds)
@@ -141,12 +161,6 @@ def connect_services(settings: Settings) -> Services:
     database = Database(engine)
     w3 = connect_web3(settings.rpc_urls)
     sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
-
-    def clock() -> datetime:
-        return datetime.now(UTC)
-
-    feed = FixedPriceFeed(settings.eth_price_inr, clock)
-    max_age = timedelta(seconds=settings.price_max_age_seconds)
-    pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
+    pricing = build_pricing(settings, database)
     chain = BlockchainService(w3, settings.contract_address, sender)
     return build_services(w3, database, chain, pricing, health_limits(settings), settings.finality_blocks)
