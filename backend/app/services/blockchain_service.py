@@ -63,6 +63,7 @@ class BlockchainService:
         self.sender = sender
         self._codec = event_stake_codec()
         self.address = Web3.to_checksum_address(contract_address)
+        sender.allow(self.address)
 
     @property
     def platform(self) -> ChecksumAddress:
