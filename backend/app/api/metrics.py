@@ -20,7 +20,7 @@ from app.api.readiness import Probe, readiness_of
 from app.bootstrap.container import Services
 from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
-from app.db.tables import OPERATION_STATES, operations
+from app.db.tables import IS_OPEN_ORPHAN, OPERATION_STATES, operations, orphans
 from app.services import rpc
 from app.services.health import HealthProblem
 from app.services.operation_types import CLOSED_STATES, HeldCause
@@ -51,6 +51,7 @@ _HELD_BY_CAUSE = (
     .where(_IS_OPEN, _columns.held.is_not(None))
     .group_by(_columns.held_cause)
 )
+_ORPHANS = select(func.count()).select_from(orphans).where(IS_OPEN_ORPHAN)
 _CLOSED: Select[Any] = (
     select(
         _columns.state,
@@ -127,6 +128,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     try:
         with services.database.autocommit() as connection:
             by_state = {row[0]: row for row in connection.execute(_OPEN_BY_STATE)}
+            orphan_count = connection.execute(_ORPHANS).scalar_one()
             by_cause = {row[0]: row for row in connection.execute(_HELD_BY_CAUSE)}
     except SQLAlchemyError as error:
         log.warning("no metrics of the database: %s", type(error).__name__)
@@ -141,6 +143,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     pending = sum(counts.values())
     yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
     yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", max(ages.values()))
+    yield _gauge("orphans", "Transactions of the platform that are in no operation", orphan_count)
     held = {cause.value: by_cause.get(cause.value, nothing)[1] for cause in HeldCause}
     yield _family("operations_held", "Pending operations that can't proceed at present", "cause", held)
     held_for = {cause.value: by_cause.get(cause.value, nothing)[2] for cause in HeldCause}

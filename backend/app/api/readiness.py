@@ -17,7 +17,7 @@ from app.bootstrap.container import Services
 from app.core.errors import MigrationsMissing
 from app.db.database import DATABASE_ERRORS
 from app.db.migrations import missing_migrations
-from app.db.tables import operations
+from app.db.tables import IS_OPEN_ORPHAN, operations, orphans
 from app.services import rpc
 from app.services.health import HealthProblem
 from app.services.operation_types import CLOSED_STATES, HeldCause
@@ -39,6 +39,8 @@ _HELD = (
     .group_by(_o.held_cause)
     .order_by(_o.held_cause)
 )
+
+_ORPHANS = select(func.count(), func.min(orphans.c.tx_hash)).where(IS_OPEN_ORPHAN)
 
 
 class Probe(Generic[_Result]):
@@ -133,11 +135,12 @@ def look_at_database(services: Services) -> list[HealthProblem]:
             return [HealthProblem("migrations", f"{', '.join(missing)} not applied: {remedy}", True)]
         with services.database.autocommit() as connection:
             held = connection.execute(_HELD).all()
+            open_orphans = connection.execute(_ORPHANS).one()
     except DATABASE_ERRORS:
         return [HealthProblem("database", "does not answer: is it up, and is DATABASE_URL right?", True)]
     except MigrationsMissing as error:
         return [HealthProblem("migrations", error.message, True)]
-    return [
+    problems = [
         HealthProblem(
             WALLET_WIDE_CAUSES.get(cause, "operations"),
             f"{count} operations held ({cause}): {reason}",
@@ -145,6 +148,11 @@ def look_at_database(services: Services) -> list[HealthProblem]:
         )
         for cause, count, reason in held
     ]
+    count, first = open_orphans
+    if count:
+        message = f"{count} transactions are in no operation, the first is {first}: find out whose they are"
+        problems.append(HealthProblem("orphans", message, False))
+    return problems
 
 
 def look_at_node(services: Services, chain_id: int) -> list[HealthProblem]:

@@ -210,6 +210,12 @@ answers = Table(
 )
 
 
+IS_OPEN_ORPHAN = (
+    orphans.c.operation_key.is_(None) & ~orphans.c.dismissed & orphans.c.succeeded & orphans.c.kind.is_not(None)
+)
+"""Orphans that may be the effect of an order. There is an index on this condition."""
+
+
 @dataclass(frozen=True)
 class EventRun:
     """A row of `event_runs`.

@@ -18,14 +18,13 @@ from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.database import Database
-from app.db.tables import operations, orphans
+from app.db.tables import IS_OPEN_ORPHAN, operations, orphans
 from app.services.codec import event_stake_codec
 from app.services.operation_types import NOT_HELD, Attempt, Operation
 from app.services.rpc_answers import Transaction
 
 log = logging.getLogger(__name__)
 _o, _orphans = operations.c, orphans.c
-_IS_OPEN = _orphans.operation_key.is_(None) & ~_orphans.dismissed & _orphans.succeeded & _orphans.kind.is_not(None)
 
 
 class HeldForOrphan(Exception):
@@ -114,7 +113,7 @@ def record(connection: Connection, chain_id: int, transaction: Transaction, *, s
 def open_orphans(connection: Connection, chain_id: int, sender: str) -> list[Orphan]:
     """Returns the account's orphans that may be the effect of an order, by nonce."""
     statement = select(_orphans.tx_hash, _orphans.nonce, _orphans.subject, _orphans.data, _orphans.value_wei)
-    statement = statement.where(_orphans.chain_id == chain_id, _orphans.sender == sender, _IS_OPEN)
+    statement = statement.where(_orphans.chain_id == chain_id, _orphans.sender == sender, IS_OPEN_ORPHAN)
     return [Orphan(*row) for row in connection.execute(statement.order_by(_orphans.nonce)).all()]
 
 
@@ -141,8 +140,8 @@ def adopt(database: Database, operation: Operation, orphan: Orphan, attempt: Att
         Whether it was; not if somebody else changed one of them meanwhile.
     """
     with database.transaction() as connection:
-        taken = update(orphans).where(_orphans.tx_hash == orphan.tx_hash, _IS_OPEN).values(operation_key=operation.key)
-        if connection.execute(taken).rowcount != 1:
+        taken = update(orphans).where(_orphans.tx_hash == orphan.tx_hash, IS_OPEN_ORPHAN)
+        if connection.execute(taken.values(operation_key=operation.key)).rowcount != 1:
             return False
         changed = connection.execute(
             update(operations)
@@ -170,14 +169,14 @@ def as_attempt(transaction: Transaction) -> Attempt | None:
             "type": fields["type"],
             "chainId": fields["chainId"],
             "nonce": fields["nonce"],
-            "to": fields["to"],
+            "to": transaction.to,
             "value": fields["value"],
             "data": fields["input"],
             "gas": fields["gas"],
             "maxFeePerGas": fields["maxFeePerGas"],
             "maxPriorityFeePerGas": fields["maxPriorityFeePerGas"],
             "accessList": fields.get("accessList") or (),
-            "v": fields["v"],
+            "v": fields.get("yParity") or fields["v"],
             "r": fields["r"],
             "s": fields["s"],
         }

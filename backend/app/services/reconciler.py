@@ -131,6 +131,9 @@ class Reconciler:
             report.pending = self._open_operations(timedelta(0))
             head = self._chain.block_number()
             self.health.head_seen(head)
+            unknown = self._chain.sender.find_unknown_transactions(head)
+            if self.health.found("nonces", unknown):
+                log.error("nothing is signed: %s", unknown)
             last_block = self._follow_events(report, head)
             with self._database.transaction() as connection:
                 due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
@@ -232,6 +235,8 @@ class Reconciler:
         with self._database.transaction() as connection:
             hashes = {tx_hash for tx_hash, _ in events}
             own_hashes = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
+        for tx_hash in hashes - own_hashes:
+            self._chain.sender.examine_transaction(tx_hash)
         foreign_args = [event.args for tx_hash, event in events if tx_hash not in own_hashes]
         onchain_run_ids: set[int] = {args["event_run_id"] for args in foreign_args if "event_run_id" in args}
         without_run = (args for args in foreign_args if "event_run_id" not in args)

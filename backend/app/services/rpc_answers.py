@@ -127,7 +127,6 @@ class Transaction(NamedTuple):
     """A transaction. Block number and hash are None as long as it is not mined.
 
     Attributes:
-        value: Wei that it sends.
         fields: All fields as the node gave them, to rebuild its bytes; only its hash proves that they are right.
     """
 
@@ -137,9 +136,17 @@ class Transaction(NamedTuple):
     nonce: int
     block_number: int | None
     block_hash: str | None
-    data: bytes
-    value: int
     fields: Mapping[str, Any]
+
+    @property
+    def data(self) -> bytes:
+        """Its call data. Raises `MalformedAnswer`."""
+        return bytes(parse("eth_call", (), self.fields.get("input")))
+
+    @property
+    def value(self) -> int:
+        """Wei that it sends. Raises `MalformedAnswer`."""
+        return int(parse("eth_getBalance", (), self.fields.get("value")))
 
 
 # ------------------------------------------------------------------------------------------------------- answers
@@ -345,8 +352,6 @@ def _read_transaction(raw: Any) -> Transaction:
         _number(raw["nonce"]),
         None if number is None else _number(number),
         None if block_hash is None else _hash(block_hash),
-        _data(raw["input"]),
-        _number(raw["value"], MAX_UINT256),
         raw,
     )
 

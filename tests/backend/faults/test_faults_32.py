@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from app.db.database import Database
-from app.db.tables import metadata, nonces, operations, orphans
+from app.db.tables import event_run_bookings, metadata, nonces, operations, orphans
 from app.services.operation_types import Operation
 from app.services.pricing import Rate
 from fault_environment import FaultEnvironment, all_operations, hashes_of
@@ -120,11 +120,12 @@ def test_32_an_orphan_that_nobody_asks_for_again_is_said(
 
 def test_32_an_order_that_differs_in_its_amounts_only_is_held(environment: FaultEnvironment) -> None:
     """The rate has moved since, so the retry asks for another price in wei: the same run all the same."""
-    saved = save(environment.database)
-    starts_at = environment.now()
+    environment.open_run()
+    saved, starts_at = save(environment.database), environment.now()
+    environment.now = lambda: starts_at  # type: ignore[method-assign]
     lost = environment.settle(environment.prepare_run(idempotency_key="once"))
     lose_commits(environment.database, saved)
-    environment.feed.rate = Rate(Decimal(210_000), environment.now())
+    environment.feed.rate = Rate(Decimal(210_000), starts_at)
     service = environment.worker()
     service.now = lambda: starts_at  # type: ignore[method-assign]
     retried = service.follow(service.prepare_run(idempotency_key="once"))
@@ -135,7 +136,7 @@ def test_32_an_order_that_differs_in_its_amounts_only_is_held(environment: Fault
         assert (retried.state, retried.held_cause, retried.nonce) == ("prepared", "orphan", None)
     assert retried.held is not None
     assert lost.attempts[0].tx_hash in retried.held
-    assert environment.created() == {"runs": 1, "bookings": 0}
+    assert environment.created() == {"runs": 2, "bookings": 0}
 
 
 def test_32_two_lost_orders_for_the_same_have_two_effects_and_no_third(environment: FaultEnvironment) -> None:
@@ -191,6 +192,7 @@ def test_32_rows_that_are_lost_while_their_nonces_are_not(environment: FaultEnvi
     lost = environment.settle(book(environment, run, "lost"))
     with environment.database.transaction() as connection:
         connection.execute(delete(operations).where(operations.c.key == "lost"))
+        connection.execute(delete(event_run_bookings))
         following = connection.execute(select(nonces.c.next)).scalar_one()
     service = environment.worker()
     service.services.reconciler.run_full()

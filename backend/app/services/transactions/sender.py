@@ -214,6 +214,30 @@ class TransactionSender:
         """Returns the receipt of a closed operation that succeeded. Raises `ChainUnavailable`."""
         return receipts.receipt_or_error(self._w3, operation, None)
 
+    def find_unknown_transactions(self, head: int) -> str | None:
+        """Stores the platform's final transactions that are in no row, as orphans.
+
+        Args:
+            head: Number of the latest block.
+
+        Returns:
+            Why nothing is signed at present, in a sentence; None if nothing is in the way.
+
+        Raises:
+            ChainUnavailable: The node does not answer.
+        """
+        try:
+            return self._signer.nonces.find_unknown(self.chain_id, max(self.policy.final_block(head), 0))
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("orphans", error) from error
+
+    def examine_transaction(self, tx_hash: str) -> None:
+        """Stores a transaction with events of the contract as an orphan, if it is the platform's and in no row."""
+        try:
+            self._signer.nonces.examine(self.chain_id, tx_hash)
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("orphans", error) from error
+
     # ------------------------------------------------------------------------------------------------- waiting
 
     def _finish(self, operation: Operation, signer: LocalAccount | None) -> Receipt:
