@@ -131,7 +131,8 @@ class Reconciler:
             report.pending = self._open_operations(timedelta(0))
             head = self._chain.block_number()
             self.health.head_seen(head)
-            unknown = self._chain.sender.find_unknown_transactions(head)
+            sender = self._chain.sender
+            unknown = sender.nonces.find_unknown(sender.chain_id, max(sender.policy.final_block(head), 0))
             if self.health.found("nonces", unknown):
                 log.error("nothing is signed: %s", unknown)
             last_block = self._follow_events(report, head)
@@ -236,7 +237,7 @@ class Reconciler:
             hashes = {tx_hash for tx_hash, _ in events}
             own_hashes = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
         for tx_hash in hashes - own_hashes:
-            self._chain.sender.examine_transaction(tx_hash)
+            self._chain.sender.nonces.examine(self._chain.sender.chain_id, tx_hash)
         foreign_args = [event.args for tx_hash, event in events if tx_hash not in own_hashes]
         onchain_run_ids: set[int] = {args["event_run_id"] for args in foreign_args if "event_run_id" in args}
         without_run = (args for args in foreign_args if "event_run_id" not in args)

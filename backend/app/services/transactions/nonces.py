@@ -17,6 +17,7 @@ from app.services import operations, orphans, rpc
 from app.services.operation_types import Attempt, Operation, UsedNonce
 from app.services.orphans import HeldForOrphan
 from app.services.rpc_answers import checksummed
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 
 SEARCHED_BLOCKS = 128
 """Number of blocks that are searched for a transaction. Nodes that are no archive nodes have the states of as many."""
@@ -133,7 +134,32 @@ class NonceAllocator:
 
         Returns:
             Why no nonce is assigned at present, in a sentence; None if nothing is in the way.
+
+        Raises:
+            ChainUnavailable: The node does not answer.
         """
+        try:
+            return self._find_unknown(chain_id, final_block)
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("orphans", error) from error
+
+    def examine(self, chain_id: int, tx_hash: str) -> None:
+        """Stores a transaction with events of the contract as an orphan, if it is the platform's and in no row.
+
+        Raises:
+            ChainUnavailable: The node does not answer.
+        """
+        try:
+            transaction = rpc.transaction(self._w3, tx_hash)
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("orphans", error) from error
+        if transaction is None or transaction.sender != self._platform or transaction.block_number is None:
+            return
+        with self._database.autocommit() as connection:
+            if not orphans.is_known(connection, chain_id, transaction):
+                orphans.record(connection, chain_id, transaction, succeeded=True)
+
+    def _find_unknown(self, chain_id: int, final_block: int) -> str | None:
         count = rpc.transaction_count(self._w3, self._platform, final_block)
         pending = rpc.transaction_count(self._w3, self._platform, "pending")
         with self._database.autocommit() as connection:  # after the counts, so that it has all that they count
@@ -149,15 +175,6 @@ class NonceAllocator:
                 return held.reason
             operations.skip_nonces(connection, chain_id, self._platform, count)
         return None
-
-    def examine(self, chain_id: int, tx_hash: str) -> None:
-        """Stores a transaction with events of the contract as an orphan, if it is the platform's and in no row."""
-        transaction = rpc.transaction(self._w3, tx_hash)
-        if transaction is None or transaction.sender != self._platform or transaction.block_number is None:
-            return
-        with self._database.autocommit() as connection:
-            if not orphans.is_known(connection, chain_id, transaction):
-                orphans.record(connection, chain_id, transaction, succeeded=True)
 
     def _record_unknown(self, connection: Connection, chain_id: int, first: int, count: int, final_block: int) -> None:
         """Stores the platform's transactions with these nonces that are in no row.

@@ -43,6 +43,7 @@ from app.services.transactions.conclusions import Mined, of_receipt
 from app.services.transactions.head import Head
 from app.services.transactions.limits import Limits, Sealer
 from app.services.transactions.mempool import Mempool, SendRefusal
+from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.receipts import find_attempt
 from app.services.transactions.signer import Signer
@@ -103,6 +104,11 @@ class TransactionSender:
         self._unmined = Unmined(w3, database, self._mempool, self._signer, platform)
         self._contracts: frozenset[str] = frozenset()
         self._in_progress: dict[str, threading.Event] = {}  # operations in `finish`, by key; set when it returns
+
+    @property
+    def nonces(self) -> NonceAllocator:
+        """Assigns nonces, and finds transactions of the platform that are in no row."""
+        return self._signer.nonces
 
     @property
     def address(self) -> ChecksumAddress:
@@ -213,30 +219,6 @@ class TransactionSender:
     def receipt(self, operation: Operation) -> Receipt:
         """Returns the receipt of a closed operation that succeeded. Raises `ChainUnavailable`."""
         return receipts.receipt_or_error(self._w3, operation, None)
-
-    def find_unknown_transactions(self, head: int) -> str | None:
-        """Stores the platform's final transactions that are in no row, as orphans.
-
-        Args:
-            head: Number of the latest block.
-
-        Returns:
-            Why nothing is signed at present, in a sentence; None if nothing is in the way.
-
-        Raises:
-            ChainUnavailable: The node does not answer.
-        """
-        try:
-            return self._signer.nonces.find_unknown(self.chain_id, max(self.policy.final_block(head), 0))
-        except NODE_ERRORS as error:
-            raise as_chain_unavailable("orphans", error) from error
-
-    def examine_transaction(self, tx_hash: str) -> None:
-        """Stores a transaction with events of the contract as an orphan, if it is the platform's and in no row."""
-        try:
-            self._signer.nonces.examine(self.chain_id, tx_hash)
-        except NODE_ERRORS as error:
-            raise as_chain_unavailable("orphans", error) from error
 
     # ------------------------------------------------------------------------------------------------- waiting
 
