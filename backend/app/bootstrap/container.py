@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
 
 from app.core.config import Settings
 from app.db.database import Database, connect
@@ -74,7 +73,7 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
         rpc_urls: URLs of the endpoints.
         options: Keyword arguments of `FailoverProvider`.
     """
-    return Web3(FailoverProvider(rpc_urls, **options), [AttributeDictMiddleware])
+    return Web3(FailoverProvider(rpc_urls, **options), [])
 
 
 def build_services(
@@ -160,7 +159,7 @@ def connect_services(settings: Settings) -> Services:
     engine = connect(settings.database_url)
     migrate(engine)
     database = Database(engine)
-    w3 = connect_web3(settings.rpc_urls)
+    w3 = connect_web3(settings.rpc_urls, chain_id=settings.chain_id)
     sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
     pricing = build_pricing(settings, database)
     chain = BlockchainService(w3, settings.contract_address, sender)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from app.bootstrap.container import Services, build_services
@@ -115,9 +115,15 @@ def open_api(backend: BackendEnvironment, policy: TransactionPolicy | None = Non
     services = services_for(backend, policy or backend.sender.policy)
     chain_id = backend.engine.w3.eth.chain_id
     app = _APPS.setdefault(chain_id, create_app(services, SECRET, chain_id))
-    app.state.services = services
+    client = TestClient(app)
+    use_services(client, services)
+    return ApiEnvironment(backend, services, client)
+
+
+def use_services(client: TestClient, services: Services) -> None:
+    """Makes the app use other services."""
+    cast(FastAPI, client.app).state.services = services
     _OPENED.append(services)
-    return ApiEnvironment(backend, services, TestClient(app))
 
 
 def services_for(

@@ -19,7 +19,7 @@ from app.db.database import create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.migrations import migrate
 from app.services import operations
-from app.services.transactions import conclusions, nonces, receipts, sender, signer
+from app.services.transactions import conclusions, nonces, receipts, sender, signer, unmined
 from sqlalchemy import Connection
 
 from .explorer import Exploration, Violation, Worker
@@ -98,15 +98,20 @@ Change = tuple[ModuleType, str, str]
 """In this module, this piece of the source becomes that one."""
 
 
+_LAST = (signer, unmined, sender)
+"""Modules that import names from those that are changed, in the order in which they import from each other."""
+
+
 @contextmanager
 def put_back(changes: Sequence[Change]) -> Iterator[None]:
-    """Runs with changed sources. The signer's and sender's modules come last, as they import from the others."""
-    sources = {module: inspect.getsource(module) for module in (*(module for module, *_ in changes), signer, sender)}
+    """Runs with changed sources."""
+    changed = [module for module, *_ in changes if module not in _LAST]
+    sources = {module: inspect.getsource(module) for module in (*changed, *_LAST)}
     for module, right, wrong in changes:
         assert right in sources[module], f"{module.__name__} has no {right!r} any more"
         sources[module] = sources[module].replace(right, wrong)
     before = {module: dict(vars(module)) for module in sources}
-    for module, source in sorted(sources.items(), key=lambda item: 2 * (item[0] is sender) + (item[0] is signer)):
+    for module, source in sources.items():
         exec(compile(source, str(module.__file__), "exec"), vars(module))
     yield
     for module, names in before.items():
@@ -149,7 +154,7 @@ OLD_BUGS = {
         {"block": 1},
     ),
     "a nonce is given up before the foreign transaction that has it is final": OldBug(
-        [(sender, "self.policy.final_block(rpc.block_number(self._w3))", "rpc.block_number(self._w3)")],
+        [(unmined, "policy.final_block(rpc.block_number(self._w3))", "rpc.block_number(self._w3)")],
         "submitted",
         (1, 1),
         {"foreign transaction": 1},

@@ -9,7 +9,7 @@ from web3 import Web3
 from app.db.database import Database
 from app.services import operations, rpc
 
-BALANCE_AGE_S = 60
+BALANCE_AGE_S = 12
 """Seconds after which a balance is read again. What this process signed meanwhile is subtracted from it."""
 
 

@@ -37,13 +37,15 @@ def find_attempt(operation: Operation, receipt: Receipt) -> Attempt:
 
 
 def find_receipt(w3: Web3, operation: Operation) -> Receipt | None:
-    """Returns the receipt of the attempt that was mined, newest first; None if none was.
+    """Returns the receipt of the attempt that was mined, newest first, those without effect last; None if none was.
 
     Attempts with an earlier nonce count only if they succeeded: a reorganisation that is deeper than the confirmations
     brought them back after the nonce had been given up. Those that ran out of gas stay without effect.
     """
-    for attempt in reversed(operation.attempts):
-        receipt = rpc.receipt(w3, attempt.tx_hash)
+    newest_first = operation.attempts[::-1]
+    for attempt in sorted(newest_first, key=lambda attempt: attempt.no_effect):
+        to = operation.sender if attempt.no_effect else operation.to_address
+        receipt = rpc.receipt(w3, attempt.tx_hash, sender=operation.sender, to=to)
         has_effect = receipt is not None and receipt.succeeded and not attempt.no_effect
         if has_effect or (receipt is not None and attempt.nonce == operation.nonce):
             return receipt
@@ -86,7 +88,7 @@ def receipt_or_error(w3: Web3, operation: Operation, receipt: Receipt | None) ->
     """
     if receipt is None and operation.tx_hash:
         try:
-            receipt = rpc.receipt(w3, operation.tx_hash)
+            receipt = rpc.receipt(w3, operation.tx_hash, sender=operation.sender, to=operation.to_address)
         except NODE_ERRORS as error:
             raise as_chain_unavailable(operation.kind, error, operation.key) from error
     if operation.error is not None:

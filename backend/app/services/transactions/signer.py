@@ -13,7 +13,7 @@ from app.core.errors import Expired, TransactionRefused
 from app.db.database import Database
 from app.services import operations, rpc
 from app.services.codec import Call, event_stake_codec
-from app.services.contract_watch import ContractWatch
+from app.services.contract_watch import PAUSABLE, ContractWatch
 from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
 from app.services.orphans import HeldForOrphan
 from app.services.rpc_answers import checksummed
@@ -258,8 +258,14 @@ class Signer:
         return gas
 
     def _hold(self, operation: Operation, cause: HeldCause, reason: str, policy: TransactionPolicy) -> Operation:
-        """Holds an operation without a nonce, or rejects it if it was held for too long."""
-        if operation.held_at is None or operation.attempts or cause in (HeldCause.LIMIT, HeldCause.ORPHAN):
+        """Holds an operation without a nonce, or rejects it if it was held for too long.
+
+        Only orders expire. An exit, such as a cancellation, waits: somebody's money depends on it.
+        """
+        may_expire = (
+            operation.kind in PAUSABLE and not operation.attempts and cause not in (HeldCause.LIMIT, HeldCause.ORPHAN)
+        )
+        if operation.held_at is None or not may_expire:
             return states.hold(self._database, operation, cause, reason)
         with self._database.autocommit() as connection:
             seconds = operations.held_seconds(connection, operation.key)

@@ -82,7 +82,7 @@ class Unmined:
             return self._handle_refusal(operation, refusal, account, policy, limits)
         if kind is RefusalKind.NONCE_TOO_LOW:
             return self._handle_used_nonce(operation, policy)
-        if resent or kind is RefusalKind.NONCE_TOO_HIGH:
+        if resent or due.bump or kind is RefusalKind.NONCE_TOO_HIGH:
             # The node has the attempt, but no receipt: an earlier nonce may be missing, or this one be used
             looked_at = self._look_at_nonces(operation, policy, resend=kind is RefusalKind.NONCE_TOO_HIGH)
             if isinstance(looked_at, Mined) or looked_at.state != operation.state or _waits(looked_at):
