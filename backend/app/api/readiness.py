@@ -27,7 +27,11 @@ PROBE_MAX_AGE_S = 1.0
 """Seconds for which the result of a look is used again, so that many requests cost one look."""
 PROBE_TIMEOUT_S = 1.0
 """Seconds that a request waits for a look. The look goes on, and later requests get its result."""
-WALLET_WIDE_CAUSES = {HeldCause.NO_FUNDS: "wallet", HeldCause.CONTRACT: "contract"}
+WALLET_WIDE_CAUSES = {
+    HeldCause.NO_FUNDS: "wallet",
+    HeldCause.CONTRACT: "contract",
+    HeldCause.NONCE_GAP: "nonces",
+}
 """Causes that hold every further operation of the wallet, so that the service is not ready, and the check for each."""
 
 log = logging.getLogger(__name__)
