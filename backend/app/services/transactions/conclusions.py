@@ -19,7 +19,7 @@ from web3 import Web3
 
 from app.db.database import Database
 from app.services import orphans
-from app.services.operation_types import SENT_STATES, NoEffect, Operation, UsedNonce
+from app.services.operation_types import FILL_NONCE_GAP, SENT_STATES, NoEffect, Operation, UsedNonce
 from app.services.rpc_answers import Receipt
 from app.services.transactions import states
 from app.services.transactions.nonces import find_foreign_transaction
@@ -75,7 +75,7 @@ def _take_over(database: Database, operation: Operation, foreign: UsedNonce) -> 
         The operation as it is stored by now; None if the transaction has another content.
     """
     transaction = foreign.transaction
-    if transaction is None or transaction.to != operation.to_address:
+    if transaction is None or transaction.to != operation.to_address or operation.kind == FILL_NONCE_GAP:
         return None
     if (transaction.data, transaction.value) != (operation.data, operation.value_wei):
         with database.autocommit() as connection:
