@@ -59,6 +59,7 @@ _DESCRIPTIONS = {
     401: "There is no valid bearer token.",
     403: "The caller may not do this.",
     404: "There is no such user, experience, event run, booking or operation.",
+    408: "The request did not arrive in time.",
     409: "The contract rejected the operation, the object is not on chain, or the Idempotency-Key was used before.",
     413: "The body is too long.",
     422: "The request is not valid.",
