@@ -23,6 +23,12 @@ from app.services.codec import event_stake_codec
 from app.services.operation_types import NOT_HELD, Attempt, Operation
 from app.services.rpc_answers import Transaction
 
+ORDERS = (
+    *("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor"),
+    *("completeEvent", "cancelEvent", "cancelBooking", "expireEvent"),
+)
+"""Functions whose orphans may be the effect of an order. Others, such as `pause`, an owner calls by hand."""
+
 log = logging.getLogger(__name__)
 _o, _orphans = operations.c, orphans.c
 
@@ -95,7 +101,7 @@ def record(connection: Connection, chain_id: int, transaction: Transaction, *, s
         "nonce": transaction.nonce,
         "block_number": transaction.block_number,
         "to_address": transaction.to,
-        "kind": call and call.name,
+        "kind": call.name if call and call.name in ORDERS else None,
         "args": call and json.loads(json.dumps(call.args, default=str)),
         "subject": effect_of(transaction.sender, transaction.to, transaction.data),
         "data": transaction.data,
