@@ -13,8 +13,7 @@ from app.api.metrics import metrics_registry
 from app.api.problems import problem_response, problem_responses
 from app.api.responses import json_response
 from app.bootstrap.container import Services
-from app.core.errors import MigrationsMissing
-from app.db.database import DATABASE_ERRORS
+from app.core.errors import DatabaseUnavailable, MigrationsMissing
 from app.db.migrations import missing_migrations
 from app.services.rpc_errors import NODE_ERRORS
 
@@ -57,8 +56,8 @@ def metrics(services: AppServices) -> Response:
 def _check_database(services: Services) -> dict[str, str]:
     try:
         missing = missing_migrations(services.database.engine)
-    except DATABASE_ERRORS:
-        return {"database": "does not answer: is it up, and is DATABASE_URL right?"}
+    except DatabaseUnavailable as error:
+        return {"database": f"{error.reason}: is it up, and is DATABASE_URL right?"}
     except MigrationsMissing as error:
         return {"database": "ok", "migrations": error.message}
     if not missing:

@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.bootstrap.container import Services
 from app.core.units import WEI_PER_ETH
+from app.db.database import DATABASE_ERRORS
 from app.db.tables import OPERATION_STATES, operations
 from app.services.operation_types import CLOSED_STATES
 from app.services.rpc_errors import NODE_ERRORS
@@ -56,8 +56,8 @@ class _ServicesCollector(Collector):
             with self._services.database.transaction() as connection:
                 counts: dict[str, int] = dict(connection.execute(_COUNT_BY_STATE).all())
                 held, oldest_pending_s, gas_spent_wei = connection.execute(_TOTALS).one()
-        except SQLAlchemyError as error:
-            log.warning("no metrics of the database: %s", type(error).__name__)
+        except DATABASE_ERRORS as error:
+            log.warning("no metrics of the database: %s", error.reason)
             yield _gauge("database_up", "Whether the database answers", 0)
             return
         yield _gauge("database_up", "Whether the database answers", 1)

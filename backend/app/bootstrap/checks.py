@@ -13,10 +13,10 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import URL, Engine, select
 from web3 import Web3
 
-from app.bootstrap.container import Services, connect_services, connect_web3, transaction_policy
+from app.bootstrap.container import Services, connect_services, connect_web3, database_policy, transaction_policy
 from app.core.config import Settings
 from app.core.errors import (
     AppError,
@@ -27,9 +27,10 @@ from app.core.errors import (
     UnsupportedByContract,
 )
 from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
-from app.db.database import Database, connect
+from app.db.database import Database, connect, open_engine
 from app.db.migrations import missing_migrations
 from app.db.tables import operations
+from app.db.url import DRIVER
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.operations import open_operations
@@ -114,11 +115,11 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
     yield from endpoint_checks
     if endpoint_checks[-1].name != "network":  # the check of this name is there only if no node answers
         w3 = connect_web3(settings.rpc_urls)
-        unused_database = Database(create_engine("postgresql+psycopg://"))  # the sender sends nothing here
+        unused_database = Database(open_engine(URL.create(DRIVER)))  # the sender sends nothing here
         sender = TransactionSender(w3, settings.platform_account(), unused_database, transaction_policy(settings))
         yield from check_contract(settings, w3, BlockchainService(w3, settings.contract_address, sender))
     try:
-        engine = connect(settings.database_url)
+        engine = connect(settings.database_url, policy=database_policy(settings))
     except DatabaseUnavailable as error:
         yield Check("database", False, error.message, "Start it, or correct DATABASE_URL.", fatal=True)
         return

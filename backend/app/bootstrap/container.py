@@ -11,6 +11,7 @@ from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
 from app.core.config import Settings
+from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect
 from app.db.migrations import migrate
 from app.services.blockchain_service import BlockchainService
@@ -81,6 +82,16 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
     )
 
 
+def database_policy(settings: Settings) -> DatabasePolicy:
+    """Returns the settings of the database's connections as a policy."""
+    return DatabasePolicy(
+        pool_size=settings.database_pool_size,
+        pool_timeout=settings.database_pool_timeout_seconds,
+        statement_timeout=settings.database_statement_timeout_seconds,
+        lock_timeout=settings.database_lock_timeout_seconds,
+    )
+
+
 def connect_services(settings: Settings) -> Services:
     """Builds the use cases from the settings. Applies missing migrations; sends no RPC request.
 
@@ -88,7 +99,7 @@ def connect_services(settings: Settings) -> Services:
         DatabaseUnavailable: No database answers.
         MigrationsMissing: There are no migration files.
     """
-    engine = connect(settings.database_url)
+    engine = connect(settings.database_url, policy=database_policy(settings))
     migrate(engine)
     database = Database(engine)
     w3 = connect_web3(settings.rpc_urls)

@@ -91,6 +91,11 @@ class Settings(BaseSettings):
         jwt_secret: Key that signs the bearer tokens; at least 32 bytes.
         eth_price_inr: INR per ETH; without it, no price can be quoted.
         database_url: URL of a PostgreSQL database; the embedded server if None.
+        database_pool_size: Maximum number of connections of a process to the database.
+        database_pool_timeout_seconds: Seconds to wait for a connection if all are in use.
+        database_statement_timeout_seconds: Seconds that a statement may take.
+        database_lock_timeout_seconds: Seconds that a statement may wait for a lock.
+        answers_keep_days: Days for which the response to an Idempotency-Key is kept.
         price_max_age_seconds: Maximum age of a rate.
         price_max_jump: Maximum factor between a rate and the last accepted one, up or down.
         confirmations: Number of blocks, including the transaction's own, after which a transaction is final.
@@ -109,6 +114,11 @@ class Settings(BaseSettings):
     jwt_secret: Annotated[SecretStr, AfterValidator(_check_secret)]
     eth_price_inr: Decimal | None = Field(default=None, gt=0)
     database_url: str | None = Field(default=None, repr=False)
+    database_pool_size: int = Field(default=10, ge=1, le=500)
+    database_pool_timeout_seconds: float = Field(default=5, gt=0)
+    database_statement_timeout_seconds: float = Field(default=30, gt=0)
+    database_lock_timeout_seconds: float = Field(default=5, gt=0)
+    answers_keep_days: int = Field(default=7, ge=1)
     price_max_age_seconds: int = Field(default=3600, gt=0)
     price_max_jump: Decimal = Field(default=Decimal(3), gt=1)
     confirmations: int = Field(default=3, ge=1, le=64)

@@ -18,12 +18,11 @@ from typing import NamedTuple
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
-from sqlalchemy.exc import InterfaceError, OperationalError
 from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound
 from web3.types import TxReceipt
 
-from app.core.errors import ChainUnavailable, ContractRejected, Superseded, UnexpectedReceipt
+from app.core.errors import ChainUnavailable, ContractRejected, DatabaseUnavailable, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, checksummed, event_stake_codec
@@ -170,7 +169,7 @@ class TransactionSender:
                 node_error = error
             except NODE_ERRORS as error:
                 node_error = as_chain_unavailable(operation.kind, error)
-            except (OperationalError, InterfaceError) as error:
+            except DatabaseUnavailable as error:
                 message = f"{operation.kind}: the database is unavailable; the operation continues once it is back."
                 raise ChainUnavailable(message, operation.key) from error
             if operation.closed:
