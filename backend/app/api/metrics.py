@@ -15,7 +15,7 @@ from app.bootstrap.container import Services
 from app.core.units import WEI_PER_ETH
 from app.db.database import DATABASE_ERRORS
 from app.db.tables import OPERATION_STATES, operations
-from app.services.operation_types import CLOSED_STATES
+from app.services.operation_types import CLOSED_STATES, HeldCause
 from app.services.rpc_errors import NODE_ERRORS
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,15 @@ _IS_PENDING = _columns.state.not_in(CLOSED_STATES)
 _COUNT_BY_STATE = select(_columns.state, func.count()).group_by(_columns.state)
 _OLDEST_PENDING = func.min(_columns.created_at).filter(_IS_PENDING)
 _TOTALS = select(
-    func.count().filter(_IS_PENDING, _columns.held.is_not(None)),
     func.coalesce(func.extract("epoch", func.clock_timestamp() - _OLDEST_PENDING), 0),
     func.coalesce(func.sum(_columns.gas_used * _columns.gas_price_wei), 0),
 )
-"""Held operations, age of the oldest pending one in seconds, wei paid for gas."""
+"""Age of the oldest pending operation in seconds, wei paid for gas."""
+_HELD_BY_CAUSE = (
+    select(_columns.held_cause, func.count())
+    .where(_IS_PENDING, _columns.held.is_not(None))
+    .group_by(_columns.held_cause)
+)
 
 
 def metrics_registry(services: Services) -> CollectorRegistry:
@@ -55,7 +59,8 @@ class _ServicesCollector(Collector):
         try:
             with self._services.database.transaction() as connection:
                 counts: dict[str, int] = dict(connection.execute(_COUNT_BY_STATE).all())
-                held, oldest_pending_s, gas_spent_wei = connection.execute(_TOTALS).one()
+                held: dict[str, int] = dict(connection.execute(_HELD_BY_CAUSE).all())
+                oldest_pending_s, gas_spent_wei = connection.execute(_TOTALS).one()
         except DATABASE_ERRORS as error:
             log.warning("no metrics of the database: %s", error.reason)
             yield _gauge("database_up", "Whether the database answers", 0)
@@ -67,7 +72,12 @@ class _ServicesCollector(Collector):
         yield by_state
         pending = sum(counts.get(state, 0) for state in OPERATION_STATES if state not in CLOSED_STATES)
         yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
-        yield _gauge("operations_held", "Pending operations that can't proceed at present", held)
+        by_cause = GaugeMetricFamily(
+            "stakesim_operations_held", "Pending operations that can't proceed at present", labels=["cause"]
+        )
+        for cause in HeldCause:
+            by_cause.add_metric([cause], held.get(cause, 0))
+        yield by_cause
         yield _gauge("operations_failed", "Operations that failed on chain", counts.get("failed", 0))
         yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", oldest_pending_s)
         yield CounterMetricFamily("stakesim_gas_spent_wei", "Paid for gas by final operations", float(gas_spent_wei))

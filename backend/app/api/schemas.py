@@ -296,6 +296,7 @@ class Operation(ResponseBody):
     gas_used: int | None
     gas_price_wei: Wei | None
     held: str | None = Field(description="Why it can't proceed at present.")
+    held_cause: str | None = Field(description="Kind of that reason.")
     reorged: bool = Field(description="It was mined in a block that a reorganisation dropped later.")
     error: OperationError | None
     created_at: Time

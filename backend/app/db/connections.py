@@ -134,7 +134,12 @@ def install(engine: Engine, policy: DatabasePolicy) -> None:
 
     @event.listens_for(engine, "do_connect")
     def open_connection(dialect: Any, record: Any, args: Any, options: dict[str, Any]) -> psycopg.Connection[Any]:
-        connection: psycopg.Connection[Any] = psycopg.connect(*args, **_LIBPQ | options, autocommit=True)
+        try:
+            connection: psycopg.Connection[Any] = psycopg.connect(*args, **_LIBPQ | options, autocommit=True)
+        except UnicodeError:
+            raise psycopg.OperationalError("can't resolve host") from None
+        except psycopg.ProgrammingError:
+            raise psycopg.OperationalError("invalid connection option") from None
         try:
             _prepare(connection, policy, pooler_cursor)
         except BaseException:

@@ -141,6 +141,8 @@ operations = Table(
     Column("error", JSONB),
     _created_at(),
     Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+    Column("held_cause", Text),
+    Column("held_at", DateTime(timezone=True)),
 )
 
 nonces = Table(

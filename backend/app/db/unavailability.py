@@ -81,6 +81,7 @@ _REFUSALS = {
     "read-only": READ_ONLY,
     "certificate": "its TLS certificate is not accepted, as sslmode asks for it",
     "ssl": "it does not agree on TLS with sslmode",
+    "invalid": "a parameter of DATABASE_URL has a value that libpq does not understand",
     "resolve host": "its host name is unknown",
     "translate host": "its host name is unknown",
     "connection refused": "it refuses the connection: nothing listens there",

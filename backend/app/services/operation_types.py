@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,6 +16,26 @@ from app.services.codec import Call
 CLOSED_STATES = ("confirmed", "failed", "rejected")
 SENT_STATES = ("signed", "submitted", "mined")
 """States in which the operation has a nonce, and is not final."""
+
+
+class HeldCause(StrEnum):
+    """Kind of the reason for which an operation is held, as the column `held_cause` stores it.
+
+    Attributes:
+        NO_FUNDS: The sender cannot pay for gas and value.
+        BASE_FEE: The base fee is above the cap.
+        FEES_AT_CAP: The transaction needs higher fees than the cap allows.
+        REFUSED: The node refuses the transaction; `held` quotes its words.
+    """
+
+    NO_FUNDS = "no_funds"
+    BASE_FEE = "base_fee"
+    FEES_AT_CAP = "fees_at_cap"
+    REFUSED = "refused"
+
+
+NOT_HELD: dict[str, Any] = {"held": None, "held_cause": None, "held_at": None}
+"""Columns of an operation that is not held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +101,9 @@ class Operation:
         attempts: All transactions that were signed for it, oldest first.
         requeued: How often it got a new nonce.
         reorged: Whether it was mined in a block that was dropped from the chain.
-        held: Why it cannot proceed at present; None if it can.
+        held: Why it cannot proceed at present, in a sentence; None if it can.
+        held_cause: Kind of that reason, a `HeldCause`; None if it is not held.
+        held_at: Since when it is held without a break.
         tx_hash: Hash of the attempt that was mined.
         block_number: Number of the block in which it was mined.
         block_hash: Hash of that block.
@@ -106,6 +129,8 @@ class Operation:
     requeued: int
     reorged: bool
     held: str | None
+    held_cause: str | None
+    held_at: datetime | None
     tx_hash: str | None
     block_number: int | None
     block_hash: str | None

@@ -33,7 +33,16 @@ from sqlalchemy.exc import IntegrityError
 from app.core.errors import KeyReused
 from app.db.database import Database
 from app.db.tables import nonces, operations
-from app.services.operation_types import CLOSED_STATES, Attempt, Draft, Effect, EffectStatement, NewRow, Operation
+from app.services.operation_types import (
+    CLOSED_STATES,
+    NOT_HELD,
+    Attempt,
+    Draft,
+    Effect,
+    EffectStatement,
+    NewRow,
+    Operation,
+)
 
 
 class _KeyTaken(Exception):
@@ -208,10 +217,10 @@ _SIGN = (
     .where(_o.key == bindparam("of_key"), _o.chain_id == _TAKE_NONCE.c.chain_id, _o.sender == _TAKE_NONCE.c.sender)
     .values(
         state="signed",
-        held=None,
         nonce=_TAKEN,
         attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
         updated_at=func.clock_timestamp(),
+        **NOT_HELD,
     )
     .returning(_o.updated_at)
 )
@@ -229,7 +238,8 @@ def sign(connection: Connection, operation: Operation, attempt: Attempt) -> Oper
     if updated_at is None:
         return None
     attempts = [*operation.attempts, attempt]
-    return replace(operation, state="signed", held=None, nonce=attempt.nonce, attempts=attempts, updated_at=updated_at)
+    signed = {"state": "signed", "nonce": attempt.nonce, "attempts": attempts, "updated_at": updated_at}
+    return replace(operation, **signed, **NOT_HELD)
 
 
 _EARLIER = operations.alias("earlier")

@@ -26,7 +26,16 @@ from app.core.errors import ChainUnavailable, ContractRejected, DatabaseUnavaila
 from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, checksummed, event_stake_codec
-from app.services.operation_types import SENT_STATES, Attempt, Draft, Effect, NewRow, Operation
+from app.services.operation_types import (
+    NOT_HELD,
+    SENT_STATES,
+    Attempt,
+    Draft,
+    Effect,
+    HeldCause,
+    NewRow,
+    Operation,
+)
 from app.services.rpc_errors import (
     NODE_ERRORS,
     RefusalKind,
@@ -221,7 +230,7 @@ class TransactionSender:
         if fees is None:
             cap = self.policy.max_fee_per_gas
             reason = f"the base fee of {header.base_fee} wei per gas is above the cap of {cap}"
-            return states.hold(self._database, operation, reason)
+            return states.hold(self._database, operation, HeldCause.BASE_FEE, reason)
         # Nonces are counted in a final block: counting those of a block that a reorg drops would leave a gap
         final_block = max(self.policy.final_block(header.number), 0)
         count = rpc.transaction_count(self._w3, account.address, final_block)
@@ -255,7 +264,7 @@ class TransactionSender:
         if resent:
             refusal, is_in_mempool = self._mempool.resend(operation)
             if operation.held and is_in_mempool:
-                operation = states.change(self._database, operation, ("submitted",), held=None)
+                operation = states.change(self._database, operation, ("submitted",), **NOT_HELD)
         if refusal is RefusalKind.NONCE_TOO_HIGH:
             self._fill_nonce_gap(operation)
         elif refusal is RefusalKind.NO_FUNDS:
@@ -267,7 +276,7 @@ class TransactionSender:
             return self._handle_foreign_nonce(operation)
         # Not if the answer was lost: the node may not have the transaction, so it stays signed and is sent again
         if operation.state == "signed" and self._mempool.has_sent(operation):
-            operation = states.change(self._database, operation, ("signed",), state="submitted", held=None)
+            operation = states.change(self._database, operation, ("signed",), state="submitted", **NOT_HELD)
         return operation
 
     # ------------------------------------------------------------------------------------------------- mined
@@ -278,7 +287,7 @@ class TransactionSender:
             return _Step(self._close(operation, receipt), receipt)
         block = receipts.block_columns(receipt)
         if operation.state != "mined" or operation.block_hash != block["block_hash"]:
-            operation = states.change(self._database, operation, SENT_STATES, state="mined", held=None, **block)
+            operation = states.change(self._database, operation, SENT_STATES, state="mined", **NOT_HELD, **block)
         return _Step(operation)
 
     def _handle_reorg(self, operation: Operation) -> Operation:
@@ -292,7 +301,7 @@ class TransactionSender:
     def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
         """Closes the operation (-> confirmed or failed) and updates rows, after all operations with lower nonces."""
         gas_columns = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
-        columns = receipts.block_columns(receipt) | gas_columns | {"held": None}
+        columns = receipts.block_columns(receipt) | gas_columns | NOT_HELD
         tx_hash: str = columns["tx_hash"]
         if receipt["status"] != 1:
             return self._close_reverted(operation, receipt, columns)
@@ -352,7 +361,8 @@ class TransactionSender:
             fees = raised_fees(Fees(last.max_fee_per_gas, last.priority_fee_per_gas), base_fee, self.policy)
             if fees is None:
                 reason = f"fees can't be raised above the cap of {self.policy.max_fee_per_gas} wei per gas"
-                return operations.change(connection, current, (current.state,), held=reason) or current
+                held = states.held_columns(HeldCause.FEES_AT_CAP, reason)
+                return operations.change(connection, current, (current.state,), **held) or current
             attempt = self._sign_attempt(current, account, last.nonce, last.gas_limit, fees, last.latest_block)
             attempts = [*current.attempts, attempt]
             bumped = operations.change(connection, current, (current.state,), attempts=attempts)

@@ -10,12 +10,14 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import func
 from web3.types import TxReceipt
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
 from app.db.database import Database
+from app.db.tables import operations as operations_table
 from app.services import operations, projections
-from app.services.operation_types import SENT_STATES, Operation
+from app.services.operation_types import NOT_HELD, SENT_STATES, HeldCause, Operation
 
 log = logging.getLogger(__name__)
 
@@ -38,31 +40,37 @@ def reload(database: Database, operation: Operation) -> Operation:
     return stored
 
 
-def hold(database: Database, operation: Operation, reason: str) -> Operation:
-    """Stores why the operation cannot proceed at present; its state stays the same."""
-    if operation.held == reason:
+def hold(database: Database, operation: Operation, cause: HeldCause, reason: str) -> Operation:
+    """Stores why the operation cannot proceed at present; its state stays the same.
+
+    Args:
+        database: Where the operation is stored.
+        operation: The operation as the caller saw it.
+        cause: Kind of the reason.
+        reason: The reason, as the end of a sentence.
+    """
+    if (operation.held, operation.held_cause) == (reason, cause):
         return operation
     log.error("%s is held: %s", operation.kind, reason, extra=log_fields(operation))
-    return change(database, operation, (operation.state,), held=reason)
+    return change(database, operation, (operation.state,), **held_columns(cause, reason))
+
+
+def held_columns(cause: HeldCause, reason: str) -> dict[str, Any]:
+    """Returns the columns of a held operation. `held_at` stays as it is if the operation is held already."""
+    held_at = func.coalesce(operations_table.c.held_at, func.clock_timestamp())
+    return {"held": reason, "held_cause": cause, "held_at": held_at}
 
 
 def hold_without_funds(database: Database, operation: Operation) -> Operation:
     """Holds the operation because its sender cannot pay for gas and value."""
-    return hold(database, operation, _no_funds_reason(operation))
+    reason = f"insufficient funds of {operation.sender} for gas and value"
+    return hold(database, operation, HeldCause.NO_FUNDS, reason)
 
 
 def error_of_held(operation: Operation) -> ChainUnavailable:
-    """Returns the error for a caller who waits for a held operation.
-
-    The row has no column for the kind of a reason. So the reason that `hold_without_funds` stores identifies
-    `OutOfFunds`.
-    """
-    kind = OutOfFunds if operation.held == _no_funds_reason(operation) else ChainUnavailable
+    """Returns the error for a caller who waits for a held operation."""
+    kind = OutOfFunds if operation.held_cause == HeldCause.NO_FUNDS else ChainUnavailable
     return kind(f"{operation.kind} is held: {operation.held}.", operation.key)
-
-
-def _no_funds_reason(operation: Operation) -> str:
-    return f"insufficient funds of {operation.sender} for gas and value"
 
 
 def requeue(database: Database, operation: Operation, reason: str, *, counts_as_retry: bool = True) -> Operation:
@@ -77,7 +85,7 @@ def requeue(database: Database, operation: Operation, reason: str, *, counts_as_
     log.warning("%s starts over: %s", operation.kind, reason, extra=log_fields(operation))
     requeued = operation.requeued + counts_as_retry
     return change(
-        database, operation, SENT_STATES, state="prepared", nonce=None, requeued=requeued, held=None, **NO_BLOCK
+        database, operation, SENT_STATES, state="prepared", nonce=None, requeued=requeued, **NOT_HELD, **NO_BLOCK
     )
 
 
