@@ -27,6 +27,7 @@ from app.core.errors import (
     UnsupportedByContract,
 )
 from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
+from app.db.connections import is_behind_pooler
 from app.db.database import Database, connect, open_engine
 from app.db.migrations import missing_migrations
 from app.db.tables import operations
@@ -243,7 +244,9 @@ def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) 
 
 def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
     """Checks that the database is not the embedded one, has all migrations, and belongs to this contract."""
-    finding = "DATABASE_URL is set."
+    with engine.connect() as connection:
+        is_pooled = is_behind_pooler(connection)
+    finding = "DATABASE_URL is set; its connections go through a pooler." if is_pooled else "DATABASE_URL is set."
     if not settings.database_url:
         finding = "DATABASE_URL is not set: it is the embedded server's."
     remedy = "Set DATABASE_URL: the embedded server is for trying out, and a crash of the machine may cost it rows."

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import psycopg
 from psycopg.errors import DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
@@ -189,6 +189,13 @@ def _prepare(
     else:
         connection.cursor_factory = _Cursor
         _send(connection, policy.set_timeouts("SESSION"))
+
+
+def is_behind_pooler(connection: Connection) -> bool:
+    """Returns whether a connection of the pool goes through a pooler, or is treated as if it did."""
+    driver_connection = connection.connection.driver_connection
+    assert isinstance(driver_connection, psycopg.Connection)
+    return driver_connection.prepare_threshold is None
 
 
 def _poll(connection: psycopg.Connection[Any]) -> select.poll:

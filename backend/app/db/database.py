@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from psycopg.errors import DuplicateDatabase, UniqueViolation
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, QueuePool, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -44,22 +43,21 @@ class Database:
         self.engine = engine
         self.autocommit_engine = _AUTOCOMMIT_ENGINES[engine]
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> AbstractContextManager[Connection]:
         """Lends a connection with one transaction: committed at the end, rolled back on an exception."""
-        with _connected(self.engine) as connection, connection.begin():
-            yield connection
+        return self.engine.begin()
 
     def autocommit(self) -> Connection:
         """Lends a connection, as a context manager, on which each statement commits itself."""
-        return _connected(self.autocommit_engine)
+        return self.autocommit_engine.connect()
 
 
-def _connected(engine: Engine) -> Connection:
-    try:
-        return engine.connect()
-    except PoolTimeoutError:
-        raise POOL_IN_USE.as_error() from None
+class _Pool(QueuePool):
+    def connect(self) -> PoolProxiedConnection:
+        try:
+            return super().connect()
+        except PoolTimeoutError:
+            raise POOL_IN_USE.as_error() from None
 
 
 _AUTOCOMMIT_ENGINES: WeakKeyDictionary[Engine, Engine] = WeakKeyDictionary()
@@ -76,6 +74,7 @@ def open_engine(url: URL, policy: DatabasePolicy | None = None) -> Engine:
     autocommit_engine = create_engine(
         url.set(drivername=DRIVER),
         isolation_level="AUTOCOMMIT",
+        poolclass=_Pool,
         pool_size=policy.pool_size,
         max_overflow=0,
         pool_timeout=policy.pool_timeout,
