@@ -15,6 +15,7 @@ from app.api.responses import json_response
 from app.bootstrap.container import Services
 from app.core.errors import DatabaseUnavailable, MigrationsMissing
 from app.db.migrations import missing_migrations
+from app.services import rpc
 from app.services.rpc_errors import NODE_ERRORS
 
 router = APIRouter(tags=["health"])
@@ -68,7 +69,7 @@ def _check_database(services: Services) -> dict[str, str]:
 
 def _check_node(services: Services, chain_id: int) -> dict[str, str]:
     try:
-        chain_id_of_node = services.w3.eth.chain_id
+        chain_id_of_node = rpc.chain_id(services.w3)
     except NODE_ERRORS as error:
         log.warning("the node does not answer: %s", type(error).__name__)
         return {"node": "does not answer: is BLOCKCHAIN_RPC_URL right, and the node up?"}

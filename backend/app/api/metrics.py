@@ -15,6 +15,7 @@ from app.bootstrap.container import Services
 from app.core.units import WEI_PER_ETH
 from app.db.database import DATABASE_ERRORS
 from app.db.tables import OPERATION_STATES, operations
+from app.services import rpc
 from app.services.operation_types import CLOSED_STATES, HeldCause
 from app.services.rpc_errors import NODE_ERRORS
 
@@ -84,7 +85,7 @@ class _ServicesCollector(Collector):
 
     def _chain_metrics(self) -> Iterator[Metric]:
         try:
-            balance = self._services.w3.eth.get_balance(self._services.sender.address)
+            balance = rpc.balance(self._services.w3, self._services.sender.address)
         except NODE_ERRORS as error:
             log.warning("no metrics of the node: %s", type(error).__name__)
             yield _gauge("node_up", "Whether the node answers", 0)

@@ -89,7 +89,7 @@ def test_metrics_show_operations_gas_and_the_wallet(backend: BackendEnvironment)
     receipt = api.services.chain.sender.finish(operation)
     numbers = _numbers(api.client)
     assert (numbers["stakesim_operations_pending"], numbers["stakesim_operations{confirmed}"]) == (0, 1)
-    assert numbers["stakesim_gas_spent_wei_total"] == receipt["gasUsed"] * receipt["effectiveGasPrice"]
+    assert numbers["stakesim_gas_spent_wei_total"] == receipt.gas_used * receipt.gas_price
 
 
 def test_an_empty_wallet_is_seen_in_the_metrics(backend: BackendEnvironment) -> None:
