@@ -87,6 +87,11 @@ def code(w3: Web3, account: str) -> bytes:
     return bytes(_ask(w3, "eth_getCode", account, "latest"))
 
 
+def storage_at(w3: Web3, account: str, slot: str) -> bytes:
+    """Returns the 32 bytes in a slot of an account's storage, as of the latest block. The slot is given in hex."""
+    return bytes(_ask(w3, "eth_getStorageAt", account, slot, "latest"))
+
+
 def logs(w3: Web3, address: str, first_block: int, last_block: int) -> tuple[Log, ...]:
     """Returns the logs of a contract from the first to the last block.
 

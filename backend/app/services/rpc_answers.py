@@ -373,6 +373,7 @@ _PARSERS: Mapping[str, Callable[[Any, Sequence[Any]], Any]] = {
     "eth_estimateGas": lambda raw, params: _positive(raw),
     "eth_getBalance": lambda raw, params: _number(raw, MAX_UINT256),
     "eth_getCode": lambda raw, params: _data(raw),
+    "eth_getStorageAt": lambda raw, params: _data(raw),
     "eth_call": lambda raw, params: _data(raw),
     "eth_sendRawTransaction": _sent_hash,
     "eth_getTransactionReceipt": _receipt,

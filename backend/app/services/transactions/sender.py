@@ -25,6 +25,7 @@ from app.core.errors import ChainUnavailable, ContractRejected, DatabaseUnavaila
 from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, event_stake_codec
+from app.services.contract_watch import ContractWatch
 from app.services.operation_types import (
     NOT_HELD,
     SENT_STATES,
@@ -100,6 +101,7 @@ class TransactionSender:
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool = Mempool(w3, clock)
         self._nonces = NonceAllocator(database)
+        self.contract_watch: ContractWatch | None = None  # set where a reconciler looks at the contract
         self._in_progress: dict[str, threading.Event] = {}  # operations in `finish`, by key; set when it returns
 
     @property
@@ -213,6 +215,8 @@ class TransactionSender:
         if account is None:
             message = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
             return states.reject(self._database, operation, Superseded(message))
+        if self.contract_watch and (reason := self.contract_watch.reason_to_hold(operation)):
+            return states.hold(self._database, operation, HeldCause.CONTRACT, reason)
         to, data, value = operation.to_address, operation.data, operation.value_wei
         try:
             estimate = rpc.estimate_gas(self._w3, to, data, "pending", sender=account.address, value=value)
@@ -220,6 +224,8 @@ class TransactionSender:
             rejection = as_contract_rejected(operation.kind, error, event_stake_codec())
             if rejection is None:
                 raise
+            if self.contract_watch and (reason := self.contract_watch.reason_after_revert(operation, rejection.name)):
+                return states.hold(self._database, operation, HeldCause.CONTRACT, reason)
             return states.reject(self._database, operation, rejection)
         except NODE_ERRORS as error:
             if classify(error) is not RefusalKind.NO_FUNDS:
@@ -350,7 +356,7 @@ class TransactionSender:
     def _bump_fees(self, operation: Operation, signer: LocalAccount | None) -> Operation:
         """Stores and sends one more attempt with the same nonce and both fees raised, up to the cap."""
         account = find_account(operation, signer, self._platform)
-        if account is None:
+        if account is None or (self.contract_watch and self.contract_watch.code_changed):
             return operation
         base_fee = rpc.latest_header(self._w3).base_fee
         with self._database.transaction() as connection:
