@@ -13,7 +13,7 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
-from sqlalchemy import URL, Engine, select
+from sqlalchemy import URL, BigInteger, Engine, literal, select, tuple_
 from web3 import Web3
 
 from app.bootstrap.container import Services, connect_services, connect_web3, database_policy, transaction_policy
@@ -265,12 +265,19 @@ def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
 
 
 def _check_one_contract(settings: Settings, engine: Engine) -> Check:
-    columns = operations.c
-    is_foreign = (columns.chain_id != settings.chain_id) | (columns.to_address != settings.contract_address)
-    with engine.connect() as connection:
-        foreign = connection.execute(
-            select(columns.chain_id, columns.to_address).where(is_foreign).limit(1)
-        ).one_or_none()
+    stored = tuple_(operations.c.chain_id, operations.c.to_address)
+    own = tuple_(literal(settings.chain_id, BigInteger), literal(settings.contract_address))
+    with engine.connect() as connection:  # below or above its own, as an index does not find what is different
+        lower, upper = (
+            connection.execute(
+                select(operations.c.chain_id, operations.c.to_address).where(is_foreign).order_by(*order).limit(1)
+            ).one_or_none()
+            for is_foreign, order in (
+                (stored < own, (operations.c.chain_id, operations.c.to_address)),
+                (stored > own, (operations.c.chain_id.desc(), operations.c.to_address.desc())),
+            )
+        )
+    foreign = lower or upper
     finding = "It knows of no other contract."
     if foreign:
         finding = f"The database holds operations of the contract {foreign.to_address} on chain {foreign.chain_id}."

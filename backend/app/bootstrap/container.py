@@ -19,6 +19,7 @@ from app.services.booking_service import BookingService
 from app.services.contract_watch import ContractWatch
 from app.services.event_run_service import EventRunService
 from app.services.health import Health, HealthLimits
+from app.services.housekeeping import KEEP_ANSWERS
 from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
@@ -70,7 +71,12 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
 
 
 def build_services(
-    w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing, limits: HealthLimits | None = None
+    w3: Web3,
+    database: Database,
+    chain: BlockchainService,
+    pricing: Pricing,
+    limits: HealthLimits | None = None,
+    keep_answers: timedelta = KEEP_ANSWERS,
 ) -> Services:
     """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened.
 
@@ -80,10 +86,13 @@ def build_services(
         chain: The contract.
         pricing: Rates of ETH.
         limits: When the service is not ready; the default limits if None.
+        keep_answers: Age at which the response to an Idempotency-Key is removed.
     """
     runs = EventRunService(database, chain, pricing)
     chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
-    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after, health=Health(limits))
+    reconciler = Reconciler(
+        database, chain, runs, chain.sender.policy.resend_after, health=Health(limits), keep_answers=keep_answers
+    )
     return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
 
 
@@ -136,4 +145,5 @@ def connect_services(settings: Settings) -> Services:
     max_age = timedelta(seconds=settings.price_max_age_seconds)
     pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
     chain = BlockchainService(w3, settings.contract_address, sender)
-    return build_services(w3, database, chain, pricing, health_limits(settings))
+    keep_answers = timedelta(days=settings.answers_keep_days)
+    return build_services(w3, database, chain, pricing, health_limits(settings), keep_answers)
