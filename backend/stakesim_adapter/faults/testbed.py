@@ -21,7 +21,7 @@ from app.db.embedded import start_embedded
 from app.db.migrations import migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
-from app.services.pricing import FixedPriceFeed, Pricing
+from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from eth_account.signers.local import LocalAccount
@@ -65,6 +65,21 @@ class Addresses:
         return open_engine(make_url(self.database_url), DatabasePolicy(lock_timeout=3))
 
 
+@dataclass(frozen=True)
+class SteadyPriceFeed:
+    """Always gives the same rate, as of now.
+
+    Attributes:
+        clock: Returns the present time, with a time zone.
+    """
+
+    clock: Callable[[], datetime]
+
+    def latest(self) -> Rate:
+        """Returns the rate."""
+        return Rate(Decimal(200_000), self.clock())
+
+
 def user_id(number: int) -> uuid.UUID:
     """Returns the id of a user in `users`."""
     return uuid.UUID(int=100 + number)
@@ -98,7 +113,7 @@ def open_services(
         return datetime.fromtimestamp(faultless_w3.eth.get_block("latest")["timestamp"], UTC)
 
     chain = BlockchainService(w3, addresses.contract, sender(w3, service_account(), database, policy))
-    return build_services(w3, database, chain, Pricing(FixedPriceFeed(Decimal(200_000), clock), clock))
+    return build_services(w3, database, chain, Pricing(SteadyPriceFeed(clock), clock))
 
 
 class BackendTestbed(FaultTestbed):

@@ -43,7 +43,8 @@ def fill(database: Database, ids: dict[str, UUID], chain_id: int, address: str, 
             "FROM generate_series(1, CAST(:rows AS int) / 5) n",
             "INSERT INTO event_run_bookings (id, event_run_id, user_id, seats, total_inr, status, "
             "blockchain_booking_id, blockchain_status) SELECT md5('booking' || n)::uuid, "
-            "md5('run' || 1 + n / 6)::uuid, :user, 1, 1, 'completed', 1000000 + n, 'confirmed' FROM generate_series(1, CAST(:rows AS int)) n",
+            "md5('run' || 1 + n / 6)::uuid, :user, 1, 1, 'completed', 1000000 + n, 'confirmed' "
+            "FROM generate_series(1, CAST(:rows AS int)) n",
             "INSERT INTO operations (key, request, kind, subject, chain_id, sender, to_address, data, value_wei, "
             "state, nonce, attempts, tx_hash, block_number, gas_used, gas_price_wei, created_at, updated_at) "
             "SELECT 'old:' || n, '', 'bookEventFor', md5('booking' || n)::uuid, :chain, '0xold', :address, '\\x', 1, "
