@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from app.core.errors import Superseded
-from app.services.operation_types import Operation
+from app.services.operation_types import NoEffect, Operation, UsedNonce
 from app.services.rpc_errors import NODE_ERRORS, classify
 from app.services.transactions import states
 from app.services.transactions.mempool import Mempool
@@ -71,12 +72,18 @@ class _GivesUpAfterLostAnswer(Mempool):
         return super().send(operation)
 
 
+def _unproven(operation: Operation) -> NoEffect:
+    return NoEffect(operation, UsedNonce("", 0))
+
+
 class NewNonceAfterTrouble(TransactionSender):
     """Assumes that a transaction was not sent if the response is lost."""
 
     def __init__(self, w3: Web3, *parts: Any) -> None:
         super().__init__(w3, *parts)
-        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: self._requeue(operation, "no answer"))
+        requeue = partial(states.requeue, self._database, reason="no answer")
+        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: requeue(_unproven(operation)))
+        self._unmined._mempool = self._mempool
 
 
 class TroubleIsFailure(TransactionSender):
@@ -85,7 +92,9 @@ class TroubleIsFailure(TransactionSender):
     def __init__(self, w3: Web3, *parts: Any) -> None:
         super().__init__(w3, *parts)
         error = Superseded("no answer")
-        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: states.fail(self._database, operation, error))
+        fail = partial(states.fail, self._database, error=error)
+        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: fail(_unproven(operation)))
+        self._unmined._mempool = self._mempool
 
 
 class FinalAtOnce(TransactionSender):
