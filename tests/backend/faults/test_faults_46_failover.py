@@ -97,7 +97,7 @@ def test_46_a_failover_to_the_standby_costs_no_operation(
         client = TestClient(create_app(worker.services, SECRET, environment.w3.eth.chain_id))
         assert client.get("/ready").status_code == 503
         copy.promote()
-        assert client.get("/ready").json()["checks"]["database"] == "ok"
+        wait_for(lambda: client.get("/ready").json()["checks"]["database"] == "ok")  # a look is used for a second
         assert worker.settle(worker.find(booking)).state == "confirmed"
         worker.settle(worker.prepare_booking(run))
         worker.check(runs=1, bookings=2)
