@@ -127,6 +127,8 @@ def parse_database_url(text: str) -> DatabaseURL:
     if "@" in remainder or "#" in remainder:
         raise _refused("has an unescaped /, ?, # or @: in user, password and parameters write %2F, %3F, %23 and %40")
     path, _, query = remainder.partition("?")
+    if "=" in path or "&" in path:  # it may be parameters with a password
+        raise _refused("has = or & before the ? of its parameters: in a database's name write %3D and %26")
     parts = _Parts(database=_decoded(path.removeprefix("/")) or None)
     userinfo, has_user, hosts = authority.rpartition("@")
     if has_user:

@@ -33,7 +33,8 @@ class Standby:
     def wait_for(self, primary: URL) -> None:
         """Waits until it has replayed everything that the primary has written so far."""
         with _connected(primary) as connection:
-            lsn = str(connection.execute("SELECT pg_current_wal_flush_lsn()").fetchall()[0][0])
+            # not that of the flush: an embedded server flushes commits later
+            lsn = str(connection.execute("SELECT pg_current_wal_insert_lsn()").fetchall()[0][0])
         with _connected(self.url) as connection:
             while not connection.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [lsn]).fetchall()[0][0]:
                 time.sleep(0.01)

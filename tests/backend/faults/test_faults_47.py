@@ -227,6 +227,7 @@ TEMPLATES = (
 
 @settings(deadline=None, max_examples=400)
 @given(st.lists(INSERTED, max_size=4), st.sets(st.integers(0, 70), max_size=6), st.sampled_from(TEMPLATES))
+@example([], {35}, TEMPLATES[2])  # without its ?
 def test_47_no_malformed_url_shows_its_password(inserted: list[Any], deleted: set[int], template: str) -> None:
     """Characters are inserted anywhere, also into the password, and others deleted around it."""
     placed = next(placed for placed in PLACED if placed in template)
