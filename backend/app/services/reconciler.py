@@ -27,7 +27,6 @@ from app.services.health import Health
 from app.services.housekeeping import KEEP_ANSWERS, tidy
 from app.services.operation_types import Operation
 from app.services.operations import open_operations
-from app.services.rpc_answers import MAX_INT64
 from app.services.run_pages import pages_of_runs
 
 MAX_BLOCK_RANGE = 1_000
@@ -244,7 +243,7 @@ class Reconciler:
                 onchain_run_ids.add(self._chain.get_booking_from_chain(onchain_booking_id).onchain_run_id)
             except (ContractRejected, UnsupportedByContract) as error:
                 report.problems.append(error.message)
-        return {onchain_id for onchain_id in onchain_run_ids if onchain_id <= MAX_INT64}  # no row has a larger one
+        return onchain_run_ids
 
     def _refresh(self, run_id: UUID, report: ReconcileReport, block: int) -> None:
         """Refreshes a run and its bookings as of a block. If it can't, the run stays due.

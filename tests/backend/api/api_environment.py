@@ -158,7 +158,7 @@ def wait_for_background() -> None:
     while _OPENED:
         _OPENED.pop().follower.stop()
     for thread in threading.enumerate():
-        if thread.name.startswith(("follower", "send-operation")):
+        if thread.name.startswith(("follower", "send-operation", "step-operation")):
             thread.join(10)
 
 

@@ -125,9 +125,12 @@ def test_39_events_with_numbers_that_no_row_can_have(environment: FaultEnvironme
     worker.services.reconciler.run_full()
     environment.mine(3)
 
+    asked = list[Any]()
+
     def add_event(method: str, params: Any, forward: Forward) -> Any:
         if method != "eth_getLogs":
             return forward()
+        asked.append(params)
         signature = "0x" + keccak(text="EventCancelled(uint256,uint256)").hex()
         log = {"address": worker.address, "topics": [signature, f"0x{run_id:064x}"], "data": "0x" + "00" * 32}
         at = {"blockNumber": params[0]["toBlock"], "blockHash": BLOCK, "transactionHash": TX, "removed": False}
@@ -136,6 +139,7 @@ def test_39_events_with_numbers_that_no_row_can_have(environment: FaultEnvironme
     worker.connection.fault = add_event
     report = worker.services.reconciler.run_full()
     assert (report.problems, report.failure) == ([], None)
+    assert asked
 
 
 @pytest.mark.slow
