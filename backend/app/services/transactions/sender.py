@@ -322,7 +322,7 @@ class TransactionSender:
             if account is not None and operation.state in ("signed", "submitted"):
                 return self._unmined.give_up_nonce(operation, account, self.policy)
             return operation
-        used = rpc.receipt(self._w3, last.tx_hash, sender=operation.sender, to=operation.sender)
+        used = receipts.read_receipt(self._w3, operation, last)
         if used is None:
             self._mempool.send(operation)
         elif all(receipts.is_final(self._w3, each, self.policy, self.head) for each in (receipt, used)):
