@@ -19,11 +19,10 @@ from typing import NamedTuple
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
-from sqlalchemy.exc import InterfaceError, OperationalError
 from web3 import Web3
 from web3.exceptions import TransactionNotFound
 
-from app.core.errors import ChainUnavailable, ContractRejected, Superseded, UnexpectedReceipt
+from app.core.errors import ChainUnavailable, ContractRejected, DatabaseUnavailable, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, event_stake_codec
@@ -240,7 +239,7 @@ class TransactionSender:
                 node_error = error
             except NODE_ERRORS as error:
                 node_error = as_chain_unavailable(operation.kind, error)
-            except (OperationalError, InterfaceError) as error:
+            except DatabaseUnavailable as error:
                 message = f"{operation.kind}: the database is unavailable; the operation continues once it is back."
                 raise ChainUnavailable(message, operation.key) from error
             if operation.closed:
