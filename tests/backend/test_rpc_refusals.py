@@ -118,6 +118,12 @@ def test_34_other_sentences_are_unknown(sentence: str) -> None:
     assert refusal_kind(sentence) is None
 
 
+@pytest.mark.parametrize("refusal", REFUSALS, ids=by_client)
+@pytest.mark.parametrize("form", ["ERC20: {}", "he said {} and left", "({})"])
+def test_34_only_whole_messages_count(refusal: Refusal, form: str) -> None:
+    assert refusal_kind(form.format(refusal.example)) is None
+
+
 @given(st.text(max_size=30))
 def test_34_noise_is_unknown(noise: str) -> None:
     assert refusal_kind("#" + noise) is None

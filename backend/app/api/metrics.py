@@ -13,23 +13,22 @@ from fastapi import Request
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, Select, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import ColumnElement, func, select
 
 from app.api.readiness import Probe, readiness_of
 from app.bootstrap.container import Services
 from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
-from app.db.tables import OPERATION_STATES, operations
+from app.db.database import DATABASE_ERRORS
+from app.db.tables import IS_OPEN_ORPHAN, OPERATION_STATES, operations, orphans
 from app.services import rpc
 from app.services.health import HealthProblem
+from app.services.housekeeping import TOTALS
 from app.services.operation_types import CLOSED_STATES, HeldCause
 from app.services.rpc_errors import NODE_ERRORS
 
 MAX_AGE_S = 1.0
 """Seconds for which a look at database or node is used again."""
-TOTALS_MAX_AGE_S = 60.0
-"""Seconds for which a count of all closed operations is used again; with millions of them it takes a while."""
 TIMEOUT_S = 5.0
 """Seconds that a scrape waits for database and node. Without them it has the other metrics."""
 
@@ -51,15 +50,7 @@ _HELD_BY_CAUSE = (
     .where(_IS_OPEN, _columns.held.is_not(None))
     .group_by(_columns.held_cause)
 )
-_CLOSED: Select[Any] = (
-    select(
-        _columns.state,
-        func.count(),
-        func.coalesce(func.sum(_columns.gas_used * _columns.gas_price_wei), 0).label("gas"),
-    )
-    .where(~_IS_OPEN)
-    .group_by(_columns.state)
-)
+_ORPHANS = select(func.count()).select_from(orphans).where(IS_OPEN_ORPHAN)
 
 
 class _Collected(Collector):
@@ -88,7 +79,7 @@ class Metrics:
         database, node = "stakesim_database_up", "stakesim_node_up"
         by_source = await asyncio.gather(
             _metrics_of(self._open, MAX_AGE_S, database),
-            _metrics_of(self._closed, TOTALS_MAX_AGE_S, None),
+            _metrics_of(self._closed, MAX_AGE_S, None),
             _metrics_of(self._node, MAX_AGE_S, node),
         )
         families: dict[str, Metric] = {}
@@ -127,9 +118,10 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     try:
         with services.database.autocommit() as connection:
             by_state = {row[0]: row for row in connection.execute(_OPEN_BY_STATE)}
+            orphan_count = connection.execute(_ORPHANS).scalar_one()
             by_cause = {row[0]: row for row in connection.execute(_HELD_BY_CAUSE)}
-    except SQLAlchemyError as error:
-        log.warning("no metrics of the database: %s", type(error).__name__)
+    except DATABASE_ERRORS as error:
+        log.warning("no metrics of the database: %s", error.reason)
         yield _gauge("database_up", "Whether the database answers", 0)
         return
     yield _gauge("database_up", "Whether the database answers", 1)
@@ -141,6 +133,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     pending = sum(counts.values())
     yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
     yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", max(ages.values()))
+    yield _gauge("orphans", "Transactions of the platform that are in no operation", orphan_count)
     held = {cause.value: by_cause.get(cause.value, nothing)[1] for cause in HeldCause}
     yield _family("operations_held", "Pending operations that can't proceed at present", "cause", held)
     held_for = {cause.value: by_cause.get(cause.value, nothing)[2] for cause in HeldCause}
@@ -150,15 +143,15 @@ def _open_operations(services: Services) -> Iterator[Metric]:
 def _closed_operations(services: Services) -> Iterator[Metric]:
     try:
         with services.database.autocommit() as connection:
-            rows = connection.execute(_CLOSED).all()
-    except SQLAlchemyError as error:
-        log.warning("no totals of the database: %s", type(error).__name__)
+            rows = connection.execute(TOTALS).all()
+    except DATABASE_ERRORS as error:
+        log.warning("no totals of the database: %s", error.reason)
         return
     counts: dict[str, int] = {row[0]: row[1] for row in rows}
     closed = {state: counts.get(state, 0) for state in CLOSED_STATES}
     yield _family("operations", "Operations by state", "state", closed)
     yield _gauge("operations_failed", "Operations that failed on chain", closed["failed"])
-    spent = float(sum(row.gas for row in rows))
+    spent = float(sum(row[2] for row in rows))
     yield CounterMetricFamily("stakesim_gas_spent_wei", "Paid for gas by final operations", spent)
 
 
@@ -178,6 +171,8 @@ def _reconciler(services: Services) -> Iterator[Metric]:
     health = services.health
     yield _gauge("reconciler_problems", "Things that the last round could not do", health.round_problems)
     yield _gauge("cursor_lag_blocks", "Final blocks whose events are not in the rows yet", health.cursor_lag)
+    documentation = "Operations that a deep reorganisation reopened since the start of the process"
+    yield CounterMetricFamily("stakesim_operations_reopened", documentation, health.reopened)
     if health.round_age is not None:
         documentation = "Time since the end of the reconciler's last good round, or since the start"
         yield _gauge("reconciler_last_good_round_age_seconds", documentation, health.round_age)

@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         eth_price_inr: INR per ETH, set by hand; without it and `price_feeds`, no price can be quoted.
         eth_price_inr_as_of: When `eth_price_inr` was valid. Without it, `eth_price_inr` is not used.
         database_url: URL of a PostgreSQL database; the embedded server if None.
+        database_pool_size: Maximum number of connections of a process to the database.
+        database_pool_timeout_seconds: Seconds to wait for a connection if all are in use.
+        database_statement_timeout_seconds: Seconds that a statement may take.
+        database_lock_timeout_seconds: Seconds that a statement may wait for a lock.
+        answers_keep_days: Days for which the response to an Idempotency-Key is kept.
         price_feeds: HTTP APIs with the price of ETH, in order of preference. `eth_price_inr` comes after them.
         price_refresh_seconds: Seconds between two requests to a feed.
         price_max_age_seconds: Maximum age of a feed's rate.
@@ -135,6 +140,7 @@ class Settings(BaseSettings):
         price_max_jump: Maximum factor between a rate and those accepted before, up or down.
         price_max_deviation: Maximum factor between the rates of two sources.
         confirmations: Number of blocks, including the transaction's own, after which a transaction is final.
+        finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         max_fee_gwei: Maximum fee in gwei per gas.
         priority_fee_gwei: Priority fee in gwei per gas.
         reconcile_seconds: Seconds between two rounds of the reconciler.
@@ -154,6 +160,11 @@ class Settings(BaseSettings):
     eth_price_inr: Decimal | None = Field(default=None, gt=0)
     eth_price_inr_as_of: AwareDatetime | None = None
     database_url: str | None = Field(default=None, repr=False)
+    database_pool_size: int = Field(default=10, ge=1, le=500)
+    database_pool_timeout_seconds: float = Field(default=5, gt=0)
+    database_statement_timeout_seconds: float = Field(default=30, gt=0)
+    database_lock_timeout_seconds: float = Field(default=5, gt=0)
+    answers_keep_days: int = Field(default=7, ge=1)
     price_feeds: Annotated[list[PriceFeedSettings], NoDecode, BeforeValidator(_parse_json_list)] = Field(
         default=[], repr=False
     )
@@ -163,6 +174,7 @@ class Settings(BaseSettings):
     price_max_jump: Decimal = Field(default=Decimal(3), gt=1)
     price_max_deviation: Decimal = Field(default=Decimal("1.1"), gt=1)
     confirmations: int = Field(default=3, ge=1, le=64)
+    finality_blocks: int | None = Field(default=None, ge=1)
     max_fee_gwei: Decimal = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: Decimal = Field(default=Decimal(1), gt=0)
     reconcile_seconds: int = Field(default=15, gt=0)

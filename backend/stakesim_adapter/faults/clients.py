@@ -14,8 +14,7 @@ from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, KeyReused
 from app.db.tables import Booking, EventRun
 from app.services.operation_types import Operation
-from sqlalchemy.exc import InterfaceError, OperationalError
-from stakesim.faults.chain_faults import DATABASE_GONE, ChainFaults, ServiceStuckError
+from stakesim.faults.chain_faults import ChainFaults, ServiceStuckError
 from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import Violation
 
@@ -263,7 +262,7 @@ class Clients:
         self.faults.begin_operation()
         try:
             return read()
-        except (OperationalError, InterfaceError):
+        except DatabaseUnavailable:
             return None
 
     def _record_response(self, key: str, response: ClientResponse) -> None:
@@ -275,11 +274,7 @@ class Clients:
         self.responses[key] = response
 
     def _report_unexpected(self, key: str, error: Exception) -> None:
-        """Reports an error that the services must not raise, unless a fault stopped the database."""
-        is_database_gone = self.faults.database_gone or self.faults.counts[DATABASE_GONE] > 0
-        if isinstance(error, OperationalError | InterfaceError) and is_database_gone:
-            self._note(f"{key}: the database is gone")
-            return
+        """Reports an error that the services must not raise."""
         self._note(f"{key}: {type(error).__name__}: {error}")
         if isinstance(error, ServiceStuckError):
             self.violations.append(Violation("I2", f"{key}: {error}"))

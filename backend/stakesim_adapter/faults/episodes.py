@@ -10,9 +10,9 @@ import time
 
 import numpy as np
 from app.bootstrap.container import Services
+from app.core.errors import DatabaseUnavailable
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
-from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import CHAIN_FAULTS, ChainFaults, ServiceHooks
 from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
@@ -119,7 +119,7 @@ def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> l
         testbed.mine()
         try:
             report = services.reconciler.run_once()
-        except (OperationalError, InterfaceError):  # a pooled connection from before the server was stopped
+        except DatabaseUnavailable:  # a pooled connection from before the server was stopped
             continue
         if not report.pending:
             break

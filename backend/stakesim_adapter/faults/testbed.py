@@ -15,7 +15,8 @@ from decimal import Decimal
 from typing import Any
 
 from app.bootstrap.container import Services, build_services
-from app.db.database import Database, connect, create_database, drop_database
+from app.db.connections import DatabasePolicy
+from app.db.database import Database, connect, create_database, drop_database, open_engine
 from app.db.embedded import start_embedded
 from app.db.migrations import migrate
 from app.db.tables import experiences, metadata, users
@@ -61,8 +62,7 @@ class Addresses:
 
         All clients of an episode take turns in one thread, so a lock that is not granted by then never will be.
         """
-        query = {"connect_timeout": "10", "options": "-c lock_timeout=3000"}
-        return create_engine(make_url(self.database_url).update_query_dict(query))
+        return open_engine(make_url(self.database_url), DatabasePolicy(lock_timeout=3))
 
 
 @dataclass(frozen=True)
