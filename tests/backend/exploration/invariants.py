@@ -116,6 +116,10 @@ def check_quiet(chain: Chain, tables: Tables) -> None:
     """What must hold once nothing changes any more."""
     checker = _Checker(chain, tables)
     check(chain, tables, is_relaxed=False)
+    for state in CLOSED:
+        counted = sum(total["operations"] for total in tables["operation_totals"] if total["state"] == state)
+        rows = sum(row["state"] == state for row in tables["operations"])
+        checker.must(counted == rows, f"{counted} operations are counted as {state}, and {rows} are")
     for row in tables["operations"]:
         effects = len(checker.effects(row))
         is_contract = row["to_address"] == CONTRACT.address

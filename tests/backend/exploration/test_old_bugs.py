@@ -88,6 +88,7 @@ OLD_BUGS = {
         [
             _FEWER_ATTEMPTS_ALLOWED,
             ("transactions.conclusions", "current = states.reload(database, operation)", "current = operation"),
+            ("transactions.conclusions", "own = _take_over(database, current, foreign)", "own = None"),
         ],
         "submitted",
         (worker(1), worker(2, raises_fees=True)),

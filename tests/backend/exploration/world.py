@@ -33,8 +33,17 @@ REFUSALS = (
     "transaction lacks the right spirit",
 )
 """Words with which a node refuses a transaction without a reason. Nobody knows the last ones."""
-TABLES = ("event_runs", "event_run_bookings", "operations", "nonces", "chain_cursors", "exploration_clock")
-"""Tables that change, each after those that it refers to."""
+TABLES = (
+    "event_runs",
+    "event_run_bookings",
+    "operations",
+    "nonces",
+    "chain_cursors",
+    "orphans",
+    "exploration_clock",
+    "operation_totals",
+)
+"""Tables that change, each after those that it refers to. A trigger writes the last one."""
 CLOCK = """
     CREATE TABLE public.exploration_clock (now timestamptz);
     INSERT INTO public.exploration_clock VALUES ('2026-01-01T00:00Z');
@@ -177,7 +186,7 @@ class World:
     def fill(self, keys: Sequence[str]) -> int:
         """Empties the database, stores an operation with each key, and returns its number."""
         connection = self._connection
-        connection.exec_driver_sql(f"TRUNCATE {', '.join(TABLES[:-1])}, experiences, users")
+        connection.exec_driver_sql(f"TRUNCATE {', '.join(set(TABLES) - {'exploration_clock'})}, experiences, users")
         host = connection.execute(users.insert().values(name="host").returning(users.c.id)).scalar_one()
         statement = experiences.insert().values(host_id=host, title="experience").returning(experiences.c.id)
         of_run = {"host_id": host, "experience_id": connection.execute(statement).scalar_one()}
@@ -225,7 +234,8 @@ class World:
         if database == self._in_database:
             return
         self._connection.exec_driver_sql(_DELETE)
-        self._connection.exec_driver_sql(_INSERT, {"content": self.databases[database]})
+        for statement in (_INSERT, _INSERT_TOTALS):
+            self._connection.exec_driver_sql(statement, {"content": self.databases[database]})
         self._in_database = database
 
 
@@ -236,9 +246,13 @@ _DELETE = f"WITH {_DELETES} SELECT 1"
 _INSERTS = ", ".join(
     f"inserted_{name} AS (INSERT INTO {name}"
     f" SELECT * FROM jsonb_populate_recordset(NULL::{name}, %(content)s::jsonb->'{name}'))"
-    for name in TABLES
+    for name in TABLES[:-1]
 )
 _INSERT = f"WITH {_INSERTS} SELECT 1"
+_INSERT_TOTALS = (
+    "WITH by_trigger AS (DELETE FROM operation_totals) INSERT INTO operation_totals"
+    " SELECT * FROM jsonb_populate_recordset(NULL::operation_totals, %(content)s::jsonb->'operation_totals')"
+)
 
 
 def _changes_rows(statement: Any) -> bool:
