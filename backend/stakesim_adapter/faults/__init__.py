@@ -13,13 +13,14 @@ from functools import partial
 
 from app.services.transactions.sender import TransactionSender
 from stakesim.errors import StakesimError
+from stakesim.faults.episode_script import EpisodeScript
 from stakesim.faults.protocol import EpisodeResult
 
 from stakesim_adapter.errors import as_backend_error
 from stakesim_adapter.faults import processes
 from stakesim_adapter.faults.checks import STATEMENTS
 from stakesim_adapter.faults.clients import CLIENT_FAULTS
-from stakesim_adapter.faults.episodes import run_episode
+from stakesim_adapter.faults.episodes import replay_episode, run_episode
 from stakesim_adapter.faults.testbed import BackendTestbed
 
 
@@ -66,6 +67,7 @@ class BackendEpisodeRunner:
 
     def __init__(self, sender: type[TransactionSender] = TransactionSender) -> None:
         logging.getLogger("app").addHandler(logging.NullHandler())  # expected errors would fill the terminal
+        self._sender = sender
         with as_backend_error():
             self.testbed = BackendTestbed()
         self._episodes: Mapping[str, Callable[[int, int], EpisodeResult]] = {
@@ -86,6 +88,11 @@ class BackendEpisodeRunner:
             raise StakesimError(f"There are no episodes of the kind {kind}: choose {', '.join(self._episodes)}.")
         with as_backend_error():
             return self._episodes[kind](seed, number)
+
+    def replay(self, script: EpisodeScript) -> EpisodeResult:
+        """Runs an episode `network` from its script."""
+        with as_backend_error():
+            return replay_episode(self.testbed, script, self._sender)
 
     def close(self) -> None:
         """Stops the anvil, and drops the database."""

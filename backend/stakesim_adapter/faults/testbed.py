@@ -28,6 +28,7 @@ from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
 from stakesim.evm.chain_spec import engine_accounts
 from stakesim.evm.lean_web3 import lean_web3
+from stakesim.faults.episode_clock import EpisodeClock
 from stakesim.faults.testbed import FaultTestbed, LocalNodeProvider, service_account
 from stakesim.paths import state_dir
 from web3.providers.base import BaseProvider
@@ -56,12 +57,16 @@ class Addresses:
         """Returns a provider without faults."""
         return LocalNodeProvider(self.rpc_url)
 
-    def database(self) -> DatabaseEngine:
+    def database(self, *, durable: bool = True) -> DatabaseEngine:
         """Returns a database engine with a lock_timeout of 3 s.
 
         All clients of an episode take turns in one thread, so a lock that is not granted by then never will be.
+
+        Args:
+            durable: Whether commits survive a crash of the server; without it they are faster.
         """
-        query = {"connect_timeout": "10", "options": "-c lock_timeout=3000"}
+        options = "-c lock_timeout=3000" + ("" if durable else " -c synchronous_commit=off")
+        query = {"connect_timeout": "10", "options": options}
         return create_engine(make_url(self.database_url).update_query_dict(query))
 
 
@@ -81,24 +86,30 @@ def open_services(
     policy: TransactionPolicy,
     engine: DatabaseEngine,
     sender: type[TransactionSender] = TransactionSender,
+    clock: EpisodeClock | None = None,
 ) -> Services:
     """Builds the services of one process of the backend.
 
     Args:
         addresses: Addresses of node and contract.
-        provider: Provider with faults. The services' clock reads the latest block without faults.
+        provider: Provider with faults. The clock for prices reads the latest block without faults.
         policy: Policy of the sender.
         engine: Engine of the database.
         sender: Class that sends the transactions.
+        clock: Clock of the sender; real time if None.
     """
     database = Database(engine)
     w3, faultless_w3 = lean_web3(provider), lean_web3(addresses.provider())
 
-    def clock() -> datetime:
+    def block_time() -> datetime:
         return datetime.fromtimestamp(faultless_w3.eth.get_block("latest")["timestamp"], UTC)
 
-    chain = BlockchainService(w3, addresses.contract, sender(w3, service_account(), database, policy))
-    return build_services(w3, database, chain, Pricing(FixedPriceFeed(Decimal(200_000), clock), clock))
+    time: dict[str, Any] = {}
+    if clock is not None:
+        time = {"clock": clock, "sleep": clock.sleep, "uniform": lambda low, high: low}
+    transaction_sender = sender(w3, service_account(), database, policy, **time)
+    chain = BlockchainService(w3, addresses.contract, transaction_sender)
+    return build_services(w3, database, chain, Pricing(FixedPriceFeed(Decimal(200_000), block_time), block_time))
 
 
 class BackendTestbed(FaultTestbed):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.db.database import Database
 from app.db.tables import operations
 from app.services.operation_types import CLOSED_STATES
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
-from sqlalchemy import select
+from sqlalchemy import event, select
 from stakesim.faults.protocol import Violation
 
 from stakesim_adapter.faults.testbed import BackendTestbed
@@ -27,6 +29,10 @@ _ALL_OPERATIONS = select(
 )
 
 
+_WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE)\b")
+"""Statements that change rows; `FOR UPDATE` is among them, which does no harm."""
+
+
 @dataclass
 class OperationsWatch:
     """Compares each operation with its row at the last check.
@@ -41,9 +47,18 @@ class OperationsWatch:
     confirmations: int
     violations: list[Violation] = field(default_factory=list)
     _last_rows: dict[str, Any] = field(default_factory=dict)
+    _may_have_changed: bool = True
+
+    def follow(self, database: Database) -> None:
+        """From now on, `check_operations` reads only after statements on this database that write."""
+        for engine in (database.engine, database.autocommit_engine):
+            event.listen(engine, "after_cursor_execute", self._executed)
 
     def check_operations(self) -> None:
         """Checks all operations that have changed. Call it before each request, and so before each block."""
+        if not self._may_have_changed:
+            return
+        self._may_have_changed = False
         with self.testbed.observer.connect() as connection:
             rows = connection.execute(_ALL_OPERATIONS).all()
         for row in rows:
@@ -65,6 +80,9 @@ class OperationsWatch:
             holder = select(_columns.key).where(_columns.attempts.contains([{"hash": tx_hash}]))
             if connection.execute(holder).first() is None:
                 self._report("I3", f"{tx_hash} was sent, and no operation in the database has it")
+
+    def _executed(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        self._may_have_changed = self._may_have_changed or _WRITES.search(statement) is not None
 
     def _check_is_final(self, row: Any) -> None:
         if row.tx_hash is None:

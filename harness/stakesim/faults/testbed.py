@@ -90,8 +90,7 @@ class FaultTestbed:
             self.w3 = lean_web3(LocalNodeProvider(self.rpc_url))
             self.contract = self._deploy(artifact, tuple(args))
             self.rpc("evm_setAutomine", False)
-            for _ in range(HEADROOM):
-                self.mine()
+            self.mine(HEADROOM)
             self._start = self.engine.snapshot()
             self.first_block = self.head() + 1
         except BaseException:
@@ -119,9 +118,12 @@ class FaultTestbed:
         """
         return self.w3.manager.request_blocking(RPCEndpoint(method), list(params))
 
-    def mine(self) -> None:
-        """Mines a block."""
-        self.rpc("evm_mine")
+    def mine(self, blocks: int = 1) -> None:
+        """Mines blocks."""
+        if blocks == 1:
+            self.rpc("evm_mine")
+        else:
+            self.rpc("anvil_mine", hex(blocks))
 
     def head(self) -> int:
         """Number of the latest block."""
