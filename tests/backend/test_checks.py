@@ -194,9 +194,10 @@ def sepolia() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            block = {"number": "0x7", "timestamp": hex(4_102_444_800)}
+            block = {"number": "0x7", "timestamp": hex(4_102_444_800), "baseFeePerGas": "0x7", "transactions": []}
+            block |= {"hash": "0x" + "07" * 32, "parentHash": "0x" + "06" * 32}
             result = "0xaa36a7" if request["method"] == "eth_chainId" else block
-            body = json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
+            body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from app.core.errors import InvalidRequest, UnsupportedByContract
 from app.services.codec import PANIC_REASONS, Codec, Event, revert_data
+from app.services.rpc_answers import Log
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
-from hexbytes import HexBytes
 from web3.exceptions import ContractLogicError
 
 US, THEM, LOWER = "0x00000000000000000000000000000000000000Aa", "0x" + "11" * 20, "0x" + "ab" * 20
@@ -54,8 +54,8 @@ def selector(signature: str) -> bytes:
     return keccak(text=signature)[:4]
 
 
-def log(signature: str, topics: list[bytes], data: bytes = b"", address: str = US) -> Any:
-    return {"address": address, "topics": [HexBytes(keccak(text=signature)), *map(HexBytes, topics)], "data": data}
+def log(signature: str, topics: list[bytes], data: bytes = b"", address: str = US) -> Log:
+    return Log(address, (keccak(text=signature), *topics), data, 1, "0x" + "0b" * 32, "0x" + "0a" * 32)
 
 
 def address_topic(address: str) -> bytes:
@@ -102,11 +102,11 @@ def test_only_known_events_of_the_contract_are_decoded_in_order() -> None:
         log("Reset()", []),
         log("Unknown()", []),
         log(PUT, TOPICS, DATA, THEM),
-        {"address": US, "topics": [], "data": b""},
+        log("Reset()", [])._replace(topics=()),
         log(PUT, TOPICS[:2], DATA),
         log(PUT, TOPICS, DATA),
     ]
-    assert CODEC.events(logs, US) == [Event("Reset", {}), Event("TokenPut", token_put_args)]  # type: ignore[arg-type]
+    assert CODEC.events(logs, US) == [Event("Reset", {}), Event("TokenPut", token_put_args)]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from app.db.database import Database
 from app.services import operations
-from app.services.codec import Call, checksummed
+from app.services.codec import Call
 from app.services.operation_types import SENT_STATES, Attempt, Draft, Operation
+from app.services.rpc_answers import checksummed
 from sqlalchemy.exc import IntegrityError
 
 HERE, THERE = 1, 11_155_111

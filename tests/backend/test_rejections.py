@@ -108,12 +108,12 @@ def test_a_revert_on_chain_has_its_reason(backend_on_each_engine: BackendEnviron
     error = caught.value
     assert (error.name, error.args, error.outcome) == ("EnforcedPause", (), "reverted")
     assert error.receipt is not None
-    assert error.receipt["status"] == 0
-    paid = error.receipt["gasUsed"] * error.receipt["effectiveGasPrice"]
+    assert not error.receipt.succeeded
+    paid = error.receipt.gas_used * error.receipt.gas_price
     assert before - backend.balance("attendee") == paid > 0
     [row] = backend.bookings.list_all()
     assert (row.blockchain_status, row.status) == ("failed", "active")
-    assert row.blockchain_tx_hash == error.receipt["transactionHash"].to_0x_hex()
+    assert row.blockchain_tx_hash == error.receipt.tx_hash
 
 
 def test_out_of_gas_on_chain_is_named(backend_on_each_engine: BackendEnvironment) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from app.services import rpc
+from app.services.rpc_answers import Log, Receipt
 from backend_environment import BackendEnvironment, deploy
+from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.middleware import Web3Middleware
@@ -22,12 +24,24 @@ def test_a_receipt_has_web3s_fields(backend: BackendEnvironment) -> None:
         [tx_hash] = w3.eth.get_block(number)["transactions"]
         ours, web3_receipt = rpc.receipt(w3, tx_hash.to_0x_hex()), w3.eth.get_transaction_receipt(tx_hash)
         assert ours is not None
-        expected = {field: web3_receipt[field] for field in ours}
-        expected["logs"] = [
-            {field: log[field] for field in ("address", "topics", "data")} for log in web3_receipt["logs"]
+        block_number, block_hash = web3_receipt["blockNumber"], web3_receipt["blockHash"].to_0x_hex()
+        logs = [
+            Log(log["address"], tuple(map(bytes, log["topics"])), log["data"], block_number, block_hash, ours.tx_hash)
+            for log in web3_receipt["logs"]
         ]
-        assert ours == expected
-        created.append((ours["contractAddress"], len(ours["logs"]) > 0))
+        assert ours == Receipt(
+            tx_hash.to_0x_hex(),
+            block_number,
+            block_hash,
+            web3_receipt["from"],
+            web3_receipt["to"],
+            web3_receipt["contractAddress"],
+            web3_receipt["status"] == 1,
+            web3_receipt["gasUsed"],
+            web3_receipt["effectiveGasPrice"],
+            tuple(logs),
+        )
+        created.append((ours.contract_address, len(ours.logs) > 0))
     assert created == [(None, True), (address, False)]
     assert rpc.receipt(w3, "0x" + "ab" * 32) is None
 
@@ -44,7 +58,15 @@ def test_a_block_header_is_requested_without_transactions(backend: BackendEnviro
     w3.middleware_onion.add(Listen, "listen")
     heads = [rpc.block_header(w3), rpc.block_header(w3, latest["number"]), rpc.block_header(w3, latest["number"] + 1)]
     w3.middleware_onion.remove("listen")
-    expected_header = rpc.BlockHeader(latest["number"], latest["hash"].to_0x_hex(), latest["baseFeePerGas"])
+    expected_header = rpc.BlockHeader(
+        latest["number"],
+        latest["hash"].to_0x_hex(),
+        latest["parentHash"].to_0x_hex(),
+        latest["timestamp"],
+        latest["baseFeePerGas"],
+        tuple(HexBytes(tx_hash).to_0x_hex() for tx_hash in latest["transactions"]),
+    )
+    assert expected_header.base_fee == latest["baseFeePerGas"]
     assert heads == [expected_header, expected_header, None]
     blocks = ("latest", hex(latest["number"]), hex(latest["number"] + 1))
     assert requests == [("eth_getBlockByNumber", [block, False]) for block in blocks]

@@ -115,7 +115,7 @@ def test_an_operation_in_progress_in_another_thread_is_waited_for(
         sender.policy = replace(policy, max_pause=20)
         threading.Timer(0.1, release.set).start()
         assert sender.step(later).closed  # it waits until the other is done
-        assert finished.result()["status"] == 1
+        assert finished.result().succeeded
     assert state(backend, earlier) == "confirmed"
 
 
@@ -177,7 +177,7 @@ def test_pauses_are_longer_after_a_node_error(backend: BackendEnvironment, both:
 def test_there_is_no_pause_after_progress(backend: BackendEnvironment) -> None:
     clock, run = Clock(), backend.open_run()
     operation = backend.bookings.prepare_book(run.id, backend.ids["attendee"], 1)
-    assert sender_with(backend, clock).finish(operation)["status"] == 1
+    assert sender_with(backend, clock).finish(operation).succeeded
     assert clock.slept == []
 
 

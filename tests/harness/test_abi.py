@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 from app.services import codec as backend_codec
 from app.services.codec import Codec
+from app.services.rpc_answers import Log as BackendLog
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
-from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
 from stakesim.evm.abi import ContractAbi, Log, abi_type, signature
@@ -83,7 +83,7 @@ def test_events_are_decoded_as_by_the_backend(abi, data):
     topics.insert(0, keccak(text=signature(event)))
     raw = encode([abi_type(i) for i in other], data.draw(arguments(other)))
     ours = ContractAbi(abi).events([Log(ADDRESS, topics, raw)], ADDRESS)
-    log = {"address": ADDRESS, "topics": [HexBytes(topic) for topic in topics], "data": HexBytes(raw)}
+    log = BackendLog(ADDRESS, tuple(topics), raw, 1, "0x" + "0b" * 32, "0x" + "0a" * 32)
     theirs = Codec(abi).events([log], ADDRESS)
     assert [(e.name, e.args) for e in ours] == [(e.name, e.args) for e in theirs]
     assert len(ours) == 1

@@ -53,6 +53,7 @@ class ReconcilerThread:
 
     def start(self) -> None:
         """Starts the thread. It can be started only once."""
+        self._reconciler.health.started()
         self._thread.start()
 
     def stop(self) -> None:
@@ -64,8 +65,8 @@ class ReconcilerThread:
         reconcile = self._reconciler.run_full
         while True:
             try:
-                reconcile()
-                reconcile = self._reconciler.run_once
+                if reconcile().failure is None:
+                    reconcile = self._reconciler.run_once
             except Exception:  # what fails in one round may succeed in the next
                 log.exception("a round of the reconciler failed")
             if self._stopping.wait(self._interval):

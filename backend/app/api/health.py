@@ -1,25 +1,20 @@
-"""Routes for monitoring: liveness, readiness, metrics."""
+"""Routes for monitoring: liveness, readiness, metrics. None of them waits behind other requests."""
 
 from __future__ import annotations
-
-import logging
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.api import schemas
-from app.api.dependencies import AppServices
-from app.api.metrics import metrics_registry
+from app.api.metrics import metrics_of
 from app.api.problems import problem_response, problem_responses
+from app.api.readiness import readiness_of
 from app.api.responses import json_response
-from app.bootstrap.container import Services
-from app.core.errors import MigrationsMissing
-from app.db.database import DATABASE_ERRORS
-from app.db.migrations import missing_migrations
-from app.services.rpc_errors import NODE_ERRORS
+
+CHECKS = ("database", "migrations", "node", "chain_id", "head", "reconciler", "contract", "wallet", "operations")
+"""Names of all checks of `/ready`."""
 
 router = APIRouter(tags=["health"])
-log = logging.getLogger(__name__)
 
 
 @router.get("/health", response_model=schemas.Alive, summary="Whether the process is alive")
@@ -31,15 +26,22 @@ async def health() -> Response:
 @router.get(
     "/ready",
     response_model=schemas.Ready,
-    summary="Whether database, migrations, node and network are ready",
+    summary="Whether the service can carry out operations, and what stands still",
     responses=problem_responses(503),
 )
-def ready(request: Request, services: AppServices) -> Response:
-    """503 names each check that failed, and what to do."""
-    checks = _check_database(services) | _check_node(services, request.app.state.chain_id)
-    if all(result == "ok" for result in checks.values()):
+async def ready(request: Request) -> Response:
+    """503 names each check because of which the service is not ready, and what to do.
+
+    A check that is not `ok` in a response of 200 needs attention, such as an operation that is held for itself.
+    """
+    problems = await readiness_of(request).problems()
+    checks = dict.fromkeys(CHECKS, "ok")
+    for problem in sorted(problems, key=lambda problem: not problem.blocks):
+        earlier = checks[problem.check]
+        checks[problem.check] = problem.message if earlier == "ok" else f"{earlier}; {problem.message}"
+    if not any(problem.blocks for problem in problems):
         return json_response(200, schemas.Ready(checks=checks))
-    failed = "; ".join(f"{name}: {result}" for name, result in checks.items() if result != "ok")
+    failed = "; ".join(f"{problem.check}: {problem.message}" for problem in problems if problem.blocks)
     return problem_response(503, "not_ready", failed, checks=checks)
 
 
@@ -49,30 +51,6 @@ def ready(request: Request, services: AppServices) -> Response:
     summary="Metrics for Prometheus",
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(services: AppServices) -> Response:
+async def metrics(request: Request) -> Response:
     """Reads database and node; responds also if they do not answer."""
-    return Response(generate_latest(metrics_registry(services)), media_type=CONTENT_TYPE_LATEST)
-
-
-def _check_database(services: Services) -> dict[str, str]:
-    try:
-        missing = missing_migrations(services.database.engine)
-    except DATABASE_ERRORS:
-        return {"database": "does not answer: is it up, and is DATABASE_URL right?"}
-    except MigrationsMissing as error:
-        return {"database": "ok", "migrations": error.message}
-    if not missing:
-        return {"database": "ok", "migrations": "ok"}
-    remedy = "`stakesim serve` applies them, as does running the files in order"
-    return {"database": "ok", "migrations": f"{', '.join(missing)} not applied: {remedy}"}
-
-
-def _check_node(services: Services, chain_id: int) -> dict[str, str]:
-    try:
-        chain_id_of_node = services.w3.eth.chain_id
-    except NODE_ERRORS as error:
-        log.warning("the node does not answer: %s", type(error).__name__)
-        return {"node": "does not answer: is BLOCKCHAIN_RPC_URL right, and the node up?"}
-    if chain_id_of_node != chain_id:
-        return {"node": "ok", "chain_id": f"the node is on chain {chain_id_of_node}, CHAIN_ID is {chain_id}"}
-    return {"node": "ok", "chain_id": "ok"}
+    return Response(generate_latest(await metrics_of(request)), media_type=CONTENT_TYPE_LATEST)

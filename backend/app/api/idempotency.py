@@ -16,7 +16,6 @@ from fastapi import Response
 from pydantic import BaseModel
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from web3.types import TxReceipt
 
 from app.api import problems
 from app.api.background import finish_in_background
@@ -29,6 +28,7 @@ from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import answers
 from app.services import operations
 from app.services.operation_types import Operation
+from app.services.rpc_answers import Receipt
 
 FINAL_ERRORS = (ContractRejected, Superseded, UnexpectedReceipt)
 """Errors that end an operation. Repeating the request can't change them, so their responses are kept."""
@@ -88,7 +88,7 @@ class IdempotentRequest:
         status: int,
         body: BaseModel | None,
         prepare: Callable[[], Operation],
-        result: Callable[[Operation, TxReceipt], BaseModel],
+        result: Callable[[Operation, Receipt], BaseModel],
     ) -> Response:
         """Prepares an operation, carries it out, and responds with its result.
 

@@ -1,97 +1,198 @@
-"""Prometheus metrics, read from database and chain on each request. Amounts of wei are floats, and so not exact."""
+"""Prometheus metrics of database, chain and reconciler. Amounts of wei are floats, and so not exact."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from copy import copy
+from itertools import chain
 from typing import Any
 
+from fastapi import Request
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.api.readiness import Probe, readiness_of
 from app.bootstrap.container import Services
 from app.core.units import WEI_PER_ETH
 from app.db.tables import OPERATION_STATES, operations
+from app.services import rpc
+from app.services.health import HealthProblem
 from app.services.operation_types import CLOSED_STATES, HeldCause
 from app.services.rpc_errors import NODE_ERRORS
+
+MAX_AGE_S = 1.0
+"""Seconds for which a look at database or node is used again."""
+TOTALS_MAX_AGE_S = 60.0
+"""Seconds for which a count of all closed operations is used again; with millions of them it takes a while."""
+TIMEOUT_S = 5.0
+"""Seconds that a scrape waits for database and node. Without them it has the other metrics."""
 
 log = logging.getLogger(__name__)
 
 _columns = operations.c
-_IS_PENDING = _columns.state.not_in(CLOSED_STATES)
-_COUNT_BY_STATE = select(_columns.state, func.count()).group_by(_columns.state)
-_OLDEST_PENDING = func.min(_columns.created_at).filter(_IS_PENDING)
-_TOTALS = select(
-    func.coalesce(func.extract("epoch", func.clock_timestamp() - _OLDEST_PENDING), 0),
-    func.coalesce(func.sum(_columns.gas_used * _columns.gas_price_wei), 0),
+_IS_OPEN = _columns.state.not_in(CLOSED_STATES)
+
+
+def _age_s(of: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.coalesce(func.extract("epoch", func.clock_timestamp() - of), 0)
+
+
+_OPEN_BY_STATE = (
+    select(_columns.state, func.count(), _age_s(func.min(_columns.created_at))).where(_IS_OPEN).group_by(_columns.state)
 )
-"""Age of the oldest pending operation in seconds, wei paid for gas."""
 _HELD_BY_CAUSE = (
-    select(_columns.held_cause, func.count())
-    .where(_IS_PENDING, _columns.held.is_not(None))
+    select(_columns.held_cause, func.count(), _age_s(func.min(_columns.held_at)))
+    .where(_IS_OPEN, _columns.held.is_not(None))
     .group_by(_columns.held_cause)
 )
+_CLOSED: Select[Any] = (
+    select(
+        _columns.state,
+        func.count(),
+        func.coalesce(func.sum(_columns.gas_used * _columns.gas_price_wei), 0).label("gas"),
+    )
+    .where(~_IS_OPEN)
+    .group_by(_columns.state)
+)
 
 
-def metrics_registry(services: Services) -> CollectorRegistry:
-    """Returns a registry with the metrics of these services, and without those of the process."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_ServicesCollector(services))
-    return registry
+class _Collected(Collector):
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
-class _ServicesCollector(Collector):
+class Metrics:
+    """The metrics of one app's services, without those of the process."""
+
     def __init__(self, services: Services) -> None:
-        self._services = services
+        self.services = services
+        self._open = Probe(lambda: list(_open_operations(services)))
+        self._closed = Probe(lambda: list(_closed_operations(services)))
+        self._node = Probe(lambda: list(_node(services)))
 
-    def describe(self) -> list[Metric]:
-        """Returns no metrics, so that registering the collector sends no queries."""
-        return []
+    async def collect(self, problems: Iterable[HealthProblem]) -> CollectorRegistry:
+        """Returns a registry with the present values. Takes no longer than `TIMEOUT_S`.
 
-    def collect(self) -> Iterator[Metric]:
-        yield from self._database_metrics()
-        yield from self._chain_metrics()
-
-    def _database_metrics(self) -> Iterator[Metric]:
-        try:
-            with self._services.database.transaction() as connection:
-                counts: dict[str, int] = dict(connection.execute(_COUNT_BY_STATE).all())
-                held: dict[str, int] = dict(connection.execute(_HELD_BY_CAUSE).all())
-                oldest_pending_s, gas_spent_wei = connection.execute(_TOTALS).one()
-        except SQLAlchemyError as error:
-            log.warning("no metrics of the database: %s", type(error).__name__)
-            yield _gauge("database_up", "Whether the database answers", 0)
-            return
-        yield _gauge("database_up", "Whether the database answers", 1)
-        by_state = GaugeMetricFamily("stakesim_operations", "Operations by state", labels=["state"])
-        for state in OPERATION_STATES:
-            by_state.add_metric([state], counts.get(state, 0))
-        yield by_state
-        pending = sum(counts.get(state, 0) for state in OPERATION_STATES if state not in CLOSED_STATES)
-        yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
-        by_cause = GaugeMetricFamily(
-            "stakesim_operations_held", "Pending operations that can't proceed at present", labels=["cause"]
+        Args:
+            problems: What `/ready` finds.
+        """
+        database, node = "stakesim_database_up", "stakesim_node_up"
+        by_source = await asyncio.gather(
+            _metrics_of(self._open, MAX_AGE_S, database),
+            _metrics_of(self._closed, TOTALS_MAX_AGE_S, None),
+            _metrics_of(self._node, MAX_AGE_S, node),
         )
-        for cause in HeldCause:
-            by_cause.add_metric([cause], held.get(cause, 0))
-        yield by_cause
-        yield _gauge("operations_failed", "Operations that failed on chain", counts.get("failed", 0))
-        yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", oldest_pending_s)
-        yield CounterMetricFamily("stakesim_gas_spent_wei", "Paid for gas by final operations", float(gas_spent_wei))
+        families: dict[str, Metric] = {}
+        for metric in (*chain.from_iterable(by_source), *_reconciler(self.services), _problems(problems)):
+            if metric.name in families:  # open and closed operations are in one family
+                families[metric.name].samples = [*families[metric.name].samples, *metric.samples]
+            else:
+                families[metric.name] = copy(metric)
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collected(families.values()))
+        return registry
 
-    def _chain_metrics(self) -> Iterator[Metric]:
-        try:
-            balance = self._services.w3.eth.get_balance(self._services.sender.address)
-        except NODE_ERRORS as error:
-            log.warning("no metrics of the node: %s", type(error).__name__)
-            yield _gauge("node_up", "Whether the node answers", 0)
-            return
-        yield _gauge("node_up", "Whether the node answers", 1)
-        yield _gauge("wallet_balance_wei", "Balance of the platform's wallet", balance)
-        yield _gauge("wallet_balance_eth", "Balance of the platform's wallet", balance / WEI_PER_ETH)
+
+async def metrics_of(request: Request) -> CollectorRegistry:
+    """Returns the metrics of the app that received the request."""
+    state, readiness = request.app.state, readiness_of(request)
+    metrics: Metrics | None = getattr(state, "metrics", None)
+    if metrics is None or metrics.services is not state.services:
+        metrics = state.metrics = Metrics(state.services)
+    return await metrics.collect(await readiness.problems())
+
+
+async def _metrics_of(probe: Probe[list[Metric]], max_age: float, up: str | None) -> list[Metric]:
+    metrics = await probe.result(max_age, TIMEOUT_S)
+    if metrics is None:
+        return [GaugeMetricFamily(up, "Whether it answers", 0)] if up else []
+    return metrics
+
+
+def _open_operations(services: Services) -> Iterator[Metric]:
+    try:
+        with services.database.autocommit() as connection:
+            by_state = {row[0]: row for row in connection.execute(_OPEN_BY_STATE)}
+            by_cause = {row[0]: row for row in connection.execute(_HELD_BY_CAUSE)}
+    except SQLAlchemyError as error:
+        log.warning("no metrics of the database: %s", type(error).__name__)
+        yield _gauge("database_up", "Whether the database answers", 0)
+        return
+    yield _gauge("database_up", "Whether the database answers", 1)
+    nothing, open_states = (None, 0, 0), [state for state in OPERATION_STATES if state not in CLOSED_STATES]
+    counts = {state: by_state.get(state, nothing)[1] for state in open_states}
+    yield _family("operations", "Operations by state", "state", counts)
+    ages = {state: by_state.get(state, nothing)[2] for state in open_states}
+    yield _family("operations_open_oldest_seconds", "Age of the oldest open operation", "state", ages)
+    pending = sum(counts.values())
+    yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
+    yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", max(ages.values()))
+    held = {cause.value: by_cause.get(cause.value, nothing)[1] for cause in HeldCause}
+    yield _family("operations_held", "Pending operations that can't proceed at present", "cause", held)
+    held_for = {cause.value: by_cause.get(cause.value, nothing)[2] for cause in HeldCause}
+    yield _family("operations_held_oldest_seconds", "Time since the first of them is held", "cause", held_for)
+
+
+def _closed_operations(services: Services) -> Iterator[Metric]:
+    try:
+        with services.database.autocommit() as connection:
+            rows = connection.execute(_CLOSED).all()
+    except SQLAlchemyError as error:
+        log.warning("no totals of the database: %s", type(error).__name__)
+        return
+    counts: dict[str, int] = {row[0]: row[1] for row in rows}
+    closed = {state: counts.get(state, 0) for state in CLOSED_STATES}
+    yield _family("operations", "Operations by state", "state", closed)
+    yield _gauge("operations_failed", "Operations that failed on chain", closed["failed"])
+    spent = float(sum(row.gas for row in rows))
+    yield CounterMetricFamily("stakesim_gas_spent_wei", "Paid for gas by final operations", spent)
+
+
+def _node(services: Services) -> Iterator[Metric]:
+    try:
+        balance = rpc.balance(services.w3, services.sender.address)
+    except NODE_ERRORS as error:
+        log.warning("no metrics of the node: %s", type(error).__name__)
+        yield _gauge("node_up", "Whether the node answers", 0)
+        return
+    yield _gauge("node_up", "Whether the node answers", 1)
+    yield _gauge("wallet_balance_wei", "Balance of the platform's wallet", balance)
+    yield _gauge("wallet_balance_eth", "Balance of the platform's wallet", balance / WEI_PER_ETH)
+
+
+def _reconciler(services: Services) -> Iterator[Metric]:
+    health = services.health
+    yield _gauge("reconciler_problems", "Things that the last round could not do", health.round_problems)
+    yield _gauge("cursor_lag_blocks", "Final blocks whose events are not in the rows yet", health.cursor_lag)
+    if health.round_age is not None:
+        documentation = "Time since the end of the reconciler's last good round, or since the start"
+        yield _gauge("reconciler_last_good_round_age_seconds", documentation, health.round_age)
+    if health.head_age is not None:
+        yield _gauge("head_age_seconds", "Time since a new block was seen", health.head_age)
+
+
+def _problems(problems: Iterable[HealthProblem]) -> Metric:
+    family = GaugeMetricFamily(
+        "stakesim_problem", "1 for each check of /ready that is not ok", labels=["check", "blocks"]
+    )
+    for check, blocks in sorted({(problem.check, str(problem.blocks).lower()) for problem in problems}):
+        family.add_metric([check, blocks], 1)
+    return family
+
+
+def _family(name: str, documentation: str, label: str, values: dict[str, Any]) -> Metric:
+    family = GaugeMetricFamily(f"stakesim_{name}", documentation, labels=[label])
+    for value_of_label, value in values.items():
+        family.add_metric([value_of_label], float(value))
+    return family
 
 
 def _gauge(name: str, documentation: str, value: Any) -> Metric:

@@ -30,6 +30,7 @@ from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
 from app.db.database import Database, connect
 from app.db.migrations import missing_migrations
 from app.db.tables import operations
+from app.services import rpc
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.operations import open_operations
@@ -141,7 +142,7 @@ def check_endpoints(settings: Settings) -> Iterator[Check]:
         w3 = connect_web3([url], timeout=5, give_up_after=1)
         name = f"endpoint {number} of {len(settings.rpc_urls)}"
         try:
-            chain_id, head = w3.eth.chain_id, w3.eth.get_block("latest")
+            chain_id, head = rpc.chain_id(w3), rpc.latest_header(w3)
         except NODE_ERRORS as error:
             remedy = f"Correct BLOCKCHAIN_RPC_URL (number {number}), or wait until that node is up."
             yield Check(name, False, _capitalized(as_chain_unavailable(name, error)), remedy)
@@ -151,9 +152,9 @@ def check_endpoints(settings: Settings) -> Iterator[Check]:
             finding = f"The node of {name} is on chain {chain_id}, not on chain {settings.chain_id}."
             yield Check(name, False, finding, f"Correct BLOCKCHAIN_RPC_URL (number {number}), or CHAIN_ID.", fatal=True)
             continue
-        skew = abs(time.time() - head["timestamp"])
+        skew = abs(time.time() - head.timestamp)
         finding = (
-            f"On chain {chain_id}, at block {head['number']}, whose time differs by {skew:.0f} s from this machine's."
+            f"On chain {chain_id}, at block {head.number}, whose time differs by {skew:.0f} s from this machine's."
         )
         remedy = "Wait until the node is in step with its network, or set this machine's clock."
         yield Check(name, skew <= MAX_CLOCK_SKEW_S, finding, remedy)
@@ -173,15 +174,15 @@ def check_contract(settings: Settings, w3: Web3, chain: BlockchainService) -> It
 
 
 def _contract_checks(settings: Settings, w3: Web3, chain: BlockchainService) -> Iterator[Check]:
-    code = bytes(w3.eth.get_code(chain.address))
+    code = rpc.code(w3, chain.address)
     if not code:
         finding = f"There is no contract at {chain.address} on chain {settings.chain_id}."
         yield Check("contract", False, finding, "Correct CONTRACT_ADDRESS or CHAIN_ID.", fatal=True)
         return
     yield _check_code(settings, chain.address, code)
     yield _check_owner(chain)
-    base_fee = w3.eth.get_block("latest")["baseFeePerGas"]
-    yield _check_wallet(settings, chain.platform, w3.eth.get_balance(chain.platform), base_fee)
+    base_fee = rpc.latest_header(w3).base_fee
+    yield _check_wallet(settings, chain.platform, rpc.balance(w3, chain.platform), base_fee)
     cap = settings.max_fee_per_gas
     finding = f"The base fee is {_gwei(base_fee)} a unit of gas, and MAX_FEE_GWEI {_gwei(cap)}."
     remedy = "Raise MAX_FEE_GWEI, or wait: transactions are held until the base fee falls."

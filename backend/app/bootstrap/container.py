@@ -15,7 +15,9 @@ from app.db.database import Database, connect
 from app.db.migrations import migrate
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
+from app.services.contract_watch import ContractWatch
 from app.services.event_run_service import EventRunService
+from app.services.health import Health, HealthLimits
 from app.services.pricing import FixedPriceFeed, Pricing
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
@@ -46,6 +48,11 @@ class Services:
     reconciler: Reconciler
 
     @property
+    def health(self) -> Health:
+        """What stands still and why, as the reconciler saw it."""
+        return self.reconciler.health
+
+    @property
     def sender(self) -> TransactionSender:
         """Sends the platform's transactions."""
         return self.chain.sender
@@ -61,10 +68,21 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
     return Web3(FailoverProvider(rpc_urls, **options), [AttributeDictMiddleware])
 
 
-def build_services(w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing) -> Services:
-    """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened."""
+def build_services(
+    w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing, limits: HealthLimits | None = None
+) -> Services:
+    """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened.
+
+    Args:
+        w3: Connection to the node.
+        database: The database.
+        chain: The contract.
+        pricing: Rates of ETH.
+        limits: When the service is not ready; the default limits if None.
+    """
     runs = EventRunService(database, chain, pricing)
-    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after)
+    chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
+    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after, health=Health(limits))
     return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
 
 
@@ -79,6 +97,12 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         max_fee_per_gas=settings.max_fee_per_gas,
         priority_fee_per_gas=settings.priority_fee_per_gas,
     )
+
+
+def health_limits(settings: Settings) -> HealthLimits:
+    """Returns when the service is not ready, by the settings. A round may be missed three times."""
+    round_age = max(HealthLimits.round_age, 4 * settings.reconcile_seconds)
+    return HealthLimits(round_age=round_age, head_age=settings.max_head_age_seconds)
 
 
 def connect_services(settings: Settings) -> Services:
@@ -101,4 +125,4 @@ def connect_services(settings: Settings) -> Services:
     max_age = timedelta(seconds=settings.price_max_age_seconds)
     pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
     chain = BlockchainService(w3, settings.contract_address, sender)
-    return build_services(w3, database, chain, pricing)
+    return build_services(w3, database, chain, pricing, health_limits(settings))

@@ -16,13 +16,14 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.dialects.postgresql import insert
 from web3 import Web3
-from web3.types import BlockData
 
 from app.bootstrap.container import Services
-from app.core.errors import AppError, ContractRejected
+from app.core.errors import AppError, ChainUnavailable, ContractRejected
 from app.db.tables import EventRun, experiences, users
+from app.services import rpc
 from app.services.operation_types import Operation
 from app.services.operations import find
+from app.services.rpc_answers import BlockHeader
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 
 PRICE_INR = Decimal("1.00")
@@ -156,7 +157,7 @@ def _expect(actual: object, expected: object) -> None:
 
 def _start_time(w3: Web3, seconds: float) -> datetime:
     """Returns a time so many seconds from now, by this machine's clock or the chain's, whichever is ahead."""
-    now = max(time.time(), _block(w3, "latest")["timestamp"])
+    now = max(time.time(), _block(w3, "latest").timestamp)
     return datetime.fromtimestamp(int(now + seconds), UTC)
 
 
@@ -165,18 +166,21 @@ def _wait_until(w3: Web3, timestamp: int) -> None:
     block_number, new_block_at = -1, time.monotonic()
     while True:
         head = _block(w3, "latest")
-        if head["number"] != block_number:
-            block_number, new_block_at = head["number"], time.monotonic()
+        if head.number != block_number:
+            block_number, new_block_at = head.number, time.monotonic()
         stands_still = time.monotonic() - new_block_at > STANDSTILL_S
-        if (_block(w3, "pending") if stands_still else head)["timestamp"] >= timestamp:
+        if (_block(w3, "pending") if stands_still else head).timestamp >= timestamp:
             return
         if time.time() > timestamp + MAX_DELAY_S:
             raise SmokeTestFailed(f"The chain has no block with the time of the start, {MAX_DELAY_S} s after it.")
         time.sleep(min(1.0, max(timestamp - time.time(), 0.2)))
 
 
-def _block(w3: Web3, which: Literal["latest", "pending"]) -> BlockData:
+def _block(w3: Web3, which: Literal["latest", "pending"]) -> BlockHeader:
     try:
-        return w3.eth.get_block(which)
+        header = rpc.block_header(w3, which)
     except NODE_ERRORS as error:
         raise as_chain_unavailable(f"{which} block", error) from error
+    if header is None:
+        raise ChainUnavailable(f"The node has no {which} block.")
+    return header

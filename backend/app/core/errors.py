@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-if TYPE_CHECKING:  # web3 takes a second to import, and most errors do not need it
-    from web3.types import TxReceipt
+from typing import Any, ClassVar, Literal
 
 RejectionOutcome = Literal["rejected", "reverted"]
 
@@ -119,7 +116,7 @@ class ContractRejected(AppError):
             or "Unknown" for data that no known error explains.
         args: The error's arguments in order: (text,) for a string, (code,) for a panic, (data,) for an unknown error.
         outcome: "rejected" if nothing was sent; "reverted" if a transaction was mined and gas was paid.
-        receipt: Receipt of the transaction that reverted; None if nothing was sent.
+        receipt: `Receipt` of the transaction that reverted; None if nothing was sent.
     """
 
     code = "contract_rejected"
@@ -130,7 +127,7 @@ class ContractRejected(AppError):
         args: Sequence[Any],
         message: str,
         outcome: RejectionOutcome = "rejected",
-        receipt: TxReceipt | None = None,
+        receipt: Any = None,
     ) -> None:
         super().__init__(message)
         self.name = name

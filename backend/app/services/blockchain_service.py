@@ -17,7 +17,6 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.exceptions import ContractLogicError
-from web3.types import TxReceipt
 
 from app.core.errors import ContractRejected, InvalidRequest, UnsupportedByContract
 from app.services import rpc
@@ -40,6 +39,7 @@ from app.services.contract_types import (
     unix_seconds,
 )
 from app.services.rpc import BlockId
+from app.services.rpc_answers import Receipt
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected
 from app.services.transactions.sender import TransactionSender
 
@@ -217,19 +217,19 @@ class BlockchainService:
 
     # ------------------------------------------------------------------------------- results of receipts
 
-    def read_event_completed(self, receipt: TxReceipt) -> EventCompleted:
+    def read_event_completed(self, receipt: Receipt) -> EventCompleted:
         """Returns the result of `completeEvent`."""
         return read_event_completed(receipt, self._events(receipt))
 
-    def read_event_cancelled(self, receipt: TxReceipt) -> EventCancelled:
+    def read_event_cancelled(self, receipt: Receipt) -> EventCancelled:
         """Returns the result of `cancelEvent`."""
         return read_result(EventCancelled, receipt, self._events(receipt))
 
-    def read_booking_cancelled(self, receipt: TxReceipt) -> BookingCancelled:
+    def read_booking_cancelled(self, receipt: Receipt) -> BookingCancelled:
         """Returns the result of `cancelBooking`."""
         return read_result(BookingCancelled, receipt, self._events(receipt))
 
-    def read_event_expired(self, receipt: TxReceipt) -> EventExpired:
+    def read_event_expired(self, receipt: Receipt) -> EventExpired:
         """Returns the result of `expireEvent`."""
         return read_result(EventExpired, receipt, self._events(receipt))
 
@@ -245,14 +245,10 @@ class BlockchainService:
     def events_between(self, first_block: int, last_block: int) -> list[tuple[str, Event]]:
         """Returns the contract's events from the first to the last block, each with its transaction's hash."""
         try:
-            logs = self._w3.eth.get_logs({"address": self.address, "fromBlock": first_block, "toBlock": last_block})
+            logs = rpc.logs(self._w3, self.address, first_block, last_block)
         except NODE_ERRORS as error:
             raise as_chain_unavailable("events", error) from error
-        return [
-            (log["transactionHash"].to_0x_hex(), event)
-            for log in logs
-            for event in self._codec.events([log], self.address)
-        ]
+        return [(log.tx_hash, event) for log in logs for event in self._codec.events([log], self.address)]
 
     def calculate_required_stake(self, price_per_seat_wei: int, seats: int) -> int:
         """Returns the host's stake in wei for a run with this price and number of seats."""
@@ -348,8 +344,8 @@ class BlockchainService:
     def _call(self, function: str, *args: Any, value: int = 0) -> Call:
         return self._codec.call(self.address, function, *args, value=value)
 
-    def _events(self, receipt: TxReceipt) -> list[Event]:
-        return self._codec.events(receipt["logs"], self.address)
+    def _events(self, receipt: Receipt) -> list[Event]:
+        return self._codec.events(receipt.logs, self.address)
 
     def _view(self, function: str, *args: Any, block: BlockId = "latest") -> tuple[Any, ...]:
         call = self._call(function, *args)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,9 @@ from eth_typing import ChecksumAddress, HexStr
 from eth_utils.abi import collapse_if_tuple, event_abi_to_log_topic, function_abi_to_4byte_selector
 from web3 import Web3
 from web3.exceptions import ContractLogicError
-from web3.types import LogReceipt
 
 from app.core.errors import InvalidRequest, UnsupportedByContract
+from app.services.rpc_answers import Log, checksummed
 
 ARTIFACT = Path(__file__).parents[1] / "contracts" / "EventStake.json"
 
@@ -137,20 +137,20 @@ class Codec:
         except (DecodingError, UnicodeDecodeError, OverflowError) as error:  # the data may contain any offset
             raise UnsupportedByContract(f"The contract has no {function}, or another one.") from error
 
-    def events(self, logs: Iterable[LogReceipt], address: ChecksumAddress) -> list[Event]:
+    def events(self, logs: Iterable[Log], address: ChecksumAddress) -> list[Event]:
         """Decodes the logs that `address` emitted and whose events the ABI has, in order."""
-        return [event for log in logs if log["address"] == address and (event := self._event(log))]
+        return [event for log in logs if log.address == address and (event := self._event(log))]
 
-    def _event(self, log: LogReceipt) -> Event | None:
-        topics = log["topics"]
-        fields = self._events.get(bytes(topics[0])) if topics else None
+    def _event(self, log: Log) -> Event | None:
+        topics = log.topics
+        fields = self._events.get(topics[0]) if topics else None
         if fields is None or len(topics) != 1 + len(fields.topics):
             return None
         args = {
-            name: _decode_topic(abi_type, bytes(topic))
+            name: _decode_topic(abi_type, topic)
             for (name, abi_type), topic in zip(fields.topics, topics[1:], strict=True)
         }
-        return Event(fields.name, args | dict(zip(fields.data.names, fields.data.decode(log["data"]), strict=True)))
+        return Event(fields.name, args | dict(zip(fields.data.names, fields.data.decode(log.data), strict=True)))
 
     def revert(self, data: bytes) -> Revert:
         """Decodes the data of a revert: a custom error, a string or a panic."""
@@ -191,12 +191,6 @@ def revert_data(error: ContractLogicError) -> bytes:
         data = data.get("data") or data.get("result") or inner
     text = str(data).removeprefix("Reverted ").strip()
     return Web3.to_bytes(hexstr=HexStr(text)) if text.startswith("0x") else b""
-
-
-@lru_cache(maxsize=10_000)
-def checksummed(address: str) -> ChecksumAddress:
-    """Returns the address with a checksum. Cached, as each checksum takes a hash and addresses recur."""
-    return Web3.to_checksum_address(address)
 
 
 def _selector(function_or_error: Mapping[str, Any]) -> bytes:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from web3.types import TxReceipt
-
 from app.core.errors import UnexpectedReceipt
 from app.services.codec import Event
 from app.services.contract_types import DeferredPayout, EventCompleted, PlatformFeesWithdrawn, TransactionResult
+from app.services.rpc_answers import Receipt
 
 _ONCHAIN_NAMES = {"event_run_id": "onchain_run_id", "booking_id": "onchain_booking_id"}
 """Names in `contract_types`, by the names in the contract's events."""
 _Result = TypeVar("_Result", bound=TransactionResult)
 
 
-def read_result(kind: type[_Result], receipt: TxReceipt, events: Sequence[Event], **known_fields: Any) -> _Result:
+def read_result(kind: type[_Result], receipt: Receipt, events: Sequence[Event], **known_fields: Any) -> _Result:
     """Returns the result that the one event with the name of `kind` describes.
 
     Args:
@@ -35,11 +34,11 @@ def read_result(kind: type[_Result], receipt: TxReceipt, events: Sequence[Event]
             if all(args.get(name, value) == value for name, value in known_fields.items()):
                 matches.append(args)
     if len(matches) != 1:
-        raise unexpected_count(receipt["transactionHash"].to_0x_hex(), kind.__name__, len(matches))
+        raise unexpected_count(receipt.tx_hash, kind.__name__, len(matches))
     return kind(**_transaction_fields(receipt, events), **{**known_fields, **matches[0]})
 
 
-def read_event_completed(receipt: TxReceipt, events: Sequence[Event]) -> EventCompleted:
+def read_event_completed(receipt: Receipt, events: Sequence[Event]) -> EventCompleted:
     """Returns the result of `completeEvent`. Arguments and errors as for `read_result`."""
     attended = [event.args for event in events if event.name == "BookingCompleted"]
     no_shows = [event.args for event in events if event.name == "BookingNoShow"]
@@ -53,7 +52,7 @@ def read_event_completed(receipt: TxReceipt, events: Sequence[Event]) -> EventCo
 
 
 def read_fees_withdrawn(
-    receipt: TxReceipt, events: Sequence[Event], *, has_full_interface: bool
+    receipt: Receipt, events: Sequence[Event], *, has_full_interface: bool
 ) -> PlatformFeesWithdrawn:
     """Returns the result of `withdrawPlatformFees`.
 
@@ -67,16 +66,16 @@ def read_fees_withdrawn(
     """
     amounts = [event.args["amount"] for event in events if event.name == "PlatformFeesWithdrawn"]
     if has_full_interface and len(amounts) != 1:
-        raise unexpected_count(receipt["transactionHash"].to_0x_hex(), "PlatformFeesWithdrawn", len(amounts))
+        raise unexpected_count(receipt.tx_hash, "PlatformFeesWithdrawn", len(amounts))
     return PlatformFeesWithdrawn(**_transaction_fields(receipt, events), amount=amounts[0] if amounts else None)
 
 
-def _transaction_fields(receipt: TxReceipt, events: Sequence[Event]) -> dict[str, Any]:
+def _transaction_fields(receipt: Receipt, events: Sequence[Event]) -> dict[str, Any]:
     return {
-        "tx_hash": receipt["transactionHash"].to_0x_hex(),
-        "block_number": receipt["blockNumber"],
-        "gas_used": receipt["gasUsed"],
-        "gas_price": receipt["effectiveGasPrice"],
+        "tx_hash": receipt.tx_hash,
+        "block_number": receipt.block_number,
+        "gas_used": receipt.gas_used,
+        "gas_price": receipt.gas_price,
         "deferred": tuple(DeferredPayout(**event.args) for event in events if event.name == "PaymentDeferred"),
     }
 

@@ -25,12 +25,14 @@ class HeldCause(StrEnum):
         NO_FUNDS: The sender cannot pay for gas and value.
         BASE_FEE: The base fee is above the cap.
         FEES_AT_CAP: The transaction needs higher fees than the cap allows.
+        CONTRACT: The contract is paused, or it changed.
         REFUSED: The node refuses the transaction; `held` quotes its words.
     """
 
     NO_FUNDS = "no_funds"
     BASE_FEE = "base_fee"
     FEES_AT_CAP = "fees_at_cap"
+    CONTRACT = "contract"
     REFUSED = "refused"
 
 

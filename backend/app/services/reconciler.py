@@ -2,7 +2,9 @@
 
 It continues open operations from their state, whichever process began them. It finds foreign transactions on the
 service's runs by the contract's events, up to the latest final block, and reads the results from the contract's views.
-Rows of runs and bookings hold final results only, so they are never reverted.
+
+A round does what it can: the trouble of one operation or run is a problem in the report, and the others go on. It ends
+early only if node or database does not answer.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, UnsupportedByContract
-from app.db.database import Database
+from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import Booking, EventRun, chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
+from app.services.health import Health
 from app.services.operation_types import CLOSED_STATES, Operation
 from app.services.operations import open_operations
 
@@ -40,6 +43,7 @@ class ReconcileReport:
         refreshed: Ids of the runs that were updated from the contract's views.
         differences: A sentence for each difference between a row and the contract.
         problems: A sentence for each thing that could not be done.
+        failure: Why the round ended early; None if it did not.
     """
 
     advanced: list[tuple[str, Operation]] = field(default_factory=list)
@@ -47,6 +51,7 @@ class ReconcileReport:
     refreshed: list[UUID] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    failure: str | None = None
 
 
 class Reconciler:
@@ -58,6 +63,7 @@ class Reconciler:
         runs: Refreshes the rows of runs.
         quiet_for: Seconds without a change after which the reconciler continues an operation.
         max_block_range: Number of blocks whose events are requested at once.
+        health: Where rounds are recorded.
     """
 
     def __init__(
@@ -68,43 +74,71 @@ class Reconciler:
         quiet_for: float = 15,
         *,
         max_block_range: int = MAX_BLOCK_RANGE,
+        health: Health | None = None,
     ) -> None:
         self._database = database
         self._chain = chain
         self._runs = runs
         self._quiet_for = timedelta(seconds=quiet_for)
         self._max_block_range = max_block_range
+        self.health = health or Health()
 
     def run_full(self) -> ReconcileReport:
         """Runs a round on everything: continues all operations, compares all rows, and refreshes those that differ."""
         report = self.run_once(quiet_for=timedelta(0))
-        for run_id in self._compare_all_runs(report):
-            self._refresh(run_id, report)
+        if report.failure is None:
+            block = self._last_complete_block(report, self._chain.block_number())
+            for run_id in self._compare_all_runs(report, block):
+                self._refresh(run_id, report, block)
         return report
 
     def run_once(self, quiet_for: timedelta | None = None) -> ReconcileReport:
-        """Runs a round on what may have changed.
+        """Runs a round on what may have changed. Records it, and logs what it could not do.
 
         Args:
             quiet_for: Time without a change after which an operation is continued; the reconciler's own if None.
         """
-        report = ReconcileReport()
-        for operation in self._open_operations(self._quiet_for if quiet_for is None else quiet_for):
-            self._advance(operation, report)
-        report.pending = self._open_operations(timedelta(0))
-        if not report.problems:
-            self._follow_events(report)
-            with self._database.transaction() as connection:
-                due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
-            for run_id in due:
-                self._refresh(run_id, report)
+        report = ReconcileReport(failure="the round was broken off by an unexpected error")
+        try:
+            report.failure = self._run_stages(report, self._quiet_for if quiet_for is None else quiet_for)
+        except DATABASE_ERRORS as error:
+            report.failure = f"the database does not answer ({type(error).__name__})"
+            raise
+        finally:
+            for problem in self.health.round_ended(report.problems, report.failure):
+                log.error("the reconciler could not do everything: %s", problem)
         return report
 
     def dry_run(self) -> ReconcileReport:
         """Reports open operations and differences, and changes nothing."""
         report = ReconcileReport(pending=self._open_operations(timedelta(0)))
-        self._compare_all_runs(report)
+        self._compare_all_runs(report, self._last_complete_block(report, self._chain.block_number()))
         return report
+
+    def _run_stages(self, report: ReconcileReport, quiet_for: timedelta) -> str | None:
+        """Runs the parts of a round in their order. Returns why the round ended early; None if it did not."""
+        try:
+            self._look_at_contract()
+            for operation in self._open_operations(quiet_for):
+                self._advance(operation, report)
+            report.pending = self._open_operations(timedelta(0))
+            head = self._chain.block_number()
+            self.health.head_seen(head)
+            last_block = self._follow_events(report, head)
+            with self._database.transaction() as connection:
+                due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
+            for run_id in due:
+                self._refresh(run_id, report, last_block)
+        except ChainUnavailable as error:
+            return error.message
+        return None
+
+    def _look_at_contract(self) -> None:
+        watch = self._chain.sender.contract_watch
+        if watch is not None:
+            problem = watch.look()
+            if self.health.found("contract", problem):
+                log.error("%s", problem)
 
     # ------------------------------------------------------------------------------------------ open operations
 
@@ -115,7 +149,11 @@ class Reconciler:
         return [operation for operation in pending if now - operation.updated_at >= quiet_for]
 
     def _advance(self, operation: Operation, report: ReconcileReport) -> None:
-        """Steps the operation as long as its state changes."""
+        """Steps the operation as long as its state changes.
+
+        Raises:
+            ChainUnavailable: The node does not answer anything any more.
+        """
         state_before = operation.state
         try:
             while not operation.closed:
@@ -125,30 +163,43 @@ class Reconciler:
                 operation = stepped
         except ChainUnavailable as error:
             report.problems.append(error.message)
+            self._chain.block_number()
+        except DATABASE_ERRORS:
+            raise
+        except Exception as error:  # one operation's trouble must not stop the others
+            log.exception("unexpected error of one operation", extra={"operation": operation.key})
+            report.problems.append(f"{operation.kind} {operation.key}: unexpected {type(error).__name__}")
         if operation.state != state_before:
             log.info("%s: %s", operation.kind, operation.state, extra={"operation": operation.key})
             report.advanced.append((state_before, operation))
 
     # ------------------------------------------------------------------------------------------ foreign transactions
 
-    def _follow_events(self, report: ReconcileReport) -> None:
-        """Refreshes the runs that foreign transactions changed in the blocks that became final since the last round."""
+    def _follow_events(self, report: ReconcileReport, head: int) -> int:
+        """Makes the runs due that foreign transactions changed in the blocks that became final since the last round.
+
+        Returns:
+            The last complete block, as of which runs may be refreshed.
+
+        Raises:
+            ChainUnavailable: The node does not answer; the cursor stays before the blocks that it did not show.
+        """
         cursor = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
-        last_block = self._last_complete_block(report)
+        final_block = max(self._chain.sender.policy.final_block(head), 0)
+        last_block = self._last_complete_block(report, head)
         with self._database.transaction() as connection:
             statement = select(chain_cursors.c.block_number).filter_by(**cursor)
             followed_block = connection.execute(statement).scalar_one_or_none()
         first = last_block if followed_block is None else followed_block + 1
+        self.health.cursor_lag = max(final_block - (first - 1), 0)
         while first <= last_block:
             last = min(first + self._max_block_range - 1, last_block)
-            try:
-                changed_runs = self._runs_changed_by_others(first, last, report)
-            except ChainUnavailable as error:
-                report.problems.append(error.message)
-                return
-            if not all(self._refresh(run_id, report, last_block) for run_id in changed_runs):
-                return
+            changed_runs = self._runs_changed_by_others(first, last, report)
             with self._database.transaction() as connection:
+                if changed_runs:
+                    due = update(event_runs).where(event_runs.c.blockchain_event_run_id.in_(changed_runs))
+                    seen = func.greatest(event_runs.c.blockchain_block, last)  # no earlier view is good enough
+                    connection.execute(due.values(refresh_due=True, blockchain_block=seen))
                 move_cursor = insert(chain_cursors).values(**cursor, block_number=last)
                 newest = func.greatest(chain_cursors.c.block_number, last)
                 connection.execute(
@@ -157,14 +208,16 @@ class Reconciler:
                     )
                 )
             first = last + 1
+            self.health.cursor_lag = max(final_block - last, 0)
+        return last_block
 
-    def _last_complete_block(self, report: ReconcileReport) -> int:
+    def _last_complete_block(self, report: ReconcileReport, head: int) -> int:
         """Returns the latest final block up to which all mined operations of the service are closed."""
-        final_block = max(self._chain.sender.policy.final_block(self._chain.block_number()), 0)
+        final_block = max(self._chain.sender.policy.final_block(head), 0)
         return min([final_block, *(o.block_number - 1 for o in report.pending if o.block_number is not None)])
 
-    def _runs_changed_by_others(self, first_block: int, last_block: int, report: ReconcileReport) -> list[UUID]:
-        """Returns the ids of the service's runs with events in these blocks from foreign transactions.
+    def _runs_changed_by_others(self, first_block: int, last_block: int, report: ReconcileReport) -> set[int]:
+        """Returns the on-chain ids of the runs with events in these blocks from foreign transactions.
 
         If the contract does not show a booking that has events, the report gets a problem; other events still count.
         """
@@ -173,38 +226,39 @@ class Reconciler:
             hashes = {tx_hash for tx_hash, _ in events}
             own_hashes = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
         foreign_args = [event.args for tx_hash, event in events if tx_hash not in own_hashes]
-        onchain_run_ids = {args["event_run_id"] for args in foreign_args if "event_run_id" in args}
+        onchain_run_ids: set[int] = {args["event_run_id"] for args in foreign_args if "event_run_id" in args}
         without_run = (args for args in foreign_args if "event_run_id" not in args)
         for onchain_booking_id in {args["booking_id"] for args in without_run if "booking_id" in args}:
             try:
                 onchain_run_ids.add(self._chain.get_booking_from_chain(onchain_booking_id).onchain_run_id)
             except (ContractRejected, UnsupportedByContract) as error:
                 report.problems.append(error.message)
-        with self._database.transaction() as connection:
-            statement = select(event_runs.c.id).where(event_runs.c.blockchain_event_run_id.in_(onchain_run_ids))
-            return list(connection.scalars(statement))
+        return onchain_run_ids
 
-    def _refresh(self, run_id: UUID, report: ReconcileReport, block: int | None = None) -> bool:
-        """Refreshes a run and its bookings; as of the last complete block if `block` is None.
+    def _refresh(self, run_id: UUID, report: ReconcileReport, block: int) -> None:
+        """Refreshes a run and its bookings as of a block. If it can't, the run stays due.
 
-        Returns:
-            Whether the rows are now as of that block. They are not if they have events of a later block, or if the
-            refresh failed.
+        Raises:
+            ChainUnavailable: The node does not answer anything any more.
         """
-        block = self._last_complete_block(report) if block is None else block
         try:
-            run = self._runs.refresh(run_id, block)
-        except AppError as error:
+            if self._runs.refresh(run_id, block).refreshed_block >= block:
+                report.refreshed.append(run_id)
+        except ChainUnavailable as error:
             report.problems.append(error.message)
-            return False
-        report.refreshed.append(run_id)
-        return run.refreshed_block >= block
+            self._chain.block_number()
+        except DATABASE_ERRORS:
+            raise
+        except Exception as error:  # one run's trouble must not stop the others
+            known = isinstance(error, AppError)
+            if not known:
+                log.exception("unexpected error of one run")
+            report.problems.append(f"event run {run_id}: {error if known else 'unexpected ' + type(error).__name__}")
 
     # ------------------------------------------------------------------------------------------ differences
 
-    def _compare_all_runs(self, report: ReconcileReport) -> list[UUID]:
+    def _compare_all_runs(self, report: ReconcileReport, block: int) -> list[UUID]:
         """Adds the differences between rows and contract to the report, and returns the ids of the runs that differ."""
-        block = self._last_complete_block(report)
         with self._database.transaction() as connection:
             run_rows = connection.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
             booking_rows = connection.execute(

@@ -6,14 +6,13 @@ An unknown message proves nothing: the caller must read the chain to find out wh
 
 from __future__ import annotations
 
-import re
-from enum import Enum
-
 from requests import RequestException
-from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception, Web3RPCError
 
 from app.core.errors import ChainUnavailable, ContractRejected
 from app.services.codec import Codec, Revert, revert_data
+from app.services.rpc_answers import MalformedAnswer, NodeError, printable
+from app.services.rpc_refusals import RefusalKind, refusal_kind
 
 NODE_ERRORS = (Web3Exception, RequestException, OSError)
 """Errors that web3 and its providers raise if a node is unreachable or responds with an error."""
@@ -21,24 +20,35 @@ NO_REVERT_DATA = "no data"
 """web3's message for a revert without a reason."""
 
 
-class RefusalKind(Enum):
-    """Why a node refused a transaction.
+class Refused(NodeError):
+    """A node refused a transaction: its answer about the transaction, and not its trouble.
 
-    Each pattern matches the messages, in lower case, of geth, Nethermind, Besu, Erigon, reth and anvil.
+    A refusal that nobody foresaw proves nothing. The node may have accepted the transaction nevertheless.
+
+    Attributes:
+        kind: Why; None if the words are unknown.
+        words: What the node said.
     """
 
-    KNOWN = r"already (known|imported|in (the )?(mem)?pool|exists)|known transaction|alreadyknown"
-    NONCE_TOO_LOW = r"nonce (is )?too low|oldnonce|nonce has already been used"
-    NONCE_TOO_HIGH = r"nonce (is )?too high|nonce ?gap|nonce too distant"
-    UNDERPRICED = r"underpriced|replacement (fee|transaction|gas price).*too low|feetoolowtocompete"
-    FEE_TOO_LOW = r"(max ?fee|fee ?cap|gas ?price).*(less than|below|lower than).*base ?fee|feetoolow"
-    NO_FUNDS = r"insufficient (funds|balance)|not enough (funds|balance)|out of ?funds|lacks? (of )?funds"
+    def __init__(self, kind: RefusalKind | None, words: str, code: int = 0) -> None:
+        super().__init__(words, code)
+        self.kind = kind
 
 
 def classify(error: Exception | str) -> RefusalKind | None:
-    """Returns why the node refused a transaction, from the text of its error; None if the text is unknown."""
-    text = str(error).lower()
-    return next((kind for kind in RefusalKind if re.search(kind.value, text)), None)
+    """Returns why a node refused a transaction, from its error or the message in full; None if that is unknown.
+
+    None also for everything that is no error answer of a node, such as a lost connection.
+    """
+    if isinstance(error, Refused):
+        return error.kind
+    if isinstance(error, str):
+        return refusal_kind(printable(error))
+    if isinstance(error, NodeError):
+        return refusal_kind(error.words)
+    if isinstance(error, Web3RPCError) and error.rpc_response:  # raised by web3 itself
+        return classify(str(error.rpc_response["error"]["message"]))
+    return None
 
 
 def decode_revert(error: ContractLogicError, codec: Codec) -> Revert | None:
@@ -74,6 +84,8 @@ def as_chain_unavailable(action: str, error: Exception, operation_key: str | Non
     """
     if isinstance(error, RequestException | OSError):
         problem = f"the node can't be reached ({type(error).__name__})"
+    elif isinstance(error, MalformedAnswer):
+        problem = f"the node's answer is malformed: {error}"
     elif isinstance(error, TransactionNotFound):
         problem = "sent, but not mined in time; it may be mined yet"
     else:

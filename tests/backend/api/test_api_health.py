@@ -22,6 +22,8 @@ from api_environment import (
     unreachable_database,
     unreachable_node,
 )
+from app.api import metrics, readiness
+from app.api.health import CHECKS
 from app.core.logs import configure_json_logging, log_context
 from app.core.security import issue_token
 from app.db import migrations
@@ -33,10 +35,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 
+@pytest.fixture(autouse=True)
+def no_look_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((readiness, "PROBE_MAX_AGE_S"), (metrics, "MAX_AGE_S"), (metrics, "TOTALS_MAX_AGE_S")):
+        monkeypatch.setattr(module, name, 0)
+
+
 def test_alive_and_ready(api: ApiEnvironment) -> None:
     assert body_of(api.client.get("/health"), 200) == {"status": "ok"}
     checks = body_of(api.client.get("/ready"), 200)["checks"]
-    assert checks == dict.fromkeys(("database", "migrations", "node", "chain_id"), "ok")
+    assert checks == dict.fromkeys(CHECKS, "ok")
 
 
 def test_not_ready_says_what_is_missing_and_what_to_do(api: ApiEnvironment) -> None:
@@ -89,7 +97,7 @@ def test_metrics_show_operations_gas_and_the_wallet(backend: BackendEnvironment)
     receipt = api.services.chain.sender.finish(operation)
     numbers = _numbers(api.client)
     assert (numbers["stakesim_operations_pending"], numbers["stakesim_operations{confirmed}"]) == (0, 1)
-    assert numbers["stakesim_gas_spent_wei_total"] == receipt["gasUsed"] * receipt["effectiveGasPrice"]
+    assert numbers["stakesim_gas_spent_wei_total"] == receipt.gas_used * receipt.gas_price
 
 
 def test_an_empty_wallet_is_seen_in_the_metrics(backend: BackendEnvironment) -> None:
@@ -107,7 +115,9 @@ def test_metrics_show_what_does_not_answer(api: ApiEnvironment) -> None:
             services_for(api.backend, TransactionPolicy(), unreachable_node(), unreachable_database()), SECRET, 1
         )
     )
-    assert _numbers(client) == {"stakesim_database_up": 0, "stakesim_node_up": 0}
+    numbers = _numbers(client)
+    assert (numbers["stakesim_database_up"], numbers["stakesim_node_up"]) == (0, 0)
+    assert numbers["stakesim_problem{true}{database}"] == numbers["stakesim_problem{true}{node}"] == 1
 
 
 def test_an_unexpected_error_is_a_problem_without_details(api: ApiEnvironment) -> None:

@@ -180,13 +180,15 @@ class Chain:
         if height > self.height:
             return None
         block = self.blocks[height]
+        mined = {"from": PLATFORM.address, "to": CONTRACT.address, "blockNumber": hex(height), "blockHash": block.hash}
         transactions = [
-            {"hash": tx.hash, "from": PLATFORM.address, "nonce": hex(tx.nonce)} if full else tx.hash
-            for tx in block.transactions
+            {"hash": tx.hash, "nonce": hex(tx.nonce), **mined} if full else tx.hash for tx in block.transactions
         ]
         return {
             "number": hex(height),
             "hash": block.hash,
+            "parentHash": self.blocks[height - 1].hash if height else "0x" + "00" * 32,
+            "timestamp": hex(12 * height),
             "baseFeePerGas": hex(BASE_FEE),
             "transactions": transactions,
         }

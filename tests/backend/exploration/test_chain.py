@@ -63,7 +63,7 @@ def answers_of_chain(chain_id: int) -> list[Any]:
         try:
             chain, tx_hash = chain.send(raw)
         except Refusal as refusal:
-            return classify(refusal)
+            return classify(str(refusal))
         return tx_hash
 
     def happen(event: str) -> None:

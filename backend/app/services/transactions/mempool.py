@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from web3 import Web3
-from web3.types import TxReceipt
 
 from app.services import rpc
 from app.services.operation_types import Operation
-from app.services.rpc_errors import NODE_ERRORS, RefusalKind, as_chain_unavailable, classify
+from app.services.rpc_answers import Receipt
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, classify
+from app.services.rpc_refusals import RefusalKind
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.states import log_fields
 
@@ -91,7 +92,7 @@ class Mempool:
         now = self._clock()
         return Due(now - times.first > policy.bump_after, now - times.last > policy.resend_after)
 
-    def receipt(self, operation: Operation) -> TxReceipt | None:
+    def receipt(self, operation: Operation) -> Receipt | None:
         """Returns the receipt of the attempt that was mined; None if none was.
 
         Tries all attempts with the operation's present nonce, newest first.

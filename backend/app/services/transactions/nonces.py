@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from app.db.database import Database
 from app.services import operations, rpc
-from app.services.codec import checksummed
 from app.services.operation_types import Attempt, Operation
+from app.services.rpc_answers import checksummed
 
 SEARCHED_BLOCKS = 128
 """Number of blocks that are searched for a transaction. Nodes that are no archive nodes have the states of as many."""
@@ -93,12 +93,10 @@ def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -
     first = first_block(is_used, signed_at, final_block)
     # If the node has all states, it is in the first block; otherwise the search ended at a later block than that
     for block in range(first, max(first - SEARCHED_BLOCKS, 0), -1):
-        transactions: Any = w3.eth.get_block(block, full_transactions=True)["transactions"]
-        for mined in transactions:
-            if mined["from"] == sender and mined["nonce"] == nonce:
-                tx_hash: str = mined["hash"].to_0x_hex()
-                is_ours = any(attempt.tx_hash == tx_hash for attempt in operation.attempts)
-                return None if is_ours else ForeignTransaction(tx_hash, block)
+        for mined in rpc.block_transactions(w3, block):
+            if mined.sender == sender and mined.nonce == nonce:
+                is_ours = any(attempt.tx_hash == mined.hash for attempt in operation.attempts)
+                return None if is_ours else ForeignTransaction(mined.hash, block)
     return None
 
 

@@ -7,45 +7,45 @@ from typing import Any
 
 from web3 import Web3
 from web3.exceptions import ContractLogicError
-from web3.types import TxReceipt
 
 from app.core.errors import ChainUnavailable
 from app.services import rpc
 from app.services.codec import Revert, event_stake_codec
 from app.services.operation_types import Operation
+from app.services.rpc_answers import Receipt
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, decode_revert
 from app.services.transactions.states import error_from_json, log_fields
 
 log = logging.getLogger(__name__)
 
 
-def block_columns(receipt: TxReceipt) -> dict[str, Any]:
+def block_columns(receipt: Receipt) -> dict[str, Any]:
     """Returns the columns of `operations` that say where the transaction was mined."""
     return {
-        "tx_hash": receipt["transactionHash"].to_0x_hex(),
-        "block_number": receipt["blockNumber"],
-        "block_hash": receipt["blockHash"].to_0x_hex(),
+        "tx_hash": receipt.tx_hash,
+        "block_number": receipt.block_number,
+        "block_hash": receipt.block_hash,
     }
 
 
-def is_final(w3: Web3, receipt: TxReceipt, confirmations: int) -> bool:
+def is_final(w3: Web3, receipt: Receipt, confirmations: int) -> bool:
     """Returns whether the receipt's block is in the chain with so many confirmations (1 is the block itself)."""
     if confirmations == 1:
         return True
-    depth = rpc.block_number(w3) - receipt["blockNumber"] + 1
+    depth = rpc.block_number(w3) - receipt.block_number + 1
     if depth < confirmations:
         return False
-    header = rpc.block_header(w3, receipt["blockNumber"])
-    return header is not None and header.hash == receipt["blockHash"].to_0x_hex()
+    header = rpc.block_header(w3, receipt.block_number)
+    return header is not None and header.hash == receipt.block_hash
 
 
-def revert_reason(w3: Web3, operation: Operation, receipt: TxReceipt) -> Revert:
+def revert_reason(w3: Web3, operation: Operation, receipt: Receipt) -> Revert:
     """Returns why a mined transaction failed: repeats it as a call on the state at the end of its block."""
-    tx_hash, gas_used = receipt["transactionHash"].to_0x_hex(), receipt["gasUsed"]
+    tx_hash, gas_used = receipt.tx_hash, receipt.gas_used
     gas_limit = next(attempt.gas_limit for attempt in operation.attempts if attempt.tx_hash == tx_hash)
-    to, data, block = operation.to_address, operation.data, receipt["blockNumber"]
+    to, data, block = operation.to_address, operation.data, receipt.block_number
     try:
-        rpc.call(w3, to, data, block, sender=receipt["from"], value=operation.value_wei, gas=gas_limit)
+        rpc.call(w3, to, data, block, sender=receipt.sender, value=operation.value_wei, gas=gas_limit)
     except ContractLogicError as error:
         if revert := decode_revert(error, event_stake_codec()):
             return revert
@@ -56,7 +56,7 @@ def revert_reason(w3: Web3, operation: Operation, receipt: TxReceipt) -> Revert:
     return Revert("Unknown", ("0x",), "the reason can't be found any more")
 
 
-def receipt_or_error(w3: Web3, operation: Operation, receipt: TxReceipt | None) -> TxReceipt:
+def receipt_or_error(w3: Web3, operation: Operation, receipt: Receipt | None) -> Receipt:
     """Returns the receipt of a closed operation that succeeded; reads it from the node if it is None.
 
     Raises:

@@ -21,12 +21,12 @@ from eth_typing import ChecksumAddress
 from sqlalchemy.exc import InterfaceError, OperationalError
 from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound
-from web3.types import TxReceipt
 
 from app.core.errors import ChainUnavailable, ContractRejected, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.services import operations, projections, rpc
-from app.services.codec import Call, checksummed, event_stake_codec
+from app.services.codec import Call, event_stake_codec
+from app.services.contract_watch import ContractWatch
 from app.services.operation_types import (
     NOT_HELD,
     SENT_STATES,
@@ -37,14 +37,15 @@ from app.services.operation_types import (
     NewRow,
     Operation,
 )
+from app.services.rpc_answers import Receipt, checksummed
 from app.services.rpc_errors import (
     NODE_ERRORS,
-    RefusalKind,
     as_chain_unavailable,
     as_contract_rejected,
     classify,
     rejection_message,
 )
+from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import receipts, states
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.mempool import Mempool
@@ -65,7 +66,7 @@ class _Step(NamedTuple):
     """An operation after one step, and the final receipt if the step read it."""
 
     operation: Operation
-    receipt: TxReceipt | None = None
+    receipt: Receipt | None = None
 
 
 class TransactionSender:
@@ -101,6 +102,7 @@ class TransactionSender:
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool = Mempool(w3, clock)
         self._nonces = NonceAllocator(database)
+        self.contract_watch: ContractWatch | None = None  # set where a reconciler looks at the contract
         self._in_progress: dict[str, threading.Event] = {}  # operations in `finish`, by key; set when it returns
 
     @property
@@ -128,13 +130,13 @@ class TransactionSender:
         """
         return Draft(call, self.chain_id, signer.address if signer else self.address, subject)
 
-    def send(self, call: Call, signer: LocalAccount | None = None) -> TxReceipt:
+    def send(self, call: Call, signer: LocalAccount | None = None) -> Receipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
         with self._database.autocommit() as connection:
             operation = operations.create(connection, str(uuid.uuid4()), "", self.draft(call, signer))
         return self.finish(operation, signer)
 
-    def finish(self, operation: Operation, signer: LocalAccount | None = None) -> TxReceipt:
+    def finish(self, operation: Operation, signer: LocalAccount | None = None) -> Receipt:
         """Carries an operation out from its present state, and waits until it is final.
 
         Returns:
@@ -169,7 +171,7 @@ class TransactionSender:
 
     # ------------------------------------------------------------------------------------------------- waiting
 
-    def _finish(self, operation: Operation, signer: LocalAccount | None) -> TxReceipt:
+    def _finish(self, operation: Operation, signer: LocalAccount | None) -> Receipt:
         deadline, pause = self._clock() + self.policy.give_up_after, self.policy.min_pause
         while True:
             state_before, receipt, node_error = operation.state, None, None
@@ -214,6 +216,8 @@ class TransactionSender:
         if account is None:
             message = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
             return states.reject(self._database, operation, Superseded(message))
+        if self.contract_watch and (reason := self.contract_watch.reason_to_hold(operation)):
+            return states.hold(self._database, operation, HeldCause.CONTRACT, reason)
         to, data, value = operation.to_address, operation.data, operation.value_wei
         try:
             estimate = rpc.estimate_gas(self._w3, to, data, "pending", sender=account.address, value=value)
@@ -221,6 +225,8 @@ class TransactionSender:
             rejection = as_contract_rejected(operation.kind, error, event_stake_codec())
             if rejection is None:
                 raise
+            if self.contract_watch and (reason := self.contract_watch.reason_after_revert(operation, rejection.name)):
+                return states.hold(self._database, operation, HeldCause.CONTRACT, reason)
             return states.reject(self._database, operation, rejection)
         except NODE_ERRORS as error:
             if classify(error) is not RefusalKind.NO_FUNDS:
@@ -282,7 +288,7 @@ class TransactionSender:
 
     # ------------------------------------------------------------------------------------------------- mined
 
-    def _handle_receipt(self, operation: Operation, receipt: TxReceipt) -> _Step:
+    def _handle_receipt(self, operation: Operation, receipt: Receipt) -> _Step:
         """Sets the operation to mined, or closes it if its block is final."""
         if receipts.is_final(self._w3, receipt, self.policy.confirmations):
             return _Step(self._close(operation, receipt), receipt)
@@ -299,18 +305,18 @@ class TransactionSender:
         self._mempool.forget(operation)
         return operation
 
-    def _close(self, operation: Operation, receipt: TxReceipt) -> Operation:
+    def _close(self, operation: Operation, receipt: Receipt) -> Operation:
         """Closes the operation (-> confirmed or failed) and updates rows, after all operations with lower nonces."""
-        gas_columns = {"gas_used": receipt["gasUsed"], "gas_price_wei": receipt["effectiveGasPrice"]}
+        gas_columns = {"gas_used": receipt.gas_used, "gas_price_wei": receipt.gas_price}
         columns = receipts.block_columns(receipt) | gas_columns | NOT_HELD
         tx_hash: str = columns["tx_hash"]
-        if receipt["status"] != 1:
+        if not receipt.succeeded:
             return self._close_reverted(operation, receipt, columns)
-        events = event_stake_codec().events(receipt["logs"], checksummed(operation.to_address))
+        events = event_stake_codec().events(receipt.logs, checksummed(operation.to_address))
         effects: Sequence[Effect] = ()
         columns["error"] = None
         try:
-            effects = projections.effects_of_success(operation, events, tx_hash, receipt["blockNumber"])
+            effects = projections.effects_of_success(operation, events, tx_hash, receipt.block_number)
         except UnexpectedReceipt as error:
             log.error("%s", error, extra=log_fields(operation))
             columns["error"] = states.error_to_json(error)
@@ -323,10 +329,10 @@ class TransactionSender:
             return self._close(operation, receipt) if self._close_all(earlier) else operation
         if closed is None:
             return states.reload(self._database, operation)
-        log.info("%s: %s in block %s", operation.kind, tx_hash, receipt["blockNumber"], extra=log_fields(operation))
+        log.info("%s: %s in block %s", operation.kind, tx_hash, receipt.block_number, extra=log_fields(operation))
         return closed
 
-    def _close_reverted(self, operation: Operation, receipt: TxReceipt, columns: dict[str, object]) -> Operation:
+    def _close_reverted(self, operation: Operation, receipt: Receipt, columns: dict[str, object]) -> Operation:
         """Fails the operation, or starts it over if it ran out of gas for the first time."""
         revert = receipts.revert_reason(self._w3, operation, receipt)
         if revert.name == "OutOfGas" and operation.requeued == 0:
@@ -351,7 +357,7 @@ class TransactionSender:
     def _bump_fees(self, operation: Operation, signer: LocalAccount | None) -> Operation:
         """Stores and sends one more attempt with the same nonce and both fees raised, up to the cap."""
         account = find_account(operation, signer, self._platform)
-        if account is None:
+        if account is None or (self.contract_watch and self.contract_watch.code_changed):
             return operation
         base_fee = rpc.latest_header(self._w3).base_fee
         with self._database.transaction() as connection:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func
-from web3.types import TxReceipt
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.db.tables import operations as operations_table
 from app.services import operations, projections
 from app.services.operation_types import NOT_HELD, SENT_STATES, HeldCause, Operation
+from app.services.rpc_answers import Receipt
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def error_to_json(error: AppError) -> dict[str, Any]:
     return stored
 
 
-def error_from_json(stored: dict[str, Any], receipt: TxReceipt | None = None) -> AppError:
+def error_from_json(stored: dict[str, Any], receipt: Receipt | None = None) -> AppError:
     """Returns the error that the column `operations.error` stores, with the receipt if the contract reverted."""
     if stored["code"] == ContractRejected.code:
         return ContractRejected(stored["name"], stored["args"], stored["message"], stored["outcome"], receipt)
