@@ -30,6 +30,7 @@ STATEMENTS = {
     "I5": "no operation is final before the confirmation depth, and a final state never changes",
     "I6": "the database equals a replay of the canonical logs (INV-16)",
     "I7": "gas paid is within the cap",
+    "SAID": "an operation that makes no progress is held with a reason, or the service is not ready and says why",
     "CLIENT": "clients get the operation's outcome as response, and every error is one of the backend's own",
 }
 

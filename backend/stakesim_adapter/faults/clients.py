@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from app.api.readiness import look_at_database, look_at_node
 from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, KeyReused
 from app.db.tables import event_runs, operations
@@ -202,6 +203,33 @@ class Clients:
         """Runs one round of the reconciler."""
         self._note(f"the reconciler of service {service} runs")
         self._guarded("reconciler", lambda: self.services[service].reconciler.run_once(AT_ONCE))
+
+    def leave_alone(self, rounds: int) -> None:
+        """Each service runs so many rounds of the reconciler, a block and a minute apart.
+
+        What has made no progress by then must be held with a reason, or the service must say that it is not ready.
+        """
+        before = self.watch.progress()
+        for _ in range(rounds):
+            self.faults.begin_operation()
+            self.faults.mine()
+            self.faults.clock.sleep(60)
+            for services in self.services:
+                self._guarded("reconciler", partial(services.reconciler.run_once, AT_ONCE))
+        self.faults.begin_operation()
+        silent = [key for key, seen in self.watch.progress().items() if before.get(key) == seen and not seen.held]
+        problems = self._readiness() if silent else []
+        if silent and not problems:
+            message = f"{', '.join(silent)} made no progress in {rounds} rounds, and nothing says why"
+            self.violations.append(Violation("SAID", message))
+        self._note(f"left alone for {rounds} rounds: {silent} not held; {problems}")
+
+    def _readiness(self) -> list[str]:
+        """What `/ready` says about the first service."""
+        services = self.services[0]
+        chain_id = self.testbed.w3.eth.chain_id
+        problems = [*look_at_database(services), *look_at_node(services, chain_id), *services.health.problems()]
+        return [f"{problem.check}: {problem.message}" for problem in problems]
 
     # ------------------------------------------------------------------------------------------------------- sending
 

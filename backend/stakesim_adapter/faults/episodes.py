@@ -34,9 +34,12 @@ from stakesim_adapter.faults.watch import OperationsWatch
 NETWORK = "network"
 MAX_ROUNDS = 80
 """Maximum number of rounds of the reconciler in which all operations end after the faults."""
+LASTING_RATE = 0.25
+"""Share of episodes with a fault that goes on until all faults are stopped."""
 SERVICES = 2
 """Number of processes of the service."""
-_FAULT_NAMES = [fault.name for fault in (*FAULTS, *CHAIN_FAULTS)]
+_FAULT_NAMES = [*(fault.name for fault in FAULTS), *(fault.name for fault in CHAIN_FAULTS)]
+_LASTING = [fault.name for fault in FAULTS if fault.may_last]
 
 Settings = dict[str, Any]
 """Confirmations, and waiting times in seconds of the episode's clock."""
@@ -70,6 +73,7 @@ def random_swarm(rng: np.random.Generator, number: int) -> Swarm:
         worker=float(rng.choice([0, 0.01, 0.05])),
         left_out=left_out,
         first=tuple(_FAULT_NAMES[(3 * number + i) % len(_FAULT_NAMES)] for i in range(3)),
+        lasting=frozenset([str(rng.choice(_LASTING))] if rng.random() < LASTING_RATE else []),
         spell=float(rng.choice([0, 0.2])),
     )
 
@@ -87,9 +91,12 @@ def run_episode(
     """
     settings_rng, events_rng, steps_rng = (np.random.default_rng([seed, number, part]) for part in range(3))
     settings = random_settings(settings_rng)
-    events = RandomEvents(events_rng, random_swarm(settings_rng, number))
+    swarm = random_swarm(settings_rng, number)
+    events = RandomEvents(events_rng, swarm)
     script = EpisodeScript(kind=NETWORK, seed=seed, number=number, settings=settings)
-    return _run(testbed, script, events, lambda clients: RandomSteps(steps_rng, clients), sender)
+    return _run(
+        testbed, script, events, lambda clients: RandomSteps(steps_rng, clients, waits=bool(swarm.lasting)), sender
+    )
 
 
 def replay_episode(

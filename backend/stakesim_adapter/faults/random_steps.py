@@ -29,6 +29,9 @@ WEIGHTS: Mapping[str, float] = {
 }
 """How often each kind of step is drawn, in proportion; each episode multiplies them by random factors."""
 
+ROUNDS_ALONE = 12
+"""Number of blocks for which the service is left alone while a fault goes on."""
+
 _RUNS = (
     select(operations.c.key)
     .join(event_runs, event_runs.c.id == operations.c.subject)
@@ -59,10 +62,11 @@ class RandomSteps:
     Args:
         rng: Source of all choices.
         clients: What the steps are for.
+        waits: Whether the service is left alone before the runs are closed.
     """
 
-    def __init__(self, rng: np.random.Generator, clients: Clients) -> None:
-        self._rng, self._clients = rng, clients
+    def __init__(self, rng: np.random.Generator, clients: Clients, *, waits: bool = False) -> None:
+        self._rng, self._clients, self._waits = rng, clients, waits
         self._key_count = 0
         self._draws: dict[str, Callable[[], Args | None]] = {
             "book": self._book,
@@ -86,6 +90,8 @@ class RandomSteps:
             args = self._draws[do]()
             if args is not None:
                 yield RandomStep(do, args)
+        if self._waits:
+            yield RandomStep("leave_alone", {"rounds": ROUNDS_ALONE})
         for run in self._open_runs():
             match self._one_of(["complete", "cancel", "leave"]):
                 case "cancel":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.db.database import Database
 from app.db.tables import operations
 from app.services.operation_types import CLOSED_STATES
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
-from sqlalchemy import event, select
+from sqlalchemy import event, func, select
 from stakesim.faults.protocol import Violation
 
 from stakesim_adapter.faults.testbed import BackendTestbed
@@ -27,6 +27,37 @@ _ALL_OPERATIONS = select(
     _columns.block_hash,
     _columns.attempts,
 )
+
+
+_PROGRESS = select(
+    _columns.key,
+    _columns.state,
+    _columns.nonce,
+    _columns.requeued,
+    func.jsonb_array_length(_columns.attempts),
+    _columns.block_number,
+    _columns.held,
+).where(_columns.state.not_in(CLOSED_STATES))
+
+
+class Progress(NamedTuple):
+    """What an open operation has reached.
+
+    Attributes:
+        state: State of the operation.
+        nonce: Its nonce; None if it has none.
+        requeued: How often it got a new nonce.
+        attempts: Number of its attempts.
+        block_number: Number of the block that it is in; None if it is in none.
+        held: Why it is held; None if it is not.
+    """
+
+    state: str
+    nonce: int | None
+    requeued: int
+    attempts: int
+    block_number: int | None
+    held: str | None
 
 
 _WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE)\b")
@@ -72,6 +103,12 @@ class OperationsWatch:
                 self._check_nonce_is_used(row.key, last.nonce, "got a new nonce")
             if row.state in ("confirmed", "failed") and (last is None or last.state not in CLOSED_STATES):
                 self._check_is_final(row)
+
+    def progress(self) -> dict[str, Progress]:
+        """What each open operation has reached, by key."""
+        with self.testbed.observer.connect() as connection:
+            rows = connection.execute(_PROGRESS).all()
+        return {row.key: Progress(*row[1:]) for row in rows}
 
     def check_is_stored(self, raw: str) -> None:
         """Checks that an operation has this raw transaction (0x-prefixed hex). Call it before the send."""

@@ -17,7 +17,6 @@ from stakesim.faults.rpc_faults import FAULTS
 from stakesim.project import ProjectError, current_project
 from stakesim.workers.pool import worker_pool
 
-
 PLAN_UNIT = 20
 """Size of the plans of which an endless campaign consists."""
 
@@ -95,7 +94,7 @@ def project_campaign() -> FaultCampaign:
 
 def rows_by_fault(campaign: FaultCampaign) -> dict[str, int]:
     """Row of the catalogue by name of the fault, the library's faults first."""
-    return {fault.name: fault.row for fault in (*FAULTS, *CHAIN_FAULTS)} | dict(campaign.faults)
+    return {f.name: f.row for f in FAULTS} | {f.name: f.row for f in CHAIN_FAULTS} | dict(campaign.faults)
 
 
 def plan(runs: int, campaign: FaultCampaign | None = None) -> list[str]:

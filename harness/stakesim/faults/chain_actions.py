@@ -1,4 +1,4 @@
-"""The faults of the chain: foreign nonces, gaps, an empty wallet, a lossy mempool, stopped blocks, high fees, reorgs."""
+"""The faults of the chain: foreign nonces, gaps, empty wallets, lossy mempools, stopped blocks, high fees, reorgs."""
 
 from __future__ import annotations
 

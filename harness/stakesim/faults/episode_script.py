@@ -14,7 +14,6 @@ from pydantic import Field
 from stakesim.schema import yaml_file
 from stakesim.schema.fields import StrictModel
 
-SCHEMA_VERSION = 1
 BLOCK = "block"
 """Event: a block is mined before the request."""
 OTHER_WORKER = "other worker"
@@ -34,7 +33,7 @@ class Event(StrictModel):
     request: str
     nth: int = Field(ge=1)
     event: str
-    choices: dict[str, Any] = {}
+    choices: dict[str, Any] = Field(default_factory=dict)
 
 
 class Step(StrictModel):
@@ -47,7 +46,7 @@ class Step(StrictModel):
     """
 
     do: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     events: tuple[Event, ...] = ()
 
 
@@ -65,13 +64,13 @@ class EpisodeScript(StrictModel):
         steps: Empty for episodes of several processes: they run again from seed and number, and may go differently.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     kind: str
     invariant: str | None = None
     story: str = ""
     seed: int = 0
     number: int = 0
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     steps: tuple[Step, ...] = ()
 
     @property
@@ -91,7 +90,7 @@ def load_script(file: Path) -> EpisodeScript:
 
 def save_script(script: EpisodeScript, file: Path) -> None:
     """Writes a script, with a line for each event, and for each step without events."""
-    fields = {"schema_version": SCHEMA_VERSION} | script.model_dump(mode="json", exclude_defaults=True)
+    fields = {"schema_version": script.schema_version} | script.model_dump(mode="json", exclude_defaults=True)
     first_line = f"# Replay it: stakesim faults --replay {file.name}, with this file's path\n"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml_file.write(fields, first_line), encoding="utf-8")

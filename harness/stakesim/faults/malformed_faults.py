@@ -22,7 +22,7 @@ from stakesim.faults.faulty_provider import (
 from stakesim.faults.rpc_responses import success
 
 MISSING = "missing"
-WRONG_VALUES = (None, "", "0x", "latest", "0xzz", -1, 1.5, True, [], {})
+WRONG_VALUES: tuple[Any, ...] = (None, "", "0x", "latest", "0xzz", -1, 1.5, True, [], {})
 """Values of other types, and text that is no number and no hash."""
 
 

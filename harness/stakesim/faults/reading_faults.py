@@ -11,7 +11,7 @@ from typing import Any
 from web3.types import RPCResponse
 
 from stakesim.faults.faulty_provider import BLOCK, CALL, ESTIMATE, HEAD, LOGS, NONCE, RECEIPT, Fault, FaultyProvider
-from stakesim.faults.node_words import LOG_LIMITS, NODE_FAILURES, NO_PENDING_STATE, QUOTA_EXCEEDED
+from stakesim.faults.node_words import LOG_LIMITS, NO_PENDING_STATE, NODE_FAILURES, QUOTA_EXCEEDED
 from stakesim.faults.rpc_responses import (
     ANY,
     READ,
@@ -105,7 +105,7 @@ def _few_logs(provider: FaultyProvider, method: str, params: Sequence[Any]) -> R
 
 
 def _lagging_node(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
-    """A node that does not have the latest blocks: its head, events, receipts, nonces and states are as of an old one."""
+    """A node that does not have the latest blocks: its head, events and receipts are as of an old one."""
     head = _lagging_head(provider)
     match method:
         case "eth_blockNumber":
