@@ -10,15 +10,13 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.api import bookings, event_runs, health, operations, problems
-from app.api.background import ReconcilerThread
+from app.api.background import ReconcilerThread, stop_waiting_on_signal
 from app.api.middleware import AccessLogMiddleware, BodyLimitMiddleware
 from app.api.openapi import DESCRIPTION, openapi_document
+from app.api.turns import WriteTurnsMiddleware
 from app.bootstrap.checks import connect_verified_services, read_settings
 from app.bootstrap.container import Services
 from app.core.logs import configure_json_logging
-
-MAX_CONCURRENT_REQUESTS = 100
-"""Requests that are processed at the same time, each in a thread. Others wait for a free thread."""
 
 
 def from_settings() -> FastAPI:
@@ -48,20 +46,22 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        to_thread.current_default_thread_limiter().total_tokens = MAX_CONCURRENT_REQUESTS
-        if reconcile_seconds is None:
-            yield
-            return
-        reconciler = ReconcilerThread(services.reconciler, reconcile_seconds)
-        reconciler.start()
-        yield
-        await to_thread.run_sync(reconciler.stop)
+        with stop_waiting_on_signal(services.follower.stop):
+            if reconcile_seconds is None:
+                yield
+            else:
+                reconciler = ReconcilerThread(services.reconciler, reconcile_seconds)
+                reconciler.start()
+                yield
+                await to_thread.run_sync(reconciler.stop)
+        services.follower.stop()
 
     app = FastAPI(title="stakesim", version="1", description=DESCRIPTION, lifespan=lifespan)
     app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
     for module in (event_runs, bookings, operations, health):
         app.include_router(module.router)
     problems.add_exception_handlers(app)
+    app.add_middleware(WriteTurnsMiddleware)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(AccessLogMiddleware)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]

@@ -130,6 +130,21 @@ def reconcile(
     raise typer.Exit(FINDINGS if report.differences or report.problems else 0)
 
 
+@cli.command(cls=_Command)
+def confirm_rate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
+    """Accept the present ETH price, however far it is from earlier ones. Check it first: the next quotes use it."""
+    from app.bootstrap.checks import read_settings
+    from app.bootstrap.container import build_pricing
+    from app.db.database import Database, connect
+    from app.db.migrations import migrate
+
+    settings = read_settings(env_file)
+    engine = connect(settings.database_url)
+    migrate(engine)
+    rate = build_pricing(settings, Database(engine)).confirm()
+    typer.echo(f"one ETH is {rate.inr_per_eth} INR by {rate.source}, as of {rate.as_of.isoformat()}")
+
+
 @wallet.command("new", cls=_Command)
 def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     """Create the platform's wallet: write its key into the settings, and print its address."""

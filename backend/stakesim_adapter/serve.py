@@ -16,7 +16,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ from web3.types import RPCEndpoint
 SEPOLIA_CHAIN_ID = 11_155_111
 PLATFORM_BALANCE = 1_000 * 10**18
 """Wei that the platform's wallet has on a local testnet."""
+YEAR_S = 365 * 24 * 3600
+"""Maximum age of the ETH price on a local testnet: nobody has to confirm it there."""
 DEFAULT_ETH_PRICE_INR = Decimal(200_000)
 """INR per ETH for a new contract if ETH_PRICE_INR is not set."""
 PLACEHOLDER_ADDRESS = "0x" + "0" * 40
@@ -143,6 +145,7 @@ def local_testnet(block_time: float, env_file: Path | None = None) -> Iterator[S
                 blockchain_rpc_url=url,
                 chain_id=SEPOLIA_CHAIN_ID,
                 platform_private_key=platform.key.to_0x_hex(),
+                price_manual_max_age_seconds=YEAR_S,
             )
         )
 
@@ -176,6 +179,7 @@ def temporary_deployment(env_file: Path | None = None, **overrides: Any) -> Iter
                 "contract_address": receipt["contractAddress"],
                 "database_url": database_url,
                 "eth_price_inr": settings.eth_price_inr or DEFAULT_ETH_PRICE_INR,
+                "eth_price_inr_as_of": datetime.now(UTC),
             }
         )
 

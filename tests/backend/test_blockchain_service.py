@@ -169,12 +169,12 @@ def test_events_between_requests_logs_of_the_contract_only(backend: BackendEnvir
 
     class Note(Web3Middleware):
         def request_processor(self, method: Any, params: Any) -> Any:
-            requests.append(params)
+            requests.extend(params if method == "eth_getLogs" else [])
             return method, params
 
     chain = BlockchainService(Web3(backend.engine.w3.provider, [Note]), backend.chain.address, backend.sender)
     chain.events_between(1, 2)
-    [[request]] = requests
+    [request] = requests
     assert backend.chain.address in request["address"]  # alone, or in a list
 
 

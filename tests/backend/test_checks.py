@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -35,7 +35,8 @@ from app.db.migrations import migrate, missing_migrations
 from app.db.tables import operations
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
-from app.services.pricing import FixedPriceFeed, Pricing
+from app.services.price_feeds import ManualPriceFeed
+from app.services.pricing import Pricing
 from app.services.transactions.sender import TransactionSender
 from backend_environment import TERMS, BackendEnvironment, deploy
 from eth_utils.crypto import keccak
@@ -306,8 +307,9 @@ def now() -> datetime:
 
 
 def test_price_check() -> None:
-    assert check_price(Pricing(FixedPriceFeed(Decimal(200_000), now), now)).ok
-    missing = check_price(Pricing(FixedPriceFeed(None, now), now))
+    day = timedelta(days=1)
+    assert check_price(Pricing(ManualPriceFeed(Decimal(200_000), now(), day), now)).ok
+    missing = check_price(Pricing(ManualPriceFeed(None, None, day), now))
     assert (missing.ok, missing.fatal) == (False, False)
     assert "Set ETH_PRICE_INR" in missing.remedy
 

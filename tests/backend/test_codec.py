@@ -141,9 +141,9 @@ def test_a_revert_has_name_arguments_and_reason(data: bytes, name: str, args: tu
     assert tuple(CODEC.revert(data)) == (name, args, reason)
 
 
-def test_a_revert_string_that_is_not_utf_8_is_unknown() -> None:
+def test_a_revert_string_that_is_not_utf_8_is_decoded_with_replacements() -> None:
     data = selector("Error(string)") + encode(["bytes"], [b"\xff\xfe"])
-    assert CODEC.revert(data).name == "Unknown"
+    assert CODEC.revert(data) == ("Error", ("\ufffd\ufffd",), "\ufffd\ufffd")
 
 
 def test_each_panic_of_solidity_has_a_reason() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -9,8 +10,8 @@ from fractions import Fraction
 import pytest
 from app.core.errors import InvalidRequest, PriceError
 from app.services.pricing import (
+    MAX_AHEAD,
     WEI_PER_ETH,
-    FixedPriceFeed,
     Pricing,
     Quote,
     Rate,
@@ -156,15 +157,78 @@ def test_jumps_are_measured_from_the_last_accepted_rate() -> None:
 
 def test_a_feed_without_a_rate_or_without_a_time_zone_is_refused() -> None:
     with pytest.raises(PriceError, match=r"^There is no ETH price: the feed has none\.$"):
-        Pricing(FixedPriceFeed(None, lambda: NOW), lambda: NOW).rate()
+        Pricing(Feed(None), lambda: NOW).rate()
     with pytest.raises(PriceError, match="no time zone"):
         Pricing(Feed(Rate(Decimal(1), NOW.replace(tzinfo=None))), lambda: NOW).rate()
 
 
-def test_a_fixed_rate_never_expires() -> None:
-    times = iter([NOW, NOW + timedelta(days=400)])
-    now = next(times)
-    book = Pricing(FixedPriceFeed(Decimal(200_000), lambda: now), lambda: now)
-    assert book.rate().as_of == NOW
-    now = next(times)
-    assert book.rate().as_of == now
+def test_a_rate_of_the_future_is_refused() -> None:
+    assert pricing("200000", age=-MAX_AHEAD).rate().inr_per_eth == 200_000
+    with pytest.raises(PriceError, match="in the future") as refused:
+        pricing("200000", age=-MAX_AHEAD - timedelta(seconds=1)).rate()
+    assert refused.value.cause == "future"
+
+
+@pytest.mark.parametrize("rate", ["1E+999999999", "1E-999999999", "1E+16", "1." + "1" * 60])
+def test_a_rate_with_which_arithmetic_never_ends_is_refused(rate: str) -> None:
+    with pytest.raises(PriceError, match=r"^The ETH price is \S{8,20} INR, which is out of range"):
+        pricing(rate).rate()
+
+
+def test_a_rate_with_an_age_limit_of_its_own() -> None:
+    day = timedelta(days=1)
+    assert Pricing(Feed(Rate(Decimal(1), NOW - day, max_age=day)), lambda: NOW).rate()
+    with pytest.raises(PriceError, match="1 day, 0:00:01 old; at most 1 day"):
+        Pricing(Feed(Rate(Decimal(1), NOW - day - timedelta(seconds=1), max_age=day)), lambda: NOW).rate()
+
+
+def of_two(one: str | None, other: str | None) -> Pricing:
+    first, second = (
+        Feed(Rate(Decimal(text), NOW, name) if text else None) for text, name in ((one, "first"), (other, "second"))
+    )
+    return Pricing(first, lambda: NOW, more_feeds=[second])
+
+
+def test_the_first_of_two_feeds_that_agree_is_used() -> None:
+    assert of_two("200000", "220000").rate() == Rate(Decimal(200_000), NOW, "first")
+    assert of_two("200000", None).rate().source == "first"
+    assert of_two(None, "220000").rate().source == "second"
+
+
+@pytest.mark.parametrize(("one", "other"), [("200000", "220000.01"), ("220000.01", "200000")])
+def test_two_feeds_that_disagree_give_no_quote(one: str, other: str) -> None:
+    book = of_two(one, other)
+    with pytest.raises(
+        PriceError, match=f"{one} INR by first, and {other} INR by second: more than 1.1 times"
+    ) as error:
+        book.rate()
+    assert (error.value.cause, book.last, book.refusals) == ("deviation", None, {"deviation": 1})
+
+
+def test_a_refusal_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    book = of_two(None, "200000")
+    feeds = [book.feed, *book.more_feeds]
+
+    def ask(*rates: str) -> None:
+        for feed, rate in zip(feeds, rates, strict=True):
+            assert isinstance(feed, Feed)
+            feed.rate = Rate(Decimal(rate), NOW)
+        with suppress(PriceError):
+            book.rate()
+
+    with caplog.at_level("INFO", "app.services.pricing"):
+        book.rate()
+        book.rate()
+        ask("0", "200000")
+        ask("0", "0")
+        ask("0", "0")
+        ask("200000", "200000")
+        ask("200000", "200000")
+    assert [(record.levelname, record.message.split(" refused")[0]) for record in caplog.records] == [
+        ("ERROR", "feed 1"),  # missing
+        ("ERROR", "feed 1"),  # malformed
+        ("ERROR", "feed 2"),
+        ("ERROR", "rate"),
+        ("INFO", "the ETH price is valid again"),
+    ]
+    assert book.refusals == {"missing": 4, "malformed": 5}

@@ -17,10 +17,13 @@ import pytest
 import requests
 from app.services.rpc_failover import FailoverProvider
 from backend_environment import Time
+from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 
+SEND = "eth_sendRawTransaction"
 RAW = "0x02f86d"
+RAW_HASH = "0x" + keccak(hexstr=RAW).hex()
 DEAD = "http://127.0.0.1:9/v3/url-secret"
 CHAIN_ID = {"result": "0xaa36a7"}
 BUSY = {"error": {"code": -32005, "message": "project ID request rate exceeded"}}
@@ -47,6 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        request_id = json.loads(self.server.bodies[-1])["id"]
         answers = self.server.answers
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if answer == "hang up":
@@ -56,7 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(1)
             return
         status, message, *headers = answer if isinstance(answer, tuple) else (200, answer)
-        body = message if isinstance(message, bytes) else json.dumps({"jsonrpc": "2.0", "id": 0, **message}).encode()
+        response = message if isinstance(message, bytes) else {"jsonrpc": "2.0", "id": request_id, **message}
+        body = response if isinstance(response, bytes) else json.dumps(response).encode()
         self.send_response(status)
         for name, value in [*headers, ("Content-Length", str(len(body)))]:
             self.send_header(name, value)
@@ -122,9 +127,9 @@ def over(clock: Time) -> Callable[..., FailoverProvider]:
 def test_fault_03_the_next_endpoint_gets_the_same_bytes(
     start: Start, over: Callable[..., FailoverProvider], clock: Time, failure: Any
 ) -> None:
-    broken, good = start(failure), start({"result": "0x01"})
+    broken, good = start(failure), start({"result": RAW_HASH})
     w3 = Web3(over(broken, good), [])
-    assert w3.eth.send_raw_transaction(RAW) == b"\x01"
+    assert w3.eth.send_raw_transaction(RAW).to_0x_hex() == RAW_HASH
     assert broken.bodies == good.bodies
     assert json.loads(good.bodies[0])["params"] == [RAW]
     assert clock.slept == []
@@ -172,24 +177,27 @@ def test_retry_after_is_honoured_within_bounds(
     assert clock.slept == [pause]
 
 
+LOGS_FILTER = {"address": "0x" + "ab" * 20, "fromBlock": "0x0", "toBlock": "0x0"}
+
+
 @pytest.mark.parametrize(
-    "judged",
+    ("method", "params", "judged"),
     [
-        REVERT,
-        (500, REVERT),
-        (400, {"error": {"code": -32602, "message": "invalid argument 0"}}),
-        {"error": {"code": -32000, "message": "nonce too low: next nonce 7, tx nonce 5"}},
-        {"error": {"code": -32000, "message": "insufficient funds for gas * price + value"}},
-        {"error": {"code": -32005, "message": "query returned more than 10000 results"}},
-        {"result": None},
+        ("eth_call", [], REVERT),
+        ("eth_call", [], (500, REVERT)),
+        ("eth_estimateGas", [], {"error": {"code": -32000, "message": "gas required exceeds allowance (16777216)"}}),
+        (SEND, [RAW], {"error": {"code": -32000, "message": "nonce too low: next nonce 7, tx nonce 5"}}),
+        (SEND, [RAW], {"error": {"code": -32000, "message": "insufficient funds for gas * price + value"}}),
+        (SEND, [RAW], (400, {"error": {"code": -32000, "message": "already known"}})),
+        ("eth_getTransactionReceipt", [RAW_HASH], {"result": None}),
     ],
 )
 def test_a_nodes_verdict_is_not_retried(
-    start: Start, over: Callable[..., FailoverProvider], clock: Time, judged: Any
+    start: Start, over: Callable[..., FailoverProvider], clock: Time, method: Any, params: Any, judged: Any
 ) -> None:
     node, other = start(judged), start(CHAIN_ID)
     message = judged[1] if isinstance(judged, tuple) else judged
-    answer = over(node, other).make_request("eth_call", [])  # type: ignore[arg-type]
+    answer = over(node, other).make_request(method, params)
     assert {**answer, **message} == answer
     assert (len(node.bodies), len(other.bodies), clock.slept) == (1, 0, [])
 

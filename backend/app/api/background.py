@@ -1,46 +1,24 @@
-"""Background threads: they carry out operations that no client waits for, and run the reconciler."""
+"""Runs the reconciler in the background, and ends the process quickly on SIGTERM."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
-from app.bootstrap.container import Services
-from app.core import logs
-from app.core.errors import AppError
-from app.services.operation_types import Operation
 from app.services.reconciler import Reconciler
 
-MAX_THREADS = 64
-"""Maximum number of threads that carry out operations. The reconciler carries out operations that get none."""
-FINISH_THREAD = "finish-operation"
-"""Name of these threads."""
-RECONCILER_STOP_TIMEOUT_S = 10
+RECONCILER_STOP_TIMEOUT_S = 2
 """Seconds that `ReconcilerThread.stop` waits for a round to end. The next process repeats an unfinished round."""
 
+EXIT_AFTER_S = 8
+"""Seconds after SIGTERM or SIGINT after which the process ends even if a thread still waits for node or database."""
+
 log = logging.getLogger(__name__)
-_free_threads = threading.BoundedSemaphore(MAX_THREADS)
-
-
-def finish_in_background(services: Services, operation: Operation) -> None:
-    """Carries the operation out in a daemon thread.
-
-    If no thread is free, or the process ends before, the reconciler carries the operation out.
-    """
-
-    def finish() -> None:
-        with logs.log_context(operation=operation.key):
-            try:
-                services.sender.finish(operation)
-            except AppError as error:
-                log.warning("the operation did not succeed in the background: %s", error)
-            except Exception:
-                log.exception("unexpected error in the background")
-            finally:
-                _free_threads.release()
-
-    if _free_threads.acquire(blocking=False):
-        threading.Thread(target=finish, name=FINISH_THREAD, daemon=True).start()
 
 
 class ReconcilerThread:
@@ -71,3 +49,40 @@ class ReconcilerThread:
                 log.exception("a round of the reconciler failed")
             if self._stopping.wait(self._interval):
                 return
+
+
+@contextmanager
+def stop_waiting_on_signal(stop_waiting: Callable[[], None]) -> Iterator[None]:
+    """Makes SIGTERM and SIGINT call a function before the server's own handler, and end the process in bounded time.
+
+    A server lets its requests end first, and these would wait for their blocks. Ending at any point is safe: each
+    operation is stored before it is sent, and the next process carries it on. Does nothing in other threads than the
+    main thread, where signals can't be handled.
+
+    Args:
+        stop_waiting: Makes all requests that wait for a block respond.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        exit_timer = threading.Timer(EXIT_AFTER_S, _exit, (number,))
+        exit_timer.daemon = True
+        exit_timer.start()
+        stop_waiting()
+        server_handler = handlers[signal.Signals(number)]
+        if callable(server_handler):
+            server_handler(number, frame)
+
+    handlers = {each: signal.signal(each, handle) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+
+
+def _exit(number: int) -> None:
+    log.error("a thread did not end within %s s; the process ends without it", EXIT_AFTER_S)
+    os._exit(128 + number)

@@ -55,7 +55,7 @@ def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> 
         201,
         body,
         lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, idempotency_key=request.idempotency_key),
-        lambda operation, _: schemas.Booking.model_validate(bookings.get(subject_id(operation))),
+        lambda operation: schemas.Booking.model_validate(bookings.get(subject_id(operation))),
     )
 
 
@@ -89,8 +89,11 @@ def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
         200,
         None,
         lambda: bookings.prepare_cancel(booking_id, idempotency_key=request.idempotency_key),
-        lambda _, receipt: schemas.BookingSettled.model_validate(
-            {"booking": bookings.get(booking_id), "settlement": chain.read_booking_cancelled(receipt)}
+        lambda operation: schemas.BookingSettled.model_validate(
+            {
+                "booking": bookings.get(booking_id),
+                "settlement": chain.read_booking_cancelled(request.receipt(operation)),
+            }
         ),
     )
 

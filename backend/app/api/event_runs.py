@@ -46,7 +46,7 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
             Decimal(body.price_inr),
             idempotency_key=request.idempotency_key,
         ),
-        lambda operation, _: schemas.EventRun.model_validate(runs.get(subject_id(operation))),
+        lambda operation: schemas.EventRun.model_validate(runs.get(subject_id(operation))),
     )
 
 
@@ -87,7 +87,7 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
             200,
             body,
             lambda: runs.prepare_expire(run.id, idempotency_key=request.idempotency_key),
-            lambda _, receipt: _settled(request, run.id, chain.read_event_expired(receipt)),
+            lambda operation: _settled(request, run.id, chain.read_event_expired(request.receipt(operation))),
         )
     require_host(request.caller, run)
     if isinstance(body, schemas.Completed):
@@ -136,7 +136,9 @@ def complete(
         lambda: request.services.runs.prepare_complete(
             run.id, attended_booking_ids, idempotency_key=request.idempotency_key
         ),
-        lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_completed(receipt)),
+        lambda operation: _settled(
+            request, run.id, request.services.chain.read_event_completed(request.receipt(operation))
+        ),
     )
 
 
@@ -145,7 +147,9 @@ def _cancel(request: IdempotentRequest, run: EventRun, body: schemas.RequestBody
         200,
         body,
         lambda: request.services.runs.prepare_cancel(run.id, idempotency_key=request.idempotency_key),
-        lambda _, receipt: _settled(request, run.id, request.services.chain.read_event_cancelled(receipt)),
+        lambda operation: _settled(
+            request, run.id, request.services.chain.read_event_cancelled(request.receipt(operation))
+        ),
     )
 
 

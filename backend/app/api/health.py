@@ -11,7 +11,18 @@ from app.api.problems import problem_response, problem_responses
 from app.api.readiness import readiness_of
 from app.api.responses import json_response
 
-CHECKS = ("database", "migrations", "node", "chain_id", "head", "reconciler", "contract", "wallet", "operations")
+CHECKS = (
+    "database",
+    "migrations",
+    "node",
+    "chain_id",
+    "head",
+    "reconciler",
+    "contract",
+    "wallet",
+    "operations",
+    "price",
+)
 """Names of all checks of `/ready`."""
 
 router = APIRouter(tags=["health"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -18,8 +19,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.api import problems
-from app.api.background import finish_in_background
-from app.api.responses import accepted_response, json_response
+from app.api.responses import DeferredResponse, accepted_response, json_response
 from app.bootstrap.container import Services
 from app.core import logs
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, KeyReused, Superseded, UnexpectedReceipt
@@ -70,28 +70,22 @@ class IdempotentRequest:
             KeyReused: The key was used for another endpoint or body.
         """
         with logs.log_context(operation=self.idempotency_key):
-            if not self.is_repeatable:
-                return produce()
-            kept_response = _claim_key(self.services.database, self.idempotency_key, self._hash(body))
-            if kept_response is not None:
-                return kept_response
-            try:
-                response = produce()
-            except FINAL_ERRORS as error:
-                response = problems.problem_from_error(error)
-            if response.status_code == 202:
-                return response
-            return _keep(self.services.database, self.idempotency_key, response)
+            if self.is_repeatable:
+                kept_response = _claim_key(self.services.database, self.idempotency_key, self._hash(body))
+                if kept_response is not None:
+                    return kept_response
+            return self._keep(produce)
 
     def respond_with_operation(
         self,
         status: int,
         body: BaseModel | None,
         prepare: Callable[[], Operation],
-        result: Callable[[Operation, Receipt], BaseModel],
+        result: Callable[[Operation], BaseModel],
     ) -> Response:
         """Prepares an operation, carries it out, and responds with its result.
 
+        The request's thread sends the operation. Then the request waits without a thread until the operation is final.
         The response is 202 with the operation if the client does not wait, or if waiting takes too long; the operation
         is carried out nevertheless.
 
@@ -99,25 +93,57 @@ class IdempotentRequest:
             status: HTTP status of a success.
             body: Body of the request.
             prepare: Stores the operation, or returns the stored operation with this key.
-            result: Returns the body of the response from the confirmed operation and its receipt.
+            result: Returns the body of the response from the confirmed operation.
         """
+        services = self.services
 
         def produce() -> Response:
             operation = prepare()
             if not self.waits and not operation.closed:
-                finish_in_background(self.services, operation)
+                services.follower.send_and_follow(operation)
                 return accepted_response(operation, {"Preference-Applied": "respond-async"})
-            try:
-                receipt = self.services.sender.finish(operation)
-                return json_response(status, result(operation, receipt))
-            except FINAL_ERRORS as error:
-                return problems.problem_from_error(error, operation.key)
-            except (ChainUnavailable, *DATABASE_ERRORS) as error:
-                reason = error if isinstance(error, AppError) else type(error).__name__  # no SQL in the log
-                log.warning("responded before the operation was final: %s", reason)
-                return accepted_response(_reload(self.services.database, operation))
+            with suppress(*DATABASE_ERRORS):  # the follower goes on once the database is back
+                operation = services.sender.advance(operation)
+            waiter = services.follower.follow(operation)
+            if waiter.done():
+                return self._outcome(operation, status, result)
+
+            def respond_after_waiting() -> Response:
+                return self._outcome(_reload(services.database, operation), status, result)
+
+            timeout = services.sender.policy.give_up_after
+            return DeferredResponse(waiter, timeout, lambda: self._keep(respond_after_waiting))
 
         return self.respond(body, produce)
+
+    def _outcome(self, operation: Operation, status: int, result: Callable[[Operation], BaseModel]) -> Response:
+        """Returns the result of a closed operation, or 202."""
+        try:
+            if operation.closed:
+                self.services.sender.check_success(operation)
+                return json_response(status, result(operation))
+        except FINAL_ERRORS as error:
+            return problems.problem_from_error(error, operation.key)
+        except (ChainUnavailable, *DATABASE_ERRORS) as error:
+            reason = error if isinstance(error, AppError) else type(error).__name__  # no SQL in the log
+            log.warning("the operation is final, but its result can't be read: %s", reason)
+        return accepted_response(operation)
+
+    def _keep(self, produce: Callable[[], Response]) -> Response:
+        """Produces a response, and keeps it for repetitions of the request unless it is not final."""
+        if not self.is_repeatable:
+            return produce()
+        try:
+            response = produce()
+        except FINAL_ERRORS as error:
+            response = problems.problem_from_error(error)
+        if isinstance(response, DeferredResponse) or response.status_code == 202:
+            return response
+        return _keep(self.services.database, self.idempotency_key, response)
+
+    def receipt(self, operation: Operation) -> Receipt:
+        """Returns the receipt of the confirmed operation. Raises `ChainUnavailable`."""
+        return self.services.sender.receipt(operation)
 
     def _hash(self, body: BaseModel | None) -> str:
         request = f"{self.endpoint}\n{body.model_dump_json() if body else ''}"

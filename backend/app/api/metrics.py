@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from copy import copy
 from itertools import chain
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry
@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.readiness import Probe, readiness_of
 from app.bootstrap.container import Services
+from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
 from app.db.tables import OPERATION_STATES, operations
 from app.services import rpc
@@ -91,7 +92,12 @@ class Metrics:
             _metrics_of(self._node, MAX_AGE_S, node),
         )
         families: dict[str, Metric] = {}
-        for metric in (*chain.from_iterable(by_source), *_reconciler(self.services), _problems(problems)):
+        for metric in (
+            *chain.from_iterable(by_source),
+            *_reconciler(self.services),
+            *_price(self.services),
+            _problems(problems),
+        ):
             if metric.name in families:  # open and closed operations are in one family
                 families[metric.name].samples = [*families[metric.name].samples, *metric.samples]
             else:
@@ -177,6 +183,18 @@ def _reconciler(services: Services) -> Iterator[Metric]:
         yield _gauge("reconciler_last_good_round_age_seconds", documentation, health.round_age)
     if health.head_age is not None:
         yield _gauge("head_age_seconds", "Time since a new block was seen", health.head_age)
+
+
+def _price(services: Services) -> Iterator[Metric]:
+    pricing = services.pricing
+    if pricing.last is not None:
+        age_s = (pricing.clock() - pricing.last.as_of).total_seconds()
+        yield _gauge("rate_age_seconds", "Age of the ETH price that was accepted last", age_s)
+        yield _gauge("rate_inr_per_eth", "ETH price that was accepted last", pricing.last.inr_per_eth)
+    refused = CounterMetricFamily("stakesim_rate_refused", "ETH prices that were refused", labels=["cause"])
+    for cause in get_args(RateRefusal):
+        refused.add_metric([cause], pricing.refusals[cause])
+    yield refused
 
 
 def _problems(problems: Iterable[HealthProblem]) -> Metric:

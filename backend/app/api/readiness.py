@@ -96,13 +96,16 @@ class Readiness:
         self._chain_id = chain_id
         self._database: Probe[list[HealthProblem]] = Probe(lambda: look_at_database(services))
         self._node: Probe[list[HealthProblem]] = Probe(lambda: look_at_node(services, chain_id))
+        self._price: Probe[list[HealthProblem]] = Probe(lambda: look_at_price(services))
 
     async def problems(self) -> list[HealthProblem]:
         """Returns all present problems. Takes no longer than `PROBE_TIMEOUT_S`, whatever node and database do."""
-        database, node = await asyncio.gather(
-            _problems_of(self._database, "database"), _problems_of(self._node, "node")
+        database, node, price = await asyncio.gather(
+            _problems_of(self._database, "database"),
+            _problems_of(self._node, "node"),
+            _problems_of(self._price, "price", blocks=False),
         )
-        return [*database, *node, *self.services.health.problems()]
+        return [*database, *node, *price, *self.services.health.problems()]
 
 
 def readiness_of(request: Request) -> Readiness:
@@ -114,10 +117,10 @@ def readiness_of(request: Request) -> Readiness:
     return readiness
 
 
-async def _problems_of(probe: Probe[list[HealthProblem]], check: str) -> list[HealthProblem]:
+async def _problems_of(probe: Probe[list[HealthProblem]], check: str, blocks: bool = True) -> list[HealthProblem]:
     problems = await probe.result(PROBE_MAX_AGE_S, PROBE_TIMEOUT_S)
     if problems is None:
-        return [HealthProblem(check, f"has not answered within {PROBE_TIMEOUT_S:.0f} s", True)]
+        return [HealthProblem(check, f"has not answered within {PROBE_TIMEOUT_S:.0f} s", blocks)]
     return problems
 
 
@@ -155,3 +158,12 @@ def look_at_node(services: Services, chain_id: int) -> list[HealthProblem]:
         message = f"the node is on chain {chain_id_of_node}, CHAIN_ID is {chain_id}"
         return [HealthProblem("chain_id", message, True)]
     return []
+
+
+def look_at_price(services: Services) -> list[HealthProblem]:
+    """Returns what is wrong with the ETH price. Without a price nothing is quoted, and everything else works."""
+    try:
+        error = services.pricing.problem()
+    except DATABASE_ERRORS:
+        return [HealthProblem("price", "can't be compared with earlier ones: the database does not answer", False)]
+    return [HealthProblem("price", error.message, False)] if error else []

@@ -24,6 +24,7 @@ from app.core.errors import (
     DatabaseUnavailable,
     MigrationsMissing,
     PriceError,
+    RateRefusal,
     UnsupportedByContract,
 )
 from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
@@ -44,6 +45,17 @@ MAX_CLOCK_SKEW_S = 300
 """Maximum seconds between this machine's clock and the latest block."""
 STUCK_AFTER = timedelta(minutes=10)
 """Age at which an operation that is not final is reported."""
+
+_SET_PRICE = "Set ETH_PRICE_INR and ETH_PRICE_INR_AS_OF, or correct PRICE_FEEDS: without a rate nothing is quoted."
+PRICE_REMEDIES: dict[RateRefusal, str] = {
+    "missing": _SET_PRICE,
+    "malformed": _SET_PRICE,
+    "stale": "Check the rate, and set ETH_PRICE_INR and ETH_PRICE_INR_AS_OF anew, or wait for the feed.",
+    "future": "Correct ETH_PRICE_INR_AS_OF, or this machine's clock.",
+    "jump": "Check the rate. If it is right, run `stakesim confirm-rate`.",
+    "deviation": "Check the rate. Correct ETH_PRICE_INR, or take the wrong feed out of PRICE_FEEDS.",
+}
+"""What to do about a rate that is refused, by cause."""
 
 
 class NotReady(AppError):
@@ -279,10 +291,9 @@ def check_price(pricing: Pricing) -> Check:
     try:
         rate = pricing.rate()
     except PriceError as error:
-        remedy = "Set ETH_PRICE_INR, or correct the feed: without a rate nothing is quoted."
-        return Check("price", False, error.message, remedy)
+        return Check("price", False, error.message, PRICE_REMEDIES[error.cause])
     age = (pricing.clock() - rate.as_of).total_seconds()
-    return Check("price", True, f"One ETH is {rate.inr_per_eth} INR, as of {age:.0f} s ago.")
+    return Check("price", True, f"One ETH is {rate.inr_per_eth} INR by {rate.source}, as of {age:.0f} s ago.")
 
 
 def check_pending(database: Database, chain_id: int) -> Check:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
 
 from app.core.config import Settings
 from app.db.database import Database, connect
@@ -18,11 +18,17 @@ from app.services.booking_service import BookingService
 from app.services.contract_watch import ContractWatch
 from app.services.event_run_service import EventRunService
 from app.services.health import Health, HealthLimits
-from app.services.pricing import FixedPriceFeed, Pricing
+from app.services.price_feeds import HttpPriceFeed, ManualPriceFeed
+from app.services.pricing import PriceFeed, Pricing
+from app.services.rate_history import StoredRates
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.follower import Follower
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+
+HEAD_MAX_AGE_S = 2.0
+"""Seconds for which the latest block that was read is used again, for fees."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Services:
         chain: The stake contract.
         runs: Use cases of event runs.
         bookings: Use cases of bookings.
+        follower: Follows sent operations until they are final.
         reconciler: Reconciles database and chain.
     """
 
@@ -45,6 +52,7 @@ class Services:
     chain: BlockchainService
     runs: EventRunService
     bookings: BookingService
+    follower: Follower
     reconciler: Reconciler
 
     @property
@@ -65,7 +73,7 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
         rpc_urls: URLs of the endpoints.
         options: Keyword arguments of `FailoverProvider`.
     """
-    return Web3(FailoverProvider(rpc_urls, **options), [AttributeDictMiddleware])
+    return Web3(FailoverProvider(rpc_urls, **options), [])
 
 
 def build_services(
@@ -82,8 +90,17 @@ def build_services(
     """
     runs = EventRunService(database, chain, pricing)
     chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
-    reconciler = Reconciler(database, chain, runs, chain.sender.policy.resend_after, health=Health(limits))
-    return Services(w3, database, pricing, chain, runs, BookingService(database, chain, pricing), reconciler)
+    bookings = BookingService(database, chain, pricing)
+    follower = Follower(w3, chain.sender, time.monotonic)
+    reconciler = Reconciler(
+        database,
+        chain,
+        runs,
+        chain.sender.policy.resend_after,
+        health=Health(limits),
+        skip=follower.is_following,
+    )
+    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler)
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:
@@ -96,6 +113,25 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         confirmations=settings.confirmations,
         max_fee_per_gas=settings.max_fee_per_gas,
         priority_fee_per_gas=settings.priority_fee_per_gas,
+        head_max_age=HEAD_MAX_AGE_S,
+    )
+
+
+def build_pricing(settings: Settings, database: Database) -> Pricing:
+    """Builds the price check with the feeds of the settings, and with the rates that the database holds."""
+    max_age = timedelta(seconds=settings.price_max_age_seconds)
+    max_manual_age = timedelta(seconds=settings.price_manual_max_age_seconds)
+    feeds: list[PriceFeed] = [HttpPriceFeed(feed, settings.price_refresh_seconds) for feed in settings.price_feeds]
+    if settings.eth_price_inr is not None or not feeds:
+        feeds.append(ManualPriceFeed(settings.eth_price_inr, settings.eth_price_inr_as_of, max_manual_age))
+    return Pricing(
+        feeds[0],
+        lambda: datetime.now(UTC),
+        max_age,
+        settings.price_max_jump,
+        history=StoredRates(database, settings.price_max_jump, max(max_age, max_manual_age)),
+        more_feeds=feeds[1:],
+        max_deviation=settings.price_max_deviation,
     )
 
 
@@ -115,14 +151,8 @@ def connect_services(settings: Settings) -> Services:
     engine = connect(settings.database_url)
     migrate(engine)
     database = Database(engine)
-    w3 = connect_web3(settings.rpc_urls)
+    w3 = connect_web3(settings.rpc_urls, chain_id=settings.chain_id)
     sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
-
-    def clock() -> datetime:
-        return datetime.now(UTC)
-
-    feed = FixedPriceFeed(settings.eth_price_inr, clock)
-    max_age = timedelta(seconds=settings.price_max_age_seconds)
-    pricing = Pricing(feed, clock, max_age, settings.price_max_jump)
+    pricing = build_pricing(settings, database)
     chain = BlockchainService(w3, settings.contract_address, sender)
     return build_services(w3, database, chain, pricing, health_limits(settings))

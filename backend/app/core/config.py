@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from web3 import Web3
 
 from app.core.units import WEI_PER_GWEI
@@ -77,6 +78,41 @@ def _check_code_hash(text: str | None) -> str | None:
     return text.lower() if text else None
 
 
+def _check_feed_url(url: SecretStr) -> SecretStr:
+    if not re.match(r"https?://[^/\s]+", url.get_secret_value()):
+        raise ValueError("Give the feed's address as https:// or http://.")
+    return url
+
+
+def _parse_json_list(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("Give a JSON list of feeds, each with name, url, rate and as_of.") from None
+
+
+class PriceFeedSettings(BaseModel):
+    """An HTTP API that responds with the price of ETH in JSON.
+
+    Attributes:
+        name: Name for logs and rows.
+        url: Address. It may contain a key, so it is never shown.
+        rate: Where the rate in INR per ETH is: names of members and indexes of lists, separated by dots.
+        as_of: Where its time is: seconds or milliseconds since 1970, or ISO 8601 with a time zone.
+        headers: Headers of the request, such as one with a key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[\w.-]{1,40}$")
+    url: Annotated[SecretStr, AfterValidator(_check_feed_url)]
+    rate: str = Field(min_length=1)
+    as_of: str = Field(min_length=1)
+    headers: dict[str, SecretStr] = {}
+
+
 class Settings(BaseSettings):
     """The settings. Each is read from the environment variable with its name in capitals.
 
@@ -89,10 +125,15 @@ class Settings(BaseSettings):
         contract_code_hash: Keccak-256 of the contract's code; if None, the code must be this project's `EventStake`.
         platform_private_key: Key of the account that owns the contract and pays the gas: 32 bytes in hex.
         jwt_secret: Key that signs the bearer tokens; at least 32 bytes.
-        eth_price_inr: INR per ETH; without it, no price can be quoted.
+        eth_price_inr: INR per ETH, set by hand; without it and `price_feeds`, no price can be quoted.
+        eth_price_inr_as_of: When `eth_price_inr` was valid. Without it, `eth_price_inr` is not used.
         database_url: URL of a PostgreSQL database; the embedded server if None.
-        price_max_age_seconds: Maximum age of a rate.
-        price_max_jump: Maximum factor between a rate and the last accepted one, up or down.
+        price_feeds: HTTP APIs with the price of ETH, in order of preference. `eth_price_inr` comes after them.
+        price_refresh_seconds: Seconds between two requests to a feed.
+        price_max_age_seconds: Maximum age of a feed's rate.
+        price_manual_max_age_seconds: Maximum age of `eth_price_inr`.
+        price_max_jump: Maximum factor between a rate and those accepted before, up or down.
+        price_max_deviation: Maximum factor between the rates of two sources.
         confirmations: Number of blocks, including the transaction's own, after which a transaction is final.
         max_fee_gwei: Maximum fee in gwei per gas.
         priority_fee_gwei: Priority fee in gwei per gas.
@@ -110,9 +151,16 @@ class Settings(BaseSettings):
     platform_private_key: Annotated[SecretStr, AfterValidator(_check_private_key)]
     jwt_secret: Annotated[SecretStr, AfterValidator(_check_secret)]
     eth_price_inr: Decimal | None = Field(default=None, gt=0)
+    eth_price_inr_as_of: AwareDatetime | None = None
     database_url: str | None = Field(default=None, repr=False)
+    price_feeds: Annotated[list[PriceFeedSettings], NoDecode, BeforeValidator(_parse_json_list)] = Field(
+        default=[], repr=False
+    )
+    price_refresh_seconds: int = Field(default=60, gt=0)
     price_max_age_seconds: int = Field(default=3600, gt=0)
+    price_manual_max_age_seconds: int = Field(default=86_400, gt=0)
     price_max_jump: Decimal = Field(default=Decimal(3), gt=1)
+    price_max_deviation: Decimal = Field(default=Decimal("1.1"), gt=1)
     confirmations: int = Field(default=3, ge=1, le=64)
     max_fee_gwei: Decimal = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: Decimal = Field(default=Decimal(1), gt=0)

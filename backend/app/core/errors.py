@@ -44,10 +44,21 @@ class NotOnChain(InvalidRequest):
     code = "not_on_chain"
 
 
+RateRefusal = Literal["missing", "malformed", "stale", "future", "jump", "deviation"]
+
+
 class PriceError(AppError):
-    """There is no valid rate of ETH, so nothing can be quoted."""
+    """There is no valid rate of ETH, so nothing can be quoted.
+
+    Attributes:
+        cause: What is wrong with the rate, for metrics.
+    """
 
     code = "no_price"
+
+    def __init__(self, message: str, cause: RateRefusal = "malformed") -> None:
+        super().__init__(message)
+        self.cause: RateRefusal = cause
 
 
 class DatabaseUnavailable(AppError):

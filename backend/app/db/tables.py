@@ -161,6 +161,18 @@ chain_cursors = Table(
     Column("block_number", BigInteger),
 )
 
+# Accepted rates of ETH
+rates = Table(
+    "rates",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("inr_per_eth", Numeric),
+    Column("source", Text),
+    Column("as_of", DateTime(timezone=True)),
+    Column("accepted_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+    Column("confirmed", Boolean, server_default=text("false")),
+)
+
 # Responses that the HTTP API keeps by idempotency key
 answers = Table(
     "answers",

@@ -38,6 +38,7 @@ from app.services.contract_types import (
     RunStatus,
     unix_seconds,
 )
+from app.services.log_reader import LogReader
 from app.services.rpc import BlockId
 from app.services.rpc_answers import Receipt
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected
@@ -63,6 +64,7 @@ class BlockchainService:
         self.sender = sender
         self._codec = event_stake_codec()
         self.address = Web3.to_checksum_address(contract_address)
+        self._logs = LogReader(w3, self.address)
 
     @property
     def platform(self) -> ChecksumAddress:
@@ -243,9 +245,13 @@ class BlockchainService:
             raise as_chain_unavailable("block number", error) from error
 
     def events_between(self, first_block: int, last_block: int) -> list[tuple[str, Event]]:
-        """Returns the contract's events from the first to the last block, each with its transaction's hash."""
+        """Returns the contract's events from the first to the last block, each with its transaction's hash.
+
+        Raises:
+            ChainUnavailable: The node does not show them, or lacks the last block.
+        """
         try:
-            logs = rpc.logs(self._w3, self.address, first_block, last_block)
+            logs = self._logs.read(first_block, last_block)
         except NODE_ERRORS as error:
             raise as_chain_unavailable("events", error) from error
         return [(log.tx_hash, event) for log in logs for event in self._codec.events([log], self.address)]

@@ -7,17 +7,20 @@ than executing the call on an EVM in the same process.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eth_abi.abi import decode, encode
+from eth_abi.abi import encode
+from eth_abi.codec import ABIDecoder
+from eth_abi.decoding import StringDecoder
 from eth_abi.exceptions import DecodingError, EncodingError
-from eth_typing import ChecksumAddress, HexStr
+from eth_abi.registry import BaseEquals, registry
+from eth_typing import ChecksumAddress
 from eth_utils.abi import collapse_if_tuple, event_abi_to_log_topic, function_abi_to_4byte_selector
-from web3 import Web3
 from web3.exceptions import ContractLogicError
 
 from app.core.errors import InvalidRequest, UnsupportedByContract
@@ -36,6 +39,32 @@ PANIC_REASONS = {
     0x41: "out of memory",
     0x51: "call of an uninitialised function",
 }
+
+
+DECODING_ERRORS = (DecodingError, OverflowError, ValueError)
+"""What decoding of malformed data raises: it may contain any offset, length or byte."""
+
+_logger = logging.getLogger(__name__)
+
+
+class _AnyStringDecoder(StringDecoder):
+    """Decodes a string that is no UTF-8, as anybody may have stored one, with replacement characters."""
+
+    def __init__(self) -> None:
+        super().__init__("replace")  # type: ignore[no-untyped-call]
+
+
+_IS_STRING = BaseEquals("string", with_sub=False)  # type: ignore[no-untyped-call]
+
+
+def _decoder() -> ABIDecoder:
+    lenient = registry.copy()  # type: ignore[no-untyped-call]
+    lenient.unregister_decoder("string")
+    lenient.register_decoder(_IS_STRING, _AnyStringDecoder, label="string")
+    return ABIDecoder(lenient)
+
+
+_decode = _decoder().decode
 
 
 class Revert(NamedTuple):
@@ -76,7 +105,7 @@ class _Fields(NamedTuple):
     nested_types: tuple[Any, ...]
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
-        decoded: tuple[Any, ...] = _with_checksums(self.nested_types, decode(self.types, data))
+        decoded: tuple[Any, ...] = _with_checksums(self.nested_types, _decode(self.types, data))
         return decoded
 
 
@@ -134,11 +163,14 @@ class Codec:
         """
         try:
             return self._outputs[function].decode(data)
-        except (DecodingError, UnicodeDecodeError, OverflowError) as error:  # the data may contain any offset
+        except DECODING_ERRORS as error:
             raise UnsupportedByContract(f"The contract has no {function}, or another one.") from error
 
     def events(self, logs: Iterable[Log], address: ChecksumAddress) -> list[Event]:
-        """Decodes the logs that `address` emitted and whose events the ABI has, in order."""
+        """Decodes the logs that `address` emitted and whose events the ABI has, in order.
+
+        Ignores a log whose data do not fit its event, as another contract than expected may emit it.
+        """
         return [event for log in logs if log.address == address and (event := self._event(log))]
 
     def _event(self, log: Log) -> Event | None:
@@ -146,11 +178,16 @@ class Codec:
         fields = self._events.get(topics[0]) if topics else None
         if fields is None or len(topics) != 1 + len(fields.topics):
             return None
-        args = {
-            name: _decode_topic(abi_type, topic)
-            for (name, abi_type), topic in zip(fields.topics, topics[1:], strict=True)
-        }
-        return Event(fields.name, args | dict(zip(fields.data.names, fields.data.decode(log.data), strict=True)))
+        try:
+            args = {
+                name: _decode_topic(abi_type, topic)
+                for (name, abi_type), topic in zip(fields.topics, topics[1:], strict=True)
+            }
+            args |= dict(zip(fields.data.names, fields.data.decode(log.data), strict=True))
+        except DECODING_ERRORS:
+            _logger.warning("an event %s in %s has malformed data", fields.name, log.tx_hash)
+            return None
+        return Event(fields.name, args)
 
     def revert(self, data: bytes) -> Revert:
         """Decodes the data of a revert: a custom error, a string or a panic."""
@@ -160,8 +197,8 @@ class Codec:
             return unknown
         name, fields = self._errors[data[:4]]
         try:
-            args = fields.decode(data[4:])
-        except (DecodingError, UnicodeDecodeError):
+            args = tuple(map(_storable, fields.decode(data[4:])))
+        except DECODING_ERRORS:
             return unknown
         if name == "Error":
             return Revert(name, args, str(args[0]))
@@ -190,7 +227,15 @@ def revert_data(error: ContractLogicError) -> bytes:
         inner = next((value for value in data.values() if isinstance(value, Mapping)), None)
         data = data.get("data") or data.get("result") or inner
     text = str(data).removeprefix("Reverted ").strip()
-    return Web3.to_bytes(hexstr=HexStr(text)) if text.startswith("0x") else b""
+    try:
+        return bytes.fromhex(text[2:]) if text.startswith("0x") else b""
+    except ValueError:
+        return b""
+
+
+def _storable(value: Any) -> Any:
+    """Returns an argument of an error as columns of the database can hold it: text without NUL."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def _selector(function_or_error: Mapping[str, Any]) -> bytes:
@@ -222,4 +267,4 @@ def _decode_topic(abi_type: str, topic: bytes) -> Any:
     """Decodes an indexed argument. Most are numbers, which need no eth_abi."""
     if abi_type == "uint256":
         return int.from_bytes(topic)
-    return _with_checksums(abi_type, decode([abi_type], topic)[0])
+    return _with_checksums(abi_type, _decode([abi_type], topic)[0])

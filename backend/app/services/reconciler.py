@@ -10,7 +10,7 @@ early only if node or database does not answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -64,6 +64,7 @@ class Reconciler:
         quiet_for: Seconds without a change after which the reconciler continues an operation.
         max_block_range: Number of blocks whose events are requested at once.
         health: Where rounds are recorded.
+        skip: Returns whether somebody else in this process follows the operation with a key.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Reconciler:
         *,
         max_block_range: int = MAX_BLOCK_RANGE,
         health: Health | None = None,
+        skip: Callable[[str], bool] = lambda key: False,
     ) -> None:
         self._database = database
         self._chain = chain
@@ -82,6 +84,7 @@ class Reconciler:
         self._quiet_for = timedelta(seconds=quiet_for)
         self._max_block_range = max_block_range
         self.health = health or Health()
+        self._skip = skip
 
     def run_full(self) -> ReconcileReport:
         """Runs a round on everything: continues all operations, compares all rows, and refreshes those that differ."""
@@ -120,7 +123,8 @@ class Reconciler:
         try:
             self._look_at_contract()
             for operation in self._open_operations(quiet_for):
-                self._advance(operation, report)
+                if not quiet_for or not self._skip(operation.key):
+                    self._advance(operation, report)
             report.pending = self._open_operations(timedelta(0))
             head = self._chain.block_number()
             self.health.head_seen(head)

@@ -179,9 +179,15 @@ def send_raw(w3: Web3, raw_transaction: str) -> None:
         raise _as_refusal(error) from error
 
 
-def receipt(w3: Web3, tx_hash: str) -> Receipt | None:
-    """Returns the receipt of a transaction; None if the node has none."""
+def receipt(w3: Web3, tx_hash: str, *, sender: str | None = None, to: str | None = None) -> Receipt | None:
+    """Returns the receipt of a transaction; None if the node has none.
+
+    Raises:
+        MalformedAnswer: It is that of another sender or receiver than these.
+    """
     found: Receipt | None = _ask(w3, "eth_getTransactionReceipt", tx_hash)
+    if found is not None and (sender not in (None, found.sender) or to not in (None, found.to)):
+        raise MalformedAnswer("the receipt has another sender or receiver than the transaction")
     return found
 
 

@@ -250,11 +250,17 @@ def _log(
     removed = raw.get("removed", False)
     if type(removed) is not bool:
         raise _Wrong("a field removed that is no boolean")
-    topics = tuple([_data(topic) for topic in raw["topics"]])
+    topics = tuple([_data(topic) for topic in _list(raw["topics"])])
     if any(len(topic) != 32 for topic in topics) or len(topics) > 4:
         raise _Wrong("a topic that is none")
     number = _number(raw["blockNumber"])
     return Log(_address(raw["address"]), topics, _data(raw["data"]), number, log_block, log_tx, removed)
+
+
+def _list(values: Any) -> Any:
+    if not isinstance(values, list | tuple):
+        raise _Wrong("no list where one must be")
+    return values
 
 
 def _receipt(raw: Any, params: Sequence[Any]) -> Receipt | None:
@@ -267,7 +273,7 @@ def _receipt(raw: Any, params: Sequence[Any]) -> Receipt | None:
     number, status = _number(raw["blockNumber"]), _number(raw["status"])
     if status > 1:
         raise _Wrong("a status that is neither 0 nor 1")
-    logs = tuple([_log(log, raw_tx, tx_hash, raw_block, block_hash) for log in raw["logs"]])
+    logs = tuple([_log(log, raw_tx, tx_hash, raw_block, block_hash) for log in _list(raw["logs"])])
     for log in logs:
         if log.block_number != number or log.removed:
             raise _Wrong("a log of another block")
@@ -293,9 +299,7 @@ def _block(raw: Any, params: Sequence[Any]) -> BlockHeader | tuple[Transaction, 
     number = _number(raw["number"])
     if block[:2] == "0x" and int(block, 16) != number:
         raise _Wrong("the number of another block")
-    raw_transactions = raw["transactions"]
-    if isinstance(raw_transactions, str | Mapping):
-        raise _Wrong("no list of transactions")
+    raw_transactions = _list(raw["transactions"])
     if with_transactions:
         block_hash = _hash(raw["hash"])
         return tuple([_mined_transaction(transaction, number, block_hash) for transaction in raw_transactions])
@@ -341,11 +345,9 @@ def _read_transaction(raw: Any) -> Transaction:
 
 
 def _filtered_logs(raw: Any, params: Sequence[Any]) -> tuple[Log, ...]:
-    if isinstance(raw, str | Mapping):
-        raise _Wrong("no list of logs")
     log_filter = params[0]
     address, first, last = log_filter["address"], int(log_filter["fromBlock"], 16), int(log_filter["toBlock"], 16)
-    logs = tuple([_log(log) for log in raw])
+    logs = tuple([_log(log) for log in _list(raw)])
     for log in logs:
         if log.address != address or not first <= log.block_number <= last:
             raise _Wrong("a log that was not asked for")

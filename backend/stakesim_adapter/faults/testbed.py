@@ -20,7 +20,7 @@ from app.db.embedded import start_embedded
 from app.db.migrations import migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
-from app.services.pricing import FixedPriceFeed, Pricing
+from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from eth_account.signers.local import LocalAccount
@@ -70,6 +70,21 @@ class Addresses:
         return create_engine(make_url(self.database_url).update_query_dict(query))
 
 
+@dataclass(frozen=True)
+class SteadyPriceFeed:
+    """Always gives the same rate, as of now.
+
+    Attributes:
+        clock: Returns the present time, with a time zone.
+    """
+
+    clock: Callable[[], datetime]
+
+    def latest(self) -> Rate:
+        """Returns the rate."""
+        return Rate(Decimal(200_000), self.clock())
+
+
 def user_id(number: int) -> uuid.UUID:
     """Returns the id of a user in `users`."""
     return uuid.UUID(int=100 + number)
@@ -109,7 +124,7 @@ def open_services(
         time = {"clock": clock, "sleep": clock.sleep, "uniform": lambda low, high: low}
     transaction_sender = sender(w3, service_account(), database, policy, **time)
     chain = BlockchainService(w3, addresses.contract, transaction_sender)
-    return build_services(w3, database, chain, Pricing(FixedPriceFeed(Decimal(200_000), block_time), block_time))
+    return build_services(w3, database, chain, Pricing(SteadyPriceFeed(block_time), block_time))
 
 
 class BackendTestbed(FaultTestbed):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
-from app.api.background import FINISH_THREAD
 from app.bootstrap.container import Services, build_services
 from app.core.security import Role, issue_token
 from app.db.database import Database
@@ -29,6 +28,8 @@ from web3 import Web3
 
 SECRET = SecretStr("0123456789abcdefghijklmnopqrstuvwxyz-of-these-tests")
 ETH = 10**18
+_OPENED: list[Services] = []
+"""Services whose threads are not ended yet."""
 _APPS: dict[int, FastAPI] = {}
 """One app for all tests, by chain id: the first request to each app is slow."""
 
@@ -114,8 +115,15 @@ def open_api(backend: BackendEnvironment, policy: TransactionPolicy | None = Non
     services = services_for(backend, policy or backend.sender.policy)
     chain_id = backend.engine.w3.eth.chain_id
     app = _APPS.setdefault(chain_id, create_app(services, SECRET, chain_id))
-    app.state.services = services
-    return ApiEnvironment(backend, services, TestClient(app))
+    client = TestClient(app)
+    use_services(client, services)
+    return ApiEnvironment(backend, services, client)
+
+
+def use_services(client: TestClient, services: Services) -> None:
+    """Makes the app use other services."""
+    cast(FastAPI, client.app).state.services = services
+    _OPENED.append(services)
 
 
 def services_for(
@@ -146,9 +154,11 @@ def mine_confirmations(backend: BackendEnvironment) -> None:
 
 
 def wait_for_background() -> None:
-    """Waits for the operations that are carried out in the background."""
+    """Ends the threads that carry operations out in the background."""
+    while _OPENED:
+        _OPENED.pop().follower.stop()
     for thread in threading.enumerate():
-        if thread.name == FINISH_THREAD:
+        if thread.name.startswith(("follower", "send-operation")):
             thread.join(10)
 
 

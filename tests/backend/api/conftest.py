@@ -15,17 +15,17 @@ def api(backend: BackendEnvironment) -> ApiEnvironment:
     return open_api(backend)
 
 
-@pytest.fixture
-def committed(database: Database) -> Iterator[Database]:
-    """A database for tests with background threads, which must end before the tables are emptied."""
-    yield database
+@pytest.fixture(autouse=True)
+def no_threads_left(database: Database) -> Iterator[None]:
+    """Ends the threads of each test before the tables are emptied."""
+    yield
     wait_for_background()
 
 
 @pytest.fixture
-def threaded_backend(deployed_contracts: DeployedContracts, committed: Database) -> BackendEnvironment:
+def threaded_backend(deployed_contracts: DeployedContracts, database: Database) -> BackendEnvironment:
     """`EventStake` on an engine in process, and a database that several threads can use."""
-    return backend_on(deployed_contracts, "EventStake", committed)
+    return backend_on(deployed_contracts, "EventStake", database)
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +36,6 @@ def anvil() -> Iterator[DeployedContracts]:
 
 
 @pytest.fixture
-def racing_api(anvil: DeployedContracts, committed: Database) -> ApiEnvironment:
+def racing_api(anvil: DeployedContracts, database: Database) -> ApiEnvironment:
     """The API on a node and a database that several threads can use."""
-    return open_api(backend_on(anvil, "EventStake", committed))
+    return open_api(backend_on(anvil, "EventStake", database))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from anyio import to_thread
 from api_environment import (
     SECRET,
     ApiEnvironment,
@@ -19,11 +21,18 @@ from api_environment import (
     services_for,
     unreachable_database,
     unreachable_node,
+    use_services,
 )
+from app.core.security import issue_token
 from app.main import create_app
+from app.services import operations
+from app.services.operation_types import Operation
 from app.services.transactions.policy import TransactionPolicy
 from backend_environment import BackendEnvironment
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from httpx import ASGITransport, AsyncClient
+from web3.types import RPCEndpoint
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -156,6 +165,48 @@ def test_the_reconciler_completes_open_operations_at_start(threaded_backend: Bac
             time.sleep(0.01)
     assert api.services.runs.get(run.subject or api.host.id).blockchain_status == "confirmed"
     assert "reconciler" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.slow
+def test_44_a_hundred_clients_wait_without_a_thread(racing_api: ApiEnvironment) -> None:
+    """While no block comes, all clients wait, and the others are answered."""
+    api, backend, count = racing_api, racing_api.backend, 100
+    booked_run = api.open_run(seats=count)
+    mine_confirmations(backend)
+    backend.engine.w3.manager.request_blocking(RPCEndpoint("evm_setAutomine"), [False])
+    policy = TransactionPolicy(confirmations=3, give_up_after=60)
+    use_services(api.client, services_for(backend, policy))
+    token = issue_token(SECRET, api.attendee.id, "attendee")
+    body = {"event_run_id": booked_run["id"], "seats": 1}
+
+    async def book(client: AsyncClient, number: int) -> int:
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(number)}
+        return (await client.post("/bookings/create", json=body, headers=headers)).status_code
+
+    async def scenario() -> tuple[float, int, list[int]]:
+        transport = ASGITransport(cast(FastAPI, api.client.app))
+        async with AsyncClient(transport=transport, base_url="http://api", timeout=60) as client:
+            bookings = [asyncio.create_task(book(client, number)) for number in range(count)]
+            while sum(operation.state in ("submitted", "mined") for operation in operations_of(backend)) < count:
+                await asyncio.sleep(0.05)
+            threads = to_thread.current_default_thread_limiter().borrowed_tokens
+            reading = await client.get("/event-runs/" + booked_run["id"], headers={"Authorization": f"Bearer {token}"})
+            assert not any(booking.done() for booking in bookings)
+            for _ in range(3):
+                await to_thread.run_sync(backend.engine.mine)
+            return threads, reading.status_code, list(await asyncio.gather(*bookings))
+
+    try:
+        threads, reading, statuses = asyncio.run(scenario())
+    finally:
+        backend.engine.w3.manager.request_blocking(RPCEndpoint("evm_setAutomine"), [True])
+    assert (threads, reading) == (0, 200)
+    assert statuses == [201] * count
+
+
+def operations_of(backend: BackendEnvironment) -> list[Operation]:
+    with backend.database.autocommit() as connection:
+        return operations.open_operations(connection, backend.sender.chain_id)
 
 
 def _closed(api: ApiEnvironment, path: str) -> Any:

@@ -308,7 +308,7 @@ def test_28_clocks_apart(environment: FaultEnvironment, apart: timedelta) -> Non
 
     pricing = environment.services.pricing
     pricing.clock = clock
-    feed = Feed(Rate(Decimal(200_000), clock() + timedelta(minutes=30)))
+    feed = Feed(Rate(Decimal(200_000), clock()))
     pricing.feed = feed
     run = environment.open_run()
     starts_at = environment.services.runs.get(run).starts_at
@@ -316,7 +316,7 @@ def test_28_clocks_apart(environment: FaultEnvironment, apart: timedelta) -> Non
     early = environment.settle(environment.services.runs.prepare_complete(run, []))
     assert (early.state, (early.error or {})["name"]) == ("rejected", "TooEarly")
 
-    feed.rate = Rate(Decimal(200_000), starts_at + apart)
+    feed.rate = Rate(Decimal(200_000), clock())
     late = environment.step(environment.prepare_booking(run))
     environment.engine.set_next_timestamp(int(starts_at.timestamp()))
     environment.follow(late)

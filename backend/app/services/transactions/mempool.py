@@ -100,6 +100,7 @@ class Mempool:
         for attempt in reversed(operation.attempts):
             if attempt.nonce != operation.nonce:
                 break
-            if (receipt := rpc.receipt(self._w3, attempt.tx_hash)) is not None:
+            sender, to = operation.sender, operation.to_address
+            if (receipt := rpc.receipt(self._w3, attempt.tx_hash, sender=sender, to=to)) is not None:
                 return receipt
         return None

@@ -14,6 +14,8 @@ from app.services.codec import Revert, event_stake_codec
 from app.services.operation_types import Operation
 from app.services.rpc_answers import Receipt
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, decode_revert
+from app.services.transactions.head import Head
+from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.states import error_from_json, log_fields
 
 log = logging.getLogger(__name__)
@@ -28,12 +30,11 @@ def block_columns(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def is_final(w3: Web3, receipt: Receipt, confirmations: int) -> bool:
-    """Returns whether the receipt's block is in the chain with so many confirmations (1 is the block itself)."""
-    if confirmations == 1:
+def is_final(w3: Web3, receipt: Receipt, policy: TransactionPolicy, head: Head) -> bool:
+    """Returns whether the receipt's block is in the chain, as deep as the policy's confirmations require."""
+    if policy.confirmations == 1:
         return True
-    depth = rpc.block_number(w3) - receipt.block_number + 1
-    if depth < confirmations:
+    if policy.final_block(head.number(policy.head_max_age)) < receipt.block_number:
         return False
     header = rpc.block_header(w3, receipt.block_number)
     return header is not None and header.hash == receipt.block_hash
@@ -65,7 +66,7 @@ def receipt_or_error(w3: Web3, operation: Operation, receipt: Receipt | None) ->
     """
     if receipt is None and operation.tx_hash:
         try:
-            receipt = rpc.receipt(w3, operation.tx_hash)
+            receipt = rpc.receipt(w3, operation.tx_hash, sender=operation.sender, to=operation.to_address)
         except NODE_ERRORS as error:
             raise as_chain_unavailable(operation.kind, error, operation.key) from error
     if operation.error is not None:

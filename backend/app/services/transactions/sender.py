@@ -48,6 +48,7 @@ from app.services.rpc_errors import (
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import receipts, states
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
+from app.services.transactions.head import Head
 from app.services.transactions.mempool import Mempool
 from app.services.transactions.nonces import NonceAllocator, find_foreign_transaction
 from app.services.transactions.policy import TransactionPolicy
@@ -101,6 +102,7 @@ class TransactionSender:
         self.policy = policy or TransactionPolicy()
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool = Mempool(w3, clock)
+        self.head = Head(w3, clock)
         self._nonces = NonceAllocator(database)
         self.contract_watch: ContractWatch | None = None  # set where a reconciler looks at the contract
         self._in_progress: dict[str, threading.Event] = {}  # operations in `finish`, by key; set when it returns
@@ -169,6 +171,34 @@ class TransactionSender:
         except NODE_ERRORS as error:
             raise as_chain_unavailable(operation.kind, error, operation.key) from error
 
+    def advance(self, operation: Operation) -> Operation:
+        """Steps the operation as long as its state changes, and returns it as far as it got.
+
+        Where a block can't be final at once, that ends with the step after which a block is awaited. The node's trouble
+        is logged. Signs with the platform's key only.
+        """
+        while not operation.closed:
+            try:
+                stepped = self.step(operation)
+            except ChainUnavailable as error:
+                log.warning("%s", error, extra=log_fields(operation))
+                return operation
+            if stepped.state == operation.state:
+                return stepped
+            operation = stepped
+            if operation.state in ("submitted", "mined") and self.policy.confirmations > 1:
+                return operation
+        return operation
+
+    def check_success(self, operation: Operation) -> None:
+        """Raises the stored error of a closed operation that did not succeed, without its receipt."""
+        if operation.error is not None:
+            raise states.error_from_json(operation.error)
+
+    def receipt(self, operation: Operation) -> Receipt:
+        """Returns the receipt of a closed operation that succeeded. Raises `ChainUnavailable`."""
+        return receipts.receipt_or_error(self._w3, operation, None)
+
     # ------------------------------------------------------------------------------------------------- waiting
 
     def _finish(self, operation: Operation, signer: LocalAccount | None) -> Receipt:
@@ -232,7 +262,7 @@ class TransactionSender:
             if classify(error) is not RefusalKind.NO_FUNDS:
                 raise
             return states.hold_without_funds(self._database, operation)
-        header = rpc.latest_header(self._w3)
+        header = self.head.latest(self.policy.head_max_age)
         fees = initial_fees(header.base_fee, self.policy)
         if fees is None:
             cap = self.policy.max_fee_per_gas
@@ -253,6 +283,9 @@ class TransactionSender:
         refusal: RefusalKind | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             refusal = self._mempool.send(operation)
+        is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
+        if is_new_to_node and self.policy.confirmations > 1:  # it can't be in a final block yet
+            return _Step(self._follow_unmined(operation, refusal, signer))
         receipt = self._mempool.receipt(operation)
         if receipt is not None:
             return self._handle_receipt(operation, receipt)
@@ -290,7 +323,7 @@ class TransactionSender:
 
     def _handle_receipt(self, operation: Operation, receipt: Receipt) -> _Step:
         """Sets the operation to mined, or closes it if its block is final."""
-        if receipts.is_final(self._w3, receipt, self.policy.confirmations):
+        if receipts.is_final(self._w3, receipt, self.policy, self.head):
             return _Step(self._close(operation, receipt), receipt)
         block = receipts.block_columns(receipt)
         if operation.state != "mined" or operation.block_hash != block["block_hash"]:
