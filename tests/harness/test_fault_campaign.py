@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from app.core.errors import Superseded
+from app.services import rpc
 from app.services.operation_types import Operation
 from app.services.rpc_errors import NODE_ERRORS, classify
 from app.services.transactions import states
 from app.services.transactions.mempool import Mempool
+from app.services.transactions.nonces import find_foreign_transaction
 from app.services.transactions.sender import TransactionSender
 from app.services.transactions.signing import sign_attempt
 from stakesim.commands.faults import faults
 from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign as campaigns
+from stakesim.faults import regressions
 from stakesim.faults.catalogue import IN_CAMPAIGN, ROWS
-from stakesim_adapter.faults import BackendCampaign, campaign
-from stakesim_adapter.faults.episodes import run_episode
+from stakesim.faults.episode_script import EpisodeScript, Event, Step, load_script, save_script
+from stakesim.faults.events import FOR_GOOD
+from stakesim.faults.protocol import EpisodeResult
+from stakesim_adapter.faults import BackendCampaign, BackendEpisodeRunner, campaign
+from stakesim_adapter.faults.episodes import replay_episode, run_episode
 from stakesim_adapter.faults.testbed import BackendTestbed
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 from web3 import Web3
 
 pytestmark = pytest.mark.slow
@@ -37,21 +47,38 @@ def testbed() -> Iterator[BackendTestbed]:
     testbed.close()
 
 
-def test_a_small_campaign_survives(profile: str) -> None:
-    result = campaigns.run(campaigns.plan(EPISODES[profile], campaign), seed=11, campaign=campaign)
+def test_a_small_campaign_survives(profile: str, campaign_seed: int) -> None:
+    """With another seed for each commit, so that a long row of commits explores."""
+    result = campaigns.run(campaigns.plan(EPISODES[profile], campaign), campaign_seed, campaign=campaign)
     assert result.ok, "\n".join(result.narratives())
     assert result.injected.total() > 5 * EPISODES[profile]
     assert result.survived == result.injected
 
 
-def test_the_same_seed_and_number_give_the_same_episode(testbed: BackendTestbed) -> None:
-    one, two = run_episode(testbed, 3, 1), run_episode(testbed, 3, 1)
-    assert one.counts == two.counts
-    assert one.counts.total() > 0
+@pytest.mark.parametrize("number", range(3))
+def test_a_script_gives_the_same_episode_without_random_numbers(
+    testbed: BackendTestbed, tmp_path: Path, number: int
+) -> None:
+    drawn = run_episode(testbed, 3, number)
+    assert drawn.script is not None
+    save_script(drawn.script, tmp_path / "episode.yaml")
+    script = load_script(tmp_path / "episode.yaml")
+    replayed = replay_episode(testbed, script)
+    assert replayed.script == drawn.script
+    assert replayed.counts == drawn.counts
+    assert drawn.counts.total() > 0
 
 
-def test_every_row_between_service_and_node_has_a_fault() -> None:
-    assert set(campaigns.rows_by_fault(campaign).values()) == set(IN_CAMPAIGN) <= set(ROWS)
+@pytest.mark.parametrize("file", regressions.saved_scripts(), ids=lambda file: file.stem)
+def test_a_saved_episode_has_no_violation_any_more(testbed: BackendTestbed, file: Path) -> None:
+    with closing(BackendEpisodeRunner(testbed=testbed)) as runner:
+        result = regressions.replay(load_script(file), runner)
+    assert not result.violations, "\n".join([*result.log, *map(str, result.violations)])
+    assert result.counts.total() > 0
+
+
+def test_every_row_of_the_campaign_has_a_fault() -> None:
+    assert set(campaigns.rows_by_fault(campaign).values()) == IN_CAMPAIGN <= set(ROWS)
 
 
 class _GivesUpAfterLostAnswer(Mempool):
@@ -74,16 +101,16 @@ class _GivesUpAfterLostAnswer(Mempool):
 class NewNonceAfterTrouble(TransactionSender):
     """Assumes that a transaction was not sent if the response is lost."""
 
-    def __init__(self, w3: Web3, *parts: Any) -> None:
-        super().__init__(w3, *parts)
+    def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
+        super().__init__(w3, *parts, **options)
         self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: self._requeue(operation, "no answer"))
 
 
 class TroubleIsFailure(TransactionSender):
     """Assumes that a time-out is a failure."""
 
-    def __init__(self, w3: Web3, *parts: Any) -> None:
-        super().__init__(w3, *parts)
+    def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
+        super().__init__(w3, *parts, **options)
         error = Superseded("no answer")
         self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: states.fail(self._database, operation, error))
 
@@ -106,11 +133,33 @@ class SendsBeforeStoring(TransactionSender):
         return attempt
 
 
+class HoldsInSilence(TransactionSender):
+    """Does not store why an operation can't go on."""
+
+    def _follow_unmined(self, *args: Any) -> Operation:
+        return replace(super()._follow_unmined(*args), held=None)
+
+
 class NoCap(TransactionSender):
     """Ignores the cap of the fee."""
 
     def _sign_attempt(self, operation: Any, account: Any, nonce: int, gas: int, fees: Any, *more: Any) -> Any:
         return sign_attempt(operation, account, nonce, gas, fees._replace(max_fee_per_gas=10**12), *more)
+
+
+class ConcludesFromAnOldCopy(TransactionSender):
+    """Takes an attempt that its copy of the operation lacks for a foreign transaction (row 30)."""
+
+    def _handle_foreign_nonce(self, operation: Operation) -> Operation:
+        final_block = self.policy.final_block(rpc.block_number(self._w3))
+        foreign = find_foreign_transaction(self._w3, operation, final_block)
+        if foreign is None:
+            return operation
+        seen = replace(operation, attempts=states.reload(self._database, operation).attempts)  # disarms the lock
+        was_mined_before = foreign.block_number <= operation.attempts[-1].latest_block
+        if not operation.reorged and (was_mined_before or operation.requeued == 0):
+            return self._requeue(seen, "foreign nonce", counts_as_retry=not was_mined_before)
+        return states.fail(self._database, seen, Superseded("foreign nonce"))
 
 
 @pytest.mark.parametrize(
@@ -148,12 +197,72 @@ def test_an_unknown_episode_name_is_refused() -> None:
         campaigns.run(["weather:1"], campaign=campaign)
 
 
-def test_the_command() -> None:
-    import typer
+def test_the_saved_episode_of_row_30_pays_twice_with_the_old_code(testbed: BackendTestbed) -> None:
+    script = load_script(regressions.folder() / "row-30.yaml")
+    violations = replay_episode(testbed, script, ConcludesFromAnOldCopy).violations
+    assert "I1" in {violation.invariant for violation in violations}
 
+
+def test_an_operation_that_stands_still_without_a_word_is_found(testbed: BackendTestbed) -> None:
+    """A node that refuses everything in words of its own, and a service that drops the reason."""
+    steps = [
+        Step(
+            do="create_run",
+            args={"key": "key 1", "host": 0, "seats": 4, "price_inr": 1000},
+            events=(
+                Event(request="eth_sendRawTransaction", nth=1, event="unforeseen refusal", choices={"lasts": FOR_GOOD}),
+            ),
+        ),
+        Step(do="leave_alone", args={"rounds": 8}),
+    ]
+    waiting_times = {"bump_after": 60, "resend_after": 0, "give_up_after": 0}
+    settings = {"confirmations": 2, "services": [waiting_times, waiting_times]}
+    script = EpisodeScript(kind="network", settings=settings, steps=tuple(steps))
+    assert not replay_episode(testbed, script).violations
+    silent = replay_episode(testbed, script, HoldsInSilence).violations
+    assert {violation.invariant for violation in silent} == {"SAID"}
+
+
+def run_command(*arguments: str) -> Result:
     app = typer.Typer()
     app.command()(faults)
-    done = CliRunner().invoke(app, ["--seed", "2", "--only", "network:1", "-j", "1"])
+    return CliRunner().invoke(app, [*arguments, "-j", "1"])
+
+
+def test_the_command() -> None:
+    done = run_command("--seed", "2", "--only", "network:1")
     assert done.exit_code == 0, done.output
+    assert done.output.startswith("seed 2\n")
     assert "faults in 1 episodes of seed 2" in done.output
     assert "no violation" in done.output
+
+
+def test_a_fresh_seed_is_shown_first() -> None:
+    seeds = {int(run_command("--only", "network:1").output.split()[1]) for _ in range(2)}
+    assert len(seeds) == 2
+
+
+def test_the_command_runs_for_a_time() -> None:
+    done = run_command("--for", "1s", "--seed", "3")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"faults in [1-9]\d* episodes of seed 3", done.output)
+    assert "no fault of these rows happened: " in done.output
+
+
+def test_a_time_that_is_none_is_refused() -> None:
+    assert run_command("--for", "soon").exit_code == 2
+
+
+def test_the_command_replays_a_file() -> None:
+    done = run_command("--replay", str(regressions.folder() / "row-30.yaml"))
+    assert done.exit_code == 0, done.output
+    assert "no violation" in done.output
+
+
+def test_ctrl_c_shows_what_was_found_so_far() -> None:
+    def interrupt(episode: EpisodeResult) -> None:
+        raise KeyboardInterrupt
+
+    result = campaigns.run(campaigns.plan(2, campaign), seed=3, campaign=campaign, progress=interrupt)
+    assert result.interrupted
+    assert [episode.name for episode in result.episodes] == ["network:0"]

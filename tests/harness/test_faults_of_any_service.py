@@ -84,15 +84,15 @@ def test_a_service_that_retries_a_lost_send_pays_twice_and_is_found() -> None:
     assert "again: stakesim faults --seed 3 --only payout:" in narrative
 
 
-def test_a_violation_is_shrunk_to_the_one_lost_answer_that_shows_it(tmp_path: Path) -> None:
-    """The file has one payment and one fault, and is red for the blind payer and green for the careful one."""
+def test_a_violation_is_shrunk_to_the_one_payment_that_shows_it(tmp_path: Path) -> None:
+    """The file has one payment and at most one fault, and is red for the blind payer and green for the careful one."""
     blind = PayoutCampaign(BlindPayer)
     result = campaigns.run(campaigns.plan(4, blind), seed=3, campaign=blind)
     episode = next(e for e in result.episodes if any(v.invariant == "ONCE" for v in e.violations))
     with closing(blind.open()) as runner:
         script = regressions.shrunk(episode, "ONCE", 3, runner)
     assert [step.do for step in script.steps] == ["pay"]
-    assert script.fault_count == 1
+    assert script.fault_count <= 1
     file = tmp_path / "once.yaml"
     save_script(script, file)
     assert load_script(file) == script

@@ -59,17 +59,21 @@ class BackendEpisodeRunner:
 
     Args:
         sender: As in `BackendCampaign`.
+        testbed: An open testbed, which stays open; a new one if None.
 
     Raises:
         EngineError: There is no anvil.
         BackendError: No database answers.
     """
 
-    def __init__(self, sender: type[TransactionSender] = TransactionSender) -> None:
+    def __init__(
+        self, sender: type[TransactionSender] = TransactionSender, testbed: BackendTestbed | None = None
+    ) -> None:
         logging.getLogger("app").addHandler(logging.NullHandler())  # expected errors would fill the terminal
         self._sender = sender
         with as_backend_error():
-            self.testbed = BackendTestbed()
+            self.testbed = testbed or BackendTestbed()
+        self._owns_testbed = testbed is None
         self._episodes: Mapping[str, Callable[[int, int], EpisodeResult]] = {
             "network": partial(run_episode, self.testbed, sender=sender),
             "kill": partial(processes.run_kill_episode, self.testbed),
@@ -96,7 +100,8 @@ class BackendEpisodeRunner:
 
     def close(self) -> None:
         """Stops the anvil, and drops the database."""
-        self.testbed.close()
+        if self._owns_testbed:
+            self.testbed.close()
 
 
 campaign = BackendCampaign()

@@ -66,11 +66,17 @@ class Clients:
         self.violations: list[Violation] = []
         self.counts: Counter[str] = Counter()
         self.log: list[tuple[int, str]] = []
+        self._serving = 0
 
     def perform(self, do: str, args: Mapping[str, Any]) -> None:
         """Performs a step: the method of this name, with these arguments."""
         self.faults.begin_operation()
+        self._serving = args.get("service", 0)
         getattr(self, do)(**args)
+
+    def run_other_worker(self) -> None:
+        """Runs a round of the reconciler in the next process after the one that is at work."""
+        self.reconcile((self._serving + 1) % len(self.services))
 
     # ------------------------------------------------------------------------------------------------------ requests
 
@@ -199,10 +205,11 @@ class Clients:
         if operation.closed:
             del self.open_operations[key]
 
-    def reconcile(self, service: int = 0) -> None:
-        """Runs one round of the reconciler."""
-        self._note(f"the reconciler of service {service} runs")
-        self._guarded("reconciler", lambda: self.services[service].reconciler.run_once(AT_ONCE))
+    def reconcile(self, service: int = 0, rounds: int = 1) -> None:
+        """Runs rounds of the reconciler."""
+        for _ in range(rounds):
+            self._note(f"the reconciler of service {service} runs")
+            self._guarded("reconciler", lambda: self.services[service].reconciler.run_once(AT_ONCE))
 
     def leave_alone(self, rounds: int) -> None:
         """Each service runs so many rounds of the reconciler, a block and a minute apart.
@@ -214,8 +221,9 @@ class Clients:
             self.faults.begin_operation()
             self.faults.mine()
             self.faults.clock.sleep(60)
-            for services in self.services:
-                self._guarded("reconciler", partial(services.reconciler.run_once, AT_ONCE))
+            for service in range(len(self.services)):
+                self._serving = service
+                self.reconcile(service)
         self.faults.begin_operation()
         silent = [key for key, seen in self.watch.progress().items() if before.get(key) == seen and not seen.held]
         problems = self._readiness() if silent else []

@@ -16,8 +16,8 @@ from app.bootstrap.container import Services
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from sqlalchemy.exc import InterfaceError, OperationalError
-from stakesim.faults.chain_actions import CHAIN_FAULTS
 from stakesim.faults.chain_faults import ChainFaults, ServiceHooks
+from stakesim.faults.contract_actions import SURROUNDINGS
 from stakesim.faults.episode_script import EpisodeScript
 from stakesim.faults.events import EventSource, RandomEvents, ScriptedEvents, Swarm
 from stakesim.faults.faulty_provider import FaultyProvider
@@ -34,11 +34,13 @@ from stakesim_adapter.faults.watch import OperationsWatch
 NETWORK = "network"
 MAX_ROUNDS = 80
 """Maximum number of rounds of the reconciler in which all operations end after the faults."""
+NEVER = 10**6
+"""Seconds that no episode takes."""
 LASTING_RATE = 0.25
 """Share of episodes with a fault that goes on until all faults are stopped."""
 SERVICES = 2
 """Number of processes of the service."""
-_FAULT_NAMES = [*(fault.name for fault in FAULTS), *(fault.name for fault in CHAIN_FAULTS)]
+_FAULT_NAMES = [*(fault.name for fault in FAULTS), *(fault.name for fault in SURROUNDINGS)]
 _LASTING = [fault.name for fault in FAULTS if fault.may_last]
 
 Settings = dict[str, Any]
@@ -54,7 +56,7 @@ def random_settings(rng: np.random.Generator) -> Settings:
 
 def _waiting_times(rng: np.random.Generator) -> dict[str, int]:
     return {
-        "bump_after": int(rng.choice([0, 20, 60], p=[0.4, 0.2, 0.4])),
+        "bump_after": int(rng.choice([0, 60, NEVER])),
         "resend_after": int(rng.choice([0, 15], p=[0.7, 0.3])),
         "give_up_after": int(rng.choice([0, 30, 300], p=[0.3, 0.3, 0.4])),
     }
@@ -67,7 +69,7 @@ def random_swarm(rng: np.random.Generator, number: int) -> Swarm:
     """
     left_out = frozenset(name for name in _FAULT_NAMES if rng.random() < rng.choice([0.1, 0.5, 0.9]))
     return Swarm(
-        block=tuple(float(rate) for rate in rng.choice([0, 0.1, 0.3, 0.8], 2)),
+        block=tuple(float(rate) for rate in rng.choice([0, 0.1, 0.3, 0.8], 2, replace=False)),
         chain=float(rng.choice([0, 0.03, 0.1])),
         rpc=float(rng.choice([0.05, 0.15, 0.3, 0.5])),
         worker=float(rng.choice([0, 0.01, 0.05])),
@@ -116,7 +118,7 @@ def _run(
     watch = OperationsWatch(testbed, confirmations)
     provider = FaultyProvider(testbed.provider(), FAULTS, events)
     hooks = ServiceHooks(watch.check_operations, watch.check_is_stored, testbed.stop_database, testbed.start_database)
-    faults = ChainFaults(testbed, events, CHAIN_FAULTS, confirmations=confirmations, hooks=hooks)
+    faults = ChainFaults(testbed, events, SURROUNDINGS, confirmations=confirmations, hooks=hooks)
     engines = [testbed.addresses.database(durable=False) for _ in range(SERVICES)]
     try:
         services = [
@@ -136,7 +138,7 @@ def _run(
         services[0].reconciler.run_full()
         faults.attach(provider)
         clients = Clients(testbed, services, watch, faults)
-        hooks.other_worker = lambda: clients.reconcile(service=1)
+        hooks.other_worker = clients.run_other_worker
         for do, args in steps(clients):
             events.begin_step(do, args)
             clients.perform(do, args)

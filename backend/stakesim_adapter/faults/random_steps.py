@@ -72,7 +72,7 @@ class RandomSteps:
             "book": self._book,
             "prepare_booking": self._prepare_booking,
             "step_operations": self._step_operations,
-            "reconcile": lambda: self._served({}),
+            "reconcile": lambda: self._served({"rounds": int(self._rng.integers(1, 5))}),
             "cancel_booking": self._cancel_booking,
             "repeat_request": self._repeat_request,
             "reuse_key": self._reuse_key,

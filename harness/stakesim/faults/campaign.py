@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, count, islice
 
 from stakesim.evm.errors import EngineError
-from stakesim.faults.chain_actions import CHAIN_FAULTS
+from stakesim.faults.contract_actions import SURROUNDINGS
 from stakesim.faults.protocol import EpisodeResult, EpisodeRunner, FaultCampaign
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.project import ProjectError, current_project
@@ -94,7 +94,7 @@ def project_campaign() -> FaultCampaign:
 
 def rows_by_fault(campaign: FaultCampaign) -> dict[str, int]:
     """Row of the catalogue by name of the fault, the library's faults first."""
-    return {f.name: f.row for f in FAULTS} | {f.name: f.row for f in CHAIN_FAULTS} | dict(campaign.faults)
+    return {f.name: f.row for f in FAULTS} | {f.name: f.row for f in SURROUNDINGS} | dict(campaign.faults)
 
 
 def plan(runs: int, campaign: FaultCampaign | None = None) -> list[str]:

@@ -199,8 +199,7 @@ class ChainFaults:
         self.provider.stop()
         self.requests_without_block, self._requests_before_operation = 0, _UNLIMITED
         self.restore_database()
-        if self.top_up_at is not None:
-            self.top_up()
+        self.top_up()  # in any case: a reorg may have taken back an earlier one
         for undo in self.undo.values():
             undo()
         self.undo.clear()

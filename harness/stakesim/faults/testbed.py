@@ -22,6 +22,7 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import init_code
 from stakesim.evm.errors import EngineError
 from stakesim.evm.lean_web3 import lean_web3
+from stakesim.faults.episode_clock import BLOCK_S
 from stakesim.scenario.actions import Terms
 
 HEADROOM = 40
@@ -90,6 +91,7 @@ class FaultTestbed:
             self.w3 = lean_web3(LocalNodeProvider(self.rpc_url))
             self.contract = self._deploy(artifact, tuple(args))
             self.rpc("evm_setAutomine", False)
+            self.rpc("anvil_setBlockTimestampInterval", int(BLOCK_S))
             self.mine(HEADROOM)
             self._start = self.engine.snapshot()
             self.first_block = self.head() + 1
