@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from app.api.http_protocol import LimitedH11Protocol, raise_file_limit
 from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings, require_checks
 from app.bootstrap.container import Services, connect_web3
 from app.core.config import Settings
@@ -98,7 +99,15 @@ def _run_server(services: Services, settings: Settings, listener: socket.socket)
     configure_json_logging(sys.stderr)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     app = create_app(services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S)
+    raise_file_limit()
+    config = uvicorn.Config(
+        app,
+        http=LimitedH11Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -31,7 +31,7 @@ def prepared(database: Database, key: str, chain_id: int = HERE, sender: str = A
 def signed(database: Database, key: str, nonce: int, chain_id: int = HERE, sender: str = ALICE) -> Operation:
     operation = prepared(database, key, chain_id, sender)
     with database.autocommit() as connection:
-        signed_operation = operations.sign(connection, operation, attempt(nonce))
+        signed_operation = operations.sign(connection, operation, attempt(nonce), used_on_chain=nonce)
     assert signed_operation is not None
     return signed_operation
 
@@ -43,7 +43,7 @@ def find(database: Database, key: str) -> Operation | None:
 
 def next_nonce(database: Database, chain_id: int = HERE, sender: str = ALICE) -> int:
     with database.autocommit() as connection:
-        return operations.next_nonce(connection, chain_id, sender)
+        return operations.next_nonce(connection, chain_id, sender) or 0
 
 
 def before(database: Database, operation: Operation) -> list[str]:

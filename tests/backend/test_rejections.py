@@ -24,9 +24,11 @@ def pause(backend: BackendEnvironment) -> None:
 
 
 def impatient(backend: BackendEnvironment, w3: Web3, patience: float = 0.01) -> TransactionSender:
-    return TransactionSender(
+    sender = TransactionSender(
         w3, backend.wallets["platform"], backend.database, TransactionPolicy(give_up_after=patience)
     )
+    sender.allow(backend.chain.address)
+    return sender
 
 
 def test_a_custom_error_comes_back_with_its_arguments(backend_on_each_engine: BackendEnvironment) -> None:

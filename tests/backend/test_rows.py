@@ -106,7 +106,7 @@ def test_a_run_that_is_refused_is_failed_and_no_other(backend: BackendEnvironmen
     assert caught.value.receipt is not None
     reverted = backend.runs.list_all()[2]
     assert reverted.blockchain_error == str(caught.value)
-    assert reverted.blockchain_tx_hash == caught.value.receipt["transactionHash"].to_0x_hex()
+    assert reverted.blockchain_tx_hash == caught.value.receipt.tx_hash
     assert backend.runs.list_all()[:2] == [other_run, failed]
     for attempt in (
         lambda: backend.bookings.quote(failed.id, 1),

@@ -133,7 +133,7 @@ class Clock(Time):
 
 def sender_with(backend: BackendEnvironment, clock: Clock, **policy: Any) -> TransactionSender:
     """Returns a sender with a simulated clock."""
-    return TransactionSender(
+    sender = TransactionSender(
         backend.engine.w3,
         backend.wallets["platform"],
         backend.database,
@@ -142,6 +142,8 @@ def sender_with(backend: BackendEnvironment, clock: Clock, **policy: Any) -> Tra
         sleep=clock.sleep,
         uniform=clock.uniform,
     )
+    sender.allow(backend.chain.address)
+    return sender
 
 
 def finish(backend: BackendEnvironment, clock: Clock, operation: Operation, **policy: Any) -> ChainUnavailable:
@@ -284,10 +286,12 @@ def test_stepping_an_old_copy_returns_the_current_operation(backend: BackendEnvi
 
 
 def test_send_stores_an_operation_without_subject(backend: BackendEnvironment) -> None:
-    for function in ("pause", "unpause"):
-        backend.sender.send(event_stake_codec().call(backend.chain.address, function))
+    for run in [backend.open_run() for _ in range(2)]:
+        assert run.blockchain_event_run_id is not None
+        backend.sender.send(backend.chain.cancel_event_call(run.blockchain_event_run_id))
     with backend.database.autocommit() as connection:
-        rows = connection.execute(select(table.c.request, table.c.subject, table.c.state)).all()
+        statement = select(table.c.request, table.c.subject, table.c.state).where(table.c.kind == "cancelEvent")
+        rows = connection.execute(statement).all()
     assert rows == [("", None, "confirmed")] * 2
 
 

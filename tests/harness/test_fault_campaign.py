@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import pytest
 import typer
 from app.core.errors import Superseded
 from app.services import rpc
-from app.services.operation_types import Operation
+from app.services.operation_types import NoEffect, Operation, UsedNonce
 from app.services.rpc_errors import NODE_ERRORS, classify
 from app.services.transactions import states
+from app.services.transactions.conclusions import Mined
 from app.services.transactions.mempool import Mempool
 from app.services.transactions.nonces import find_foreign_transaction
+from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from app.services.transactions.signing import sign_attempt
+from app.services.transactions.unmined import Unmined
 from stakesim.commands.faults import faults
 from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign as campaigns
@@ -98,12 +102,18 @@ class _GivesUpAfterLostAnswer(Mempool):
         return super().send(operation)
 
 
+def _unproven(operation: Operation) -> NoEffect:
+    return NoEffect(operation, UsedNonce("", 0))
+
+
 class NewNonceAfterTrouble(TransactionSender):
     """Assumes that a transaction was not sent if the response is lost."""
 
     def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
         super().__init__(w3, *parts, **options)
-        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: self._requeue(operation, "no answer"))
+        requeue = partial(states.requeue, self._database, reason="no answer")
+        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: requeue(_unproven(operation)))
+        self._unmined._mempool = self._mempool
 
 
 class TroubleIsFailure(TransactionSender):
@@ -112,7 +122,9 @@ class TroubleIsFailure(TransactionSender):
     def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
         super().__init__(w3, *parts, **options)
         error = Superseded("no answer")
-        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: states.fail(self._database, operation, error))
+        fail = partial(states.fail, self._database, error=error)
+        self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: fail(_unproven(operation)))
+        self._unmined._mempool = self._mempool
 
 
 class FinalAtOnce(TransactionSender):
@@ -133,13 +145,6 @@ class SendsBeforeStoring(TransactionSender):
         return attempt
 
 
-class HoldsInSilence(TransactionSender):
-    """Does not store why an operation can't go on."""
-
-    def _follow_unmined(self, *args: Any) -> Operation:
-        return replace(super()._follow_unmined(*args), held=None)
-
-
 class NoCap(TransactionSender):
     """Ignores the cap of the fee."""
 
@@ -147,19 +152,38 @@ class NoCap(TransactionSender):
         return sign_attempt(operation, account, nonce, gas, fees._replace(max_fee_per_gas=10**12), *more)
 
 
-class ConcludesFromAnOldCopy(TransactionSender):
-    """Takes an attempt that its copy of the operation lacks for a foreign transaction (row 30)."""
+class _AnOldCopyIsEnough(Unmined):
+    """Neither reloads the operation nor compares its attempts with those that are stored."""
 
-    def _handle_foreign_nonce(self, operation: Operation) -> Operation:
-        final_block = self.policy.final_block(rpc.block_number(self._w3))
-        foreign = find_foreign_transaction(self._w3, operation, final_block)
+    def _handle_used_nonce(self, operation: Operation, policy: TransactionPolicy) -> Operation | Mined:
+        foreign = find_foreign_transaction(self._w3, operation, policy.final_block(rpc.block_number(self._w3)))
         if foreign is None:
             return operation
         seen = replace(operation, attempts=states.reload(self._database, operation).attempts)  # disarms the lock
-        was_mined_before = foreign.block_number <= operation.attempts[-1].latest_block
-        if not operation.reorged and (was_mined_before or operation.requeued == 0):
-            return self._requeue(seen, "foreign nonce", counts_as_retry=not was_mined_before)
-        return states.fail(self._database, seen, Superseded("foreign nonce"))
+        return self.start_over(NoEffect(seen, foreign), "foreign nonce")
+
+
+class ConcludesFromAnOldCopy(TransactionSender):
+    """Takes an attempt that its copy of the operation lacks for a foreign transaction (row 30)."""
+
+    def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
+        super().__init__(w3, *parts, **options)
+        self._unmined = _AnOldCopyIsEnough(w3, self._database, self._mempool, self._signer, self._platform)
+
+
+class _SaysNothing(Unmined):
+    """Does not store what the node says."""
+
+    def _handle_refusal(self, operation: Operation, *args: Any) -> Operation:
+        return operation
+
+
+class HoldsInSilence(TransactionSender):
+    """Does not say why an operation can't go on."""
+
+    def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
+        super().__init__(w3, *parts, **options)
+        self._unmined = _SaysNothing(w3, self._database, self._mempool, self._signer, self._platform)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ In the quick profile blocks come faster, and instead of waiting for an event's s
 import io
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -373,6 +374,9 @@ def test_serve_uses_the_network_of_the_settings(stakesim, env, served, tmp_path)
         url = re.search(r"serving (\S+),", said)[1]
         assert httpx.get(f"{url}/ready").json()["checks"]["chain_id"] == "ok"
         port = url.rpartition(":")[2]
+        with socket.create_connection(("127.0.0.1", int(port)), 10) as no_http:  # the protocol with limits answers
+            no_http.sendall(b"no HTTP\r\n\r\n")
+            assert b"application/problem+json" in no_http.recv(4096)
         check_error(stakesim("serve", "--port", port, "--env-file", env()), "Address already in use")
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=20)

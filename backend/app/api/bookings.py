@@ -22,7 +22,7 @@ router = APIRouter(tags=["bookings"])
     "/bookings/calculate-cost",
     response_model=schemas.Quote,
     summary="Calculate the cost of seats",
-    responses=problem_responses(400, 401, 404, 409, 413, 422, 501, 503),
+    responses=problem_responses(400, 401, 404, 408, 409, 413, 422, 501, 503),
 )
 def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Response:
     """Shows the cost in wei as the contract calculates it, which is the amount to pay, and in INR at the current rate.
@@ -42,7 +42,7 @@ def calculate_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Resp
     status_code=201,
     response_model=schemas.Booking,
     summary="Book seats",
-    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 408, 409, 413, 422, 501, 502, 503),
 )
 def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> Response:
     """An attendee may book for themselves, the platform for every attendee.
@@ -63,7 +63,7 @@ def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> 
     "/bookings/confirm-attendance",
     response_model=schemas.EventRunSettled,
     summary="Complete an event run with the list of who attended",
-    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 502, 503),
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 408, 409, 413, 422, 502, 503),
 )
 def confirm_attendance(body: schemas.Attendance, request: RequiredKeyRequest) -> Response:
     """The host and the platform may do this after the event's start. Bookings that are not listed are no-shows."""
@@ -76,7 +76,7 @@ def confirm_attendance(body: schemas.Attendance, request: RequiredKeyRequest) ->
     "/bookings/{booking_id}/cancel",
     response_model=schemas.BookingSettled,
     summary="Cancel a booking",
-    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 408, 409, 413, 422, 501, 502, 503),
 )
 def cancel_booking(booking_id: UUID, request: RequiredKeyRequest) -> Response:
     """The attendee and the platform may do this until 24 hours before the event's start.

@@ -25,7 +25,7 @@ router = APIRouter(tags=["event runs"])
     status_code=201,
     response_model=schemas.EventRun,
     summary="Create an event run",
-    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 408, 409, 413, 422, 501, 502, 503),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
     """A host may create event runs for themselves, the platform for every host.
@@ -72,7 +72,7 @@ def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) 
     "/event-runs/{event_run_id}/status",
     response_model=schemas.EventRunSettled,
     summary="Complete, cancel or expire an event run",
-    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 408, 409, 413, 422, 501, 502, 503),
 )
 def change_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
     """The host and the platform may complete or cancel an event run; anybody may expire it.

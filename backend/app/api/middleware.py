@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -10,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.problems import problem_response
 
 MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 10.0
+"""Seconds in which the body has to arrive, from the end of the request's head."""
 MAX_BRACKETS = 100
 """Maximum number of opening brackets and braces in a body; valid requests have a few. Deeply nested JSON would crash
 the process, as `py_ecc`, a dependency of web3, raises Python's recursion limit."""
@@ -18,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class BodyLimitMiddleware:
-    """Reads the body before the app does. Responds 413 if it is too long, 400 if it has too many brackets."""
+    """Reads the body before the app does.
+
+    Responds 408 if it does not arrive in time, 413 if it is too long, 400 if it has too many brackets.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -28,12 +34,16 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, more = b"", True
-        while more and len(body) <= MAX_BODY_BYTES:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            body, more = body + message.get("body", b""), message.get("more_body", False)
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await _read_body(receive)
+        except TimeoutError:
+            detail = f"The body did not arrive within {BODY_TIMEOUT_S:g} s."
+            response = problem_response(408, "request_timeout", detail, {"Connection": "close"})
+            await response(scope, receive, send)
+            return
+        if body is None:
+            return
         if len(body) > MAX_BODY_BYTES:
             response = problem_response(413, "too_large", f"The body has more than {MAX_BODY_BYTES} bytes.")
             await response(scope, receive, send)
@@ -42,6 +52,17 @@ class BodyLimitMiddleware:
             await response(scope, receive, send)
         else:
             await self._app(scope, _replay(body, receive), send)
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """Returns the body, or more than `MAX_BODY_BYTES` of it; None if the client went away."""
+    body, more = b"", True
+    while more and len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

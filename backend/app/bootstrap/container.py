@@ -113,6 +113,7 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         confirmations=settings.confirmations,
         max_fee_per_gas=settings.max_fee_per_gas,
         priority_fee_per_gas=settings.priority_fee_per_gas,
+        expire_after=settings.operation_expiry_seconds,
         head_max_age=HEAD_MAX_AGE_S,
     )
 

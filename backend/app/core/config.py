@@ -138,6 +138,7 @@ class Settings(BaseSettings):
         max_fee_gwei: Maximum fee in gwei per gas.
         priority_fee_gwei: Priority fee in gwei per gas.
         reconcile_seconds: Seconds between two rounds of the reconciler.
+        operation_expiry_seconds: Seconds for which an operation without a nonce is held before it is rejected.
         max_head_age_seconds: Seconds without a new block after which the service is not ready; 0 for a chain that mines
             on demand only.
     """
@@ -165,6 +166,7 @@ class Settings(BaseSettings):
     max_fee_gwei: Decimal = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: Decimal = Field(default=Decimal(1), gt=0)
     reconcile_seconds: int = Field(default=15, gt=0)
+    operation_expiry_seconds: int = Field(default=1800, gt=0)
     max_head_age_seconds: int = Field(default=180, ge=0)
 
     @property

@@ -107,6 +107,18 @@ class Superseded(AppError):
     code = "superseded"
 
 
+class TransactionRefused(AppError):
+    """Nodes refused the operation's transaction for good. A transaction without effect used its nonce."""
+
+    code = "transaction_refused"
+
+
+class Expired(AppError):
+    """The operation waited too long for its first transaction. Nothing was sent, and nothing will be."""
+
+    code = "expired"
+
+
 class UnexpectedReceipt(AppError):
     """A transaction succeeded without the event that has its ids and amounts."""
 

@@ -143,6 +143,7 @@ operations = Table(
     Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
     Column("held_cause", Text),
     Column("held_at", DateTime(timezone=True)),
+    Column("seal", Text),
 )
 
 nonces = Table(

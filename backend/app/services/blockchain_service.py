@@ -65,6 +65,7 @@ class BlockchainService:
         self._codec = event_stake_codec()
         self.address = Web3.to_checksum_address(contract_address)
         self._logs = LogReader(w3, self.address)
+        sender.allow(self.address)
 
     @property
     def platform(self) -> ChecksumAddress:

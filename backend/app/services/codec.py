@@ -118,11 +118,16 @@ class _EventFields(NamedTuple):
 
 
 class Codec:
-    """Encodes and decodes by one ABI. Decoded addresses have a checksum."""
+    """Encodes and decodes by one ABI. Decoded addresses have a checksum.
+
+    Attributes:
+        functions: Name of each function, and whether it takes wei, by its selector.
+    """
 
     def __init__(self, abi: Sequence[Mapping[str, Any]]) -> None:
         functions = [item for item in abi if item["type"] == "function"]
         self._selectors = {f["name"]: _selector(f) for f in functions}
+        self.functions = {_selector(f): (str(f["name"]), f.get("stateMutability") == "payable") for f in functions}
         self._inputs = {f["name"]: _fields(f["inputs"]) for f in functions}
         self._outputs = {f["name"]: _fields(f["outputs"]) for f in functions}
         errors = [item for item in (*_BUILT_IN, *abi) if item["type"] == "error"]

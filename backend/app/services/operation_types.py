@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -27,6 +27,12 @@ class HeldCause(StrEnum):
         FEES_AT_CAP: The transaction needs higher fees than the cap allows.
         CONTRACT: The contract is paused, or it changed.
         REFUSED: The node refuses the transaction; `held` quotes its words.
+        ESTIMATE: The node can't estimate its gas; `held` quotes its words.
+        NONCE_GAP: An earlier nonce of the account is in no transaction. It is being filled.
+        EARLIER: An operation with a lower nonce is held.
+        NO_BLOCKS: No block has been mined since it was signed.
+        REORG: A deep reorganisation brought an attempt with an earlier nonce back. Its nonce must not be used as well.
+        LIMIT: It is not what the services store, or asks for what they never sign.
     """
 
     NO_FUNDS = "no_funds"
@@ -34,15 +40,25 @@ class HeldCause(StrEnum):
     FEES_AT_CAP = "fees_at_cap"
     CONTRACT = "contract"
     REFUSED = "refused"
+    ESTIMATE = "estimate"
+    NONCE_GAP = "nonce_gap"
+    EARLIER = "earlier"
+    NO_BLOCKS = "no_blocks"
+    REORG = "reorg"
+    LIMIT = "limit"
 
 
+FILL_NONCE_GAP = "fillNonceGap"
+"""Kind of the operations that fill a gap: a transaction of no wei to the sender itself. No function has this name."""
 NOT_HELD: dict[str, Any] = {"held": None, "held_cause": None, "held_at": None}
 """Columns of an operation that is not held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A signed transaction. Attempts of one operation with the same nonce differ in their fees only.
+    """A signed transaction. Attempts of one operation with the same nonce exclude each other.
+
+    They differ in fees and gas limit, or are without effect (`no_effect`).
 
     Attributes:
         tx_hash: Hash of the transaction.
@@ -52,6 +68,8 @@ class Attempt:
         max_fee_per_gas: Maximum fee in wei per gas.
         priority_fee_per_gas: Priority fee in wei per gas.
         latest_block: Number of the latest block when the nonce was taken.
+        signed_block: Number of the latest block when it was signed; None if that is `latest_block`.
+        no_effect: Whether it sends no wei to the sender itself, so that only the nonce is used.
     """
 
     tx_hash: str
@@ -61,15 +79,25 @@ class Attempt:
     max_fee_per_gas: int
     priority_fee_per_gas: int
     latest_block: int
+    signed_block: int | None = None
+    no_effect: bool = False
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Attempt:
         """Reads an element of the column `attempts`."""
-        return cls(*(stored[key] for key in _JSON_KEYS))
+        attempt = cls(*(stored[key] for key in _JSON_KEYS))
+        if "signed" not in stored and "no_effect" not in stored:
+            return attempt
+        return replace(attempt, signed_block=stored.get("signed"), no_effect=stored.get("no_effect", False))
 
     def to_json(self) -> dict[str, Any]:
         """Returns an element of the column `attempts`."""
-        return {key: getattr(self, name) for key, name in _JSON_KEYS.items()}
+        stored = {key: getattr(self, name) for key, name in _JSON_KEYS.items()}
+        if self.signed_block is not None:
+            stored["signed"] = self.signed_block
+        if self.no_effect:
+            stored["no_effect"] = True
+        return stored
 
 
 _JSON_KEYS = {
@@ -81,7 +109,7 @@ _JSON_KEYS = {
     "tip": "priority_fee_per_gas",
     "block": "latest_block",
 }
-"""Keys of the stored JSON, in the order of the attributes."""
+"""Keys of the stored JSON that each attempt has, in the order of the attributes."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +134,7 @@ class Operation:
         held: Why it cannot proceed at present, in a sentence; None if it can.
         held_cause: Kind of that reason, a `HeldCause`; None if it is not held.
         held_at: Since when it is held without a break.
+        seal: Proves that a process with the platform's key stored it; see `app.services.transactions.limits`.
         tx_hash: Hash of the attempt that was mined.
         block_number: Number of the block in which it was mined.
         block_hash: Hash of that block.
@@ -141,6 +170,7 @@ class Operation:
     error: dict[str, Any] | None
     created_at: datetime
     updated_at: datetime
+    seal: str | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Operation:
@@ -153,6 +183,28 @@ class Operation:
     def closed(self) -> bool:
         """Whether the state is one of `CLOSED_STATES`."""
         return self.state in CLOSED_STATES
+
+
+class UsedNonce(NamedTuple):
+    """A transaction of the account in a final block."""
+
+    tx_hash: str
+    block_number: int
+
+
+@dataclass(frozen=True)
+class NoEffect:
+    """Proof that the operation has no effect, and never will with this nonce.
+
+    Only `transactions.conclusions` makes one.
+
+    Attributes:
+        operation: The operation, with all its attempts.
+        used: The transaction that used the nonce.
+    """
+
+    operation: Operation
+    used: UsedNonce
 
 
 class NewRow(NamedTuple):
@@ -186,9 +238,11 @@ class Draft(NamedTuple):
         chain_id: Id of the network (EIP-155).
         sender: Address of the account that sends it.
         subject: Id of the row that it is about, or that row if it is new; None if there is none.
+        seal: Returns the operation's seal, by its columns; None to store it without one, so that it is never signed.
     """
 
     call: Call
     chain_id: int
     sender: str
     subject: UUID | NewRow | None = None
+    seal: Callable[[Mapping[str, Any]], str] | None = None

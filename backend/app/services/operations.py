@@ -26,7 +26,7 @@ from functools import cache
 from typing import Any
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import BigInteger, Connection, Insert, Select, Table, bindparam, exists, func, select, update
+from sqlalchemy import BigInteger, Connection, Insert, Select, Table, bindparam, exists, func, literal, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
@@ -101,7 +101,7 @@ def _find_same_request(database: Database, idempotency_key: str | None, request:
     return operation
 
 
-_DRAFT_COLUMNS = ("key", "request", "kind", "subject", "chain_id", "sender", "to_address", "data", "value_wei")
+_DRAFT_COLUMNS = ("key", "request", "kind", "subject", "chain_id", "sender", "to_address", "data", "value_wei", "seal")
 _DEFAULTS = (_o.subject, _o.state, _o.attempts, _o.requeued, _o.reorged, _o.created_at, _o.updated_at)
 """Columns that the database fills in."""
 _EMPTY = dict.fromkeys(field.name for field in fields(Operation))
@@ -129,7 +129,7 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         request: Hash of the request.
         draft: The operation to store.
     """
-    call, chain_id, sender, subject = draft
+    call, chain_id, sender, subject, seal = draft
     table, row = subject if isinstance(subject, NewRow) else (None, {})
     values = {
         "key": key,
@@ -142,6 +142,7 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         "data": call.data,
         "value_wei": call.value,
     }
+    values["seal"] = seal and seal(values)
     if table is not None:
         del values["subject"]  # the statement takes it from the inserted row
     try:
@@ -177,9 +178,67 @@ def open_with_lower_nonce(connection: Connection, operation: Operation) -> list[
     return [Operation.from_row(row) for row in connection.execute(statement)]
 
 
-def next_nonce(connection: Connection, chain_id: int, sender: str) -> int:
-    """Returns the nonce after the highest one that was assigned to the account; 0 if none was."""
-    return connection.execute(_NEXT, {"of_chain": chain_id, "of_sender": sender}).scalar_one_or_none() or 0
+def next_nonce(connection: Connection, chain_id: int, sender: str) -> int | None:
+    """Returns the nonce after the highest one that was assigned to the account; None if none was."""
+    return connection.execute(_NEXT, {"of_chain": chain_id, "of_sender": sender}).scalar_one_or_none()
+
+
+def skip_nonce(connection: Connection, chain_id: int, sender: str, nonce: int) -> None:
+    """Marks the account's next nonce as assigned, as a row has it that was not signed by `sign`."""
+    account = {"chain_id": chain_id, "sender": sender}
+    statement = insert(nonces).values(**account, next=nonce + 1)
+    statement = statement.on_conflict_do_update(
+        index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": nonce + 1}, where=nonces.c.next == nonce
+    )
+    connection.execute(statement)
+
+
+def with_nonces(connection: Connection, operation: Operation, first: int) -> list[Operation]:
+    """Returns the same sender's operations with nonces from `first` up to the operation's, which is not among them."""
+    statement = select(operations).where(
+        _o.chain_id == operation.chain_id, _o.sender == operation.sender, _o.nonce >= first, _o.nonce < operation.nonce
+    )
+    return [Operation.from_row(row) for row in connection.execute(statement.order_by(_o.nonce))]
+
+
+_LEFT_NONCE = (_o.attempts != literal([], JSONB)) & _o.attempts[0]["nonce"].astext.cast(BigInteger).is_distinct_from(
+    _o.nonce
+)
+"""Operations with an attempt whose nonce they do not have any more. There is an index on this condition."""
+
+
+def left_nonces(connection: Connection, chain_id: int, sender: str) -> set[int]:
+    """Returns the nonces of attempts whose operations have another nonce, or none, by now."""
+    statement = select(_o.nonce, _o.attempts).where(_o.chain_id == chain_id, _o.sender == sender, _LEFT_NONCE)
+    rows = connection.execute(statement).all()
+    return {attempt["nonce"] for row in rows for attempt in row.attempts if attempt["nonce"] != row.nonce}
+
+
+def unmined_wei(connection: Connection, chain_id: int, sender: str) -> int:
+    """Returns the wei that the account's signed operations send which are in no block yet, without fees."""
+    is_unmined = (_o.chain_id == chain_id, _o.sender == sender, _o.state.in_(("signed", "submitted")))
+    return int(connection.execute(select(func.coalesce(func.sum(_o.value_wei), 0)).where(*is_unmined)).scalar_one())
+
+
+def held_seconds(connection: Connection, key: str) -> float:
+    """Returns for how many seconds an operation has been held without a break; 0 if it is not held."""
+    since = func.extract("epoch", func.clock_timestamp() - _o.held_at)
+    return float(connection.execute(select(func.coalesce(since, 0)).where(_o.key == key)).scalar_one())
+
+
+def create_signed(connection: Connection, key: str, draft: Draft, attempt: Attempt) -> Operation | None:
+    """Stores an operation that is signed already (-> signed), with a nonce that was assigned before.
+
+    Returns:
+        The operation; None without changes if there is one with this key or nonce.
+    """
+    call, chain_id, sender, _, _ = draft
+    values = {"key": key, "request": "", "kind": call.name, "chain_id": chain_id, "sender": sender}
+    values |= {"to_address": call.to, "data": call.data, "value_wei": call.value, "state": "signed"}
+    values |= {"nonce": attempt.nonce, "attempts": [attempt.to_json()]}
+    statement = insert(operations).values(values).on_conflict_do_nothing().returning(operations)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else Operation.from_row(row)
 
 
 _ALL_ATTEMPTS_SEEN = func.jsonb_array_length(_o.attempts) == bindparam("of_attempts", type_=BigInteger)
@@ -197,17 +256,24 @@ def _seen_by_caller(operation: Operation) -> dict[str, Any]:
 
 
 _TAKEN = bindparam("taken", type_=BigInteger)
+_USED = bindparam("used_on_chain", type_=BigInteger)
 _PREPARED = (
     select(_o.chain_id, _o.sender, _TAKEN + 1)
     .where(_o.key == bindparam("of_key"), _o.state == "prepared", _ALL_ATTEMPTS_SEEN)
-    .with_for_update()
+    .where(
+        (_TAKEN == _USED)
+        | exists().where(nonces.c.chain_id == _o.chain_id, nonces.c.sender == _o.sender).correlate(operations)
+    )
+    .with_for_update(of=operations)
     .cte("prepared")
 )
+_FOLLOWS = (nonces.c.next == _TAKEN) | ((nonces.c.next < _TAKEN) & (_TAKEN == _USED))
+"""The nonce is the next one, or the chain used all nonces between the next one and this: it leaves no gap."""
 _TAKE_NONCE = (
     insert(nonces)
     .from_select(["chain_id", "sender", "next"], select(_PREPARED))
     .on_conflict_do_update(
-        index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=nonces.c.next <= _TAKEN
+        index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=_FOLLOWS
     )
     .returning(nonces.c.chain_id, nonces.c.sender)
     .cte("taken")
@@ -226,14 +292,22 @@ _SIGN = (
 )
 
 
-def sign(connection: Connection, operation: Operation, attempt: Attempt) -> Operation | None:
+def sign(connection: Connection, operation: Operation, attempt: Attempt, used_on_chain: int = 0) -> Operation | None:
     """Signs (prepared -> signed): takes the account's nonce and stores the attempt with it, in one statement.
+
+    Args:
+        connection: A connection to the database.
+        operation: The operation as the caller saw it.
+        attempt: The first attempt with its nonce.
+        used_on_chain: Number of nonces that the account has certainly used on chain.
 
     Returns:
         The signed operation. None without changes if the operation is not prepared any more, if it has attempts that
-        the caller has not seen, or if this nonce or a higher one was already assigned to the account.
+        the caller has not seen, or if the nonce is neither the one after the last that was assigned to the account nor
+        `used_on_chain`, so that it was assigned before or would leave a gap.
     """
     parameters = {**_seen_by_caller(operation), "taken": attempt.nonce, "attempt": [attempt.to_json()]}
+    parameters["used_on_chain"] = used_on_chain
     updated_at = connection.execute(_SIGN, parameters).scalar_one_or_none()
     if updated_at is None:
         return None

@@ -77,9 +77,9 @@ def transaction_count(w3: Web3, account: str, block: BlockId) -> int:
     return int(_ask(w3, "eth_getTransactionCount", account, _block_param(block)))
 
 
-def balance(w3: Web3, account: str) -> int:
-    """Returns the account's balance in wei, as of the latest block."""
-    return int(_ask(w3, "eth_getBalance", account, "latest"))
+def balance(w3: Web3, account: str, block: BlockId = "latest") -> int:
+    """Returns the account's balance in wei, as of a block."""
+    return int(_ask(w3, "eth_getBalance", account, _block_param(block)))
 
 
 def code(w3: Web3, account: str) -> bytes:

@@ -23,9 +23,10 @@ from typing import Any
 import requests
 from app.core.errors import ChainUnavailable
 from app.services import operations as table
-from app.services.codec import Call
+from app.services.codec import event_stake_codec
 from app.services.operation_types import CLOSED_STATES, Draft, Operation
 from app.services.transactions import sender as sending
+from app.services.transactions.limits import Sealer
 from app.services.transactions.policy import TransactionPolicy
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -185,6 +186,7 @@ class _Account(LocalAccount):
 
 
 _SIGNED: dict[str, Any] = {}
+_ALWAYS_THE_SAME = {"eth_estimateGas": 100_000, "eth_chainId": CHAIN_ID, "eth_getBalance": 10**24}
 _ACCOUNT = _Account(PLATFORM._key_obj, Account)
 _PROVIDER = _Provider()
 _W3 = Web3(_PROVIDER, [AttributeDictMiddleware])
@@ -196,8 +198,8 @@ def run(worker: Worker, answers: Sequence[Any]) -> Progress:
     since_step: list[Any] = []
 
     def ask(request: Request) -> Any:
-        if request.method == "eth_estimateGas":  # always the same, so it is no place to come between
-            return {"jsonrpc": "2.0", "id": 1, "result": hex(100_000)}
+        if request.method in _ALWAYS_THE_SAME:  # so it is no place to come between
+            return {"jsonrpc": "2.0", "id": 1, "result": hex(_ALWAYS_THE_SAME[request.method])}
         try:
             answer = next(waiting)
         except StopIteration:
@@ -209,11 +211,16 @@ def run(worker: Worker, answers: Sequence[Any]) -> Progress:
 
     database: Any = _Database(ask)
     policy = TransactionPolicy(
-        confirmations=CONFIRMATIONS, resend_after=0, bump_after=0 if worker.raises_fees else 10**9, give_up_after=0
+        confirmations=CONFIRMATIONS,
+        resend_after=0,
+        bump_after=0 if worker.raises_fees else 10**9,
+        bump_blocks=0,
+        give_up_after=0,
     )
     _PROVIDER.ask = ask
     clock = count(0.0).__next__  # each look at it is a second later than the one before
     sender = sending.TransactionSender(_W3, _ACCOUNT, database, policy, clock=clock)
+    sender.allow(CONTRACT.address)
     operation: Operation | None = None
     request, position = None, 0
     try:
@@ -309,8 +316,8 @@ class Exploration:
     def _begin(self, budget: dict[str, int], before: Sequence[tuple[Worker, Sequence[str]]]) -> State:
         self._connection.exec_driver_sql("DELETE FROM operations; DELETE FROM nonces")
         for key in sorted({worker.key for worker in self._workers}):
-            call = Call(CONTRACT.address, "bookEventFor", key.encode(), 1)
-            draft = Draft(call, CHAIN_ID, PLATFORM.address)
+            call = event_stake_codec().call(CONTRACT.address, "bookEventFor", PLATFORM.address, ord(key), 1, value=1)
+            draft = Draft(call, CHAIN_ID, PLATFORM.address, seal=Sealer(PLATFORM).seal)
             table.create(self._connection, key, "", draft)
         state = State(Chain(), self._read(), (), ())
         for worker, events in before:

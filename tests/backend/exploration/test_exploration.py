@@ -19,7 +19,7 @@ from app.db.database import create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.migrations import migrate
 from app.services import operations
-from app.services.transactions import nonces, receipts, sender
+from app.services.transactions import conclusions, nonces, receipts, sender, signer, unmined
 from sqlalchemy import Connection
 
 from .explorer import Exploration, Violation, Worker
@@ -98,15 +98,20 @@ Change = tuple[ModuleType, str, str]
 """In this module, this piece of the source becomes that one."""
 
 
+_LAST = (signer, unmined, sender)
+"""Modules that import names from those that are changed, in the order in which they import from each other."""
+
+
 @contextmanager
 def put_back(changes: Sequence[Change]) -> Iterator[None]:
-    """Runs with changed sources. The sender's module comes last, as it imports from the others."""
-    sources = {module: inspect.getsource(module) for module in (*(module for module, *_ in changes), sender)}
+    """Runs with changed sources."""
+    changed = [module for module, *_ in changes if module not in _LAST]
+    sources = {module: inspect.getsource(module) for module in (*changed, *_LAST)}
     for module, right, wrong in changes:
         assert right in sources[module], f"{module.__name__} has no {right!r} any more"
         sources[module] = sources[module].replace(right, wrong)
     before = {module: dict(vars(module)) for module in sources}
-    for module, source in sorted(sources.items(), key=lambda item: item[0] is sender):
+    for module, source in sources.items():
         exec(compile(source, str(module.__file__), "exec"), vars(module))
     yield
     for module, names in before.items():
@@ -127,7 +132,7 @@ OLD_BUGS = {
     "a copy with fewer attempts takes the newer one for foreign": OldBug(
         [
             (operations, "type_=BigInteger)), _ALL_ATTEMPTS_SEEN)", "type_=BigInteger)))"),
-            (sender, "if len(current.attempts) != len(operation.attempts):  # it", "if False:  # it"),
+            (conclusions, "current = states.reload(database, operation)", "current = operation"),
         ],
         "submitted",
         (1, 2),
@@ -136,20 +141,20 @@ OLD_BUGS = {
     "two workers sign one operation": OldBug(
         [
             (operations, '_o.state == "prepared", _ALL_ATTEMPTS_SEEN)', "_o.state != 'confirmed')"),
-            (nonces, 'if current.state != "prepared" or next_nonce <= nonce:', "if next_nonce <= nonce:"),
+            (nonces, 'if current.state != "prepared" or next_nonce is None', "if next_nonce is None"),
         ],
         "prepared",
         (1, 1),
         {"interruption": 1},
     ),
     "a transaction is final at once": OldBug(
-        [(receipts, "if depth < confirmations:", "if False:")],
+        [(receipts, "if policy.final_block(head.number(policy.head_max_age)) < receipt.block_number:", "if False:")],
         "submitted",
         (1, 1),
         {"block": 1},
     ),
     "a nonce is given up before the foreign transaction that has it is final": OldBug(
-        [(sender, "self.policy.final_block(rpc.block_number(self._w3))", "rpc.block_number(self._w3)")],
+        [(unmined, "policy.final_block(rpc.block_number(self._w3))", "rpc.block_number(self._w3)")],
         "submitted",
         (1, 1),
         {"foreign transaction": 1},
@@ -157,9 +162,9 @@ OLD_BUGS = {
     "nonce too low means that another transaction has it": OldBug(
         [
             (
-                sender,
-                "if foreign is None:\n            return operation",
-                "if foreign is None:\n            return self._requeue(operation, '')",
+                conclusions,
+                "if foreign is None:\n        return operation",
+                "if foreign is None:\n        return NoEffect(operation, UsedNonce('', 10**9))",
             )
         ],
         "submitted",

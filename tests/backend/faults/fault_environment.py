@@ -39,6 +39,7 @@ POLICY = TransactionPolicy(
     max_fee_per_gas=200 * GWEI,
     resend_after=0,  # each step sends again what is not mined, so that a second transaction becomes visible at once
     bump_after=3600,
+    bump_blocks=0,  # a test that is about blocks sets it
     give_up_after=5,
     max_pause=0.02,
 )

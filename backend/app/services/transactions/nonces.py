@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
+from psycopg.errors import UniqueViolation
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from app.db.database import Database
 from app.services import operations, rpc
-from app.services.operation_types import Attempt, Operation
+from app.services.operation_types import Attempt, Operation, UsedNonce
 from app.services.rpc_answers import checksummed
 
 SEARCHED_BLOCKS = 128
@@ -20,54 +23,91 @@ BACKWARD_STEP = 32
 """Blocks that a binary search goes back if its lower end turns out to be too high."""
 
 
+log = logging.getLogger(__name__)
+
+
 class NonceAllocator:
     """Assigns an operation its account's next nonce, and stores the attempt that is signed with it.
 
     Other processes may send from the same account, so the database decides: a nonce that was assigned there is skipped.
+    A node's word alone never makes a nonce be skipped, as that would leave a gap. It needs a proof: the transaction
+    with the nonce before, in a final block.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, w3: Web3, database: Database) -> None:
+        self._w3 = w3
         self._database = database
         self._lock = threading.Lock()  # without it, threads that sign at the same time would try the same nonce
         self._next_nonce: dict[str, int] = {}  # first nonce to try, by account
 
-    def sign(self, operation: Operation, transaction_count: int, sign: Callable[[int], Attempt]) -> Operation:
+    def sign(self, operation: Operation, final_block: int, sign: Callable[[int], Attempt]) -> Operation:
         """Stores the operation's first attempt with the next free nonce.
 
         Args:
             operation: A prepared operation.
-            transaction_count: Number of nonces that the account has used on chain.
+            final_block: Number of the latest final block: counting in a block that a reorg drops would leave a gap.
             sign: Signs the operation with a nonce.
 
         Returns:
             The signed operation, or the operation as another worker left it.
         """
+        chain_id, sender = operation.chain_id, operation.sender
+        count = rpc.transaction_count(self._w3, sender, final_block)
         with self._lock, self._database.autocommit() as connection:
-            nonce = max(transaction_count, self._next_nonce.get(operation.sender, 0))
+            nonce: int | None = self._next_nonce.get(sender)
+            used_on_chain = 0
+            if nonce is None or count > nonce:
+                nonce = operations.next_nonce(connection, chain_id, sender)
+                nonce, used_on_chain = self._start(operation, count, nonce, final_block)
             while True:
-                signed = operations.sign(connection, operation, sign(nonce))
+                signed = _try(connection, operation, sign(nonce), used_on_chain)
                 if signed is not None:
-                    self._next_nonce[operation.sender] = nonce + 1
+                    self._next_nonce[sender] = nonce + 1
                     return signed
                 current = operations.find(connection, operation.key) or operation
-                next_nonce = operations.next_nonce(connection, operation.chain_id, operation.sender)
-                if current.state != "prepared" or next_nonce <= nonce:  # another worker changed the operation
+                next_nonce = operations.next_nonce(connection, chain_id, sender)
+                # Is it that another worker changed the operation?
+                if current.state != "prepared" or next_nonce is None or next_nonce == nonce:
+                    self._next_nonce.pop(sender, None)
                     return current
-                nonce = next_nonce
+                nonce, used_on_chain = next_nonce, 0
+
+    def _start(self, operation: Operation, count: int, assigned: int | None, final_block: int) -> tuple[int, int]:
+        """Returns the nonce to try first, and the number of nonces that are certainly used on chain.
+
+        Args:
+            operation: The operation.
+            count: Number of nonces that the node says the account has used by the end of the final block.
+            assigned: The nonce after the last one that the database assigned; None if it assigned none.
+            final_block: Number of the latest final block.
+        """
+        sender = operation.sender
+        if assigned is None:  # the count of a final block does not change, so the lower one of two answers is right
+            count = min(count, rpc.transaction_count(self._w3, sender, final_block))
+            return count, count
+        if count <= assigned:
+            return assigned, 0
+        if find_transaction(self._w3, sender, count - 1, 0, final_block) is not None:
+            log.warning("%s has used the nonces %s to %s without this database", sender, assigned, count - 1)
+            return count, count
+        message = "The node counts %s nonces of %s, and no final block has the one before; %s is next"
+        log.error(message, count, sender, assigned)
+        return assigned, 0
 
 
-class ForeignTransaction(NamedTuple):
-    """A transaction from the operation's sender with the operation's nonce that is none of its attempts."""
+def _try(connection: Connection, operation: Operation, attempt: Attempt, used_on_chain: int) -> Operation | None:
+    try:
+        return operations.sign(connection, operation, attempt, used_on_chain)
+    except IntegrityError as error:
+        if not isinstance(error.orig, UniqueViolation):
+            raise
+        log.error("nonce %s is in a row that took it without the table `nonces`", attempt.nonce)
+        operations.skip_nonce(connection, operation.chain_id, operation.sender, attempt.nonce)
+        return None
 
-    tx_hash: str
-    block_number: int
 
-
-def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -> ForeignTransaction | None:
+def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -> UsedNonce | None:
     """Finds the foreign transaction that used the operation's nonce in a final block.
-
-    A missing receipt proves nothing, as a node may lag behind. Instead, this function searches for the block in which
-    the sender's transaction count exceeded the nonce, and then reads the transactions of that block.
 
     Args:
         w3: Connection to the node.
@@ -77,8 +117,28 @@ def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -
     Returns:
         The transaction; None if the nonce is not used yet, or if an attempt of the operation used it.
     """
-    nonce, sender = operation.nonce, checksummed(operation.sender)
+    nonce = operation.nonce
     assert nonce is not None
+    signed_at = next((attempt.latest_block for attempt in operation.attempts if attempt.nonce == nonce), 0)
+    found = find_transaction(w3, operation.sender, nonce, signed_at, final_block)
+    is_ours = found is not None and any(attempt.tx_hash == found.tx_hash for attempt in operation.attempts)
+    return None if is_ours else found
+
+
+def find_transaction(w3: Web3, account: str, nonce: int, low: int, final_block: int) -> UsedNonce | None:
+    """Finds the account's transaction with a nonce, up to a final block.
+
+    A missing receipt proves nothing, as a node may lag behind. Instead, this function searches for the block in which
+    the account's transaction count exceeded the nonce, and then reads the transactions of that block.
+
+    Args:
+        w3: Connection to the node.
+        account: Address of the account.
+        nonce: The nonce.
+        low: Number of a block after which it was presumably used.
+        final_block: Number of the latest final block; may be negative on a short chain.
+    """
+    sender = checksummed(account)
 
     def is_used(block: int) -> bool:
         """Returns whether the nonce was used by the end of a block; False if the node lacks that block's state."""
@@ -89,14 +149,12 @@ def find_foreign_transaction(w3: Web3, operation: Operation, final_block: int) -
 
     if final_block < 0 or not is_used(final_block):
         return None
-    signed_at = next(attempt.latest_block for attempt in operation.attempts if attempt.nonce == nonce)
-    first = first_block(is_used, signed_at, final_block)
+    first = first_block(is_used, low, final_block)
     # If the node has all states, it is in the first block; otherwise the search ended at a later block than that
     for block in range(first, max(first - SEARCHED_BLOCKS, 0), -1):
         for mined in rpc.block_transactions(w3, block):
             if mined.sender == sender and mined.nonce == nonce:
-                is_ours = any(attempt.tx_hash == mined.hash for attempt in operation.attempts)
-                return None if is_ours else ForeignTransaction(mined.hash, block)
+                return UsedNonce(mined.hash, block)
     return None
 
 

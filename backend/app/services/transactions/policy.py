@@ -19,8 +19,13 @@ class TransactionPolicy:
         max_fee_per_gas: Maximum fee of any attempt, in wei per gas.
         priority_fee_per_gas: Priority fee of the first attempt, in wei per gas.
         bump_percent: Percent by which fees are raised; at least 10.
-        bump_after: Seconds without a receipt after which fees are raised.
-        resend_after: Seconds without a receipt after which the same attempt is sent again.
+        bump_after: Seconds without a receipt after which fees are raised, if `bump_blocks` were mined as well.
+        bump_blocks: Number of blocks that must be mined after an attempt was signed before its fees are raised.
+        resend_after: Seconds without a receipt after which the same attempt is sent again. After a refusal for which
+            the operation is held, also the seconds until the next try.
+        hold_after: Seconds of failing estimates after which an operation is held.
+        replace_after: Seconds for which a refused operation is held before a transaction without effect gets its nonce.
+        expire_after: Seconds for which an operation without a nonce is held before it is rejected.
         give_up_after: Seconds after which `TransactionSender.finish` stops waiting.
         min_pause: Seconds from the first step of `finish` to the second.
         max_pause: Maximum seconds between two steps of `finish`.
@@ -33,7 +38,11 @@ class TransactionPolicy:
     priority_fee_per_gas: int = WEI_PER_GWEI
     bump_percent: int = 12
     bump_after: float = 60
+    bump_blocks: int = 3
     resend_after: float = 15
+    hold_after: float = 60
+    replace_after: float = 600
+    expire_after: float = 1800
     give_up_after: float = 120
     min_pause: float = 0.001
     max_pause: float = 1

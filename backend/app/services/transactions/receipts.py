@@ -11,7 +11,7 @@ from web3.exceptions import ContractLogicError
 from app.core.errors import ChainUnavailable
 from app.services import rpc
 from app.services.codec import Revert, event_stake_codec
-from app.services.operation_types import Operation
+from app.services.operation_types import Attempt, Operation
 from app.services.rpc_answers import Receipt
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, decode_revert
 from app.services.transactions.head import Head
@@ -28,6 +28,28 @@ def block_columns(receipt: Receipt) -> dict[str, Any]:
         "block_number": receipt.block_number,
         "block_hash": receipt.block_hash,
     }
+
+
+def find_attempt(operation: Operation, receipt: Receipt) -> Attempt:
+    """Returns the attempt that the receipt is of."""
+    tx_hash = receipt.tx_hash
+    return next(attempt for attempt in operation.attempts if attempt.tx_hash == tx_hash)
+
+
+def find_receipt(w3: Web3, operation: Operation) -> Receipt | None:
+    """Returns the receipt of the attempt that was mined, newest first, those without effect last; None if none was.
+
+    Attempts with an earlier nonce count only if they succeeded: a reorganisation that is deeper than the confirmations
+    brought them back after the nonce had been given up. Those that ran out of gas stay without effect.
+    """
+    newest_first = operation.attempts[::-1]
+    for attempt in sorted(newest_first, key=lambda attempt: attempt.no_effect):
+        to = operation.sender if attempt.no_effect else operation.to_address
+        receipt = rpc.receipt(w3, attempt.tx_hash, sender=operation.sender, to=to)
+        has_effect = receipt is not None and receipt.succeeded and not attempt.no_effect
+        if has_effect or (receipt is not None and attempt.nonce == operation.nonce):
+            return receipt
+    return None
 
 
 def is_final(w3: Web3, receipt: Receipt, policy: TransactionPolicy, head: Head) -> bool:

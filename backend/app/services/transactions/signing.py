@@ -1,13 +1,28 @@
-"""Finds the account that signs an operation, and signs its transaction."""
+"""Finds the account that signs an operation, signs its transaction, and checks signed ones."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_utils.crypto import keccak
+from hexbytes import HexBytes
 
 from app.services.operation_types import Attempt, Operation
+from app.services.rpc_answers import checksummed
 from app.services.transactions.fees import Fees
+
+
+class Content(NamedTuple):
+    """What a transaction says besides nonce, gas and fees. The attributes are those of `Operation`."""
+
+    chain_id: int
+    sender: str
+    to_address: str
+    value_wei: int
+    data: bytes
 
 
 def find_account(operation: Operation, *accounts: LocalAccount | None) -> LocalAccount | None:
@@ -16,19 +31,56 @@ def find_account(operation: Operation, *accounts: LocalAccount | None) -> LocalA
 
 
 def sign_attempt(
-    operation: Operation, account: LocalAccount, nonce: int, gas_limit: int, fees: Fees, latest_block: int
+    operation: Operation | Content,
+    account: LocalAccount,
+    nonce: int,
+    gas_limit: int,
+    fees: Fees,
+    latest_block: int,
+    signed_block: int | None = None,
+    no_effect: bool = False,
 ) -> Attempt:
     """Signs the operation's transaction. For the parameters see `Attempt`."""
+    content = _content(operation, no_effect)
     fields: dict[str, Any] = {
         "type": 2,
-        "chainId": operation.chain_id,
-        "to": operation.to_address,
-        "value": operation.value_wei,
-        "data": operation.data,
+        "chainId": content.chain_id,
+        "to": content.to_address,
+        "value": content.value_wei,
+        "data": content.data,
         "nonce": nonce,
         "gas": gas_limit,
         "maxFeePerGas": fees.max_fee_per_gas,
         "maxPriorityFeePerGas": fees.priority_fee_per_gas,
     }
     signed = account.sign_transaction(fields)
-    return Attempt(signed.hash.to_0x_hex(), signed.raw_transaction.to_0x_hex(), nonce, gas_limit, *fees, latest_block)
+    tx_hash, raw = signed.hash.to_0x_hex(), signed.raw_transaction.to_0x_hex()
+    return Attempt(tx_hash, raw, nonce, gas_limit, *fees, latest_block, signed_block, no_effect)
+
+
+def find_mismatch(operation: Operation, attempt: Attempt) -> str | None:
+    """Returns how stored bytes differ from what the operation's sender signs for it; None if they do not.
+
+    Decodes the bytes and recovers the signer, which takes milliseconds.
+    """
+    try:
+        raw = HexBytes(attempt.raw_transaction)
+        fields = TypedTransaction.from_bytes(raw).as_dict()
+        signer = Account.recover_transaction(raw)
+        to, data = checksummed(HexBytes(fields["to"]).to_0x_hex()), bytes(HexBytes(fields["data"]))
+        content = Content(fields["chainId"], signer, to, fields["value"], data)
+    except Exception as error:  # noqa: BLE001 - the bytes may be anything, and so may the decoder's error
+        return f"they are no signed transaction ({type(error).__name__})"
+    if signer != operation.sender:
+        return f"they are signed by {signer}"
+    if keccak(raw) != HexBytes(attempt.tx_hash):
+        return "they have another hash"
+    is_same = content == _content(operation, attempt.no_effect) and fields["nonce"] == attempt.nonce
+    return None if is_same else "they are signed for another network, receiver, value, data or nonce"
+
+
+def _content(operation: Operation | Content, no_effect: bool) -> Content:
+    """Returns the content of the operation's transaction, or of one that only uses its nonce."""
+    if no_effect:
+        return Content(operation.chain_id, operation.sender, operation.sender, 0, b"")
+    return Content(operation.chain_id, operation.sender, operation.to_address, operation.value_wei, operation.data)

@@ -12,15 +12,25 @@ from typing import Any
 
 from sqlalchemy import func
 
-from app.core.errors import AppError, ChainUnavailable, ContractRejected, OutOfFunds, Superseded, UnexpectedReceipt
+from app.core.errors import (
+    AppError,
+    ChainUnavailable,
+    ContractRejected,
+    Expired,
+    OutOfFunds,
+    Superseded,
+    TransactionRefused,
+    UnexpectedReceipt,
+)
 from app.db.database import Database
 from app.db.tables import operations as operations_table
 from app.services import operations, projections
-from app.services.operation_types import NOT_HELD, SENT_STATES, HeldCause, Operation
+from app.services.operation_types import NOT_HELD, SENT_STATES, HeldCause, NoEffect, Operation
 from app.services.rpc_answers import Receipt
 
 log = logging.getLogger(__name__)
 
+_STORED_ERRORS = (Expired, Superseded, TransactionRefused, UnexpectedReceipt)
 NO_BLOCK = {"tx_hash": None, "block_number": None, "block_hash": None}
 """Columns of an operation that is in no block."""
 
@@ -51,7 +61,8 @@ def hold(database: Database, operation: Operation, cause: HeldCause, reason: str
     """
     if (operation.held, operation.held_cause) == (reason, cause):
         return operation
-    log.error("%s is held: %s", operation.kind, reason, extra=log_fields(operation))
+    level = logging.INFO if operation.held_cause == cause else logging.ERROR  # numbers in the reason may change often
+    log.log(level, "%s is held: %s", operation.kind, reason, extra=log_fields(operation))
     return change(database, operation, (operation.state,), **held_columns(cause, reason))
 
 
@@ -61,10 +72,9 @@ def held_columns(cause: HeldCause, reason: str) -> dict[str, Any]:
     return {"held": reason, "held_cause": cause, "held_at": held_at}
 
 
-def hold_without_funds(database: Database, operation: Operation) -> Operation:
-    """Holds the operation because its sender cannot pay for gas and value."""
-    reason = f"insufficient funds of {operation.sender} for gas and value"
-    return hold(database, operation, HeldCause.NO_FUNDS, reason)
+def no_funds(operation: Operation) -> str:
+    """Returns the reason for which an operation is held whose sender cannot pay for gas and value."""
+    return f"insufficient funds of {operation.sender} for gas and value"
 
 
 def error_of_held(operation: Operation) -> ChainUnavailable:
@@ -73,15 +83,16 @@ def error_of_held(operation: Operation) -> ChainUnavailable:
     return kind(f"{operation.kind} is held: {operation.held}.", operation.key)
 
 
-def requeue(database: Database, operation: Operation, reason: str, *, counts_as_retry: bool = True) -> Operation:
+def requeue(database: Database, proof: NoEffect, reason: str, *, counts_as_retry: bool = True) -> Operation:
     """Starts over (-> prepared) with a new nonce, after the old one was used in a final block without any effect.
 
     Args:
         database: Where the operation is stored.
-        operation: An operation that was sent.
+        proof: That it has no effect with its nonce.
         reason: Why it starts over, for the log.
         counts_as_retry: Whether this is the one retry with a new nonce that an operation may have.
     """
+    operation = proof.operation
     log.warning("%s starts over: %s", operation.kind, reason, extra=log_fields(operation))
     requeued = operation.requeued + counts_as_retry
     return change(
@@ -94,16 +105,16 @@ def reject(database: Database, operation: Operation, error: AppError) -> Operati
     return _close_without_effect(database, operation, ("prepared",), error, state="rejected")
 
 
-def fail(database: Database, operation: Operation, error: AppError, **values: Any) -> Operation:
+def fail(database: Database, proof: NoEffect, error: AppError, **values: Any) -> Operation:
     """Fails the operation (-> failed): it was sent, it has no effect, and never will.
 
     Args:
         database: Where the operation is stored.
-        operation: An operation that was sent.
+        proof: That it has no effect.
         error: Why it failed.
         values: Further columns, such as those of the receipt.
     """
-    return _close_without_effect(database, operation, SENT_STATES, error, state="failed", **values)
+    return _close_without_effect(database, proof.operation, SENT_STATES, error, state="failed", **values)
 
 
 def _close_without_effect(
@@ -135,5 +146,12 @@ def error_from_json(stored: dict[str, Any], receipt: Receipt | None = None) -> A
     """Returns the error that the column `operations.error` stores, with the receipt if the contract reverted."""
     if stored["code"] == ContractRejected.code:
         return ContractRejected(stored["name"], stored["args"], stored["message"], stored["outcome"], receipt)
-    kinds: dict[str, type[AppError]] = {kind.code: kind for kind in (Superseded, UnexpectedReceipt)}
+    kinds: dict[str, type[AppError]] = {kind.code: kind for kind in _STORED_ERRORS}
     return kinds[stored["code"]](stored["message"])
+
+
+def error_of_given_up(operation: Operation) -> AppError:
+    """Returns the error of an operation whose nonce was used by an attempt without effect."""
+    if operation.error is not None:
+        return error_from_json(operation.error)
+    return TransactionRefused(f"{operation.kind} had no effect: a transaction without effect used its nonce.")

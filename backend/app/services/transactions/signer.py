@@ -1,0 +1,304 @@
+"""Signs operations: the first attempt, and further ones with the same nonce. Nothing else signs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+from web3.exceptions import ContractLogicError
+
+from app.core.errors import Expired, TransactionRefused
+from app.db.database import Database
+from app.services import operations, rpc
+from app.services.codec import Call, event_stake_codec
+from app.services.contract_watch import PAUSABLE, ContractWatch
+from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
+from app.services.rpc_answers import checksummed
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected, classify
+from app.services.rpc_refusals import RefusalKind
+from app.services.transactions import limits, states
+from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
+from app.services.transactions.funds import Funds
+from app.services.transactions.head import Head
+from app.services.transactions.nonces import NonceAllocator
+from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.signing import Content, find_mismatch
+from app.services.transactions.states import log_fields
+
+TRANSFER_GAS = 21_000
+"""Gas of a transaction that sends no data to an account without code."""
+
+log = logging.getLogger(__name__)
+
+
+class Signer:
+    """Signs attempts and stores them, before anybody may send them.
+
+    Args:
+        w3: Connection to the node.
+        database: Where operations are stored.
+        sealer: Tells the services' operations from others.
+        sign: Signs an attempt, as `signing.sign_attempt` does.
+        head: The latest block.
+        clock: Returns seconds; never goes back.
+
+    Attributes:
+        contract_watch: Says which operations are held because of the contract; None if nobody looks at it.
+    """
+
+    def __init__(
+        self,
+        w3: Web3,
+        database: Database,
+        sealer: limits.Sealer,
+        sign: Callable[..., Attempt],
+        head: Head,
+        clock: Callable[[], float],
+    ) -> None:
+        self._w3 = w3
+        self._database = database
+        self._sealer = sealer
+        self._sign = sign
+        self._head = head
+        self._clock = clock
+        self._nonces = NonceAllocator(w3, database)
+        self._funds = Funds(w3, database, clock)
+        self.contract_watch: ContractWatch | None = None
+        self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
+
+    def sign_first(
+        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, allowed: limits.Limits
+    ) -> Operation:
+        """Signs a prepared operation (-> signed), so that it may be sent; or rejects or holds it.
+
+        All that can be known is looked at before the operation takes a nonce: limits, estimate, fees, funds.
+        """
+        if reason := self._find_fault(operation, allowed):
+            return self._hold(operation, HeldCause.LIMIT, reason, policy)
+        if self.contract_watch and (reason := self.contract_watch.reason_to_hold(operation)):
+            return self._hold(operation, HeldCause.CONTRACT, reason, policy)
+        estimate = self._estimate(operation, policy)
+        if isinstance(estimate, Operation):
+            return estimate
+        header = self._head.latest(policy.head_max_age)
+        fees = initial_fees(header.base_fee, policy)
+        if fees is None:
+            cap = policy.max_fee_per_gas
+            reason = f"the base fee of {header.base_fee} wei per gas is above the cap of {cap}"
+            return self._hold(operation, HeldCause.BASE_FEE, reason, policy)
+        gas = gas_limit(estimate, retried=operation.requeued > 0)
+        cost_wei = operation.value_wei + gas * fees.max_fee_per_gas
+        if not self._funds.reserve(operation.chain_id, account.address, cost_wei):
+            return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
+
+        def sign(nonce: int) -> Attempt:
+            return self._sign(operation, account, nonce, gas, fees, header.number)
+
+        return self._nonces.sign(operation, max(policy.final_block(header.number), 0), sign)
+
+    def raise_fees(
+        self,
+        operation: Operation,
+        account: LocalAccount,
+        policy: TransactionPolicy,
+        allowed: limits.Limits,
+        *,
+        at_once: bool,
+    ) -> Operation:
+        """Stores one more attempt with the same nonce and both fees raised, up to the cap.
+
+        Args:
+            operation: An operation in no block.
+            account: The account of its sender.
+            policy: The fees.
+            allowed: What may be signed.
+            at_once: Whether fees are raised though no blocks were mined, as the node asks for it.
+        """
+        header = rpc.latest_header(self._w3)
+
+        def make(last: Attempt) -> Attempt | tuple[HeldCause, str] | None:
+            signed_block = last.latest_block if last.signed_block is None else last.signed_block
+            blocks = header.number - signed_block
+            if not at_once and blocks < policy.bump_blocks:
+                if blocks > 0:
+                    return None
+                return (
+                    HeldCause.NO_BLOCKS,
+                    f"no block has been mined since block {signed_block}, in which it was signed",
+                )
+            fees = raised_fees(Fees(last.max_fee_per_gas, last.priority_fee_per_gas), header.base_fee, policy)
+            if fees is None:
+                reason = f"fees can't be raised above the cap of {policy.max_fee_per_gas} wei per gas"
+                return HeldCause.FEES_AT_CAP, reason
+            more = (last.nonce, last.gas_limit, fees, last.latest_block, header.number, last.no_effect)
+            return self._sign(operation, account, *more)
+
+        bumped = self._add_attempt(operation, make, allowed)
+        if len(bumped.attempts) == len(operation.attempts) + 1:
+            last = bumped.attempts[-1]
+            message = "%s: fees raised to %s and %s wei per gas"
+            log.warning(message, bumped.kind, last.max_fee_per_gas, last.priority_fee_per_gas, extra=log_fields(bumped))
+        return bumped
+
+    def mend(
+        self,
+        operation: Operation,
+        account: LocalAccount,
+        policy: TransactionPolicy,
+        allowed: limits.Limits,
+        kind: RefusalKind | None,
+    ) -> Operation:
+        """Stores one more attempt with the same nonce, if other fees or another gas limit mend what a node refuses."""
+        if (
+            kind is None
+            or kind.name not in ("FEE_CAP", "INTRINSIC_GAS", "GAS_LIMIT")
+            or operation.attempts[-1].no_effect
+        ):
+            return operation
+        header = rpc.latest_header(self._w3)
+        estimate = self._estimate(operation, policy) if kind.name != "FEE_CAP" else 0
+        if isinstance(estimate, Operation):
+            return operation
+
+        def make(last: Attempt) -> Attempt | None:
+            fees, gas = Fees(last.max_fee_per_gas, last.priority_fee_per_gas), last.gas_limit
+            if kind.name == "FEE_CAP":
+                fees = Fees(header.base_fee * 9 // 8 + fees.priority_fee_per_gas, fees.priority_fee_per_gas)
+                is_better = fees.max_fee_per_gas < last.max_fee_per_gas
+            else:
+                gas = gas_limit(estimate, retried=False)
+                is_better = gas > last.gas_limit if kind.name == "INTRINSIC_GAS" else gas < last.gas_limit
+            known = {(each.gas_limit, each.max_fee_per_gas) for each in operation.attempts}
+            if not is_better or (gas, fees.max_fee_per_gas) in known:
+                return None
+            return self._sign(operation, account, last.nonce, gas, fees, last.latest_block, header.number)
+
+        return self._add_attempt(operation, make, allowed)
+
+    def give_up_nonce(self, operation: Operation, account: LocalAccount, policy: TransactionPolicy) -> Operation:
+        """Stores one more attempt with the same nonce, without effect, so that the operations behind it go on.
+
+        Whichever attempt is mined, the others never are. If it is this one, the operation fails.
+        """
+        header = rpc.latest_header(self._w3)
+
+        def make(last: Attempt) -> Attempt | None:
+            fees = Fees(last.max_fee_per_gas, last.priority_fee_per_gas)
+            new_fees = raised_fees(fees, header.base_fee, policy) or initial_fees(header.base_fee, policy)
+            if new_fees is None or last.no_effect:
+                return None
+            nonce = operation.nonce
+            return self._sign(operation, account, nonce, TRANSFER_GAS, new_fees, last.latest_block, header.number, True)
+
+        message = f"{operation.kind} had no effect: {operation.held}. A transaction without effect used its nonce."
+        error = states.error_to_json(TransactionRefused(message))
+        given_up = self._add_attempt(operation, make, None, error=error)
+        if given_up.attempts[-1].no_effect:
+            log.error("%s gives up its transaction: %s", operation.kind, operation.held, extra=log_fields(operation))
+        return given_up
+
+    def fill_gap(self, account: LocalAccount, chain_id: int, nonce: int, policy: TransactionPolicy) -> Operation | None:
+        """Stores an operation that only uses a nonce; None if another worker did so, or if fees are above the cap."""
+        header = rpc.latest_header(self._w3)
+        fees = initial_fees(header.base_fee, policy)
+        if fees is None:
+            return None
+        key = f"{FILL_NONCE_GAP}:{chain_id}:{account.address}:{nonce}"
+        draft = Draft(Call(checksummed(account.address), FILL_NONCE_GAP, b""), chain_id, account.address)
+        filling = Content(chain_id, account.address, account.address, 0, b"")
+        attempt = self._sign(filling, account, nonce, TRANSFER_GAS, fees, header.number)
+        with self._database.autocommit() as connection:
+            operation = operations.create_signed(connection, key, draft, attempt)
+        if operation is not None:
+            message = "nonce %s of %s is in no transaction: it is filled"
+            log.error(message, nonce, account.address, extra=log_fields(operation))
+        return operation
+
+    # ------------------------------------------------------------------------------------------------- helpers
+
+    def _find_fault(self, operation: Operation, allowed: limits.Limits) -> str | None:
+        """Returns why the operation must not be signed; None if it may.
+
+        An operation without a seal, from before there were any, is known by an attempt that is signed already.
+        """
+        if reason := limits.check(operation, allowed):
+            return reason
+        if self._sealer.has_sealed(operation) or any(not find_mismatch(operation, each) for each in operation.attempts):
+            return None
+        return "it was not stored by this service, as its seal is missing or of other values"
+
+    def _estimate(self, operation: Operation, policy: TransactionPolicy) -> int | Operation:
+        """Returns the estimated gas, or the operation as it was rejected or held."""
+        to, data, value = operation.to_address, operation.data, operation.value_wei
+        try:
+            gas = rpc.estimate_gas(self._w3, to, data, "pending", sender=operation.sender, value=value)
+        except NODE_ERRORS as error:
+            if isinstance(error, ContractLogicError):
+                rejection = as_contract_rejected(operation.kind, error, event_stake_codec())
+                watch = self.contract_watch if rejection is not None else None
+                if watch and rejection and (why := watch.reason_after_revert(operation, rejection.name)):
+                    return self._hold(operation, HeldCause.CONTRACT, why, policy)
+                if rejection is not None:
+                    return states.reject(self._database, operation, rejection)
+            elif classify(error) is RefusalKind.NO_FUNDS:
+                return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
+            now = self._clock()
+            if now - self._failing_since.setdefault(operation.key, now) <= policy.hold_after:
+                raise
+            reason = as_chain_unavailable("its gas can't be estimated", error).message.rstrip(".")
+            return self._hold(operation, HeldCause.ESTIMATE, reason, policy)
+        self._failing_since.pop(operation.key, None)
+        return gas
+
+    def _hold(self, operation: Operation, cause: HeldCause, reason: str, policy: TransactionPolicy) -> Operation:
+        """Holds an operation without a nonce, or rejects it if it was held for too long.
+
+        Only orders expire. An exit, such as a cancellation, waits: somebody's money depends on it.
+        """
+        may_expire = operation.kind in PAUSABLE and not operation.attempts and operation.held_cause != HeldCause.LIMIT
+        if operation.held_at is None or not may_expire:
+            return states.hold(self._database, operation, cause, reason)
+        with self._database.autocommit() as connection:
+            seconds = operations.held_seconds(connection, operation.key)
+        if seconds <= policy.expire_after:
+            return states.hold(self._database, operation, cause, reason)
+        self._failing_since.pop(operation.key, None)
+        message = f"{operation.kind} was given up after {seconds:.0f} seconds, and nothing was sent: {reason}."
+        return states.reject(self._database, operation, Expired(message))
+
+    def _add_attempt(
+        self,
+        operation: Operation,
+        make: Callable[[Attempt], Attempt | tuple[HeldCause, str] | None],
+        allowed: limits.Limits | None,
+        **values: object,
+    ) -> Operation:
+        """Stores one more attempt, with the row locked.
+
+        Args:
+            operation: The operation as the caller saw it.
+            make: Returns the attempt that follows the last one; or why the operation is held; or None.
+            allowed: What may be signed; None if the attempt is without effect.
+            values: Values of the operation's columns, if there is an attempt.
+
+        Returns:
+            The operation with the attempt; or as it is held, or as another worker left it.
+        """
+        with self._database.transaction() as connection:
+            current = operations.lock(connection, operation.key)
+            if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
+                return current
+            if allowed is not None and self.contract_watch and self.contract_watch.code_changed:
+                return current
+            fault = self._find_fault(current, allowed) if allowed is not None else None
+            made = (HeldCause.LIMIT, fault) if fault else make(current.attempts[-1])
+            if made is None:
+                return current
+            if isinstance(made, Attempt):
+                attempts = [*current.attempts, made]
+                changed = operations.change(connection, current, (current.state,), attempts=attempts, **values)
+                assert changed is not None
+                return changed
+        return states.hold(self._database, current, *made)
