@@ -78,7 +78,6 @@ def test_a_saved_episode_has_no_violation_any_more(testbed: BackendTestbed, file
     with closing(BackendEpisodeRunner(testbed=testbed)) as runner:
         result = regressions.replay(load_script(file), runner)
     assert not result.violations, "\n".join([*result.log, *map(str, result.violations)])
-    assert result.counts.total() > 0
 
 
 def test_every_row_of_the_campaign_has_a_fault() -> None:
@@ -230,14 +229,14 @@ def test_the_saved_episode_of_row_30_pays_twice_with_the_old_code(testbed: Backe
 def test_an_operation_that_stands_still_without_a_word_is_found(testbed: BackendTestbed) -> None:
     """A node that refuses everything in words of its own, and a service that drops the reason."""
     steps = [
+        Step(do="create_run", args={"key": "key 1", "host": 0, "seats": 4, "price_inr": 1000}),
         Step(
-            do="create_run",
-            args={"key": "key 1", "host": 0, "seats": 4, "price_inr": 1000},
+            do="leave_alone",
+            args={"rounds": 8},
             events=(
                 Event(request="eth_sendRawTransaction", nth=1, event="unforeseen refusal", choices={"lasts": FOR_GOOD}),
             ),
         ),
-        Step(do="leave_alone", args={"rounds": 8}),
     ]
     waiting_times = {"bump_after": 60, "resend_after": 0, "give_up_after": 0}
     settings = {"confirmations": 2, "services": [waiting_times, waiting_times]}

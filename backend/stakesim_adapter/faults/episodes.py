@@ -57,6 +57,7 @@ def random_settings(rng: np.random.Generator) -> Settings:
 def _waiting_times(rng: np.random.Generator) -> dict[str, int]:
     return {
         "bump_after": int(rng.choice([0, 60, NEVER])),
+        "bump_blocks": int(rng.choice([1, 3])),
         "resend_after": int(rng.choice([0, 15], p=[0.7, 0.3])),
         "give_up_after": int(rng.choice([0, 30, 300], p=[0.3, 0.3, 0.4])),
     }
