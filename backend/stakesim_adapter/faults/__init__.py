@@ -1,6 +1,6 @@
 """The fault campaign of this backend: `[tool.stakesim] faults = "stakesim_adapter.faults:campaign"`.
 
-`episodes` and `processes` run the four kinds of episodes, `clients` sends their requests. `watch`, `checks` and
+`episodes`, `processes` and `wire` run the five kinds of episodes, `clients` sends their requests. `watch`, `checks` and
 `row_checks` check operations and rows.
 """
 
@@ -17,7 +17,7 @@ from stakesim.faults.episode_script import EpisodeScript
 from stakesim.faults.protocol import EpisodeResult
 
 from stakesim_adapter.errors import as_backend_error
-from stakesim_adapter.faults import processes
+from stakesim_adapter.faults import processes, wire
 from stakesim_adapter.faults.checks import STATEMENTS
 from stakesim_adapter.faults.clients import CLIENT_FAULTS
 from stakesim_adapter.faults.episodes import replay_episode, run_episode
@@ -43,11 +43,19 @@ class BackendCampaign:
     @property
     def faults(self) -> Mapping[str, int]:
         """Faults of this backend's episodes, with their row in the catalogue."""
-        return CLIENT_FAULTS | processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS
+        return (
+            CLIENT_FAULTS | processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS | wire.WIRE_FAULTS
+        )
 
     def plan(self, runs: int) -> Mapping[str, int]:
         """Returns `runs` episodes each of the kinds `network` and `kill`, and fewer of the kinds that take longer."""
-        return {"network": runs, "kill": runs, "workers": -(-runs // 20), "database": -(-runs // 50)}
+        return {
+            "network": runs,
+            "kill": runs,
+            "workers": -(-runs // 20),
+            "database": -(-runs // 50),
+            "wire": -(-runs // 25),
+        }
 
     def open(self) -> BackendEpisodeRunner:
         """Opens a testbed."""
@@ -79,6 +87,7 @@ class BackendEpisodeRunner:
             "kill": partial(processes.run_kill_episode, self.testbed),
             "workers": partial(processes.run_workers_episode, self.testbed),
             "database": processes.run_database_episode,
+            "wire": partial(wire.run_wire_episode, self.testbed),
         }
 
     def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from app.bootstrap.container import Services
 from app.db.tables import operations
-from app.services.operation_types import CLOSED_STATES
+from app.services.operation_types import CLOSED_STATES, FILL_NONCE_GAP
 from sqlalchemy import select
 from stakesim.faults.protocol import Violation
 from stakesim.faults.testbed import service_account
@@ -100,7 +100,8 @@ def _at_most_one_effect(end: EpisodeEnd) -> Iterator[Violation]:
 
 def _closed_with_its_effect(end: EpisodeEnd) -> Iterator[Violation]:
     for row in end.operations:
-        effects, expected = _effects(row, end.chain), [row.tx_hash] if row.state == "confirmed" else []
+        effects = _effects(row, end.chain)
+        expected = [row.tx_hash] if row.state == "confirmed" and row.kind != FILL_NONCE_GAP else []
         if row.state not in CLOSED_STATES:
             yield Violation("I2", f"{row.key} ({row.kind}) is still {row.state}, held: {row.held}")
         elif effects != expected:
