@@ -104,11 +104,12 @@ class RequestTimer:
             kind = "the nonce's lock" if "INTO nonces" in statement else "statements"
             timer.record(f"database: {kind}", connection.info["started"])
 
+        event.listen(database.autocommit_engine, "before_cursor_execute", before)
+        event.listen(database.autocommit_engine, "after_cursor_execute", after)
+        dialect = database.engine.dialect  # of both engines
+        for method in ("do_commit", "do_rollback"):
+            setattr(dialect, method, timer.timed("database: commits", getattr(dialect, method)))
         for engine in (database.engine, database.autocommit_engine):
-            event.listen(engine, "before_cursor_execute", before)
-            event.listen(engine, "after_cursor_execute", after)
-            for method in ("do_commit", "do_rollback"):
-                setattr(engine.dialect, method, timer.timed("database: commits", getattr(engine.dialect, method)))
             engine.raw_connection = timer.timed("database: a connection of the pool", engine.raw_connection)
         LocalAccount.sign_transaction = timer.timed("signing", LocalAccount.sign_transaction)
         time.sleep = timer.timed("pauses between looks at the chain", time.sleep)

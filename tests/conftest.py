@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from app.db.database import Database, create_database
+from app.db.database import Database, create_database, open_engine
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.migrations import migrate
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 from stakesim_adapter.backend import EMPTY_TABLES
 
 
@@ -22,7 +22,7 @@ def database_engine() -> Iterator[Engine]:
         connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
         connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
     options = f"-csearch_path={schema} -csynchronous_commit=off"  # tests need no durability
-    engine = create_engine(shared_engine.url.update_query_dict({"options": options}))
+    engine = open_engine(shared_engine.url.update_query_dict({"options": options}))
     migrate(engine)
     yield engine
     engine.dispose()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from app.bootstrap.container import Services, build_services
-from app.db.database import Database, connect
+from app.db.database import Database, connect, open_engine
 from app.db.migrations import migrate
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
@@ -20,7 +20,7 @@ from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
-from sqlalchemy import Connection, create_engine, insert, null, select, union_all
+from sqlalchemy import Connection, insert, null, select, union_all
 from sqlalchemy.engine.default import DefaultDialect
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
 from stakesim.paths import state_dir
@@ -104,7 +104,7 @@ class EventStakeBackend:
         with shared_engine.begin() as connection:
             connection.exec_driver_sql(f"CREATE SCHEMA {self._schema}")
         options = f"-csearch_path={self._schema} -csynchronous_commit=off"  # rows need not survive a crash
-        self.database = Database(create_engine(shared_engine.url.update_query_dict({"options": options})))
+        self.database = Database(open_engine(shared_engine.url.update_query_dict({"options": options})))
         try:
             with as_backend_error():
                 migrate(self.database.engine)

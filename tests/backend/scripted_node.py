@@ -30,12 +30,14 @@ class ScriptedNode(ThreadingHTTPServer):
         head: What it answers to eth_blockNumber.
         answers: Answers to further methods, or instead of these.
         asked: Methods in the order of the requests.
+        id_of: Returns the id of the response to a request.
     """
 
     daemon_threads = True
 
     def __init__(self, chain_id: int = CHAIN_ID, head: int = 100, **answers: Answer) -> None:
         self.chain_id, self.head, self.answers, self.asked = chain_id, head, answers, list[str]()
+        self.id_of: Callable[[Any], Any] = lambda request: request["id"]
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -59,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         result = self.server.result(request["method"], request["params"])
         is_error = isinstance(result, HttpError)
         answer = {"error": result.fields} if is_error else {"result": result}
-        body = json.dumps({"jsonrpc": "2.0", "id": request["id"], **answer}).encode()
+        body = json.dumps({"jsonrpc": "2.0", "id": self.server.id_of(request), **answer}).encode()
         self.send_response(result.status if is_error else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -41,15 +41,12 @@ def counted(backend: BackendEnvironment) -> Iterator[tuple[Counter[str], list[st
         statements.append(statement)
 
     backend.engine.w3.middleware_onion.add(Count, "count")
-    engines = (backend.database.engine, backend.database.autocommit_engine)
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", sent)
+    event.listen(backend.database.autocommit_engine, "before_cursor_execute", sent)
     try:
         yield calls, statements
     finally:
         backend.engine.w3.middleware_onion.remove("count")
-        for engine in engines:
-            event.remove(engine, "before_cursor_execute", sent)
+        event.remove(backend.database.autocommit_engine, "before_cursor_execute", sent)
 
 
 def book(backend: BackendEnvironment) -> Any:

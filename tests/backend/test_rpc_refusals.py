@@ -63,6 +63,14 @@ def test_34_each_clients_words_are_known(refusal: Refusal) -> None:
     assert not is_trouble(refusal.example)
 
 
+@pytest.mark.parametrize("form", ["failed with 16777216 gas: {}", "err: {} (supplied gas 15000000)", "{}."])
+def test_34_geths_words_about_an_estimate(form: str) -> None:
+    for words in ("insufficient funds for gas * price + value", "insufficient funds for transfer"):
+        with pytest.raises(Refused) as caught:
+            rpc.estimate_gas(lean_web3(Says(form.format(words))), "0x" + "c0" * 20, b"", "pending")
+        assert caught.value.kind is RefusalKind.NO_FUNDS
+
+
 @pytest.mark.parametrize("kind", [RefusalKind.NO_FUNDS, RefusalKind.NONCE_TOO_LOW, RefusalKind.KNOWN])
 @pytest.mark.parametrize("client", CLIENTS)
 def test_34_what_the_sender_must_understand_is_known_of_each_client(client: str, kind: RefusalKind) -> None:
@@ -108,6 +116,12 @@ SENTENCES = st.lists(
 @given(SENTENCES)
 def test_34_other_sentences_are_unknown(sentence: str) -> None:
     assert refusal_kind(sentence) is None
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=by_client)
+@pytest.mark.parametrize("form", ["ERC20: {}", "he said {} and left", "({})"])
+def test_34_only_whole_messages_count(refusal: Refusal, form: str) -> None:
+    assert refusal_kind(form.format(refusal.example)) is None
 
 
 @given(st.text(max_size=30))

@@ -13,23 +13,22 @@ from fastapi import Request
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, Select, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import ColumnElement, func, select
 
 from app.api.readiness import Probe, readiness_of
 from app.bootstrap.container import Services
 from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
+from app.db.database import DATABASE_ERRORS
 from app.db.tables import OPERATION_STATES, operations
 from app.services import rpc
 from app.services.health import HealthProblem
+from app.services.housekeeping import TOTALS
 from app.services.operation_types import CLOSED_STATES, HeldCause
 from app.services.rpc_errors import NODE_ERRORS
 
 MAX_AGE_S = 1.0
 """Seconds for which a look at database or node is used again."""
-TOTALS_MAX_AGE_S = 60.0
-"""Seconds for which a count of all closed operations is used again; with millions of them it takes a while."""
 TIMEOUT_S = 5.0
 """Seconds that a scrape waits for database and node. Without them it has the other metrics."""
 
@@ -50,15 +49,6 @@ _HELD_BY_CAUSE = (
     select(_columns.held_cause, func.count(), _age_s(func.min(_columns.held_at)))
     .where(_IS_OPEN, _columns.held.is_not(None))
     .group_by(_columns.held_cause)
-)
-_CLOSED: Select[Any] = (
-    select(
-        _columns.state,
-        func.count(),
-        func.coalesce(func.sum(_columns.gas_used * _columns.gas_price_wei), 0).label("gas"),
-    )
-    .where(~_IS_OPEN)
-    .group_by(_columns.state)
 )
 
 
@@ -88,7 +78,7 @@ class Metrics:
         database, node = "stakesim_database_up", "stakesim_node_up"
         by_source = await asyncio.gather(
             _metrics_of(self._open, MAX_AGE_S, database),
-            _metrics_of(self._closed, TOTALS_MAX_AGE_S, None),
+            _metrics_of(self._closed, MAX_AGE_S, None),
             _metrics_of(self._node, MAX_AGE_S, node),
         )
         families: dict[str, Metric] = {}
@@ -128,8 +118,8 @@ def _open_operations(services: Services) -> Iterator[Metric]:
         with services.database.autocommit() as connection:
             by_state = {row[0]: row for row in connection.execute(_OPEN_BY_STATE)}
             by_cause = {row[0]: row for row in connection.execute(_HELD_BY_CAUSE)}
-    except SQLAlchemyError as error:
-        log.warning("no metrics of the database: %s", type(error).__name__)
+    except DATABASE_ERRORS as error:
+        log.warning("no metrics of the database: %s", error.reason)
         yield _gauge("database_up", "Whether the database answers", 0)
         return
     yield _gauge("database_up", "Whether the database answers", 1)
@@ -150,15 +140,15 @@ def _open_operations(services: Services) -> Iterator[Metric]:
 def _closed_operations(services: Services) -> Iterator[Metric]:
     try:
         with services.database.autocommit() as connection:
-            rows = connection.execute(_CLOSED).all()
-    except SQLAlchemyError as error:
-        log.warning("no totals of the database: %s", type(error).__name__)
+            rows = connection.execute(TOTALS).all()
+    except DATABASE_ERRORS as error:
+        log.warning("no totals of the database: %s", error.reason)
         return
     counts: dict[str, int] = {row[0]: row[1] for row in rows}
     closed = {state: counts.get(state, 0) for state in CLOSED_STATES}
     yield _family("operations", "Operations by state", "state", closed)
     yield _gauge("operations_failed", "Operations that failed on chain", closed["failed"])
-    spent = float(sum(row.gas for row in rows))
+    spent = float(sum(row[2] for row in rows))
     yield CounterMetricFamily("stakesim_gas_spent_wei", "Paid for gas by final operations", spent)
 
 

@@ -30,7 +30,6 @@ from app.core.errors import (
     UnsupportedByContract,
 )
 from app.core.security import Forbidden, Unauthenticated
-from app.db.database import DATABASE_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -130,12 +129,10 @@ def add_exception_handlers(app: FastAPI) -> None:
             headers["Allow"] = ", ".join(sorted(_allowed_methods(app, request)))
         return problem_response(error.status_code, None, str(error.detail), headers)
 
-    async def on_database_error(request: Request, error: Exception) -> Response:
-        log.error("the database does not answer: %s", type(error).__name__)
-        return problem_from_error(DatabaseUnavailable("The database does not answer; try again."))
-
-    for kind in DATABASE_ERRORS:
-        app.add_exception_handler(kind, on_database_error)
+    @app.exception_handler(DatabaseUnavailable)
+    async def on_database_error(request: Request, error: DatabaseUnavailable) -> Response:
+        log.error("%s", error.message)
+        return problem_from_error(error)
 
     @app.exception_handler(Exception)
     async def on_unexpected_error(request: Request, error: Exception) -> Response:

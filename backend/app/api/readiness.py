@@ -14,8 +14,7 @@ from fastapi import Request
 from sqlalchemy import func, select
 
 from app.bootstrap.container import Services
-from app.core.errors import MigrationsMissing
-from app.db.database import DATABASE_ERRORS
+from app.core.errors import DatabaseUnavailable, MigrationsMissing
 from app.db.migrations import missing_migrations
 from app.db.tables import operations
 from app.services import rpc
@@ -133,8 +132,8 @@ def look_at_database(services: Services) -> list[HealthProblem]:
             return [HealthProblem("migrations", f"{', '.join(missing)} not applied: {remedy}", True)]
         with services.database.autocommit() as connection:
             held = connection.execute(_HELD).all()
-    except DATABASE_ERRORS:
-        return [HealthProblem("database", "does not answer: is it up, and is DATABASE_URL right?", True)]
+    except DatabaseUnavailable as error:
+        return [HealthProblem("database", f"{error.reason}: is it up, and is DATABASE_URL right?", True)]
     except MigrationsMissing as error:
         return [HealthProblem("migrations", error.message, True)]
     return [
@@ -164,6 +163,6 @@ def look_at_price(services: Services) -> list[HealthProblem]:
     """Returns what is wrong with the ETH price. Without a price nothing is quoted, and everything else works."""
     try:
         error = services.pricing.problem()
-    except DATABASE_ERRORS:
+    except DatabaseUnavailable:
         return [HealthProblem("price", "can't be compared with earlier ones: the database does not answer", False)]
     return [HealthProblem("price", error.message, False)] if error else []

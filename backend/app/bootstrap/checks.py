@@ -13,10 +13,10 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import URL, BigInteger, Engine, literal, select, tuple_
 from web3 import Web3
 
-from app.bootstrap.container import Services, connect_services, connect_web3, transaction_policy
+from app.bootstrap.container import Services, connect_services, connect_web3, database_policy, transaction_policy
 from app.core.config import Settings
 from app.core.errors import (
     AppError,
@@ -28,9 +28,11 @@ from app.core.errors import (
     UnsupportedByContract,
 )
 from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
-from app.db.database import Database, connect
+from app.db.connections import is_behind_pooler
+from app.db.database import Database, connect, open_engine
 from app.db.migrations import missing_migrations
 from app.db.tables import operations
+from app.db.url import DRIVER
 from app.services import rpc
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
@@ -127,11 +129,11 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
     yield from endpoint_checks
     if endpoint_checks[-1].name != "network":  # the check of this name is there only if no node answers
         w3 = connect_web3(settings.rpc_urls)
-        unused_database = Database(create_engine("postgresql+psycopg://"))  # the sender sends nothing here
+        unused_database = Database(open_engine(URL.create(DRIVER)))  # the sender sends nothing here
         sender = TransactionSender(w3, settings.platform_account(), unused_database, transaction_policy(settings))
         yield from check_contract(settings, w3, BlockchainService(w3, settings.contract_address, sender))
     try:
-        engine = connect(settings.database_url)
+        engine = connect(settings.database_url, policy=database_policy(settings))
     except DatabaseUnavailable as error:
         yield Check("database", False, error.message, "Start it, or correct DATABASE_URL.", fatal=True)
         return
@@ -255,7 +257,9 @@ def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) 
 
 def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
     """Checks that the database is not the embedded one, has all migrations, and belongs to this contract."""
-    finding = "DATABASE_URL is set."
+    with engine.connect() as connection:
+        is_pooled = is_behind_pooler(connection)
+    finding = "DATABASE_URL is set; its connections go through a pooler." if is_pooled else "DATABASE_URL is set."
     if not settings.database_url:
         finding = "DATABASE_URL is not set: it is the embedded server's."
     remedy = "Set DATABASE_URL: the embedded server is for trying out, and a crash of the machine may cost it rows."
@@ -273,12 +277,19 @@ def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
 
 
 def _check_one_contract(settings: Settings, engine: Engine) -> Check:
-    columns = operations.c
-    is_foreign = (columns.chain_id != settings.chain_id) | (columns.to_address != settings.contract_address)
-    with engine.connect() as connection:
-        foreign = connection.execute(
-            select(columns.chain_id, columns.to_address).where(is_foreign).limit(1)
-        ).one_or_none()
+    stored = tuple_(operations.c.chain_id, operations.c.to_address)
+    own = tuple_(literal(settings.chain_id, BigInteger), literal(settings.contract_address))
+    with engine.connect() as connection:  # below or above its own, as an index does not find what is different
+        lower, upper = (
+            connection.execute(
+                select(operations.c.chain_id, operations.c.to_address).where(is_foreign).order_by(*order).limit(1)
+            ).one_or_none()
+            for is_foreign, order in (
+                (stored < own, (operations.c.chain_id, operations.c.to_address)),
+                (stored > own, (operations.c.chain_id.desc(), operations.c.to_address.desc())),
+            )
+        )
+    foreign = lower or upper
     finding = "It knows of no other contract."
     if foreign:
         finding = f"The database holds operations of the contract {foreign.to_address} on chain {foreign.chain_id}."

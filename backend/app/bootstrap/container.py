@@ -11,6 +11,7 @@ from typing import Any
 from web3 import Web3
 
 from app.core.config import Settings
+from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect
 from app.db.migrations import migrate
 from app.services.blockchain_service import BlockchainService
@@ -18,6 +19,7 @@ from app.services.booking_service import BookingService
 from app.services.contract_watch import ContractWatch
 from app.services.event_run_service import EventRunService
 from app.services.health import Health, HealthLimits
+from app.services.housekeeping import KEEP_ANSWERS
 from app.services.price_feeds import HttpPriceFeed, ManualPriceFeed
 from app.services.pricing import PriceFeed, Pricing
 from app.services.rate_history import StoredRates
@@ -77,7 +79,12 @@ def connect_web3(rpc_urls: Sequence[str], **options: Any) -> Web3:
 
 
 def build_services(
-    w3: Web3, database: Database, chain: BlockchainService, pricing: Pricing, limits: HealthLimits | None = None
+    w3: Web3,
+    database: Database,
+    chain: BlockchainService,
+    pricing: Pricing,
+    limits: HealthLimits | None = None,
+    keep_answers: timedelta = KEEP_ANSWERS,
 ) -> Services:
     """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened.
 
@@ -87,6 +94,7 @@ def build_services(
         chain: The contract.
         pricing: Rates of ETH.
         limits: When the service is not ready; the default limits if None.
+        keep_answers: Age at which the response to an Idempotency-Key is removed.
     """
     runs = EventRunService(database, chain, pricing)
     chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
@@ -136,6 +144,16 @@ def build_pricing(settings: Settings, database: Database) -> Pricing:
     )
 
 
+def database_policy(settings: Settings) -> DatabasePolicy:
+    """Returns the settings of the database's connections as a policy."""
+    return DatabasePolicy(
+        pool_size=settings.database_pool_size,
+        pool_timeout=settings.database_pool_timeout_seconds,
+        statement_timeout=settings.database_statement_timeout_seconds,
+        lock_timeout=settings.database_lock_timeout_seconds,
+    )
+
+
 def health_limits(settings: Settings) -> HealthLimits:
     """Returns when the service is not ready, by the settings. A round may be missed three times."""
     round_age = max(HealthLimits.round_age, 4 * settings.reconcile_seconds)
@@ -149,11 +167,12 @@ def connect_services(settings: Settings) -> Services:
         DatabaseUnavailable: No database answers.
         MigrationsMissing: There are no migration files.
     """
-    engine = connect(settings.database_url)
+    engine = connect(settings.database_url, policy=database_policy(settings))
     migrate(engine)
     database = Database(engine)
     w3 = connect_web3(settings.rpc_urls, chain_id=settings.chain_id)
     sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
     pricing = build_pricing(settings, database)
     chain = BlockchainService(w3, settings.contract_address, sender)
-    return build_services(w3, database, chain, pricing, health_limits(settings))
+    keep_answers = timedelta(days=settings.answers_keep_days)
+    return build_services(w3, database, chain, pricing, health_limits(settings), keep_answers)

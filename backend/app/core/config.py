@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         eth_price_inr: INR per ETH, set by hand; without it and `price_feeds`, no price can be quoted.
         eth_price_inr_as_of: When `eth_price_inr` was valid. Without it, `eth_price_inr` is not used.
         database_url: URL of a PostgreSQL database; the embedded server if None.
+        database_pool_size: Maximum number of connections of a process to the database.
+        database_pool_timeout_seconds: Seconds to wait for a connection if all are in use.
+        database_statement_timeout_seconds: Seconds that a statement may take.
+        database_lock_timeout_seconds: Seconds that a statement may wait for a lock.
+        answers_keep_days: Days for which the response to an Idempotency-Key is kept.
         price_feeds: HTTP APIs with the price of ETH, in order of preference. `eth_price_inr` comes after them.
         price_refresh_seconds: Seconds between two requests to a feed.
         price_max_age_seconds: Maximum age of a feed's rate.
@@ -154,6 +159,11 @@ class Settings(BaseSettings):
     eth_price_inr: Decimal | None = Field(default=None, gt=0)
     eth_price_inr_as_of: AwareDatetime | None = None
     database_url: str | None = Field(default=None, repr=False)
+    database_pool_size: int = Field(default=10, ge=1, le=500)
+    database_pool_timeout_seconds: float = Field(default=5, gt=0)
+    database_statement_timeout_seconds: float = Field(default=30, gt=0)
+    database_lock_timeout_seconds: float = Field(default=5, gt=0)
+    answers_keep_days: int = Field(default=7, ge=1)
     price_feeds: Annotated[list[PriceFeedSettings], NoDecode, BeforeValidator(_parse_json_list)] = Field(
         default=[], repr=False
     )

@@ -62,9 +62,25 @@ class PriceError(AppError):
 
 
 class DatabaseUnavailable(AppError):
-    """No database answers at the configured URL."""
+    """The database can't serve the request at present, or there is none at the configured URL.
+
+    A statement that was sent may have been carried out, if the connection broke.
+
+    Attributes:
+        reason: Why, as a part of a sentence.
+    """
 
     code = "database_unavailable"
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """The database answers, but has no connection, no lock or no time for the request at present."""
+
+    code = "database_busy"
 
 
 class MigrationsMissing(AppError):

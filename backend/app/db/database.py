@@ -3,88 +3,151 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from psycopg.errors import DuplicateDatabase, UniqueViolation
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, QueuePool, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core.errors import DatabaseUnavailable
+from app.db.connections import RECYCLE_AFTER_S, DatabasePolicy, install
 from app.db.embedded import default_data_dir, start_embedded
+from app.db.unavailability import POOL_IN_USE
+from app.db.url import DRIVER, DatabaseURL, parse_database_url
 
 EMBEDDED_DATABASE = "stakesim"
 """Name of the database on the embedded server."""
-DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError)
-"""Errors that SQLAlchemy raises if the database does not answer, or no connection of the pool is free in time."""
+DATABASE_ERRORS = (DatabaseUnavailable,)
+"""Errors that say "not now". Other errors of the database are mistakes of this service."""
 
 
 class Database:
-    """Opens connections with or without a transaction.
+    """Lends connections of one pool, with or without a transaction.
 
     A transaction costs two extra round trips (BEGIN, COMMIT), which matter if the database is far away. A single
-    statement needs none: use `autocommit` for it. Its connections have a separate pool, so that none has to change its
-    isolation level on each use.
+    statement needs none: use `autocommit` for it.
+
+    Both raise `DatabaseUnavailable` instead of the driver's errors that say "not now", and `DatabaseBusy` if no
+    connection is free in time. A thread that has a connection must not ask for another one: with all threads waiting
+    for their second, none would go on.
 
     Attributes:
-        engine: Connects to the database. Disposing of it also disposes of `autocommit_engine`.
-        autocommit_engine: Connects to the same database; each statement commits itself.
+        engine: Engine of the pool, from `open_engine`; its connections begin a transaction.
+        autocommit_engine: Engine of the same pool; each statement commits itself. Its events include the other's.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.autocommit_engine = _autocommit_engine(engine)
+        self.autocommit_engine = _AUTOCOMMIT_ENGINES[engine]
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """Opens a connection with one transaction: committed at the end, rolled back on an exception."""
+        """Lends a connection with one transaction: committed at the end, rolled back on an exception."""
         return self.engine.begin()
 
-    def autocommit(self) -> AbstractContextManager[Connection]:
-        """Opens a connection on which each statement commits itself."""
+    def autocommit(self) -> Connection:
+        """Lends a connection, as a context manager, on which each statement commits itself."""
         return self.autocommit_engine.connect()
 
 
-def connect(url: str | None = None, data_dir: Path | None = None) -> Engine:
-    """Connects to a database, and checks that it answers.
+class _Pool(QueuePool):
+    def connect(self) -> PoolProxiedConnection:
+        try:
+            return super().connect()
+        except PoolTimeoutError:
+            raise POOL_IN_USE.as_error() from None
+
+
+_AUTOCOMMIT_ENGINES: WeakKeyDictionary[Engine, Engine] = WeakKeyDictionary()
+
+
+def open_engine(url: URL, policy: DatabasePolicy | None = None) -> Engine:
+    """Returns an engine with a pool of its own for `Database`. Opens no connection yet.
+
+    Args:
+        url: URL with parameters of libpq only.
+        policy: Limits of its connections; the default ones if None.
+    """
+    policy = policy or DatabasePolicy()
+    autocommit_engine = create_engine(
+        url.set(drivername=DRIVER),
+        isolation_level="AUTOCOMMIT",
+        poolclass=_Pool,
+        pool_size=policy.pool_size,
+        max_overflow=0,
+        pool_timeout=policy.pool_timeout,
+        pool_recycle=RECYCLE_AFTER_S,
+        pool_use_lifo=True,
+        pool_reset_on_return=None,  # `install` does it
+        hide_parameters=True,
+        use_native_hstore=False,
+    )
+    install(autocommit_engine, policy)
+    engine = autocommit_engine.execution_options(isolation_level="READ COMMITTED")
+    _AUTOCOMMIT_ENGINES[engine] = autocommit_engine
+    return engine
+
+
+def connect(url: str | None = None, data_dir: Path | None = None, policy: DatabasePolicy | None = None) -> Engine:
+    """Connects to a database, and checks that it answers and can be written to.
 
     Args:
         url: A PostgreSQL URL. If None or empty, the embedded server is used, and started if it does not run.
         data_dir: Data directory of the embedded server; `default_data_dir()` if None.
+        policy: Limits of the connections; those in the URL precede.
 
     Raises:
-        DatabaseUnavailable: The URL is not a PostgreSQL URL, or no server answers there.
+        DatabaseUnavailable: The URL is not a PostgreSQL URL, no server answers there, or it is a read-only standby.
     """
-    if not url:
-        return create_database(start_embedded(data_dir or default_data_dir()), EMBEDDED_DATABASE)
+    policy = policy or DatabasePolicy()
+    if not url or not url.strip():
+        return create_database(start_embedded(data_dir or default_data_dir()), EMBEDDED_DATABASE, policy=policy)
+    parsed_url = parse_database_url(url)
+    engine = open_engine(parsed_url.url, _with_limits_of_url(policy, parsed_url))
     try:
-        parsed_url = make_url(url)
-    except ArgumentError:
-        raise DatabaseUnavailable("DATABASE_URL is not a URL: give postgresql://user:password@host/database.") from None
-    if parsed_url.drivername.split("+")[0] not in ("postgres", "postgresql"):
-        raise DatabaseUnavailable(f"DATABASE_URL is for {parsed_url.drivername}: only PostgreSQL is supported.")
-    engine = _engine(parsed_url)
-    try:
-        engine.connect().close()
-    except OperationalError as error:
-        address, reason = parsed_url.render_as_string(hide_password=True), str(error.orig).strip().splitlines()[0]
-        raise DatabaseUnavailable(f"No database answers at {address}: {reason}. Check DATABASE_URL.") from None
+        with engine.connect() as connection:
+            schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    except DatabaseUnavailable as error:
+        engine.dispose()
+        reason = error.reason
+        raise DatabaseUnavailable(
+            f"The database at {parsed_url.address} is unavailable: {reason}. Check DATABASE_URL.", reason
+        ) from None
+    if parsed_url.schema not in (None, schema):
+        engine.dispose()
+        raise DatabaseUnavailable(
+            f"The database at {parsed_url.address} does not use the schema of DATABASE_URL: create it; behind a pooler "
+            "that drops it, set it with ALTER ROLE ... SET search_path."
+        )
     return engine
 
 
-def create_database(server: URL, name: str, template: str | None = None) -> Engine:
+def _with_limits_of_url(policy: DatabasePolicy, url: DatabaseURL) -> DatabasePolicy:
+    return replace(
+        policy,
+        pool_size=url.pool_size or policy.pool_size,
+        pool_timeout=policy.pool_timeout if url.pool_timeout is None else url.pool_timeout,
+        is_pooled=policy.is_pooled or url.is_pooled,
+    )
+
+
+def create_database(
+    server: URL, name: str, template: str | None = None, policy: DatabasePolicy | None = None
+) -> Engine:
     """Connects to a database, and creates it first if it does not exist.
 
     Args:
         server: The server to create it on.
         name: Name of the database.
         template: Database to copy when it is created. PostgreSQL refuses the copy while anybody is connected to it.
+        policy: Limits of the connections; the default ones if None.
     """
-    engine = _engine(server.set(database=name))
+    engine = open_engine(server.set(database=name), policy)
     try:
         engine.connect().close()
-    except OperationalError:
+    except DatabaseUnavailable:
         admin = _admin_engine(server)
         quote = admin.dialect.identifier_preparer.quote
         with admin.connect() as connection:
@@ -108,22 +171,7 @@ def drop_database(server: URL, name: str) -> None:
     admin.dispose()
 
 
-_AUTOCOMMIT_ENGINES: WeakKeyDictionary[Engine, Engine] = WeakKeyDictionary()
-
-
-def _autocommit_engine(engine: Engine) -> Engine:
-    """Returns the autocommit engine of the same database: one for each engine, disposed of together with it."""
-    if engine not in _AUTOCOMMIT_ENGINES:
-        autocommit_engine = _engine(engine.url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
-        event.listen(engine, "engine_disposed", lambda _: autocommit_engine.dispose())
-        _AUTOCOMMIT_ENGINES[engine] = autocommit_engine
-    return _AUTOCOMMIT_ENGINES[engine]
-
-
 def _admin_engine(server: URL) -> Engine:
     """Returns an engine for CREATE and DROP DATABASE, which PostgreSQL refuses inside a transaction."""
-    return _engine(server.set(database="postgres")).execution_options(isolation_level="AUTOCOMMIT")
-
-
-def _engine(url: URL, **options: Any) -> Engine:
-    return create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": 10}, **options)
+    unhurried = DatabasePolicy(statement_timeout=600, lock_timeout=60)
+    return Database(open_engine(server.set(database="postgres"), unhurried)).autocommit_engine

@@ -10,7 +10,10 @@ from app.core.errors import MigrationsMissing
 
 MIGRATIONS = Path(__file__).parents[2] / "database" / "migrations"
 _LOCK_KEY = 7_305_115
-"""Key of the PostgreSQL advisory lock that allows one process at a time to migrate."""
+"""Key of the PostgreSQL advisory lock that allows one process at a time to migrate. It ends with the transaction, as a
+pooler may give a session's lock to somebody else."""
+_TIMEOUTS = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'"
+"""An index of a large table takes its time; a lock that somebody holds longer than this is not waited for."""
 
 
 def migration_files() -> list[Path]:
@@ -41,9 +44,11 @@ def migrate(engine: Engine) -> list[str]:
 
     Raises:
         MigrationsMissing: There are no migration files.
+        DatabaseUnavailable: Somebody else holds a lock for longer than a minute, such as another process that migrates.
     """
     files = migration_files()
     with engine.begin() as connection:
+        connection.exec_driver_sql(_TIMEOUTS)
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
         connection.exec_driver_sql(
             "CREATE TABLE IF NOT EXISTS schema_migrations "

@@ -146,6 +146,15 @@ operations = Table(
     Column("seal", Text),
 )
 
+# Numbers of closed operations and wei paid for gas, to be added up by state
+operation_totals = Table(
+    "operation_totals",
+    metadata,
+    Column("state", Enum(*OPERATION_STATES, name="operation_state")),
+    Column("operations", BigInteger),
+    Column("gas_wei", Wei),
+)
+
 nonces = Table(
     "nonces",
     metadata,

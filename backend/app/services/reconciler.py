@@ -20,12 +20,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, UnsupportedByContract
 from app.db.database import DATABASE_ERRORS, Database
-from app.db.tables import Booking, EventRun, chain_cursors, event_run_bookings, event_runs, operations
+from app.db.tables import Booking, EventRun, chain_cursors, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
 from app.services.health import Health
-from app.services.operation_types import CLOSED_STATES, Operation
+from app.services.housekeeping import KEEP_ANSWERS, tidy
+from app.services.operation_types import Operation
 from app.services.operations import open_operations
+from app.services.run_pages import pages_of_runs
 
 MAX_BLOCK_RANGE = 1_000
 """Number of blocks whose events public nodes return in one response."""
@@ -64,6 +66,7 @@ class Reconciler:
         quiet_for: Seconds without a change after which the reconciler continues an operation.
         max_block_range: Number of blocks whose events are requested at once.
         health: Where rounds are recorded.
+        keep_answers: Age at which the response to an Idempotency-Key is removed.
         skip: Returns whether somebody else in this process follows the operation with a key.
     """
 
@@ -76,6 +79,7 @@ class Reconciler:
         *,
         max_block_range: int = MAX_BLOCK_RANGE,
         health: Health | None = None,
+        keep_answers: timedelta = KEEP_ANSWERS,
         skip: Callable[[str], bool] = lambda key: False,
     ) -> None:
         self._database = database
@@ -84,6 +88,7 @@ class Reconciler:
         self._quiet_for = timedelta(seconds=quiet_for)
         self._max_block_range = max_block_range
         self.health = health or Health()
+        self._keep_answers = keep_answers
         self._skip = skip
 
     def run_full(self) -> ReconcileReport:
@@ -105,7 +110,7 @@ class Reconciler:
         try:
             report.failure = self._run_stages(report, self._quiet_for if quiet_for is None else quiet_for)
         except DATABASE_ERRORS as error:
-            report.failure = f"the database does not answer ({type(error).__name__})"
+            report.failure = error.message
             raise
         finally:
             for problem in self.health.round_ended(report.problems, report.failure):
@@ -133,6 +138,7 @@ class Reconciler:
                 due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
             for run_id in due:
                 self._refresh(run_id, report, last_block)
+            tidy(self._database, self._keep_answers)
         except ChainUnavailable as error:
             return error.message
         return None
@@ -263,18 +269,11 @@ class Reconciler:
 
     def _compare_all_runs(self, report: ReconcileReport, block: int) -> list[UUID]:
         """Adds the differences between rows and contract to the report, and returns the ids of the runs that differ."""
-        with self._database.transaction() as connection:
-            run_rows = connection.execute(select(event_runs).order_by(event_runs.c.created_at)).all()
-            booking_rows = connection.execute(
-                select(event_run_bookings).order_by(event_run_bookings.c.created_at)
-            ).all()
-            subjects = connection.scalars(select(operations.c.subject).where(operations.c.state.not_in(CLOSED_STATES)))
-            pending_subjects = set(subjects)
-        all_bookings = [Booking(*row) for row in booking_rows]
         differing_runs = []
-        for run in (EventRun(*row) for row in run_rows):
-            bookings = [booking for booking in all_bookings if booking.event_run_id == run.id]
-            differences = [*_abandoned_rows(run, bookings, pending_subjects)]
+        runs = ((run, page) for page in pages_of_runs(self._database) for run in page.runs)
+        for run, its_page in runs:
+            bookings = its_page.bookings[run.id]
+            differences = [*_abandoned_rows(run, bookings, its_page.open_subjects)]
             if run.blockchain_status == "confirmed" and run.blockchain_block <= block:
                 differences += self._compare_with_chain(run, bookings, block)
             report.differences += differences
@@ -324,9 +323,9 @@ def _differences(row_name: str, **pairs: tuple[object, object]) -> Iterator[str]
             yield f"{row_name}: {name} is {stored} in the database, {onchain} on chain"
 
 
-def _abandoned_rows(run: EventRun, bookings: list[Booking], pending_subjects: set[UUID | None]) -> Iterator[str]:
+def _abandoned_rows(run: EventRun, bookings: list[Booking], open_subjects: set[UUID | None]) -> Iterator[str]:
     """Yields a sentence for each row that waits to be created on chain, and has no open operation that does so."""
     rows: list[tuple[str, EventRun | Booking]] = [("event run", run), *(("booking", booking) for booking in bookings)]
     for kind, row in rows:
-        if row.blockchain_status == "pending" and row.id not in pending_subjects:
+        if row.blockchain_status == "pending" and row.id not in open_subjects:
             yield f"{kind} {row.id} is pending, and no operation brings it on chain"

@@ -250,11 +250,17 @@ def _log(
     removed = raw.get("removed", False)
     if type(removed) is not bool:
         raise _Wrong("a field removed that is no boolean")
-    topics = tuple([_data(topic) for topic in _list(raw["topics"])])
-    if any(len(topic) != 32 for topic in topics) or len(topics) > 4:
-        raise _Wrong("a topic that is none")
+    topics = tuple([_topic(topic) for topic in _list(raw["topics"])])
+    if len(topics) > 4:
+        raise _Wrong("more topics than a log can have")
     number = _number(raw["blockNumber"])
     return Log(_address(raw["address"]), topics, _data(raw["data"]), number, log_block, log_tx, removed)
+
+
+def _topic(value: str) -> bytes:
+    if not _HASH(value):
+        raise _Wrong("a topic that is none")
+    return bytes.fromhex(value[2:])
 
 
 def _list(values: Any) -> Any:

@@ -246,11 +246,7 @@ class FailoverProvider(JSONBaseProvider):
                 return True
             if endpoint.rests_until > self._clock():  # another thread saw it fail
                 raise RequestFailed(_copy_of(endpoint.last_error))
-            try:
-                self._check(endpoint, self._timeout)
-            except RequestFailed as failure:
-                endpoint.rests_until, endpoint.last_error = self._clock() + MIN_REST_S, failure.error
-                raise
+            self._check(endpoint, self._timeout)
             self._compare_heads([endpoint, *self._checked_others(endpoint)])
         return True
 
@@ -268,10 +264,25 @@ class FailoverProvider(JSONBaseProvider):
                 yield other
 
     def _check(self, endpoint: _Endpoint, timeout: float) -> None:
-        """Asks an endpoint for its network and latest block. Raises `RequestFailed`."""
-        endpoint.trusted = False
+        """Asks an endpoint for its network and latest block; meanwhile other threads use what is known of it.
+
+        Raises:
+            RequestFailed: It is on another network, or does not answer.
+        """
         endpoint.check_pause = min(2 * endpoint.check_pause, MAX_CHECK_PAUSE_S)
         endpoint.check_due = self._clock() + endpoint.check_pause
+        try:
+            self._require_network(endpoint, timeout)
+            self._exchange(endpoint, self._encode("eth_blockNumber", []), timeout)
+        except RequestFailed as failure:
+            endpoint.trusted, endpoint.last_error = False, failure.error
+            endpoint.rests_until = self._clock() + MIN_REST_S
+            raise
+        endpoint.on_wrong_chain, endpoint.trusted = False, True
+        endpoint.check_pause = self._check_every
+        endpoint.check_due = self._clock() + self._check_every
+
+    def _require_network(self, endpoint: _Endpoint, timeout: float) -> None:
         chain_id = int(self._exchange(endpoint, self._encode("eth_chainId", []), timeout)["result"], 16)
         if chain_id != self._chain_id:
             problem = f"{endpoint.name} is on chain {chain_id}, not on chain {self._chain_id}: it is not used"
@@ -280,10 +291,6 @@ class FailoverProvider(JSONBaseProvider):
             endpoint.on_wrong_chain = True
             rest = self._check_every
             raise RequestFailed(requests.ConnectionError(problem), rest=rest, is_permanent=True)
-        self._exchange(endpoint, self._encode("eth_blockNumber", []), timeout)
-        endpoint.on_wrong_chain, endpoint.trusted = False, True
-        endpoint.check_pause = self._check_every
-        endpoint.check_due = self._clock() + self._check_every
 
     def _compare_heads(self, checked: Sequence[_Endpoint]) -> None:
         """Notes which of the endpoints that were checked just now lag behind the best one."""

@@ -95,10 +95,12 @@ TABLE = Path(__file__).with_name("refusals.csv")
 REFUSALS = _read_table()
 """All known refusals."""
 
-_PREFIX = r"(?:(?:ALREADY_EXISTS|FEE_TOO_LOW|STALE|INVALID|INTERNAL_ERROR|rpc error|err): )?"
-"""Erigon begins a message with the result of the import; proxies with "rpc error"."""
+_PREFIX = r"(?:(?:ALREADY_EXISTS|FEE_TOO_LOW|STALE|INVALID|INTERNAL_ERROR|rpc error|err|failed with \d+ gas): )?"
+"""Erigon begins a message with the result of the import, geth an estimate's error with the gas that it tried."""
+_SUFFIX = r"(?: \(supplied gas \d+\))?[. ]*"
 _PATTERNS = [
-    (refusal.kind, re.compile(f"{_PREFIX}(?:{refusal.words})[. ]*", re.IGNORECASE | re.DOTALL)) for refusal in REFUSALS
+    (refusal.kind, re.compile(f"{_PREFIX}(?:{refusal.words}){_SUFFIX}", re.IGNORECASE | re.DOTALL))
+    for refusal in REFUSALS
 ]
 
 _TROUBLE = re.compile(

@@ -19,8 +19,6 @@ from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, Key
 from app.db.tables import event_runs, operations
 from app.services.operation_types import Operation
 from sqlalchemy import select
-from sqlalchemy.exc import InterfaceError, OperationalError
-from stakesim.faults.chain_actions import DATABASE_GONE
 from stakesim.faults.chain_faults import ChainFaults, ServiceStuckError
 from stakesim.faults.protocol import Violation
 
@@ -284,11 +282,7 @@ class Clients:
         self.responses[key] = response
 
     def _report_unexpected(self, key: str, error: Exception) -> None:
-        """Reports an error that the services must not raise, unless a fault stopped the database."""
-        is_database_gone = self.faults.database_gone or self.faults.counts[DATABASE_GONE] > 0
-        if isinstance(error, OperationalError | InterfaceError) and is_database_gone:
-            self._note(f"{key}: the database is gone")
-            return
+        """Reports an error that the services must not raise."""
         self._note(f"{key}: {type(error).__name__}: {error}")
         if isinstance(error, ServiceStuckError):
             self.violations.append(Violation("I2", f"{key}: {error}"))

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from app.bootstrap.container import Services
+from app.core.errors import DatabaseUnavailable
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
-from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.faults.chain_faults import ChainFaults, ServiceHooks
 from stakesim.faults.contract_actions import SURROUNDINGS
 from stakesim.faults.episode_script import EpisodeScript
@@ -120,7 +120,7 @@ def _run(
     provider = FaultyProvider(testbed.provider(), FAULTS, events)
     hooks = ServiceHooks(watch.check_operations, watch.check_is_stored, testbed.stop_database, testbed.start_database)
     faults = ChainFaults(testbed, events, SURROUNDINGS, confirmations=confirmations, hooks=hooks)
-    engines = [testbed.addresses.database(durable=False) for _ in range(SERVICES)]
+    engines = [testbed.addresses.database() for _ in range(SERVICES)]
     try:
         services = [
             open_services(
@@ -169,7 +169,7 @@ def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> l
         testbed.mine(confirmations)
         try:
             report = services.reconciler.run_once(AT_ONCE)
-        except (OperationalError, InterfaceError):  # a pooled connection from before the server was stopped
+        except DatabaseUnavailable:  # a pooled connection from before the server was stopped
             continue
         if not report.pending:
             break

@@ -28,7 +28,6 @@ from app.db.embedded import start_embedded, stop_embedded
 from app.db.tables import operations
 from app.services.transactions.policy import TransactionPolicy
 from sqlalchemy import URL, event, select
-from sqlalchemy.exc import InterfaceError, OperationalError
 from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.faults.faulty_provider import SEND, FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
@@ -58,7 +57,7 @@ POLICY = TransactionPolicy(
 MAX_TRIES = 200
 """Maximum number of times that a process runs the script."""
 _STARTS_AT = datetime.fromtimestamp(GENESIS_TIMESTAMP, UTC) + timedelta(days=30)
-TEMPORARY_ERRORS = (ChainUnavailable, DatabaseUnavailable, OperationalError, InterfaceError)
+TEMPORARY_ERRORS = (ChainUnavailable, DatabaseUnavailable)
 _CONTEXT = multiprocessing.get_context("fork")
 
 
@@ -133,9 +132,9 @@ def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.G
 
     provider = FaultyProvider(addresses.provider(), before=before_request, after=after_request)
     services = open_services(addresses, provider, POLICY, addresses.database())
-    for engine in (services.database.engine, services.database.autocommit_engine):
-        event.listen(engine, "before_cursor_execute", lambda *_: steps.pass_by("before a statement"))
-        event.listen(engine, "after_cursor_execute", lambda *_: steps.pass_by("after a statement"))
+    engine = services.database.autocommit_engine
+    event.listen(engine, "before_cursor_execute", lambda *_: steps.pass_by("before a statement"))
+    event.listen(engine, "after_cursor_execute", lambda *_: steps.pass_by("after a statement"))
     event.listen(services.database.engine, "commit", lambda connection: steps.pass_by("before a commit"))
     return services
 

@@ -15,7 +15,8 @@ from decimal import Decimal
 from typing import Any
 
 from app.bootstrap.container import Services, build_services
-from app.db.database import Database, connect, create_database, drop_database
+from app.db.connections import DatabasePolicy
+from app.db.database import Database, connect, create_database, drop_database, open_engine
 from app.db.embedded import start_embedded
 from app.db.migrations import migrate
 from app.db.tables import experiences, metadata, users
@@ -57,17 +58,12 @@ class Addresses:
         """Returns a provider without faults."""
         return LocalNodeProvider(self.rpc_url)
 
-    def database(self, *, durable: bool = True) -> DatabaseEngine:
+    def database(self) -> DatabaseEngine:
         """Returns a database engine with a lock_timeout of 3 s.
 
         All clients of an episode take turns in one thread, so a lock that is not granted by then never will be.
-
-        Args:
-            durable: Whether commits survive a crash of the server; without it they are faster.
         """
-        options = "-c lock_timeout=3000" + ("" if durable else " -c synchronous_commit=off")
-        query = {"connect_timeout": "10", "options": options}
-        return create_engine(make_url(self.database_url).update_query_dict(query))
+        return open_engine(make_url(self.database_url), DatabasePolicy(lock_timeout=3))
 
 
 @dataclass(frozen=True)
@@ -150,6 +146,9 @@ class BackendTestbed(FaultTestbed):
         try:
             self.database = create_database(self._server, self._name)
             migrate(self.database)
+            if server is None:  # no server is stopped, so commits need not wait for the disk
+                with self._admin_statements() as execute:
+                    execute(f"ALTER DATABASE {self._name} SET synchronous_commit = off")
         except BaseException:
             super().close()
             raise

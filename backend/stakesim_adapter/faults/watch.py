@@ -82,8 +82,7 @@ class OperationsWatch:
 
     def follow(self, database: Database) -> None:
         """From now on, `check_operations` reads only after statements on this database that write."""
-        for engine in (database.engine, database.autocommit_engine):
-            event.listen(engine, "after_cursor_execute", self._executed)
+        event.listen(database.autocommit_engine, "after_cursor_execute", self._executed)
 
     def check_operations(self) -> None:
         """Checks all operations that have changed. Call it before each request, and so before each block."""

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from app.bootstrap.container import Services
 from app.core.errors import AppError
-from app.db.database import DATABASE_ERRORS
+from app.db.connections import DatabasePolicy
+from app.db.database import open_engine
 from app.services.rpc_failover import FailoverProvider
-from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy import URL, make_url
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.tcp_proxy import TcpProxy, WireFault
 
@@ -70,10 +71,8 @@ def run_wire_episode(testbed: BackendTestbed, seed: int, number: int) -> Episode
         database = stack.enter_context(closing(TcpProxy(_address(database_url), draw_of(DATABASE_FAULTS))))
         urls = [f"http://127.0.0.1:{proxy.port}" for proxy in nodes]
         provider = FailoverProvider(urls, timeout=NODE_TIMEOUT_S, give_up_after=GIVE_UP_AFTER_S)
-        engine = create_engine(
-            database_url.set(host="127.0.0.1", port=database.port).difference_update_query(["host", "port"]),
-            connect_args={"connect_timeout": 3, "options": "-c lock_timeout=3000"},
-        )
+        through_proxy = database_url.set(host="127.0.0.1", port=database.port).difference_update_query(["host", "port"])
+        engine = open_engine(through_proxy, DatabasePolicy(lock_timeout=3))
         stack.callback(engine.dispose)
         services = open_services(testbed.addresses, provider, POLICY, engine)
         stop = threading.Event()
@@ -120,7 +119,7 @@ def _run_script_to_the_end(services: Services, done: list[str]) -> list[Violatio
         try:
             services.reconciler.run_full()
             run_script(services, "one", done.append)
-        except (*TEMPORARY_ERRORS, *DATABASE_ERRORS):
+        except TEMPORARY_ERRORS:
             time.sleep(0.02)
             continue
         except AppError as error:

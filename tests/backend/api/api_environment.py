@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from app.bootstrap.container import Services, build_services
 from app.core.security import Role, issue_token
-from app.db.database import Database
+from app.db.database import Database, open_engine
 from app.db.tables import experiences
 from app.main import create_app
 from app.services.blockchain_service import BlockchainService
@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
 from pydantic import SecretStr
-from sqlalchemy import create_engine, insert
+from sqlalchemy import insert, make_url
 from web3 import Web3
 
 SECRET = SecretStr("0123456789abcdefghijklmnopqrstuvwxyz-of-these-tests")
@@ -144,7 +144,7 @@ def unreachable_node() -> Web3:
 
 def unreachable_database() -> Database:
     """A database that does not answer."""
-    return Database(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing"))
+    return Database(open_engine(make_url("postgresql+psycopg://nobody@127.0.0.1:1/nothing")))
 
 
 def mine_confirmations(backend: BackendEnvironment) -> None:
@@ -158,7 +158,7 @@ def wait_for_background() -> None:
     while _OPENED:
         _OPENED.pop().follower.stop()
     for thread in threading.enumerate():
-        if thread.name.startswith(("follower", "send-operation")):
+        if thread.name.startswith(("follower", "send-operation", "step-operation")):
             thread.join(10)
 
 

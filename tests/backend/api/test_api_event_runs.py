@@ -181,3 +181,11 @@ def _status(api: ApiEnvironment, run: dict, status: str, by: object = None, **mo
 
 def _bookings(api: ApiEnvironment, run: dict) -> list[dict]:
     return body_of(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["bookings"]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\0", "\udc00\ud800", "a\ud800b"])
+@pytest.mark.parametrize("field", ["experience_id", "starts_at", "max_seats", "price_inr", "host_wallet", "unknown"])
+def test_39_texts_that_are_no_unicode_are_refused(api: ApiEnvironment, field: str, text: str) -> None:
+    """Half a surrogate pair in a JSON string: a problem of the client's, and no error of the server."""
+    response = api.host.post("/event-runs", api.run_body() | {field: text})
+    assert body_of(response, 422)["code"] == "invalid_request"

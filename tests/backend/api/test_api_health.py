@@ -37,7 +37,7 @@ from sqlalchemy import text
 
 @pytest.fixture(autouse=True)
 def no_look_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((readiness, "PROBE_MAX_AGE_S"), (metrics, "MAX_AGE_S"), (metrics, "TOTALS_MAX_AGE_S")):
+    for module, name in ((readiness, "PROBE_MAX_AGE_S"), (metrics, "MAX_AGE_S")):
         monkeypatch.setattr(module, name, 0)
 
 

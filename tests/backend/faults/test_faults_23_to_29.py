@@ -15,7 +15,7 @@ import pytest
 from app.bootstrap.checks import NotReady, check_contract, check_endpoints, require_checks
 from app.core.config import Settings
 from app.core.errors import ChainUnavailable, KeyReused, PriceError
-from app.db.database import Database
+from app.db.database import Database, open_engine
 from app.services.pricing import Rate
 from backend_environment import DAY, Feed, deploy
 from fault_environment import (
@@ -187,7 +187,7 @@ def blocks_coming(environment: FaultEnvironment) -> Iterator[None]:
 
 def other_worker(environment: FaultEnvironment, committing: DatabaseEngine) -> FaultEnvironment:
     """A worker with separate database connections."""
-    return replace(environment, database=Database(create_engine(committing.url))).worker(give_up_after=20)
+    return replace(environment, database=Database(open_engine(committing.url))).worker(give_up_after=20)
 
 
 def test_26_two_workers_on_one_operation(environment: FaultEnvironment, committing: DatabaseEngine) -> None:

@@ -162,6 +162,24 @@ def test_35_a_lagging_endpoint_is_not_used_while_another_is_up() -> None:
         assert rpc.call(w3, CONTRACT, b"") == b"\x0b", "now the other one lags"
 
 
+def test_35_a_spare_endpoint_that_changes_its_network(caplog: pytest.LogCaptureFixture) -> None:
+    """It is found while the first one works, and not used when that fails."""
+    clock, first, spare = Time(), ScriptedNode(eth_call=lambda _: "0x0c"), ScriptedNode(eth_call=lambda _: "0xbad0")
+    with running(first, spare):
+        w3 = connect(clock, first, spare, chain_id=CHAIN_ID)
+        rpc.call(w3, CONTRACT, b"")
+        spare.chain_id = 1
+        clock.now += EVERY + 1
+        rpc.call(w3, CONTRACT, b"")
+        assert [record.getMessage()[:27] for record in caplog.records if record.levelno == logging.ERROR] == [
+            "endpoint 2 of 2 is on chain"
+        ]
+        first.answers["eth_call"] = saying(HttpError("bad gateway", -32603, 502))
+        with pytest.raises(requests.RequestException):
+            rpc.call(w3, CONTRACT, b"")
+    assert "eth_call" not in spare.asked
+
+
 def test_35_checks_cost_no_request_each_time() -> None:
     clock, first, second = Time(), ScriptedNode(eth_call=lambda _: "0x0c"), ScriptedNode(eth_call=lambda _: "0x0c")
     check = ["eth_chainId", "eth_blockNumber"]

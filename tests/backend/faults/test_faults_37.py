@@ -18,7 +18,7 @@ from eth_utils.crypto import keccak
 from fault_environment import SEND, FaultEnvironment, Forward, first
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_node import ScriptedNode, running
+from scripted_node import HttpError, ScriptedNode, running
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3Exception
 from web3.providers import BaseProvider
@@ -148,6 +148,7 @@ MALFORMED = [
     *wrong(HEADER, "timestamp", [*NO_NUMBERS, hex(2**40)]),
     *wrong(HEADER, "baseFeePerGas", NO_NUMBERS)[:-1],
     *wrong(HEADER, "transactions", [None, 7, TX, {}, [None], [TRANSACTION], ["0x"]]),
+    pytest.param("eth_getTransactionReceipt", (OTHER_TX,), RECEIPT, id="another transaction's receipt"),
     pytest.param("eth_getLogs", (FILTER,), None, id="logs: None"),
     pytest.param("eth_getLogs", (FILTER,), {}, id="logs: {}"),
     pytest.param("eth_getLogs", (FILTER,), "", id="logs: ''"),
@@ -289,6 +290,26 @@ def test_37_the_next_endpoint_is_asked(answer: Any) -> None:
         assert receipt.tx_hash == TX
         assert rpc.call(w3, CONTRACT, b"") == b"\x0c"
     assert lying.asked
+
+
+@pytest.mark.parametrize("response_id", [None, "1", -1, [], 4711])
+def test_37_a_response_to_another_request(response_id: Any) -> None:
+    """A proxy that mixes up its clients' requests."""
+    mixed_up, good = ScriptedNode(eth_call=lambda _: "0xbad0"), ScriptedNode(eth_call=lambda _: "0x0c")
+    mixed_up.id_of = lambda request: response_id
+    with running(mixed_up, good):
+        w3 = Web3(FailoverProvider([mixed_up.url, good.url]), [])
+        assert rpc.call(w3, CONTRACT, b"") == b"\x0c"
+    assert mixed_up.asked == ["eth_call"]
+
+
+def test_37_an_error_to_another_request_is_no_answer() -> None:
+    mixed_up, good = ScriptedNode(), ScriptedNode(**{SEND: lambda _: RAW_HASH})
+    mixed_up.answers[SEND] = lambda _: HttpError("nonce too low: next nonce 7, tx nonce 5")
+    mixed_up.id_of = lambda request: request["id"] + 1
+    with running(mixed_up, good):
+        rpc.send_raw(Web3(FailoverProvider([mixed_up.url, good.url]), []), RAW)
+    assert good.asked == [SEND]
 
 
 # ---------------------------------------------------------------------------------------- one operation's round only

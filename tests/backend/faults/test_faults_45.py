@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -77,6 +78,7 @@ class Service:
             "PLATFORM_PRIVATE_KEY": environment.platform.key.to_0x_hex(),
             "JWT_SECRET": SECRET,
             "ETH_PRICE_INR": "200000",
+            "ETH_PRICE_INR_AS_OF": datetime.now(UTC).isoformat(),
             "DATABASE_URL": environment.database.engine.url.render_as_string(hide_password=False),
         }
         command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:from_settings", "--port", str(port)]

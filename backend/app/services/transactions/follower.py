@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from web3 import Web3
@@ -25,6 +25,8 @@ from app.services.transactions.sender import TransactionSender
 
 SENDING_THREADS = 4
 """Threads that send operations for clients that do not wait."""
+STEPPING_THREADS = 4
+"""Threads that step the operations that a block has news about, however many there are."""
 MAX_MISSED_BLOCKS = 32
 """If more blocks were missed, all operations are looked at, instead of each block."""
 MIN_POLL_S, MAX_POLL_S = 0.05, 2.0
@@ -71,7 +73,8 @@ class Follower:
         self._followed: dict[str, _Followed] = {}
         self._seen: BlockHeader | None = None
         self._thread: threading.Thread | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._senders: ThreadPoolExecutor | None = None
+        self._steppers: ThreadPoolExecutor | None = None
         self._stopping = False
 
     # ------------------------------------------------------------------------------------------------ public methods
@@ -119,9 +122,9 @@ class Follower:
         with self._changed:
             if self._stopping:
                 return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="send-operation")
-            self._pool.submit(self._send, operation)
+            if self._senders is None:
+                self._senders = ThreadPoolExecutor(SENDING_THREADS, "send-operation")
+            self._senders.submit(self._send, operation)
 
     def is_following(self, key: str) -> bool:
         """Returns whether this process follows the operation with this key."""
@@ -133,8 +136,9 @@ class Follower:
             self._stopping = True
             followed = list(self._followed.values())
             self._changed.notify()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._senders, self._steppers):
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
         for operation in followed:
             self._release(operation)
 
@@ -168,10 +172,13 @@ class Follower:
         mined_hashes = frozenset[str]() if are_all_new else self._hashes_since_last_look(header)
         due = [followed for followed in followed_operations if self._is_due(followed, header, mined_hashes, now)]
         due.sort(key=lambda followed: (followed.operation.nonce is None, followed.operation.nonce))
-        for followed in due:
+        with self._changed:
             if self._stopping:
                 return
-            self._step(followed)
+            if self._steppers is None:
+                self._steppers = ThreadPoolExecutor(STEPPING_THREADS, "step-operation")
+            steps = [self._steppers.submit(self._step, followed) for followed in due]
+        wait(steps)
         self._seen = header
 
     def _hashes_since_last_look(self, header: BlockHeader) -> frozenset[str] | None:

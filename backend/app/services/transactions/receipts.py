@@ -36,6 +36,12 @@ def find_attempt(operation: Operation, receipt: Receipt) -> Attempt:
     return next(attempt for attempt in operation.attempts if attempt.tx_hash == tx_hash)
 
 
+def read_receipt(w3: Web3, operation: Operation, attempt: Attempt) -> Receipt | None:
+    """Returns the receipt of one attempt; None if it is not mined."""
+    to = operation.sender if attempt.no_effect else operation.to_address
+    return rpc.receipt(w3, attempt.tx_hash, sender=operation.sender, to=to)
+
+
 def find_receipt(w3: Web3, operation: Operation) -> Receipt | None:
     """Returns the receipt of the attempt that was mined, newest first, those without effect last; None if none was.
 
@@ -44,8 +50,7 @@ def find_receipt(w3: Web3, operation: Operation) -> Receipt | None:
     """
     newest_first = operation.attempts[::-1]
     for attempt in sorted(newest_first, key=lambda attempt: attempt.no_effect):
-        to = operation.sender if attempt.no_effect else operation.to_address
-        receipt = rpc.receipt(w3, attempt.tx_hash, sender=operation.sender, to=to)
+        receipt = read_receipt(w3, operation, attempt)
         has_effect = receipt is not None and receipt.succeeded and not attempt.no_effect
         if has_effect or (receipt is not None and attempt.nonce == operation.nonce):
             return receipt
@@ -88,7 +93,8 @@ def receipt_or_error(w3: Web3, operation: Operation, receipt: Receipt | None) ->
     """
     if receipt is None and operation.tx_hash:
         try:
-            receipt = rpc.receipt(w3, operation.tx_hash, sender=operation.sender, to=operation.to_address)
+            attempt = next(attempt for attempt in operation.attempts if attempt.tx_hash == operation.tx_hash)
+            receipt = read_receipt(w3, operation, attempt)
         except NODE_ERRORS as error:
             raise as_chain_unavailable(operation.kind, error, operation.key) from error
     if operation.error is not None:

@@ -12,17 +12,17 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
-from sqlalchemy.exc import InterfaceError, OperationalError
 from web3 import Web3
 from web3.exceptions import TransactionNotFound
 
-from app.core.errors import ChainUnavailable, ContractRejected, Superseded, UnexpectedReceipt
+from app.core.errors import ChainUnavailable, ContractRejected, DatabaseUnavailable, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, event_stake_codec
@@ -102,7 +102,7 @@ class TransactionSender:
         self._signer = Signer(w3, database, self._sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
         self._unmined = Unmined(w3, database, self._mempool, self._signer, platform)
         self._contracts: frozenset[str] = frozenset()
-        self._in_progress: dict[str, threading.Event] = {}  # operations in `finish`, by key; set when it returns
+        self._in_progress: dict[str, threading.Event] = {}  # operations that a thread carries out, by key
 
     @property
     def address(self) -> ChecksumAddress:
@@ -168,12 +168,8 @@ class TransactionSender:
             ChainUnavailable: It is held, not final within `policy.give_up_after`, or the database is unavailable. The
                 reconciler continues the operation.
         """
-        finished = self._in_progress[operation.key] = threading.Event()
-        try:
+        with self._marked_in_progress(operation):
             return self._finish(operation, signer)
-        finally:
-            finished.set()
-            self._in_progress.pop(operation.key, None)
 
     def step(self, operation: Operation) -> Operation:
         """Reads the chain once, and changes the operation accordingly. Signs with the platform's key only.
@@ -192,18 +188,19 @@ class TransactionSender:
         Where a block can't be final at once, that ends with the step after which a block is awaited. The node's trouble
         is logged. Signs with the platform's key only.
         """
-        while not operation.closed:
-            try:
-                stepped = self.step(operation)
-            except ChainUnavailable as error:
-                log.warning("%s", error, extra=log_fields(operation))
-                return operation
-            if stepped.state == operation.state:
-                return stepped
-            operation = stepped
-            if operation.state in ("submitted", "mined") and self.policy.confirmations > 1:
-                return operation
-        return operation
+        with self._marked_in_progress(operation):
+            while not operation.closed:
+                try:
+                    stepped = self.step(operation)
+                except ChainUnavailable as error:
+                    log.warning("%s", error, extra=log_fields(operation))
+                    return operation
+                if stepped.state == operation.state:
+                    return stepped
+                operation = stepped
+                if operation.state in ("submitted", "mined") and self.policy.confirmations > 1:
+                    return operation
+            return operation
 
     def check_success(self, operation: Operation) -> None:
         """Raises the stored error of a closed operation that did not succeed, without its receipt."""
@@ -216,6 +213,16 @@ class TransactionSender:
 
     # ------------------------------------------------------------------------------------------------- waiting
 
+    @contextmanager
+    def _marked_in_progress(self, operation: Operation) -> Iterator[None]:
+        """Lets other threads wait for this one, instead of stepping the same operation."""
+        finished = self._in_progress[operation.key] = threading.Event()
+        try:
+            yield
+        finally:
+            finished.set()
+            self._in_progress.pop(operation.key, None)
+
     def _finish(self, operation: Operation, signer: LocalAccount | None) -> Receipt:
         deadline, pause = self._clock() + self.policy.give_up_after, self.policy.min_pause
         while True:
@@ -226,7 +233,7 @@ class TransactionSender:
                 node_error = error
             except NODE_ERRORS as error:
                 node_error = as_chain_unavailable(operation.kind, error)
-            except (OperationalError, InterfaceError) as error:
+            except DatabaseUnavailable as error:
                 message = f"{operation.kind}: the database is unavailable; the operation continues once it is back."
                 raise ChainUnavailable(message, operation.key) from error
             if operation.closed:
@@ -315,7 +322,7 @@ class TransactionSender:
             if account is not None and operation.state in ("signed", "submitted"):
                 return self._unmined.give_up_nonce(operation, account, self.policy)
             return operation
-        used = rpc.receipt(self._w3, last.tx_hash, sender=operation.sender, to=operation.sender)
+        used = receipts.read_receipt(self._w3, operation, last)
         if used is None:
             self._mempool.send(operation)
         elif all(receipts.is_final(self._w3, each, self.policy, self.head) for each in (receipt, used)):
@@ -375,7 +382,8 @@ class TransactionSender:
         for operation in earlier:
             finished = self._in_progress.get(operation.key)
             if finished is None:
-                if not self.step(operation).closed:
+                current = states.reload(self._database, operation)  # another thread may have closed it just now
+                if not current.closed and not self.step(current).closed:
                     return False
             elif not finished.wait(self.policy.max_pause):
                 return False
