@@ -21,6 +21,7 @@ from app.bootstrap.checks import (
     check_database,
     check_deployment,
     check_endpoints,
+    check_orphans,
     check_pending,
     check_price,
     is_event_stake,
@@ -32,7 +33,7 @@ from app.db import migrations
 from app.db.database import create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.migrations import migrate, missing_migrations
-from app.db.tables import operations
+from app.db.tables import operations, orphans
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
 from app.services.price_feeds import ManualPriceFeed
@@ -334,6 +335,28 @@ def test_stuck_operations_are_reported(backend: BackendEnvironment) -> None:
     stuck = check_pending(backend.database, chain_id)
     assert not stuck.ok
     assert "no funds" in stuck.finding
+
+
+def test_orphans_are_reported(backend: BackendEnvironment) -> None:
+    assert check_orphans(backend.database).ok
+    row = {
+        "tx_hash": "0xab",
+        "chain_id": 1,
+        "sender": ELSEWHERE,
+        "nonce": 3,
+        "block_number": 7,
+        "data": b"",
+        "value_wei": 0,
+    }
+    row |= {"kind": "bookEventFor", "succeeded": True, "dismissed": False}
+    with backend.database.transaction() as connection:
+        connection.execute(insert(orphans), row)
+    check = check_orphans(backend.database)
+    assert (check.ok, check.fatal) == (False, False)
+    assert "bookEventFor 0xab" in check.finding
+    with backend.database.transaction() as connection:
+        connection.execute(update(orphans).values(dismissed=True))
+    assert check_orphans(backend.database).ok
 
 
 @pytest.mark.slow

@@ -176,7 +176,10 @@ def test_events_without_a_run_are_ignored(backend: BackendEnvironment, reconcile
     transact(backend, "attendee", "bookEvent", 1, 1, value=cost)
     with counted(backend) as (calls, _):
         assert reconciler.run_once().refreshed == [run.id]
-    assert calls == {"eth_blockNumber": 2, "eth_getLogs": 1, "eth_call": 2}  # of the run, and of its booking
+    headers = {"eth_getBlockByNumber": 3}  # of the cursor before and after, and the finalized one
+    others = {"eth_getTransactionCount": 2, "eth_getTransactionByHash": 1}  # is it an orphan?
+    expected = {"eth_blockNumber": 2, "eth_getLogs": 1, "eth_call": 2, **headers, **others}
+    assert calls == expected  # two calls: of the run, and of its booking
 
 
 def test_runs_that_are_due_are_refreshed(backend: BackendEnvironment, reconciler: Reconciler) -> None:

@@ -19,6 +19,8 @@ CHECKS = (
     "head",
     "reconciler",
     "contract",
+    "nonces",
+    "orphans",
     "wallet",
     "operations",
     "price",

@@ -20,7 +20,7 @@ from app.bootstrap.container import Services
 from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
 from app.db.database import DATABASE_ERRORS
-from app.db.tables import OPERATION_STATES, operations
+from app.db.tables import IS_OPEN_ORPHAN, OPERATION_STATES, operations, orphans
 from app.services import rpc
 from app.services.health import HealthProblem
 from app.services.housekeeping import TOTALS
@@ -50,6 +50,7 @@ _HELD_BY_CAUSE = (
     .where(_IS_OPEN, _columns.held.is_not(None))
     .group_by(_columns.held_cause)
 )
+_ORPHANS = select(func.count()).select_from(orphans).where(IS_OPEN_ORPHAN)
 
 
 class _Collected(Collector):
@@ -117,6 +118,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     try:
         with services.database.autocommit() as connection:
             by_state = {row[0]: row for row in connection.execute(_OPEN_BY_STATE)}
+            orphan_count = connection.execute(_ORPHANS).scalar_one()
             by_cause = {row[0]: row for row in connection.execute(_HELD_BY_CAUSE)}
     except DATABASE_ERRORS as error:
         log.warning("no metrics of the database: %s", error.reason)
@@ -131,6 +133,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     pending = sum(counts.values())
     yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
     yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", max(ages.values()))
+    yield _gauge("orphans", "Transactions of the platform that are in no operation", orphan_count)
     held = {cause.value: by_cause.get(cause.value, nothing)[1] for cause in HeldCause}
     yield _family("operations_held", "Pending operations that can't proceed at present", "cause", held)
     held_for = {cause.value: by_cause.get(cause.value, nothing)[2] for cause in HeldCause}
@@ -168,6 +171,8 @@ def _reconciler(services: Services) -> Iterator[Metric]:
     health = services.health
     yield _gauge("reconciler_problems", "Things that the last round could not do", health.round_problems)
     yield _gauge("cursor_lag_blocks", "Final blocks whose events are not in the rows yet", health.cursor_lag)
+    documentation = "Operations that a deep reorganisation reopened since the start of the process"
+    yield CounterMetricFamily("stakesim_operations_reopened", documentation, health.reopened)
     if health.round_age is not None:
         documentation = "Time since the end of the reconciler's last good round, or since the start"
         yield _gauge("reconciler_last_good_round_age_seconds", documentation, health.round_age)

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from app.bootstrap.container import Services
 from app.core.errors import DatabaseUnavailable, MigrationsMissing
 from app.db.migrations import missing_migrations
-from app.db.tables import operations
+from app.db.tables import IS_OPEN_ORPHAN, operations, orphans
 from app.services import rpc
 from app.services.health import HealthProblem
 from app.services.operation_types import CLOSED_STATES, HeldCause
@@ -26,7 +26,11 @@ PROBE_MAX_AGE_S = 1.0
 """Seconds for which the result of a look is used again, so that many requests cost one look."""
 PROBE_TIMEOUT_S = 1.0
 """Seconds that a request waits for a look. The look goes on, and later requests get its result."""
-WALLET_WIDE_CAUSES = {HeldCause.NO_FUNDS: "wallet", HeldCause.CONTRACT: "contract"}
+WALLET_WIDE_CAUSES = {
+    HeldCause.NO_FUNDS: "wallet",
+    HeldCause.CONTRACT: "contract",
+    HeldCause.NONCE_GAP: "nonces",
+}
 """Causes that hold every further operation of the wallet, so that the service is not ready, and the check for each."""
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,8 @@ _HELD = (
     .group_by(_o.held_cause)
     .order_by(_o.held_cause)
 )
+
+_ORPHANS = select(func.count(), func.min(orphans.c.tx_hash)).where(IS_OPEN_ORPHAN)
 
 
 class Probe(Generic[_Result]):
@@ -132,11 +138,12 @@ def look_at_database(services: Services) -> list[HealthProblem]:
             return [HealthProblem("migrations", f"{', '.join(missing)} not applied: {remedy}", True)]
         with services.database.autocommit() as connection:
             held = connection.execute(_HELD).all()
+            open_orphans = connection.execute(_ORPHANS).one()
     except DatabaseUnavailable as error:
         return [HealthProblem("database", f"{error.reason}: is it up, and is DATABASE_URL right?", True)]
     except MigrationsMissing as error:
         return [HealthProblem("migrations", error.message, True)]
-    return [
+    problems = [
         HealthProblem(
             WALLET_WIDE_CAUSES.get(cause, "operations"),
             f"{count} operations held ({cause}): {reason}",
@@ -144,6 +151,11 @@ def look_at_database(services: Services) -> list[HealthProblem]:
         )
         for cause, count, reason in held
     ]
+    count, first = open_orphans
+    if count:
+        message = f"{count} transactions are in no operation, the first is {first}: find out whose they are"
+        problems.append(HealthProblem("orphans", message, False))
+    return problems
 
 
 def look_at_node(services: Services, chain_id: int) -> list[HealthProblem]:

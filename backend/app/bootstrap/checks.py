@@ -31,7 +31,7 @@ from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
 from app.db.connections import is_behind_pooler
 from app.db.database import Database, connect, open_engine
 from app.db.migrations import missing_migrations
-from app.db.tables import operations
+from app.db.tables import IS_OPEN_ORPHAN, operations, orphans
 from app.db.url import DRIVER
 from app.services import rpc
 from app.services.blockchain_service import BlockchainService
@@ -144,6 +144,7 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
     services = connect_services(settings)
     yield check_price(services.pricing)
     yield check_pending(services.database, settings.chain_id)
+    yield check_orphans(services.database)
 
 
 # --------------------------------------------------------------------------------------------- network and contract
@@ -320,6 +321,18 @@ def check_pending(database: Database, chain_id: int) -> Check:
             f" {len(stuck)} are held or old: {first.kind} {first.key} is {first.state}, {first.held or 'not held'}."
         )
     return Check("pending", not stuck, finding, "See `stakesim reconcile --dry-run`; the running service goes on.")
+
+
+def check_orphans(database: Database) -> Check:
+    """Checks that no transaction of the platform is known that is in no operation."""
+    statement = select(orphans.c.tx_hash, orphans.c.kind).where(IS_OPEN_ORPHAN).order_by(orphans.c.nonce)
+    with database.autocommit() as connection:
+        found = connection.execute(statement).all()
+    finding = "All known transactions of the platform are in an operation."
+    if found:
+        finding = f"{len(found)} transactions are in no operation; the first is {found[0].kind} {found[0].tx_hash}."
+    remedy = "Find out whose they are: the database lost commits, or somebody else uses the key."
+    return Check("orphans", not found, finding, remedy)
 
 
 def _describe_setting_error(error: Mapping[str, Any]) -> str:

@@ -84,6 +84,7 @@ def build_services(
     chain: BlockchainService,
     pricing: Pricing,
     limits: HealthLimits | None = None,
+    finality_blocks: int | None = None,
     keep_answers: timedelta = KEEP_ANSWERS,
 ) -> Services:
     """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened.
@@ -94,6 +95,7 @@ def build_services(
         chain: The contract.
         pricing: Rates of ETH.
         limits: When the service is not ready; the default limits if None.
+        finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         keep_answers: Age at which the response to an Idempotency-Key is removed.
     """
     runs = EventRunService(database, chain, pricing)
@@ -106,6 +108,8 @@ def build_services(
         runs,
         chain.sender.policy.resend_after,
         health=Health(limits),
+        finality_blocks=finality_blocks,
+        keep_answers=keep_answers,
         skip=follower.is_following,
     )
     return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler)
@@ -175,4 +179,5 @@ def connect_services(settings: Settings) -> Services:
     pricing = build_pricing(settings, database)
     chain = BlockchainService(w3, settings.contract_address, sender)
     keep_answers = timedelta(days=settings.answers_keep_days)
-    return build_services(w3, database, chain, pricing, health_limits(settings), keep_answers)
+    limits = health_limits(settings)
+    return build_services(w3, database, chain, pricing, limits, settings.finality_blocks, keep_answers)

@@ -140,6 +140,7 @@ class Settings(BaseSettings):
         price_max_jump: Maximum factor between a rate and those accepted before, up or down.
         price_max_deviation: Maximum factor between the rates of two sources.
         confirmations: Number of blocks, including the transaction's own, after which a transaction is final.
+        finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         max_fee_gwei: Maximum fee in gwei per gas.
         priority_fee_gwei: Priority fee in gwei per gas.
         reconcile_seconds: Seconds between two rounds of the reconciler.
@@ -173,6 +174,7 @@ class Settings(BaseSettings):
     price_max_jump: Decimal = Field(default=Decimal(3), gt=1)
     price_max_deviation: Decimal = Field(default=Decimal("1.1"), gt=1)
     confirmations: int = Field(default=3, ge=1, le=64)
+    finality_blocks: int | None = Field(default=None, ge=1)
     max_fee_gwei: Decimal = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: Decimal = Field(default=Decimal(1), gt=0)
     reconcile_seconds: int = Field(default=15, gt=0)

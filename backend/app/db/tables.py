@@ -169,6 +169,30 @@ chain_cursors = Table(
     Column("chain_id", BigInteger, primary_key=True),
     Column("contract", Text, primary_key=True),
     Column("block_number", BigInteger),
+    Column("block_hash", Text),
+    Column("finalized_block", BigInteger),
+    Column("finalized_hash", Text),
+)
+
+# Transactions of the service's account that are in no row of `operations`
+orphans = Table(
+    "orphans",
+    metadata,
+    Column("tx_hash", Text, primary_key=True),
+    Column("chain_id", BigInteger),
+    Column("sender", Text),
+    Column("nonce", BigInteger),
+    Column("block_number", BigInteger),
+    Column("to_address", Text),
+    Column("kind", Text),
+    Column("args", JSONB),
+    Column("subject", Text),
+    Column("data", LargeBinary),
+    Column("value_wei", Wei),
+    Column("succeeded", Boolean),
+    Column("operation_key", Text),
+    Column("dismissed", Boolean),
+    Column("found_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
 )
 
 # Accepted rates of ETH
@@ -193,6 +217,12 @@ answers = Table(
     Column("body", Text),
     _created_at(),
 )
+
+
+IS_OPEN_ORPHAN = (
+    orphans.c.operation_key.is_(None) & ~orphans.c.dismissed & orphans.c.succeeded & orphans.c.kind.is_not(None)
+)
+"""Orphans that may be the effect of an order. There is an index on this condition."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
-from app.core.errors import ContractRejected, InvalidRequest, UnsupportedByContract
+from app.core.errors import ChainUnavailable, ContractRejected, InvalidRequest, UnsupportedByContract
 from app.services import rpc
 from app.services.codec import Call, Event, event_stake_codec
 from app.services.contract_receipts import read_event_completed, read_fees_withdrawn, read_result
@@ -40,7 +40,7 @@ from app.services.contract_types import (
 )
 from app.services.log_reader import LogReader
 from app.services.rpc import BlockId
-from app.services.rpc_answers import Receipt
+from app.services.rpc_answers import BlockHeader, Receipt
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected
 from app.services.transactions.sender import TransactionSender
 
@@ -244,6 +244,20 @@ class BlockchainService:
             return rpc.block_number(self._w3)
         except NODE_ERRORS as error:
             raise as_chain_unavailable("block number", error) from error
+
+    def block_header(self, block: BlockId) -> BlockHeader:
+        """Returns the header of a block.
+
+        Raises:
+            ChainUnavailable: The node does not answer, or lacks the block.
+        """
+        try:
+            header = rpc.block_header(self._w3, block)
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("block", error) from error
+        if header is None:
+            raise ChainUnavailable(f"block: the node has no block {block} at present.")
+        return header
 
     def events_between(self, first_block: int, last_block: int) -> list[tuple[str, Event]]:
         """Returns the contract's events from the first to the last block, each with its transaction's hash.

@@ -160,6 +160,18 @@ class Codec:
             raise InvalidRequest(f"{function} can't be called with these arguments: {error}") from error
         return Call(to, function, data, value)
 
+    def decode_call(self, data: bytes) -> Event | None:
+        """Returns a call's function and its arguments, named in snake case as an event's; None if it is unknown."""
+        if data[:4] not in self.functions:
+            return None
+        function, _ = self.functions[data[:4]]
+        fields = self._inputs[function]
+        try:
+            values = fields.decode(data[4:])
+        except (DecodingError, UnicodeDecodeError, OverflowError):
+            return None
+        return Event(function, dict(zip(map(_snake_case, fields.names), values, strict=True)))
+
     def result(self, function: str, data: bytes) -> tuple[Any, ...]:
         """Decodes what a function returned.
 

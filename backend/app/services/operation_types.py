@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import CTE, Row, Table, Update
 
 from app.services.codec import Call
+from app.services.rpc_answers import Transaction
 
 CLOSED_STATES = ("confirmed", "failed", "rejected")
 SENT_STATES = ("signed", "submitted", "mined")
@@ -25,6 +26,7 @@ class HeldCause(StrEnum):
         NO_FUNDS: The sender cannot pay for gas and value.
         BASE_FEE: The base fee is above the cap.
         FEES_AT_CAP: The transaction needs higher fees than the cap allows.
+        ORPHAN: Its effect, or the account's next nonce, may be that of a transaction that is in no row.
         CONTRACT: The contract is paused, or it changed.
         REFUSED: The node refuses the transaction; `held` quotes its words.
         ESTIMATE: The node can't estimate its gas; `held` quotes its words.
@@ -38,6 +40,7 @@ class HeldCause(StrEnum):
     NO_FUNDS = "no_funds"
     BASE_FEE = "base_fee"
     FEES_AT_CAP = "fees_at_cap"
+    ORPHAN = "orphan"
     CONTRACT = "contract"
     REFUSED = "refused"
     ESTIMATE = "estimate"
@@ -186,10 +189,11 @@ class Operation:
 
 
 class UsedNonce(NamedTuple):
-    """A transaction of the account in a final block."""
+    """A transaction of the account in a final block. `transaction` is None if only its receipt was read."""
 
     tx_hash: str
     block_number: int
+    transaction: Transaction | None = None
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,26 @@ from functools import cache
 from typing import Any
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import BigInteger, Connection, Insert, Select, Table, bindparam, exists, func, literal, select, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Insert,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    exists,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import KeyReused
 from app.db.database import Database
-from app.db.tables import nonces, operations
+from app.db.tables import IS_OPEN_ORPHAN, nonces, operations, orphans
 from app.services.operation_types import (
     CLOSED_STATES,
     NOT_HELD,
@@ -193,6 +206,12 @@ def skip_nonce(connection: Connection, chain_id: int, sender: str, nonce: int) -
     connection.execute(statement)
 
 
+def skip_nonces(connection: Connection, chain_id: int, sender: str, count: int) -> None:
+    """Marks all nonces below `count` as assigned, as the chain has used them."""
+    account = nonces.update().where(nonces.c.chain_id == chain_id, nonces.c.sender == sender)
+    connection.execute(account.where(nonces.c.next < count).values(next=count))
+
+
 def with_nonces(connection: Connection, operation: Operation, first: int) -> list[Operation]:
     """Returns the same sender's operations with nonces from `first` up to the operation's, which is not among them."""
     statement = select(operations).where(
@@ -264,6 +283,16 @@ _PREPARED = (
         (_TAKEN == _USED)
         | exists().where(nonces.c.chain_id == _o.chain_id, nonces.c.sender == _o.sender).correlate(operations)
     )
+    .where(
+        ~exists()
+        .where(
+            orphans.c.chain_id == _o.chain_id,
+            orphans.c.sender == _o.sender,
+            IS_OPEN_ORPHAN,
+            orphans.c.tx_hash != func.all(bindparam("compared_orphans", type_=ARRAY(Text))),
+        )
+        .correlate(operations)
+    )
     .with_for_update(of=operations)
     .cte("prepared")
 )
@@ -292,7 +321,13 @@ _SIGN = (
 )
 
 
-def sign(connection: Connection, operation: Operation, attempt: Attempt, used_on_chain: int = 0) -> Operation | None:
+def sign(
+    connection: Connection,
+    operation: Operation,
+    attempt: Attempt,
+    used_on_chain: int = 0,
+    compared_orphans: Sequence[str] = (),
+) -> Operation | None:
     """Signs (prepared -> signed): takes the account's nonce and stores the attempt with it, in one statement.
 
     Args:
@@ -300,14 +335,15 @@ def sign(connection: Connection, operation: Operation, attempt: Attempt, used_on
         operation: The operation as the caller saw it.
         attempt: The first attempt with its nonce.
         used_on_chain: Number of nonces that the account has certainly used on chain.
+        compared_orphans: Hashes of the account's orphans that have another effect than the operation.
 
     Returns:
         The signed operation. None without changes if the operation is not prepared any more, if it has attempts that
         the caller has not seen, or if the nonce is neither the one after the last that was assigned to the account nor
-        `used_on_chain`, so that it was assigned before or would leave a gap.
+        `used_on_chain`, so that it was assigned before or would leave a gap; or if there are orphans to compare.
     """
     parameters = {**_seen_by_caller(operation), "taken": attempt.nonce, "attempt": [attempt.to_json()]}
-    parameters["used_on_chain"] = used_on_chain
+    parameters |= {"used_on_chain": used_on_chain, "compared_orphans": list(compared_orphans)}
     updated_at = connection.execute(_SIGN, parameters).scalar_one_or_none()
     if updated_at is None:
         return None

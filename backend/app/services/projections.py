@@ -1,8 +1,9 @@
 """Projections: updates rows by the contract's events, in the statement that closes an operation.
 
-Only this module and `EventRunService.refresh` write on-chain values to rows of runs and bookings. An operation is
-closed when it is final, and until then only its row in `operations` refers to a block. So these rows never have to be
-reverted after a reorganisation.
+Only this module, `EventRunService.refresh` and `finality` write on-chain values to rows of runs and bookings. An
+operation is closed when it is confirmed, and until then only its row in `operations` refers to a block. So a
+reorganisation changes these rows only if it is deeper than the confirmations: then `finality` sets them back, and the
+same updates come again when the operation is confirmed again.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, UnsupportedByContract
 from app.db.database import DATABASE_ERRORS, Database
-from app.db.tables import Booking, EventRun, chain_cursors, event_runs, operations
+from app.db.tables import Booking, EventRun, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
+from app.services.finality import Finality
 from app.services.health import Health
 from app.services.housekeeping import KEEP_ANSWERS, tidy
 from app.services.operation_types import Operation
@@ -66,6 +66,7 @@ class Reconciler:
         quiet_for: Seconds without a change after which the reconciler continues an operation.
         max_block_range: Number of blocks whose events are requested at once.
         health: Where rounds are recorded.
+        finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         keep_answers: Age at which the response to an Idempotency-Key is removed.
         skip: Returns whether somebody else in this process follows the operation with a key.
     """
@@ -79,6 +80,7 @@ class Reconciler:
         *,
         max_block_range: int = MAX_BLOCK_RANGE,
         health: Health | None = None,
+        finality_blocks: int | None = None,
         keep_answers: timedelta = KEEP_ANSWERS,
         skip: Callable[[str], bool] = lambda key: False,
     ) -> None:
@@ -88,6 +90,7 @@ class Reconciler:
         self._quiet_for = timedelta(seconds=quiet_for)
         self._max_block_range = max_block_range
         self.health = health or Health()
+        self._finality = Finality(database, chain, finality_blocks)
         self._keep_answers = keep_answers
         self._skip = skip
 
@@ -133,6 +136,10 @@ class Reconciler:
             report.pending = self._open_operations(timedelta(0))
             head = self._chain.block_number()
             self.health.head_seen(head)
+            sender = self._chain.sender
+            unknown = sender.nonces.find_unknown(sender.chain_id, max(sender.policy.final_block(head), 0))
+            if self.health.found("nonces", unknown):
+                log.error("nothing is signed: %s", unknown)
             last_block = self._follow_events(report, head)
             with self._database.transaction() as connection:
                 due = connection.scalars(select(event_runs.c.id).where(event_runs.c.refresh_due)).all()
@@ -194,32 +201,33 @@ class Reconciler:
         Raises:
             ChainUnavailable: The node does not answer; the cursor stays before the blocks that it did not show.
         """
-        cursor = {"chain_id": self._chain.sender.chain_id, "contract": self._chain.address}
         final_block = max(self._chain.sender.policy.final_block(head), 0)
         last_block = self._last_complete_block(report, head)
-        with self._database.transaction() as connection:
-            statement = select(chain_cursors.c.block_number).filter_by(**cursor)
-            followed_block = connection.execute(statement).scalar_one_or_none()
-        first = last_block if followed_block is None else followed_block + 1
-        self.health.cursor_lag = max(final_block - (first - 1), 0)
-        while first <= last_block:
+        while True:
+            cursor = self._finality.cursor()
+            first = last_block if cursor is None else cursor.block_number + 1
             last = min(first + self._max_block_range - 1, last_block)
+            self.health.cursor_lag = max(final_block - (first - 1), 0)
+            # Read before all else: if this block changes meanwhile, the next round notices
+            header = self._chain.block_header(last) if first <= last else None
+            reopened = self._finality.undo_reorganised()
+            if reopened is not None:
+                self.health.reopened += len(reopened)
+                report.problems.append(f"a deep reorganisation: {len(reopened)} operations were reopened")
+                return last_block
+            if header is None:
+                return last_block
             changed_runs = self._runs_changed_by_others(first, last, report)
             with self._database.transaction() as connection:
                 if changed_runs:
                     due = update(event_runs).where(event_runs.c.blockchain_event_run_id.in_(changed_runs))
                     seen = func.greatest(event_runs.c.blockchain_block, last)  # no earlier view is good enough
                     connection.execute(due.values(refresh_due=True, blockchain_block=seen))
-                move_cursor = insert(chain_cursors).values(**cursor, block_number=last)
-                newest = func.greatest(chain_cursors.c.block_number, last)
-                connection.execute(
-                    move_cursor.on_conflict_do_update(
-                        index_elements=["chain_id", "contract"], set_={"block_number": newest}
-                    )
-                )
-            first = last + 1
+                self._finality.move_cursor(connection, header)
             self.health.cursor_lag = max(final_block - last, 0)
-        return last_block
+            if last == last_block:
+                self._finality.note_finalized(head)
+                return last_block
 
     def _last_complete_block(self, report: ReconcileReport, head: int) -> int:
         """Returns the latest final block up to which all mined operations of the service are closed."""
@@ -235,6 +243,8 @@ class Reconciler:
         with self._database.transaction() as connection:
             hashes = {tx_hash for tx_hash, _ in events}
             own_hashes = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
+        for tx_hash in hashes - own_hashes:
+            self._chain.sender.nonces.examine(self._chain.sender.chain_id, tx_hash)
         foreign_args = [event.args for tx_hash, event in events if tx_hash not in own_hashes]
         onchain_run_ids: set[int] = {args["event_run_id"] for args in foreign_args if "event_run_id" in args}
         without_run = (args for args in foreign_args if "event_run_id" not in args)

@@ -124,7 +124,11 @@ class Receipt(NamedTuple):
 
 
 class Transaction(NamedTuple):
-    """A transaction. Block number and hash are None as long as it is not mined."""
+    """A transaction. Block number and hash are None as long as it is not mined.
+
+    Attributes:
+        fields: All fields as the node gave them, to rebuild its bytes; only its hash proves that they are right.
+    """
 
     hash: str
     sender: ChecksumAddress
@@ -132,6 +136,17 @@ class Transaction(NamedTuple):
     nonce: int
     block_number: int | None
     block_hash: str | None
+    fields: Mapping[str, Any]
+
+    @property
+    def data(self) -> bytes:
+        """Its call data. Raises `MalformedAnswer`."""
+        return bytes(parse("eth_call", (), self.fields.get("input")))
+
+    @property
+    def value(self) -> int:
+        """Wei that it sends. Raises `MalformedAnswer`."""
+        return int(parse("eth_getBalance", (), self.fields.get("value")))
 
 
 # ------------------------------------------------------------------------------------------------------- answers
@@ -347,6 +362,7 @@ def _read_transaction(raw: Any) -> Transaction:
         _number(raw["nonce"]),
         None if number is None else _number(number),
         None if block_hash is None else _hash(block_hash),
+        raw,
     )
 
 

@@ -122,6 +122,7 @@ def test_42_percentages_of_the_older_contract(environment: FaultEnvironment) -> 
     chain = BlockchainService(w3, address, environment.services.sender)
     watch = ContractWatch(w3, chain.address, platform.address)
     assert watch.look() is None
+    environment.rpc("anvil_impersonateAccount", platform.address)
     data = function_signature_to_4byte_selector("setStakePercentage(uint256)") + (30).to_bytes(32)
     environment.rpc("eth_sendTransaction", {"from": platform.address, "to": chain.address, "data": "0x" + data.hex()})
     assert "were 20 and 5 percent and are 30 and 5" in (watch.look() or "")

@@ -12,16 +12,21 @@ The statement that stores the conclusion changes nothing if the row has got anot
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from web3 import Web3
 
 from app.db.database import Database
-from app.services.operation_types import SENT_STATES, NoEffect, Operation, UsedNonce
+from app.services import orphans
+from app.services.operation_types import FILL_NONCE_GAP, SENT_STATES, NoEffect, Operation, UsedNonce
 from app.services.rpc_answers import Receipt
 from app.services.transactions import states
 from app.services.transactions.nonces import find_foreign_transaction
 from app.services.transactions.receipts import find_attempt, find_receipt
+from app.services.transactions.states import log_fields
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,35 @@ def conclude(w3: Web3, database: Database, operation: Operation, final_block: in
     if any(attempt.tx_hash == foreign.tx_hash for attempt in current.attempts):
         return current  # the caller's copy lacked it
     receipt = find_receipt(w3, current)
-    return NoEffect(current, foreign) if receipt is None else Mined(current, receipt)
+    if receipt is not None:
+        return Mined(current, receipt)
+    own = _take_over(database, current, foreign)
+    return NoEffect(current, foreign) if own is None else own
+
+
+def _take_over(database: Database, operation: Operation, foreign: UsedNonce) -> Operation | None:
+    """Adds a transaction to the operation's attempts, if it is one whose commit the database lost.
+
+    A call of the same contract with another content is stored as an orphan: an order that asks for the same is compared
+    with it before it is signed.
+
+    Returns:
+        The operation as it is stored by now; None if the transaction has another content.
+    """
+    transaction = foreign.transaction
+    if transaction is None or transaction.to != operation.to_address or operation.kind == FILL_NONCE_GAP:
+        return None
+    if (transaction.data, transaction.value) != (operation.data, operation.value_wei):
+        with database.autocommit() as connection:
+            if not orphans.is_known(connection, operation.chain_id, transaction):
+                # whether it succeeded is not known here; an orphan without effect only causes a question
+                orphans.record(connection, operation.chain_id, transaction, succeeded=True)
+        return None
+    attempt = orphans.as_attempt(transaction)
+    if attempt is None:
+        return operation
+    log.error("%s: %s is its own, and its commit is lost", operation.kind, attempt.tx_hash, extra=log_fields(operation))
+    return states.change(database, operation, SENT_STATES, attempts=[*operation.attempts, attempt])
 
 
 def of_receipt(operation: Operation, receipt: Receipt) -> NoEffect:

@@ -76,9 +76,13 @@ class Sealer:
     """Seals operations, so that rows that another program inserts are not signed.
 
     The key is derived from the platform's, so that all processes with that one have it, and no configuration is needed.
+
+    Attributes:
+        address: Address of the platform's account.
     """
 
     def __init__(self, account: LocalAccount) -> None:
+        self.address = account.address
         self._key = hmac.digest(bytes(account.key), b"seal of an operation", hashlib.sha256)
 
     def seal(self, columns: Mapping[str, Any]) -> str:

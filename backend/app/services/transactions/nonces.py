@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection
@@ -13,12 +13,16 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from app.db.database import Database
-from app.services import operations, rpc
+from app.services import operations, orphans, rpc
 from app.services.operation_types import Attempt, Operation, UsedNonce
+from app.services.orphans import HeldForOrphan
 from app.services.rpc_answers import checksummed
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 
 SEARCHED_BLOCKS = 128
 """Number of blocks that are searched for a transaction. Nodes that are no archive nodes have the states of as many."""
+MAX_UNKNOWN = 200
+"""Maximum number of transactions in no row that are looked up. With more of them the database is too old to go on."""
 BACKWARD_STEP = 32
 """Blocks that a binary search goes back if its lower end turns out to be too high."""
 
@@ -32,11 +36,20 @@ class NonceAllocator:
     Other processes may send from the same account, so the database decides: a nonce that was assigned there is skipped.
     A node's word alone never makes a nonce be skipped, as that would leave a gap. It needs a proof: the transaction
     with the nonce before, in a final block.
+
+    The platform's account is used by nobody else. So its transactions that no row has are orphans: they are stored
+    before a nonce after them is assigned, and while there may be more of them in the mempool, none is assigned.
+
+    Args:
+        w3: Connection to the node.
+        database: Where operations are stored.
+        platform: Address of the platform's account.
     """
 
-    def __init__(self, w3: Web3, database: Database) -> None:
+    def __init__(self, w3: Web3, database: Database, platform: str) -> None:
         self._w3 = w3
         self._database = database
+        self._platform = platform
         self._lock = threading.Lock()  # without it, threads that sign at the same time would try the same nonce
         self._next_nonce: dict[str, int] = {}  # first nonce to try, by account
 
@@ -50,8 +63,11 @@ class NonceAllocator:
 
         Returns:
             The signed operation, or the operation as another worker left it.
+
+        Raises:
+            HeldForOrphan: The operation, or the account, has to wait for an orphan.
         """
-        chain_id, sender = operation.chain_id, operation.sender
+        chain_id, sender, compared = operation.chain_id, operation.sender, list[str]()
         count = rpc.transaction_count(self._w3, sender, final_block)
         with self._lock, self._database.autocommit() as connection:
             nonce: int | None = self._next_nonce.get(sender)
@@ -60,17 +76,25 @@ class NonceAllocator:
                 nonce = operations.next_nonce(connection, chain_id, sender)
                 nonce, used_on_chain = self._start(operation, count, nonce, final_block)
             while True:
-                signed = _try(connection, operation, sign(nonce), used_on_chain)
+                signed = _try(connection, operation, sign(nonce), used_on_chain, compared)
                 if signed is not None:
                     self._next_nonce[sender] = nonce + 1
                     return signed
                 current = operations.find(connection, operation.key) or operation
                 next_nonce = operations.next_nonce(connection, chain_id, sender)
-                # Is it that another worker changed the operation?
+                if current.state == "prepared" and self._compare_orphans(connection, current, compared):
+                    continue
                 if current.state != "prepared" or next_nonce is None or next_nonce == nonce:
                     self._next_nonce.pop(sender, None)
-                    return current
-                nonce, used_on_chain = next_nonce, 0
+                    return operations.find(connection, operation.key) or operation  # as another worker left it
+                if next_nonce < nonce:
+                    log.error(
+                        "the database has lost commits: it assigned nonce %s of %s, and not any more", nonce, sender
+                    )
+                    self._next_nonce.pop(sender, None)
+                    nonce, used_on_chain = self._start(operation, count, next_nonce, final_block)
+                else:
+                    nonce, used_on_chain = next_nonce, 0
 
     def _start(self, operation: Operation, count: int, assigned: int | None, final_block: int) -> tuple[int, int]:
         """Returns the nonce to try first, and the number of nonces that are certainly used on chain.
@@ -86,18 +110,136 @@ class NonceAllocator:
             count = min(count, rpc.transaction_count(self._w3, sender, final_block))
             return count, count
         if count <= assigned:
+            self._require_no_unknown(sender, assigned)
             return assigned, 0
         if find_transaction(self._w3, sender, count - 1, 0, final_block) is not None:
+            if sender == self._platform:
+                with self._database.autocommit() as connection:
+                    self._record_unknown(connection, operation.chain_id, assigned, count, final_block)
+                self._require_no_unknown(sender, count)
             log.warning("%s has used the nonces %s to %s without this database", sender, assigned, count - 1)
             return count, count
         message = "The node counts %s nonces of %s, and no final block has the one before; %s is next"
         log.error(message, count, sender, assigned)
         return assigned, 0
 
+    # ------------------------------------------------------------------------------------------------- orphans
 
-def _try(connection: Connection, operation: Operation, attempt: Attempt, used_on_chain: int) -> Operation | None:
+    def find_unknown(self, chain_id: int, final_block: int) -> str | None:
+        """Stores the platform's final transactions that are in no row.
+
+        Args:
+            chain_id: Id of the network (EIP-155).
+            final_block: Number of the latest final block.
+
+        Returns:
+            Why no nonce is assigned at present, in a sentence; None if nothing is in the way.
+
+        Raises:
+            ChainUnavailable: The node does not answer.
+        """
+        try:
+            return self._find_unknown(chain_id, final_block)
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("orphans", error) from error
+
+    def examine(self, chain_id: int, tx_hash: str) -> None:
+        """Stores a transaction with events of the contract as an orphan, if it is the platform's and in no row.
+
+        Raises:
+            ChainUnavailable: The node does not answer.
+        """
+        try:
+            transaction = rpc.transaction(self._w3, tx_hash)
+        except NODE_ERRORS as error:
+            raise as_chain_unavailable("orphans", error) from error
+        if transaction is None or transaction.sender != self._platform or transaction.block_number is None:
+            return
+        with self._database.autocommit() as connection:
+            if not orphans.is_known(connection, chain_id, transaction):
+                orphans.record(connection, chain_id, transaction, succeeded=True)
+
+    def _find_unknown(self, chain_id: int, final_block: int) -> str | None:
+        count = rpc.transaction_count(self._w3, self._platform, final_block)
+        pending = rpc.transaction_count(self._w3, self._platform, "pending")
+        with self._database.autocommit() as connection:  # after the counts, so that it has all that they count
+            assigned = operations.next_nonce(connection, chain_id, self._platform)
+            if assigned is None or max(count, pending) <= assigned:
+                return None
+            try:
+                self._record_unknown(connection, chain_id, assigned, count, final_block)
+                self._require_no_unknown(self._platform, max(count, assigned), pending)
+            except HeldForOrphan as held:
+                with self._lock:
+                    self._next_nonce.pop(self._platform, None)
+                return held.reason
+            operations.skip_nonces(connection, chain_id, self._platform, count)
+        return None
+
+    def _record_unknown(self, connection: Connection, chain_id: int, first: int, count: int, final_block: int) -> None:
+        """Stores the platform's transactions with these nonces that are in no row.
+
+        Raises:
+            HeldForOrphan: They can't all be found.
+        """
+        if count - first > MAX_UNKNOWN:
+            reason = (
+                f"the chain has {count - first} transactions of {self._platform} that are in no row, from nonce {first}"
+            )
+            raise HeldForOrphan(f"{reason} on: restore the database, or start with an empty one")
+        for nonce in range(first, count):
+            used = find_transaction(self._w3, self._platform, nonce, 0, final_block)
+            receipt = rpc.receipt(self._w3, used.tx_hash) if used else None
+            if used is None or used.transaction is None or receipt is None:
+                reason = f"the node counts {count} nonces of {self._platform}, no row has nonce {nonce}"
+                raise HeldForOrphan(f"{reason}, and the node does not show its transaction")
+            if not orphans.is_known(connection, chain_id, used.transaction):
+                orphans.record(connection, chain_id, used.transaction, succeeded=receipt.succeeded)
+
+    def _require_no_unknown(self, sender: str, known: int, pending: int | None = None) -> None:
+        """Raises `HeldForOrphan` if the platform has transactions on their way whose nonces were not given out."""
+        if sender != self._platform:
+            return
+        pending = rpc.transaction_count(self._w3, sender, "pending") if pending is None else pending
+        if pending > known:
+            reason = (
+                f"{pending - known} transactions of {sender} from nonce {known} on are in no row, and not final yet"
+            )
+            raise HeldForOrphan(reason)
+
+    def _compare_orphans(self, connection: Connection, operation: Operation, compared: list[str]) -> bool:
+        """Compares the account's orphans with an operation that could not be signed, and lets it take over its own one.
+
+        Args:
+            connection: A connection to the database.
+            operation: A prepared operation.
+            compared: Hashes of the orphans that are known to have another effect; gets the new ones.
+
+        Returns:
+            Whether there were orphans to compare, so that signing may be tried again.
+
+        Raises:
+            HeldForOrphan: Somebody has to decide.
+        """
+        found = orphans.open_orphans(connection, operation.chain_id, operation.sender)
+        new = [orphan for orphan in found if orphan.tx_hash not in compared]
+        match = orphans.find_match(operation, new)
+        if match is None:
+            compared.extend(orphan.tx_hash for orphan in new)
+            return bool(new)
+        transaction = rpc.transaction(self._w3, match.tx_hash)
+        attempt = transaction and orphans.as_attempt(transaction)
+        if not attempt:
+            raise HeldForOrphan(f"it is what {match.tx_hash} has done, whose bytes the node does not show at present")
+        orphans.adopt(self._database, operation, match, attempt)
+        return False
+
+
+def _try(
+    connection: Connection, operation: Operation, attempt: Attempt, used_on_chain: int, compared: Sequence[str]
+) -> Operation | None:
     try:
-        return operations.sign(connection, operation, attempt, used_on_chain)
+        return operations.sign(connection, operation, attempt, used_on_chain, compared)
     except IntegrityError as error:
         if not isinstance(error.orig, UniqueViolation):
             raise
@@ -154,7 +296,7 @@ def find_transaction(w3: Web3, account: str, nonce: int, low: int, final_block: 
     for block in range(first, max(first - SEARCHED_BLOCKS, 0), -1):
         for mined in rpc.block_transactions(w3, block):
             if mined.sender == sender and mined.nonce == nonce:
-                return UsedNonce(mined.hash, block)
+                return UsedNonce(mined.hash, block, mined)
     return None
 
 

@@ -43,6 +43,7 @@ from app.services.transactions.conclusions import Mined, of_receipt
 from app.services.transactions.head import Head
 from app.services.transactions.limits import Limits, Sealer
 from app.services.transactions.mempool import Mempool, SendRefusal
+from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.receipts import find_attempt
 from app.services.transactions.signer import Signer
@@ -103,6 +104,11 @@ class TransactionSender:
         self._unmined = Unmined(w3, database, self._mempool, self._signer, platform)
         self._contracts: frozenset[str] = frozenset()
         self._in_progress: dict[str, threading.Event] = {}  # operations that a thread carries out, by key
+
+    @property
+    def nonces(self) -> NonceAllocator:
+        """Assigns nonces, and finds transactions of the platform that are in no row."""
+        return self._signer.nonces
 
     @property
     def address(self) -> ChecksumAddress:

@@ -15,6 +15,7 @@ from app.services import operations, rpc
 from app.services.codec import Call, event_stake_codec
 from app.services.contract_watch import PAUSABLE, ContractWatch
 from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
+from app.services.orphans import HeldForOrphan
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected, classify
 from app.services.rpc_refusals import RefusalKind
@@ -45,6 +46,7 @@ class Signer:
         clock: Returns seconds; never goes back.
 
     Attributes:
+        nonces: Assigns the nonces.
         contract_watch: Says which operations are held because of the contract; None if nobody looks at it.
     """
 
@@ -63,7 +65,7 @@ class Signer:
         self._sign = sign
         self._head = head
         self._clock = clock
-        self._nonces = NonceAllocator(w3, database)
+        self.nonces = NonceAllocator(w3, database, sealer.address)
         self._funds = Funds(w3, database, clock)
         self.contract_watch: ContractWatch | None = None
         self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
@@ -96,7 +98,10 @@ class Signer:
         def sign(nonce: int) -> Attempt:
             return self._sign(operation, account, nonce, gas, fees, header.number)
 
-        return self._nonces.sign(operation, max(policy.final_block(header.number), 0), sign)
+        try:
+            return self.nonces.sign(operation, max(policy.final_block(header.number), 0), sign)
+        except HeldForOrphan as held:
+            return self._hold(operation, HeldCause.ORPHAN, held.reason, policy)
 
     def raise_fees(
         self,
@@ -257,7 +262,9 @@ class Signer:
 
         Only orders expire. An exit, such as a cancellation, waits: somebody's money depends on it.
         """
-        may_expire = operation.kind in PAUSABLE and not operation.attempts and operation.held_cause != HeldCause.LIMIT
+        may_expire = (
+            operation.kind in PAUSABLE and not operation.attempts and cause not in (HeldCause.LIMIT, HeldCause.ORPHAN)
+        )
         if operation.held_at is None or not may_expire:
             return states.hold(self._database, operation, cause, reason)
         with self._database.autocommit() as connection:
