@@ -168,5 +168,5 @@ class RandomSteps:
         self._clients.faults.restore_database()
         with self._clients.testbed.observer.connect() as connection:
             bookings = connection.execute(_BOOKINGS).all()
-            subjects = {key: subject for key, subject in connection.execute(_RUN_OF_KEY)}
+            subjects = {row.key: row.subject for row in connection.execute(_RUN_OF_KEY)}
         return [key for key, run_id in bookings if run is None or run_id == subjects.get(run)]
