@@ -3,7 +3,16 @@
 Each profile runs the same tests; a higher one gives them more examples, scenarios and steps.
 """
 
+import functools
+import os
+import secrets
+import subprocess
+from pathlib import Path
+
 import pytest
+
+CAMPAIGN_SEED = "STAKESIM_TEST_SEED"
+"""Environment variable with the seed of campaigns in tests."""
 
 HYPOTHESIS_EXAMPLES = {"quick": 25, "ci": 200, "deep": 5_000}
 """Number of examples of each Hypothesis test, by profile."""
@@ -39,6 +48,28 @@ def pytest_configure(config):
 def engine_name(request):
     """The in-process engine for tests that run on any: "revm" with `--stakesim-engine revm`, otherwise "py-evm"."""
     return "revm" if request.config.getoption("--stakesim-engine") == "revm" else "py-evm"
+
+
+@functools.cache
+def _seed_of_commit():
+    """The seed of campaigns in tests, from the commit's hash; a fresh one outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return secrets.randbits(40)
+    return int(commit[:10], 16)
+
+
+def pytest_report_header():
+    """Names the seed at the top of each run. Processes of pytest-xdist get it by an environment variable."""
+    return f"seed of campaigns: {os.environ.setdefault(CAMPAIGN_SEED, str(_seed_of_commit()))}"
+
+
+@pytest.fixture(scope="session")
+def campaign_seed():
+    """The seed of campaigns: another one for each commit. Set STAKESIM_TEST_SEED to repeat a run."""
+    return int(os.environ.setdefault(CAMPAIGN_SEED, str(_seed_of_commit())))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,10 @@ import requests
 from stakesim.evm.chain_spec import CHAIN_ID
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.lean_web3 import lean_web3
+from stakesim.faults.chain_actions import CHAIN_FAULTS
 from stakesim.faults.chain_faults import ChainFaults, ServiceHooks, ServiceStuckError
+from stakesim.faults.episode_script import EpisodeScript
+from stakesim.faults.events import EventSource, RandomEvents, ScriptedEvents, Swarm
 from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.rpc_faults import FAULTS
@@ -26,6 +29,8 @@ from web3.exceptions import Web3Exception
 
 NO_CONTRACT = Artifact("Nothing", "", [], "0x00", "0x")
 INVOICES, CONFIRMATIONS = 4, 3
+_FAULTS = [fault for fault in FAULTS if fault.row not in (31, 37)]
+"""A payer believes the node's count of nonces, and leaves it to web3 to read what nodes say."""
 ERRORS = (requests.RequestException, Web3Exception)
 
 
@@ -123,43 +128,51 @@ class PayoutRunner:
         self.payer, self.testbed = payer, FaultTestbed(NO_CONTRACT)
 
     def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
+        first = tuple(fault.name for fault in (CHAIN_FAULTS * 2)[2 * number % len(CHAIN_FAULTS) :][:2])
+        events = RandomEvents(
+            np.random.default_rng([seed, number]), Swarm(block=(0.5,), chain=0.05, rpc=0.15, first=first)
+        )
+        return self._run(EpisodeScript(kind=kind, seed=seed, number=number), events, range(INVOICES))
+
+    def replay(self, script: EpisodeScript) -> EpisodeResult:
+        invoices = [step.args["invoice"] for step in script.steps if step.do == "pay"]
+        return self._run(script, ScriptedEvents(script.steps), invoices)
+
+    def _run(self, script: EpisodeScript, events: EventSource, invoices: Iterable[int]) -> EpisodeResult:
         started = time.perf_counter()
         self.testbed.reset()
-        of_rpc, of_chain = (np.random.default_rng([seed, number, part]) for part in range(2))
-        provider = FaultyProvider(self.testbed.provider(), FAULTS, of_rpc)
+        provider = FaultyProvider(self.testbed.provider(), _FAULTS, events)
         sent: list[str] = []
-        faults = ChainFaults(
-            self.testbed,
-            of_chain,
-            block_rate=0.5,
-            rate=0.05,
-            rpc_rate=0.15,
-            confirmations=CONFIRMATIONS,
-            hooks=ServiceHooks(before_send=sent.append),
-        )
-        faults.forced = [faults.possible[(2 * number + i) % len(faults.possible)] for i in range(2)]
+        hooks = ServiceHooks(before_send=sent.append)
+        faults = ChainFaults(self.testbed, events, CHAIN_FAULTS, confirmations=CONFIRMATIONS, hooks=hooks)
         faults.attach(provider)
-        violations = []
+        violations, due = [], []
         try:
             payer = self.payer(lean_web3(provider))
-            for invoice in range(INVOICES):
+            for invoice in invoices:
+                events.begin_step("pay", {"invoice": invoice})
                 faults.begin_operation()
+                due.append(payee(invoice))
                 payer.pay(invoice)
         except ServiceStuckError as error:
             violations.append(Violation("END", str(error)))
-        provider.stop()
         faults.stop()
-        for _ in range(10):
-            self.testbed.mine()
+        self.testbed.mine(10)
         paid = self.paid()
         violations += [
-            Violation("ONCE", f"invoice {invoice} is paid {paid[payee(invoice)]} times")
-            for invoice in range(INVOICES)
-            if paid[payee(invoice)] != 1
+            Violation("ONCE", f"invoice of {address} is paid {paid[address]} times")
+            for address in due
+            if paid[address] != 1
         ]
         log = [f"request {request}: {event}" for request, event in faults.log] + [f"sent {raw[:20]}" for raw in sent]
-        counts = provider.counts + faults.counts
-        return EpisodeResult(f"{kind}:{number}", counts, violations, log, time.perf_counter() - started)
+        return EpisodeResult(
+            f"{script.kind}:{script.number}",
+            provider.counts + faults.counts,
+            violations,
+            log,
+            time.perf_counter() - started,
+            script.model_copy(update={"steps": events.steps}),
+        )
 
     def paid(self) -> Counter[str]:
         """Number of payments on the chain by payee, read without faults."""

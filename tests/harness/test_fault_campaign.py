@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from app.core.errors import Superseded
+from app.services import rpc
 from app.services.operation_types import NoEffect, Operation, UsedNonce
 from app.services.rpc_errors import NODE_ERRORS, classify
 from app.services.transactions import states
+from app.services.transactions.conclusions import Mined
 from app.services.transactions.mempool import Mempool
+from app.services.transactions.nonces import find_foreign_transaction
+from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from app.services.transactions.signing import sign_attempt
+from app.services.transactions.unmined import Unmined
 from stakesim.commands.faults import faults
 from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign as campaigns
+from stakesim.faults import regressions
 from stakesim.faults.catalogue import IN_CAMPAIGN, ROWS
-from stakesim_adapter.faults import BackendCampaign, campaign
-from stakesim_adapter.faults.episodes import run_episode
+from stakesim.faults.episode_script import EpisodeScript, Event, Step, load_script, save_script
+from stakesim.faults.events import FOR_GOOD
+from stakesim.faults.protocol import EpisodeResult
+from stakesim_adapter.faults import BackendCampaign, BackendEpisodeRunner, campaign
+from stakesim_adapter.faults.episodes import replay_episode, run_episode
 from stakesim_adapter.faults.testbed import BackendTestbed
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 from web3 import Web3
 
 pytestmark = pytest.mark.slow
@@ -38,21 +51,37 @@ def testbed() -> Iterator[BackendTestbed]:
     testbed.close()
 
 
-def test_a_small_campaign_survives(profile: str) -> None:
-    result = campaigns.run(campaigns.plan(EPISODES[profile], campaign), seed=11, campaign=campaign)
+def test_a_small_campaign_survives(profile: str, campaign_seed: int) -> None:
+    """With another seed for each commit, so that a long row of commits explores."""
+    result = campaigns.run(campaigns.plan(EPISODES[profile], campaign), campaign_seed, campaign=campaign)
     assert result.ok, "\n".join(result.narratives())
     assert result.injected.total() > 5 * EPISODES[profile]
     assert result.survived == result.injected
 
 
-def test_the_same_seed_and_number_give_the_same_episode(testbed: BackendTestbed) -> None:
-    one, two = run_episode(testbed, 3, 1), run_episode(testbed, 3, 1)
-    assert one.counts == two.counts
-    assert one.counts.total() > 0
+@pytest.mark.parametrize("number", range(3))
+def test_a_script_gives_the_same_episode_without_random_numbers(
+    testbed: BackendTestbed, tmp_path: Path, number: int
+) -> None:
+    drawn = run_episode(testbed, 3, number)
+    assert drawn.script is not None
+    save_script(drawn.script, tmp_path / "episode.yaml")
+    script = load_script(tmp_path / "episode.yaml")
+    replayed = replay_episode(testbed, script)
+    assert replayed.script == drawn.script
+    assert replayed.counts == drawn.counts
+    assert drawn.counts.total() > 0
 
 
-def test_every_row_between_service_and_node_has_a_fault() -> None:
-    assert set(campaigns.rows_by_fault(campaign).values()) == set(IN_CAMPAIGN) <= set(ROWS)
+@pytest.mark.parametrize("file", regressions.saved_scripts(), ids=lambda file: file.stem)
+def test_a_saved_episode_has_no_violation_any_more(testbed: BackendTestbed, file: Path) -> None:
+    with closing(BackendEpisodeRunner(testbed=testbed)) as runner:
+        result = regressions.replay(load_script(file), runner)
+    assert not result.violations, "\n".join([*result.log, *map(str, result.violations)])
+
+
+def test_every_row_of_the_campaign_has_a_fault() -> None:
+    assert set(campaigns.rows_by_fault(campaign).values()) == IN_CAMPAIGN <= set(ROWS)
 
 
 class _GivesUpAfterLostAnswer(Mempool):
@@ -79,8 +108,8 @@ def _unproven(operation: Operation) -> NoEffect:
 class NewNonceAfterTrouble(TransactionSender):
     """Assumes that a transaction was not sent if the response is lost."""
 
-    def __init__(self, w3: Web3, *parts: Any) -> None:
-        super().__init__(w3, *parts)
+    def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
+        super().__init__(w3, *parts, **options)
         requeue = partial(states.requeue, self._database, reason="no answer")
         self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: requeue(_unproven(operation)))
         self._unmined._mempool = self._mempool
@@ -89,8 +118,8 @@ class NewNonceAfterTrouble(TransactionSender):
 class TroubleIsFailure(TransactionSender):
     """Assumes that a time-out is a failure."""
 
-    def __init__(self, w3: Web3, *parts: Any) -> None:
-        super().__init__(w3, *parts)
+    def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
+        super().__init__(w3, *parts, **options)
         error = Superseded("no answer")
         fail = partial(states.fail, self._database, error=error)
         self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: fail(_unproven(operation)))
@@ -122,6 +151,40 @@ class NoCap(TransactionSender):
         return sign_attempt(operation, account, nonce, gas, fees._replace(max_fee_per_gas=10**12), *more)
 
 
+class _AnOldCopyIsEnough(Unmined):
+    """Neither reloads the operation nor compares its attempts with those that are stored."""
+
+    def _handle_used_nonce(self, operation: Operation, policy: TransactionPolicy) -> Operation | Mined:
+        foreign = find_foreign_transaction(self._w3, operation, policy.final_block(rpc.block_number(self._w3)))
+        if foreign is None:
+            return operation
+        seen = replace(operation, attempts=states.reload(self._database, operation).attempts)  # disarms the lock
+        return self.start_over(NoEffect(seen, foreign), "foreign nonce")
+
+
+class ConcludesFromAnOldCopy(TransactionSender):
+    """Takes an attempt that its copy of the operation lacks for a foreign transaction (row 30)."""
+
+    def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
+        super().__init__(w3, *parts, **options)
+        self._unmined = _AnOldCopyIsEnough(w3, self._database, self._mempool, self._signer, self._platform)
+
+
+class _SaysNothing(Unmined):
+    """Does not store what the node says."""
+
+    def _handle_refusal(self, operation: Operation, *args: Any) -> Operation:
+        return operation
+
+
+class HoldsInSilence(TransactionSender):
+    """Does not say why an operation can't go on."""
+
+    def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
+        super().__init__(w3, *parts, **options)
+        self._unmined = _SaysNothing(w3, self._database, self._mempool, self._signer, self._platform)
+
+
 @pytest.mark.parametrize(
     ("sender", "invariants"),
     [
@@ -144,12 +207,14 @@ def test_a_broken_sender_is_found(
 
 
 def test_a_violation_has_a_narrative() -> None:
-    result = campaigns.run(["network:0"], seed=5, campaign=BackendCampaign(FinalAtOnce))
-    (story,) = result.narratives()
-    assert "network:0 of seed 5" in story
-    assert "again: stakesim faults --seed 5 --only network:0" in story
-    assert "are needed" in story
-    assert result.survived.total() == 0
+    names = [f"network:{number}" for number in range(6)]
+    result = campaigns.run(names, seed=5, campaign=BackendCampaign(FinalAtOnce))
+    narrative = next(result.narratives())
+    name = next(episode.name for episode in result.episodes if episode.violations)
+    assert f"{name} of seed 5" in narrative
+    assert f"again: stakesim faults --seed 5 --only {name}" in narrative
+    assert "are needed" in narrative
+    assert result.survived.total() < result.injected.total()
 
 
 def test_an_unknown_episode_name_is_refused() -> None:
@@ -157,12 +222,72 @@ def test_an_unknown_episode_name_is_refused() -> None:
         campaigns.run(["weather:1"], campaign=campaign)
 
 
-def test_the_command() -> None:
-    import typer
+def test_the_saved_episode_of_row_30_pays_twice_with_the_old_code(testbed: BackendTestbed) -> None:
+    script = load_script(regressions.folder() / "row-30.yaml")
+    violations = replay_episode(testbed, script, ConcludesFromAnOldCopy).violations
+    assert "I1" in {violation.invariant for violation in violations}
 
+
+def test_an_operation_that_stands_still_without_a_word_is_found(testbed: BackendTestbed) -> None:
+    """A node that refuses everything in words of its own, and a service that drops the reason."""
+    steps = [
+        Step(do="create_run", args={"key": "key 1", "host": 0, "seats": 4, "price_inr": 1000}),
+        Step(
+            do="leave_alone",
+            args={"rounds": 8},
+            events=(
+                Event(request="eth_sendRawTransaction", nth=1, event="unforeseen refusal", choices={"lasts": FOR_GOOD}),
+            ),
+        ),
+    ]
+    waiting_times = {"bump_after": 60, "resend_after": 0, "give_up_after": 0}
+    settings = {"confirmations": 2, "services": [waiting_times, waiting_times]}
+    script = EpisodeScript(kind="network", settings=settings, steps=tuple(steps))
+    assert not replay_episode(testbed, script).violations
+    silent = replay_episode(testbed, script, HoldsInSilence).violations
+    assert {violation.invariant for violation in silent} == {"SAID"}
+
+
+def run_command(*arguments: str) -> Result:
     app = typer.Typer()
     app.command()(faults)
-    done = CliRunner().invoke(app, ["--seed", "2", "--only", "network:1", "-j", "1"])
+    return CliRunner().invoke(app, [*arguments, "-j", "1"])
+
+
+def test_the_command() -> None:
+    done = run_command("--seed", "2", "--only", "network:1")
     assert done.exit_code == 0, done.output
+    assert done.output.startswith("seed 2\n")
     assert "faults in 1 episodes of seed 2" in done.output
     assert "no violation" in done.output
+
+
+def test_a_fresh_seed_is_shown_first() -> None:
+    seeds = {int(run_command("--only", "network:1").output.split()[1]) for _ in range(2)}
+    assert len(seeds) == 2
+
+
+def test_the_command_runs_for_a_time() -> None:
+    done = run_command("--for", "1s", "--seed", "3")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"faults in [1-9]\d* episodes of seed 3", done.output)
+    assert "no fault of these rows happened: " in done.output
+
+
+def test_a_time_that_is_none_is_refused() -> None:
+    assert run_command("--for", "soon").exit_code == 2
+
+
+def test_the_command_replays_a_file() -> None:
+    done = run_command("--replay", str(regressions.folder() / "row-30.yaml"))
+    assert done.exit_code == 0, done.output
+    assert "no violation" in done.output
+
+
+def test_ctrl_c_shows_what_was_found_so_far() -> None:
+    def interrupt(episode: EpisodeResult) -> None:
+        raise KeyboardInterrupt
+
+    result = campaigns.run(campaigns.plan(2, campaign), seed=3, campaign=campaign, progress=interrupt)
+    assert result.interrupted
+    assert [episode.name for episode in result.episodes] == ["network:0"]

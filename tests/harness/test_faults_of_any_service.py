@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,11 @@ import pytest
 from payouts import NO_CONTRACT, BlindPayer, CarefulPayer, PayoutCampaign
 from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults import campaign as campaigns
-from stakesim.faults.chain_faults import (
-    CHAIN_FAULTS,
-    DATABASE_GONE,
-    MAX_REQUESTS,
-    NONCE_GAP,
-    REORG_MOVES,
-    SOLD_OUT,
-    ChainFaults,
-    ServiceHooks,
-    ServiceStuckError,
-)
+from stakesim.faults import regressions
+from stakesim.faults.chain_actions import CHAIN_FAULTS, DATABASE_GONE, NONCE_GAP, REORG_MOVES, SOLD_OUT
+from stakesim.faults.chain_faults import MAX_REQUESTS, ChainFaults, ServiceHooks, ServiceStuckError
+from stakesim.faults.episode_script import load_script, save_script
+from stakesim.faults.events import RandomEvents, Swarm
 from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import FaultTestbed, service_account, stranger
@@ -32,6 +27,7 @@ from web3 import Web3
 pytestmark = pytest.mark.slow
 
 EPISODES = {"quick": 10, "ci": 60, "deep": 600}
+_NAMES = {fault.name for fault in CHAIN_FAULTS}
 ANOTHER_BACKEND = """
 import sys
 
@@ -57,9 +53,10 @@ def testbed() -> Iterator[FaultTestbed]:
 def around(testbed: FaultTestbed, hooks: ServiceHooks, *forced: str) -> tuple[ChainFaults, Web3]:
     """Chain faults around a service that has two payments in the mempool, and that service's web3."""
     testbed.reset()
-    rng = np.random.default_rng(1)
-    faults = ChainFaults(testbed, rng, block_rate=0, rate=0, forced=list(forced), confirmations=3, hooks=hooks)
-    provider = FaultyProvider(testbed.provider(), FAULTS, rng)
+    events = RandomEvents(np.random.default_rng(1), Swarm(first=forced, worker=0.05))
+    faults = ChainFaults(testbed, events, CHAIN_FAULTS, confirmations=3, hooks=hooks)
+    provider = FaultyProvider(testbed.provider(), FAULTS, events)
+    events.quiet = True
     w3 = lean_web3(provider)
     nonce = testbed.nonce()
     for ahead in range(2):
@@ -73,7 +70,7 @@ def test_a_careful_service_pays_each_invoice_once(profile: str) -> None:
     result = campaigns.run(campaigns.plan(EPISODES[profile], careful), seed=3, campaign=careful)
     assert result.ok, "\n".join(result.narratives())
     assert result.injected.total() > 5 * EPISODES[profile]
-    happened = set(CHAIN_FAULTS) - {DATABASE_GONE, SOLD_OUT, NONCE_GAP}
+    happened = _NAMES - {DATABASE_GONE, SOLD_OUT, NONCE_GAP}
     assert happened <= set(result.injected)
 
 
@@ -87,11 +84,27 @@ def test_a_service_that_retries_a_lost_send_pays_twice_and_is_found() -> None:
     assert "again: stakesim faults --seed 3 --only payout:" in narrative
 
 
+def test_a_violation_is_shrunk_to_the_one_payment_that_shows_it(tmp_path: Path) -> None:
+    """The file has one payment and at most one fault, and is red for the blind payer and green for the careful one."""
+    blind = PayoutCampaign(BlindPayer)
+    result = campaigns.run(campaigns.plan(4, blind), seed=3, campaign=blind)
+    episode = next(e for e in result.episodes if any(v.invariant == "ONCE" for v in e.violations))
+    with closing(blind.open()) as runner:
+        script = regressions.shrunk(episode, "ONCE", 3, runner)
+    assert [step.do for step in script.steps] == ["pay"]
+    assert script.fault_count <= 1
+    file = tmp_path / "once.yaml"
+    save_script(script, file)
+    assert load_script(file) == script
+    assert [v.invariant for v in regressions.replay_file(file, blind).violations] == ["ONCE"]
+    assert not regressions.replay_file(file, PayoutCampaign(CarefulPayer)).violations
+
+
 def test_only_faults_that_fit_service_and_contract_are_possible(testbed: FaultTestbed) -> None:
     faults, _ = around(testbed, ServiceHooks())
-    assert set(CHAIN_FAULTS) - set(faults.possible) == {DATABASE_GONE, SOLD_OUT}
+    assert _NAMES - set(faults.possible) == {DATABASE_GONE, SOLD_OUT}
     faults, _ = around(testbed, ServiceHooks(stop_database=lambda: None))
-    assert set(CHAIN_FAULTS) - set(faults.possible) == {SOLD_OUT}
+    assert _NAMES - set(faults.possible) == {SOLD_OUT}
 
 
 def test_hooks_are_called_around_requests_except_while_the_database_is_gone(testbed: FaultTestbed) -> None:

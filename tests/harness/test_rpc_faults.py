@@ -11,6 +11,8 @@ import pytest
 import requests
 from stakesim.evm.anvil import AnvilEngine
 from stakesim.evm.lean_web3 import lean_web3
+from stakesim.faults.catalogue import ROWS
+from stakesim.faults.events import RandomEvents, ScriptedEvents, Swarm
 from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.signed_transaction import SignedTransaction
@@ -36,7 +38,8 @@ class Connection:
 
     def __init__(self, anvil: AnvilEngine, account: int) -> None:
         self.anvil, self.account, self.to = anvil, anvil.accounts[account], anvil.accounts[0].address
-        self.faulty = FaultyProvider(anvil.w3.provider, FAULTS, np.random.default_rng(1))
+        self.events = RandomEvents(np.random.default_rng(1))
+        self.faulty = FaultyProvider(anvil.w3.provider, FAULTS, self.events)
         self.eth = lean_web3(self.faulty).eth
         self.truth = anvil.w3.eth
         self.nonce = self.truth.get_transaction_count(self.account.address)
@@ -58,7 +61,7 @@ class Connection:
     def send(self, name: str | None = None, **of: int):
         """Sends a transaction, to which this fault happens."""
         if name:
-            self.faulty.force(name)
+            self.events.force(name)
         return self.eth.send_raw_transaction(self.signed(**of).raw_transaction)
 
     def mined(self, **of: int) -> bool:
@@ -144,13 +147,13 @@ def test_a_lagging_node(connection: Connection) -> None:
     connection.send()
     assert connection.mined()
     head = connection.truth.block_number
-    connection.faulty.force("old block number")
+    connection.events.force("old block number")
     assert connection.eth.block_number < head
-    connection.faulty.force("old latest block")
+    connection.events.force("old latest block")
     assert connection.eth.get_block("latest")["number"] < head
-    connection.faulty.force("old nonce")
+    connection.events.force("old nonce")
     assert connection.eth.get_transaction_count(connection.account.address) == connection.nonce
-    connection.faulty.force("receipt withheld")
+    connection.events.force("receipt withheld")
     with pytest.raises(TransactionNotFound):
         connection.eth.get_transaction_receipt(connection.signed().hash)
     assert connection.eth.get_transaction_receipt(connection.signed().hash)
@@ -161,22 +164,66 @@ def test_a_receipt_of_a_removed_block(connection: Connection) -> None:
     assert connection.mined()
     receipt = connection.eth.get_transaction_receipt(connection.signed().hash)
     connection.anvil.w3.provider.make_request("anvil_reorg", [1, []])
-    connection.faulty.force("old receipt")
+    connection.events.force("old receipt")
     assert connection.eth.get_transaction_receipt(connection.signed().hash) == receipt
     with pytest.raises(TransactionNotFound):
         connection.eth.get_transaction_receipt(connection.signed().hash)
 
 
 def test_a_forced_fault_waits_until_it_applies(connection: Connection) -> None:
-    connection.faulty.force("nonce too low, older attempt mined")
+    connection.events.force("nonce too low, older attempt mined")
     connection.send()
     assert connection.faulty.counts.total() == 0
+
+
+def test_a_fault_that_lasts_goes_on_until_it_is_stopped(connection: Connection) -> None:
+    """Lasting and other choices are recorded, so that a script gives the same answers."""
+    events = RandomEvents(np.random.default_rng(1), Swarm(lasting=frozenset(["nonce count too high"])))
+    faulty = FaultyProvider(connection.anvil.w3.provider, FAULTS, events)
+    events.force("nonce count too high")
+    counts = [lean_web3(faulty).eth.get_transaction_count(connection.account.address) for _ in range(3)]
+    assert len(set(counts)) == 1
+    assert counts[0] > connection.nonce
+    assert faulty.counts == {"nonce count too high": 1}
+    scripted = FaultyProvider(connection.anvil.w3.provider, FAULTS, ScriptedEvents(events.steps))
+    again = [lean_web3(scripted).eth.get_transaction_count(connection.account.address) for _ in range(3)]
+    assert again == counts
+    assert scripted.events.steps == events.steps
+    faulty.stop()
+    assert lean_web3(faulty).eth.get_transaction_count(connection.account.address) == connection.nonce
+
+
+def test_a_lagging_node_has_neither_events_nor_receipts_of_blocks_that_it_lacks(connection: Connection) -> None:
+    connection.send()
+    assert connection.mined()
+    head = connection.truth.block_number
+    connection.events.force("lagging node")
+    assert connection.eth.get_logs({"fromBlock": head, "toBlock": head}) == []
+    connection.events.force("lagging node")
+    with pytest.raises(TransactionNotFound):
+        connection.eth.get_transaction_receipt(connection.signed().hash)
+
+
+@pytest.mark.parametrize("name", ["wrong field", "wrong result", "neither result nor error"])
+def test_a_malformed_answer_is_no_receipt(connection: Connection, name: str) -> None:
+    connection.send()
+    assert connection.mined()
+    tx_hash = connection.signed().hash.to_0x_hex()
+
+    def receipt() -> object:
+        return connection.faulty.make_request("eth_getTransactionReceipt", [tx_hash]).get("result", "no result")
+
+    good = receipt()
+    connection.events.force(name)
+    assert receipt() != good
+    assert receipt() == good
 
 
 @pytest.mark.slow
 def test_the_same_seed_injects_the_same_faults(anvil: AnvilEngine) -> None:
     def injected_faults() -> list[tuple[int, str]]:
-        faulty = FaultyProvider(anvil.w3.provider, FAULTS, np.random.default_rng(5), rate=0.5)
+        events = RandomEvents(np.random.default_rng(5), Swarm(rpc=0.5))
+        faulty = FaultyProvider(anvil.w3.provider, FAULTS, events)
         for _ in range(60):
             try:
                 faulty.make_request("eth_blockNumber", [])
@@ -189,8 +236,7 @@ def test_the_same_seed_injects_the_same_faults(anvil: AnvilEngine) -> None:
 
 
 def test_after_stop_no_fault_is_injected(connection: Connection) -> None:
-    connection.faulty.rate = 1
-    connection.faulty.force("429")
+    connection.events.force("429")
     connection.faulty.stop()
     assert connection.eth.block_number == connection.truth.block_number
 
@@ -199,7 +245,7 @@ def test_hooks_are_called_before_and_after_each_request(connection: Connection) 
     calls: list[str] = []
     connection.faulty.before = lambda method, params: calls.append(f"before {method}")
     connection.faulty.after = lambda method, params: calls.append(f"after {method}")
-    connection.faulty.force("502")
+    connection.events.force("502")
     with pytest.raises(requests.HTTPError) as raised:
         connection.eth.block_number  # noqa: B018
     assert raised.value.response.status_code == 502
@@ -226,4 +272,4 @@ def test_transactions_of_all_types_are_decoded(anvil: AnvilEngine, fees: dict) -
 
 def test_every_fault_has_a_unique_name_and_a_row() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
-    assert all(1 <= fault.row <= 29 and fault.methods for fault in FAULTS)
+    assert all(fault.row in ROWS and fault.methods for fault in FAULTS)

@@ -224,6 +224,7 @@ class Reconciler:
                     seen = func.greatest(event_runs.c.blockchain_block, last)  # no earlier view is good enough
                     connection.execute(due.values(refresh_due=True, blockchain_block=seen))
                 self._finality.move_cursor(connection, header)
+            self.health.cursor_lag = max(final_block - last, 0)
             if last == last_block:
                 self._finality.note_finalized(head)
                 return last_block

@@ -1,6 +1,6 @@
 """The fault campaign of this backend: `[tool.stakesim] faults = "stakesim_adapter.faults:campaign"`.
 
-`episodes` and `processes` run the four kinds of episodes, `clients` sends their requests. `watch`, `checks` and
+`episodes`, `processes` and `wire` run the five kinds of episodes, `clients` sends their requests. `watch`, `checks` and
 `row_checks` check operations and rows.
 """
 
@@ -13,13 +13,14 @@ from functools import partial
 
 from app.services.transactions.sender import TransactionSender
 from stakesim.errors import StakesimError
+from stakesim.faults.episode_script import EpisodeScript
 from stakesim.faults.protocol import EpisodeResult
 
 from stakesim_adapter.errors import as_backend_error
-from stakesim_adapter.faults import processes
+from stakesim_adapter.faults import processes, wire
 from stakesim_adapter.faults.checks import STATEMENTS
 from stakesim_adapter.faults.clients import CLIENT_FAULTS
-from stakesim_adapter.faults.episodes import run_episode
+from stakesim_adapter.faults.episodes import replay_episode, run_episode
 from stakesim_adapter.faults.testbed import BackendTestbed
 
 
@@ -42,11 +43,19 @@ class BackendCampaign:
     @property
     def faults(self) -> Mapping[str, int]:
         """Faults of this backend's episodes, with their row in the catalogue."""
-        return CLIENT_FAULTS | processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS
+        return (
+            CLIENT_FAULTS | processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS | wire.WIRE_FAULTS
+        )
 
     def plan(self, runs: int) -> Mapping[str, int]:
         """Returns `runs` episodes each of the kinds `network` and `kill`, and fewer of the kinds that take longer."""
-        return {"network": runs, "kill": runs, "workers": -(-runs // 20), "database": -(-runs // 50)}
+        return {
+            "network": runs,
+            "kill": runs,
+            "workers": -(-runs // 20),
+            "database": -(-runs // 50),
+            "wire": -(-runs // 25),
+        }
 
     def open(self) -> BackendEpisodeRunner:
         """Opens a testbed."""
@@ -58,21 +67,27 @@ class BackendEpisodeRunner:
 
     Args:
         sender: As in `BackendCampaign`.
+        testbed: An open testbed, which stays open; a new one if None.
 
     Raises:
         EngineError: There is no anvil.
         BackendError: No database answers.
     """
 
-    def __init__(self, sender: type[TransactionSender] = TransactionSender) -> None:
+    def __init__(
+        self, sender: type[TransactionSender] = TransactionSender, testbed: BackendTestbed | None = None
+    ) -> None:
         logging.getLogger("app").addHandler(logging.NullHandler())  # expected errors would fill the terminal
+        self._sender = sender
         with as_backend_error():
-            self.testbed = BackendTestbed()
+            self.testbed = testbed or BackendTestbed()
+        self._owns_testbed = testbed is None
         self._episodes: Mapping[str, Callable[[int, int], EpisodeResult]] = {
             "network": partial(run_episode, self.testbed, sender=sender),
             "kill": partial(processes.run_kill_episode, self.testbed),
             "workers": partial(processes.run_workers_episode, self.testbed),
             "database": processes.run_database_episode,
+            "wire": partial(wire.run_wire_episode, self.testbed),
         }
 
     def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
@@ -87,9 +102,15 @@ class BackendEpisodeRunner:
         with as_backend_error():
             return self._episodes[kind](seed, number)
 
+    def replay(self, script: EpisodeScript) -> EpisodeResult:
+        """Runs an episode `network` from its script."""
+        with as_backend_error():
+            return replay_episode(self.testbed, script, self._sender)
+
     def close(self) -> None:
         """Stops the anvil, and drops the database."""
-        self.testbed.close()
+        if self._owns_testbed:
+            self.testbed.close()
 
 
 campaign = BackendCampaign()

@@ -1,44 +1,83 @@
 """Episodes `network`: clients send requests while faults happen between service, node and database.
 
-At the end the faults stop, the reconciler closes all operations, and the checks run. The same seed and number give the
-same episode.
+Two processes serve them from one database; here both run in one thread, and take turns at the requests. At the end the
+faults stop, the reconciler closes all operations, and the checks run. Seed and number, or a script, give the episode.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from app.bootstrap.container import Services
 from app.core.errors import DatabaseUnavailable
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
-from stakesim.faults.chain_faults import CHAIN_FAULTS, ChainFaults, ServiceHooks
+from stakesim.faults.chain_faults import ChainFaults, ServiceHooks
+from stakesim.faults.contract_actions import SURROUNDINGS
+from stakesim.faults.episode_script import EpisodeScript
+from stakesim.faults.events import EventSource, RandomEvents, ScriptedEvents, Swarm
 from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import MAX_FEE
 
 from stakesim_adapter.faults.checks import check
-from stakesim_adapter.faults.clients import Clients
+from stakesim_adapter.faults.clients import AT_ONCE, Clients
+from stakesim_adapter.faults.random_steps import RandomStep, RandomSteps
 from stakesim_adapter.faults.testbed import BackendTestbed, open_services
 from stakesim_adapter.faults.watch import OperationsWatch
 
+NETWORK = "network"
 MAX_ROUNDS = 80
-"""Maximum number of blocks, each with a round of the reconciler, in which all operations end after the faults."""
+"""Maximum number of rounds of the reconciler in which all operations end after the faults."""
+NEVER = 10**6
+"""Seconds that no episode takes."""
+LASTING_RATE = 0.25
+"""Share of episodes with a fault that goes on until all faults are stopped."""
+SERVICES = 2
+"""Number of processes of the service."""
+_FAULT_NAMES = [*(fault.name for fault in FAULTS), *(fault.name for fault in SURROUNDINGS)]
+_LASTING = [fault.name for fault in FAULTS if fault.may_last]
+
+Settings = dict[str, Any]
+"""Confirmations, and waiting times in seconds of the episode's clock."""
+Steps = Callable[[Clients], Iterable[tuple[str, dict[str, Any]]]]
+"""The steps for these clients, one after another."""
 
 
-def random_policy(rng: np.random.Generator) -> TransactionPolicy:
-    """Returns a random policy. Its times are 0 or endless, so that the episode does not depend on the wall clock."""
-    never = 1e9
-    return TransactionPolicy(
-        confirmations=int(rng.choice([2, 3, 4])),
-        max_fee_per_gas=MAX_FEE,
-        bump_after=float(rng.choice([0, never], p=[0.25, 0.75])),
-        resend_after=0,
-        give_up_after=float(rng.choice([0, never], p=[0.3, 0.7])),
-        min_pause=0.0001,
-        max_pause=0.0003,
+def random_settings(rng: np.random.Generator) -> Settings:
+    """Draws how the services are set up. Their waiting times differ, as while a new version is rolled out."""
+    return {"confirmations": int(rng.choice([2, 3, 4])), "services": [_waiting_times(rng) for _ in range(SERVICES)]}
+
+
+def _waiting_times(rng: np.random.Generator) -> dict[str, int]:
+    return {
+        "bump_after": int(rng.choice([0, 60, NEVER])),
+        "bump_blocks": int(rng.choice([1, 3])),
+        "resend_after": int(rng.choice([0, 15], p=[0.7, 0.3])),
+        "give_up_after": int(rng.choice([0, 30, 300], p=[0.3, 0.3, 0.4])),
+    }
+
+
+def random_swarm(rng: np.random.Generator, number: int) -> Swarm:
+    """Draws which faults the episode has, and how often; three of them, by its number, happen first.
+
+    Episodes differ in this as much as possible: one with few kinds of faults shows what many kinds would cover up.
+    """
+    left_out = frozenset(name for name in _FAULT_NAMES if rng.random() < rng.choice([0.1, 0.5, 0.9]))
+    return Swarm(
+        block=tuple(float(rate) for rate in rng.choice([0, 0.1, 0.3, 0.8], 2, replace=False)),
+        chain=float(rng.choice([0, 0.03, 0.1])),
+        rpc=float(rng.choice([0.05, 0.15, 0.3, 0.5])),
+        worker=float(rng.choice([0, 0.01, 0.05])),
+        left_out=left_out,
+        first=tuple(_FAULT_NAMES[(3 * number + i) % len(_FAULT_NAMES)] for i in range(3)),
+        lasting=frozenset([str(rng.choice(_LASTING))] if rng.random() < LASTING_RATE else []),
+        spell=float(rng.choice([0, 0.2])),
     )
 
 
@@ -53,82 +92,87 @@ def run_episode(
         number: Number of the episode.
         sender: Class that sends the services' transactions; a test passes a broken one.
     """
-    started_at = time.perf_counter()
-    testbed.reset()
-    policy_rng, rpc_rng, chain_rng, client_rng = (np.random.default_rng([seed, number, part]) for part in range(4))
-    policy = random_policy(policy_rng)
-    watch = OperationsWatch(testbed, policy.confirmations)
-    provider = FaultyProvider(testbed.provider(), FAULTS, rpc_rng)
-    hooks = ServiceHooks(watch.check_operations, watch.check_is_stored, testbed.stop_database, testbed.start_database)
-    faults = _chain_faults(testbed, chain_rng, policy_rng, number, policy, hooks)
-    database, worker_database = testbed.addresses.database(), testbed.addresses.database()
-    try:
-        worker_services = open_services(testbed.addresses, provider, policy, worker_database, sender)
-        services = open_services(testbed.addresses, provider, policy, database, sender)
-        services.reconciler.run_full()
-        faults.attach(provider)
-        provider.force(*_rotate([fault.name for fault in FAULTS], number, 3))
-        clients = Clients(testbed, services, watch, faults, provider, client_rng)
-        worker = Clients(testbed, worker_services, watch, faults, provider, client_rng)
-        hooks.other_worker = worker.reconcile
-        clients.run_script()
-        provider.stop()
-        faults.stop()
-        end_violations = settle(testbed, services, policy.confirmations)
-        watch.check_operations()
-        end_violations += check(testbed, services, clients.responses)
-    finally:
-        faults.restore_database()
-        database.dispose()
-        worker_database.dispose()
-    injected = [(injected.request, f"{injected.fault.name} ({injected.method})") for injected in provider.injected]
-    log = sorted([*injected, *faults.log, *clients.log, *worker.log], key=lambda entry: entry[0])
-    return EpisodeResult(
-        f"network:{number}",
-        provider.counts + faults.counts + clients.counts,
-        watch.violations + clients.violations + worker.violations + end_violations,
-        [f"{policy}", *(f"request {call:4}: {event}" for call, event in log)],
-        time.perf_counter() - started_at,
+    settings_rng, events_rng, steps_rng = (np.random.default_rng([seed, number, part]) for part in range(3))
+    settings = random_settings(settings_rng)
+    swarm = random_swarm(settings_rng, number)
+    events = RandomEvents(events_rng, swarm)
+    script = EpisodeScript(kind=NETWORK, seed=seed, number=number, settings=settings)
+    return _run(
+        testbed, script, events, lambda clients: RandomSteps(steps_rng, clients, waits=bool(swarm.lasting)), sender
     )
 
 
-def _chain_faults(
-    testbed: BackendTestbed,
-    rng: np.random.Generator,
-    rate_rng: np.random.Generator,
-    number: int,
-    policy: TransactionPolicy,
-    hooks: ServiceHooks,
-) -> ChainFaults:
-    """Returns faults at random rates. Two of them, which depend on the episode's number, happen first."""
-    return ChainFaults(
-        testbed,
-        rng,
-        block_rate=float(rate_rng.uniform(0.2, 0.8)),
-        rate=float(rate_rng.uniform(0.01, 0.06)),
-        forced=_rotate(list(CHAIN_FAULTS), number, 2),
-        rpc_rate=float(rate_rng.uniform(0.05, 0.3)),
-        confirmations=policy.confirmations,
-        hooks=hooks,
+def replay_episode(
+    testbed: BackendTestbed, script: EpisodeScript, sender: type[TransactionSender] = TransactionSender
+) -> EpisodeResult:
+    """Runs the episode of a script; `sender` as in `run_episode`."""
+    steps = [RandomStep(step.do, step.args) for step in script.steps]
+    return _run(testbed, script, ScriptedEvents(script.steps), lambda clients: steps, sender)
+
+
+def _run(
+    testbed: BackendTestbed, script: EpisodeScript, events: EventSource, steps: Steps, sender: type[TransactionSender]
+) -> EpisodeResult:
+    started_at = time.perf_counter()
+    testbed.reset()
+    confirmations = script.settings["confirmations"]
+    watch = OperationsWatch(testbed, confirmations)
+    provider = FaultyProvider(testbed.provider(), FAULTS, events)
+    hooks = ServiceHooks(watch.check_operations, watch.check_is_stored, testbed.stop_database, testbed.start_database)
+    faults = ChainFaults(testbed, events, SURROUNDINGS, confirmations=confirmations, hooks=hooks)
+    engines = [testbed.addresses.database() for _ in range(SERVICES)]
+    try:
+        services = [
+            open_services(
+                testbed.addresses,
+                provider,
+                TransactionPolicy(confirmations=confirmations, max_fee_per_gas=MAX_FEE, **waiting_times),
+                engine,
+                sender,
+                faults.clock,
+            )
+            for engine, waiting_times in zip(engines, script.settings["services"], strict=True)
+        ]
+        for service in services:
+            watch.follow(service.database)
+        events.quiet = True
+        services[0].reconciler.run_full()
+        faults.attach(provider)
+        clients = Clients(testbed, services, watch, faults)
+        hooks.other_worker = clients.run_other_worker
+        for do, args in steps(clients):
+            events.begin_step(do, args)
+            clients.perform(do, args)
+        faults.stop()
+        violations = settle(testbed, services[0], confirmations)
+        watch.check_operations()
+        violations += check(testbed, services[0], clients.responses)
+    finally:
+        faults.restore_database()
+        for engine in engines:
+            engine.dispose()
+    injected = [(injected.request, f"{injected.fault.name} ({injected.method})") for injected in provider.injected]
+    log = sorted([*injected, *faults.log, *clients.log], key=lambda entry: entry[0])
+    return EpisodeResult(
+        f"{script.kind}:{script.number}",
+        Counter({name: n for name, n in (provider.counts + faults.counts + clients.counts).items() if n}),
+        watch.violations + clients.violations + violations,
+        [f"{script.settings}", *(f"request {request:4}: {event}" for request, event in log)],
+        time.perf_counter() - started_at,
+        script.model_copy(update={"steps": events.steps}),
     )
 
 
 def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> list[Violation]:
     """Mines blocks and runs the reconciler until no operation is open and all blocks are final."""
     for _ in range(MAX_ROUNDS):
-        testbed.mine()
+        testbed.mine(confirmations)
         try:
-            report = services.reconciler.run_once()
+            report = services.reconciler.run_once(AT_ONCE)
         except DatabaseUnavailable:  # a pooled connection from before the server was stopped
             continue
         if not report.pending:
             break
-    for _ in range(confirmations + 1):
-        testbed.mine()
-        report = services.reconciler.run_once()
+    testbed.mine(confirmations + 1)
+    report = services.reconciler.run_once(AT_ONCE)
     return [Violation("I2", f"a problem though the faults have stopped: {problem}") for problem in report.problems]
-
-
-def _rotate(names: list[str], number: int, count: int) -> list[str]:
-    """Returns `count` of the names; successive numbers go through all names in turn."""
-    return [names[(number * count + i) % len(names)] for i in range(count)]

@@ -57,11 +57,11 @@ POLICY = TransactionPolicy(
 MAX_TRIES = 200
 """Maximum number of times that a process runs the script."""
 _STARTS_AT = datetime.fromtimestamp(GENESIS_TIMESTAMP, UTC) + timedelta(days=30)
-_TEMPORARY_ERRORS = (ChainUnavailable, DatabaseUnavailable)
+TEMPORARY_ERRORS = (ChainUnavailable, DatabaseUnavailable)
 _CONTEXT = multiprocessing.get_context("fork")
 
 
-def _run_script(services: Services, process_name: str, on_done: Callable[[str], None]) -> None:
+def run_script(services: Services, process_name: str, on_done: Callable[[str], None]) -> None:
     """Creates runs and bookings, some with keys that all processes share, some with keys of this process.
 
     Calls `on_done` with the key of each use case that has returned.
@@ -148,8 +148,8 @@ def _process_main(addresses: Addresses, name: str, log_path: Path, kill_at: int,
     for _ in range(MAX_TRIES):
         try:
             services.reconciler.run_full()
-            _run_script(services, name, lambda key: log.write(f"done {key}"))
-        except _TEMPORARY_ERRORS:
+            run_script(services, name, lambda key: log.write(f"done {key}"))
+        except TEMPORARY_ERRORS:
             time.sleep(0.02)
             continue
         except AppError as error:

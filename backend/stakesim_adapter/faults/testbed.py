@@ -29,6 +29,7 @@ from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
 from stakesim.evm.chain_spec import engine_accounts
 from stakesim.evm.lean_web3 import lean_web3
+from stakesim.faults.episode_clock import EpisodeClock
 from stakesim.faults.testbed import FaultTestbed, LocalNodeProvider, service_account
 from stakesim.paths import state_dir
 from web3.providers.base import BaseProvider
@@ -96,24 +97,30 @@ def open_services(
     policy: TransactionPolicy,
     engine: DatabaseEngine,
     sender: type[TransactionSender] = TransactionSender,
+    clock: EpisodeClock | None = None,
 ) -> Services:
     """Builds the services of one process of the backend.
 
     Args:
         addresses: Addresses of node and contract.
-        provider: Provider with faults. The services' clock reads the latest block without faults.
+        provider: Provider with faults. The clock for prices reads the latest block without faults.
         policy: Policy of the sender.
         engine: Engine of the database.
         sender: Class that sends the transactions.
+        clock: Clock of the sender; real time if None.
     """
     database = Database(engine)
     w3, faultless_w3 = lean_web3(provider), lean_web3(addresses.provider())
 
-    def clock() -> datetime:
+    def block_time() -> datetime:
         return datetime.fromtimestamp(faultless_w3.eth.get_block("latest")["timestamp"], UTC)
 
-    chain = BlockchainService(w3, addresses.contract, sender(w3, service_account(), database, policy))
-    return build_services(w3, database, chain, Pricing(SteadyPriceFeed(clock), clock))
+    time: dict[str, Any] = {}
+    if clock is not None:
+        time = {"clock": clock, "sleep": clock.sleep, "uniform": lambda low, high: low}
+    transaction_sender = sender(w3, service_account(), database, policy, **time)
+    chain = BlockchainService(w3, addresses.contract, transaction_sender)
+    return build_services(w3, database, chain, Pricing(SteadyPriceFeed(block_time), block_time))
 
 
 class BackendTestbed(FaultTestbed):
@@ -139,6 +146,9 @@ class BackendTestbed(FaultTestbed):
         try:
             self.database = create_database(self._server, self._name)
             migrate(self.database)
+            if server is None:  # no server is stopped, so commits need not wait for the disk
+                with self._admin_statements() as execute:
+                    execute(f"ALTER DATABASE {self._name} SET synchronous_commit = off")
         except BaseException:
             super().close()
             raise

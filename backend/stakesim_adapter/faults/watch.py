@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from app.db.database import Database
 from app.db.tables import operations
 from app.services.operation_types import CLOSED_STATES
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
-from sqlalchemy import select
+from sqlalchemy import event, func, select
 from stakesim.faults.protocol import Violation
 
 from stakesim_adapter.faults.testbed import BackendTestbed
@@ -27,6 +29,41 @@ _ALL_OPERATIONS = select(
 )
 
 
+_PROGRESS = select(
+    _columns.key,
+    _columns.state,
+    _columns.nonce,
+    _columns.requeued,
+    func.jsonb_array_length(_columns.attempts),
+    _columns.block_number,
+    _columns.held,
+).where(_columns.state.not_in(CLOSED_STATES))
+
+
+class Progress(NamedTuple):
+    """What an open operation has reached.
+
+    Attributes:
+        state: State of the operation.
+        nonce: Its nonce; None if it has none.
+        requeued: How often it got a new nonce.
+        attempts: Number of its attempts.
+        block_number: Number of the block that it is in; None if it is in none.
+        held: Why it is held; None if it is not.
+    """
+
+    state: str
+    nonce: int | None
+    requeued: int
+    attempts: int
+    block_number: int | None
+    held: str | None
+
+
+_WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE)\b")
+"""Statements that change rows; `FOR UPDATE` is among them, which does no harm."""
+
+
 @dataclass
 class OperationsWatch:
     """Compares each operation with its row at the last check.
@@ -41,9 +78,17 @@ class OperationsWatch:
     confirmations: int
     violations: list[Violation] = field(default_factory=list)
     _last_rows: dict[str, Any] = field(default_factory=dict)
+    _may_have_changed: bool = True
+
+    def follow(self, database: Database) -> None:
+        """From now on, `check_operations` reads only after statements on this database that write."""
+        event.listen(database.autocommit_engine, "after_cursor_execute", self._executed)
 
     def check_operations(self) -> None:
         """Checks all operations that have changed. Call it before each request, and so before each block."""
+        if not self._may_have_changed:
+            return
+        self._may_have_changed = False
         with self.testbed.observer.connect() as connection:
             rows = connection.execute(_ALL_OPERATIONS).all()
         for row in rows:
@@ -58,6 +103,12 @@ class OperationsWatch:
             if row.state in ("confirmed", "failed") and (last is None or last.state not in CLOSED_STATES):
                 self._check_is_final(row)
 
+    def progress(self) -> dict[str, Progress]:
+        """What each open operation has reached, by key."""
+        with self.testbed.observer.connect() as connection:
+            rows = connection.execute(_PROGRESS).all()
+        return {row.key: Progress(*row[1:]) for row in rows}
+
     def check_is_stored(self, raw: str) -> None:
         """Checks that an operation has this raw transaction (0x-prefixed hex). Call it before the send."""
         tx_hash = HexBytes(keccak(HexBytes(raw))).to_0x_hex()
@@ -65,6 +116,9 @@ class OperationsWatch:
             holder = select(_columns.key).where(_columns.attempts.contains([{"hash": tx_hash}]))
             if connection.execute(holder).first() is None:
                 self._report("I3", f"{tx_hash} was sent, and no operation in the database has it")
+
+    def _executed(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        self._may_have_changed = self._may_have_changed or _WRITES.search(statement) is not None
 
     def _check_is_final(self, row: Any) -> None:
         if row.tx_hash is None:

@@ -2,59 +2,137 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stakesim.commands.options import Jobs, Seed
+from stakesim.commands.options import Jobs
 from stakesim.commands.terminal import console, finish, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from stakesim.faults.campaign import FaultCampaignResult
-    from stakesim.faults.protocol import EpisodeResult
+    from stakesim.faults.protocol import EpisodeResult, FaultCampaign
+
+FRESH_SEED_BITS = 40
 
 
 def faults(
     runs: Annotated[
         int, typer.Option(help="Size of the campaign: the project plans how many episodes of each kind.", min=1)
     ] = 50,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of all random choices: the same seed gives the same episodes.", min=0, show_default="a fresh one"
+        ),
+    ] = None,
     jobs: Jobs = 2,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Run only this episode, as network:3 or kill:7, and show its log. Repeatable."),
     ] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="Run for this time, as 90s, 10m or 2h, instead of a number of episodes.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Run the episode of a file that a campaign saved, and show its log.")
+    ] = None,
 ) -> None:
-    """Inject faults between service, node and database, and check that nothing is lost or paid twice."""
+    """Inject faults between service, node and database, and check that nothing is lost or paid twice.
+
+    A violation is shrunk to the fewest faults that show it, and saved as a file that --replay runs again. Ctrl-C ends
+    the campaign, and shows what was found so far.
+    """
     from stakesim.faults import campaign
 
     project_campaign = campaign.project_campaign()
-    names = only or campaign.plan(runs, project_campaign)
-    total: Counter[str] = Counter()
-    with progress_bar("0 faults", len(names)) as advance:
-
-        def episode_finished(episode: EpisodeResult) -> None:
-            total.update(episode.counts)
-            advance(description=f"{total.total()} faults")
-
-        result = campaign.run(names, seed, jobs=jobs, progress=episode_finished, campaign=project_campaign)
+    if replay is not None:
+        _replay(replay, project_campaign)
     output = console()
+    seed = secrets.randbits(FRESH_SEED_BITS) if seed is None else seed
+    output.print(f"seed {seed}")
+    result = _run(project_campaign, runs, seed, jobs, only, _seconds(duration))
     if only:
         for episode in result.episodes:
             output.print(f"{episode.name} of seed {seed}", *episode.log, sep="\n  ", markup=False)
     output.print(_table(result))
     for narrative in result.narratives():
         output.print(narrative, markup=False)
+    if not (only or result.interrupted) and result.rows_not_injected:
+        rows = ", ".join(map(str, result.rows_not_injected))
+        output.print(f"no fault of these rows happened: {rows}; run more episodes, or for longer")
+    output.print(_summary(result))
+    if not result.interrupted:
+        _save_violations(result)
+    finish(ok=result.ok)
+
+
+def _run(
+    project_campaign: FaultCampaign, runs: int, seed: int, jobs: int, only: list[str] | None, seconds: int | None
+) -> FaultCampaignResult:
+    from stakesim.faults import campaign
+
+    planned = only or campaign.plan(runs, project_campaign)
+    names = planned if only or seconds is None else campaign.endless(project_campaign)
+    total: Counter[str] = Counter()
+    with progress_bar("0 faults", len(planned) if seconds is None else None) as advance:
+
+        def episode_finished(episode: EpisodeResult) -> None:
+            total.update(episode.counts)
+            advance(description=f"{total.total()} faults")
+
+        return campaign.run(
+            names, seed, jobs=jobs, seconds=seconds, progress=episode_finished, campaign=project_campaign
+        )
+
+
+def _seconds(duration: str | None) -> int | None:
+    from stakesim.schema.fields import parse_time
+
+    if duration is None:
+        return None
+    try:
+        seconds = parse_time(duration)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    if seconds <= 0:
+        raise typer.BadParameter(f"{duration!r} is no time to run for: give 90s, 10m or 2h.")
+    return seconds
+
+
+def _replay(file: Path, project_campaign: FaultCampaign) -> None:
+    from stakesim.faults import regressions
+
+    result = regressions.replay_file(file, project_campaign)
+    output = console()
+    output.print(f"{file}", *result.log, sep="\n  ", markup=False)
+    for violation in result.violations:
+        statement = project_campaign.statements[violation.invariant]
+        output.print(f"{violation.invariant} ({statement}): {violation.message}", markup=False)
+    output.print(f"{result.counts.total()} faults: {'violated' if result.violations else 'no violation'}")
+    finish(ok=not result.violations)
+
+
+def _save_violations(result: FaultCampaignResult) -> None:
+    from stakesim.faults import regressions
+
+    output = console()
+    for file in regressions.save_violations(result, lambda text: output.print(text, markup=False)):
+        output.print(f"saved; replay it: stakesim faults --replay {file}", markup=False)
+
+
+def _summary(result: FaultCampaignResult) -> str:
     failed = sum(1 for episode in result.episodes if episode.violations)
     verdict = f"{failed} episodes with violations" if failed else "no violation"
-    output.print(
-        f"{result.injected.total()} faults in {len(result.episodes)} episodes of seed {seed}, "
-        f"{result.seconds:.0f} s: {verdict}"
+    return (
+        f"{result.injected.total()} faults in {len(result.episodes)} episodes of seed {result.seed}, "
+        f"{result.seconds:.0f} s{', interrupted' if result.interrupted else ''}: {verdict}"
     )
-    finish(ok=result.ok)
 
 
 def _table(result: FaultCampaignResult) -> Table:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, count, islice
 
 from stakesim.evm.errors import EngineError
-from stakesim.faults.chain_faults import CHAIN_FAULTS
+from stakesim.faults.contract_actions import SURROUNDINGS
 from stakesim.faults.protocol import EpisodeResult, EpisodeRunner, FaultCampaign
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.project import ProjectError, current_project
 from stakesim.workers.pool import worker_pool
+
+PLAN_UNIT = 20
+"""Size of the plans of which an endless campaign consists."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,17 @@ class FaultCampaignResult:
     Attributes:
         campaign: The campaign that the episodes belong to.
         seed: Of the campaign.
-        episodes: One result for each requested episode, in that order.
+        episodes: One result for each episode that ended: in the order of the names, or in the order in which they ended
+            if the campaign was given a time or was interrupted.
         seconds: Wall-clock time.
+        interrupted: Whether Ctrl-C ended the campaign.
     """
 
     campaign: FaultCampaign
     seed: int
     episodes: list[EpisodeResult]
     seconds: float
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
@@ -47,6 +54,12 @@ class FaultCampaignResult:
     def survived(self) -> Counter[str]:
         """How often each fault happened in episodes without violations, by name."""
         return sum((episode.counts for episode in self.episodes if not episode.violations), Counter())
+
+    @property
+    def rows_not_injected(self) -> list[int]:
+        """Rows of the catalogue that a campaign injects, and this one did not."""
+        injected, rows = self.injected, rows_by_fault(self.campaign)
+        return sorted(set(rows.values()) - {rows[name] for name in injected if name in rows})
 
     def narratives(self) -> Iterator[str]:
         """For each episode with violations: its log, the violations, and the command that runs it again."""
@@ -81,7 +94,7 @@ def project_campaign() -> FaultCampaign:
 
 def rows_by_fault(campaign: FaultCampaign) -> dict[str, int]:
     """Row of the catalogue by name of the fault, the library's faults first."""
-    return {fault.name: fault.row for fault in FAULTS} | CHAIN_FAULTS | dict(campaign.faults)
+    return {f.name: f.row for f in FAULTS} | {f.name: f.row for f in SURROUNDINGS} | dict(campaign.faults)
 
 
 def plan(runs: int, campaign: FaultCampaign | None = None) -> list[str]:
@@ -98,20 +111,30 @@ def plan(runs: int, campaign: FaultCampaign | None = None) -> list[str]:
     return [f"{kind}:{number}" for kind, count in counts.items() for number in range(count)]
 
 
+def endless(campaign: FaultCampaign) -> Iterator[str]:
+    """Names of episodes of all kinds without end, in the proportions of a plan."""
+    counts = campaign.plan(PLAN_UNIT)
+    for round_number in count():
+        for kind, of_kind in counts.items():
+            yield from (f"{kind}:{round_number * of_kind + number}" for number in range(of_kind))
+
+
 def run(
-    names: Sequence[str],
+    names: Iterable[str],
     seed: int = 0,
     *,
     jobs: int = 1,
+    seconds: float | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
     campaign: FaultCampaign | None = None,
 ) -> FaultCampaignResult:
-    """Runs episodes.
+    """Runs episodes. Ctrl-C ends the campaign, with the results so far.
 
     Args:
         names: Episodes, named as by `plan`.
         seed: The same seed and name give the same episode.
         jobs: Number of processes.
+        seconds: Time after which no episode is begun any more.
         progress: Called with each result as soon as it is there.
         campaign: By default the project's.
 
@@ -121,30 +144,49 @@ def run(
     """
     started = time.perf_counter()
     campaign = campaign or project_campaign()
-    kinds = campaign.plan(1)
-    for name in names:
-        kind, _, number = name.partition(":")
-        if kind not in kinds or not number.isdecimal():
-            raise EngineError(f"{name} is no episode: give {', '.join(kinds)}, a colon and a number, as network:3.")
-    episodes = []
-    for episode in _run_all(campaign, names, seed, jobs):
-        episodes.append(episode)
-        if progress:
-            progress(episode)
-    positions = {name: position for position, name in enumerate(names)}
+    begun: list[str] = []
+
+    def checked_names() -> Iterator[str]:
+        for name in names:
+            if seconds is not None and time.perf_counter() - started > seconds:
+                return
+            _check_name(name, campaign)
+            begun.append(name)
+            yield name
+
+    episodes, interrupted = [], False
+    try:
+        for episode in _run_all(campaign, checked_names(), seed, jobs):
+            episodes.append(episode)
+            if progress:
+                progress(episode)
+    except KeyboardInterrupt:
+        interrupted = True
+    positions = {name: position for position, name in enumerate(begun)}
     episodes.sort(key=lambda episode: positions[episode.name])
-    return FaultCampaignResult(campaign, seed, episodes, time.perf_counter() - started)
+    return FaultCampaignResult(campaign, seed, episodes, time.perf_counter() - started, interrupted)
 
 
-def _run_all(campaign: FaultCampaign, names: Sequence[str], seed: int, jobs: int) -> Iterator[EpisodeResult]:
-    if jobs <= 1 or len(names) == 1:
+def _check_name(name: str, campaign: FaultCampaign) -> None:
+    kinds = campaign.plan(1)
+    kind, _, number = name.partition(":")
+    if kind not in kinds or not number.isdecimal():
+        raise EngineError(f"{name} is no episode: give {', '.join(kinds)}, a colon and a number, as network:3.")
+
+
+def _run_all(campaign: FaultCampaign, names: Iterator[str], seed: int, jobs: int) -> Iterator[EpisodeResult]:
+    first = list(islice(names, 2 * jobs if jobs > 1 else 0))  # never more than that wait, as names may have no end
+    if len(first) <= 1:
         with closing(campaign.open()) as runner:
-            for name in names:
+            for name in chain(first, names):
                 yield _run_episode(runner, name, seed)
         return
-    with worker_pool(min(jobs, len(names)), open_resource=campaign.open) as submit:
-        for future in as_completed([submit(_run_episode, name, seed) for name in names]):
-            yield future.result()
+    with worker_pool(min(jobs, len(first)), open_resource=campaign.open) as submit:
+        running = {submit(_run_episode, name, seed) for name in first}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {submit(_run_episode, name, seed) for name in islice(names, len(done))}
+            yield from (future.result() for future in done)
 
 
 def _run_episode(runner: EpisodeRunner, name: str, seed: int) -> EpisodeResult:

@@ -1,77 +1,37 @@
-"""Faults of the chain around a service: missing blocks, reorgs, a full or lossy mempool, an empty wallet.
+"""Blocks and faults of the chain around the requests of a service.
 
 All faults are real: they happen on the anvil of a `FaultTestbed`, to any service that sends transactions through a
-`FaultyProvider`. They happen just before a request of the service and in the service's thread, so the same random
-numbers give the same episode. `ServiceHooks` connects the faults to the service itself.
+`FaultyProvider`. They happen just before or after a request of the service and in the service's thread, so the same
+events give the same episode. `ServiceHooks` connects the faults to the service itself; `chain_actions` has the faults.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from enum import Enum
+from functools import partial
 from typing import Any
 
-import numpy as np
-from web3.exceptions import Web3RPCError
-
 from stakesim.errors import StakesimError
+from stakesim.faults.episode_clock import BLOCK_S, REQUEST_S, EpisodeClock
+from stakesim.faults.episode_script import BLOCK, OTHER_WORKER
+from stakesim.faults.events import EventSource, T
 from stakesim.faults.faulty_provider import SEND, FaultyProvider
-from stakesim.faults.sell_out import sell_out
 from stakesim.faults.testbed import ETH, GWEI, MAX_FEE, FaultTestbed, service_account
 
-FOREIGN_NONCE = "foreign transaction takes the nonce"
-NONCE_GAP = "earlier transaction lost, a gap"
-EMPTY_WALLET = "wallet empty"
-DROPPED = "dropped from the mempool"
-NO_BLOCK = "no block for long"
-HIGH_BASE_FEE = "base fee above the cap"
-REORG_MOVES = "reorg, another block"
-REORG_DROPS = "reorg, transaction dropped"
-REORG_REPLACES = "reorg, foreign transaction instead"
-SOLD_OUT = "sold out between estimate and block"
-DATABASE_GONE = "database gone after a send"
-CHAIN_FAULTS = {
-    FOREIGN_NONCE: 8,
-    NONCE_GAP: 9,
-    EMPTY_WALLET: 11,
-    DROPPED: 12,
-    NO_BLOCK: 13,
-    HIGH_BASE_FEE: 14,
-    REORG_MOVES: 15,
-    REORG_DROPS: 16,
-    REORG_REPLACES: 17,
-    SOLD_OUT: 18,
-    DATABASE_GONE: 25,
-}
-"""Faults of the chain and of the service's database, each with its row in the catalogue."""
-EMPTY_WALLET_WEI = 10**9
-"""Balance of an empty wallet."""
 FULL_WALLET_WEI = 1_000_000 * ETH
 """Balance after the wallet is topped up."""
 FAULTY_REQUESTS = 60
-"""Requests at the start of each operation during which faults happen."""
+"""Requests at the start of each operation during which events happen. After them a block comes every second request."""
 MAX_REQUESTS = 1_500
 """Requests after which an operation counts as endless."""
-OTHER_WORKER_RATE = 0.01
-"""Probability of a round of the other worker before a request."""
-MAX_FOREIGN_NONCES = 3
-"""How often in an episode a foreign transaction takes a nonce."""
 _UNLIMITED = 10**12
 """As `_requests_before_operation`: the operation may take any number of requests, and no fault happens."""
 
 
 class ServiceStuckError(StakesimError):
     """The service does not finish an operation, though no more faults happen."""
-
-
-class Reorg(Enum):
-    """What a reorg does to the service's transactions. The value is the verb in the log."""
-
-    MOVE = "moved"
-    DROP = "dropped"
-    REPLACE = "replaced"
 
 
 @dataclass
@@ -87,6 +47,8 @@ class ServiceHooks:
         start_database: Makes the database reachable again.
         other_worker: Runs one round of another worker of the service, whose requests go through the same provider.
             None if there is one worker.
+        extra: Further faults of the service's surroundings, by name: each is called before a request, and returns what
+            happened, or None if it does not apply.
     """
 
     before_request: Callable[[], None] = lambda: None
@@ -94,6 +56,29 @@ class ServiceHooks:
     stop_database: Callable[[], None] | None = None
     start_database: Callable[[], None] = lambda: None
     other_worker: Callable[[], None] | None = None
+    extra: dict[str, Callable[[], str | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChainFault:
+    """Something that happens to the chain, or to the service's database.
+
+    Attributes:
+        name: Unique.
+        row: Number in `stakesim.faults.catalogue`.
+        action: Lets it happen, and says what happened. Returns None, without side effects, if it can't happen now.
+        methods: JSON-RPC methods of the requests around which it happens; None for all.
+        after: Whether it happens after the request, not before.
+        needs: Functions that the contract must have.
+    """
+
+    name: str
+    row: int
+    action: Callable[[ChainFaults, Sequence[Any]], str | None]
+    _: KW_ONLY
+    methods: Collection[str] | None = None
+    after: bool = False
+    needs: Collection[str] = ()
 
 
 @dataclass
@@ -102,67 +87,70 @@ class ChainFaults:
 
     Attributes:
         testbed: The chain.
-        rng: Decides which faults happen, and when.
-        block_rate: Probability of a block before a request.
-        rate: Probability of a chain fault before a request.
-        rpc_rate: Probability of a fault in the request itself, as long as faults happen at all.
-        forced: Names of faults that happen before all others.
+        events: Decides what happens, and when; the same object as the provider's.
+        faults: Faults that can happen.
         confirmations: Depth at which the service takes a block as final. Reorgs are less deep.
         max_fee: Cap of what the service pays, in wei per gas.
         hooks: Connection to the service.
+        clock: The service's clock.
         counts: How often each fault happened, by name.
         log: Number of the request, and what happened before it.
+        foreign: Raw transactions past the service, by hash.
+        undo: What ends the lasting effects of faults, by name, in the order in which they began.
         database_gone: Whether a fault made the service's database unreachable.
+        requests_without_block: Number of requests for which no block is mined.
+        top_up_at: Number of the request before which the empty wallet is topped up.
     """
 
     testbed: FaultTestbed
-    rng: np.random.Generator
+    events: EventSource
+    faults: Sequence[ChainFault]
     _: KW_ONLY
-    block_rate: float
-    rate: float
     confirmations: int
-    forced: list[str] = field(default_factory=list)
-    rpc_rate: float = 0.0
     max_fee: int = MAX_FEE
     hooks: ServiceHooks = field(default_factory=ServiceHooks)
+    clock: EpisodeClock = field(default_factory=EpisodeClock)
     counts: Counter[str] = field(default_factory=Counter)
     log: list[tuple[int, str]] = field(default_factory=list)
+    foreign: dict[str, str] = field(default_factory=dict)
+    undo: dict[str, Callable[[], None]] = field(default_factory=dict)
     database_gone: bool = False
+    requests_without_block: int = 0
+    top_up_at: int | None = None
     _provider: FaultyProvider | None = None
-    _requests_without_block: int = 0
-    _top_up_at: int | None = None
-    """Number of the request before which the empty wallet is topped up."""
-    _at_next_send: set[str] = field(default_factory=set)
-    """Faults that wait for the service's next transaction."""
-    _foreign: dict[str, str] = field(default_factory=dict)
-    """Raw transactions past the service, by hash."""
     _requests_before_operation: int = 0
     _in_other_worker: bool = False
+    _names_by_request: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
 
     @property
     def possible(self) -> list[str]:
         """Names of the faults that can happen to this service on this contract."""
-        impossible = set()
-        if self.hooks.stop_database is None:
-            impossible.add(DATABASE_GONE)
-        if not ("bookEvent" in self.testbed.abi and "getEventRun" in self.testbed.abi):
-            impossible.add(SOLD_OUT)
-        return [name for name in CHAIN_FAULTS if name not in impossible]
+        return [fault.name for fault in self.faults if self._is_possible(fault)] + list(self.hooks.extra)
+
+    @property
+    def provider(self) -> FaultyProvider:
+        """The service's provider."""
+        assert self._provider is not None, "call attach() first"
+        return self._provider
 
     def attach(self, provider: FaultyProvider) -> None:
         """From now on, blocks and faults happen around the requests of this provider."""
         self._provider, provider.before, provider.after = provider, self.before_request, self.after_request
-        provider.mine = self.testbed.mine
+        provider.mine = self.mine
         self.begin_operation()
 
     def begin_operation(self) -> None:
         """Starts a new operation of the service.
 
-        Faults happen during its first `FAULTY_REQUESTS` requests, and then none, so that the operation can end.
+        Events happen during its first `FAULTY_REQUESTS` requests, and then none, so that the operation can end.
         """
-        provider = self._attached()
-        self._requests_before_operation, provider.rate = provider.request_count, self.rpc_rate
+        self._requests_before_operation, self.events.quiet = self.provider.request_count, False
         self.restore_database()
+
+    def mine(self) -> None:
+        """Mines a block, and advances the service's clock."""
+        self.testbed.mine()
+        self.clock.sleep(BLOCK_S)
 
     def before_request(self, method: str, params: Sequence[Any]) -> None:
         """Lets things happen before a request.
@@ -170,226 +158,134 @@ class ChainFaults:
         Raises:
             ServiceStuckError: The operation takes more than `MAX_REQUESTS` requests.
         """
+        self.clock.sleep(REQUEST_S)
         requests = self._requests_of_operation()
         if requests > FAULTY_REQUESTS:
-            self._attached().rate = 0
+            self.events.quiet = True
             self.restore_database()
+            self.requests_without_block = 0
+            if requests % 2:
+                self.mine()
         if not self.database_gone:
             self.hooks.before_request()
             if method == SEND:
                 self.hooks.before_send(str(params[0]))
-        if self._top_up_at is not None and self._attached().request_count >= self._top_up_at:
-            self._top_up()
-        if requests <= FAULTY_REQUESTS and (self.forced or self.rng.random() < self.rate):
-            names = self.forced or self.possible
-            self._inject(names[int(self.rng.integers(len(names)))])
-        if method == SEND and SOLD_OUT in self._at_next_send:
-            self._sell_out(str(params[0]))
-        self._run_other_worker(requests)
-        if self._requests_without_block:
-            self._requests_without_block -= 1
-        elif self.rng.random() < self.block_rate:
-            self.testbed.mine()
+        if self.top_up_at is not None and self.provider.request_count >= self.top_up_at:
+            self.top_up()
+        self._let_happen(method, params, after=False)
+        if self.requests_without_block:
+            self.requests_without_block -= 1
 
     def after_request(self, method: str, params: Sequence[Any]) -> None:
         """Lets things happen after a request."""
-        if method == SEND and DATABASE_GONE in self._at_next_send and self.hooks.stop_database:
-            self._at_next_send.discard(DATABASE_GONE)
-            self.hooks.stop_database()
-            self.database_gone = True
-            self._count(DATABASE_GONE, "no connection is accepted")
+        if self._names(method, after=True):
+            self._let_happen(method, params, after=True)
 
     def restore_database(self) -> None:
         """Makes the service's database reachable again, if a fault took it away."""
         if self.database_gone:
             self.hooks.start_database()
             self.database_gone = False
-            self._add_to_log("the database is back")
+            self.add_to_log("the database is back")
+
+    def top_up(self) -> None:
+        """Fills the service's wallet."""
+        self.top_up_at = None
+        self.testbed.engine.set_balance(service_account().address, FULL_WALLET_WEI)
+        self.add_to_log("the platform's wallet is topped up")
 
     def stop(self) -> None:
         """Ends all faults, undoes their lasting effects, and mines a block. From then on, no limit applies."""
-        self.rate, self.rpc_rate, self.forced, self._requests_without_block = 0, 0, [], 0
-        self._at_next_send = set()
+        self.provider.stop()
+        self.requests_without_block, self._requests_before_operation = 0, _UNLIMITED
         self.restore_database()
-        self._requests_before_operation = _UNLIMITED
-        if self._top_up_at is not None:
-            self._top_up()
+        self.top_up()  # in any case: a reorg may have taken back an earlier one
+        for undo in self.undo.values():
+            undo()
+        self.undo.clear()
         self.testbed.set_base_fee(GWEI)
-        self.testbed.mine()
+        self.mine()
 
-    def _requests_of_operation(self) -> int:
-        requests = self._attached().request_count - self._requests_before_operation
-        if requests > MAX_REQUESTS:
-            raise ServiceStuckError(
-                f"The operation has no end after {MAX_REQUESTS} requests, {MAX_REQUESTS - FAULTY_REQUESTS} of them "
-                "without faults."
-            )
-        return requests
+    def choose(self, name: str, options: Sequence[T]) -> T:
+        """Chooses one of the options for the fault in progress; the choice is recorded under this name."""
+        return self.events.choose(name, options)
 
-    def _run_other_worker(self, requests: int) -> None:
-        other = self.hooks.other_worker
-        if not other or self._in_other_worker:
-            return
-        if self.rng.random() < OTHER_WORKER_RATE or requests % FAULTY_REQUESTS == FAULTY_REQUESTS - 1:
-            self._in_other_worker = True
-            try:
-                other()
-            finally:
-                self._in_other_worker = False
+    def pending(self) -> list[tuple[int, str]]:
+        """Nonces and hashes of the service's transactions in the mempool, by nonce."""
+        mempool, received = self.testbed.mempool(service_account().address), self.provider.received
+        return [(nonce, tx_hash) for nonce, tx_hash in sorted(mempool.items()) if tx_hash in received]
 
-    # ----------------------------------------------------------------------------------------------- the faults
+    def raw(self, tx_hash: str) -> str:
+        """Raw bytes of a transaction, as 0x-prefixed hex."""
+        received = self.provider.received
+        if tx_hash in received:
+            return received[tx_hash].raw
+        return self.foreign.get(tx_hash) or self.testbed.raw(tx_hash)
 
-    def _inject(self, name: str) -> None:
-        actions: dict[str, Callable[[], str | None]] = {
-            FOREIGN_NONCE: self._take_nonce,
-            NONCE_GAP: self._open_gap,
-            EMPTY_WALLET: self._empty_wallet,
-            DROPPED: self._drop,
-            NO_BLOCK: self._stop_blocks,
-            HIGH_BASE_FEE: self._raise_base_fee,
-            REORG_MOVES: lambda: self._reorg(Reorg.MOVE),
-            REORG_DROPS: lambda: self._reorg(Reorg.DROP),
-            REORG_REPLACES: lambda: self._reorg(Reorg.REPLACE),
-        }
-        if name not in actions:
-            self._at_next_send.add(name)
-            self.forced = [other for other in self.forced if other != name]
-            return
-        description = actions[name]()
-        if description is not None:
-            self.forced = [other for other in self.forced if other != name]
-            self._count(name, description)
-
-    def _take_nonce(self) -> str | None:
-        if self.counts[FOREIGN_NONCE] >= MAX_FOREIGN_NONCES:
-            return None
-        pending = self._pending()
-        nonce = pending[int(self.rng.integers(len(pending)))][0] if pending else self.testbed.nonce()
-        tx_hash, raw = self.testbed.sign(service_account(), nonce, service_account().address, tip=self.max_fee * 2)
-        try:
-            self.testbed.send(raw)
-        except Web3RPCError:
-            return None
-        self._foreign[tx_hash] = raw
-        return f"somebody else uses the wallet: {tx_hash[:10]} with nonce {nonce}"
-
-    def _open_gap(self) -> str | None:
-        pending = self._pending()
-        if len(pending) < 2:
-            return None
-        (lost_nonce, lost_hash), *later = pending
-        self.testbed.rpc("anvil_dropTransaction", lost_hash)
-        for _, tx_hash in later:
-            try:
-                self.testbed.send(self._raw(tx_hash))
-            except Web3RPCError:
-                return None
-        return f"nonce {lost_nonce} is lost, {[nonce for nonce, _ in later]} wait for it"
-
-    def _empty_wallet(self) -> str | None:
-        if self._top_up_at is not None:
-            return None
-        self._top_up_at = self._attached().request_count + int(self.rng.integers(5, 25))
-        self.testbed.engine.set_balance(service_account().address, EMPTY_WALLET_WEI)
-        return f"the platform has {EMPTY_WALLET_WEI} wei"
-
-    def _top_up(self) -> None:
-        self._top_up_at = None
-        self.testbed.engine.set_balance(service_account().address, FULL_WALLET_WEI)
-        self._add_to_log("the platform's wallet is topped up")
-
-    def _drop(self) -> str | None:
-        pending = self._pending()
-        if not pending:
-            return None
-        nonce, tx_hash = pending[int(self.rng.integers(len(pending)))]
-        self.testbed.rpc("anvil_dropTransaction", tx_hash)
-        return f"nonce {nonce} {tx_hash[:10]}"
-
-    def _stop_blocks(self) -> str | None:
-        self._requests_without_block = int(self.rng.integers(15, 50))
-        return f"none for {self._requests_without_block} requests"
-
-    def _raise_base_fee(self) -> str | None:
-        fee = self.max_fee * int(self.rng.integers(110, 300)) // 100
-        self.testbed.set_base_fee(fee)
-        self.testbed.mine()
-        return f"{fee} wei"
-
-    def _reorg(self, effect: Reorg) -> str | None:
-        """Replaces some of the latest blocks, none of which is final, if the service has a transaction in them."""
-        head = self.testbed.head()
-        deepest = min(self.confirmations - 1, head - self.testbed.first_block + 1)
-        if deepest < 1:
-            return None
-        depth = int(self.rng.integers(1, deepest + 1))
-        removed = self._transactions_of_last(depth, head)
-        nonces = [
-            tx["nonce"]
-            for _, tx in removed
-            if tx["from"] == service_account().address and tx["hash"].to_0x_hex() in self._attached().received
-        ]
-        if not nonces:
-            return None
-        self.testbed.rpc("anvil_reorg", depth, self._replacements(effect, depth, removed, nonces))
-        return f"of {depth} blocks below {head}, nonces {nonces} {effect.value}"
-
-    def _transactions_of_last(self, depth: int, head: int) -> list[tuple[int, Any]]:
-        """Transactions of the last `depth` blocks, each with its block's offset from the first of them."""
-        return [
-            (offset, tx)
-            for offset in range(depth)
-            for tx in self.testbed.w3.eth.get_block(head - depth + 1 + offset, full_transactions=True)["transactions"]
-        ]
-
-    def _replacements(
-        self, effect: Reorg, depth: int, removed: Sequence[tuple[int, Any]], nonces: Sequence[int]
-    ) -> list[list[Any]]:
-        """Raw transactions of the new blocks, each with the offset of its block, as `anvil_reorg` takes them."""
-        match effect:
-            case Reorg.DROP:
-                return []
-            case Reorg.MOVE:
-                # to the last block; to the first one if all are in the last already
-                last = depth - 1
-                offset = last if any(old != last for old, _ in removed) else 0
-                return [[self._raw(tx["hash"].to_0x_hex()), offset] for _, tx in removed]
-            case Reorg.REPLACE:
-                own = service_account()
-                tx_hash, raw = self.testbed.sign(own, nonces[0], own.address, tip=self.max_fee)
-                self._foreign[tx_hash] = raw
-                return [[raw, int(self.rng.integers(depth))]]
-
-    def _sell_out(self, raw: str) -> None:
-        """Sells out the run that this transaction books, if it books any."""
-        sold = sell_out(self.testbed, raw, tip=self.max_fee * 2)
-        if sold is None:
-            return
-        self._at_next_send.discard(SOLD_OUT)
-        self._foreign[sold.tx_hash] = sold.raw
-        self.testbed.mine()
-        self._count(SOLD_OUT, f"a stranger booked the last {sold.seats} seats of run {sold.onchain_run_id}")
+    def add_to_log(self, line: str) -> None:
+        """Adds a line to the log, with the number of the request."""
+        self.log.append((self._provider.request_count if self._provider else 0, line))
 
     # -------------------------------------------------------------------------------------------------- helpers
 
-    def _pending(self) -> list[tuple[int, str]]:
-        """Nonces and hashes of the service's transactions in the mempool, by nonce."""
-        mempool, received = self.testbed.mempool(service_account().address), self._attached().received
-        return [(nonce, tx_hash) for nonce, tx_hash in sorted(mempool.items()) if tx_hash in received]
+    def _is_possible(self, fault: ChainFault) -> bool:
+        is_database_fault = fault.after  # the only fault after a request takes the database away
+        has_functions = all(function in self.testbed.abi for function in fault.needs)
+        return has_functions and not (is_database_fault and self.hooks.stop_database is None)
 
-    def _raw(self, tx_hash: str) -> str:
-        received = self._attached().received
-        if tx_hash in received:
-            return received[tx_hash].raw
-        return self._foreign.get(tx_hash) or self.testbed.raw(tx_hash)
+    def _let_happen(self, method: str, params: Sequence[Any], *, after: bool) -> None:
+        """Lets the events before or after a request happen."""
+        at = self.provider.address
+        for name in self.events.around(at, self._names(method, after=after), after=after):
+            description = self.events.attempt(at, name, partial(self._happen, name, params))
+            if description:
+                self.counts[name] += 1
+                self.add_to_log(f"{name}: {description}")
 
-    def _attached(self) -> FaultyProvider:
-        assert self._provider is not None, "call attach() first"
-        return self._provider
+    def _names(self, method: str, *, after: bool) -> list[str]:
+        """Names of the faults that can happen before or after a request with this method."""
+        if (method, after) not in self._names_by_request:
+            self._names_by_request[method, after] = [
+                *(
+                    fault.name
+                    for fault in self.faults
+                    if fault.after == after and method in (fault.methods or [method]) and self._is_possible(fault)
+                ),
+                *(() if after else self.hooks.extra),
+            ]
+        return self._names_by_request[method, after]
 
-    def _count(self, name: str, description: str) -> None:
-        self.counts[name] += 1
-        self._add_to_log(f"{name}: {description}")
+    def _happen(self, name: str, params: Sequence[Any]) -> str | None:
+        """Returns what happened; "" for what is no fault; None if it does not apply."""
+        if name == BLOCK:
+            return self._mine_unless_stopped()
+        if name == OTHER_WORKER:
+            return self._run_other_worker()
+        if name in self.hooks.extra:
+            return self.hooks.extra[name]()
+        return next(fault for fault in self.faults if fault.name == name).action(self, params)
 
-    def _add_to_log(self, line: str) -> None:
-        self.log.append((self._provider.request_count if self._provider else 0, line))
+    def _mine_unless_stopped(self) -> str | None:
+        if self.requests_without_block:
+            return None
+        self.mine()
+        return ""
+
+    def _run_other_worker(self) -> str | None:
+        if self.hooks.other_worker is None or self._in_other_worker:
+            return None
+        self._in_other_worker = True
+        try:
+            self.hooks.other_worker()
+        finally:
+            self._in_other_worker = False
+        return ""
+
+    def _requests_of_operation(self) -> int:
+        requests = self.provider.request_count - self._requests_before_operation
+        if requests > MAX_REQUESTS:
+            raise ServiceStuckError(
+                f"The operation has no end after {MAX_REQUESTS} requests, {MAX_REQUESTS - FAULTY_REQUESTS} of them "
+                "without new faults."
+            )
+        return requests

@@ -8,7 +8,8 @@ A project names an object with the attributes of `FaultCampaign` in its `pyproje
 An episode is one short script of operations of the service while faults happen, and a check at its end. The kind and
 number of the episode and the seed of the campaign determine everything random in it, so one episode can be run again
 alone. The library provides the testbed (`stakesim.faults.testbed`) and faults of requests (`rpc_faults`) and of the
-chain (`chain_faults`).
+chain (`chain_actions`). An episode whose random choices are all made by an `EventSource` is also a script: it can be
+replayed without random numbers, and shrunk.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from stakesim.faults.episode_script import EpisodeScript
 
 
 class Violation(NamedTuple):
@@ -41,6 +44,7 @@ class EpisodeResult:
         violations: Empty if all statements hold.
         log: What happened, in order, one line an event.
         seconds: Wall-clock time.
+        script: What happened, as data; None if the episode can't be replayed from data.
     """
 
     name: str
@@ -48,6 +52,7 @@ class EpisodeResult:
     violations: list[Violation]
     log: list[str]
     seconds: float = 0.0
+    script: EpisodeScript | None = None
 
 
 class EpisodeRunner(Protocol):
@@ -63,6 +68,14 @@ class EpisodeRunner(Protocol):
 
         Raises:
             StakesimError: The episode can't be run: a node or database is missing that no fault took away.
+        """
+        ...
+
+    def replay(self, script: EpisodeScript) -> EpisodeResult:
+        """Runs an episode from its script. Called only with scripts that have steps.
+
+        Raises:
+            StakesimError: As `run_episode`.
         """
         ...
 

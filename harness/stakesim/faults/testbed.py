@@ -22,6 +22,7 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import init_code
 from stakesim.evm.errors import EngineError
 from stakesim.evm.lean_web3 import lean_web3
+from stakesim.faults.episode_clock import BLOCK_S
 from stakesim.scenario.actions import Terms
 
 HEADROOM = 40
@@ -90,8 +91,8 @@ class FaultTestbed:
             self.w3 = lean_web3(LocalNodeProvider(self.rpc_url))
             self.contract = self._deploy(artifact, tuple(args))
             self.rpc("evm_setAutomine", False)
-            for _ in range(HEADROOM):
-                self.mine()
+            self.rpc("anvil_setBlockTimestampInterval", int(BLOCK_S))
+            self.mine(HEADROOM)
             self._start = self.engine.snapshot()
             self.first_block = self.head() + 1
         except BaseException:
@@ -119,9 +120,12 @@ class FaultTestbed:
         """
         return self.w3.manager.request_blocking(RPCEndpoint(method), list(params))
 
-    def mine(self) -> None:
-        """Mines a block."""
-        self.rpc("evm_mine")
+    def mine(self, blocks: int = 1) -> None:
+        """Mines blocks."""
+        if blocks == 1:
+            self.rpc("evm_mine")
+        else:
+            self.rpc("anvil_mine", hex(blocks))
 
     def head(self) -> int:
         """Number of the latest block."""

@@ -38,6 +38,31 @@ def read(text: str, source: str, file_type: type[FileType]) -> FileType:
         raise InputError(f"{source}, line {line_in(root, path)}, {format_path(path)}: {explanation}") from None
 
 
+def load(file: str | Path, file_type: type[FileType], kind: str) -> FileType:
+    """Reads a model from a file.
+
+    Args:
+        file: The file.
+        file_type: The model.
+        kind: What the file is, for errors: "profile".
+
+    Raises:
+        InputError: The file can't be read, or is not valid.
+    """
+    file = Path(file)
+    return read(_text_of(file, kind), str(file), file_type)
+
+
+def _text_of(file: Path, kind: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{file}: can't be read: {error.strerror}; give the path of a {kind}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{file}, line {line}: is not UTF-8; save it in that encoding") from None
+
+
 def load_named(file: str | Path, file_type: type[FileType], kind: str) -> FileType:
     """Reads a model from a file whose name, without the suffix, is the model's field `name`.
 
@@ -50,13 +75,7 @@ def load_named(file: str | Path, file_type: type[FileType], kind: str) -> FileTy
         InputError: The file can't be read, is not valid, or has another name.
     """
     file = Path(file)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{file}: can't be read: {error.strerror}; give the path of a {kind}") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{file}, line {line}: is not UTF-8; save it in that encoding") from None
+    text = _text_of(file, kind)
     content = read(text, str(file), file_type)
     name = getattr(content, "name", None)
     if name != file.stem:
@@ -87,17 +106,37 @@ _Dumper.add_representer(_OneLine, _represent_one_line)
 _Dumper.add_representer(str, _represent_text)
 
 
-def write(data: dict[str, Any]) -> str:
-    """The fields as a YAML file, with one line for each field, and one for each item of a list or mapping in it."""
+def write(data: dict[str, Any], first_line: str = SCHEMA_COMMENT) -> str:
+    """The fields as a YAML file.
 
-    def one_line_each(value: Any) -> Any:
-        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
-            return {name: _OneLine(item) if isinstance(item, dict) else item for name, item in value.items()}
-        if isinstance(value, dict):
-            return _OneLine(value)
-        return [_OneLine(item) for item in value] if isinstance(value, list) else value
+    There is one line for each field, and one for each item of a list or mapping in it. An item with a list of mappings
+    is written likewise.
 
-    body = {name: one_line_each(value) for name, value in data.items()}
-    return SCHEMA_COMMENT + yaml.dump(
+    Args:
+        data: The fields.
+        first_line: A comment before them, with its line end.
+    """
+    body = {name: _one_line_each(value) for name, value in data.items()}
+    return first_line + yaml.dump(
         body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1_000, default_flow_style=None
     )
+
+
+def _one_line_each(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_item(item) for item in value]
+    if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+        return {name: _OneLine(item) if isinstance(item, dict) else item for name, item in value.items()}
+    return _OneLine(value) if isinstance(value, dict) else value
+
+
+def _item(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if any(_is_list_of_mappings(field) for field in value.values()):
+        return {name: _one_line_each(field) for name, field in value.items()}
+    return _OneLine(value)
+
+
+def _is_list_of_mappings(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)

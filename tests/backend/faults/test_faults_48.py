@@ -173,8 +173,7 @@ def test_48_readiness_waits_for_neither_node_nor_database_nor_requests(environme
         return forward()
 
     environment.connection.fault = hang
-    event.listen(services.database.engine, "do_connect", lambda *_: goes_on.wait() and None)
-    services.database.engine.dispose()
+    event.listen(services.database.autocommit_engine, "checkout", lambda *_: goes_on.wait() and None)
 
     async def ask() -> tuple[httpx.Response, httpx.Response]:
         limiter = anyio.to_thread.current_default_thread_limiter()
