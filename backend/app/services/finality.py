@@ -98,8 +98,11 @@ class Finality:
                 .values(finalized_block=header.number, finalized_hash=header.hash)
             )
 
-    def undo_reorganised(self) -> list[str] | None:
+    def undo_reorganised(self, head: int) -> list[str] | None:
         """Reopens the operations whose blocks are not in the chain any more, and has the rows read again.
+
+        Args:
+            head: Number of the latest block.
 
         Returns:
             Keys of the operations that were reopened; None if nothing has changed.
@@ -110,7 +113,7 @@ class Finality:
         """
         cursor = self.cursor()
         if cursor is None or cursor.block_hash is None:
-            return None
+            cursor = self._start(head)
         is_followed = self._chain.block_header(cursor.block_number).hash == cursor.block_hash
         gone, kept = self._compare(cursor, is_followed)
         if is_followed and not gone:
@@ -133,6 +136,11 @@ class Finality:
         for key in reopened:
             log.error("reopened, as its block was dropped; its transaction is sent again", extra={"operation": key})
         return reopened
+
+    def _start(self, head: int) -> Cursor:
+        """Returns a cursor at the finalized block, for a chain that was not followed yet: all later blocks count."""
+        header = self._finalized_header(head) or self._chain.block_header(0)
+        return Cursor(header.number, header.hash, header.number, None)
 
     def _compare(self, cursor: Cursor, is_followed: bool) -> tuple[list[str], int]:
         """Returns the hashes of operations' blocks that are gone, and the latest block that is certainly still there.

@@ -210,7 +210,7 @@ class Reconciler:
             self.health.cursor_lag = max(final_block - (first - 1), 0)
             # Read before all else: if this block changes meanwhile, the next round notices
             header = self._chain.block_header(last) if first <= last else None
-            reopened = self._finality.undo_reorganised()
+            reopened = self._finality.undo_reorganised(head)
             if reopened is not None:
                 self.health.reopened += len(reopened)
                 report.problems.append(f"a deep reorganisation: {len(reopened)} operations were reopened")

@@ -74,6 +74,20 @@ def test_33_what_was_confirmed_is_reopened_and_its_bytes_are_sent_again(
     environment.check(runs=1, bookings=1)
 
 
+def test_33_no_round_had_followed_the_chain_yet(environment: FaultEnvironment) -> None:
+    """The process ended before its first round stored how far it had followed the chain."""
+    reconciler = reconciler_of(environment)
+    environment.mine(DEEP)
+    operation = environment.settle(environment.prepare_run())
+    environment.mine(2)
+    environment.reorg(DEEP)
+    assert environment.created() == {"runs": 0, "bookings": 0}
+    reconciler.run_once()
+    assert environment.find(operation).state == "submitted"
+    settle_all(environment, reconciler)
+    environment.check(runs=1)
+
+
 def test_33_a_run_and_all_that_depends_on_it(environment: FaultEnvironment) -> None:
     """Run, bookings, a cancelled booking and the cancelled run: all are dropped, and all come again."""
     reconciler, services = reconciler_of(environment), environment.services
