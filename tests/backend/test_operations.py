@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from app.db.database import Database
-from app.services import operations
+from app.services import nonce_queries, operations
 from app.services.codec import Call
 from app.services.operation_types import SENT_STATES, Attempt, Draft, Operation
 from app.services.rpc_answers import checksummed
@@ -43,7 +43,7 @@ def find(database: Database, key: str) -> Operation | None:
 
 def next_nonce(database: Database, chain_id: int = HERE, sender: str = ALICE) -> int:
     with database.autocommit() as connection:
-        return operations.next_nonce(connection, chain_id, sender) or 0
+        return nonce_queries.next_nonce(connection, chain_id, sender) or 0
 
 
 def before(database: Database, operation: Operation) -> list[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from app.services import operations
+from app.services import nonce_queries
 from app.services.operation_types import FILL_NONCE_GAP, HeldCause, Operation
 
 MAX_GAP = 64
@@ -38,11 +38,11 @@ def find_obstacles(connection: Connection, operation: Operation, used: int) -> O
         used: Number of nonces that the account has used on chain.
     """
     assert operation.nonce is not None
-    earlier = operations.with_nonces(connection, operation, used)
+    earlier = nonce_queries.with_nonces(connection, operation, used)
     unmined = [each for each in earlier if each.state in ("signed", "submitted")]
     stored = {each.nonce for each in earlier}
     missing = [nonce for nonce in range(used, operation.nonce) if nonce not in stored]
-    left = operations.left_nonces(connection, operation.chain_id, operation.sender) if missing else set()
+    left = nonce_queries.left_nonces(connection, operation.chain_id, operation.sender) if missing else set()
     final = [each.nonce for each in earlier if each.closed and each.nonce is not None]
     return Obstacles(unmined, [nonce for nonce in missing if nonce not in left], sorted({*missing} & left) or final)
 

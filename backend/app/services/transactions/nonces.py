@@ -13,7 +13,7 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from app.db.database import Database
-from app.services import operations, orphans, rpc
+from app.services import nonce_queries, operations, orphans, rpc
 from app.services.operation_types import Attempt, Operation, UsedNonce
 from app.services.orphans import HeldForOrphan
 from app.services.rpc_answers import checksummed
@@ -73,7 +73,7 @@ class NonceAllocator:
             nonce: int | None = self._next_nonce.get(sender)
             used_on_chain = 0
             if nonce is None or count > nonce:
-                nonce = operations.next_nonce(connection, chain_id, sender)
+                nonce = nonce_queries.next_nonce(connection, chain_id, sender)
                 nonce, used_on_chain = self._start(operation, count, nonce, final_block)
             while True:
                 signed = _try(connection, operation, sign(nonce), used_on_chain, compared)
@@ -81,7 +81,7 @@ class NonceAllocator:
                     self._next_nonce[sender] = nonce + 1
                     return signed
                 current = operations.find(connection, operation.key) or operation
-                next_nonce = operations.next_nonce(connection, chain_id, sender)
+                next_nonce = nonce_queries.next_nonce(connection, chain_id, sender)
                 if current.state == "prepared" and self._compare_orphans(connection, current, compared):
                     continue
                 if current.state != "prepared" or next_nonce is None or next_nonce == nonce:
@@ -163,7 +163,7 @@ class NonceAllocator:
         count = rpc.transaction_count(self._w3, self._platform, final_block)
         pending = rpc.transaction_count(self._w3, self._platform, "pending")
         with self._database.autocommit() as connection:  # after the counts, so that it has all that they count
-            assigned = operations.next_nonce(connection, chain_id, self._platform)
+            assigned = nonce_queries.next_nonce(connection, chain_id, self._platform)
             if assigned is None or max(count, pending) <= assigned:
                 return None
             try:
@@ -173,7 +173,7 @@ class NonceAllocator:
                 with self._lock:
                     self._next_nonce.pop(self._platform, None)
                 return held.reason
-            operations.skip_nonces(connection, chain_id, self._platform, count)
+            nonce_queries.skip_nonces(connection, chain_id, self._platform, count)
         return None
 
     def _record_unknown(self, connection: Connection, chain_id: int, first: int, count: int, final_block: int) -> None:
@@ -244,7 +244,7 @@ def _try(
         if not isinstance(error.orig, UniqueViolation):
             raise
         log.error("nonce %s is in a row that took it without the table `nonces`", attempt.nonce)
-        operations.skip_nonce(connection, operation.chain_id, operation.sender, attempt.nonce)
+        nonce_queries.skip_nonce(connection, operation.chain_id, operation.sender, attempt.nonce)
         return None
 
 
