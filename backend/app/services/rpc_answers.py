@@ -298,6 +298,7 @@ def _receipt(raw: Any, params: Sequence[Any]) -> Receipt | None:
     for log in logs:
         if log.block_number != number or log.removed:
             raise _Wrong("a log of another block")
+    _check_bloom(raw.get("logsBloom"), logs)
     return Receipt(
         tx_hash,
         number,
@@ -310,6 +311,29 @@ def _receipt(raw: Any, params: Sequence[Any]) -> Receipt | None:
         _number(raw["effectiveGasPrice"], MAX_UINT256),
         logs,
     )
+
+
+def _check_bloom(raw_bloom: Any, logs: Sequence[Log]) -> None:
+    """Compares a receipt's logs with its Bloom filter, if the node gives one.
+
+    A missing log is found unless all of its topics are topics of other logs, too. Some networks give a filter of zeros
+    for every receipt, which says nothing.
+    """
+    bloom = int.from_bytes(_data(raw_bloom)) if raw_bloom is not None else 0
+    expected = 0
+    for log in logs if bloom else ():
+        expected |= _bloom_bits(bytes.fromhex(log.address[2:]))
+        for topic in log.topics:
+            expected |= _bloom_bits(topic)
+    if bloom != expected:
+        raise _Wrong("not the logs that its Bloom filter has")
+
+
+@lru_cache(4096)
+def _bloom_bits(value: bytes) -> int:
+    """Returns the three bits of 2,048 that stand for an address or a topic (Ethereum's Yellow Paper, 4.3.1)."""
+    digest = keccak(value)
+    return sum({1 << (int.from_bytes(digest[at : at + 2]) & 2047) for at in (0, 2, 4)})
 
 
 def _block(raw: Any, params: Sequence[Any]) -> BlockHeader | tuple[Transaction, ...] | None:

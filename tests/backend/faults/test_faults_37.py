@@ -358,3 +358,38 @@ def test_37_one_bad_answer_stops_one_operations_round(environment: FaultEnvironm
     assert (report.pending, report.problems) == ([], [])
     assert environment.find(good).state == "confirmed"
     environment.check(runs=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["all", "the last"])
+def test_37_a_receipt_without_some_of_its_logs_is_the_node_s_trouble(
+    environment: FaultEnvironment, missing: str
+) -> None:
+    """Without its events, the operation would be closed, and the rows keep their status."""
+    run = environment.open_run()
+    bookings = [environment.settle(environment.prepare_booking(run)) for _ in range(2)]
+    environment.engine.set_next_timestamp(int(environment.services.runs.get(run).starts_at.timestamp()))
+    environment.mine()
+    attended = [booking.subject for booking in bookings if booking.subject]
+    operation = environment.follow(environment.services.runs.prepare_complete(run, attended))
+    environment.mine(3)
+
+    def cut(method: str, params: Any, forward: Forward) -> Any:
+        response = forward()
+        if method == "eth_getTransactionReceipt" and response["result"]:
+            logs = response["result"]["logs"]
+            response["result"]["logs"] = {"all": [], "the last": logs[:-1]}[missing]
+        return response
+
+    environment.connection.fault = cut
+    with pytest.raises(ChainUnavailable):
+        environment.step(operation)
+    environment.connection.fault = None
+    assert environment.settle(operation).state == "confirmed"
+    environment.check(runs=1, bookings=2)
+
+
+def test_37_a_bloom_filter_of_zeros_says_nothing() -> None:
+    """Some networks give one for every receipt."""
+    receipt = parse("eth_getTransactionReceipt", [TX], RECEIPT | {"logsBloom": "0x" + "00" * 256})
+    assert len(receipt.logs) == 1
