@@ -48,7 +48,7 @@ def explore(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted", "mined"])
 def test_two_workers_and_a_reconciler(connection: Connection, profile: str, beginning: str) -> None:
     processes = [worker(1), worker(1, raises_fees=True), RECONCILER]
     exploration = explore(connection, profile, beginning, processes, {"block": 2, "round": 1})
@@ -56,7 +56,7 @@ def test_two_workers_and_a_reconciler(connection: Connection, profile: str, begi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted", "mined"])
 def test_two_workers_interrupt_each_other(connection: Connection, profile: str, beginning: str) -> None:
     processes = [worker(1), worker(1, raises_fees=True)]
     exploration = explore(connection, profile, beginning, processes, {"block": 2, "interruption": 2})
@@ -78,6 +78,20 @@ def test_a_fault_meets_a_worker_and_a_reconciler(
 ) -> None:
     processes = [worker(1, raises_fees=True), RECONCILER]
     explore(connection, profile, beginning, processes, {"block": 2, "round": 1, fault: 1})
+
+
+@pytest.mark.slow
+def test_a_deep_reorganisation_meets_a_reconciler(connection: Connection, profile: str) -> None:
+    """Deeper than the confirmations, not deeper than the network's finalized block."""
+    explore(connection, profile, "followed", [RECONCILER], {"block": 1, "round": 1, "deep reorganisation": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted"])
+def test_the_database_loses_its_last_commits(connection: Connection, profile: str, beginning: str) -> None:
+    """The last one or two; all processes start anew."""
+    processes = [worker(2), RECONCILER]
+    explore(connection, profile, beginning, processes, {"block": 1, "round": 1, "lost commits": 1})
 
 
 @pytest.mark.slow
