@@ -1,6 +1,6 @@
 """The fault campaign of this backend: `[tool.stakesim] faults = "stakesim_adapter.faults:campaign"`.
 
-`episodes`, `processes` and `wire` run the five kinds of episodes, `clients` sends their requests. `watch`, `checks` and
+`episodes`, `processes` and `wire` run the six kinds of episodes, `clients` sends their requests. `watch`, `checks` and
 `row_checks` check operations and rows.
 """
 
@@ -21,6 +21,7 @@ from stakesim_adapter.faults import processes, wire
 from stakesim_adapter.faults.checks import STATEMENTS
 from stakesim_adapter.faults.clients import CLIENT_FAULTS
 from stakesim_adapter.faults.episodes import replay_episode, run_episode
+from stakesim_adapter.faults.poolers import find_pgbouncer
 from stakesim_adapter.faults.testbed import BackendTestbed
 
 
@@ -43,18 +44,21 @@ class BackendCampaign:
     @property
     def faults(self) -> Mapping[str, int]:
         """Faults of this backend's episodes, with their row in the catalogue."""
-        return (
-            CLIENT_FAULTS | processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS | wire.WIRE_FAULTS
-        )
+        of_processes = processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS | processes.POOLER_FAULTS
+        return CLIENT_FAULTS | of_processes | wire.WIRE_FAULTS
 
     def plan(self, runs: int) -> Mapping[str, int]:
-        """Returns `runs` episodes each of the kinds `network` and `kill`, and fewer of the kinds that take longer."""
+        """Returns `runs` episodes each of the kinds `network` and `kill`, and fewer of the kinds that take longer.
+
+        There are none of the kind `pooler` where pgbouncer is not installed.
+        """
         return {
             "network": runs,
             "kill": runs,
             "workers": -(-runs // 20),
             "database": -(-runs // 50),
             "wire": -(-runs // 25),
+            "pooler": 2 * -(-runs // 50) if find_pgbouncer() else 0,
         }
 
     def open(self) -> BackendEpisodeRunner:
@@ -87,6 +91,7 @@ class BackendEpisodeRunner:
             "kill": partial(processes.run_kill_episode, self.testbed),
             "workers": partial(processes.run_workers_episode, self.testbed),
             "database": processes.run_database_episode,
+            "pooler": partial(processes.run_pooler_episode, self.testbed),
             "wire": partial(wire.run_wire_episode, self.testbed),
         }
 

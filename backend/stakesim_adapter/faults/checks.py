@@ -53,6 +53,7 @@ class EpisodeEnd(NamedTuple):
         row_differences: Differences between rows and contract, as the reconciler reports them.
         max_fee: Cap of the fee, in wei per gas.
         responses: Responses to clients, by key.
+        deep_reorg: Whether a reorg went deeper than the confirmations.
     """
 
     chain: CanonicalChain
@@ -61,15 +62,23 @@ class EpisodeEnd(NamedTuple):
     row_differences: Sequence[str]
     max_fee: int
     responses: Mapping[str, ClientResponse]
+    deep_reorg: bool
 
 
-def check(testbed: BackendTestbed, services: Services, responses: Mapping[str, ClientResponse]) -> list[Violation]:
+def check(
+    testbed: BackendTestbed,
+    services: Services,
+    responses: Mapping[str, ClientResponse],
+    *,
+    deep_reorg: bool = False,
+) -> list[Violation]:
     """Runs all checks. No operation may be open, and no block may be mined meanwhile.
 
     Args:
         testbed: Chain and database.
         services: The services under test.
         responses: Responses to clients, by key.
+        deep_reorg: Whether a reorg went deeper than the confirmations.
     """
     chain = read_chain(testbed)
     with testbed.observer.connect() as connection:
@@ -81,6 +90,7 @@ def check(testbed: BackendTestbed, services: Services, responses: Mapping[str, C
         services.reconciler.dry_run().differences,
         services.sender.policy.max_fee_per_gas,
         responses,
+        deep_reorg,
     )
     violations = [violation for find_violations in CHECKS for violation in find_violations(end)]
     return violations + check_rows(testbed, chain, services.chain.platform)
@@ -153,6 +163,8 @@ def _gas_is_that_of_the_receipt(end: EpisodeEnd) -> Iterator[Violation]:
 def _responses_match_the_outcomes(end: EpisodeEnd) -> Iterator[Violation]:
     states = {row.key: row.state for row in end.operations}
     for key, response in end.responses.items():
+        if end.deep_reorg and states.get(key) in CLOSED_STATES:
+            continue  # what a client was told was final, and was undone nevertheless
         if states.get(key) not in _STATES_AFTER[response]:
             message = f"the response to {key} was {response.value!r}; the operation is {states.get(key)}"
             yield Violation("CLIENT", message)

@@ -16,6 +16,7 @@ from app.bootstrap.container import Services
 from app.core.errors import DatabaseUnavailable
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
+from stakesim.faults.chain_actions import DEEP_REORG
 from stakesim.faults.chain_faults import ChainFaults, ServiceHooks
 from stakesim.faults.contract_actions import SURROUNDINGS
 from stakesim.faults.episode_script import EpisodeScript
@@ -38,6 +39,8 @@ NEVER = 10**6
 """Seconds that no episode takes."""
 LASTING_RATE = 0.25
 """Share of episodes with a fault that goes on until all faults are stopped."""
+QUIET_ROUNDS = 3
+"""Number of rounds without an open operation and without a problem after which an episode is over."""
 SERVICES = 2
 """Number of processes of the service."""
 _FAULT_NAMES = [*(fault.name for fault in FAULTS), *(fault.name for fault in SURROUNDINGS)]
@@ -138,6 +141,7 @@ def _run(
         events.quiet = True
         services[0].reconciler.run_full()
         faults.attach(provider)
+        watch.deep_reorg = lambda: faults.counts[DEEP_REORG] > 0
         clients = Clients(testbed, services, watch, faults)
         hooks.other_worker = clients.run_other_worker
         for do, args in steps(clients):
@@ -146,7 +150,7 @@ def _run(
         faults.stop()
         violations = settle(testbed, services[0], confirmations)
         watch.check_operations()
-        violations += check(testbed, services[0], clients.responses)
+        violations += check(testbed, services[0], clients.responses, deep_reorg=watch.deep_reorg())
     finally:
         faults.restore_database()
         for engine in engines:
@@ -164,15 +168,16 @@ def _run(
 
 
 def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> list[Violation]:
-    """Mines blocks and runs the reconciler until no operation is open and all blocks are final."""
+    """Mines blocks and runs the reconciler until no operation is open for some rounds, and all blocks are final."""
+    quiet_rounds, problems = 0, []
     for _ in range(MAX_ROUNDS):
         testbed.mine(confirmations)
         try:
             report = services.reconciler.run_once(AT_ONCE)
         except DatabaseUnavailable:  # a pooled connection from before the server was stopped
             continue
-        if not report.pending:
+        problems = report.problems
+        quiet_rounds = 0 if report.pending or report.problems else quiet_rounds + 1
+        if quiet_rounds == QUIET_ROUNDS:
             break
-    testbed.mine(confirmations + 1)
-    report = services.reconciler.run_once(AT_ONCE)
-    return [Violation("I2", f"a problem though the faults have stopped: {problem}") for problem in report.problems]
+    return [Violation("I2", f"a problem though the faults have stopped: {problem}") for problem in problems]

@@ -27,7 +27,7 @@ from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable
 from app.db.embedded import start_embedded, stop_embedded
 from app.db.tables import operations
 from app.services.transactions.policy import TransactionPolicy
-from sqlalchemy import URL, event, select
+from sqlalchemy import URL, event, make_url, select
 from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.faults.faulty_provider import SEND, FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
@@ -36,6 +36,7 @@ from web3.types import RPCEndpoint
 
 from stakesim_adapter.faults.checks import ClientResponse, check
 from stakesim_adapter.faults.episodes import settle
+from stakesim_adapter.faults.poolers import PoolMode, pgbouncer
 from stakesim_adapter.faults.testbed import EXPERIENCE, Addresses, BackendTestbed, open_services, user_id
 
 KILL_FAULTS = {
@@ -48,7 +49,12 @@ KILL_FAULTS = {
 }
 STOP_FAULTS = {"database server stopped and started": 25}
 WORKER_FAULTS = {"two workers with one key": 26, "two workers with one account": 26}
+POOL_MODES: tuple[PoolMode, ...] = ("session", "transaction")
+_POOLER_FAULT = "two workers through pgbouncer, {} mode"
+POOLER_FAULTS = {_POOLER_FAULT.format(mode): 46 for mode in POOL_MODES}
 """Faults by name, with their row in the catalogue."""
+POOL_SIZE = 20
+"""Number of pgbouncer's connections to the server. In session mode each connection of the service takes one."""
 SHARED_KEYS, OWN_KEYS = 5, 6
 """Number of the script's keys that all processes share, and of those that each process has for itself."""
 POLICY = TransactionPolicy(
@@ -247,6 +253,25 @@ def run_workers_episode(testbed: BackendTestbed, seed: int, number: int) -> Epis
         lines = _read_log(log_path)
     counts = Counter(dict(zip(WORKER_FAULTS, (SHARED_KEYS, OWN_KEYS), strict=True)))
     return EpisodeResult(f"workers:{number}", counts, violations, lines, time.perf_counter() - started_at)
+
+
+def run_pooler_episode(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
+    """As `run_workers_episode`, through a pgbouncer with few connections to the server; modes take turns.
+
+    Raises:
+        FileNotFoundError: pgbouncer is not installed.
+    """
+    started_at, mode = time.perf_counter(), POOL_MODES[number % len(POOL_MODES)]
+    testbed.reset()
+    url = make_url(testbed.addresses.database_url)
+    with tempfile.TemporaryDirectory() as folder, pgbouncer(url, mode, default_pool_size=POOL_SIZE) as pooled_url:
+        log_path = Path(folder) / "log"
+        pooled = pooled_url.set(database=url.database).render_as_string(hide_password=False)
+        _run(replace(testbed.addresses, database_url=pooled), log_path, ["one", "two"], seed=seed + number)
+        violations = _finish(testbed, log_path)
+        lines = _read_log(log_path)
+    counts = Counter({_POOLER_FAULT.format(mode): 1})
+    return EpisodeResult(f"pooler:{number}", counts, violations, lines, time.perf_counter() - started_at)
 
 
 def run_database_episode(seed: int, number: int) -> EpisodeResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -71,11 +72,13 @@ class OperationsWatch:
     Attributes:
         testbed: Chain and database; both are read without faults.
         confirmations: Depth at which a block is final for the services.
+        deep_reorg: Returns whether a reorg went deeper than the confirmations: only then may operations be reopened.
         violations: All violations, each only once.
     """
 
     testbed: BackendTestbed
     confirmations: int
+    deep_reorg: Callable[[], bool] = lambda: False
     violations: list[Violation] = field(default_factory=list)
     _last_rows: dict[str, Any] = field(default_factory=dict)
     _may_have_changed: bool = True
@@ -96,7 +99,7 @@ class OperationsWatch:
             if last is not None and last[:-1] == row[:-1]:
                 continue
             self._last_rows[row.key] = row
-            if last is not None and last.state in CLOSED_STATES and row.state != last.state:
+            if last is not None and last.state in CLOSED_STATES and row.state != last.state and not self.deep_reorg():
                 self._report("I5", f"{row.key} was {last.state}, which is final, and then {row.state}")
             if last is not None and row.requeued > last.requeued:
                 self._check_nonce_is_used(row.key, last.nonce, "got a new nonce")

@@ -24,6 +24,7 @@ HIGH_BASE_FEE = "base fee above the cap"
 REORG_MOVES = "reorg, another block"
 REORG_DROPS = "reorg, transaction dropped"
 REORG_REPLACES = "reorg, foreign transaction instead"
+DEEP_REORG = "reorg deeper than the confirmations"
 SOLD_OUT = "sold out between estimate and block"
 DATABASE_GONE = "database gone after a send"
 HOUR_WITHOUT_BLOCK = "no block for an hour"
@@ -112,11 +113,22 @@ def _raise_base_fee(faults: ChainFaults, params: Sequence[Any]) -> str | None:
 
 def _reorg(effect: Reorg, faults: ChainFaults, params: Sequence[Any]) -> str | None:
     """Replaces some of the latest blocks, none of which is final, if the service has a transaction in them."""
-    head = faults.testbed.head()
-    deepest = min(faults.confirmations - 1, head - faults.testbed.first_block + 1)
+    deepest = min(faults.confirmations - 1, faults.testbed.head() - faults.testbed.first_block + 1)
     if deepest < 1:
         return None
-    depth = faults.choose("depth", range(1, deepest + 1))
+    return _reorg_of(faults.choose("depth", range(1, deepest + 1)), effect, faults)
+
+
+def _deep_reorg(faults: ChainFaults, params: Sequence[Any]) -> str | None:
+    """Replaces blocks that the service takes as final; its transactions move, or are dropped."""
+    depth = faults.choose("depth", range(faults.confirmations, faults.confirmations + 4))
+    if depth > faults.testbed.head() - faults.testbed.first_block + 1:
+        return None
+    return _reorg_of(depth, Reorg(faults.choose("effect", (Reorg.MOVE.value, Reorg.DROP.value))), faults)
+
+
+def _reorg_of(depth: int, effect: Reorg, faults: ChainFaults) -> str | None:
+    head = faults.testbed.head()
     removed = _transactions_of_last(faults, depth, head)
     nonces = [
         tx["nonce"]
@@ -188,6 +200,7 @@ CHAIN_FAULTS: tuple[ChainFault, ...] = (
     ChainFault(SOLD_OUT, 18, _sell_out, methods=[SEND], needs=("bookEvent", "getEventRun")),
     ChainFault(DATABASE_GONE, 25, _stop_database, methods=[SEND], after=True),
     ChainFault(CLOCK_JUMP, 28, _let_clock_jump),
+    ChainFault(DEEP_REORG, 33, _deep_reorg),
     ChainFault(HOUR_WITHOUT_BLOCK, 41, _stop_blocks_for_an_hour),
 )
 """All faults of this module, each with a unique name."""
