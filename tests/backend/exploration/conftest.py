@@ -29,8 +29,9 @@ BEGINNINGS = {
     "signed": (Beginning(worker(1)),),
     "submitted": (Beginning(worker(2)),),
     "mined": (Beginning(worker(2), ("mine",)),),
+    "followed": (Beginning(worker(2), ("mine",)), Beginning(Process(("full",)), ("mine",))),
 }
-"""What has happened to the operation before an exploration."""
+"""What has happened to the operation before an exploration; "followed" is mined, and a reconciler has seen it."""
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,8 @@ SUBMITTED_FAULTS = (
     "database gone",
     "crash",
 )
+MINING_FAULTS = ("foreign transaction", "reverted", "out of gas")
+"""Faults that are a block of their own."""
 FAULTS = [*(("signed", fault) for fault in SIGNED_FAULTS), *(("submitted", fault) for fault in SUBMITTED_FAULTS)]
 
 
@@ -48,15 +50,16 @@ def explore(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted", "mined"])
 def test_two_workers_and_a_reconciler(connection: Connection, profile: str, beginning: str) -> None:
     processes = [worker(1), worker(1, raises_fees=True), RECONCILER]
-    exploration = explore(connection, profile, beginning, processes, {"block": 2, "round": 1})
+    blocks = 1 if beginning in ("prepared", "signed") else 2
+    exploration = explore(connection, profile, beginning, processes, {"block": blocks, "round": 1})
     assert len(exploration.interleavings) > 300
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted", "mined"])
 def test_two_workers_interrupt_each_other(connection: Connection, profile: str, beginning: str) -> None:
     processes = [worker(1), worker(1, raises_fees=True)]
     exploration = explore(connection, profile, beginning, processes, {"block": 2, "interruption": 2})
@@ -77,7 +80,22 @@ def test_a_fault_meets_a_worker_and_a_reconciler(
     connection: Connection, profile: str, beginning: str, fault: str
 ) -> None:
     processes = [worker(1, raises_fees=True), RECONCILER]
-    explore(connection, profile, beginning, processes, {"block": 2, "round": 1, fault: 1})
+    blocks = 1 if beginning == "signed" or fault in MINING_FAULTS else 2
+    explore(connection, profile, beginning, processes, {"block": blocks, "round": 1, fault: 1})
+
+
+@pytest.mark.slow
+def test_a_deep_reorganisation_meets_a_reconciler(connection: Connection, profile: str) -> None:
+    """Deeper than the confirmations, not deeper than the network's finalized block."""
+    explore(connection, profile, "followed", [RECONCILER], {"block": 1, "round": 1, "deep reorganisation": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted"])
+def test_the_database_loses_its_last_commits(connection: Connection, profile: str, beginning: str) -> None:
+    """The last one or two; all processes start anew."""
+    processes = [worker(2), RECONCILER]
+    explore(connection, profile, beginning, processes, {"block": 1, "round": 1, "lost commits": 1})
 
 
 @pytest.mark.slow

@@ -159,6 +159,13 @@ OLD_BUGS = {
         {"block": 2, "reverted": 1},
         "stands still",
     ),
+    "a deep reorganisation is not noticed": OldBug(
+        [("reconciler", "reopened = self._finality.undo_reorganised()", "reopened = None")],
+        "followed",
+        (RECONCILER,),
+        {"round": 1, "deep reorganisation": 1},
+        "no final effect",
+    ),
     "a transaction without receipt is never sent again": OldBug(
         [("transactions.unmined", 'resent = operation.state == "submitted" and due.resend', "resent = False")],
         "submitted",
