@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from app.core.errors import InvalidRequest, UnsupportedByContract
 from app.services.codec import PANIC_REASONS, Codec, Event, revert_data
-from app.services.rpc_answers import Log
+from app.services.rpc_types import Log
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 from web3.exceptions import ContractLogicError

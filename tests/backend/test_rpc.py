@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from app.services import rpc
-from app.services.rpc_answers import Log, Receipt
+from app.services.rpc_types import Log, Receipt
 from backend_environment import BackendEnvironment, deploy
 from hexbytes import HexBytes
 from web3 import Web3

@@ -6,9 +6,9 @@ import pytest
 from app.core.errors import ContractRejected
 from app.services import rpc
 from app.services.codec import event_stake_codec
-from app.services.rpc_answers import NodeError
 from app.services.rpc_errors import NODE_ERRORS, Refused, as_contract_rejected, classify
 from app.services.rpc_refusals import REFUSALS, Refusal, RefusalKind, is_range_refusal, is_trouble, refusal_kind
+from app.services.rpc_types import NodeError
 from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st

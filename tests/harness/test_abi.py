@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from app.services import codec as backend_codec
 from app.services.codec import Codec
-from app.services.rpc_answers import Log as BackendLog
+from app.services.rpc_types import Log as BackendLog
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 from hypothesis import given

@@ -28,7 +28,7 @@ from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import answers
 from app.services import operations
 from app.services.operation_types import Operation
-from app.services.rpc_answers import Receipt
+from app.services.rpc_types import Receipt
 
 FINAL_ERRORS = (ContractRejected, Superseded, UnexpectedReceipt)
 """Errors that end an operation. Repeating the request can't change them, so their responses are kept."""

@@ -23,8 +23,8 @@ from app.db.tables import EventRun, experiences, users
 from app.services import rpc
 from app.services.operation_types import Operation
 from app.services.operations import find
-from app.services.rpc_answers import BlockHeader
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
+from app.services.rpc_types import BlockHeader
 
 PRICE_INR = Decimal("1.00")
 SEATS = 2

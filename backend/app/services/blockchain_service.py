@@ -40,8 +40,8 @@ from app.services.contract_types import (
 )
 from app.services.log_reader import LogReader
 from app.services.rpc import BlockId
-from app.services.rpc_answers import BlockHeader, Receipt
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected
+from app.services.rpc_types import BlockHeader, Receipt
 from app.services.transactions.sender import TransactionSender
 
 ZERO_ADDRESS = "0x" + "00" * 20

@@ -24,7 +24,8 @@ from eth_utils.abi import collapse_if_tuple, event_abi_to_log_topic, function_ab
 from web3.exceptions import ContractLogicError
 
 from app.core.errors import InvalidRequest, UnsupportedByContract
-from app.services.rpc_answers import Log, checksummed
+from app.services.rpc_answers import checksummed
+from app.services.rpc_types import Log
 
 ARTIFACT = Path(__file__).parents[1] / "contracts" / "EventStake.json"
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from app.core.errors import UnexpectedReceipt
 from app.services.codec import Event
 from app.services.contract_types import DeferredPayout, EventCompleted, PlatformFeesWithdrawn, TransactionResult
-from app.services.rpc_answers import Receipt
+from app.services.rpc_types import Receipt
 
 _ONCHAIN_NAMES = {"event_run_id": "onchain_run_id", "booking_id": "onchain_booking_id"}
 """Names in `contract_types`, by the names in the contract's events."""

@@ -6,9 +6,9 @@ import requests
 from web3 import Web3
 
 from app.services import rpc
-from app.services.rpc_answers import Log, NodeError
 from app.services.rpc_http import AnswerTooLarge
 from app.services.rpc_refusals import is_range_refusal, is_trouble
+from app.services.rpc_types import Log, NodeError
 
 MAX_BLOCKS = 10_000
 """Blocks that are asked for at once at most."""

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import CTE, Row, Table, Update
 
 from app.services.codec import Call
-from app.services.rpc_answers import Transaction
+from app.services.rpc_types import Transaction
 
 CLOSED_STATES = ("confirmed", "failed", "rejected")
 SENT_STATES = ("signed", "submitted", "mined")

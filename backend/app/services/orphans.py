@@ -21,7 +21,8 @@ from app.db.database import Database
 from app.db.tables import IS_OPEN_ORPHAN, operations, orphans
 from app.services.codec import event_stake_codec
 from app.services.operation_types import NOT_HELD, Attempt, Operation
-from app.services.rpc_answers import Transaction
+from app.services.rpc_answers import call_data, value
+from app.services.rpc_types import Transaction
 
 ORDERS = (
     *("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor"),
@@ -93,7 +94,7 @@ def record(connection: Connection, chain_id: int, transaction: Transaction, *, s
         transaction: The transaction.
         succeeded: Whether it had an effect.
     """
-    call = event_stake_codec().decode_call(transaction.data)
+    call = event_stake_codec().decode_call(call_data(transaction))
     values = {
         "tx_hash": transaction.hash,
         "chain_id": chain_id,
@@ -103,9 +104,9 @@ def record(connection: Connection, chain_id: int, transaction: Transaction, *, s
         "to_address": transaction.to,
         "kind": call.name if call and call.name in ORDERS else None,
         "args": call and json.loads(json.dumps(call.args, default=str)),
-        "subject": effect_of(transaction.sender, transaction.to, transaction.data),
-        "data": transaction.data,
-        "value_wei": transaction.value,
+        "subject": effect_of(transaction.sender, transaction.to, call_data(transaction)),
+        "data": call_data(transaction),
+        "value_wei": value(transaction),
         "succeeded": succeeded,
         "dismissed": False,
     }
@@ -113,7 +114,7 @@ def record(connection: Connection, chain_id: int, transaction: Transaction, *, s
     if connection.execute(statement).one_or_none() is not None:
         what = f"{call.name} {call.args}" if call else "no call of the contract"
         message = "orphan: %s with nonce %s from %s is in no operation: %s, %s wei"
-        log.error(message, transaction.hash, transaction.nonce, transaction.sender, what, transaction.value)
+        log.error(message, transaction.hash, transaction.nonce, transaction.sender, what, value(transaction))
 
 
 def open_orphans(connection: Connection, chain_id: int, sender: str) -> list[Orphan]:

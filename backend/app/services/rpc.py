@@ -18,9 +18,9 @@ from web3.exceptions import ContractLogicError
 from web3.types import RPCEndpoint
 
 from app.services import rpc_answers
-from app.services.rpc_answers import BlockHeader, Log, MalformedAnswer, NodeError, Receipt, Transaction
 from app.services.rpc_errors import Refused
 from app.services.rpc_refusals import is_revert, is_trouble, refusal_kind
+from app.services.rpc_types import BlockHeader, Log, MalformedAnswer, NodeError, Receipt, Transaction
 
 BlockId = int | str
 """A block number, or a tag such as "latest" or "pending"."""

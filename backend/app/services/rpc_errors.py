@@ -11,8 +11,9 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 
 from app.core.errors import ChainUnavailable, ContractRejected
 from app.services.codec import Codec, Revert, revert_data
-from app.services.rpc_answers import MalformedAnswer, NodeError, printable
+from app.services.rpc_answers import printable
 from app.services.rpc_refusals import RefusalKind, refusal_kind
+from app.services.rpc_types import MalformedAnswer, NodeError
 
 NODE_ERRORS = (Web3Exception, RequestException, OSError)
 """Errors that web3 and its providers raise if a node is unreachable or responds with an error."""

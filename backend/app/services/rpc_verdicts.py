@@ -9,9 +9,10 @@ import requests
 from web3.types import RPCResponse
 
 from app.services import rpc_http
-from app.services.rpc_answers import MalformedAnswer, NodeError, node_error, parse
+from app.services.rpc_answers import node_error, parse
 from app.services.rpc_http import HttpAnswer
 from app.services.rpc_refusals import is_range_refusal, is_revert, refusal_kind
+from app.services.rpc_types import MalformedAnswer, NodeError
 
 MAX_REST_S = 10.0
 """Seconds for which an endpoint is not used after a failure at most."""

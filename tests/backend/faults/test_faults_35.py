@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 from app.services import rpc
-from app.services.rpc_answers import NodeError
 from app.services.rpc_errors import Refused
 from app.services.rpc_failover import FailoverProvider
 from app.services.rpc_refusals import RefusalKind
+from app.services.rpc_types import NodeError
 from backend_environment import Time
 from eth_utils.crypto import keccak
 from scripted_node import CHAIN_ID, HttpError, ScriptedNode, running

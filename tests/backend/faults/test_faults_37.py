@@ -11,9 +11,10 @@ import pytest
 from app.core.errors import ChainUnavailable
 from app.services import rpc
 from app.services.codec import event_stake_codec
-from app.services.rpc_answers import BlockHeader, MalformedAnswer, NodeError, Receipt, parse, printable, result_of
+from app.services.rpc_answers import parse, printable, result_of
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected
 from app.services.rpc_failover import FailoverProvider
+from app.services.rpc_types import BlockHeader, MalformedAnswer, NodeError, Receipt
 from eth_utils.crypto import keccak
 from fault_environment import SEND, FaultEnvironment, Forward, first
 from hypothesis import given

@@ -10,8 +10,8 @@ from app.core.errors import ChainUnavailable
 from app.db.tables import chain_cursors
 from app.services import rpc
 from app.services.log_reader import GROW_AFTER, LogReader
-from app.services.rpc_answers import NodeError
 from app.services.rpc_failover import FailoverProvider
+from app.services.rpc_types import NodeError
 from fault_environment import FaultEnvironment, Forward, refusal, result
 from scripted_node import HttpError, ScriptedNode, running
 from sqlalchemy import select

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from app.core.errors import ContractRejected, UnsupportedByContract
 from app.services.codec import event_stake_codec, revert_data
-from app.services.rpc_answers import MAX_INT64, Log
+from app.services.rpc_answers import MAX_INT64
+from app.services.rpc_types import Log
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 from fault_environment import SEND, FaultEnvironment, Forward, first, refusal, result

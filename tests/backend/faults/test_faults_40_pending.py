@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from app.services import rpc
-from app.services.rpc_answers import NodeError
 from app.services.rpc_errors import Refused
 from app.services.rpc_refusals import RefusalKind
+from app.services.rpc_types import NodeError
 from fault_environment import FaultEnvironment, Forward, refusal
 from web3 import Web3
 from web3.exceptions import ContractLogicError

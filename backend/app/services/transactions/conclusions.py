@@ -20,7 +20,8 @@ from web3 import Web3
 from app.db.database import Database
 from app.services import orphans
 from app.services.operation_types import FILL_NONCE_GAP, SENT_STATES, NoEffect, Operation, UsedNonce
-from app.services.rpc_answers import Receipt
+from app.services.rpc_answers import call_data, value
+from app.services.rpc_types import Receipt
 from app.services.transactions import states
 from app.services.transactions.nonces import find_foreign_transaction
 from app.services.transactions.receipts import find_attempt, find_receipt
@@ -77,7 +78,7 @@ def _take_over(database: Database, operation: Operation, foreign: UsedNonce) -> 
     transaction = foreign.transaction
     if transaction is None or transaction.to != operation.to_address or operation.kind == FILL_NONCE_GAP:
         return None
-    if (transaction.data, transaction.value) != (operation.data, operation.value_wei):
+    if (call_data(transaction), value(transaction)) != (operation.data, operation.value_wei):
         with database.autocommit() as connection:
             if not orphans.is_known(connection, operation.chain_id, transaction):
                 # whether it succeeded is not known here; an orphan without effect only causes a question

@@ -19,8 +19,8 @@ from app.core import logs
 from app.db.database import DATABASE_ERRORS
 from app.services import rpc
 from app.services.operation_types import Operation
-from app.services.rpc_answers import BlockHeader
 from app.services.rpc_errors import NODE_ERRORS
+from app.services.rpc_types import BlockHeader
 from app.services.transactions.sender import TransactionSender
 
 SENDING_THREADS = 4

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from web3 import Web3
 
 from app.services import rpc
-from app.services.rpc_answers import BlockHeader
+from app.services.rpc_types import BlockHeader
 
 DUE_AFTER = 0.9
 """Part of the time between two blocks during which no next block is expected."""

@@ -10,9 +10,9 @@ from web3 import Web3
 
 from app.services import rpc
 from app.services.operation_types import HeldCause, Operation
-from app.services.rpc_answers import Receipt
 from app.services.rpc_errors import NODE_ERRORS, Refused, as_chain_unavailable
 from app.services.rpc_refusals import RefusalKind
+from app.services.rpc_types import Receipt
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.receipts import find_receipt
 from app.services.transactions.signing import find_mismatch

@@ -12,9 +12,8 @@ from app.core.errors import ChainUnavailable
 from app.services import rpc
 from app.services.codec import Revert, event_stake_codec
 from app.services.operation_types import Attempt, Operation
-from app.services.rpc_answers import Receipt
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, decode_revert
-from app.services.transactions.head import Head
+from app.services.rpc_types import Receipt
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.states import error_from_json, log_fields
 
@@ -57,11 +56,21 @@ def find_receipt(w3: Web3, operation: Operation) -> Receipt | None:
     return None
 
 
-def is_final(w3: Web3, receipt: Receipt, policy: TransactionPolicy, head: Head) -> bool:
-    """Returns whether the receipt's block is in the chain, as deep as the policy's confirmations require."""
+def is_final(w3: Web3, receipt: Receipt, policy: TransactionPolicy, latest_block: int | None) -> bool:
+    """Returns whether the receipt's block is in the chain, as deep as the policy's confirmations require.
+
+    No single wrong answer makes a dropped block final: the receipt is newer than the head, and the header of its block
+    newer than both. A receipt that was read first could be of a branch that was dropped before the head was read.
+
+    Args:
+        w3: Connection to the node.
+        receipt: The receipt.
+        policy: Confirmations.
+        latest_block: Number of the latest block, read before the receipt; None if it was not read.
+    """
     if policy.confirmations == 1:
         return True
-    if policy.final_block(head.number(policy.head_max_age)) < receipt.block_number:
+    if latest_block is None or policy.final_block(latest_block) < receipt.block_number:
         return False
     header = rpc.block_header(w3, receipt.block_number)
     return header is not None and header.hash == receipt.block_hash

@@ -36,8 +36,9 @@ from app.services.operation_types import (
     NewRow,
     Operation,
 )
-from app.services.rpc_answers import Receipt, checksummed
+from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, rejection_message
+from app.services.rpc_types import Receipt
 from app.services.transactions import receipts, states
 from app.services.transactions.conclusions import Mined, of_receipt
 from app.services.transactions.head import Head
@@ -286,37 +287,40 @@ class TransactionSender:
             refusal = self._mempool.send(operation)
         is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
         if is_new_to_node and self.policy.confirmations > 1:  # it can't be in a final block yet
-            return self._follow_unmined(operation, refusal, signer)
+            return self._follow_unmined(operation, refusal, signer, None)
+        latest_block = self.head.number(self.policy.head_max_age) if self.policy.confirmations > 1 else None
         receipt = self._mempool.receipt(operation)
         if receipt is not None:
-            return self._handle_receipt(operation, receipt)
+            return self._handle_receipt(operation, receipt, latest_block)
         if operation.state == "mined":
             operation = self._handle_reorg(operation)
         if operation.state not in ("signed", "submitted"):
             return _Step(operation)
-        return self._follow_unmined(operation, refusal, signer)
+        return self._follow_unmined(operation, refusal, signer, latest_block)
 
-    def _follow_unmined(self, operation: Operation, refusal: SendRefusal | None, signer: LocalAccount | None) -> _Step:
+    def _follow_unmined(
+        self, operation: Operation, refusal: SendRefusal | None, signer: LocalAccount | None, latest_block: int | None
+    ) -> _Step:
         account = find_account(operation, signer, self._platform)
         outcome = self._unmined.follow(operation, refusal, account, self.policy, self.limits)
         if isinstance(outcome, Mined):
-            return self._handle_receipt(outcome.operation, outcome.receipt)
+            return self._handle_receipt(outcome.operation, outcome.receipt, latest_block)
         return _Step(outcome)
 
     # ------------------------------------------------------------------------------------------------- mined
 
-    def _handle_receipt(self, operation: Operation, receipt: Receipt) -> _Step:
-        """Sets the operation to mined, or closes it if its block is final."""
+    def _handle_receipt(self, operation: Operation, receipt: Receipt, latest_block: int | None) -> _Step:
+        """Sets the operation to mined, or closes it if its block is final. For `latest_block` see `is_final`."""
         if find_attempt(operation, receipt).nonce != operation.nonce:
-            return _Step(self._handle_earlier_effect(operation, receipt))
-        if receipts.is_final(self._w3, receipt, self.policy, self.head):
+            return _Step(self._handle_earlier_effect(operation, receipt, latest_block))
+        if receipts.is_final(self._w3, receipt, self.policy, latest_block):
             return _Step(self._close(operation, receipt), receipt)
         block = receipts.block_columns(receipt)
         if operation.state != "mined" or operation.block_hash != block["block_hash"]:
             operation = states.change(self._database, operation, SENT_STATES, state="mined", **NOT_HELD, **block)
         return _Step(operation)
 
-    def _handle_earlier_effect(self, operation: Operation, receipt: Receipt) -> Operation:
+    def _handle_earlier_effect(self, operation: Operation, receipt: Receipt, latest_block: int | None) -> Operation:
         """Prevents a second effect: a transaction without effect uses the nonce that the operation has by now."""
         tx_hash, last = receipt.tx_hash, operation.attempts[-1]
         reason = (
@@ -331,7 +335,7 @@ class TransactionSender:
         used = receipts.read_receipt(self._w3, operation, last)
         if used is None:
             self._mempool.send(operation)
-        elif all(receipts.is_final(self._w3, each, self.policy, self.head) for each in (receipt, used)):
+        elif all(receipts.is_final(self._w3, each, self.policy, latest_block) for each in (receipt, used)):
             return self._close(operation, receipt)
         return operation
 

@@ -26,7 +26,7 @@ from app.db.database import Database
 from app.db.tables import operations as operations_table
 from app.services import operations, projections
 from app.services.operation_types import NOT_HELD, SENT_STATES, HeldCause, NoEffect, Operation
-from app.services.rpc_answers import Receipt
+from app.services.rpc_types import Receipt
 
 log = logging.getLogger(__name__)
 
