@@ -204,12 +204,6 @@ class World:
             code("operations").create(connection, key, "", services.sender.draft(call, None, new_row))
         return self.read()
 
-    def later(self, database: int, interval: str) -> int:
-        """The number of the content after a time in which nothing else happens."""
-        self._restore(database)
-        self._let_pass(interval)
-        return self.read()
-
     def _let_pass(self, interval: str) -> None:
         self._connection.exec_driver_sql(f"UPDATE exploration_clock SET now = now + interval '{interval}'")
 
