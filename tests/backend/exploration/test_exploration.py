@@ -85,9 +85,17 @@ def test_a_fault_meets_a_worker_and_a_reconciler(
 
 
 @pytest.mark.slow
-def test_a_deep_reorganisation_meets_a_reconciler(connection: Connection, profile: str) -> None:
+def test_one_stale_answer_does_not_confirm_what_was_dropped(connection: Connection, profile: str) -> None:
+    """A node that has not seen the reorganisation yet gives one answer."""
+    budget = {"block": 3, "reorganisation": 1, "node on a dropped branch": 1}
+    explore(connection, profile, "submitted", [worker(2)], budget)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beginning", ["mined", "followed"])
+def test_a_deep_reorganisation_meets_a_reconciler(connection: Connection, profile: str, beginning: str) -> None:
     """Deeper than the confirmations, not deeper than the network's finalized block."""
-    explore(connection, profile, "followed", [RECONCILER], {"block": 1, "round": 1, "deep reorganisation": 1})
+    explore(connection, profile, beginning, [RECONCILER], {"block": 1, "round": 1, "deep reorganisation": 1})
 
 
 @pytest.mark.slow

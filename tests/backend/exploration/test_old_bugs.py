@@ -160,10 +160,23 @@ OLD_BUGS = {
         "stands still",
     ),
     "a deep reorganisation is not noticed": OldBug(
-        [("reconciler", "reopened = self._finality.undo_reorganised()", "reopened = None")],
+        [("reconciler", "reopened = self._finality.undo_reorganised(head)", "reopened = None")],
         "followed",
         (RECONCILER,),
         {"round": 1, "deep reorganisation": 1},
+        "no final effect",
+    ),
+    "a receipt is read before the head": OldBug(
+        [
+            (
+                "transactions.receipts",
+                "if latest_block is None or policy",
+                "latest_block = rpc.block_number(w3)\n    if policy",
+            )
+        ],
+        "submitted",
+        (worker(2),),
+        {"block": 3, "reorganisation": 1, "node on a dropped branch": 1},
         "no final effect",
     ),
     "a transaction without receipt is never sent again": OldBug(
