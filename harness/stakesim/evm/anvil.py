@@ -17,6 +17,9 @@ from stakesim.evm.compiler import node_modules
 from stakesim.evm.errors import EngineError
 from stakesim.evm.remote import RemoteEngine
 
+KEPT_STATES = 20_000
+"""States of blocks that anvil keeps in memory. With its default, it takes earlier states than about the last 500 for empty
+in a reorganisation, also after they were reverted."""
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
 
@@ -83,7 +86,7 @@ def start_anvil(*options: str) -> tuple[str, Callable[[], None]]:
     """
     binary, folder = _find_anvil(), Path(tempfile.mkdtemp(prefix="stakesim-anvil-"))
     command = [binary, "--port", "0", "--color", "never", "--accounts", "0", "--hardfork", "prague"]
-    command += ["--cache-path", str(folder), *options]
+    command += ["--cache-path", str(folder), "--prune-history", str(KEPT_STATES), *options]
     with (folder / "output").open("w") as output, (folder / "output").open() as output_reader:
         process = subprocess.Popen(
             ["/bin/sh", "-c", _RUN_UNTIL_STDIN_CLOSES, "sh", str(folder), *command],
