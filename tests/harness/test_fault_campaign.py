@@ -129,8 +129,8 @@ class TroubleIsFailure(TransactionSender):
 class FinalAtOnce(TransactionSender):
     """Does not wait for the confirmation depth."""
 
-    def _handle_receipt(self, operation: Operation, receipt: Any) -> Any:
-        step = super()._handle_receipt(operation, receipt)
+    def _handle_receipt(self, operation: Operation, receipt: Any, latest_block: int | None) -> Any:
+        step = super()._handle_receipt(operation, receipt, latest_block)
         return type(step)(self._close(operation, receipt), receipt)
 
 

@@ -18,8 +18,8 @@ from stakesim.evm.errors import EngineError
 from stakesim.evm.remote import RemoteEngine
 
 KEPT_STATES = 20_000
-"""States of blocks that anvil keeps in memory. With its default, it takes earlier states than about the last 500 for empty
-in a reorganisation, also after they were reverted."""
+"""States of blocks that anvil keeps in memory. By default, a reorganisation finds states from before about the last 500
+blocks empty, also after these were reverted."""
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
 
