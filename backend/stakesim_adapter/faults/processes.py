@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -40,13 +41,17 @@ from stakesim_adapter.faults.poolers import PoolMode, pgbouncer
 from stakesim_adapter.faults.testbed import EXPERIENCE, Addresses, BackendTestbed, open_services, user_id
 
 KILL_FAULTS = {
-    "kill -9 after a commit": 23,
+    "kill -9 after a statement": 23,
     "kill -9 before a request": 23,
     "kill -9 before a send": 23,
     "kill -9 after a send": 24,
     "kill -9 after a request": 24,
+    "kill -9 before a statement": 24,
     "kill -9 before a commit": 24,
+    "SIGTERM": 45,
 }
+TERMINATED_SHARE = 0.3
+"""Share of the episodes `kill` in which the process gets SIGTERM, so that it unwinds, instead of SIGKILL."""
 STOP_FAULTS = {"database server stopped and started": 25}
 WORKER_FAULTS = {"two workers with one key": 26, "two workers with one account": 26}
 POOL_MODES: tuple[PoolMode, ...] = ("session", "transaction")
@@ -96,7 +101,7 @@ def run_script(services: Services, process_name: str, on_done: Callable[[str], N
 
 
 class _ProcessLog:
-    """A file to which a process writes lines for its parent: `done KEY`, `error TEXT`, `kill -9 PLACE`, `steps COUNT`.
+    """A file to which a process writes lines for its parent: `done KEY`, `error TEXT`, a fault, `steps COUNT`.
 
     Each line is one unbuffered write, so lines of several processes don't mix, and a killed process loses none.
     """
@@ -109,7 +114,10 @@ class _ProcessLog:
 
 
 class _Steps:
-    """Counts the steps of a process at which it may be killed, and kills it at step `kill_at`."""
+    """Counts the steps of a process, and kills it at step `kill_at`.
+
+    A negative `kill_at` terminates it at that step instead: it unwinds, and ends. 0 lets it run.
+    """
 
     def __init__(self, log: _ProcessLog, kill_at: int) -> None:
         self.count, self._log, self._kill_at = 0, log, kill_at
@@ -119,6 +127,9 @@ class _Steps:
         if self.count == self._kill_at:
             self._log.write(f"kill -9 {place}")
             os.kill(os.getpid(), signal.SIGKILL)
+        elif self.count == -self._kill_at:
+            self._log.write("SIGTERM")
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.Generator) -> Services:
@@ -146,8 +157,9 @@ def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.G
 
 
 def _process_main(addresses: Addresses, name: str, log_path: Path, kill_at: int, seed: int) -> None:
-    """Runs the script until it succeeds, or until the step `kill_at`; 0 stands for none."""
+    """Runs the script until it succeeds, or until the step `kill_at`; see `_Steps`."""
     logging.disable()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     log = _ProcessLog(log_path)
     steps = _Steps(log, kill_at)
     services = _instrumented_services(addresses, steps, np.random.default_rng([seed, *name.encode()]))
@@ -226,9 +238,11 @@ def _count_steps(testbed: BackendTestbed) -> int:
 
 
 def run_kill_episode(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
-    """Kills a process at one step, and starts another one, which repeats all requests."""
+    """Kills or terminates a process at one step, and starts another one, which repeats all requests."""
     started_at, steps = time.perf_counter(), _count_steps(testbed)
     kill_at = 1 + int(np.random.default_rng(seed).permutation(steps)[number % steps])
+    if np.random.default_rng([seed, number]).random() < TERMINATED_SHARE:
+        kill_at = -kill_at
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"
@@ -237,8 +251,8 @@ def run_kill_episode(testbed: BackendTestbed, seed: int, number: int) -> Episode
         _run(testbed.addresses, log_path, ["one"])
         violations += _finish(testbed, log_path)
         lines = _read_log(log_path)
-    counts = Counter(line for line in lines if line.startswith("kill"))
-    log = [f"step {kill_at} of {steps}", *lines]
+    counts = Counter(line for line in lines if line in KILL_FAULTS)
+    log = [f"step {abs(kill_at)} of {steps}", *lines]
     return EpisodeResult(f"kill:{number}", counts, violations, log, time.perf_counter() - started_at)
 
 

@@ -248,7 +248,9 @@ class TransactionSender:
             if operation.held and operation.state == "prepared" and node_error is None:
                 raise states.error_of_held(operation)
             if self._clock() > deadline:
-                last_error = node_error or as_chain_unavailable(operation.kind, TransactionNotFound(""))
+                is_held = operation.held is not None and node_error is None
+                not_mined = as_chain_unavailable(operation.kind, TransactionNotFound(""))
+                last_error = node_error or (states.error_of_held(operation) if is_held else not_mined)
                 last_error.operation = operation.key
                 raise last_error
             if node_error is None and operation.state != state_before:
