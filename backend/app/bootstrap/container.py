@@ -126,6 +126,7 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         max_fee_per_gas=settings.max_fee_per_gas,
         priority_fee_per_gas=settings.priority_fee_per_gas,
         expire_after=settings.operation_expiry_seconds,
+        looks_before_rejecting=True,
         head_max_age=HEAD_MAX_AGE_S,
     )
 

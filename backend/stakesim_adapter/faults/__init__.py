@@ -21,6 +21,7 @@ from stakesim_adapter.faults import processes, wire
 from stakesim_adapter.faults.checks import STATEMENTS
 from stakesim_adapter.faults.clients import CLIENT_FAULTS
 from stakesim_adapter.faults.episodes import replay_episode, run_episode
+from stakesim_adapter.faults.failover import FAILOVER_FAULTS, run_failover_episode
 from stakesim_adapter.faults.poolers import find_pgbouncer
 from stakesim_adapter.faults.testbed import BackendTestbed
 
@@ -45,7 +46,7 @@ class BackendCampaign:
     def faults(self) -> Mapping[str, int]:
         """Faults of this backend's episodes, with their row in the catalogue."""
         of_processes = processes.KILL_FAULTS | processes.STOP_FAULTS | processes.WORKER_FAULTS | processes.POOLER_FAULTS
-        return CLIENT_FAULTS | of_processes | wire.WIRE_FAULTS
+        return CLIENT_FAULTS | of_processes | wire.WIRE_FAULTS | FAILOVER_FAULTS
 
     def plan(self, runs: int) -> Mapping[str, int]:
         """Returns `runs` episodes each of the kinds `network` and `kill`, and fewer of the kinds that take longer.
@@ -58,6 +59,7 @@ class BackendCampaign:
             "workers": -(-runs // 20),
             "database": -(-runs // 50),
             "wire": -(-runs // 25),
+            "failover": -(-runs // 50),
             "pooler": 2 * -(-runs // 50) if find_pgbouncer() else 0,
         }
 
@@ -93,6 +95,7 @@ class BackendEpisodeRunner:
             "database": processes.run_database_episode,
             "pooler": partial(processes.run_pooler_episode, self.testbed),
             "wire": partial(wire.run_wire_episode, self.testbed),
+            "failover": run_failover_episode,
         }
 
     def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:

@@ -183,7 +183,9 @@ def _process_main(addresses: Addresses, name: str, log_path: Path, kill_at: int,
 # ---------------------------------------------------------------------------------------------- in the parent process
 
 
-def _start(addresses: Addresses, log_path: Path, names: Sequence[str], kill_at: int = 0, seed: int = 0) -> list[Any]:
+def start_processes(
+    addresses: Addresses, log_path: Path, names: Sequence[str], kill_at: int = 0, seed: int = 0
+) -> list[Any]:
     """Starts a process for each name."""
     processes = [
         _CONTEXT.Process(target=_process_main, args=(addresses, name, log_path, kill_at, seed)) for name in names
@@ -193,19 +195,20 @@ def _start(addresses: Addresses, log_path: Path, names: Sequence[str], kill_at: 
     return processes
 
 
-def _run(addresses: Addresses, log_path: Path, names: Sequence[str], kill_at: int = 0, seed: int = 0) -> None:
+def run_processes(addresses: Addresses, log_path: Path, names: Sequence[str], kill_at: int = 0, seed: int = 0) -> None:
     """Starts a process for each name, and waits for all."""
-    for process in _start(addresses, log_path, names, kill_at, seed):
+    for process in start_processes(addresses, log_path, names, kill_at, seed):
         process.join()
 
 
-def _read_log(log_path: Path) -> list[str]:
+def read_log(log_path: Path) -> list[str]:
+    """Returns the lines that the processes have written."""
     return log_path.read_text().splitlines() if log_path.exists() else []
 
 
-def _finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
+def finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
     """Settles the chain, runs all checks, and adds the errors of the processes."""
-    lines = _read_log(log_path)
+    lines = read_log(log_path)
     responses = {line.removeprefix("done "): ClientResponse.DONE for line in lines if line.startswith("done ")}
     violations = [Violation("CLIENT", line.removeprefix("error ")) for line in lines if line.startswith("error ")]
     engine = testbed.addresses.database()
@@ -233,8 +236,8 @@ def _count_steps(testbed: BackendTestbed) -> int:
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"
-        _run(testbed.addresses, log_path, ["one"])
-        return next(int(line.split()[1]) for line in _read_log(log_path) if line.startswith("steps"))
+        run_processes(testbed.addresses, log_path, ["one"])
+        return next(int(line.split()[1]) for line in read_log(log_path) if line.startswith("steps"))
 
 
 def run_kill_episode(testbed: BackendTestbed, seed: int, number: int) -> EpisodeResult:
@@ -246,11 +249,11 @@ def run_kill_episode(testbed: BackendTestbed, seed: int, number: int) -> Episode
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"
-        _run(testbed.addresses, log_path, ["one"], kill_at)
+        run_processes(testbed.addresses, log_path, ["one"], kill_at)
         violations = _sent_but_not_stored(testbed)
-        _run(testbed.addresses, log_path, ["one"])
-        violations += _finish(testbed, log_path)
-        lines = _read_log(log_path)
+        run_processes(testbed.addresses, log_path, ["one"])
+        violations += finish(testbed, log_path)
+        lines = read_log(log_path)
     counts = Counter(line for line in lines if line in KILL_FAULTS)
     log = [f"step {abs(kill_at)} of {steps}", *lines]
     return EpisodeResult(f"kill:{number}", counts, violations, log, time.perf_counter() - started_at)
@@ -262,9 +265,9 @@ def run_workers_episode(testbed: BackendTestbed, seed: int, number: int) -> Epis
     testbed.reset()
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"
-        _run(testbed.addresses, log_path, ["one", "two"], seed=seed + number)
-        violations = _finish(testbed, log_path)
-        lines = _read_log(log_path)
+        run_processes(testbed.addresses, log_path, ["one", "two"], seed=seed + number)
+        violations = finish(testbed, log_path)
+        lines = read_log(log_path)
     counts = Counter(dict(zip(WORKER_FAULTS, (SHARED_KEYS, OWN_KEYS), strict=True)))
     return EpisodeResult(f"workers:{number}", counts, violations, lines, time.perf_counter() - started_at)
 
@@ -281,9 +284,9 @@ def run_pooler_episode(testbed: BackendTestbed, seed: int, number: int) -> Episo
     with tempfile.TemporaryDirectory() as folder, pgbouncer(url, mode, default_pool_size=POOL_SIZE) as pooled_url:
         log_path = Path(folder) / "log"
         pooled = pooled_url.set(database=url.database).render_as_string(hide_password=False)
-        _run(replace(testbed.addresses, database_url=pooled), log_path, ["one", "two"], seed=seed + number)
-        violations = _finish(testbed, log_path)
-        lines = _read_log(log_path)
+        run_processes(replace(testbed.addresses, database_url=pooled), log_path, ["one", "two"], seed=seed + number)
+        violations = finish(testbed, log_path)
+        lines = read_log(log_path)
     counts = Counter({_POOLER_FAULT.format(mode): 1})
     return EpisodeResult(f"pooler:{number}", counts, violations, lines, time.perf_counter() - started_at)
 
@@ -293,10 +296,10 @@ def run_database_episode(seed: int, number: int) -> EpisodeResult:
     started_at, rng, stops = time.perf_counter(), np.random.default_rng([seed, number, 25]), 0
     with tempfile.TemporaryDirectory(prefix="stakesim-faults-") as folder:
         data_dir, log_path = Path(folder) / "postgres", Path(folder) / "log"
-        testbed = BackendTestbed(_start_server(data_dir))
+        testbed = BackendTestbed(start_server(data_dir))
         try:
             testbed.reset()
-            (process,) = _start(testbed.addresses, log_path, ["one"], seed=seed + number)
+            (process,) = start_processes(testbed.addresses, log_path, ["one"], seed=seed + number)
             for _ in range(4):
                 process.join(float(rng.uniform(0.02, 0.25)))
                 if not process.is_alive():
@@ -304,11 +307,11 @@ def run_database_episode(seed: int, number: int) -> EpisodeResult:
                 testbed.database.dispose()
                 stop_embedded(data_dir)
                 time.sleep(float(rng.uniform(0, 0.3)))
-                _start_server(data_dir)
+                start_server(data_dir)
                 stops += 1
             process.join()
-            violations = _finish(testbed, log_path)
-            lines = _read_log(log_path)
+            violations = finish(testbed, log_path)
+            lines = read_log(log_path)
         finally:
             testbed.close()
             stop_embedded(data_dir)
@@ -316,7 +319,7 @@ def run_database_episode(seed: int, number: int) -> EpisodeResult:
     return EpisodeResult(f"database:{number}", counts, violations, lines, time.perf_counter() - started_at)
 
 
-def _start_server(data_dir: Path) -> URL:
+def start_server(data_dir: Path) -> URL:
     """Starts the server in a new process, as pgserver starts a data directory only once in each process."""
     starter = _CONTEXT.Process(target=start_embedded, args=(data_dir,))
     starter.start()

@@ -30,6 +30,14 @@ class Standby:
         """Makes it a primary, and waits until it takes writes."""
         _run("pg_ctl", "-D", str(self.data_dir), "-w", "promote")
 
+    def stop_following(self) -> None:
+        """Ends replication: the standby gets nothing that the primary writes from now on."""
+        with _connected(self.url) as connection:
+            connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            connection.execute("SELECT pg_reload_conf()")
+            while connection.execute("SELECT EXISTS (SELECT FROM pg_stat_wal_receiver)").fetchall()[0][0]:
+                time.sleep(0.005)
+
     def wait_for(self, primary: URL) -> None:
         """Waits until it has replayed everything that the primary has written so far."""
         with _connected(primary) as connection:

@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -161,6 +161,16 @@ class BackendTestbed(FaultTestbed):
         self.database.dispose()
         drop_database(self._server, self._name)
         super().close()
+
+    def close_node(self) -> None:
+        """Stops the anvil only, as the database's server is gone."""
+        super().close()
+
+    def move_to(self, database_url: str) -> None:
+        """Uses the same database on another server from now on."""
+        self.database = create_engine(database_url)
+        self.addresses = replace(self.addresses, database_url=database_url)
+        self.observer = self.database.execution_options(isolation_level="AUTOCOMMIT")
 
     def reset(self) -> None:
         """Resets chain and mempool, and leaves only users and an experience in the database."""

@@ -42,6 +42,7 @@ POLICY = TransactionPolicy(
     bump_blocks=0,  # a test that is about blocks sets it
     give_up_after=5,
     max_pause=0.02,
+    looks_before_rejecting=True,
 )
 
 Forward = Callable[[], Any]

@@ -202,3 +202,43 @@ def test_32_rows_that_are_lost_while_their_nonces_are_not(environment: FaultEnvi
     retried = service.settle(book(service, run, "lost"))
     assert (retried.state, retried.tx_hash) == ("confirmed", lost.tx_hash)
     assert environment.created() == {"runs": 1, "bookings": 1}
+
+
+@pytest.mark.parametrize("restart", [True, False], ids=["a new process", "the same process"])
+@pytest.mark.parametrize("mined", [1, 5])
+def test_32_what_its_own_lost_transaction_made_impossible_is_taken_over(
+    environment: FaultEnvironment, restart: bool, mined: int
+) -> None:
+    """The contract refuses the repeated order, as the lost one has taken the last seats."""
+    run = environment.open_run(seats=2)
+    saved = save(environment.database)
+    before = environment.follow(book(environment, run, "once"))
+    environment.mine(mined)
+    lose_commits(environment.database, saved)
+    service = restarted(environment, restart)
+    retried = service.follow(book(service, run, "once"))
+    assert retried.state != "rejected"
+    environment.mine(4)
+    retried = service.settle(environment.find(retried))
+    assert (retried.state, hashes_of(retried)) == ("confirmed", hashes_of(before))
+    service.check(runs=1, bookings=1)
+
+
+def test_32_a_cancellation_that_was_lost_is_taken_over(environment: FaultEnvironment) -> None:
+    """The contract refuses to cancel the booking twice."""
+    run = environment.open_run()
+    booking = environment.settle(book(environment, run, "book")).subject
+    assert booking is not None
+    saved = save(environment.database)
+    before = environment.settle(environment.services.bookings.prepare_cancel(booking, idempotency_key="cancel"))
+    lose_commits(environment.database, saved)
+    service = environment.worker()
+    retried = service.settle(service.services.bookings.prepare_cancel(booking, idempotency_key="cancel"))
+    assert (retried.state, hashes_of(retried)) == ("confirmed", hashes_of(before))
+    assert service.services.bookings.get(booking).status == "cancelled"
+    assert service.services.reconciler.run_full().differences == []
+
+
+def test_32_what_the_contract_refuses_for_another_reason_is_rejected(environment: FaultEnvironment) -> None:
+    run = environment.open_run(seats=1)
+    assert environment.settle(book(environment, run, "too many")).state == "rejected"

@@ -15,7 +15,7 @@ from web3.exceptions import Web3RPCError
 from app.db.database import Database
 from app.services import nonce_queries, operations, orphans, rpc
 from app.services.operation_types import Attempt, Operation, UsedNonce
-from app.services.orphans import HeldForOrphan
+from app.services.orphans import HeldForOrphan, Orphan
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 
@@ -52,6 +52,8 @@ class NonceAllocator:
         self._platform = platform
         self._lock = threading.Lock()  # without it, threads that sign at the same time would try the same nonce
         self._next_nonce: dict[str, int] = {}  # first nonce to try, by account
+        self._has_orphans = False  # as `find_unknown` saw it last
+        self._unknown: str | None = None
 
     def sign(self, operation: Operation, final_block: int, sign: Callable[[int], Attempt]) -> Operation:
         """Stores the operation's first attempt with the next free nonce.
@@ -139,9 +141,35 @@ class NonceAllocator:
             ChainUnavailable: The node does not answer.
         """
         try:
-            return self._find_unknown(chain_id, final_block)
+            self._unknown = self._find_unknown(chain_id, final_block)
         except NODE_ERRORS as error:
             raise as_chain_unavailable("orphans", error) from error
+        with self._database.autocommit() as connection:
+            self._has_orphans = bool(orphans.open_orphans(connection, chain_id, self._platform))
+        return self._unknown
+
+    def take_over(self, operation: Operation) -> Operation | None:
+        """Lets an operation that the contract refuses take over the orphan that has its effect already.
+
+        The contract refuses it because of that effect: a booking is cancelled already, or the last seats are sold.
+
+        Returns:
+            The operation; None if there is no such orphan.
+
+        Raises:
+            HeldForOrphan: Somebody has to decide, or it is not known yet what the lost transactions did.
+        """
+        if self._unknown is not None and operation.sender == self._platform:
+            raise HeldForOrphan(self._unknown)
+        if not self._has_orphans:
+            return None
+        with self._database.autocommit() as connection:
+            found = orphans.open_orphans(connection, operation.chain_id, operation.sender)
+            match = orphans.find_match(operation, found)
+            if match is None:
+                return None
+            self._adopt(operation, match)
+            return operations.find(connection, operation.key)
 
     def examine(self, chain_id: int, tx_hash: str) -> None:
         """Stores a transaction with events of the contract as an orphan, if it is the platform's and in no row.
@@ -158,6 +186,7 @@ class NonceAllocator:
         with self._database.autocommit() as connection:
             if not orphans.is_known(connection, chain_id, transaction):
                 orphans.record(connection, chain_id, transaction, succeeded=True)
+                self._has_orphans = True
 
     def _find_unknown(self, chain_id: int, final_block: int) -> str | None:
         count = rpc.transaction_count(self._w3, self._platform, final_block)
@@ -227,12 +256,15 @@ class NonceAllocator:
         if match is None:
             compared.extend(orphan.tx_hash for orphan in new)
             return bool(new)
-        transaction = rpc.transaction(self._w3, match.tx_hash)
+        self._adopt(operation, match)
+        return False
+
+    def _adopt(self, operation: Operation, orphan: Orphan) -> None:
+        transaction = rpc.transaction(self._w3, orphan.tx_hash)
         attempt = transaction and orphans.as_attempt(transaction)
         if not attempt:
-            raise HeldForOrphan(f"it is what {match.tx_hash} has done, whose bytes the node does not show at present")
-        orphans.adopt(self._database, operation, match, attempt)
-        return False
+            raise HeldForOrphan(f"it is what {orphan.tx_hash} has done, whose bytes the node does not show at present")
+        orphans.adopt(self._database, operation, orphan, attempt)
 
 
 def _try(

@@ -29,6 +29,8 @@ class TransactionPolicy:
         give_up_after: Seconds after which `TransactionSender.finish` stops waiting.
         min_pause: Seconds from the first step of `finish` to the second.
         max_pause: Maximum seconds between two steps of `finish`.
+        looks_before_rejecting: Whether transactions whose commits the database lost are looked for before an operation
+            is rejected: its own one may be why the contract refuses it. Takes two RPC calls for each rejection.
         head_max_age: Seconds for which the latest block that was read may be used again. 0 where blocks come with the
             transactions, as on an engine in the same process.
     """
@@ -46,6 +48,7 @@ class TransactionPolicy:
     give_up_after: float = 120
     min_pause: float = 0.001
     max_pause: float = 1
+    looks_before_rejecting: bool = False
     head_max_age: float = 0
 
     def __post_init__(self) -> None:

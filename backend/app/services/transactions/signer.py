@@ -9,7 +9,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
-from app.core.errors import Expired, TransactionRefused
+from app.core.errors import ContractRejected, Expired, TransactionRefused
 from app.db.database import Database
 from app.services import operations, rpc
 from app.services.codec import Call, event_stake_codec
@@ -246,7 +246,7 @@ class Signer:
                 if watch and rejection and (why := watch.reason_after_revert(operation, rejection.name)):
                     return self._hold(operation, HeldCause.CONTRACT, why, policy)
                 if rejection is not None:
-                    return states.reject(self._database, operation, rejection)
+                    return self._reject(operation, rejection, policy)
             elif classify(error) is RefusalKind.NO_FUNDS:
                 return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
             now = self._clock()
@@ -256,6 +256,17 @@ class Signer:
             return self._hold(operation, HeldCause.ESTIMATE, reason, policy)
         self._failing_since.pop(operation.key, None)
         return gas
+
+    def _reject(self, operation: Operation, rejection: ContractRejected, policy: TransactionPolicy) -> Operation:
+        """Rejects an operation, unless the contract refuses it because a transaction of its own is done already."""
+        if policy.looks_before_rejecting:
+            final_block = policy.final_block(self._head.number(policy.head_max_age))
+            self.nonces.find_unknown(operation.chain_id, max(final_block, 0))
+        try:
+            taken_over = self.nonces.take_over(operation)
+        except HeldForOrphan as held:
+            return self._hold(operation, HeldCause.ORPHAN, held.reason, policy)
+        return taken_over or states.reject(self._database, operation, rejection)
 
     def _hold(self, operation: Operation, cause: HeldCause, reason: str, policy: TransactionPolicy) -> Operation:
         """Holds an operation without a nonce, or rejects it if it was held for too long.
