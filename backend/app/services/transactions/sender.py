@@ -27,15 +27,7 @@ from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, event_stake_codec
 from app.services.contract_watch import ContractWatch
-from app.services.operation_types import (
-    NOT_HELD,
-    SENT_STATES,
-    Draft,
-    Effect,
-    HeldCause,
-    NewRow,
-    Operation,
-)
+from app.services.operation_types import NOT_HELD, SENT_STATES, Draft, Effect, HeldCause, NewRow, Operation
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, rejection_message
 from app.services.rpc_types import Receipt
@@ -245,12 +237,11 @@ class TransactionSender:
                 raise ChainUnavailable(message, operation.key) from error
             if operation.closed:
                 return receipts.receipt_or_error(self._w3, operation, receipt)
-            if operation.held and operation.state == "prepared" and node_error is None:
+            is_late = self._clock() > deadline
+            if operation.held and node_error is None and (operation.state == "prepared" or is_late):
                 raise states.error_of_held(operation)
-            if self._clock() > deadline:
-                is_held = operation.held is not None and node_error is None
-                not_mined = as_chain_unavailable(operation.kind, TransactionNotFound(""))
-                last_error = node_error or (states.error_of_held(operation) if is_held else not_mined)
+            if is_late:
+                last_error = node_error or as_chain_unavailable(operation.kind, TransactionNotFound(""))
                 last_error.operation = operation.key
                 raise last_error
             if node_error is None and operation.state != state_before:
