@@ -16,7 +16,7 @@ import requests
 from stakesim.evm.chain_spec import CHAIN_ID
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.lean_web3 import lean_web3
-from stakesim.faults.chain_actions import CHAIN_FAULTS
+from stakesim.faults.chain_actions import CHAIN_FAULTS, DEEP_REORG
 from stakesim.faults.chain_faults import ChainFaults, ServiceHooks, ServiceStuckError
 from stakesim.faults.episode_script import EpisodeScript
 from stakesim.faults.events import EventSource, RandomEvents, ScriptedEvents, Swarm
@@ -29,6 +29,8 @@ from web3.exceptions import Web3Exception
 
 NO_CONTRACT = Artifact("Nothing", "", [], "0x00", "0x")
 INVOICES, CONFIRMATIONS = 4, 3
+_CHAIN_FAULTS = tuple(fault for fault in CHAIN_FAULTS if fault.name != DEEP_REORG)
+"""These payers never look at a payment again that has its confirmations."""
 _FAULTS = [fault for fault in FAULTS if fault.row not in (31, 37)]
 """A payer believes the node's count of nonces, and leaves it to web3 to read what nodes say."""
 ERRORS = (requests.RequestException, Web3Exception)
@@ -128,7 +130,7 @@ class PayoutRunner:
         self.payer, self.testbed = payer, FaultTestbed(NO_CONTRACT)
 
     def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
-        first = tuple(fault.name for fault in (CHAIN_FAULTS * 2)[2 * number % len(CHAIN_FAULTS) :][:2])
+        first = tuple(fault.name for fault in (_CHAIN_FAULTS * 2)[2 * number % len(_CHAIN_FAULTS) :][:2])
         events = RandomEvents(
             np.random.default_rng([seed, number]), Swarm(block=(0.5,), chain=0.05, rpc=0.15, first=first)
         )
@@ -144,7 +146,7 @@ class PayoutRunner:
         provider = FaultyProvider(self.testbed.provider(), _FAULTS, events)
         sent: list[str] = []
         hooks = ServiceHooks(before_send=sent.append)
-        faults = ChainFaults(self.testbed, events, CHAIN_FAULTS, confirmations=CONFIRMATIONS, hooks=hooks)
+        faults = ChainFaults(self.testbed, events, _CHAIN_FAULTS, confirmations=CONFIRMATIONS, hooks=hooks)
         faults.attach(provider)
         violations, due = [], []
         try:

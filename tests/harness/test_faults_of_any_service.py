@@ -14,7 +14,7 @@ from payouts import NO_CONTRACT, BlindPayer, CarefulPayer, PayoutCampaign
 from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults import campaign as campaigns
 from stakesim.faults import regressions
-from stakesim.faults.chain_actions import CHAIN_FAULTS, DATABASE_GONE, NONCE_GAP, REORG_MOVES, SOLD_OUT
+from stakesim.faults.chain_actions import CHAIN_FAULTS, DATABASE_GONE, DEEP_REORG, NONCE_GAP, REORG_MOVES, SOLD_OUT
 from stakesim.faults.chain_faults import MAX_REQUESTS, ChainFaults, ServiceHooks, ServiceStuckError
 from stakesim.faults.episode_script import load_script, save_script
 from stakesim.faults.events import RandomEvents, Swarm
@@ -70,7 +70,7 @@ def test_a_careful_service_pays_each_invoice_once(profile: str) -> None:
     result = campaigns.run(campaigns.plan(EPISODES[profile], careful), seed=3, campaign=careful)
     assert result.ok, "\n".join(result.narratives())
     assert result.injected.total() > 5 * EPISODES[profile]
-    happened = _NAMES - {DATABASE_GONE, SOLD_OUT, NONCE_GAP}
+    happened = _NAMES - {DATABASE_GONE, SOLD_OUT, NONCE_GAP, DEEP_REORG}
     assert happened <= set(result.injected)
 
 

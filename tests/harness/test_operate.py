@@ -161,7 +161,7 @@ def test_a_wallet_is_created_and_its_key_not_shown(stakesim, tmp_path):
 def test_doctor_passes_on_a_good_network(stakesim, env):
     done = stakesim("doctor", "--env-file", env())
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1] == "all 11 checks passed"
+    assert done.stdout.splitlines()[-1] == "all 12 checks passed"
     assert "FAIL" not in done.stdout
 
 

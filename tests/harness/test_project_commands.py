@@ -208,7 +208,7 @@ def test_errors_of_the_backend_are_one_sentence(tmp_path: Path) -> None:
     message = sentence(stakesim("reconcile", "--env-file", str(tmp_path / "env")))
     assert "BLOCKCHAIN_RPC_URL is not set" in message
     message = sentence(stakesim("faults", "--only", "network:0", DATABASE_URL="postgresql://nobody@127.0.0.1:9/none"))
-    assert "No database answers at postgresql" in message
+    assert "The database at 127.0.0.1:9/none is unavailable" in message
 
 
 # ------------------------------------------------------------------------------------------------------ stop-database

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from pythonjsonlogger.json import JsonFormatter
-
 _FIELDS: ContextVar[dict[str, Any] | None] = ContextVar("fields", default=None)
 
 
@@ -26,6 +24,8 @@ def log_context(**fields: Any) -> Iterator[None]:
 
 def configure_json_logging(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     """Sends all logging of this process to the stream, or to standard output, and removes other handlers."""
+    from pythonjsonlogger.json import JsonFormatter  # needed by the API only, and not by services on their own
+
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         JsonFormatter(

@@ -30,7 +30,7 @@ CREATIONS = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
 log = logging.getLogger(__name__)
 
 _o, _runs, _bookings = operations.c, event_runs.c, event_run_bookings.c
-_IN_BLOCK = _o.state.in_(("confirmed", "failed")) & _o.block_number.is_not(None)
+_IN_BLOCK = _o.state.in_(("confirmed", "failed")) & _o.block_hash.is_not(None)
 
 
 class Cursor(NamedTuple):

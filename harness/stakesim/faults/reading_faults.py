@@ -24,6 +24,7 @@ from stakesim.faults.rpc_responses import (
     response_lost,
     success,
 )
+from stakesim.faults.testbed import service_account
 
 ESTIMATE_CUT = 40
 """Percent by which an estimate that is too low is below the node's."""
@@ -89,7 +90,12 @@ def _low_estimate(provider: FaultyProvider, method: str, params: Sequence[Any]) 
 
 
 def _nonce_too_high(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
-    """A transaction count that is higher than the chain's and the mempool's."""
+    """A transaction count that is higher than the chain's and the mempool's.
+
+    Only of the service's account: nobody can tell that a node lies for good about an account that is new to the service.
+    """
+    if params[0] != service_account().address:
+        return None
     response = provider.forward(method, params)
     if "result" not in response:
         return None

@@ -109,7 +109,7 @@ OLD_BUGS = {
         [
             (
                 "transactions.receipts",
-                "if policy.final_block(head.number(policy.head_max_age)) < receipt.block_number:",
+                "if latest_block is None or policy.final_block(latest_block) < receipt.block_number:",
                 "if False:",
             )
         ],
