@@ -30,7 +30,7 @@ CREATIONS = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
 log = logging.getLogger(__name__)
 
 _o, _runs, _bookings = operations.c, event_runs.c, event_run_bookings.c
-_IN_BLOCK = _o.state.in_(("confirmed", "failed")) & _o.block_hash.is_not(None)
+_IN_BLOCK = _o.state.in_(("confirmed", "failed")) & _o.block_number.is_not(None)
 
 
 class Cursor(NamedTuple):
@@ -158,7 +158,8 @@ class Finality:
 
     def _operation_blocks(self, after: int) -> Sequence[Any]:
         """Returns number and hash of the blocks of closed operations after a block, newest first."""
-        statement = select(_o.block_number, _o.block_hash).where(_IN_BLOCK, _o.block_number > after)
+        is_known = _o.block_hash.is_not(None)
+        statement = select(_o.block_number, _o.block_hash).where(_IN_BLOCK, _o.block_number > after, is_known)
         with self._database.autocommit() as connection:
             return connection.execute(
                 statement.where(_o.chain_id == self._chain.sender.chain_id).distinct().order_by(_o.block_number.desc())

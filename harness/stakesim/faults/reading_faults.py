@@ -92,7 +92,7 @@ def _low_estimate(provider: FaultyProvider, method: str, params: Sequence[Any]) 
 def _nonce_too_high(provider: FaultyProvider, method: str, params: Sequence[Any]) -> RPCResponse | None:
     """A transaction count that is higher than the chain's and the mempool's.
 
-    Only of the service's account: nobody can tell that a node lies for good about an account that is new to the service.
+    Only of the service's account: nobody can tell that a node lies for good about an account that is new to it.
     """
     if params[0] != service_account().address:
         return None

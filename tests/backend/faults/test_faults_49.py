@@ -30,7 +30,7 @@ LARGE = {"operations", "event_runs", "event_run_bookings", "answers"}
 
 
 def fill(database: Database, ids: dict[str, UUID], chain_id: int, address: str, rows: int = ROWS) -> None:
-    """Inserts so many closed operations, bookings and responses, and a fifth as many runs, all old; 40 are refused."""
+    """Inserts so many closed operations of the first block, bookings, responses, and a fifth as many runs, all old."""
     values = {"rows": rows, "host": ids["host"], "experience": ids["experience"], "user": ids["attendee"]}
     values |= {"chain": chain_id, "address": address}
     with database.transaction() as connection:
@@ -49,7 +49,7 @@ def fill(database: Database, ids: dict[str, UUID], chain_id: int, address: str, 
             "state, nonce, attempts, tx_hash, block_number, gas_used, gas_price_wei, created_at, updated_at) "
             "SELECT 'old:' || n, '', 'bookEventFor', md5('booking' || n)::uuid, :chain, '0xold', :address, '\\x', 1, "
             "CASE WHEN n % 1000 = 0 THEN 'rejected' ELSE 'confirmed' END::operation_state, "
-            "CASE WHEN n % 1000 = 0 THEN NULL ELSE n END, '[]', md5('hash' || n), 1, 100, 7, "
+            "CASE WHEN n % 1000 = 0 THEN NULL ELSE n END, '[]', md5('hash' || n), 0, 100, 7, "
             "now() - interval '1 year', now() - interval '1 year' FROM generate_series(1, CAST(:rows AS int)) n",
             "INSERT INTO answers (key, request, status, body, created_at) SELECT 'old:' || n, '', 201, '{}', "
             "now() - interval '6 days' FROM generate_series(1, CAST(:rows AS int)) n",
