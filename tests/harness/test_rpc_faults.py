@@ -16,6 +16,7 @@ from stakesim.faults.events import RandomEvents, ScriptedEvents, Swarm
 from stakesim.faults.faulty_provider import FaultyProvider
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.signed_transaction import SignedTransaction
+from stakesim.faults.testbed import service_account
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
 GWEI = 10**9
@@ -179,18 +180,20 @@ def test_a_forced_fault_waits_until_it_applies(connection: Connection) -> None:
 def test_a_fault_that_lasts_goes_on_until_it_is_stopped(connection: Connection) -> None:
     """Lasting and other choices are recorded, so that a script gives the same answers."""
     events = RandomEvents(np.random.default_rng(1), Swarm(lasting=frozenset(["nonce count too high"])))
+    account = service_account().address
+    nonce = connection.anvil.w3.eth.get_transaction_count(account)
     faulty = FaultyProvider(connection.anvil.w3.provider, FAULTS, events)
     events.force("nonce count too high")
-    counts = [lean_web3(faulty).eth.get_transaction_count(connection.account.address) for _ in range(3)]
+    counts = [lean_web3(faulty).eth.get_transaction_count(account) for _ in range(3)]
     assert len(set(counts)) == 1
-    assert counts[0] > connection.nonce
+    assert counts[0] > nonce
     assert faulty.counts == {"nonce count too high": 1}
     scripted = FaultyProvider(connection.anvil.w3.provider, FAULTS, ScriptedEvents(events.steps))
-    again = [lean_web3(scripted).eth.get_transaction_count(connection.account.address) for _ in range(3)]
+    again = [lean_web3(scripted).eth.get_transaction_count(account) for _ in range(3)]
     assert again == counts
     assert scripted.events.steps == events.steps
     faulty.stop()
-    assert lean_web3(faulty).eth.get_transaction_count(connection.account.address) == connection.nonce
+    assert lean_web3(faulty).eth.get_transaction_count(account) == nonce
 
 
 def test_a_lagging_node_has_neither_events_nor_receipts_of_blocks_that_it_lacks(connection: Connection) -> None:
