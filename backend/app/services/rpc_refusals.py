@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,23 +86,26 @@ class Refusal(NamedTuple):
     source: str
 
 
-def _read_table() -> tuple[Refusal, ...]:
+@cache
+def known_refusals() -> tuple[Refusal, ...]:
+    """Returns the table; read once, when a node refuses something first."""
     with TABLE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return tuple(Refusal(**{**row, "kind": RefusalKind[row["kind"]]}) for row in rows)  # type: ignore[arg-type]
 
 
 TABLE = Path(__file__).with_name("refusals.csv")
-REFUSALS = _read_table()
-"""All known refusals."""
 
 _PREFIX = r"(?:(?:ALREADY_EXISTS|FEE_TOO_LOW|STALE|INVALID|INTERNAL_ERROR|rpc error|err|failed with \d+ gas): )?"
 """Erigon begins a message with the result of the import, geth an estimate's error with the gas that it tried."""
 _SUFFIX = r"(?: \(supplied gas \d+\))?[. ]*"
-_PATTERNS = [
-    (refusal.kind, re.compile(f"{_PREFIX}(?:{refusal.words}){_SUFFIX}", re.IGNORECASE | re.DOTALL))
-    for refusal in REFUSALS
-]
+
+
+@cache
+def _patterns() -> list[tuple[RefusalKind, re.Pattern[str]]]:
+    flags = re.IGNORECASE | re.DOTALL
+    return [(known.kind, re.compile(f"{_PREFIX}(?:{known.words}){_SUFFIX}", flags)) for known in known_refusals()]
+
 
 _TROUBLE = re.compile(
     "rate.?limit|too many request|limit reached|limit exceeded|compute units|throttl|quota|credits?\\b"
@@ -125,8 +129,8 @@ _RANGE = re.compile(
 
 
 def refusal_kind(words: str) -> RefusalKind | None:
-    """Returns what a node's message about a transaction means; None if `REFUSALS` does not have it."""
-    return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(words)), None)
+    """Returns what a node's message about a transaction means; None if the table does not have it."""
+    return next((kind for kind, pattern in _patterns() if pattern.fullmatch(words)), None)
 
 
 def is_revert(words: str) -> bool:
