@@ -15,13 +15,13 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError
 
 from app.services import rpc
-from app.services.operation_types import Operation
+from app.services.operation_types import CREATIONS, Operation
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 
 IMPLEMENTATION_SLOT = "0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc"
 """Storage slot in which a proxy has the address of its implementation (EIP-1967)."""
-PAUSABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
+PAUSABLE = CREATIONS
 """Functions that a pause stops. Everything else is an exit, which goes on."""
 FOR_OWNER = ("createEventRunFor", "bookEventFor", "withdrawPlatformFees")
 """Functions that only the contract's owner may call."""

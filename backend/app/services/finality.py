@@ -18,14 +18,11 @@ from app.core.errors import ChainUnavailable
 from app.db.database import Database
 from app.db.tables import chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
-from app.services.operation_types import NOT_HELD
+from app.services.operation_types import CREATIONS, NOT_HELD
 from app.services.rpc_types import BlockHeader
 
 DEFAULT_FINALITY_BLOCKS = 96
 """Depth in blocks at which a block counts as finalized if the node has no such tag: three epochs of 32 slots."""
-
-CREATIONS = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
-"""Functions that create the row that their operation is about."""
 
 log = logging.getLogger(__name__)
 

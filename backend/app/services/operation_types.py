@@ -14,6 +14,8 @@ from sqlalchemy import CTE, Row, Table, Update
 from app.services.codec import Call
 from app.services.rpc_types import Transaction
 
+CREATIONS = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
+"""Functions that create the row that their operation is about. All others close or pay out what is there."""
 CLOSED_STATES = ("confirmed", "failed", "rejected")
 SENT_STATES = ("signed", "submitted", "mined")
 """States in which the operation has a nonce, and is not final."""

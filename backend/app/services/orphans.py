@@ -20,12 +20,12 @@ from sqlalchemy.dialects.postgresql import insert
 from app.db.database import Database
 from app.db.tables import IS_OPEN_ORPHAN, operations, orphans
 from app.services.codec import event_stake_codec
-from app.services.operation_types import NOT_HELD, Attempt, Operation
+from app.services.operation_types import CREATIONS, NOT_HELD, Attempt, Operation
 from app.services.rpc_answers import call_data, value
 from app.services.rpc_types import Transaction
 
 ORDERS = (
-    *("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor"),
+    *CREATIONS,
     *("completeEvent", "cancelEvent", "cancelBooking", "expireEvent"),
 )
 """Functions whose orphans may be the effect of an order. Others, such as `pause`, an owner calls by hand."""

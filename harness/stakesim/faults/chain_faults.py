@@ -89,7 +89,7 @@ class ChainFaults:
         testbed: The chain.
         events: Decides what happens, and when; the same object as the provider's.
         faults: Faults that can happen.
-        confirmations: Depth at which the service takes a block as final. Reorgs are less deep.
+        confirmations: Depth at which the service takes a block as final. All reorgs but `DEEP_REORG` are less deep.
         max_fee: Cap of what the service pays, in wei per gas.
         hooks: Connection to the service.
         clock: The service's clock.

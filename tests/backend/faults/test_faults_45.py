@@ -1,4 +1,4 @@
-"""Row 45: SIGTERM with operations on their way. The service is a process of its own, behind a gateway that can hang."""
+"""Row 45: SIGTERM with operations on their way. The service is a process of its own, behind a proxy that can hang."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from backend_environment import DAY
 from eth_utils.crypto import keccak
 from fault_environment import FaultEnvironment, all_operations
 from pydantic import SecretStr
+from stakesim.faults.tcp_proxy import TcpProxy, WireFault
 from web3 import HTTPProvider, Web3
 
 pytestmark = pytest.mark.slow
@@ -31,36 +32,6 @@ pytestmark = pytest.mark.slow
 SECRET = "0123456789abcdefghijklmnopqrstuvwxyz-of-sigterm"
 SECONDS_TO_END = 10
 CLIENTS = 12
-
-
-class Gateway:
-    """Forwards TCP connections to a node; while `hangs`, nothing comes back."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        self._target = (parts.hostname, parts.port)
-        self.hangs = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                node = socket.create_connection(self._target)
-                for source, target, is_answer in ((client, node, False), (node, client, True)):
-                    threading.Thread(target=self._pump, args=(source, target, is_answer), daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
-        with suppress(OSError), source, target:
-            while data := source.recv(65_536):
-                if not (is_answer and self.hangs.is_set()):
-                    target.sendall(data)
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 class Service:
@@ -119,18 +90,28 @@ class Service:
             raise AssertionError(f"the process did not end: {self.process.communicate()[1][-2000:]}") from None
 
 
+class Gateway(NamedTuple):
+    """A proxy in front of the node; while `hangs`, no answer comes back."""
+
+    proxy: TcpProxy
+    hangs: threading.Event
+
+
 @pytest.fixture
 def gateway(environment: FaultEnvironment) -> Iterator[Gateway]:
     provider = environment.w3.provider
     assert isinstance(provider, HTTPProvider)
-    gateway = Gateway(str(provider.endpoint_uri))
-    yield gateway
-    gateway.close()
+    node, hangs = urlsplit(str(provider.endpoint_uri)), threading.Event()
+    assert node.hostname is not None
+    assert node.port is not None
+    proxy = TcpProxy((node.hostname, node.port), lambda: WireFault.BLACK_HOLE if hangs.is_set() else None)
+    yield Gateway(proxy, hangs)
+    proxy.close()
 
 
 @pytest.fixture
 def service(environment: FaultEnvironment, gateway: Gateway) -> Iterator[Service]:
-    service = Service(environment, gateway.url)
+    service = Service(environment, f"http://127.0.0.1:{gateway.proxy.port}")
     yield service
     service.process.kill()
     service.process.communicate()

@@ -165,10 +165,11 @@ class NonceAllocator:
             return None
         with self._database.autocommit() as connection:
             found = orphans.open_orphans(connection, operation.chain_id, operation.sender)
-            match = orphans.find_match(operation, found)
-            if match is None:
-                return None
-            self._adopt(operation, match)
+        match = orphans.find_match(operation, found)
+        if match is None:
+            return None
+        self._adopt(operation, match)
+        with self._database.autocommit() as connection:
             return operations.find(connection, operation.key)
 
     def examine(self, chain_id: int, tx_hash: str) -> None:
