@@ -53,7 +53,9 @@ def anvil() -> Iterator[Start]:
 
 @pytest.fixture
 def environment(anvil: Start, committing: DatabaseEngine) -> Iterator[FaultEnvironment]:
-    yield open_environment(anvil.engine, anvil.address, Database(committing))
+    environment = open_environment(anvil.engine, anvil.address, Database(committing))
+    yield environment
+    environment.stop_followers()
     rpc = anvil.engine.w3.manager.request_blocking
     rpc(RPCEndpoint("anvil_dropAllTransactions"), [])
     rpc(RPCEndpoint("evm_setAutomine"), [True])

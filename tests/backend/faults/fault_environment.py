@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,6 +90,7 @@ class FaultEnvironment:
 
     Attributes:
         foreign: Hashes of the platform's transactions that the service did not send.
+        opened: The services of all workers.
     """
 
     engine: AnvilEngine
@@ -99,6 +101,7 @@ class FaultEnvironment:
     services: Services
     ids: dict[str, UUID] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
+    opened: list[Services] = field(default_factory=list)
 
     @property
     def w3(self) -> Web3:
@@ -119,9 +122,17 @@ class FaultEnvironment:
         w3 = Web3(connection, [AttributeDictMiddleware])
         sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy), clock=clock)
         chain = BlockchainService(w3, self.address, sender)
-        return replace(
-            self, connection=connection, services=build_services(w3, self.database, chain, self.services.pricing)
-        )
+        services = build_services(w3, self.database, chain, self.services.pricing)
+        self.opened.append(services)
+        return replace(self, connection=connection, services=services)
+
+    def stop_followers(self) -> None:
+        """Ends the threads that follow operations, so that none of them writes after its test."""
+        for services in (self.services, *self.opened):
+            services.follower.stop()
+        for thread in threading.enumerate():
+            if thread.name.startswith(("follower", "send-operation", "step-operation")):
+                thread.join(30)
 
     def prepare_run(
         self, seats: int = 4, inr: int = 20_000, idempotency_key: str | None = None, **options: Any

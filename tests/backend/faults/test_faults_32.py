@@ -10,7 +10,7 @@ from app.db.database import Database
 from app.db.tables import event_run_bookings, metadata, nonces, operations, orphans
 from app.services.operation_types import Operation
 from app.services.pricing import Rate
-from fault_environment import FaultEnvironment, all_operations, hashes_of
+from fault_environment import FaultEnvironment, Forward, all_operations, hashes_of
 from monitoring import errors, metrics, ready
 from sqlalchemy import delete, insert, select, update
 
@@ -242,3 +242,39 @@ def test_32_a_cancellation_that_was_lost_is_taken_over(environment: FaultEnviron
 def test_32_what_the_contract_refuses_for_another_reason_is_rejected(environment: FaultEnvironment) -> None:
     run = environment.open_run(seats=1)
     assert environment.settle(book(environment, run, "too many")).state == "rejected"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("mined", [False, True], ids=["in the mempool", "mined"])
+def test_32_what_another_process_sends_meanwhile_is_no_orphan(
+    environment: FaultEnvironment, moment: str, mined: bool
+) -> None:
+    """At whichever of its calls the other process comes in: the node counts its nonce, and its row is there."""
+    environment.open_run()
+    call = 0
+    while True:
+        one, other = environment.worker(), environment.worker()
+        operation, calls = one.prepare_run(seats=5), 0
+
+        def fault(
+            method: str, params: Any, forward: Forward, other: FaultEnvironment = other, chosen: int = call
+        ) -> Any:
+            nonlocal calls
+            calls += 1
+            answer = forward() if moment == "after" else None
+            if calls == chosen + 1:
+                other.step(other.step(other.prepare_run(seats=6)))
+                environment.mine(1 if mined else 0)
+            return answer or forward()
+
+        one.connection.fault = fault
+        operation = one.step(operation)
+        one.connection.fault = None
+        assert (operation.held, operation.state) in ((None, "signed"), (None, "submitted")), (call, operation)
+        for each in all_operations(environment.database):
+            environment.settle(each)
+        call += 1
+        if calls < call:
+            break
+    assert call > 5
+    environment.check(runs=1 + 2 * call - 1)

@@ -260,6 +260,7 @@ def test_46_one_connection_is_enough(environment: FaultEnvironment, opened: Any)
     assert client.get("/ready").status_code == 200
     assert client.get("/metrics").status_code == 200
     assert post_booking(client, environment, run, prefer="respond-async").status_code == 202
+    environment.stop_followers()
     assert worker.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 

@@ -75,8 +75,7 @@ class NonceAllocator:
             nonce: int | None = self._next_nonce.get(sender)
             used_on_chain = 0
             if nonce is None or count > nonce:
-                nonce = nonce_queries.next_nonce(connection, chain_id, sender)
-                nonce, used_on_chain = self._start(operation, count, nonce, final_block)
+                nonce, used_on_chain = self._start(connection, operation, count, final_block)
             while True:
                 signed = _try(connection, operation, sign(nonce), used_on_chain, compared)
                 if signed is not None:
@@ -94,31 +93,36 @@ class NonceAllocator:
                         "the database has lost commits: it assigned nonce %s of %s, and not any more", nonce, sender
                     )
                     self._next_nonce.pop(sender, None)
-                    nonce, used_on_chain = self._start(operation, count, next_nonce, final_block)
+                    nonce, used_on_chain = self._start(connection, operation, count, final_block)
                 else:
                     nonce, used_on_chain = next_nonce, 0
 
-    def _start(self, operation: Operation, count: int, assigned: int | None, final_block: int) -> tuple[int, int]:
+    def _start(self, connection: Connection, operation: Operation, count: int, final_block: int) -> tuple[int, int]:
         """Returns the nonce to try first, and the number of nonces that are certainly used on chain.
 
         Args:
+            connection: A connection to the database.
             operation: The operation.
             count: Number of nonces that the node says the account has used by the end of the final block.
-            assigned: The nonce after the last one that the database assigned; None if it assigned none.
             final_block: Number of the latest final block.
+
+        Raises:
+            HeldForOrphan: The account has transactions that are in no row, and may have more.
         """
         sender = operation.sender
+        # before the assigned nonces are read: what other processes sign and send meanwhile is in no row of before
+        pending = rpc.transaction_count(self._w3, sender, "pending") if sender == self._platform else 0
+        assigned = nonce_queries.next_nonce(connection, operation.chain_id, sender)
         if assigned is None:  # the count of a final block does not change, so the lower one of two answers is right
             count = min(count, rpc.transaction_count(self._w3, sender, final_block))
             return count, count
         if count <= assigned:
-            self._require_no_unknown(sender, assigned)
+            self._require_no_unknown(sender, assigned, pending)
             return assigned, 0
         if find_transaction(self._w3, sender, count - 1, 0, final_block) is not None:
             if sender == self._platform:
-                with self._database.autocommit() as connection:
-                    self._record_unknown(connection, operation.chain_id, assigned, count, final_block)
-                self._require_no_unknown(sender, count)
+                self._record_unknown(connection, operation.chain_id, assigned, count, final_block)
+                self._require_no_unknown(sender, count, pending)
             log.warning("%s has used the nonces %s to %s without this database", sender, assigned, count - 1)
             return count, count
         message = "The node counts %s nonces of %s, and no final block has the one before; %s is next"
@@ -226,12 +230,9 @@ class NonceAllocator:
             if not orphans.is_known(connection, chain_id, used.transaction):
                 orphans.record(connection, chain_id, used.transaction, succeeded=receipt.succeeded)
 
-    def _require_no_unknown(self, sender: str, known: int, pending: int | None = None) -> None:
+    def _require_no_unknown(self, sender: str, known: int, pending: int) -> None:
         """Raises `HeldForOrphan` if the platform has transactions on their way whose nonces were not given out."""
-        if sender != self._platform:
-            return
-        pending = rpc.transaction_count(self._w3, sender, "pending") if pending is None else pending
-        if pending > known:
+        if sender == self._platform and pending > known:
             reason = (
                 f"{pending - known} transactions of {sender} from nonce {known} on are in no row, and not final yet"
             )
