@@ -10,6 +10,7 @@ from typing import Any
 from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import BackendFault
 from stakesim.scenario.actions import (
+    AcceptOwnership,
     Action,
     Book,
     CallFunction,
@@ -19,8 +20,12 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
+    Pause,
+    SetOperator,
     SetPrice,
     Terms,
+    TransferOwnership,
+    Unpause,
     Wait,
     Withdraw,
     WithdrawFees,
@@ -139,10 +144,11 @@ def format_time(at: int) -> str:
 def describe_action(action: Action) -> str:
     """Describes one action in one sentence."""
     options = (text for name, text in _OPTIONS.items() if getattr(action, name, False))
-    value_off = getattr(action, "value_off", 0)
+    value_off, payer = getattr(action, "value_off", 0), getattr(action, "paid_by", None)
     return " ".join(
         [
             _SENTENCES[type(action)](action),
+            *([f"paid by {payer}"] if payer else []),
             *options,
             *([f"with {value_off:+} wei"] if value_off else []),
             *([f"(must fail: {action.fails})"] if action.fails else []),
@@ -169,6 +175,11 @@ _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
     Expire: lambda a: f"{a.by} lets {a.run} expire",
     Withdraw: lambda a: f"{a.by} withdraws the credit" + (f" to {a.to}" if a.to else ""),
     WithdrawFees: lambda a: f"{a.by} withdraws the platform's fees",
+    SetOperator: lambda a: f"{a.by} lets {a.operator} act for the platform" + ("" if a.allowed else " no longer"),
+    Pause: lambda a: f"{a.by} pauses new runs and bookings",
+    Unpause: lambda a: f"{a.by} allows new runs and bookings again",
+    TransferOwnership: lambda a: f"{a.by} offers the ownership to {a.to}",
+    AcceptOwnership: lambda a: f"{a.by} accepts the ownership",
     ForceEther: lambda a: f"{a.by} forces {format_wei(a.wei)} into the contract",
     CallFunction: lambda a: f"{a.by} calls {a.function}({', '.join(map(str, a.args))})",
     SetPrice: lambda a: f"the feed says {a.inr_per_eth} INR/ETH" + (f", {a.age} s old" if a.age else ""),

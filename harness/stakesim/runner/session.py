@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from stakesim.evm.abi import ContractAbi
+from stakesim.evm.abi import ContractAbi, Log
 from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.evm.client import ChainClient
 from stakesim.evm.compiler import Artifact
@@ -72,6 +73,7 @@ class Session:
         contract: The stake contract.
         contract_address: Its checksummed address.
         parties: The scenario's actors as accounts.
+        deployment_logs: What the contract logged when it was deployed.
         driver: Carries out actions.
         reader: Reads contract and wallets.
         clock: Time of the next block.
@@ -83,6 +85,7 @@ class Session:
     chain: ChainClient
     contract: StakeContract
     contract_address: str
+    deployment_logs: Sequence[Log]
     parties: Parties
     driver: Driver
     reader: StateReader

@@ -13,12 +13,15 @@ from stakesim.schema.fields import Count, FeedRate, Inr, Label, Seconds, StrictM
 from stakesim.units import DAY, HOUR
 
 PLATFORM = "platform"
-"""The actor that every scenario has: it owns the contract, and signs for everybody who does not pay for themselves."""
+"""The actor that every scenario has: its account deploys the contract, owns it at first, and signs for everybody who
+does not pay for themselves."""
 
 ErrorName: TypeAlias = Literal[
     "PriceError",
     "NotAuthorized",
     "OwnableUnauthorizedAccount",
+    "EnforcedPause",
+    "ExpectedPause",
     "EventNotOpen",
     "BookingNotActive",
     "BookingNotOfRun",
@@ -28,6 +31,7 @@ ErrorName: TypeAlias = Literal[
     "InvalidSeats",
     "InvalidStart",
     "NotEnoughSeats",
+    "AmountTooLarge",
     "WrongValue",
     "NothingToWithdraw",
     "TransferFailed",
@@ -173,14 +177,18 @@ class _Payment(_Transaction):
     Attributes:
         value_off: Wei sent beyond what is due; negative: too few. Only for direct actions, as the backend always sends
             what is due.
+        paid_by: Who signs and pays for the host or attendee; if left out, they do themselves. Only for direct actions.
     """
 
     value_off: Wei = 0
+    paid_by: str | None = None
 
     @model_validator(mode="after")
-    def _wrong_value_is_direct(self) -> "_Payment":
+    def _past_the_backend(self) -> "_Payment":
         if self.value_off and not self.direct:
             raise ValueError("the backend never sends a wrong value; add `direct: true` or leave it out")
+        if self.paid_by is not None and not self.direct:
+            raise ValueError("the backend decides who pays; add `direct: true` to `paid_by`")
         return self
 
 
@@ -305,11 +313,71 @@ class WithdrawFees(_Transaction):
     """Withdraws what the platform earned.
 
     Attributes:
-        by: Who sends the transaction: only the platform may.
+        by: Who sends the transaction: only the contract's owner may.
     """
 
     do: Literal["withdraw_fees"] = "withdraw_fees"
     by: str = PLATFORM
+
+
+class _Administration(_Action):
+    """The fields of an action that only the contract's owner may take. There is no backend for it.
+
+    Attributes:
+        by: Who sends the transaction.
+    """
+
+    by: str = PLATFORM
+
+
+class SetOperator(_Administration):
+    """Lets an actor act for the platform, or no longer.
+
+    Attributes:
+        operator: The actor.
+        allowed: Whether they may act for the platform from now on.
+    """
+
+    do: Literal["set_operator"] = "set_operator"
+    operator: str
+    allowed: bool = True
+
+
+class Pause(_Administration):
+    """Stops new runs and bookings."""
+
+    do: Literal["pause"] = "pause"
+
+
+class Unpause(_Administration):
+    """Allows new runs and bookings again."""
+
+    do: Literal["unpause"] = "unpause"
+
+
+class TransferOwnership(_Administration):
+    """Offers the ownership to an actor, who has it once they accept.
+
+    Attributes:
+        to: The actor.
+    """
+
+    do: Literal["transfer_ownership"] = "transfer_ownership"
+    to: str
+
+
+class AcceptOwnership(_Administration):
+    """Takes the ownership that was offered.
+
+    Attributes:
+        by: Who takes it: only the actor whom it was offered to may.
+    """
+
+    do: Literal["accept_ownership"] = "accept_ownership"
+
+
+Administration: TypeAlias = SetOperator | Pause | Unpause | TransferOwnership | AcceptOwnership
+"""Actions about who may do what. They move no money."""
 
 
 class ForceEther(_Action):
@@ -375,6 +443,11 @@ Action: TypeAlias = (
     | Expire
     | Withdraw
     | WithdrawFees
+    | SetOperator
+    | Pause
+    | Unpause
+    | TransferOwnership
+    | AcceptOwnership
     | ForceEther
     | CallFunction
     | SetPrice
