@@ -223,9 +223,7 @@ def _limits(services: Services) -> Iterator[Metric]:
     documentation = "Age of the last good round from which the service is not ready"
     yield _gauge("reconciler_max_round_age_seconds", documentation, health.round_age)
     yield _gauge("cursor_max_lag_blocks", "Cursor lag from which the service is not ready", health.cursor_lag)
-    yield _gauge(
-        "head_max_age_seconds", "Age of the head from which it is not ready; 0: none", health.head_age
-    )
+    yield _gauge("head_max_age_seconds", "Age of the head from which it is not ready; 0: none", health.head_age)
     yield _gauge("wallet_low_wei", "Balance below which the wallet needs ether", health.wallet_low)
     yield _gauge("max_fee_wei", "Maximum fee per gas", policy.max_fee_per_gas)
     yield _gauge("priority_fee_wei", "Priority fee per gas of a first attempt", policy.priority_fee_per_gas)
