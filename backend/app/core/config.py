@@ -163,6 +163,7 @@ class Settings(DatabaseSettings):
         operation_expiry_seconds: Seconds for which an operation without a nonce is held before it is rejected.
         max_head_age_seconds: Seconds without a new block after which the service is not ready; 0 for a chain that mines
             on demand only.
+        wallet_low_eth: Balance of the platform's wallet in ETH below which it needs ether, for an alert.
     """
 
     blockchain_rpc_url: Annotated[str, AfterValidator(_check_urls)] = Field(repr=False)
@@ -189,6 +190,7 @@ class Settings(DatabaseSettings):
     reconcile_seconds: int = Field(default=15, gt=0)
     operation_expiry_seconds: int = Field(default=1800, gt=0)
     max_head_age_seconds: int = Field(default=180, ge=0)
+    wallet_low_eth: Decimal = Field(default=Decimal("0.5"), ge=0)
 
     @property
     def rpc_urls(self) -> list[str]:

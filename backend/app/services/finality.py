@@ -30,6 +30,10 @@ _o, _runs, _bookings = operations.c, event_runs.c, event_run_bookings.c
 _IN_BLOCK = _o.state.in_(("confirmed", "failed")) & _o.block_number.is_not(None)
 
 
+class FinalizedBlockChanged(ChainUnavailable):
+    """A finalized block is another one than it was: the node is on another chain than the rows."""
+
+
 class Cursor(NamedTuple):
     """How far the reconciler has followed the chain. Hashes are None in a row of an earlier version.
 
@@ -105,8 +109,7 @@ class Finality:
             Keys of the operations that were reopened; None if nothing has changed.
 
         Raises:
-            ChainUnavailable: Also if a finalized block is another one than it was: this is another chain, and nothing
-                is concluded from it.
+            FinalizedBlockChanged: This is another chain, and nothing is concluded from it.
         """
         cursor = self.cursor()
         if cursor is None or cursor.block_hash is None:
@@ -118,7 +121,7 @@ class Finality:
         finalized = cursor.finalized_block
         if cursor.finalized_hash not in (None, self._chain.block_header(finalized).hash):
             message = f"block {finalized} was final and is another one now: the node is on another chain than the rows."
-            raise ChainUnavailable(message)
+            raise FinalizedBlockChanged(message)
         header = self._chain.block_header(cursor.block_number if is_followed else kept)
         with self._database.transaction() as connection:
             reopened = _reopen(connection, self._chain.sender.chain_id, gone)
