@@ -397,7 +397,8 @@ def test_a_prepared_operation_is_signed_and_sent(environment: FaultEnvironment) 
     operation = environment.find(operation)
     sent = operation.attempts[0].tx_hash
     assert (
-        outcome.sentence == f"{operation.kind} {operation.key}: is signed with nonce {operation.nonce}, sends {sent}."
+        outcome.sentence
+        == f"{operation.kind} {operation.key}: is signed with nonce {operation.nonce} ({sent}), sends it."
     )
     environment.settle(operation)
     environment.check(runs=1)
