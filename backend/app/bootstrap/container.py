@@ -10,7 +10,7 @@ from typing import Any
 
 from web3 import Web3
 
-from app.core.config import Settings
+from app.core.config import DatabaseSettings, Settings
 from app.core.units import WEI_PER_ETH
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect
@@ -150,7 +150,7 @@ def build_pricing(settings: Settings, database: Database) -> Pricing:
     )
 
 
-def database_policy(settings: Settings) -> DatabasePolicy:
+def database_policy(settings: DatabaseSettings) -> DatabasePolicy:
     """Returns the settings of the database's connections as a policy."""
     return DatabasePolicy(
         pool_size=settings.database_pool_size,

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.core.errors import ChainUnavailable
+from app.core.errors import Cancelled, ChainUnavailable
 from app.db.database import Database
 from app.db.tables import chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
@@ -177,9 +177,9 @@ class Finality:
 
 def _reopen(connection: Connection, chain_id: int, block_hashes: Sequence[str]) -> list[str]:
     """Sets operations back to submitted, and the rows that they created back to pending. Returns their keys."""
-    none: dict[str, Any] = dict.fromkeys(
-        ("tx_hash", "block_number", "block_hash", "gas_used", "gas_price_wei", "error"), None
-    )
+    none: dict[str, Any] = dict.fromkeys(("tx_hash", "block_number", "block_hash", "gas_used", "gas_price_wei"), None)
+    # what was cancelled stays so: its replacement is sent again
+    none["error"] = case((_o.error["code"].astext == Cancelled.code, _o.error), else_=null())
     reopened = (
         update(operations)
         .where(_IN_BLOCK, _o.chain_id == chain_id, _o.block_hash.in_(block_hashes))
