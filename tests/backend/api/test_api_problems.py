@@ -42,6 +42,7 @@ NEVER_OVER_HTTP = {
     "error": "the base class",
     "migrations_missing": "ends the start",
     "smoke_failed": "of `stakesim smoke`",
+    "intervention_refused": "of the commands for operators",
     "out_of_funds": "of callers who wait in process; a client gets 202 with the operation, which is held",
 }
 HEAD = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -144,6 +145,7 @@ CAUSES: dict[str, Cause] = {
     "superseded": ended_with("superseded"),
     "transaction_refused": ended_with("transaction_refused"),
     "expired": ended_with("expired"),
+    "cancelled": ended_with("cancelled"),
     "not_on_chain": not_on_chain,
     "too_large": lambda c: c.raw(b" " * 100_000),
     "invalid_request": lambda c: c.api.host.get("/bookings?limit=0"),
