@@ -9,9 +9,9 @@ import pytest
 from app.api import metrics, readiness
 from app.bootstrap.container import Services, build_services, connect_web3
 from app.services.pricing import Pricing
-from backend_environment import BackendEnvironment
+from backend_environment import BackendEnvironment, Time
 from fastapi.testclient import TestClient
-from monitored import app_of
+from monitored import EVERY, app_of
 from scripted_node import ScriptedNode, running
 
 
@@ -30,10 +30,17 @@ def nodes(backend: BackendEnvironment) -> Iterator[list[ScriptedNode]]:
 
 
 @pytest.fixture
-def services(backend: BackendEnvironment, nodes: list[ScriptedNode]) -> Services:
+def clock() -> Time:
+    """The clock of the endpoints' provider."""
+    return Time()
+
+
+@pytest.fixture
+def services(backend: BackendEnvironment, nodes: list[ScriptedNode], clock: Time) -> Services:
     w3 = backend.engine.w3
     services = build_services(w3, backend.database, backend.chain, Pricing(backend.feed, backend.now))
-    return replace(services, w3=connect_web3([node.url for node in nodes], chain_id=w3.eth.chain_id, check_every=0))
+    times = {"clock": lambda: clock.now, "sleep": clock.sleep, "check_every": EVERY}
+    return replace(services, w3=connect_web3([node.url for node in nodes], chain_id=w3.eth.chain_id, **times))
 
 
 @pytest.fixture

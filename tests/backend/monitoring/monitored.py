@@ -20,6 +20,8 @@ from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
 MONITORING = Path(__file__).parents[3] / "backend" / "monitoring"
+EVERY = 30.0
+"""Seconds between two checks of an endpoint."""
 SECRET = SecretStr("0123456789abcdefghijklmnopqrstuvwxyz-of-these-tests")
 needs_prometheus = pytest.mark.skipif(
     not (shutil.which("promtool") and shutil.which("prometheus")),
