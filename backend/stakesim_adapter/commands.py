@@ -1,4 +1,4 @@
-"""Commands of `stakesim` for operators of the backend: serve, smoke, doctor, reconcile, wallet, stop-database.
+"""Commands of `stakesim` for operators of the backend: serve, smoke, doctor, reconcile, wallet, openapi, stop-database.
 
 `pyproject.toml` names them: `[tool.stakesim] commands = "stakesim_adapter.commands:cli"`. This module imports only
 typer, so that `stakesim --help` is quick; the other imports happen when a command runs.
@@ -151,6 +151,22 @@ def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     from app.bootstrap.wallet import create_wallet
 
     typer.echo(f"{create_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
+
+
+@cli.command(cls=_Command)
+def openapi(
+    out: Annotated[Path | None, typer.Option(help="File to write, instead of standard output.")] = None,
+) -> None:
+    """Show the OpenAPI document of the HTTP API. Needs no settings."""
+    import json
+
+    from app.main import api_document
+
+    text = json.dumps(api_document(), indent=1)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(f"{text}\n")
 
 
 @cli.command("stop-database", cls=_Command)
