@@ -73,7 +73,13 @@ def api_document() -> dict[str, Any]:
 
 
 def _app_with_routes(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    app = FastAPI(title="stakesim", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="stakesim",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
     for module in (event_runs, bookings, operations, health):
         app.include_router(module.router)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
