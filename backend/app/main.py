@@ -13,6 +13,7 @@ from starlette.types import Lifespan
 
 from app.api import bookings, event_runs, health, operations, problems
 from app.api.background import ReconcilerThread, stop_waiting_on_signal
+from app.api.http_metrics import HttpMetrics, HttpMetricsMiddleware
 from app.api.middleware import AccessLogMiddleware, BodyLimitMiddleware
 from app.api.openapi import DESCRIPTION, openapi_document
 from app.api.turns import WriteTurnsMiddleware
@@ -60,10 +61,12 @@ def create_app(
 
     app = _app_with_routes(lifespan)
     app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
+    app.state.http_metrics = HttpMetrics()
     problems.add_exception_handlers(app)
     app.add_middleware(WriteTurnsMiddleware)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
     return app
 
 

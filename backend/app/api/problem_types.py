@@ -153,6 +153,13 @@ _TYPES = (
         "If it is still wanted, send it as a new request.",
     ),
     ProblemType(
+        "cancelled",
+        409,
+        "new_key",
+        "An operator of the service cancelled or abandoned the request. It has no effect, and never will.",
+        "Ask the operator why. If it is still wanted, send it as a new request.",
+    ),
+    ProblemType(
         "not_on_chain",
         409,
         "wait",
@@ -271,6 +278,7 @@ SENDING = (
     "contract_rejected",
     "superseded",
     "transaction_refused",
+    "cancelled",
     "unexpected_receipt",
     "chain_unavailable",
 )
