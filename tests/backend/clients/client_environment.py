@@ -29,7 +29,6 @@ from eth_account import Account
 from sqlalchemy import func, insert, select
 from stakesim.evm.solc_install import find_node
 from stakesim.paths import checkout
-from web3.types import RPCEndpoint
 
 ROOT = checkout()
 assert ROOT is not None
@@ -106,11 +105,6 @@ class Testnet:
     def now(self) -> int:
         """Returns the time of the latest block, in seconds."""
         return self.w3.eth.get_block("latest")["timestamp"]
-
-    def advance(self, seconds: int) -> None:
-        """Lets time pass on chain."""
-        self.w3.manager.request_blocking(RPCEndpoint("evm_increaseTime"), [seconds])
-        self.w3.manager.request_blocking(RPCEndpoint("evm_mine"), [])
 
     def add_user(self, name: str) -> UUID:
         with self.database.transaction() as connection:
