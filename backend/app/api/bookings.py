@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.api import schemas
 from app.api.dependencies import AppServices, CurrentCaller, OptionalKeyQuery, RequiredKeyRequest
@@ -22,6 +23,15 @@ from app.db.tables import Booking
 from app.services.lists import booking_page
 
 router = APIRouter(tags=["bookings"])
+
+
+class _IdConvertor(StringConvertor):
+    """A part of a path that is no action of `/bookings`, so that GET of an action is 405, and not a malformed id."""
+
+    regex = "(?!(?:calculate-cost|create|confirm-attendance)$)[^/]+"
+
+
+register_url_convertor("booking_id", _IdConvertor())
 
 
 @router.post(
@@ -147,7 +157,7 @@ def list_bookings(query: Annotated[BookingQuery, Query()], services: AppServices
 
 
 @router.get(
-    "/bookings/{booking_id}",
+    "/bookings/{booking_id:booking_id}",
     response_model=schemas.Booking,
     summary="Show a booking",
     responses=problem_responses(*READING, "forbidden", "not_found"),

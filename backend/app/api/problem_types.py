@@ -156,7 +156,7 @@ _TYPES = (
         "cancelled",
         409,
         "new_key",
-        "An operator of the service cancelled or abandoned the request. It has no effect, and never will.",
+        "An operator cancelled the operation. It has no effect, and never will.",
         "Ask the operator why. If it is still wanted, send it as a new request.",
     ),
     ProblemType(

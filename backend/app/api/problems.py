@@ -89,7 +89,8 @@ def add_exception_handlers(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:  # Starlette lists the methods of the first route with this path only
             headers["Allow"] = ", ".join(sorted(_allowed_methods(app, request)))
-        return problem_response(_CODES_OF_FRAMEWORK.get(error.status_code, "bad_request"), str(error.detail), headers)
+        code = _CODES_OF_FRAMEWORK.get(error.status_code, "bad_request")
+        return problem_response(code, PROBLEM_TYPES[code].meaning, headers)
 
     @app.exception_handler(DatabaseUnavailable)
     async def on_database_error(request: Request, error: DatabaseUnavailable) -> Response:
@@ -115,13 +116,10 @@ def _validation_problem(errors: Sequence[Any]) -> Response:
 
 
 def _allowed_methods(app: FastAPI, request: Request) -> set[str]:
-    """Returns the methods of all routes at the path of the request."""
-    return {
-        method.upper()
-        for path, methods in app.openapi()["paths"].items()
-        if compile_path(path)[0].match(request.url.path)
-        for method in methods
-    }
+    """Returns the methods of the path of the request. A path without parameters precedes one that has some."""
+    paths, path = app.openapi()["paths"], request.url.path
+    matching = [path] if path in paths else [each for each in paths if compile_path(each)[0].match(path)]
+    return {method.upper() for each in matching for method in paths[each]}
 
 
 # ----------------------------------------------------------------------------------------------- documentation

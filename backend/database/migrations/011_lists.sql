@@ -7,10 +7,8 @@ CREATE INDEX IF NOT EXISTS event_runs_status_starts_at ON event_runs (status, st
 DROP INDEX IF EXISTS event_runs_host_id;
 
 CREATE INDEX IF NOT EXISTS event_run_bookings_created_at ON event_run_bookings (created_at, id);
-CREATE INDEX IF NOT EXISTS event_run_bookings_run_created_at ON event_run_bookings (event_run_id, created_at, id);
 CREATE INDEX IF NOT EXISTS event_run_bookings_user_created_at ON event_run_bookings (user_id, created_at, id);
 CREATE INDEX IF NOT EXISTS event_run_bookings_status_created_at ON event_run_bookings (status, created_at, id);
-DROP INDEX IF EXISTS event_run_bookings_event_run_id;
 DROP INDEX IF EXISTS event_run_bookings_user_id;
 
 CREATE INDEX IF NOT EXISTS operations_created_at ON operations (created_at, key);
