@@ -1,6 +1,7 @@
 """JSON bodies of requests and responses.
 
-INR are strings with two decimals, wei are strings of digits, times are RFC 3339, in UTC.
+INR are strings with two decimals, wei are strings of digits, times are RFC 3339, in UTC. The formats `decimal` and
+`uint256` tell generators of clients so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+)
 
 from app.api.problems import json_arguments
 from app.db.tables import OPERATION_STATES
@@ -45,17 +55,35 @@ _TIME_SCHEMA = _string_schema(format="date-time", examples=["2030-05-01T18:30:00
 RequestTime = Annotated[datetime, BeforeValidator(_parse_time), _TIME_SCHEMA]
 """Time in a request: a string with a time zone."""
 Seats = Annotated[int, Field(strict=True, ge=1, le=2**31, examples=[2]), BeforeValidator(_integral_float_to_int)]
-PriceInr = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$", examples=["2500.00"])]
+PriceInr = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$", examples=["2500.00"], json_schema_extra={"format": "decimal"}),
+]
 
 Time = Annotated[datetime, AfterValidator(_to_utc), _TIME_SCHEMA]
 """Time in a response, in UTC."""
-Wei = Annotated[int, PlainSerializer(str), _string_schema(pattern="^[0-9]+$", examples=["12500000000000000"])]
-Inr = Annotated[
-    Decimal, PlainSerializer("{:.2f}".format), _string_schema(pattern=r"^[0-9]+\.[0-9]{2}$", examples=["2500.00"])
+Wei = Annotated[
+    int,
+    PlainSerializer(str),
+    _string_schema(format="uint256", pattern="^[0-9]+$", examples=["12500000000000000"]),
 ]
-Rate = Annotated[Decimal, PlainSerializer("{:f}".format), _string_schema(pattern=r"^[0-9.]+$", examples=["200000"])]
+Inr = Annotated[
+    Decimal,
+    PlainSerializer("{:.2f}".format),
+    _string_schema(format="decimal", pattern=r"^[0-9]+\.[0-9]{2}$", examples=["2500.00"]),
+]
+Rate = Annotated[
+    Decimal,
+    PlainSerializer("{:f}".format),
+    _string_schema(format="decimal", pattern=r"^[0-9.]+$", examples=["200000"]),
+]
 TxHash = Annotated[str, Field(examples=["0x" + "5e" * 32])]
 Address = Annotated[str, Field(examples=["0x" + "a1" * 20])]
+
+EventRunStatus = Literal["active", "full", "completed", "cancelled", "expired"]
+BookingStatus = Literal["active", "completed", "no_show", "cancelled"]
+ChainStatus = Annotated[Literal["pending", "confirmed", "failed"], Field(examples=["confirmed"])]
+OperationState = Annotated[Literal[OPERATION_STATES], Field(examples=["confirmed"])]  # type: ignore[valid-type]
 
 EXPERIENCE, HOST, EVENT_RUN, ATTENDEE, BOOKING = (f"{n}" * 8 + "-0000-4000-8000-000000000000" for n in range(1, 6))
 """Ids in the examples."""
@@ -145,11 +173,11 @@ class EventRun(ResponseBody):
     max_seats: int
     seats_booked: int
     price_inr: Inr
-    status: Literal["active", "full", "completed", "cancelled", "expired"]
+    status: EventRunStatus
     created_at: Time
     blockchain_event_run_id: int | None
     blockchain_tx_hash: TxHash | None
-    blockchain_status: Literal["pending", "confirmed", "failed"]
+    blockchain_status: ChainStatus
     blockchain_error: str | None
     blockchain_price_per_seat_wei: Wei | None
     blockchain_stake_amount_wei: Wei | None
@@ -177,7 +205,8 @@ class EventRunSideBySide(ResponseBody):
     database: EventRun
     chain: EventRunOnChain | None = Field(description="null: not on chain, or its creation is not final yet.")
     differences: list[str] = Field(
-        description="Names of the fields that differ. The chain is ahead of the database until a change is final."
+        examples=[["seats_booked"]],
+        description="Names of the fields that differ. The chain is ahead of the database until a change is final.",
     )
 
 
@@ -189,21 +218,15 @@ class Booking(ResponseBody):
     user_id: UUID
     seats: int
     total_inr: Inr = Field(description="Payment plus stake.")
-    status: Literal["active", "completed", "no_show", "cancelled"]
+    status: BookingStatus
     created_at: Time
     blockchain_booking_id: int | None
     blockchain_tx_hash: TxHash | None
-    blockchain_status: Literal["pending", "confirmed", "failed"]
+    blockchain_status: ChainStatus
     blockchain_error: str | None
     blockchain_payment_wei: Wei | None
     blockchain_stake_amount_wei: Wei | None
     inr_per_eth: Rate | None = Field(description="Rate of the quote.")
-
-
-class Bookings(ResponseBody):
-    """A list of bookings."""
-
-    bookings: list[Booking]
 
 
 class CurrentRate(ResponseBody):
@@ -281,10 +304,10 @@ class OperationError(ResponseBody):
 class Operation(ResponseBody):
     """A requested transaction. The service carries it out until it is confirmed, failed or rejected."""
 
-    key: str
+    key: str = Field(examples=[f"{ATTENDEE}:my-key"])
     kind: str = Field(description="The contract's function.", examples=["bookEventFor"])
     subject: UUID | None = Field(description="Id of the event run or booking that it changes.")
-    state: Literal[OPERATION_STATES]  # type: ignore[valid-type]
+    state: OperationState
     chain_id: int
     sender: Address
     to_address: Address
@@ -298,7 +321,7 @@ class Operation(ResponseBody):
     held: str | None = Field(description="Why it can't proceed at present.")
     held_cause: str | None = Field(description="Kind of that reason.")
     reorged: bool = Field(description="It was mined in a block that a reorganisation dropped later.")
-    error: OperationError | None
+    error: OperationError | None = Field(examples=[None])
     created_at: Time
     updated_at: Time
 
@@ -317,6 +340,35 @@ class Operation(ResponseBody):
         return cls.model_validate({**fields, "error": error, "tx_hashes": tx_hashes})
 
 
+_NEXT = Field(description="`cursor` of the next page; null on the last one.", examples=["WyI1ZTAxIl0"])
+
+
+class EventRunPage(ResponseBody):
+    """A page of event runs."""
+
+    items: list[EventRun]
+    next: str | None = _NEXT
+
+
+class BookingPage(ResponseBody):
+    """A page of bookings."""
+
+    items: list[Booking]
+    next: str | None = _NEXT
+
+
+class OperationPage(ResponseBody):
+    """A page of operations."""
+
+    items: list[Operation]
+    next: str | None = _NEXT
+
+    @field_validator("items", mode="before")
+    @classmethod
+    def _from_rows(cls, rows: list[operation_types.Operation]) -> list[Operation]:
+        return [Operation.from_operation(row) for row in rows]
+
+
 class Alive(ResponseBody):
     """The process is alive."""
 
@@ -326,4 +378,4 @@ class Alive(ResponseBody):
 class Ready(ResponseBody):
     """The result of each check."""
 
-    checks: dict[str, str]
+    checks: dict[str, str] = Field(examples=[{"database": "ok", "node": "ok"}])

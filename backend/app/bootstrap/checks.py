@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from sqlalchemy import URL, BigInteger, Engine, literal, select, tuple_
 from web3 import Web3
 
 from app.bootstrap.container import Services, connect_services, connect_web3, database_policy, transaction_policy
-from app.core.config import Settings
+from app.core.config import DatabaseSettings, Settings
 from app.core.errors import (
     AppError,
     ContractRejected,
@@ -60,6 +60,9 @@ PRICE_REMEDIES: dict[RateRefusal, str] = {
 """What to do about a rate that is refused, by cause."""
 
 
+_Settings = TypeVar("_Settings", bound=DatabaseSettings)
+
+
 class NotReady(AppError):
     """The service can't start, as a setting or a fatal check failed."""
 
@@ -91,8 +94,17 @@ def read_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
     Raises:
         NotReady: Settings are missing or invalid. The message names all of them, and shows no value.
     """
+    return _read(Settings, env_file, **overrides)
+
+
+def read_database_settings(env_file: str | Path | None = ".env") -> DatabaseSettings:
+    """Reads the settings of the database, however incomplete the others are. Raises `NotReady`."""
+    return _read(DatabaseSettings, env_file)
+
+
+def _read(kind: type[_Settings], env_file: str | Path | None, **overrides: Any) -> _Settings:
     try:
-        return Settings(_env_file=env_file, _env_ignore_empty=True, **overrides)  # type: ignore[call-arg]  # no fields
+        return kind(_env_file=env_file, _env_ignore_empty=True, **overrides)  # type: ignore[call-arg]  # no fields
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
         raise NotReady("; ".join(map(_describe_setting_error, errors))) from None
@@ -309,9 +321,9 @@ def check_price(pricing: Pricing) -> Check:
 
 
 def check_pending(database: Database, chain_id: int) -> Check:
-    """Checks that no operation is held, or pending for longer than `STUCK_AFTER`."""
+    """Checks that no operation is held, or pending for longer than `STUCK_AFTER`; those that are abandoned may be."""
     with database.transaction() as connection:
-        pending = open_operations(connection, chain_id)
+        pending = [each for each in open_operations(connection, chain_id) if each.abandoned_at is None]
     now = datetime.now(UTC)
     stuck = [operation for operation in pending if operation.held or now - operation.created_at > STUCK_AFTER]
     finding = f"{len(pending)} operations are not final yet."
@@ -320,7 +332,7 @@ def check_pending(database: Database, chain_id: int) -> Check:
         finding += (
             f" {len(stuck)} are held or old: {first.kind} {first.key} is {first.state}, {first.held or 'not held'}."
         )
-    return Check("pending", not stuck, finding, "See `stakesim reconcile --dry-run`; the running service goes on.")
+    return Check("pending", not stuck, finding, "See `stakesim operations`; the running service goes on.")
 
 
 def check_orphans(database: Database) -> Check:

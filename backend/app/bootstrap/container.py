@@ -10,7 +10,8 @@ from typing import Any
 
 from web3 import Web3
 
-from app.core.config import Settings
+from app.core.config import DatabaseSettings, Settings
+from app.core.units import WEI_PER_ETH
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect
 from app.db.migrations import migrate
@@ -46,6 +47,7 @@ class Services:
         bookings: Use cases of bookings.
         follower: Follows sent operations until they are final.
         reconciler: Reconciles database and chain.
+        keep_answers: For how long the response to an Idempotency-Key is kept.
     """
 
     w3: Web3
@@ -56,6 +58,7 @@ class Services:
     bookings: BookingService
     follower: Follower
     reconciler: Reconciler
+    keep_answers: timedelta = KEEP_ANSWERS
 
     @property
     def health(self) -> Health:
@@ -112,7 +115,7 @@ def build_services(
         keep_answers=keep_answers,
         skip=follower.is_following,
     )
-    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler)
+    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler, keep_answers)
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:
@@ -149,7 +152,7 @@ def build_pricing(settings: Settings, database: Database) -> Pricing:
     )
 
 
-def database_policy(settings: Settings) -> DatabasePolicy:
+def database_policy(settings: DatabaseSettings) -> DatabasePolicy:
     """Returns the settings of the database's connections as a policy."""
     return DatabasePolicy(
         pool_size=settings.database_pool_size,
@@ -160,9 +163,10 @@ def database_policy(settings: Settings) -> DatabasePolicy:
 
 
 def health_limits(settings: Settings) -> HealthLimits:
-    """Returns when the service is not ready, by the settings. A round may be missed three times."""
+    """Returns when the service is not ready or needs ether, by the settings. A round may be missed three times."""
     round_age = max(HealthLimits.round_age, 4 * settings.reconcile_seconds)
-    return HealthLimits(round_age=round_age, head_age=settings.max_head_age_seconds)
+    wallet_low = int(settings.wallet_low_eth * WEI_PER_ETH)
+    return HealthLimits(round_age=round_age, head_age=settings.max_head_age_seconds, wallet_low=wallet_low)
 
 
 def connect_services(settings: Settings) -> Services:

@@ -38,6 +38,12 @@ class InvalidRequest(AppError):
     code = "invalid_request"
 
 
+class InvalidCursor(InvalidRequest):
+    """The cursor is not one that was given out for this list, these filters and this caller."""
+
+    code = "invalid_cursor"
+
+
 class NotOnChain(InvalidRequest):
     """The run or booking is not on chain: its transaction is not final yet, or it failed."""
 
@@ -133,6 +139,18 @@ class Expired(AppError):
     """The operation waited too long for its first transaction. Nothing was sent, and nothing will be."""
 
     code = "expired"
+
+
+class Cancelled(AppError):
+    """An operator cancelled the operation: it has no effect, and never will."""
+
+    code = "cancelled"
+
+
+class InterventionRefused(AppError):
+    """An operator's command does not fit the operation or orphan; nothing was changed."""
+
+    code = "intervention_refused"
 
 
 class UnexpectedReceipt(AppError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Enum,
@@ -24,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -144,7 +147,17 @@ operations = Table(
     Column("held_cause", Text),
     Column("held_at", DateTime(timezone=True)),
     Column("seal", Text),
+    Column("abandoned_at", DateTime(timezone=True)),
 )
+
+
+def in_states(states: Iterable[str], column: ColumnElement[Any] = operations.c.state) -> ColumnElement[bool]:
+    """Returns the condition that an operation is in one of the states.
+
+    They are literals: with parameters, a plan that is kept for all of them could not use the indexes on a condition.
+    """
+    return column.in_([literal_column(f"'{state}'") for state in states])
+
 
 # Numbers of closed operations and wei paid for gas, to be added up by state
 operation_totals = Table(
@@ -193,6 +206,18 @@ orphans = Table(
     Column("operation_key", Text),
     Column("dismissed", Boolean),
     Column("found_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+)
+
+# What operators did to operations and orphans
+interventions = Table(
+    "interventions",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+    Column("operator", Text),
+    Column("command", Text),
+    Column("target", Text),
+    Column("outcome", Text),
 )
 
 # Accepted rates of ETH

@@ -22,12 +22,13 @@ from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import Booking, EventRun, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
-from app.services.finality import Finality
+from app.services.finality import Finality, FinalizedBlockChanged
 from app.services.health import Health
 from app.services.housekeeping import KEEP_ANSWERS, tidy
 from app.services.operation_types import Operation
 from app.services.operations import open_operations
 from app.services.run_pages import pages_of_runs
+from app.services.steps import take_steps
 
 MAX_BLOCK_RANGE = 1_000
 """Number of blocks whose events public nodes return in one response."""
@@ -46,6 +47,8 @@ class ReconcileReport:
         differences: A sentence for each difference between a row and the contract.
         problems: A sentence for each thing that could not be done.
         failure: Why the round ended early; None if it did not.
+        differing_runs: Ids of the runs whose rows differ, in a dry run.
+        block: Number of the block as of which rows are compared, in a dry run.
     """
 
     advanced: list[tuple[str, Operation]] = field(default_factory=list)
@@ -54,6 +57,8 @@ class ReconcileReport:
     differences: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     failure: str | None = None
+    differing_runs: list[UUID] = field(default_factory=list)
+    block: int = 0
 
 
 class Reconciler:
@@ -123,7 +128,8 @@ class Reconciler:
     def dry_run(self) -> ReconcileReport:
         """Reports open operations and differences, and changes nothing."""
         report = ReconcileReport(pending=self._open_operations(timedelta(0)))
-        self._compare_all_runs(report, self._last_complete_block(report, self._chain.block_number()))
+        report.block = self._last_complete_block(report, self._chain.block_number())
+        report.differing_runs = self._compare_all_runs(report, report.block)
         return report
 
     def _run_stages(self, report: ReconcileReport, quiet_for: timedelta) -> str | None:
@@ -173,10 +179,7 @@ class Reconciler:
         """
         state_before = operation.state
         try:
-            while not operation.closed:
-                stepped = self._chain.sender.step(operation)
-                if stepped.state == operation.state:
-                    break
+            for stepped in take_steps(self._chain.sender, operation):
                 operation = stepped
         except ChainUnavailable as error:
             report.problems.append(error.message)
@@ -210,9 +213,8 @@ class Reconciler:
             self.health.cursor_lag = max(final_block - (first - 1), 0)
             # Read before all else: if this block changes meanwhile, the next round notices
             header = self._chain.block_header(last) if first <= last else None
-            reopened = self._finality.undo_reorganised(head)
+            reopened = self._undo_reorganised(head)
             if reopened is not None:
-                self.health.reopened += len(reopened)
                 report.problems.append(f"a deep reorganisation: {len(reopened)} operations were reopened")
                 return last_block
             if header is None:
@@ -228,6 +230,17 @@ class Reconciler:
             if last == last_block:
                 self._finality.note_finalized(head)
                 return last_block
+
+    def _undo_reorganised(self, head: int) -> list[str] | None:
+        try:
+            reopened = self._finality.undo_reorganised(head)
+        except FinalizedBlockChanged as error:
+            self.health.found("finality", error.message)  # the round fails because of it, which is logged
+            raise
+        self.health.found("finality", None)
+        if reopened is not None:
+            self.health.reorganised(len(reopened))
+        return reopened
 
     def _last_complete_block(self, report: ReconcileReport, head: int) -> int:
         """Returns the latest final block up to which all mined operations of the service are closed."""

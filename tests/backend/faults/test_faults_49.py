@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from app.bootstrap.checks import check_database, check_pending
 from app.core.errors import ContractRejected
+from app.core.security import issue_token
 from app.db.database import Database
 from app.db.tables import answers, event_runs, operation_totals, operations
 from app.main import create_app
@@ -21,7 +23,10 @@ from app.services.run_pages import pages_of_runs
 from database_environment import SECRET, headers_of, post_booking, settings_for
 from fastapi.testclient import TestClient
 from fault_environment import FaultEnvironment
-from sqlalchemy import event, func, select, text, update
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
+from psycopg.pq import ExecStatus
+from sqlalchemy import Connection, event, func, select, text, update
 
 pytestmark = pytest.mark.slow
 
@@ -77,20 +82,47 @@ def recorded(database: Database) -> Iterator[dict[str, Any]]:
 
 
 def scanned_tables(database: Database, statement: str, parameters: Any) -> set[str]:
-    """Returns the large tables that a statement reads from end to end, by its plan."""
+    """Returns the large tables that a statement reads from end to end, or in the order of an index, by its plans.
+
+    These are the plan for its parameters, and the one that is kept for all parameters.
+    """
     if not statement.lstrip().upper().startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")):
         return set()
     one = parameters[0] if isinstance(parameters, list) else parameters
     with database.autocommit() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", one).scalar_one()
-    return set(_scans(plan[0]["Plan"])) & LARGE
+        plans = [plan[0], generic_plan(connection, statement, one)]
+        whole = connection.exec_driver_sql("SELECT indexrelid::regclass::text FROM pg_index WHERE indpred IS NULL")
+        whole_indexes = set(whole.scalars())
+        return {table for plan in plans for table in _scans(plan["Plan"], whole_indexes)} & LARGE
 
 
-def _scans(plan: dict[str, Any]) -> Iterator[str]:
-    if plan["Node Type"] == "Seq Scan":
+def generic_plan(connection: Connection, statement: str, parameters: Any) -> dict[str, Any]:
+    """Returns the plan of a statement that psycopg has prepared, which knows no values of the parameters."""
+    driver_connection = connection.connection.driver_connection
+    assert isinstance(driver_connection, psycopg.Connection)
+    query = PostgresQuery(Transformer(driver_connection))
+    query.convert(statement, parameters)
+    prepared = driver_connection.pgconn.prepare(b"explained", query.query, query.types)
+    assert prepared.status == ExecStatus.COMMAND_OK, prepared.error_message
+    with psycopg.Cursor(driver_connection) as cursor:
+        arguments = f"({', '.join(['NULL'] * len(query.types))})" if query.types else ""
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
+        row = cursor.execute(f"EXPLAIN (FORMAT JSON) EXECUTE explained{arguments}", prepare=False).fetchone()
+        cursor.execute("RESET plan_cache_mode; DEALLOCATE explained")
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]
+    return plan
+
+
+def _scans(plan: dict[str, Any], whole_indexes: set[str]) -> Iterator[str]:
+    """Yields the tables of scans. `whole_indexes`: names of the indexes that have all rows of their table."""
+    reads_index = plan["Node Type"] in ("Index Scan", "Index Only Scan") and plan["Index Name"] in whole_indexes
+    if plan["Node Type"] == "Seq Scan" or (reads_index and "Index Cond" not in plan):
         yield plan["Relation Name"]
-    for part in plan.get("Plans", ()):
-        yield from _scans(part)
+    if plan["Node Type"] != "Limit":
+        for part in plan.get("Plans", ()):
+            yield from _scans(part, whole_indexes)
 
 
 def use_everything(environment: FaultEnvironment) -> None:
@@ -120,11 +152,38 @@ def use_everything(environment: FaultEnvironment) -> None:
     assert (report.problems, report.failure) == ([], None)
     client = TestClient(create_app(services, SECRET, chain_id))
     headers = headers_of(environment)
-    for path in (f"/event-runs/{run}", f"/event-runs/{run}/bookings", "/operations/user:once", "/ready", "/metrics"):
+    for path in (f"/event-runs/{run}", f"/bookings/{booking.subject}", "/operations/user:once", "/ready", "/metrics"):
         client.get(path, headers=headers)
+    read_lists(environment, client)
     assert post_booking(client, environment, run).status_code == 409
     post_booking(client, environment, run, prefer="respond-async")
     services.runs.refresh(run)
+
+
+def read_lists(environment: FaultEnvironment, client: TestClient) -> None:
+    """Reads two pages of each list, with each filter, as each role."""
+    run, ids = environment.open_run(), environment.ids
+    for role, user in (("platform", ids["host"]), ("host", ids["host"]), ("attendee", ids["attendee"])):
+        token = {"Authorization": f"Bearer {issue_token(SECRET, user, role)}"}
+        for path, filters in (
+            (
+                "/event-runs",
+                ["status=completed", "status=full", f"host_id={ids['host']}", "blockchain_status=confirmed"],
+            ),
+            ("/event-runs", ["starts_from=2020-01-01T00:00:00Z", f"experience_id={run}"]),
+            ("/bookings", ["status=completed", "status=no_show", f"event_run_id={run}", f"user_id={ids['attendee']}"]),
+            (f"/event-runs/{run}/bookings", ["status=active"]),
+            (
+                "/operations",
+                ["state=confirmed", "state=failed", "state=rejected", "state=mined", "held=true", "held=false"],
+            ),
+        ):
+            for query in ("", *filters):
+                page = client.get(f"{path}?limit=1&{query}", headers=token)
+                assert page.status_code == 200, page.text
+                if page.json()["next"]:
+                    following = client.get(f"{path}?limit=1&{query}&cursor={page.json()['next']}", headers=token)
+                    assert following.status_code == 200, following.text
 
 
 def test_49_every_statement_of_a_running_service_finds_its_rows_by_index(environment: FaultEnvironment) -> None:

@@ -104,6 +104,11 @@ class TransactionSender:
         return self._signer.nonces
 
     @property
+    def unmined(self) -> Unmined:
+        """Brings operations into a block, or cancels them, that are in none."""
+        return self._unmined
+
+    @property
     def address(self) -> ChecksumAddress:
         """Address of the platform's account."""
         return self._platform.address
@@ -277,6 +282,8 @@ class TransactionSender:
         """Updates an operation with a nonce (signed, submitted, mined) to the state that the chain shows."""
         refusal: SendRefusal | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
+            if not self._mempool.is_new(operation) and (changed := states.changed_meanwhile(self._database, operation)):
+                return _Step(changed)
             refusal = self._mempool.send(operation)
         is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
         if is_new_to_node and self.policy.confirmations > 1:  # it can't be in a final block yet
@@ -374,7 +381,7 @@ class TransactionSender:
         """Fails the operation, or starts it over if it ran out of gas for the first time."""
         revert = receipts.revert_reason(self._w3, operation, receipt)
         proof = of_receipt(operation, receipt)
-        if revert.name == "OutOfGas" and operation.requeued == 0:
+        if revert.name == "OutOfGas" and operation.requeued == 0 and not operation.given_up:
             return self._unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
         message = rejection_message(operation.kind, revert)
         error = ContractRejected(revert.name, revert.args, message, "reverted")

@@ -14,6 +14,7 @@ from sqlalchemy import func
 
 from app.core.errors import (
     AppError,
+    Cancelled,
     ChainUnavailable,
     ContractRejected,
     Expired,
@@ -30,7 +31,7 @@ from app.services.rpc_types import Receipt
 
 log = logging.getLogger(__name__)
 
-_STORED_ERRORS = (Expired, Superseded, TransactionRefused, UnexpectedReceipt)
+_STORED_ERRORS = (Cancelled, Expired, Superseded, TransactionRefused, UnexpectedReceipt)
 NO_BLOCK = {"tx_hash": None, "block_number": None, "block_hash": None}
 """Columns of an operation that is in no block."""
 
@@ -50,6 +51,16 @@ def reload(database: Database, operation: Operation) -> Operation:
     return stored
 
 
+def changed_meanwhile(database: Database, operation: Operation) -> Operation | None:
+    """Returns the operation as it is stored, if that is not as the caller saw it; None if it is.
+
+    A copy that is older than another process's replacement, or than an operator's decision, must not be sent.
+    """
+    current = reload(database, operation)
+    seen, stored = ((o.state, o.nonce, len(o.attempts), o.abandoned_at) for o in (operation, current))
+    return None if seen == stored else current
+
+
 def hold(database: Database, operation: Operation, cause: HeldCause, reason: str) -> Operation:
     """Stores why the operation cannot proceed at present; its state stays the same.
 
@@ -59,7 +70,7 @@ def hold(database: Database, operation: Operation, cause: HeldCause, reason: str
         cause: Kind of the reason.
         reason: The reason, as the end of a sentence.
     """
-    if (operation.held, operation.held_cause) == (reason, cause):
+    if (operation.held, operation.held_cause) == (reason, cause) or operation.abandoned_at is not None:
         return operation
     level = logging.INFO if operation.held_cause == cause else logging.ERROR  # numbers in the reason may change often
     log.log(level, "%s is held: %s", operation.kind, reason, extra=log_fields(operation))
