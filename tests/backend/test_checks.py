@@ -39,7 +39,7 @@ from app.services.codec import ARTIFACT
 from app.services.price_feeds import ManualPriceFeed
 from app.services.pricing import Pricing
 from app.services.transactions.sender import TransactionSender
-from backend_environment import TERMS, BackendEnvironment, deploy
+from backend_environment import TERMS, BackendEnvironment, deploy, transact
 from eth_utils.crypto import keccak
 from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import insert, update
@@ -173,8 +173,19 @@ def test_somebody_else_owns_the_contract(backend: BackendEnvironment) -> None:
     sender = TransactionSender(backend.engine.w3, backend.wallets["stranger"], backend.database)
     chain = BlockchainService(backend.engine.w3, backend.chain.address, sender)
     checks = by_name(check_contract(settings_of(backend), backend.engine.w3, chain))
-    with pytest.raises(NotReady, match="not the platform's wallet"):
+    with pytest.raises(NotReady, match="is neither owner nor operator of the contract"):
         require_checks(checks.values())
+
+
+def test_an_operator_may_serve_a_contract_that_somebody_else_owns(backend: BackendEnvironment) -> None:
+    operator = backend.wallets["stranger"]
+    sender = TransactionSender(backend.engine.w3, operator, backend.database)
+    chain = BlockchainService(backend.engine.w3, backend.chain.address, sender)
+    assert not by_name(check_contract(settings_of(backend), backend.engine.w3, chain))["owner"].ok
+    transact(backend, "platform", "setOperator", operator.address, True)
+    check = by_name(check_contract(settings_of(backend), backend.engine.w3, chain))["owner"]
+    assert check.ok
+    assert f"{operator.address} is an operator of the contract" in check.finding
 
 
 def test_an_empty_wallet_and_a_low_fee_cap_are_reported_and_not_fatal(backend: BackendEnvironment) -> None:

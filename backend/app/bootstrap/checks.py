@@ -244,16 +244,20 @@ def _zeroed(code: bytes, references: Sequence[Mapping[str, int]]) -> bytes:
 
 
 def _check_owner(chain: BlockchainService) -> Check:
-    """Fatal only for the full interface, in which the platform acts for others as the contract's owner."""
-    remedy = "Set PLATFORM_PRIVATE_KEY to the owner's key, or let the owner transfer the ownership."
+    """Fatal only for the full interface, in which the platform acts for others as owner or operator of the contract."""
+    remedy = (
+        "Let the owner call setOperator for the platform's wallet, or set PLATFORM_PRIVATE_KEY to an operator's key."
+    )
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
         return Check("owner", False, "The contract does not say who owns it.", remedy, fatal=chain.has_full_interface)
-    finding = f"The owner is {owner}, the platform's wallet."
-    if owner != chain.platform:
-        finding = f"The owner is {owner}, not the platform's wallet {chain.platform}."
-    return Check("owner", owner == chain.platform, finding, remedy, fatal=chain.has_full_interface)
+    if owner == chain.platform:
+        return Check("owner", True, f"The owner is {owner}, the platform's wallet.", remedy)
+    is_operator = chain.has_full_interface and chain.is_operator(chain.platform)
+    role = "an operator" if is_operator else "neither owner nor operator"
+    finding = f"The platform's wallet {chain.platform} is {role} of the contract, whose owner is {owner}."
+    return Check("owner", is_operator, finding, remedy, fatal=chain.has_full_interface)
 
 
 def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) -> Check:

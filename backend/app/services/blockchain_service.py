@@ -327,6 +327,11 @@ class BlockchainService:
         address: ChecksumAddress = self._view("owner")[0]
         return address
 
+    def is_operator(self, account: str) -> bool:
+        """Returns whether an address acts for the platform without being the owner."""
+        self._require_function("isOperator")
+        return bool(self._view("isOperator", _address(account))[0])
+
     def credit_of(self, account: str) -> int:
         """Returns the credit of an address in wei."""
         self._require_function("creditOf")
