@@ -17,6 +17,7 @@ from stakesim.project import current_project
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import (
+    ACTOR_FIELDS,
     Action,
     Actor,
     Book,
@@ -182,8 +183,7 @@ def measure(environment: Environment) -> dict[str, int]:
 
 
 def _used(actors: Mapping[str, Actor], actions: Sequence[Action]) -> dict[str, Actor]:
-    fields = ("by", "to", "paid_by", "operator")
-    names = {getattr(action, field, None) for action in actions for field in fields}
+    names = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
     return {name: actor for name, actor in actors.items() if name in names}
 
 

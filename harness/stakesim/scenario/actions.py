@@ -453,5 +453,7 @@ Action: TypeAlias = (
     | SetPrice
     | Wait
 )
+ACTOR_FIELDS = ("by", "to", "paid_by", "operator")
+"""Fields of actions that name an actor."""
 AnyAction = Annotated[Action, Field(discriminator="do")]
 """An action as a field of a model: `do` names its kind."""

@@ -14,6 +14,7 @@ from stakesim.prices.formula_paths import RateAt
 from stakesim.prices.price_models import Constant, PriceModel
 from stakesim.prices.price_paths import rate_path
 from stakesim.scenario.actions import (
+    ACTOR_FIELDS,
     PLATFORM,
     Action,
     Actor,
@@ -136,7 +137,7 @@ def _check_labels(scenario: Scenario) -> None:
 def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:
     """Every actor in an action exists, and can sign a transaction that they must sign themselves."""
     all_actors = {**actors, PLATFORM: Actor()}
-    for field in ("by", "to", "paid_by", "operator"):
+    for field in ACTOR_FIELDS:
         if (name := getattr(action, field, None)) is not None:
             _check_exists(("actions", index, field), "actor", name, all_actors)
     payer = getattr(action, "paid_by", None)
