@@ -16,9 +16,12 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
+    Pause,
     Reentry,
+    SetOperator,
     SetPrice,
     Terms,
+    Unpause,
     Wait,
     Withdraw,
     WithdrawFees,
@@ -61,6 +64,9 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.builds(ForceEther, by=ACTOR_NAMES, wei=st.integers(1, 10**18)),
     st.builds(SetPrice, inr_per_eth=st.sampled_from(["0", "NaN", "100000", "200000", "500000"])),
     st.builds(Wait),
+    st.builds(SetOperator, by=st.just("platform") | CALLERS, operator=ACTOR_NAMES, allowed=st.booleans()),
+    st.builds(Pause, by=st.just("platform") | CALLERS),
+    st.builds(Unpause, by=st.just("platform") | CALLERS),
 )
 
 

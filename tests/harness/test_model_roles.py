@@ -1,5 +1,7 @@
 """The reference model: who may act for the platform, what a pause stops, and how the ownership passes."""
 
+from decimal import Decimal
+
 import pytest
 from stakesim.model.reference import apply
 from stakesim.model.state import State
@@ -76,7 +78,7 @@ def test_last_moment_to_cancel_a_run(by: str | None, last: int) -> None:
     before = [*OPERATOR, (10, create(by="self_host")), (20, book("b1", "b"))]
     cancel = CancelRun(run="gig", by=by, direct=by == "a")
     assert outcome_of(before, cancel, last - 1) == (None, ())
-    assert outcome_of(before, cancel, last) == ("TooLate", (last,))
+    assert outcome_of(before, cancel, last) == ("TooLate", (EPOCH + last,))
 
 
 def test_pause_stops_runs_and_bookings_and_no_exit() -> None:
@@ -131,9 +133,8 @@ def test_escrow_and_credits_have_96_bits(held: int, error: str | None) -> None:
     """Earnings of the platform and ether that was forced in do not count."""
     state, _ = apply_all([])
     state = State(**{**vars_of(state), "credits": {"troll": held}, "platform_balance": ETH})
-    wei = create(seats=1, inr="0.000000000000001")  # 5 wei, of which 1 is the stake
-    _, outcome = apply(state, wei, EPOCH + 1, RATE)
-    assert outcome.error == error
+    _, outcome = apply(state, create(seats=1, inr="5"), EPOCH + 1, Decimal(10**18))  # a price of 5 wei, a stake of 1
+    assert (outcome.error, outcome.args) == (error, (1,) if error else ())
 
 
 def vars_of(state: State) -> dict[str, object]:
@@ -152,8 +153,7 @@ def vars_of(state: State) -> dict[str, object]:
 )
 def test_mistakes_in_a_scenario_are_named(action: str, message: str) -> None:
     run = '{do: create_run, run: r, by: a, price_inr: "1", seats: 1, starts: 1d}'
-    text = (
-        f"name: x\nstory: A story.\nactors: {{a: {{}}, nobody: {{wallet: none}}}}\nactions:\n  - {run}\n  - {action}\n"
-    )
+    actors = "{a: {}, nobody: {wallet: none}}"
+    text = f"name: x\nstory: A story.\nactors: {actors}\nactions:\n  - {run}\n  - {action}\n"
     with pytest.raises(InputError, match=message):
         loads(text)
