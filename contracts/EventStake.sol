@@ -49,7 +49,8 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
     uint256 private constant BPS = 10_000;
 
     /// @notice Seats a run may have: the settlement of so many hostile attendees fits in a transaction of 2^24 gas.
-    uint256 public constant MAX_SEATS = 200;
+    /// @dev Seats are stored in 8 bits: a number that needs more does not compile here.
+    uint256 public constant MAX_SEATS = uint8(200);
 
     /// @notice Gas a receiver of a pushed payout may use: enough for a smart wallet, too little to stop a settlement.
     uint256 public constant PUSH_GAS = 30_000;
@@ -451,11 +452,15 @@ contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTrans
         booking.bookedAt = uint40(block.timestamp); // before the start
         booking.eventRunId = uint32(runId); // a run that exists
         booking.seats = uint8(seats); // at most `available`
-        (uint8 active, uint32 count) = (run.activeBookings, run.bookings);
-        _insert(_runBookings[runId], active, count, uint32(id));
-        (run.seatsBooked, run.activeBookings, run.bookings) = (run.seatsBooked + booking.seats, active + 1, count + 1);
+        _addToRun(run, runId, uint32(id), booking.seats);
         _append(_userBookings[user], uint32(id));
         emit BookingCreated(id, runId, user, seats, payment, stake);
+    }
+
+    function _addToRun(Run storage run, uint256 runId, uint32 id, uint8 seats) private {
+        (uint8 active, uint32 count) = (run.activeBookings, run.bookings);
+        _insert(_runBookings[runId], active, count, id);
+        (run.seatsBooked, run.activeBookings, run.bookings) = (run.seatsBooked + seats, active + 1, count + 1);
     }
 
     /// @dev Takes the exact value into escrow. Escrow and credits together fit in 96 bits after this, and nothing else

@@ -123,8 +123,8 @@ CONTRACTS_BROKEN = [
     Broken(
         "INV-10",
         "the price rises with each booking",
-        "        (uint8 active, uint32 count) = (run.activeBookings, run.bookings);",
-        "        run.pricePerSeat += 1;\n        (uint8 active, uint32 count) = (run.activeBookings, run.bookings);",
+        "        _addToRun(run, runId, uint32(id), booking.seats);",
+        "        _addToRun(run, runId, uint32(id), booking.seats);\n        run.pricePerSeat += 1;",
         "no-show",
     ),
     Broken(
