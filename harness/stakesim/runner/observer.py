@@ -22,7 +22,16 @@ from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
-from stakesim.scenario.actions import PLATFORM, Action, Administration, CancelRun, Complete, Expire, Wait
+from stakesim.scenario.actions import (
+    PLATFORM,
+    Action,
+    Administration,
+    CallFunction,
+    CancelRun,
+    Complete,
+    Expire,
+    Wait,
+)
 
 
 class TimedAction(NamedTuple):
@@ -98,6 +107,8 @@ class Observer:
         self.model, before = model, self._state
         transactions = [self._record(receipt, timed.time) for receipt in self.session.chain.take_receipts()]
         self._update_state(timed.action, expected, transactions, last=last)
+        if isinstance(timed.action, CallFunction):
+            model = self.model = self._with_actual_roles(model)
         return Step(
             action=timed.action,
             expected=expected,
@@ -247,6 +258,11 @@ class Observer:
         by_party = {party: model.credits.get(party, 0) for party in state.credits}
         return replace(state, platform_balance=model.platform_balance, credits=by_party)
 
+    def _with_actual_roles(self, model: State) -> State:
+        """Takes over what a function of the contract's own may have changed: owner, operators and pause."""
+        roles = self._state.roles
+        return model if roles is None else replace(model, **roles._asdict())
+
     def _read_everything(self) -> ContractState:
         runs, bookings = range(1, self._run_count + 1), range(1, self._booking_count + 1)
         parties = list(self.session.parties.addresses)
@@ -286,7 +302,7 @@ class Observer:
             self._hostile,
             wallets,
             terms_and_lists=False,
-            roles=isinstance(action, Administration),
+            roles=isinstance(action, Administration | CallFunction),
         )
 
     def _wallets_concerned(self, run: Run | None, bookings: Iterable[int], expected: ExpectedOutcome) -> list[str]:
