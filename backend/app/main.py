@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from app.api import bookings, event_runs, health, operations, problems
 from app.api.background import ReconcilerThread, stop_waiting_on_signal
+from app.api.http_metrics import HttpMetrics, HttpMetricsMiddleware
 from app.api.middleware import AccessLogMiddleware, BodyLimitMiddleware
 from app.api.openapi import DESCRIPTION, openapi_document
 from app.api.turns import WriteTurnsMiddleware
@@ -58,11 +59,13 @@ def create_app(
 
     app = FastAPI(title="stakesim", version="1", description=DESCRIPTION, lifespan=lifespan)
     app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
+    app.state.http_metrics = HttpMetrics()
     for module in (event_runs, bookings, operations, health):
         app.include_router(module.router)
     problems.add_exception_handlers(app)
     app.add_middleware(WriteTurnsMiddleware)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app

@@ -1,4 +1,4 @@
-"""Commands of `stakesim` for operators of the backend: serve, smoke, doctor, reconcile, wallet, stop-database.
+"""Commands of `stakesim` for operators of the backend; those about single operations are in `commands_operations`.
 
 `pyproject.toml` names them: `[tool.stakesim] commands = "stakesim_adapter.commands:cli"`. This module imports only
 typer, so that `stakesim --help` is quick; the other imports happen when a command runs.
@@ -7,12 +7,12 @@ typer, so that `stakesim --help` is quick; the other imports happen when a comma
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
-from stakesim_adapter.errors import as_backend_error
+from stakesim_adapter import commands_operations
+from stakesim_adapter.command_options import DEFAULT_ENV_FILE, FINDINGS, Command, EnvFile
 
 if TYPE_CHECKING:
     from app.bootstrap.checks import Check
@@ -22,26 +22,16 @@ if TYPE_CHECKING:
     from app.services.reconciler import ReconcileReport
 
 
-class _Command(TyperCommand):
-    """A command that prints an error of the backend, or a missing package, as one sentence."""
-
-    def invoke(self, ctx: Any) -> Any:
-        with as_backend_error():
-            return super().invoke(ctx)
-
-
 cli = typer.Typer()
 wallet = typer.Typer(no_args_is_help=True, help="The platform's wallet.")
 cli.add_typer(wallet, name="wallet")
+cli.add_typer(commands_operations.operations, name="operations")
+cli.add_typer(commands_operations.orphans, name="orphans")
 
-FINDINGS = 1
-"""Exit code if a check failed, or rows differ or could not be corrected."""
-EnvFile = Annotated[Path, typer.Option(help="File with the settings. Environment variables override it.")]
 StartsIn = Annotated[int, typer.Option(help="Seconds from now to the event's start.", min=1)]
-DEFAULT_ENV_FILE = Path(".env")
 
 
-@cli.command(cls=_Command)
+@cli.command(cls=Command)
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
@@ -58,7 +48,7 @@ def serve(
     serve(host, port, block_time, env_file, variables, typer.echo)
 
 
-@cli.command(cls=_Command)
+@cli.command(cls=Command)
 def smoke(
     rpc: Annotated[str | None, typer.Option(help="URL of the node, instead of BLOCKCHAIN_RPC_URL.")] = None,
     deploy: Annotated[bool, typer.Option(help="Deploy a contract for it, paid by PLATFORM_PRIVATE_KEY.")] = False,
@@ -79,7 +69,7 @@ def smoke(
         _run_smoke_test(settings, starts_in)
 
 
-@cli.command(cls=_Command)
+@cli.command(cls=Command)
 def doctor(
     live: Annotated[bool, typer.Option("--live", help="Also run the smoke test, which sends transactions.")] = False,
     starts_in: StartsIn = 60,
@@ -111,26 +101,25 @@ def doctor(
     raise typer.Exit(FINDINGS if failed else 0)
 
 
-@cli.command(cls=_Command)
+@cli.command(cls=Command)
 def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
     """Reconcile database and chain: continue pending operations, correct rows that differ."""
-    from app.bootstrap.checks import NotReady, read_settings
+    from app.bootstrap.checks import read_settings
     from app.db.database import connect
-    from app.db.migrations import missing_migrations
 
     settings = read_settings(env_file)
-    if dry_run and (missing := missing_migrations(connect(settings.database_url))):
-        raise NotReady(f"The database lacks {', '.join(missing)}: `stakesim serve` applies them, a dry run does not.")
+    if dry_run:
+        commands_operations.require_migrations(connect(settings.database_url))
     reconciler = _connect_services(settings).reconciler
     report = reconciler.dry_run() if dry_run else reconciler.run_full()
     _print_report(report)
     raise typer.Exit(FINDINGS if report.differences or report.problems else 0)
 
 
-@cli.command(cls=_Command)
+@cli.command(cls=Command)
 def confirm_rate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     """Accept the present ETH price, however far it is from earlier ones. Check it first: the next quotes use it."""
     from app.bootstrap.checks import read_settings
@@ -145,7 +134,7 @@ def confirm_rate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     typer.echo(f"one ETH is {rate.inr_per_eth} INR by {rate.source}, as of {rate.as_of.isoformat()}")
 
 
-@wallet.command("new", cls=_Command)
+@wallet.command("new", cls=Command)
 def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     """Create the platform's wallet: write its key into the settings, and print its address."""
     from app.bootstrap.wallet import create_wallet
@@ -153,7 +142,7 @@ def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     typer.echo(f"{create_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
 
 
-@cli.command("stop-database", cls=_Command)
+@cli.command("stop-database", cls=Command)
 def stop_database() -> None:
     """Stop the embedded PostgreSQL server, if it runs."""
     from app.db.embedded import stop_embedded

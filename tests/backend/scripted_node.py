@@ -10,6 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 CHAIN_ID = 11_155_111
+HEADER = {
+    "hash": "0x" + "07" * 32,
+    "parentHash": "0x" + "06" * 32,
+    "timestamp": "0x64",
+    "baseFeePerGas": "0x7",
+    "transactions": [],
+}
 Answer = Callable[[Any], Any]
 """Gets the parameters of a request. Returns a result, or an `HttpError`."""
 
@@ -27,7 +34,7 @@ class ScriptedNode(ThreadingHTTPServer):
 
     Attributes:
         chain_id: What it answers to eth_chainId.
-        head: What it answers to eth_blockNumber.
+        head: What it answers to eth_blockNumber; it has all blocks up to this one.
         answers: Answers to further methods, or instead of these.
         asked: Methods in the order of the requests.
         id_of: Returns the id of the response to a request.
@@ -47,6 +54,8 @@ class ScriptedNode(ThreadingHTTPServer):
     def result(self, method: str, params: Any) -> Any:
         if method in self.answers:
             return self.answers[method](params)
+        if method == "eth_getBlockByNumber":
+            return HEADER | {"number": params[0]} if int(params[0], 16) <= self.head else None
         return hex(self.chain_id if method == "eth_chainId" else self.head)
 
 

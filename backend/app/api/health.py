@@ -17,6 +17,7 @@ CHECKS = (
     "node",
     "chain_id",
     "head",
+    "finality",
     "reconciler",
     "contract",
     "nonces",

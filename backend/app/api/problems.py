@@ -15,6 +15,7 @@ from starlette.routing import compile_path
 
 from app.core.errors import (
     AppError,
+    Cancelled,
     ChainUnavailable,
     ContractRejected,
     DatabaseUnavailable,
@@ -46,6 +47,7 @@ _STATUS: dict[type[AppError], int] = {
     Superseded: 409,
     TransactionRefused: 409,
     Expired: 409,
+    Cancelled: 409,
     UnsupportedByContract: 501,
     UnexpectedReceipt: 502,
     ChainUnavailable: 503,

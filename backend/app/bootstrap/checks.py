@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from sqlalchemy import URL, BigInteger, Engine, literal, select, tuple_
 from web3 import Web3
 
 from app.bootstrap.container import Services, connect_services, connect_web3, database_policy, transaction_policy
-from app.core.config import Settings
+from app.core.config import DatabaseSettings, Settings
 from app.core.errors import (
     AppError,
     ContractRejected,
@@ -60,6 +60,9 @@ PRICE_REMEDIES: dict[RateRefusal, str] = {
 """What to do about a rate that is refused, by cause."""
 
 
+_Settings = TypeVar("_Settings", bound=DatabaseSettings)
+
+
 class NotReady(AppError):
     """The service can't start, as a setting or a fatal check failed."""
 
@@ -91,8 +94,17 @@ def read_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
     Raises:
         NotReady: Settings are missing or invalid. The message names all of them, and shows no value.
     """
+    return _read(Settings, env_file, **overrides)
+
+
+def read_database_settings(env_file: str | Path | None = ".env") -> DatabaseSettings:
+    """Reads the settings of the database, however incomplete the others are. Raises `NotReady`."""
+    return _read(DatabaseSettings, env_file)
+
+
+def _read(kind: type[_Settings], env_file: str | Path | None, **overrides: Any) -> _Settings:
     try:
-        return Settings(_env_file=env_file, _env_ignore_empty=True, **overrides)  # type: ignore[call-arg]  # no fields
+        return kind(_env_file=env_file, _env_ignore_empty=True, **overrides)  # type: ignore[call-arg]  # no fields
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
         raise NotReady("; ".join(map(_describe_setting_error, errors))) from None

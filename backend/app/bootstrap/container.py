@@ -10,7 +10,8 @@ from typing import Any
 
 from web3 import Web3
 
-from app.core.config import Settings
+from app.core.config import DatabaseSettings, Settings
+from app.core.units import WEI_PER_ETH
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect
 from app.db.migrations import migrate
@@ -149,7 +150,7 @@ def build_pricing(settings: Settings, database: Database) -> Pricing:
     )
 
 
-def database_policy(settings: Settings) -> DatabasePolicy:
+def database_policy(settings: DatabaseSettings) -> DatabasePolicy:
     """Returns the settings of the database's connections as a policy."""
     return DatabasePolicy(
         pool_size=settings.database_pool_size,
@@ -160,9 +161,10 @@ def database_policy(settings: Settings) -> DatabasePolicy:
 
 
 def health_limits(settings: Settings) -> HealthLimits:
-    """Returns when the service is not ready, by the settings. A round may be missed three times."""
+    """Returns when the service is not ready or needs ether, by the settings. A round may be missed three times."""
     round_age = max(HealthLimits.round_age, 4 * settings.reconcile_seconds)
-    return HealthLimits(round_age=round_age, head_age=settings.max_head_age_seconds)
+    wallet_low = int(settings.wallet_low_eth * WEI_PER_ETH)
+    return HealthLimits(round_age=round_age, head_age=settings.max_head_age_seconds, wallet_low=wallet_low)
 
 
 def connect_services(settings: Settings) -> Services:

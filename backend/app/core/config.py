@@ -113,10 +113,31 @@ class PriceFeedSettings(BaseModel):
     headers: dict[str, SecretStr] = {}
 
 
-class Settings(BaseSettings):
+class DatabaseSettings(BaseSettings):
+    """The settings of the database alone, for what works without a node and a key.
+
+    Attributes:
+        database_url: URL of a PostgreSQL database; the embedded server if None.
+        database_pool_size: Maximum number of connections of a process to the database.
+        database_pool_timeout_seconds: Seconds to wait for a connection if all are in use.
+        database_statement_timeout_seconds: Seconds that a statement may take.
+        database_lock_timeout_seconds: Seconds that a statement may wait for a lock.
+    """
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    database_url: str | None = Field(default=None, repr=False)
+    database_pool_size: int = Field(default=10, ge=1, le=500)
+    database_pool_timeout_seconds: float = Field(default=5, gt=0)
+    database_statement_timeout_seconds: float = Field(default=30, gt=0)
+    database_lock_timeout_seconds: float = Field(default=5, gt=0)
+
+
+class Settings(DatabaseSettings):
     """The settings. Each is read from the environment variable with its name in capitals.
 
-    `repr` and validation errors show no keys, and not the URLs of node and database, which may contain keys.
+    `repr` and validation errors show no keys, and not the URLs of node and database, which may contain keys. The
+    settings of the database are in `DatabaseSettings`.
 
     Attributes:
         blockchain_rpc_url: URL of the node, or several separated by commas, tried in this order.
@@ -127,11 +148,6 @@ class Settings(BaseSettings):
         jwt_secret: Key that signs the bearer tokens; at least 32 bytes.
         eth_price_inr: INR per ETH, set by hand; without it and `price_feeds`, no price can be quoted.
         eth_price_inr_as_of: When `eth_price_inr` was valid. Without it, `eth_price_inr` is not used.
-        database_url: URL of a PostgreSQL database; the embedded server if None.
-        database_pool_size: Maximum number of connections of a process to the database.
-        database_pool_timeout_seconds: Seconds to wait for a connection if all are in use.
-        database_statement_timeout_seconds: Seconds that a statement may take.
-        database_lock_timeout_seconds: Seconds that a statement may wait for a lock.
         answers_keep_days: Days for which the response to an Idempotency-Key is kept.
         price_feeds: HTTP APIs with the price of ETH, in order of preference. `eth_price_inr` comes after them.
         price_refresh_seconds: Seconds between two requests to a feed.
@@ -147,9 +163,8 @@ class Settings(BaseSettings):
         operation_expiry_seconds: Seconds for which an operation without a nonce is held before it is rejected.
         max_head_age_seconds: Seconds without a new block after which the service is not ready; 0 for a chain that mines
             on demand only.
+        wallet_low_eth: Balance of the platform's wallet in ETH below which it needs ether, for an alert.
     """
-
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     blockchain_rpc_url: Annotated[str, AfterValidator(_check_urls)] = Field(repr=False)
     chain_id: int = Field(default=11_155_111, gt=0)
@@ -159,11 +174,6 @@ class Settings(BaseSettings):
     jwt_secret: Annotated[SecretStr, AfterValidator(_check_secret)]
     eth_price_inr: Decimal | None = Field(default=None, gt=0)
     eth_price_inr_as_of: AwareDatetime | None = None
-    database_url: str | None = Field(default=None, repr=False)
-    database_pool_size: int = Field(default=10, ge=1, le=500)
-    database_pool_timeout_seconds: float = Field(default=5, gt=0)
-    database_statement_timeout_seconds: float = Field(default=30, gt=0)
-    database_lock_timeout_seconds: float = Field(default=5, gt=0)
     answers_keep_days: int = Field(default=7, ge=1)
     price_feeds: Annotated[list[PriceFeedSettings], NoDecode, BeforeValidator(_parse_json_list)] = Field(
         default=[], repr=False
@@ -180,6 +190,7 @@ class Settings(BaseSettings):
     reconcile_seconds: int = Field(default=15, gt=0)
     operation_expiry_seconds: int = Field(default=1800, gt=0)
     max_head_age_seconds: int = Field(default=180, ge=0)
+    wallet_low_eth: Decimal = Field(default=Decimal("0.5"), ge=0)
 
     @property
     def rpc_urls(self) -> list[str]:

@@ -135,6 +135,18 @@ class Expired(AppError):
     code = "expired"
 
 
+class Cancelled(AppError):
+    """An operator cancelled the operation: it has no effect, and never will."""
+
+    code = "cancelled"
+
+
+class InterventionRefused(AppError):
+    """An operator's command does not fit the operation or orphan; nothing was changed."""
+
+    code = "intervention_refused"
+
+
 class UnexpectedReceipt(AppError):
     """A transaction succeeded without the event that has its ids and amounts."""
 

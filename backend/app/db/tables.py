@@ -144,6 +144,7 @@ operations = Table(
     Column("held_cause", Text),
     Column("held_at", DateTime(timezone=True)),
     Column("seal", Text),
+    Column("abandoned_at", DateTime(timezone=True)),
 )
 
 # Numbers of closed operations and wei paid for gas, to be added up by state
@@ -193,6 +194,18 @@ orphans = Table(
     Column("operation_key", Text),
     Column("dismissed", Boolean),
     Column("found_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+)
+
+# What operators did to operations and orphans
+interventions = Table(
+    "interventions",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+    Column("operator", Text),
+    Column("command", Text),
+    Column("target", Text),
+    Column("outcome", Text),
 )
 
 # Accepted rates of ETH

@@ -25,6 +25,8 @@ PAUSABLE = CREATIONS
 """Functions that a pause stops. Everything else is an exit, which goes on."""
 FOR_OWNER = ("createEventRunFor", "bookEventFor", "withdrawPlatformFees")
 """Functions that only the contract's owner may call."""
+CHANGEABLE = ("code", "owner", "percentages")
+"""Parts of `ContractState` that are compared with the start; a pause ends by itself."""
 ACCESS_REVERTS = ("EnforcedPause", "OwnableUnauthorizedAccount", "NotAuthorized")
 """Names of reverts after which the contract is looked at again, as they may be the first sign of a change."""
 
@@ -74,6 +76,17 @@ class ContractWatch:
             raise as_chain_unavailable("contract", error) from error
         self._first = self._first or self._last
         return "; ".join(self._changes()) or None
+
+    @property
+    def paused(self) -> bool:
+        """Whether new runs and bookings are stopped, as of the last look."""
+        return self._last is not None and self._last.paused
+
+    def changed(self) -> dict[str, bool]:
+        """Returns whether code, owner and percentages are others than at the start, as of the last look."""
+        first, last = self._first, self._last
+        known = first is not None and last is not None
+        return {part: known and getattr(first, part) != getattr(last, part) for part in CHANGEABLE}
 
     @property
     def code_changed(self) -> bool:

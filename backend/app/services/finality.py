@@ -11,10 +11,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.core.errors import ChainUnavailable
+from app.core.errors import Cancelled, ChainUnavailable
 from app.db.database import Database
 from app.db.tables import chain_cursors, event_run_bookings, event_runs, operations
 from app.services.blockchain_service import BlockchainService
@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 _o, _runs, _bookings = operations.c, event_runs.c, event_run_bookings.c
 _IN_BLOCK = _o.state.in_(("confirmed", "failed")) & _o.block_number.is_not(None)
+
+
+class FinalizedBlockChanged(ChainUnavailable):
+    """A finalized block is another one than it was: the node is on another chain than the rows."""
 
 
 class Cursor(NamedTuple):
@@ -105,8 +109,7 @@ class Finality:
             Keys of the operations that were reopened; None if nothing has changed.
 
         Raises:
-            ChainUnavailable: Also if a finalized block is another one than it was: this is another chain, and nothing
-                is concluded from it.
+            FinalizedBlockChanged: This is another chain, and nothing is concluded from it.
         """
         cursor = self.cursor()
         if cursor is None or cursor.block_hash is None:
@@ -118,7 +121,7 @@ class Finality:
         finalized = cursor.finalized_block
         if cursor.finalized_hash not in (None, self._chain.block_header(finalized).hash):
             message = f"block {finalized} was final and is another one now: the node is on another chain than the rows."
-            raise ChainUnavailable(message)
+            raise FinalizedBlockChanged(message)
         header = self._chain.block_header(cursor.block_number if is_followed else kept)
         with self._database.transaction() as connection:
             reopened = _reopen(connection, self._chain.sender.chain_id, gone)
@@ -174,9 +177,9 @@ class Finality:
 
 def _reopen(connection: Connection, chain_id: int, block_hashes: Sequence[str]) -> list[str]:
     """Sets operations back to submitted, and the rows that they created back to pending. Returns their keys."""
-    none: dict[str, Any] = dict.fromkeys(
-        ("tx_hash", "block_number", "block_hash", "gas_used", "gas_price_wei", "error"), None
-    )
+    none: dict[str, Any] = dict.fromkeys(("tx_hash", "block_number", "block_hash", "gas_used", "gas_price_wei"), None)
+    # what was cancelled stays so: its replacement is sent again
+    none["error"] = case((_o.error["code"].astext == Cancelled.code, _o.error), else_=null())
     reopened = (
         update(operations)
         .where(_IN_BLOCK, _o.chain_id == chain_id, _o.block_hash.in_(block_hashes))

@@ -35,11 +35,13 @@ class HealthLimits:
         round_age: Maximum seconds since the end of the reconciler's last good round.
         cursor_lag: Maximum number of final blocks whose events are not in the rows yet.
         head_age: Maximum seconds without a new block; 0 for a chain that mines on demand only.
+        wallet_low: Balance of the platform's wallet in wei below which it needs ether. The service stays ready.
     """
 
     round_age: float = 60
     cursor_lag: int = 300
     head_age: float = 180
+    wallet_low: int = 0
 
 
 class Health:
@@ -61,7 +63,7 @@ class Health:
         self._head_changed_at = 0.0
         self._findings: dict[str, HealthProblem] = {}
         self.cursor_lag = 0
-        self.reopened = 0
+        self.reopened = self.reorganisations = 0
 
     # ------------------------------------------------------------------------------------------------ written by rounds
 
@@ -92,6 +94,11 @@ class Health:
             if failure is None and self._good_round_at is not None:
                 self._good_round_at = self._clock()
         return [problem for problem in (failure, *problems) if problem and problem not in known]
+
+    def reorganised(self, reopened: int) -> None:
+        """Records a reorganisation deeper than the confirmations, and how many operations it reopened."""
+        self.reorganisations += 1
+        self.reopened += reopened
 
     def found(self, check: str, message: str | None, *, blocks: bool = True) -> bool:
         """Records the result of a check.
@@ -127,6 +134,10 @@ class Health:
     def head_age(self) -> float | None:
         """Seconds since a new block was seen; None if no block was."""
         return None if self._head is None else self._clock() - self._head_changed_at
+
+    def has_found(self, check: str) -> bool:
+        """Returns whether the last result of a check was a problem."""
+        return check in self._findings
 
     def problems(self) -> list[HealthProblem]:
         """Returns all present problems."""

@@ -148,6 +148,7 @@ class Operation:
         error: Code and message, and name, args and outcome of a contract's rejection; None without an error.
         created_at: When it was stored.
         updated_at: When the row was changed last.
+        abandoned_at: When an operator decided that it is not carried on; None if it is.
     """
 
     key: str
@@ -176,6 +177,7 @@ class Operation:
     created_at: datetime
     updated_at: datetime
     seal: str | None = None
+    abandoned_at: datetime | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Operation:
@@ -188,6 +190,11 @@ class Operation:
     def closed(self) -> bool:
         """Whether the state is one of `CLOSED_STATES`."""
         return self.state in CLOSED_STATES
+
+    @property
+    def given_up(self) -> bool:
+        """Whether its last attempt is one without effect, so that it does not start over with a new nonce."""
+        return bool(self.attempts) and self.attempts[-1].no_effect
 
 
 class UsedNonce(NamedTuple):

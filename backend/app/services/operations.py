@@ -11,8 +11,9 @@ compare, so a transaction with a second nonce would open a second run, or pay fo
     failed     final: it reverted, or another transaction used its nonce; it has no effect, and never will
     rejected   it never got a nonce: the contract refused it before it was sent
 
-Each function that changes a row names the states that it may change from, and compares the nonce and the number of
-attempts that the caller saw (an optimistic lock): any number of workers may work on one operation at once.
+Each function that changes a row names the states that it may change from, and compares the nonce, the number of
+attempts and whether it is abandoned with what the caller saw (an optimistic lock): any number of workers may work on
+one operation at once.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from psycopg.errors import UniqueViolation
 from sqlalchemy import (
     BigInteger,
     Connection,
+    DateTime,
     Insert,
     Select,
     Table,
@@ -220,12 +222,18 @@ _CHANGE = (
     update(operations)
     .where(_o.key == bindparam("of_key"), _o.state.in_(bindparam("in_states")))
     .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)), _ALL_ATTEMPTS_SEEN)
+    .where(_o.abandoned_at.is_not_distinct_from(bindparam("of_abandoned_at", type_=DateTime(timezone=True))))
     .returning(operations)
 )
 
 
 def _seen_by_caller(operation: Operation) -> dict[str, Any]:
     return {"of_key": operation.key, "of_attempts": len(operation.attempts)}
+
+
+def _change_parameters(operation: Operation, states: Sequence[str]) -> dict[str, Any]:
+    seen = {"of_nonce": operation.nonce, "of_abandoned_at": operation.abandoned_at}
+    return {**_seen_by_caller(operation), **seen, "in_states": list(states)}
 
 
 _TAKEN = bindparam("taken", type_=BigInteger)
@@ -348,7 +356,7 @@ def close(
         The closed operation. None without changes if state, nonce or attempts changed meanwhile, or if `in_order` does
         not hold.
     """
-    parameters = {**_seen_by_caller(operation), "of_nonce": operation.nonce, "in_states": list(states), **values}
+    parameters = {**_change_parameters(operation, states), **values}
     for effect in effects:
         parameters |= effect.parameters
     statement = _close_statement(tuple(values), in_order, tuple(effect.statement for effect in effects))
@@ -380,6 +388,5 @@ def change(
     if attempts is not None:
         values["attempts"] = [attempt.to_json() for attempt in attempts]
     statement = _CHANGE.values(updated_at=func.clock_timestamp(), **values)
-    parameters = {**_seen_by_caller(operation), "of_nonce": operation.nonce, "in_states": list(states)}
-    row = connection.execute(statement, parameters).one_or_none()
+    row = connection.execute(statement, _change_parameters(operation, states)).one_or_none()
     return None if row is None else Operation.from_row(row)

@@ -22,7 +22,7 @@ from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import Booking, EventRun, event_runs, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.event_run_service import EventRunService
-from app.services.finality import Finality
+from app.services.finality import Finality, FinalizedBlockChanged
 from app.services.health import Health
 from app.services.housekeeping import KEEP_ANSWERS, tidy
 from app.services.operation_types import Operation
@@ -210,9 +210,8 @@ class Reconciler:
             self.health.cursor_lag = max(final_block - (first - 1), 0)
             # Read before all else: if this block changes meanwhile, the next round notices
             header = self._chain.block_header(last) if first <= last else None
-            reopened = self._finality.undo_reorganised(head)
+            reopened = self._undo_reorganised(head)
             if reopened is not None:
-                self.health.reopened += len(reopened)
                 report.problems.append(f"a deep reorganisation: {len(reopened)} operations were reopened")
                 return last_block
             if header is None:
@@ -228,6 +227,17 @@ class Reconciler:
             if last == last_block:
                 self._finality.note_finalized(head)
                 return last_block
+
+    def _undo_reorganised(self, head: int) -> list[str] | None:
+        try:
+            reopened = self._finality.undo_reorganised(head)
+        except FinalizedBlockChanged as error:
+            self.health.found("finality", error.message)  # the round fails because of it, which is logged
+            raise
+        self.health.found("finality", None)
+        if reopened is not None:
+            self.health.reorganised(len(reopened))
+        return reopened
 
     def _last_complete_block(self, report: ReconcileReport, head: int) -> int:
         """Returns the latest final block up to which all mined operations of the service are closed."""

@@ -7,9 +7,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import requests
 from web3.providers import JSONBaseProvider
@@ -17,11 +18,11 @@ from web3.types import RPCEndpoint, RPCResponse
 
 from app.services import rpc_http
 from app.services.rpc_http import AnswerTooLarge, HttpAnswer
-from app.services.rpc_verdicts import MAX_REST_S, Request, RequestFailed, judge
+from app.services.rpc_verdicts import MAX_REST_S, FailureKind, Request, RequestFailed, judge
 
 MIN_REST_S = 0.25
 """Seconds for which an endpoint is not used after a first failure at most; `MAX_REST_S` after further ones."""
-CHECK_EVERY_S, MAX_CHECK_PAUSE_S = 30.0, 600.0
+CHECK_EVERY_S, MAX_CHECK_PAUSE_S = 30.0, 120.0
 """Seconds between two checks of an endpoint; the pause doubles with each failed one, up to the second number."""
 CHECK_TIMEOUT_S = 2.0
 """Seconds that the check of a spare endpoint may hold up a request."""
@@ -45,9 +46,12 @@ class _Endpoint:
         check_due: When it is to be checked again.
         check_pause: Seconds from one check to the next.
         head: Number of the latest block that it has told.
-        lags: Whether it was too far behind another one when they were compared.
+        lag: Blocks by which it was behind the best one when they were compared.
+        lags: Whether that was too far.
         on_wrong_chain: Whether it was on another network in the last check.
         last_error: Why it rests.
+        answers: Whether it answered when it was asked last; None if it never was.
+        failures: How many requests failed, by kind.
     """
 
     url: str
@@ -57,9 +61,30 @@ class _Endpoint:
     check_due: float = float("-inf")
     check_pause: float = CHECK_EVERY_S
     head: int = -1
+    lag: int = 0
     lags: bool = False
     on_wrong_chain: bool = False
     last_error: requests.RequestException = field(default_factory=requests.ConnectionError)
+    answers: bool | None = None
+    failures: Counter[FailureKind] = field(default_factory=lambda: Counter(dict.fromkeys(get_args(FailureKind), 0)))
+
+
+class EndpointStatus(NamedTuple):
+    """What is known of one endpoint at present, for metrics.
+
+    Attributes:
+        number: Its number in the list of URLs, from 1.
+        answers: Whether it answered when it was asked last; None if it never was.
+        lag: Blocks by which it was behind the best one when they were compared last.
+        on_wrong_chain: Whether it is on another network than it must be.
+        failures: How many requests to it failed since the start of the process, by kind.
+    """
+
+    number: int
+    answers: bool | None
+    lag: int
+    on_wrong_chain: bool
+    failures: Mapping[FailureKind, int]
 
 
 @dataclass
@@ -159,6 +184,18 @@ class FailoverProvider(JSONBaseProvider):
                 self._current = index
                 return response
 
+    @property
+    def max_lag(self) -> int:
+        """Blocks by which an endpoint may be behind another one."""
+        return self._max_lag
+
+    def statuses(self) -> list[EndpointStatus]:
+        """Returns what is known of each endpoint. Asks nobody."""
+        return [
+            EndpointStatus(number, each.answers, each.lag, each.on_wrong_chain, each.failures)
+            for number, each in enumerate(self._endpoints, 1)
+        ]
+
     def _next_endpoint(self, attempts: _Attempts) -> tuple[int, float]:
         """Returns the endpoint to ask next, and the seconds to wait before.
 
@@ -199,7 +236,7 @@ class FailoverProvider(JSONBaseProvider):
         """
         if request.method == "eth_getLogs" and str(request.params[0].get("toBlock")).startswith("0x"):
             self._require_block(endpoint, int(request.params[0]["toBlock"], 16), timeout)
-        response = judge(endpoint.name, request, self._post(endpoint, request, timeout))
+        response = self._ask(endpoint, request, timeout)
         if request.method in _HEAD_METHODS and (not request.params or request.params[0] == "latest"):
             head: Any = response.get("result")
             endpoint.head = int(head if isinstance(head, str) else head["number"], 16) if head else endpoint.head
@@ -210,8 +247,20 @@ class FailoverProvider(JSONBaseProvider):
         if block > endpoint.head:
             self._exchange(endpoint, self._encode("eth_blockNumber", []), timeout)
         if block > endpoint.head:
+            endpoint.failures["lagging"] += 1
             problem = f"{endpoint.name} is at block {endpoint.head}, before block {block}"
-            raise RequestFailed(requests.RequestException(problem), rest=None, is_permanent=True)
+            raise RequestFailed(requests.RequestException(problem), "lagging", rest=None, is_permanent=True)
+
+    def _ask(self, endpoint: _Endpoint, request: Request, timeout: float) -> RPCResponse:
+        """Sends a request, and notes whether the endpoint answers. Raises `RequestFailed`."""
+        try:
+            response = judge(endpoint.name, request, self._post(endpoint, request, timeout))
+        except RequestFailed as failure:
+            endpoint.failures[failure.kind] += 1
+            endpoint.answers = failure.kind == "error"
+            raise
+        endpoint.answers = True
+        return response
 
     def _post(self, endpoint: _Endpoint, request: Request, timeout: float) -> HttpAnswer:
         """Sends a request. The errors do not quote those of the libraries, which contain the URL."""
@@ -221,12 +270,12 @@ class FailoverProvider(JSONBaseProvider):
             return rpc_http.post(session, endpoint.url, request.body, timeout)
         except AnswerTooLarge:
             problem = f"{endpoint.name} gave an answer of more than {rpc_http.MAX_ANSWER_BYTES} bytes"
-            raise RequestFailed(AnswerTooLarge(problem), is_permanent=True) from None
+            raise RequestFailed(AnswerTooLarge(problem), "too_large", is_permanent=True) from None
         except rpc_http.TIME_OUTS:
-            raise RequestFailed(requests.Timeout(f"{endpoint.name} did not answer in time")) from None
+            raise RequestFailed(requests.Timeout(f"{endpoint.name} did not answer in time"), "timeout") from None
         except rpc_http.HTTP_ERRORS as error:
             problem = f"{endpoint.name} can't be reached ({type(error).__name__})"
-            raise RequestFailed(requests.ConnectionError(problem)) from None
+            raise RequestFailed(requests.ConnectionError(problem), "connection") from None
 
     # ------------------------------------------------------------------------------------------- network and head
 
@@ -237,7 +286,7 @@ class FailoverProvider(JSONBaseProvider):
             Whether they were compared just now.
 
         Raises:
-            RequestFailed: It is on another network, or does not answer.
+            RequestFailed: It is on another network, does not answer, or does not have the block that it says it has.
         """
         if self._chain_id is None or (endpoint.trusted and self._clock() < endpoint.check_due):
             return False
@@ -245,7 +294,7 @@ class FailoverProvider(JSONBaseProvider):
             if endpoint.trusted and self._clock() < endpoint.check_due:  # another thread did it meanwhile
                 return True
             if endpoint.rests_until > self._clock():  # another thread saw it fail
-                raise RequestFailed(_copy_of(endpoint.last_error))
+                raise RequestFailed(_copy_of(endpoint.last_error), "connection")
             self._check(endpoint, self._timeout)
             self._compare_heads([endpoint, *self._checked_others(endpoint)])
         return True
@@ -275,12 +324,15 @@ class FailoverProvider(JSONBaseProvider):
             self._require_network(endpoint, timeout)
             self._exchange(endpoint, self._encode("eth_blockNumber", []), timeout)
         except RequestFailed as failure:
-            endpoint.trusted, endpoint.last_error = False, failure.error
-            endpoint.rests_until = self._clock() + MIN_REST_S
+            self._distrust(endpoint, failure)
             raise
         endpoint.on_wrong_chain, endpoint.trusted = False, True
         endpoint.check_pause = self._check_every
         endpoint.check_due = self._clock() + self._check_every
+
+    def _distrust(self, endpoint: _Endpoint, failure: RequestFailed) -> None:
+        endpoint.trusted, endpoint.last_error = False, failure.error
+        endpoint.rests_until = self._clock() + MIN_REST_S
 
     def _require_network(self, endpoint: _Endpoint, timeout: float) -> None:
         chain_id = int(self._exchange(endpoint, self._encode("eth_chainId", []), timeout)["result"], 16)
@@ -289,17 +341,45 @@ class FailoverProvider(JSONBaseProvider):
             if not endpoint.on_wrong_chain:
                 log.error("%s. Correct BLOCKCHAIN_RPC_URL.", problem)
             endpoint.on_wrong_chain = True
-            rest = self._check_every
-            raise RequestFailed(requests.ConnectionError(problem), rest=rest, is_permanent=True)
+            endpoint.failures["wrong_network"] += 1
+            error, rest = requests.ConnectionError(problem), self._check_every
+            raise RequestFailed(error, "wrong_network", rest=rest, is_permanent=True)
 
     def _compare_heads(self, checked: Sequence[_Endpoint]) -> None:
-        """Notes which of the endpoints that were checked just now lag behind the best one."""
-        best = max(endpoint.head for endpoint in checked)
-        for endpoint in checked:
-            lags = best - endpoint.head > self._max_lag
-            if lags and not endpoint.lags:
-                log.warning("%s is at block %s, %s behind another", endpoint.name, endpoint.head, best - endpoint.head)
-            endpoint.lags = lags
+        """Notes which of the endpoints that were checked just now lag behind the best one.
+
+        The best one must have the block that it says is its latest: else one wrong number would make all others lag.
+
+        Raises:
+            RequestFailed: The first of `checked` does not have it.
+        """
+        ranked, failures = sorted(checked, key=lambda each: -each.head), dict[str, RequestFailed]()
+        while ranked[0].head - ranked[-1].head > self._max_lag:
+            failure = self._failure_to_show_head(ranked[0])
+            if failure is None:
+                break
+            self._distrust(ranked[0], failure)
+            failures[ranked.pop(0).name] = failure
+            log.warning("check: %s", failure.error)
+        for endpoint in ranked:
+            endpoint.lag, lagged = ranked[0].head - endpoint.head, endpoint.lags
+            endpoint.lags = endpoint.lag > self._max_lag
+            if endpoint.lags and not lagged:
+                log.warning("%s is at block %s, %s behind another", endpoint.name, endpoint.head, endpoint.lag)
+        if checked[0].name in failures:
+            raise failures[checked[0].name]
+
+    def _failure_to_show_head(self, endpoint: _Endpoint) -> RequestFailed | None:
+        """Asks an endpoint for the block that it says is its latest; returns why it is not believed."""
+        request = self._encode("eth_getBlockByNumber", [hex(endpoint.head), False])
+        try:
+            if self._exchange(endpoint, request, min(self._timeout, CHECK_TIMEOUT_S)).get("result") is not None:
+                return None
+        except RequestFailed as failure:
+            return failure
+        endpoint.failures["malformed"] += 1
+        problem = f"{endpoint.name} says that it is at block {endpoint.head}, and does not have that block"
+        return RequestFailed(requests.RequestException(problem), "malformed", is_permanent=True)
 
 
 def _copy_of(error: requests.RequestException) -> requests.RequestException:

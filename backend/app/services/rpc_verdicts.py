@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import requests
 from web3.types import RPCResponse
@@ -33,12 +33,28 @@ UNFIT = re.compile(
 """Messages of endpoints that will have trouble with further requests too."""
 BUSY_PROBLEM = "has too many requests"
 
+FailureKind = Literal[
+    "connection",
+    "error",
+    "http_status",
+    "lagging",
+    "malformed",
+    "rate_limited",
+    "refused",
+    "timeout",
+    "too_large",
+    "wrong_network",
+]
+"""Kinds of failures for metrics. `refused`: the endpoint has trouble with further requests too, such as a quota that is
+used up. `error`: an error about this one request, which another endpoint may not have. `lagging`: it lacks a block."""
+
 
 class RequestFailed(Exception):
     """One request to one endpoint failed.
 
     Attributes:
         error: The error; its message does not contain the URL.
+        kind: What happened, for metrics.
         rest: Seconds for which the endpoint must not be used, beside those that double with each failure; None if it
             may be used at once for other requests.
         is_permanent: Whether this endpoint will refuse the same request again.
@@ -49,13 +65,14 @@ class RequestFailed(Exception):
     def __init__(
         self,
         error: requests.RequestException,
+        kind: FailureKind,
         *,
         rest: float | None = 0,
         is_permanent: bool = False,
         was_away: bool = True,
         answer: RPCResponse | None = None,
     ) -> None:
-        self.error, self.rest, self.is_permanent = error, rest, is_permanent
+        self.error, self.kind, self.rest, self.is_permanent = error, kind, rest, is_permanent
         self.was_away, self.answer = was_away, answer
 
 
@@ -102,7 +119,7 @@ def _judge_result(name: str, request: Request, response: dict[str, Any]) -> RPCR
         except MalformedAnswer as error:
             problem = f"a malformed answer: {error}"
     if problem:
-        raise RequestFailed(requests.RequestException(f"{name} gave {problem}"))
+        raise RequestFailed(requests.RequestException(f"{name} gave {problem}"), "malformed")
     response["jsonrpc"] = "2.0"
     return cast(RPCResponse, response)
 
@@ -122,17 +139,23 @@ def _judge_error(
         raise _http_failure(name, BUSY_PROBLEM, answer)
     if status not in (200, 400):
         raise _http_failure(name, f"gave no answer but HTTP status {status}", answer)
-    is_unfit = kind is None and UNFIT.search(words)
     problem = requests.RequestException(f"{name} says: {words}")
-    raise RequestFailed(problem, rest=0 if is_unfit else None, is_permanent=True, answer=response)
+    if kind is None and UNFIT.search(words):
+        raise RequestFailed(problem, "refused", is_permanent=True, answer=response)
+    raise RequestFailed(problem, "error", rest=None, is_permanent=True, answer=response)
 
 
 def _http_failure(name: str, problem: str, answer: HttpAnswer) -> RequestFailed:
     is_permanent = 300 <= answer.status < 500 and answer.status not in (400, 408, 425, 429)
     rest = MAX_REST_S if is_permanent else min(answer.retry_after, MAX_REST_S)
     was_away = problem != BUSY_PROBLEM
+    kind: FailureKind = "malformed" if answer.status == 200 else "http_status"
     return RequestFailed(
-        requests.HTTPError(f"{name} {problem}"), rest=rest, is_permanent=is_permanent, was_away=was_away
+        requests.HTTPError(f"{name} {problem}"),
+        kind if was_away else "rate_limited",
+        rest=rest,
+        is_permanent=is_permanent,
+        was_away=was_away,
     )
 
 

@@ -235,5 +235,6 @@ class Follower:
 
 
 def _is_settled(operation: Operation) -> bool:
-    """Returns whether waiting is over: the operation is closed, or held before it has a nonce."""
-    return operation.closed or (operation.state == "prepared" and operation.held is not None)
+    """Returns whether waiting is over: the operation is closed, abandoned, or held before it has a nonce."""
+    is_held = operation.state == "prepared" and operation.held is not None
+    return operation.closed or is_held or operation.abandoned_at is not None

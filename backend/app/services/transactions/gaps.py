@@ -57,6 +57,9 @@ def reason_to_wait(obstacles: Obstacles) -> tuple[HeldCause, str] | None:
     filling = next((each for each in obstacles.unmined if each.kind == FILL_NONCE_GAP), None)
     if filling is not None:
         return HeldCause.NONCE_GAP, f"the earlier nonce {filling.nonce} is being filled"
+    abandoned = next((each for each in obstacles.unmined if each.abandoned_at is not None), None)
+    if abandoned is not None:
+        return HeldCause.EARLIER, f"{abandoned.kind} with the earlier nonce {abandoned.nonce} was abandoned"
     held = next((each for each in obstacles.unmined if each.held and each.held_cause != HeldCause.EARLIER), None)
     if held is not None:
         cause = HeldCause.NONCE_GAP if held.held_cause == HeldCause.NONCE_GAP else HeldCause.EARLIER

@@ -87,8 +87,11 @@ class Mempool:
         """Sends the stored bytes of the operation's last attempt, if they are signed for just this operation.
 
         Returns:
-            Why the node refused it; None if the node accepted it, or if its answer is lost or unknown.
+            Why the node refused it; None if the node accepted it, or if its answer is lost or unknown. Also None for an
+            abandoned operation, which is not sent.
         """
+        if operation.abandoned_at is not None:
+            return None
         attempt = operation.attempts[-1]
         if attempt.raw_transaction not in self._verified:
             if (mismatch := find_mismatch(operation, attempt)) is not None:

@@ -104,6 +104,11 @@ class TransactionSender:
         return self._signer.nonces
 
     @property
+    def unmined(self) -> Unmined:
+        """Brings operations into a block, or cancels them, that are in none."""
+        return self._unmined
+
+    @property
     def address(self) -> ChecksumAddress:
         """Address of the platform's account."""
         return self._platform.address
@@ -374,7 +379,7 @@ class TransactionSender:
         """Fails the operation, or starts it over if it ran out of gas for the first time."""
         revert = receipts.revert_reason(self._w3, operation, receipt)
         proof = of_receipt(operation, receipt)
-        if revert.name == "OutOfGas" and operation.requeued == 0:
+        if revert.name == "OutOfGas" and operation.requeued == 0 and not operation.given_up:
             return self._unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
         message = rejection_message(operation.kind, revert)
         error = ContractRejected(revert.name, revert.args, message, "reverted")

@@ -9,7 +9,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
-from app.core.errors import ContractRejected, Expired, TransactionRefused
+from app.core.errors import AppError, ContractRejected, Expired, TransactionRefused
 from app.db.database import Database
 from app.services import operations, rpc
 from app.services.codec import Call, event_stake_codec
@@ -182,10 +182,18 @@ class Signer:
 
         return self._add_attempt(operation, make, allowed)
 
-    def give_up_nonce(self, operation: Operation, account: LocalAccount, policy: TransactionPolicy) -> Operation:
+    def give_up_nonce(
+        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, error: AppError | None = None
+    ) -> Operation:
         """Stores one more attempt with the same nonce, without effect, so that the operations behind it go on.
 
         Whichever attempt is mined, the others never are. If it is this one, the operation fails.
+
+        Args:
+            operation: An operation in no block.
+            account: The account of its sender.
+            policy: The fees.
+            error: The error with which it fails then; that its transaction was refused, if None.
         """
         header = rpc.latest_header(self._w3)
 
@@ -198,10 +206,10 @@ class Signer:
             return self._sign(operation, account, nonce, TRANSFER_GAS, new_fees, last.latest_block, header.number, True)
 
         message = f"{operation.kind} had no effect: {operation.held}. A transaction without effect used its nonce."
-        error = states.error_to_json(TransactionRefused(message))
-        given_up = self._add_attempt(operation, make, None, error=error)
-        if given_up.attempts[-1].no_effect:
-            log.error("%s gives up its transaction: %s", operation.kind, operation.held, extra=log_fields(operation))
+        error = error or TransactionRefused(message)
+        given_up = self._add_attempt(operation, make, None, error=states.error_to_json(error))
+        if given_up.given_up:
+            log.error("%s gives up its transaction: %s", operation.kind, error.message, extra=log_fields(operation))
         return given_up
 
     def fill_gap(self, account: LocalAccount, chain_id: int, nonce: int, policy: TransactionPolicy) -> Operation | None:
@@ -307,6 +315,8 @@ class Signer:
         with self._database.transaction() as connection:
             current = operations.lock(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
+                return current
+            if current.abandoned_at is not None:
                 return current
             if allowed is not None and self.contract_watch and self.contract_watch.code_changed:
                 return current

@@ -14,6 +14,7 @@ from sqlalchemy import func
 
 from app.core.errors import (
     AppError,
+    Cancelled,
     ChainUnavailable,
     ContractRejected,
     Expired,
@@ -30,7 +31,7 @@ from app.services.rpc_types import Receipt
 
 log = logging.getLogger(__name__)
 
-_STORED_ERRORS = (Expired, Superseded, TransactionRefused, UnexpectedReceipt)
+_STORED_ERRORS = (Cancelled, Expired, Superseded, TransactionRefused, UnexpectedReceipt)
 NO_BLOCK = {"tx_hash": None, "block_number": None, "block_hash": None}
 """Columns of an operation that is in no block."""
 
@@ -59,7 +60,7 @@ def hold(database: Database, operation: Operation, cause: HeldCause, reason: str
         cause: Kind of the reason.
         reason: The reason, as the end of a sentence.
     """
-    if (operation.held, operation.held_cause) == (reason, cause):
+    if (operation.held, operation.held_cause) == (reason, cause) or operation.abandoned_at is not None:
         return operation
     level = logging.INFO if operation.held_cause == cause else logging.ERROR  # numbers in the reason may change often
     log.log(level, "%s is held: %s", operation.kind, reason, extra=log_fields(operation))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from app.core.errors import Superseded
+from app.core.errors import AppError, Superseded
 from app.db.database import Database
 from app.services import operations, rpc
 from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, NoEffect, Operation
@@ -71,6 +71,10 @@ class Unmined:
         Returns:
             The operation, or the receipt of an attempt that turned out to be mined.
         """
+        if operation.abandoned_at is not None:
+            used = rpc.transaction_count(self._w3, operation.sender, "latest")
+            assert operation.nonce is not None
+            return self._handle_used_nonce(operation, policy) if used > operation.nonce else operation
         due = self._mempool.due(operation, policy)
         resent = operation.state == "submitted" and due.resend
         if resent:
@@ -101,6 +105,32 @@ class Unmined:
     def give_up_nonce(self, operation: Operation, account: LocalAccount, policy: TransactionPolicy) -> Operation:
         """Stores and sends one more attempt with the same nonce, without effect."""
         return self._send_new(operation, self._signer.give_up_nonce(operation, account, policy))
+
+    def cancel(
+        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, error: AppError
+    ) -> tuple[Operation, SendRefusal | None]:
+        """Gives the nonce up as `give_up_nonce` does, with this error. Also returns why a node refused the attempt."""
+        changed = self._signer.give_up_nonce(operation, account, policy, error)
+        is_new = changed.given_up and len(changed.attempts) == len(operation.attempts) + 1
+        return changed, self._mempool.send(changed) if is_new else None
+
+    def raise_old_fees(
+        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, limits: Limits
+    ) -> Operation:
+        """Raises the fees of an operation that this process has not seen before, if its last attempt is old enough.
+
+        What is due is decided by the times of blocks, as nobody knows when another process sent the attempt.
+        """
+        last = operation.attempts[-1]
+        signed = rpc.block_header(self._w3, last.latest_block if last.signed_block is None else last.signed_block)
+        latest = rpc.latest_header(self._w3)
+        if signed is None or latest.timestamp - signed.timestamp <= policy.bump_after:
+            return operation
+        return self._send_new(operation, self._signer.raise_fees(operation, account, policy, limits, at_once=False))
+
+    def has_sent(self, operation: Operation) -> bool:
+        """Returns whether this process has sent an attempt of the operation, and a node accepted it."""
+        return self._mempool.has_sent(operation)
 
     def start_over(self, proof: NoEffect, reason: str, *, counts_as_retry: bool = True) -> Operation:
         """Starts an operation over with a new nonce, as `states.requeue` does."""
@@ -179,7 +209,7 @@ class Unmined:
 
         The operation starts over with a new nonce, once. It fails the second time, and also if it was mined before in a
         block that was dropped. A transaction that was mined before the operation was signed does not count. What fills
-        a gap of nonces has nothing to start over.
+        a gap of nonces, was cancelled or abandoned has nothing to start over.
         """
         final_block = policy.final_block(rpc.block_number(self._w3))
         proof = conclude(self._w3, self._database, operation, final_block)
@@ -188,7 +218,8 @@ class Unmined:
         operation, used = proof.operation, proof.used
         was_mined_before = used.block_number <= operation.attempts[-1].latest_block
         can_start_over = not operation.reorged and (was_mined_before or operation.requeued == 0)
-        if can_start_over and operation.kind != FILL_NONCE_GAP and operation.held_cause != HeldCause.LIMIT:
+        is_wanted = not operation.given_up and operation.abandoned_at is None and operation.kind != FILL_NONCE_GAP
+        if can_start_over and is_wanted and operation.held_cause != HeldCause.LIMIT:
             reason = f"its nonce {operation.nonce} went to {used.tx_hash}"
             return self.start_over(proof, reason, counts_as_retry=not was_mined_before)
         nonce, kind = operation.nonce, operation.kind
