@@ -1,11 +1,14 @@
-"""`stakesim serve` in a process of its own, with waiting times of minutes shortened to seconds.
+"""Starts `stakesim serve` on request, in a process of its own, with waiting times of minutes shortened to seconds.
 
-Arguments: file with the settings, port, and id of the process with which this one ends.
+Arguments: a folder with the settings, the log and the pipe `start`; the port; the id of the process with which this one
+ends. Each line written into the pipe starts a service, and its process id is written into the file `pid`. The service is
+a fork of this process, as importing everything anew would take seconds.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +19,7 @@ from typing import Any
 
 from app.api import metrics, readiness
 from app.bootstrap import container
+from app.core.errors import AppError
 from stakesim_adapter.serve import serve
 
 SHORT_POLICY: dict[str, float] = {"bump_after": 2, "bump_blocks": 1, "resend_after": 1, "hold_after": 2}
@@ -50,8 +54,31 @@ def shorten() -> None:
     readiness.PROBE_TIMEOUT_S = readiness.PROBE_MAX_AGE_S = metrics.MAX_AGE_S = metrics.TIMEOUT_S = 0.3
 
 
+def start(folder: Path, port: int, owner: int) -> None:
+    """Forks a service; its settings are read when it starts."""
+    pid = os.fork()
+    if pid:
+        (folder / "pid").write_text(str(pid))
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    end_with(owner)
+    try:
+        serve("127.0.0.1", port, 1, folder / ".env", None, print)
+    except AppError as error:
+        sys.stderr.write(f"stakesim: {error}\n")
+        os._exit(2)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    env_file, port, owner = sys.argv[1:]
-    end_with(int(owner))
+    where, which_port, owner_id = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     shorten()
-    serve("127.0.0.1", int(port), 1, Path(env_file), None, print)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets a service that has ended
+    end_with(owner_id)
+    pipe = os.open(where / "start", os.O_RDWR)  # for writing too, so that it has no end
+    with os.fdopen(pipe) as requests:
+        for _ in requests:
+            start(where, which_port, owner_id)

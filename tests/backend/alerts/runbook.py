@@ -68,7 +68,7 @@ def _without_headings_in_blocks(text: str) -> str:
 
 
 def _parts(text: str) -> dict[str, str]:
-    pieces = re.split(rf"(?m)^\*\*({'|'.join(PARTS)})\.\*\*", text)
+    pieces = re.split(rf"(?m)^\*\*({'|'.join(PARTS)})\.?\*\*", text)
     return {"": pieces[0], **dict(zip(pieces[1::2], pieces[2::2], strict=True))}
 
 

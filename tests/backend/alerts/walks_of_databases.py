@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from app.db.embedded import stop_embedded
+from incidents import clients, locking
 from stand_in import StandIn
 from walking import Reader
 from walks import walk
@@ -26,5 +27,5 @@ def set_read_only(s: StandIn) -> Iterator[Reader]:
 
 @walk("DatabasePoolFull", NOT_READY, "HighErrorRate", "DatabaseDown")
 def all_connections_wait_for_a_lock(s: StandIn) -> Iterator[Reader]:
-    with s.locking("users"), s.clients(lambda: s.order_run(), count=12):
+    with locking(s, "users"), clients(lambda: s.order_run(), count=12):
         yield Reader(leaves_out=("If the sessions are those", "If there are more requests"))

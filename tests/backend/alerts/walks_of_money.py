@@ -44,9 +44,7 @@ def feed_stopped(s: StandIn) -> Iterator[Reader]:
 @walk("PriceRefused", "NoPrice", "HighErrorRate")
 def right_jump(s: StandIn) -> Iterator[Reader]:
     s.feed.inr = 2_000_000
-    yield Reader(
-        by_hand={"Compare the rate with an exchange": lambda: None}, leaves_out=("If the rate is wrong",)
-    )
+    yield Reader(by_hand={"Compare the rate with an exchange": lambda: None}, leaves_out=("If the rate is wrong",))
 
 
 @walk("PriceRefused", "NoPrice", "HighErrorRate")

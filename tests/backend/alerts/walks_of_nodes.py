@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from incidents import clients, confirmed_run, locking
 from stakesim.faults.tcp_proxy import WireFault
 from stand_in import StandIn, node, rpc, wait_for
 from walking import Reader
@@ -42,22 +42,22 @@ def migration_missing(s: StandIn) -> Iterator[Reader]:
 
 @walk("ReconcilerStuck", NOT_READY, "HighErrorRate")
 def table_locked(s: StandIn) -> Iterator[Reader]:
-    with s.locking("chain_cursors"):
+    with locking(s, "chain_cursors"):
         yield Reader(leaves_out=("If the reason is",))
 
 
 @walk("HighErrorRate")
 def requests_wait_for_a_lock(s: StandIn) -> Iterator[Reader]:
-    with s.locking("users"), s.clients(lambda: s.order_run()):
+    with locking(s, "users"), clients(lambda: s.order_run()):
         yield Reader(leaves_out=("If `ready` prints something", "If requests get 500"))
 
 
 @walk("SlowResponses")
 def node_answers_late(s: StandIn) -> Iterator[Reader]:
-    run = s.confirmed_run()
+    run = confirmed_run(s)
     for endpoint in s.endpoints:
         endpoint.break_with(WireFault.DELAY)
-    with s.clients(lambda: s.ask("GET", f"/event-runs/{run}", "host")):
+    with clients(lambda: s.ask("GET", f"/event-runs/{run}", "host")):
         yield replacing(s, "If the database takes longer", "If neither is slow")
 
 
@@ -113,7 +113,7 @@ def all_endpoints_stand_still(s: StandIn) -> Iterator[Reader]:
 
 @walk("DeepReorganisation", NOT_READY)
 def reorganisation_deeper_than_the_confirmations(s: StandIn) -> Iterator[Reader]:
-    s.confirmed_run()
+    confirmed_run(s)
     s.rpc("anvil_reorg", 6, [])
     yield Reader(leaves_out=("If one of them ended", "If it is the second time"))
 
@@ -141,6 +141,3 @@ def stuck_copy(s: StandIn) -> Iterator[str]:
     with node("--fork-url", s.node_url, "--fork-block-number", str(s.block_number()), "--no-mining") as url:
         s.rpc("anvil_mine", hex(10))
         yield url
-
-
-_ = threading
