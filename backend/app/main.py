@@ -57,7 +57,13 @@ def create_app(
                 await to_thread.run_sync(reconciler.stop)
         services.follower.stop()
 
-    app = FastAPI(title="stakesim", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="stakesim",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
     app.state.http_metrics = HttpMetrics()
     for module in (event_runs, bookings, operations, health):

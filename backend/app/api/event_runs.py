@@ -1,21 +1,27 @@
-"""Routes of event runs: create, show, complete, cancel, expire."""
+"""Routes of event runs: create, list, get, complete, cancel, expire."""
 
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
 
 from app.api import schemas
 from app.api.dependencies import AppServices, CurrentCaller, OptionalKeyRequest, RequiredKeyRequest
 from app.api.idempotency import IdempotentRequest, subject_id
+from app.api.pagination import PageQuery, respond_with_page
+from app.api.problem_types import READING, SENDING
 from app.api.problems import problem_responses
 from app.api.responses import ACCEPTED, json_response
 from app.core.errors import ContractRejected
 from app.core.security import Caller, Forbidden
 from app.db.tables import EventRun
 from app.services.contract_types import OnchainEventRun, TransactionResult
+from app.services.lists import event_run_page
 
 router = APIRouter(tags=["event runs"])
 
@@ -25,7 +31,8 @@ router = APIRouter(tags=["event runs"])
     status_code=201,
     response_model=schemas.EventRun,
     summary="Create an event run",
-    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 408, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED
+    | problem_responses(*SENDING, "idempotency_key_missing", "expired", "no_price", "unsupported_by_contract"),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
     """A host may create event runs for themselves, the platform for every host.
@@ -50,13 +57,40 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
     )
 
 
+class EventRunQuery(PageQuery):
+    """Which event runs to list."""
+
+    status: schemas.EventRunStatus | None = None
+    blockchain_status: schemas.ChainStatus | None = None
+    host_id: UUID | None = Field(None, examples=[schemas.HOST])
+    experience_id: UUID | None = Field(None, examples=[schemas.EXPERIENCE])
+    starts_from: schemas.RequestTime | None = Field(None, description="Earliest start.")
+    starts_before: schemas.RequestTime | None = Field(None, description="Only those that start before this time.")
+
+
+@router.get(
+    "/event-runs",
+    response_model=schemas.EventRunPage,
+    summary="List event runs",
+    responses=problem_responses(*READING, "invalid_cursor"),
+)
+def list_event_runs(query: Annotated[EventRunQuery, Query()], services: AppServices, caller: CurrentCaller) -> Response:
+    """Everybody with a token sees all event runs, as everybody may book them. Sorted by their start.
+
+    Those that can be booked have the status `active` and the blockchain status `confirmed`.
+    """
+    filters = query.model_dump(exclude={"limit", "cursor"})
+    read = partial(event_run_page, services.database, **filters)
+    return respond_with_page(query, caller, "event-runs", read, schemas.EventRunPage)
+
+
 @router.get(
     "/event-runs/{event_run_id}",
     response_model=schemas.EventRunSideBySide,
     summary="Show an event run in database and contract",
-    responses=problem_responses(401, 404, 422, 501, 503),
+    responses=problem_responses(*READING, "not_found", "chain_unavailable", "unsupported_by_contract"),
 )
-def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) -> Response:
+def get_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) -> Response:
     """The response lists the fields in which database and contract differ."""
     run = services.runs.get(event_run_id)
     if run.blockchain_event_run_id is None:
@@ -72,9 +106,9 @@ def show_event_run(event_run_id: UUID, services: AppServices, _: CurrentCaller) 
     "/event-runs/{event_run_id}/status",
     response_model=schemas.EventRunSettled,
     summary="Complete, cancel or expire an event run",
-    responses=ACCEPTED | problem_responses(400, 401, 403, 404, 408, 409, 413, 422, 501, 502, 503),
+    responses=ACCEPTED | problem_responses(*SENDING, "unsupported_by_contract"),
 )
-def change_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
+def change_event_run_status(event_run_id: UUID, body: schemas.StatusChange, request: OptionalKeyRequest) -> Response:
     """The host and the platform may complete or cancel an event run; anybody may expire it.
 
     Completing requires the list of bookings that attended. Cancelling refunds everybody. A run can be expired if it was
@@ -99,9 +133,9 @@ def change_status(event_run_id: UUID, body: schemas.StatusChange, request: Optio
     "/event-runs/{event_run_id}",
     response_model=schemas.EventRunSettled,
     summary="Cancel an event run",
-    responses=ACCEPTED | problem_responses(401, 403, 404, 409, 422, 502, 503),
+    responses=ACCEPTED | problem_responses(*SENDING, "unsupported_by_contract"),
 )
-def delete_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Response:
+def cancel_event_run(event_run_id: UUID, request: OptionalKeyRequest) -> Response:
     """The host and the platform may do this.
 
     An event run that is on chain is cancelled there, and everybody is refunded. If its creation failed, only its status

@@ -31,8 +31,10 @@ CHECKS = (
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", response_model=schemas.Alive, summary="Whether the process is alive")
-async def health() -> Response:
+@router.get(
+    "/health", response_model=schemas.Alive, summary="Whether the process is alive", responses=problem_responses()
+)
+async def get_health() -> Response:
     """Responds as long as the process runs; checks nothing."""
     return json_response(200, schemas.Alive())
 
@@ -41,9 +43,9 @@ async def health() -> Response:
     "/ready",
     response_model=schemas.Ready,
     summary="Whether the service can carry out operations, and what stands still",
-    responses=problem_responses(503),
+    responses=problem_responses("not_ready"),
 )
-async def ready(request: Request) -> Response:
+async def get_readiness(request: Request) -> Response:
     """503 names each check because of which the service is not ready, and what to do.
 
     A check that is not `ok` in a response of 200 needs attention, such as an operation that is held for itself.
@@ -56,15 +58,15 @@ async def ready(request: Request) -> Response:
     if not any(problem.blocks for problem in problems):
         return json_response(200, schemas.Ready(checks=checks))
     failed = "; ".join(f"{problem.check}: {problem.message}" for problem in problems if problem.blocks)
-    return problem_response(503, "not_ready", failed, checks=checks)
+    return problem_response("not_ready", failed, checks=checks)
 
 
 @router.get(
     "/metrics",
     response_class=Response,
     summary="Metrics for Prometheus",
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses=problem_responses() | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """Reads database and node; responds also if they do not answer."""
     return Response(generate_latest(await metrics_of(request)), media_type=CONTENT_TYPE_LATEST)

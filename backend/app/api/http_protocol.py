@@ -73,7 +73,7 @@ class LimitedH11Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Responds with problem details to what is no HTTP request, or has too long a head."""
         detail = f"This is no valid HTTP request, or its head has more than {MAX_HEAD_BYTES} bytes."
-        self._respond_and_close(problem_response(400, "bad_request", detail))
+        self._respond_and_close(problem_response("bad_request", detail))
 
     def _start_head_timer(self) -> None:
         if self._head_timer is None:
@@ -90,7 +90,7 @@ class LimitedH11Protocol(H11Protocol):
             return
         if self.conn.trailing_data[0]:
             detail = f"The head of the request did not arrive within {HEAD_TIMEOUT_S:g} s."
-            self._respond_and_close(problem_response(408, "request_timeout", detail))
+            self._respond_and_close(problem_response("request_timeout", detail))
         else:
             self.transport.close()
 
@@ -105,5 +105,5 @@ class LimitedH11Protocol(H11Protocol):
 async def _too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         detail = f"The service has {MAX_CONNECTIONS} connections, and takes no more. Try again later."
-        response = problem_response(503, "too_many_connections", detail, {"Connection": "close"})
+        response = problem_response("too_many_connections", detail, {"Connection": "close"})
         await response(scope, receive, send)

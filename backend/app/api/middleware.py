@@ -39,16 +39,16 @@ class BodyLimitMiddleware:
                 body = await _read_body(receive)
         except TimeoutError:
             detail = f"The body did not arrive within {BODY_TIMEOUT_S:g} s."
-            response = problem_response(408, "request_timeout", detail, {"Connection": "close"})
+            response = problem_response("request_timeout", detail, {"Connection": "close"})
             await response(scope, receive, send)
             return
         if body is None:
             return
         if len(body) > MAX_BODY_BYTES:
-            response = problem_response(413, "too_large", f"The body has more than {MAX_BODY_BYTES} bytes.")
+            response = problem_response("too_large", f"The body has more than {MAX_BODY_BYTES} bytes.")
             await response(scope, receive, send)
         elif body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
-            response = problem_response(400, "too_deep", f"The body has more than {MAX_BRACKETS} brackets.")
+            response = problem_response("too_deep", f"The body has more than {MAX_BRACKETS} brackets.")
             await response(scope, receive, send)
         else:
             await self._app(scope, _replay(body, receive), send)

@@ -1,19 +1,24 @@
-"""Route of operations: shows the state of a requested transaction."""
+"""Routes of operations: list and show the state of requested transactions."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
 
 from app.api import schemas
 from app.api.dependencies import AppServices, CurrentCaller
 from app.api.idempotency import scoped_key
+from app.api.pagination import PageQuery, respond_with_page
+from app.api.problem_types import READING
 from app.api.problems import problem_responses
 from app.api.responses import json_response
 from app.core.errors import NotFound
 from app.core.security import Forbidden
 from app.services import operations
+from app.services.lists import operation_page
 
 router = APIRouter(tags=["operations"])
 
@@ -22,13 +27,35 @@ KeyInPath = Annotated[
 ]
 
 
+class OperationQuery(PageQuery):
+    """Which operations to list."""
+
+    state: schemas.OperationState | None = None
+    held: bool | None = Field(None, description="true: those that can't proceed at present; false: all others.")
+
+
+@router.get(
+    "/operations",
+    response_model=schemas.OperationPage,
+    summary="List operations",
+    responses=problem_responses(*READING, "invalid_cursor"),
+)
+def list_operations(
+    query: Annotated[OperationQuery, Query()], services: AppServices, caller: CurrentCaller
+) -> Response:
+    """The platform sees all operations, others those that they requested. Newest first."""
+    caller_id = None if caller.role == "platform" else caller.id
+    read = partial(operation_page, services.database, caller_id=caller_id, state=query.state, held=query.held)
+    return respond_with_page(query, caller, "operations", read, schemas.OperationPage, str)
+
+
 @router.get(
     "/operations/{key}",
     response_model=schemas.Operation,
     summary="Show the state of an operation",
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=problem_responses(*READING, "forbidden", "not_found"),
 )
-def show_operation(key: KeyInPath, services: AppServices, caller: CurrentCaller) -> Response:
+def get_operation(key: KeyInPath, services: AppServices, caller: CurrentCaller) -> Response:
     """The user who requested it and the platform may do this. A key without a colon is the caller's Idempotency-Key."""
     key = key if ":" in key else scoped_key(caller, key)
     if caller.role != "platform" and not key.startswith(scoped_key(caller, "")):

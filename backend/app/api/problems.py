@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,99 +12,53 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from app.core.errors import (
-    AppError,
-    Cancelled,
-    ChainUnavailable,
-    ContractRejected,
-    DatabaseUnavailable,
-    Expired,
-    InvalidRequest,
-    KeyReused,
-    NotFound,
-    NotOnChain,
-    PriceError,
-    Superseded,
-    TransactionRefused,
-    UnexpectedReceipt,
-    UnsupportedByContract,
-)
-from app.core.security import Forbidden, Unauthenticated
+from app.api.problem_types import EVERYWHERE, PROBLEM_TYPES, ProblemType, status_phrase
+from app.core.errors import AppError, ChainUnavailable, ContractRejected, DatabaseUnavailable, InvalidRequest
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 """Seconds after which a client should repeat a request that got 503, or read an operation again."""
+INTERNAL_ERROR = "An unexpected error occurred; the service's log has it."
 
-_STATUS: dict[type[AppError], int] = {
-    InvalidRequest: 422,
-    NotOnChain: 409,
-    Unauthenticated: 401,
-    Forbidden: 403,
-    NotFound: 404,
-    KeyReused: 409,
-    ContractRejected: 409,
-    Superseded: 409,
-    TransactionRefused: 409,
-    Expired: 409,
-    Cancelled: 409,
-    UnsupportedByContract: 501,
-    UnexpectedReceipt: 502,
-    ChainUnavailable: 503,
-    DatabaseUnavailable: 503,
-    PriceError: 503,
-}
-"""HTTP status by error class. A subclass has the status of its base class."""
-_DESCRIPTIONS = {
-    400: "The request can't be parsed, or lacks its Idempotency-Key.",
-    401: "There is no valid bearer token.",
-    403: "The caller may not do this.",
-    404: "There is no such user, experience, event run, booking or operation.",
-    408: "The request did not arrive in time.",
-    409: "The contract rejected the operation, the object is not on chain, or the Idempotency-Key was used before.",
-    413: "The body is too long.",
-    422: "The request is not valid.",
-    501: "The deployed contract does not have this function.",
-    502: "The transaction was mined without the expected events.",
-    503: "The database, the node or the price feed does not answer at present.",
-}
-"""Descriptions for the OpenAPI document, by HTTP status."""
+_CODES_OF_FRAMEWORK = {400: "bad_request", 404: "unknown_route", 405: "method_not_allowed"}
+"""Codes of the errors that FastAPI raises itself, by HTTP status."""
 
 log = logging.getLogger(__name__)
 
 
-def problem_response(
-    status: int, code: str | None, detail: str, headers: Mapping[str, str] | None = None, **extra: Any
-) -> Response:
+def problem_response(code: str, detail: str, headers: Mapping[str, str] | None = None, **extra: Any) -> Response:
     """Returns a response with problem details.
 
     Args:
-        status: HTTP status.
-        code: Kind of the problem, for machines; None to use the status for it.
+        code: Kind of the problem: a key of `PROBLEM_TYPES`.
         detail: What is wrong, in a sentence.
         headers: More headers.
         extra: More members of the problem details.
     """
-    phrase = HTTPStatus(status).phrase
-    members = {
-        "type": f"urn:stakesim:problem:{code}" if code else "about:blank",
-        "title": code.replace("_", " ").capitalize() if code else phrase,
-        "status": status,
-        "detail": detail,
-        "code": code or phrase.lower().replace(" ", "_"),
-        **extra,
-    }
-    retry_after = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return Response(json.dumps(members), status, retry_after | dict(headers or {}), MEDIA_TYPE)
+    kind = PROBLEM_TYPES[code]
+    retry_after = {"Retry-After": str(RETRY_AFTER_S)} if kind.status == 503 else {}
+    return Response(
+        json.dumps(_members(kind, detail) | extra), kind.status, retry_after | dict(headers or {}), MEDIA_TYPE
+    )
+
+
+def _members(kind: ProblemType, detail: str) -> dict[str, Any]:
+    return {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "code": kind.code}
 
 
 def problem_from_error(error: AppError, operation_key: str | None = None) -> Response:
-    """Returns a response with the error as problem details, and the key of the operation that ended with it."""
-    status = next((_STATUS[base] for base in type(error).__mro__ if base in _STATUS), 500)
+    """Returns a response with the error as problem details, and the key of the operation that ended with it.
+
+    An error that is not in the catalogue is shown as the most special of its base classes that is.
+    """
+    codes = [base.code for base in type(error).__mro__ if issubclass(base, AppError) and base.code in PROBLEM_TYPES]
+    if not codes:
+        return problem_response("internal_error", INTERNAL_ERROR)
     extra: dict[str, Any] = {"operation": operation_key} if operation_key else {}
     if isinstance(error, ContractRejected):
         extra |= {"error": error.name, "arguments": json_arguments(error.args), "outcome": error.outcome}
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return problem_response(status, error.code, error.message, headers, **extra)
+    headers = {"WWW-Authenticate": "Bearer"} if PROBLEM_TYPES[codes[0]].status == 401 else None
+    return problem_response(codes[0], error.message, headers, **extra)
 
 
 def json_arguments(args: Sequence[Any]) -> list[Any]:
@@ -129,7 +82,8 @@ def add_exception_handlers(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:  # Starlette lists the methods of the first route with this path only
             headers["Allow"] = ", ".join(sorted(_allowed_methods(app, request)))
-        return problem_response(error.status_code, None, str(error.detail), headers)
+        code = _CODES_OF_FRAMEWORK.get(error.status_code, "bad_request")
+        return problem_response(code, PROBLEM_TYPES[code].meaning, headers)
 
     @app.exception_handler(DatabaseUnavailable)
     async def on_database_error(request: Request, error: DatabaseUnavailable) -> Response:
@@ -139,7 +93,7 @@ def add_exception_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_unexpected_error(request: Request, error: Exception) -> Response:
         # Starlette raises the error again after this, and uvicorn logs it
-        return problem_response(500, None, "An unexpected error occurred; the service's log has it.")
+        return problem_response("internal_error", INTERNAL_ERROR)
 
 
 def _validation_problem(errors: Sequence[Any]) -> Response:
@@ -148,20 +102,17 @@ def _validation_problem(errors: Sequence[Any]) -> Response:
             "Send an Idempotency-Key header, such as a new UUID for each thing that is to be done: repeated with "
             "the same key, it is done once."
         )
-        return problem_response(400, "idempotency_key_missing", detail)
+        return problem_response("idempotency_key_missing", detail)
     located_errors = [{"where": ".".join(map(str, error["loc"])), "message": error["msg"]} for error in errors]
     detail = "; ".join(f"{error['where']}: {error['message']}" for error in located_errors)
-    return problem_response(422, InvalidRequest.code, detail, errors=located_errors)
+    return problem_response(InvalidRequest.code, detail, errors=located_errors)
 
 
 def _allowed_methods(app: FastAPI, request: Request) -> set[str]:
-    """Returns the methods of all routes at the path of the request."""
-    return {
-        method.upper()
-        for path, methods in app.openapi()["paths"].items()
-        if compile_path(path)[0].match(request.url.path)
-        for method in methods
-    }
+    """Returns the methods of the path of the request. A path without parameters precedes one that has some."""
+    paths, path = app.openapi()["paths"], request.url.path
+    matching = [path] if path in paths else [each for each in paths if compile_path(each)[0].match(path)]
+    return {method.upper() for each in matching for method in paths[each]}
 
 
 # ----------------------------------------------------------------------------------------------- documentation
@@ -176,7 +127,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string", "description": "What is wrong with this request, in a sentence."},
-        "code": {"type": "string", "description": "Kind of the problem, for machines."},
+        "code": {"type": "string", "description": "Kind of the problem, for programs: the end of `type`."},
         "operation": {"type": "string", "description": "Key of the operation that ended with this problem."},
         "error": {"type": "string", "description": "Name of the contract's error."},
         "arguments": {
@@ -200,24 +151,53 @@ PROBLEM_SCHEMA: dict[str, Any] = {
     },
 }
 
-_CONFLICT_EXAMPLE = {
-    "type": f"urn:stakesim:problem:{ContractRejected.code}",
-    "title": "Contract rejected",
-    "status": 409,
-    "detail": "bookEventFor was refused by the contract: NotEnoughSeats (requested 3, available 2).",
-    "code": ContractRejected.code,
-    "operation": "44444444-0000-4000-8000-000000000000:my-key",
-    "error": "NotEnoughSeats",
-    "arguments": ["3", "2"],
-    "outcome": "rejected",
+_MORE_MEMBERS: dict[str, dict[str, Any]] = {
+    "contract_rejected": {
+        "detail": "bookEventFor was refused by the contract: NotEnoughSeats (requested 3, available 2).",
+        "operation": "44444444-0000-4000-8000-000000000000:my-key",
+        "error": "NotEnoughSeats",
+        "arguments": ["3", "2"],
+        "outcome": "rejected",
+    },
+    "invalid_request": {
+        "detail": "body.seats: Input should be greater than or equal to 1",
+        "errors": [{"where": "body.seats", "message": "Input should be greater than or equal to 1"}],
+    },
+    "not_ready": {
+        "detail": "node: The node does not answer.",
+        "checks": {"database": "ok", "node": "The node does not answer."},
+    },
 }
+"""Members of examples, by code, that differ from those of the catalogue."""
 
 
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns the argument `responses` of a route that responds with problem details in these cases."""
-    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    responses: dict[int | str, dict[str, Any]] = {}
-    for status in statuses:
-        example = {"example": _CONFLICT_EXAMPLE} if status == 409 else {}
-        responses[status] = {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: content | example}}
-    return responses
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Returns the argument `responses` of a route that may respond with these codes, and with those of `EVERYWHERE`."""
+    kinds = [kind for kind in PROBLEM_TYPES.values() if kind.code in codes or kind.code in EVERYWHERE]
+    return {status: _documented(status, kinds) for status in sorted({kind.status for kind in kinds})}
+
+
+def _documented(status: int, kinds: Sequence[ProblemType]) -> dict[str, Any]:
+    """Returns the documentation of the problems with this HTTP status."""
+    of_status = [kind for kind in kinds if kind.status == status]
+    lines = [f"{status_phrase(status)}:", *(f"- `{kind.code}`: {kind.meaning}" for kind in of_status)]
+    content = {
+        "schema": {"$ref": "#/components/schemas/Problem"},
+        "examples": {kind.code: {"$ref": f"#/components/examples/{kind.code}"} for kind in of_status},
+    }
+    return {
+        "description": "\n".join(lines),
+        "content": {MEDIA_TYPE: content},
+        "x-problem-codes": [kind.code for kind in of_status],
+    }
+
+
+def problem_examples() -> dict[str, dict[str, Any]]:
+    """Returns an example of each problem type by code, for the document's `components/examples`."""
+    return {
+        kind.code: {
+            "summary": kind.meaning,
+            "value": _members(kind, kind.meaning) | _MORE_MEMBERS.get(kind.code, {}),
+        }
+        for kind in PROBLEM_TYPES.values()
+    }

@@ -12,7 +12,16 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+)
 
 from app.api.problems import json_arguments
 from app.db.tables import OPERATION_STATES
@@ -56,6 +65,11 @@ Inr = Annotated[
 Rate = Annotated[Decimal, PlainSerializer("{:f}".format), _string_schema(pattern=r"^[0-9.]+$", examples=["200000"])]
 TxHash = Annotated[str, Field(examples=["0x" + "5e" * 32])]
 Address = Annotated[str, Field(examples=["0x" + "a1" * 20])]
+
+EventRunStatus = Literal["active", "full", "completed", "cancelled", "expired"]
+BookingStatus = Literal["active", "completed", "no_show", "cancelled"]
+ChainStatus = Annotated[Literal["pending", "confirmed", "failed"], Field(examples=["confirmed"])]
+OperationState = Annotated[Literal[OPERATION_STATES], Field(examples=["confirmed"])]  # type: ignore[valid-type]
 
 EXPERIENCE, HOST, EVENT_RUN, ATTENDEE, BOOKING = (f"{n}" * 8 + "-0000-4000-8000-000000000000" for n in range(1, 6))
 """Ids in the examples."""
@@ -145,11 +159,11 @@ class EventRun(ResponseBody):
     max_seats: int
     seats_booked: int
     price_inr: Inr
-    status: Literal["active", "full", "completed", "cancelled", "expired"]
+    status: EventRunStatus
     created_at: Time
     blockchain_event_run_id: int | None
     blockchain_tx_hash: TxHash | None
-    blockchain_status: Literal["pending", "confirmed", "failed"]
+    blockchain_status: ChainStatus
     blockchain_error: str | None
     blockchain_price_per_seat_wei: Wei | None
     blockchain_stake_amount_wei: Wei | None
@@ -177,7 +191,8 @@ class EventRunSideBySide(ResponseBody):
     database: EventRun
     chain: EventRunOnChain | None = Field(description="null: not on chain, or its creation is not final yet.")
     differences: list[str] = Field(
-        description="Names of the fields that differ. The chain is ahead of the database until a change is final."
+        examples=[["seats_booked"]],
+        description="Names of the fields that differ. The chain is ahead of the database until a change is final.",
     )
 
 
@@ -189,21 +204,15 @@ class Booking(ResponseBody):
     user_id: UUID
     seats: int
     total_inr: Inr = Field(description="Payment plus stake.")
-    status: Literal["active", "completed", "no_show", "cancelled"]
+    status: BookingStatus
     created_at: Time
     blockchain_booking_id: int | None
     blockchain_tx_hash: TxHash | None
-    blockchain_status: Literal["pending", "confirmed", "failed"]
+    blockchain_status: ChainStatus
     blockchain_error: str | None
     blockchain_payment_wei: Wei | None
     blockchain_stake_amount_wei: Wei | None
     inr_per_eth: Rate | None = Field(description="Rate of the quote.")
-
-
-class Bookings(ResponseBody):
-    """A list of bookings."""
-
-    bookings: list[Booking]
 
 
 class CurrentRate(ResponseBody):
@@ -281,10 +290,10 @@ class OperationError(ResponseBody):
 class Operation(ResponseBody):
     """A requested transaction. The service carries it out until it is confirmed, failed or rejected."""
 
-    key: str
+    key: str = Field(examples=[f"{ATTENDEE}:my-key"])
     kind: str = Field(description="The contract's function.", examples=["bookEventFor"])
     subject: UUID | None = Field(description="Id of the event run or booking that it changes.")
-    state: Literal[OPERATION_STATES]  # type: ignore[valid-type]
+    state: OperationState
     chain_id: int
     sender: Address
     to_address: Address
@@ -298,7 +307,7 @@ class Operation(ResponseBody):
     held: str | None = Field(description="Why it can't proceed at present.")
     held_cause: str | None = Field(description="Kind of that reason.")
     reorged: bool = Field(description="It was mined in a block that a reorganisation dropped later.")
-    error: OperationError | None
+    error: OperationError | None = Field(examples=[None])
     created_at: Time
     updated_at: Time
 
@@ -317,6 +326,35 @@ class Operation(ResponseBody):
         return cls.model_validate({**fields, "error": error, "tx_hashes": tx_hashes})
 
 
+_NEXT = Field(description="`cursor` of the next page; null on the last one.", examples=["WyI1ZTAxIl0"])
+
+
+class EventRunPage(ResponseBody):
+    """A page of event runs."""
+
+    items: list[EventRun]
+    next: str | None = _NEXT
+
+
+class BookingPage(ResponseBody):
+    """A page of bookings."""
+
+    items: list[Booking]
+    next: str | None = _NEXT
+
+
+class OperationPage(ResponseBody):
+    """A page of operations."""
+
+    items: list[Operation]
+    next: str | None = _NEXT
+
+    @field_validator("items", mode="before")
+    @classmethod
+    def _from_rows(cls, rows: list[operation_types.Operation]) -> list[Operation]:
+        return [Operation.from_operation(row) for row in rows]
+
+
 class Alive(ResponseBody):
     """The process is alive."""
 
@@ -326,4 +364,4 @@ class Alive(ResponseBody):
 class Ready(ResponseBody):
     """The result of each check."""
 
-    checks: dict[str, str]
+    checks: dict[str, str] = Field(examples=[{"database": "ok", "node": "ok"}])

@@ -38,6 +38,12 @@ class InvalidRequest(AppError):
     code = "invalid_request"
 
 
+class InvalidCursor(InvalidRequest):
+    """The cursor is not one that was given out for this list, these filters and this caller."""
+
+    code = "invalid_cursor"
+
+
 class NotOnChain(InvalidRequest):
     """The run or booking is not on chain: its transaction is not final yet, or it failed."""
 

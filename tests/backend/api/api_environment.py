@@ -42,9 +42,11 @@ class ApiUser:
     id: UUID
     role: Role
 
+    def token(self) -> str:
+        return issue_token(SECRET, self.id, self.role)
+
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
-        token = issue_token(SECRET, self.id, self.role)
-        all_headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        all_headers = {"Authorization": f"Bearer {self.token()}", "Content-Type": "application/json"}
         all_headers |= {name.replace("_", "-"): value for name, value in headers.items()}
         raw = {name: value.encode("latin-1") for name, value in all_headers.items()}
         return self.client.request(method, path, content=None if body is None else json.dumps(body), headers=raw)

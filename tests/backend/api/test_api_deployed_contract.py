@@ -74,7 +74,11 @@ def test_everything_works_or_is_refused_as_documented(api: ApiEnvironment, guest
         [],
     )
     listed = checked("get", "/event-runs/{event_run_id}/bookings", host.get(f"{run_path}/bookings"))
-    assert [row["id"] for row in body_of(listed, 200)["bookings"]] == [booking["id"]]
+    assert [row["id"] for row in body_of(listed, 200)["items"]] == [booking["id"]]
+    for path in ("/event-runs", "/bookings", "/operations"):
+        assert body_of(checked("get", path, host.get(path)), 200)["items"]
+    one_booking = f"/bookings/{booking['id']}"
+    assert body_of(checked("get", "/bookings/{booking_id}", guest.get(one_booking)), 200) == booking
     assert body_of(checked("get", "/operations/{key}", host.get("/operations/first")), 200)["state"] == "confirmed"
 
     cancel = f"/bookings/{booking['id']}/cancel"
@@ -104,7 +108,7 @@ def test_users_with_a_wallet_have_to_sign(api: ApiEnvironment, backend: BackendE
     problem = problem_of(api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 1}), *UNSUPPORTED)
     assert problem["detail"].endswith(f"bookEventFor: {backend.wallets['attendee'].address} has to sign for itself.")
     response = body_of(api.attendee.get(f"/event-runs/{run['id']}/bookings"), 200)
-    assert response == {"bookings": []}
+    assert response == {"items": [], "next": None}
 
 
 def test_a_run_whose_host_signed_is_read_and_completed_but_not_cancelled(

@@ -180,7 +180,7 @@ def _status(api: ApiEnvironment, run: dict, status: str, by: object = None, **mo
 
 
 def _bookings(api: ApiEnvironment, run: dict) -> list[dict]:
-    return body_of(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["bookings"]
+    return body_of(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["items"]
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\0", "\udc00\ud800", "a\ud800b"])

@@ -126,16 +126,15 @@ def test_an_unexpected_error_is_a_problem_without_details(api: ApiEnvironment) -
     response = api.host.get(f"/event-runs/{api.host.id}")
     problem = body_of(response, 500)
     assert response.headers["content-type"] == "application/problem+json"
-    assert (problem["type"], problem["code"]) == ("about:blank", "internal_server_error")
+    assert (problem["type"], problem["code"]) == ("urn:stakesim:problem:internal_error", "internal_error")
     assert "NoneType" not in response.text
 
 
 def test_unknown_paths_and_methods_are_problems(api: ApiEnvironment) -> None:
     for method, path, status in (("GET", "/nothing", 404), ("PUT", "/event-runs", 405), ("GET", "/%00", 404)):
         response = api.client.request(method, path)
-        problem = body_of(response, status)
-        assert (problem["type"], problem["status"]) == ("about:blank", status)
-    assert api.client.put("/event-runs").headers["allow"] == "POST"
+        problem_of(response, status, "unknown_route" if status == 404 else "method_not_allowed")
+    assert api.client.put("/event-runs").headers["allow"] == "GET, POST"
     assert api.client.put(f"/event-runs/{api.host.id}").headers["allow"] == "DELETE, GET"
 
 

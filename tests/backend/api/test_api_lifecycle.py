@@ -39,7 +39,7 @@ def test_the_worked_example_pays_exact_amounts(api: ApiEnvironment) -> None:
     assert gains == {"host": 46 * ETH // 100, "attendee": 4 * ETH // 100, "no_show": 0}
     assert api.backend.chain.platform_balance() == 6 * ETH // 100
 
-    found = body_of(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["bookings"]
+    found = body_of(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["items"]
     assert {booking["id"]: booking["status"] for booking in found} == {
         attended["id"]: "completed",
         missed["id"]: "no_show",

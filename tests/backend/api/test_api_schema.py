@@ -34,6 +34,8 @@ def funded_api(anvil: DeployedContracts, database_engine: Engine) -> Iterator[Ap
         connection.exec_driver_sql(EMPTY_TABLES)
 
 
+OF_NO_ROUTE = ("method_not_allowed", "unknown_route")
+"""Codes of refusals that reach no route."""
 EXAMPLES = {"quick": 2, "ci": 50, "deep": 1_000}
 """Of each route and phase, beside those that the schema itself gives and that cover its edges."""
 
@@ -65,6 +67,7 @@ def test_the_api_is_as_documented(funded_api: ApiEnvironment, profile: str) -> N
 
 def _load(api: ApiEnvironment, examples: int) -> OpenApiSchema:
     """Returns the schema, which mixes existing ids into the generated requests."""
+    import schemathesis
     import schemathesis.openapi
     from schemathesis.config import SchemathesisConfig
     from schemathesis.openapi.checks import RejectedPositiveData
@@ -103,6 +106,14 @@ def _load(api: ApiEnvironment, examples: int) -> OpenApiSchema:
         """Ignores refusals that a schema can't express: a time before 1970, a run that is not on chain yet."""
         return not (isinstance(failure, RejectedPositiveData) and "errors" not in response.json())
 
+    def documents_code(context: object, response: Any, case: Any) -> None:
+        """Fails if a refusal has a code that the document does not name for this route and status."""
+        if "problem+json" in response.headers.get("content-type", [""])[0]:
+            code = response.json()["code"]
+            documented = case.operation.definition.raw["responses"].get(str(response.status_code), {})
+            assert code in documented.get("x-problem-codes", OF_NO_ROUTE), f"{code} is not documented"
+
+    schemathesis.check(documents_code)
     openapi.hook("filter_failure")(unforeseen)
     openapi.hook("map_path_parameters")(lambda context, path_parameters: familiar(path_parameters))
     openapi.hook("map_body")(lambda context, body: familiar(body))

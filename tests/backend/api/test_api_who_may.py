@@ -71,6 +71,10 @@ def test_every_route_requires_a_valid_token(api: ApiEnvironment) -> None:
             ("PATCH", f"{run}/status", {"status": "expired"}),
             ("DELETE", run, None),
             ("GET", f"{run}/bookings", None),
+            ("GET", "/event-runs", None),
+            ("GET", "/bookings", None),
+            ("GET", f"/bookings/{uuid4()}", None),
+            ("GET", "/operations", None),
             ("POST", "/bookings/calculate-cost", {"event_run_id": str(uuid4()), "seats": 1}),
             ("POST", "/bookings/create", {"event_run_id": str(uuid4()), "seats": 1}),
             ("POST", "/bookings/confirm-attendance", {"event_run_id": str(uuid4()), "attended_booking_ids": []}),
@@ -114,9 +118,9 @@ def test_an_attendee_acts_on_own_bookings_only(api: ApiEnvironment) -> None:
     ):
         problem_of(response, 403, "forbidden")
     path = f"/event-runs/{run['id']}/bookings"
-    assert [b["id"] for b in body_of(api.attendee.get(path), 200)["bookings"]] == [mine["id"]]
+    assert [b["id"] for b in body_of(api.attendee.get(path), 200)["items"]] == [mine["id"]]
     for user in (api.host, api.platform):
-        assert [b["id"] for b in body_of(user.get(path), 200)["bookings"]] == [mine["id"], other["id"]]
+        assert [b["id"] for b in body_of(user.get(path), 200)["items"]] == [other["id"], mine["id"]]
     body_of(api.attendee.post("/bookings/create", body | {"user_id": str(api.attendee.id)}), 201)
     body_of(api.platform.post(f"/bookings/{mine['id']}/cancel"), 200)
 
