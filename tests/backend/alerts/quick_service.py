@@ -1,8 +1,8 @@
 """Starts `stakesim serve` on request, in a process of its own, with waiting times of minutes shortened to seconds.
 
 Arguments: a folder with the settings, the log and the pipe `start`; the port; the id of the process with which this one
-ends. Each line written into the pipe starts a service, and its process id is written into the file `pid`. The service is
-a fork of this process, as importing everything anew would take seconds.
+ends. Each line written into the pipe starts a service, and its process id is written into the file `pid`. The service
+is a fork of this process, as importing everything anew would take seconds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from app.api import metrics, readiness
 from app.bootstrap import container
 from app.core.errors import AppError
+from app.services import rpc_failover
 from stakesim_adapter.serve import serve
 
 SHORT_POLICY: dict[str, float] = {"bump_after": 2, "bump_blocks": 1, "resend_after": 1, "hold_after": 2}
@@ -51,6 +52,7 @@ def shorten() -> None:
     container.transaction_policy = lambda settings: replace(policy(settings), **SHORT_POLICY)  # type: ignore[arg-type]
     container.health_limits = lambda settings: replace(limits(settings), round_age=ROUND_AGE_S)
     container.connect_web3 = connect_web3
+    rpc_failover.MAX_CHECK_PAUSE_S, rpc_failover.MAX_REST_S = 2 * CHECK_EVERY_S, 1.0
     readiness.PROBE_TIMEOUT_S = readiness.PROBE_MAX_AGE_S = metrics.MAX_AGE_S = metrics.TIMEOUT_S = 0.3
 
 
