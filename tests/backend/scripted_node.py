@@ -55,7 +55,8 @@ class ScriptedNode(ThreadingHTTPServer):
         if method in self.answers:
             return self.answers[method](params)
         if method == "eth_getBlockByNumber":
-            return HEADER | {"number": params[0]} if int(params[0], 16) <= self.head else None
+            number = self.head if params[0] == "latest" else int(params[0], 16)
+            return HEADER | {"number": hex(number)} if number <= self.head else None
         return hex(self.chain_id if method == "eth_chainId" else self.head)
 
 

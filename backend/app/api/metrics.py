@@ -46,6 +46,7 @@ _IS_OPEN = _columns.state.not_in(CLOSED_STATES)
 
 
 _IS_HELD = _columns.held.is_not(None)
+_IS_ABANDONED = _columns.abandoned_at.is_not(None)
 
 
 def _age_s(of: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -57,7 +58,8 @@ _OPEN_BY_STATE = (
         _columns.state,
         func.count(),
         _age_s(func.min(_columns.created_at)),
-        _age_s(func.min(_columns.created_at).filter(~_IS_HELD)),
+        _age_s(func.min(_columns.created_at).filter(~_IS_HELD, ~_IS_ABANDONED)),
+        func.count().filter(_IS_ABANDONED),
     )
     .where(_IS_OPEN)
     .group_by(_columns.state)
@@ -151,14 +153,16 @@ def _open_operations(services: Services) -> Iterator[Metric]:
         yield _gauge("database_up", "Whether the database answers", 0)
         return
     yield _gauge("database_up", "Whether the database answers", 1)
-    nothing, open_states = (None, 0, 0, 0), [state for state in OPERATION_STATES if state not in CLOSED_STATES]
+    nothing, open_states = (None, 0, 0, 0, 0), [state for state in OPERATION_STATES if state not in CLOSED_STATES]
     counts = {state: by_state.get(state, nothing)[1] for state in open_states}
     yield _family("operations", "Operations by state", "state", counts)
     ages = {state: by_state.get(state, nothing)[2] for state in open_states}
     yield _family("operations_open_oldest_seconds", "Age of the oldest open operation", "state", ages)
     waiting = {state: by_state.get(state, nothing)[3] for state in open_states}
-    documentation = "Age of the oldest open operation that is not held"
+    documentation = "Age of the oldest open operation that is neither held nor abandoned"
     yield _family("operations_waiting_oldest_seconds", documentation, "state", waiting)
+    abandoned = sum(row[4] for row in by_state.values())
+    yield _gauge("operations_abandoned", "Open operations that an operator has abandoned", abandoned)
     pending = sum(counts.values())
     yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
     yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", max(ages.values()))

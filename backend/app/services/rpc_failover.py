@@ -148,7 +148,7 @@ class FailoverProvider(JSONBaseProvider):
     ) -> None:
         super().__init__()
         names = (f"endpoint {number} of {len(urls)}" for number in range(1, len(urls) + 1))
-        self._endpoints = [_Endpoint(url, name) for url, name in zip(urls, names, strict=True)]
+        self._endpoints = [_Endpoint(url, name, check_pause=check_every) for url, name in zip(urls, names, strict=True)]
         self._chain_id, self._check_every, self._max_lag = chain_id, check_every, max_lag
         self._timeout, self._give_up_after = timeout, give_up_after
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
