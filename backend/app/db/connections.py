@@ -33,6 +33,7 @@ RECYCLE_AFTER_S = 1800
 IDLE_TRANSACTION_TIMEOUT_S = 60
 """Seconds after which the server ends a session whose transaction does nothing, and so releases its locks."""
 _LIBPQ = {
+    "fallback_application_name": "stakesim",  # so that an operator knows whose a session is
     "connect_timeout": 5,
     "keepalives_idle": 30,
     "keepalives_interval": 10,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import UUID
 
@@ -16,15 +16,29 @@ from eth_account import Account
 from stand_in import BLOCK_GAS_LIMIT, ETH, GWEI, StandIn, wait_for
 from web3 import Web3
 
+NO_ROOM = 100_000
+"""Gas limit of blocks that only a transaction without effect fits into."""
+
 
 @contextmanager
-def locking(s: StandIn, table: str) -> Iterator[None]:
-    """A person's session has locked a table in a transaction, and forgot it."""
-    connection = psycopg.connect(s.database_url, application_name="a forgotten console")
-    connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+def locking(s: StandIn, table: str, seconds: float = 3600) -> Iterator[None]:
+    """Another program locks a table for so many seconds, again and again, until its session is ended."""
+    connection, ended = psycopg.connect(s.database_url, application_name="a forgotten program"), threading.Event()
+
+    def repeat() -> None:
+        with suppress(psycopg.OperationalError):
+            while not ended.is_set():
+                connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+                ended.wait(seconds)
+                connection.commit()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
     try:
         yield
     finally:
+        ended.set()
+        thread.join()
         connection.close()
 
 
@@ -66,11 +80,20 @@ def confirmed_run(s: StandIn) -> UUID:
     return UUID(subject)
 
 
-def sent_run(s: StandIn) -> str:
-    """Orders a run, and returns the key of its operation once it was sent."""
-    key = str(s.order_run().json()["key"])
-    is_sent = f"SELECT 1 FROM operations WHERE key = '{key}' AND state = 'submitted'"
-    wait_for(lambda: s.query(is_sent), "the run is sent")
+def sent_runs(s: StandIn, count: int, before_blocks_go_on: Callable[[list[str]], object]) -> list[str]:
+    """Orders runs, and does something between the moment when they are sent and the next block. Returns their keys."""
+    s.rpc("anvil_setIntervalMining", 0)
+    keys = [str(s.order_run().json()["key"]) for _ in range(count)]
+    wait_for(lambda: states(s)[-count:] == ["submitted"] * count, "the runs are sent")
+    before_blocks_go_on(keys)
+    s.rpc("anvil_setIntervalMining", 1)
+    return keys
+
+
+def stuck_run(s: StandIn) -> str:
+    """Orders a run ten minutes ago whose transaction fits into no block. Returns the key."""
+    [key] = sent_runs(s, 1, lambda _: limit_blocks(s, NO_ROOM))
+    s.query(f"UPDATE operations SET created_at = now() - interval '10 minutes' WHERE key = '{key}'")
     return key
 
 
@@ -86,6 +109,8 @@ def wait_until_orphans_are_final(s: StandIn) -> None:
 def answering_wrong(s: StandIn, method: str, message: str) -> Iterator[None]:
     """The endpoints answer requests of this method with an error in words that nobody foresaw."""
 
+    client = httpx.Client(timeout=30)
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -95,7 +120,7 @@ def answering_wrong(s: StandIn, method: str, message: str) -> Iterator[None]:
                 answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode()
             else:
                 headers = {"Content-Type": "application/json"}
-                answer = httpx.post(s.node_url, content=body, headers=headers, timeout=30).content
+                answer = client.post(s.node_url, content=body, headers=headers).content
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
@@ -130,13 +155,18 @@ def let_bookings_revert(s: StandIn, count: int) -> None:
         body = {"event_run_id": str(run), "seats": 1}
         s.ask("POST", "/bookings/create", "attendee", body, Prefer="respond-async")
     wait_for(lambda: states(s)[before:].count("submitted") == count, "the bookings are sent")
-    call = event_stake_codec().call(Web3.to_checksum_address(s.contract), "cancelEvent", onchain_id)
+    call = event_stake_codec().call(Web3.to_checksum_address(s.contract), "cancelEvent", int(onchain_id))
     s.send(host, call.to, call.data, maxPriorityFeePerGas=50 * GWEI)
     s.rpc("anvil_setIntervalMining", 1)
 
 
-def fall_behind(s: StandIn, blocks: int) -> None:
-    """The service was down while the network mined so many blocks."""
-    s.control("stop")
-    s.rpc("anvil_mine", hex(blocks))
-    s.control("start")
+@contextmanager
+def refusing_to_close(s: StandIn) -> Iterator[None]:
+    """Somebody has added a trigger to the database that refuses what the service writes about final runs."""
+    refuse = "BEGIN RAISE EXCEPTION 'runs are read-only for the audit'; END"
+    s.query(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS '{refuse.replace(chr(39), chr(39) * 2)}'")
+    s.query("CREATE TRIGGER refuse BEFORE UPDATE ON event_runs FOR EACH ROW EXECUTE FUNCTION refuse()")
+    try:
+        yield
+    finally:
+        s.query("DROP FUNCTION IF EXISTS refuse() CASCADE")

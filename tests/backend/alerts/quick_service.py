@@ -53,7 +53,8 @@ def shorten() -> None:
     container.health_limits = lambda settings: replace(limits(settings), round_age=ROUND_AGE_S)
     container.connect_web3 = connect_web3
     rpc_failover.MAX_CHECK_PAUSE_S, rpc_failover.MAX_REST_S = 2 * CHECK_EVERY_S, 1.0
-    readiness.PROBE_TIMEOUT_S = readiness.PROBE_MAX_AGE_S = metrics.MAX_AGE_S = metrics.TIMEOUT_S = 0.3
+    readiness.PROBE_TIMEOUT_S, metrics.TIMEOUT_S = 0.4, 0.8
+    readiness.PROBE_MAX_AGE_S = metrics.MAX_AGE_S = 0.3
 
 
 def start(folder: Path, port: int, owner: int) -> None:

@@ -58,7 +58,7 @@ BASIC_SETTINGS = {
     "DATABASE_POOL_SIZE": 5,
     "DATABASE_POOL_TIMEOUT_SECONDS": 0.5,
     "FINALITY_BLOCKS": 12,
-    "MAX_HEAD_AGE_SECONDS": 10,
+    "MAX_HEAD_AGE_SECONDS": 16,
     "RECONCILE_SECONDS": 1,
 }
 _T = TypeVar("_T")
@@ -203,9 +203,13 @@ class StandIn:
     def restore(self) -> None:
         """Puts settings, endpoints, network and feed back to what they were at the start, and restarts if need be."""
         self.feed.inr, self.feed.age_s = 200_000, 0
+        self.query("DELETE FROM rates")
+        self.query("UPDATE orphans SET dismissed = true")
         self.rpc("evm_setBlockGasLimit", hex(BLOCK_GAS_LIMIT))
+        self.set_base_fee(1)
         self.rpc("anvil_setIntervalMining", 1)
-        self.set_balance(START_BALANCE)
+        if int(self.rpc("eth_getBalance", self.platform.address, "latest"), 16) < START_BALANCE // 2:
+            self.set_balance(START_BALANCE)
         changed = {name for name in (self.settings() | self.start_settings) if self._is_changed(name)}
         for endpoint in self.endpoints:
             endpoint.break_with(None)
@@ -282,8 +286,19 @@ class StandIn:
         call = event_stake_codec().call(Web3.to_checksum_address(self.contract), function, *args)
         return self.send(self.platform, call.to, call.data)
 
+    def set_base_fee(self, gwei: int) -> None:
+        """Sets the next block's base fee; while blocks are empty, it falls by an eighth with each further one."""
+        self.rpc("anvil_setNextBlockBaseFeePerGas", hex(gwei * GWEI))
+
     def set_balance(self, wei: int) -> None:
-        self.rpc("anvil_setBalance", self.platform.address, hex(wei))
+        def is_set() -> bool:
+            """anvil forgets what is set while it mines a block."""
+            self.rpc("anvil_setBalance", self.platform.address, hex(wei))
+            block = self.block_number()
+            wait_for(lambda: self.block_number() > block, "a block")
+            return int(self.rpc("eth_getBalance", self.platform.address, "latest"), 16) == wei
+
+        wait_for(is_set, "the balance is set")
 
     # ---------------------------------------------------------------------------------------------- the operator
 

@@ -18,6 +18,10 @@ SHOWN = {
 """What the reader takes from the output of a check, by placeholder."""
 
 
+TRIES = 20
+"""How often a check is run again that does not show what it is for."""
+
+
 @dataclass
 class Reader:
     """What a reader knows and does in one incident.
@@ -55,11 +59,13 @@ class Following:
         self.unused = {*self.reader.leaves_out, *self.reader.by_hand}
         self._sections = runbook.sections()
         [self._functions] = self._sections["Before you begin"].blocks
+        self._last_check = ""
 
     def follow(self, name: str) -> None:
         """Follows a section, and those that its steps lead to."""
         section: Section = self._sections[name]
         for commands in section.check:
+            self._last_check = commands
             self._run(commands, must_succeed=False)
         for step in section.steps:
             if self._meets(step, self.reader.leaves_out) is None:
@@ -95,8 +101,11 @@ class Following:
             self.output.append(self.stand_in.run(self._functions + commands, chosen, must_succeed=must_succeed))
 
     def _shown(self, name: str) -> list[str]:
+        """Returns what the last output shows that has the placeholder; runs the last check again if none does."""
         pattern = {**SHOWN, **self.reader.shown}[name]
-        for output in reversed(self.output):
-            if found := re.findall(pattern, output):
-                return list(dict.fromkeys(found))
+        for _ in range(TRIES):
+            for output in reversed(self.output):
+                if found := re.findall(pattern, output):
+                    return list(dict.fromkeys(found))
+            self._run(self._last_check, must_succeed=False)
         raise AssertionError(f"no check shows what ${name} is: {self.output}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stand_in import ETH, GWEI, START_BALANCE, StandIn
+from stand_in import ETH, START_BALANCE, StandIn
 from walking import Reader
 from walks import walk
 from walks_of_nodes import NOT_READY
@@ -25,13 +25,13 @@ def too_little_for_a_run(s: StandIn) -> Iterator[Reader]:
 
 @walk("BaseFeeAboveCap")
 def gas_is_expensive(s: StandIn) -> Iterator[Reader]:
-    s.rpc("anvil_setNextBlockBaseFeePerGas", hex(5_000 * GWEI))
+    s.set_base_fee(5_000)
     yield Reader(decides={"GWEI": "10000"}, leaves_out=("If the base fee has been falling",))
 
 
 @walk("BaseFeeAboveCap")
 def gas_is_expensive_for_a_while(s: StandIn) -> Iterator[Reader]:
-    s.rpc("anvil_setNextBlockBaseFeePerGas", hex(600 * GWEI))
+    s.set_base_fee(600)
     yield Reader(by_hand={"If the base fee has been falling": lambda: None}, leaves_out=("If it stays high",))
 
 

@@ -53,12 +53,10 @@ def requests_wait_for_a_lock(s: StandIn) -> Iterator[Reader]:
 
 
 @walk("SlowResponses")
-def node_answers_late(s: StandIn) -> Iterator[Reader]:
+def somebody_locks_a_table_every_other_second(s: StandIn) -> Iterator[Reader]:
     run = confirmed_run(s)
-    for endpoint in s.endpoints:
-        endpoint.break_with(WireFault.DELAY)
-    with clients(lambda: s.ask("GET", f"/event-runs/{run}", "host")):
-        yield replacing(s, "If the database takes longer", "If neither is slow")
+    with locking(s, "event_runs", 1.4), clients(lambda: s.ask("GET", f"/event-runs/{run}", "host"), count=2):
+        yield Reader(leaves_out=("If an endpoint takes", "If there are more active", "If none of this"))
 
 
 @walk("NodeDown", NOT_READY, "NoNewBlocks", "HighErrorRate")

@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from incidents import (
     answering_wrong,
-    fall_behind,
     let_bookings_revert,
     limit_blocks,
-    sent_run,
+    refusing_to_close,
+    sent_runs,
+    states,
+    stuck_run,
     wait_until_orphans_are_final,
 )
-from stand_in import StandIn
+from stand_in import StandIn, wait_for
 from walking import Reader
 from walks import walk
 from walks_of_nodes import NOT_READY, replacing
-
-NO_ROOM = 21_000
-"""Gas limit of blocks that none of the service's transactions fits into."""
-
-
-@contextmanager
-def blocks_without_room(s: StandIn) -> Iterator[None]:
-    limit_blocks(s, NO_ROOM)
-    try:
-        yield
-    finally:
-        limit_blocks(s)
 
 
 @walk("NonceGap", NOT_READY)
 def operation_lost(s: StandIn) -> Iterator[Reader]:
     """The row of a sent transaction is lost, and the network drops it; the next one waits for its nonce."""
-    with blocks_without_room(s):
-        lost = sent_run(s)
-        sent_run(s)
-        s.query(f"DELETE FROM operations WHERE key = '{lost}'")
+
+    def lose(keys: list[str]) -> None:
+        s.query(f"DELETE FROM operations WHERE key = '{keys[0]}'")
+        s.control("restart")  # the process that sent it would send it again
         s.rpc("anvil_dropAllTransactions")
-        yield Reader(
-            by_hand={'If it says "being filled"': lambda: limit_blocks(s)},
-            leaves_out=('If it says "was used', 'If it says "more than'),
-        )
+        s.set_base_fee(5_000)  # so that the gap is not filled at once
+
+    sent_runs(s, 2, lose)
+    yield Reader(
+        by_hand={'If it says "being filled"': lambda: s.set_base_fee(1)},
+        leaves_out=('If it says "was used', 'If it says "more than'),
+    )
 
 
 @walk("OrphanTransactions", NOT_READY)
@@ -50,7 +42,7 @@ def somebody_used_the_key(s: StandIn) -> Iterator[Reader]:
     """A colleague sent ether with the platform's key."""
     s.send(s.platform, s.contract[:2] + "11" * 20, value=1)
     yield Reader(
-        by_hand={"If `ready` prints a line `nonces`": s.wait_until_orphans_are_final},
+        by_hand={"If `ready` prints a line `nonces`": lambda: wait_until_orphans_are_final(s)},
         leaves_out=("If neither you nor the service", "If the database lost commits"),
     )
 
@@ -65,13 +57,18 @@ def row_written_by_somebody_else(s: StandIn) -> Iterator[Reader]:
     yield Reader(by_hand={"Change the database's password": lambda: None}, leaves_out=("Set a new one", "End the"))
 
 
-@walk("OperationStuck", "BaseFeeAboveCap")
+@walk("OperationStuck")
 def blocks_have_no_room(s: StandIn) -> Iterator[Reader]:
     """The age is set in the row: nobody waits minutes for this test."""
-    with blocks_without_room(s):
-        key = sent_run(s)
-        s.query(f"UPDATE operations SET created_at = now() - interval '10 minutes' WHERE key = '{key}'")
-        yield Reader(leaves_out=("If the network is full",), by_hand={"If the client": lambda: limit_blocks(s)})
+    stuck_run(s)
+    yield Reader(leaves_out=("If the client",), by_hand={"If the network is full": lambda: limit_blocks(s)})
+
+
+@walk("OperationStuck")
+def client_changes_his_mind(s: StandIn) -> Iterator[Reader]:
+    """As before; the transaction without effect is smaller, and fits."""
+    stuck_run(s)
+    yield Reader(leaves_out=("If the network is full",))
 
 
 @walk("OperationHeld")
@@ -90,10 +87,16 @@ def runs_are_cancelled_at_the_same_moment(s: StandIn) -> Iterator[Reader]:
     )
 
 
-@walk("CursorLagging", NOT_READY, "NoNewBlocks")
-def catching_up_after_an_outage(s: StandIn) -> Iterator[Reader]:
-    fall_behind(s, 6_000)
-    yield Reader(by_hand={"If the number falls": lambda: None}, leaves_out=("If it does not fall",))
+@walk("CursorLagging")
+def mined_run_does_not_close(s: StandIn) -> Iterator[Reader]:
+    with refusing_to_close(s):
+        s.order_run()
+        wait_for(lambda: "mined" in states(s), "the run is mined")
+        s.rpc("anvil_mine", hex(40))
+        yield Reader(
+            by_hand={"If it does not fall": lambda: s.query("DROP FUNCTION refuse() CASCADE")},
+            leaves_out=("If the number falls",),
+        )
 
 
 @walk("ContractPaused", NOT_READY, "OrphanTransactions")
