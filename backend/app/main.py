@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from anyio import to_thread
 from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.types import Lifespan
 
 from app.api import bookings, event_runs, health, operations, problems
 from app.api.background import ReconcilerThread, stop_waiting_on_signal
@@ -72,6 +74,27 @@ def create_app(
                 await to_thread.run_sync(reconciler.stop)
         services.follower.stop()
 
+    app = _app_with_routes(lifespan)
+    app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
+    app.state.policy = policy
+    app.state.http_metrics = HttpMetrics()
+    problems.add_exception_handlers(app)
+    app.add_middleware(WriteTurnsMiddleware)
+    app.add_middleware(RequestLimitMiddleware)
+    app.add_middleware(UnexpectedErrorMiddleware)
+    if policy.cors_origins:
+        app.add_middleware(CrossOriginMiddleware, origins=policy.cors_origins)
+    app.add_middleware(RequestMiddleware, hsts_seconds=policy.hsts_seconds)
+    app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
+    return app
+
+
+def api_document() -> dict[str, Any]:
+    """Returns the OpenAPI document. It depends on no setting, and needs neither database nor node."""
+    return _app_with_routes().openapi()
+
+
+def _app_with_routes(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     app = FastAPI(
         title="stakesim",
         version="1",
@@ -81,19 +104,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
-    app.state.policy = policy
-    app.state.http_metrics = HttpMetrics()
     for module in (event_runs, bookings, operations, health):
         app.include_router(module.router)
     app.add_api_route("/docs", docs_page, include_in_schema=False)
-    problems.add_exception_handlers(app)
-    app.add_middleware(WriteTurnsMiddleware)
-    app.add_middleware(RequestLimitMiddleware)
-    app.add_middleware(UnexpectedErrorMiddleware)
-    if policy.cors_origins:
-        app.add_middleware(CrossOriginMiddleware, origins=policy.cors_origins)
-    app.add_middleware(RequestMiddleware, hsts_seconds=policy.hsts_seconds)
-    app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
