@@ -13,6 +13,7 @@ from app.api.schemas import EVENT_RUN
 
 DESCRIPTION = """
 Event runs and bookings with a stake, kept by a contract on Ethereum. The platform's wallet sends all transactions.
+`backend/API.md` in the service's repository says what a client has to do, and `examples/clients` has clients to copy.
 
 **Authentication.** Send `Authorization: Bearer <token>`. A host acts on their own event runs, an attendee on their own
 bookings, the platform on all.

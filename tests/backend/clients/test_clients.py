@@ -124,7 +124,7 @@ def test_a_refusal_says_what_to_do(parties: Parties) -> None:
     """What the contract refuses takes a new key; what the service refuses does not."""
     run = parties.open_run(seats=2)
     book = {"event_run_id": run["id"], "seats": 3}
-    with having(parties.testnet, 1), parties.attendee() as attendee:
+    with having(parties.testnet, 2), parties.attendee() as attendee:
         for _ in range(2):
             with pytest.raises(Refused) as refused:
                 attendee("book", key="too-many", body=book)
@@ -134,8 +134,9 @@ def test_a_refusal_says_what_to_do(parties: Parties) -> None:
 
         unknown = {"event_run_id": str(UUID(int=1)), "seats": 1}
         with pytest.raises(Refused) as refused:
-            attendee("book", key="unknown", body=unknown)
+            attendee("book", key="corrected", body=unknown)
         assert (refused.value.action, refused.value.problem["code"]) == ("change", "not_found")
+        attendee("book", key="corrected", body=book | {"seats": 1})
 
         with pytest.raises(Refused) as refused:
             attendee("create", key="not-theirs", body=parties.run_body())
