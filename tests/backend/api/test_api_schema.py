@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -100,7 +101,7 @@ def _load(api: ApiEnvironment, role: str, examples: int) -> OpenApiSchema:
         "limit": [1, 200],
     }
     operations = caller.get("/operations?limit=2").json()
-    known_texts = {"key": [each["key"] for each in operations["items"]], "cursor": [operations["next"]]}
+    known_texts = {"key": operations["items"] and operations["items"][0]["key"], "cursor": operations["next"]}
 
     def familiar(values: Any) -> Any:
         """Replaces most valid values by existing ones."""
@@ -108,9 +109,9 @@ def _load(api: ApiEnvironment, role: str, examples: int) -> OpenApiSchema:
             return values
         drawn = {name: _drawn(values[name]) for name in known_values.keys() & values.keys()}
         chosen = {name: known_values[name][n % 8 % len(known_values[name])] for name, n in drawn.items() if n and n % 8}
-        texts = {name: choices for name, choices in known_texts.items() if isinstance(values.get(name), str)}
-        # every second text, by its length, as a generated one is in no row
-        chosen |= {name: choices[0] for name, choices in texts.items() if choices and len(values[name]) % 2}
+        for name, text in known_texts.items():  # every second valid one, by its length, as a generated one is in no row
+            if text and re.fullmatch(r"[\w.~:-]+", str(values.get(name, "")), re.ASCII) and len(values[name]) % 2:
+                chosen[name] = text
         return values | chosen
 
     def unforeseen(context: object, failure: Failure, case: object, response: Any) -> bool:
