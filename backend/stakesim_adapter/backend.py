@@ -139,7 +139,7 @@ class EventStakeBackend:
             bookings=self._booking_service(self.database, chain, pricing),
         )
         session = ServicesSession(self.services, uuid.UUID(setup.experience_id), user_ids, self._read_rows)
-        return session if driver == "services" else self._api_session(self.services, session)
+        return session if driver == "services" else self._api_session(setup, self.services, session)
 
     def _insert_rows(self, setup: ScenarioSetup) -> None:
         """Empties the tables, and inserts the scenario's users and experience."""
@@ -147,13 +147,14 @@ class EventStakeBackend:
             {"id": _user_id(user.name), "name": user.name, "wallet_address": user.address} for user in setup.users
         ]
         user_rows.append({"id": _user_id(PLATFORM), "name": PLATFORM, "wallet_address": None})
-        experience_row = {"id": setup.experience_id, "host_id": _user_id(PLATFORM), "title": "Cooking"}
+        host_id = _user_id(_experience_host(setup))
+        experience_row = {"id": setup.experience_id, "host_id": host_id, "title": "Cooking"}
         with self.database.transaction() as connection:
             connection.exec_driver_sql(EMPTY_TABLES)
             connection.execute(insert(users), user_rows)
             connection.execute(insert(experiences), experience_row)
 
-    def _api_session(self, services: Services, session: ServicesSession) -> ApiSession:
+    def _api_session(self, setup: ScenarioSetup, services: Services, session: ServicesSession) -> ApiSession:
         try:
             from stakesim_adapter.api import ApiClient, ApiSession
         except ModuleNotFoundError as missing:
@@ -164,7 +165,7 @@ class EventStakeBackend:
         if self.api is None:
             self.api = ApiClient(services)
         self.api.use_services(services)
-        return ApiSession(self.api, session)
+        return ApiSession(self.api, session, _experience_host(setup))
 
     def _read_rows(self) -> Rows:
         with self.database.autocommit() as connection:
@@ -188,6 +189,11 @@ class _PriceFeed:
 
 def _utc(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _experience_host(setup: ScenarioSetup) -> str:
+    """Returns the name of the user to whom the scenario's experience belongs: its first one."""
+    return setup.users[0].name if setup.users else PLATFORM
 
 
 def _user_id(name: str) -> uuid.UUID:

@@ -106,16 +106,23 @@ def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
-    """Reconcile database and chain: continue pending operations, correct rows that differ."""
+    """Reconcile database and chain: continue pending operations, correct rows that differ.
+
+    A dry run says what would be done with each operation and each row, and writes and sends nothing.
+    """
     from app.bootstrap.checks import read_settings
     from app.db.database import connect
 
     settings = read_settings(env_file)
     if dry_run:
         commands_operations.require_migrations(connect(settings.database_url))
-    reconciler = _connect_services(settings).reconciler
-    report = reconciler.dry_run() if dry_run else reconciler.run_full()
-    _print_report(report)
+    services = _connect_services(settings)
+    if dry_run:
+        report = services.reconciler.dry_run()
+        _print_rehearsal(services, settings, report)
+    else:
+        report = services.reconciler.run_full()
+    _print_report(report, lists_pending=not dry_run)
     raise typer.Exit(FINDINGS if report.differences or report.problems else 0)
 
 
@@ -179,10 +186,22 @@ def _print_step(step: SmokeStep) -> None:
         typer.echo(f"  {step.operation.tx_hash} in block {step.operation.block_number}, {gas}")
 
 
-def _print_report(report: ReconcileReport) -> None:
+def _print_rehearsal(services: Services, settings: Settings, report: ReconcileReport) -> None:
+    from app.bootstrap.rehearsal import Rehearsal
+
+    rehearsal = Rehearsal(services, settings.platform_account())
+    for sentence in rehearsal.open_operations():
+        typer.echo(f"would be done: {sentence}")
+    for run_id in report.differing_runs:
+        sentences = list(rehearsal.refresh(run_id, report.block))
+        for sentence in sentences or [f"event run {run_id}: nothing is written, so somebody has to look at it"]:
+            typer.echo(f"would be done: {sentence}")
+
+
+def _print_report(report: ReconcileReport, *, lists_pending: bool) -> None:
     for previous_state, operation in report.advanced:
         typer.echo(f"{operation.kind} {operation.key}: {previous_state} -> {operation.state}")
-    for operation in report.pending:
+    for operation in report.pending if lists_pending else ():
         held = f", held: {operation.held}" if operation.held else ""
         typer.echo(f"{operation.kind} {operation.key}: {operation.state}{held}")
     for difference in report.differences:

@@ -172,7 +172,7 @@ def test_an_api_that_books_twice_is_caught(api_environment, monkeypatch):
 
 def test_an_api_that_responds_differently_the_second_time_is_caught(api_environment, monkeypatch):
     """It has one effect, but the second response is not the first one."""
-    monkeypatch.setattr(idempotency, "_keep", lambda database, key, response: response)
+    monkeypatch.setattr(idempotency, "_keep", lambda services, key, request_hash, response: None)
     real = IdempotentRequest.respond_with_operation
 
     def numbered(self, status, body, prepare, result):

@@ -35,13 +35,15 @@ router = APIRouter(tags=["event runs"])
     | problem_responses(*SENDING, "idempotency_key_missing", "expired", "no_price", "unsupported_by_contract"),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
-    """A host may create event runs for themselves, the platform for every host.
+    """A host may create event runs of their own experiences for themselves, the platform for every host.
 
     The platform pays the host's stake, 20% of price x seats. The price is converted to wei once, now, at the current
     rate.
     """
     host_id = request.caller.acting_for(body.host_id, "host")
     runs = request.services.runs
+    if request.caller.role != "platform" and runs.host_of_experience(body.experience_id) != request.caller.id:
+        raise Forbidden("Only the experience's host and the platform may create event runs of it.")
     return request.respond_with_operation(
         201,
         body,

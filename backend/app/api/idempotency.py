@@ -1,7 +1,10 @@
 """Idempotent requests: one effect and one response for each Idempotency-Key.
 
-The table `answers` keeps the first response to each key. The table `operations` ensures that a key has one effect on
-chain, without the help of `answers`, so rows of `answers` may be deleted.
+A key is bound to its request once an operation is stored under it, or a final response is kept. So a refused request
+does not use its key up. The table `operations` ensures that a key has one effect on chain, for ever and without the
+help of `answers`: its primary key decides between two simultaneous requests, its request hash between different ones.
+The table `answers` keeps the first final response to each key for `keep_answers`; then a key without an operation is
+free again.
 """
 
 from __future__ import annotations
@@ -11,27 +14,26 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from fastapi import Response
 from pydantic import BaseModel
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Interval, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.api import problems
 from app.api.responses import DeferredResponse, accepted_response, json_response
 from app.bootstrap.container import Services
 from app.core import logs
-from app.core.errors import AppError, ChainUnavailable, ContractRejected, KeyReused, Superseded, UnexpectedReceipt
+from app.core.errors import AppError, ChainUnavailable, KeyReused
 from app.core.security import Caller
 from app.db.database import DATABASE_ERRORS, Database
 from app.db.tables import answers
+from app.db.tables import operations as operations_table
 from app.services import operations
 from app.services.operation_types import Operation
 from app.services.rpc_types import Receipt
-
-FINAL_ERRORS = (ContractRejected, Superseded, UnexpectedReceipt)
-"""Errors that end an operation. Repeating the request can't change them, so their responses are kept."""
 
 log = logging.getLogger(__name__)
 
@@ -62,19 +64,26 @@ class IdempotentRequest:
     waits: bool
 
     def respond(self, body: BaseModel | None, produce: Callable[[], Response]) -> Response:
-        """Returns the response kept for this key. If there is none, produces and keeps one.
-
-        A 202 is not kept, as the operation has no outcome yet.
+        """Returns the response kept for this key. If there is none, produces and keeps one. Stores no operation.
 
         Raises:
-            KeyReused: The key was used for another endpoint or body.
+            KeyReused: The key belongs to another request.
         """
+        request_hash = self._hash(body)
         with logs.log_context(operation=self.idempotency_key):
+            found = self._find()
+            if found.is_kept_for(request_hash):
+                return found.response()
+            if found.request is not None or found.has_operation:
+                raise KeyReused(_REUSED)
+            response, kept = produce(), None
             if self.is_repeatable:
-                kept_response = _claim_key(self.services.database, self.idempotency_key, self._hash(body))
-                if kept_response is not None:
-                    return kept_response
-            return self._keep(produce)
+                kept = _keep(self.services, self.idempotency_key, request_hash, response)
+            if kept is None:
+                return response
+            if not kept.is_kept_for(request_hash):  # another request had the key at the same time
+                raise KeyReused(_REUSED)
+            return kept.response()
 
     def respond_with_operation(
         self,
@@ -95,9 +104,13 @@ class IdempotentRequest:
             prepare: Stores the operation, or returns the stored operation with this key.
             result: Returns the body of the response from the confirmed operation.
         """
-        services = self.services
-
-        def produce() -> Response:
+        services, request_hash = self.services, self._hash(body)
+        with logs.log_context(operation=self.idempotency_key):
+            found = self._find()
+            if found.is_kept_for(request_hash):
+                return found.response()
+            if found.request is not None and not found.has_operation:
+                raise KeyReused(_REUSED)
             operation = prepare()
             if not self.waits and not operation.closed:
                 services.follower.send_and_follow(operation)
@@ -106,40 +119,37 @@ class IdempotentRequest:
                 operation = services.sender.advance(operation)
             waiter = services.follower.follow(operation)
             if waiter.done():
-                return self._outcome(operation, status, result)
+                return self._outcome(operation, request_hash, status, result)
 
             def respond_after_waiting() -> Response:
-                return self._outcome(_reload(services.database, operation), status, result)
+                return self._outcome(_reload(services.database, operation), request_hash, status, result)
 
-            timeout = services.sender.policy.give_up_after
-            return DeferredResponse(waiter, timeout, lambda: self._keep(respond_after_waiting))
+            return DeferredResponse(waiter, services.sender.policy.give_up_after, respond_after_waiting)
 
-        return self.respond(body, produce)
-
-    def _outcome(self, operation: Operation, status: int, result: Callable[[Operation], BaseModel]) -> Response:
-        """Returns the result of a closed operation, or 202."""
+    def _outcome(
+        self, operation: Operation, request_hash: str, status: int, result: Callable[[Operation], BaseModel]
+    ) -> Response:
+        """Returns the result of a closed operation, and keeps it for repetitions; 202 if it is not closed yet."""
+        if not operation.closed:
+            return accepted_response(operation)
         try:
-            if operation.closed:
-                self.services.sender.check_success(operation)
-                return json_response(status, result(operation))
-        except FINAL_ERRORS as error:
-            return problems.problem_from_error(error, operation.key)
+            self.services.sender.check_success(operation)
+            response = json_response(status, result(operation))
         except (ChainUnavailable, *DATABASE_ERRORS) as error:
-            reason = error if isinstance(error, AppError) else type(error).__name__  # no SQL in the log
-            log.warning("the operation is final, but its result can't be read: %s", reason)
-        return accepted_response(operation)
+            log.warning("the operation is final, but its result can't be read: %s", error)
+            return accepted_response(operation)
+        except AppError as error:
+            response = problems.problem_from_error(error, operation.key)
+        kept = _keep(self.services, self.idempotency_key, request_hash, response) if self.is_repeatable else None
+        return kept.response() if kept is not None and kept.is_kept_for(request_hash) else response
 
-    def _keep(self, produce: Callable[[], Response]) -> Response:
-        """Produces a response, and keeps it for repetitions of the request unless it is not final."""
+    def _find(self) -> _Found:
+        """Returns what is stored under the key; nothing if the client did not choose it."""
         if not self.is_repeatable:
-            return produce()
-        try:
-            response = produce()
-        except FINAL_ERRORS as error:
-            response = problems.problem_from_error(error)
-        if isinstance(response, DeferredResponse) or response.status_code == 202:
-            return response
-        return _keep(self.services.database, self.idempotency_key, response)
+            return _Found(None, None, None, None)
+        with self.services.database.autocommit() as connection:
+            parameters = {"of_key": self.idempotency_key, "keep_for": self.services.keep_answers}
+            return _Found(*connection.execute(_FIND, parameters).one())
 
     def receipt(self, operation: Operation) -> Receipt:
         """Returns the receipt of the confirmed operation. Raises `ChainUnavailable`."""
@@ -167,46 +177,73 @@ def _reload(database: Database, operation: Operation) -> Operation:
 
 # -------------------------------------------------------------------------------------------------- kept responses
 
-_HAS_KEY = answers.c.key == bindparam("of_key")
-_CLAIM = insert(answers).on_conflict_do_nothing()
-_FIND = select(answers.c.request, answers.c.status, answers.c.body).where(_HAS_KEY)
-_KEEP = (
-    update(answers)
-    .where(_HAS_KEY)
-    .values(
-        status=func.coalesce(answers.c.status, bindparam("new_status")),
-        body=func.coalesce(answers.c.body, bindparam("new_body")),
-    )
-    .returning(answers.c.status, answers.c.body)
+_REUSED = "This Idempotency-Key was used for another request: use a new one for each."
+
+
+class _Found(NamedTuple):
+    """What is stored under a key: the kept response with the hash of its request, and the operation's key.
+
+    If two requests of different kinds had the key at the same time, the response may be one's, the operation the
+    other's.
+    """
+
+    request: str | None
+    status: int | None
+    body: str | None
+    operation: str | None
+
+    @property
+    def has_operation(self) -> bool:
+        return self.operation is not None
+
+    def is_kept_for(self, request_hash: str) -> bool:
+        """Whether a response is kept for this request."""
+        return self.request == request_hash
+
+    def response(self) -> Response:
+        """Returns the kept response."""
+        assert self.status is not None
+        media_type = problems.MEDIA_TYPE if self.status >= 400 else "application/json"
+        return Response(self.body, self.status, media_type=media_type)
+
+
+_a = answers.c
+_KEPT_SINCE = func.now() - bindparam("keep_for", type_=Interval)
+_given = select(bindparam("of_key", type_=Text).label("key")).subquery("given")
+_FIND = select(_a.request, _a.status, _a.body, operations_table.c.key).select_from(
+    _given.outerjoin(
+        answers, (_a.key == _given.c.key) & _a.status.is_not(None) & (_a.created_at >= _KEPT_SINCE)
+    ).outerjoin(operations_table, operations_table.c.key == _given.c.key)
+)
+_new = insert(answers).values(
+    key=bindparam("of_key"),
+    request=bindparam("new_request"),
+    status=bindparam("new_status"),
+    body=bindparam("new_body"),
+)
+_KEEP = _new.on_conflict_do_update(
+    index_elements=[_a.key],
+    set_={
+        **{name: _new.excluded[name] for name in ("request", "status", "body")},
+        "created_at": func.clock_timestamp(),
+    },
+    where=_a.status.is_(None) | (_a.created_at < _KEPT_SINCE),
 )
 """Does not overwrite a response: two simultaneous requests with one key both get the response that is stored first."""
 
 
-def _claim_key(database: Database, key: str, request_hash: str) -> Response | None:
-    """Reserves the key for this request, or returns the response that is kept for it.
-
-    Raises:
-        KeyReused: The key belongs to another request.
-    """
-    with database.transaction() as connection:
-        connection.execute(_CLAIM, {"key": key, "request": request_hash})
-        row = connection.execute(_FIND, {"of_key": key}).one()
-    if row.request != request_hash:
-        raise KeyReused("This Idempotency-Key was used for another request: use a new one for each.")
-    return None if row.status is None else _kept_response(row.status, row.body)
-
-
-def _keep(database: Database, key: str, response: Response) -> Response:
-    """Keeps the response unless the key already has one, and returns the kept response."""
-    values = {"of_key": key, "new_status": response.status_code, "new_body": bytes(response.body).decode()}
+def _keep(services: Services, key: str, request_hash: str, response: Response) -> _Found | None:
+    """Keeps the response unless the key already has one. Returns what is kept; None if the database does not answer."""
+    values = {
+        "new_request": request_hash,
+        "new_status": response.status_code,
+        "new_body": bytes(response.body).decode(),
+    }
+    parameters = {"of_key": key, "keep_for": services.keep_answers}
     try:
-        with database.transaction() as connection:
-            status, body = connection.execute(_KEEP, values).one()
+        with services.database.autocommit() as connection:
+            connection.execute(_KEEP, parameters | values)
+            return _Found(*connection.execute(_FIND, parameters).one())
     except DATABASE_ERRORS:
         log.warning("the response could not be kept; a repeated request gets a new one")
-        return response
-    return _kept_response(status, body)
-
-
-def _kept_response(status: int, body: str) -> Response:
-    return Response(body, status, media_type=problems.MEDIA_TYPE if status >= 400 else "application/json")
+        return None

@@ -42,7 +42,7 @@ TIMEOUT_S = 1.0
 log = logging.getLogger(__name__)
 
 _columns = operations.c
-_IS_OPEN = _columns.state.not_in(CLOSED_STATES)
+_IS_OPEN = _columns.state.not_in(CLOSED_STATES) & _columns.abandoned_at.is_(None)
 
 
 _IS_HELD = _columns.held.is_not(None)

@@ -47,6 +47,7 @@ class Services:
         bookings: Use cases of bookings.
         follower: Follows sent operations until they are final.
         reconciler: Reconciles database and chain.
+        keep_answers: For how long the response to an Idempotency-Key is kept.
     """
 
     w3: Web3
@@ -57,6 +58,7 @@ class Services:
     bookings: BookingService
     follower: Follower
     reconciler: Reconciler
+    keep_answers: timedelta = KEEP_ANSWERS
 
     @property
     def health(self) -> Health:
@@ -113,7 +115,7 @@ def build_services(
         keep_answers=keep_answers,
         skip=follower.is_following,
     )
-    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler)
+    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler, keep_answers)
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:

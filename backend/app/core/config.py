@@ -148,7 +148,8 @@ class Settings(DatabaseSettings):
         jwt_secret: Key that signs the bearer tokens; at least 32 bytes.
         eth_price_inr: INR per ETH, set by hand; without it and `price_feeds`, no price can be quoted.
         eth_price_inr_as_of: When `eth_price_inr` was valid. Without it, `eth_price_inr` is not used.
-        answers_keep_days: Days for which the response to an Idempotency-Key is kept.
+        answers_keep_days: Days for which the response to an Idempotency-Key is kept; then a key without an operation is
+            free again.
         price_feeds: HTTP APIs with the price of ETH, in order of preference. `eth_price_inr` comes after them.
         price_refresh_seconds: Seconds between two requests to a feed.
         price_max_age_seconds: Maximum age of a feed's rate.

@@ -29,6 +29,7 @@ _SELECT_HOST_AND_EXPERIENCE = (
     .select_from(users.outerjoin(experiences, experiences.c.id == bindparam("experience_id")))
     .where(users.c.id == bindparam("user_id"))
 )
+_SELECT_HOST_OF_EXPERIENCE = select(experiences.c.host_id).where(experiences.c.id == bindparam("row_id"))
 _SELECT_RUN = select(event_runs).where(event_runs.c.id == bindparam("row_id"))
 _SELECT_ALL = select(event_runs).order_by(event_runs.c.created_at)
 
@@ -266,6 +267,14 @@ class EventRunService:
         if row is None:
             raise NotFound(f"There is no event run {event_run_id}.")
         return EventRun(*row)
+
+    def host_of_experience(self, experience_id: UUID) -> UUID:
+        """Returns the id of the host to whom an experience belongs."""
+        with self._database.autocommit() as connection:
+            host_id: UUID | None = connection.scalar(_SELECT_HOST_OF_EXPERIENCE, {"row_id": experience_id})
+        if host_id is None:
+            raise NotFound(f"There is no experience {experience_id}.")
+        return host_id
 
     def list_all(self) -> list[EventRun]:
         """Returns the rows of all runs, in the order in which they were stored."""

@@ -23,7 +23,7 @@ from app.services.operation_list import OrphanRow, find_operation, find_orphan
 from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, Operation
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 from app.services.rpc_refusals import RefusalKind
-from app.services.step_report import describe_step
+from app.services.steps import describe_steps, take_steps
 from app.services.transactions import states
 from app.services.transactions.limits import Sealer
 from app.services.transactions.mempool import SendRefusal
@@ -182,18 +182,13 @@ class Interventions:
             operation = resumed
         if operation.state == "prepared":
             self._look_around(operation)
-        after = operation
-        while not after.closed:
-            stepped = self._sender.step(after)
-            if stepped.state == after.state:
-                after = stepped
-                break
-            after = stepped
-        account = find_account(after, self._account)
+        after = [operation, *take_steps(self._sender, operation)][-1]
+        account, is_raised = find_account(after, self._account), False
         if after.state in ("signed", "submitted") and len(after.attempts) == len(operation.attempts) and account:
-            after = self._sender.unmined.raise_old_fees(after, account, self._sender.policy, self._sender.limits)
-        sent = [after.attempts[-1].tx_hash] if self._sender.unmined.has_sent(after) else []
-        sentence = describe_step(operation, after, sent, self._sender.policy.confirmations)
+            raised = self._sender.unmined.raise_old_fees(after, account, self._sender.policy, self._sender.limits)
+            is_raised, after = len(raised.attempts) > len(after.attempts), raised
+        sent = [after.attempts[-1].tx_hash] if is_raised or self._sender.unmined.has_sent(after) else []
+        sentence = describe_steps(operation, after, sent, self._sender.policy.confirmations)
         is_moving = after.held is None and after.state not in ("prepared", "failed", "rejected")
         return Outcome(f"{operation.kind} {operation.key}: {sentence}.", done=is_moving)
 

@@ -77,6 +77,7 @@ class ApiEnvironment:
     no_show: ApiUser = field(init=False)
     other_host: ApiUser = field(init=False)
     experience: UUID = field(init=False)
+    other_experience: UUID = field(init=False)
 
     def __post_init__(self) -> None:
         for role in ("platform", "other_host"):
@@ -91,8 +92,10 @@ class ApiEnvironment:
         for name, role in roles.items():
             setattr(self, name, ApiUser(self.client, self.backend.ids[name], role))
         with self.backend.database.transaction() as connection:
-            row = {"host_id": self.backend.ids["host"], "title": "Pottery"}
-            self.experience = connection.execute(insert(experiences).returning(experiences.c.id), row).scalar_one()
+            for host, name in (("host", "experience"), ("other_host", "other_experience")):
+                row = {"host_id": self.backend.ids[host], "title": "Pottery"}
+                inserted = connection.execute(insert(experiences).returning(experiences.c.id), row)
+                setattr(self, name, inserted.scalar_one())
 
     def run_body(self, seats: int = 4, price_inr: str = "20000", **more: Any) -> dict[str, Any]:
         starts_at = (self.backend.now() + 3 * DAY).isoformat()

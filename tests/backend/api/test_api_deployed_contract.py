@@ -37,9 +37,14 @@ def guest(api: ApiEnvironment) -> ApiUser:
     return ApiUser(api.client, api.backend.ids["walletless"], "attendee")
 
 
+def other_body(api: ApiEnvironment) -> dict[str, Any]:
+    """Returns a run of the other host, who has no wallet."""
+    return api.run_body(experience_id=str(api.other_experience))
+
+
 def own_run(api: ApiEnvironment) -> dict[str, Any]:
     """Creates a run of a host without a wallet."""
-    return body_of(api.other_host.post("/event-runs", api.run_body()), 201)
+    return body_of(api.other_host.post("/event-runs", other_body(api)), 201)
 
 
 def signed_run(backend: BackendEnvironment) -> str:
@@ -57,7 +62,7 @@ def test_everything_works_or_is_refused_as_documented(api: ApiEnvironment, guest
         assert response.status_code < 500 or problem_of(response, *UNSUPPORTED)
         return response
 
-    host, body = api.other_host, api.run_body()
+    host, body = api.other_host, other_body(api)
     run = body_of(checked("post", "/event-runs", host.post("/event-runs", body, Idempotency_Key="first")), 201)
     assert run["blockchain_stake_amount_wei"] == "80000000000000000"
     other, third = own_run(api), own_run(api)

@@ -36,7 +36,7 @@ from app.services.transactions.policy import TransactionPolicy
 from backend_environment import DeployedContracts, backend_on
 from fastapi.testclient import TestClient
 from http_server import Server, rest_of
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 NEVER_OVER_HTTP = {
     "error": "the base class",
@@ -130,6 +130,7 @@ def too_many_connections(c: Circumstances) -> httpx.Response:
     return c.over_socket(HEAD)
 
 
+ENDED = ("superseded", "transaction_refused", "expired", "cancelled", "unexpected_receipt")
 CAUSES: dict[str, Cause] = {
     "bad_request": lambda c: c.raw(b"\xff"),
     "too_deep": lambda c: c.raw(b"[" * 200),
@@ -176,6 +177,10 @@ def test_every_type_of_the_catalogue_can_be_made_to_happen(
     problem = problem_of(response, PROBLEM_TYPES[code].status, code)
     assert problem["type"] == TYPE_PREFIX + code
     assert problem["title"] == PROBLEM_TYPES[code].title
+    if code in ENDED:
+        assert problem["operation"] == f"{api.host.id}:k"
+        with api.backend.database.autocommit() as connection:
+            assert connection.execute(select(answers.c.body)).scalar_one() == response.text
     if response.status_code == 503:
         assert int(response.headers["retry-after"]) > 0
 
