@@ -2,9 +2,9 @@
 
     python benchmarks/dashboard.py --out backend/monitoring/dashboard.png
 
-Starts an anvil with a block each second, a service as `benchmarks/load.py` does, and Prometheus (Debian's package), which
-scrapes it each second, with the alert rules. Clients book in waves. The third wave begins with an empty wallet. Each
-panel is drawn where the dashboard has it, so Grafana is not needed.
+Starts an anvil with a block each second, a service as `benchmarks/load.py` does, and Prometheus (Debian's package),
+which scrapes it each second, with the alert rules. Clients book in waves. The third wave begins with an empty wallet.
+Each panel is drawn where the dashboard has it, so Grafana is not needed.
 """
 
 import argparse
