@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from anyio import to_thread
 from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.types import Lifespan
 
 from app.api import bookings, event_runs, health, operations, problems
 from app.api.background import ReconcilerThread, stop_waiting_on_signal
@@ -57,6 +59,23 @@ def create_app(
                 await to_thread.run_sync(reconciler.stop)
         services.follower.stop()
 
+    app = _app_with_routes(lifespan)
+    app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
+    app.state.http_metrics = HttpMetrics()
+    problems.add_exception_handlers(app)
+    app.add_middleware(WriteTurnsMiddleware)
+    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
+    return app
+
+
+def api_document() -> dict[str, Any]:
+    """Returns the OpenAPI document. It depends on no setting, and needs neither database nor node."""
+    return _app_with_routes().openapi()
+
+
+def _app_with_routes(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     app = FastAPI(
         title="stakesim",
         version="1",
@@ -64,14 +83,7 @@ def create_app(
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
-    app.state.http_metrics = HttpMetrics()
     for module in (event_runs, bookings, operations, health):
         app.include_router(module.router)
-    problems.add_exception_handlers(app)
-    app.add_middleware(WriteTurnsMiddleware)
-    app.add_middleware(BodyLimitMiddleware)
-    app.add_middleware(AccessLogMiddleware)
-    app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app

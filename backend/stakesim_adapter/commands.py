@@ -149,6 +149,22 @@ def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     typer.echo(f"{create_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
 
 
+@cli.command(cls=Command)
+def openapi(
+    out: Annotated[Path | None, typer.Option(help="File to write, instead of standard output.")] = None,
+) -> None:
+    """Show the OpenAPI document of the HTTP API. Needs no settings."""
+    import json
+
+    from app.main import api_document
+
+    text = json.dumps(api_document(), indent=1)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(f"{text}\n")
+
+
 @cli.command("stop-database", cls=Command)
 def stop_database() -> None:
     """Stop the embedded PostgreSQL server, if it runs."""

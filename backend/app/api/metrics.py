@@ -25,7 +25,7 @@ from app.core.build import current_build
 from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
 from app.db.database import DATABASE_ERRORS
-from app.db.tables import IS_OPEN_ORPHAN, OPERATION_STATES, operations, orphans
+from app.db.tables import IS_OPEN_ORPHAN, OPERATION_STATES, in_states, operations, orphans
 from app.db.unavailability import troubles
 from app.services import rpc
 from app.services.health import HealthProblem
@@ -42,7 +42,7 @@ TIMEOUT_S = 1.0
 log = logging.getLogger(__name__)
 
 _columns = operations.c
-_IS_OPEN = _columns.state.not_in(CLOSED_STATES) & _columns.abandoned_at.is_(None)
+_IS_OPEN = ~in_states(CLOSED_STATES) & _columns.abandoned_at.is_(None)
 
 
 _IS_HELD = _columns.held.is_not(None)

@@ -18,7 +18,7 @@ CLIENT_ACTIONS: dict[ClientAction, str] = {
     "repeat": "Repeat the same request with the same Idempotency-Key, after the seconds of `Retry-After`, if any.",
     "wait": "Something has to happen first. Repeat the same request with the same Idempotency-Key later.",
     "change": "Correct the request. Its Idempotency-Key is not used up: the corrected request may have the same one.",
-    "new_key": "The Idempotency-Key is used up, and has had no other effect. Send what you want with a new key.",
+    "new_key": "The request has had no effect, and never will. If it is still wanted, send it with a new key.",
     "ask": "Ask the operator of the service. Do not send the request with a new Idempotency-Key.",
 }
 """What a client does about a problem."""

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from app.bootstrap.checks import check_database, check_pending
 from app.core.errors import ContractRejected
@@ -22,7 +23,10 @@ from app.services.run_pages import pages_of_runs
 from database_environment import SECRET, headers_of, post_booking, settings_for
 from fastapi.testclient import TestClient
 from fault_environment import FaultEnvironment
-from sqlalchemy import event, func, select, text, update
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
+from psycopg.pq import ExecStatus
+from sqlalchemy import Connection, event, func, select, text, update
 
 pytestmark = pytest.mark.slow
 
@@ -78,14 +82,37 @@ def recorded(database: Database) -> Iterator[dict[str, Any]]:
 
 
 def scanned_tables(database: Database, statement: str, parameters: Any) -> set[str]:
-    """Returns the large tables that a statement reads from end to end, or in the order of an index, by its plan."""
+    """Returns the large tables that a statement reads from end to end, or in the order of an index, by its plans.
+
+    These are the plan for its parameters, and the one that is kept for all parameters.
+    """
     if not statement.lstrip().upper().startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")):
         return set()
     one = parameters[0] if isinstance(parameters, list) else parameters
     with database.autocommit() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", one).scalar_one()
+        plans = [plan[0], generic_plan(connection, statement, one)]
         whole = connection.exec_driver_sql("SELECT indexrelid::regclass::text FROM pg_index WHERE indpred IS NULL")
-        return set(_scans(plan[0]["Plan"], set(whole.scalars()))) & LARGE
+        whole_indexes = set(whole.scalars())
+        return {table for plan in plans for table in _scans(plan["Plan"], whole_indexes)} & LARGE
+
+
+def generic_plan(connection: Connection, statement: str, parameters: Any) -> dict[str, Any]:
+    """Returns the plan of a statement that psycopg has prepared, which knows no values of the parameters."""
+    driver_connection = connection.connection.driver_connection
+    assert isinstance(driver_connection, psycopg.Connection)
+    query = PostgresQuery(Transformer(driver_connection))
+    query.convert(statement, parameters)
+    prepared = driver_connection.pgconn.prepare(b"explained", query.query, query.types)
+    assert prepared.status == ExecStatus.COMMAND_OK, prepared.error_message
+    with psycopg.Cursor(driver_connection) as cursor:
+        arguments = f"({', '.join(['NULL'] * len(query.types))})" if query.types else ""
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
+        row = cursor.execute(f"EXPLAIN (FORMAT JSON) EXECUTE explained{arguments}", prepare=False).fetchone()
+        cursor.execute("RESET plan_cache_mode; DEALLOCATE explained")
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]
+    return plan
 
 
 def _scans(plan: dict[str, Any], whole_indexes: set[str]) -> Iterator[str]:
