@@ -31,6 +31,7 @@ from web3 import HTTPProvider, Web3
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 MONITORING = ROOT / "backend" / "monitoring"
 WAVES, CLIENTS, PAUSE_S = 4, 40, 25
@@ -164,7 +165,7 @@ def draw_series(axes: Axes, panel: dict[str, Any], running: Prometheus, began: f
     if "max" in defaults:
         axes.set_ylim(top=1.05 * defaults["max"])
     axes.xaxis.set_major_formatter(lambda value, _: f"{int(value) // 60}:{int(value) % 60:02d}")
-    axes.ticklabel_format(axis="y", useOffset=False, style="plain")
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
