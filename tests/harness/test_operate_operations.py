@@ -180,9 +180,8 @@ def test_an_orphan_is_shown_and_dismissed(stakesim, env, services, prepared):  #
     row |= {"to_address": of.to_address, "kind": of.kind, "args": {"max_seats": 2}, "subject": "…", "data": of.data}
     with services.database.transaction() as connection:
         connection.execute(insert(orphans).values(row | {"value_wei": 5, "succeeded": True}))
-    assert (
-        "Transactions in no operation: 1. See `stakesim orphans`." in stakesim("operations", "--env-file", env()).stdout
-    )
+    listed = stakesim("operations", "--env-file", env()).stdout
+    assert "Transactions in no operation: 1. See `stakesim orphans`." in listed
     done = stakesim("orphans", "--env-file", env())
     assert done.stdout == f"{row['tx_hash']}  createEventRun (max_seats 2), nonce 7, block 3, 5 wei\n"
     check_error(stakesim("orphans", "dismiss", "0xab", "--env-file", env()), "Give --yes to dismiss it")

@@ -132,7 +132,7 @@ class Interventions:
             InterventionRefused: It is closed, or there is no such operation.
             ChainUnavailable: The node does not answer.
         """
-        return self._run("retry", key, self._retry)
+        return self._run("retry", key)
 
     def cancel(self, key: str) -> Outcome:
         """Cancels an operation that is not mined.
@@ -144,7 +144,7 @@ class Interventions:
             InterventionRefused: It can't be cancelled, or there is no such operation.
             ChainUnavailable: It has a nonce, and the node does not answer.
         """
-        return self._run("cancel", key, self._cancel)
+        return self._run("cancel", key)
 
     def abandon(self, key: str) -> Outcome:
         """Stops carrying on an operation that nobody can cancel.
@@ -155,22 +155,28 @@ class Interventions:
         Raises:
             InterventionRefused: It can be cancelled, it is mined or closed, or there is no such operation.
         """
-        return self._run("abandon", key, self._abandon)
+        return self._run("abandon", key)
 
-    def _run(self, command: str, key: str, act: Callable[[Operation], Outcome | None]) -> Outcome:
+    def _run(self, command: str, key: str) -> Outcome:
         operation = find_operation(self._database, key)
         with recorded(self._database, self._operator, command, operation.key) as record:
-            for _ in range(TRIES):
-                self._require(command, operation)
-                try:
-                    outcome = act(operation)
-                except NODE_ERRORS as error:
-                    raise as_chain_unavailable(operation.kind, error, operation.key) from error
-                if outcome is not None:
-                    record(outcome.sentence)
-                    return outcome
-                operation = states.reload(self._database, operation)
-            raise ChainUnavailable(f"{operation.kind} {operation.key} keeps changing: try again.", operation.key)
+            outcome = self.intervene(command, operation)
+            record(outcome.sentence)
+            return outcome
+
+    def intervene(self, command: str, operation: Operation) -> Outcome:
+        """Runs a command without recording it. Raises as the command's method does."""
+        act = {"retry": self._retry, "cancel": self._cancel, "abandon": self._abandon}[command]
+        for _ in range(TRIES):
+            self._require(command, operation)
+            try:
+                outcome = act(operation)
+            except NODE_ERRORS as error:
+                raise as_chain_unavailable(operation.kind, error, operation.key) from error
+            if outcome is not None:
+                return outcome
+            operation = states.reload(self._database, operation)
+        raise ChainUnavailable(f"{operation.kind} {operation.key} keeps changing: try again.", operation.key)
 
     # ------------------------------------------------------------------------------------------------ retry
 
