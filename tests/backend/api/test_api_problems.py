@@ -105,6 +105,13 @@ def not_on_chain(c: Circumstances) -> httpx.Response:
     return c.api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 1})
 
 
+def never_on_chain(c: Circumstances) -> httpx.Response:
+    """The contract does not allow so many seats, so the run failed."""
+    c.api.host.post("/event-runs", c.api.run_body(seats=201))
+    [run] = c.api.host.get("/event-runs").json()["items"]
+    return c.api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 1})
+
+
 def request_timeout(c: Circumstances) -> httpx.Response:
     c.monkeypatch.setattr(middleware, "BODY_TIMEOUT_S", 0.1)
     return c.over_socket(HEAD.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n"))
@@ -157,6 +164,7 @@ CAUSES: dict[str, Cause] = {
     "expired": ended_with("expired"),
     "cancelled": ended_with("cancelled"),
     "not_on_chain": not_on_chain,
+    "never_on_chain": never_on_chain,
     "too_large": lambda c: c.raw(b" " * 100_000),
     "uri_too_long": lambda c: c.api.client.get("/health?" + "x" * 5_000),
     "invalid_request": lambda c: c.api.host.get("/bookings?limit=0"),
