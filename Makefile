@@ -10,7 +10,7 @@ CI_PROFILE ?= ci
 
 unexport PYTHONDONTWRITEBYTECODE # without bytecode each process would compile its imports, and pytest rewrite all tests, again
 
-.PHONY: help run gate opinions proofs mutants notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact clean
+.PHONY: help run gate opinions proofs mutants notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact openapi clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,8 +26,9 @@ help:
 	@echo "make deep           the tests of 'make test' in the deep profile, and large random campaigns (hours)"
 	@echo "make lint           set up, then run lint, type checks and import rules"
 	@echo "make setup          install what 'make run' needs into .venv; setup-dev adds what 'make test' needs"
+	@echo "make openapi        write the OpenAPI document of the HTTP API into backend/openapi.json"
 	@echo "make artifact       compile EventStake into backend/app/contracts/EventStake.json"
-	@echo "make lock           resolve requirements/*.in and contracts/package.json to new lock files"
+	@echo "make lock           resolve requirements/*.in and both package.json to new lock files"
 	@echo "make clean          stop the embedded database; delete .venv, node_modules, caches, state and reports"
 
 run: setup
@@ -77,7 +78,7 @@ lint: setup-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 
 setup: .venv/run.stamp contracts/node_modules/run.stamp
-setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp
+setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp examples/clients/typescript/node_modules/dev.stamp
 
 # pip rather than a faster tool: every machine has it, and it honours the user's index settings
 .venv/run.stamp: requirements/run.txt pyproject.toml
@@ -111,14 +112,23 @@ contracts/node_modules/%.stamp: contracts/package-lock.json .venv/node.stamp
 	  || { echo "npm ci failed: check the network, then run make again" >&2; exit 2; }
 	@touch contracts/node_modules/run.stamp $@
 
+examples/clients/typescript/node_modules/dev.stamp: examples/clients/typescript/package-lock.json .venv/node.stamp
+	@echo "installing what the TypeScript client needs"
+	@PATH="$$PATH:$(CURDIR)/$(BIN)"; cd examples/clients/typescript && timeout 300 npm ci --silent --ignore-scripts \
+	  || { echo "npm ci failed: check the network, then run make again" >&2; exit 2; }
+	@touch $@
+
+openapi: setup .venv/serve.stamp
+	@$(BIN)/stakesim openapi --out backend/openapi.json
+
 lock: setup-dev
 	@for f in run serve gate notebooks dev mutants node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --no-header requirements/$$f.in -o requirements/$$f.txt || exit 1; done
-	@cd contracts && npm install --package-lock-only --silent
+	@for f in contracts examples/clients/typescript; do (cd $$f && npm install --package-lock-only --silent) || exit 1; done
 
 artifact: setup
 	@$(BIN)/stakesim compile --write
 
 clean:
 	@test ! -x $(BIN)/stakesim || $(BIN)/stakesim stop-database || true
-	rm -rf $(VENV) contracts/node_modules .stakesim reports .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) contracts/node_modules examples/clients/typescript/node_modules .stakesim reports .pytest_cache .mypy_cache .ruff_cache .hypothesis

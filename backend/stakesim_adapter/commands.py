@@ -7,7 +7,8 @@ typer, so that `stakesim --help` is quick; the other imports happen when a comma
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
+from uuid import UUID
 
 import typer
 
@@ -106,16 +107,23 @@ def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
-    """Reconcile database and chain: continue pending operations, correct rows that differ."""
+    """Reconcile database and chain: continue pending operations, correct rows that differ.
+
+    A dry run says what would be done with each operation and each row, and writes and sends nothing.
+    """
     from app.bootstrap.checks import read_settings
     from app.db.database import connect
 
     settings = read_settings(env_file)
     if dry_run:
         commands_operations.require_migrations(connect(settings.database_url))
-    reconciler = _connect_services(settings).reconciler
-    report = reconciler.dry_run() if dry_run else reconciler.run_full()
-    _print_report(report)
+    services = _connect_services(settings)
+    if dry_run:
+        report = services.reconciler.dry_run()
+        _print_rehearsal(services, settings, report)
+    else:
+        report = services.reconciler.run_full()
+    _print_report(report, lists_pending=not dry_run)
     raise typer.Exit(FINDINGS if report.differences or report.problems else 0)
 
 
@@ -134,12 +142,49 @@ def confirm_rate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     typer.echo(f"one ETH is {rate.inr_per_eth} INR by {rate.source}, as of {rate.as_of.isoformat()}")
 
 
+@cli.command(cls=Command)
+def token(
+    user: Annotated[UUID, typer.Option(help="Id of the user's row in `users`.")],
+    role: Annotated[Literal["host", "attendee", "platform"], typer.Option(help="What the user may do.")],
+    hours: Annotated[float, typer.Option(help="Lifetime in hours; at most JWT_MAX_LIFETIME_SECONDS.")] = 1,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
+) -> None:
+    """Print a bearer token for the API, signed with JWT_SECRET. Whoever has it is that user until it expires."""
+    from datetime import timedelta
+
+    from app.bootstrap.checks import read_settings
+    from app.core.errors import InvalidRequest
+    from app.core.security import issue_token
+
+    settings = read_settings(env_file)
+    if not 0 < hours * 3600 <= settings.jwt_max_lifetime_seconds:
+        longest = settings.jwt_max_lifetime_seconds / 3600
+        raise InvalidRequest(f"A token lives for more than 0 and at most {longest:g} hours (JWT_MAX_LIFETIME_SECONDS).")
+    typer.echo(issue_token(settings.jwt_secret, user, role, timedelta(hours=hours), settings.jwt_issuer))
+
+
 @wallet.command("new", cls=Command)
 def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     """Create the platform's wallet: write its key into the settings, and print its address."""
     from app.bootstrap.wallet import create_wallet
 
     typer.echo(f"{create_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
+
+
+@cli.command(cls=Command)
+def openapi(
+    out: Annotated[Path | None, typer.Option(help="File to write, instead of standard output.")] = None,
+) -> None:
+    """Show the OpenAPI document of the HTTP API. Needs no settings."""
+    import json
+
+    from app.main import api_document
+
+    text = json.dumps(api_document(), indent=1)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(f"{text}\n")
 
 
 @cli.command("stop-database", cls=Command)
@@ -179,10 +224,22 @@ def _print_step(step: SmokeStep) -> None:
         typer.echo(f"  {step.operation.tx_hash} in block {step.operation.block_number}, {gas}")
 
 
-def _print_report(report: ReconcileReport) -> None:
+def _print_rehearsal(services: Services, settings: Settings, report: ReconcileReport) -> None:
+    from app.bootstrap.rehearsal import Rehearsal
+
+    rehearsal = Rehearsal(services, settings.platform_account())
+    for sentence in rehearsal.open_operations():
+        typer.echo(f"would be done: {sentence}")
+    for run_id in report.differing_runs:
+        sentences = list(rehearsal.refresh(run_id, report.block))
+        for sentence in sentences or [f"event run {run_id}: nothing is written, so somebody has to look at it"]:
+            typer.echo(f"would be done: {sentence}")
+
+
+def _print_report(report: ReconcileReport, *, lists_pending: bool) -> None:
     for previous_state, operation in report.advanced:
         typer.echo(f"{operation.kind} {operation.key}: {previous_state} -> {operation.state}")
-    for operation in report.pending:
+    for operation in report.pending if lists_pending else ():
         held = f", held: {operation.held}" if operation.held else ""
         typer.echo(f"{operation.kind} {operation.key}: {operation.state}{held}")
     for difference in report.differences:

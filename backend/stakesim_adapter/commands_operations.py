@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,7 +90,8 @@ def retry(key: Key, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     Looks for its receipt, sends its stored transaction again, raises the fees or signs it if that is due. One that was
     abandoned is carried on again.
     """
-    _finish(_open_interventions(env_file, verified=True).retry(key))
+    with _intervening(env_file, verified=True) as interventions:
+        _finish(interventions.retry(key))
 
 
 @operations.command(cls=Command)
@@ -98,7 +101,8 @@ def cancel(key: Key, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     Without a nonce it is rejected. With one, a transaction without effect replaces its own under the same nonce; if the
     original is mined first, that one counts.
     """
-    _finish(_open_interventions(env_file).cancel(key))
+    with _intervening(env_file) as interventions:
+        _finish(interventions.cancel(key))
 
 
 @operations.command(cls=Command)
@@ -108,15 +112,15 @@ def abandon(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) ->
     Its sender's key is not here, it was not stored by this service, or it is held for a decision (limit, orphan).
     Without an attempt it is rejected. With one it is not sent any more, and is confirmed if it is mined nevertheless.
     """
-    interventions = _open_interventions(env_file)
-    interventions.require("abandon", key)
-    _confirm(
-        "The service stops carrying this operation on: its customer gets nothing, unless one of its transactions is "
-        "mined nevertheless.",
-        "abandon",
-        yes,
-    )
-    _finish(interventions.abandon(key))
+    with _intervening(env_file) as interventions:
+        operation = interventions.require("abandon", key)
+        _confirm(
+            f"The service stops carrying {operation.kind} {operation.key} on: its customer gets nothing, unless one of "
+            "its transactions is mined nevertheless.",
+            "abandon",
+            yes,
+        )
+        _finish(interventions.abandon(operation.key))
 
 
 @orphans.callback(invoke_without_command=True)
@@ -144,6 +148,9 @@ def dismiss(
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
     """Decide that an orphan is no order's effect, so that orders with this effect are sent. Needs only the database."""
+    import sys
+
+    from app.core.logs import json_log
     from app.services.interventions import dismiss_orphan
     from app.services.operation_list import find_orphan
 
@@ -155,7 +162,8 @@ def dismiss(
         "dismiss",
         yes,
     )
-    _finish(dismiss_orphan(database, orphan.tx_hash, _operator()))
+    with json_log(sys.stderr):
+        _finish(dismiss_orphan(database, orphan.tx_hash, _operator()))
 
 
 # ---------------------------------------------------------------------------------------------------------- helpers
@@ -192,15 +200,27 @@ def require_migrations(engine: Engine) -> None:
         )
 
 
-def _open_interventions(env_file: Path, *, verified: bool = False) -> Interventions:
+@contextmanager
+def _intervening(env_file: Path, *, verified: bool = False) -> Iterator[Interventions]:
+    """Opens the services; logs what is done to stderr, as JSON lines.
+
+    Args:
+        env_file: File with the settings.
+        verified: Whether network, contract and database are checked first, as what is signed concerns the contract.
+    """
+    import sys
+
     from app.bootstrap.checks import connect_verified_services, read_settings
     from app.bootstrap.container import connect_services
+    from app.core.logs import json_log
     from app.services.interventions import Interventions
 
     settings: Settings = read_settings(env_file)
     _open_database(env_file)
     services = connect_verified_services(settings) if verified else connect_services(settings)
-    return Interventions(services.w3, services.database, services.sender, settings.platform_account(), _operator())
+    with json_log(sys.stderr):
+        account = settings.platform_account()
+        yield Interventions(services.w3, services.database, services.sender, account, _operator())
 
 
 def _operator() -> str:

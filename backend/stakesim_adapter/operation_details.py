@@ -11,6 +11,7 @@ from pathlib import Path
 
 from app.bootstrap.checks import NotReady, read_settings
 from app.bootstrap.container import Services, connect_services
+from app.bootstrap.rehearsal import Rehearsal
 from app.core.errors import AppError
 from app.db.database import Database
 from app.services import rpc
@@ -62,7 +63,9 @@ def _add_what_node_and_wallet_know(view: OperationView, operation: Operation, en
     )
     view.commands = [name for name in COMMANDS if commands.reason_against(name, operation) is None]
     try:
-        _add_what_node_knows(view, operation, services)
+        _add_what_node_knows(view, services)
+        if not operation.closed:
+            view.next_step = Rehearsal(services, settings.platform_account()).describe(operation)
     except NODE_ERRORS as error:
         return f"what the node knows: {as_chain_unavailable(operation.kind, error).message}"
     except AppError as error:
@@ -70,7 +73,7 @@ def _add_what_node_and_wallet_know(view: OperationView, operation: Operation, en
     return None
 
 
-def _add_what_node_knows(view: OperationView, operation: Operation, services: Services) -> None:
+def _add_what_node_knows(view: OperationView, services: Services) -> None:
     for attempt in view.attempts:
         receipt = rpc.receipt(services.w3, attempt.hash)
         if receipt is not None:

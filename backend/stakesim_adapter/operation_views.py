@@ -158,7 +158,7 @@ def describe_list(document: OperationsDocument, *, everything: bool) -> Iterator
     if document.next is not None:
         yield f"There are more: give --after '{document.next}' for the next page."
     if document.orphans:
-        yield f"{document.orphans} transactions are in no operation: see `stakesim orphans`."
+        yield f"Transactions in no operation: {document.orphans}. See `stakesim orphans`."
 
 
 def describe_operation(view: OperationView) -> Iterator[str]:
@@ -177,7 +177,7 @@ def describe_operation(view: OperationView) -> Iterator[str]:
         outcome = one.outcome or "it did not end"
         yield from _wrap(f"{one.at:%Y-%m-%d %H:%M:%S %Z} {one.operator}: {one.command}: {outcome}")
     if view.next_step:
-        yield from _wrap(f"next: it {view.next_step}")
+        yield from _wrap(f"next: {view.next_step}")
     if view.commands is not None:
         names = ", ".join(view.commands) or "none"
         yield from _wrap(f"commands: {names}")
@@ -226,7 +226,7 @@ def duration(seconds: int) -> str:
 def _lay_out(title: str, *details: str) -> Iterator[str]:
     given = [detail for detail in details if detail]
     if not sys.stdout.isatty():
-        yield "  ".join([title, *given])
+        yield "  ".join([title, *given])  # so that `grep` shows all of it
         return
     yield title
     for detail in given:

@@ -13,6 +13,7 @@ from app.api.schemas import EVENT_RUN
 
 DESCRIPTION = """
 Event runs and bookings with a stake, kept by a contract on Ethereum. The platform's wallet sends all transactions.
+`backend/API.md` in the service's repository says what a client has to do, and `examples/clients` has clients to copy.
 
 **Authentication.** Send `Authorization: Bearer <token>`. A host acts on their own event runs, an attendee on their own
 bookings, the platform on all.
@@ -27,8 +28,9 @@ same key, it has one effect and one response. The same key with another request 
 
 **Amounts.** INR are strings with two decimals, wei are strings of digits. Times are RFC 3339, in UTC.
 
-**Errors** are problem details (RFC 9457), in `application/problem+json`. Decide by `code` or `type`, which are
-stable, and not by `title` or `detail`. `x-problem-types` in this document lists all codes with what to do about each.
+**Errors** are problem details (RFC 9457), in `application/problem+json`. Their `action` says what to do. For a special
+case decide by `code` or `type`, which are stable, and not by `title` or `detail`. `x-problem-types` in this document
+lists all of them.
 """
 
 _JSON = "application/json"

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from app.api.problem_types import EVERYWHERE, PROBLEM_TYPES, ProblemType, status_phrase
+from app.api.problem_types import CLIENT_ACTIONS, EVERYWHERE, PROBLEM_TYPES, ProblemType, status_phrase
 from app.core.errors import AppError, ChainUnavailable, ContractRejected, DatabaseUnavailable, InvalidRequest
 
 MEDIA_TYPE = "application/problem+json"
@@ -43,7 +43,14 @@ def problem_response(code: str, detail: str, headers: Mapping[str, str] | None =
 
 
 def _members(kind: ProblemType, detail: str) -> dict[str, Any]:
-    return {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "code": kind.code}
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "code": kind.code,
+        "action": kind.action,
+    }
 
 
 def problem_from_error(error: AppError, operation_key: str | None = None) -> Response:
@@ -67,7 +74,7 @@ def json_arguments(args: Sequence[Any]) -> list[Any]:
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Adds handlers with which the app responds to every exception with problem details."""
+    """Adds handlers with which the app responds to errors with problem details."""
 
     @app.exception_handler(AppError)
     async def on_app_error(request: Request, error: AppError) -> Response:
@@ -81,7 +88,7 @@ def add_exception_handlers(app: FastAPI) -> None:
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
         if error.status_code == 405:  # Starlette lists the methods of the first route with this path only
-            headers["Allow"] = ", ".join(sorted(_allowed_methods(app, request)))
+            headers["Allow"] = ", ".join(sorted(_allowed_methods(app, request))) or headers["Allow"]
         code = _CODES_OF_FRAMEWORK.get(error.status_code, "bad_request")
         return problem_response(code, PROBLEM_TYPES[code].meaning, headers)
 
@@ -89,11 +96,6 @@ def add_exception_handlers(app: FastAPI) -> None:
     async def on_database_error(request: Request, error: DatabaseUnavailable) -> Response:
         log.error("%s", error.message)
         return problem_from_error(error)
-
-    @app.exception_handler(Exception)
-    async def on_unexpected_error(request: Request, error: Exception) -> Response:
-        # Starlette raises the error again after this, and uvicorn logs it
-        return problem_response("internal_error", INTERNAL_ERROR)
 
 
 def _validation_problem(errors: Sequence[Any]) -> Response:
@@ -121,13 +123,18 @@ PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",
     "description": "Problem details (RFC 9457).",
     "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
+    "required": ["type", "title", "status", "detail", "code", "action"],
     "properties": {
         "type": {"type": "string", "format": "uri", "description": "Stable identifier of the kind of problem."},
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string", "description": "What is wrong with this request, in a sentence."},
         "code": {"type": "string", "description": "Kind of the problem, for programs: the end of `type`."},
+        "action": {
+            "type": "string",
+            "enum": list(CLIENT_ACTIONS),
+            "description": "What to do: " + " ".join(f"`{name}`: {text}" for name, text in CLIENT_ACTIONS.items()),
+        },
         "operation": {"type": "string", "description": "Key of the operation that ended with this problem."},
         "error": {"type": "string", "description": "Name of the contract's error."},
         "arguments": {

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from app.bootstrap.container import Services
 from app.core.errors import DatabaseUnavailable, MigrationsMissing
 from app.db.migrations import missing_migrations
-from app.db.tables import IS_OPEN_ORPHAN, operations, orphans
+from app.db.tables import IS_OPEN_ORPHAN, in_states, operations, orphans
 from app.services import rpc
 from app.services.health import HealthProblem
 from app.services.operation_types import CLOSED_STATES, HeldCause
@@ -38,7 +38,7 @@ _Result = TypeVar("_Result")
 _o = operations.c
 _HELD = (
     select(_o.held_cause, func.count(), func.min(_o.held))
-    .where(_o.state.not_in(CLOSED_STATES), _o.held.is_not(None))
+    .where(~in_states(CLOSED_STATES), _o.held.is_not(None))
     .group_by(_o.held_cause)
     .order_by(_o.held_cause)
 )

@@ -1,6 +1,7 @@
 """JSON bodies of requests and responses.
 
-INR are strings with two decimals, wei are strings of digits, times are RFC 3339, in UTC.
+INR are strings with two decimals, wei are strings of digits, times are RFC 3339, in UTC. The formats `decimal` and
+`uint256` tell generators of clients so.
 """
 
 from __future__ import annotations
@@ -54,15 +55,28 @@ _TIME_SCHEMA = _string_schema(format="date-time", examples=["2030-05-01T18:30:00
 RequestTime = Annotated[datetime, BeforeValidator(_parse_time), _TIME_SCHEMA]
 """Time in a request: a string with a time zone."""
 Seats = Annotated[int, Field(strict=True, ge=1, le=2**31, examples=[2]), BeforeValidator(_integral_float_to_int)]
-PriceInr = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$", examples=["2500.00"])]
+PriceInr = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$", examples=["2500.00"], json_schema_extra={"format": "decimal"}),
+]
 
 Time = Annotated[datetime, AfterValidator(_to_utc), _TIME_SCHEMA]
 """Time in a response, in UTC."""
-Wei = Annotated[int, PlainSerializer(str), _string_schema(pattern="^[0-9]+$", examples=["12500000000000000"])]
-Inr = Annotated[
-    Decimal, PlainSerializer("{:.2f}".format), _string_schema(pattern=r"^[0-9]+\.[0-9]{2}$", examples=["2500.00"])
+Wei = Annotated[
+    int,
+    PlainSerializer(str),
+    _string_schema(format="uint256", pattern="^[0-9]+$", examples=["12500000000000000"]),
 ]
-Rate = Annotated[Decimal, PlainSerializer("{:f}".format), _string_schema(pattern=r"^[0-9.]+$", examples=["200000"])]
+Inr = Annotated[
+    Decimal,
+    PlainSerializer("{:.2f}".format),
+    _string_schema(format="decimal", pattern=r"^[0-9]+\.[0-9]{2}$", examples=["2500.00"]),
+]
+Rate = Annotated[
+    Decimal,
+    PlainSerializer("{:f}".format),
+    _string_schema(format="decimal", pattern=r"^[0-9.]+$", examples=["200000"]),
+]
 TxHash = Annotated[str, Field(examples=["0x" + "5e" * 32])]
 Address = Annotated[str, Field(examples=["0x" + "a1" * 20])]
 
@@ -77,8 +91,15 @@ EXPERIENCE, HOST, EVENT_RUN, ATTENDEE, BOOKING = (f"{n}" * 8 + "-0000-4000-8000-
 # ---------------------------------------------------------------------------------------------------------- requests
 
 
+MAX_ATTENDED = 1000
+"""Maximum number of bookings in a list of who attended. A contract's run has fewer, as each costs gas of one block."""
 AttendedBookingIds = Annotated[
-    list[UUID], Field(examples=[[BOOKING]], description="Bookings that attended. All others are no-shows.")
+    list[UUID],
+    Field(
+        max_length=MAX_ATTENDED,
+        examples=[[BOOKING]],
+        description="Bookings that attended. All others are no-shows.",
+    ),
 ]
 
 

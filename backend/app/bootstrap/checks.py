@@ -321,9 +321,9 @@ def check_price(pricing: Pricing) -> Check:
 
 
 def check_pending(database: Database, chain_id: int) -> Check:
-    """Checks that no operation is held, or pending for longer than `STUCK_AFTER`."""
+    """Checks that no operation is held, or pending for longer than `STUCK_AFTER`; those that are abandoned may be."""
     with database.transaction() as connection:
-        pending = open_operations(connection, chain_id)
+        pending = [each for each in open_operations(connection, chain_id) if each.abandoned_at is None]
     now = datetime.now(UTC)
     stuck = [operation for operation in pending if operation.held or now - operation.created_at > STUCK_AFTER]
     finding = f"{len(pending)} operations are not final yet."
@@ -332,7 +332,7 @@ def check_pending(database: Database, chain_id: int) -> Check:
         finding += (
             f" {len(stuck)} are held or old: {first.kind} {first.key} is {first.state}, {first.held or 'not held'}."
         )
-    return Check("pending", not stuck, finding, "See `stakesim reconcile --dry-run`; the running service goes on.")
+    return Check("pending", not stuck, finding, "See `stakesim operations`; the running service goes on.")
 
 
 def check_orphans(database: Database) -> Check:

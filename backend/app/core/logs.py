@@ -24,9 +24,25 @@ def log_context(**fields: Any) -> Iterator[None]:
 
 def configure_json_logging(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     """Sends all logging of this process to the stream, or to standard output, and removes other handlers."""
+    logging.basicConfig(level=level, handlers=[_json_handler(stream or sys.stdout)], force=True)
+
+
+@contextmanager
+def json_log(stream: TextIO) -> Iterator[None]:
+    """Also sends warnings and errors of the backend to the stream meanwhile, as JSON objects."""
+    handler, logger = _json_handler(stream), logging.getLogger("app")
+    handler.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _json_handler(stream: TextIO) -> logging.Handler:
     from pythonjsonlogger.json import JsonFormatter  # needed by the API only, and not by services on their own
 
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         JsonFormatter(
             "{levelname}{name}{message}",
@@ -36,7 +52,7 @@ def configure_json_logging(stream: TextIO | None = None, level: int = logging.IN
         )
     )
     handler.addFilter(_add_fields)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    return handler
 
 
 def _add_fields(record: logging.LogRecord) -> bool:

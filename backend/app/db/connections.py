@@ -189,7 +189,7 @@ def _prepare(
         connection.cursor_factory = pooler_cursor
     else:
         connection.cursor_factory = _Cursor
-        _send(connection, policy.set_timeouts("SESSION"))
+        _send(connection, f"{policy.set_timeouts('SESSION')}; SET SESSION plan_cache_mode = force_generic_plan")
 
 
 def is_behind_pooler(connection: Connection) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Enum,
@@ -24,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -146,6 +149,15 @@ operations = Table(
     Column("seal", Text),
     Column("abandoned_at", DateTime(timezone=True)),
 )
+
+
+def in_states(states: Iterable[str], column: ColumnElement[Any] = operations.c.state) -> ColumnElement[bool]:
+    """Returns the condition that an operation is in one of the states.
+
+    They are literals: with parameters, a plan that is kept for all of them could not use the indexes on a condition.
+    """
+    return column.in_([literal_column(f"'{state}'") for state in states])
+
 
 # Numbers of closed operations and wei paid for gas, to be added up by state
 operation_totals = Table(

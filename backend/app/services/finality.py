@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import Cancelled, ChainUnavailable
 from app.db.database import Database
-from app.db.tables import chain_cursors, event_run_bookings, event_runs, operations
+from app.db.tables import chain_cursors, event_run_bookings, event_runs, in_states, operations
 from app.services.blockchain_service import BlockchainService
 from app.services.operation_types import CREATIONS, NOT_HELD
 from app.services.rpc_types import BlockHeader
@@ -27,7 +27,7 @@ DEFAULT_FINALITY_BLOCKS = 96
 log = logging.getLogger(__name__)
 
 _o, _runs, _bookings = operations.c, event_runs.c, event_run_bookings.c
-_IN_BLOCK = _o.state.in_(("confirmed", "failed")) & _o.block_number.is_not(None)
+_IN_BLOCK = in_states(("confirmed", "failed")) & _o.block_number.is_not(None)
 
 
 class FinalizedBlockChanged(ChainUnavailable):

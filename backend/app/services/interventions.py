@@ -23,7 +23,7 @@ from app.services.operation_list import OrphanRow, find_operation, find_orphan
 from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, Operation
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 from app.services.rpc_refusals import RefusalKind
-from app.services.step_report import describe_step
+from app.services.steps import describe_steps, take_steps
 from app.services.transactions import states
 from app.services.transactions.limits import Sealer
 from app.services.transactions.mempool import SendRefusal
@@ -132,7 +132,7 @@ class Interventions:
             InterventionRefused: It is closed, or there is no such operation.
             ChainUnavailable: The node does not answer.
         """
-        return self._run("retry", key, self._retry)
+        return self._run("retry", key)
 
     def cancel(self, key: str) -> Outcome:
         """Cancels an operation that is not mined.
@@ -144,7 +144,7 @@ class Interventions:
             InterventionRefused: It can't be cancelled, or there is no such operation.
             ChainUnavailable: It has a nonce, and the node does not answer.
         """
-        return self._run("cancel", key, self._cancel)
+        return self._run("cancel", key)
 
     def abandon(self, key: str) -> Outcome:
         """Stops carrying on an operation that nobody can cancel.
@@ -155,22 +155,28 @@ class Interventions:
         Raises:
             InterventionRefused: It can be cancelled, it is mined or closed, or there is no such operation.
         """
-        return self._run("abandon", key, self._abandon)
+        return self._run("abandon", key)
 
-    def _run(self, command: str, key: str, act: Callable[[Operation], Outcome | None]) -> Outcome:
+    def _run(self, command: str, key: str) -> Outcome:
         operation = find_operation(self._database, key)
         with recorded(self._database, self._operator, command, operation.key) as record:
-            for _ in range(TRIES):
-                self._require(command, operation)
-                try:
-                    outcome = act(operation)
-                except NODE_ERRORS as error:
-                    raise as_chain_unavailable(operation.kind, error, operation.key) from error
-                if outcome is not None:
-                    record(outcome.sentence)
-                    return outcome
-                operation = states.reload(self._database, operation)
-            raise ChainUnavailable(f"{operation.kind} {operation.key} keeps changing: try again.", operation.key)
+            outcome = self.intervene(command, operation)
+            record(outcome.sentence)
+            return outcome
+
+    def intervene(self, command: str, operation: Operation) -> Outcome:
+        """Runs a command without recording it. Raises as the command's method does."""
+        act = {"retry": self._retry, "cancel": self._cancel, "abandon": self._abandon}[command]
+        for _ in range(TRIES):
+            self._require(command, operation)
+            try:
+                outcome = act(operation)
+            except NODE_ERRORS as error:
+                raise as_chain_unavailable(operation.kind, error, operation.key) from error
+            if outcome is not None:
+                return outcome
+            operation = states.reload(self._database, operation)
+        raise ChainUnavailable(f"{operation.kind} {operation.key} keeps changing: try again.", operation.key)
 
     # ------------------------------------------------------------------------------------------------ retry
 
@@ -182,18 +188,13 @@ class Interventions:
             operation = resumed
         if operation.state == "prepared":
             self._look_around(operation)
-        after = operation
-        while not after.closed:
-            stepped = self._sender.step(after)
-            if stepped.state == after.state:
-                after = stepped
-                break
-            after = stepped
-        account = find_account(after, self._account)
+        after = [operation, *take_steps(self._sender, operation)][-1]
+        account, is_raised = find_account(after, self._account), False
         if after.state in ("signed", "submitted") and len(after.attempts) == len(operation.attempts) and account:
-            after = self._sender.unmined.raise_old_fees(after, account, self._sender.policy, self._sender.limits)
-        sent = [after.attempts[-1].tx_hash] if self._sender.unmined.has_sent(after) else []
-        sentence = describe_step(operation, after, sent, self._sender.policy.confirmations)
+            raised = self._sender.unmined.raise_old_fees(after, account, self._sender.policy, self._sender.limits)
+            is_raised, after = len(raised.attempts) > len(after.attempts), raised
+        sent = [after.attempts[-1].tx_hash] if is_raised or self._sender.unmined.has_sent(after) else []
+        sentence = describe_steps(operation, after, sent, self._sender.policy.confirmations)
         is_moving = after.held is None and after.state not in ("prepared", "failed", "rejected")
         return Outcome(f"{operation.kind} {operation.key}: {sentence}.", done=is_moving)
 

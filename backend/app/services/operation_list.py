@@ -13,7 +13,7 @@ from sqlalchemy import func, select, tuple_
 
 from app.core.errors import InterventionRefused
 from app.db.database import Database
-from app.db.tables import IS_OPEN_ORPHAN, interventions, operations, orphans
+from app.db.tables import IS_OPEN_ORPHAN, in_states, interventions, operations, orphans
 from app.services.operation_types import CLOSED_STATES, Operation
 
 SHOWN_MATCHES = 3
@@ -92,7 +92,7 @@ def list_operations(database: Database, selection: Selection) -> Page:
     if selection.state is not None:
         statement = statement.where(_o.state == selection.state)
     elif not selection.closed:
-        statement = statement.where(_o.state.not_in(CLOSED_STATES))
+        statement = statement.where(~in_states(CLOSED_STATES))
     if selection.cause is not None:
         statement = statement.where(_o.held_cause == selection.cause)
     if selection.after is not None:

@@ -46,7 +46,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import KeyReused
 from app.db.database import Database
-from app.db.tables import IS_OPEN_ORPHAN, nonces, operations, orphans
+from app.db.tables import IS_OPEN_ORPHAN, in_states, nonces, operations, orphans
 from app.services.operation_types import (
     CLOSED_STATES,
     NOT_HELD,
@@ -65,7 +65,7 @@ class _KeyTaken(Exception):
 
 _o = operations.c
 _FIND = select(operations).where(_o.key == bindparam("of_key"))
-_IS_OPEN = _o.state.not_in(CLOSED_STATES)
+_IS_OPEN = ~in_states(CLOSED_STATES)
 _OPEN = select(operations).where(_IS_OPEN).order_by(_o.nonce.nulls_last(), _o.created_at)
 
 
@@ -191,7 +191,7 @@ def open_with_lower_nonce(connection: Connection, operation: Operation) -> list[
 
 def unmined_wei(connection: Connection, chain_id: int, sender: str) -> int:
     """Returns the wei that the account's signed operations send which are in no block yet, without fees."""
-    is_unmined = (_o.chain_id == chain_id, _o.sender == sender, _o.state.in_(("signed", "submitted")))
+    is_unmined = (_o.chain_id == chain_id, _o.sender == sender, in_states(("signed", "submitted")))
     return int(connection.execute(select(func.coalesce(func.sum(_o.value_wei), 0)).where(*is_unmined)).scalar_one())
 
 
@@ -319,7 +319,7 @@ _NONE_EARLIER = ~exists().where(
     _EARLIER.c.chain_id == _o.chain_id,
     _EARLIER.c.sender == _o.sender,
     _EARLIER.c.nonce < _o.nonce,
-    _EARLIER.c.state.not_in(CLOSED_STATES),
+    ~in_states(CLOSED_STATES, _EARLIER.c.state),
 )
 
 

@@ -28,6 +28,7 @@ from app.services.housekeeping import KEEP_ANSWERS, tidy
 from app.services.operation_types import Operation
 from app.services.operations import open_operations
 from app.services.run_pages import pages_of_runs
+from app.services.steps import take_steps
 
 MAX_BLOCK_RANGE = 1_000
 """Number of blocks whose events public nodes return in one response."""
@@ -46,6 +47,8 @@ class ReconcileReport:
         differences: A sentence for each difference between a row and the contract.
         problems: A sentence for each thing that could not be done.
         failure: Why the round ended early; None if it did not.
+        differing_runs: Ids of the runs whose rows differ, in a dry run.
+        block: Number of the block as of which rows are compared, in a dry run.
     """
 
     advanced: list[tuple[str, Operation]] = field(default_factory=list)
@@ -54,6 +57,8 @@ class ReconcileReport:
     differences: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     failure: str | None = None
+    differing_runs: list[UUID] = field(default_factory=list)
+    block: int = 0
 
 
 class Reconciler:
@@ -123,7 +128,8 @@ class Reconciler:
     def dry_run(self) -> ReconcileReport:
         """Reports open operations and differences, and changes nothing."""
         report = ReconcileReport(pending=self._open_operations(timedelta(0)))
-        self._compare_all_runs(report, self._last_complete_block(report, self._chain.block_number()))
+        report.block = self._last_complete_block(report, self._chain.block_number())
+        report.differing_runs = self._compare_all_runs(report, report.block)
         return report
 
     def _run_stages(self, report: ReconcileReport, quiet_for: timedelta) -> str | None:
@@ -173,10 +179,7 @@ class Reconciler:
         """
         state_before = operation.state
         try:
-            while not operation.closed:
-                stepped = self._chain.sender.step(operation)
-                if stepped.state == operation.state:
-                    break
+            for stepped in take_steps(self._chain.sender, operation):
                 operation = stepped
         except ChainUnavailable as error:
             report.problems.append(error.message)

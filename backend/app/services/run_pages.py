@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import DateTime, Uuid, bindparam, select, tuple_
 
 from app.db.database import Database
-from app.db.tables import Booking, EventRun, event_run_bookings, event_runs, operations
+from app.db.tables import Booking, EventRun, event_run_bookings, event_runs, in_states, operations
 from app.services.operation_types import CLOSED_STATES
 
 PAGE_SIZE = 500
@@ -32,7 +32,7 @@ _BOOKINGS = (
     .order_by(_bookings.created_at)
 )
 _OPEN_SUBJECTS = select(operations.c.subject).where(
-    operations.c.subject.in_(bindparam("subjects", expanding=True)), operations.c.state.not_in(CLOSED_STATES)
+    operations.c.subject.in_(bindparam("subjects", expanding=True)), ~in_states(CLOSED_STATES)
 )
 
 

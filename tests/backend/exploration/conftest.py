@@ -24,6 +24,11 @@ def worker(steps: int, *, raises_fees: bool = False, key: str = "a") -> Process:
     return Process(("load", *["step"] * steps), key, raises_fees)
 
 
+def operator(command: str, *, has_key: bool = True, key: str = "a") -> Process:
+    """An operator's command about an operation; `has_key` as `Process.has_key`."""
+    return Process(("load", command), key, has_key=has_key)
+
+
 BEGINNINGS = {
     "prepared": (),
     "signed": (Beginning(worker(1)),),

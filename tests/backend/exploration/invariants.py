@@ -90,7 +90,11 @@ def _check_row(checker: _Checker, row: dict[str, Any]) -> None:
     if state == "failed":
         is_used = checker.is_used_without_effect(row, row["nonce"])
         checker.must(is_used, f"{key} has failed, and its transaction may be mined yet")
-    checker.must(state != "rejected", f"{key} was rejected for no reason")
+    is_cancelled = (row["error"] or {}).get("code") == "cancelled"
+    checker.must(state != "rejected" or is_cancelled, f"{key} was rejected for no reason")
+    given_up = [attempt["nonce"] for attempt in row["attempts"] if attempt.get("no_effect")]
+    later = [attempt for attempt in row["attempts"] if given_up and attempt["nonce"] > given_up[0]]
+    checker.must(not later, f"{key} was given up, and started over")
 
 
 def _check_bookings(checker: _Checker) -> None:
@@ -107,9 +111,12 @@ def _check_bookings(checker: _Checker) -> None:
 
 
 def is_quiet(chain: Chain, tables: Tables) -> bool:
-    """Whether every operation is closed, and all blocks with a transaction are finalized."""
+    """Whether every operation is closed, or abandoned with an unused nonce, and all transactions are finalized."""
     is_final = not chain.mempool and chain.count() == chain.count(chain.finalized)
-    return is_final and all(row["state"] in CLOSED for row in tables["operations"])
+    return is_final and all(
+        row["state"] in CLOSED or (row["abandoned_at"] is not None and chain.count() <= row["nonce"])
+        for row in tables["operations"]
+    )
 
 
 def check_quiet(chain: Chain, tables: Tables) -> None:

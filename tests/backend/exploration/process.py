@@ -17,7 +17,7 @@ from itertools import count
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from app.core.errors import ChainUnavailable
+from app.core.errors import ChainUnavailable, InterventionRefused
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
@@ -59,16 +59,18 @@ class Process:
 
     Attributes:
         program: What it does, in order: "load" the operation, one "step" of the sender with it, a "full" round of the
-            reconciler or an ordinary "round".
+            reconciler or an ordinary "round"; or what an operator does, "retry", "cancel" or "abandon".
         key: The operation that "load" loads.
         raises_fees: Whether each look at a transaction without a receipt raises its fees.
         repeats: Whether the last part of the program is repeated for ever.
+        has_key: Whether it has the platform's key; otherwise another one, as after a new wallet was set up.
     """
 
     program: tuple[str, ...]
     key: str = ""
     raises_fees: bool = False
     repeats: bool = False
+    has_key: bool = True
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ class _Account(LocalAccount):
 
 _SIGNED: dict[str, Any] = {}
 _ACCOUNT = _Account(PLATFORM._key_obj, Account)
+_OTHER_ACCOUNT = _Account(Account.from_key(keccak(text="another platform"))._key_obj, Account)
 _PROVIDER = _Provider()
 _W3 = Web3(_PROVIDER, [AttributeDictMiddleware])
 
@@ -179,11 +182,12 @@ def code(module: str) -> ModuleType:
 class Services:
     """The backend's services, as a process has them."""
 
-    def __init__(self, database: Any, ask: Ask, *, raises_fees: bool = False) -> None:
+    def __init__(self, database: Any, ask: Ask, *, raises_fees: bool = False, has_key: bool = True) -> None:
         """Args:
         database: Gives the connections.
         ask: Answers requests to the node.
         raises_fees: As `Process.raises_fees`.
+        has_key: As `Process.has_key`.
         """
         options: dict[str, Any] = {"bump_after": 0 if raises_fees else 10**9, "resend_after": 0, "give_up_after": 0}
         policy_type = code("transactions.policy").TransactionPolicy
@@ -193,20 +197,23 @@ class Services:
         policy = policy_type(confirmations=CONFIRMATIONS, max_fee_per_gas=MAX_FEE, **options)
         _PROVIDER.ask = ask
         clock = count(0.0).__next__  # each look at it is a second later than the one before
-        self.database = database
-        self.sender = code("transactions.sender").TransactionSender(_W3, _ACCOUNT, database, policy, clock=clock)
+        self.database, account = database, _ACCOUNT if has_key else _OTHER_ACCOUNT
+        self.sender = code("transactions.sender").TransactionSender(_W3, account, database, policy, clock=clock)
         self.chain = code("blockchain_service").BlockchainService(_W3, CONTRACT.address, self.sender)
         runs = code("event_run_service").EventRunService(database, self.chain, None)
         self.reconciler = code("reconciler").Reconciler(database, self.chain, runs, 0)
+        self._operator = code("interventions").Interventions(_W3, database, self.sender, account, "operator")
 
     def carry_out(self, command: str, key: str, operation: Any) -> Any:
         """Carries one part of a program out, and returns the operation as it knows it then."""
         if command == "load":
             return self._load(key)
-        with suppress(ChainUnavailable, OperationalError):  # the next step or round looks again, as in the backend
+        with suppress(ChainUnavailable, InterventionRefused, OperationalError):  # the next step or round looks again
             if command == "step":
                 return self.sender.step(operation)
-            if command == "full":
+            if command in ("retry", "cancel", "abandon"):
+                self._operator.intervene(command, operation)
+            elif command == "full":
                 self.reconciler.run_full()
             else:
                 self.reconciler.run_once(timedelta(0))
@@ -229,7 +236,9 @@ class Execution:
 
     def __init__(self, process: Process, answers: Sequence[Any], further: Ask) -> None:
         self._process, self._before, self._further = process, iter(answers), further
-        self._services = Services(_Database(self._ask), self._ask, raises_fees=process.raises_fees)
+        self._services = Services(
+            _Database(self._ask), self._ask, raises_fees=process.raises_fees, has_key=process.has_key
+        )
         self._operation: Any = None
         self._position = 0
         self._since_begin: list[Any] = []

@@ -11,7 +11,7 @@ import sys
 import pytest
 from sqlalchemy import Connection
 
-from .conftest import BEGINNINGS, RECONCILER, worker
+from .conftest import BEGINNINGS, RECONCILER, operator, worker
 from .explorer import Exploration
 from .process import Process
 
@@ -33,19 +33,35 @@ SUBMITTED_FAULTS = (
 )
 MINING_FAULTS = ("foreign transaction", "reverted", "out of gas")
 """Faults that are a block of their own."""
+OPERATORS_FAULTS = (*SIGNED_FAULTS, "foreign transaction", "reorganisation", "out of gas", "database gone", "crash")
+"""Faults that may come between what an operator does."""
 FAULTS = [*(("signed", fault) for fault in SIGNED_FAULTS), *(("submitted", fault) for fault in SUBMITTED_FAULTS)]
 
 
 def explore(
-    connection: Connection, profile: str, beginning: str, processes: list[Process], budget: dict[str, int]
+    connection: Connection,
+    profile: str,
+    beginning: str,
+    processes: list[Process],
+    budget: dict[str, int],
+    reaches: str | None = "confirmed",
 ) -> Exploration:
-    """Explores with this budget; in the deep profile with one more of each kind of event."""
+    """Explores with this budget; in the deep profile with one more of each kind of event.
+
+    Args:
+        connection: To the exploration's database.
+        profile: Profile of the tests.
+        beginning: One of `BEGINNINGS`.
+        processes: What is interleaved.
+        budget: As `Exploration`.
+        reaches: State that an operation must have in some states that are explored; None for any.
+    """
     if profile == "deep":
         budget = {event: number + 1 for event, number in budget.items()}
     exploration = Exploration(connection, processes, budget, BEGINNINGS[beginning])
     exploration.explore()
     sys.stdout.write(f"{beginning}, {budget}: {exploration.summary}\n")
-    assert exploration.reached["confirmed"]
+    assert reaches is None or exploration.reached[reaches]
     return exploration
 
 
@@ -82,6 +98,37 @@ def test_a_fault_meets_a_worker_and_a_reconciler(
     processes = [worker(1, raises_fees=True), RECONCILER]
     blocks = 1 if beginning == "signed" or fault in MINING_FAULTS else 2
     explore(connection, profile, beginning, processes, {"block": blocks, "round": 1, fault: 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "beginning"), [*(("cancel", each) for each in ("prepared", "signed", "submitted")), ("retry", "signed")]
+)
+def test_an_operator_meets_a_worker(connection: Connection, profile: str, command: str, beginning: str) -> None:
+    """The worker raises fees. Each of them interrupts the other."""
+    processes = [worker(1, raises_fees=True), operator(command)]
+    explore(connection, profile, beginning, processes, {"block": 1, "interruption": 1}, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", OPERATORS_FAULTS)
+def test_a_fault_meets_an_operator_who_cancels(connection: Connection, profile: str, fault: str) -> None:
+    processes = [operator("cancel"), worker(1)]
+    explore(connection, profile, "submitted", processes, {"block": 1, fault: 1}, None)
+
+
+@pytest.mark.slow
+def test_two_operators_cancel_at_once(connection: Connection, profile: str) -> None:
+    processes = [operator("cancel"), operator("cancel")]
+    explore(connection, profile, "submitted", processes, {"block": 1, "interruption": 1}, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["foreign transaction", "reorganisation", "mempool dropped", "crash"])
+def test_a_fault_meets_an_operator_who_abandons(connection: Connection, profile: str, fault: str) -> None:
+    """The sender's key is not there any more; a process from before has it, and raises fees."""
+    processes = [operator("abandon", has_key=False), worker(1, raises_fees=True)]
+    explore(connection, profile, "submitted", processes, {"block": 1, "interruption": 1, fault: 1}, None)
 
 
 @pytest.mark.slow

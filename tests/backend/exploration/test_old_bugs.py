@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy import Connection
 
-from .conftest import BEGINNINGS, RECONCILER, worker
+from .conftest import BEGINNINGS, RECONCILER, operator, worker
 from .explorer import Exploration
 from .invariants import Violation
 from .process import Process
@@ -178,6 +178,61 @@ OLD_BUGS = {
         (worker(2),),
         {"block": 3, "reorganisation": 1, "node on a dropped branch": 1},
         "no final effect",
+    ),
+    "what was cancelled starts over": OldBug(
+        [("transactions.unmined", "is_wanted = not operation.given_up and", "is_wanted =")],
+        "submitted",
+        (operator("cancel"),),
+        {"foreign transaction": 1},
+        "was given up, and started over",
+    ),
+    "what was cancelled starts over after it ran out of gas": OldBug(
+        [("transactions.sender", "operation.requeued == 0 and not operation.given_up", "operation.requeued == 0")],
+        "submitted",
+        (operator("cancel"),),
+        {"out of gas": 1},
+        "was given up, and started over",
+    ),
+    "an abandoned operation is not looked for": OldBug(
+        [
+            (
+                "transactions.sender",
+                "receipt = self._mempool.receipt(operation)",
+                "receipt = None if operation.abandoned_at else self._mempool.receipt(operation)",
+            )
+        ],
+        "submitted",
+        (operator("abandon", has_key=False),),
+        {"block": 1},
+        "stands still",
+    ),
+    "an abandoned operation fails at once": OldBug(
+        [
+            (
+                "interventions",
+                "if self._set_abandoned(operation, func.clock_timestamp()) is None:",
+                "if states._close_without_effect(self._database, operation, (operation.state,), "
+                'Cancelled(""), state="failed") is None:',
+            )
+        ],
+        "submitted",
+        (operator("abandon", has_key=False),),
+        {"block": 1},
+        "has failed, and its transaction may be mined yet",
+    ),
+    "a replacement is sent before it is stored": OldBug(
+        [
+            (
+                "transactions.signer",
+                "        error = error or TransactionRefused(message)\n",
+                "        error = error or TransactionRefused(message)\n"
+                "        rpc.send_raw(self._w3, make(operation.attempts[-1]).raw_transaction)\n",
+            )
+        ],
+        "submitted",
+        (operator("cancel"),),
+        {"block": 1},
+        "sent before it was stored",
     ),
     "a transaction without receipt is never sent again": OldBug(
         [("transactions.unmined", 'resent = operation.state == "submitted" and due.resend', "resent = False")],

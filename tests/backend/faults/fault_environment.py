@@ -274,7 +274,9 @@ class FaultEnvironment:
         on_chain = self._transactions()
         for operation in everything:  # I1, I2, I7
             mine = {tx_hash: receipt for tx_hash, receipt in on_chain.items() if tx_hash in hashes_of(operation)}
-            did = [tx_hash for tx_hash, receipt in mine.items() if receipt["status"] == 1]
+            no_effect = {attempt.tx_hash for attempt in operation.attempts if attempt.no_effect}
+            assert all(not receipt["logs"] for tx_hash, receipt in mine.items() if tx_hash in no_effect)
+            did = [tx_hash for tx_hash, receipt in mine.items() if receipt["status"] == 1 and tx_hash not in no_effect]
             assert operation.closed
             assert did == ([operation.tx_hash] if operation.state == "confirmed" else [])
             assert (len(operation.attempts) > 0) == (operation.state != "rejected")

@@ -9,12 +9,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from app.bootstrap.checks import check_database, check_pending
 from app.core.errors import ContractRejected
 from app.core.security import issue_token
 from app.db.database import Database
-from app.db.tables import answers, event_runs, operation_totals, operations
+from app.db.tables import answers, event_run_bookings, event_runs, operation_totals, operations, users
 from app.main import create_app
 from app.services import housekeeping, run_pages
 from app.services.housekeeping import TOTALS, tidy
@@ -22,7 +23,10 @@ from app.services.run_pages import pages_of_runs
 from database_environment import SECRET, headers_of, post_booking, settings_for
 from fastapi.testclient import TestClient
 from fault_environment import FaultEnvironment
-from sqlalchemy import event, func, select, text, update
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
+from psycopg.pq import ExecStatus
+from sqlalchemy import Connection, event, func, insert, select, text, update
 
 pytestmark = pytest.mark.slow
 
@@ -78,14 +82,37 @@ def recorded(database: Database) -> Iterator[dict[str, Any]]:
 
 
 def scanned_tables(database: Database, statement: str, parameters: Any) -> set[str]:
-    """Returns the large tables that a statement reads from end to end, or in the order of an index, by its plan."""
+    """Returns the large tables that a statement reads from end to end, or in the order of an index, by its plans.
+
+    These are the plan for its parameters, and the one that is kept for all parameters.
+    """
     if not statement.lstrip().upper().startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")):
         return set()
     one = parameters[0] if isinstance(parameters, list) else parameters
     with database.autocommit() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", one).scalar_one()
+        plans = [plan[0], generic_plan(connection, statement, one)]
         whole = connection.exec_driver_sql("SELECT indexrelid::regclass::text FROM pg_index WHERE indpred IS NULL")
-        return set(_scans(plan[0]["Plan"], set(whole.scalars()))) & LARGE
+        whole_indexes = set(whole.scalars())
+        return {table for plan in plans for table in _scans(plan["Plan"], whole_indexes)} & LARGE
+
+
+def generic_plan(connection: Connection, statement: str, parameters: Any) -> dict[str, Any]:
+    """Returns the plan of a statement that psycopg has prepared, which knows no values of the parameters."""
+    driver_connection = connection.connection.driver_connection
+    assert isinstance(driver_connection, psycopg.Connection)
+    query = PostgresQuery(Transformer(driver_connection))
+    query.convert(statement, parameters)
+    prepared = driver_connection.pgconn.prepare(b"explained", query.query, query.types)
+    assert prepared.status == ExecStatus.COMMAND_OK, prepared.error_message
+    with psycopg.Cursor(driver_connection) as cursor:
+        arguments = f"({', '.join(['NULL'] * len(query.types))})" if query.types else ""
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
+        row = cursor.execute(f"EXPLAIN (FORMAT JSON) EXECUTE explained{arguments}", prepare=False).fetchone()
+        cursor.execute("RESET plan_cache_mode; DEALLOCATE explained")
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]
+    return plan
 
 
 def _scans(plan: dict[str, Any], whole_indexes: set[str]) -> Iterator[str]:
@@ -127,21 +154,21 @@ def use_everything(environment: FaultEnvironment) -> None:
     headers = headers_of(environment)
     for path in (f"/event-runs/{run}", f"/bookings/{booking.subject}", "/operations/user:once", "/ready", "/metrics"):
         client.get(path, headers=headers)
-    read_lists(environment, client)
+    read_lists(environment, client, environment.ids["host"], run)
     assert post_booking(client, environment, run).status_code == 409
     post_booking(client, environment, run, prefer="respond-async")
     services.runs.refresh(run)
 
 
-def read_lists(environment: FaultEnvironment, client: TestClient) -> None:
-    """Reads two pages of each list, with each filter, as each role."""
-    run, ids = environment.open_run(), environment.ids
-    for role, user in (("platform", ids["host"]), ("host", ids["host"]), ("attendee", ids["attendee"])):
+def read_lists(environment: FaultEnvironment, client: TestClient, host: UUID, run: UUID) -> None:
+    """Reads two pages of each list, with each filter, as each role. The run is one of the host."""
+    ids = environment.ids
+    for role, user in (("platform", host), ("host", host), ("attendee", ids["attendee"])):
         token = {"Authorization": f"Bearer {issue_token(SECRET, user, role)}"}
         for path, filters in (
             (
                 "/event-runs",
-                ["status=completed", "status=full", f"host_id={ids['host']}", "blockchain_status=confirmed"],
+                ["status=completed", "status=full", f"host_id={host}", "blockchain_status=confirmed"],
             ),
             ("/event-runs", ["starts_from=2020-01-01T00:00:00Z", f"experience_id={run}"]),
             ("/bookings", ["status=completed", "status=no_show", f"event_run_id={run}", f"user_id={ids['attendee']}"]),
@@ -171,6 +198,36 @@ def test_49_every_statement_of_a_running_service_finds_its_rows_by_index(environ
         if (tables := scanned_tables(environment.database, statement, parameters))
     }
     assert scanning == {}, "\n".join(scanning)
+
+
+def rows_read(plan: dict[str, Any]) -> int:
+    """Returns how many rows the scans of an analysed plan read, with those that they dropped."""
+    own = 0
+    if "Scan" in plan["Node Type"]:
+        own = round((plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"])
+    return own + sum(rows_read(part) for part in plan.get("Plans", ()))
+
+
+def test_49_a_page_reads_few_rows(environment: FaultEnvironment) -> None:
+    """However many rows there are: no more than a page, or what belongs to one host, attendee or run."""
+    fill(environment.database, environment.ids, environment.w3.eth.chain_id, environment.address)
+    client = TestClient(create_app(environment.services, SECRET, 1))
+    with environment.database.transaction() as connection:  # another host, with one run that has one booking
+        small_host = connection.execute(insert(users).values(name="small").returning(users.c.id)).scalar_one()
+        run = connection.execute(select(event_run_bookings.c.event_run_id).limit(1)).scalar_one()
+        connection.execute(update(event_runs).where(event_runs.c.id == run).values(host_id=small_host))
+    with recorded(environment.database) as statements:
+        read_lists(environment, client, small_host, run)
+    lists = {statement: one for statement, one in statements.items() if "LIMIT 2" in statement}
+    assert len(lists) > 20
+    assert any("LATERAL" in statement for statement in lists)
+    with environment.database.autocommit() as connection:
+        plans = {
+            statement: connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", one).scalar_one()
+            for statement, one in lists.items()
+        }
+    reading_much = {statement: rows for statement, plan in plans.items() if (rows := rows_read(plan[0]["Plan"])) > 50}
+    assert reading_much == {}
 
 
 def test_49_a_full_table_scan_would_be_seen(environment: FaultEnvironment) -> None:

@@ -64,6 +64,7 @@ class Mempool:
         self._send_times: dict[str, _SendTimes] = {}
         self._refused_at: dict[str, float] = {}  # when an operation was last held for a refusal, by key
         self._verified: set[str] = set()  # bytes that were compared with their operation
+        self._new: set[str] = set()  # hashes of transactions that were signed here, and not sent yet
 
     def has_sent(self, operation: Operation) -> bool:
         """Returns whether this process has sent an attempt of the operation."""
@@ -78,6 +79,11 @@ class Mempool:
     def trust(self, operation: Operation) -> None:
         """Notes that this process has just signed the last attempt, so that it need not be compared."""
         self._verified.add(operation.attempts[-1].raw_transaction)
+        self._new.add(operation.attempts[-1].tx_hash)
+
+    def is_new(self, operation: Operation) -> bool:
+        """Returns whether this process has just signed the last attempt, and nobody can have seen it yet."""
+        return operation.attempts[-1].tx_hash in self._new
 
     def delay(self, operation: Operation) -> None:
         """Notes that the operation is held, so that it is sent again only after a while."""
@@ -93,6 +99,7 @@ class Mempool:
         if operation.abandoned_at is not None:
             return None
         attempt = operation.attempts[-1]
+        self._new.discard(attempt.tx_hash)
         if attempt.raw_transaction not in self._verified:
             if (mismatch := find_mismatch(operation, attempt)) is not None:
                 return SendRefusal(None, f"its stored bytes are not sent, as {mismatch}", HeldCause.LIMIT)

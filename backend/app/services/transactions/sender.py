@@ -282,6 +282,8 @@ class TransactionSender:
         """Updates an operation with a nonce (signed, submitted, mined) to the state that the chain shows."""
         refusal: SendRefusal | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
+            if not self._mempool.is_new(operation) and (changed := states.changed_meanwhile(self._database, operation)):
+                return _Step(changed)
             refusal = self._mempool.send(operation)
         is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
         if is_new_to_node and self.policy.confirmations > 1:  # it can't be in a final block yet

@@ -51,6 +51,16 @@ def reload(database: Database, operation: Operation) -> Operation:
     return stored
 
 
+def changed_meanwhile(database: Database, operation: Operation) -> Operation | None:
+    """Returns the operation as it is stored, if that is not as the caller saw it; None if it is.
+
+    A copy that is older than another process's replacement, or than an operator's decision, must not be sent.
+    """
+    current = reload(database, operation)
+    seen, stored = ((o.state, o.nonce, len(o.attempts), o.abandoned_at) for o in (operation, current))
+    return None if seen == stored else current
+
+
 def hold(database: Database, operation: Operation, cause: HeldCause, reason: str) -> Operation:
     """Stores why the operation cannot proceed at present; its state stays the same.
 

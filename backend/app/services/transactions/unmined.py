@@ -78,6 +78,8 @@ class Unmined:
         due = self._mempool.due(operation, policy)
         resent = operation.state == "submitted" and due.resend
         if resent:
+            if (changed := states.changed_meanwhile(self._database, operation)) is not None:
+                return changed
             refusal, is_in_mempool = self._mempool.resend(operation)
             if is_in_mempool and operation.held_cause in _ENDED_BY_ACCEPTANCE:
                 operation = states.change(self._database, operation, ("submitted",), **NOT_HELD)
