@@ -20,7 +20,7 @@ from walks import walk
 from walks_of_nodes import NOT_READY, replacing
 
 
-@walk("NonceGap", NOT_READY)
+@walk("NonceGap", NOT_READY, "OperationHeld")
 def operation_lost(s: StandIn) -> Iterator[Reader]:
     """The row of a sent transaction is lost, and the network drops it; the next one waits for its nonce."""
 
