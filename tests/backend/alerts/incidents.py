@@ -13,11 +13,8 @@ import httpx
 import psycopg
 from app.services.codec import event_stake_codec
 from eth_account import Account
-from stand_in import BLOCK_GAS_LIMIT, ETH, GWEI, StandIn, wait_for
+from stand_in import ETH, GWEI, StandIn, wait_for
 from web3 import Web3
-
-NO_ROOM = 100_000
-"""Gas limit of blocks that only a transaction without effect fits into."""
 
 
 @contextmanager
@@ -90,19 +87,26 @@ def sent_runs(s: StandIn, count: int, before_blocks_go_on: Callable[[list[str]],
     return keys
 
 
-def stuck_run(s: StandIn) -> str:
-    """Orders a run ten minutes ago whose transaction fits into no block. Returns the key."""
-    [key] = sent_runs(s, 1, lambda _: limit_blocks(s, NO_ROOM))
-    s.query(f"UPDATE operations SET created_at = now() - interval '10 minutes' WHERE key = '{key}'")
-    return key
+@contextmanager
+def dropping(s: StandIn) -> Iterator[None]:
+    """The network goes on without our transactions: its nodes drop them just before each block."""
+    ended = threading.Event()
 
+    def mine() -> None:
+        while not ended.is_set():
+            s.rpc("anvil_dropAllTransactions")
+            s.rpc("evm_mine")
+            ended.wait(0.5)
 
-def limit_blocks(s: StandIn, gas: int = BLOCK_GAS_LIMIT) -> None:
-    s.rpc("evm_setBlockGasLimit", hex(gas))
-
-
-def wait_until_orphans_are_final(s: StandIn) -> None:
-    wait_for(lambda: "nonces" not in s.ready() and "orphans" in s.ready(), "the orphans are final")
+    s.rpc("anvil_setIntervalMining", 0)
+    thread = threading.Thread(target=mine, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        s.rpc("anvil_setIntervalMining", 1)
 
 
 @contextmanager

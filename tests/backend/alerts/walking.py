@@ -82,7 +82,7 @@ class Following:
             self.reader.by_hand[by_hand]()
         if step.commands:
             self._run(step.commands, must_succeed=True)
-        if step.follows:
+        if step.follows and by_hand is None:
             self.follow(step.follows)
         assert by_hand is not None or step.commands or step.follows, f"what does the reader do here? {step.text}"
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 from incidents import (
     answering_wrong,
+    dropping,
     let_bookings_revert,
-    limit_blocks,
     refusing_to_close,
     sent_runs,
     states,
-    stuck_run,
-    wait_until_orphans_are_final,
 )
 from stand_in import StandIn, wait_for
 from walking import Reader
@@ -40,9 +39,10 @@ def operation_lost(s: StandIn) -> Iterator[Reader]:
 @walk("OrphanTransactions", NOT_READY)
 def somebody_used_the_key(s: StandIn) -> Iterator[Reader]:
     """A colleague sent ether with the platform's key."""
-    s.send(s.platform, s.contract[:2] + "11" * 20, value=1)
+    s.rpc("anvil_setIntervalMining", 4)
+    s.send(s.platform, "0x" + "11" * 20, value=1)
     yield Reader(
-        by_hand={"If `ready` prints a line `nonces`": lambda: wait_until_orphans_are_final(s)},
+        by_hand={"If `ready` prints a line `nonces`": lambda: wait_for(lambda: not s.ready(), "it is final")},
         leaves_out=("If neither you nor the service", "If the database lost commits"),
     )
 
@@ -58,17 +58,13 @@ def row_written_by_somebody_else(s: StandIn) -> Iterator[Reader]:
 
 
 @walk("OperationStuck")
-def blocks_have_no_room(s: StandIn) -> Iterator[Reader]:
+def network_drops_its_transaction(s: StandIn) -> Iterator[Reader]:
     """The age is set in the row: nobody waits minutes for this test."""
-    stuck_run(s)
-    yield Reader(leaves_out=("If the client",), by_hand={"If the network is full": lambda: limit_blocks(s)})
-
-
-@walk("OperationStuck")
-def client_changes_his_mind(s: StandIn) -> Iterator[Reader]:
-    """As before; the transaction without effect is smaller, and fits."""
-    stuck_run(s)
-    yield Reader(leaves_out=("If the network is full",))
+    with ExitStack() as network:
+        network.enter_context(dropping(s))
+        key = s.order_run().json()["key"]
+        s.query(f"UPDATE operations SET created_at = now() - interval '10 minutes' WHERE key = '{key}'")
+        yield Reader(leaves_out=("If the client",), by_hand={"If the network is full": network.close})
 
 
 @walk("OperationHeld")
@@ -102,14 +98,11 @@ def mined_run_does_not_close(s: StandIn) -> Iterator[Reader]:
 @walk("ContractPaused", NOT_READY, "OrphanTransactions")
 def owner_pauses(s: StandIn) -> Iterator[Reader]:
     s.call_as_owner("pause")
-    yield Reader(
-        by_hand={
-            "Find out who paused it": lambda: None,
-            "The owner calls `unpause()`": lambda: (s.call_as_owner("unpause"), wait_until_orphans_are_final(s)),
-            "If `ready` prints a line `nonces`": lambda: wait_until_orphans_are_final(s),
-        },
-        leaves_out=("If neither you nor the service", "If the database lost commits"),
-    )
+    by_owner = {
+        "Find out who paused it": lambda: None,
+        "The owner calls `unpause()`": lambda: s.call_as_owner("unpause"),
+    }
+    yield Reader(by_hand=by_owner)
 
 
 @walk("ContractChanged", NOT_READY)
