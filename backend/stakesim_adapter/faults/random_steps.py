@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from app.db.tables import event_run_bookings, event_runs, operations
+from app.services.interventions import COMMANDS
 from sqlalchemy import select
 
 from stakesim_adapter.faults.checks import ClientResponse
@@ -26,6 +27,7 @@ WEIGHTS: Mapping[str, float] = {
     "repeat_request": 3,
     "reuse_key": 1,
     "create_run": 1,
+    "intervene": 2,
 }
 """How often each kind of step is drawn, in proportion; each episode multiplies them by random factors."""
 
@@ -77,6 +79,7 @@ class RandomSteps:
             "repeat_request": self._repeat_request,
             "reuse_key": self._reuse_key,
             "create_run": self._create_run,
+            "intervene": self._intervene,
         }
 
     def __iter__(self) -> Iterator[RandomStep]:
@@ -138,6 +141,12 @@ class RandomSteps:
     def _step_operations(self) -> Args | None:
         keys = [str(key) for key in self._rng.permutation(list(self._clients.open_operations))]
         return self._served({"keys": keys}) if keys else None
+
+    def _intervene(self) -> Args | None:
+        """An operator's command, mostly about an operation that nobody waits for."""
+        keys = list(self._clients.open_operations) or list(self._clients.requests)
+        command = self._one_of(list(COMMANDS))
+        return self._served({"key": self._one_of(keys), "command": command}) if keys else None
 
     # ------------------------------------------------------------------------------------------------------- helpers
 
