@@ -29,4 +29,5 @@ def http_policy(settings: Settings) -> HttpPolicy:
     """Returns the policy of the settings."""
     lifetime = timedelta(seconds=settings.jwt_max_lifetime_seconds)
     tokens = TokenPolicy(settings.jwt_issuer, lifetime, settings.jwt_secret_previous)
-    return HttpPolicy(tokens, tuple(settings.cors_origins), settings.hsts_seconds)
+    origins = tuple(filter(None, settings.cors_origins.split(",")))
+    return HttpPolicy(tokens, origins, settings.hsts_seconds)

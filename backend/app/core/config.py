@@ -69,14 +69,12 @@ def _check_previous_secret(secret: SecretStr | None) -> SecretStr | None:
     return secret if secret is None else _check_secret(secret)
 
 
-def _parse_origins(value: Any) -> Any:
-    """Splits `https://a.example,https://b.example:8443`. An origin has no path, and no wildcard."""
-    if not isinstance(value, str):
-        return value
-    origins = [origin.strip().lower() for origin in value.split(",") if origin.strip()]
+def _check_origins(text: str) -> str:
+    """Checks `https://a.example,https://b.example:8443`. An origin has no path, and no wildcard."""
+    origins = [origin.strip().lower() for origin in text.split(",") if origin.strip()]
     if not all(re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin) for origin in origins):
         raise ValueError("Give origins as https://app.example.org, without a path, several separated by commas.")
-    return origins
+    return ",".join(origins)
 
 
 def _check_urls(text: str) -> str:
@@ -163,7 +161,7 @@ class Settings(DatabaseSettings):
         jwt_secret_previous: Key that signed them before, and only verifies: set it while keys are rotated.
         jwt_issuer: Claim `iss` of the tokens.
         jwt_max_lifetime_seconds: Maximum lifetime of a token, from `iat` to `exp`; tokens that live longer are refused.
-        cors_origins: Origins whose pages may call the API from a browser; none by default.
+        cors_origins: Origins whose pages may call the API from a browser, separated by commas; none by default.
         hsts_seconds: Seconds for which browsers are told to use https only. None: a year, if a request came by https;
             0: never; another number: always, as behind a proxy that ends TLS.
         eth_price_inr: INR per ETH, set by hand; without it and `price_feeds`, no price can be quoted.
@@ -196,7 +194,7 @@ class Settings(DatabaseSettings):
     jwt_secret_previous: Annotated[SecretStr | None, AfterValidator(_check_previous_secret)] = None
     jwt_issuer: str = Field(default="stakesim", min_length=1)
     jwt_max_lifetime_seconds: int = Field(default=86_400, gt=0, le=366 * 86_400)
-    cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_parse_origins)] = []
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] = ""
     hsts_seconds: int | None = Field(default=None, ge=0)
     eth_price_inr: Decimal | None = Field(default=None, gt=0)
     eth_price_inr_as_of: AwareDatetime | None = None
