@@ -89,6 +89,13 @@ _TYPES = (
         "Act only on what belongs to the token's user, with the role that the route takes.",
     ),
     ProblemType(
+        "origin_not_allowed",
+        403,
+        "change",
+        "The service does not let pages of this origin send this request from a browser.",
+        "Ask the operator to add the origin to CORS_ORIGINS, or call the API from a server.",
+    ),
+    ProblemType(
         "not_found",
         404,
         "change",
@@ -181,6 +188,13 @@ _TYPES = (
         "Send at most 64 KiB.",
     ),
     ProblemType(
+        "uri_too_long",
+        414,
+        "change",
+        "The URL is too long.",
+        "Send at most 4 KiB.",
+    ),
+    ProblemType(
         "invalid_request",
         422,
         "change",
@@ -193,6 +207,13 @@ _TYPES = (
         "change",
         "The cursor is not one that the API gave out for this list, these filters and this caller.",
         "Start again with the first page: without a cursor.",
+    ),
+    ProblemType(
+        "too_many_headers",
+        431,
+        "change",
+        "The request has too many headers.",
+        "Send at most 100.",
     ),
     ProblemType(
         "internal_error",
@@ -268,6 +289,8 @@ EVERYWHERE = (
     "too_deep",
     "request_timeout",
     "too_large",
+    "uri_too_long",
+    "too_many_headers",
     "internal_error",
     "too_many_connections",
 )
