@@ -50,7 +50,7 @@ ROOT = HERE.parents[2]
 POSTGRES_PROGRAMS = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
 ANSWER_DELAY_S = 0.6
 """Seconds by which an answer is late with `WireFault.DELAY`."""
-PATIENCE_S = 30
+PATIENCE_S = 60
 """Seconds after which something that is due counts as missing."""
 BASIC_SETTINGS = {
     "CONFIRMATIONS": 2,

@@ -11,7 +11,7 @@ from runbook import Section, Step
 from stand_in import StandIn
 
 SHOWN = {
-    "KEY": r"(?m)^\s*(\S+:\S+)  ",
+    "KEY": r"(?m)^([0-9a-f-]{36}:[\w-]+|forged:1)",
     "HASH": r"(0x[0-9a-f]{64})",
     "PID": r"(?m)^ *(\d+) \|",
 }
@@ -65,8 +65,8 @@ class Following:
         """Follows a section, and those that its steps lead to."""
         section: Section = self._sections[name]
         for commands in section.check:
-            self._last_check = commands
             self._run(commands, must_succeed=False)
+            self._last_check = commands
         for step in section.steps:
             if self._meets(step, self.reader.leaves_out) is None:
                 self._do(name, step)

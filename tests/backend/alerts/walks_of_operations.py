@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from incidents import (
     answering_wrong,
+    confirmed_run,
     dropping,
     let_bookings_revert,
     refusing_to_close,
@@ -39,6 +40,7 @@ def operation_lost(s: StandIn) -> Iterator[Reader]:
 @walk("OrphanTransactions", NOT_READY)
 def somebody_used_the_key(s: StandIn) -> Iterator[Reader]:
     """A colleague sent ether with the platform's key."""
+    confirmed_run(s)  # without any row of the account, nobody could tell
     s.rpc("anvil_setIntervalMining", 4)
     s.send(s.platform, "0x" + "11" * 20, value=1)
     yield Reader(
@@ -54,7 +56,7 @@ def row_written_by_somebody_else(s: StandIn) -> Iterator[Reader]:
         f"VALUES ('forged:1', 'x', 'withdraw', {s.chain_id}, '{s.platform.address}', '{s.contract}', '', 1, "
         "'prepared', '[]')"
     )
-    yield Reader(by_hand={"Change the database's password": lambda: None}, leaves_out=("Set a new one", "End the"))
+    yield Reader(by_hand={"Change the database's password": lambda: None})
 
 
 @walk("OperationStuck")
