@@ -19,6 +19,7 @@ from app.db.tables import answers, event_run_bookings, event_runs, operation_tot
 from app.main import create_app
 from app.services import housekeeping, run_pages
 from app.services.housekeeping import TOTALS, tidy
+from app.services.operation_list import Selection, find_operation, history, list_operations, list_orphans
 from app.services.run_pages import pages_of_runs
 from database_environment import SECRET, headers_of, post_booking, settings_for
 from fastapi.testclient import TestClient
@@ -158,6 +159,9 @@ def use_everything(environment: FaultEnvironment) -> None:
     assert post_booking(client, environment, run).status_code == 409
     post_booking(client, environment, run, prefer="respond-async")
     services.runs.refresh(run)
+    list_operations(environment.database, Selection())
+    list_orphans(environment.database)
+    history(environment.database, find_operation(environment.database, "user:once").key)
 
 
 def read_lists(environment: FaultEnvironment, client: TestClient, host: UUID, run: UUID) -> None:

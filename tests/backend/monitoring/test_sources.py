@@ -32,6 +32,7 @@ from fastapi.testclient import TestClient
 from monitored import app_of, value_of
 from psycopg import OperationalError
 from sqlalchemy import URL, make_url, text
+from stakesim_adapter.faults import poolers
 
 UNAVAILABLE = "stakesim_database_unavailable_total"
 
@@ -108,6 +109,22 @@ def test_a_server_without_a_free_connection_is_told_from_a_full_pool(own_databas
         with admin.autocommit() as connection:
             connection.execute(text("DROP ROLE few"))
         admin.engine.dispose()
+    assert counting.new == {"too_many_connections"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(poolers.find_pgbouncer() is None, reason=poolers.MISSING)
+@pytest.mark.parametrize("limit", [{"max_client_conn": 1}, {"default_pool_size": 1, "query_wait_timeout": 1}], ids=str)
+def test_a_full_pooler_is_told_from_a_full_pool(own_database: URL, limit: dict[str, int]) -> None:
+    with poolers.pgbouncer(own_database, "session", **limit) as url:
+        first, second = Database(open_engine(url)), Database(open_engine(url))
+        with first.autocommit() as connection:
+            connection.execute(text("SELECT 1"))
+            counting = Counting()
+            with pytest.raises(DatabaseUnavailable, match="no free connection"), second.autocommit() as other:
+                other.execute(text("SELECT 1"))
+        for each in (first, second):
+            each.engine.dispose()
     assert counting.new == {"too_many_connections"}
 
 
