@@ -20,7 +20,7 @@ RULES = Path(__file__).parents[3] / "backend" / "monitoring" / "alerts.yml"
 MISSING = "Prometheus is not installed: run `apt-get install prometheus` on Debian."
 SCRAPE_EVERY = "1s"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_FASTER, _SHORTEST_S, _RESTART_S = 20, 2, 10
+_FASTER, _SHORTEST_S, _RESTART_S = 12, 2, 10
 """How many times a `for` is shortened, and the seconds that it has at least."""
 _WINDOW_S = 6
 """Seconds of every shortened window."""
