@@ -26,6 +26,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import psutil
+from app.core.config import Settings
 from app.core.security import Role, issue_token
 from app.db.tables import experiences, users
 from eth_account import Account
@@ -230,21 +231,26 @@ async def service(checkout: Path, environment: dict[str, str]) -> AsyncIterator[
                 process.kill()
 
 
+def environment_of(settings: Settings, rpc_url: str) -> dict[str, str]:
+    """Returns the environment of a service on these settings, and on other URLs of the node."""
+    return {
+        "BLOCKCHAIN_RPC_URL": rpc_url,
+        "CHAIN_ID": str(settings.chain_id),
+        "CONTRACT_ADDRESS": settings.contract_address,
+        "PLATFORM_PRIVATE_KEY": settings.platform_private_key.get_secret_value(),
+        "JWT_SECRET": settings.jwt_secret.get_secret_value(),
+        "DATABASE_URL": settings.database_url or "",
+        "ETH_PRICE_INR": "200000",
+        "ETH_PRICE_INR_AS_OF": datetime.now(UTC).isoformat(),
+    }
+
+
 async def measure(checkout: Path, block_time: int, clients: int, limit: float) -> Measured:
     """Runs one round."""
     async with AsyncExitStack() as stack:
         settings = stack.enter_context(local_testnet(block_time))
         proxy = CountingProxy(settings.blockchain_rpc_url)
-        environment = {
-            "BLOCKCHAIN_RPC_URL": await stack.enter_async_context(proxy.run()),
-            "CHAIN_ID": str(settings.chain_id),
-            "CONTRACT_ADDRESS": settings.contract_address,
-            "PLATFORM_PRIVATE_KEY": settings.platform_private_key.get_secret_value(),
-            "JWT_SECRET": settings.jwt_secret.get_secret_value(),
-            "DATABASE_URL": settings.database_url or "",
-            "ETH_PRICE_INR": "200000",
-            "ETH_PRICE_INR_AS_OF": datetime.now(UTC).isoformat(),
-        }
+        environment = environment_of(settings, await stack.enter_async_context(proxy.run()))
         url, process = await stack.enter_async_context(service(checkout, environment))
         database = create_engine(settings.database_url or "")
         stack.callback(database.dispose)

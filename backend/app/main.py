@@ -13,9 +13,16 @@ from starlette.types import Lifespan
 
 from app.api import bookings, event_runs, health, operations, problems
 from app.api.background import ReconcilerThread, stop_waiting_on_signal
+from app.api.headers import docs_page
 from app.api.http_metrics import HttpMetrics, HttpMetricsMiddleware
-from app.api.middleware import AccessLogMiddleware, BodyLimitMiddleware
+from app.api.middleware import (
+    CrossOriginMiddleware,
+    RequestLimitMiddleware,
+    RequestMiddleware,
+    UnexpectedErrorMiddleware,
+)
 from app.api.openapi import DESCRIPTION, openapi_document
+from app.api.policy import HttpPolicy, http_policy
 from app.api.turns import WriteTurnsMiddleware
 from app.bootstrap.checks import connect_verified_services, read_settings
 from app.bootstrap.container import Services
@@ -32,11 +39,17 @@ def from_settings() -> FastAPI:
     configure_json_logging()
     settings = read_settings()
     services = connect_verified_services(settings)
-    return create_app(services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds)
+    return create_app(
+        services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds, http_policy(settings)
+    )
 
 
 def create_app(
-    services: Services, jwt_secret: SecretStr, chain_id: int, reconcile_seconds: float | None = None
+    services: Services,
+    jwt_secret: SecretStr,
+    chain_id: int,
+    reconcile_seconds: float | None = None,
+    policy: HttpPolicy | None = None,
 ) -> FastAPI:
     """Builds the app on services that the caller has opened.
 
@@ -45,7 +58,9 @@ def create_app(
         jwt_secret: Key that signs the bearer tokens.
         chain_id: Id of the network (EIP-155) that the node must be on for `/ready`.
         reconcile_seconds: Seconds between two rounds of the reconciler; the app runs no reconciler if None.
+        policy: Tokens and headers; the default policy if None.
     """
+    policy = policy or HttpPolicy()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -61,11 +76,15 @@ def create_app(
 
     app = _app_with_routes(lifespan)
     app.state.services, app.state.jwt_secret, app.state.chain_id = services, jwt_secret, chain_id
+    app.state.policy = policy
     app.state.http_metrics = HttpMetrics()
     problems.add_exception_handlers(app)
     app.add_middleware(WriteTurnsMiddleware)
-    app.add_middleware(BodyLimitMiddleware)
-    app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(RequestLimitMiddleware)
+    app.add_middleware(UnexpectedErrorMiddleware)
+    if policy.cors_origins:
+        app.add_middleware(CrossOriginMiddleware, origins=policy.cors_origins)
+    app.add_middleware(RequestMiddleware, hsts_seconds=policy.hsts_seconds)
     app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
     return app
 
@@ -82,8 +101,11 @@ def _app_with_routes(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
+        docs_url=None,
+        redoc_url=None,
     )
     for module in (event_runs, bookings, operations, health):
         app.include_router(module.router)
+    app.add_api_route("/docs", docs_page, include_in_schema=False)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app

@@ -20,7 +20,7 @@ from uuid import UUID
 import httpx
 from anyio.from_thread import start_blocking_portal
 from app.bootstrap.container import Services
-from app.core.errors import AppError, ContractRejected, InvalidRequest, NotOnChain, PriceError
+from app.core.errors import AppError, ContractRejected, InvalidRequest, NeverOnChain, NotOnChain, PriceError
 from app.core.security import Role, issue_token
 from app.main import create_app
 from eth_account.signers.local import LocalAccount
@@ -235,5 +235,6 @@ def _error_from_problem(response: httpx.Response) -> AppError:
     if code == ContractRejected.code:
         args = [int(arg) if str(arg).isdecimal() else arg for arg in problem["arguments"]]
         return ContractRejected(problem["error"], args, detail, problem["outcome"])
-    error_classes: dict[str, type[AppError]] = {kind.code: kind for kind in (InvalidRequest, NotOnChain, PriceError)}
+    kinds: tuple[type[AppError], ...] = (InvalidRequest, NotOnChain, NeverOnChain, PriceError)
+    error_classes = {kind.code: kind for kind in kinds}
     return error_classes[code](detail) if code in error_classes else UnexpectedResponse(code, detail)

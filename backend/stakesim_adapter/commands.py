@@ -7,7 +7,8 @@ typer, so that `stakesim --help` is quick; the other imports happen when a comma
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
+from uuid import UUID
 
 import typer
 
@@ -139,6 +140,27 @@ def confirm_rate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     migrate(engine)
     rate = build_pricing(settings, Database(engine)).confirm()
     typer.echo(f"one ETH is {rate.inr_per_eth} INR by {rate.source}, as of {rate.as_of.isoformat()}")
+
+
+@cli.command(cls=Command)
+def token(
+    user: Annotated[UUID, typer.Option(help="Id of the user's row in `users`.")],
+    role: Annotated[Literal["host", "attendee", "platform"], typer.Option(help="What the user may do.")],
+    hours: Annotated[float, typer.Option(help="Lifetime in hours; at most JWT_MAX_LIFETIME_SECONDS.")] = 1,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
+) -> None:
+    """Print a bearer token for the API, signed with JWT_SECRET. Whoever has it is that user until it expires."""
+    from datetime import timedelta
+
+    from app.bootstrap.checks import read_settings
+    from app.core.errors import InvalidRequest
+    from app.core.security import issue_token
+
+    settings = read_settings(env_file)
+    if not 0 < hours * 3600 <= settings.jwt_max_lifetime_seconds:
+        longest = settings.jwt_max_lifetime_seconds / 3600
+        raise InvalidRequest(f"A token lives for more than 0 and at most {longest:g} hours (JWT_MAX_LIFETIME_SECONDS).")
+    typer.echo(issue_token(settings.jwt_secret, user, role, timedelta(hours=hours), settings.jwt_issuer))
 
 
 @wallet.command("new", cls=Command)

@@ -23,6 +23,7 @@ from typing import Any
 
 import uvicorn
 from app.api.http_protocol import LimitedH11Protocol, raise_file_limit
+from app.api.policy import http_policy
 from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings, require_checks
 from app.bootstrap.container import Services, connect_web3
 from app.core.config import Settings
@@ -33,7 +34,6 @@ from app.db.tables import experiences, users
 from app.main import create_app
 from dotenv import dotenv_values
 from eth_account import Account
-from pydantic import SecretStr
 from sqlalchemy import insert
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
@@ -85,7 +85,7 @@ def serve(
         echo(f"chain {settings.chain_id}, contract {services.chain.address}, platform {services.chain.platform}")
         if is_local:
             file = variables_file or DEFAULT_VARIABLES_FILE
-            demo_variables = create_demo_users(services.database, settings.jwt_secret)
+            demo_variables = create_demo_users(services.database, settings)
             _write_variables(file, {"API": url, "RPC": settings.blockchain_rpc_url, **demo_variables})
             stack.callback(file.unlink, missing_ok=True)
             echo("local testnet: an anvil in place of Sepolia, with demo users; deleted when this command ends")
@@ -98,7 +98,9 @@ def serve(
 def _run_server(services: Services, settings: Settings, listener: socket.socket) -> None:
     configure_json_logging(sys.stderr)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    app = create_app(services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds)
+    app = create_app(
+        services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds, http_policy(settings)
+    )
     raise_file_limit()
     config = uvicorn.Config(
         app,
@@ -106,6 +108,7 @@ def _run_server(services: Services, settings: Settings, listener: socket.socket)
         ws="none",
         log_config=None,
         access_log=False,
+        server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
     uvicorn.Server(config).run(sockets=[listener])
@@ -213,7 +216,7 @@ def temporary_schema() -> Iterator[str]:
         engine.dispose()
 
 
-def create_demo_users(database: Database, jwt_secret: SecretStr) -> dict[str, str]:
+def create_demo_users(database: Database, settings: Settings) -> dict[str, str]:
     """Inserts the users of `DEMO_ROLES`, each with a new and empty wallet, and an experience of the host.
 
     Returns:
@@ -221,12 +224,15 @@ def create_demo_users(database: Database, jwt_secret: SecretStr) -> dict[str, st
         wallet is not among them.
     """
     variables: dict[str, str] = {}
+    lifetime = timedelta(seconds=settings.jwt_max_lifetime_seconds)
     with database.transaction() as connection:
         for name, role in DEMO_ROLES.items():
             wallet = None if role == "platform" else Account.create().address
             user_row = {"name": name.replace("_", "-"), "wallet_address": wallet}
             user_id = connection.execute(insert(users).returning(users.c.id), user_row).scalar_one()
-            variables[f"{name.upper()}_TOKEN"] = issue_token(jwt_secret, user_id, role, timedelta(days=1))
+            variables[f"{name.upper()}_TOKEN"] = issue_token(
+                settings.jwt_secret, user_id, role, lifetime, settings.jwt_issuer
+            )
             if wallet:
                 variables[f"{name.upper()}_WALLET"] = wallet
             if role == "host":

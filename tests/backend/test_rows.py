@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from app.core.errors import ContractRejected, InvalidRequest, KeyReused, NotFound, NotOnChain, PriceError
+from app.core.errors import ContractRejected, InvalidRequest, KeyReused, NeverOnChain, NotFound, PriceError
 from app.db.tables import Booking, EventRun
 from app.services.operation_types import Operation
 from backend_environment import DAY, BackendEnvironment, before_request, transact
@@ -114,7 +114,7 @@ def test_a_run_that_is_refused_is_failed_and_no_other(backend: BackendEnvironmen
         lambda: backend.runs.cancel(failed.id),
         lambda: backend.runs.refresh(failed.id),
     ):
-        with pytest.raises(NotOnChain, match=f"^The event run {failed.id} is not on chain: its transaction is not fin"):
+        with pytest.raises(NeverOnChain, match=f"^The event run {failed.id} does not exist on chain"):
             attempt()
 
 
@@ -129,7 +129,7 @@ def test_a_booking_that_is_refused_is_failed_and_no_other(backend: BackendEnviro
         lambda: backend.bookings.cancel(failed.id),
         lambda: backend.runs.complete(run.id, [booking.id, failed.id]),
     ):
-        with pytest.raises(NotOnChain, match=f"^The booking {failed.id} is not on chain"):
+        with pytest.raises(NeverOnChain, match=f"^The booking {failed.id} does not exist on chain"):
             attempt()
 
 

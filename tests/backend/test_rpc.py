@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from app.services import rpc
 from app.services.rpc_types import Log, Receipt
-from backend_environment import BackendEnvironment, deploy
+from backend_environment import BackendEnvironment, answering, deploy
 from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
@@ -126,3 +126,14 @@ def test_a_connection_error_is_no_revert() -> None:
 
     with pytest.raises(Web3RPCError, match="another node"):
         rpc.call(Web3(Away(), []), TO, b"")
+
+
+@pytest.mark.parametrize("answered", ["0x", "0x64", "0x" + "00" * 31 + "64"])
+def test_a_storage_slot_has_32_bytes_though_a_node_drops_zeros(backend: BackendEnvironment, answered: str) -> None:
+    w3 = backend.engine.w3
+    w3.middleware_onion.add(answering("eth_getStorageAt", answered), "short")
+    try:
+        slot = rpc.storage_at(w3, backend.chain.address, "0x0")
+    finally:
+        w3.middleware_onion.remove("short")
+    assert slot == int(answered[2:] or "0", 16).to_bytes(32)

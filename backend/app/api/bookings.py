@@ -43,6 +43,7 @@ register_url_convertor("booking_id", _IdConvertor())
         *KEYED,
         "not_found",
         "not_on_chain",
+        "never_on_chain",
         "contract_rejected",
         "no_price",
         "chain_unavailable",

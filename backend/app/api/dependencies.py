@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.idempotency import IdempotentRequest, scoped_key
+from app.api.policy import HttpPolicy
 from app.bootstrap.container import Services
 from app.core.security import Caller, Unauthenticated, verify_token
 
@@ -16,7 +17,9 @@ CLIENT_KEY_PATTERN = r"^[A-Za-z0-9._~-]{1,200}$"
 """Pattern of an Idempotency-Key. It has no colon: in an operation's key, a colon separates it from the caller's id."""
 
 _bearer = HTTPBearer(
-    bearerFormat="JWT", auto_error=False, description="A JSON Web Token with the claims `sub`, `role` and `exp`."
+    bearerFormat="JWT",
+    auto_error=False,
+    description="A JSON Web Token with the claims `iss`, `sub`, `role`, `iat` and `exp`, and the header `kid`.",
 )
 
 
@@ -28,9 +31,16 @@ async def current_caller(
     Raises:
         Unauthenticated: There is no valid token.
     """
-    if credentials is None:
-        raise Unauthenticated("Send a bearer token in the header Authorization.")
-    return verify_token(request.app.state.jwt_secret, credentials.credentials)
+    try:
+        if credentials is None:
+            raise Unauthenticated("Send a bearer token in the header Authorization.")
+        policy: HttpPolicy = request.app.state.policy
+        caller = verify_token(request.app.state.jwt_secret, credentials.credentials, policy.tokens)
+    except Unauthenticated as error:
+        request.state.refused = error.message
+        raise
+    request.state.caller = caller
+    return caller
 
 
 async def app_services(request: Request) -> Services:
@@ -59,11 +69,13 @@ PreferHeader = Annotated[str | None, Header(description=_PREFER_DESCRIPTION, exa
 def _idempotent_request(
     request: Request, services: Services, caller: Caller, client_key: str | None, prefer: str | None
 ) -> IdempotentRequest:
+    key = scoped_key(caller, client_key or str(uuid.uuid4()))
+    request.state.operation = key
     preferences = {preference.split(";")[0].strip().lower() for preference in (prefer or "").split(",")}
     return IdempotentRequest(
         services,
         caller,
-        idempotency_key=scoped_key(caller, client_key or str(uuid.uuid4())),
+        idempotency_key=key,
         is_repeatable=client_key is not None,
         endpoint=f"{request.method} {request.url.path}",
         waits="respond-async" not in preferences,

@@ -45,7 +45,7 @@ class HttpMetrics(Collector):
             seconds: How long it took.
         """
         method = scope["method"] if scope["method"] in METHODS else "other"
-        route = getattr(scope.get("route"), "path", UNMATCHED)
+        route = getattr(scope.get("route"), "path_format", UNMATCHED)
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 

@@ -42,11 +42,9 @@ TIMEOUT_S = 1.0
 log = logging.getLogger(__name__)
 
 _columns = operations.c
-_IS_OPEN = ~in_states(CLOSED_STATES) & _columns.abandoned_at.is_(None)
-
-
+_IS_NOT_CLOSED = ~in_states(CLOSED_STATES)
 _IS_HELD = _columns.held.is_not(None)
-_IS_ABANDONED = _columns.abandoned_at.is_not(None)
+_IS_ABANDONED = _columns.abandoned_at.is_not(None)  # and so not carried on: it counts for itself
 
 
 def _age_s(of: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -56,17 +54,17 @@ def _age_s(of: ColumnElement[Any]) -> ColumnElement[Any]:
 _OPEN_BY_STATE = (
     select(
         _columns.state,
-        func.count(),
-        _age_s(func.min(_columns.created_at)),
+        func.count().filter(~_IS_ABANDONED),
+        _age_s(func.min(_columns.created_at).filter(~_IS_ABANDONED)),
         _age_s(func.min(_columns.created_at).filter(~_IS_HELD, ~_IS_ABANDONED)),
         func.count().filter(_IS_ABANDONED),
     )
-    .where(_IS_OPEN)
+    .where(_IS_NOT_CLOSED)
     .group_by(_columns.state)
 )
 _HELD_BY_CAUSE = (
     select(_columns.held_cause, func.count(), _age_s(func.min(_columns.held_at)))
-    .where(_IS_OPEN, _IS_HELD)
+    .where(_IS_NOT_CLOSED, _IS_HELD, ~_IS_ABANDONED)
     .group_by(_columns.held_cause)
 )
 _ORPHANS = select(func.count()).select_from(orphans).where(IS_OPEN_ORPHAN)
@@ -159,10 +157,11 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     ages = {state: by_state.get(state, nothing)[2] for state in open_states}
     yield _family("operations_open_oldest_seconds", "Age of the oldest open operation", "state", ages)
     waiting = {state: by_state.get(state, nothing)[3] for state in open_states}
-    documentation = "Age of the oldest open operation that is neither held nor abandoned"
+    documentation = "Age of the oldest open operation that is not held"
     yield _family("operations_waiting_oldest_seconds", documentation, "state", waiting)
     abandoned = sum(row[4] for row in by_state.values())
-    yield _gauge("operations_abandoned", "Open operations that an operator has abandoned", abandoned)
+    documentation = "Operations that an operator has abandoned, and that are not closed"
+    yield _gauge("operations_abandoned", documentation, abandoned)
     pending = sum(counts.values())
     yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
     yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", max(ages.values()))

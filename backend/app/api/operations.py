@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from app.api import schemas
@@ -55,9 +55,9 @@ def list_operations(
     summary="Show the state of an operation",
     responses=problem_responses(*READING, "forbidden", "not_found"),
 )
-def get_operation(key: KeyInPath, services: AppServices, caller: CurrentCaller) -> Response:
+def get_operation(key: KeyInPath, request: Request, services: AppServices, caller: CurrentCaller) -> Response:
     """The user who requested it and the platform may do this. A key without a colon is the caller's Idempotency-Key."""
-    key = key if ":" in key else scoped_key(caller, key)
+    key = request.state.operation = key if ":" in key else scoped_key(caller, key)
     if caller.role != "platform" and not key.startswith(scoped_key(caller, "")):
         raise Forbidden("Only the user who requested an operation, and the platform, may see it.")
     with services.database.transaction() as connection:

@@ -89,6 +89,13 @@ _TYPES = (
         "Act only on what belongs to the token's user, with the role that the route takes.",
     ),
     ProblemType(
+        "origin_not_allowed",
+        403,
+        "change",
+        "The service does not let pages of this origin send this request from a browser.",
+        "Ask the operator to add the origin to CORS_ORIGINS, or call the API from a server.",
+    ),
+    ProblemType(
         "not_found",
         404,
         "change",
@@ -163,8 +170,15 @@ _TYPES = (
         "not_on_chain",
         409,
         "wait",
-        "The event run or booking is not on chain: its transaction is not final yet, or it failed.",
-        "Read it until `blockchain_status` is `confirmed`. If that is `failed`, create a new one.",
+        "The event run or booking is not on chain yet: its transaction is not final.",
+        "Repeat the request, or read the event run or booking until its `blockchain_status` is `confirmed`.",
+    ),
+    ProblemType(
+        "never_on_chain",
+        409,
+        "change",
+        "The transaction that should have created the event run or booking failed: it never came on chain.",
+        "Create a new one.",
     ),
     ProblemType(
         "too_large",
@@ -172,6 +186,13 @@ _TYPES = (
         "change",
         "The body is too long.",
         "Send at most 64 KiB.",
+    ),
+    ProblemType(
+        "uri_too_long",
+        414,
+        "change",
+        "The URL is too long.",
+        "Send at most 4 KiB.",
     ),
     ProblemType(
         "invalid_request",
@@ -186,6 +207,13 @@ _TYPES = (
         "change",
         "The cursor is not one that the API gave out for this list, these filters and this caller.",
         "Start again with the first page: without a cursor.",
+    ),
+    ProblemType(
+        "too_many_headers",
+        431,
+        "change",
+        "The request has too many headers.",
+        "Send at most 100.",
     ),
     ProblemType(
         "internal_error",
@@ -261,6 +289,8 @@ EVERYWHERE = (
     "too_deep",
     "request_timeout",
     "too_large",
+    "uri_too_long",
+    "too_many_headers",
     "internal_error",
     "too_many_connections",
 )
@@ -275,6 +305,7 @@ SENDING = (
     "forbidden",
     "not_found",
     "not_on_chain",
+    "never_on_chain",
     "contract_rejected",
     "superseded",
     "transaction_refused",

@@ -74,7 +74,7 @@ def json_arguments(args: Sequence[Any]) -> list[Any]:
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Adds handlers with which the app responds to every exception with problem details."""
+    """Adds handlers with which the app responds to errors with problem details."""
 
     @app.exception_handler(AppError)
     async def on_app_error(request: Request, error: AppError) -> Response:
@@ -88,7 +88,7 @@ def add_exception_handlers(app: FastAPI) -> None:
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
         if error.status_code == 405:  # Starlette lists the methods of the first route with this path only
-            headers["Allow"] = ", ".join(sorted(_allowed_methods(app, request)))
+            headers["Allow"] = ", ".join(sorted(_allowed_methods(app, request))) or headers["Allow"]
         code = _CODES_OF_FRAMEWORK.get(error.status_code, "bad_request")
         return problem_response(code, PROBLEM_TYPES[code].meaning, headers)
 
@@ -96,11 +96,6 @@ def add_exception_handlers(app: FastAPI) -> None:
     async def on_database_error(request: Request, error: DatabaseUnavailable) -> Response:
         log.error("%s", error.message)
         return problem_from_error(error)
-
-    @app.exception_handler(Exception)
-    async def on_unexpected_error(request: Request, error: Exception) -> Response:
-        # Starlette raises the error again after this, and uvicorn logs it
-        return problem_response("internal_error", INTERNAL_ERROR)
 
 
 def _validation_problem(errors: Sequence[Any]) -> Response:

@@ -91,8 +91,15 @@ EXPERIENCE, HOST, EVENT_RUN, ATTENDEE, BOOKING = (f"{n}" * 8 + "-0000-4000-8000-
 # ---------------------------------------------------------------------------------------------------------- requests
 
 
+MAX_ATTENDED = 1000
+"""Maximum number of bookings in a list of who attended. A contract's run has fewer, as each costs gas of one block."""
 AttendedBookingIds = Annotated[
-    list[UUID], Field(examples=[[BOOKING]], description="Bookings that attended. All others are no-shows.")
+    list[UUID],
+    Field(
+        max_length=MAX_ATTENDED,
+        examples=[[BOOKING]],
+        description="Bookings that attended. All others are no-shows.",
+    ),
 ]
 
 

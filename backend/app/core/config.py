@@ -65,6 +65,18 @@ def _check_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _check_previous_secret(secret: SecretStr | None) -> SecretStr | None:
+    return secret if secret is None else _check_secret(secret)
+
+
+def _check_origins(text: str) -> str:
+    """Checks `https://a.example,https://b.example:8443`. An origin has no path, and no wildcard."""
+    origins = [origin.strip().lower() for origin in text.split(",") if origin.strip()]
+    if not all(re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin) for origin in origins):
+        raise ValueError("Give origins as https://app.example.org, without a path, several separated by commas.")
+    return ",".join(origins)
+
+
 def _check_urls(text: str) -> str:
     urls = [url.strip() for url in text.split(",")]
     if not all(re.match(r"https?://[^/\s]", url) for url in urls):
@@ -146,6 +158,12 @@ class Settings(DatabaseSettings):
         contract_code_hash: Keccak-256 of the contract's code; if None, the code must be this project's `EventStake`.
         platform_private_key: Key of the account that owns the contract and pays the gas: 32 bytes in hex.
         jwt_secret: Key that signs the bearer tokens; at least 32 bytes.
+        jwt_secret_previous: Key that signed them before, and only verifies: set it while keys are rotated.
+        jwt_issuer: Claim `iss` of the tokens.
+        jwt_max_lifetime_seconds: Maximum lifetime of a token, from `iat` to `exp`; tokens that live longer are refused.
+        cors_origins: Origins whose pages may call the API from a browser, separated by commas; none by default.
+        hsts_seconds: Seconds for which browsers are told to use https only. None: a year, if a request came by https;
+            0: never; another number: always, as behind a proxy that ends TLS.
         eth_price_inr: INR per ETH, set by hand; without it and `price_feeds`, no price can be quoted.
         eth_price_inr_as_of: When `eth_price_inr` was valid. Without it, `eth_price_inr` is not used.
         answers_keep_days: Days for which the response to an Idempotency-Key is kept; then a key without an operation is
@@ -173,6 +191,11 @@ class Settings(DatabaseSettings):
     contract_code_hash: Annotated[str | None, AfterValidator(_check_code_hash)] = None
     platform_private_key: Annotated[SecretStr, AfterValidator(_check_private_key)]
     jwt_secret: Annotated[SecretStr, AfterValidator(_check_secret)]
+    jwt_secret_previous: Annotated[SecretStr | None, AfterValidator(_check_previous_secret)] = None
+    jwt_issuer: str = Field(default="stakesim", min_length=1)
+    jwt_max_lifetime_seconds: int = Field(default=86_400, gt=0, le=366 * 86_400)
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] = ""
+    hsts_seconds: int | None = Field(default=None, ge=0)
     eth_price_inr: Decimal | None = Field(default=None, gt=0)
     eth_price_inr_as_of: AwareDatetime | None = None
     answers_keep_days: int = Field(default=7, ge=1)

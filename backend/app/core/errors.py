@@ -45,9 +45,15 @@ class InvalidCursor(InvalidRequest):
 
 
 class NotOnChain(InvalidRequest):
-    """The run or booking is not on chain: its transaction is not final yet, or it failed."""
+    """The run or booking is not on chain yet: its transaction is not final."""
 
     code = "not_on_chain"
+
+
+class NeverOnChain(NotOnChain):
+    """The run or booking is not on chain and never will be: its transaction failed."""
+
+    code = "never_on_chain"
 
 
 RateRefusal = Literal["missing", "malformed", "stale", "future", "jump", "deviation"]

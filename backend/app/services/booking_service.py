@@ -22,7 +22,7 @@ from app.services.operations import find_or_create, request_hash
 from app.services.pricing import Pricing, Quote, Rate
 
 _SELECT_RUN_AND_USER = (
-    select(event_runs.c.blockchain_event_run_id, users.c.wallet_address, users.c.id)
+    select(event_runs.c.blockchain_event_run_id, event_runs.c.blockchain_status, users.c.wallet_address, users.c.id)
     .select_from(event_runs.outerjoin(users, users.c.id == bindparam("user_id")))
     .where(event_runs.c.id == bindparam("run_id"))
 )
@@ -78,7 +78,8 @@ class BookingService:
                 row = connection.execute(_SELECT_RUN_AND_USER, parameters).one_or_none()
             if row is None:
                 raise NotFound(f"There is no event run {event_run_id}.")
-            onchain_run_id = require_onchain_id(row.blockchain_event_run_id, f"event run {event_run_id}")
+            row_name = f"event run {event_run_id}"
+            onchain_run_id = require_onchain_id(row.blockchain_event_run_id, row.blockchain_status, row_name)
             if row.id is None:
                 raise NotFound(f"There is no user {user_id}.")
             quote = self._quote(onchain_run_id, check_seats(seats), rate)
@@ -122,7 +123,8 @@ class BookingService:
 
         def make_draft() -> Draft:
             booking = self.get(booking_id)
-            onchain_booking_id = require_onchain_id(booking.blockchain_booking_id, f"booking {booking_id}")
+            row_name = f"booking {booking_id}"
+            onchain_booking_id = require_onchain_id(booking.blockchain_booking_id, booking.blockchain_status, row_name)
             call = self._chain.cancel_booking_call(onchain_booking_id)
             return self._chain.sender.draft(call, signer, booking_id)
 

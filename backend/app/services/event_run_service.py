@@ -132,15 +132,15 @@ class EventRunService:
 
         def make_draft() -> Draft:
             onchain_run_id = find_onchain_run_id(self._database, event_run_id)
-            statement = select(_bookings.id, _bookings.blockchain_booking_id)
+            statement = select(_bookings.id, _bookings.blockchain_booking_id, _bookings.blockchain_status)
             with self._database.autocommit() as connection:
                 rows = connection.execute(statement.where(_bookings.id.in_(attended_booking_ids)))
-                onchain_ids = dict(rows.all())
+                on_chain = {row.id: (row.blockchain_booking_id, row.blockchain_status) for row in rows}
             attended_onchain_booking_ids = []
             for booking_id in attended_booking_ids:
-                if booking_id not in onchain_ids:
+                if booking_id not in on_chain:
                     raise NotFound(f"There is no booking {booking_id}.")
-                onchain_booking_id = require_onchain_id(onchain_ids[booking_id], f"booking {booking_id}")
+                onchain_booking_id = require_onchain_id(*on_chain[booking_id], f"booking {booking_id}")
                 attended_onchain_booking_ids.append(onchain_booking_id)
             call = self._chain.complete_event_call(onchain_run_id, attended_onchain_booking_ids)
             return self._chain.sender.draft(call, signer, event_run_id)
@@ -223,7 +223,9 @@ class EventRunService:
             )
             onchain_booking_ids = connection.scalars(statement).all()
         row = self.get(event_run_id)
-        onchain_run_id = require_onchain_id(row.blockchain_event_run_id, f"event run {event_run_id}")
+        onchain_run_id = require_onchain_id(
+            row.blockchain_event_run_id, row.blockchain_status, f"event run {event_run_id}"
+        )
         block = self._chain.block_number() if block is None else block
         if row.blockchain_block > block:  # at that block the contract may lack some of the run's bookings
             return row

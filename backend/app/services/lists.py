@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, literal_column, select, true, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, literal_column, select, true, tuple_
 
 from app.db.database import Database
 from app.db.tables import Booking, EventRun, event_run_bookings, event_runs, operations
@@ -135,13 +135,16 @@ def _equal(columns: Any, values: dict[str, Any]) -> list[ColumnElement[bool]]:
 
 
 def _in_order(statement: Select[Any], time: Any, row_id: Any, part: Slice, *, newest_first: bool = True) -> Select[Any]:
-    """Sorts by time and id, and takes one row more than the page has, which tells whether there is a next one."""
+    """Sorts by time and id, and takes one row more than the page has, which tells whether there is a next one.
+
+    The limit is a literal: a plan that is kept for all limits would be one for many rows.
+    """
     if part.after is not None:
         place = tuple_(time, row_id)
         after = tuple_(*part.after)
         statement = statement.where(place < after if newest_first else place > after)
     order = (time.desc(), row_id.desc()) if newest_first else (time, row_id)
-    return statement.order_by(*order).limit(part.limit + 1)
+    return statement.order_by(*order).limit(literal_column(str(part.limit + 1), Integer))
 
 
 def _read(

@@ -89,7 +89,7 @@ def code(w3: Web3, account: str) -> bytes:
 
 def storage_at(w3: Web3, account: str, slot: str) -> bytes:
     """Returns the 32 bytes in a slot of an account's storage, as of the latest block. The slot is given in hex."""
-    return bytes(_ask(w3, "eth_getStorageAt", account, slot, "latest"))
+    return bytes(_ask(w3, "eth_getStorageAt", account, slot, "latest")).rjust(32, b"\0")  # some nodes drop zeros
 
 
 def logs(w3: Web3, address: str, first_block: int, last_block: int) -> tuple[Log, ...]:

@@ -15,12 +15,14 @@ from uuid import UUID
 
 from app.api.readiness import look_at_database, look_at_node
 from app.bootstrap.container import Services
-from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, KeyReused
+from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, InterventionRefused, KeyReused
 from app.db.tables import event_runs, operations
-from app.services.operation_types import Operation
+from app.services.interventions import Interventions
+from app.services.operation_types import CLOSED_STATES, Operation
 from sqlalchemy import select
 from stakesim.faults.chain_faults import ChainFaults, ServiceStuckError
 from stakesim.faults.protocol import Violation
+from stakesim.faults.testbed import service_account
 
 from stakesim_adapter.faults.checks import ClientResponse
 from stakesim_adapter.faults.testbed import EXPERIENCE, BackendTestbed, user_id, wallet
@@ -208,6 +210,31 @@ class Clients:
         for _ in range(rounds):
             self._note(f"the reconciler of service {service} runs")
             self._guarded("reconciler", lambda: self.services[service].reconciler.run_once(AT_ONCE))
+
+    def intervene(self, key: str, command: str, service: int = 0) -> None:
+        """An operator retries, cancels or abandons the operation of a key."""
+        self._note(f"{key}: an operator wants to {command} it")
+        self._guarded(key, partial(self._intervene, key, command, service))
+
+    def _intervene(self, key: str, command: str, service: int) -> None:
+        services = self.services[service]
+        operator = Interventions(services.w3, services.database, services.sender, service_account(), "operator")
+        try:
+            outcome = getattr(operator, command)(key)
+        except InterventionRefused as error:
+            self._note(f"{key}: {error}")
+        else:
+            self._note(f"{key}: {outcome.sentence}")
+
+    def carry_on_abandoned(self) -> None:
+        """An operator takes up again what was abandoned, so that it comes to its end."""
+        abandoned = select(operations.c.key).where(
+            operations.c.abandoned_at.is_not(None), operations.c.state.not_in(CLOSED_STATES)
+        )
+        with self.testbed.observer.connect() as connection:
+            keys = connection.scalars(abandoned).all()
+        for key in keys:
+            self.intervene(key, "retry")
 
     def leave_alone(self, rounds: int) -> None:
         """Each service runs so many rounds of the reconciler, a block and a minute apart.

@@ -148,6 +148,7 @@ def _run(
             events.begin_step(do, args)
             clients.perform(do, args)
         faults.stop()
+        clients.carry_on_abandoned()
         violations = settle(testbed, services[0], confirmations)
         watch.check_operations()
         violations += check(testbed, services[0], clients.responses, deep_reorg=watch.deep_reorg())

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from app.db.tables import event_run_bookings, event_runs, operations
+from app.services.interventions import COMMANDS
+from app.services.operation_types import CLOSED_STATES
 from sqlalchemy import select
 
 from stakesim_adapter.faults.checks import ClientResponse
@@ -26,9 +28,12 @@ WEIGHTS: Mapping[str, float] = {
     "repeat_request": 3,
     "reuse_key": 1,
     "create_run": 1,
+    "intervene": 4,
 }
 """How often each kind of step is drawn, in proportion; each episode multiplies them by random factors."""
 
+COMMAND_WEIGHTS = (0.2, 0.6, 0.2)
+"""Share of each of `COMMANDS`."""
 ROUNDS_ALONE = 12
 """Number of blocks for which the service is left alone while a fault goes on."""
 
@@ -46,6 +51,7 @@ _BOOKINGS = (
     .where(event_run_bookings.c.status == "active")
     .order_by(event_run_bookings.c.created_at)
 )
+_OPEN = select(operations.c.key).where(operations.c.state.not_in(CLOSED_STATES)).order_by(operations.c.created_at)
 _RUN_OF_KEY = select(operations.c.key, operations.c.subject)
 
 
@@ -77,6 +83,7 @@ class RandomSteps:
             "repeat_request": self._repeat_request,
             "reuse_key": self._reuse_key,
             "create_run": self._create_run,
+            "intervene": self._intervene,
         }
 
     def __iter__(self) -> Iterator[RandomStep]:
@@ -138,6 +145,16 @@ class RandomSteps:
     def _step_operations(self) -> Args | None:
         keys = [str(key) for key in self._rng.permutation(list(self._clients.open_operations))]
         return self._served({"keys": keys}) if keys else None
+
+    def _intervene(self) -> Args | None:
+        """An operator's command about an open operation."""
+        self._clients.faults.restore_database()
+        with self._clients.testbed.observer.connect() as connection:
+            keys = list(connection.scalars(_OPEN))
+        if not keys:
+            return None
+        command = str(self._rng.choice(COMMANDS, p=COMMAND_WEIGHTS))
+        return self._served({"key": self._one_of(keys), "command": command})
 
     # ------------------------------------------------------------------------------------------------------- helpers
 

@@ -38,7 +38,7 @@ _PROGRESS = select(
     func.jsonb_array_length(_columns.attempts),
     _columns.block_number,
     _columns.held,
-).where(_columns.state.not_in(CLOSED_STATES))
+).where(_columns.state.not_in(CLOSED_STATES), _columns.abandoned_at.is_(None))
 
 
 class Progress(NamedTuple):

@@ -25,6 +25,7 @@ from api_environment import (
     unreachable_node,
 )
 from app.api import http_protocol, middleware, problem_types
+from app.api.policy import HttpPolicy
 from app.api.problem_types import CLIENT_ACTIONS, PROBLEM_TYPES, TYPE_PREFIX, ClientAction
 from app.bootstrap.container import Services
 from app.core.errors import AppError
@@ -104,6 +105,13 @@ def not_on_chain(c: Circumstances) -> httpx.Response:
     return c.api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 1})
 
 
+def never_on_chain(c: Circumstances) -> httpx.Response:
+    """The contract does not allow so many seats, so the run failed."""
+    c.api.host.post("/event-runs", c.api.run_body(seats=201))
+    [run] = c.api.host.get("/event-runs").json()["items"]
+    return c.api.attendee.post("/bookings/create", {"event_run_id": run["id"], "seats": 1})
+
+
 def request_timeout(c: Circumstances) -> httpx.Response:
     c.monkeypatch.setattr(middleware, "BODY_TIMEOUT_S", 0.1)
     return c.over_socket(HEAD.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n"))
@@ -125,6 +133,13 @@ def no_price(c: Circumstances) -> httpx.Response:
     return c.api.host.post("/event-runs", c.api.run_body())
 
 
+def origin_not_allowed(c: Circumstances) -> httpx.Response:
+    app = create_app(c.api.services, SECRET, 1, policy=HttpPolicy(cors_origins=("https://app.example",)))
+    headers = {"Origin": "https://other.example", "Access-Control-Request-Method": "GET"}
+    response: httpx.Response = TestClient(app).options("/bookings", headers=headers)
+    return response
+
+
 def too_many_connections(c: Circumstances) -> httpx.Response:
     c.monkeypatch.setattr(http_protocol, "MAX_CONNECTIONS", 0)
     return c.over_socket(HEAD)
@@ -137,6 +152,7 @@ CAUSES: dict[str, Cause] = {
     "idempotency_key_missing": lambda c: c.api.host.request("POST", "/event-runs", c.api.run_body()),
     "unauthenticated": lambda c: c.api.client.get("/bookings"),
     "forbidden": lambda c: c.api.attendee.post("/event-runs", c.api.run_body()),
+    "origin_not_allowed": origin_not_allowed,
     "not_found": lambda c: c.api.host.get("/operations/nothing"),
     "unknown_route": lambda c: c.api.client.get("/nothing"),
     "method_not_allowed": lambda c: c.api.client.put("/bookings"),
@@ -148,9 +164,12 @@ CAUSES: dict[str, Cause] = {
     "expired": ended_with("expired"),
     "cancelled": ended_with("cancelled"),
     "not_on_chain": not_on_chain,
+    "never_on_chain": never_on_chain,
     "too_large": lambda c: c.raw(b" " * 100_000),
+    "uri_too_long": lambda c: c.api.client.get("/health?" + "x" * 5_000),
     "invalid_request": lambda c: c.api.host.get("/bookings?limit=0"),
     "invalid_cursor": lambda c: c.api.host.get("/bookings?cursor=x"),
+    "too_many_headers": lambda c: c.api.client.get("/health", headers={f"X-{n}": "x" for n in range(100)}),
     "internal_error": lambda c: c.on(replace(c.api.services, database=None)),  # type: ignore[arg-type]
     "unsupported_by_contract": unsupported_by_contract,
     "unexpected_receipt": ended_with("unexpected_receipt"),
@@ -239,7 +258,7 @@ def test_the_document_has_the_catalogue_and_an_example_of_each_type(api: ApiEnvi
                 example = document["components"]["examples"][code]["value"]
                 assert (example["code"], example["type"]) == (code, TYPE_PREFIX + code)
                 documented.add(code)
-    assert set(PROBLEM_TYPES) - documented == {"unknown_route", "method_not_allowed"}
+    assert set(PROBLEM_TYPES) - documented == {"unknown_route", "method_not_allowed", "origin_not_allowed"}
 
 
 def _subclasses(kind: type[AppError]) -> Iterator[type[AppError]]:

@@ -15,10 +15,11 @@ from app.bootstrap.checks import check_database, check_pending
 from app.core.errors import ContractRejected
 from app.core.security import issue_token
 from app.db.database import Database
-from app.db.tables import answers, event_runs, operation_totals, operations
+from app.db.tables import answers, event_run_bookings, event_runs, operation_totals, operations, users
 from app.main import create_app
 from app.services import housekeeping, run_pages
 from app.services.housekeeping import TOTALS, tidy
+from app.services.operation_list import Selection, find_operation, history, list_operations, list_orphans
 from app.services.run_pages import pages_of_runs
 from database_environment import SECRET, headers_of, post_booking, settings_for
 from fastapi.testclient import TestClient
@@ -26,7 +27,7 @@ from fault_environment import FaultEnvironment
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus
-from sqlalchemy import Connection, event, func, select, text, update
+from sqlalchemy import Connection, event, func, insert, select, text, update
 
 pytestmark = pytest.mark.slow
 
@@ -154,21 +155,24 @@ def use_everything(environment: FaultEnvironment) -> None:
     headers = headers_of(environment)
     for path in (f"/event-runs/{run}", f"/bookings/{booking.subject}", "/operations/user:once", "/ready", "/metrics"):
         client.get(path, headers=headers)
-    read_lists(environment, client)
+    read_lists(environment, client, environment.ids["host"], run)
     assert post_booking(client, environment, run).status_code == 409
     post_booking(client, environment, run, prefer="respond-async")
     services.runs.refresh(run)
+    list_operations(environment.database, Selection())
+    list_orphans(environment.database)
+    history(environment.database, find_operation(environment.database, "user:once").key)
 
 
-def read_lists(environment: FaultEnvironment, client: TestClient) -> None:
-    """Reads two pages of each list, with each filter, as each role."""
-    run, ids = environment.open_run(), environment.ids
-    for role, user in (("platform", ids["host"]), ("host", ids["host"]), ("attendee", ids["attendee"])):
+def read_lists(environment: FaultEnvironment, client: TestClient, host: UUID, run: UUID) -> None:
+    """Reads two pages of each list, with each filter, as each role. The run is one of the host."""
+    ids = environment.ids
+    for role, user in (("platform", host), ("host", host), ("attendee", ids["attendee"])):
         token = {"Authorization": f"Bearer {issue_token(SECRET, user, role)}"}
         for path, filters in (
             (
                 "/event-runs",
-                ["status=completed", "status=full", f"host_id={ids['host']}", "blockchain_status=confirmed"],
+                ["status=completed", "status=full", f"host_id={host}", "blockchain_status=confirmed"],
             ),
             ("/event-runs", ["starts_from=2020-01-01T00:00:00Z", f"experience_id={run}"]),
             ("/bookings", ["status=completed", "status=no_show", f"event_run_id={run}", f"user_id={ids['attendee']}"]),
@@ -198,6 +202,36 @@ def test_49_every_statement_of_a_running_service_finds_its_rows_by_index(environ
         if (tables := scanned_tables(environment.database, statement, parameters))
     }
     assert scanning == {}, "\n".join(scanning)
+
+
+def rows_read(plan: dict[str, Any]) -> int:
+    """Returns how many rows the scans of an analysed plan read, with those that they dropped."""
+    own = 0
+    if "Scan" in plan["Node Type"]:
+        own = round((plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"])
+    return own + sum(rows_read(part) for part in plan.get("Plans", ()))
+
+
+def test_49_a_page_reads_few_rows(environment: FaultEnvironment) -> None:
+    """However many rows there are: no more than a page, or what belongs to one host, attendee or run."""
+    fill(environment.database, environment.ids, environment.w3.eth.chain_id, environment.address)
+    client = TestClient(create_app(environment.services, SECRET, 1))
+    with environment.database.transaction() as connection:  # another host, with one run that has one booking
+        small_host = connection.execute(insert(users).values(name="small").returning(users.c.id)).scalar_one()
+        run = connection.execute(select(event_run_bookings.c.event_run_id).limit(1)).scalar_one()
+        connection.execute(update(event_runs).where(event_runs.c.id == run).values(host_id=small_host))
+    with recorded(environment.database) as statements:
+        read_lists(environment, client, small_host, run)
+    lists = {statement: one for statement, one in statements.items() if "LIMIT 2" in statement}
+    assert len(lists) > 20
+    assert any("LATERAL" in statement for statement in lists)
+    with environment.database.autocommit() as connection:
+        plans = {
+            statement: connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", one).scalar_one()
+            for statement, one in lists.items()
+        }
+    reading_much = {statement: rows for statement, plan in plans.items() if (rows := rows_read(plan[0]["Plan"])) > 50}
+    assert reading_much == {}
 
 
 def test_49_a_full_table_scan_would_be_seen(environment: FaultEnvironment) -> None:

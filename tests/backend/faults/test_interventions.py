@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from app.bootstrap.checks import check_pending
 from app.core.errors import AppError, Cancelled, ChainUnavailable, InterventionRefused
 from app.db.tables import interventions, operations, orphans
 from app.services.interventions import Interventions, Outcome, dismiss_orphan
 from app.services.operation_list import Selection, find_operation, history, list_operations, list_orphans
 from app.services.operation_types import HeldCause, Operation
+from app.services.transactions import states
 from eth_account.signers.local import LocalAccount
 from fault_environment import (
     GWEI,
@@ -25,6 +27,7 @@ from fault_environment import (
     node_error,
     raising,
 )
+from monitoring import metrics
 from sqlalchemy import insert, select, update
 
 pytestmark = pytest.mark.slow
@@ -256,6 +259,26 @@ def test_a_base_fee_above_the_cap(environment: FaultEnvironment) -> None:
     worker.check(runs=1)
 
 
+def test_a_deep_reorganisation_drops_the_replacement(environment: FaultEnvironment) -> None:
+    """What was cancelled, and final, stays cancelled: the replacement is sent again."""
+    environment.mine(5)
+    operation = submitted(environment)
+    operator(environment).cancel(operation.key)
+    operation = environment.settle(environment.find(operation))
+    reconciler = environment.services.reconciler
+    reconciler.run_full()
+    environment.reorg(5)
+    environment.rpc("anvil_dropAllTransactions")
+    environment.mine()
+    for _ in range(3):
+        reconciler.run_full()
+    operation = environment.find(operation)
+    assert (operation.state, operation.given_up, code_of(operation)) == ("submitted", True, "cancelled")
+    operation = environment.settle(operation)
+    assert (operation.state, code_of(operation)) == ("failed", "cancelled")
+    environment.check(runs=0)
+
+
 # ------------------------------------------------------------------------------------------------------- abandon
 
 
@@ -285,6 +308,10 @@ def test_an_abandoned_operation_is_only_looked_for(environment: FaultEnvironment
     for _ in range(3):
         worker.services.reconciler.run_full()
         stale = worker.step(stale)
+    states.hold(environment.database, operation, HeldCause.EARLIER, "a worker with an old copy thinks so")
+    shown = metrics(worker.services)
+    assert (shown["stakesim_operations_pending"], shown["stakesim_operations_held{earlier}"]) == (0, 0)
+    assert check_pending(environment.database, operation.chain_id).finding == "0 operations are not final yet."
     abandoned = environment.find(operation)
     assert (abandoned.held, worker.connection.sent, len(abandoned.attempts)) == (None, [], 1)
     if end == "another transaction":
@@ -300,6 +327,19 @@ def test_an_abandoned_operation_is_only_looked_for(environment: FaultEnvironment
     assert operation.state == ("failed" if end == "another transaction" else "confirmed")
     assert code_of(operation) == ("superseded" if end == "another transaction" else None)
     assert environment.created()["runs"] == int(operation.state == "confirmed")
+
+
+def test_what_was_abandoned_before_it_was_sent_is_not_sent(environment: FaultEnvironment) -> None:
+    """Its process was killed after the store, and the key is gone."""
+    host = environment.engine.accounts[1]
+    operation = environment.services.sender._step(environment.prepare_run(signer=host), host).operation
+    worker = environment.worker()
+    assert (operation.state, environment.pool()) == ("signed", 0)
+    operator(worker).abandon(operation.key)
+    worker.services.reconciler.run_full()
+    assert (worker.find(operation).state, worker.connection.sent, environment.pool()) == ("signed", [], 0)
+    assert "sends 0x" in operator(worker).retry(operation.key).sentence
+    assert worker.settle(worker.find(operation)).state == "confirmed"
 
 
 def test_a_reorganisation_drops_what_was_abandoned(environment: FaultEnvironment) -> None:
