@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,11 +127,13 @@ class FaultEnvironment:
 
     def stop_followers(self) -> None:
         """Ends the threads that follow operations, so that none of them writes after its test."""
-        for services in (self.services, *self.opened):
-            services.follower.stop()
-        for thread in threading.enumerate():
-            if thread.name.startswith(("follower", "send-operation", "step-operation")):
-                thread.join(30)
+        for follower in (services.follower for services in (self.services, *self.opened)):
+            follower.stop()
+            for pool in (follower._senders, follower._steppers):
+                if pool is not None:
+                    pool.shutdown(wait=True)
+            if follower._thread is not None:
+                follower._thread.join(30)
 
     def prepare_run(
         self, seats: int = 4, inr: int = 20_000, idempotency_key: str | None = None, **options: Any
