@@ -224,14 +224,18 @@ class FaultEnvironment:
 
     def send_as(self, account: int, function: str, *args: Any) -> None:
         """Sends a contract call of another account, with a priority fee that puts it first in the block."""
+        self.rpc(SEND, self.sign_as(account, function, *args))
+
+    def sign_as(self, account: int, function: str, *args: Any, value: int = 0) -> str:
+        """Returns a signed contract call of another account."""
         call = event_stake_codec().call(Web3.to_checksum_address(self.address), function, *args)
         sender = self.engine.accounts[account]
         nonce = self.w3.eth.get_transaction_count(sender.address)
-        self.rpc(SEND, self._sign(sender, nonce, call.to, call.data, 50 * GWEI, 20 * GWEI))
+        return self._sign(sender, nonce, call.to, call.data, 50 * GWEI, 20 * GWEI, value)
 
-    def _sign(self, account: LocalAccount, nonce: int, to: str, data: bytes, fee: int, tip: int) -> str:
-        fields = {"type": 2, "chainId": self.w3.eth.chain_id, "to": to, "data": data, "value": 0, "nonce": nonce}
-        fees = {"gas": 300_000, "maxFeePerGas": fee, "maxPriorityFeePerGas": tip}
+    def _sign(self, account: LocalAccount, nonce: int, to: str, data: bytes, fee: int, tip: int, value: int = 0) -> str:
+        fields = {"type": 2, "chainId": self.w3.eth.chain_id, "to": to, "data": data, "value": value, "nonce": nonce}
+        fees = {"gas": 400_000, "maxFeePerGas": fee, "maxPriorityFeePerGas": tip}
         return account.sign_transaction(fields | fees).raw_transaction.to_0x_hex()
 
     def reorg(self, depth: int, *transactions: tuple[str, int]) -> None:
