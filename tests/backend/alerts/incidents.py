@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import UUID
 
@@ -158,9 +160,12 @@ def let_bookings_revert(s: StandIn, count: int) -> None:
     [(onchain_id,)] = s.query(f"SELECT blockchain_event_run_id FROM event_runs WHERE id = '{run}'")
     s.rpc("anvil_setIntervalMining", 0)
     before = len(states(s))
-    for _ in range(count):
-        body = {"event_run_id": str(run), "seats": 1}
-        s.ask("POST", "/bookings/create", "attendee", body, Prefer="respond-async")
+    body = {"event_run_id": str(run), "seats": 1}
+    # at once, as the service is not ready if no block comes for long
+    with ThreadPoolExecutor(count) as pool:
+        order = partial(s.ask, "POST", "/bookings/create", "attendee", body, Prefer="respond-async")
+        answers = [pool.submit(order) for _ in range(count)]
+    assert {answer.result().status_code for answer in answers} == {202}
     wait_for(lambda: states(s)[before:].count("submitted") == count, "the bookings are sent")
     call = event_stake_codec().call(Web3.to_checksum_address(s.contract), "cancelEvent", int(onchain_id))
     s.send(host, call.to, call.data, maxPriorityFeePerGas=50 * GWEI)

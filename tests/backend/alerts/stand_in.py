@@ -82,15 +82,15 @@ esac
 """
 
 
-def wait_for(condition: Callable[[], _T], what: str, patience_s: float = PATIENCE_S) -> _T:
-    """Returns the condition's first value that is true; fails if there is none in time."""
+def wait_for(condition: Callable[[], _T], what: str | Callable[[], str], patience_s: float = PATIENCE_S) -> _T:
+    """Returns the condition's first value that is true; fails if there is none in time, with what it waits for."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.1)
-    raise AssertionError(f"it did not happen: {what}")
+    raise AssertionError(f"it did not happen: {what if isinstance(what, str) else what()}")
 
 
 @dataclass

@@ -198,7 +198,7 @@ def test_33_the_first_nonce_is_used_once(environment: FaultEnvironment) -> None:
     environment.check(runs=2)
 
 
-# --------------------------------------------------------------------------- calls that name what a reorganisation moved
+# ------------------------------------------------------------------------ calls that name what a reorganisation moved
 
 NAMING = ("book", "cancel booking", "cancel run", "complete", "expire")
 

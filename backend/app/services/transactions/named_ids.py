@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, select
 from web3 import Web3
 
 from app.db.database import Database
@@ -22,7 +23,7 @@ from app.services.operation_types import CREATIONS, Operation
 from app.services.transactions.policy import TransactionPolicy
 
 _c, _runs, _bookings = operations.c, event_runs.c, event_run_bookings.c
-_SUBJECT = bindparam("subject_id")
+_SUBJECT: BindParameter[UUID] = bindparam("subject_id")
 
 
 class Doubt(NamedTuple):
@@ -112,9 +113,7 @@ class NamedIds:
                 return Doubt("a reorganisation dropped the creation of what it names, which is sent again")
         for block, block_hash in _deciding_blocks(creations):
             if not self._is_in_chain(block, block_hash, policy.head_max_age):
-                return Doubt(
-                    f"block {block}, before or in which what it names was created, is not in the chain any more"
-                )
+                return Doubt(f"block {block}, which stands for what it names, is not in the chain any more")
         return None
 
     def _is_in_chain(self, block: int, block_hash: str, max_age: float) -> bool:
