@@ -80,10 +80,16 @@ def confirmed_run(s: StandIn) -> UUID:
 
 
 def sent_runs(s: StandIn, count: int, before_blocks_go_on: Callable[[list[str]], object]) -> list[str]:
-    """Orders runs, and does something between the moment when they are sent and the next block. Returns their keys."""
+    """Orders runs, and does something between the moment when they are sent and the next block.
+
+    Returns:
+        Their keys by nonce, as the service sends several at a time.
+    """
     s.rpc("anvil_setIntervalMining", 0)
-    keys = [str(s.order_run().json()["key"]) for _ in range(count)]
+    for _ in range(count):
+        s.order_run()
     wait_for(lambda: states(s)[-count:] == ["submitted"] * count, "the runs are sent")
+    keys = [key for (key,) in s.query(f"SELECT key FROM operations ORDER BY nonce DESC NULLS LAST LIMIT {count}")][::-1]
     before_blocks_go_on(keys)
     s.rpc("anvil_setIntervalMining", 1)
     return keys

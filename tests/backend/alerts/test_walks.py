@@ -36,7 +36,10 @@ def test_walk(quiet: tuple[StandIn, Alerts], walk: Walk, record_property: Any) -
     began_at = time.time()
     with walk.make(service) as reader:
         happened_at = time.time()
-        alert = wait_for(lambda: firing(watching, walk.alert), lambda: f"{walk.alert} fires: {watching.active()}")
+        alert = wait_for(
+            lambda: firing(watching, walk.alert),
+            lambda: f"{walk.alert} fires: {watching.active()}; {service.said()}",
+        )
         message = alert["annotations"]["summary"]
         following = Following(service, reader)
         following.follow(walk.alert)
