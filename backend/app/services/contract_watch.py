@@ -27,8 +27,6 @@ FOR_PLATFORM = ("createEventRunFor", "bookEventFor")
 """Functions that only the contract's owner and its operators may call."""
 FOR_OWNER = ("withdrawPlatformFees",)
 """Functions that only the contract's owner may call."""
-CHANGEABLE = ("code", "owner", "percentages")
-"""Parts of `ContractState` that are compared with the start; a pause ends by itself."""
 ACCESS_REVERTS = ("EnforcedPause", "OwnableUnauthorizedAccount", "NotAuthorized")
 """Names of reverts after which the contract is looked at again, as they may be the first sign of a change."""
 
@@ -87,10 +85,15 @@ class ContractWatch:
         return self._last is not None and self._last.paused
 
     def changed(self) -> dict[str, bool]:
-        """Returns whether code, owner and percentages are others than at the start, as of the last look."""
+        """Returns by part whether it is another than at the start, as of the last look. A pause ends by itself."""
         first, last = self._first, self._last
-        known = first is not None and last is not None
-        return {part: known and getattr(first, part) != getattr(last, part) for part in CHANGEABLE}
+        if first is None or last is None:
+            return dict.fromkeys(("code", "platform_role", "percentages"), False)
+        return {
+            "code": first.code != last.code,
+            "platform_role": self._acts(first) and not self._acts(last),
+            "percentages": first.percentages != last.percentages,
+        }
 
     @property
     def code_changed(self) -> bool:
