@@ -26,10 +26,10 @@ from stakesim.scenario.actions import (
     Complete,
     CreateRun,
     Expire,
-    SetOperator,
     Withdraw,
     WithdrawFees,
 )
+from stakesim.scenario.administration import SetOperator
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY
 

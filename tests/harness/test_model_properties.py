@@ -16,16 +16,14 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
-    Pause,
     Reentry,
-    SetOperator,
     SetPrice,
     Terms,
-    Unpause,
     Wait,
     Withdraw,
     WithdrawFees,
 )
+from stakesim.scenario.administration import Pause, SetOperator, Unpause
 
 EPOCH = 4_102_444_800
 HOUR, DAY = 3_600, 86_400

@@ -5,19 +5,8 @@ from decimal import Decimal
 import pytest
 from stakesim.model.reference import apply
 from stakesim.model.state import State
-from stakesim.scenario.actions import (
-    PLATFORM,
-    AcceptOwnership,
-    Action,
-    CancelBooking,
-    CancelRun,
-    Complete,
-    Pause,
-    SetOperator,
-    TransferOwnership,
-    Unpause,
-    WithdrawFees,
-)
+from stakesim.scenario.actions import PLATFORM, Action, CancelBooking, CancelRun, Complete, WithdrawFees
+from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.scenario.scenario import loads
 from stakesim.schema.errors import InputError
 

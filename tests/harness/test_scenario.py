@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from stakesim.model.rehearsal import disagreements, rehearse
-from stakesim.scenario.actions import Administration, Book, CreateRun, SetPrice
+from stakesim.scenario.actions import Book, CreateRun, SetPrice
+from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario, dump, json_schema, load, loads
 from stakesim.schema.errors import InputError
 from stakesim.schema.fields import format_time, parse_time

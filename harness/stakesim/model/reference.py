@@ -34,9 +34,7 @@ from stakesim.model.state import (
 )
 from stakesim.scenario.actions import (
     PLATFORM,
-    AcceptOwnership,
     Action,
-    Administration,
     Book,
     CallFunction,
     CancelBooking,
@@ -45,14 +43,18 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
-    Pause,
-    SetOperator,
     SetPrice,
-    TransferOwnership,
-    Unpause,
     Wait,
     Withdraw,
     WithdrawFees,
+)
+from stakesim.scenario.administration import (
+    AcceptOwnership,
+    Administration,
+    Pause,
+    SetOperator,
+    TransferOwnership,
+    Unpause,
 )
 
 

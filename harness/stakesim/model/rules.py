@@ -26,11 +26,10 @@ from stakesim.model.state import (
     party_of,
 )
 from stakesim.model.transfers import add, pay_in, pay_out, push, takes_ether
-from stakesim.scenario.actions import (
+from stakesim.scenario.actions import Book, CreateRun
+from stakesim.scenario.administration import (
     AcceptOwnership,
     Administration,
-    Book,
-    CreateRun,
     Pause,
     SetOperator,
     TransferOwnership,

@@ -9,7 +9,8 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Literal, TypeAlias
 
-from stakesim.scenario.actions import PLATFORM, Actor, ErrorName, Terms
+from stakesim.scenario.actions import PLATFORM, Actor, Terms
+from stakesim.scenario.base_action import ErrorName
 
 Party: TypeAlias = str
 """An address on chain, named after its actor. Actors without a wallet share the platform's."""

@@ -9,7 +9,6 @@ from stakesim.model.state import State
 from stakesim.scenario.actions import (
     Action,
     Actor,
-    Administration,
     Book,
     CancelBooking,
     CancelRun,
@@ -19,6 +18,7 @@ from stakesim.scenario.actions import (
     Terms,
     Withdraw,
 )
+from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario
 
 _ADDED_ACTIONS = CancelBooking | Expire | Withdraw | Administration

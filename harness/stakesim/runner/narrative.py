@@ -10,7 +10,6 @@ from typing import Any
 from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import BackendFault
 from stakesim.scenario.actions import (
-    AcceptOwnership,
     Action,
     Book,
     CallFunction,
@@ -20,16 +19,13 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
-    Pause,
-    SetOperator,
     SetPrice,
     Terms,
-    TransferOwnership,
-    Unpause,
     Wait,
     Withdraw,
     WithdrawFees,
 )
+from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY, HOUR, WEI_PER_ETH
 

@@ -22,16 +22,8 @@ from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
-from stakesim.scenario.actions import (
-    PLATFORM,
-    Action,
-    Administration,
-    CallFunction,
-    CancelRun,
-    Complete,
-    Expire,
-    Wait,
-)
+from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, Wait
+from stakesim.scenario.administration import Administration
 
 
 class TimedAction(NamedTuple):

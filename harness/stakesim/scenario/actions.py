@@ -8,35 +8,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
+from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
+from stakesim.scenario.base_action import PLATFORM as PLATFORM
+from stakesim.scenario.base_action import BaseAction
 from stakesim.schema.errors import FieldError
 from stakesim.schema.fields import Count, FeedRate, Inr, Label, Seconds, StrictModel, Wei
 from stakesim.units import DAY, HOUR
-
-PLATFORM = "platform"
-"""The actor that every scenario has: its account deploys the contract, owns it at first, and signs for everybody who
-does not pay for themselves."""
-
-ErrorName: TypeAlias = Literal[
-    "PriceError",
-    "NotAuthorized",
-    "OwnableUnauthorizedAccount",
-    "EnforcedPause",
-    "ExpectedPause",
-    "EventNotOpen",
-    "BookingNotActive",
-    "BookingNotOfRun",
-    "TooEarly",
-    "TooLate",
-    "InvalidPrice",
-    "InvalidSeats",
-    "InvalidStart",
-    "NotEnoughSeats",
-    "AmountTooLarge",
-    "WrongValue",
-    "NothingToWithdraw",
-    "TransferFailed",
-]
-"""How an action can fail: the contract's errors, and PriceError of the backend's price check."""
 
 
 class Terms(StrictModel):
@@ -132,20 +109,7 @@ class Actor(StrictModel):
         return self
 
 
-class _Action(StrictModel):
-    """The fields of every action.
-
-    Attributes:
-        at: Seconds from the scenario's start; if left out, 60 seconds after the previous action.
-        fails: The error that the action must fail with; if left out, the action must succeed in a strict
-            scenario.
-    """
-
-    at: Seconds | None = None
-    fails: ErrorName | None = None
-
-
-class _Transaction(_Action):
+class _Transaction(BaseAction):
     """The fields of an action that sends a transaction. Without a backend, only `direct` has a meaning.
 
     Attributes:
@@ -320,67 +284,7 @@ class WithdrawFees(_Transaction):
     by: str = PLATFORM
 
 
-class _Administration(_Action):
-    """The fields of an action that only the contract's owner may take. There is no backend for it.
-
-    Attributes:
-        by: Who sends the transaction.
-    """
-
-    by: str = PLATFORM
-
-
-class SetOperator(_Administration):
-    """Lets an actor act for the platform, or no longer.
-
-    Attributes:
-        operator: The actor.
-        allowed: Whether they may act for the platform from now on.
-    """
-
-    do: Literal["set_operator"] = "set_operator"
-    operator: str
-    allowed: bool = True
-
-
-class Pause(_Administration):
-    """Stops new runs and bookings."""
-
-    do: Literal["pause"] = "pause"
-
-
-class Unpause(_Administration):
-    """Allows new runs and bookings again."""
-
-    do: Literal["unpause"] = "unpause"
-
-
-class TransferOwnership(_Administration):
-    """Offers the ownership to an actor, who has it once they accept.
-
-    Attributes:
-        to: The actor.
-    """
-
-    do: Literal["transfer_ownership"] = "transfer_ownership"
-    to: str
-
-
-class AcceptOwnership(_Administration):
-    """Takes the ownership that was offered.
-
-    Attributes:
-        by: Who takes it: only the actor whom it was offered to may.
-    """
-
-    do: Literal["accept_ownership"] = "accept_ownership"
-
-
-Administration: TypeAlias = SetOperator | Pause | Unpause | TransferOwnership | AcceptOwnership
-"""Actions about who may do what. They move no money."""
-
-
-class ForceEther(_Action):
+class ForceEther(BaseAction):
     """Pushes ether into the contract by a contract that destroys itself, which nothing can refuse.
 
     Attributes:
@@ -393,7 +297,7 @@ class ForceEther(_Action):
     wei: Annotated[Wei, Field(gt=0)]
 
 
-class CallFunction(_Action):
+class CallFunction(BaseAction):
     """Calls a function that only the contract under test has.
 
     The call may fail. It may not move anybody's money, nor change what is due to anybody.
@@ -410,7 +314,7 @@ class CallFunction(_Action):
     by: str = PLATFORM
 
 
-class SetPrice(_Action):
+class SetPrice(BaseAction):
     """Sets the rate of the price feed, which from then on no longer follows the market.
 
     Attributes:
@@ -428,7 +332,7 @@ class SetPrice(_Action):
         return Decimal(self.inr_per_eth)
 
 
-class Wait(_Action):
+class Wait(BaseAction):
     """Lets time pass."""
 
     do: Literal["wait"] = "wait"

@@ -18,7 +18,6 @@ from stakesim.scenario.actions import (
     PLATFORM,
     Action,
     Actor,
-    Administration,
     AnyAction,
     Book,
     CallFunction,
@@ -28,6 +27,7 @@ from stakesim.scenario.actions import (
     Terms,
     Withdraw,
 )
+from stakesim.scenario.administration import Administration
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import FieldError, FieldPath, InputError, suggestion
 from stakesim.schema.fields import Label, StrictModel, Wei

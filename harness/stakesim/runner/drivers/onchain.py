@@ -17,9 +17,7 @@ from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
     PLATFORM,
-    AcceptOwnership,
     Action,
-    Administration,
     Book,
     CallFunction,
     CancelBooking,
@@ -28,14 +26,18 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
-    Pause,
-    SetOperator,
     SetPrice,
-    TransferOwnership,
-    Unpause,
     Wait,
     Withdraw,
     WithdrawFees,
+)
+from stakesim.scenario.administration import (
+    AcceptOwnership,
+    Administration,
+    Pause,
+    SetOperator,
+    TransferOwnership,
+    Unpause,
 )
 
 
