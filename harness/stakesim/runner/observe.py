@@ -168,9 +168,9 @@ class StateReader:
             abi: Of the stake contract.
             parties: Addresses by party.
             full_interface: The contract has all of `IEventStake`; else only what is deployed on Sepolia.
-            has_roles: It also has `ROLE_VIEWS`.
+            has_roles: It has `ROLE_VIEWS`.
         """
-        self._has_roles = full_interface and has_roles
+        self._has_roles = has_roles
         self._chain, self._batch_reader = chain, batch_reader
         self._stake, self._abi, self._full = stake, abi, full_interface
         self._parties = parties
