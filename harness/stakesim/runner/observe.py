@@ -275,6 +275,15 @@ class StateReader:
         booking = BookingView(*values)
         return booking._replace(user=self._names.get(booking.user, booking.user))
 
+    def answers(self, requests: Requests) -> Results:
+        """Calls all views at once.
+
+        Raises:
+            CallReverted: A view reverts.
+            AbiError: A view returns something else than the ABI says.
+        """
+        return self._call(requests, ())[0]
+
     def _call(self, requests: Requests, parties: Collection[str]) -> tuple[Results, list[int]]:
         """Calls all views at once; see `BatchReader.sol` for the format.
 
