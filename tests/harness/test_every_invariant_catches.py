@@ -271,9 +271,9 @@ CONTRACTS_BROKEN = [
                 "_read(_userBookings[user], 0, _userBookings[user].at[0])",
             ),
             (
-                "the stake of a run seems never to leave",
-                "hostStakeWithdrawn: run.status != RunStatus.Active,",
-                "hostStakeWithdrawn: false,",
+                "a stake that is too large is cut",
+                "        return _stakeOf(pricePerSeat * seats);",
+                "        unchecked { return _stakeOf(pricePerSeat * seats); }",
             ),
             (
                 "a cost that is too large is cut",

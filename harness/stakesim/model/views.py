@@ -57,7 +57,7 @@ def expected_views(state: State, addresses: Iterable[Party], experience: str, *,
     for booking in state.bookings.values():
         yield _view_of_booking(state, booking)
     yield from _views_of_nothing(state)
-    for price, seats in ((0, _LARGEST), (_LARGEST, 0), (1, 1), (2**128 - 1, 200), (_LARGEST, 1), (_LARGEST, 2)):
+    for price, seats in ((0, _LARGEST), (_LARGEST, 0), (1, 1), (2**128 - 1, 200), (_LARGEST, 1), (2**255, 2)):
         yield _computed("calculateRequiredStake", (price, seats), _cost(state, price * seats)[1:2])
 
 
@@ -75,7 +75,7 @@ def _views_of_run(state: State, run: Run, experience: str) -> Iterator[ExpectedV
     current = (run.seats_booked, run.host_stake, run.start, int(run.status), not run.open, run.created_at)
     yield ExpectedView("getEventRun", (run.id,), ((*terms, *current),))
     yield ExpectedView("getEventBookings", (run.id,), (tuple(booking.id for booking in state.bookings_of(run)),))
-    for seats in (0, 1, run.max_seats, run.max_seats + 1, _LARGEST):
+    for seats in (0, 1, run.max_seats, run.max_seats + 1, _LARGEST // run.price + 1, _LARGEST):
         yield _computed("calculateBookingCost", (run.id, seats), _cost(state, run.price * seats))
 
 
