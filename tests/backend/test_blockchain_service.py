@@ -156,6 +156,7 @@ def test_events_between_returns_the_events_of_these_blocks(backend: BackendEnvir
     message = backend.chain.events_between(run.block_number, booked.block_number)
     assert [(tx_hash, event.name) for tx_hash, event in message] == [
         (run.tx_hash, "EventRunCreated"),
+        (run.tx_hash, "EventRunScheduled"),
         (booked.tx_hash, "BookingCreated"),
     ]
     assert message[1][1].args["total_payment"] == PRICE
