@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ RESERVE_GAS = 10_000_000
 """Gas that the wallet should be able to pay, enough for ten short lifecycles of create, book and complete."""
 MAX_CLOCK_SKEW_S = 300
 """Maximum seconds between this machine's clock and the latest block."""
+SOURCE_HASH = re.compile(rb"\xa2\x64ipfs\x58\x22\x12\x20(.{32})\x64solc\x43.{3}\x00\x33\Z", re.DOTALL)
+"""The metadata that the compiler appends to the code, in CBOR."""
 STUCK_AFTER = timedelta(minutes=10)
 """Age at which an operation that is not final is reported."""
 
@@ -229,11 +232,17 @@ def _check_code(settings: Settings, address: str, code: bytes) -> Check:
 
 
 def is_event_stake(code: bytes) -> bool:
-    """Returns whether this is the runtime code of the committed artifact. Ignores the terms, which are immutables."""
+    """Returns whether this is the runtime code of the committed artifact.
+
+    Ignores the terms, which are immutables, and the hash of the sources in the metadata at its end, which changes with
+    every comment.
+    """
     artifact: Mapping[str, Any] = json.loads(ARTIFACT.read_text())
     expected = bytes.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
-    immutables = [reference for references in artifact["immutableReferences"].values() for reference in references]
-    return _zeroed(expected, immutables) == _zeroed(code, immutables)
+    ignored = [reference for references in artifact["immutableReferences"].values() for reference in references]
+    if source_hash := SOURCE_HASH.search(expected):
+        ignored.append({"start": source_hash.start(1), "length": 32})
+    return _zeroed(expected, ignored) == _zeroed(code, ignored)
 
 
 def _zeroed(code: bytes, references: Sequence[Mapping[str, int]]) -> bytes:
