@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from eth_typing import ChecksumAddress
 from web3 import Web3
+from web3.exceptions import Web3RPCError
 
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.source_build import SourceBuild, without_metadata_hash
@@ -95,7 +96,17 @@ def _differences(w3: Web3, address: ChecksumAddress, expected: Expectation) -> I
     if not code:
         yield _dangerous(f"There is no contract at {address}.")
         return
-    yield from _code_differences(code, expected)
+    code_differences = list(_code_differences(code, expected))
+    yield from code_differences
+    try:
+        yield from _state_differences(contract, expected)
+    except Web3RPCError:
+        if all(difference.verdict is not Verdict.DANGEROUS for difference in code_differences):
+            raise
+        yield Difference(Verdict.NOT_CHECKED, "This code does not say who owns it and what it owes: its views fail.")
+
+
+def _state_differences(contract: Contract, expected: Expectation) -> Iterator[Difference]:
     yield from _owner_differences(contract, expected)
     yield from _operator_differences(contract, expected)
     if contract.view("paused"):
