@@ -18,7 +18,8 @@ FEWEST_BLOCKS = 100
 """Number of blocks whose logs every node gives in one response."""
 
 
-def _item(name: str, *outputs: str, inputs: Sequence[str] = ()) -> dict[str, Any]:
+def abi_item(name: str, *outputs: str, inputs: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the entry of a function in an ABI; it changes nothing if it has outputs."""
     parameters = [[{"name": "", "type": each} for each in types] for types in (inputs, outputs)]
     return {
         "type": "function",
@@ -31,14 +32,14 @@ def _item(name: str, *outputs: str, inputs: Sequence[str] = ()) -> dict[str, Any
 
 _VIEWS = ContractAbi(
     [
-        _item("owner", "address"),
-        _item("pendingOwner", "address"),
-        _item("isOperator", "bool", inputs=["address"]),
-        _item("paused", "bool"),
-        _item("terms", *["uint256"] * 5),  # a struct of five numbers, each in a word of its own
-        _item("stakePercentage", "uint256"),
-        _item("platformFeePercentage", "uint256"),
-        _item("totalLiabilities", "uint256"),
+        abi_item("owner", "address"),
+        abi_item("pendingOwner", "address"),
+        abi_item("isOperator", "bool", inputs=["address"]),
+        abi_item("paused", "bool"),
+        abi_item("terms", *["uint256"] * 5),  # a struct of five numbers, each in a word of its own
+        abi_item("stakePercentage", "uint256"),
+        abi_item("platformFeePercentage", "uint256"),
+        abi_item("totalLiabilities", "uint256"),
         {
             "type": "event",
             "name": "OperatorSet",
