@@ -254,16 +254,21 @@ def _zeroed(code: bytes, references: Sequence[Mapping[str, int]]) -> bytes:
 
 
 def _check_owner(chain: BlockchainService) -> Check:
-    """Fatal only for the full interface, in which the platform acts for others as owner or operator of the contract."""
+    """Asks for an operator's key. The owner may be a contract, and no key of it is needed here.
+
+    Fatal only for the full interface, in which the platform acts for others as operator or owner of the contract.
+    """
     remedy = (
-        "Let the owner call setOperator for the platform's wallet, or set PLATFORM_PRIVATE_KEY to an operator's key."
+        "Let the owner name the platform's wallet (`stakesim owner set-operator`), or set PLATFORM_PRIVATE_KEY to an "
+        "operator's key."
     )
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
         return Check("owner", False, "The contract does not say who owns it.", remedy, fatal=chain.has_full_interface)
     if owner == chain.platform:
-        return Check("owner", True, f"The owner is {owner}, the platform's wallet.", remedy)
+        finding = f"The owner is {owner}, the platform's wallet; an operator, who can't take fees out, would be enough."
+        return Check("owner", True, finding, remedy)
     is_operator = chain.has_full_interface and chain.is_operator(chain.platform)
     role = "an operator" if is_operator else "neither owner nor operator"
     finding = f"The platform's wallet {chain.platform} is {role} of the contract, whose owner is {owner}."
