@@ -87,6 +87,13 @@ def test_a_failing_node_gives_one_sentence_after_one_request(
         assert methods == ["eth_chainId"]
 
 
+@pytest.mark.parametrize("text", ["0x12", "owner.eth", "0x4e59B44847b379578588920cA78FbF26c0B4956C"])
+def test_a_mistyped_address_is_refused(text: str) -> None:
+    """The last has another letter in upper case than its checksum says."""
+    with pytest.raises(ReleaseError, match="is no address"):
+        node_module.checksum_address(text)
+
+
 def test_an_unreachable_node_is_reported() -> None:
     with pytest.raises(EngineError, match=r"it can't be reached \(ConnectionError\)") as raised:
         node_module.connect("http://127.0.0.1:9/v3/url-secret")
