@@ -14,6 +14,7 @@ from typing import Any, cast
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
+from eth_utils.address import is_checksum_formatted_address
 from requests import HTTPError, RequestException, Timeout
 from web3 import HTTPProvider, Web3
 from web3.exceptions import TimeExhausted, Web3Exception, Web3RPCError
@@ -110,7 +111,7 @@ def checksum_address(text: str) -> ChecksumAddress:
     Raises:
         ReleaseError: It is no address, or the checksum that it has is wrong, as after a typing error.
     """
-    if not Web3.is_address(text):
+    if not Web3.is_address(text) or (is_checksum_formatted_address(text) and not Web3.is_checksum_address(text)):
         raise ReleaseError(f"{text!r} is no address: give 0x and 40 hex digits, with the right checksum or without.")
     return Web3.to_checksum_address(text)
 
