@@ -256,6 +256,32 @@ CONTRACTS_BROKEN = [
         "        Run storage run = _existing(id);\n        _checkOpen(id, run);\n        return EventRun({",
         "no-show",
     ),
+    *(
+        Broken("INV-23", name, old, new, "cancel-around-the-cutoff")
+        for name, old, new in (
+            ("ids are cut to 32 bits", "run = _runs[eventRunId];", "run = _runs[uint32(eventRunId)];"),
+            (
+                "an unknown booking is empty",
+                "        if (booking.user == address(0)) revert UnknownBooking(id);\n        uint256 payment",
+                "        uint256 payment",
+            ),
+            (
+                "an attendee's list begins with its length",
+                "_read(_userBookings[user], 1, _userBookings[user].at[0])",
+                "_read(_userBookings[user], 0, _userBookings[user].at[0])",
+            ),
+            (
+                "a stake that is too large is cut",
+                "        return _stakeOf(pricePerSeat * seats);",
+                "        unchecked { return _stakeOf(pricePerSeat * seats); }",
+            ),
+            (
+                "a cost that is too large is cut",
+                "        payment = _existing(eventRunId).pricePerSeat * seatCount;",
+                "        unchecked { payment = _existing(eventRunId).pricePerSeat * seatCount; }",
+            ),
+        )
+    ),
     Broken(
         "INV-20",
         "a booking wastes gas",

@@ -32,6 +32,7 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
+from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.units import DAY, HOUR
 
 if TYPE_CHECKING:
@@ -200,7 +201,61 @@ def _withdraw(rng: Generator, state: State) -> Action:
 
 @_move(1, lambda state: state.platform_balance > 0)
 def _withdraw_fees(rng: Generator, state: State) -> Action:
-    return WithdrawFees()
+    return WithdrawFees(by=state.owner, direct=state.owner != PLATFORM)
+
+
+@_move(1)
+def _name_operator(rng: Generator, state: State) -> Action:
+    return SetOperator(by=state.owner, operator=pick(rng, _signers(state)), allowed=bool(draw_between(rng, 0, 2)))
+
+
+@_move(3, lambda state: bool(state.operators))
+def _act_as_operator(rng: Generator, state: State) -> Action:
+    """An operator opens a run or books for somebody, or cancels, past the backend."""
+    operator, actor = pick(rng, sorted(state.operators)), pick(rng, [*state.actors])
+    candidates: list[Action] = [
+        CreateRun(
+            run=_new_run(state),
+            by=actor,
+            price_inr=Decimal(2000),
+            seats=2,
+            starts=state.now - state.epoch + 3 * DAY,
+            direct=True,
+            paid_by=operator,
+        )
+    ]
+    for run in state.runs.values():
+        if _bookable(run, state):
+            booking = _new_booking(state)
+            candidates.append(Book(booking=booking, run=run.label, by=actor, seats=1, direct=True, paid_by=operator))
+        if run.open:
+            candidates.append(CancelRun(run=run.label, by=operator, direct=True))
+    return pick(rng, candidates)
+
+
+@_move(1, lambda state: not state.paused)
+def _pause(rng: Generator, state: State) -> Action:
+    return Pause(by=state.owner)
+
+
+@_move(6, lambda state: state.paused)
+def _unpause(rng: Generator, state: State) -> Action:
+    return Unpause(by=state.owner)
+
+
+@_move(1, lambda state: state.pending_owner is None)
+def _offer_ownership(rng: Generator, state: State) -> Action:
+    return TransferOwnership(by=state.owner, to=pick(rng, (PLATFORM, *_signers(state))))
+
+
+@_move(4, lambda state: state.pending_owner is not None)
+def _accept_ownership(rng: Generator, state: State) -> Action:
+    return AcceptOwnership(by=state.pending_owner or PLATFORM)
+
+
+@_move(6, lambda state: state.owner != PLATFORM and state.pending_owner is None)
+def _return_ownership(rng: Generator, state: State) -> Action:
+    return TransferOwnership(by=state.owner, to=PLATFORM)
 
 
 @_move(1)
@@ -287,6 +342,20 @@ def _grab(rng: Generator, state: State) -> Action:
     if draw_between(rng, 0, 1):
         return hostile.grab_fees(by, direct=direct)
     return hostile.grab_credit(by, to=pick(rng, (None, PLATFORM)))
+
+
+@_hostile_move()  # of no kind: profiles have `administration` for it
+def _usurp(rng: Generator, state: State) -> Action:
+    """Anybody does what only the owner may."""
+    by = pick(rng, _signers(state))
+    usurpations: tuple[Action, ...] = (
+        Pause(by=by),
+        Unpause(by=by),
+        SetOperator(by=by, operator=by),
+        TransferOwnership(by=by, to=by),
+        AcceptOwnership(by=by),
+    )
+    return pick(rng, usurpations)
 
 
 @_hostile_move("force_ether")

@@ -23,7 +23,7 @@ from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.network import Network
-from stakesim.runner.observe import ROLE_VIEWS, StateReader
+from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
 from stakesim.scenario.scenario import Scenario
@@ -106,7 +106,7 @@ class Environment:
             stake_abi(),
             parties.addresses,
             full_interface=self.contract.full_interface,
-            has_roles=all(view in self.contract.abi for view in ROLE_VIEWS),
+            has_roles=self.contract.has_roles,
         )
         self.chain.take_receipts()  # discards those of the deployments, which are no part of the scenario
         return Session(

@@ -168,9 +168,9 @@ class StateReader:
             abi: Of the stake contract.
             parties: Addresses by party.
             full_interface: The contract has all of `IEventStake`; else only what is deployed on Sepolia.
-            has_roles: It also has `ROLE_VIEWS`.
+            has_roles: It has `ROLE_VIEWS`.
         """
-        self._has_roles = full_interface and has_roles
+        self._has_roles = has_roles
         self._chain, self._batch_reader = chain, batch_reader
         self._stake, self._abi, self._full = stake, abi, full_interface
         self._parties = parties
@@ -274,6 +274,15 @@ class StateReader:
     def _booking(self, values: tuple[Any, ...]) -> BookingView:
         booking = BookingView(*values)
         return booking._replace(user=self._names.get(booking.user, booking.user))
+
+    def answers(self, requests: Requests) -> Results:
+        """Calls all views at once.
+
+        Raises:
+            CallReverted: A view reverts.
+            AbiError: A view returns something else than the ABI says.
+        """
+        return self._call(requests, ())[0]
 
     def _call(self, requests: Requests, parties: Collection[str]) -> tuple[Results, list[int]]:
         """Calls all views at once; see `BatchReader.sol` for the format.

@@ -22,6 +22,7 @@ from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
+from stakesim.runner.views import wrong_views
 from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, Wait
 from stakesim.scenario.administration import Administration
 
@@ -116,6 +117,7 @@ class Observer:
             gas_paid=self._gas_paid,
             gas_budget=gas_budget(timed.action, before, model_before) if self._has_gas_budgets else None,
             blocked_exits=blocked_exits(self.session, self._state) if last else (),
+            wrong_views=wrong_views(self.session, model) if last else (),
             has_specified_errors=self.session.contract.has_specified_errors,
         )
 

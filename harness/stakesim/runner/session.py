@@ -13,12 +13,14 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
 from stakesim.runner.drivers import Driver
 from stakesim.runner.network import Network
-from stakesim.runner.observe import StateReader
+from stakesim.runner.observe import ROLE_VIEWS, StateReader
 from stakesim.runner.parties import Parties
 from stakesim.units import DAY
 
 EPOCH = GENESIS_TIMESTAMP + DAY
 """Time 0 of every scenario, in seconds since 1970. The deployments before it have earlier times."""
+
+_ADMINISTRATION = ("setOperator", "pause", "unpause", "transferOwnership", "acceptOwnership")
 
 
 @dataclass
@@ -61,6 +63,11 @@ class StakeContract:
     full_interface: bool
     takes_terms: bool
     has_specified_errors: bool
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether owner, operators and pause are those of `EventStake`; another contract may have other ones."""
+        return self.full_interface and all(name in self.abi for name in (*ROLE_VIEWS, *_ADMINISTRATION))
 
 
 @dataclass(frozen=True)
