@@ -133,11 +133,11 @@ def confirm_rate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     from app.bootstrap.checks import read_settings
     from app.bootstrap.container import build_pricing
     from app.db.database import Database, connect
-    from app.db.migrations import migrate
+    from app.db.migrations import ensure_migrated
 
     settings = read_settings(env_file)
     engine = connect(settings.database_url)
-    migrate(engine)
+    ensure_migrated(engine)
     rate = build_pricing(settings, Database(engine)).confirm()
     typer.echo(f"one ETH is {rate.inr_per_eth} INR by {rate.source}, as of {rate.as_of.isoformat()}")
 
@@ -185,6 +185,18 @@ def openapi(
         typer.echo(text)
     else:
         out.write_text(f"{text}\n")
+
+
+@cli.command(cls=Command)
+def migrate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
+    """Create or change the tables, as their owner, and close them to others: DATABASE_URL has to be the owner's."""
+    from app.bootstrap.checks import read_database_settings
+    from app.db.database import connect
+    from app.db.migrations import migrate
+
+    applied = migrate(connect(read_database_settings(env_file).database_url))
+    typer.echo(f"applied {', '.join(applied)}" if applied else "all migrations are applied")
+    typer.echo("the tables are open to their owner and to the role stakesim_service, if there is one")
 
 
 @cli.command("stop-database", cls=Command)

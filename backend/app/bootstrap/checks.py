@@ -28,6 +28,7 @@ from app.core.errors import (
     UnsupportedByContract,
 )
 from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
+from app.db.access import read_access
 from app.db.connections import is_behind_pooler
 from app.db.database import Database, connect, open_engine
 from app.db.migrations import missing_migrations
@@ -153,6 +154,7 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
     yield from database_checks
     if any(check.name == "migrations" and not check.ok for check in database_checks):
         return
+    yield from check_access(settings, engine)
     services = connect_services(settings)
     yield check_price(services.pricing)
     yield check_pending(services.database, settings.chain_id)
@@ -283,7 +285,7 @@ def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
         yield Check("migrations", False, error.message, "Without them no table can be made or checked.", fatal=True)
         return
     finding = f"Not applied: {', '.join(missing)}." if missing else "All are applied."
-    remedy = "`stakesim serve` applies them, as does running the files in order."
+    remedy = "`stakesim migrate` applies them, as the tables' owner; so does running the files in order."
     yield Check("migrations", not missing, finding, remedy)
     if not missing:
         yield _check_one_contract(settings, engine)
@@ -308,6 +310,29 @@ def _check_one_contract(settings: Settings, engine: Engine) -> Check:
         finding = f"The database holds operations of the contract {foreign.to_address} on chain {foreign.chain_id}."
     remedy = "Set DATABASE_URL to a database of this contract's own: its ids on chain are unique in it."
     return Check("one contract", foreign is None, finding, remedy, fatal=True)
+
+
+def check_access(settings: Settings, engine: Engine) -> Iterator[Check]:
+    """Checks that the tables are the backend's alone, and that it does not connect as a superuser to `DATABASE_URL`."""
+    access = read_access(engine)
+    finding = "They are the backend's alone: neither anon nor authenticated may use them."
+    if access.open_to:
+        role = access.open_to[0][1]
+        tables = ", ".join(table for table, other in access.open_to if other == role)
+        finding = f"Supabase's role {role}, whose key every browser has, may use {tables}."
+    elif access.without_row_security:
+        finding = f"Without row level security: {', '.join(access.without_row_security)}."
+    remedy = "Run `stakesim migrate` as the tables' owner, which closes them."
+    yield Check("tables", not access.open_to and not access.without_row_security, finding, remedy)
+    if not settings.database_url:
+        return
+    finding = f"The service connects as {access.user}, who can't change or drop a table."
+    if access.is_superuser:
+        finding = f"The service connects as {access.user}, a superuser, who may do anything on the server."
+    elif access.is_owner:
+        finding = f"The service connects as {access.user}, who owns the tables, and so could drop them."
+    remedy = "Create the role stakesim_service, and connect as it: BLOCKCHAIN_INTEGRATION.md has the statements."
+    yield Check("database user", not access.is_superuser, finding, remedy)
 
 
 def check_price(pricing: Pricing) -> Check:

@@ -14,7 +14,7 @@ from app.core.config import DatabaseSettings, Settings
 from app.core.units import WEI_PER_ETH
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect
-from app.db.migrations import migrate
+from app.db.migrations import ensure_migrated
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.contract_watch import ContractWatch
@@ -174,10 +174,10 @@ def connect_services(settings: Settings) -> Services:
 
     Raises:
         DatabaseUnavailable: No database answers.
-        MigrationsMissing: There are no migration files.
+        MigrationsMissing: There are no migration files; or some are not applied, and the database's user may not.
     """
     engine = connect(settings.database_url, policy=database_policy(settings))
-    migrate(engine)
+    ensure_migrated(engine)
     database = Database(engine)
     w3 = connect_web3(settings.rpc_urls, chain_id=settings.chain_id)
     sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))

@@ -96,7 +96,7 @@ class DatabaseBusy(DatabaseUnavailable):
 
 
 class MigrationsMissing(AppError):
-    """The migration files were not deployed with the backend."""
+    """The migration files were not deployed with the backend, or are not applied, and may not be."""
 
     code = "migrations_missing"
 
