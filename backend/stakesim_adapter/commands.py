@@ -16,7 +16,7 @@ from stakesim_adapter import commands_operations
 from stakesim_adapter.command_options import DEFAULT_ENV_FILE, FINDINGS, Command, EnvFile
 
 if TYPE_CHECKING:
-    from app.bootstrap.checks import Check
+    from app.bootstrap.check import Check
     from app.bootstrap.container import Services
     from app.bootstrap.smoke_test import SmokeStep
     from app.core.config import Settings
@@ -77,7 +77,8 @@ def doctor(
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
     """Check settings, network, contract, wallet, database and price; say what to do about what fails."""
-    from app.bootstrap.checks import Check, NotReady, check_deployment, read_settings
+    from app.bootstrap.check import Check, NotReady
+    from app.bootstrap.checks import check_deployment, read_settings
 
     checks: list[Check] = []
 
@@ -120,7 +121,7 @@ def reconcile(
     services = _connect_services(settings)
     if dry_run:
         report = services.reconciler.dry_run()
-        _print_rehearsal(services, settings, report)
+        _print_rehearsal(services, report)
     else:
         report = services.reconciler.run_full()
     _print_report(report, lists_pending=not dry_run)
@@ -164,11 +165,26 @@ def token(
 
 
 @wallet.command("new", cls=Command)
-def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
-    """Create the platform's wallet: write its key into the settings, and print its address."""
-    from app.bootstrap.wallet import create_wallet
+def new(
+    keystore: Annotated[Path | None, typer.Option(help="Encrypted file to write the key into.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the keystore's password; the terminal is asked otherwise.")
+    ] = None,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
+) -> None:
+    """Create the platform's wallet: write its key into the settings or a keystore, and print its address."""
+    from app.bootstrap.accounts import read_password
+    from app.bootstrap.wallet import create_keystore, create_wallet
 
-    typer.echo(f"{create_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
+    if keystore is None:
+        address, where = create_wallet(env_file), env_file
+    else:
+        if password_file is not None:
+            password = read_password(password_file)
+        else:
+            password = typer.prompt(f"Password of {keystore}", hide_input=True, confirmation_prompt=True)
+        address, where = create_keystore(env_file, keystore, password), keystore
+    typer.echo(f"{address}: its key is in {where}. Send it ETH, and keep a copy of the file safe.")
 
 
 @cli.command(cls=Command)
@@ -236,10 +252,10 @@ def _print_step(step: SmokeStep) -> None:
         typer.echo(f"  {step.operation.tx_hash} in block {step.operation.block_number}, {gas}")
 
 
-def _print_rehearsal(services: Services, settings: Settings, report: ReconcileReport) -> None:
+def _print_rehearsal(services: Services, report: ReconcileReport) -> None:
     from app.bootstrap.rehearsal import Rehearsal
 
-    rehearsal = Rehearsal(services, settings.platform_account())
+    rehearsal = Rehearsal(services)
     for sentence in rehearsal.open_operations():
         typer.echo(f"would be done: {sentence}")
     for run_id in report.differing_runs:

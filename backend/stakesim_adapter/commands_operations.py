@@ -191,12 +191,12 @@ def _open_database(env_file: Path) -> Database:
 
 def require_migrations(engine: Engine) -> None:
     """Raises `NotReady` if the database lacks migrations, which commands that only look do not apply."""
-    from app.bootstrap.checks import NotReady
+    from app.bootstrap.check import NotReady
     from app.db.migrations import missing_migrations
 
     if missing := missing_migrations(engine):
         raise NotReady(
-            f"The database lacks {', '.join(missing)}: `stakesim serve` applies them, this command does not."
+            f"The database lacks {', '.join(missing)}: `stakesim migrate` applies them, this command does not."
         )
 
 
@@ -219,8 +219,7 @@ def _intervening(env_file: Path, *, verified: bool = False) -> Iterator[Interven
     _open_database(env_file)
     services = connect_verified_services(settings) if verified else connect_services(settings)
     with json_log(sys.stderr):
-        account = settings.platform_account()
-        yield Interventions(services.w3, services.database, services.sender, account, _operator())
+        yield Interventions(services.w3, services.database, services.sender, _operator())
 
 
 def _operator() -> str:

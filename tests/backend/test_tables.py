@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from app.bootstrap.checks import check_access
+from app.bootstrap.access_checks import check_access
 from app.core.config import Settings
 from app.db.migrations import migrate
 from psycopg import IntegrityError

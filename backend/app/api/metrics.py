@@ -33,6 +33,8 @@ from app.services.housekeeping import TOTALS
 from app.services.operation_types import CLOSED_STATES, HeldCause
 from app.services.rpc_errors import NODE_ERRORS
 from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.accounts import SignerFailure
+from app.services.transactions.remote_account import RemoteAccount
 
 MAX_AGE_S = 1.0
 """Seconds for which a look at database or node is used again."""
@@ -106,6 +108,7 @@ class Metrics:
             *_reconciler(self.services),
             *_limits(self.services),
             *_endpoints(self.services),
+            *_signer(self.services),
             *_contract(self.services),
             *_connections(self.services),
             *_price(self.services),
@@ -251,6 +254,16 @@ def _endpoints(services: Services) -> Iterator[Metric]:
     for number, status in statuses.items():
         for kind, count in status.failures.items():
             failures.add_metric([number, kind], count)
+    yield failures
+
+
+def _signer(services: Services) -> Iterator[Metric]:
+    failures = CounterMetricFamily(
+        "stakesim_signer_failures", "Signatures that the remote signer did not give, or not rightly", labels=["cause"]
+    )
+    remote = [account for account in services.sender.accounts if isinstance(account, RemoteAccount)]
+    for cause in get_args(SignerFailure):
+        failures.add_metric([cause], sum(account.failures[cause] for account in remote))
     yield failures
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from web3 import Web3
 
+from app.bootstrap.accounts import open_accounts
 from app.core.config import DatabaseSettings, Settings
 from app.core.units import WEI_PER_ETH
 from app.db.connections import DatabasePolicy
@@ -174,15 +175,24 @@ def connect_services(settings: Settings) -> Services:
 
     Raises:
         DatabaseUnavailable: No database answers.
+        NotReady: A keystore can't be opened.
         MigrationsMissing: There are no migration files; or some are not applied, and the database's user may not.
     """
     engine = connect(settings.database_url, policy=database_policy(settings))
     ensure_migrated(engine)
     database = Database(engine)
     w3 = connect_web3(settings.rpc_urls, chain_id=settings.chain_id)
-    sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
+    accounts = open_accounts(settings)
+    sender = TransactionSender(
+        w3,
+        accounts.platform,
+        database,
+        transaction_policy(settings),
+        previous=accounts.previous,
+        sealer=accounts.sealer,
+    )
     pricing = build_pricing(settings, database)
-    chain = BlockchainService(w3, settings.contract_address, sender)
+    chain = BlockchainService(w3, settings.contract_address, sender, settings.custody_address)
     keep_answers = timedelta(days=settings.answers_keep_days)
     limits = health_limits(settings)
     return build_services(w3, database, chain, pricing, limits, settings.finality_blocks, keep_answers)

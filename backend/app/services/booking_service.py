@@ -83,7 +83,7 @@ class BookingService:
             if row.id is None:
                 raise NotFound(f"There is no user {user_id}.")
             quote = self._quote(onchain_run_id, check_seats(seats), rate)
-            attendee = row.wallet_address or self._chain.platform
+            attendee = row.wallet_address or self._chain.custody
             call = self._chain.book_event_call(
                 onchain_run_id, seats, attendee=attendee, signer=signer, total_wei=quote.total_wei
             )

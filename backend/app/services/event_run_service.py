@@ -92,7 +92,7 @@ class EventRunService:
                 "blockchain_price_per_seat_wei": price_wei,
                 "inr_per_eth": rate.inr_per_eth,
             }
-            host = row.wallet_address or self._chain.platform
+            host = row.wallet_address or self._chain.custody
             call = self._chain.create_event_run_call(
                 str(experience_id), price_wei, max_seats, starts_at, host=host, signer=signer
             )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from eth_account.signers.local import LocalAccount
 from sqlalchemy import func, insert, update
 from web3 import Web3
 
@@ -25,7 +24,6 @@ from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 from app.services.rpc_refusals import RefusalKind
 from app.services.steps import describe_steps, take_steps
 from app.services.transactions import states
-from app.services.transactions.limits import Sealer
 from app.services.transactions.mempool import SendRefusal
 from app.services.transactions.receipts import find_receipt
 from app.services.transactions.sender import TransactionSender
@@ -61,15 +59,11 @@ class Interventions:
         w3: Connection to the node. Only commands that need it send requests.
         database: The database.
         sender: Signs and sends.
-        account: The platform's account, with which `sender` signs.
         operator: Name of the operator, for the log.
     """
 
-    def __init__(
-        self, w3: Web3, database: Database, sender: TransactionSender, account: LocalAccount, operator: str
-    ) -> None:
-        self._w3, self._database, self._sender, self._account = w3, database, sender, account
-        self._sealer, self._operator = Sealer(account), operator
+    def __init__(self, w3: Web3, database: Database, sender: TransactionSender, operator: str) -> None:
+        self._w3, self._database, self._sender, self._operator = w3, database, sender, operator
 
     # ------------------------------------------------------------------------------------------------ what is allowed
 
@@ -96,7 +90,7 @@ class Interventions:
         return f"it can be cancelled{behind}: use `stakesim operations cancel`"
 
     def _reason_against_cancelling(self, operation: Operation) -> str | None:
-        if find_account(operation, self._account) is None:
+        if find_account(operation, *self._sender.accounts) is None:
             return (
                 f"its sender {operation.sender} is not the platform's account, so nothing can replace its transaction"
             )
@@ -104,7 +98,7 @@ class Interventions:
             return None
         if operation.held_cause in UNSENT_CAUSES:
             return f"it is held, as {operation.held}: abandoning is for that"
-        if not self._sealer.has_sealed(operation):
+        if not self._sender.sealer.has_sealed(operation):
             return (
                 "it was not stored by this service, as its seal is missing or of other values: abandoning is for that"
             )
@@ -189,7 +183,7 @@ class Interventions:
         if operation.state == "prepared":
             self._look_around(operation)
         after = [operation, *take_steps(self._sender, operation)][-1]
-        account, is_raised = find_account(after, self._account), False
+        account, is_raised = find_account(after, *self._sender.accounts), False
         if after.state in ("signed", "submitted") and len(after.attempts) == len(operation.attempts) and account:
             raised = self._sender.unmined.raise_old_fees(after, account, self._sender.policy, self._sender.limits)
             is_raised, after = len(raised.attempts) > len(after.attempts), raised
@@ -223,7 +217,7 @@ class Interventions:
         error = Cancelled(
             f"{operation.kind} was cancelled by an operator: a transaction without effect used its nonce."
         )
-        account = find_account(operation, self._account)
+        account = find_account(operation, *self._sender.accounts)
         assert account is not None
         after, refusal = self._sender.unmined.cancel(operation, account, self._sender.policy, error)
         if not after.given_up:

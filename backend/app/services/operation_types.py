@@ -36,6 +36,7 @@ class HeldCause(StrEnum):
         EARLIER: An operation with a lower nonce is held.
         NO_BLOCKS: No block has been mined since it was signed.
         REORG: A deep reorganisation brought an attempt with an earlier nonce back. Its nonce must not be used as well.
+        SIGNER: The remote signer gives no signature, or not the one that was asked for; `held` quotes its words.
         LIMIT: It is not what the services store, or asks for what they never sign.
     """
 
@@ -50,6 +51,7 @@ class HeldCause(StrEnum):
     EARLIER = "earlier"
     NO_BLOCKS = "no_blocks"
     REORG = "reorg"
+    SIGNER = "signer"
     LIMIT = "limit"
 
 

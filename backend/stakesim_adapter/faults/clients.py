@@ -22,7 +22,6 @@ from app.services.operation_types import CLOSED_STATES, Operation
 from sqlalchemy import select
 from stakesim.faults.chain_faults import ChainFaults, ServiceStuckError
 from stakesim.faults.protocol import Violation
-from stakesim.faults.testbed import service_account
 
 from stakesim_adapter.faults.checks import ClientResponse
 from stakesim_adapter.faults.testbed import EXPERIENCE, BackendTestbed, user_id, wallet
@@ -218,7 +217,7 @@ class Clients:
 
     def _intervene(self, key: str, command: str, service: int) -> None:
         services = self.services[service]
-        operator = Interventions(services.w3, services.database, services.sender, service_account(), "operator")
+        operator = Interventions(services.w3, services.database, services.sender, "operator")
         try:
             outcome = getattr(operator, command)(key)
         except InterventionRefused as error:

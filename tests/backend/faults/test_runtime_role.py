@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from app.bootstrap.checks import check_access, check_database
+from app.bootstrap.access_checks import check_access
+from app.bootstrap.checks import check_database
 from app.core.errors import MigrationsMissing
 from app.db.database import Database
 from app.db.migrations import ensure_migrated, migrate, missing_migrations

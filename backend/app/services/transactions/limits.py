@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -72,27 +73,45 @@ _SEALED_COLUMNS = ("key", "request", "kind", "chain_id", "sender", "to_address",
 """All that is stored once and never changed, but for the subject, which the database may assign, and the data."""
 
 
+def derived_seal_key(account: LocalAccount) -> bytes:
+    """Returns a key of seals that all processes with the account's key have."""
+    return hmac.digest(bytes(account.key), b"seal of an operation", hashlib.sha256)
+
+
 class Sealer:
     """Seals operations, so that rows that another program inserts are not signed.
 
-    The key is derived from the platform's, so that all processes with that one have it, and no configuration is needed.
+    Args:
+        address: Address of the platform's account.
+        keys: Keys of seals, at least one: the first one seals, and all are known.
+        keys_by_sender: Further keys that are known for the operations of one sender only: a previous account's key,
+            even if it leaked, seals nothing that another account signs.
 
     Attributes:
         address: Address of the platform's account.
     """
 
-    def __init__(self, account: LocalAccount) -> None:
-        self.address = account.address
-        self._key = hmac.digest(bytes(account.key), b"seal of an operation", hashlib.sha256)
+    def __init__(
+        self, address: str, keys: Sequence[bytes], keys_by_sender: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        self.address = address
+        self._keys, self._keys_by_sender = keys, keys_by_sender
 
     def seal(self, columns: Mapping[str, Any]) -> str:
         """Returns the seal of an operation with these columns: HMAC-SHA-256 in hex."""
-        message = json.dumps([*(columns[name] for name in _SEALED_COLUMNS), columns["data"].hex()])
-        return hmac.digest(self._key, message.encode(), hashlib.sha256).hex()
+        return _mac(self._keys[0], columns)
 
     def has_sealed(self, operation: Operation) -> bool:
         """Returns whether the operation has the seal of its columns."""
-        if operation.seal is None:
+        seal = operation.seal
+        if seal is None:
             return False
         columns = {name: getattr(operation, name) for name in (*_SEALED_COLUMNS, "data")}
-        return hmac.compare_digest(operation.seal, self.seal(columns))
+        of_sender = self._keys_by_sender.get(operation.sender)
+        keys = self._keys if of_sender is None else [*self._keys, of_sender]
+        return any(hmac.compare_digest(seal, _mac(key, columns)) for key in keys)
+
+
+def _mac(key: bytes, columns: Mapping[str, Any]) -> str:
+    message = json.dumps([*(columns[name] for name in _SEALED_COLUMNS), columns["data"].hex()])
+    return hmac.digest(key, message.encode(), hashlib.sha256).hex()

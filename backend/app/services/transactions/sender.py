@@ -32,6 +32,7 @@ from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, rejection_message
 from app.services.rpc_types import Receipt
 from app.services.transactions import receipts, states
+from app.services.transactions.accounts import SigningAccount, derived_sealer
 from app.services.transactions.conclusions import Mined, of_receipt
 from app.services.transactions.head import Head
 from app.services.transactions.limits import Limits, Sealer
@@ -60,7 +61,7 @@ class _Step(NamedTuple):
 
 
 class TransactionSender:
-    """Signs and sends operations with the platform's key, or with the account that is passed to a method.
+    """Signs and sends operations with the platform's keys, or with the account that is passed to a method.
 
     Args:
         w3: Connection to the node.
@@ -70,6 +71,8 @@ class TransactionSender:
         clock: Returns seconds; never goes back.
         sleep: Waits for so many seconds.
         uniform: Returns a random number between its two arguments.
+        previous: Accounts before a rotation of keys, which sign what is left of their operations.
+        sealer: Seals operations; with the key that is derived from the platform's if None.
     """
 
     _sign_attempt = staticmethod(sign_attempt)  # an attribute, so that tests of the fault campaign can break it
@@ -77,13 +80,15 @@ class TransactionSender:
     def __init__(
         self,
         w3: Web3,
-        platform: LocalAccount,
+        platform: SigningAccount,
         database: Database,
         policy: TransactionPolicy | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
+        previous: Sequence[SigningAccount] = (),
+        sealer: Sealer | None = None,
     ) -> None:
         self._w3 = w3
         self._platform = platform
@@ -92,9 +97,10 @@ class TransactionSender:
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool = Mempool(w3, clock)
         self.head = Head(w3, clock)
-        self._sealer = Sealer(platform)
-        self._signer = Signer(w3, database, self._sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
-        self._unmined = Unmined(w3, database, self._mempool, self._signer, platform)
+        self.accounts = (platform, *previous)
+        self.sealer = sealer or derived_sealer(platform)
+        self._signer = Signer(w3, database, self.sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
+        self._unmined = Unmined(w3, database, self._mempool, self._signer, self.accounts)
         self._contracts: frozenset[str] = frozenset()
         self._in_progress: dict[str, threading.Event] = {}  # operations that a thread carries out, by key
 
@@ -149,7 +155,7 @@ class TransactionSender:
             signer: The account that sends it; the platform if None.
             subject: The row that it is about, as `Draft.subject`.
         """
-        return Draft(call, self.chain_id, signer.address if signer else self.address, subject, self._sealer.seal)
+        return Draft(call, self.chain_id, signer.address if signer else self.address, subject, self.sealer.seal)
 
     def send(self, call: Call, signer: LocalAccount | None = None) -> Receipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
@@ -176,7 +182,7 @@ class TransactionSender:
             return self._finish(operation, signer)
 
     def step(self, operation: Operation) -> Operation:
-        """Reads the chain once, and changes the operation accordingly. Signs with the platform's key only.
+        """Reads the chain once, and changes the operation accordingly. Signs with the platform's keys only.
 
         Raises:
             ChainUnavailable: The node does not answer.
@@ -190,7 +196,7 @@ class TransactionSender:
         """Steps the operation as long as its state changes, and returns it as far as it got.
 
         Where a block can't be final at once, that ends with the step after which a block is awaited. The node's trouble
-        is logged. Signs with the platform's key only.
+        is logged. Signs with the platform's keys only.
         """
         with self._marked_in_progress(operation):
             while not operation.closed:
@@ -269,7 +275,7 @@ class TransactionSender:
 
     def _sign(self, operation: Operation, signer: LocalAccount | None) -> Operation:
         """Signs the operation (prepared -> signed), so that it may be sent, or rejects or holds it."""
-        account = find_account(operation, signer, self._platform)
+        account = find_account(operation, signer, *self.accounts)
         if account is None:
             message = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
             return states.reject(self._database, operation, Superseded(message))
@@ -301,7 +307,7 @@ class TransactionSender:
     def _follow_unmined(
         self, operation: Operation, refusal: SendRefusal | None, signer: LocalAccount | None, latest_block: int | None
     ) -> _Step:
-        account = find_account(operation, signer, self._platform)
+        account = find_account(operation, signer, *self.accounts)
         outcome = self._unmined.follow(operation, refusal, account, self.policy, self.limits)
         if isinstance(outcome, Mined):
             return self._handle_receipt(outcome.operation, outcome.receipt, latest_block)
@@ -327,11 +333,11 @@ class TransactionSender:
             f"{tx_hash} is mined with a nonce that it had given up, and nonce {operation.nonce} must have no effect"
         )
         operation = states.hold(self._database, operation, HeldCause.REORG, reason)
-        account = find_account(operation, self._platform)
         if not last.no_effect:
-            if account is not None and operation.state in ("signed", "submitted"):
-                return self._unmined.give_up_nonce(operation, account, self.policy)
-            return operation
+            account = find_account(operation, *self.accounts)
+            if account is None or operation.state not in ("signed", "submitted"):
+                return operation
+            return self._unmined.give_up_nonce(operation, account, self.policy)
         used = receipts.read_receipt(self._w3, operation, last)
         if used is None:
             self._mempool.send(operation)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
@@ -20,6 +19,7 @@ from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected, classify
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import limits, states
+from app.services.transactions.accounts import SignerError, SigningAccount
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.funds import Funds
 from app.services.transactions.head import Head
@@ -30,6 +30,9 @@ from app.services.transactions.states import log_fields
 
 TRANSFER_GAS = 21_000
 """Gas of a transaction that sends no data to an account without code."""
+
+_Made = Attempt | tuple[HeldCause, str] | None
+"""An attempt; or why the operation is held; or None if there is nothing to do."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class Signer:
         self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
 
     def sign_first(
-        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, allowed: limits.Limits
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, allowed: limits.Limits
     ) -> Operation:
         """Signs a prepared operation (-> signed), so that it may be sent; or rejects or holds it.
 
@@ -102,11 +105,13 @@ class Signer:
             return self.nonces.sign(operation, max(policy.final_block(header.number), 0), sign)
         except HeldForOrphan as held:
             return self._hold(operation, HeldCause.ORPHAN, held.reason, policy)
+        except SignerError as error:
+            return self._hold(operation, HeldCause.SIGNER, error.words, policy)
 
     def raise_fees(
         self,
         operation: Operation,
-        account: LocalAccount,
+        account: SigningAccount,
         policy: TransactionPolicy,
         allowed: limits.Limits,
         *,
@@ -150,7 +155,7 @@ class Signer:
     def mend(
         self,
         operation: Operation,
-        account: LocalAccount,
+        account: SigningAccount,
         policy: TransactionPolicy,
         allowed: limits.Limits,
         kind: RefusalKind | None,
@@ -183,7 +188,7 @@ class Signer:
         return self._add_attempt(operation, make, allowed)
 
     def give_up_nonce(
-        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, error: AppError | None = None
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, error: AppError | None = None
     ) -> Operation:
         """Stores one more attempt with the same nonce, without effect, so that the operations behind it go on.
 
@@ -212,8 +217,14 @@ class Signer:
             log.error("%s gives up its transaction: %s", operation.kind, error.message, extra=log_fields(operation))
         return given_up
 
-    def fill_gap(self, account: LocalAccount, chain_id: int, nonce: int, policy: TransactionPolicy) -> Operation | None:
-        """Stores an operation that only uses a nonce; None if another worker did so, or if fees are above the cap."""
+    def fill_gap(
+        self, account: SigningAccount, chain_id: int, nonce: int, policy: TransactionPolicy
+    ) -> Operation | None:
+        """Stores an operation that only uses a nonce.
+
+        Returns:
+            The operation; None if another worker stored it, if fees are above the cap, or if there is no signature.
+        """
         header = rpc.latest_header(self._w3)
         fees = initial_fees(header.base_fee, policy)
         if fees is None:
@@ -221,7 +232,11 @@ class Signer:
         key = f"{FILL_NONCE_GAP}:{chain_id}:{account.address}:{nonce}"
         draft = Draft(Call(checksummed(account.address), FILL_NONCE_GAP, b""), chain_id, account.address)
         filling = Content(chain_id, account.address, account.address, 0, b"")
-        attempt = self._sign(filling, account, nonce, TRANSFER_GAS, fees, header.number)
+        try:
+            attempt = self._sign(filling, account, nonce, TRANSFER_GAS, fees, header.number)
+        except SignerError as error:
+            log.warning("nonce %s of %s can't be filled: %s", nonce, account.address, error.words)
+            return None
         with self._database.autocommit() as connection:
             operation = operations.create_signed(connection, key, draft, attempt)
         if operation is not None:
@@ -297,7 +312,7 @@ class Signer:
     def _add_attempt(
         self,
         operation: Operation,
-        make: Callable[[Attempt], Attempt | tuple[HeldCause, str] | None],
+        make: Callable[[Attempt], _Made],
         allowed: limits.Limits | None,
         **values: object,
     ) -> Operation:
@@ -321,7 +336,7 @@ class Signer:
             if allowed is not None and self.contract_watch and self.contract_watch.code_changed:
                 return current
             fault = self._find_fault(current, allowed) if allowed is not None else None
-            made = (HeldCause.LIMIT, fault) if fault else make(current.attempts[-1])
+            made = (HeldCause.LIMIT, fault) if fault else _make(make, current.attempts[-1])
             if made is None:
                 return current
             if isinstance(made, Attempt):
@@ -330,3 +345,10 @@ class Signer:
                 assert changed is not None
                 return changed
         return states.hold(self._database, current, *made)
+
+
+def _make(make: Callable[[Attempt], _Made], last: Attempt) -> _Made:
+    try:
+        return make(last)
+    except SignerError as error:
+        return HeldCause.SIGNER, error.words

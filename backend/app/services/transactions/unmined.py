@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from eth_account.signers.local import LocalAccount
+from collections.abc import Sequence
+
 from web3 import Web3
 
 from app.core.errors import AppError, Superseded
@@ -11,12 +12,14 @@ from app.services import operations, rpc
 from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, NoEffect, Operation
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import states
+from app.services.transactions.accounts import SigningAccount
 from app.services.transactions.conclusions import Mined, conclude
 from app.services.transactions.gaps import MAX_GAP, find_obstacles, reason_to_wait
 from app.services.transactions.limits import Limits
 from app.services.transactions.mempool import Mempool, SendRefusal
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.signer import Signer
+from app.services.transactions.signing import find_account
 
 _ANSWERED = frozenset(
     {
@@ -41,21 +44,23 @@ class Unmined:
         database: Where operations are stored.
         mempool: Sends attempts.
         signer: Signs further attempts.
-        platform: The account that fills gaps among its own nonces.
+        accounts: The accounts that fill gaps among their own nonces.
     """
 
-    def __init__(self, w3: Web3, database: Database, mempool: Mempool, signer: Signer, platform: LocalAccount) -> None:
+    def __init__(
+        self, w3: Web3, database: Database, mempool: Mempool, signer: Signer, accounts: Sequence[SigningAccount]
+    ) -> None:
         self._w3 = w3
         self._database = database
         self._mempool = mempool
         self._signer = signer
-        self._platform = platform
+        self._accounts = accounts
 
     def follow(
         self,
         operation: Operation,
         refusal: SendRefusal | None,
-        account: LocalAccount | None,
+        account: SigningAccount | None,
         policy: TransactionPolicy,
         limits: Limits,
     ) -> Operation | Mined:
@@ -104,12 +109,12 @@ class Unmined:
             operation = states.change(self._database, operation, ("signed",), state="submitted", **NOT_HELD)
         return operation
 
-    def give_up_nonce(self, operation: Operation, account: LocalAccount, policy: TransactionPolicy) -> Operation:
+    def give_up_nonce(self, operation: Operation, account: SigningAccount, policy: TransactionPolicy) -> Operation:
         """Stores and sends one more attempt with the same nonce, without effect."""
         return self._send_new(operation, self._signer.give_up_nonce(operation, account, policy))
 
     def cancel(
-        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, error: AppError
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, error: AppError
     ) -> tuple[Operation, SendRefusal | None]:
         """Gives the nonce up as `give_up_nonce` does, with this error. Also returns why a node refused the attempt."""
         changed = self._signer.give_up_nonce(operation, account, policy, error)
@@ -117,7 +122,7 @@ class Unmined:
         return changed, self._mempool.send(changed) if is_new else None
 
     def raise_old_fees(
-        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, limits: Limits
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, limits: Limits
     ) -> Operation:
         """Raises the fees of an operation that this process has not seen before, if its last attempt is old enough.
 
@@ -151,7 +156,7 @@ class Unmined:
         self,
         operation: Operation,
         refusal: SendRefusal,
-        account: LocalAccount | None,
+        account: SigningAccount | None,
         policy: TransactionPolicy,
         limits: Limits,
     ) -> Operation | Mined:
@@ -193,9 +198,10 @@ class Unmined:
             with self._database.transaction() as connection:
                 obstacles = find_obstacles(connection, operation, used)
             waits_for = reason_to_wait(obstacles)
-            if operation.sender == self._platform.address and len(obstacles.missing) <= MAX_GAP:
+            own = find_account(operation, *self._accounts)
+            if own is not None and len(obstacles.missing) <= MAX_GAP:
                 for nonce in obstacles.missing:
-                    filling = self._signer.fill_gap(self._platform, operation.chain_id, nonce, policy)
+                    filling = self._signer.fill_gap(own, operation.chain_id, nonce, policy)
                     if filling is not None:
                         self._mempool.send(filling)
             for earlier in obstacles.unmined if resend else ():
