@@ -32,7 +32,8 @@ RECYCLE_AFTER_S = 1800
 """Age in seconds at which a connection is replaced, so that a service moves to servers that were added."""
 IDLE_TRANSACTION_TIMEOUT_S = 60
 """Seconds after which the server ends a session whose transaction does nothing, and so releases its locks."""
-_LIBPQ = {
+_LIBPQ: dict[str, str | int] = {
+    "fallback_application_name": "stakesim",  # so that an operator knows whose a session is
     "connect_timeout": 5,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -147,12 +148,16 @@ def install(engine: Engine, policy: DatabasePolicy) -> None:
             raise
         return connection
 
+    # A commit that is interrupted leaves a transaction open, and so does a connection that is not closed. It ends here,
+    # before the engine sets the connection's mode back. The engine's own reset takes longer, as it asks psycopg
+    @event.listens_for(engine, "reset")
+    def end_transaction(connection: psycopg.Connection[Any], record: Any, state: Any) -> None:
+        if not connection.closed and connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            connection.rollback()
+
     @event.listens_for(engine, "checkin")
     def put_back(connection: psycopg.Connection[Any] | None, record: Any) -> None:
         record.info["used_at"] = time.monotonic()
-        # the garbage collector may put one back; the engine's reset would ask psycopg each time, which takes longer
-        if connection is not None and connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            connection.rollback()
 
     @event.listens_for(engine, "checkout")
     def check(connection: psycopg.Connection[Any], record: Any, proxy: Any) -> None:
