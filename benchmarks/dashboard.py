@@ -64,7 +64,8 @@ async def run_load(folder: Path, draw: Callable[[Prometheus, float, float], None
         node = Web3(HTTPProvider(settings.blockchain_rpc_url))
         for wave in range(WAVES):
             people = attendees[wave * CLIENTS : (wave + 1) * CLIENTS]
-            empty = asyncio.create_task(empty_wallet(node, open_accounts(settings).platform.address, wave == EMPTY_WAVE))
+            address = open_accounts(settings).platform.address
+            empty = asyncio.create_task(empty_wallet(node, address, wave == EMPTY_WAVE))
             await asyncio.sleep(1)
             await asyncio.gather(
                 *(

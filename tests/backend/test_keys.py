@@ -1,4 +1,4 @@
-"""Where the platform's key may be: in the settings, in a keystore, or elsewhere; and what is said if it can't be had."""
+"""Where the platform's key may be: in the settings, in a keystore, or elsewhere; and what is said if it is missing."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from eth_account import Account
 KEY = "0x" + "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 OLD_KEY = "0x" + "5c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 ADDRESS, OLD_ADDRESS = Account.from_key(KEY).address, Account.from_key(OLD_KEY).address
+SOMEBODY = "0xABaBaBaBABabABabAbAbABAbABabababaBaBABaB"
 SECRET = "k7Pz0vQe9XwLr2TnB5yHc8JdM4sGa6Uf"
 PASSWORD = "correct horse battery staple"
 
@@ -103,7 +104,7 @@ def test_settings_that_do_not_fit_together_are_refused_in_a_sentence(values: dic
         ("custody_address", "0x1234"),
         ("platform_previous_keys", f"{OLD_KEY},{OLD_KEY[:-1]}"),
         ("signer_previous_addresses", f"{ADDRESS},0x12"),
-        ("seal_secret", "short"),
+        ("seal_secret", "too few"),
         ("seal_secret_previous", "change-me-change-me-change-me-change-me"),
     ],
 )
@@ -140,11 +141,7 @@ def test_previous_accounts_are_opened_beside_the_platforms(keystore: Path, passw
     opened = open_accounts(settings)
     assert opened.platform.address == OLD_ADDRESS
     addresses = [account.address for account in opened.previous]
-    assert addresses == [
-        Account.from_key("0x" + "6" * 64).address,
-        ADDRESS,
-        "0xABaBaBaBABabABabAbAbABAbABabababaBaBABaB",
-    ]
+    assert addresses == [Account.from_key("0x" + "6" * 64).address, ADDRESS, SOMEBODY]
     assert isinstance(opened.previous[2], RemoteAccount)
 
 

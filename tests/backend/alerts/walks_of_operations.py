@@ -73,7 +73,14 @@ def network_drops_its_transaction(s: StandIn) -> Iterator[Reader]:
 def gas_cannot_be_estimated(s: StandIn) -> Iterator[Reader]:
     with answering_wrong(s, "eth_estimateGas", "the state is being pruned"):
         s.order_run()
-        yield replacing(s, "If the cause is `fees_at_cap`", "If the cause is `reorg`", "Try it again", "If others wait")
+        yield replacing(
+            s,
+            "If the cause is `fees_at_cap`",
+            "If the cause is `reorg`",
+            "If the cause is `signer`",
+            "Try it again",
+            "If others wait",
+        )
 
 
 @walk("OperationsFailing")

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
 
-from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.exceptions import TransactionNotFound
@@ -90,15 +89,11 @@ class TransactionSender:
         previous: Sequence[SigningAccount] = (),
         sealer: Sealer | None = None,
     ) -> None:
-        self._w3 = w3
-        self._platform = platform
-        self._database = database
+        self._w3, self._database = w3, database
         self.policy = policy or TransactionPolicy()
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
-        self._mempool = Mempool(w3, clock)
-        self.head = Head(w3, clock)
-        self.accounts = (platform, *previous)
-        self.sealer = sealer or derived_sealer(platform)
+        self._mempool, self.head = Mempool(w3, clock), Head(w3, clock)
+        self.accounts, self.sealer = (platform, *previous), sealer or derived_sealer(platform)
         self._signer = Signer(w3, database, self.sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
         self._unmined = Unmined(w3, database, self._mempool, self._signer, self.accounts)
         self._contracts: frozenset[str] = frozenset()
@@ -117,7 +112,7 @@ class TransactionSender:
     @property
     def address(self) -> ChecksumAddress:
         """Address of the platform's account."""
-        return self._platform.address
+        return self.accounts[0].address
 
     @cached_property
     def chain_id(self) -> int:
@@ -147,7 +142,7 @@ class TransactionSender:
         """Lets the sender sign calls of this contract; it signs none of others."""
         self._contracts |= {contract}
 
-    def draft(self, call: Call, signer: LocalAccount | None, subject: uuid.UUID | NewRow | None = None) -> Draft:
+    def draft(self, call: Call, signer: SigningAccount | None, subject: uuid.UUID | NewRow | None = None) -> Draft:
         """Returns a call as an operation to be stored.
 
         Args:
@@ -157,13 +152,13 @@ class TransactionSender:
         """
         return Draft(call, self.chain_id, signer.address if signer else self.address, subject, self.sealer.seal)
 
-    def send(self, call: Call, signer: LocalAccount | None = None) -> Receipt:
+    def send(self, call: Call, signer: SigningAccount | None = None) -> Receipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
         with self._database.autocommit() as connection:
             operation = operations.create(connection, str(uuid.uuid4()), "", self.draft(call, signer))
         return self.finish(operation, signer)
 
-    def finish(self, operation: Operation, signer: LocalAccount | None = None) -> Receipt:
+    def finish(self, operation: Operation, signer: SigningAccount | None = None) -> Receipt:
         """Carries an operation out from its present state, and waits until it is final.
 
         Returns:
@@ -233,7 +228,7 @@ class TransactionSender:
             finished.set()
             self._in_progress.pop(operation.key, None)
 
-    def _finish(self, operation: Operation, signer: LocalAccount | None) -> Receipt:
+    def _finish(self, operation: Operation, signer: SigningAccount | None) -> Receipt:
         deadline, pause = self._clock() + self.policy.give_up_after, self.policy.min_pause
         while True:
             state_before, receipt, node_error = operation.state, None, None
@@ -262,7 +257,7 @@ class TransactionSender:
 
     # ------------------------------------------------------------------------------------------------- steps by state
 
-    def _step(self, operation: Operation, signer: LocalAccount | None) -> _Step:
+    def _step(self, operation: Operation, signer: SigningAccount | None) -> _Step:
         if operation.closed:
             return _Step(operation)
         if operation.state == "prepared":
@@ -273,7 +268,7 @@ class TransactionSender:
             self._mempool.forget(operation)
         return step
 
-    def _sign(self, operation: Operation, signer: LocalAccount | None) -> Operation:
+    def _sign(self, operation: Operation, signer: SigningAccount | None) -> Operation:
         """Signs the operation (prepared -> signed), so that it may be sent, or rejects or holds it."""
         account = find_account(operation, signer, *self.accounts)
         if account is None:
@@ -284,7 +279,7 @@ class TransactionSender:
             self._mempool.trust(signed)
         return signed
 
-    def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Step:
+    def _follow(self, operation: Operation, signer: SigningAccount | None) -> _Step:
         """Updates an operation with a nonce (signed, submitted, mined) to the state that the chain shows."""
         refusal: SendRefusal | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
@@ -305,7 +300,7 @@ class TransactionSender:
         return self._follow_unmined(operation, refusal, signer, latest_block)
 
     def _follow_unmined(
-        self, operation: Operation, refusal: SendRefusal | None, signer: LocalAccount | None, latest_block: int | None
+        self, operation: Operation, refusal: SendRefusal | None, signer: SigningAccount | None, latest_block: int | None
     ) -> _Step:
         account = find_account(operation, signer, *self.accounts)
         outcome = self._unmined.follow(operation, refusal, account, self.policy, self.limits)
