@@ -61,8 +61,7 @@ class BlockchainService:
     """
 
     def __init__(self, w3: Web3, contract_address: str, sender: TransactionSender, custody: str | None = None) -> None:
-        self._w3, self.sender = w3, sender
-        self._codec = event_stake_codec()
+        self._w3, self.sender, self._codec = w3, sender, event_stake_codec()
         self.address = _address(contract_address)
         self._logs = LogReader(w3, self.address)
         self.custody = _address(custody) if custody else self.platform

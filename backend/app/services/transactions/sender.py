@@ -90,13 +90,12 @@ class TransactionSender:
         sealer: Sealer | None = None,
     ) -> None:
         self._w3, self._database = w3, database
-        self.policy = policy or TransactionPolicy()
+        self.policy, self._contracts = policy or TransactionPolicy(), frozenset[str]()
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool, self.head = Mempool(w3, clock), Head(w3, clock)
         self.accounts, self.sealer = (platform, *previous), sealer or derived_sealer(platform)
         self._signer = Signer(w3, database, self.sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
         self._unmined = Unmined(w3, database, self._mempool, self._signer, self.accounts)
-        self._contracts: frozenset[str] = frozenset()
         self._in_progress: dict[str, threading.Event] = {}  # operations that a thread carries out, by key
 
     @property
