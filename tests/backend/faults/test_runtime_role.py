@@ -7,17 +7,20 @@ service.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from app.bootstrap.access_checks import check_access
-from app.bootstrap.checks import check_database
+from app.bootstrap.checks import check_database, connect_verified_services
 from app.core.errors import MigrationsMissing
 from app.db.database import Database
 from app.db.migrations import ensure_migrated, migrate, missing_migrations
 from database_environment import Start, running, settings_for
 from fault_environment import FaultEnvironment
 from psycopg.errors import InsufficientPrivilege
+from pydantic import SecretStr
 from sqlalchemy import URL, Engine
 from sqlalchemy.exc import ProgrammingError
 from supabase import SERVICE, engine_of, new_project
@@ -79,6 +82,24 @@ def test_the_checks_at_the_start_pass(environment: FaultEnvironment, service: En
     checks = [*check_database(settings, service), *check_access(settings, service)]
     assert all(check.ok for check in checks)
     assert checks[-1].finding == f"The service connects as {SERVICE}, who can't change or drop a table."
+
+
+def test_the_service_starts_and_reconciles_as_this_role(environment: FaultEnvironment, service: Engine) -> None:
+    provider: Any = environment.w3.provider
+    settings = settings_for(service.url).model_copy(
+        update={
+            "blockchain_rpc_url": provider.endpoint_uri,
+            "chain_id": environment.services.sender.chain_id,
+            "contract_address": environment.address,
+            "platform_private_key": SecretStr(environment.platform.key.to_0x_hex()),
+        }
+    )
+    services = connect_verified_services(settings)
+    operation = environment.prepare_run()
+    services.reconciler.run_once(timedelta())
+    assert environment.find(operation).state == "submitted"
+    services.database.engine.dispose()
+    environment.settle(environment.find(operation))
 
 
 def test_a_missing_migration_is_said_in_one_sentence(owner: Engine, service: Engine) -> None:
