@@ -83,7 +83,7 @@ def gas_cannot_be_estimated(s: StandIn) -> Iterator[Reader]:
         )
 
 
-@walk("OperationsFailing")
+@walk("OperationsFailing", NOT_READY)
 def runs_are_cancelled_at_the_same_moment(s: StandIn) -> Iterator[Reader]:
     let_bookings_revert(s, 4)
     yield Reader(
