@@ -107,11 +107,13 @@ $(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.txt .venv/run.stamp
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/node.txt; }
 	@touch $@
 
+# What tests need stays installed when 'make run' installs anew
+NODE_DEV = $(filter dev,$*)$(wildcard contracts/node_modules/dev.stamp)
 contracts/node_modules/%.stamp: contracts/package-lock.json .venv/node.stamp
-	@echo "installing the Solidity compiler and OpenZeppelin ($*)"
-	@PATH="$$PATH:$(CURDIR)/$(BIN)"; cd contracts && timeout 300 npm ci --silent --ignore-scripts $(if $(filter run,$*),--omit=optional) \
+	@echo "installing the Solidity compiler and OpenZeppelin$(if $(NODE_DEV), and anvil)"
+	@PATH="$$PATH:$(CURDIR)/$(BIN)"; cd contracts && timeout 300 npm ci --silent --ignore-scripts $(if $(NODE_DEV),,--omit=optional) \
 	  || { echo "npm ci failed: check the network, then run make again" >&2; exit 2; }
-	@touch contracts/node_modules/run.stamp $@
+	@touch contracts/node_modules/run.stamp $(if $(NODE_DEV),contracts/node_modules/dev.stamp)
 
 examples/clients/typescript/node_modules/dev.stamp: examples/clients/typescript/package-lock.json .venv/node.stamp
 	@echo "installing what the TypeScript client needs"

@@ -43,9 +43,10 @@ class Prometheus:
         return body["data"]
 
     def is_ready(self) -> bool:
-        """Returns whether it answers queries."""
+        """Returns whether it answers queries, and has tried to scrape the service. It takes some seconds for that."""
         with suppress(httpx.HTTPError):
-            return httpx.get(f"{self._url}/-/ready", timeout=5, trust_env=False).status_code == 200
+            is_up = httpx.get(f"{self._url}/-/ready", timeout=5, trust_env=False).status_code == 200
+            return is_up and bool(self.get("query", query="up")["result"])
         return False
 
 

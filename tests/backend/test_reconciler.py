@@ -306,10 +306,13 @@ def test_pending_rows_without_an_operation_are_reported(backend: BackendEnvironm
     assert (report.differences, report.pending) == ([difference], [])
     with backend.database.transaction() as connection:
         connection.execute(update(event_runs).values(blockchain_status="pending"))
-    assert reconciler.dry_run().differences == [
+    report = reconciler.dry_run()
+    assert report.differences == [
         f"event run {run.id} is pending, and no operation brings it on chain",
         difference,
     ]
+    assert report.differing_runs == []  # what is not on chain can't be refreshed
+    assert reconciler.run_full().problems == []
 
 
 def test_a_run_unknown_to_the_contract_is_reported(backend: BackendEnvironment, reconciler: Reconciler) -> None:

@@ -137,7 +137,8 @@ def test_an_operation_is_retried_shown_and_cancelled(stakesim, env, services, pr
     assert shown["attempts"][0]["node"]
     assert [one["command"] for one in shown["history"]] == ["retry", "retry"]
     assert shown["next_step"] or shown["state"] == "confirmed"
-    assert stakesim("reconcile", "--env-file", env()).returncode == 0
+    while state_of(services, "user:retried") != "confirmed":  # until its block is there
+        assert stakesim("reconcile", "--env-file", env()).returncode == 0
     check_error(
         stakesim("operations", "cancel", "user:retried", "--env-file", env()), "it is confirmed, which is final"
     )

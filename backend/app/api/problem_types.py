@@ -142,7 +142,8 @@ _TYPES = (
         "superseded",
         409,
         "new_key",
-        "Another transaction took this one's place. It has no effect, and never will.",
+        "Another transaction took this one's place, or a reorganisation took what it names. It has no effect, and "
+        "never will.",
         "If it is still wanted, send it as a new request.",
     ),
     ProblemType(

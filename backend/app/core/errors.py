@@ -130,7 +130,7 @@ class KeyReused(AppError):
 
 
 class Superseded(AppError):
-    """Another transaction used the operation's nonce: the operation has no effect, and never will."""
+    """The operation has no effect, and never will: another transaction used its nonce, or what it names is gone."""
 
     code = "superseded"
 

@@ -137,6 +137,8 @@ def meaning_of(error: BaseException) -> Unavailability | None:
     state = (error.sqlstate if isinstance(error, psycopg.Error) else None) or "08"
     if not state.startswith("08"):
         return NOT_NOW.get(state) or NOT_NOW.get(state[:2])
+    if isinstance(error, psycopg.InternalError):  # the driver's own: the answer belongs to no request, as at an end
+        return _BROKEN
     if not isinstance(error, psycopg.OperationalError):
         return None
     text = str(error).lower()

@@ -205,10 +205,7 @@ class Interventions:
     def _cancel(self, operation: Operation) -> Outcome | None:
         name = f"{operation.kind} {operation.key}"
         if operation.state == "prepared":
-            error = Cancelled(f"{operation.kind} was cancelled by an operator; nothing was sent.")
-            if states.reject(self._database, operation, error).state != "rejected":
-                return None
-            return Outcome(f"{name} is cancelled: nothing was sent, and nothing will be.")
+            return self._reject(operation, "cancelled")
         if operation.given_up:
             last = operation.attempts[-1]
             return Outcome(f"{name} is being cancelled already: {last.tx_hash} is to use nonce {last.nonce}.")
@@ -228,6 +225,13 @@ class Interventions:
             return self._mined_first(after)
         return Outcome(f"{name}: {_describe_replacement(after, refusal)}")
 
+    def _reject(self, operation: Operation, done: str) -> Outcome | None:
+        """Closes an operation without a nonce; None if somebody else changed it meanwhile."""
+        error = Cancelled(f"{operation.kind} was {done} by an operator; nothing was sent.")
+        if states.reject(self._database, operation, error).state != "rejected":
+            return None
+        return Outcome(f"{operation.kind} {operation.key} is {done}: nothing was sent, and nothing will be.")
+
     def _mined_first(self, operation: Operation) -> Outcome:
         """Says that the operation's own transaction was mined, after the sender has seen that."""
         after = self._sender.step(operation)
@@ -245,10 +249,7 @@ class Interventions:
     def _abandon(self, operation: Operation) -> Outcome | None:
         name = f"{operation.kind} {operation.key}"
         if operation.state == "prepared":
-            error = Cancelled(f"{operation.kind} was abandoned by an operator; nothing was sent.")
-            if states.reject(self._database, operation, error).state != "rejected":
-                return None
-            return Outcome(f"{name} is closed: nothing was sent, and nothing will be.")
+            return self._reject(operation, "abandoned")
         if self._set_abandoned(operation, func.clock_timestamp()) is None:
             return None
         return Outcome(

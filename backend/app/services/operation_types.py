@@ -35,7 +35,8 @@ class HeldCause(StrEnum):
         NONCE_GAP: An earlier nonce of the account is in no transaction. It is being filled.
         EARLIER: An operation with a lower nonce is held.
         NO_BLOCKS: No block has been mined since it was signed.
-        REORG: A deep reorganisation brought an attempt with an earlier nonce back. Its nonce must not be used as well.
+        REORG: A deep reorganisation brought an attempt with an earlier nonce back, and its nonce must not be used as
+            well; or it dropped the run or booking that the call names.
         SIGNER: The remote signer gives no signature, or not the one that was asked for; `held` quotes its words.
         LIMIT: It is not what the services store, or asks for what they never sign.
     """

@@ -291,7 +291,11 @@ class Reconciler:
     # ------------------------------------------------------------------------------------------ differences
 
     def _compare_all_runs(self, report: ReconcileReport, block: int) -> list[UUID]:
-        """Adds the differences between rows and contract to the report, and returns the ids of the runs that differ."""
+        """Adds the differences between rows and contract to the report.
+
+        Returns:
+            Ids of the runs that differ and can be refreshed, as they are on chain.
+        """
         differing_runs = []
         runs = ((run, page) for page in pages_of_runs(self._database) for run in page.runs)
         for run, its_page in runs:
@@ -300,7 +304,7 @@ class Reconciler:
             if run.blockchain_status == "confirmed" and run.blockchain_block <= block:
                 differences += self._compare_with_chain(run, bookings, block)
             report.differences += differences
-            if differences:
+            if differences and run.blockchain_status == "confirmed":
                 differing_runs.append(run.id)
         return differing_runs
 

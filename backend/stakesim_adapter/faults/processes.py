@@ -63,7 +63,13 @@ POOL_SIZE = 20
 SHARED_KEYS, OWN_KEYS = 5, 6
 """Number of the script's keys that all processes share, and of those that each process has for itself."""
 POLICY = TransactionPolicy(
-    confirmations=2, max_fee_per_gas=MAX_FEE, resend_after=0.02, give_up_after=5, min_pause=0.001, max_pause=0.005
+    confirmations=2,
+    max_fee_per_gas=MAX_FEE,
+    resend_after=0.02,
+    give_up_after=5,
+    min_pause=0.001,
+    max_pause=0.005,
+    looks_before_rejecting=True,  # as in production
 )
 MAX_TRIES = 200
 """Maximum number of times that a process runs the script."""

@@ -83,8 +83,9 @@ def cache_dir() -> Path:
 
 def project_sources() -> dict[str, str]:
     """Returns the texts of all packaged contracts that runs and campaigns need, by path relative to `contracts/`."""
-    excluded = {CONTRACTS / "node_modules", CONTRACTS / "proofs", CONTRACTS / "test"}
-    paths = (p for p in CONTRACTS.rglob("*.sol") if excluded.isdisjoint(p.parents))
+    # not `rglob` from the top: that reads thousands of folders of npm packages
+    needed = (entry for entry in CONTRACTS.iterdir() if entry.name not in ("node_modules", "proofs", "test"))
+    paths = (p for entry in needed for p in ([entry] if entry.suffix == ".sol" else entry.rglob("*.sol")))
     return {p.relative_to(CONTRACTS).as_posix(): p.read_text() for p in sorted(paths)}
 
 

@@ -8,15 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from prometheus import Prometheus, missing_programs, prometheus
 from stand_in import StandIn, stand_in
+from watching import Alerts, alerts, missing_programs
 
 
 @pytest.fixture(scope="session")
-def production() -> Iterator[tuple[StandIn, Prometheus]]:
+def production() -> Iterator[tuple[StandIn, Alerts]]:
     if missing := missing_programs():
         pytest.skip(missing)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alerts-")))
         service = stack.enter_context(stand_in(folder))
-        yield service, stack.enter_context(prometheus(folder / "prometheus", f"127.0.0.1:{service.port}"))
+        yield service, stack.enter_context(alerts(folder / "prometheus", f"127.0.0.1:{service.port}"))

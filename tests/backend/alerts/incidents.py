@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import UUID
 
@@ -18,40 +20,10 @@ from web3 import Web3
 
 
 @contextmanager
-def locking(s: StandIn, table: str, seconds: float = 3600) -> Iterator[None]:
-    """Another program locks a table for so many seconds, again and again, until its session is ended."""
-    connection, ended = psycopg.connect(s.database_url, application_name="a forgotten program"), threading.Event()
-
-    def repeat() -> None:
-        with suppress(psycopg.OperationalError):
-            while not ended.is_set():
-                connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
-                ended.wait(seconds)
-                connection.commit()
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        connection.close()
-
-
-@contextmanager
-def clients(request: Callable[[], httpx.Response], count: int = 4) -> Iterator[None]:
-    """So many clients repeat a request, one after another, until the end."""
+def meanwhile(act: Callable[[threading.Event], object], count: int = 1) -> Iterator[None]:
+    """Runs a function in threads, which return once the event that it gets is set."""
     ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(0.1):
-            try:
-                request()
-            except httpx.TransportError:
-                ended.wait(0.5)  # the service restarts
-
-    threads = [threading.Thread(target=repeat, daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=act, args=[ended], daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
@@ -59,7 +31,38 @@ def clients(request: Callable[[], httpx.Response], count: int = 4) -> Iterator[N
     finally:
         ended.set()
         for thread in threads:
-            thread.join(60)
+            thread.join()
+
+
+@contextmanager
+def locking(s: StandIn, table: str, seconds: float = 3600) -> Iterator[None]:
+    """Another program locks a table for so many seconds, again and again, until its session is ended."""
+    connection = psycopg.connect(s.database_url, application_name="a forgotten program")
+
+    def repeat(ended: threading.Event) -> None:
+        with closing(connection), suppress(psycopg.OperationalError):
+            while not ended.is_set():
+                connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+                ended.wait(seconds)
+                connection.commit()
+
+    with meanwhile(repeat):
+        yield
+
+
+@contextmanager
+def clients(request: Callable[[], httpx.Response], count: int = 4) -> Iterator[None]:
+    """So many clients repeat a request, one after another, until the end."""
+
+    def repeat(ended: threading.Event) -> None:
+        while not ended.wait(0.1):
+            try:
+                request()
+            except httpx.TransportError:
+                ended.wait(0.5)  # the service restarts
+
+    with meanwhile(repeat, count):
+        yield
 
 
 def states(s: StandIn) -> list[str]:
@@ -78,10 +81,16 @@ def confirmed_run(s: StandIn) -> UUID:
 
 
 def sent_runs(s: StandIn, count: int, before_blocks_go_on: Callable[[list[str]], object]) -> list[str]:
-    """Orders runs, and does something between the moment when they are sent and the next block. Returns their keys."""
+    """Orders runs, and does something between the moment when they are sent and the next block.
+
+    Returns:
+        Their keys by nonce, as the service sends several at a time.
+    """
     s.rpc("anvil_setIntervalMining", 0)
-    keys = [str(s.order_run().json()["key"]) for _ in range(count)]
+    for _ in range(count):
+        s.order_run()
     wait_for(lambda: states(s)[-count:] == ["submitted"] * count, "the runs are sent")
+    keys = [key for (key,) in s.query(f"SELECT key FROM operations ORDER BY nonce DESC NULLS LAST LIMIT {count}")][::-1]
     before_blocks_go_on(keys)
     s.rpc("anvil_setIntervalMining", 1)
     return keys
@@ -90,25 +99,20 @@ def sent_runs(s: StandIn, count: int, before_blocks_go_on: Callable[[list[str]],
 @contextmanager
 def dropping(s: StandIn) -> Iterator[None]:
     """The network goes on without our transactions: its nodes drop them just before each block."""
-    ended = threading.Event()
     methods = ("anvil_dropAllTransactions", "evm_mine")  # in one request, so that nothing comes in between
     at_once = [
         {"jsonrpc": "2.0", "id": number, "method": method, "params": []} for number, method in enumerate(methods)
     ]
 
-    def mine() -> None:
-        while not ended.is_set():
+    def mine(ended: threading.Event) -> None:
+        while not ended.wait(0.5):
             httpx.post(s.node_url, json=at_once, timeout=30)
-            ended.wait(0.5)
 
     s.rpc("anvil_setIntervalMining", 0)
-    thread = threading.Thread(target=mine, daemon=True)
-    thread.start()
     try:
-        yield
+        with meanwhile(mine):
+            yield
     finally:
-        ended.set()
-        thread.join()
         s.rpc("anvil_setIntervalMining", 1)
 
 
@@ -158,9 +162,12 @@ def let_bookings_revert(s: StandIn, count: int) -> None:
     [(onchain_id,)] = s.query(f"SELECT blockchain_event_run_id FROM event_runs WHERE id = '{run}'")
     s.rpc("anvil_setIntervalMining", 0)
     before = len(states(s))
-    for _ in range(count):
-        body = {"event_run_id": str(run), "seats": 1}
-        s.ask("POST", "/bookings/create", "attendee", body, Prefer="respond-async")
+    body = {"event_run_id": str(run), "seats": 1}
+    # at once, as the service is not ready if no block comes for long
+    with ThreadPoolExecutor(count) as pool:
+        order = partial(s.ask, "POST", "/bookings/create", "attendee", body, Prefer="respond-async")
+        answers = [pool.submit(order) for _ in range(count)]
+    assert {answer.result().status_code for answer in answers} == {202}
     wait_for(lambda: states(s)[before:].count("submitted") == count, "the bookings are sent")
     call = event_stake_codec().call(Web3.to_checksum_address(s.contract), "cancelEvent", int(onchain_id))
     s.send(host, call.to, call.data, maxPriorityFeePerGas=50 * GWEI)

@@ -43,6 +43,8 @@ from web3 import Web3
 CHAIN_ID = 11_155_111
 ETH = 10**18
 GWEI = 10**9
+OLD_BLOCKS = 50
+"""Blocks after the contract's deployment that no reorganisation of a walk reaches."""
 START_BALANCE = 1_000 * ETH
 BLOCK_GAS_LIMIT = 30_000_000
 HERE = Path(__file__).parent
@@ -82,15 +84,15 @@ esac
 """
 
 
-def wait_for(condition: Callable[[], _T], what: str, patience_s: float = PATIENCE_S) -> _T:
-    """Returns the condition's first value that is true; fails if there is none in time."""
+def wait_for(condition: Callable[[], _T], what: str | Callable[[], str], patience_s: float = PATIENCE_S) -> _T:
+    """Returns the condition's first value that is true; fails if there is none in time, with what it waits for."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.1)
-    raise AssertionError(f"it did not happen: {what}")
+    raise AssertionError(f"it did not happen: {what if isinstance(what, str) else what()}")
 
 
 @dataclass
@@ -241,6 +243,12 @@ class StandIn:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
+    def said(self) -> str:
+        """Returns the last lines of the log, without those of requests that went well."""
+        return "\n".join(
+            [line for line in self.log().splitlines() if '"GET /' not in line and "httpx" not in line][-40:]
+        )
+
     def ready(self) -> dict[str, str]:
         """Returns the checks of `/ready` that are not ok."""
         checks: dict[str, str] = httpx.get(f"{self.api}/ready", timeout=30).json()["checks"]
@@ -350,6 +358,7 @@ def stand_in(folder: Path) -> Iterator[StandIn]:
         platform = Account.create()
         rpc(node_url, "anvil_setBalance", platform.address, hex(START_BALANCE))
         contract = deploy(connect_web3([node_url]), platform, production_contract(), Terms())["contractAddress"]
+        rpc(node_url, "anvil_mine", hex(OLD_BLOCKS))
         feed = stack.enter_context(price_api())
         opened = StandIn(folder, node_url, [], feed, server, platform, str(contract), free_port())
         stack.callback(lambda: [endpoint.proxy.close() for endpoint in opened.endpoints])

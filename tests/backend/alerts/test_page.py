@@ -7,8 +7,8 @@ import re
 import pytest
 import runbook
 import test_walks
-from prometheus import rules
 from walks import WALKS
+from watching import rules
 
 SECTIONS = runbook.sections()
 

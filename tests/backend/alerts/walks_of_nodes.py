@@ -111,6 +111,7 @@ def all_endpoints_stand_still(s: StandIn) -> Iterator[Reader]:
 
 @walk("DeepReorganisation", NOT_READY)
 def reorganisation_deeper_than_the_confirmations(s: StandIn) -> Iterator[Reader]:
+    s.rpc("anvil_mine", hex(8))  # it also undoes what walks before this one did to the state
     confirmed_run(s)
     s.rpc("anvil_reorg", 6, [])
     yield Reader(leaves_out=("If one of them ended", "If it is the second time"))

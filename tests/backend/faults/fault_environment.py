@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,11 +127,13 @@ class FaultEnvironment:
 
     def stop_followers(self) -> None:
         """Ends the threads that follow operations, so that none of them writes after its test."""
-        for services in (self.services, *self.opened):
-            services.follower.stop()
-        for thread in threading.enumerate():
-            if thread.name.startswith(("follower", "send-operation", "step-operation")):
-                thread.join(30)
+        for follower in (services.follower for services in (self.services, *self.opened)):
+            follower.stop()
+            for pool in (follower._senders, follower._steppers):
+                if pool is not None:
+                    pool.shutdown(wait=True)
+            if follower._thread is not None:
+                follower._thread.join(30)
 
     def prepare_run(
         self, seats: int = 4, inr: int = 20_000, idempotency_key: str | None = None, **options: Any
@@ -223,14 +224,18 @@ class FaultEnvironment:
 
     def send_as(self, account: int, function: str, *args: Any) -> None:
         """Sends a contract call of another account, with a priority fee that puts it first in the block."""
+        self.rpc(SEND, self.sign_as(account, function, *args))
+
+    def sign_as(self, account: int, function: str, *args: Any, value: int = 0) -> str:
+        """Returns a signed contract call of another account."""
         call = event_stake_codec().call(Web3.to_checksum_address(self.address), function, *args)
         sender = self.engine.accounts[account]
         nonce = self.w3.eth.get_transaction_count(sender.address)
-        self.rpc(SEND, self._sign(sender, nonce, call.to, call.data, 50 * GWEI, 20 * GWEI))
+        return self._sign(sender, nonce, call.to, call.data, 50 * GWEI, 20 * GWEI, value)
 
-    def _sign(self, account: LocalAccount, nonce: int, to: str, data: bytes, fee: int, tip: int) -> str:
-        fields = {"type": 2, "chainId": self.w3.eth.chain_id, "to": to, "data": data, "value": 0, "nonce": nonce}
-        fees = {"gas": 300_000, "maxFeePerGas": fee, "maxPriorityFeePerGas": tip}
+    def _sign(self, account: LocalAccount, nonce: int, to: str, data: bytes, fee: int, tip: int, value: int = 0) -> str:
+        fields = {"type": 2, "chainId": self.w3.eth.chain_id, "to": to, "data": data, "value": value, "nonce": nonce}
+        fees = {"gas": 400_000, "maxFeePerGas": fee, "maxPriorityFeePerGas": tip}
         return account.sign_transaction(fields | fees).raw_transaction.to_0x_hex()
 
     def reorg(self, depth: int, *transactions: tuple[str, int]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from app.db.tables import chain_cursors
+from app.services.operation_types import Operation
 from app.services.reconciler import Reconciler
 from fault_environment import FaultEnvironment
 from monitoring import errors, metrics, ready
@@ -193,3 +196,69 @@ def test_33_the_first_nonce_is_used_once(environment: FaultEnvironment) -> None:
     settle_all(environment, reconciler)
     assert set(environment.connection.sent) == sent
     environment.check(runs=2)
+
+
+# ------------------------------------------------------------------------ calls that name what a reorganisation moved
+
+NAMING = ("book", "cancel booking", "cancel run", "complete", "expire")
+
+
+def open_run_and_booking(environment: FaultEnvironment) -> Operation:
+    """Returns the booking's operation; run and booking are confirmed, and a round has followed their blocks."""
+    environment.mine(30)  # so that there are blocks that stay
+    reconciler_of(environment).run_once()
+    booking = environment.settle(environment.prepare_booking(environment.open_run()))
+    environment.mine(2)
+    reconciler_of(environment).run_once()
+    return booking
+
+
+def prepare(environment: FaultEnvironment, kind: str, booking_id: UUID, run_id: UUID) -> Operation:
+    services = environment.services
+    if kind == "book":
+        return environment.prepare_booking(run_id)
+    if kind == "cancel booking":
+        return services.bookings.prepare_cancel(booking_id)
+    if kind == "complete":
+        return services.runs.prepare_complete(run_id, [booking_id])
+    return services.runs.prepare_cancel(run_id) if kind == "cancel run" else services.runs.prepare_expire(run_id)
+
+
+def strangers_run_and_booking(environment: FaultEnvironment, run_id: UUID) -> list[tuple[str, int]]:
+    """Returns a stranger's transactions that open a run like this one, and book a seat of it."""
+    row = environment.services.runs.get(run_id)
+    price, seats = int(row.blockchain_price_per_seat_wei or 0), row.max_seats
+    arguments = (str(row.experience_id), price, seats, int(row.starts_at.timestamp()))
+    create = environment.sign_as(2, "createEventRun", *arguments, value=price * seats // 5)
+    book = environment.sign_as(3, "bookEvent", 1, 1, value=price * 6 // 5)
+    return [(create, 0), (book, 1)]
+
+
+@pytest.mark.parametrize("stored", ["stored before", "stored after"])
+@pytest.mark.parametrize("kind", NAMING)
+def test_33_nothing_is_sent_to_a_strangers_run_that_took_the_number(
+    environment: FaultEnvironment, kind: str, stored: str
+) -> None:
+    """The stranger's run and booking have the same numbers, price and times; no round has noticed anything yet."""
+    booking = open_run_and_booking(environment)
+    services, reconciler = environment.services, reconciler_of(environment)
+    row = services.bookings.get(booking.subject)  # type: ignore[arg-type]
+    operation = prepare(environment, kind, row.id, row.event_run_id) if stored == "stored before" else None
+    environment.reorg(20, *strangers_run_and_booking(environment, row.event_run_id))
+    assert environment.created() == {"runs": 1, "bookings": 1}
+    operation = operation or prepare(environment, kind, row.id, row.event_run_id)
+    held = environment.step(operation)
+    assert (held.state, held.held_cause, held.attempts) == ("prepared", "reorg", [])
+    assert "is not in the chain any more" in str(held.held)
+    # once the rows have followed, the call names another number than its row has
+    reconciler.run_once()
+    held = environment.step(environment.find(operation))
+    assert (held.state, held.held_cause, held.attempts) == ("prepared", "reorg", [])
+    settle_all(environment, reconciler)
+    closed = environment.find(operation)
+    assert closed.error is not None
+    assert (closed.state, closed.error["code"], closed.attempts) == ("rejected", "superseded", [])
+    strangers = services.chain.get_event_run_from_chain(1)
+    assert (strangers.status.name, strangers.seats_booked) == ("ACTIVE", 1)
+    assert services.runs.get(row.event_run_id).blockchain_event_run_id == 2
+    assert services.bookings.get(row.id).blockchain_status in ("failed", "pending")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import select as select_module
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -231,18 +232,41 @@ def test_46_a_lock_held_for_ever_is_503_and_the_reconciler_goes_on_after_it(
     environment.check(runs=1, bookings=1)
 
 
-def test_46_connections_that_the_server_closed_are_noticed(opened: Any, environment: FaultEnvironment) -> None:
+def lent_and_ended(environment: FaultEnvironment, lent: Any) -> tuple[int, select_module.poll]:
+    """Ends the session that a connection of the pool has had. Returns its process id, and a poll of the connection."""
+    with lent() as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        poll = select_module.poll()
+        poll.register(connection.connection.driver_connection.fileno(), select_module.POLLIN)
+    with environment.database.autocommit() as other:
+        other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        alive = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+        wait_for(lambda: other.execute(alive, {"pid": pid}).scalar_one() == 0)
+    return pid, poll
+
+
+def test_46_connections_that_the_server_closed_are_noticed(
+    way: Way, opened: Any, environment: FaultEnvironment
+) -> None:
     """A server or pooler that closes idle connections, or was restarted meanwhile, costs no request."""
     database = opened()
     for lent in (database.autocommit, database.transaction):
-        with lent() as connection:
-            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-        with environment.database.autocommit() as other:
-            other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
-            alive = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
-            wait_for(lambda: other.execute(alive, {"pid": pid}).scalar_one() == 0)  # noqa: B023
+        pid, poll = lent_and_ended(environment, lent)
+        if way.name != "transaction":  # there the pooler keeps its client
+            wait_for(lambda: poll.poll(0))  # noqa: B023
         with lent() as connection:
             assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != pid
+
+
+def test_46_a_connection_that_ends_just_now_is_at_worst_unavailable(opened: Any, environment: FaultEnvironment) -> None:
+    """The pooler may tell its client just when that sends: then the driver gets one answer too many."""
+    database = opened()
+    for lent in (database.autocommit, database.transaction) * 10:
+        pid, _ = lent_and_ended(environment, lent)
+        with suppress(DatabaseUnavailable), lent() as connection:
+            assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != pid
+        with lent() as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
 
 
 @pytest.mark.parametrize("moment", ["before_cursor_execute", "after_cursor_execute", "commit", "rollback"])

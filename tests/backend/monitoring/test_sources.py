@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import yaml
 from app.api import metrics as app_metrics
 from app.api import readiness
 from app.bootstrap.container import Services, health_limits
@@ -29,7 +30,7 @@ from app.services.operation_types import Operation
 from app.services.pricing import Rate
 from backend_environment import BackendEnvironment
 from fastapi.testclient import TestClient
-from monitored import app_of, value_of
+from monitored import MONITORING, app_of, value_of
 from psycopg import OperationalError
 from sqlalchemy import URL, make_url, text
 from stakesim_adapter.faults import poolers
@@ -166,6 +167,11 @@ def test_words_of_a_pooler_count_also_with_its_sqlstate(words: str, trouble: str
 
 
 # ------------------------------------------------------------------------------------- a scrape does not wait
+
+
+def test_a_scrape_waits_for_less_than_prometheus_does() -> None:
+    allowed = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["global"]["scrape_timeout"]
+    assert max(app_metrics.TIMEOUT_S, readiness.PROBE_TIMEOUT_S) < float(allowed.removesuffix("s")) / 2
 
 
 @pytest.mark.slow

@@ -166,7 +166,7 @@ class TransactionSender:
         Raises:
             ContractRejected: With outcome "rejected", the estimate failed: nothing was sent, and no nonce was taken.
                 With outcome "reverted", the transaction was mined and failed, and the signer paid for its gas.
-            Superseded: Another transaction used the nonce; the operation has no effect.
+            Superseded: Another transaction used the nonce, or a reorganisation took what the call names.
             UnexpectedReceipt: The transaction succeeded without the event that it must have.
             OutOfFunds: The signer cannot pay. The operation continues once the account is funded.
             ChainUnavailable: It is held, not final within `policy.give_up_after`, or the database is unavailable. The
@@ -282,8 +282,10 @@ class TransactionSender:
         """Updates an operation with a nonce (signed, submitted, mined) to the state that the chain shows."""
         refusal: SendRefusal | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
-            if not self._mempool.is_new(operation) and (changed := states.changed_meanwhile(self._database, operation)):
-                return _Step(changed)
+            if not self._mempool.is_new(operation):
+                account = find_account(operation, signer, self._platform)
+                if changed := self._unmined.reason_not_to_resend(operation, account, self.policy):
+                    return _Step(changed)
             refusal = self._mempool.send(operation)
         is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
         if is_new_to_node and self.policy.confirmations > 1:  # it can't be in a final block yet

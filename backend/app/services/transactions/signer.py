@@ -8,7 +8,7 @@ from collections.abc import Callable
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
-from app.core.errors import AppError, ContractRejected, Expired, TransactionRefused
+from app.core.errors import AppError, ContractRejected, Expired, Superseded, TransactionRefused
 from app.db.database import Database
 from app.services import operations, rpc
 from app.services.codec import Call, event_stake_codec
@@ -23,6 +23,7 @@ from app.services.transactions.accounts import SignerError, SigningAccount
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.funds import Funds
 from app.services.transactions.head import Head
+from app.services.transactions.named_ids import NamedIds
 from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.signing import Content, find_mismatch
@@ -50,6 +51,7 @@ class Signer:
 
     Attributes:
         nonces: Assigns the nonces.
+        named_ids: Says whether a call may name something else by now.
         contract_watch: Says which operations are held because of the contract; None if nobody looks at it.
     """
 
@@ -70,6 +72,7 @@ class Signer:
         self._clock = clock
         self.nonces = NonceAllocator(w3, database, sealer.address)
         self._funds = Funds(w3, database, clock)
+        self.named_ids = NamedIds(w3, database, clock)
         self.contract_watch: ContractWatch | None = None
         self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
 
@@ -78,12 +81,14 @@ class Signer:
     ) -> Operation:
         """Signs a prepared operation (-> signed), so that it may be sent; or rejects or holds it.
 
-        All that can be known is looked at before the operation takes a nonce: limits, estimate, fees, funds.
+        All that can be known is looked at before it takes a nonce: limits, what it names, estimate, fees, funds.
         """
         if reason := self._find_fault(operation, allowed):
             return self._hold(operation, HeldCause.LIMIT, reason, policy)
         if self.contract_watch and (reason := self.contract_watch.reason_to_hold(operation)):
             return self._hold(operation, HeldCause.CONTRACT, reason, policy)
+        if changed := self._check_named_ids(operation, policy):
+            return changed
         estimate = self._estimate(operation, policy)
         if isinstance(estimate, Operation):
             return estimate
@@ -257,6 +262,19 @@ class Signer:
             return None
         return "it was not stored by this service, as its seal is missing or of other values"
 
+    def _check_named_ids(self, operation: Operation, policy: TransactionPolicy) -> Operation | None:
+        """Returns the operation as it was rejected or held, if its call may name another run or booking; else None."""
+        try:
+            doubt = self.named_ids.find_doubt(operation, policy)
+        except NODE_ERRORS as error:
+            return self._hold_after_errors(operation, error, "the block of what it names can't be read", policy)
+        if doubt is None:
+            return None
+        if doubt.is_final:
+            message = f"{operation.kind} was not sent, and never will be: {doubt.reason}."
+            return states.reject(self._database, operation, Superseded(message))
+        return self._hold(operation, HeldCause.REORG, doubt.reason, policy)
+
     def _estimate(self, operation: Operation, policy: TransactionPolicy) -> int | Operation:
         """Returns the estimated gas, or the operation as it was rejected or held."""
         to, data, value = operation.to_address, operation.data, operation.value_wei
@@ -272,13 +290,18 @@ class Signer:
                     return self._reject(operation, rejection, policy)
             elif classify(error) is RefusalKind.NO_FUNDS:
                 return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
-            now = self._clock()
-            if now - self._failing_since.setdefault(operation.key, now) <= policy.hold_after:
-                raise
-            reason = as_chain_unavailable("its gas can't be estimated", error).message.rstrip(".")
-            return self._hold(operation, HeldCause.ESTIMATE, reason, policy)
+            return self._hold_after_errors(operation, error, "its gas can't be estimated", policy)
         self._failing_since.pop(operation.key, None)
         return gas
+
+    def _hold_after_errors(
+        self, operation: Operation, error: Exception, what: str, policy: TransactionPolicy
+    ) -> Operation:
+        """Holds the operation if a node has failed for `policy.hold_after` seconds; raises its error before that."""
+        now = self._clock()
+        if now - self._failing_since.setdefault(operation.key, now) <= policy.hold_after:
+            raise error
+        return self._hold(operation, HeldCause.ESTIMATE, as_chain_unavailable(what, error).message.rstrip("."), policy)
 
     def _reject(self, operation: Operation, rejection: ContractRejected, policy: TransactionPolicy) -> Operation:
         """Rejects an operation, unless the contract refuses it because a transaction of its own is done already."""

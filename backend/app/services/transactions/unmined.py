@@ -31,7 +31,7 @@ _ANSWERED = frozenset(
     }
 )
 """Refusals after which it is known what to do. After others the operation is held."""
-_ENDED_BY_ACCEPTANCE = frozenset({HeldCause.NO_FUNDS, HeldCause.REFUSED, HeldCause.LIMIT})
+_ENDED_BY_ACCEPTANCE = frozenset({HeldCause.NO_FUNDS, HeldCause.REFUSED, HeldCause.LIMIT, HeldCause.REORG})
 _ENDED_BY_ORDER = frozenset({HeldCause.NONCE_GAP, HeldCause.EARLIER})
 """Causes that are over when a node accepts the transaction, and when all earlier nonces are used or on their way."""
 
@@ -83,7 +83,7 @@ class Unmined:
         due = self._mempool.due(operation, policy)
         resent = operation.state == "submitted" and due.resend
         if resent:
-            if (changed := states.changed_meanwhile(self._database, operation)) is not None:
+            if changed := self.reason_not_to_resend(operation, account, policy):
                 return changed
             refusal, is_in_mempool = self._mempool.resend(operation)
             if is_in_mempool and operation.held_cause in _ENDED_BY_ACCEPTANCE:
@@ -107,6 +107,25 @@ class Unmined:
         # Not if the answer was lost: the node may not have the transaction, so it stays signed and is sent again
         if operation.state == "signed" and self._mempool.has_sent(operation):
             operation = states.change(self._database, operation, ("signed",), state="submitted", **NOT_HELD)
+        return operation
+
+    def reason_not_to_resend(
+        self, operation: Operation, account: SigningAccount | None, policy: TransactionPolicy
+    ) -> Operation | None:
+        """Returns the operation as it is by now, if its stored bytes must not be sent again; None if they may.
+
+        Another process may have changed it, or its call may name another run or booking than it did: then it is held,
+        or gives its nonce up.
+        """
+        if (changed := states.changed_meanwhile(self._database, operation)) is not None:
+            return changed
+        doubt = None if operation.given_up else self._signer.named_ids.find_doubt(operation, policy)
+        if doubt is None:
+            return None
+        operation = states.hold(self._database, operation, HeldCause.REORG, doubt.reason)
+        if doubt.is_final and account is not None and operation.state in ("signed", "submitted"):
+            error = Superseded(f"{operation.kind} has no effect, and never will: {doubt.reason}.")
+            return self.cancel(operation, account, policy, error)[0]
         return operation
 
     def give_up_nonce(self, operation: Operation, account: SigningAccount, policy: TransactionPolicy) -> Operation:
