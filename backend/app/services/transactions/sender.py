@@ -104,6 +104,11 @@ class TransactionSender:
         return self._signer.nonces
 
     @property
+    def sealer(self) -> Sealer:
+        """Seals operations and approvals."""
+        return self._sealer
+
+    @property
     def unmined(self) -> Unmined:
         """Brings operations into a block, or cancels them, that are in none."""
         return self._unmined
@@ -133,7 +138,7 @@ class TransactionSender:
     @property
     def limits(self) -> Limits:
         """What this process signs."""
-        return Limits(self.chain_id, self._contracts)
+        return Limits(self.chain_id, self._contracts, self.policy.functions, self.policy.amounts)
 
     # ------------------------------------------------------------------------------------------------- public methods
 
@@ -141,15 +146,24 @@ class TransactionSender:
         """Lets the sender sign calls of this contract; it signs none of others."""
         self._contracts |= {contract}
 
-    def draft(self, call: Call, signer: LocalAccount | None, subject: uuid.UUID | NewRow | None = None) -> Draft:
+    def draft(
+        self,
+        call: Call,
+        signer: LocalAccount | None,
+        subject: uuid.UUID | NewRow | None = None,
+        *,
+        person: uuid.UUID | None = None,
+    ) -> Draft:
         """Returns a call as an operation to be stored.
 
         Args:
             call: The contract call.
             signer: The account that sends it; the platform if None.
             subject: The row that it is about, as `Draft.subject`.
+            person: Id of the user for whom it sends wei; None if it is about nobody.
         """
-        return Draft(call, self.chain_id, signer.address if signer else self.address, subject, self._sealer.seal)
+        sender, of = signer.address if signer else self.address, str(person) if person else None
+        return Draft(call, self.chain_id, sender, subject, self._sealer.seal, of)
 
     def send(self, call: Call, signer: LocalAccount | None = None) -> Receipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""

@@ -16,16 +16,20 @@ from app.services.codec import Call, event_stake_codec
 from app.services.contract_watch import PAUSABLE, ContractWatch
 from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
 from app.services.orphans import HeldForOrphan
+from app.services.pause import current_pause, lock_against_pause
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected, classify
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import limits, states
+from app.services.transactions.approvals import find_approval
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.funds import Funds
 from app.services.transactions.head import Head
+from app.services.transactions.limits import ORDERS
 from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.signing import Content, find_mismatch
+from app.services.transactions.spending import AboveLimit, Spending, reason_against_seats
 from app.services.transactions.states import log_fields
 
 TRANSFER_GAS = 21_000
@@ -65,7 +69,8 @@ class Signer:
         self._sign = sign
         self._head = head
         self._clock = clock
-        self.nonces = NonceAllocator(w3, database, sealer.address)
+        self._spending = Spending(w3, sealer)
+        self.nonces = NonceAllocator(w3, database, sealer.address, self._spending)
         self._funds = Funds(w3, database, clock)
         self.contract_watch: ContractWatch | None = None
         self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
@@ -81,6 +86,37 @@ class Signer:
             return self._hold(operation, HeldCause.LIMIT, reason, policy)
         if self.contract_watch and (reason := self.contract_watch.reason_to_hold(operation)):
             return self._hold(operation, HeldCause.CONTRACT, reason, policy)
+        try:
+            signed = self._sign_within(operation, account, policy, allowed.amounts)
+        except AboveLimit as above:
+            with self._database.autocommit() as connection:
+                approval = find_approval(connection, operation, self._sealer)
+            if approval is None:
+                return self._hold(operation, HeldCause.ABOVE_LIMIT, above.reason, policy)
+            signed = self._sign_within(operation, account, policy, allowed.amounts, is_approved=True)
+        if signed.state == "prepared" and signed.kind in ORDERS:
+            with self._database.autocommit() as connection:
+                pause = current_pause(connection)
+            return self._hold(signed, HeldCause.PAUSED, str(pause), policy) if pause else signed
+        return signed
+
+    def _sign_within(
+        self,
+        operation: Operation,
+        account: LocalAccount,
+        policy: TransactionPolicy,
+        amounts: limits.Amounts | None,
+        *,
+        is_approved: bool = False,
+    ) -> Operation:
+        """Signs a prepared operation that may be signed, as far as its content goes; or rejects or holds it.
+
+        Raises:
+            AboveLimit: It is an order above a limit of amounts, and not approved.
+        """
+        is_limited = operation.kind in ORDERS and operation.sender == self._sealer.address and not is_approved
+        if amounts is not None and is_limited:
+            self._require_within(operation, amounts, operation.value_wei)
         estimate = self._estimate(operation, policy)
         if isinstance(estimate, Operation):
             return estimate
@@ -98,10 +134,22 @@ class Signer:
         def sign(nonce: int) -> Attempt:
             return self._sign(operation, account, nonce, gas, fees, header.number)
 
+        most_wei = operation.value_wei + gas * policy.max_fee_per_gas  # fees may be raised so far
+        final_block, counted_wei = max(policy.final_block(header.number), 0), most_wei if is_limited else 0
         try:
-            return self.nonces.sign(operation, max(policy.final_block(header.number), 0), sign)
+            return self.nonces.sign(operation, final_block, sign, counted_wei, amounts)
         except HeldForOrphan as held:
             return self._hold(operation, HeldCause.ORPHAN, held.reason, policy)
+
+    def _require_within(self, operation: Operation, amounts: limits.Amounts, wei: int) -> None:
+        """Raises `AboveLimit` if an order can't be within the limits, before anything is asked about it."""
+        most = min(amounts.operation_wei, amounts.person_day_wei, amounts.day_wei)
+        if wei > most:
+            raise AboveLimit(f"it sends {wei} wei, and the lowest limit is {most} wei")
+        with self._database.autocommit() as connection:
+            reason = reason_against_seats(connection, operation, amounts)
+        if reason is not None:
+            raise AboveLimit(reason)
 
     def raise_fees(
         self,
@@ -313,6 +361,8 @@ class Signer:
             The operation with the attempt; or as it is held, or as another worker left it.
         """
         with self._database.transaction() as connection:
+            if allowed is not None and operation.kind in ORDERS and lock_against_pause(connection):
+                return operation
             current = operations.lock(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
                 return current
@@ -324,6 +374,8 @@ class Signer:
             made = (HeldCause.LIMIT, fault) if fault else make(current.attempts[-1])
             if made is None:
                 return current
+            if isinstance(made, Attempt) and not self._spending.covers(current, made):
+                made = (HeldCause.FEES_AT_CAP, "another attempt would cost more than was counted for it")
             if isinstance(made, Attempt):
                 attempts = [*current.attempts, made]
                 changed = operations.change(connection, current, (current.state,), attempts=attempts, **values)
