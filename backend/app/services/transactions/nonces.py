@@ -99,7 +99,7 @@ class NonceAllocator:
                     self._next_nonce[sender] = nonce + 1
                     self._spending.signed(signed, entry)
                     return signed
-                self._spending.not_signed()
+                self._spending.forget_time()  # that may be why nothing was signed
                 current = operations.find(connection, operation.key) or operation
                 next_nonce = nonce_queries.next_nonce(connection, chain_id, sender)
                 if current.state == "prepared" and self._compare_orphans(connection, current, compared):
@@ -125,12 +125,12 @@ class NonceAllocator:
         amounts: Amounts | None,
         final_block: int,
     ) -> Entry | None:
-        """Returns the operation's entry; if it is above a limit, after a look at what earlier ones really cost."""
+        """Returns the operation's entry. Before it is refused, looks at the time, and at what earlier ones really cost."""
         try:
             return self._spending.entry(connection, operation, nonce, cost_wei, amounts)
         except AboveLimit:
-            if not self._spending.settle(connection, operation.chain_id, final_block):
-                raise
+            self._spending.forget_time()
+            self._spending.settle(connection, operation.chain_id, final_block)
         return self._spending.entry(connection, operation, nonce, cost_wei, amounts)
 
     def _start(self, connection: Connection, operation: Operation, count: int, final_block: int) -> tuple[int, int]:

@@ -211,8 +211,8 @@ class Spending:
         window.end = entry.nonce + 1
         self._clock = int(operation.updated_at.timestamp() * 1_000_000), time.monotonic()
 
-    def not_signed(self) -> None:
-        """Asks the database for the time again: that may be why nothing was signed."""
+    def forget_time(self) -> None:
+        """Asks the database for the time again, as its clock, or this process's, may have jumped."""
         self._clock = None
 
     def to_json(self, operation: Operation, entry: Entry | None) -> dict[str, Any] | None:
@@ -225,8 +225,8 @@ class Spending:
         cost = operation.value_wei + attempt.gas_limit * attempt.max_fee_per_gas
         return entry is None or not entry.wei or attempt.no_effect or cost <= entry.wei
 
-    def settle(self, connection: Connection, chain_id: int, final_block: int) -> bool:
-        """Counts final operations with what they really cost, by the chain. Returns whether that is less.
+    def settle(self, connection: Connection, chain_id: int, final_block: int) -> None:
+        """Counts final operations with what they really cost, by the chain.
 
         Only as many as `MAX_LOOKS` are looked up, oldest first; the next call goes on.
         """
@@ -241,7 +241,6 @@ class Spending:
                 window.remove(entry.nonce)
                 window.add(entry._replace(wei=cost, is_exact=True))
         window.entries = dict(sorted(window.entries.items()))
-        return window.total < before
 
     # ------------------------------------------------------------------------------------------------- helpers
 
