@@ -36,6 +36,7 @@ from app.db.migrations import migrate, missing_migrations
 from app.db.tables import operations, orphans
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
+from app.services.operation_types import FILL_NONCE_GAP
 from app.services.price_feeds import ManualPriceFeed
 from app.services.pricing import Pricing
 from app.services.transactions.sender import TransactionSender
@@ -298,6 +299,17 @@ def test_a_database_of_another_contract_is_refused(backend: BackendEnvironment, 
         require_checks(check_database(settings_of(backend, contract_address=ELSEWHERE), fresh))
     with pytest.raises(NotReady, match="a database of this contract's own"):
         require_checks(check_database(settings_of(backend, chain_id=1), fresh))
+
+
+def test_what_filled_a_gap_of_nonces_is_no_other_contract(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
+    """It goes from the platform to itself."""
+    migrate(fresh)
+    platform = backend.chain.platform
+    row = {"chain_id": backend.engine.w3.eth.chain_id, "to_address": platform, "value_wei": 0, "data": b""}
+    with fresh.begin() as connection:
+        filling = {**row, "key": "k", "request": "", "kind": FILL_NONCE_GAP, "sender": platform}
+        connection.execute(insert(operations), filling)
+    require_checks(check_database(settings_of(backend), fresh))
 
 
 # ------------------------------------------------------------------------------------------------- price and work

@@ -36,6 +36,7 @@ from app.db.url import DRIVER
 from app.services import rpc
 from app.services.blockchain_service import BlockchainService
 from app.services.codec import ARTIFACT
+from app.services.operation_types import FILL_NONCE_GAP
 from app.services.operations import open_operations
 from app.services.pricing import Pricing
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
@@ -292,10 +293,14 @@ def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
 def _check_one_contract(settings: Settings, engine: Engine) -> Check:
     stored = tuple_(operations.c.chain_id, operations.c.to_address)
     own = tuple_(literal(settings.chain_id, BigInteger), literal(settings.contract_address))
+    is_call = operations.c.kind != FILL_NONCE_GAP  # what fills a gap goes to the platform itself
     with engine.connect() as connection:  # below or above its own, as an index does not find what is different
         lower, upper = (
             connection.execute(
-                select(operations.c.chain_id, operations.c.to_address).where(is_foreign).order_by(*order).limit(1)
+                select(operations.c.chain_id, operations.c.to_address)
+                .where(is_foreign, is_call)
+                .order_by(*order)
+                .limit(1)
             ).one_or_none()
             for is_foreign, order in (
                 (stored < own, (operations.c.chain_id, operations.c.to_address)),

@@ -32,7 +32,8 @@ RECYCLE_AFTER_S = 1800
 """Age in seconds at which a connection is replaced, so that a service moves to servers that were added."""
 IDLE_TRANSACTION_TIMEOUT_S = 60
 """Seconds after which the server ends a session whose transaction does nothing, and so releases its locks."""
-_LIBPQ = {
+_LIBPQ: dict[str, str | int] = {
+    "fallback_application_name": "stakesim",  # so that an operator knows whose a session is
     "connect_timeout": 5,
     "keepalives_idle": 30,
     "keepalives_interval": 10,

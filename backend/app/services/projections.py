@@ -33,7 +33,8 @@ def _add_seats(run_id: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
     """Adds to the run's booked seats, and sets its status to full exactly when all seats are booked.
 
     A negative number frees seats. If the row was refreshed as of the event's block or a later one, it has counted these
-    seats: they are not added, and the run becomes due for another refresh.
+    seats: they are not added, and the run becomes due for another refresh. So does a closed run, as its closing has
+    decided what became of a booking that no row had then.
     """
     is_counted = _runs.refreshed_block >= _EVENT_BLOCK
     seats_booked = _runs.seats_booked + case((is_counted, 0), else_=seats)
@@ -45,7 +46,7 @@ def _add_seats(run_id: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
             seats_booked=seats_booked,
             status=case((_IS_OPEN, status), else_=_runs.status),
             blockchain_block=_LATEST_BLOCK,
-            refresh_due=_runs.refresh_due | is_counted,
+            refresh_due=_runs.refresh_due | is_counted | ~_IS_OPEN,
         )
     )
 

@@ -58,12 +58,13 @@ class TcpProxy:
         delay: Seconds by which answers are delayed.
 
     Attributes:
+        server: Where new connections are passed on to.
         port: Port of the proxy, on 127.0.0.1.
         counts: How often each fault happened, by name.
     """
 
     def __init__(self, server: tuple[str, int] | str, draw: Callable[[], WireFault | None], delay: float = 0.2) -> None:
-        self._server, self._draw, self._delay = server, draw, delay
+        self.server, self._draw, self._delay = server, draw, delay
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.counts: Counter[str] = Counter()
@@ -109,10 +110,10 @@ class TcpProxy:
         return fault
 
     def _connect(self) -> socket.socket:
-        if not isinstance(self._server, str):
-            return socket.create_connection(self._server)
+        if not isinstance(self.server, str):
+            return socket.create_connection(self.server)
         server = socket.socket(socket.AF_UNIX)
-        server.connect(self._server)
+        server.connect(self.server)
         return server
 
     def _pass_questions(self, client: socket.socket, server: socket.socket, connection: _Connection) -> None:

@@ -40,6 +40,16 @@ def assert_headers(response: httpx.Response, **others: str) -> None:
     assert not re.search(r"\d", response.headers.get("server", ""))
 
 
+def test_the_security_headers_forbid_what_an_api_never_needs() -> None:
+    assert SECURITY_HEADERS == {
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+
+
 def test_every_response_has_the_security_headers(api: ApiEnvironment) -> None:
     run = api.open_run()
     broken = replace(api.host, client=TestClient(create_app(replace(api.services, database=None), SECRET, 1),  # type: ignore[arg-type]

@@ -113,6 +113,8 @@ def test_an_unread_last_response_does_not_keep_the_connection(
     data = GET.replace(b"health", b"large").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     with large_server.connected(data):
         connections.wait_for(1)
+    [protocol] = connections.ended
+    assert protocol.transport.get_write_buffer_limits() == (0, 0)  # type: ignore[attr-defined]  # so for any rest
 
 
 def test_an_idle_connection_is_closed(

@@ -110,7 +110,8 @@ def _load(api: ApiEnvironment, role: str, examples: int) -> OpenApiSchema:
         drawn = {name: _drawn(values[name]) for name in known_values.keys() & values.keys()}
         chosen = {name: known_values[name][n % 8 % len(known_values[name])] for name, n in drawn.items() if n and n % 8}
         for name, text in known_texts.items():  # every second valid one, by its length, as a generated one is in no row
-            if text and re.fullmatch(r"[\w.~:-]+", str(values.get(name, "")), re.ASCII) and len(values[name]) % 2:
+            value = values.get(name)
+            if text and isinstance(value, str) and len(value) % 2 and re.fullmatch(r"[\w.~:-]+", value, re.ASCII):
                 chosen[name] = text
         return values | chosen
 

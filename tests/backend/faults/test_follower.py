@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,26 @@ def test_nothing_is_asked_but_the_head_while_no_block_comes(environment: FaultEn
     assert set(network.calls) == {"eth_getBlockByNumber"}
     network.wait(waiter)
     assert waiter.result(0).state == "confirmed"
+
+
+@pytest.mark.parametrize("known_pace", [True, False], ids=["the pace is known", "just started"])
+def test_a_long_pause_of_the_network_does_not_slow_the_next_bookings(
+    environment: FaultEnvironment, network: Network, known_pace: bool
+) -> None:
+    """Two days without a block, then a block every 12 seconds again."""
+    run = environment.open_run()
+    if known_pace:
+        network.observe_pace()
+    else:
+        network.sender.head.latest()
+    environment.rpc("evm_setNextBlockTimestamp", environment.engine.now() + 2 * 86_400)
+    environment.mine()
+    network.sender.head.latest()
+    environment.feed.rate = replace(environment.feed.rate, as_of=environment.now())
+    booking, started_at = network.send(network.worker.prepare_booking(run)), network.seconds
+    network.wait(booking)
+    assert booking.result(0).state == "confirmed"
+    assert network.seconds - started_at <= 5 * 12
 
 
 def test_a_dropped_transaction_is_sent_again(environment: FaultEnvironment, network: Network) -> None:

@@ -329,6 +329,19 @@ def test_an_abandoned_operation_is_only_looked_for(environment: FaultEnvironment
     assert environment.created()["runs"] == int(operation.state == "confirmed")
 
 
+def test_what_was_abandoned_before_it_was_sent_is_not_sent(environment: FaultEnvironment) -> None:
+    """Its process was killed after the store, and the key is gone."""
+    host = environment.engine.accounts[1]
+    operation = environment.services.sender._step(environment.prepare_run(signer=host), host).operation
+    worker = environment.worker()
+    assert (operation.state, environment.pool()) == ("signed", 0)
+    operator(worker).abandon(operation.key)
+    worker.services.reconciler.run_full()
+    assert (worker.find(operation).state, worker.connection.sent, environment.pool()) == ("signed", [], 0)
+    assert "sends 0x" in operator(worker).retry(operation.key).sentence
+    assert worker.settle(worker.find(operation)).state == "confirmed"
+
+
 def test_a_reorganisation_drops_what_was_abandoned(environment: FaultEnvironment) -> None:
     """It is mined, dropped, and not sent again, and confirmed once it is mined again."""
     worker, operation, _ = foreign_key(environment)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
 
 from web3 import Web3
 
@@ -17,6 +19,8 @@ POLLS_PER_BLOCK = 12
 """While the next block is due, the head is read this often in the time between two blocks."""
 BACK_OFF = 6
 """While no block comes, the head is read after a further sixth of the time since the last one."""
+MAX_BLOCK_S = 15.0
+"""Maximum seconds for which no next block is expected; blocks that take longer are asked for more often than needed."""
 OBSERVED_HEADS = 8
 """Number of heads whose times give the time between two blocks."""
 
@@ -84,7 +88,13 @@ class Head:
         return max_age > 0 and self._read_at >= asked_at - max_age
 
     def _block_seconds(self) -> float:
-        """Returns the average time between two blocks; 0 if it is not known."""
-        first, last = self._observed[0], self._observed[-1]
-        blocks = last.number - first.number
-        return max((last.timestamp - first.timestamp) / blocks, 0.0) if blocks > 0 else 0.0
+        """Returns the usual time between two blocks; 0 if it is not known.
+
+        It is the median, so that one long pause, after which the network goes on as before, does not count.
+        """
+        times = [
+            (later.timestamp - earlier.timestamp) / (later.number - earlier.number)
+            for earlier, later in pairwise(self._observed)
+            if later.number > earlier.number
+        ]
+        return min(max(median(times), 0.0), MAX_BLOCK_S) if times else 0.0

@@ -1,0 +1,67 @@
+"""Walks through the alerts about ether, gas and price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stand_in import ETH, START_BALANCE, StandIn
+from walking import Reader
+from walks import walk
+from walks_of_nodes import NOT_READY
+
+
+@walk("WalletLow")
+def little_ether(s: StandIn) -> Iterator[Reader]:
+    s.set_balance(ETH // 3)
+    yield Reader(by_hand={"Send ether to this address": lambda: s.set_balance(START_BALANCE)})
+
+
+@walk("WalletEmpty", NOT_READY)
+def too_little_for_a_run(s: StandIn) -> Iterator[Reader]:
+    s.set_balance(ETH // 100)
+    s.order_run()
+    yield Reader(by_hand={"Send ether to this address": lambda: s.set_balance(START_BALANCE)})
+
+
+@walk("BaseFeeAboveCap")
+def gas_is_expensive(s: StandIn) -> Iterator[Reader]:
+    s.set_base_fee(5_000)
+    yield Reader(decides={"GWEI": "10000"}, leaves_out=("If the base fee has been falling",))
+
+
+@walk("BaseFeeAboveCap")
+def gas_is_expensive_for_a_while(s: StandIn) -> Iterator[Reader]:
+    s.set_base_fee(600)
+    yield Reader(by_hand={"If the base fee has been falling": lambda: None}, leaves_out=("If it stays high",))
+
+
+@walk("PriceOld")
+def feed_stopped(s: StandIn) -> Iterator[Reader]:
+    s.feed.age_s = 3_200
+    yield Reader(decides=BY_HAND, leaves_out=("If the source is a feed that is back",))
+
+
+@walk("PriceRefused", "NoPrice", "HighErrorRate")
+def right_jump(s: StandIn) -> Iterator[Reader]:
+    s.feed.inr = 2_000_000
+    yield Reader(by_hand={"Compare the rate with an exchange": lambda: None}, leaves_out=("If the rate is wrong",))
+
+
+@walk("PriceRefused", "NoPrice", "HighErrorRate")
+def wrong_jump(s: StandIn) -> Iterator[Reader]:
+    s.feed.inr = 2_000_000
+    yield Reader(
+        decides=BY_HAND,
+        by_hand={"Compare the rate with an exchange": lambda: None},
+        leaves_out=("If a jump is right",),
+    )
+
+
+@walk("NoPrice", "HighErrorRate")
+def feed_gone(s: StandIn) -> Iterator[Reader]:
+    s.feed.age_s = 4_000
+    yield Reader(decides=BY_HAND)
+
+
+BY_HAND = {"OTHER_FEEDS": "[]", "INR": "210000"}
+"""What the reader decides who sets the price by hand."""
