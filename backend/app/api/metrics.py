@@ -25,7 +25,7 @@ from app.core.build import current_build
 from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
 from app.db.database import DATABASE_ERRORS
-from app.db.tables import IS_OPEN_ORPHAN, OPERATION_STATES, in_states, operations, orphans, pauses
+from app.db.tables import IS_OPEN_ORPHAN, IS_PAUSED, OPERATION_STATES, in_states, operations, orphans
 from app.db.unavailability import troubles
 from app.services import rpc
 from app.services.health import HealthProblem
@@ -68,7 +68,6 @@ _HELD_BY_CAUSE = (
     .group_by(_columns.held_cause)
 )
 _ORPHANS = select(func.count()).select_from(orphans).where(IS_OPEN_ORPHAN)
-_PAUSE = select(func.min(_age_s(pauses.c.since))).where(pauses.c.ended_at.is_(None))
 
 
 class _Collected(Collector):
@@ -147,7 +146,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
             by_state = {row[0]: row for row in connection.execute(_OPEN_BY_STATE)}
             orphan_count = connection.execute(_ORPHANS).scalar_one()
             by_cause = {row[0]: row for row in connection.execute(_HELD_BY_CAUSE)}
-            pause_s = connection.execute(_PAUSE).scalar_one()
+            is_paused = connection.execute(select(IS_PAUSED)).scalar_one()
     except DATABASE_ERRORS as error:
         log.warning("no metrics of the database: %s", error.reason)
         yield _gauge("database_up", "Whether the database answers", 0)
@@ -167,8 +166,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     pending = sum(counts.values())
     yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
     yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", max(ages.values()))
-    yield _gauge("paused", "Whether an operator has paused new event runs and bookings", pause_s is not None)
-    yield _gauge("paused_seconds", "Time since the pause began; 0 without one", pause_s or 0)
+    yield _gauge("paused", "Whether an operator has paused new event runs and bookings", is_paused)
     yield _gauge("orphans", "Transactions of the platform that are in no operation", orphan_count)
     held = {cause.value: by_cause.get(cause.value, nothing)[1] for cause in HeldCause}
     yield _family("operations_held", "Pending operations that can't proceed at present", "cause", held)
@@ -234,11 +232,6 @@ def _limits(services: Services) -> Iterator[Metric]:
     yield _gauge("wallet_low_wei", "Balance below which the wallet needs ether", health.wallet_low)
     yield _gauge("max_fee_wei", "Maximum fee per gas", policy.max_fee_per_gas)
     yield _gauge("priority_fee_wei", "Priority fee per gas of a first attempt", policy.priority_fee_per_gas)
-    if policy.amounts is not None:
-        documentation = "Wei that bookings and runs may cost without approval"
-        limits = {"operation": policy.amounts.operation_wei, "day": policy.amounts.day_wei}
-        limits |= {"person_day": policy.amounts.person_day_wei}
-        yield _family("limit_wei", documentation, "of", limits)
     yield _gauge("confirmations", "Number of blocks after which a transaction is final", policy.confirmations)
 
 

@@ -231,10 +231,7 @@ class Spending:
         Only as many as `MAX_LOOKS` are looked up, oldest first; the next call goes on.
         """
         window = self._windows[chain_id]
-        before, open_entries = (
-            window.total,
-            [each for each in window.entries.values() if each.wei and not each.is_exact],
-        )
+        open_entries = [each for each in window.entries.values() if each.wei and not each.is_exact]
         for entry in open_entries[:MAX_LOOKS]:
             cost = self._cost(connection, chain_id, entry.nonce, final_block)
             if cost is not None:
