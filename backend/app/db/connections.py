@@ -148,12 +148,16 @@ def install(engine: Engine, policy: DatabasePolicy) -> None:
             raise
         return connection
 
+    # A commit that is interrupted leaves a transaction open, and so does a connection that is not closed. It ends here,
+    # before the engine sets the connection's mode back. The engine's own reset takes longer, as it asks psycopg
+    @event.listens_for(engine, "reset")
+    def end_transaction(connection: psycopg.Connection[Any], record: Any, state: Any) -> None:
+        if not connection.closed and connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            connection.rollback()
+
     @event.listens_for(engine, "checkin")
     def put_back(connection: psycopg.Connection[Any] | None, record: Any) -> None:
         record.info["used_at"] = time.monotonic()
-        # the garbage collector may put one back; the engine's reset would ask psycopg each time, which takes longer
-        if connection is not None and connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            connection.rollback()
 
     @event.listens_for(engine, "checkout")
     def check(connection: psycopg.Connection[Any], record: Any, proxy: Any) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, BigInteger, ColumnElement, Update, bindparam, case, exists, func, update
+from sqlalchemy import CTE, BigInteger, ColumnElement, Update, bindparam, case, exists, func, select, update
 
 from app.db.tables import event_run_bookings, event_runs
 from app.services.codec import Event
@@ -29,12 +29,12 @@ def _new_values(*columns: str) -> dict[str, Any]:
     return {column: bindparam(f"new_{column}") for column in columns}
 
 
-def _add_seats(run_id: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
+def _add_seats(closed: CTE, run_id: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
     """Adds to the run's booked seats, and sets its status to full exactly when all seats are booked.
 
     A negative number frees seats. If the row was refreshed as of the event's block or a later one, it has counted these
     seats: they are not added, and the run becomes due for another refresh. So does a closed run, as its closing has
-    decided what became of a booking that no row had then.
+    decided what became of a booking that no row had then; and the run of an operation that a reorganisation dropped.
     """
     is_counted = _runs.refreshed_block >= _EVENT_BLOCK
     seats_booked = _runs.seats_booked + case((is_counted, 0), else_=seats)
@@ -46,17 +46,18 @@ def _add_seats(run_id: ColumnElement[Any], seats: ColumnElement[int]) -> Update:
             seats_booked=seats_booked,
             status=case((_IS_OPEN, status), else_=_runs.status),
             blockchain_block=_LATEST_BLOCK,
-            refresh_due=_runs.refresh_due | is_counted | ~_IS_OPEN,
+            refresh_due=_runs.refresh_due | is_counted | ~_IS_OPEN | select(closed.c.reorged).scalar_subquery(),
         )
     )
 
 
 def _confirm_run(closed: CTE) -> Update:
+    """Confirms a run. If a reorganisation dropped its creation, its row has missed the events while it was pending."""
     columns = ("event_run_id", "tx_hash", "price_per_seat_wei", "stake_amount_wei")
     return (
         update(event_runs)
         .where(_runs.id == closed.c.subject)
-        .values(blockchain_status="confirmed", blockchain_block=_EVENT_BLOCK)
+        .values(blockchain_status="confirmed", blockchain_block=_EVENT_BLOCK, refresh_due=closed.c.reorged)
         .values(_new_values(*(f"blockchain_{name}" for name in columns)))
     )
 
@@ -71,7 +72,7 @@ def _confirm_booking(closed: CTE) -> Update:
         .returning(_bookings.event_run_id, _bookings.seats)
         .cte()
     )
-    return _add_seats(booking.c.event_run_id, booking.c.seats)
+    return _add_seats(closed, booking.c.event_run_id, booking.c.seats)
 
 
 def _cancel_booking(closed: CTE) -> Update:
@@ -83,7 +84,7 @@ def _cancel_booking(closed: CTE) -> Update:
         .returning(_bookings.event_run_id, _bookings.seats)
         .cte()
     )
-    return _add_seats(booking.c.event_run_id, -booking.c.seats)
+    return _add_seats(closed, booking.c.event_run_id, -booking.c.seats)
 
 
 def _close_run(closed: CTE) -> Update:

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from prometheus import MISSING, Prometheus, find_prometheus, prometheus
+from prometheus import Prometheus, missing_programs, prometheus
 from stand_in import StandIn, stand_in
 
 
 @pytest.fixture(scope="session")
 def production() -> Iterator[tuple[StandIn, Prometheus]]:
-    if find_prometheus() is None:
-        pytest.skip(MISSING)
+    if missing := missing_programs():
+        pytest.skip(missing)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alerts-")))
         service = stack.enter_context(stand_in(folder))

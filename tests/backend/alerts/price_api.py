@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+FIRST_INR = 200_000
+"""Price that the API answers with at first."""
+
 
 class PriceApi:
     """Answers with the price.
@@ -19,7 +22,7 @@ class PriceApi:
     """
 
     def __init__(self) -> None:
-        self.inr: int | None = 200_000
+        self.inr: int | None = FIRST_INR
         self.age_s = 0.0
         api = self
 

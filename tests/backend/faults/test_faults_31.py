@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -210,3 +211,25 @@ def test_31_a_row_that_took_the_next_nonce_itself_stops_nobody(environment: Faul
     environment.settle(operation)
     environment.settle(later)
     environment.check(runs=2)
+
+
+@pytest.mark.parametrize("too_many", [1, 4, 1000])
+def test_31_a_node_that_always_counts_too_many_nonces_is_not_asked_for_all_blocks(
+    environment: FaultEnvironment, too_many: int
+) -> None:
+    environment.settle(environment.prepare_run())
+    environment.mine(60)
+    environment.settle(environment.prepare_run())
+    worker, blocks = environment.worker(), Counter[str]()
+
+    def fault(method: str, params: Any, forward: Forward) -> Any:
+        blocks[method] += 1
+        return result(hex(int(forward()["result"], 16) + too_many)) if method == COUNT else forward()
+
+    worker.connection.fault = fault
+    operation = worker.step(worker.prepare_run(seats=5))
+    assert operation.state == "signed"
+    assert blocks["eth_getBlockByNumber"] <= 5, blocks
+    worker.connection.fault = None
+    assert worker.settle(operation).state == "confirmed"
+    environment.check(runs=3)

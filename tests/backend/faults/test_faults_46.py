@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import psycopg
@@ -243,6 +243,36 @@ def test_46_connections_that_the_server_closed_are_noticed(opened: Any, environm
             wait_for(lambda: other.execute(alive, {"pid": pid}).scalar_one() == 0)  # noqa: B023
         with lent() as connection:
             assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != pid
+
+
+@pytest.mark.parametrize("moment", ["before_cursor_execute", "after_cursor_execute", "commit", "rollback"])
+@pytest.mark.parametrize("mode", ["transaction", "autocommit"])
+def test_46_an_interrupted_statement_or_commit_leaves_no_transaction_open(
+    opened: Any, moment: str, mode: Literal["transaction", "autocommit"]
+) -> None:
+    """Ctrl-C or SIGTERM at any moment: it is what ends the block, and the next block is as good as the first one."""
+    database = opened(DatabasePolicy(pool_size=1, pool_timeout=5))
+    name = f"user {uuid4()}"
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def insert_user(fails: bool = False) -> None:
+        with getattr(database, mode)() as connection:
+            connection.execute(insert(users), {"name": name})
+            assert not fails
+
+    engine = database.engine if mode == "transaction" else database.autocommit_engine
+    event.listen(engine, moment, interrupt)
+    interrupted = (moment, mode) != ("commit", "autocommit")  # there is none
+    with pytest.raises(KeyboardInterrupt if interrupted else AssertionError):
+        insert_user(fails=moment == "rollback" or not interrupted)
+    event.remove(engine, moment, interrupt)
+    insert_user()
+    stored = 1 + (mode == "autocommit" and moment != "before_cursor_execute")
+    with database.autocommit() as connection:
+        assert len(connection.execute(select(users.c.id).where(users.c.name == name)).all()) == stored
+    assert database.engine.pool.checkedout() == 0
 
 
 def test_46_one_connection_is_enough(environment: FaultEnvironment, opened: Any) -> None:

@@ -35,13 +35,13 @@ class Amounts:
         operation_wei: Wei that one operation may cost.
         person_day_wei: Wei that the operations of a day for one user may cost.
         day_wei: Wei that all operations of a day may cost.
-        person_run_seats: Seats that one user may have in one event run.
+        person_run_seats: Seats that one user may have in one event run; None for any number.
     """
 
     operation_wei: int
     person_day_wei: int
     day_wei: int
-    person_run_seats: int
+    person_run_seats: int | None = None
 
 
 @dataclass(frozen=True)

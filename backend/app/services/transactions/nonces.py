@@ -356,23 +356,28 @@ def find_transaction(w3: Web3, account: str, nonce: int, low: int, final_block: 
         low: Number of a block after which it was presumably used.
         final_block: Number of the latest final block; may be negative on a short chain.
     """
-    sender = checksummed(account)
+    sender, unused = checksummed(account), set[int]()
 
     def is_used(block: int) -> bool:
         """Returns whether the nonce was used by the end of a block; False if the node lacks that block's state."""
         try:
-            return rpc.transaction_count(w3, sender, block) > nonce
+            used = rpc.transaction_count(w3, sender, block) > nonce
         except Web3RPCError:
             return False
+        if not used:
+            unused.add(block)
+        return used
 
     if final_block < 0 or not is_used(final_block):
         return None
     first = first_block(is_used, low, final_block)
-    # If the node has all states, it is in the first block; otherwise the search ended at a later block than that
+    # It is in the first block, unless the node lacks earlier states: then the search ended at a later block than that
     for block in range(first, max(first - SEARCHED_BLOCKS, 0), -1):
         for mined in rpc.block_transactions(w3, block):
             if mined.sender == sender and mined.nonce == nonce:
                 return UsedNonce(mined.hash, block, mined)
+        if block - 1 in unused:
+            break
     return None
 
 

@@ -146,6 +146,8 @@ class Signer:
         most = min(amounts.operation_wei, amounts.person_day_wei, amounts.day_wei)
         if wei > most:
             raise AboveLimit(f"it sends {wei} wei, and the lowest limit is {most} wei")
+        if amounts.person_run_seats is None:
+            return
         with self._database.autocommit() as connection:
             reason = reason_against_seats(connection, operation, amounts)
         if reason is not None:

@@ -325,12 +325,14 @@ def reason_against_seats(connection: Connection, operation: Operation, amounts: 
 
     The user's earlier bookings count, those that are not sent yet too, but not what was cancelled or failed.
     """
-    call = event_stake_codec().decode_call(operation.data) if operation.kind in BOOKINGS else None
-    if call is None or operation.person is None:
+    if operation.kind not in BOOKINGS or operation.person is None:
+        return None
+    call = event_stake_codec().decode_call(operation.data)
+    if call is None:
         return None
     parameters = {"run": call.args["event_run_id"], "user": operation.person, "subject": operation.subject}
     seats = call.args["seat_count"] + int(connection.execute(_EARLIER_SEATS, parameters).scalar_one())
-    if seats <= amounts.person_run_seats:
+    if amounts.person_run_seats is None or seats <= amounts.person_run_seats:
         return None
     return f"its user would have {seats} seats in one event run, above the limit of {amounts.person_run_seats}"
 
