@@ -125,7 +125,7 @@ class NonceAllocator:
         amounts: Amounts | None,
         final_block: int,
     ) -> Entry | None:
-        """Returns the operation's entry. Before it is refused, looks at the time, and at what earlier ones really cost."""
+        """Returns the operation's entry; before it is refused, looks at what earlier ones really cost."""
         try:
             return self._spending.entry(connection, operation, nonce, cost_wei, amounts)
         except AboveLimit:
