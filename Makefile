@@ -57,9 +57,10 @@ notebooks: setup .venv/notebooks.stamp
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
 
-# Tests that run on any engine take revm, the fastest; scenarios also run on py-evm, the default; contract tests run only on it
+# Tests that run on any engine take revm, the fastest; scenarios also run on py-evm, the default; contract tests run only on it.
+# Three processes on two cores, as many of the first tests wait for blocks and scrapes
 test: setup-dev lint
-	@$(BIN)/pytest --profile $(CI_PROFILE) -n 2 --dist worksteal --stakesim-engine revm --ignore tests/contracts
+	@$(BIN)/pytest --profile $(CI_PROFILE) -n 3 --dist worksteal --stakesim-engine revm --ignore tests/contracts
 	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts
 	@STAKESIM_SMALL=1 $(BIN)/pytest -q -p nbmake --nbmake -n 2 notebooks
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from app.core.errors import DatabaseUnavailable, MigrationsMissing
 from app.db import embedded, migrations
@@ -160,6 +162,22 @@ def test_all_folders_of_a_checkout_use_one_server(
         assert tmp_path in data_dir.parents
 
 
+def fill_server(data_dir: Path) -> None:
+    """Takes all of a server's connections: it runs all the same, and is not started a second time."""
+    url, pid = start_embedded(data_dir), (data_dir / "postmaster.pid").read_text()
+    taken = []
+    try:
+        with suppress(psycopg.OperationalError):
+            for _ in range(1000):
+                taken.append(psycopg.connect(host=url.query["host"], port=url.port, user="postgres"))
+        assert len(taken) < 1000
+        assert start_embedded(data_dir) == url
+        assert (data_dir / "postmaster.pid").read_text() == pid
+    finally:
+        for connection in taken:
+            connection.close()
+
+
 @pytest.mark.slow
 def test_the_embedded_server_starts_once_for_all_below_any_path(tmp_path: Path) -> None:
     """A socket's path may have about 100 characters, a data directory's more; and a server killed hard leaves a
@@ -175,5 +193,6 @@ def test_the_embedded_server_starts_once_for_all_below_any_path(tmp_path: Path) 
         assert _ask(data_dir) == len(ALL)
         with connect(data_dir=data_dir).connect() as connection:
             assert connection.exec_driver_sql("SHOW fsync").scalar() == "off"
+        fill_server(data_dir)
     finally:
         stop_embedded(data_dir)

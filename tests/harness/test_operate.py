@@ -19,6 +19,7 @@ import pytest
 from app.bootstrap import smoke_test
 from app.bootstrap.container import connect_services
 from app.core.config import Settings
+from app.db import database
 from app.db.tables import event_runs
 from sqlalchemy import create_engine, inspect, update
 from stakesim.commands import cli
@@ -106,7 +107,17 @@ def env(served, tmp_path):
 
 @pytest.fixture
 def stakesim(monkeypatch, capsys):
-    """Runs the command in this process, and checks that its output has no secret and no traceback."""
+    """Runs the command in this process, and checks that its output has no secret and no traceback.
+
+    A command leaves its connections to the end of the process; here they end with the test.
+    """
+    engines, create_engine = [], database.create_engine
+
+    def create(*args, **options):
+        engines.append(create_engine(*args, **options))
+        return engines[-1]
+
+    monkeypatch.setattr(database, "create_engine", create)
 
     def call(*args: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["stakesim", *args])
@@ -121,7 +132,9 @@ def stakesim(monkeypatch, capsys):
             assert not [secret for secret in secrets if secret in told]
         return Done(int(ended.value.code or 0), said.out, said.err)
 
-    return call
+    yield call
+    for engine in engines:
+        engine.dispose()
 
 
 def check_error(done: Done, words: str) -> None:

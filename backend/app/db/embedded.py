@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import sys
 import time
 import warnings
@@ -81,7 +82,10 @@ def stop_embedded(data_dir: Path) -> None:
 
 
 def _running(data_dir: Path) -> URL | None:
-    """Returns the server's URL if it answers. `postmaster.pid` alone proves nothing: a crash leaves it behind."""
+    """Returns the server's URL if it listens. `postmaster.pid` alone proves nothing: a crash leaves it behind.
+
+    Whether the server has a connection to give does not matter: one that has none runs all the same.
+    """
     try:
         lines = (data_dir / "postmaster.pid").read_text().splitlines()
     except OSError:
@@ -91,10 +95,11 @@ def _running(data_dir: Path) -> URL | None:
     url = URL.create(
         "postgresql+psycopg", "postgres", port=int(lines[3]), database="postgres", query={"host": lines[4]}
     )
-    try:
-        psycopg.connect(host=lines[4], port=lines[3], user="postgres", dbname="postgres", connect_timeout=5).close()
-    except psycopg.OperationalError:
-        return None
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(f"{lines[4]}/.s.PGSQL.{lines[3]}")
+        except OSError:
+            return None
     return url
 
 

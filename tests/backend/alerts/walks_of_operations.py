@@ -94,7 +94,7 @@ def gas_cannot_be_estimated(s: StandIn) -> Iterator[Reader]:
         yield replacing(s, "If the cause is `fees_at_cap`", "If the cause is `reorg`", "Try it again", "If others wait")
 
 
-@walk("OperationsFailing")
+@walk("OperationsFailing", NOT_READY)
 def runs_are_cancelled_at_the_same_moment(s: StandIn) -> Iterator[Reader]:
     let_bookings_revert(s, 4)
     yield Reader(
