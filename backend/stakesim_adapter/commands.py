@@ -71,6 +71,28 @@ def smoke(
 
 
 @cli.command(cls=Command)
+def pause(
+    reason: Annotated[str | None, typer.Option(help="Why, for /ready and the log.")] = None,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
+) -> None:
+    """Stop all signing but that of refunds and other exits, in all processes. Needs only the database."""
+    from app.services import pause
+
+    with commands_operations.operating(env_file) as (database, operator):
+        typer.echo(f"{pause.pause(database, operator, reason)}. Exits go on; `stakesim resume` ends the pause.")
+
+
+@cli.command(cls=Command)
+def resume(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
+    """End the pause, in all processes. Needs only the database."""
+    from app.services import pause
+
+    with commands_operations.operating(env_file) as (database, operator):
+        ended = pause.resume(database, operator)
+        typer.echo("The service takes new event runs and bookings again." if ended else "There was no pause.")
+
+
+@cli.command(cls=Command)
 def doctor(
     live: Annotated[bool, typer.Option("--live", help="Also run the smoke test, which sends transactions.")] = False,
     starts_in: StartsIn = 60,

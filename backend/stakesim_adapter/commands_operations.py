@@ -106,6 +106,19 @@ def cancel(key: Key, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
 
 
 @operations.command(cls=Command)
+def approve(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
+    """Approve an operation that is held as it is above a limit: this one is sent, and no other.
+
+    Needs the database and PLATFORM_PRIVATE_KEY, with which the approval is sealed.
+    """
+    with _intervening(env_file) as interventions:
+        operation = interventions.find(key)
+        meaning = f"{operation.kind} {operation.key} sends {operation.value_wei} wei, whatever the limits."
+        _confirm(meaning, "approve", yes)
+        _finish(interventions.approve(operation.key))
+
+
+@operations.command(cls=Command)
 def abandon(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     """Stop carrying on an operation that nobody can cancel.
 
@@ -187,6 +200,17 @@ def _open_database(env_file: Path) -> Database:
     engine = connect(settings.database_url, policy=database_policy(settings))
     require_migrations(engine)
     return Database(engine)
+
+
+@contextmanager
+def operating(env_file: Path) -> Iterator[tuple[Database, str]]:
+    """Opens the database for a command, with the operator's name; logs what is done to stderr, as JSON lines."""
+    import sys
+
+    from app.core.logs import json_log
+
+    with json_log(sys.stderr):
+        yield _open_database(env_file), _operator()
 
 
 def require_migrations(engine: Engine) -> None:

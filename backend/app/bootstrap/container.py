@@ -28,6 +28,7 @@ from app.services.rate_history import StoredRates
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
 from app.services.transactions.follower import Follower
+from app.services.transactions.limits import Amounts
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 
@@ -120,7 +121,7 @@ def build_services(
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:
-    """Returns the settings of fees and confirmations as a policy.
+    """Returns the settings of fees, confirmations and limits as a policy.
 
     Raises:
         ValueError: The priority fee is above the maximum fee.
@@ -132,6 +133,18 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         expire_after=settings.operation_expiry_seconds,
         looks_before_rejecting=True,
         head_max_age=HEAD_MAX_AGE_S,
+        functions=frozenset(settings.signed_functions.split(",")),
+        amounts=limits_of_amounts(settings),
+    )
+
+
+def limits_of_amounts(settings: Settings) -> Amounts:
+    """Returns how much may be spent without approval, by the settings."""
+    return Amounts(
+        operation_wei=int(settings.limit_operation_eth * WEI_PER_ETH),
+        person_day_wei=int(settings.limit_person_day_eth * WEI_PER_ETH),
+        day_wei=int(settings.limit_day_eth * WEI_PER_ETH),
+        person_run_seats=settings.limit_person_run_seats,
     )
 
 

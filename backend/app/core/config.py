@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode
 
+from app.core.functions import SIGNABLE_FUNCTIONS
 from app.core.keys import SETTINGS_CONFIG, KeySettings, check_address, check_secret
 from app.core.units import WEI_PER_GWEI
 
@@ -27,6 +28,13 @@ def _check_urls(text: str) -> str:
     if not all(re.match(r"https?://[^/\s]", url) for url in urls):
         raise ValueError("Give the node's address as http:// or https://, several separated by commas.")
     return ",".join(urls)
+
+
+def _check_functions(text: str) -> str:
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    if unknown := ", ".join(sorted(names - SIGNABLE_FUNCTIONS)):
+        raise ValueError(f"The service never signs {unknown}: give some of {', '.join(sorted(SIGNABLE_FUNCTIONS))}.")
+    return ",".join(sorted(names))
 
 
 def _check_code_hash(text: str | None) -> str | None:
@@ -122,6 +130,13 @@ class Settings(DatabaseSettings, KeySettings):
         finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         max_fee_gwei: Maximum fee in gwei per gas.
         priority_fee_gwei: Priority fee in gwei per gas.
+        signed_functions: Functions of the contract that may be signed, separated by commas; all that the service has by
+            default. Functions about ownership, operators and the contract's pause are never signed.
+        limit_operation_eth: ETH that one booking or run may cost without approval: its value, and its gas at
+            `max_fee_gwei`.
+        limit_person_day_eth: ETH that the bookings and runs of one user may cost within 24 hours.
+        limit_day_eth: ETH that all bookings and runs may cost within 24 hours.
+        limit_person_run_seats: Seats that one user may have in one event run.
         reconcile_seconds: Seconds between two rounds of the reconciler.
         operation_expiry_seconds: Seconds for which an operation without a nonce is held before it is rejected.
         max_head_age_seconds: Seconds without a new block after which the service is not ready; 0 for a chain that mines
@@ -154,6 +169,11 @@ class Settings(DatabaseSettings, KeySettings):
     finality_blocks: int | None = Field(default=None, ge=1)
     max_fee_gwei: Decimal = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: Decimal = Field(default=Decimal(1), gt=0)
+    signed_functions: Annotated[str, AfterValidator(_check_functions)] = ",".join(sorted(SIGNABLE_FUNCTIONS))
+    limit_operation_eth: Decimal = Field(default=Decimal(2), ge=0)
+    limit_person_day_eth: Decimal = Field(default=Decimal(5), ge=0)
+    limit_day_eth: Decimal = Field(default=Decimal(50), ge=0)
+    limit_person_run_seats: int = Field(default=10, ge=1)
     reconcile_seconds: int = Field(default=15, gt=0)
     operation_expiry_seconds: int = Field(default=1800, gt=0)
     max_head_age_seconds: int = Field(default=180, ge=0)

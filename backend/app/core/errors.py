@@ -123,6 +123,12 @@ class OutOfFunds(ChainUnavailable):
     code = "out_of_funds"
 
 
+class Paused(AppError):
+    """An operator paused the service: it takes no new event runs and bookings. Nothing was stored."""
+
+    code = "paused"
+
+
 class KeyReused(AppError):
     """The idempotency key was used for another request before."""
 
@@ -157,6 +163,12 @@ class InterventionRefused(AppError):
     """An operator's command does not fit the operation or orphan; nothing was changed."""
 
     code = "intervention_refused"
+
+
+class NothingToApprove(InterventionRefused):
+    """No limit holds the operation, or this service did not store it: nothing was approved."""
+
+    code = "nothing_to_approve"
 
 
 class UnexpectedReceipt(AppError):

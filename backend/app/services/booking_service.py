@@ -69,6 +69,7 @@ class BookingService:
 
         Raises:
             PriceError: There is no rate to quote from. Nothing was stored.
+            Paused: New orders are paused. Nothing was stored.
         """
 
         def make_draft() -> Draft:
@@ -96,7 +97,7 @@ class BookingService:
                 "blockchain_payment_wei": quote.payment_wei,
                 "blockchain_stake_amount_wei": quote.stake_wei,
             }
-            return self._chain.sender.draft(call, signer, NewRow(event_run_bookings, new_booking))
+            return self._chain.sender.draft(call, signer, NewRow(event_run_bookings, new_booking), person=user_id)
 
         request = request_hash("book", event_run_id, user_id, seats, signer and signer.address)
         return find_or_create(self._database, idempotency_key, request, make_draft)

@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from sqlalchemy import func, insert, update
 from web3 import Web3
 
-from app.core.errors import AppError, Cancelled, ChainUnavailable, InterventionRefused
+from app.core.errors import AppError, Cancelled, ChainUnavailable, InterventionRefused, NotFound, NothingToApprove
 from app.db.database import Database
 from app.db.tables import IS_OPEN_ORPHAN, interventions, orphans
+from app.services import operations
 from app.services.operation_list import OrphanRow, find_operation, find_orphan
 from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, Operation
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 from app.services.rpc_refusals import RefusalKind
 from app.services.steps import describe_steps, take_steps
 from app.services.transactions import states
+from app.services.transactions.approvals import approve, find_approval
+from app.services.transactions.limits import Sealer
 from app.services.transactions.mempool import SendRefusal
 from app.services.transactions.receipts import find_receipt
 from app.services.transactions.sender import TransactionSender
@@ -151,6 +154,15 @@ class Interventions:
         """
         return self._run("abandon", key)
 
+    def find(self, key: str) -> Operation:
+        """Returns the operation with this key, or the only one whose key begins so. Raises `InterventionRefused`."""
+        return find_operation(self._database, key)
+
+    def approve(self, key: str) -> Outcome:
+        """Approves an operation that a limit of amounts holds. Raises as `approve_operation` does."""
+        operation = approve_operation(self._database, self._sender.sealer, key, self._operator)
+        return Outcome(f"{operation.kind} {operation.key} is approved: the service sends it from its next round on.")
+
     def _run(self, command: str, key: str) -> Outcome:
         operation = find_operation(self._database, key)
         with recorded(self._database, self._operator, command, operation.key) as record:
@@ -274,6 +286,36 @@ def _describe_replacement(operation: Operation, refusal: SendRefusal | None) -> 
     if refusal is None or refusal.kind is RefusalKind.KNOWN:
         return f"{replacement}, was sent. If the transaction that it replaces is mined first, that one counts."
     return f"{replacement}, is stored, and the node refuses it at present: {refusal.words}. The service sends it again."
+
+
+def approve_operation(database: Database, sealer: Sealer, key: str, operator: str) -> Operation:
+    """Approves an operation that a limit of amounts holds, so that the next round sends it. Repeated: changes nothing.
+
+    Args:
+        database: The database; no node is needed.
+        sealer: Seals the approval.
+        key: Key of the operation.
+        operator: Name of the person, for the approval and the log.
+
+    Raises:
+        NothingToApprove: No such limit holds it, or this service did not store it.
+    """
+    with database.autocommit() as connection:
+        operation = operations.find(connection, key)
+    if operation is None:
+        raise NotFound(f"There is no operation {key}.")
+    with recorded(database, operator, "approve", operation.key) as record, database.transaction() as connection:
+        operation = operations.lock(connection, operation.key)
+        name = f"{operation.kind} {operation.key}"
+        approval = find_approval(connection, operation, sealer)
+        if approval is None:
+            if operation.closed or operation.held_cause != HeldCause.ABOVE_LIMIT:
+                raise NothingToApprove(f"{name} can't be approved: no limit holds it.")
+            if not sealer.has_sealed(operation):
+                raise NothingToApprove(f"{name} can't be approved: this service did not store it.")
+            approval = approve(connection, operation, operator, sealer)
+        record(f"{name}, of {operation.value_wei} wei, is approved by {approval.approved_by}")
+        return operation
 
 
 def dismiss_orphan(database: Database, tx_hash: str, operator: str) -> Outcome:

@@ -65,5 +65,5 @@ $$;
 SELECT protect_tables(VARIADIC array_agg(oid::regclass)) FROM pg_class
     WHERE relnamespace = current_schema()::regnamespace AND relname IN (
         'users', 'experiences', 'event_runs', 'event_run_bookings', 'operations', 'nonces', 'chain_cursors', 'answers',
-        'operation_totals', 'rates', 'orphans', 'interventions', 'schema_migrations'
+        'operation_totals', 'rates', 'orphans', 'interventions', 'approvals', 'pauses', 'schema_migrations'
     );

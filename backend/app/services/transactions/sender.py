@@ -41,7 +41,7 @@ from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.receipts import find_attempt
 from app.services.transactions.signer import Signer
 from app.services.transactions.signing import find_account, sign_attempt
-from app.services.transactions.states import NO_BLOCK, log_fields
+from app.services.transactions.states import log_fields
 from app.services.transactions.unmined import Unmined
 
 PAUSE_GROWTH = 1.2
@@ -124,16 +124,16 @@ class TransactionSender:
     @property
     def contract_watch(self) -> ContractWatch | None:
         """Says which operations are held because of the contract; set where a reconciler looks at the contract."""
-        return self._signer.contract_watch
+        return self._signer.unsigned.contract_watch
 
     @contract_watch.setter
     def contract_watch(self, watch: ContractWatch) -> None:
-        self._signer.contract_watch = watch
+        self._signer.unsigned.contract_watch = watch
 
     @property
     def limits(self) -> Limits:
         """What this process signs."""
-        return Limits(self.chain_id, self._contracts)
+        return Limits(self.chain_id, self._contracts, self.policy.functions, self.policy.amounts)
 
     # ------------------------------------------------------------------------------------------------- public methods
 
@@ -141,15 +141,24 @@ class TransactionSender:
         """Lets the sender sign calls of this contract; it signs none of others."""
         self._contracts |= {contract}
 
-    def draft(self, call: Call, signer: SigningAccount | None, subject: uuid.UUID | NewRow | None = None) -> Draft:
+    def draft(
+        self,
+        call: Call,
+        signer: SigningAccount | None,
+        subject: uuid.UUID | NewRow | None = None,
+        *,
+        person: uuid.UUID | None = None,
+    ) -> Draft:
         """Returns a call as an operation to be stored.
 
         Args:
             call: The contract call.
             signer: The account that sends it; the platform if None.
             subject: The row that it is about, as `Draft.subject`.
+            person: Id of the user for whom it sends wei; None if it is about nobody.
         """
-        return Draft(call, self.chain_id, signer.address if signer else self.address, subject, self.sealer.seal)
+        sender, of = signer.address if signer else self.address, str(person) if person else None
+        return Draft(call, self.chain_id, sender, subject, self.sealer.seal, of)
 
     def send(self, call: Call, signer: SigningAccount | None = None) -> Receipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
@@ -283,7 +292,7 @@ class TransactionSender:
         refusal: SendRefusal | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             if not self._mempool.is_new(operation):
-                account = find_account(operation, signer, self._platform)
+                account = find_account(operation, signer, *self.accounts)
                 if changed := self._unmined.reason_not_to_resend(operation, account, self.policy):
                     return _Step(changed)
             refusal = self._mempool.send(operation)
@@ -295,7 +304,7 @@ class TransactionSender:
         if receipt is not None:
             return self._handle_receipt(operation, receipt, latest_block)
         if operation.state == "mined":
-            operation = self._handle_reorg(operation)
+            operation = self._unmined.return_to_mempool(operation)
         if operation.state not in ("signed", "submitted"):
             return _Step(operation)
         return self._follow_unmined(operation, refusal, signer, latest_block)
@@ -341,14 +350,6 @@ class TransactionSender:
             return self._close(operation, receipt)
         return operation
 
-    def _handle_reorg(self, operation: Operation) -> Operation:
-        """Sets the operation back from mined to submitted, as its block was dropped from the chain."""
-        tx_hash, block_number = operation.tx_hash, operation.block_number
-        log.warning("%s is not in block %s any more", tx_hash, block_number, extra=log_fields(operation))
-        operation = states.change(self._database, operation, ("mined",), state="submitted", reorged=True, **NO_BLOCK)
-        self._mempool.forget(operation)
-        return operation
-
     def _close(self, operation: Operation, receipt: Receipt) -> Operation:
         """Closes the operation (-> confirmed or failed) and updates rows, after all operations with lower nonces."""
         gas_columns = {"gas_used": receipt.gas_used, "gas_price_wei": receipt.gas_price}
@@ -357,20 +358,18 @@ class TransactionSender:
         if not receipt.succeeded:
             return self._close_reverted(operation, receipt, columns)
         if find_attempt(operation, receipt).no_effect:
-            proof, error = of_receipt(operation, receipt), states.error_of_given_up(operation)
-            return states.fail(self._database, proof, error, **columns)
+            error = states.error_of_given_up(operation)
+            return states.fail(self._database, of_receipt(operation, receipt), error, **columns)
         events = event_stake_codec().events(receipt.logs, checksummed(operation.to_address))
         effects: Sequence[Effect] = ()
-        columns["error"] = None
+        columns |= {"state": "confirmed", "error": None}
         try:
             effects = projections.effects_of_success(operation, events, tx_hash, receipt.block_number)
         except UnexpectedReceipt as error:
             log.error("%s", error, extra=log_fields(operation))
             columns["error"] = states.error_to_json(error)
         with self._database.autocommit() as connection:
-            closed = operations.close(
-                connection, operation, SENT_STATES, effects, in_order=True, state="confirmed", **columns
-            )
+            closed = operations.close(connection, operation, SENT_STATES, effects, in_order=True, **columns)
             earlier = [] if closed else operations.open_with_lower_nonce(connection, operation)
         if earlier:
             return self._close(operation, receipt) if self._close_all(earlier) else operation
@@ -381,8 +380,7 @@ class TransactionSender:
 
     def _close_reverted(self, operation: Operation, receipt: Receipt, columns: dict[str, object]) -> Operation:
         """Fails the operation, or starts it over if it ran out of gas for the first time."""
-        revert = receipts.revert_reason(self._w3, operation, receipt)
-        proof = of_receipt(operation, receipt)
+        revert, proof = receipts.revert_reason(self._w3, operation, receipt), of_receipt(operation, receipt)
         if revert.name == "OutOfGas" and operation.requeued == 0 and not operation.given_up:
             return self._unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
         message = rejection_message(operation.kind, revert)

@@ -6,28 +6,29 @@ import logging
 from collections.abc import Callable
 
 from web3 import Web3
-from web3.exceptions import ContractLogicError
 
-from app.core.errors import AppError, ContractRejected, Expired, Superseded, TransactionRefused
+from app.core.errors import AppError, TransactionRefused
 from app.db.database import Database
 from app.services import operations, rpc
-from app.services.codec import Call, event_stake_codec
-from app.services.contract_watch import PAUSABLE, ContractWatch
+from app.services.codec import Call
 from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
 from app.services.orphans import HeldForOrphan
+from app.services.pause import current_pause, lock_against_pause
 from app.services.rpc_answers import checksummed
-from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected, classify
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import limits, states
 from app.services.transactions.accounts import SignerError, SigningAccount
+from app.services.transactions.approvals import find_approval
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.funds import Funds
 from app.services.transactions.head import Head
-from app.services.transactions.named_ids import NamedIds
+from app.services.transactions.limits import ORDERS
 from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.signing import Content, find_mismatch
+from app.services.transactions.spending import AboveLimit, Spending, reason_against_seats
 from app.services.transactions.states import log_fields
+from app.services.transactions.unsigned import Unsigned
 
 TRANSFER_GAS = 21_000
 """Gas of a transaction that sends no data to an account without code."""
@@ -51,8 +52,7 @@ class Signer:
 
     Attributes:
         nonces: Assigns the nonces.
-        named_ids: Says whether a call may name something else by now.
-        contract_watch: Says which operations are held because of the contract; None if nobody looks at it.
+        unsigned: Decides about operations before they are signed.
     """
 
     def __init__(
@@ -69,12 +69,10 @@ class Signer:
         self._sealer = sealer
         self._sign = sign
         self._head = head
-        self._clock = clock
-        self.nonces = NonceAllocator(w3, database, sealer.address)
+        self._spending = Spending(w3, sealer)
+        self.nonces = NonceAllocator(w3, database, sealer.address, self._spending)
         self._funds = Funds(w3, database, clock)
-        self.named_ids = NamedIds(w3, database, clock)
-        self.contract_watch: ContractWatch | None = None
-        self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
+        self.unsigned = Unsigned(w3, database, head, self.nonces, clock)
 
     def sign_first(
         self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, allowed: limits.Limits
@@ -84,12 +82,43 @@ class Signer:
         All that can be known is looked at before it takes a nonce: limits, what it names, estimate, fees, funds.
         """
         if reason := self._find_fault(operation, allowed):
-            return self._hold(operation, HeldCause.LIMIT, reason, policy)
-        if self.contract_watch and (reason := self.contract_watch.reason_to_hold(operation)):
-            return self._hold(operation, HeldCause.CONTRACT, reason, policy)
-        if changed := self._check_named_ids(operation, policy):
+            return self.unsigned.hold(operation, HeldCause.LIMIT, reason, policy)
+        if self.unsigned.contract_watch and (reason := self.unsigned.contract_watch.reason_to_hold(operation)):
+            return self.unsigned.hold(operation, HeldCause.CONTRACT, reason, policy)
+        if changed := self.unsigned.check_named_ids(operation, policy):
             return changed
-        estimate = self._estimate(operation, policy)
+        try:
+            signed = self._sign_within(operation, account, policy, allowed.amounts)
+        except AboveLimit as above:
+            with self._database.autocommit() as connection:
+                approval = find_approval(connection, operation, self._sealer)
+            if approval is None:
+                return self.unsigned.hold(operation, HeldCause.ABOVE_LIMIT, above.reason, policy)
+            signed = self._sign_within(operation, account, policy, allowed.amounts, is_approved=True)
+        if signed.state == "prepared" and signed.kind in ORDERS:
+            with self._database.autocommit() as connection:
+                pause = current_pause(connection)
+            return self.unsigned.hold(signed, HeldCause.PAUSED, str(pause), policy) if pause else signed
+        return signed
+
+    def _sign_within(
+        self,
+        operation: Operation,
+        account: SigningAccount,
+        policy: TransactionPolicy,
+        amounts: limits.Amounts | None,
+        *,
+        is_approved: bool = False,
+    ) -> Operation:
+        """Signs a prepared operation that may be signed, as far as its content goes; or rejects or holds it.
+
+        Raises:
+            AboveLimit: It is an order above a limit of amounts, and not approved.
+        """
+        is_limited = operation.kind in ORDERS and operation.sender == self._sealer.address and not is_approved
+        if amounts is not None and is_limited:
+            self._require_within(operation, amounts, operation.value_wei)
+        estimate = self.unsigned.estimate(operation, policy)
         if isinstance(estimate, Operation):
             return estimate
         header = self._head.latest(policy.head_max_age)
@@ -97,21 +126,35 @@ class Signer:
         if fees is None:
             cap = policy.max_fee_per_gas
             reason = f"the base fee of {header.base_fee} wei per gas is above the cap of {cap}"
-            return self._hold(operation, HeldCause.BASE_FEE, reason, policy)
+            return self.unsigned.hold(operation, HeldCause.BASE_FEE, reason, policy)
         gas = gas_limit(estimate, retried=operation.requeued > 0)
         cost_wei = operation.value_wei + gas * fees.max_fee_per_gas
         if not self._funds.reserve(operation.chain_id, account.address, cost_wei):
-            return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
+            return self.unsigned.hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
 
         def sign(nonce: int) -> Attempt:
             return self._sign(operation, account, nonce, gas, fees, header.number)
 
+        most_wei = operation.value_wei + gas * policy.max_fee_per_gas  # fees may be raised so far
+        final_block, counted_wei = max(policy.final_block(header.number), 0), most_wei if is_limited else 0
         try:
-            return self.nonces.sign(operation, max(policy.final_block(header.number), 0), sign)
+            return self.nonces.sign(operation, final_block, sign, counted_wei, amounts)
         except HeldForOrphan as held:
-            return self._hold(operation, HeldCause.ORPHAN, held.reason, policy)
+            return self.unsigned.hold(operation, HeldCause.ORPHAN, held.reason, policy)
         except SignerError as error:
-            return self._hold(operation, HeldCause.SIGNER, error.words, policy)
+            return self.unsigned.hold(operation, HeldCause.SIGNER, error.words, policy)
+
+    def _require_within(self, operation: Operation, amounts: limits.Amounts, wei: int) -> None:
+        """Raises `AboveLimit` if an order can't be within the limits, before anything is asked about it."""
+        most = min(amounts.operation_wei, amounts.person_day_wei, amounts.day_wei)
+        if wei > most:
+            raise AboveLimit(f"it sends {wei} wei, and the lowest limit is {most} wei")
+        if amounts.person_run_seats is None:
+            return
+        with self._database.autocommit() as connection:
+            reason = reason_against_seats(connection, operation, amounts)
+        if reason is not None:
+            raise AboveLimit(reason)
 
     def raise_fees(
         self,
@@ -173,7 +216,7 @@ class Signer:
         ):
             return operation
         header = rpc.latest_header(self._w3)
-        estimate = self._estimate(operation, policy) if kind.name != "FEE_CAP" else 0
+        estimate = self.unsigned.estimate(operation, policy) if kind.name != "FEE_CAP" else 0
         if isinstance(estimate, Operation):
             return operation
 
@@ -262,76 +305,6 @@ class Signer:
             return None
         return "it was not stored by this service, as its seal is missing or of other values"
 
-    def _check_named_ids(self, operation: Operation, policy: TransactionPolicy) -> Operation | None:
-        """Returns the operation as it was rejected or held, if its call may name another run or booking; else None."""
-        try:
-            doubt = self.named_ids.find_doubt(operation, policy)
-        except NODE_ERRORS as error:
-            return self._hold_after_errors(operation, error, "the block of what it names can't be read", policy)
-        if doubt is None:
-            return None
-        if doubt.is_final:
-            message = f"{operation.kind} was not sent, and never will be: {doubt.reason}."
-            return states.reject(self._database, operation, Superseded(message))
-        return self._hold(operation, HeldCause.REORG, doubt.reason, policy)
-
-    def _estimate(self, operation: Operation, policy: TransactionPolicy) -> int | Operation:
-        """Returns the estimated gas, or the operation as it was rejected or held."""
-        to, data, value = operation.to_address, operation.data, operation.value_wei
-        try:
-            gas = rpc.estimate_gas(self._w3, to, data, "pending", sender=operation.sender, value=value)
-        except NODE_ERRORS as error:
-            if isinstance(error, ContractLogicError):
-                rejection = as_contract_rejected(operation.kind, error, event_stake_codec())
-                watch = self.contract_watch if rejection is not None else None
-                if watch and rejection and (why := watch.reason_after_revert(operation, rejection.name)):
-                    return self._hold(operation, HeldCause.CONTRACT, why, policy)
-                if rejection is not None:
-                    return self._reject(operation, rejection, policy)
-            elif classify(error) is RefusalKind.NO_FUNDS:
-                return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
-            return self._hold_after_errors(operation, error, "its gas can't be estimated", policy)
-        self._failing_since.pop(operation.key, None)
-        return gas
-
-    def _hold_after_errors(
-        self, operation: Operation, error: Exception, what: str, policy: TransactionPolicy
-    ) -> Operation:
-        """Holds the operation if a node has failed for `policy.hold_after` seconds; raises its error before that."""
-        now = self._clock()
-        if now - self._failing_since.setdefault(operation.key, now) <= policy.hold_after:
-            raise error
-        return self._hold(operation, HeldCause.ESTIMATE, as_chain_unavailable(what, error).message.rstrip("."), policy)
-
-    def _reject(self, operation: Operation, rejection: ContractRejected, policy: TransactionPolicy) -> Operation:
-        """Rejects an operation, unless the contract refuses it because a transaction of its own is done already."""
-        if policy.looks_before_rejecting:
-            final_block = policy.final_block(self._head.number(policy.head_max_age))
-            self.nonces.find_unknown(operation.chain_id, max(final_block, 0))
-        try:
-            taken_over = self.nonces.take_over(operation)
-        except HeldForOrphan as held:
-            return self._hold(operation, HeldCause.ORPHAN, held.reason, policy)
-        return taken_over or states.reject(self._database, operation, rejection)
-
-    def _hold(self, operation: Operation, cause: HeldCause, reason: str, policy: TransactionPolicy) -> Operation:
-        """Holds an operation without a nonce, or rejects it if it was held for too long.
-
-        Only orders expire. An exit, such as a cancellation, waits: somebody's money depends on it.
-        """
-        may_expire = (
-            operation.kind in PAUSABLE and not operation.attempts and cause not in (HeldCause.LIMIT, HeldCause.ORPHAN)
-        )
-        if operation.held_at is None or not may_expire:
-            return states.hold(self._database, operation, cause, reason)
-        with self._database.autocommit() as connection:
-            seconds = operations.held_seconds(connection, operation.key)
-        if seconds <= policy.expire_after:
-            return states.hold(self._database, operation, cause, reason)
-        self._failing_since.pop(operation.key, None)
-        message = f"{operation.kind} was given up after {seconds:.0f} seconds, and nothing was sent: {reason}."
-        return states.reject(self._database, operation, Expired(message))
-
     def _add_attempt(
         self,
         operation: Operation,
@@ -351,17 +324,21 @@ class Signer:
             The operation with the attempt; or as it is held, or as another worker left it.
         """
         with self._database.transaction() as connection:
+            if allowed is not None and operation.kind in ORDERS and lock_against_pause(connection):
+                return operation
             current = operations.lock(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
                 return current
             if current.abandoned_at is not None:
                 return current
-            if allowed is not None and self.contract_watch and self.contract_watch.code_changed:
+            if allowed is not None and self.unsigned.contract_watch and self.unsigned.contract_watch.code_changed:
                 return current
             fault = self._find_fault(current, allowed) if allowed is not None else None
             made = (HeldCause.LIMIT, fault) if fault else _make(make, current.attempts[-1])
             if made is None:
                 return current
+            if isinstance(made, Attempt) and not self._spending.covers(current, made):
+                made = (HeldCause.FEES_AT_CAP, "another attempt would cost more than was counted for it")
             if isinstance(made, Attempt):
                 attempts = [*current.attempts, made]
                 changed = operations.change(connection, current, (current.state,), attempts=attempts, **values)

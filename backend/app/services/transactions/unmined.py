@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from web3 import Web3
@@ -21,6 +22,7 @@ from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.signer import Signer
 from app.services.transactions.signing import find_account
 
+log = logging.getLogger(__name__)
 _ANSWERED = frozenset(
     {
         RefusalKind.KNOWN,
@@ -119,7 +121,7 @@ class Unmined:
         """
         if (changed := states.changed_meanwhile(self._database, operation)) is not None:
             return changed
-        doubt = None if operation.given_up else self._signer.named_ids.find_doubt(operation, policy)
+        doubt = None if operation.given_up else self._signer.unsigned.named_ids.find_doubt(operation, policy)
         if doubt is None:
             return None
         operation = states.hold(self._database, operation, HeldCause.REORG, doubt.reason)
@@ -162,6 +164,15 @@ class Unmined:
         """Starts an operation over with a new nonce, as `states.requeue` does."""
         self._mempool.forget(proof.operation)
         return states.requeue(self._database, proof, reason, counts_as_retry=counts_as_retry)
+
+    def return_to_mempool(self, operation: Operation) -> Operation:
+        """Sets the operation back from mined to submitted, as its block was dropped from the chain."""
+        tx_hash, block_number = operation.tx_hash, operation.block_number
+        log.warning("%s is not in block %s any more", tx_hash, block_number, extra=states.log_fields(operation))
+        changed = {"state": "submitted", "reorged": True, **states.NO_BLOCK}
+        operation = states.change(self._database, operation, ("mined",), **changed)
+        self._mempool.forget(operation)
+        return operation
 
     # ------------------------------------------------------------------------------------------------- helpers
 
