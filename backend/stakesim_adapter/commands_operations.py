@@ -107,9 +107,9 @@ def cancel(key: Key, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
 
 @operations.command(cls=Command)
 def approve(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
-    """Approve an operation that is held as it is above a limit: this one is sent, and no other.
+    """Approve an operation that is held as it is above a limit: this one is sent, once, and no other.
 
-    Needs the database and PLATFORM_PRIVATE_KEY, with which the approval is sealed.
+    Needs the database, and the key with which the approval is sealed: SEAL_SECRET, or the platform's.
     """
     with _intervening(env_file) as interventions:
         operation = interventions.find(key)

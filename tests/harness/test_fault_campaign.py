@@ -167,7 +167,7 @@ class ConcludesFromAnOldCopy(TransactionSender):
 
     def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
         super().__init__(w3, *parts, **options)
-        self._unmined = _AnOldCopyIsEnough(w3, self._database, self._mempool, self._signer, self._platform)
+        self.unmined = _AnOldCopyIsEnough(w3, self._database, self._mempool, self._signer, self.accounts)
 
 
 class _SaysNothing(Unmined):
@@ -182,7 +182,7 @@ class HoldsInSilence(TransactionSender):
 
     def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
         super().__init__(w3, *parts, **options)
-        self._unmined = _SaysNothing(w3, self._database, self._mempool, self._signer, self._platform)
+        self.unmined = _SaysNothing(w3, self._database, self._mempool, self._signer, self.accounts)
 
 
 @pytest.mark.parametrize(

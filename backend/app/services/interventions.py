@@ -308,8 +308,9 @@ def approve_operation(database: Database, sealer: Sealer, key: str, operator: st
         operation = operations.lock(connection, operation.key)
         name = f"{operation.kind} {operation.key}"
         approval = find_approval(connection, operation, sealer)
-        if approval is None:
-            if operation.closed or operation.held_cause != HeldCause.ABOVE_LIMIT:
+        is_held = operation.state == "prepared" and operation.held_cause == HeldCause.ABOVE_LIMIT
+        if approval is None or is_held:
+            if not is_held:
                 raise NothingToApprove(f"{name} can't be approved: no limit holds it.")
             if not sealer.has_sealed(operation):
                 raise NothingToApprove(f"{name} can't be approved: this service did not store it.")

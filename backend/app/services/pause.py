@@ -18,6 +18,8 @@ from app.db.tables import IS_PAUSED, pauses
 log = logging.getLogger(__name__)
 _OPEN = select(pauses.c.since, pauses.c.paused_by, pauses.c.reason).where(pauses.c.ended_at.is_(None))
 _LOCK = "LOCK TABLE nonces IN {} MODE"
+_PATIENCE = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'"
+"""A statement that raises fees holds its lock while a remote signer signs: for `SIGNER_TIMEOUT_SECONDS` at most."""
 
 
 class Pause(NamedTuple):
@@ -48,6 +50,7 @@ def lock_against_pause(connection: Connection) -> bool:
 def pause(database: Database, operator: str, reason: str | None = None) -> Pause:
     """Pauses the service; leaves an open pause as it is. Returns the open pause."""
     with database.transaction() as connection:
+        connection.exec_driver_sql(_PATIENCE)
         connection.exec_driver_sql(_LOCK.format("SHARE ROW EXCLUSIVE"))
         found = current_pause(connection)
         if found is not None:

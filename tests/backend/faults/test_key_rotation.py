@@ -17,10 +17,12 @@ from app.bootstrap.access_checks import check_keys
 from app.bootstrap.container import build_services
 from app.db.tables import users
 from app.services.blockchain_service import BlockchainService
-from app.services.operation_types import Operation
+from app.services.interventions import approve_operation
+from app.services.operation_types import HeldCause, Operation
 from app.services.transactions.accounts import derived_sealer
-from app.services.transactions.limits import Sealer, derived_seal_key
+from app.services.transactions.limits import ORDERS, Amounts, Sealer, derived_seal_key
 from app.services.transactions.sender import TransactionSender
+from app.services.transactions.spending import Entry, read_entry
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from fault_environment import POLICY, FaultEnvironment, NodeConnection, all_operations, http
@@ -31,6 +33,7 @@ from web3.middleware import AttributeDictMiddleware
 
 pytestmark = pytest.mark.slow
 NEW = Account.from_key("0x" + "8c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362319")
+ETH = 10**18
 CUSTODY = "0x00000000000000000000000000000000000c0571"
 
 
@@ -72,6 +75,11 @@ def hand_over(environment: FaultEnvironment) -> None:
     environment.rpc("anvil_setBalance", NEW.address, hex(10**21))
     as_platform(environment, "transferOwnership", NEW.address, by=environment.platform)
     as_platform(environment, "acceptOwnership", by=NEW)
+
+
+def spent(operation: Operation) -> int:
+    """What a final operation cost in wei."""
+    return operation.value_wei + (operation.gas_used or 0) * (operation.gas_price_wei or 0)
 
 
 def finish(environment: FaultEnvironment, open_ones: Sequence[Operation]) -> list[Operation]:
@@ -152,6 +160,72 @@ def test_a_stuck_transaction_of_the_old_key_is_replaced_under_the_old_key(enviro
     assert (ended.state, ended.sender, ended.nonce) == ("confirmed", environment.platform.address, stuck.nonce)
     assert len(ended.attempts) > len(stuck.attempts)
     assert effects(after)[stuck.key] == 1
+
+
+def test_the_limit_of_a_day_holds_for_all_accounts_together(environment: FaultEnvironment) -> None:
+    """A rotation makes no room: what the old account spent counts, and it signs no more orders without approval."""
+    without_wallets(environment)
+    amounts = Amounts(operation_wei=10 * ETH, person_day_wei=20 * ETH, day_wei=20 * ETH)
+    before = with_keys(environment, environment.platform, amounts=amounts)
+    run = before.open_run(seats=10)
+    booked = before.settle(before.prepare_booking(run))
+    left = before.prepare_booking(run)
+    signed = before.step(before.prepare_booking(run))
+    doomed = before.services.bookings.prepare_cancel(booked.subject)
+    after = with_keys(before, NEW, environment.platform, amounts=amounts)
+    [held, ended, cancelled] = finish(after, [left, signed, doomed])
+    assert [(each.state, each.sender) for each in (ended, cancelled)] == [
+        ("confirmed", environment.platform.address)
+    ] * 2
+    assert (held.state, held.held_cause, held.attempts) == ("prepared", HeldCause.ABOVE_LIMIT, [])
+    assert "was the platform's account before" in (held.held or "")
+
+    hand_over(after)
+    orders = [each for each in all_operations(after.database) if each.kind in ORDERS and each.attempts]
+    tight = replace(amounts, day_wei=sum(map(spent, orders)) + 10**15)
+    after = with_keys(after, NEW, environment.platform, amounts=tight)
+    order = after.step(after.prepare_run())
+    assert (order.held_cause, order.sender) == (HeldCause.ABOVE_LIMIT, NEW.address)
+    assert "the last 24 hours" in (order.held or "")
+    roomy = with_keys(after, NEW, environment.platform, amounts=amounts)
+    assert roomy.settle(roomy.prepare_run()).state == "confirmed"
+
+
+def test_an_order_of_the_old_account_that_a_person_approves_is_signed(environment: FaultEnvironment) -> None:
+    without_wallets(environment)
+    amounts = Amounts(operation_wei=10 * ETH, person_day_wei=20 * ETH, day_wei=20 * ETH)
+    before = with_keys(environment, environment.platform, amounts=amounts)
+    run = before.open_run()
+    left = before.prepare_booking(run)
+    after = with_keys(before, NEW, environment.platform, amounts=amounts)
+    assert after.step(left).held_cause == HeldCause.ABOVE_LIMIT
+    approve_operation(after.database, after.services.sender.sealer, left.key, "operator")
+    [ended] = finish(after, [left])
+    assert (ended.state, ended.sender) == ("confirmed", environment.platform.address)
+
+
+def test_an_approval_under_the_old_key_holds_after_the_rotation(environment: FaultEnvironment) -> None:
+    """So do the entries under its seal: fees are raised no further than was counted."""
+    without_wallets(environment)
+    amounts = Amounts(operation_wei=ETH // 1000, person_day_wei=20 * ETH, day_wei=20 * ETH)
+    before = with_keys(environment, environment.platform, amounts=amounts)
+    large = before.step(before.prepare_run())
+    assert large.held_cause == HeldCause.ABOVE_LIMIT
+    approve_operation(before.database, before.services.sender.sealer, large.key, "operator")
+    after = with_keys(before, NEW, environment.platform, amounts=amounts)
+    [ended] = finish(after, [large])
+    assert (ended.state, ended.sender, ended.spending["wei"]) == ("confirmed", environment.platform.address, 0)  # type: ignore[index]
+
+
+def test_an_entry_below_nothing_is_none() -> None:
+    """A previous account's key that leaked seals no entry that makes room for the present one."""
+    old = Account.create()
+    sealer = Sealer(NEW.address, [derived_seal_key(NEW)], {old.address: derived_seal_key(old)})
+    for wei, is_known in ((5, True), (-5, False)):
+        entry = Entry(3, 1, wei, "", 0, "key")
+        stored = entry.to_json(1, old.address, derived_sealer(old))
+        assert (read_entry(1, old.address, 3, "key", stored, sealer) is not None) == is_known
+        assert read_entry(1, NEW.address, 3, "key", stored, sealer) is None
 
 
 def test_a_gap_among_the_old_accounts_nonces_is_filled_under_the_old_key(environment: FaultEnvironment) -> None:

@@ -16,7 +16,7 @@ from app.db.tables import approvals, operations
 from app.services import interventions
 from app.services.operation_types import HeldCause, Operation
 from app.services.transactions.limits import SIGNABLE_FUNCTIONS
-from app.services.transactions.spending import DAY_US
+from app.services.transactions.spending import DAY_US, Charge
 from fault_environment import GWEI, FaultEnvironment
 from limits_environment import ETH, limited, shift_clock, with_clock
 from sqlalchemy import delete, insert, select, update
@@ -159,7 +159,7 @@ def test_gas_counts_at_the_highest_fee_until_it_is_known(environment: FaultEnvir
     first = worker.settle(first)
     assert worker.follow(second).state == "submitted"
     real = first.value_wei + (first.gas_used or 0) * (first.gas_price_wei or 0)
-    window = worker.services.sender.nonces._spending._windows[worker.w3.eth.chain_id]
+    window = worker.services.sender.nonces._spending._windows[worker.w3.eth.chain_id, worker.platform.address]
     assert window.entries[first.nonce or 0].wei == real
 
 
@@ -272,10 +272,12 @@ def test_rows_that_somebody_changes_make_no_room(environment: FaultEnvironment, 
 def counted(worker: FaultEnvironment, run: Any) -> int:
     """What a process counts before it asks the chain what final operations cost."""
     spending, operation = worker.services.sender.nonces._spending, worker.prepare_booking(run)
+    amounts = worker.services.sender.policy.amounts
+    assert amounts is not None
     with worker.database.autocommit() as connection:
         nonce = worker.count()
-        spending.entry(connection, operation, nonce, 0, worker.services.sender.policy.amounts)
-    return spending._windows[worker.w3.eth.chain_id].total
+        spending.entry(connection, operation, nonce, Charge(amounts))
+    return spending._windows[worker.w3.eth.chain_id, worker.platform.address].total
 
 
 def test_a_row_that_is_set_back_is_counted_again(environment: FaultEnvironment) -> None:
@@ -293,6 +295,68 @@ def test_a_row_that_is_set_back_is_counted_again(environment: FaultEnvironment) 
         worker.mine(1)
     assert states[-1] == HeldCause.ABOVE_LIMIT
     assert states.count(None) <= 3  # the gas of final ones is known
+
+
+def set_back(worker: FaultEnvironment, operation: Operation) -> Operation:
+    """Writes the row of an operation as it was before it was signed, as somebody with the database's password might."""
+    empty = {
+        "state": "prepared",
+        "nonce": None,
+        "attempts": [],
+        "spending": None,
+        "tx_hash": None,
+        "block_number": None,
+    }
+    write(worker, update(operations).where(operations.c.key == operation.key).values(empty))
+    return worker.find(operation)
+
+
+@pytest.mark.parametrize("entry", ["emptied", "in another row"])
+def test_an_approval_is_used_once(clocked: FaultEnvironment, entry: str) -> None:
+    """Whoever sets its row back gets no second transaction, from no process; a person may approve it anew."""
+    worker = limited(clocked, operation_wei=ETH)
+    worker.settle(worker.prepare_run())  # the first entry of the account
+    large = held(worker, worker.prepare_run(seats=100))
+    approve(worker, large)
+    large = worker.settle(large)
+    spending, nonce = large.spending, large.nonce
+    assert large.state == "confirmed"
+    later = worker.settle(worker.prepare_run())
+    large = set_back(worker, large)
+    if entry == "in another row":
+        write(worker, update(operations).where(operations.c.key == later.key).values(nonce=nonce, spending=spending))
+    for process in (worker, limited(clocked, operation_wei=ETH)):
+        assert "may have been used" in (held(process, large).held or "")
+    shift_clock(clocked, 60)
+    approve(worker, large)
+    assert worker.follow(large).state == "submitted"
+
+
+def test_an_approval_ends_after_a_day(clocked: FaultEnvironment) -> None:
+    worker = limited(clocked, operation_wei=ETH)
+    large = held(worker, worker.prepare_run(seats=100))
+    approve(worker, large)
+    shift_clock(clocked, 86_500)
+    assert "within 24 hours" in (held(worker, large).held or "")
+    approve(worker, large)
+    assert worker.follow(large).state == "submitted"
+
+
+def test_fees_are_not_raised_above_the_limit_without_an_entry(environment: FaultEnvironment) -> None:
+    """As when somebody empties it, and MAX_FEE_GWEI was set higher meanwhile."""
+    run = environment.open_run()
+    first = limited(environment)
+    operation = first.step(first.step(first.prepare_booking(run)))
+    write(first, update(operations).where(operations.c.key == operation.key).values(spending=None))
+    worker = limited(environment, operation_wei=cost(operation))
+    policy = replace(worker.services.sender.policy, bump_after=0, max_fee_per_gas=2000 * GWEI)
+    worker.services.sender.policy = policy
+    for _ in range(60):
+        operation = worker.step(operation)
+    assert len(operation.attempts) > 5
+    most = max(each.gas_limit * each.max_fee_per_gas for each in operation.attempts)
+    assert operation.value_wei + most <= worker.services.sender.policy.amounts.operation_wei  # type: ignore[union-attr]
+    assert operation.held_cause == HeldCause.FEES_AT_CAP
 
 
 def test_fees_are_raised_within_what_was_counted(environment: FaultEnvironment) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from app.services import interventions, nonce_queries, pause
 from app.services.nonce_queries import sign as sign_statement
 from app.services.operation_types import HeldCause, Operation
 from app.services.transactions import approvals as approvals_module
+from app.services.transactions import signer as signer_module
 from app.services.transactions import spending as spending_module
 from app.services.transactions.limits import ORDERS, Amounts
 from fault_environment import FaultEnvironment
@@ -72,7 +73,7 @@ class World:
     workers: list[FaultEnvironment] = field(default_factory=list)
     known: list[Operation] = field(default_factory=list)
     signed: dict[str, SignedAttempt] = field(default_factory=dict)
-    approved: set[str] = field(default_factory=set)
+    approved: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.workers = [self.open(), self.open()]
@@ -132,7 +133,7 @@ class World:
         if operation is not None:
             sealer = self.workers[worker].services.sender.sealer
             interventions.approve_operation(self.base.database, sealer, operation.key, "a person")
-            self.approved.add(operation.key)
+            self.approved[operation.key] += 1
 
     def pause(self, worker: int, _: int) -> None:
         if pause.resume(self.base.database, "a person") is None:
@@ -162,7 +163,8 @@ class World:
             self.write(update(operations).where(of).values(person=str(self.people[0])))
         elif kind in ("approval", "copied approval"):
             self.write(delete(approvals).where(approvals.c.operation_key == operation.key))
-            self.approved.discard(operation.key)
+            if all(each.operation.key != operation.key for each in self.signed.values()):
+                del self.approved[operation.key]
             row = {"operation_key": operation.key, "approved_by": "me", "approved_at": func.now(), "seal": "00"}
             copied = select(operations.c.key, approvals.c.approved_by, approvals.c.approved_at, approvals.c.seal)
             statement = insert(approvals).values(row)
@@ -176,14 +178,16 @@ class World:
     # ------------------------------------------------------------------------------------------------- what was lost
 
     def lost(self) -> Iterator[tuple[SignedAttempt, int]]:
-        """Yields each transaction of an order that was mined and that nobody approved, and what it cost."""
+        """Yields each transaction of an order that was mined, and what it cost, but for one of each approval."""
+        approved = self.approved.copy()
         for tx_hash, signed in self.signed.items():
-            is_order = getattr(signed.operation, "kind", None) in ORDERS and not signed.no_effect
-            if not is_order or signed.operation.key in self.approved:
+            if getattr(signed.operation, "kind", None) not in ORDERS or signed.no_effect:
                 continue
             response = self.base.w3.provider.make_request("eth_getTransactionReceipt", [tx_hash])  # type: ignore[arg-type]
             receipt: Any = response.get("result")
-            if receipt is not None:
+            if receipt is not None and approved[signed.operation.key] > 0:
+                approved[signed.operation.key] -= 1
+            elif receipt is not None:
                 value = signed.operation.value_wei if int(receipt["status"], 16) else 0
                 yield signed, value + int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
 
@@ -307,7 +311,7 @@ def _sign_at_any_time(connection: Any, operation: Any, attempt: Any, *more: Any,
 def _checked_before_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if only each order by itself were compared with the limits."""
 
-    def reason(entry: Any, window: Any, amounts: Amounts) -> str | None:
+    def reason(entry: Any, windows: Any, amounts: Amounts) -> str | None:
         return "it is large" if entry.wei > amounts.operation_wei else None
 
     monkeypatch.setattr(spending_module, "_reason_against", reason)
@@ -320,13 +324,25 @@ def _old_sum(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _any_approval(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if any row were an approval."""
-    monkeypatch.setattr(approvals_module, "_seal", lambda operation, by, at, sealer: "00")
+    monkeypatch.setattr(approvals_module, "find_approval", _any_row)
+    monkeypatch.setattr(signer_module, "find_approval", _any_row)
+
+
+def _any_row(connection: Any, operation: Operation, sealer: Any) -> approvals_module.Approval | None:
+    row = connection.execute(select(approvals).where(approvals.c.operation_key == operation.key)).one_or_none()
+    return row and approvals_module.Approval(row.approved_by, row.approved_at)
+
+
+def _used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if an approval were good for any number of transactions."""
+    monkeypatch.setattr(spending_module._Window, "has_used", lambda *arguments: False)
 
 
 def _mine_and_step(worker: int) -> list[Action]:
     return [("step all", worker, 0), ("mine", 1, 0)]
 
 
+SET_BACK = FORGERIES.index("set back")
 FORGED_APPROVAL = FORGERIES.index("approval")
 THREE_ORDERS: list[Action] = [
     action for worker in (0, 1, 0) for action in (("order", worker, 2), *_mine_and_step(worker))
@@ -338,6 +354,13 @@ BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], list[Action]]] = {
     "an approval needs no seal": (
         _any_approval,
         [("order", 0, 4), *_mine_and_step(0), ("forge", FORGED_APPROVAL, 0), *_mine_and_step(0)],
+    ),
+    "an approval is used again": (
+        _used_again,
+        [
+            *(("order", 0, 4), *_mine_and_step(0), ("approve", 0, 0), *_mine_and_step(0), ("mine", 3, 0)),
+            *(("forge", SET_BACK, 0), *_mine_and_step(1)),
+        ],
     ),
 }
 """What is broken, and a short story that shows it."""

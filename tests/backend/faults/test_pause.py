@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from app.api.readiness import look_at_database
 from app.core.errors import Paused
+from app.db.connections import DatabasePolicy
+from app.db.database import Database, open_engine
 from app.services import nonce_queries, pause
 from app.services.operation_types import HeldCause, Operation
 from fault_environment import FaultEnvironment, all_operations
@@ -134,3 +136,23 @@ def test_an_approved_operation_waits_for_the_end_of_the_pause(environment: Fault
     assert worker.step(large).held_cause == HeldCause.PAUSED
     pause.resume(worker.database, "operator")
     assert worker.settle(worker.find(large)).state == "confirmed"
+
+
+def test_a_pause_waits_for_a_slow_signer(environment: FaultEnvironment) -> None:
+    """Longer than a statement waits for a lock otherwise: what holds it may be waiting for a signature."""
+    policy = DatabasePolicy(lock_timeout=0.2, statement_timeout=0.4)
+    impatient = Database(open_engine(environment.database.engine.url, policy))
+    paused = threading.Event()
+
+    def begin_pause() -> None:
+        pause.pause(impatient, "operator")
+        paused.set()
+
+    with environment.database.transaction() as connection:
+        pause.lock_against_pause(connection)
+        thread = threading.Thread(target=begin_pause)
+        thread.start()
+        assert not paused.wait(1)
+    thread.join(30)
+    assert paused.is_set()
+    impatient.engine.dispose()

@@ -19,8 +19,8 @@ from app.services.operation_types import Attempt, Operation, UsedNonce
 from app.services.orphans import HeldForOrphan, Orphan
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
-from app.services.transactions.limits import ORDERS, Amounts
-from app.services.transactions.spending import AboveLimit, Entry, Spending
+from app.services.transactions.limits import ORDERS
+from app.services.transactions.spending import AboveLimit, Charge, Entry, Spending
 
 SEARCHED_BLOCKS = 128
 """Number of blocks that are searched for a transaction. Nodes that are no archive nodes have the states of as many."""
@@ -65,8 +65,7 @@ class NonceAllocator:
         operation: Operation,
         final_block: int,
         sign: Callable[[int], Attempt],
-        cost_wei: int = 0,
-        amounts: Amounts | None = None,
+        charge: Charge | None = None,
     ) -> Operation:
         """Stores the operation's first attempt with the next free nonce.
 
@@ -74,8 +73,7 @@ class NonceAllocator:
             operation: A prepared operation.
             final_block: Number of the latest final block: counting in a block that a reorg drops would leave a gap.
             sign: Signs the operation with a nonce.
-            cost_wei: What it costs at most, and is counted; 0 if a person approved it.
-            amounts: The limits; None if nothing is counted.
+            charge: What is counted; None if nothing is.
 
         Returns:
             The signed operation, or the operation as another worker left it; unchanged during a pause.
@@ -92,7 +90,7 @@ class NonceAllocator:
             if nonce is None or count > nonce:
                 nonce, used_on_chain = self._start(connection, operation, count, final_block)
             while True:
-                entry = self._entry(connection, operation, nonce, cost_wei, amounts, final_block)
+                entry = self._entry(connection, operation, nonce, charge, final_block)
                 spending = self._spending.to_json(operation, entry)
                 signed = _try(connection, operation, sign(nonce), used_on_chain, compared, spending)
                 if signed is not None:
@@ -117,21 +115,15 @@ class NonceAllocator:
                     nonce, used_on_chain = next_nonce, 0
 
     def _entry(
-        self,
-        connection: Connection,
-        operation: Operation,
-        nonce: int,
-        cost_wei: int,
-        amounts: Amounts | None,
-        final_block: int,
+        self, connection: Connection, operation: Operation, nonce: int, charge: Charge | None, final_block: int
     ) -> Entry | None:
         """Returns the operation's entry; before it is refused, looks at what earlier ones really cost."""
         try:
-            return self._spending.entry(connection, operation, nonce, cost_wei, amounts)
+            return self._spending.entry(connection, operation, nonce, charge)
         except AboveLimit:
             self._spending.forget_time()
             self._spending.settle(connection, operation.chain_id, final_block)
-        return self._spending.entry(connection, operation, nonce, cost_wei, amounts)
+        return self._spending.entry(connection, operation, nonce, charge)
 
     def _start(self, connection: Connection, operation: Operation, count: int, final_block: int) -> tuple[int, int]:
         """Returns the nonce to try first, and the number of nonces that are certainly used on chain.

@@ -72,6 +72,9 @@ class TransactionSender:
         uniform: Returns a random number between its two arguments.
         previous: Accounts before a rotation of keys, which sign what is left of their operations.
         sealer: Seals operations; with the key that is derived from the platform's if None.
+
+    Attributes:
+        unmined: Brings operations into a block, or cancels them, that are in none.
     """
 
     _sign_attempt = staticmethod(sign_attempt)  # an attribute, so that tests of the fault campaign can break it
@@ -94,19 +97,16 @@ class TransactionSender:
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool, self.head = Mempool(w3, clock), Head(w3, clock)
         self.accounts, self.sealer = (platform, *previous), sealer or derived_sealer(platform)
-        self._signer = Signer(w3, database, self.sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
-        self._unmined = Unmined(w3, database, self._mempool, self._signer, self.accounts)
+        self._signer = Signer(
+            w3, database, self.sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock, previous
+        )
+        self.unmined = Unmined(w3, database, self._mempool, self._signer, self.accounts)
         self._in_progress: dict[str, threading.Event] = {}  # operations that a thread carries out, by key
 
     @property
     def nonces(self) -> NonceAllocator:
         """Assigns nonces, and finds transactions of the platform that are in no row."""
         return self._signer.nonces
-
-    @property
-    def unmined(self) -> Unmined:
-        """Brings operations into a block, or cancels them, that are in none."""
-        return self._unmined
 
     @property
     def address(self) -> ChecksumAddress:
@@ -293,7 +293,7 @@ class TransactionSender:
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             if not self._mempool.is_new(operation):
                 account = find_account(operation, signer, *self.accounts)
-                if changed := self._unmined.reason_not_to_resend(operation, account, self.policy):
+                if changed := self.unmined.reason_not_to_resend(operation, account, self.policy):
                     return _Step(changed)
             refusal = self._mempool.send(operation)
         is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
@@ -304,7 +304,7 @@ class TransactionSender:
         if receipt is not None:
             return self._handle_receipt(operation, receipt, latest_block)
         if operation.state == "mined":
-            operation = self._unmined.return_to_mempool(operation)
+            operation = self.unmined.return_to_mempool(operation)
         if operation.state not in ("signed", "submitted"):
             return _Step(operation)
         return self._follow_unmined(operation, refusal, signer, latest_block)
@@ -313,7 +313,7 @@ class TransactionSender:
         self, operation: Operation, refusal: SendRefusal | None, signer: SigningAccount | None, latest_block: int | None
     ) -> _Step:
         account = find_account(operation, signer, *self.accounts)
-        outcome = self._unmined.follow(operation, refusal, account, self.policy, self.limits)
+        outcome = self.unmined.follow(operation, refusal, account, self.policy, self.limits)
         if isinstance(outcome, Mined):
             return self._handle_receipt(outcome.operation, outcome.receipt, latest_block)
         return _Step(outcome)
@@ -342,7 +342,7 @@ class TransactionSender:
             account = find_account(operation, *self.accounts)
             if account is None or operation.state not in ("signed", "submitted"):
                 return operation
-            return self._unmined.give_up_nonce(operation, account, self.policy)
+            return self.unmined.give_up_nonce(operation, account, self.policy)
         used = receipts.read_receipt(self._w3, operation, last)
         if used is None:
             self._mempool.send(operation)
@@ -382,7 +382,7 @@ class TransactionSender:
         """Fails the operation, or starts it over if it ran out of gas for the first time."""
         revert, proof = receipts.revert_reason(self._w3, operation, receipt), of_receipt(operation, receipt)
         if revert.name == "OutOfGas" and operation.requeued == 0 and not operation.given_up:
-            return self._unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
+            return self.unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
         message = rejection_message(operation.kind, revert)
         error = ContractRejected(revert.name, revert.args, message, "reverted")
         return states.fail(self._database, proof, error, **columns)

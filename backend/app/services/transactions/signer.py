@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from web3 import Web3
 
@@ -25,8 +25,9 @@ from app.services.transactions.head import Head
 from app.services.transactions.limits import ORDERS
 from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.seats import reason_against_seats
 from app.services.transactions.signing import Content, find_mismatch
-from app.services.transactions.spending import AboveLimit, Spending, reason_against_seats
+from app.services.transactions.spending import AboveLimit, Charge, Spending
 from app.services.transactions.states import log_fields
 from app.services.transactions.unsigned import Unsigned
 
@@ -49,6 +50,7 @@ class Signer:
         sign: Signs an attempt, as `signing.sign_attempt` does.
         head: The latest block.
         clock: Returns seconds; never goes back.
+        previous: The platform's accounts before a rotation of keys.
 
     Attributes:
         nonces: Assigns the nonces.
@@ -63,13 +65,15 @@ class Signer:
         sign: Callable[..., Attempt],
         head: Head,
         clock: Callable[[], float],
+        previous: Sequence[SigningAccount] = (),
     ) -> None:
         self._w3 = w3
         self._database = database
         self._sealer = sealer
         self._sign = sign
         self._head = head
-        self._spending = Spending(w3, sealer)
+        self._accounts = (sealer.address, *(account.address for account in previous))
+        self._spending = Spending(w3, sealer, self._accounts)
         self.nonces = NonceAllocator(w3, database, sealer.address, self._spending)
         self._funds = Funds(w3, database, clock)
         self.unsigned = Unsigned(w3, database, head, self.nonces, clock)
@@ -88,36 +92,39 @@ class Signer:
         if changed := self.unsigned.check_named_ids(operation, policy):
             return changed
         try:
-            signed = self._sign_within(operation, account, policy, allowed.amounts)
+            signed = self._sign_within_limits(operation, account, policy, allowed.amounts)
         except AboveLimit as above:
-            with self._database.autocommit() as connection:
-                approval = find_approval(connection, operation, self._sealer)
-            if approval is None:
-                return self.unsigned.hold(operation, HeldCause.ABOVE_LIMIT, above.reason, policy)
-            signed = self._sign_within(operation, account, policy, allowed.amounts, is_approved=True)
+            return self.unsigned.hold(operation, HeldCause.ABOVE_LIMIT, above.reason, policy)
         if signed.state == "prepared" and signed.kind in ORDERS:
             with self._database.autocommit() as connection:
                 pause = current_pause(connection)
             return self.unsigned.hold(signed, HeldCause.PAUSED, str(pause), policy) if pause else signed
         return signed
 
-    def _sign_within(
-        self,
-        operation: Operation,
-        account: SigningAccount,
-        policy: TransactionPolicy,
-        amounts: limits.Amounts | None,
-        *,
-        is_approved: bool = False,
+    def _sign_within_limits(
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, amounts: limits.Amounts | None
     ) -> Operation:
-        """Signs a prepared operation that may be signed, as far as its content goes; or rejects or holds it.
+        """Signs an operation that is within the limits, or that a person approved; or rejects or holds it.
 
         Raises:
             AboveLimit: It is an order above a limit of amounts, and not approved.
         """
-        is_limited = operation.kind in ORDERS and operation.sender == self._sealer.address and not is_approved
-        if amounts is not None and is_limited:
-            self._require_within(operation, amounts, operation.value_wei)
+        if amounts is None:
+            return self._sign_charged(operation, account, policy, None)
+        try:
+            self._require_within(operation, amounts)
+            return self._sign_charged(operation, account, policy, Charge(amounts))
+        except AboveLimit:
+            with self._database.autocommit() as connection:
+                approval = find_approval(connection, operation, self._sealer)
+            if approval is None:
+                raise
+        return self._sign_charged(operation, account, policy, Charge(amounts, approved_at=approval.microseconds))
+
+    def _sign_charged(
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, charge: Charge | None
+    ) -> Operation:
+        """Signs an operation once it is known what it costs; or rejects or holds it. Raises `AboveLimit`."""
         estimate = self.unsigned.estimate(operation, policy)
         if isinstance(estimate, Operation):
             return estimate
@@ -135,20 +142,25 @@ class Signer:
         def sign(nonce: int) -> Attempt:
             return self._sign(operation, account, nonce, gas, fees, header.number)
 
-        most_wei = operation.value_wei + gas * policy.max_fee_per_gas  # fees may be raised so far
-        final_block, counted_wei = max(policy.final_block(header.number), 0), most_wei if is_limited else 0
+        if charge and charge.approved_at is None and operation.kind in ORDERS:  # fees may be raised so far
+            charge = charge._replace(wei=operation.value_wei + gas * policy.max_fee_per_gas)
+        final_block = max(policy.final_block(header.number), 0)
         try:
-            return self.nonces.sign(operation, final_block, sign, counted_wei, amounts)
+            return self.nonces.sign(operation, final_block, sign, charge)
         except HeldForOrphan as held:
             return self.unsigned.hold(operation, HeldCause.ORPHAN, held.reason, policy)
         except SignerError as error:
             return self.unsigned.hold(operation, HeldCause.SIGNER, error.words, policy)
 
-    def _require_within(self, operation: Operation, amounts: limits.Amounts, wei: int) -> None:
+    def _require_within(self, operation: Operation, amounts: limits.Amounts) -> None:
         """Raises `AboveLimit` if an order can't be within the limits, before anything is asked about it."""
+        if operation.kind not in ORDERS or operation.sender not in self._accounts:
+            return
+        if operation.sender != self._accounts[0]:
+            raise AboveLimit(f"{operation.sender} was the platform's account before, and signs only what is approved")
         most = min(amounts.operation_wei, amounts.person_day_wei, amounts.day_wei)
-        if wei > most:
-            raise AboveLimit(f"it sends {wei} wei, and the lowest limit is {most} wei")
+        if operation.value_wei > most:
+            raise AboveLimit(f"it sends {operation.value_wei} wei, and the lowest limit is {most} wei")
         if amounts.person_run_seats is None:
             return
         with self._database.autocommit() as connection:
@@ -337,7 +349,9 @@ class Signer:
             made = (HeldCause.LIMIT, fault) if fault else _make(make, current.attempts[-1])
             if made is None:
                 return current
-            if isinstance(made, Attempt) and not self._spending.covers(current, made):
+            if isinstance(made, Attempt) and not self._spending.covers(
+                current, made, allowed.amounts if allowed else None
+            ):
                 made = (HeldCause.FEES_AT_CAP, "another attempt would cost more than was counted for it")
             if isinstance(made, Attempt):
                 attempts = [*current.attempts, made]

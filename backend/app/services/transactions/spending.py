@@ -8,6 +8,11 @@ it fails, the sum is made anew with the next nonce. No lock is held, and an oper
 A process keeps the entries of the last day in memory, and reads only those of other processes. An operation without a
 valid entry, or a nonce without an operation, as after somebody changed rows, counts with the limit of one operation:
 that is the most that was signed for it without approval.
+
+After a rotation of keys the entries of all the platform's accounts are added up. A previous account signs no order
+without approval, so its sum does not grow while that of the present one is compared with a limit.
+
+An approval is used once: an operation that somebody sets back has an entry already, or left a nonce without one.
 """
 
 from __future__ import annotations
@@ -15,18 +20,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Uuid, bindparam, func, select, tuple_
+from sqlalchemy import Connection, bindparam, func, select
 from web3 import Web3
 
-from app.db.tables import Wei, event_run_bookings, event_runs
 from app.db.tables import operations as operations_table
 from app.services import rpc
-from app.services.codec import event_stake_codec
-from app.services.nonce_queries import CLOCK_TOLERANCE_US
+from app.services.nonce_queries import CLOCK_TOLERANCE_US, next_nonce
 from app.services.operation_types import Attempt, Operation
 from app.services.rpc_answers import value
 from app.services.transactions.limits import ORDERS, Amounts, Sealer
@@ -42,7 +45,7 @@ MAX_LOOKS = 50
 
 log = logging.getLogger(__name__)
 _o = operations_table.c
-_ENTRIES = select(_o.nonce, _o.spending).where(
+_ENTRIES = select(_o.nonce, _o.key, _o.spending).where(
     _o.chain_id == bindparam("of_chain"),
     _o.sender == bindparam("of_sender"),
     _o.nonce >= bindparam("first"),
@@ -50,22 +53,6 @@ _ENTRIES = select(_o.nonce, _o.spending).where(
 )
 _ATTEMPTS = select(_o.attempts).where(
     _o.chain_id == bindparam("of_chain"), _o.sender == bindparam("of_sender"), _o.nonce == bindparam("of_nonce")
-)
-
-
-BOOKINGS = ("bookEvent", "bookEventFor")
-_runs, _bookings, _own = event_runs.c, event_run_bookings.c, event_run_bookings.alias("own")
-_EARLIER_SEATS = (
-    select(func.coalesce(func.sum(_bookings.seats), 0))
-    .select_from(event_run_bookings)
-    .join(event_runs, event_runs.c.id == _bookings.event_run_id)
-    .join(_own, _own.c.id == bindparam("subject", type_=Uuid))
-    .where(
-        _runs.blockchain_event_run_id == bindparam("run", type_=Wei),
-        _bookings.user_id == bindparam("user", type_=Uuid(as_uuid=False)),
-    )
-    .where(_bookings.status != "cancelled", _bookings.blockchain_status != "failed")
-    .where(tuple_(_bookings.created_at, _bookings.id) < tuple_(_own.c.created_at, _own.c.id))
 )
 
 
@@ -90,6 +77,7 @@ class Entry(NamedTuple):
         wei: What it costs at most; 0 for exits, and for what a person approved.
         person: Id of the user for whom it is; empty if it is about nobody.
         since: Nonce from which on every operation of the account has an entry.
+        key: Key of the operation; empty if it is not known, as the nonce has no valid entry.
         is_exact: Whether `wei` is what a final transaction has cost.
     """
 
@@ -98,25 +86,42 @@ class Entry(NamedTuple):
     wei: int
     person: str
     since: int
+    key: str
     is_exact: bool = False
 
     def to_json(self, chain_id: int, sender: str, sealer: Sealer) -> dict[str, Any]:
         """Returns the entry as the column `spending` stores it."""
         stored = {"at": self.at, "wei": self.wei, "for": self.person, "since": self.since}
-        return stored | {"seal": _seal(chain_id, sender, self.nonce, stored, sealer)}
+        return stored | {"seal": sealer.mac(*_sealed_parts(chain_id, sender, self.nonce, self.key, stored))}
 
 
-def read_entry(chain_id: int, sender: str, nonce: int, stored: Any, sealer: Sealer) -> Entry | None:
-    """Reads the column `spending` of the operation with a nonce; returns None if it has no valid seal."""
+def read_entry(chain_id: int, sender: str, nonce: int, key: str, stored: Any, sealer: Sealer) -> Entry | None:
+    """Reads the column `spending` of the operation with a nonce and key; returns None if it has no valid seal."""
     if not isinstance(stored, Mapping) or stored.keys() != {"at", "wei", "for", "since", "seal"}:
         return None
-    if stored["seal"] != _seal(chain_id, sender, nonce, stored, sealer):
+    if not sealer.is_mac(stored["seal"], sender, *_sealed_parts(chain_id, sender, nonce, key, stored)):
         return None
-    return Entry(nonce, stored["at"], stored["wei"], stored["for"], stored["since"])
+    if stored["wei"] < 0:  # as a previous account's key might seal it after it leaked
+        return None
+    return Entry(nonce, stored["at"], stored["wei"], stored["for"], stored["since"], key)
 
 
-def _seal(chain_id: int, sender: str, nonce: int, stored: Mapping[str, Any], sealer: Sealer) -> str:
-    return sealer.mac("spending", chain_id, sender, nonce, *(stored[key] for key in ("at", "wei", "for", "since")))
+def _sealed_parts(chain_id: int, sender: str, nonce: int, key: str, stored: Mapping[str, Any]) -> list[Any]:
+    return ["spending", chain_id, sender, nonce, key, *(stored[name] for name in ("at", "wei", "for", "since"))]
+
+
+class Charge(NamedTuple):
+    """What is counted when an operation is signed.
+
+    Attributes:
+        amounts: The limits.
+        wei: What it costs at most; 0 for exits, and for what a person approved.
+        approved_at: When a person approved it, in microseconds since 1970; None if nobody did.
+    """
+
+    amounts: Amounts
+    wei: int = 0
+    approved_at: int | None = None
 
 
 @dataclass
@@ -135,7 +140,8 @@ class _Window:
     def add(self, entry: Entry) -> None:
         """Adds an entry. Of two for one nonce, as after lost commits, one at most is mined: the larger one counts."""
         known = self.remove(entry.nonce)
-        entry = known if known is not None and known.wei > entry.wei else entry
+        if known is not None and known.key != entry.key:
+            entry = (known if known.wei > entry.wei else entry)._replace(key="")
         self.entries[entry.nonce] = entry
         self.total += entry.wei
         self.by_person[entry.person] += entry.wei
@@ -149,6 +155,11 @@ class _Window:
             if not self.by_person[entry.person]:
                 del self.by_person[entry.person]
         return entry
+
+    def has_used(self, approved_at: int, key: str) -> bool:
+        """Returns whether an approval of an operation was used, or may have been for an entry that is not known."""
+        since = approved_at - CLOCK_TOLERANCE_US
+        return any(entry.at >= since and entry.key in ("", key) for entry in self.entries.values())
 
     def of_person(self, person: str) -> int:
         """Returns the wei of one user. Those of nobody known count for each."""
@@ -164,41 +175,44 @@ class _Window:
 
 
 class Spending:
-    """What one account has spent in the last day. Used by one thread at a time.
+    """What the platform's accounts have spent in the last day. Used by one thread at a time.
 
     Args:
         w3: Connection to the node.
-        sealer: Seals the entries of the platform's account. Others are not counted.
+        sealer: Seals the entries.
+        accounts: Addresses of the platform's account, and of those that it had before a rotation of keys.
     """
 
-    def __init__(self, w3: Web3, sealer: Sealer) -> None:
-        self._w3, self._sealer = w3, sealer
-        self._windows: dict[int, _Window] = {}  # by network
+    def __init__(self, w3: Web3, sealer: Sealer, accounts: Sequence[str]) -> None:
+        self._w3, self._sealer, self._accounts = w3, sealer, accounts
+        self._windows: dict[tuple[int, str], _Window] = {}  # by network and account
         self._clock: tuple[int, float] | None = None  # the database's time, and this process's at the same moment
 
-    def entry(
-        self, connection: Connection, operation: Operation, nonce: int, cost_wei: int, amounts: Amounts | None
-    ) -> Entry | None:
-        """Returns the entry with which an order may be signed with a nonce.
+    def entry(self, connection: Connection, operation: Operation, nonce: int, charge: Charge | None) -> Entry | None:
+        """Returns the entry with which an operation may be signed with a nonce.
 
         Args:
             connection: A connection to the database.
             operation: The operation.
             nonce: The nonce that it is to get.
-            cost_wei: What it costs at most; 0 if a person approved it.
-            amounts: The limits; None if nothing is counted.
+            charge: What is counted; None if nothing is.
 
         Raises:
-            AboveLimit: It is above a limit.
+            AboveLimit: It is above a limit, or its approval does not hold any more.
         """
-        if amounts is None or operation.sender != self._sealer.address:
+        if charge is None or operation.sender not in self._accounts:
             return None
-        now = self._now(connection)
-        window = self._window(connection, operation.chain_id, nonce, now, amounts)
-        window.forget_before(now - KEPT_US)
-        wei = cost_wei if operation.kind in ORDERS else 0
-        entry = Entry(nonce, now, wei, operation.person or "", window.since)
-        if wei and (reason := _reason_against(entry, window, amounts)):
+        chain_id, now = operation.chain_id, self._now(connection)
+        window = self._window(connection, chain_id, operation.sender, nonce, now, charge.amounts)
+        entry = Entry(nonce, now, charge.wei, operation.person or "", window.since, operation.key)
+        reason = None
+        if charge.approved_at is not None:
+            if now - charge.approved_at > DAY_US or window.has_used(charge.approved_at, operation.key):
+                reason = "its approval is for one signature within 24 hours, and may have been used"
+        elif charge.wei:
+            others = self._other_windows(connection, operation, now, charge.amounts)
+            reason = _reason_against(entry, [window, *others], charge.amounts)
+        if reason:
             raise AboveLimit(reason)
         return entry
 
@@ -206,7 +220,7 @@ class Spending:
         """Counts an entry that was stored with an operation. `updated_at` is the database's time."""
         if entry is None:
             return
-        window = self._windows[operation.chain_id]
+        window = self._windows[operation.chain_id, operation.sender]
         window.add(entry)
         window.end = entry.nonce + 1
         self._clock = int(operation.updated_at.timestamp() * 1_000_000), time.monotonic()
@@ -219,25 +233,30 @@ class Spending:
         """Returns what the column `spending` stores."""
         return entry and entry.to_json(operation.chain_id, operation.sender, self._sealer)
 
-    def covers(self, operation: Operation, attempt: Attempt) -> bool:
+    def covers(self, operation: Operation, attempt: Attempt, amounts: Amounts | None) -> bool:
         """Returns whether a further attempt costs no more than what was counted for the operation's nonce."""
-        entry = read_entry(operation.chain_id, operation.sender, attempt.nonce, operation.spending, self._sealer)
-        cost = operation.value_wei + attempt.gas_limit * attempt.max_fee_per_gas
-        return entry is None or not entry.wei or attempt.no_effect or cost <= entry.wei
+        if amounts is None or operation.kind not in ORDERS or operation.sender not in self._accounts:
+            return True
+        stored = operation.spending
+        entry = read_entry(operation.chain_id, operation.sender, attempt.nonce, operation.key, stored, self._sealer)
+        if entry is not None and not entry.wei:  # a person approved it
+            return True
+        counted = amounts.operation_wei if entry is None else entry.wei
+        return attempt.no_effect or operation.value_wei + attempt.gas_limit * attempt.max_fee_per_gas <= counted
 
     def settle(self, connection: Connection, chain_id: int, final_block: int) -> None:
         """Counts final operations with what they really cost, by the chain.
 
-        Only as many as `MAX_LOOKS` are looked up, oldest first; the next call goes on.
+        Only as many as `MAX_LOOKS` of each account are looked up, oldest first; the next call goes on.
         """
-        window = self._windows[chain_id]
-        open_entries = [each for each in window.entries.values() if each.wei and not each.is_exact]
-        for entry in open_entries[:MAX_LOOKS]:
-            cost = self._cost(connection, chain_id, entry.nonce, final_block)
-            if cost is not None:
-                window.remove(entry.nonce)
-                window.add(entry._replace(wei=cost, is_exact=True))
-        window.entries = dict(sorted(window.entries.items()))
+        for (network, sender), window in self._windows.items():
+            open_entries = [each for each in window.entries.values() if each.wei and not each.is_exact]
+            for entry in open_entries[:MAX_LOOKS] if network == chain_id else ():
+                cost = self._cost(connection, chain_id, sender, entry.nonce, final_block)
+                if cost is not None:
+                    window.remove(entry.nonce)
+                    window.add(entry._replace(wei=cost, is_exact=True))
+            window.entries = dict(sorted(window.entries.items()))
 
     # ------------------------------------------------------------------------------------------------- helpers
 
@@ -249,22 +268,39 @@ class Spending:
         database_time, measured_at = self._clock
         return database_time + int((time.monotonic() - measured_at) * 1_000_000)
 
-    def _window(self, connection: Connection, chain_id: int, nonce: int, now: int, amounts: Amounts) -> _Window:
-        """Returns the account's entries below a nonce. Reads what other processes added."""
-        window = self._windows.get(chain_id)
+    def _window(
+        self, connection: Connection, chain_id: int, sender: str, nonce: int, now: int, amounts: Amounts
+    ) -> _Window:
+        """Returns an account's entries below a nonce. Reads what other processes added."""
+        window = self._windows.get((chain_id, sender))
         if window is None:
-            window = self._windows[chain_id] = self._load(connection, chain_id, nonce, now, amounts)
+            window = self._load(connection, chain_id, sender, nonce, now, amounts)
+            self._windows[chain_id, sender] = window
         elif window.end < nonce:
-            self._add(window, self._read(connection, chain_id, window.end, nonce), window.end, nonce, now, amounts)
+            found = self._read(connection, chain_id, sender, window.end, nonce)
+            self._add(window, sender, found, window.end, nonce, now, amounts)
         window.end = nonce  # if the database lost commits, what was counted stays counted
+        window.forget_before(now - KEPT_US)
         return window
 
-    def _load(self, connection: Connection, chain_id: int, nonce: int, now: int, amounts: Amounts) -> _Window:
+    def _other_windows(
+        self, connection: Connection, operation: Operation, now: int, amounts: Amounts
+    ) -> Iterator[_Window]:
+        """Yields the entries of the platform's other accounts."""
+        chain_id = operation.chain_id
+        for account in self._accounts:
+            nonce = next_nonce(connection, chain_id, account) if account != operation.sender else None
+            if nonce is not None:
+                yield self._window(connection, chain_id, account, nonce, now, amounts)
+
+    def _load(
+        self, connection: Connection, chain_id: int, sender: str, nonce: int, now: int, amounts: Amounts
+    ) -> _Window:
         found: dict[int, Entry | None] = {}
         first = nonce
         while first > 0:
             end, first = first, max(first - CHUNK, 0)
-            chunk = self._read(connection, chain_id, first, end)
+            chunk = self._read(connection, chain_id, sender, first, end)
             found |= chunk
             valid = [entry for entry in chunk.values() if entry]
             if not valid or min(entry.at for entry in valid) < now - KEPT_US or min(e.since for e in valid) >= first:
@@ -273,18 +309,29 @@ class Spending:
         changed = [each for each, entry in found.items() if entry is None]
         since = max(known, key=lambda entry: entry.nonce).since if known else min(changed, default=nonce)
         window = _Window(nonce, since)
-        self._add(window, found, max(since, first), nonce, now, amounts)
+        self._add(window, sender, found, max(since, first), nonce, now, amounts)
         return window
 
-    def _read(self, connection: Connection, chain_id: int, first: int, end: int) -> dict[int, Entry | None]:
+    def _read(
+        self, connection: Connection, chain_id: int, sender: str, first: int, end: int
+    ) -> dict[int, Entry | None]:
         """Returns the entries with nonces from `first` to below `end`; None for those that somebody changed."""
-        sender = self._sealer.address
         parameters = {"of_chain": chain_id, "of_sender": sender, "first": first, "end": end}
-        rows = connection.execute(_ENTRIES, parameters).all()
-        return {nonce: read_entry(chain_id, sender, nonce, stored, self._sealer) for nonce, stored in rows if stored}
+        return {
+            nonce: read_entry(chain_id, sender, nonce, key, stored, self._sealer)
+            for nonce, key, stored in connection.execute(_ENTRIES, parameters)
+            if stored
+        }
 
     def _add(
-        self, window: _Window, found: Mapping[int, Entry | None], first: int, end: int, now: int, amounts: Amounts
+        self,
+        window: _Window,
+        sender: str,
+        found: Mapping[int, Entry | None],
+        first: int,
+        end: int,
+        now: int,
+        amounts: Amounts,
     ) -> None:
         """Adds entries, and for each nonce without a valid one the limit of one operation."""
         missing, at = list[int](), now
@@ -292,21 +339,20 @@ class Spending:
             entry = found.get(nonce)
             if entry is None:
                 missing.append(nonce)
-                entry = Entry(nonce, at, amounts.operation_wei, "", window.since)
+                entry = Entry(nonce, at, amounts.operation_wei, "", window.since, "")
             at = min(entry.at, now)
             if entry.at >= now - KEPT_US:
                 window.add(entry)
         window.entries = dict(sorted(window.entries.items()))
         if missing:
             message = "%s nonces of %s from %s on have no valid entry, and count with the limit of one operation"
-            log.error(message, len(missing), self._sealer.address, missing[-1])
+            log.error(message, len(missing), sender, missing[-1])
 
-    def _cost(self, connection: Connection, chain_id: int, nonce: int, final_block: int) -> int | None:
+    def _cost(self, connection: Connection, chain_id: int, sender: str, nonce: int, final_block: int) -> int | None:
         """Returns what the final transaction with a nonce has cost in wei; None if it is not known.
 
         The database only says which transactions to look at: nonce, sender and cost are the chain's.
         """
-        sender = self._sealer.address
         parameters = {"of_chain": chain_id, "of_sender": sender, "of_nonce": nonce}
         stored: Iterable[Any] = connection.execute(_ATTEMPTS, parameters).scalar_one_or_none() or ()
         for attempt in map(Attempt.from_json, stored):
@@ -320,29 +366,12 @@ class Spending:
         return None
 
 
-def reason_against_seats(connection: Connection, operation: Operation, amounts: Amounts) -> str | None:
-    """Returns why a user may not have so many seats in a run, as the end of a sentence; None if they may.
-
-    The user's earlier bookings count, those that are not sent yet too, but not what was cancelled or failed.
-    """
-    if operation.kind not in BOOKINGS or operation.person is None:
-        return None
-    call = event_stake_codec().decode_call(operation.data)
-    if call is None:
-        return None
-    parameters = {"run": call.args["event_run_id"], "user": operation.person, "subject": operation.subject}
-    seats = call.args["seat_count"] + int(connection.execute(_EARLIER_SEATS, parameters).scalar_one())
-    if amounts.person_run_seats is None or seats <= amounts.person_run_seats:
-        return None
-    return f"its user would have {seats} seats in one event run, above the limit of {amounts.person_run_seats}"
-
-
-def _reason_against(entry: Entry, window: _Window, amounts: Amounts) -> str | None:
-    """Returns which limit an entry would exceed; None if none."""
+def _reason_against(entry: Entry, windows: Sequence[_Window], amounts: Amounts) -> str | None:
+    """Returns which limit an entry would exceed, together with those of the windows; None if none."""
     if entry.wei > amounts.operation_wei:
         return f"it may cost {entry.wei} wei, above the limit of {amounts.operation_wei} wei for an operation"
-    if window.total + entry.wei > amounts.day_wei:
+    if sum(each.total for each in windows) + entry.wei > amounts.day_wei:
         return f"it would take the last 24 hours above the limit of {amounts.day_wei} wei"
-    if window.of_person(entry.person) + entry.wei > amounts.person_day_wei:
+    if sum(each.of_person(entry.person) for each in windows) + entry.wei > amounts.person_day_wei:
         return f"it would take its user's last 24 hours above the limit of {amounts.person_day_wei} wei"
     return None
