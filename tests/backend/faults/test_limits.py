@@ -326,10 +326,14 @@ def test_an_approval_is_used_once(clocked: FaultEnvironment, entry: str) -> None
     if entry == "in another row":
         write(worker, update(operations).where(operations.c.key == later.key).values(nonce=nonce, spending=spending))
     for process in (worker, limited(clocked, operation_wei=ETH)):
-        assert "may have been used" in (held(process, large).held or "")
+        large = process.services.sender.step(large)
+        assert (large.state, large.held_cause) == ("prepared", HeldCause.ABOVE_LIMIT)
+        assert "may have been used" in (large.held or "")
     shift_clock(clocked, 60)
     approve(worker, large)
-    assert worker.follow(large).state == "submitted"
+    for _ in range(2):  # the first one notices that the clock has jumped
+        large = worker.services.sender.step(large)
+    assert large.state in ("signed", "submitted"), large.held
 
 
 def test_an_approval_ends_after_a_day(clocked: FaultEnvironment) -> None:

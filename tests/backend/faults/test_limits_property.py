@@ -165,7 +165,12 @@ class World:
             self.write(delete(approvals).where(approvals.c.operation_key == operation.key))
             if all(each.operation.key != operation.key for each in self.signed.values()):
                 del self.approved[operation.key]
-            row = {"operation_key": operation.key, "approved_by": "me", "approved_at": func.now(), "seal": "00"}
+            row = {
+                "operation_key": operation.key,
+                "approved_by": "me",
+                "approved_at": func.clock_timestamp(),
+                "seal": "00",
+            }
             copied = select(operations.c.key, approvals.c.approved_by, approvals.c.approved_at, approvals.c.seal)
             statement = insert(approvals).values(row)
             if kind == "copied approval":
@@ -344,13 +349,16 @@ def _mine_and_step(worker: int) -> list[Action]:
 
 SET_BACK = FORGERIES.index("set back")
 FORGED_APPROVAL = FORGERIES.index("approval")
-THREE_ORDERS: list[Action] = [
-    action for worker in (0, 1, 0) for action in (("order", worker, 2), *_mine_and_step(worker))
-]
+
+
+def _orders(*workers: int) -> list[Action]:
+    return [action for worker in workers for action in (("order", worker, 2), *_mine_and_step(worker))]
+
+
 BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], list[Action]]] = {
-    "each order is compared by itself": (_checked_before_only, THREE_ORDERS),
-    "the sum of other processes is not read": (_old_sum, THREE_ORDERS),
-    "the window is by the process's clock": (_by_this_clock, THREE_ORDERS),
+    "each order is compared by itself": (_checked_before_only, _orders(0, 1, 0)),
+    "the sum of other processes is not read": (_old_sum, _orders(0, 1, 0)),
+    "the window is by the process's clock": (_by_this_clock, _orders(0, 0, 1)),
     "an approval needs no seal": (
         _any_approval,
         [("order", 0, 4), *_mine_and_step(0), ("forge", FORGED_APPROVAL, 0), *_mine_and_step(0)],
