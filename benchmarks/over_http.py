@@ -50,7 +50,7 @@ PRICE_INR = "100.00"
 SEATS = 200
 TIMEOUT_S = 300
 UNLIMITED = {"limit_operation_eth": 10**6, "limit_person_day_eth": 10**6, "limit_day_eth": 10**6}
-"""So that the service refuses nobody: one attendee books most of a run's seats, and a race takes a minute, not a day."""
+"""So that the service refuses nobody: one attendee books most seats of a run, and a race is over within minutes."""
 
 
 # ---------------------------------------------------------------------------------------------------- where time goes
