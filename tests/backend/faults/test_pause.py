@@ -82,6 +82,18 @@ def test_the_first_nonce_of_an_account_waits_too(environment: FaultEnvironment) 
     assert environment.step(operation).held_cause == HeldCause.PAUSED
 
 
+def test_an_account_whose_nonces_the_database_lost_waits_too(environment: FaultEnvironment) -> None:
+    """Signing is not tried again and again with the nonce that the chain gives."""
+    environment.open_run()
+    with environment.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE nonces SET next = next - 1")
+    operation = environment.prepare_run()
+    pause.pause(environment.database, "operator")
+    assert environment.step(operation).held_cause == HeldCause.PAUSED
+    pause.resume(environment.database, "operator")
+    assert environment.settle(environment.find(operation)).state == "confirmed"
+
+
 @pytest.mark.parametrize("first", ["the pause", "the statement that signs"])
 def test_no_statement_that_signs_overtakes_the_pause(environment: FaultEnvironment, first: str) -> None:
     """What began to sign before is signed when `pause` returns; what begins later is not."""

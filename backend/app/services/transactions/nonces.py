@@ -110,7 +110,10 @@ class NonceAllocator:
                         "the database has lost commits: it assigned nonce %s of %s, and not any more", nonce, sender
                     )
                     self._next_nonce.pop(sender, None)
+                    tried = nonce, used_on_chain
                     nonce, used_on_chain = self._start(connection, operation, count, final_block)
+                    if (nonce, used_on_chain) == tried:  # a pause, or the time, is why nothing was signed
+                        return current
                 else:
                     nonce, used_on_chain = next_nonce, 0
 
