@@ -28,6 +28,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from web3 import Web3
 
 from app.db.tables import operations as operations_table
+from app.db.tables import orphans
 from app.services import rpc
 from app.services.nonce_queries import CLOCK_TOLERANCE_US, next_nonce
 from app.services.operation_types import Attempt, Operation
@@ -53,6 +54,11 @@ _ENTRIES = select(_o.nonce, _o.key, _o.spending).where(
 )
 _ATTEMPTS = select(_o.attempts).where(
     _o.chain_id == bindparam("of_chain"), _o.sender == bindparam("of_sender"), _o.nonce == bindparam("of_nonce")
+)
+_ORPHANS = select(orphans.c.tx_hash).where(
+    orphans.c.chain_id == bindparam("of_chain"),
+    orphans.c.sender == bindparam("of_sender"),
+    orphans.c.nonce == bindparam("of_nonce"),
 )
 
 
@@ -355,11 +361,12 @@ class Spending:
         """
         parameters = {"of_chain": chain_id, "of_sender": sender, "of_nonce": nonce}
         stored: Iterable[Any] = connection.execute(_ATTEMPTS, parameters).scalar_one_or_none() or ()
-        for attempt in map(Attempt.from_json, stored):
-            transaction = rpc.transaction(self._w3, attempt.tx_hash)
+        hashes = [Attempt.from_json(each).tx_hash for each in stored]
+        for tx_hash in hashes or connection.execute(_ORPHANS, parameters).scalars():
+            transaction = rpc.transaction(self._w3, tx_hash)
             if transaction is None or (transaction.sender, transaction.nonce) != (sender, nonce):
                 continue
-            receipt = rpc.receipt(self._w3, attempt.tx_hash)
+            receipt = rpc.receipt(self._w3, tx_hash)
             if receipt is not None and receipt.block_number <= final_block:
                 sent = value(transaction) if receipt.succeeded else 0
                 return sent + receipt.gas_used * receipt.gas_price
