@@ -24,7 +24,9 @@ from typing import Any
 import uvicorn
 from app.api.http_protocol import LimitedH11Protocol, raise_file_limit
 from app.api.policy import http_policy
-from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings, require_checks
+from app.bootstrap.accounts import open_accounts
+from app.bootstrap.check import NotReady, require_checks
+from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings
 from app.bootstrap.container import Services, connect_web3
 from app.core.config import Settings
 from app.core.logs import configure_json_logging
@@ -34,6 +36,7 @@ from app.db.tables import experiences, users
 from app.main import create_app
 from dotenv import dotenv_values
 from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
@@ -184,7 +187,9 @@ def temporary_deployment(env_file: Path | None = None, **overrides: Any) -> Iter
     }
     settings = read_settings(env_file, **overrides)
     require_checks(check_endpoints(settings))
-    w3, account, artifact = connect_web3(settings.rpc_urls), settings.platform_account(), production_contract()
+    w3, account, artifact = connect_web3(settings.rpc_urls), open_accounts(settings).platform, production_contract()
+    if not isinstance(account, LocalAccount):
+        raise NotReady("A contract can't be deployed with a remote signer's key: deploy it with another one.")
     deployment = plan(w3, account.address, artifact, Terms())
     deploy(w3, account, artifact, deployment)
     with temporary_schema() as database_url:

@@ -223,7 +223,7 @@ def test_an_invalid_address_is_quoted_in_the_error(backend: BackendEnvironment) 
     [
         ("BookingCreated", lambda chain: chain.book_event_onchain(1, 5, total_wei=0)),
         ("PlatformFeesWithdrawn", lambda chain: chain.withdraw_platform_fees_onchain()),
-        ("CreditWithdrawn", lambda chain: chain.withdraw_onchain(chain.sender._platform)),
+        ("CreditWithdrawn", lambda chain: chain.withdraw_onchain(chain.sender.accounts[0])),
     ],
 )
 def test_a_receipt_without_the_expected_event_is_an_error(

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app.bootstrap.check import Check, NotReady, require_checks
 from app.bootstrap.checks import (
-    Check,
-    NotReady,
     check_contract,
     check_database,
     check_deployment,
@@ -26,7 +25,6 @@ from app.bootstrap.checks import (
     check_price,
     is_event_stake,
     read_settings,
-    require_checks,
 )
 from app.core.config import Settings
 from app.db import migrations

@@ -57,14 +57,14 @@ class BlockchainService:
     Attributes:
         sender: Sends the transactions.
         address: Address of the contract.
+        custody: Address under which people without a wallet are entered.
     """
 
-    def __init__(self, w3: Web3, contract_address: str, sender: TransactionSender) -> None:
-        self._w3 = w3
-        self.sender = sender
-        self._codec = event_stake_codec()
-        self.address = Web3.to_checksum_address(contract_address)
+    def __init__(self, w3: Web3, contract_address: str, sender: TransactionSender, custody: str | None = None) -> None:
+        self._w3, self.sender, self._codec = w3, sender, event_stake_codec()
+        self.address = _address(contract_address)
         self._logs = LogReader(w3, self.address)
+        self.custody = _address(custody) if custody else self.platform
         sender.allow(self.address)
 
     @property

@@ -69,6 +69,7 @@ class BookingService:
 
         Raises:
             PriceError: There is no rate to quote from. Nothing was stored.
+            Paused: New orders are paused. Nothing was stored.
         """
 
         def make_draft() -> Draft:
@@ -83,7 +84,7 @@ class BookingService:
             if row.id is None:
                 raise NotFound(f"There is no user {user_id}.")
             quote = self._quote(onchain_run_id, check_seats(seats), rate)
-            attendee = row.wallet_address or self._chain.platform
+            attendee = row.wallet_address or self._chain.custody
             call = self._chain.book_event_call(
                 onchain_run_id, seats, attendee=attendee, signer=signer, total_wei=quote.total_wei
             )
@@ -96,7 +97,7 @@ class BookingService:
                 "blockchain_payment_wei": quote.payment_wei,
                 "blockchain_stake_amount_wei": quote.stake_wei,
             }
-            return self._chain.sender.draft(call, signer, NewRow(event_run_bookings, new_booking))
+            return self._chain.sender.draft(call, signer, NewRow(event_run_bookings, new_booking), person=user_id)
 
         request = request_hash("book", event_run_id, user_id, seats, signer and signer.address)
         return find_or_create(self._database, idempotency_key, request, make_draft)

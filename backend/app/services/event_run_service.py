@@ -71,6 +71,7 @@ class EventRunService:
         Raises:
             PriceError: There is no rate to convert the price with. Nothing was stored.
             InvalidRequest: Price, time or seats are invalid. Nothing was stored.
+            Paused: New orders are paused. Nothing was stored.
         """
 
         def make_draft() -> Draft:
@@ -92,11 +93,11 @@ class EventRunService:
                 "blockchain_price_per_seat_wei": price_wei,
                 "inr_per_eth": rate.inr_per_eth,
             }
-            host = row.wallet_address or self._chain.platform
+            host = row.wallet_address or self._chain.custody
             call = self._chain.create_event_run_call(
                 str(experience_id), price_wei, max_seats, starts_at, host=host, signer=signer
             )
-            return self._chain.sender.draft(call, signer, NewRow(event_runs, new_run))
+            return self._chain.sender.draft(call, signer, NewRow(event_runs, new_run), person=host_id)
 
         arguments = (host_id, experience_id, starts_at, max_seats, price_inr, signer and signer.address)
         return find_or_create(self._database, idempotency_key, request_hash("create run", *arguments), make_draft)

@@ -60,6 +60,8 @@ BASIC_SETTINGS = {
     "DATABASE_POOL_SIZE": 5,
     "DATABASE_POOL_TIMEOUT_SECONDS": 0.5,
     "FINALITY_BLOCKS": 12,
+    "LIMIT_DAY_ETH": 1000,
+    "LIMIT_PERSON_DAY_ETH": 1000,
     "MAX_HEAD_AGE_SECONDS": 16,
     "RECONCILE_SECONDS": 1,
 }
@@ -262,11 +264,11 @@ class StandIn:
         sent = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4()), **headers}
         return httpx.request(method, self.api + path, json=body, headers=sent, timeout=30)
 
-    def order_run(self, starts_at: datetime | None = None, **headers: str) -> httpx.Response:
+    def order_run(self, starts_at: datetime | None = None, seats: int = 4, **headers: str) -> httpx.Response:
         """Asks for a run, in three days unless the caller says when, and does not wait for its block."""
         starts_at = starts_at or datetime.fromtimestamp(self.now(), UTC) + timedelta(days=3)
         body = {"experience_id": str(self.ids["experience"]), "starts_at": starts_at.isoformat()}
-        body |= {"max_seats": 4, "price_inr": "20000"}  # type: ignore[dict-item]
+        body |= {"max_seats": seats, "price_inr": "20000"}  # type: ignore[dict-item]
         return self.ask("POST", "/event-runs", "host", body, **{"Prefer": "respond-async"} | headers)
 
     def now(self) -> int:
