@@ -293,7 +293,7 @@ class TransactionSender:
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             if not self._mempool.is_new(operation):
                 account = find_account(operation, signer, *self.accounts)
-                if changed := self.unmined.reason_not_to_resend(operation, account, self.policy):
+                if changed := self.unmined.check_before_resend(operation, account, self.policy):
                     return _Step(changed)
             refusal = self._mempool.send(operation)
         is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)

@@ -85,7 +85,7 @@ class Unmined:
         due = self._mempool.due(operation, policy)
         resent = operation.state == "submitted" and due.resend
         if resent:
-            if changed := self.reason_not_to_resend(operation, account, policy):
+            if changed := self.check_before_resend(operation, account, policy):
                 return changed
             refusal, is_in_mempool = self._mempool.resend(operation)
             if is_in_mempool and operation.held_cause in _ENDED_BY_ACCEPTANCE:
@@ -111,7 +111,7 @@ class Unmined:
             operation = states.change(self._database, operation, ("signed",), state="submitted", **NOT_HELD)
         return operation
 
-    def reason_not_to_resend(
+    def check_before_resend(
         self, operation: Operation, account: SigningAccount | None, policy: TransactionPolicy
     ) -> Operation | None:
         """Returns the operation as it is by now, if its stored bytes must not be sent again; None if they may.
