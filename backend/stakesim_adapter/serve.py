@@ -37,7 +37,7 @@ from eth_account import Account
 from sqlalchemy import insert
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
-from stakesim.gate.release import deploy
+from stakesim.gate.release import deploy, plan
 from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
 from web3.types import RPCEndpoint
@@ -184,11 +184,13 @@ def temporary_deployment(env_file: Path | None = None, **overrides: Any) -> Iter
     }
     settings = read_settings(env_file, **overrides)
     require_checks(check_endpoints(settings))
-    receipt = deploy(connect_web3(settings.rpc_urls), settings.platform_account(), production_contract(), Terms())
+    w3, account, artifact = connect_web3(settings.rpc_urls), settings.platform_account(), production_contract()
+    deployment = plan(w3, account.address, artifact, Terms())
+    deploy(w3, account, artifact, deployment)
     with temporary_schema() as database_url:
         yield settings.model_copy(
             update={
-                "contract_address": receipt["contractAddress"],
+                "contract_address": deployment.address,
                 "database_url": database_url,
                 "eth_price_inr": settings.eth_price_inr or DEFAULT_ETH_PRICE_INR,
                 "eth_price_inr_as_of": datetime.now(UTC),

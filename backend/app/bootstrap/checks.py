@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ RESERVE_GAS = 10_000_000
 """Gas that the wallet should be able to pay, enough for ten short lifecycles of create, book and complete."""
 MAX_CLOCK_SKEW_S = 300
 """Maximum seconds between this machine's clock and the latest block."""
+SOURCE_HASH = re.compile(rb"\xa2\x64ipfs\x58\x22\x12\x20(.{32})\x64solc\x43.{3}\x00\x33\Z", re.DOTALL)
+"""The metadata that the compiler appends to the code, in CBOR."""
 STUCK_AFTER = timedelta(minutes=10)
 """Age at which an operation that is not final is reported."""
 
@@ -229,11 +232,17 @@ def _check_code(settings: Settings, address: str, code: bytes) -> Check:
 
 
 def is_event_stake(code: bytes) -> bool:
-    """Returns whether this is the runtime code of the committed artifact. Ignores the terms, which are immutables."""
+    """Returns whether this is the runtime code of the committed artifact.
+
+    Ignores the terms, which are immutables, and the hash of the sources in the metadata at its end, which changes with
+    every comment.
+    """
     artifact: Mapping[str, Any] = json.loads(ARTIFACT.read_text())
     expected = bytes.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
-    immutables = [reference for references in artifact["immutableReferences"].values() for reference in references]
-    return _zeroed(expected, immutables) == _zeroed(code, immutables)
+    ignored = [reference for references in artifact["immutableReferences"].values() for reference in references]
+    if source_hash := SOURCE_HASH.search(expected):
+        ignored.append({"start": source_hash.start(1), "length": 32})
+    return _zeroed(expected, ignored) == _zeroed(code, ignored)
 
 
 def _zeroed(code: bytes, references: Sequence[Mapping[str, int]]) -> bytes:
@@ -245,16 +254,21 @@ def _zeroed(code: bytes, references: Sequence[Mapping[str, int]]) -> bytes:
 
 
 def _check_owner(chain: BlockchainService) -> Check:
-    """Fatal only for the full interface, in which the platform acts for others as owner or operator of the contract."""
+    """Asks for an operator's key. The owner may be a contract, and no key of it is needed here.
+
+    Fatal only for the full interface, in which the platform acts for others as operator or owner of the contract.
+    """
     remedy = (
-        "Let the owner call setOperator for the platform's wallet, or set PLATFORM_PRIVATE_KEY to an operator's key."
+        "Let the owner name the platform's wallet (`stakesim owner set-operator`), or set PLATFORM_PRIVATE_KEY to an "
+        "operator's key."
     )
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
         return Check("owner", False, "The contract does not say who owns it.", remedy, fatal=chain.has_full_interface)
     if owner == chain.platform:
-        return Check("owner", True, f"The owner is {owner}, the platform's wallet.", remedy)
+        finding = f"The owner is {owner}, the platform's wallet; an operator, who can't take fees out, would be enough."
+        return Check("owner", True, finding, remedy)
     is_operator = chain.has_full_interface and chain.is_operator(chain.platform)
     role = "an operator" if is_operator else "neither owner nor operator"
     finding = f"The platform's wallet {chain.platform} is {role} of the contract, whose owner is {owner}."
