@@ -139,7 +139,6 @@ def test_tests_can_kill_a_mutant_that_survives_the_scenarios(only_scenarios, eng
     only_scenarios("everybody-comes")
     tests = CONTRACTS.parent / "tests" / "contracts" / "test_views.py"
     result = mutate(STAKE, engine_name, only="getHostEvents", tests=tests)
-    print([(v.mutant, v.status, v.killed_by, v.scenario) for v in result.verdicts])
     assert {verdict.status for verdict in result.verdicts} == {"killed"}
     by_tests = [verdict for verdict in result.verdicts if verdict.killed_by == ("EXPECTATION",)]
     assert by_tests
