@@ -34,7 +34,7 @@ from sqlalchemy import URL
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
 from stakesim.faults.tcp_proxy import TcpProxy, WireFault
-from stakesim.gate.release import deploy
+from stakesim.gate.release import deploy, plan
 from stakesim.scenario.actions import Terms
 from stakesim_adapter.faults.poolers import free_port
 from stakesim_adapter.faults.processes import start_server
@@ -359,10 +359,12 @@ def stand_in(folder: Path) -> Iterator[StandIn]:
         node_url = stack.enter_context(node("--block-time", "1"))
         platform = Account.create()
         rpc(node_url, "anvil_setBalance", platform.address, hex(START_BALANCE))
-        contract = deploy(connect_web3([node_url]), platform, production_contract(), Terms())["contractAddress"]
+        w3 = connect_web3([node_url])
+        deployment = plan(w3, platform.address, production_contract(), Terms())
+        deploy(w3, platform, production_contract(), deployment)
         rpc(node_url, "anvil_mine", hex(OLD_BLOCKS))
         feed = stack.enter_context(price_api())
-        opened = StandIn(folder, node_url, [], feed, server, platform, str(contract), free_port())
+        opened = StandIn(folder, node_url, [], feed, server, platform, deployment.address, free_port())
         stack.callback(lambda: [endpoint.proxy.close() for endpoint in opened.endpoints])
         stack.enter_context(_starter(opened))
         _prepare(opened)
