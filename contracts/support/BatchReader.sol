@@ -6,8 +6,8 @@ pragma solidity ^0.8.30;
 ///
 /// calldata: target (20 bytes), number of accounts (1 byte), accounts (20 bytes each), then for each view the length of
 /// its calldata (2 bytes) and the calldata.
-/// returned: balances (32 bytes each), then for each view the length of what it returned (32 bytes) and that.
-/// When a view reverts, this reverts with its data.
+/// returned: balances (32 bytes each), then for each view the length of what it returned (32 bytes) and that. The highest
+/// bit of the length is set when the view reverts; what follows then is the revert's data.
 contract BatchReader {
     fallback() external {
         assembly {
@@ -24,11 +24,8 @@ contract BatchReader {
                 input := add(input, 2)
                 calldatacopy(output, input, length)
                 input := add(input, length)
-                if iszero(staticcall(gas(), target, output, length, 0, 0)) {
-                    returndatacopy(0, 0, returndatasize())
-                    revert(0, returndatasize())
-                }
-                mstore(output, returndatasize())
+                let reverted := iszero(staticcall(gas(), target, output, length, 0, 0))
+                mstore(output, or(shl(255, reverted), returndatasize()))
                 output := add(output, 32)
                 returndatacopy(output, 0, returndatasize())
                 output := add(output, returndatasize())

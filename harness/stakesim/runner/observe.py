@@ -5,12 +5,13 @@ All amounts are wei, all times seconds since 1970. Accounts are called by the na
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.client import ChainClient
+from stakesim.evm.errors import CallReverted
 from stakesim.model.state import BookingStatus, RunStatus
 
 K = TypeVar("K")
@@ -143,6 +144,25 @@ Results: TypeAlias = dict[str, list[tuple[Any, ...]]]
 """Decoded results of these calls, in the same order."""
 _WORD = 32
 """Bytes."""
+_REVERTED = 1 << 255
+"""Set in the length of an answer if the view reverts."""
+
+
+class ViewAnswer(NamedTuple):
+    """What a call of a view returned, or the data of its revert."""
+
+    data: bytes
+    reverted: bool
+
+    def returned(self) -> bytes:
+        """Returns what the view returned.
+
+        Raises:
+            CallReverted: The view reverts.
+        """
+        if self.reverted:
+            raise CallReverted("execution reverted", self.data)
+        return self.data
 
 
 class StateReader:
@@ -207,7 +227,7 @@ class StateReader:
         if roles and self._has_roles:
             requests |= {view: [()] for view in ROLE_VIEWS[:-1]}
             requests["isOperator"] = [(address,) for address in self._parties.values()]
-        results, (*balances, balance) = self._call(requests, wallets)
+        results, (*balances, balance) = self._results(requests, wallets)
         state = ContractState(
             balance=balance,
             wallets=_updated(last.wallets, wallets, balances),
@@ -275,23 +295,33 @@ class StateReader:
         booking = BookingView(*values)
         return booking._replace(user=self._names.get(booking.user, booking.user))
 
-    def answers(self, requests: Requests) -> Results:
+    def answers(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[ViewAnswer]:
+        """Calls views at once, each of which may revert. See `Requests` for their arguments."""
+        return self._call([self._abi.encode(view, *args) for view, args in calls], ())[0]
+
+    def _results(self, requests: Requests, parties: Collection[str]) -> tuple[Results, list[int]]:
         """Calls all views at once.
+
+        Returns:
+            What each view returned, and the wei of these parties and of the contract.
 
         Raises:
             CallReverted: A view reverts.
             AbiError: A view returns something else than the ABI says.
         """
-        return self._call(requests, ())[0]
+        calls = [self._abi.encode(view, *args) for view, calls in requests.items() for args in calls]
+        answers, balances = self._call(calls, parties)
+        returned = (answer.returned() for answer in answers)
+        results = {view: [self._abi.decode(view, next(returned)) for _ in calls] for view, calls in requests.items()}
+        return results, balances
 
-    def _call(self, requests: Requests, parties: Collection[str]) -> tuple[Results, list[int]]:
-        """Calls all views at once; see `BatchReader.sol` for the format.
+    def _call(self, calls: Sequence[bytes], parties: Collection[str]) -> tuple[list[ViewAnswer], list[int]]:
+        """See `BatchReader.sol` for the format.
 
         Returns:
-            What each view returned, and the wei of these parties and of the contract.
+            The answer to each call, and the wei of these parties and of the contract.
         """
         accounts = [*(self._parties[name] for name in parties), self._stake]
-        calls = [self._abi.encode(view, *args) for view, calls in requests.items() for args in calls]
         data = b"".join(
             [
                 _bytes20(self._stake),
@@ -303,9 +333,7 @@ class StateReader:
         answer = self._chain.call(self._batch_reader, data)
         size = len(accounts) * _WORD
         balances = [int.from_bytes(answer[i : i + _WORD], "big") for i in range(0, size, _WORD)]
-        returned = _length_prefixed(answer[size:])
-        results = {view: [self._abi.decode(view, next(returned)) for _ in calls] for view, calls in requests.items()}
-        return results, balances
+        return list(_answers(answer[size:])), balances
 
 
 def _single(results: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
@@ -317,12 +345,13 @@ def _updated(known: Mapping[K, V], keys: Iterable[K], values: Iterable[V]) -> di
     return {**known, **dict(zip(keys, values, strict=True))}
 
 
-def _length_prefixed(data: bytes) -> Iterator[bytes]:
-    """Splits byte strings, each of which follows its length as a word."""
+def _answers(data: bytes) -> Iterator[ViewAnswer]:
+    """Splits the answers of `BatchReader.sol`, each of which follows its length as a word."""
     start = 0
     while start < len(data):
-        end = start + _WORD + int.from_bytes(data[start : start + _WORD], "big")
-        yield data[start + _WORD : end]
+        word = int.from_bytes(data[start : start + _WORD], "big")
+        end = start + _WORD + (word & ~_REVERTED)
+        yield ViewAnswer(data[start + _WORD : end], reverted=word >= _REVERTED)
         start = end
 
 

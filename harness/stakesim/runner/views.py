@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from stakesim.evm.errors import AbiError, CallReverted
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.state import State
 from stakesim.model.views import ZERO_ADDRESS, ExpectedView, expected_views
-from stakesim.runner.observe import Requests
+from stakesim.runner.observe import ViewAnswer
 from stakesim.runner.parties import EXPERIENCE_ID
 from stakesim.runner.session import Session
 
@@ -25,34 +25,18 @@ def wrong_views(session: Session, model: State) -> list[str]:
     if not session.contract.full_interface:
         return []
     addresses = (*session.parties.addresses, ZERO_ADDRESS, _STRANGER, session.contract_address)
-    expected = list(expected_views(model, addresses, EXPERIENCE_ID, roles=session.contract.has_roles))
-    refused = [view for view in expected if view.error]
-    answered = [view for view in expected if not view.error]
-    alone = refused if _all_agree(session, answered) else expected
-    return [message for view in alone for message in _difference(session, view)]
+    views = list(expected_views(model, addresses, EXPERIENCE_ID, roles=session.contract.has_roles))
+    answers = session.reader.answers([(view.function, _arguments(session, view)) for view in views])
+    return [
+        message for view, answer in zip(views, answers, strict=True) for message in _difference(session, view, answer)
+    ]
 
 
-def _all_agree(session: Session, views: Sequence[ExpectedView]) -> bool:
-    """Whether all of these are right, asked in one call."""
-    requests: Requests = {}
-    due: dict[str, list[Any]] = {}
-    for view in views:
-        requests.setdefault(view.function, []).append(_arguments(session, view))
-        due.setdefault(view.function, []).append(view.results)
-    try:
-        return bool(_with_names(session, session.reader.answers(requests)) == due)
-    except (CallReverted, AbiError):
-        return False
-
-
-def _difference(session: Session, view: ExpectedView) -> Iterator[str]:
-    """Asks for one view alone, and says what is wrong with its answer."""
+def _difference(session: Session, view: ExpectedView, answer: ViewAnswer) -> Iterator[str]:
+    """Says what is wrong with an answer."""
     call = f"{view.function}({', '.join(map(str, view.args))})"
     try:
-        data = session.chain.call(
-            session.contract_address, stake_abi().encode(view.function, *_arguments(session, view))
-        )
-        results = _with_names(session, stake_abi().decode(view.function, data))
+        results = _with_names(session, stake_abi().decode(view.function, answer.returned()))
     except CallReverted as reverted:
         reason = stake_abi().revert_reason(reverted.data)
         if view.error is None:
@@ -74,15 +58,8 @@ def _arguments(session: Session, view: ExpectedView) -> tuple[Any, ...]:
     return tuple(session.parties.addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in view.args)
 
 
-def _with_names(session: Session, value: Any) -> Any:
-    """The value with parties for addresses, and tuples for lists."""
-    names = session.parties.names()
-
-    def named(value: Any) -> Any:
-        if isinstance(value, str):
-            return names.get(value, value)
-        return tuple(map(named, value)) if isinstance(value, list | tuple) else value
-
-    if isinstance(value, dict):
-        return {name: [named(results) for results in answers] for name, answers in value.items()}
-    return named(value)
+def _with_names(session: Session, results: Any) -> Any:
+    """The results with parties for addresses, and tuples for lists."""
+    if isinstance(results, str):
+        return session.parties.names().get(results, results)
+    return tuple(_with_names(session, value) for value in results) if isinstance(results, list | tuple) else results
