@@ -3,9 +3,9 @@
 from contextlib import closing
 
 import pytest
+from plainly_patched import plainly_patched
 from stakesim import run
 from stakesim.backend import Refused, Rows
-from stakesim.evm.contract_file import patched_event_stake
 from stakesim.generate.profiles import load_profile
 from stakesim.generate.random_scenario import generate
 from stakesim.paths import shipped
@@ -71,7 +71,7 @@ BROKEN = [
 )
 def test_the_contract_alone_shows_what_is_wrong_with_it(old, new, invariant, engine_name):
     names = ("no-show", "cancel-around-the-cutoff")
-    with closing(open_environment(engine_name, patched_event_stake(old, new), "contract")) as environment:
+    with closing(open_environment(engine_name, plainly_patched(old, new), "contract")) as environment:
         findings = [f for name in names for f in run_scenario(environment, load(SCENARIOS / f"{name}.yaml")).findings]
     assert invariant in {finding.id for finding in findings}
 
@@ -100,7 +100,7 @@ actions:
 
 def test_a_required_function_is_encoded_as_the_interface_has_it(engine_name):
     """Whatever else of its name a contract has."""
-    artifact = patched_event_stake(
+    artifact = plainly_patched(
         "    // ---------------------------------------------------------------- money in",
         "    function bookEvent(uint256) external pure returns (uint256) {\n        return 0;\n    }\n",
     )

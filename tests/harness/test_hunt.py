@@ -4,9 +4,9 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
+from plainly_patched import plainly_patched, without_gas_budgets
 from stakesim import run
 from stakesim.campaign.report import save_failures
-from stakesim.evm.contract_file import patched_event_stake
 from stakesim.generate.moves import MOVES
 from stakesim.generate.profiles import load_profile
 from stakesim.model.rehearsal import rehearse
@@ -70,9 +70,8 @@ def shared_environment(engine_name):
 def planted(request, shared_environment):
     """The shortest scenario's actions, while the contract of the environment has that fault."""
     old, new, shortest = PLANTED[request.param]
-    shared_environment.set_contract(patched_event_stake(old, new))
-    yield shortest
-    shared_environment.set_contract(None)
+    with without_gas_budgets(shared_environment, plainly_patched(old, new)):
+        yield shortest
 
 
 def failing(environment):

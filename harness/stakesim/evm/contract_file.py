@@ -105,8 +105,12 @@ def patched_event_stake(old: str, new: str) -> Artifact:
     Raises:
         CompileError: `old` is not in the source exactly once, or the result does not compile.
     """
+    return compile_sources(patched_sources(old, new))["EventStake"]
+
+
+def patched_sources(old: str, new: str) -> dict[str, str]:
+    """Returns the sources of `EventStake` with one piece replaced. See `patched_event_stake`."""
     sources = {name: (CONTRACTS / name).read_text(encoding="utf-8") for name in ("EventStake.sol", "IEventStake.sol")}
     if (count := sources["EventStake.sol"].count(old)) != 1:
         raise CompileError(f"EventStake.sol has {old!r} {count} times: give a piece of it that is there just once.")
-    sources["EventStake.sol"] = sources["EventStake.sol"].replace(old, new)
-    return compile_sources(sources)["EventStake"]
+    return sources | {"EventStake.sol": sources["EventStake.sol"].replace(old, new)}

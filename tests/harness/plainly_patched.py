@@ -1,0 +1,45 @@
+"""`EventStake` with one piece of its source replaced, on a build that takes a second instead of five.
+
+It does the same for more gas, so these tests judge no gas: a fault that shows in gas needs `patched_event_stake`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from stakesim.evm.compiler import Artifact, Compiler, artifacts_from_output, error_messages
+from stakesim.evm.contract_file import patched_sources
+from stakesim.gate.plain_build import compile_plain
+from stakesim.runner.environment import Environment
+
+
+@functools.cache
+def plainly_patched(old: str, new: str) -> Artifact:
+    """Returns what `patched_event_stake` does, on a build without optimizer."""
+    sources = patched_sources(old, new)
+    output = compile_plain(_compiler(), sources, "EventStake.sol")
+    assert not error_messages(output.get("errors", ()))
+    return artifacts_from_output(output, sources)["EventStake"]
+
+
+@functools.cache
+def _compiler() -> Compiler:
+    """One compiler for all tests of this process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(Compiler())
+
+
+@contextmanager
+def without_gas_budgets(environment: Environment, contract: Artifact) -> Iterator[None]:
+    """Runs scenarios on another contract, to which the budgets of `EventStake` do not apply."""
+    environment.set_contract(contract)
+    environment.foreign = True
+    try:
+        yield
+    finally:
+        environment.set_contract(None)
+        environment.foreign = False
