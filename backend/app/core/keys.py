@@ -10,7 +10,6 @@ from typing import Annotated
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from web3 import Web3
 
@@ -21,8 +20,10 @@ MIN_SECRET_BYTES = 32
 MIN_DIFFERENT_CHARACTERS = 10
 """Minimum number of different characters of a secret; one with fewer looks like a default."""
 _SOURCES = ("platform_private_key", "platform_keystore", "signer_address")
-KEY_SOURCES = "key_sources"
-"""Type of the validation errors that are about several settings, and name them."""
+
+
+class KeySourcesWrong(ValueError):
+    """Several settings do not fit together; the message names them."""
 
 
 def account_from_key(private_key: SecretStr) -> LocalAccount:
@@ -153,7 +154,7 @@ class KeySettings(BaseSettings):
             message = "SEAL_SECRET is not set, and can't be derived from a key that a remote signer has"
         else:
             return seal_secret
-        raise PydanticCustomError(KEY_SOURCES, message)
+        raise KeySourcesWrong(message)
 
     @property
     def previous_keys(self) -> list[SecretStr]:

@@ -19,7 +19,7 @@ from app.services.operation_types import Attempt, Operation, UsedNonce
 from app.services.orphans import HeldForOrphan, Orphan
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
-from app.services.transactions.limits import ORDERS
+from app.services.transactions.limits import STOPPED_BY_PAUSE
 from app.services.transactions.spending import AboveLimit, Charge, Entry, Spending
 
 SEARCHED_BLOCKS = 128
@@ -308,7 +308,7 @@ def _try(
     compared: Sequence[str],
     spending: dict[str, Any] | None,
 ) -> Operation | None:
-    is_exit = operation.kind not in ORDERS
+    is_exit = operation.kind not in STOPPED_BY_PAUSE
     try:
         return nonce_queries.sign(connection, operation, attempt, used_on_chain, compared, spending, is_exit=is_exit)
     except IntegrityError as error:
