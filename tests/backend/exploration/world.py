@@ -96,6 +96,7 @@ class World:
         self.progresses: Numbers[Progress] = Numbers()
         self._in_database = -1
         self._executed: dict[Hashable, tuple[Answer, int]] = {}
+        self._writes: dict[Hashable, bool] = {}  # by statement
         self._starts: dict[int, int] = {}
         self._parsed: dict[int, dict[str, Any]] = {}
         self._after_answer: dict[tuple[int, int, str], int] = {}
@@ -215,7 +216,9 @@ class World:
         if key not in self._executed:
             self._restore(database)
             answer = Answer(self._connection.execute(request.statement, request.params))
-            self._executed[key] = answer, self.read() if _changes_rows(request.statement) else database
+            if identity.key not in self._writes:
+                self._writes[identity.key] = _changes_rows(request.statement)
+            self._executed[key] = answer, self.read() if self._writes[identity.key] else database
         return self._executed[key]
 
     def read(self) -> int:
@@ -251,7 +254,8 @@ _INSERT_TOTALS = (
 
 def _changes_rows(statement: Any) -> bool:
     """Whether it is more than a query; a query may have common table expressions that are more."""
-    return any(word in str(statement) for word in ("INSERT", "UPDATE", "DELETE"))
+    text = str(statement)
+    return any(word in text for word in ("INSERT", "UPDATE", "DELETE"))
 
 
 def _no_request(request: Request) -> Any:
