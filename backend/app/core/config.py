@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from web3 import Web3
 
+from app.core.payment_settings import PaymentSettings
 from app.core.units import WEI_PER_GWEI
 
 MIN_SECRET_BYTES = 32
@@ -145,11 +146,11 @@ class DatabaseSettings(BaseSettings):
     database_lock_timeout_seconds: float = Field(default=5, gt=0)
 
 
-class Settings(DatabaseSettings):
+class Settings(DatabaseSettings, PaymentSettings):
     """The settings. Each is read from the environment variable with its name in capitals.
 
     `repr` and validation errors show no keys, and not the URLs of node and database, which may contain keys. The
-    settings of the database are in `DatabaseSettings`.
+    settings of the database are in `DatabaseSettings`, those of payments in `PaymentSettings`.
 
     Attributes:
         blockchain_rpc_url: URL of the node, or several separated by commas, tried in this order.

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CTE, Row, Table, Update
+from sqlalchemy import CTE, Connection, Row, Table, Update
 
 from app.services.codec import Call
 from app.services.rpc_types import Transaction
@@ -253,6 +253,7 @@ class Draft(NamedTuple):
         sender: Address of the account that sends it.
         subject: Id of the row that it is about, or that row if it is new; None if there is none.
         seal: Returns the operation's seal, by its columns; None to store it without one, so that it is never signed.
+        consume: Uses what pays for the operation with a key, in the transaction that stores it; None if nothing does.
     """
 
     call: Call
@@ -260,3 +261,4 @@ class Draft(NamedTuple):
     sender: str
     subject: UUID | NewRow | None = None
     seal: Callable[[Mapping[str, Any]], str] | None = None
+    consume: Callable[[Connection, str], None] | None = None

@@ -44,7 +44,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
-from app.core.errors import KeyReused
+from app.core.errors import KeyReused, NotPaid, PaymentUnusable
 from app.db.database import Database
 from app.db.tables import IS_OPEN_ORPHAN, in_states, nonces, operations, orphans
 from app.services.operation_types import (
@@ -91,13 +91,19 @@ def find_or_create(
     operation = _find_same_request(database, idempotency_key, request)
     if operation is not None:
         return operation
-    draft = make_draft()
+    key = idempotency_key or str(uuid.uuid4())
     try:
-        with database.autocommit() as connection:
-            return create(connection, idempotency_key or str(uuid.uuid4()), request, draft)
-    except _KeyTaken:
+        draft = make_draft()
+        if draft.consume is None:
+            with database.autocommit() as connection:
+                return create(connection, key, request, draft)
+        with database.transaction() as connection:  # a payment is used if and only if the operation is stored
+            draft.consume(connection, key)
+            return create(connection, key, request, draft)
+    except (_KeyTaken, NotPaid, PaymentUnusable):
         operation = _find_same_request(database, idempotency_key, request)
-        assert operation is not None
+        if operation is None:
+            raise
         return operation
 
 
@@ -140,7 +146,7 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         request: Hash of the request.
         draft: The operation to store.
     """
-    call, chain_id, sender, subject, seal = draft
+    call, chain_id, sender, subject, seal, _ = draft
     table, row = subject if isinstance(subject, NewRow) else (None, {})
     values = {
         "key": key,
@@ -207,7 +213,7 @@ def create_signed(connection: Connection, key: str, draft: Draft, attempt: Attem
     Returns:
         The operation; None without changes if there is one with this key or nonce.
     """
-    call, chain_id, sender, _, _ = draft
+    call, chain_id, sender = draft[:3]
     values = {"key": key, "request": "", "kind": call.name, "chain_id": chain_id, "sender": sender}
     values |= {"to_address": call.to, "data": call.data, "value_wei": call.value, "state": "signed"}
     values |= {"nonce": attempt.nonce, "attempts": [attempt.to_json()]}
