@@ -24,15 +24,12 @@ from app.core.errors import (
     PaymentUnusable,
 )
 from app.db.tables import operations
-from app.db.tables import payments as table
 from app.services.payments.gateway import ManualGateway
 from app.services.payments.types import Payment
 from backend_environment import BackendEnvironment
-from payments_environment import PaymentsEnvironment, open_payments
+from payments_environment import SLOW_TO_BOOK, SLOW_TO_PAY, PaymentsEnvironment, open_payments
 from sqlalchemy import func, select
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, Webhook
-
-SLOW_TO_PAY, SLOW_TO_BOOK = timedelta(minutes=20), timedelta(hours=3)
 
 
 def number_of_operations(payments: PaymentsEnvironment) -> int:
@@ -275,7 +272,7 @@ def test_money_that_returns_to_custody_goes_back_and_a_wallets_does_not(payments
 
 def test_a_walletless_host_and_attendee_get_their_stakes_back(payments: PaymentsEnvironment) -> None:
     run = payments.open_run("walletless")
-    [hosts] = [payment for payment in all_payments(payments) if payment.purpose == "event_run"]
+    [hosts] = [payment for payment in payments.rows() if payment.purpose == "event_run"]
     came, booking = payments.paid_booking(run.id, user="walletless")
     stayed_away, _ = payments.paid_booking(run.id, user="walletless")
     payments.backend.go_to(run.starts_at)
@@ -292,7 +289,7 @@ def test_an_expired_run_gives_the_hosts_stake_back_only_if_nobody_had_booked(
     payments: PaymentsEnvironment, is_booked: bool
 ) -> None:
     run = payments.open_run("walletless")
-    [hosts] = all_payments(payments)
+    [hosts] = payments.rows()
     booked = payments.paid_booking(run.id, user="walletless")[0] if is_booked else None
     payments.backend.go_to(run.starts_at + timedelta(days=7))
     payments.services.runs.expire(run.id)
@@ -301,11 +298,6 @@ def test_an_expired_run_gives_the_hosts_stake_back_only_if_nobody_had_booked(
     if booked is not None:
         assert refund_of(payments, booked) == ("cancelled", "done", booked.amount_inr)
     payments.check()
-
-
-def all_payments(payments: PaymentsEnvironment) -> list[Payment]:
-    with payments.backend.database.autocommit() as connection:
-        return [Payment(*row) for row in connection.execute(select(table).order_by(table.c.created_at))]
 
 
 @pytest.mark.parametrize("fails", [1, 2, 3, 4])

@@ -28,6 +28,7 @@ from app.services.payments.gateway import (
     RefundNews,
     RefundOutcome,
 )
+from app.services.payments.types import paise
 
 API_URL = "https://api.razorpay.com"
 SIGNATURE_HEADER = "x-razorpay-signature"
@@ -88,7 +89,7 @@ class RazorpayGateway:
     def create_order(self, payment_id: UUID, amount_inr: Decimal) -> Order:
         """Creates an order, whose payments are captured as soon as they are authorized."""
         data = {
-            "amount": _paise(amount_inr),
+            "amount": paise(amount_inr),
             "currency": CURRENCY,
             "receipt": str(payment_id),
             "payment_capture": True,
@@ -111,7 +112,7 @@ class RazorpayGateway:
             for known in answer.get("items", []):
                 if known.get("receipt") == key:
                     return _refund(known)
-        data = {"amount": _paise(amount_inr), "speed": "normal", "receipt": key}
+        data = {"amount": paise(amount_inr), "speed": "normal", "receipt": key}
         headers = {"X-Refund-Idempotency": key}
         return _refund(self._call(lambda client: client.payment.refund(payment_id, data, headers=headers)))
 
@@ -179,13 +180,6 @@ def _text(entity: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise GatewayUnavailable(f"The payment gateway answers without {name}.")
     return value
-
-
-def _paise(amount_inr: Decimal) -> int:
-    paise = amount_inr.scaleb(2)
-    if paise != int(paise):
-        raise InvalidRequest(f"{amount_inr} INR are no whole paise.")
-    return int(paise)
 
 
 def _rupees(paise: Any) -> Decimal:

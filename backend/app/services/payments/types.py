@@ -8,9 +8,13 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-PURPOSES = ("booking", "event_run")
-CAPTURED_STATES = ("captured", "used", "refunding", "refunded")
-"""States in which the platform has or had the money."""
+
+def paise(amount_inr: Decimal) -> int:
+    """Returns an amount in paise. Raises `ValueError` unless it is a whole number of them."""
+    amount = amount_inr.scaleb(2)
+    if amount != int(amount):
+        raise ValueError(f"{amount_inr} INR are no whole paise.")
+    return int(amount)
 
 
 @dataclass(frozen=True)

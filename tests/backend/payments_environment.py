@@ -23,6 +23,8 @@ from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, Webhook
 
 AT_ONCE = PaymentPolicy(ask_every=timedelta(0), look_every=timedelta(0))
 """A policy with which each round asks again."""
+SLOW_TO_PAY, SLOW_TO_BOOK = timedelta(minutes=20), timedelta(hours=3)
+"""Ages at which a quote must have been paid, and a payment must have been used."""
 
 
 @dataclass
@@ -104,6 +106,10 @@ class PaymentsEnvironment:
     def number_of_payments(self) -> int:
         with self.backend.database.autocommit() as connection:
             return int(connection.execute(select(func.count()).select_from(payments)).scalar_one())
+
+    def rows(self) -> list[Payment]:
+        with self.backend.database.autocommit() as connection:
+            return [Payment(*row) for row in connection.execute(select(payments).order_by(payments.c.created_at))]
 
     def check(self) -> None:
         check_books(self)
