@@ -24,12 +24,16 @@ from app.core.errors import (
     PaymentUnusable,
 )
 from app.db.tables import operations
+from app.services import operations as operations_module
+from app.services.payments import refunds, store
 from app.services.payments.gateway import ManualGateway
 from app.services.payments.types import Payment
 from backend_environment import BackendEnvironment
 from payments_environment import SLOW_TO_BOOK, SLOW_TO_PAY, PaymentsEnvironment, open_payments
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, Webhook
+
+HOUR = timedelta(hours=1)
 
 
 def number_of_operations(payments: PaymentsEnvironment) -> int:
@@ -464,3 +468,88 @@ def test_a_key_belongs_to_its_quote(payments: PaymentsEnvironment) -> None:
     with pytest.raises(KeyReused):
         payments.book(second, "user:one")
     assert payments.get(second).state == "captured"
+
+
+def test_a_payment_whose_row_changed_meanwhile_is_not_used(payments: PaymentsEnvironment) -> None:
+    """The statement that uses it compares the row again, whatever the request saw before."""
+    run = payments.open_run()
+    disputed, used, old = (payments.quote(run.id) for _ in range(3))
+    for payment in (disputed, used, old):
+        payments.pay(payment)
+    at_gateway = payments.get(disputed).gateway_payment_id
+    assert at_gateway is not None
+    payments.stand_in.dispute(at_gateway)
+    payments.deliver()
+    payments.age(old, SLOW_TO_BOOK)
+    payments.book(used)
+    for payment in (disputed, used, old):
+        before = payments.get(payment)
+        with payments.backend.database.transaction() as connection, pytest.raises(PaymentUnusable):
+            store.use(connection, payment.id, "another", to_custody=False)
+        assert payments.get(payment) == before
+
+
+def test_a_payment_is_not_used_if_its_operation_is_not_stored(
+    payments: PaymentsEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests with one key, and each with a quote of its own, at the same time."""
+    run = payments.open_run()
+    first, second = payments.quote(run.id), payments.quote(run.id)
+    for payment in (first, second):
+        payments.pay(payment)
+    payments.book(first, "user:one")
+    find = operations_module._find_same_request
+    looks: list[Any] = []
+
+    def find_too_early(*arguments: Any) -> Any:
+        looks.append(arguments)
+        return None if len(looks) == 1 else find(*arguments)
+
+    monkeypatch.setattr(operations_module, "_find_same_request", find_too_early)
+    with pytest.raises(KeyReused):
+        payments.book(second, "user:one")
+    assert len(looks) == 2
+    assert payments.get(second).state == "captured"
+    payments.check()
+
+
+def test_nothing_goes_back_before_the_block_is_finalized(payments: PaymentsEnvironment) -> None:
+    """A reorganisation may bring a cancelled booking back; INR that were returned do not come back."""
+    run = payments.open_run()
+    payment, booking = payments.paid_booking(run.id, user="walletless")
+    payments.services.bookings.cancel(booking)
+    cancelled_in = payments.backend.engine.w3.eth.block_number
+    assert payments.payments.run_round(cancelled_in - 1) == []
+    assert refund_of(payments, payment) is None
+    payments.payments.run_round(cancelled_in)
+    assert refund_of(payments, payment) == ("cancelled", "done", payment.amount_inr)
+
+
+def test_a_reverted_operation_gives_back_only_once_it_is_finalized(payments: PaymentsEnvironment) -> None:
+    run = payments.open_run()
+    payment = payments.quote(run.id, user="walletless")
+    payments.pay(payment)
+    operation = payments.services.bookings.prepare_book(run.id, payment.user_id, 1, quote_id=payment.id)
+    with payments.backend.database.transaction() as connection:  # as after a revert in block 1,000
+        failed = {"state": "failed", "nonce": 999, "tx_hash": "0x1", "block_number": 1_000}
+        connection.execute(update(operations).where(operations.c.key == operation.key).values(failed))
+    payments.payments.run_round(999)
+    assert refund_of(payments, payment) is None
+    payments.payments.run_round(1_000)
+    assert refund_of(payments, payment) == ("no_effect", "done", payment.amount_inr)
+
+
+def test_two_rounds_at_once_ask_the_gateway_once(payments: PaymentsEnvironment) -> None:
+    payment = payments.quote(payments.open_run().id)
+    payments.pay(payment)
+    payments.age(payment, SLOW_TO_BOOK)
+    payments.stand_in.fails = 1
+    payments.round()
+    with payments.backend.database.autocommit() as connection:
+        [(refund, at_gateway)] = refunds.next_refunds(connection, "razorpay")
+    assert payments.payments._ask_for(refund, at_gateway) is None
+    asked = len(payments.stand_in.webhooks)
+    assert payments.payments._ask_for(refund, at_gateway) is None  # by an old copy
+    assert len(payments.stand_in.webhooks) == asked
+    with payments.backend.database.autocommit() as connection:
+        assert not refunds.claim(connection, refund, HOUR)
