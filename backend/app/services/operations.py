@@ -98,8 +98,9 @@ def find_or_create(
             with database.autocommit() as connection:
                 return create(connection, key, request, draft)
         with database.transaction() as connection:  # a payment is used if and only if the operation is stored
+            operation = create(connection, key, request, draft)
             draft.consume(connection, key)
-            return create(connection, key, request, draft)
+            return operation
     except (_KeyTaken, NotPaid, PaymentUnusable):
         operation = _find_same_request(database, idempotency_key, request)
         if operation is None:
