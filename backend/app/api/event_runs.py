@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.api import schemas
 from app.api.dependencies import (
@@ -32,6 +33,15 @@ from app.services.lists import event_run_page
 from app.services.payments.types import Payment
 
 router = APIRouter(tags=["event runs"])
+
+
+class _IdConvertor(StringConvertor):
+    """A part of a path that is no action of `/event-runs`, so that GET of an action is 405, and not a malformed id."""
+
+    regex = "(?!calculate-stake$)[^/]+"
+
+
+register_url_convertor("event_run_id", _IdConvertor())
 
 
 @router.post(
@@ -135,7 +145,7 @@ def list_event_runs(query: Annotated[EventRunQuery, Query()], services: AppServi
 
 
 @router.get(
-    "/event-runs/{event_run_id}",
+    "/event-runs/{event_run_id:event_run_id}",
     response_model=schemas.EventRunSideBySide,
     summary="Show an event run in database and contract",
     responses=problem_responses(*READING, "not_found", "chain_unavailable", "unsupported_by_contract"),
@@ -180,7 +190,7 @@ def change_event_run_status(event_run_id: UUID, body: schemas.StatusChange, requ
 
 
 @router.delete(
-    "/event-runs/{event_run_id}",
+    "/event-runs/{event_run_id:event_run_id}",
     response_model=schemas.EventRunSettled,
     summary="Cancel an event run",
     responses=ACCEPTED | problem_responses(*SENDING, "unsupported_by_contract"),
