@@ -73,7 +73,7 @@ test-quick: setup-dev
 
 deep: setup-dev
 	@$(BIN)/pytest --profile deep -n 2
-	@$(BIN)/stakesim run calm flaky hostile volatile --runs 2500 -j 2 --out reports/deep
+	@$(BIN)/stakesim run administered calm flaky hostile volatile --runs 2500 -j 2 --out reports/deep
 
 lint: setup-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo

@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import matplotlib as mpl
+from app.bootstrap.accounts import open_accounts
 from load import ROOT, SEATS, CountingProxy, Load, environment_of, insert_people, service
 from PIL import Image
 from sqlalchemy import create_engine
@@ -63,7 +64,8 @@ async def run_load(folder: Path, draw: Callable[[Prometheus, float, float], None
         node = Web3(HTTPProvider(settings.blockchain_rpc_url))
         for wave in range(WAVES):
             people = attendees[wave * CLIENTS : (wave + 1) * CLIENTS]
-            empty = asyncio.create_task(empty_wallet(node, settings.platform_account().address, wave == EMPTY_WAVE))
+            address = open_accounts(settings).platform.address
+            empty = asyncio.create_task(empty_wallet(node, address, wave == EMPTY_WAVE))
             await asyncio.sleep(1)
             await asyncio.gather(
                 *(

@@ -5,11 +5,18 @@ pragma solidity ^0.8.30;
 /// @notice A host stakes a share of the event's value, attendees pay the ticket plus a stake. Who comes gets the
 /// stake back, a no-show forfeits it, the platform keeps a fee of the ticket revenue, a cancellation refunds everyone.
 /// @dev All amounts are wei, all times are seconds since 1970 (block time), all shares are basis points (1/10,000).
-/// The platform is the owner of the contract. Every division rounds down.
+/// Every division rounds down.
+///
+/// The platform is the owner of the contract, and its operators. They open runs, book, complete and cancel for others.
+/// Only the owner pauses, withdraws the fees, names operators and hands over the ownership, so that an operator's key
+/// gives no access to fees, escrow or credits.
+///
+/// Escrow and credits together hold less than 2^96 wei. A payment that would exceed this is refused (`AmountTooLarge`).
+/// Ids are below 2^32; then nothing more can be opened or booked (Panic 0x11), and what is open can be settled.
 ///
 /// Checks are made in one order everywhere, and the first that fails names the error: does the run or booking exist,
-/// may the caller do this, is its status right, is it the time, are the arguments right, is the value exact, is there
-/// gas for what follows.
+/// may the caller do this, is its status right, is it the time, are the arguments right, is the amount one that can be
+/// held, is the value exact, is there gas for what follows.
 ///
 /// Functions that create runs or bookings can be paused (`EnforcedPause`); functions that let money out never can.
 interface IEventStake {
@@ -111,12 +118,18 @@ interface IEventStake {
     event PaymentDeferred(address indexed receiver, uint256 amount);
     event CreditWithdrawn(address indexed creditor, address indexed to, uint256 amount);
     event PlatformFeesWithdrawn(address indexed to, uint256 amount);
+    /// @notice The terms, when the contract is deployed.
+    event Deployed(Terms terms);
+    /// @notice Start of a run, directly after its `EventRunCreated`. Together they say all there is to know of it.
+    event EventRunScheduled(uint256 indexed eventRunId, uint256 eventTimestamp);
+    /// @param allowed whether the account acts for the platform from now on
+    event OperatorSet(address indexed account, bool allowed);
 
     /// @notice A term of the constructor is out of its bounds.
     error InvalidTerms();
     error UnknownEventRun(uint256 eventRunId);
     error UnknownBooking(uint256 bookingId);
-    /// @notice The caller is not the host (or not the attendee), nor the platform where the platform may.
+    /// @notice The caller is neither the host (or the attendee) nor the platform.
     error NotAuthorized(address caller);
     /// @notice The run is final, or full where a booking was asked for.
     error EventNotOpen(uint256 eventRunId, RunStatus status);
@@ -135,6 +148,8 @@ interface IEventStake {
     error NotEnoughSeats(uint256 requested, uint256 available);
     /// @notice A booking in the list belongs to another run, or does not exist.
     error BookingNotOfRun(uint256 bookingId, uint256 eventRunId);
+    /// @notice With this amount, escrow and credits would reach 2^96 wei.
+    error AmountTooLarge(uint256 amount);
     error WrongValue(uint256 sent, uint256 required);
     error NothingToWithdraw();
     /// @notice A withdrawal, which is not pushed but asked for, was refused by its receiver.
@@ -146,7 +161,7 @@ interface IEventStake {
 
     /// @notice Opens a run with the sender as host. `msg.value` is `calculateRequiredStake(pricePerSeat, maxSeats)`.
     /// @dev Errors in order: EnforcedPause, InvalidReceiver (createEventRunFor), InvalidExperience, InvalidPrice,
-    /// InvalidSeats, InvalidStart, WrongValue.
+    /// InvalidSeats, InvalidStart, AmountTooLarge, WrongValue.
     /// @param experienceId not empty
     /// @param pricePerSeat wei, 0 < price < 2^128
     /// @param maxSeats 1 to MAX_SEATS
@@ -168,7 +183,7 @@ interface IEventStake {
 
     /// @notice Books seats for the sender. `msg.value` is the total of `calculateBookingCost`.
     /// @dev Errors in order: EnforcedPause, UnknownEventRun, InvalidReceiver (bookEventFor), EventNotOpen, TooLate,
-    /// InvalidSeats (zero), NotEnoughSeats, WrongValue. Possible while now < start.
+    /// InvalidSeats (zero), NotEnoughSeats, AmountTooLarge, WrongValue. Possible while now < start.
     function bookEvent(uint256 eventRunId, uint256 seatCount) external payable returns (uint256 bookingId);
 
     /// @notice The platform books and pays in for `attendee`, who gets refunds and stake.
@@ -184,9 +199,9 @@ interface IEventStake {
     /// order given BookingNotOfRun, BookingNotActive (cancelled, or listed twice); InsufficientGas.
     function completeEvent(uint256 eventRunId, uint256[] calldata attendedBookingIds) external;
 
-    /// @notice Calls a run off: everybody is refunded in full, the host's stake returns. By the host while
-    /// now < start, by the platform until the run is final.
-    /// @dev Errors in order: UnknownEventRun, NotAuthorized, EventNotOpen, TooLate (host only), InsufficientGas.
+    /// @notice Calls a run off: everybody is refunded in full, the host's stake returns. By the host while now < start,
+    /// by the platform while now < start + grace: from then on a run only expires, so that the compensation is certain.
+    /// @dev Errors in order: UnknownEventRun, NotAuthorized, EventNotOpen, TooLate, InsufficientGas.
     function cancelEvent(uint256 eventRunId) external;
 
     /// @notice Refunds one booking in full and frees its seats. By the attendee, or the platform for them, while
@@ -211,6 +226,11 @@ interface IEventStake {
     /// NothingToWithdraw, TransferFailed.
     function withdrawPlatformFees() external;
 
+    /// @notice Lets an account act for the platform, or no longer. By the owner.
+    /// @dev Errors: OwnableUnauthorizedAccount. The ownership does not depend on it: the owner need not be an operator,
+    /// and an operator stays one when the ownership changes.
+    function setOperator(address account, bool allowed) external;
+
     /// @notice floor(pricePerSeat x seats x stakeBps / 10,000) wei.
     function calculateRequiredStake(uint256 pricePerSeat, uint256 seats) external view returns (uint256);
 
@@ -228,10 +248,13 @@ interface IEventStake {
     function getBooking(uint256 id) external view returns (Booking memory);
 
     /// @notice Ids of all bookings ever made of a run, cancelled ones too, in the order they were made.
+    /// @dev It sorts them: to be called from outside, as its gas grows with the number of bookings.
     function getEventBookings(uint256 eventRunId) external view returns (uint256[] memory);
     function getUserBookings(address user) external view returns (uint256[] memory);
     function getHostEvents(address host) external view returns (uint256[] memory);
 
+    /// @notice Whether an account acts for the platform. The owner does so in any case.
+    function isOperator(address account) external view returns (bool);
     /// @notice Wei that could not be pushed to `account` and wait to be withdrawn.
     function creditOf(address account) external view returns (uint256);
     /// @notice Wei the platform has earned and not withdrawn.

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.types import Lifespan
 
-from app.api import bookings, event_runs, health, operations, payments, problems
+from app.api import bookings, event_runs, health, operations, pause, payments, problems
 from app.api.background import ReconcilerThread, stop_waiting_on_signal
 from app.api.headers import docs_page
 from app.api.http_metrics import HttpMetrics, HttpMetricsMiddleware
@@ -104,7 +104,7 @@ def _app_with_routes(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for module in (event_runs, bookings, payments, operations, health):
+    for module in (event_runs, bookings, payments, operations, pause, health):
         app.include_router(module.router)
     app.add_api_route("/docs", docs_page, include_in_schema=False)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]

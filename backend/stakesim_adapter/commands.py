@@ -16,7 +16,7 @@ from stakesim_adapter import commands_operations
 from stakesim_adapter.command_options import DEFAULT_ENV_FILE, FINDINGS, Command, EnvFile
 
 if TYPE_CHECKING:
-    from app.bootstrap.checks import Check
+    from app.bootstrap.check import Check
     from app.bootstrap.container import Services
     from app.bootstrap.smoke_test import SmokeStep
     from app.core.config import Settings
@@ -71,13 +71,36 @@ def smoke(
 
 
 @cli.command(cls=Command)
+def pause(
+    reason: Annotated[str | None, typer.Option(help="Why, for /ready and the log.")] = None,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
+) -> None:
+    """Stop all signing but that of refunds and other exits, in all processes. Needs only the database."""
+    from app.services import pause
+
+    with commands_operations.operating(env_file) as (database, operator):
+        typer.echo(f"{pause.pause(database, operator, reason)}. Exits go on; `stakesim resume` ends the pause.")
+
+
+@cli.command(cls=Command)
+def resume(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
+    """End the pause, in all processes. Needs only the database."""
+    from app.services import pause
+
+    with commands_operations.operating(env_file) as (database, operator):
+        ended = pause.resume(database, operator)
+        typer.echo("The service takes new event runs and bookings again." if ended else "There was no pause.")
+
+
+@cli.command(cls=Command)
 def doctor(
     live: Annotated[bool, typer.Option("--live", help="Also run the smoke test, which sends transactions.")] = False,
     starts_in: StartsIn = 60,
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
     """Check settings, network, contract, wallet, database and price; say what to do about what fails."""
-    from app.bootstrap.checks import Check, NotReady, check_deployment, read_settings
+    from app.bootstrap.check import Check, NotReady
+    from app.bootstrap.checks import check_deployment, read_settings
 
     checks: list[Check] = []
 
@@ -120,7 +143,7 @@ def reconcile(
     services = _connect_services(settings)
     if dry_run:
         report = services.reconciler.dry_run()
-        _print_rehearsal(services, settings, report)
+        _print_rehearsal(services, report)
     else:
         report = services.reconciler.run_full()
     _print_report(report, lists_pending=not dry_run)
@@ -133,11 +156,11 @@ def confirm_rate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     from app.bootstrap.checks import read_settings
     from app.bootstrap.container import build_pricing
     from app.db.database import Database, connect
-    from app.db.migrations import migrate
+    from app.db.migrations import ensure_migrated
 
     settings = read_settings(env_file)
     engine = connect(settings.database_url)
-    migrate(engine)
+    ensure_migrated(engine)
     rate = build_pricing(settings, Database(engine)).confirm()
     typer.echo(f"one ETH is {rate.inr_per_eth} INR by {rate.source}, as of {rate.as_of.isoformat()}")
 
@@ -164,11 +187,26 @@ def token(
 
 
 @wallet.command("new", cls=Command)
-def new(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
-    """Create the platform's wallet: write its key into the settings, and print its address."""
-    from app.bootstrap.wallet import create_wallet
+def new(
+    keystore: Annotated[Path | None, typer.Option(help="Encrypted file to write the key into.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the keystore's password; the terminal is asked otherwise.")
+    ] = None,
+    env_file: EnvFile = DEFAULT_ENV_FILE,
+) -> None:
+    """Create the platform's wallet: write its key into the settings or a keystore, and print its address."""
+    from app.bootstrap.accounts import read_password
+    from app.bootstrap.wallet import create_keystore, create_wallet
 
-    typer.echo(f"{create_wallet(env_file)}: its key is in {env_file}. Send it ETH, and keep a copy of the file safe.")
+    if keystore is None:
+        address, where = create_wallet(env_file), env_file
+    else:
+        if password_file is not None:
+            password = read_password(password_file)
+        else:
+            password = typer.prompt(f"Password of {keystore}", hide_input=True, confirmation_prompt=True)
+        address, where = create_keystore(env_file, keystore, password), keystore
+    typer.echo(f"{address}: its key is in {where}. Send it ETH, and keep a copy of the file safe.")
 
 
 @cli.command(cls=Command)
@@ -185,6 +223,18 @@ def openapi(
         typer.echo(text)
     else:
         out.write_text(f"{text}\n")
+
+
+@cli.command(cls=Command)
+def migrate(env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
+    """Create or change the tables, as their owner, and close them to others: DATABASE_URL has to be the owner's."""
+    from app.bootstrap.checks import read_database_settings
+    from app.db.database import connect
+    from app.db.migrations import migrate
+
+    applied = migrate(connect(read_database_settings(env_file).database_url))
+    typer.echo(f"applied {', '.join(applied)}" if applied else "all migrations are applied")
+    typer.echo("the tables are open to their owner and to the role stakesim_service, if there is one")
 
 
 @cli.command("stop-database", cls=Command)
@@ -224,10 +274,10 @@ def _print_step(step: SmokeStep) -> None:
         typer.echo(f"  {step.operation.tx_hash} in block {step.operation.block_number}, {gas}")
 
 
-def _print_rehearsal(services: Services, settings: Settings, report: ReconcileReport) -> None:
+def _print_rehearsal(services: Services, report: ReconcileReport) -> None:
     from app.bootstrap.rehearsal import Rehearsal
 
-    rehearsal = Rehearsal(services, settings.platform_account())
+    rehearsal = Rehearsal(services)
     for sentence in rehearsal.open_operations():
         typer.echo(f"would be done: {sentence}")
     for run_id in report.differing_runs:

@@ -106,6 +106,19 @@ def cancel(key: Key, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
 
 
 @operations.command(cls=Command)
+def approve(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
+    """Approve an operation that is held as it is above a limit: this one is sent, once, and no other.
+
+    Needs the database, and the key with which the approval is sealed: SEAL_SECRET, or the platform's.
+    """
+    with _intervening(env_file) as interventions:
+        operation = interventions.find(key)
+        meaning = f"{operation.kind} {operation.key} sends {operation.value_wei} wei, whatever the limits."
+        _confirm(meaning, "approve", yes)
+        _finish(interventions.approve(operation.key))
+
+
+@operations.command(cls=Command)
 def abandon(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) -> None:
     """Stop carrying on an operation that nobody can cancel.
 
@@ -189,14 +202,25 @@ def _open_database(env_file: Path) -> Database:
     return Database(engine)
 
 
+@contextmanager
+def operating(env_file: Path) -> Iterator[tuple[Database, str]]:
+    """Opens the database for a command, with the operator's name; logs what is done to stderr, as JSON lines."""
+    import sys
+
+    from app.core.logs import json_log
+
+    with json_log(sys.stderr):
+        yield _open_database(env_file), _operator()
+
+
 def require_migrations(engine: Engine) -> None:
     """Raises `NotReady` if the database lacks migrations, which commands that only look do not apply."""
-    from app.bootstrap.checks import NotReady
+    from app.bootstrap.check import NotReady
     from app.db.migrations import missing_migrations
 
     if missing := missing_migrations(engine):
         raise NotReady(
-            f"The database lacks {', '.join(missing)}: `stakesim serve` applies them, this command does not."
+            f"The database lacks {', '.join(missing)}: `stakesim migrate` applies them, this command does not."
         )
 
 
@@ -219,8 +243,7 @@ def _intervening(env_file: Path, *, verified: bool = False) -> Iterator[Interven
     _open_database(env_file)
     services = connect_verified_services(settings) if verified else connect_services(settings)
     with json_log(sys.stderr):
-        account = settings.platform_account()
-        yield Interventions(services.w3, services.database, services.sender, account, _operator())
+        yield Interventions(services.w3, services.database, services.sender, _operator())
 
 
 def _operator() -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.bootstrap.checks import NotReady, read_settings
+from app.bootstrap.check import NotReady
+from app.bootstrap.checks import read_settings
 from app.bootstrap.container import Services, connect_services
 from app.bootstrap.rehearsal import Rehearsal
 from app.core.errors import AppError
@@ -58,14 +59,12 @@ def _add_what_node_and_wallet_know(view: OperationView, operation: Operation, en
     except NotReady as error:
         return f"what the node knows, and the commands that may be used, as settings are missing: {error}"
     services = connect_services(settings)
-    commands = Interventions(
-        services.w3, services.database, services.sender, settings.platform_account(), operator="nobody"
-    )
+    commands = Interventions(services.w3, services.database, services.sender, operator="nobody")
     view.commands = [name for name in COMMANDS if commands.reason_against(name, operation) is None]
     try:
         _add_what_node_knows(view, services)
         if not operation.closed:
-            view.next_step = Rehearsal(services, settings.platform_account()).describe(operation)
+            view.next_step = Rehearsal(services).describe(operation)
     except NODE_ERRORS as error:
         return f"what the node knows: {as_chain_unavailable(operation.kind, error).message}"
     except AppError as error:

@@ -24,7 +24,9 @@ from typing import Any
 import uvicorn
 from app.api.http_protocol import LimitedH11Protocol, raise_file_limit
 from app.api.policy import http_policy
-from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings, require_checks
+from app.bootstrap.accounts import open_accounts
+from app.bootstrap.check import NotReady, require_checks
+from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings
 from app.bootstrap.container import Services, connect_web3
 from app.core.config import Settings
 from app.core.logs import configure_json_logging
@@ -34,10 +36,11 @@ from app.db.tables import experiences, users
 from app.main import create_app
 from dotenv import dotenv_values
 from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
-from stakesim.gate.release import deploy
+from stakesim.gate.release import deploy, plan
 from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
 from web3.types import RPCEndpoint
@@ -184,11 +187,15 @@ def temporary_deployment(env_file: Path | None = None, **overrides: Any) -> Iter
     }
     settings = read_settings(env_file, **overrides)
     require_checks(check_endpoints(settings))
-    receipt = deploy(connect_web3(settings.rpc_urls), settings.platform_account(), production_contract(), Terms())
+    w3, account, artifact = connect_web3(settings.rpc_urls), open_accounts(settings).platform, production_contract()
+    if not isinstance(account, LocalAccount):
+        raise NotReady("A contract can't be deployed with a remote signer's key: deploy it with another one.")
+    deployment = plan(w3, account.address, artifact, Terms())
+    deploy(w3, account, artifact, deployment)
     with temporary_schema() as database_url:
         yield settings.model_copy(
             update={
-                "contract_address": receipt["contractAddress"],
+                "contract_address": deployment.address,
                 "database_url": database_url,
                 "eth_price_inr": settings.eth_price_inr or DEFAULT_ETH_PRICE_INR,
                 "eth_price_inr_as_of": datetime.now(UTC),

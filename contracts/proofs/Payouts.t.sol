@@ -134,6 +134,43 @@ contract PayoutsProof {
         assert(!completed);
     }
 
+    /// @dev The platform cancels at any time before the grace is over, if it sends gas enough, and at none from then on.
+    function check_last_moment_of_the_platform(uint40 time) public {
+        VM.assume(time >= 1 days);
+        _open(1_000, 1);
+        VM.warp(time);
+        (bool done, bytes memory error) = address(_stake).call(abi.encodeCall(IEventStake.cancelEvent, (1)));
+        assert(!done || time < START + 7 days);
+        assert(done || time >= START + 7 days || bytes4(error) == IEventStake.InsufficientGas.selector);
+    }
+
+    /// @dev What is paid in is held to the wei, whatever the price, or refused: no amount is cut to its 96 bits.
+    function check_payment_is_held_or_refused(uint128 price, uint128 value) public {
+        VM.deal(address(this), value);
+        (bool done,) = address(_stake).call{value: value}(
+            abi.encodeCall(IEventStake.createEventRunFor, (HOST, "x", price, 200, START))
+        );
+        assert(_stake.totalLiabilities() == (done ? value : 0));
+    }
+
+    /// @dev An operator can't withdraw what the platform earned, nor become more than an operator.
+    function check_operator_takes_nothing(uint96 price, address operator) public {
+        VM.assume(operator != address(this));
+        _stake.setOperator(operator, true);
+        _completed(price, false, true);
+        bytes[4] memory calls = [
+            abi.encodeCall(IEventStake.withdrawPlatformFees, ()),
+            abi.encodeCall(IEventStake.setOperator, (THIRD, true)),
+            abi.encodeWithSignature("transferOwnership(address)", operator),
+            abi.encodeWithSignature("pause()")
+        ];
+        for (uint256 i; i < 4; ++i) {
+            VM.prank(operator);
+            (bool done,) = address(_stake).call(calls[i]);
+            assert(!done);
+        }
+    }
+
     function _open(uint256 price, uint256 seats) private {
         _stake.createEventRunFor{value: price * seats * 2_000 / 10_000}(HOST, "x", price, seats, START);
     }

@@ -17,6 +17,7 @@ from stakesim.project import current_project
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import (
+    ACTOR_FIELDS,
     Action,
     Actor,
     Book,
@@ -28,6 +29,7 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
+from stakesim.scenario.administration import SetOperator
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY
 
@@ -87,6 +89,8 @@ def _complete(*attended: str) -> Complete:
     return Complete(at=_START, run="run1", attended=tuple(f"of-{name}" for name in attended))
 
 
+_BY_OPERATOR: dict[str, Any] = {"direct": True, "paid_by": "payer"}
+
 MEASUREMENTS: Mapping[str, Measurement] = {
     "all-attend": Measurement(
         [*_create_and_fill(), _complete(*ATTENDEES), WithdrawFees()],
@@ -131,6 +135,26 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         ],
         {1: "a host opens a run", 2: "an attendee books a seat"},
     ),
+    "by-an-operator": Measurement(
+        [
+            SetOperator(operator="payer"),
+            _create().model_copy(update=_BY_OPERATOR),
+            *(
+                Book(booking=f"of-{name}", run="run1", by=name, seats=1, **_BY_OPERATOR)
+                for name in ("guest1", "guest2", "guest3")
+            ),
+            CancelBooking(booking="of-guest2", by="payer", direct=True),
+            Complete(at=_START, run="run1", by="payer", attended=("of-guest1",), direct=True),
+        ],
+        {
+            1: "the owner names an operator",
+            2: "an operator opens a run for a host",
+            3: "an operator books a seat for an attendee, the first one of the run",
+            4: "an operator books another seat for another attendee",
+            6: "an operator cancels a booking",
+            7: "an operator completes a run of two bookings, one came",
+        },
+    ),
 }
 """Measured scenarios by name."""
 
@@ -159,7 +183,7 @@ def measure(environment: Environment) -> dict[str, int]:
 
 
 def _used(actors: Mapping[str, Actor], actions: Sequence[Action]) -> dict[str, Actor]:
-    names = {getattr(action, field, None) for action in actions for field in ("by", "to")}
+    names = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
     return {name: actor for name, actor in actors.items() if name in names}
 
 

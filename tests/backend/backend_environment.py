@@ -14,7 +14,7 @@ from app.db.database import Database
 from app.db.tables import EventRun, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
-from app.services.codec import event_stake_codec
+from app.services.codec import Call, event_stake_codec
 from app.services.event_run_service import EventRunService
 from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
@@ -112,11 +112,12 @@ def transact(
     backend: BackendEnvironment, role: str, function: str, *args: Any, value: int = 0, nonce: int | None = None
 ) -> str:
     """Calls the stake contract with the role's own key, without the services. Returns the transaction's hash."""
-    call, account, w3 = (
-        event_stake_codec().call(backend.chain.address, function, *args),
-        backend.wallets[role],
-        backend.engine.w3,
-    )
+    return send_call(backend, role, event_stake_codec().call(backend.chain.address, function, *args), value, nonce)
+
+
+def send_call(backend: BackendEnvironment, role: str, call: Call, value: int = 0, nonce: int | None = None) -> str:
+    """Sends any call with the role's own key, without the services. Returns the transaction's hash."""
+    account, w3 = backend.wallets[role], backend.engine.w3
     fields: dict[str, Any] = {
         "to": call.to,
         "data": call.data,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from app.db.database import Database
 from app.services import operations
 from app.services.codec import event_stake_codec
 from backend_environment import BackendEnvironment, DeployedContracts, backend_on, deploy_contracts
+from sqlalchemy import URL
+from supabase import run_supabase
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +57,10 @@ def minimal(contracts_on_each_engine: DeployedContracts, database: Database) -> 
 def grumbler(contracts_on_each_engine: DeployedContracts, database: Database) -> BackendEnvironment:
     """A contract that fails in every possible way, on each engine."""
     return backend_on(contracts_on_each_engine, "Grumbler", database)
+
+
+@pytest.fixture(scope="session")
+def supabase_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """A server of these tests' own, with Supabase's roles."""
+    with run_supabase(Path(tmp_path_factory.mktemp("supabase")) / "postgres") as server:
+        yield server

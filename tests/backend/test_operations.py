@@ -31,7 +31,7 @@ def prepared(database: Database, key: str, chain_id: int = HERE, sender: str = A
 def signed(database: Database, key: str, nonce: int, chain_id: int = HERE, sender: str = ALICE) -> Operation:
     operation = prepared(database, key, chain_id, sender)
     with database.autocommit() as connection:
-        signed_operation = operations.sign(connection, operation, attempt(nonce), used_on_chain=nonce)
+        signed_operation = nonce_queries.sign(connection, operation, attempt(nonce), used_on_chain=nonce)
     assert signed_operation is not None
     return signed_operation
 
@@ -94,7 +94,7 @@ def test_sign_clears_the_reason_for_holding(database: Database) -> None:
     with database.autocommit() as connection:
         held = operations.change(connection, operation, ("prepared",), held="fees are too high")
         assert held is not None
-        signed_operation = operations.sign(connection, held, attempt(0))
+        signed_operation = nonce_queries.sign(connection, held, attempt(0))
     assert signed_operation == find(database, "k")
     assert (held.held, signed_operation and signed_operation.held) == ("fees are too high", None)
 
@@ -104,7 +104,7 @@ def test_sign_refuses_a_nonce_that_is_not_above_the_last_one(database: Database,
     signed(database, "k", 3)
     operation = prepared(database, "late")
     with database.autocommit() as connection:
-        assert operations.sign(connection, operation, attempt(nonce)) is None
+        assert nonce_queries.sign(connection, operation, attempt(nonce)) is None
     assert find(database, "late") == operation
     assert next_nonce(database) == 4
 
@@ -114,7 +114,7 @@ def test_an_operation_is_signed_once(database: Database) -> None:
     signed_once = [None, None]
     for nonce in (0, 1):
         with database.autocommit() as connection:
-            signed_once[nonce] = operations.sign(connection, operation, attempt(nonce))
+            signed_once[nonce] = nonce_queries.sign(connection, operation, attempt(nonce))
     assert find(database, "k") == signed_once[0]
     assert signed_once[1] is None
     assert next_nonce(database) == 1

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from app.bootstrap.checks import NotReady, read_settings
+from app.bootstrap.check import NotReady
+from app.bootstrap.checks import read_settings
 from app.core.config import PriceFeedSettings
 from app.core.errors import PriceError
 from app.services.price_feeds import MAX_ANSWER_BYTES, HttpPriceFeed

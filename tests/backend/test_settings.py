@@ -8,8 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from app.core.config import Settings, account_from_key
+from app.bootstrap.accounts import open_accounts
+from app.core.config import Settings
 from app.core.errors import AppError
+from app.core.keys import account_from_key
 from app.services.blockchain_service import BlockchainService
 from app.services.transactions.sender import TransactionSender
 from backend_environment import BackendEnvironment
@@ -43,7 +45,7 @@ def test_settings_come_from_the_environment(env: pytest.MonkeyPatch) -> None:
     assert settings.contract_address == "0xABaBaBaBABabABabAbAbABAbABabababaBaBABaB"
     assert settings.eth_price_inr == Decimal("200000.50")
     assert (settings.price_max_age_seconds, settings.price_max_jump) == (3600, 3)
-    assert settings.platform_account().address == Account.from_key(KEY).address
+    assert open_accounts(settings).platform.address == Account.from_key(KEY).address
 
 
 def test_settings_come_from_a_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_the_example_names_every_setting() -> None:
 
 def test_no_secret_is_shown(env: pytest.MonkeyPatch) -> None:
     settings = Settings()
-    texts = f"{settings!r} {settings} {settings.platform_account()!r} {settings.platform_account()}"
+    texts = f"{settings!r} {settings} {open_accounts(settings).platform!r} {open_accounts(settings).platform}"
     assert not [secret for secret in SECRETS if secret in texts]
 
 

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from app.bootstrap.accounts import open_accounts
 from app.bootstrap.wallet import create_wallet
 from app.core.config import Settings
 from app.core.errors import InvalidRequest
@@ -28,7 +29,7 @@ def test_a_new_file_is_for_its_owner_only(env_file: Path) -> None:
         blockchain_rpc_url="http://node.example",
         contract_address="0x" + "ab" * 20,
     )
-    assert settings.platform_account().address == address
+    assert open_accounts(settings).platform.address == address
     assert settings.jwt_secret.get_secret_value() == got["JWT_SECRET"]
     assert [path.name for path in env_file.parent.iterdir()] == [".env"]
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from app.services.codec import event_stake_codec, revert_data
+from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.engine import Engine
@@ -31,6 +33,11 @@ BOOKING_COST = PRICE * 120 // 100
 """Payment and stake for one seat, in wei."""
 
 ZERO_ADDRESS = "0x" + "00" * 20
+
+ROLES = ("host", "attendee", "owner", "operator", "former operator", "former owner", "stranger", "contract")
+"""Who may call a function. A host and an attendee are those of the run that `Callers` has."""
+
+PLATFORM_ROLES = frozenset({"owner", "operator"})
 
 
 @dataclass
@@ -155,12 +162,79 @@ class Chain:
         """The account's balance in wei."""
         return self.engine.w3.eth.get_balance(address)
 
+    def delegate(self, target: str) -> str:
+        """Lets a new account delegate to the contract at `target` (EIP-7702), and returns the account's address."""
+        w3, account = self.engine.w3, Account.from_key(keccak(hexstr=target))
+        authorization = {"chainId": w3.eth.chain_id, "address": target, "nonce": 0}
+        transaction = {
+            "type": 4,
+            "chainId": w3.eth.chain_id,
+            "nonce": w3.eth.get_transaction_count(self.platform.address),
+            "to": self.platform.address,
+            "value": 0,
+            "data": b"",
+            "gas": 100_000,
+            "maxFeePerGas": 10**11,
+            "maxPriorityFeePerGas": 10**9,
+            "authorizationList": [account.sign_authorization(authorization)],
+        }
+        signed = self.platform.sign_transaction(transaction)
+        receipt = w3.eth.wait_for_transaction_receipt(w3.eth.send_raw_transaction(signed.raw_transaction))
+        assert receipt.status == 1
+        assert w3.eth.get_code(account.address) == bytes.fromhex("ef0100" + target[2:])
+        return account.address
+
+
+class Callers:
+    """Accounts in every role of `ROLES`: a contract whose owner has changed, with an operator and a former one.
+
+    Attributes:
+        contract: The stake contract.
+        run_id: A run, whose host is the role "host".
+        booking_id: Its one booking, whose attendee is the role "attendee".
+    """
+
+    def __init__(self, chain: Chain, contract: Contract) -> None:
+        self._chain, self.contract = chain, contract
+        self.run_id = chain.create_run(contract)
+        self.booking_id = chain.book(contract, self.run_id)
+        owner, operator, former = chain.engine.accounts[4:7]
+        functions = contract.functions
+        for account, allowed in ((operator, True), (former, True), (former, False)):
+            chain.transact(functions.setOperator(account.address, allowed), chain.platform)
+        chain.transact(functions.transferOwnership(owner.address), chain.platform)
+        chain.transact(functions.acceptOwnership(), owner)
+        self._witness = chain.deploy("Witness", contract.address)
+        self.accounts = {
+            "host": chain.host,
+            "attendee": chain.attendee,
+            "owner": owner,
+            "operator": operator,
+            "former operator": former,
+            "former owner": chain.platform,
+            "stranger": chain.stranger,
+        }
+
+    def address(self, role: str) -> str:
+        """The address of the account in this role."""
+        return self._witness.address if role == "contract" else self.accounts[role].address
+
+    def error(self, role: str, function: str, *args: Any, value: int = 0, at: int | None = None) -> str | None:
+        """The error that the account in this role gets; None if the call succeeds."""
+        if role != "contract":
+            call = self.contract.functions[function](*args)
+            return self._chain.revert_error(call, self.accounts[role], value, at=at)
+        data = self.contract.encode_abi(function, args)
+        call = self._witness.functions.execute(self.contract.address, value, data)
+        return self._chain.revert_error(call, self._chain.platform, value, at=at)
+
 
 @pytest.fixture(scope="session")
 def _deployed(engine_name, request, stakesim_trace):
     """An engine, all artifacts, and a deployed stake contract: that of `--stakesim-contract` if the option is given."""
     artifacts, contract_file = compile_contracts(), request.config.getoption("--stakesim-contract")
-    artifacts["Witness"] = load_contract(CONTRACTS / "test" / "Witness.sol")
+    for name in ("Witness", "Spender"):
+        artifacts[name] = load_contract(CONTRACTS / "test" / f"{name}.sol")
     if contract_file:
         artifacts["EventStake"] = load_contract(contract_file)
     engine = open_engine(engine_name, trace=stakesim_trace)
@@ -181,6 +255,12 @@ def chain(_deployed):
 def contract(chain):
     """An EventStake with the default terms, owned by the platform."""
     return chain.deploy_event_stake()
+
+
+@pytest.fixture
+def callers(chain, contract):
+    """Accounts in every role, and a run with one booking."""
+    return Callers(chain, contract)
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_lines_that_no_scenario_reaches_are_listed(monkeypatch, tmp_path):
     result = CliRunner().invoke(cli, ["coverage", "--lcov", str(tmp_path / "x" / "lcov.info")])
     assert result.exit_code == 1, result.output
     assert "did not run: _pause();" in result.output
-    assert "_widened(_userBookings[user])" in result.output
+    assert "did not run: ) revert InvalidTerms();" in result.output
     assert "EventCompleted" not in result.output
     assert (tmp_path / "x" / "lcov.info").read_text().count("\nDA:") > 150
 

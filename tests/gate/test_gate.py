@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
 import pandas as pd
 import pytest
-from eth_account import Account
 from stakesim.commands.cli import cli
-from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.gate import pipeline, release, report
+from stakesim.gate.errors import ReleaseError
 from stakesim.gate.pipeline import interface_problems
 from stakesim.gate.result import EFFORTS, Effort, GatePart, GateResult, PartVerdict
 from stakesim.scenario.actions import Terms
 from typer.testing import CliRunner
-from web3 import HTTPProvider, Web3
 
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
@@ -88,7 +84,8 @@ class TestPassing:
         assert page.count("<svg") == 2
         assert "src=" not in page
         assert "function completeEvent" in page  # the source, line by line
-        assert "does not have these actions, so they were left out: cancel_booking, expire" in page
+        [left_out] = re.findall("does not have these actions, so they were left out: (.*?)\\.<", page)
+        assert {"cancel_booking", "expire", "set_operator"} <= set(left_out.split(", "))
 
 
 class TestFailing:
@@ -185,105 +182,34 @@ class TestReportCheck:
 
     def test_a_report_is_valid_up_to_its_highest_age(self, gate_json):
         assert self.check(gate_json, now=NOW + timedelta(hours=24))["verdict"] == "pass"
-        with pytest.raises(release.ReleaseError, match="too old"):
+        with pytest.raises(ReleaseError, match="too old"):
             self.check(gate_json, now=NOW + timedelta(hours=24, seconds=1))
 
     def test_a_report_from_the_future_is_refused(self, gate_json):
-        with pytest.raises(release.ReleaseError, match="in the future"):
+        with pytest.raises(ReleaseError, match="in the future"):
             self.check(gate_json, now=NOW - timedelta(hours=1))
 
     def test_a_report_on_other_code_is_refused(self, gate_json):
-        with pytest.raises(release.ReleaseError, match="SoundEventStake is not what passed"):
+        with pytest.raises(ReleaseError, match="SoundEventStake is not what passed"):
             self.check(gate_json, load_contract(SOUND))
 
     def test_a_report_with_other_terms_is_refused(self, gate_json):
-        with pytest.raises(release.ReleaseError, match=r"fee_bps 400 \(passed: 500\)"):
+        with pytest.raises(ReleaseError, match=r"fee_bps 400 \(passed: 500\)"):
             self.check(gate_json, terms=Terms(fee_bps=400))
 
     def test_a_failed_report_is_refused(self, gate_json):
         gate_json.write_text(gate_json.read_text().replace('"pass"', '"fail"', 1))
-        with pytest.raises(release.ReleaseError, match="did not pass"):
+        with pytest.raises(ReleaseError, match="did not pass"):
             self.check(gate_json)
 
     @pytest.mark.parametrize("text", ["", "[]", '{"verdict": "pass"}'])
     def test_a_file_that_is_no_report_is_refused(self, gate_json, text):
         gate_json.write_text(text)
-        with pytest.raises(release.ReleaseError, match="is no report of the gate"):
+        with pytest.raises(ReleaseError, match="is no report of the gate"):
             self.check(gate_json)
         gate_json.unlink()
-        with pytest.raises(release.ReleaseError, match="Run `stakesim gate` first"):
+        with pytest.raises(ReleaseError, match="Run `stakesim gate` first"):
             self.check(gate_json)
-
-
-@pytest.fixture(scope="module")
-def node():
-    url, stop = start_anvil()
-    yield url
-    stop()
-
-
-@pytest.mark.slow
-class TestOnChain:
-    @pytest.fixture
-    def stakesim(self, node, tmp_path):
-        account = Account.create()
-        Web3(HTTPProvider(node)).provider.make_request("anvil_setBalance", [account.address, hex(10**20)])
-
-        def call(*args):
-            env = {**os.environ, "PLATFORM_PRIVATE_KEY": account.key.to_0x_hex()}
-            return subprocess.run(
-                [sys.executable, "-c", "from stakesim.commands.cli import main; main()", *args],
-                env=env,
-                capture_output=True,
-                text=True,
-                cwd=tmp_path,
-                check=False,
-            )
-
-        return call
-
-    @pytest.fixture
-    def fresh_report(self, tmp_path):
-        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
-        file = tmp_path / "gate.json"
-        file.write_text(json.dumps(report.as_json(gate, datetime.now(UTC), "stakesim gate")))
-        return str(file)
-
-    def test_verify_lists_differences_from_the_record(self, stakesim, node, fresh_report, tmp_path):
-        process = stakesim("deploy", "--rpc", node, "--gate", fresh_report)
-        assert process.returncode == 0, process.stderr
-        [file] = (tmp_path / "deployments").glob("*.json")
-        record = json.loads(file.read_text())
-        process = stakesim("verify", "--rpc", node, "--address", record["address"])
-        assert (process.returncode, process.stdout.strip()) == (
-            0,
-            f"{record['address']} is what was deployed: code, owner, terms",
-        )
-        code = bytearray.fromhex(record["runtime_code"][2:])
-        code[100] ^= 1
-        other = record | {"owner": "0x" + "11" * 20, "runtime_code": "0x" + code.hex()}
-        other["terms"] = record["terms"] | {"fee_bps": 400}
-        file.write_text(json.dumps(other))
-        process = stakesim("verify", "--rpc", node, "--address", record["address"])
-        assert process.returncode == 1
-        assert "The code differs from byte 100 on" in process.stdout
-        assert f"The owner is {record['owner']}, it was {other['owner']}." in process.stdout
-        assert "fee_bps is 500, deployed was 400." in process.stdout
-        assert "3 differences" in process.stdout
-
-    def test_terms_that_did_not_pass_are_not_deployed(self, stakesim, node, fresh_report):
-        process = stakesim("deploy", "--rpc", node, "--gate", fresh_report, "--term", "stake_bps=1000")
-        assert (process.returncode, process.stdout) == (2, "")
-        assert process.stderr == (
-            "stakesim: Other terms passed: stake_bps 1000 (passed: 2000). Run `stakesim gate` with these terms.\n"
-        )
-
-    def test_verify_reports_an_address_without_a_contract(self, stakesim, node, fresh_report, tmp_path):
-        stakesim("deploy", "--rpc", node, "--gate", fresh_report, "--record", "record.json")
-        nowhere = "0x" + "22" * 20
-        process = stakesim("verify", "--rpc", node, "--address", nowhere, "--record", "record.json")
-        assert process.returncode == 1
-        assert f"There is no contract at {nowhere}." in process.stdout
 
 
 def test_a_bad_term_is_refused(tmp_path):

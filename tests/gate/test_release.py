@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from stakesim.evm.errors import EngineError
-from stakesim.gate import release
+from stakesim.gate import node as node_module
+from stakesim.gate.errors import ReleaseError
 from web3.exceptions import TimeExhausted
 
 Response = tuple[int, bytes]
@@ -61,8 +62,8 @@ def sentence(raised: pytest.ExceptionInfo[Exception]) -> str:
 
 @pytest.mark.parametrize("rpc", ["localhost:8545", "ws://127.0.0.1:8545/url-secret", ""])
 def test_only_http_urls_are_accepted(rpc: str) -> None:
-    with pytest.raises(release.ReleaseError, match="give one as http://HOST:PORT") as raised:
-        release.connect(rpc)
+    with pytest.raises(ReleaseError, match="give one as http://HOST:PORT") as raised:
+        node_module.connect(rpc)
     sentence(raised)
 
 
@@ -81,24 +82,33 @@ def test_a_failing_node_gives_one_sentence_after_one_request(
 ) -> None:
     with node(response) as (url, methods):
         with pytest.raises(EngineError) as raised:
-            release.connect(url)
+            node_module.connect(url)
         assert sentence(raised) == message
         assert methods == ["eth_chainId"]
 
 
+@pytest.mark.parametrize("text", ["0x12", "owner.eth", "0x4e59B44847b379578588920cA78FbF26c0B4956C"])
+def test_a_mistyped_address_is_refused(text: str) -> None:
+    """The last has another letter in upper case than its checksum says."""
+    with pytest.raises(ReleaseError, match="is no address"):
+        node_module.checksum_address(text)
+
+
 def test_an_unreachable_node_is_reported() -> None:
     with pytest.raises(EngineError, match=r"it can't be reached \(ConnectionError\)") as raised:
-        release.connect("http://127.0.0.1:9/v3/url-secret")
+        node_module.connect("http://127.0.0.1:9/v3/url-secret")
     sentence(raised)
 
 
 def test_a_silent_node_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(node_module, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(EngineError, match="did not respond within") as raised:
-            release.connect(f"http://127.0.0.1:{silent.getsockname()[1]}/v3/url-secret")
+            node_module.connect(f"http://127.0.0.1:{silent.getsockname()[1]}/v3/url-secret")
         sentence(raised)
 
 
 def test_a_deployment_that_is_not_mined_in_time_may_still_be_mined() -> None:
-    assert "was sent, but not mined within" in str(release._node_error("Deploying the contract", TimeExhausted("0x12")))
+    assert "was sent, but not mined within" in str(
+        node_module.node_error("Deploying the contract", TimeExhausted("0x12"))
+    )

@@ -100,7 +100,9 @@ def test_reverts_are_explained_as_by_the_backend(abi, data):
     raw += encode([abi_type(i) for i in error["inputs"]], data.draw(arguments(error["inputs"])))
     raw = raw[: data.draw(st.sampled_from([len(raw), 0, 3, 4, len(raw) - 1]))]
     ours, theirs = ContractAbi(abi).revert_reason(raw), Codec(abi).revert(raw)
-    assert (ours.name, ours.args) == (theirs.name, theirs.args)
+    # the backend stores what it decodes, and its columns can't hold NUL
+    args = tuple(arg.replace("\0", "\ufffd") if isinstance(arg, str) else arg for arg in ours.args)
+    assert (ours.name, args) == (theirs.name, theirs.args)
 
 
 def test_string_that_is_not_utf_8_is_decoded():

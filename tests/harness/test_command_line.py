@@ -78,7 +78,7 @@ def test_findings_end_with_exit_code_1(stakesim, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("run", "clam"), "nor a profile (calm, flaky, hostile, volatile)"),
+        (("run", "clam"), "nor a profile (administered, calm, flaky, hostile, volatile)"),
         (("run", "calm", "--engine", "ganache"), "choose py-evm, revm, anvil"),
         (("replay", "nowhere.yaml"), "nowhere.yaml: can't be read"),
         (("replay", "scenarios/no-show.yaml", "--engine", "rpc:http://127.0.0.1:9"), "127.0.0.1:9"),

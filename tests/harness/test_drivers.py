@@ -58,8 +58,8 @@ def test_the_contract_alone_has_one_ledger_on_every_engine(profile):
 BROKEN = [
     ("uint256 fee = revenue * FEE_BPS / BPS;", "uint256 fee = revenue * FEE_BPS / BPS + 1;", "INV-05"),
     ("return amount * STAKE_BPS / BPS;", "return amount * (STAKE_BPS + 1) / BPS;", "INV-03"),
-    ("        run.seatsBooked -= booking.seats;\n", "", "INV-13"),
-    ("                emit BookingNoShow(id, booking.user, stake);\n", "", "INV-19"),
+    ("(run.seatsBooked - booking.seats, active - 1);", "(run.seatsBooked, active - 1);", "INV-13"),
+    ("                emit BookingNoShow(active[i], booking.user, stake);\n", "", "INV-19"),
     ("        total = payment + stake;", "        total = payment + stake;\n        stake += 1;", "INV-04"),
     ("        total = payment + stake;", "        total = payment;", "INV-04"),
 ]

@@ -81,8 +81,8 @@ CONTRACTS_BROKEN = [
     Broken(
         "INV-04",
         "overpayment is kept",
-        "        _checkValue(payment + stake);",
-        "        if (msg.value < payment + stake) revert WrongValue(msg.value, payment + stake);",
+        "        _receive(payment + stake);",
+        "        _receive(msg.value < payment + stake ? payment + stake : msg.value);",
         "wrong-values",
     ),
     Broken(
@@ -103,7 +103,7 @@ CONTRACTS_BROKEN = [
         "INV-07",
         "a no-show's stake becomes the no-show's credit",
         "forfeits += stake;",
-        "creditOf[booking.user] += stake; _totalCredits += stake;",
+        "creditOf[booking.user] += stake; _totals.credits += uint96(stake);",
         "no-show",
     ),
     Broken(
@@ -123,8 +123,8 @@ CONTRACTS_BROKEN = [
     Broken(
         "INV-10",
         "the price rises with each booking",
-        "run.seatsBooked += uint16(seats);",
-        "run.seatsBooked += uint16(seats); run.pricePerSeat += 1;",
+        "        _addToRun(run, runId, uint32(id), booking.seats);",
+        "        _addToRun(run, runId, uint32(id), booking.seats);\n        run.pricePerSeat += 1;",
         "no-show",
     ),
     Broken(
@@ -137,15 +137,15 @@ CONTRACTS_BROKEN = [
     Broken(
         "INV-12",
         "a final run can be cancelled again",
-        "        _checkOpen(eventRunId, run);\n        if (msg.sender != owner()",
-        "        if (msg.sender != owner()",
+        "        _checkOpen(eventRunId, run);\n        uint256 deadline = run.start;\n",
+        "        uint256 deadline = run.start;\n",
         "two-runs",
     ),
     Broken(
         "INV-13",
         "a cancelled booking's seats stay taken",
-        "        run.seatsBooked -= booking.seats;\n",
-        "",
+        "(run.seatsBooked - booking.seats, active - 1);",
+        "(run.seatsBooked, active - 1);",
         "cancel-around-the-cutoff",
     ),
     Broken(
@@ -157,9 +157,52 @@ CONTRACTS_BROKEN = [
         "wrong-callers",
     ),
     Broken(
+        "INV-14",
+        "an operator names other operators",
+        "function setOperator(address account, bool allowed) external onlyOwner {",
+        "function setOperator(address account, bool allowed) external onlyPlatform {",
+        "operators",
+    ),
+    Broken(
+        "INV-14",
+        "an operator withdraws the fees",
+        "function withdrawPlatformFees() external onlyOwner nonReentrant {",
+        "function withdrawPlatformFees() external onlyPlatform nonReentrant {",
+        "operators",
+    ),
+    Broken(
+        "INV-16",
+        "the platform can cancel at any time",
+        "deadline += COMPLETION_GRACE;\n        if",
+        "deadline = block.timestamp + 1;\n        if",
+        "platform-too-late-to-cancel",
+    ),
+    Broken(
+        "INV-16",
+        "a pause stops exits",
+        "function cancelBooking(uint256 bookingId) external nonReentrant {",
+        "function cancelBooking(uint256 bookingId) external nonReentrant whenNotPaused {",
+        "pause-and-new-owner",
+    ),
+    *(
+        Broken("INV-19", f"{name} is not logged", f"        emit {name}({args});\n", "", scenario)
+        for name, args, scenario in (
+            ("EventRunScheduled", "id, start", "no-show"),
+            ("OperatorSet", "account, allowed", "operators"),
+            ("Deployed", "terms_", "no-show"),
+        )
+    ),
+    Broken(
+        "INV-19",
+        "a start is logged a second late",
+        "emit EventRunScheduled(id, start);",
+        "emit EventRunScheduled(id, start + 1);",
+        "no-show",
+    ),
+    Broken(
         "INV-19",
         "a no-show emits no event",
-        "                emit BookingNoShow(id, booking.user, stake);\n",
+        "                emit BookingNoShow(active[i], booking.user, stake);\n",
         "",
         "no-show",
     ),
@@ -181,8 +224,8 @@ CONTRACTS_BROKEN = [
             ),
             (
                 "BookingNoShow",
-                "BookingNoShow(id, booking.user, stake)",
-                "BookingNoShow(id, booking.user, stake + 1)",
+                "BookingNoShow(active[i], booking.user, stake)",
+                "BookingNoShow(active[i], booking.user, stake + 1)",
                 "no-show",
             ),
             (
@@ -213,12 +256,38 @@ CONTRACTS_BROKEN = [
         "        Run storage run = _existing(id);\n        _checkOpen(id, run);\n        return EventRun({",
         "no-show",
     ),
+    *(
+        Broken("INV-23", name, old, new, "cancel-around-the-cutoff")
+        for name, old, new in (
+            ("ids are cut to 32 bits", "run = _runs[eventRunId];", "run = _runs[uint32(eventRunId)];"),
+            (
+                "an unknown booking is empty",
+                "        if (booking.user == address(0)) revert UnknownBooking(id);\n        uint256 payment",
+                "        uint256 payment",
+            ),
+            (
+                "an attendee's list begins with its length",
+                "_read(_userBookings[user], 1, _userBookings[user].at[0])",
+                "_read(_userBookings[user], 0, _userBookings[user].at[0])",
+            ),
+            (
+                "a stake that is too large is cut",
+                "        return _stakeOf(pricePerSeat * seats);",
+                "        unchecked { return _stakeOf(pricePerSeat * seats); }",
+            ),
+            (
+                "a cost that is too large is cut",
+                "        payment = _existing(eventRunId).pricePerSeat * seatCount;",
+                "        unchecked { payment = _existing(eventRunId).pricePerSeat * seatCount; }",
+            ),
+        )
+    ),
     Broken(
         "INV-20",
         "a booking wastes gas",
-        "        id = ++_lastBookingId;",
+        "        id = ++_totals.lastBookingId;",
         "        uint256 waste;\n        for (uint160 i; i < 50; ++i) waste += address(i).balance;\n"
-        "        if (waste == 1) revert();\n        id = ++_lastBookingId;",
+        "        if (waste == 1) revert();\n        id = ++_totals.lastBookingId;",
         "no-show",
     ),
 ]

@@ -19,6 +19,7 @@ from app.services.operation_types import NoEffect, Operation, UsedNonce
 from app.services.rpc_errors import NODE_ERRORS, classify
 from app.services.transactions import states
 from app.services.transactions.conclusions import Mined
+from app.services.transactions.limits import Limits
 from app.services.transactions.mempool import Mempool
 from app.services.transactions.nonces import find_foreign_transaction
 from app.services.transactions.policy import TransactionPolicy
@@ -112,7 +113,7 @@ class NewNonceAfterTrouble(TransactionSender):
         super().__init__(w3, *parts, **options)
         requeue = partial(states.requeue, self._database, reason="no answer")
         self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: requeue(_unproven(operation)))
-        self._unmined._mempool = self._mempool
+        self.unmined._mempool = self._mempool
 
 
 class TroubleIsFailure(TransactionSender):
@@ -123,7 +124,7 @@ class TroubleIsFailure(TransactionSender):
         error = Superseded("no answer")
         fail = partial(states.fail, self._database, error=error)
         self._mempool = _GivesUpAfterLostAnswer(w3, lambda operation: fail(_unproven(operation)))
-        self._unmined._mempool = self._mempool
+        self.unmined._mempool = self._mempool
 
 
 class FinalAtOnce(TransactionSender):
@@ -151,6 +152,22 @@ class NoCap(TransactionSender):
         return sign_attempt(operation, account, nonce, gas, fees._replace(max_fee_per_gas=10**12), *more)
 
 
+class NoLimits(TransactionSender):
+    """Signs whatever is stored, whatever it costs."""
+
+    @property
+    def limits(self) -> Limits:
+        return replace(super().limits, amounts=None)
+
+
+class SendsElsewhere(TransactionSender):
+    """Sends what is for the contract to somebody else."""
+
+    def _sign_attempt(self, operation: Any, *more: Any) -> Any:
+        elsewhere = replace(operation, to_address=self.address) if isinstance(operation, Operation) else operation
+        return sign_attempt(elsewhere, *more)
+
+
 class _AnOldCopyIsEnough(Unmined):
     """Neither reloads the operation nor compares its attempts with those that are stored."""
 
@@ -167,7 +184,7 @@ class ConcludesFromAnOldCopy(TransactionSender):
 
     def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
         super().__init__(w3, *parts, **options)
-        self._unmined = _AnOldCopyIsEnough(w3, self._database, self._mempool, self._signer, self._platform)
+        self.unmined = _AnOldCopyIsEnough(w3, self._database, self._mempool, self._signer, self.accounts)
 
 
 class _SaysNothing(Unmined):
@@ -182,7 +199,7 @@ class HoldsInSilence(TransactionSender):
 
     def __init__(self, w3: Web3, *parts: Any, **options: Any) -> None:
         super().__init__(w3, *parts, **options)
-        self._unmined = _SaysNothing(w3, self._database, self._mempool, self._signer, self._platform)
+        self.unmined = _SaysNothing(w3, self._database, self._mempool, self._signer, self.accounts)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +210,8 @@ class HoldsInSilence(TransactionSender):
         (FinalAtOnce, {"I5"}),
         (SendsBeforeStoring, {"I3"}),
         (NoCap, {"I7"}),
+        (NoLimits, {"I8"}),
+        (SendsElsewhere, {"I8"}),
     ],
 )
 def test_a_broken_sender_is_found(

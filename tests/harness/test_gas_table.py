@@ -66,4 +66,4 @@ def test_a_change_fails_and_is_shown(monkeypatch, engine_name):
     result = CliRunner().invoke(cli, ["gas", "--engine", engine_name])
     assert result.exit_code == 1
     assert "-50.00%" in result.stdout
-    assert "1 of 15 changed by more than 0.5%" in result.stdout
+    assert "1 of 21 changed by more than 0.5%" in result.stdout

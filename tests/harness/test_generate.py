@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from stakesim.generate.administrators import DEPUTY
 from stakesim.generate.agents import HOSTILE_AGENTS
 from stakesim.generate.hostile_actions import HostileKind
 from stakesim.generate.moves import MOVES
@@ -14,7 +15,8 @@ from stakesim.generate.profiles import Profile, load_profile
 from stakesim.generate.random_scenario import generate
 from stakesim.model.rates import current_rate
 from stakesim.model.rehearsal import RehearsedStep, rehearse
-from stakesim.scenario.actions import SetPrice
+from stakesim.scenario.actions import Action, SetPrice
+from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario, dump, loads
 from stakesim.schema.errors import InputError
 
@@ -35,7 +37,7 @@ def campaign(name: str) -> list[tuple[Scenario, list[RehearsedStep]]]:
 
 
 def test_the_profiles() -> None:
-    assert PROFILES == ["calm", "flaky", "hostile", "volatile"]
+    assert PROFILES == ["administered", "calm", "flaky", "hostile", "volatile"]
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -63,10 +65,11 @@ class TestCampaign:
         sent = sum(step.outcome.signer is not None for _, steps in campaign(name) for step in steps)
         assert 9 <= sent / RUNS <= 17
 
-    def test_no_direct_action_succeeds(self, name: str) -> None:
+    def test_direct_actions_succeed_only_for_the_deputy(self, name: str) -> None:
         for scenario, steps in campaign(name):
             for step in steps:
-                assert not (getattr(step.action, "direct", False) and step.outcome.status == "ok"), scenario.name
+                if getattr(step.action, "direct", False) and step.outcome.status == "ok":
+                    assert step.outcome.signer == DEPUTY, scenario.name
 
     @pytest.mark.slow
     def test_is_written_and_read_like_a_scripted_one(self, name: str, request: pytest.FixtureRequest) -> None:
@@ -141,6 +144,40 @@ def rejections(scenario: Scenario) -> int:
     return sum(step.outcome.status == "rejected" for step in rehearse(scenario))
 
 
+def test_the_administered_campaign_changes_who_acts_for_the_platform() -> None:
+    steps = [step for _, steps in campaign("administered") for step in steps]
+    done = Counter(step.action.do for step in steps if step.outcome.status == "ok")
+    for kind in ("set_operator", "pause", "unpause", "transfer_ownership", "accept_ownership"):
+        assert done[kind] > 10, kind
+    by_deputy = [step for step in steps if step.outcome.signer == DEPUTY]
+    assert {step.action.do for step in by_deputy if step.outcome.status == "ok"} >= {
+        "cancel_booking",
+        "cancel_run",
+        "complete",
+        "book",
+    }
+    refused = {step.outcome.error for step in by_deputy}
+    assert refused >= {"OwnableUnauthorizedAccount", "NotAuthorized"}
+    assert "EnforcedPause" in {step.outcome.error for step in steps if step.outcome.signer != DEPUTY}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_administration_changes_nothing_else_of_a_scenario(name: str) -> None:
+    without = profile(name).model_copy(update={"administration": 0.0})
+    with_it = profile(name).model_copy(update={"administration": 1.0})
+    for index in range(10):
+        expected, scenario = generate(without, 0, index), generate(with_it, 0, index)
+        rest = [action for action in scenario.actions if not _is_administrative(action)]
+        assert (rest, scenario.price) == ([*expected.actions], expected.price)
+        assert len(scenario.actions) > len(rest)
+
+
+def _is_administrative(action: Action) -> bool:
+    return DEPUTY in (getattr(action, "by", None), getattr(action, "paid_by", None)) or isinstance(
+        action, Administration
+    )
+
+
 def test_a_faulty_feed_is_repaired() -> None:
     feeds = [s for s, _ in campaign("volatile") if any(isinstance(a, SetPrice) for a in s.actions)]
     assert len(feeds) > 10
@@ -156,7 +193,7 @@ def test_seed_and_index_make_the_scenario() -> None:
     assert len({dump(generate(calm, seed, index)) for seed in range(3) for index in range(3)}) == 9
 
 
-CALM = FILES[0].read_text()
+CALM = next(file for file in FILES if file.stem == "calm").read_text()
 MISTAKES = [
     ("seats: [6, 16]", "seats: [16, 6]", "line 4, seats: the range ends before it begins; write [6, 16]"),
     ("no_show: 0.1", "no_show: 1.5", "line 9, no_show: is 1.5; write at most 1.0"),

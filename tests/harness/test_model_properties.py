@@ -23,6 +23,7 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
+from stakesim.scenario.administration import Pause, SetOperator, Unpause
 
 EPOCH = 4_102_444_800
 HOUR, DAY = 3_600, 86_400
@@ -61,6 +62,9 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.builds(ForceEther, by=ACTOR_NAMES, wei=st.integers(1, 10**18)),
     st.builds(SetPrice, inr_per_eth=st.sampled_from(["0", "NaN", "100000", "200000", "500000"])),
     st.builds(Wait),
+    st.builds(SetOperator, by=st.just("platform") | CALLERS, operator=ACTOR_NAMES, allowed=st.booleans()),
+    st.builds(Pause, by=st.just("platform") | CALLERS),
+    st.builds(Unpause, by=st.just("platform") | CALLERS),
 )
 
 

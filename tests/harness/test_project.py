@@ -113,7 +113,7 @@ def test_own_scenarios_and_profiles_come_first(project):
     assert [file.stem for file in scenario_files.scripted()] == ["mine"]
     assert {"mine", "no-show"} <= {file.stem for file in scenario_files.scripted(include_shipped=True)}
     profiles = scenario_files.profiles()
-    assert set(profiles) == {"calm", "flaky", "hostile", "volatile", "weekend"}
+    assert set(profiles) == {"administered", "calm", "flaky", "hostile", "volatile", "weekend"}
     assert profiles["calm"] == root / "scenarios" / "profiles" / "calm.yaml"
 
 

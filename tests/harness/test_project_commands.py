@@ -18,7 +18,7 @@ ROOT = checkout()
 assert ROOT is not None
 EXTRA = ("fastapi", "httpx", "jwt", "prometheus_client", "pythonjsonlogger", "uvicorn")
 """Modules of the extra `api`, which a base install does not have."""
-OURS = {"serve", "smoke", "doctor", "reconcile", "openapi", "stop-database", "wallet"}
+OURS = {"serve", "smoke", "doctor", "reconcile", "migrate", "openapi", "stop-database", "wallet"}
 WITHOUT = """
 import json, sys
 

@@ -91,7 +91,7 @@ def test_another_seed_gives_another_campaign(engine_name):
     assert run("calm", engine_name, seed=3).rows != run("calm", engine_name, seed=4).rows
 
 
-@pytest.mark.parametrize("name", ["calm", "flaky", "hostile", "volatile"])
+@pytest.mark.parametrize("name", ["administered", "calm", "flaky", "hostile", "volatile"])
 @pytest.mark.slow
 def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile, engine_name):
     runs = RUNS[profile]

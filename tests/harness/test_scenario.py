@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from stakesim.model.rehearsal import disagreements, rehearse
 from stakesim.scenario.actions import Book, CreateRun, SetPrice
+from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario, dump, json_schema, load, loads
 from stakesim.schema.errors import InputError
 from stakesim.schema.fields import format_time, parse_time
@@ -67,7 +68,10 @@ class TestScenarioFile:
 
 
 def test_the_files_reach_every_status_and_error() -> None:
-    """Together they end runs in each way and see every error but an unpayable price, which no INR price has."""
+    """Together they end runs in each way and see every error.
+
+    Excepted are an impossible price, which no INR price has, and an amount that is more wei than there are.
+    """
     steps = [step for file in SCENARIO_FILES for step in rehearse(scenario_in(file))]
     assert len(SCENARIO_FILES) >= 15
     assert {run.status.name for step in steps for run in step.state.runs.values()} == {
@@ -81,6 +85,8 @@ def test_the_files_reach_every_status_and_error() -> None:
         "PriceError",
         "NotAuthorized",
         "OwnableUnauthorizedAccount",
+        "EnforcedPause",
+        "ExpectedPause",
         "EventNotOpen",
         "BookingNotActive",
         "BookingNotOfRun",
@@ -95,11 +101,13 @@ def test_the_files_reach_every_status_and_error() -> None:
     }
 
 
-def test_no_direct_action_succeeds() -> None:
-    """The database would not know what it created."""
+def test_direct_actions_succeed_only_where_roles_change() -> None:
+    """A backend has no part in those scenarios; in all others its database would not know what was created."""
     for file in SCENARIO_FILES:
-        for step in rehearse(scenario_in(file)):
-            assert not (getattr(step.action, "direct", False) and step.outcome.status == "ok"), file.stem
+        steps = rehearse(scenario_in(file))
+        if not any(isinstance(step.action, Administration) for step in steps):
+            for step in steps:
+                assert not (getattr(step.action, "direct", False) and step.outcome.status == "ok"), file.stem
 
 
 def test_the_committed_schema_is_current() -> None:

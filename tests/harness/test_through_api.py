@@ -219,6 +219,6 @@ def test_an_unknown_driver_is_refused():
 
 
 def test_the_adapters_secret_is_one_that_the_service_accepts():
-    from app.core.config import _check_secret
+    from app.core.keys import check_secret
 
-    assert _check_secret(JWT_SECRET) is JWT_SECRET
+    assert check_secret(JWT_SECRET) is JWT_SECRET

@@ -80,7 +80,9 @@ def calculate_booking_cost(body: schemas.CostRequest, request: OptionalKeyQuery)
     response_model=schemas.Booking,
     summary="Book seats",
     responses=ACCEPTED
-    | problem_responses(*SENDING, *PAID, "idempotency_key_missing", "expired", "no_price", "unsupported_by_contract"),
+    | problem_responses(
+        *SENDING, *PAID, "idempotency_key_missing", "expired", "no_price", "paused", "unsupported_by_contract"
+    ),
 )
 def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> Response:
     """An attendee may book for themselves, the platform for every attendee.

@@ -11,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from app.api.idempotency import IdempotentRequest, scoped_key
 from app.api.policy import HttpPolicy
 from app.bootstrap.container import Services
-from app.core.security import Caller, Unauthenticated, verify_token
+from app.core.security import Caller, Forbidden, Unauthenticated, verify_token
 
 CLIENT_KEY_PATTERN = r"^[A-Za-z0-9._~-]{1,200}$"
 """Pattern of an Idempotency-Key. It has no colon: in an operation's key, a colon separates it from the caller's id."""
@@ -41,6 +41,12 @@ async def current_caller(
         raise
     request.state.caller = caller
     return caller
+
+
+def require_platform(caller: Caller) -> None:
+    """Raises `Forbidden` unless the caller is the platform."""
+    if caller.role != "platform":
+        raise Forbidden(f"This takes the role platform; the token has the role {caller.role}.")
 
 
 async def app_services(request: Request) -> Services:

@@ -50,7 +50,9 @@ register_url_convertor("event_run_id", _IdConvertor())
     response_model=schemas.EventRun,
     summary="Create an event run",
     responses=ACCEPTED
-    | problem_responses(*SENDING, *PAID, "idempotency_key_missing", "expired", "no_price", "unsupported_by_contract"),
+    | problem_responses(
+        *SENDING, *PAID, "idempotency_key_missing", "expired", "no_price", "paused", "unsupported_by_contract"
+    ),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
     """A host may create event runs of their own experiences for themselves, the platform for every host.

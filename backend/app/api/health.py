@@ -20,6 +20,7 @@ CHECKS = (
     "finality",
     "reconciler",
     "contract",
+    "pause",
     "nonces",
     "orphans",
     "wallet",

@@ -25,7 +25,7 @@ from app.core.build import current_build
 from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH
 from app.db.database import DATABASE_ERRORS
-from app.db.tables import IS_OPEN_ORPHAN, OPERATION_STATES, in_states, operations, orphans
+from app.db.tables import IS_OPEN_ORPHAN, IS_PAUSED, OPERATION_STATES, in_states, operations, orphans
 from app.db.unavailability import troubles
 from app.services import rpc
 from app.services.health import HealthProblem
@@ -33,6 +33,8 @@ from app.services.housekeeping import TOTALS
 from app.services.operation_types import CLOSED_STATES, HeldCause
 from app.services.rpc_errors import NODE_ERRORS
 from app.services.rpc_failover import FailoverProvider
+from app.services.transactions.accounts import SignerFailure
+from app.services.transactions.remote_account import RemoteAccount
 
 MAX_AGE_S = 1.0
 """Seconds for which a look at database or node is used again."""
@@ -106,6 +108,7 @@ class Metrics:
             *_reconciler(self.services),
             *_limits(self.services),
             *_endpoints(self.services),
+            *_signer(self.services),
             *_contract(self.services),
             *_connections(self.services),
             *_price(self.services),
@@ -146,6 +149,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
             by_state = {row[0]: row for row in connection.execute(_OPEN_BY_STATE)}
             orphan_count = connection.execute(_ORPHANS).scalar_one()
             by_cause = {row[0]: row for row in connection.execute(_HELD_BY_CAUSE)}
+            is_paused = connection.execute(select(IS_PAUSED)).scalar_one()
     except DATABASE_ERRORS as error:
         log.warning("no metrics of the database: %s", error.reason)
         yield _gauge("database_up", "Whether the database answers", 0)
@@ -165,6 +169,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     pending = sum(counts.values())
     yield _gauge("operations_pending", "Operations that are not confirmed, failed or rejected yet", pending)
     yield _gauge("operations_oldest_pending_seconds", "Age of the oldest pending operation", max(ages.values()))
+    yield _gauge("paused", "Whether an operator has paused new event runs and bookings", is_paused)
     yield _gauge("orphans", "Transactions of the platform that are in no operation", orphan_count)
     held = {cause.value: by_cause.get(cause.value, nothing)[1] for cause in HeldCause}
     yield _family("operations_held", "Pending operations that can't proceed at present", "cause", held)
@@ -251,6 +256,16 @@ def _endpoints(services: Services) -> Iterator[Metric]:
     for number, status in statuses.items():
         for kind, count in status.failures.items():
             failures.add_metric([number, kind], count)
+    yield failures
+
+
+def _signer(services: Services) -> Iterator[Metric]:
+    failures = CounterMetricFamily(
+        "stakesim_signer_failures", "Signatures that the remote signer did not give, or not rightly", labels=["cause"]
+    )
+    remote = [account for account in services.sender.accounts if isinstance(account, RemoteAccount)]
+    for cause in get_args(SignerFailure):
+        failures.add_metric([cause], sum(account.failures[cause] for account in remote))
     yield failures
 
 

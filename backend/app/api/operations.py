@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from app.api import schemas
-from app.api.dependencies import AppServices, CurrentCaller
+from app.api.dependencies import AppServices, CurrentCaller, require_platform
 from app.api.idempotency import scoped_key
 from app.api.pagination import PageQuery, respond_with_page
 from app.api.problem_types import READING
@@ -17,7 +17,7 @@ from app.api.problems import problem_responses
 from app.api.responses import json_response
 from app.core.errors import NotFound
 from app.core.security import Forbidden
-from app.services import operations
+from app.services import interventions, operations
 from app.services.lists import operation_page
 
 router = APIRouter(tags=["operations"])
@@ -47,6 +47,23 @@ def list_operations(
     caller_id = None if caller.role == "platform" else caller.id
     read = partial(operation_page, services.database, caller_id=caller_id, state=query.state, held=query.held)
     return respond_with_page(query, caller, "operations", read, schemas.OperationPage, str)
+
+
+@router.post(
+    "/operations/{key}/approve",
+    response_model=schemas.Operation,
+    summary="Approve an operation above a limit",
+    responses=problem_responses(*READING, "forbidden", "not_found", "nothing_to_approve"),
+)
+def approve_operation(key: KeyInPath, request: Request, services: AppServices, caller: CurrentCaller) -> Response:
+    """The platform may do this. The operation is sent within seconds, whatever the limits; no other one is.
+
+    Repeated, it changes nothing; so it takes no Idempotency-Key.
+    """
+    require_platform(caller)
+    key = request.state.operation = key if ":" in key else scoped_key(caller, key)
+    operation = interventions.approve_operation(services.database, services.sender.sealer, key, str(caller.id))
+    return json_response(200, schemas.Operation.from_operation(operation))
 
 
 @router.get(

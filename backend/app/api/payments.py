@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.api import payment_schemas as schemas
-from app.api.dependencies import AppServices, CurrentCaller
+from app.api.dependencies import AppServices, CurrentCaller, require_platform
 from app.api.problem_types import READING
 from app.api.problems import problem_responses
 from app.api.responses import json_response
@@ -70,7 +70,7 @@ def record_capture(
     payment_id: UUID, body: schemas.CaptureRecord, services: AppServices, caller: CurrentCaller
 ) -> Response:
     """The platform may do this where payments are taken by hand. The same reference again has no effect."""
-    _require_platform(caller)
+    require_platform(caller)
     payments = _payments(services)
     amount_inr = Decimal(body.amount_inr)
     return _respond(payments, payments.record_capture(payment_id, body.reference, amount_inr, body.paid_at))
@@ -86,7 +86,7 @@ def record_refund(
     payment_id: UUID, body: schemas.RefundRecord, services: AppServices, caller: CurrentCaller
 ) -> Response:
     """The platform may do this where payments are taken by hand, once a refund is due."""
-    _require_platform(caller)
+    require_platform(caller)
     payments = _payments(services)
     return _respond(payments, payments.record_refund(payment_id, body.reference))
 
@@ -127,11 +127,6 @@ def _own(payments: PaymentService, payment_id: UUID, caller: Caller) -> Payment:
         if (caller.role, caller.id) != (role, payment.user_id):
             raise Forbidden("Only who pays and the platform may do this.")
     return payment
-
-
-def _require_platform(caller: Caller) -> None:
-    if caller.role != "platform":
-        raise Forbidden(f"This takes the role platform; the token has the role {caller.role}.")
 
 
 def _respond(payments: PaymentService, payment: Payment) -> Response:

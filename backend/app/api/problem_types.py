@@ -189,6 +189,13 @@ _TYPES = (
         "Ask the operator why. If it is still wanted, send it as a new request.",
     ),
     ProblemType(
+        "nothing_to_approve",
+        409,
+        "change",
+        "No limit holds the operation, so there is nothing to approve.",
+        "Read the operation: only one that is held with the cause `above_limit` can be approved.",
+    ),
+    ProblemType(
         "not_on_chain",
         409,
         "wait",
@@ -307,6 +314,13 @@ _TYPES = (
         "wait",
         "There is no price of ETH that may be used, so nothing can be quoted.",
         "Repeat the request when the operator has mended the price.",
+    ),
+    ProblemType(
+        "paused",
+        503,
+        "wait",
+        "The operator has paused new event runs and bookings. Nothing was stored. All else works.",
+        "Repeat the request when the pause is over.",
     ),
     ProblemType(
         "not_ready",

@@ -20,6 +20,7 @@ from app.db.tables import IS_OPEN_ORPHAN, in_states, operations, orphans
 from app.services import rpc
 from app.services.health import HealthProblem
 from app.services.operation_types import CLOSED_STATES, HeldCause
+from app.services.pause import current_pause
 from app.services.rpc_errors import NODE_ERRORS
 
 PROBE_MAX_AGE_S = 1.0
@@ -139,11 +140,13 @@ def look_at_database(services: Services) -> list[HealthProblem]:
         with services.database.autocommit() as connection:
             held = connection.execute(_HELD).all()
             open_orphans = connection.execute(_ORPHANS).one()
+            pause = current_pause(connection)
     except DatabaseUnavailable as error:
         return [HealthProblem("database", f"{error.reason}: is it up, and is DATABASE_URL right?", True)]
     except MigrationsMissing as error:
         return [HealthProblem("migrations", error.message, True)]
-    problems = [
+    problems = [HealthProblem("pause", str(pause), False)] if pause else []
+    problems += [
         HealthProblem(
             WALLET_WIDE_CAUSES.get(cause, "operations"),
             f"{count} operations held ({cause}): {reason}",

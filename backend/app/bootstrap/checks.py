@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +16,9 @@ from pydantic import ValidationError
 from sqlalchemy import URL, BigInteger, Engine, literal, select, tuple_
 from web3 import Web3
 
+from app.bootstrap.access_checks import check_access, check_keys, check_signer
+from app.bootstrap.accounts import open_accounts
+from app.bootstrap.check import Check, NotReady, require_checks
 from app.bootstrap.container import Services, connect_services, connect_web3, database_policy, transaction_policy
 from app.core.config import DatabaseSettings, Settings
 from app.core.errors import (
@@ -27,6 +30,7 @@ from app.core.errors import (
     RateRefusal,
     UnsupportedByContract,
 )
+from app.core.keys import KEY_SOURCES
 from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
 from app.db.connections import is_behind_pooler
 from app.db.database import Database, connect, open_engine
@@ -46,6 +50,8 @@ RESERVE_GAS = 10_000_000
 """Gas that the wallet should be able to pay, enough for ten short lifecycles of create, book and complete."""
 MAX_CLOCK_SKEW_S = 300
 """Maximum seconds between this machine's clock and the latest block."""
+SOURCE_HASH = re.compile(rb"\xa2\x64ipfs\x58\x22\x12\x20(.{32})\x64solc\x43.{3}\x00\x33\Z", re.DOTALL)
+"""The metadata that the compiler appends to the code, in CBOR."""
 STUCK_AFTER = timedelta(minutes=10)
 """Age at which an operation that is not final is reported."""
 
@@ -62,31 +68,6 @@ PRICE_REMEDIES: dict[RateRefusal, str] = {
 
 
 _Settings = TypeVar("_Settings", bound=DatabaseSettings)
-
-
-class NotReady(AppError):
-    """The service can't start, as a setting or a fatal check failed."""
-
-    code = "not_ready"
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check.
-
-    Attributes:
-        name: Name of the check.
-        ok: Whether it passed.
-        finding: The result in a sentence.
-        remedy: What to do if it failed.
-        fatal: Whether the service must not start if it failed.
-    """
-
-    name: str
-    ok: bool
-    finding: str
-    remedy: str = ""
-    fatal: bool = False
 
 
 def read_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
@@ -111,17 +92,6 @@ def _read(kind: type[_Settings], env_file: str | Path | None, **overrides: Any) 
         raise NotReady("; ".join(map(_describe_setting_error, errors))) from None
 
 
-def require_checks(checks: Iterable[Check]) -> None:
-    """Runs all checks.
-
-    Raises:
-        NotReady: Fatal checks failed. The message has the finding and the remedy of each.
-    """
-    failed = [f"{check.finding} {check.remedy}" for check in checks if check.fatal and not check.ok]
-    if failed:
-        raise NotReady(" ".join(failed))
-
-
 def connect_verified_services(settings: Settings) -> Services:
     """Connects the services after all fatal checks have passed.
 
@@ -131,6 +101,7 @@ def connect_verified_services(settings: Settings) -> Services:
     """
     require_checks(check_endpoints(settings))
     services = connect_services(settings)
+    require_checks(check_signer(services.sender.accounts))
     require_checks(check_contract(settings, services.w3, services.chain))
     require_checks(check_database(settings, services.database.engine))
     return services
@@ -138,13 +109,21 @@ def connect_verified_services(settings: Settings) -> Services:
 
 def check_deployment(settings: Settings) -> Iterator[Check]:
     """Runs all checks for `stakesim doctor`. Leaves a check out if it depends on one that failed."""
+    try:
+        accounts = open_accounts(settings)
+    except NotReady as error:
+        yield Check("key", False, error.message, "Correct the settings of the keys, or the files.", fatal=True)
+        return
+    yield from check_signer((accounts.platform, *accounts.previous))
     endpoint_checks = list(check_endpoints(settings))
     yield from endpoint_checks
     if endpoint_checks[-1].name != "network":  # the check of this name is there only if no node answers
         w3 = connect_web3(settings.rpc_urls)
         unused_database = Database(open_engine(URL.create(DRIVER)))  # the sender sends nothing here
-        sender = TransactionSender(w3, settings.platform_account(), unused_database, transaction_policy(settings))
-        yield from check_contract(settings, w3, BlockchainService(w3, settings.contract_address, sender))
+        policy = transaction_policy(settings)
+        sender = TransactionSender(w3, accounts.platform, unused_database, policy, sealer=accounts.sealer)
+        chain = BlockchainService(w3, settings.contract_address, sender, settings.custody_address)
+        yield from check_contract(settings, w3, chain)
     try:
         engine = connect(settings.database_url, policy=database_policy(settings))
     except DatabaseUnavailable as error:
@@ -154,9 +133,11 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
     yield from database_checks
     if any(check.name == "migrations" and not check.ok for check in database_checks):
         return
+    yield from check_access(settings, engine)
     services = connect_services(settings)
     yield check_price(services.pricing)
     yield check_pending(services.database, settings.chain_id)
+    yield check_keys(services.database, settings.chain_id, services.sender.accounts)
     yield check_orphans(services.database)
 
 
@@ -229,11 +210,17 @@ def _check_code(settings: Settings, address: str, code: bytes) -> Check:
 
 
 def is_event_stake(code: bytes) -> bool:
-    """Returns whether this is the runtime code of the committed artifact. Ignores the terms, which are immutables."""
+    """Returns whether this is the runtime code of the committed artifact.
+
+    Ignores the terms, which are immutables, and the hash of the sources in the metadata at its end, which changes with
+    every comment.
+    """
     artifact: Mapping[str, Any] = json.loads(ARTIFACT.read_text())
     expected = bytes.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
-    immutables = [reference for references in artifact["immutableReferences"].values() for reference in references]
-    return _zeroed(expected, immutables) == _zeroed(code, immutables)
+    ignored = [reference for references in artifact["immutableReferences"].values() for reference in references]
+    if source_hash := SOURCE_HASH.search(expected):
+        ignored.append({"start": source_hash.start(1), "length": 32})
+    return _zeroed(expected, ignored) == _zeroed(code, ignored)
 
 
 def _zeroed(code: bytes, references: Sequence[Mapping[str, int]]) -> bytes:
@@ -245,16 +232,25 @@ def _zeroed(code: bytes, references: Sequence[Mapping[str, int]]) -> bytes:
 
 
 def _check_owner(chain: BlockchainService) -> Check:
-    """Fatal only for the full interface, in which the platform acts for others as the contract's owner."""
-    remedy = "Set PLATFORM_PRIVATE_KEY to the owner's key, or let the owner transfer the ownership."
+    """Asks for an operator's key. The owner may be a contract, and no key of it is needed here.
+
+    Fatal only for the full interface, in which the platform acts for others as operator or owner of the contract.
+    """
+    remedy = (
+        "Let the owner name the platform's wallet (`stakesim owner set-operator`), or set PLATFORM_PRIVATE_KEY to an "
+        "operator's key."
+    )
     try:
         owner = chain.owner()
     except (ContractRejected, UnsupportedByContract):
         return Check("owner", False, "The contract does not say who owns it.", remedy, fatal=chain.has_full_interface)
-    finding = f"The owner is {owner}, the platform's wallet."
-    if owner != chain.platform:
-        finding = f"The owner is {owner}, not the platform's wallet {chain.platform}."
-    return Check("owner", owner == chain.platform, finding, remedy, fatal=chain.has_full_interface)
+    if owner == chain.platform:
+        finding = f"The owner is {owner}, the platform's wallet; an operator, who can't take fees out, would be enough."
+        return Check("owner", True, finding, remedy)
+    is_operator = chain.has_full_interface and chain.is_operator(chain.platform)
+    role = "an operator" if is_operator else "neither owner nor operator"
+    finding = f"The platform's wallet {chain.platform} is {role} of the contract, whose owner is {owner}."
+    return Check("owner", is_operator, finding, remedy, fatal=chain.has_full_interface)
 
 
 def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) -> Check:
@@ -284,7 +280,7 @@ def check_database(settings: Settings, engine: Engine) -> Iterator[Check]:
         yield Check("migrations", False, error.message, "Without them no table can be made or checked.", fatal=True)
         return
     finding = f"Not applied: {', '.join(missing)}." if missing else "All are applied."
-    remedy = "`stakesim serve` applies them, as does running the files in order."
+    remedy = "`stakesim migrate` applies them, as the tables' owner; so does running the files in order."
     yield Check("migrations", not missing, finding, remedy)
     if not missing:
         yield _check_one_contract(settings, engine)
@@ -354,6 +350,8 @@ def check_orphans(database: Database) -> Check:
 
 def _describe_setting_error(error: Mapping[str, Any]) -> str:
     """Returns an error of pydantic as text, such as "CHAIN_ID is not set"."""
+    if error["type"] == KEY_SOURCES:
+        return str(error["msg"])
     variable = ".".join(str(part) for part in error["loc"]).upper()
     if error["type"] == "missing":
         return f"{variable} is not set"

@@ -10,11 +10,12 @@ from typing import Any
 
 from web3 import Web3
 
+from app.bootstrap.accounts import open_accounts
 from app.core.config import DatabaseSettings, Settings
 from app.core.units import WEI_PER_ETH
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect
-from app.db.migrations import migrate
+from app.db.migrations import ensure_migrated
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.contract_watch import ContractWatch
@@ -30,6 +31,7 @@ from app.services.rate_history import StoredRates
 from app.services.reconciler import Reconciler
 from app.services.rpc_failover import FailoverProvider
 from app.services.transactions.follower import Follower
+from app.services.transactions.limits import Amounts
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 
@@ -127,7 +129,7 @@ def build_services(
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:
-    """Returns the settings of fees and confirmations as a policy.
+    """Returns the settings of fees, confirmations and limits as a policy.
 
     Raises:
         ValueError: The priority fee is above the maximum fee.
@@ -139,6 +141,18 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         expire_after=settings.operation_expiry_seconds,
         looks_before_rejecting=True,
         head_max_age=HEAD_MAX_AGE_S,
+        functions=frozenset(settings.signed_functions.split(",")),
+        amounts=limits_of_amounts(settings),
+    )
+
+
+def limits_of_amounts(settings: Settings) -> Amounts:
+    """Returns how much may be spent without approval, by the settings."""
+    return Amounts(
+        operation_wei=int(settings.limit_operation_eth * WEI_PER_ETH),
+        person_day_wei=int(settings.limit_person_day_eth * WEI_PER_ETH),
+        day_wei=int(settings.limit_day_eth * WEI_PER_ETH),
+        person_run_seats=settings.limit_person_run_seats,
     )
 
 
@@ -203,15 +217,24 @@ def connect_services(settings: Settings) -> Services:
 
     Raises:
         DatabaseUnavailable: No database answers.
-        MigrationsMissing: There are no migration files.
+        NotReady: A keystore can't be opened.
+        MigrationsMissing: There are no migration files; or some are not applied, and the database's user may not.
     """
     engine = connect(settings.database_url, policy=database_policy(settings))
-    migrate(engine)
+    ensure_migrated(engine)
     database = Database(engine)
     w3 = connect_web3(settings.rpc_urls, chain_id=settings.chain_id)
-    sender = TransactionSender(w3, settings.platform_account(), database, transaction_policy(settings))
+    accounts = open_accounts(settings)
+    sender = TransactionSender(
+        w3,
+        accounts.platform,
+        database,
+        transaction_policy(settings),
+        previous=accounts.previous,
+        sealer=accounts.sealer,
+    )
     pricing = build_pricing(settings, database)
-    chain = BlockchainService(w3, settings.contract_address, sender)
+    chain = BlockchainService(w3, settings.contract_address, sender, settings.custody_address)
     keep_answers = timedelta(days=settings.answers_keep_days)
     limits = health_limits(settings)
     payments = build_payments(settings, database)

@@ -14,7 +14,6 @@ from typing import Any
 from uuid import UUID
 
 from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -147,15 +146,22 @@ class Rehearsal:
 
     Args:
         services: The services whose round it is.
-        account: The platform's account.
     """
 
-    def __init__(self, services: Services, account: LocalAccount) -> None:
+    def __init__(self, services: Services) -> None:
         self._provider = _UnsentProvider(services.w3.provider)
         self._database = _RolledBackDatabase(services.database)
         w3 = Web3(self._provider, [])
-        sender = TransactionSender(w3, account, self._database, services.sender.policy)
-        chain = BlockchainService(w3, services.chain.address, sender)
+        platform, *previous = services.sender.accounts
+        sender = TransactionSender(
+            w3,
+            platform,
+            self._database,
+            services.sender.policy,
+            previous=previous,
+            sealer=services.sender.sealer,
+        )
+        chain = BlockchainService(w3, services.chain.address, sender, services.chain.custody)
         self._services = build_services(w3, self._database, chain, services.pricing)
         self._looked_at_contract = False
 

@@ -4,70 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any
 
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from web3 import Web3
+from pydantic_settings import BaseSettings, NoDecode
 
+from app.core.functions import SIGNABLE_FUNCTIONS
+from app.core.keys import SETTINGS_CONFIG, KeySettings, check_address, check_secret
 from app.core.payment_settings import PaymentSettings
 from app.core.units import WEI_PER_GWEI
-
-MIN_SECRET_BYTES = 32
-"""Minimum key length of HMAC-SHA-256 (RFC 7518, 3.2)."""
-MIN_DIFFERENT_CHARACTERS = 10
-"""Minimum number of different characters of a secret; one with fewer looks like a default."""
-
-
-def account_from_key(private_key: SecretStr) -> LocalAccount:
-    """Returns the account of a private key.
-
-    This checks the length, as `eth_account` pads a key that lacks a digit, and returns another account.
-
-    Args:
-        private_key: 32 bytes in hex, with or without 0x.
-
-    Raises:
-        ValueError: The key is malformed. The message does not contain the key.
-    """
-    text = private_key.get_secret_value()
-    if re.fullmatch("(0x)?[0-9a-fA-F]{64}", text):
-        with suppress(ValueError):
-            account: LocalAccount = Account.from_key(text)
-            return account
-    raise ValueError("The private key is not 32 bytes in hex, or out of the curve's range.")
-
-
-def _check_private_key(private_key: SecretStr) -> SecretStr:
-    account_from_key(private_key)
-    return private_key
-
-
-def _check_address(text: str) -> str:
-    if not Web3.is_address(text):
-        raise ValueError("This is no Ethereum address: give 0x and 40 hex digits.")
-    return Web3.to_checksum_address(text)
-
-
-def _check_secret(secret: SecretStr) -> SecretStr:
-    """Refuses secrets that can be guessed: too short, a usual default, or few different characters."""
-    text = secret.get_secret_value()
-    if len(text.encode()) < MIN_SECRET_BYTES:
-        raise ValueError(
-            f"The secret is too short: give at least {MIN_SECRET_BYTES} bytes, as `stakesim wallet new` does."
-        )
-    default = re.search("change.?me|secret|password|example|default", text, re.IGNORECASE)
-    if default or len(set(text)) < MIN_DIFFERENT_CHARACTERS:
-        raise ValueError("The secret looks like a default: give a random one, as `stakesim wallet new` does.")
-    return secret
-
-
-def _check_previous_secret(secret: SecretStr | None) -> SecretStr | None:
-    return secret if secret is None else _check_secret(secret)
 
 
 def _check_origins(text: str) -> str:
@@ -83,6 +29,13 @@ def _check_urls(text: str) -> str:
     if not all(re.match(r"https?://[^/\s]", url) for url in urls):
         raise ValueError("Give the node's address as http:// or https://, several separated by commas.")
     return ",".join(urls)
+
+
+def _check_functions(text: str) -> str:
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    if unknown := ", ".join(sorted(names - SIGNABLE_FUNCTIONS)):
+        raise ValueError(f"The service never signs {unknown}: give some of {', '.join(sorted(SIGNABLE_FUNCTIONS))}.")
+    return ",".join(sorted(names))
 
 
 def _check_code_hash(text: str | None) -> str | None:
@@ -137,7 +90,7 @@ class DatabaseSettings(BaseSettings):
         database_lock_timeout_seconds: Seconds that a statement may wait for a lock.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SETTINGS_CONFIG
 
     database_url: str | None = Field(default=None, repr=False)
     database_pool_size: int = Field(default=10, ge=1, le=500)
@@ -146,18 +99,18 @@ class DatabaseSettings(BaseSettings):
     database_lock_timeout_seconds: float = Field(default=5, gt=0)
 
 
-class Settings(DatabaseSettings, PaymentSettings):
+class Settings(DatabaseSettings, KeySettings, PaymentSettings):
     """The settings. Each is read from the environment variable with its name in capitals.
 
     `repr` and validation errors show no keys, and not the URLs of node and database, which may contain keys. The
-    settings of the database are in `DatabaseSettings`, those of payments in `PaymentSettings`.
+    settings of the database are in `DatabaseSettings`, those of the keys in `KeySettings`, those of payments in
+    `PaymentSettings`.
 
     Attributes:
         blockchain_rpc_url: URL of the node, or several separated by commas, tried in this order.
         chain_id: Id of the network (EIP-155). The service refuses to start on another network.
         contract_address: Address of the stake contract.
         contract_code_hash: Keccak-256 of the contract's code; if None, the code must be this project's `EventStake`.
-        platform_private_key: Key of the account that owns the contract and pays the gas: 32 bytes in hex.
         jwt_secret: Key that signs the bearer tokens; at least 32 bytes.
         jwt_secret_previous: Key that signed them before, and only verifies: set it while keys are rotated.
         jwt_issuer: Claim `iss` of the tokens.
@@ -179,6 +132,13 @@ class Settings(DatabaseSettings, PaymentSettings):
         finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         max_fee_gwei: Maximum fee in gwei per gas.
         priority_fee_gwei: Priority fee in gwei per gas.
+        signed_functions: Functions of the contract that may be signed, separated by commas; all that the service has by
+            default. Functions about ownership, operators and the contract's pause are never signed.
+        limit_operation_eth: ETH that one booking or run may cost without approval: its value, and its gas at
+            `max_fee_gwei`.
+        limit_person_day_eth: ETH that the bookings and runs of one user may cost within 24 hours.
+        limit_day_eth: ETH that all bookings and runs may cost within 24 hours.
+        limit_person_run_seats: Seats that one user may have in one event run.
         reconcile_seconds: Seconds between two rounds of the reconciler.
         operation_expiry_seconds: Seconds for which an operation without a nonce is held before it is rejected.
         max_head_age_seconds: Seconds without a new block after which the service is not ready; 0 for a chain that mines
@@ -188,11 +148,10 @@ class Settings(DatabaseSettings, PaymentSettings):
 
     blockchain_rpc_url: Annotated[str, AfterValidator(_check_urls)] = Field(repr=False)
     chain_id: int = Field(default=11_155_111, gt=0)
-    contract_address: Annotated[str, AfterValidator(_check_address)]
+    contract_address: Annotated[str, AfterValidator(check_address)]
     contract_code_hash: Annotated[str | None, AfterValidator(_check_code_hash)] = None
-    platform_private_key: Annotated[SecretStr, AfterValidator(_check_private_key)]
-    jwt_secret: Annotated[SecretStr, AfterValidator(_check_secret)]
-    jwt_secret_previous: Annotated[SecretStr | None, AfterValidator(_check_previous_secret)] = None
+    jwt_secret: Annotated[SecretStr, AfterValidator(check_secret)]
+    jwt_secret_previous: Annotated[SecretStr | None, AfterValidator(check_secret)] = None
     jwt_issuer: str = Field(default="stakesim", min_length=1)
     jwt_max_lifetime_seconds: int = Field(default=86_400, gt=0, le=366 * 86_400)
     cors_origins: Annotated[str, AfterValidator(_check_origins)] = ""
@@ -212,6 +171,11 @@ class Settings(DatabaseSettings, PaymentSettings):
     finality_blocks: int | None = Field(default=None, ge=1)
     max_fee_gwei: Decimal = Field(default=Decimal(200), gt=0)
     priority_fee_gwei: Decimal = Field(default=Decimal(1), gt=0)
+    signed_functions: Annotated[str, AfterValidator(_check_functions)] = ",".join(sorted(SIGNABLE_FUNCTIONS))
+    limit_operation_eth: Decimal = Field(default=Decimal(2), ge=0)
+    limit_person_day_eth: Decimal = Field(default=Decimal(5), ge=0)
+    limit_day_eth: Decimal = Field(default=Decimal(50), ge=0)
+    limit_person_run_seats: int = Field(default=10, ge=1)
     reconcile_seconds: int = Field(default=15, gt=0)
     operation_expiry_seconds: int = Field(default=1800, gt=0)
     max_head_age_seconds: int = Field(default=180, ge=0)
@@ -231,7 +195,3 @@ class Settings(DatabaseSettings, PaymentSettings):
     def priority_fee_per_gas(self) -> int:
         """`priority_fee_gwei` in wei per gas."""
         return int(self.priority_fee_gwei * WEI_PER_GWEI)
-
-    def platform_account(self) -> LocalAccount:
-        """Returns the account of `platform_private_key`."""
-        return account_from_key(self.platform_private_key)

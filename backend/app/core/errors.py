@@ -96,7 +96,7 @@ class DatabaseBusy(DatabaseUnavailable):
 
 
 class MigrationsMissing(AppError):
-    """The migration files were not deployed with the backend."""
+    """The migration files were not deployed with the backend, or are not applied, and may not be."""
 
     code = "migrations_missing"
 
@@ -121,6 +121,12 @@ class OutOfFunds(ChainUnavailable):
     """The account can't pay gas and value. The operation is held, and continues once the account is funded."""
 
     code = "out_of_funds"
+
+
+class Paused(AppError):
+    """An operator paused the service: it takes no new event runs and bookings. Nothing was stored."""
+
+    code = "paused"
 
 
 class KeyReused(AppError):
@@ -157,6 +163,12 @@ class InterventionRefused(AppError):
     """An operator's command does not fit the operation or orphan; nothing was changed."""
 
     code = "intervention_refused"
+
+
+class NothingToApprove(InterventionRefused):
+    """No limit holds the operation, or this service did not store it: nothing was approved."""
+
+    code = "nothing_to_approve"
 
 
 class PaymentRequired(AppError):

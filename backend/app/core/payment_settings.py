@@ -6,7 +6,9 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
+
+from app.core.keys import SETTINGS_CONFIG
 
 RAZORPAY_URL = "https://api.razorpay.com"
 
@@ -24,7 +26,7 @@ class PaymentSettings(BaseSettings):
         payment_use_seconds: Seconds after a quote's expiry in which a captured payment must be used; then it goes back.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SETTINGS_CONFIG
 
     payments: Literal["none", "manual", "razorpay"] = "none"
     razorpay_key_id: str | None = None

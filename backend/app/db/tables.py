@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    exists,
     literal_column,
     text,
 )
@@ -148,6 +149,8 @@ operations = Table(
     Column("held_at", DateTime(timezone=True)),
     Column("seal", Text),
     Column("abandoned_at", DateTime(timezone=True)),
+    Column("person", Text),
+    Column("spending", JSONB),
 )
 
 
@@ -218,6 +221,28 @@ interventions = Table(
     Column("command", Text),
     Column("target", Text),
     Column("outcome", Text),
+)
+
+# Operations that a person lets go on though they are above a limit
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("operation_key", Text, primary_key=True),
+    Column("approved_by", Text),
+    Column("approved_at", DateTime(timezone=True)),
+    Column("seal", Text),
+)
+
+# While one has no end, only exits are signed
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("since", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+    Column("paused_by", Text),
+    Column("reason", Text),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("ended_by", Text),
 )
 
 # Accepted rates of ETH
@@ -294,6 +319,8 @@ refunds = Table(
 )
 
 
+IS_PAUSED = exists().where(pauses.c.ended_at.is_(None))
+"""Whether a pause is open. There is an index on this condition."""
 IS_OPEN_ORPHAN = (
     orphans.c.operation_key.is_(None) & ~orphans.c.dismissed & orphans.c.succeeded & orphans.c.kind.is_not(None)
 )

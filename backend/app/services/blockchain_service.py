@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
@@ -36,6 +36,7 @@ from app.services.contract_types import (
     OnchainEventRun,
     PlatformFeesWithdrawn,
     RunStatus,
+    status_of,
     unix_seconds,
 )
 from app.services.log_reader import LogReader
@@ -45,7 +46,6 @@ from app.services.rpc_types import BlockHeader, Receipt
 from app.services.transactions.sender import TransactionSender
 
 ZERO_ADDRESS = "0x" + "00" * 20
-_Status = TypeVar("_Status", RunStatus, BookingStatus)
 
 
 class BlockchainService:
@@ -57,14 +57,14 @@ class BlockchainService:
     Attributes:
         sender: Sends the transactions.
         address: Address of the contract.
+        custody: Address under which people without a wallet are entered.
     """
 
-    def __init__(self, w3: Web3, contract_address: str, sender: TransactionSender) -> None:
-        self._w3 = w3
-        self.sender = sender
-        self._codec = event_stake_codec()
-        self.address = Web3.to_checksum_address(contract_address)
+    def __init__(self, w3: Web3, contract_address: str, sender: TransactionSender, custody: str | None = None) -> None:
+        self._w3, self.sender, self._codec = w3, sender, event_stake_codec()
+        self.address = _address(contract_address)
         self._logs = LogReader(w3, self.address)
+        self.custody = _address(custody) if custody else self.platform
         sender.allow(self.address)
 
     @property
@@ -296,7 +296,7 @@ class BlockchainService:
         run = OnchainEventRun(*self._view("getEventRun", onchain_run_id, block=block)[0])
         if run.onchain_run_id != onchain_run_id or run.host == ZERO_ADDRESS:
             raise _unknown("getEventRun", "UnknownEventRun", onchain_run_id)
-        return replace(run, status=_status(RunStatus, run.status, f"event run {onchain_run_id}"))
+        return replace(run, status=status_of(RunStatus, run.status, f"event run {onchain_run_id}"))
 
     def get_booking_from_chain(self, onchain_booking_id: int, block: BlockId = "latest") -> OnchainBooking:
         """Returns a booking as of a block.
@@ -308,7 +308,7 @@ class BlockchainService:
         booking = OnchainBooking(*self._view("getBooking", onchain_booking_id, block=block)[0])
         if booking.onchain_booking_id != onchain_booking_id or booking.user == ZERO_ADDRESS:
             raise _unknown("getBooking", "UnknownBooking", onchain_booking_id)
-        return replace(booking, status=_status(BookingStatus, booking.status, f"booking {onchain_booking_id}"))
+        return replace(booking, status=status_of(BookingStatus, booking.status, f"booking {onchain_booking_id}"))
 
     def get_event_bookings(self, onchain_run_id: int) -> list[int]:
         """Returns the on-chain ids of a run's bookings."""
@@ -326,6 +326,11 @@ class BlockchainService:
         """Returns the address of the contract's owner."""
         address: ChecksumAddress = self._view("owner")[0]
         return address
+
+    def is_operator(self, account: str) -> bool:
+        """Returns whether an address acts for the platform without being the owner."""
+        self._require_function("isOperator")
+        return bool(self._view("isOperator", _address(account))[0])
 
     def credit_of(self, account: str) -> int:
         """Returns the credit of an address in wei."""
@@ -383,15 +388,6 @@ def _unknown(function: str, error_name: str, onchain_id: int) -> ContractRejecte
     """Returns the error of `EventStake` itself, so that callers need not know which contract they call."""
     message = f"{function}: the contract has nothing under the id {onchain_id}, and gives zeros."
     return ContractRejected(error_name, (onchain_id,), message)
-
-
-def _status(kind: type[_Status], value: int, row_name: str) -> _Status:
-    try:
-        return kind(value)
-    except ValueError:
-        raise UnsupportedByContract(
-            f"The contract has {row_name} in status {value}, which is not known here."
-        ) from None
 
 
 def _address(text: str) -> ChecksumAddress:

@@ -86,6 +86,7 @@ class BookingService:
         Raises:
             PriceError: There is no rate to quote from. Nothing was stored.
             PaymentRequired, NotPaid, PaymentUnusable: No payment can be used. Nothing was stored.
+            Paused: New orders are paused. Nothing was stored.
         """
         payments = self._payments if signer is None else None
 
@@ -105,7 +106,7 @@ class BookingService:
                 raise NotFound(f"There is no user {user_id}.")
             check_seats(seats)
             quote = Quote.of(*payment.frozen_wei, rate) if payment else self._quote(onchain_run_id, seats, rate)
-            attendee = row.wallet_address or self._chain.platform
+            attendee = row.wallet_address or self._chain.custody
             call = self._chain.book_event_call(
                 onchain_run_id, seats, attendee=attendee, signer=signer, total_wei=quote.total_wei
             )
@@ -118,7 +119,8 @@ class BookingService:
                 "blockchain_payment_wei": quote.payment_wei,
                 "blockchain_stake_amount_wei": quote.stake_wei,
             }
-            draft = self._chain.sender.draft(call, signer, NewRow(event_run_bookings, new_booking))
+            new_row = NewRow(event_run_bookings, new_booking)
+            draft = self._chain.sender.draft(call, signer, new_row, person=user_id)
             return PaymentService.paid_by(payment, draft, to_custody=row.wallet_address is None)
 
         paid = () if quote_id is None else (quote_id,)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from typing import TypeVar
 
 from eth_typing import ChecksumAddress
 
-from app.core.errors import InvalidRequest
+from app.core.errors import InvalidRequest, UnsupportedByContract
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,6 +36,23 @@ class BookingStatus(IntEnum):
     COMPLETED = 1
     NO_SHOW = 2
     CANCELLED = 3
+
+
+_Status = TypeVar("_Status", RunStatus, BookingStatus)
+
+
+def status_of(kind: type[_Status], value: int, row_name: str) -> _Status:
+    """Returns the status that the contract gives as a number.
+
+    Raises:
+        UnsupportedByContract: There is none with this number.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        raise UnsupportedByContract(
+            f"The contract has {row_name} in status {value}, which is not known here."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Watches what can change about the contract while the service runs: its code, owner, pause, and percentages.
+"""Watches what can change about the contract while the service runs: code, owner, operator, pause, and percentages.
 
 A round of the reconciler looks; whoever signs asks `reason_to_hold`, which reads memory only. Nothing is held before
 the first look, as nobody would let the operation go on.
@@ -23,10 +23,10 @@ IMPLEMENTATION_SLOT = "0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca5
 """Storage slot in which a proxy has the address of its implementation (EIP-1967)."""
 PAUSABLE = CREATIONS
 """Functions that a pause stops. Everything else is an exit, which goes on."""
-FOR_OWNER = ("createEventRunFor", "bookEventFor", "withdrawPlatformFees")
+FOR_PLATFORM = ("createEventRunFor", "bookEventFor")
+"""Functions that only the contract's owner and its operators may call."""
+FOR_OWNER = ("withdrawPlatformFees",)
 """Functions that only the contract's owner may call."""
-CHANGEABLE = ("code", "owner", "percentages")
-"""Parts of `ContractState` that are compared with the start; a pause ends by itself."""
 ACCESS_REVERTS = ("EnforcedPause", "OwnableUnauthorizedAccount", "NotAuthorized")
 """Names of reverts after which the contract is looked at again, as they may be the first sign of a change."""
 
@@ -37,12 +37,14 @@ class ContractState(NamedTuple):
     Attributes:
         code: Hash of its code, and of its implementation's if it is a proxy.
         owner: Address of its owner; None if it does not say.
+        is_operator: Whether the platform's account is one of its operators.
         paused: Whether new runs and bookings are stopped.
         percentages: Stake and platform fee in percent; None where they can't be changed.
     """
 
     code: str
     owner: str | None
+    is_operator: bool
     paused: bool
     percentages: tuple[int | None, int | None]
 
@@ -83,10 +85,15 @@ class ContractWatch:
         return self._last is not None and self._last.paused
 
     def changed(self) -> dict[str, bool]:
-        """Returns whether code, owner and percentages are others than at the start, as of the last look."""
+        """Returns by part whether it is another than at the start, as of the last look. A pause ends by itself."""
         first, last = self._first, self._last
-        known = first is not None and last is not None
-        return {part: known and getattr(first, part) != getattr(last, part) for part in CHANGEABLE}
+        if first is None or last is None:
+            return dict.fromkeys(("code", "platform_role", "percentages"), False)
+        return {
+            "code": first.code != last.code,
+            "platform_role": self._acts(first) and not self._acts(last),
+            "percentages": first.percentages != last.percentages,
+        }
 
     @property
     def code_changed(self) -> bool:
@@ -97,10 +104,11 @@ class ContractWatch:
         """Returns why the operation can't succeed at present, as of the last look; None if it may."""
         if self._last is None or operation.to_address != self._address:
             return None
-        is_owners = operation.kind in FOR_OWNER and operation.sender == self._platform
-        if self.code_changed or operation.kind in PAUSABLE or is_owners:
-            return "; ".join(self._changes(pausable=operation.kind in PAUSABLE, owners=is_owners)) or None
-        return None
+        is_ours, kind = operation.sender == self._platform, operation.kind
+        changes = self._changes(
+            pausable=kind in PAUSABLE, acting=is_ours and kind in FOR_PLATFORM, owning=is_ours and kind in FOR_OWNER
+        )
+        return "; ".join(changes) or None
 
     def reason_after_revert(self, operation: Operation, revert_name: str) -> str | None:
         """Returns why an operation that was just reverted is held; None if the revert is about the operation itself.
@@ -111,11 +119,18 @@ class ContractWatch:
         if self._last is None or operation.to_address != self._address or revert_name not in ACCESS_REVERTS:
             return None
         self.look()
-        owners = operation.sender == self._platform
-        return "; ".join(self._changes(pausable=operation.kind in PAUSABLE, owners=owners)) or None
+        is_ours, kind = operation.sender == self._platform, operation.kind
+        changes = self._changes(pausable=kind in PAUSABLE, acting=is_ours, owning=is_ours and kind in FOR_OWNER)
+        return "; ".join(changes) or None
 
-    def _changes(self, *, pausable: bool = True, owners: bool = True) -> Iterator[str]:
-        """Yields what differs from the start, if it concerns any function, pausable ones, or those for the owner."""
+    def _changes(self, *, pausable: bool = True, acting: bool = True, owning: bool = False) -> Iterator[str]:
+        """Yields what differs from the start.
+
+        Args:
+            pausable: Whether to say what concerns functions that a pause stops.
+            acting: Whether to say that the platform acts for others no longer.
+            owning: Whether to say that the platform is the owner no longer.
+        """
         first, last = self._first, self._last
         assert first is not None
         assert last is not None
@@ -126,8 +141,17 @@ class ContractWatch:
         if last.percentages != first.percentages and pausable:
             before, now = (" and ".join(map(str, state.percentages)) for state in (first, last))
             yield f"stake and fee were {before} percent and are {now}: restart the service to accept that"
-        if last.owner != first.owner and owners:
-            yield f"the contract's owner was {first.owner} and is {last.owner}: the platform may not act for others"
+        if acting and self._acts(first) and not self._acts(last):
+            yield (
+                f"the platform's account {self._platform} is neither owner nor operator of the contract any more "
+                f"(its owner is {last.owner}): the platform may not act for others"
+            )
+        elif owning and first.owner == self._platform != last.owner:
+            yield f"the contract's owner was {first.owner} and is {last.owner}, who alone may do this"
+
+    def _acts(self, state: ContractState) -> bool:
+        """Whether the platform's account may act for others."""
+        return state.is_operator or state.owner == self._platform
 
     def _read(self) -> ContractState:
         code = rpc.code(self._w3, self._address)
@@ -135,14 +159,19 @@ class ContractWatch:
         if any(implementation):
             code += rpc.code(self._w3, checksummed("0x" + implementation[-20:].hex()))
         owner, paused = self._view("owner()"), self._view("paused()")
+        is_operator = self._view("isOperator(address)", bytes.fromhex(self._platform[2:].zfill(64)))
         percentages = (self._view("stakePercentage()"), self._view("platformFeePercentage()"))
         return ContractState(
-            keccak(code).hex(), None if owner is None else checksummed(f"0x{owner:040x}"), bool(paused), percentages
+            code=keccak(code).hex(),
+            owner=None if owner is None else checksummed(f"0x{owner:040x}"),
+            is_operator=bool(is_operator),
+            paused=bool(paused),
+            percentages=percentages,
         )
 
-    def _view(self, signature: str) -> int | None:
+    def _view(self, signature: str, arguments: bytes = b"") -> int | None:
         """Returns the one number or address that a view returns; None if the contract lacks it."""
-        selector = function_signature_to_4byte_selector(signature)
+        selector = function_signature_to_4byte_selector(signature) + arguments
         try:
             output = rpc.call(self._w3, self._address, selector)
         except ContractLogicError:

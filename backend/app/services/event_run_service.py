@@ -102,6 +102,7 @@ class EventRunService:
             PriceError: There is no rate to convert the price with. Nothing was stored.
             InvalidRequest: Price, time or seats are invalid. Nothing was stored.
             PaymentRequired, NotPaid, PaymentUnusable: No payment can be used. Nothing was stored.
+            Paused: New orders are paused. Nothing was stored.
         """
         payments = self._payments if signer is None else None
 
@@ -130,11 +131,11 @@ class EventRunService:
                 "blockchain_price_per_seat_wei": price_wei,
                 "inr_per_eth": rate,
             }
-            host = row.wallet_address or self._chain.platform
+            host = row.wallet_address or self._chain.custody
             call = self._chain.create_event_run_call(
                 str(experience_id), price_wei, max_seats, starts_at, host=host, signer=signer, stake_wei=stake_wei
             )
-            draft = self._chain.sender.draft(call, signer, NewRow(event_runs, new_run))
+            draft = self._chain.sender.draft(call, signer, NewRow(event_runs, new_run), person=host_id)
             return PaymentService.paid_by(payment, draft, to_custody=row.wallet_address is None)
 
         paid = () if quote_id is None else (quote_id,)

@@ -12,19 +12,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from eth_account.signers.local import LocalAccount
 from sqlalchemy import func, insert, update
 from web3 import Web3
 
-from app.core.errors import AppError, Cancelled, ChainUnavailable, InterventionRefused
+from app.core.errors import AppError, Cancelled, ChainUnavailable, InterventionRefused, NotFound, NothingToApprove
 from app.db.database import Database
 from app.db.tables import IS_OPEN_ORPHAN, interventions, orphans
+from app.services import operations
 from app.services.operation_list import OrphanRow, find_operation, find_orphan
 from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, Operation
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 from app.services.rpc_refusals import RefusalKind
 from app.services.steps import describe_steps, take_steps
 from app.services.transactions import states
+from app.services.transactions.approvals import approve, find_approval
 from app.services.transactions.limits import Sealer
 from app.services.transactions.mempool import SendRefusal
 from app.services.transactions.receipts import find_receipt
@@ -61,15 +62,11 @@ class Interventions:
         w3: Connection to the node. Only commands that need it send requests.
         database: The database.
         sender: Signs and sends.
-        account: The platform's account, with which `sender` signs.
         operator: Name of the operator, for the log.
     """
 
-    def __init__(
-        self, w3: Web3, database: Database, sender: TransactionSender, account: LocalAccount, operator: str
-    ) -> None:
-        self._w3, self._database, self._sender, self._account = w3, database, sender, account
-        self._sealer, self._operator = Sealer(account), operator
+    def __init__(self, w3: Web3, database: Database, sender: TransactionSender, operator: str) -> None:
+        self._w3, self._database, self._sender, self._operator = w3, database, sender, operator
 
     # ------------------------------------------------------------------------------------------------ what is allowed
 
@@ -96,7 +93,7 @@ class Interventions:
         return f"it can be cancelled{behind}: use `stakesim operations cancel`"
 
     def _reason_against_cancelling(self, operation: Operation) -> str | None:
-        if find_account(operation, self._account) is None:
+        if find_account(operation, *self._sender.accounts) is None:
             return (
                 f"its sender {operation.sender} is not the platform's account, so nothing can replace its transaction"
             )
@@ -104,7 +101,7 @@ class Interventions:
             return None
         if operation.held_cause in UNSENT_CAUSES:
             return f"it is held, as {operation.held}: abandoning is for that"
-        if not self._sealer.has_sealed(operation):
+        if not self._sender.sealer.has_sealed(operation):
             return (
                 "it was not stored by this service, as its seal is missing or of other values: abandoning is for that"
             )
@@ -157,6 +154,15 @@ class Interventions:
         """
         return self._run("abandon", key)
 
+    def find(self, key: str) -> Operation:
+        """Returns the operation with this key, or the only one whose key begins so. Raises `InterventionRefused`."""
+        return find_operation(self._database, key)
+
+    def approve(self, key: str) -> Outcome:
+        """Approves an operation that a limit of amounts holds. Raises as `approve_operation` does."""
+        operation = approve_operation(self._database, self._sender.sealer, key, self._operator)
+        return Outcome(f"{operation.kind} {operation.key} is approved: the service sends it from its next round on.")
+
     def _run(self, command: str, key: str) -> Outcome:
         operation = find_operation(self._database, key)
         with recorded(self._database, self._operator, command, operation.key) as record:
@@ -189,7 +195,7 @@ class Interventions:
         if operation.state == "prepared":
             self._look_around(operation)
         after = [operation, *take_steps(self._sender, operation)][-1]
-        account, is_raised = find_account(after, self._account), False
+        account, is_raised = find_account(after, *self._sender.accounts), False
         if after.state in ("signed", "submitted") and len(after.attempts) == len(operation.attempts) and account:
             raised = self._sender.unmined.raise_old_fees(after, account, self._sender.policy, self._sender.limits)
             is_raised, after = len(raised.attempts) > len(after.attempts), raised
@@ -220,7 +226,7 @@ class Interventions:
         error = Cancelled(
             f"{operation.kind} was cancelled by an operator: a transaction without effect used its nonce."
         )
-        account = find_account(operation, self._account)
+        account = find_account(operation, *self._sender.accounts)
         assert account is not None
         after, refusal = self._sender.unmined.cancel(operation, account, self._sender.policy, error)
         if not after.given_up:
@@ -280,6 +286,37 @@ def _describe_replacement(operation: Operation, refusal: SendRefusal | None) -> 
     if refusal is None or refusal.kind is RefusalKind.KNOWN:
         return f"{replacement}, was sent. If the transaction that it replaces is mined first, that one counts."
     return f"{replacement}, is stored, and the node refuses it at present: {refusal.words}. The service sends it again."
+
+
+def approve_operation(database: Database, sealer: Sealer, key: str, operator: str) -> Operation:
+    """Approves an operation that a limit of amounts holds, so that the next round sends it. Repeated: changes nothing.
+
+    Args:
+        database: The database; no node is needed.
+        sealer: Seals the approval.
+        key: Key of the operation.
+        operator: Name of the person, for the approval and the log.
+
+    Raises:
+        NothingToApprove: No such limit holds it, or this service did not store it.
+    """
+    with database.autocommit() as connection:
+        operation = operations.find(connection, key)
+    if operation is None:
+        raise NotFound(f"There is no operation {key}.")
+    with recorded(database, operator, "approve", operation.key) as record, database.transaction() as connection:
+        operation = operations.lock(connection, operation.key)
+        name = f"{operation.kind} {operation.key}"
+        approval = find_approval(connection, operation, sealer)
+        is_held = operation.state == "prepared" and operation.held_cause == HeldCause.ABOVE_LIMIT
+        if approval is None or is_held:
+            if not is_held:
+                raise NothingToApprove(f"{name} can't be approved: no limit holds it.")
+            if not sealer.has_sealed(operation):
+                raise NothingToApprove(f"{name} can't be approved: this service did not store it.")
+            approval = approve(connection, operation, operator, sealer)
+        record(f"{name}, of {operation.value_wei} wei, is approved by {approval.approved_by}")
+        return operation
 
 
 def dismiss_orphan(database: Database, tx_hash: str, operator: str) -> Outcome:

@@ -1,12 +1,17 @@
-"""Queries of the nonces that the database has assigned to accounts."""
+"""Assigns nonces to operations in the database, and queries of those that were assigned."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Connection, bindparam, literal, select
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-from app.db.tables import nonces, operations
-from app.services.operation_types import Operation
+from sqlalchemy import BigInteger, Boolean, Connection, Text, bindparam, cast, exists, func, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+
+from app.db.tables import IS_OPEN_ORPHAN, IS_PAUSED, nonces, operations, orphans
+from app.services.operation_types import NOT_HELD, Attempt, Operation
+from app.services.operations import ALL_ATTEMPTS_SEEN, seen_by_caller
 
 _o = operations.c
 _NEXT = select(nonces.c.next).where(
@@ -54,3 +59,95 @@ def left_nonces(connection: Connection, chain_id: int, sender: str) -> set[int]:
     statement = select(_o.nonce, _o.attempts).where(_o.chain_id == chain_id, _o.sender == sender, _LEFT_NONCE)
     rows = connection.execute(statement).all()
     return {attempt["nonce"] for row in rows for attempt in row.attempts if attempt["nonce"] != row.nonce}
+
+
+_TAKEN = bindparam("taken", type_=BigInteger)
+_USED = bindparam("used_on_chain", type_=BigInteger)
+_SIGNED_AT = bindparam("signed_at", type_=BigInteger)
+CLOCK_TOLERANCE_US = 5_000_000
+"""Microseconds by which the time of an entry may differ from the database's, when it is stored."""
+_DATABASE_TIME = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+_PREPARED = (
+    select(_o.chain_id, _o.sender, _TAKEN + 1)
+    .where(_o.key == bindparam("of_key"), _o.state == "prepared", ALL_ATTEMPTS_SEEN)
+    .where(bindparam("is_exit", type_=Boolean) | ~IS_PAUSED)
+    .where(_SIGNED_AT.is_(None) | (func.abs(_SIGNED_AT - _DATABASE_TIME) < CLOCK_TOLERANCE_US))
+    .where(
+        (_TAKEN == _USED)
+        | exists().where(nonces.c.chain_id == _o.chain_id, nonces.c.sender == _o.sender).correlate(operations)
+    )
+    .where(
+        ~exists()
+        .where(
+            orphans.c.chain_id == _o.chain_id,
+            orphans.c.sender == _o.sender,
+            IS_OPEN_ORPHAN,
+            orphans.c.tx_hash != func.all(bindparam("compared_orphans", type_=ARRAY(Text))),
+        )
+        .correlate(operations)
+    )
+    .with_for_update(of=operations)
+    .cte("prepared")
+)
+_FOLLOWS = (nonces.c.next == _TAKEN) | ((nonces.c.next < _TAKEN) & (_TAKEN == _USED))
+"""The nonce is the next one, or the chain used all nonces between the next one and this: it leaves no gap."""
+_TAKE_NONCE = (
+    insert(nonces)
+    .from_select(["chain_id", "sender", "next"], select(_PREPARED))
+    .on_conflict_do_update(
+        index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=_FOLLOWS
+    )
+    .returning(nonces.c.chain_id, nonces.c.sender)
+    .cte("taken")
+)
+_SIGN = (
+    update(operations)
+    .where(_o.key == bindparam("of_key"), _o.chain_id == _TAKE_NONCE.c.chain_id, _o.sender == _TAKE_NONCE.c.sender)
+    .values(
+        state="signed",
+        nonce=_TAKEN,
+        attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
+        spending=bindparam("spending", type_=JSONB(none_as_null=True)),
+        updated_at=func.clock_timestamp(),
+        **NOT_HELD,
+    )
+    .returning(_o.updated_at)
+)
+
+
+def sign(
+    connection: Connection,
+    operation: Operation,
+    attempt: Attempt,
+    used_on_chain: int = 0,
+    compared_orphans: Sequence[str] = (),
+    spending: dict[str, Any] | None = None,
+    *,
+    is_exit: bool = False,
+) -> Operation | None:
+    """Signs (prepared -> signed): takes the account's nonce and stores the attempt with it, in one statement.
+
+    Args:
+        connection: A connection to the database.
+        operation: The operation as the caller saw it.
+        attempt: The first attempt with its nonce.
+        used_on_chain: Number of nonces that the account has certainly used on chain.
+        compared_orphans: Hashes of the account's orphans that have another effect than the operation.
+        spending: What is counted against the limits, as `Entry.to_json` returns it; None if nothing is.
+        is_exit: Whether it is signed during a pause too.
+
+    Returns:
+        The signed operation. None without changes if the operation is not prepared any more, if it has attempts that
+        the caller has not seen, or if the nonce is neither the one after the last that was assigned to the account nor
+        `used_on_chain`, so that it was assigned before or would leave a gap; if there are orphans to compare; during a
+        pause; or if the time of `spending` is not the database's.
+    """
+    parameters = {**seen_by_caller(operation), "taken": attempt.nonce, "attempt": [attempt.to_json()]}
+    parameters |= {"used_on_chain": used_on_chain, "compared_orphans": list(compared_orphans)}
+    parameters |= {"spending": spending, "signed_at": spending and spending["at"], "is_exit": is_exit}
+    updated_at = connection.execute(_SIGN, parameters).scalar_one_or_none()
+    if updated_at is None:
+        return None
+    attempts = [*operation.attempts, attempt]
+    signed = {"state": "signed", "nonce": attempt.nonce, "attempts": attempts, "updated_at": updated_at}
+    return replace(operation, **signed, spending=spending, **NOT_HELD)

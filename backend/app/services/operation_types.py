@@ -37,7 +37,10 @@ class HeldCause(StrEnum):
         NO_BLOCKS: No block has been mined since it was signed.
         REORG: A deep reorganisation brought an attempt with an earlier nonce back, and its nonce must not be used as
             well; or it dropped the run or booking that the call names.
+        SIGNER: The remote signer gives no signature, or not the one that was asked for; `held` quotes its words.
         LIMIT: It is not what the services store, or asks for what they never sign.
+        ABOVE_LIMIT: It costs more than a limit of the settings allows, and nobody has approved it.
+        PAUSED: An operator paused the service; only exits are signed.
     """
 
     NO_FUNDS = "no_funds"
@@ -51,7 +54,10 @@ class HeldCause(StrEnum):
     EARLIER = "earlier"
     NO_BLOCKS = "no_blocks"
     REORG = "reorg"
+    SIGNER = "signer"
     LIMIT = "limit"
+    ABOVE_LIMIT = "above_limit"
+    PAUSED = "paused"
 
 
 FILL_NONCE_GAP = "fillNonceGap"
@@ -150,6 +156,8 @@ class Operation:
         created_at: When it was stored.
         updated_at: When the row was changed last.
         abandoned_at: When an operator decided that it is not carried on; None if it is.
+        person: Id of the user for whom it sends wei; None if it is about nobody. The seal covers it.
+        spending: What was counted against the limits when it was signed; see `app.services.transactions.spending`.
     """
 
     key: str
@@ -179,6 +187,8 @@ class Operation:
     updated_at: datetime
     seal: str | None = None
     abandoned_at: datetime | None = None
+    person: str | None = None
+    spending: dict[str, Any] | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Operation:
@@ -253,6 +263,7 @@ class Draft(NamedTuple):
         sender: Address of the account that sends it.
         subject: Id of the row that it is about, or that row if it is new; None if there is none.
         seal: Returns the operation's seal, by its columns; None to store it without one, so that it is never signed.
+        person: Id of the user for whom it sends wei; None if it is about nobody.
         consume: Uses what pays for the operation with a key, in the transaction that stores it; None if nothing does.
     """
 
@@ -261,4 +272,5 @@ class Draft(NamedTuple):
     sender: str
     subject: UUID | NewRow | None = None
     seal: Callable[[Mapping[str, Any]], str] | None = None
+    person: str | None = None
     consume: Callable[[Connection, str], None] | None = None

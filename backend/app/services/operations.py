@@ -34,22 +34,20 @@ from sqlalchemy import (
     Insert,
     Select,
     Table,
-    Text,
     bindparam,
     exists,
     func,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from app.core.errors import KeyReused, NotPaid, PaymentUnusable
+from app.core.errors import KeyReused, NotPaid, Paused, PaymentUnusable
 from app.db.database import Database
-from app.db.tables import IS_OPEN_ORPHAN, in_states, nonces, operations, orphans
+from app.db.tables import IS_PAUSED, in_states, operations
 from app.services.operation_types import (
     CLOSED_STATES,
-    NOT_HELD,
     Attempt,
     Draft,
     Effect,
@@ -119,7 +117,9 @@ def _find_same_request(database: Database, idempotency_key: str | None, request:
     return operation
 
 
-_DRAFT_COLUMNS = ("key", "request", "kind", "subject", "chain_id", "sender", "to_address", "data", "value_wei", "seal")
+_DRAFT_COLUMNS = (
+    *("key", "request", "kind", "subject", "chain_id", "sender", "to_address", "data", "value_wei", "person", "seal"),
+)
 _DEFAULTS = (_o.subject, _o.state, _o.attempts, _o.requeued, _o.reorged, _o.created_at, _o.updated_at)
 """Columns that the database fills in."""
 _EMPTY = dict.fromkeys(field.name for field in fields(Operation))
@@ -128,12 +128,15 @@ _EMPTY = dict.fromkeys(field.name for field in fields(Operation))
 
 @cache
 def _insert_statement(table: Table | None, columns: tuple[str, ...]) -> Insert:
-    """Inserts an operation, and a row with these columns into the table, if there is one, as its subject."""
+    """Inserts an operation, and a row with these columns into the table, if there is one, as its subject.
+
+    A new row is an order: during a pause, neither is inserted.
+    """
     values: dict[str, Any] = {name: bindparam(name, type_=_o[name].type) for name in _DRAFT_COLUMNS}
     if table is None:
         return insert(operations).values(**values).returning(*_DEFAULTS)
-    row = insert(table).values({name: bindparam(name, type_=table.c[name].type) for name in columns})
-    inserted = row.returning(table.c.id).cte("inserted")
+    row = select(*(bindparam(name, type_=table.c[name].type) for name in columns)).where(~IS_PAUSED)
+    inserted = insert(table).from_select(list(columns), row).returning(table.c.id).cte("inserted")
     values["subject"] = inserted.c.id
     return insert(operations).from_select(list(values), select(*values.values())).returning(*_DEFAULTS)
 
@@ -146,8 +149,11 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         key: Primary key of the operation.
         request: Hash of the request.
         draft: The operation to store.
+
+    Raises:
+        Paused: It is about a new row, and orders are paused. Nothing was stored.
     """
-    call, chain_id, sender, subject, seal, _ = draft
+    call, chain_id, sender, subject, seal, person, _ = draft
     table, row = subject if isinstance(subject, NewRow) else (None, {})
     values = {
         "key": key,
@@ -159,16 +165,19 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         "to_address": call.to,
         "data": call.data,
         "value_wei": call.value,
+        "person": person,
     }
     values["seal"] = seal and seal(values)
     if table is not None:
         del values["subject"]  # the statement takes it from the inserted row
     try:
-        defaults = connection.execute(_insert_statement(table, tuple(row)), values | row).one()
+        defaults = connection.execute(_insert_statement(table, tuple(row)), values | row).one_or_none()
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation) and error.orig.diag.table_name == operations.name:
             raise _KeyTaken from error
         raise
+    if defaults is None:
+        raise Paused("New event runs and bookings are paused at present. Nothing was stored.")
     return Operation(**{**_EMPTY, **values, **defaults._mapping})
 
 
@@ -223,102 +232,25 @@ def create_signed(connection: Connection, key: str, draft: Draft, attempt: Attem
     return None if row is None else Operation.from_row(row)
 
 
-_ALL_ATTEMPTS_SEEN = func.jsonb_array_length(_o.attempts) == bindparam("of_attempts", type_=BigInteger)
+ALL_ATTEMPTS_SEEN = func.jsonb_array_length(_o.attempts) == bindparam("of_attempts", type_=BigInteger)
 """Attempts are only ever added, so a copy with as many as the row has all of them."""
 _CHANGE = (
     update(operations)
     .where(_o.key == bindparam("of_key"), _o.state.in_(bindparam("in_states")))
-    .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)), _ALL_ATTEMPTS_SEEN)
+    .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)), ALL_ATTEMPTS_SEEN)
     .where(_o.abandoned_at.is_not_distinct_from(bindparam("of_abandoned_at", type_=DateTime(timezone=True))))
     .returning(operations)
 )
 
 
-def _seen_by_caller(operation: Operation) -> dict[str, Any]:
+def seen_by_caller(operation: Operation) -> dict[str, Any]:
+    """Returns the parameters of `ALL_ATTEMPTS_SEEN`, and of the operation's key."""
     return {"of_key": operation.key, "of_attempts": len(operation.attempts)}
 
 
 def _change_parameters(operation: Operation, states: Sequence[str]) -> dict[str, Any]:
     seen = {"of_nonce": operation.nonce, "of_abandoned_at": operation.abandoned_at}
-    return {**_seen_by_caller(operation), **seen, "in_states": list(states)}
-
-
-_TAKEN = bindparam("taken", type_=BigInteger)
-_USED = bindparam("used_on_chain", type_=BigInteger)
-_PREPARED = (
-    select(_o.chain_id, _o.sender, _TAKEN + 1)
-    .where(_o.key == bindparam("of_key"), _o.state == "prepared", _ALL_ATTEMPTS_SEEN)
-    .where(
-        (_TAKEN == _USED)
-        | exists().where(nonces.c.chain_id == _o.chain_id, nonces.c.sender == _o.sender).correlate(operations)
-    )
-    .where(
-        ~exists()
-        .where(
-            orphans.c.chain_id == _o.chain_id,
-            orphans.c.sender == _o.sender,
-            IS_OPEN_ORPHAN,
-            orphans.c.tx_hash != func.all(bindparam("compared_orphans", type_=ARRAY(Text))),
-        )
-        .correlate(operations)
-    )
-    .with_for_update(of=operations)
-    .cte("prepared")
-)
-_FOLLOWS = (nonces.c.next == _TAKEN) | ((nonces.c.next < _TAKEN) & (_TAKEN == _USED))
-"""The nonce is the next one, or the chain used all nonces between the next one and this: it leaves no gap."""
-_TAKE_NONCE = (
-    insert(nonces)
-    .from_select(["chain_id", "sender", "next"], select(_PREPARED))
-    .on_conflict_do_update(
-        index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=_FOLLOWS
-    )
-    .returning(nonces.c.chain_id, nonces.c.sender)
-    .cte("taken")
-)
-_SIGN = (
-    update(operations)
-    .where(_o.key == bindparam("of_key"), _o.chain_id == _TAKE_NONCE.c.chain_id, _o.sender == _TAKE_NONCE.c.sender)
-    .values(
-        state="signed",
-        nonce=_TAKEN,
-        attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
-        updated_at=func.clock_timestamp(),
-        **NOT_HELD,
-    )
-    .returning(_o.updated_at)
-)
-
-
-def sign(
-    connection: Connection,
-    operation: Operation,
-    attempt: Attempt,
-    used_on_chain: int = 0,
-    compared_orphans: Sequence[str] = (),
-) -> Operation | None:
-    """Signs (prepared -> signed): takes the account's nonce and stores the attempt with it, in one statement.
-
-    Args:
-        connection: A connection to the database.
-        operation: The operation as the caller saw it.
-        attempt: The first attempt with its nonce.
-        used_on_chain: Number of nonces that the account has certainly used on chain.
-        compared_orphans: Hashes of the account's orphans that have another effect than the operation.
-
-    Returns:
-        The signed operation. None without changes if the operation is not prepared any more, if it has attempts that
-        the caller has not seen, or if the nonce is neither the one after the last that was assigned to the account nor
-        `used_on_chain`, so that it was assigned before or would leave a gap; or if there are orphans to compare.
-    """
-    parameters = {**_seen_by_caller(operation), "taken": attempt.nonce, "attempt": [attempt.to_json()]}
-    parameters |= {"used_on_chain": used_on_chain, "compared_orphans": list(compared_orphans)}
-    updated_at = connection.execute(_SIGN, parameters).scalar_one_or_none()
-    if updated_at is None:
-        return None
-    attempts = [*operation.attempts, attempt]
-    signed = {"state": "signed", "nonce": attempt.nonce, "attempts": attempts, "updated_at": updated_at}
-    return replace(operation, **signed, **NOT_HELD)
+    return {**seen_by_caller(operation), **seen, "in_states": list(states)}
 
 
 _EARLIER = operations.alias("earlier")

@@ -73,11 +73,4 @@ CREATE TABLE IF NOT EXISTS refunds (
 
 CREATE INDEX IF NOT EXISTS refunds_next_at ON refunds (next_at) WHERE next_at IS NOT NULL;
 
--- The tables are the backend's alone.
-DO $$
-BEGIN
-    IF to_regproc('protect_tables') IS NOT NULL THEN
-        PERFORM protect_tables('payments'::regclass, 'refunds'::regclass);
-    END IF;
-END
-$$;
+SELECT protect_tables('payments'::regclass, 'refunds'::regclass);

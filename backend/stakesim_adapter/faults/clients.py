@@ -18,11 +18,10 @@ from app.bootstrap.container import Services
 from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, InterventionRefused, KeyReused
 from app.db.tables import event_runs, operations
 from app.services.interventions import Interventions
-from app.services.operation_types import CLOSED_STATES, Operation
+from app.services.operation_types import CLOSED_STATES, HeldCause, Operation
 from sqlalchemy import select
 from stakesim.faults.chain_faults import ChainFaults, ServiceStuckError
 from stakesim.faults.protocol import Violation
-from stakesim.faults.testbed import service_account
 
 from stakesim_adapter.faults.checks import ClientResponse
 from stakesim_adapter.faults.testbed import EXPERIENCE, BackendTestbed, user_id, wallet
@@ -53,6 +52,7 @@ class Clients:
         responses: Last response by key; no entry for a key without a response.
         violations: Responses that contradict each other, and errors of other types than the backend's own.
         counts: How often each of `CLIENT_FAULTS` happened.
+        above_limits: How many operations an operator found above a limit.
         log: Events, each with the number of RPC requests before it.
     """
 
@@ -66,6 +66,7 @@ class Clients:
         self.violations: list[Violation] = []
         self.counts: Counter[str] = Counter()
         self.log: list[tuple[int, str]] = []
+        self.above_limits = 0
         self._serving = 0
 
     def perform(self, do: str, args: Mapping[str, Any]) -> None:
@@ -218,7 +219,7 @@ class Clients:
 
     def _intervene(self, key: str, command: str, service: int) -> None:
         services = self.services[service]
-        operator = Interventions(services.w3, services.database, services.sender, service_account(), "operator")
+        operator = Interventions(services.w3, services.database, services.sender, "operator")
         try:
             outcome = getattr(operator, command)(key)
         except InterventionRefused as error:
@@ -235,6 +236,17 @@ class Clients:
             keys = connection.scalars(abandoned).all()
         for key in keys:
             self.intervene(key, "retry")
+
+    def decide_above_limits(self) -> None:
+        """An operator approves one of the operations above a limit, and cancels the next, by turns."""
+        held = select(operations.c.key).where(
+            operations.c.state == "prepared", operations.c.held_cause == HeldCause.ABOVE_LIMIT
+        )
+        with self.testbed.observer.connect() as connection:
+            keys = connection.scalars(held.order_by(operations.c.created_at)).all()
+        for key in keys:
+            self.above_limits += 1
+            self.intervene(key, "cancel" if self.above_limits % 2 else "approve")
 
     def leave_alone(self, rounds: int) -> None:
         """Each service runs so many rounds of the reconciler, a block and a minute apart.

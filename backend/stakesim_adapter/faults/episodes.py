@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from app.bootstrap.container import Services
 from app.core.errors import DatabaseUnavailable
+from app.core.units import WEI_PER_ETH
+from app.services.transactions.limits import Amounts
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from stakesim.faults.chain_actions import DEEP_REORG
@@ -47,7 +49,9 @@ _FAULT_NAMES = [*(fault.name for fault in FAULTS), *(fault.name for fault in SUR
 _LASTING = [fault.name for fault in FAULTS if fault.may_last]
 
 Settings = dict[str, Any]
-"""Confirmations, and waiting times in seconds of the episode's clock."""
+"""Confirmations, waiting times in seconds of the episode's clock, and limits: amounts in milliether, and seats."""
+LIMITED_RATE = 0.5
+"""Share of episodes with limits of amounts."""
 Steps = Callable[[Clients], Iterable[tuple[str, dict[str, Any]]]]
 """The steps for these clients, one after another."""
 
@@ -64,6 +68,23 @@ def _waiting_times(rng: np.random.Generator) -> dict[str, int]:
         "resend_after": int(rng.choice([0, 15], p=[0.7, 0.3])),
         "give_up_after": int(rng.choice([0, 30, 300], p=[0.3, 0.3, 0.4])),
     }
+
+
+def random_limits(rng: np.random.Generator) -> dict[str, int] | None:
+    """Draws limits that an episode may come to, or none. Gas alone may count with up to 100 milliether an order."""
+    if rng.random() > LIMITED_RATE:
+        return None
+    operation = int(rng.choice([80, 150, 1000]))
+    person = operation * int(rng.choice([1, 2, 5]))
+    return {"operation": operation, "person": person, "day": person * int(rng.choice([1, 2, 5])), "seats": 6}
+
+
+def amounts_of(limits: dict[str, int] | None) -> Amounts | None:
+    """Returns the limits of a script's settings; None without any, as in scripts from before there were limits."""
+    if limits is None:
+        return None
+    wei = {name: limits[name] * WEI_PER_ETH // 1000 for name in ("operation", "person", "day")}
+    return Amounts(wei["operation"], wei["person"], wei["day"], limits["seats"])
 
 
 def random_swarm(rng: np.random.Generator, number: int) -> Swarm:
@@ -95,8 +116,9 @@ def run_episode(
         number: Number of the episode.
         sender: Class that sends the services' transactions; a test passes a broken one.
     """
-    settings_rng, events_rng, steps_rng = (np.random.default_rng([seed, number, part]) for part in range(3))
-    settings = random_settings(settings_rng)
+    generators = (np.random.default_rng([seed, number, part]) for part in range(4))
+    settings_rng, events_rng, steps_rng, limits_rng = generators
+    settings = random_settings(settings_rng) | {"limits": random_limits(limits_rng)}
     swarm = random_swarm(settings_rng, number)
     events = RandomEvents(events_rng, swarm)
     script = EpisodeScript(kind=NETWORK, seed=seed, number=number, settings=settings)
@@ -118,7 +140,7 @@ def _run(
 ) -> EpisodeResult:
     started_at = time.perf_counter()
     testbed.reset()
-    confirmations = script.settings["confirmations"]
+    confirmations, amounts = script.settings["confirmations"], amounts_of(script.settings.get("limits"))
     watch = OperationsWatch(testbed, confirmations)
     provider = FaultyProvider(testbed.provider(), FAULTS, events)
     hooks = ServiceHooks(watch.check_operations, watch.check_is_stored, testbed.stop_database, testbed.start_database)
@@ -129,7 +151,9 @@ def _run(
             open_services(
                 testbed.addresses,
                 provider,
-                TransactionPolicy(confirmations=confirmations, max_fee_per_gas=MAX_FEE, **waiting_times),
+                TransactionPolicy(
+                    confirmations=confirmations, max_fee_per_gas=MAX_FEE, amounts=amounts, **waiting_times
+                ),
                 engine,
                 sender,
                 faults.clock,
@@ -149,7 +173,7 @@ def _run(
             clients.perform(do, args)
         faults.stop()
         clients.carry_on_abandoned()
-        violations = settle(testbed, services[0], confirmations)
+        violations = settle(testbed, services[0], confirmations, clients.decide_above_limits)
         watch.check_operations()
         violations += check(testbed, services[0], clients.responses, deep_reorg=watch.deep_reorg())
     finally:
@@ -168,11 +192,14 @@ def _run(
     )
 
 
-def settle(testbed: BackendTestbed, services: Services, confirmations: int) -> list[Violation]:
+def settle(
+    testbed: BackendTestbed, services: Services, confirmations: int, before_round: Callable[[], None] = lambda: None
+) -> list[Violation]:
     """Mines blocks and runs the reconciler until no operation is open for some rounds, and all blocks are final."""
     quiet_rounds, problems = 0, []
     for _ in range(MAX_ROUNDS):
         testbed.mine(confirmations)
+        before_round()
         try:
             report = services.reconciler.run_once(AT_ONCE)
         except DatabaseUnavailable:  # a pooled connection from before the server was stopped

@@ -94,7 +94,7 @@ def _runs_equal_the_replay(data: RowsAndEvents) -> Iterator[Violation]:
             "blockchain_tx_hash": data.run_creations[onchain_run_id],
         }
         if run.open:
-            expected["seats_booked"] = data.replay.seats_booked(onchain_run_id)
+            expected["seats_booked"] = run.seats_booked
         yield from _differences(f"run {onchain_run_id}", row, expected)
         if run.host != (row.wallet_address or data.platform_address):
             message = f"run {onchain_run_id}: the host on chain is {run.host}, the user's wallet {row.wallet_address}"

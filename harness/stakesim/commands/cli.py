@@ -28,6 +28,7 @@ from stakesim.commands.gate import gate
 from stakesim.commands.init import init
 from stakesim.commands.mutate import mutate
 from stakesim.commands.opinions import opinions
+from stakesim.commands.owner import owner
 from stakesim.commands.replay import replay
 from stakesim.commands.run import run
 from stakesim.commands.sweep import sweep
@@ -112,6 +113,7 @@ cli.command()(sweep)
 cli.command()(bench)
 cli.command()(deploy)
 cli.command()(verify)
+cli.add_typer(owner, name="owner")
 
 
 def main() -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stakesim.commands.options import Contract, Rpc, Terms, parse_terms
+
+if TYPE_CHECKING:
+    from stakesim.evm.compiler import Artifact
+    from stakesim.evm.source_build import SourceBuild
+    from stakesim.gate.release import Deployment
+    from stakesim.scenario.actions import Terms as ContractTerms
 
 
 def deploy(
@@ -17,11 +23,25 @@ def deploy(
     gate: Annotated[Path, typer.Option(help="Report of `stakesim gate`.")] = Path("reports/gate/gate.json"),
     contract: Contract = None,
     term: Terms = None,
-    owner: Annotated[str | None, typer.Option(help="Owner of the contract.", show_default="the deployer")] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Owner of the contract, such as a multisig.", show_default="the deployer")
+    ] = None,
+    salt: Annotated[
+        str | None,
+        typer.Option(
+            help="Deploy by CREATE2, to an address that depends on this salt (hex), code, owner and terms only.",
+            show_default="deploy to an address that depends on the deployer's nonce",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
     max_age_hours: Annotated[float, typer.Option(help="Highest age of the gate's report, in hours.", min=0)] = 24,
     record: Annotated[
         Path | None,
         typer.Option(help="File for the record of the deployment.", show_default="deployments/CHAIN_ID-ADDRESS.json"),
+    ] = None,
+    verify_input: Annotated[
+        Path | None,
+        typer.Option(help="File for the compiler's standard-JSON input, which Etherscan and Sourcify take."),
     ] = None,
     env_file: Annotated[
         Path, typer.Option(help="File with PLATFORM_PRIVATE_KEY; the environment variable has priority.")
@@ -29,14 +49,78 @@ def deploy(
 ) -> None:
     """Deploy a contract with PLATFORM_PRIVATE_KEY, if the same code and terms have passed the gate recently."""
     from stakesim.evm.contract_file import production_contract
-    from stakesim.gate import release
+    from stakesim.gate import deployment_record as records
+    from stakesim.gate import node, release
 
     artifact, terms = production_contract(contract), parse_terms(term)
     report = release.check_report(gate, artifact, terms, max_age=timedelta(hours=max_age_hours), now=datetime.now(UTC))
-    w3, deployer = release.connect(rpc), release.deployer(env_file)
-    receipt = release.deploy(w3, deployer, artifact, terms, owner)
-    deployment = release.deployment_record(w3, receipt, artifact, terms, owner or deployer.address, report, gate)
-    file = record or Path("deployments") / f"{deployment['chain_id']}-{deployment['address']}.json"
+    build, revision = _build(contract, artifact)
+    if verify_input:
+        _write_json(verify_input, _verification_input(artifact, build))
+    deployer, w3 = node.deployer(env_file), node.connect(rpc)
+    deployment = release.plan(
+        w3,
+        deployer.address,
+        artifact,
+        terms,
+        node.checksum_address(owner) if owner else None,
+        release.parse_salt(salt) if salt is not None else None,
+    )
+    if dry_run:
+        _print_plan(deployment, artifact, terms, deployer.address)
+        return
+    receipt = release.deploy(w3, deployer, artifact, deployment)
+    entry = records.deployment_record(w3, receipt, artifact, terms, deployment, build, revision)
+    file = record or records.record_file(entry["chain_id"], deployment.address)
+    _write_json(file, entry | {"gate": records.gate_summary(report, gate)})
+    typer.echo(f"deployed {artifact.name} at {deployment.address}, block {entry['block']}; record: {file}")
+
+
+def _build(contract: str | None, artifact: Artifact) -> tuple[SourceBuild | None, dict[str, Any] | None]:
+    """Builds the contract from its sources, which must give what passed the gate. Returns their commit as well."""
+    from stakesim.evm.source_build import build_from_source, find_sources
+    from stakesim.gate.deployment_record import source_revision
+    from stakesim.gate.errors import ReleaseError
+
+    build, sources = build_from_source(contract), find_sources(contract)
+    if build is None or sources is None:
+        return None, None
+    if build.artifact.bytecode != artifact.bytecode:
+        raise ReleaseError(f"{artifact.name} is not what its sources compile to: run `stakesim compile --write`.")
+    return build, source_revision(sources.file)
+
+
+def _verification_input(artifact: Artifact, build: SourceBuild | None) -> dict[str, Any]:
+    from stakesim.gate.errors import ReleaseError
+
+    if build is None:
+        raise ReleaseError(
+            f"{artifact.source} has no source for --verify-input: give the Solidity file with --contract."
+        )
+    return build.request
+
+
+def _print_plan(deployment: Deployment, artifact: Artifact, terms: ContractTerms, deployer: str) -> None:
+    transaction = deployment.transaction
+    by = "CREATE" if deployment.salt is None else f"CREATE2 through {transaction['to']}"
+    lines = {
+        "contract": artifact.name,
+        "chain": transaction["chainId"],
+        "account": f"{deployer}, which has {deployment.balance} wei",
+        "nonce": transaction["nonce"],
+        "address": f"{deployment.address}, by {by}",
+        "owner": deployment.owner,
+        "terms": ", ".join(f"{name} {value}" for name, value in terms),
+        "gas": transaction["gas"],
+        "cost": f"{deployment.expected_cost} wei now, at most {deployment.highest_cost} wei",
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:9}{value}")
+    if deployment.balance < deployment.highest_cost:
+        typer.echo(f"The account has {deployment.highest_cost - deployment.balance} wei too little for it.")
+    typer.echo("Nothing was sent.")
+
+
+def _write_json(file: Path, content: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(deployment, indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"deployed {artifact.name} at {deployment['address']}, block {deployment['block']}; record: {file}")
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

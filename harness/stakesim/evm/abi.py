@@ -144,6 +144,10 @@ class ContractAbi:
     def __contains__(self, function: str) -> bool:
         return function in self._functions
 
+    def function_of(self, data: bytes) -> str | None:
+        """Returns the name of the function that call data calls; None if the ABI has no such function."""
+        return next((name for name, each in self._functions.items() if each.selector == bytes(data[:4])), None)
+
     def encode(self, function: str, *args: Any) -> bytes:
         """Returns the call data of a call: selector and arguments.
 

@@ -72,11 +72,12 @@ class AnvilEngine(RemoteEngine):
         self._request("hardhat_setNextBlockBaseFeePerGas", hex(INITIAL_BASE_FEE * 7 // 8))
 
 
-def start_anvil(*options: str) -> tuple[str, Callable[[], None]]:
-    """Starts an anvil without accounts on a free local port. It ends at the latest with this process.
+def start_anvil(*options: str, accounts: int = 0) -> tuple[str, Callable[[], None]]:
+    """Starts an anvil on a free local port. It ends at the latest with this process.
 
     Args:
         options: More command line options for anvil.
+        accounts: Number of funded accounts whose keys it has.
 
     Returns:
         Its URL, and a function that stops it.
@@ -85,7 +86,7 @@ def start_anvil(*options: str) -> tuple[str, Callable[[], None]]:
         EngineError: anvil is not installed, or does not start.
     """
     binary, folder = _find_anvil(), Path(tempfile.mkdtemp(prefix="stakesim-anvil-"))
-    command = [binary, "--port", "0", "--color", "never", "--accounts", "0", "--hardfork", "prague"]
+    command = [binary, "--port", "0", "--color", "never", "--accounts", str(accounts), "--hardfork", "prague"]
     command += ["--cache-path", str(folder), "--prune-history", str(KEPT_STATES), *options]
     with (folder / "output").open("w") as output, (folder / "output").open() as output_reader:
         process = subprocess.Popen(

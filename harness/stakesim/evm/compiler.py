@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "evmVersion": "cancun",
     "optimizer": {"enabled": True, "runs": 1000},
     "viaIR": True,  # a fifth smaller, and a fifth to a third fewer instructions to run, for twice the compile time
-    "metadata": {"bytecodeHash": "none", "appendCBOR": False},
+    "metadata": {"bytecodeHash": "ipfs"},  # the hash of all sources ends the code, for an exact match on explorers
 }
 """Compiler settings for everything that is deployed."""
 _OUTPUTS = ["abi", "evm.bytecode", "evm.deployedBytecode"]

@@ -77,35 +77,43 @@ def _change_owner(faults: ChainFaults, params: Sequence[Any]) -> str | None:
 
 
 def _change_storage(faults: ChainFaults, view: str, name: str) -> str | None:
-    """Flips bits of the slot that `view` reads, and restores the slot when the faults stop."""
+    """Flips a bit of the slot that `view` reads, and restores that bit when the faults stop.
+
+    The rest of the slot stays as it is by then: the contract keeps other values there.
+    """
     testbed = faults.testbed
     if name in faults.undo:
         return None
     found = _slot_of(testbed, view)
     if found is None:
         return None
-    slot, changed, original = found
-    _write(testbed, slot, changed)
-    faults.undo[name] = lambda: _write(testbed, slot, original)
+    slot, bit, original = found
+    _write_bit(testbed, slot, bit, not original)
+    faults.undo[name] = lambda: _write_bit(testbed, slot, bit, original)
     return "until the faults stop"
 
 
-def _slot_of(testbed: FaultTestbed, view: str) -> tuple[int, int, int] | None:
-    """Slot that a view without arguments reads, its value with that view changed, and its value."""
+def _slot_of(testbed: FaultTestbed, view: str) -> tuple[int, int, bool] | None:
+    """Slot that a view without arguments reads, a bit of it that changes the view, and that bit's value."""
     data = "0x" + testbed.abi.encode(view).hex()
     before = testbed.rpc("eth_call", {"to": testbed.contract, "data": data}, "latest")
     for slot in range(8):
-        original = int(testbed.rpc("eth_getStorageAt", testbed.contract, hex(slot), "latest"), 16)
         for bit in (0, 160):
-            _write(testbed, slot, original ^ (1 << bit))
+            original = bool(_read(testbed, slot) >> bit & 1)
+            _write_bit(testbed, slot, bit, not original)
             after = testbed.rpc("eth_call", {"to": testbed.contract, "data": data}, "latest")
-            _write(testbed, slot, original)
+            _write_bit(testbed, slot, bit, original)
             if after != before:
-                return slot, original ^ (1 << bit), original
+                return slot, bit, original
     return None
 
 
-def _write(testbed: FaultTestbed, slot: int, value: int) -> None:
+def _read(testbed: FaultTestbed, slot: int) -> int:
+    return int(testbed.rpc("eth_getStorageAt", testbed.contract, hex(slot), "latest"), 16)
+
+
+def _write_bit(testbed: FaultTestbed, slot: int, bit: int, is_set: bool) -> None:
+    value = _read(testbed, slot) & ~(1 << bit) | is_set << bit
     testbed.rpc("anvil_setStorageAt", testbed.contract, hex(slot), "0x" + value.to_bytes(32, "big").hex())
 
 

@@ -1,44 +1,40 @@
-"""Deploys a contract that passed the gate, and compares a deployed contract with the record of its deployment."""
+"""Deploys a contract that passed the gate."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from eth_typing import ChecksumAddress
+from eth_typing import ChecksumAddress, HexStr
 from eth_utils.crypto import keccak
-from requests import HTTPError, RequestException, Timeout
-from web3 import HTTPProvider, Web3
-from web3.exceptions import TimeExhausted, Web3Exception, Web3RPCError
+from hexbytes import HexBytes
+from web3 import Web3
 from web3.types import TxReceipt
+from web3.utils.address import get_create2_address, get_create_address
 
-from stakesim.errors import StakesimError
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
-from stakesim.evm.lean_web3 import lean_web3
+from stakesim.gate.errors import ReleaseError
+from stakesim.gate.node import NODE_ERRORS, node_error, send, with_fees
 from stakesim.scenario.actions import Terms
 
-TIMEOUT_S = 10
-"""Time limit of a request to the node, in seconds."""
-MINED_WITHIN_S = 180
-"""Time limit for the deployment to be mined, in seconds."""
 CLOCK_SKEW = timedelta(minutes=5)
 """How far in the future a report may be, as the clock of another machine may be ahead."""
-NODE_ERRORS = (Web3Exception, RequestException, OSError, json.JSONDecodeError)
-"""What web3 and its provider raise if the node can't be reached, or responds with an error or without JSON."""
-
-
-class ReleaseError(StakesimError):
-    """The contract is not deployed, or can't be verified; the message says why."""
+CREATE2_PROXY = Web3.to_checksum_address("0x4e59b44847b379578588920cA78FbF26c0B4956C")
+"""The deterministic deployment proxy, which most chains have at this address. It takes a salt of 32 bytes followed by
+init code, and deploys by CREATE2."""
+CREATE2_PROXY_CODE = bytes.fromhex(
+    "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182"
+    "fd5b8082525050506014600cf3"
+)
+"""Its code, which is the same on every chain."""
 
 
 def code_hash(code: str) -> str:
@@ -92,231 +88,140 @@ def check_report(gate: Path, artifact: Artifact, terms: Terms, *, max_age: timed
     return report
 
 
-def connect(rpc: str) -> Web3:
-    """Connects to a node. No request is repeated, so a transaction that may have been sent is not sent again.
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment that can be sent.
 
-    Args:
-        rpc: URL of the node.
+    Attributes:
+        transaction: Complete and unsigned.
+        address: Where the contract will be. Without a salt it depends on the nonce.
+        owner: Owner of the contract.
+        arguments: Of the constructor.
+        salt: For CREATE2, 32 bytes; None deploys by CREATE.
+        expected_cost: Wei for the gas at the present price.
+        highest_cost: Wei that the sender must have.
+        balance: Wei that the sender has.
+    """
+
+    transaction: Mapping[str, Any]
+    address: ChecksumAddress
+    owner: ChecksumAddress
+    arguments: tuple[Any, ...]
+    salt: bytes | None
+    expected_cost: int
+    highest_cost: int
+    balance: int
+
+
+def parse_salt(text: str) -> bytes:
+    """Returns the 32 bytes of a salt in hex; shorter ones are filled up with zeros on the left.
 
     Raises:
-        ReleaseError: It is no URL.
-        EngineError: The node does not respond. The message leaves out the URL, as that may contain an API key.
+        ReleaseError: It is not hex, or longer.
     """
-    if not rpc.startswith(("http://", "https://")):
-        raise ReleaseError("--rpc is no URL of a node: give one as http://HOST:PORT.")
-    provider = HTTPProvider(rpc, {"timeout": TIMEOUT_S}, exception_retry_configuration=None)
-    w3 = lean_web3(provider)
+    digits = text.removeprefix("0x")
     try:
-        w3.eth.chain_id  # noqa: B018 - sends a request
-    except NODE_ERRORS as error:
-        raise _node_error("Reaching the node", error) from error
-    return w3
+        salt = bytes.fromhex(digits.zfill(64)) if digits else b""
+    except ValueError:
+        salt = b""
+    if len(salt) != 32:
+        raise ReleaseError(f"{text!r} is no salt: give up to 32 bytes in hex, such as 0x01.")
+    return salt
 
 
-def _node_error(action: str, error: Exception) -> EngineError:
-    """An error that says what the node did wrong, without its URL."""
-    match error:
-        case Timeout():
-            reason = f"it did not respond within {TIMEOUT_S} s"
-        case HTTPError() if error.response is not None:
-            reason = f"it responded with HTTP status {error.response.status_code}"
-        case RequestException() | OSError():
-            reason = f"it can't be reached ({type(error).__name__})"
-        case json.JSONDecodeError():
-            reason = "its response is no JSON"
-        case TimeExhausted():
-            reason = f"the transaction was sent, but not mined within {MINED_WITHIN_S} s; it may be mined yet"
-        case Web3RPCError(rpc_response={"error": {"message": str(message)}}):
-            reason = f"the node says: {message}"
-        case _:
-            reason = f"the node says: {error}"
-    return EngineError(f"{action} failed: {reason.rstrip('.')}.")
-
-
-def deployer(env_file: Path) -> LocalAccount:
-    """Account of PLATFORM_PRIVATE_KEY, which is an environment variable or in a file of settings.
-
-    Raises:
-        ReleaseError: The key is missing, or is none.
-    """
-    from dotenv import dotenv_values
-
-    key = os.environ.get("PLATFORM_PRIVATE_KEY") or dotenv_values(env_file).get("PLATFORM_PRIVATE_KEY")
-    try:
-        return cast(LocalAccount, Account.from_key(key or ""))
-    except (ValueError, TypeError):
-        raise ReleaseError(
-            "PLATFORM_PRIVATE_KEY is missing, or no key: put it into the environment or .env (`stakesim wallet new`)."
-        ) from None
-
-
-def checksum_address(text: str) -> ChecksumAddress:
-    """The address with its checksum.
-
-    Raises:
-        ReleaseError: It is no address.
-    """
-    if not Web3.is_address(text):
-        raise ReleaseError(f"{text!r} is no address: give 0x and 40 hex digits.")
-    return Web3.to_checksum_address(text)
-
-
-def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, terms: Terms, owner: str | None = None) -> TxReceipt:
-    """Deploys the contract, and waits until it is mined.
+def plan(
+    w3: Web3,
+    deployer: ChecksumAddress,
+    artifact: Artifact,
+    terms: Terms,
+    owner: ChecksumAddress | None = None,
+    salt: bytes | None = None,
+) -> Deployment:
+    """Prepares a deployment. Sends nothing.
 
     Args:
         w3: Connected to the node.
-        deployer: Account that signs and pays.
+        deployer: Address of who signs and pays.
         artifact: The contract.
         terms: Arguments of its constructor.
         owner: Address of the contract's owner; by default the deployer.
+        salt: Deploys by CREATE2 through `CREATE2_PROXY`: the address depends on salt, code, owner and terms only.
 
     Raises:
-        EngineError: The transaction fails, or the node does.
+        ReleaseError: It can't be deployed by CREATE2.
+        EngineError: The node fails, or the constructor refuses its arguments.
     """
-    arguments: tuple[Any, ...] = (owner or deployer.address, terms.as_struct())
-    data = init_code(artifact, arguments[: len(constructor_types(artifact))])
+    owner = owner or deployer
+    types = constructor_types(artifact)
+    arguments: tuple[Any, ...] = (owner, terms.as_struct())[: len(types)]
+    if not arguments and owner != deployer:
+        raise ReleaseError(f"{artifact.name} takes no owner: whoever deploys it owns it, so leave out --owner.")
+    code = init_code(artifact, arguments)
     try:
-        head = w3.eth.get_block("latest")
-        transaction: dict[str, Any] = {
-            "from": deployer.address,
-            "data": data,
-            "value": 0,
-            "nonce": w3.eth.get_transaction_count(deployer.address, "pending"),
-            "chainId": w3.eth.chain_id,
-            "maxFeePerGas": Web3.to_wei(2 * head["baseFeePerGas"] + 10**9, "wei"),
-            "maxPriorityFeePerGas": Web3.to_wei(1, "gwei"),
-        }
-        if not w3.eth.get_balance(deployer.address):
+        if salt is None:
+            nonce = w3.eth.get_transaction_count(deployer, "pending")
+            call: dict[str, Any] = {"data": HexBytes(code)}
+            address = get_create_address(deployer, nonce)
+        else:
+            address = get_create2_address(CREATE2_PROXY, HexStr("0x" + salt.hex()), HexStr("0x" + code.hex()))
+            _check_create2(w3, artifact, arguments, address)
+            call = {"data": HexBytes(salt + code), "to": CREATE2_PROXY}
+        transaction = with_fees(w3, deployer, call)
+        base_fee = (transaction["maxFeePerGas"] - transaction["maxPriorityFeePerGas"]) // 2
+        balance = w3.eth.get_balance(deployer)
+    except NODE_ERRORS as error:
+        raise node_error("Deploying the contract", error) from error
+    gas, price = transaction["gas"], base_fee + transaction["maxPriorityFeePerGas"]
+    highest_cost = gas * transaction["maxFeePerGas"]
+    return Deployment(transaction, address, owner, arguments, salt, gas * price, highest_cost, balance)
+
+
+def _check_create2(w3: Web3, artifact: Artifact, arguments: tuple[Any, ...], address: ChecksumAddress) -> None:
+    """Raises `ReleaseError` if the contract can't be deployed by CREATE2, or is deployed already."""
+    if not arguments:
+        raise ReleaseError(
+            f"{artifact.name} takes no owner, so that the proxy would own it, and nobody could act as its owner: "
+            "deploy it without --salt."
+        )
+    code = bytes(w3.eth.get_code(CREATE2_PROXY))
+    if code != CREATE2_PROXY_CODE:
+        found = "other code" if code else "nothing"
+        raise ReleaseError(
+            f"Chain {w3.eth.chain_id} has {found} at {CREATE2_PROXY}, where the deterministic deployment proxy must "
+            "be: have it deployed there first, or deploy without --salt, to an address that depends on the nonce."
+        )
+    if w3.eth.get_code(address):
+        raise ReleaseError(
+            f"This contract is at {address} already, with this owner, these terms and this salt: verify it, or take "
+            "another salt."
+        )
+
+
+def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, deployment: Deployment) -> TxReceipt:
+    """Deploys the contract, waits until it is mined, and checks who owns it.
+
+    Raises:
+        EngineError: The deployer can't pay, the transaction fails, somebody else owns the contract, or the node fails.
+    """
+    if deployment.balance < deployment.highest_cost:
+        raise EngineError(
+            f"The deployer {deployer.address} has {deployment.balance} wei on chain "
+            f"{deployment.transaction['chainId']}, and the deployment may cost {deployment.highest_cost} wei: send it "
+            "some."
+        )
+    abi = ContractAbi(artifact.abi)
+    try:
+        receipt = send(w3, deployer, deployment.transaction)
+        if not w3.eth.get_code(deployment.address):
             raise EngineError(
-                f"The deployer {deployer.address} has no ETH on chain {transaction['chainId']}: send it some."
+                f"There is no contract at {deployment.address} after {receipt['transactionHash'].to_0x_hex()}."
             )
-        transaction["gas"] = w3.eth.estimate_gas(cast(Any, transaction))
-        tx_hash = w3.eth.send_raw_transaction(deployer.sign_transaction(transaction).raw_transaction)
-        receipt = w3.eth.wait_for_transaction_receipt(tx_hash, timeout=MINED_WITHIN_S, poll_latency=0.2)
+        call = {"to": deployment.address, "data": HexBytes(abi.encode("owner"))}
+        (owner,) = abi.decode("owner", bytes(w3.eth.call(cast(Any, call))))
     except NODE_ERRORS as error:
-        raise _node_error("Deploying the contract", error) from error
-    if receipt["status"] != 1 or receipt["contractAddress"] is None:
-        raise EngineError(f"The contract could not be deployed: {tx_hash.to_0x_hex()} failed.")
+        raise node_error("Deploying the contract", error) from error
+    if owner != deployment.owner:
+        raise EngineError(
+            f"{owner} owns the contract at {deployment.address}, and not {deployment.owner}: do not use this contract."
+        )
     return receipt
-
-
-def deployment_record(
-    w3: Web3, receipt: TxReceipt, artifact: Artifact, terms: Terms, owner: str, report: Mapping[str, Any], gate: Path
-) -> dict[str, Any]:
-    """The record of a deployment, for `differences` and for later questions.
-
-    Args:
-        w3: Connected to the node.
-        receipt: Of the deployment.
-        artifact: The contract.
-        terms: Arguments of its constructor.
-        owner: Address of the owner.
-        report: The gate's report.
-        gate: File of the report.
-    """
-    return {
-        "chain_id": w3.eth.chain_id,
-        "address": receipt["contractAddress"],
-        "transaction": receipt["transactionHash"].to_0x_hex(),
-        "block": receipt["blockNumber"],
-        "deployer": receipt["from"],
-        "owner": owner,
-        "contract": artifact.name,
-        "terms": dict(terms),
-        "bytecode_keccak256": code_hash(artifact.bytecode),
-        "runtime_code": artifact.deployed_bytecode,
-        "immutable_references": artifact.immutables,
-        "gate": {
-            "made": report["made"],
-            "profile": report["profile"],
-            "seed": report["seed"],
-            "versions": report["versions"],
-            "sha256": hashlib.sha256(gate.read_bytes()).hexdigest(),
-        },
-    }
-
-
-def read_record(file: Path) -> dict[str, Any]:
-    """Reads the record of a deployment.
-
-    Raises:
-        ReleaseError: The file can't be read, or is no record.
-    """
-    try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        record["address"], record["runtime_code"], record["terms"], record["owner"], record["immutable_references"]
-    except OSError as error:
-        raise ReleaseError(f"{file} can't be read: {error.strerror}. Name the record with --record.") from None
-    except (ValueError, KeyError, TypeError):
-        raise ReleaseError(f"{file} is no record of a deployment: `stakesim deploy` writes one.") from None
-    return record
-
-
-def differences(w3: Web3, address: ChecksumAddress, record: Mapping[str, Any], abi: list[dict[str, Any]]) -> list[str]:
-    """Compares a contract with the record of its deployment: chain, code without immutables, owner and terms.
-
-    Args:
-        w3: Connected to the node.
-        address: Of the contract.
-        record: As `deployment_record` returns it.
-        abi: Of the contract.
-
-    Returns:
-        A sentence for each difference.
-
-    Raises:
-        EngineError: The node fails.
-    """
-    try:
-        return list(_differences(w3, address, record, ContractAbi(abi)))
-    except NODE_ERRORS as error:
-        raise _node_error("Verifying the contract", error) from error
-
-
-def _differences(w3: Web3, address: ChecksumAddress, record: Mapping[str, Any], abi: ContractAbi) -> Iterator[str]:
-    if w3.eth.chain_id != record["chain_id"]:
-        yield f"The chain has the id {w3.eth.chain_id}, the record is of {record['chain_id']}."
-    code = bytes(w3.eth.get_code(address))
-    if not code:
-        yield f"There is no contract at {address}."
-        return
-    if address != record["address"]:
-        yield f"The record is of {record['address']}, not of {address}."
-    deployed = bytes.fromhex(record["runtime_code"].removeprefix("0x"))
-    masked, expected = (mask_immutables(each, record["immutable_references"]) for each in (code, deployed))
-    if len(code) != len(deployed):
-        yield f"The code has {len(code)} bytes, {len(deployed)} were deployed."
-    elif masked != expected:
-        first = next(i for i, byte in enumerate(masked) if byte != expected[i])
-        masked_hash = code_hash(masked.hex())
-        yield f"The code differs from byte {first} on: its hash is {masked_hash} with immutables set to zero."
-    yield from _state_differences(w3, address, record, abi)
-
-
-def _state_differences(
-    w3: Web3, address: ChecksumAddress, record: Mapping[str, Any], abi: ContractAbi
-) -> Iterator[str]:
-    def view(function: str) -> Any:
-        return abi.decode(function, bytes(w3.eth.call({"to": address, "data": cast(Any, abi.encode(function))})))[0]
-
-    if (owner := view("owner")) != record["owner"]:
-        yield f"The owner is {owner}, it was {record['owner']}."
-    if "terms" in abi:
-        for (name, deployed), current in zip(record["terms"].items(), view("terms"), strict=True):
-            if deployed != current:
-                yield f"{name} is {current}, deployed was {deployed}."
-
-
-def mask_immutables(code: bytes, immutables: Mapping[str, list[Mapping[str, int]]]) -> bytes:
-    """Sets the bytes to zero that the constructor writes.
-
-    Args:
-        code: Runtime code.
-        immutables: Start and length, in bytes, of the places of each immutable, as the compiler lists them.
-    """
-    masked = bytearray(code)
-    for places in immutables.values():
-        for place in places:
-            masked[place["start"] : place["start"] + place["length"]] = bytes(place["length"])
-    return bytes(masked)

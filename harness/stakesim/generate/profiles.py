@@ -65,6 +65,10 @@ class Profile(StrictModel):
 
     inr_per_eth: tuple[Rate, Rate] = (Decimal(150_000), Decimal(350_000))
     """The market's rate at the scenario's start, in INR per ETH."""
+    administration: Probability = 0
+    """Probability of each of these: the owner pauses bookings for a while; an operator acts for the platform for a
+    while; the ownership passes to somebody, and back."""
+
     annual_volatility: Annotated[float, Field(ge=0, le=20)]
     """The market's volatility in a year, as a fraction: 0.8 is 80%."""
     crash: Probability

@@ -9,11 +9,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, get_args
 
 from stakesim.generate import agents
+from stakesim.generate.administrators import DEPUTY, administration_actions
 from stakesim.generate.agents import OUTSIDER, RunPlan
 from stakesim.generate.draws import draw_between, pick
 from stakesim.generate.profiles import Profile
 from stakesim.prices.price_models import Crash, Gbm
-from stakesim.scenario.actions import Action, Actor, ReentrantCall, Reentry
+from stakesim.scenario.actions import ACTOR_FIELDS, Action, Actor, ReentrantCall, Reentry
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY
 
@@ -37,15 +38,19 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
     for plan in plans:
         others = [attendee.booking for other in plans if other is not plan for attendee in other.attendees]
         actions += _agent_actions(rng, replace(plan, other_bookings=others))
+    price = random_market(rng, profile, rate, max(plan.deadline for plan in plans))
+    actions += administration_actions(rng, plans)  # drawn last, so that all else of a scenario does not depend on it
     actions.sort(key=lambda action: action.at or 0)
+    actors[DEPUTY] = Actor(pays="self")
+    named = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
     return Scenario(
         name=f"{profile.name}-{seed}-{index}",
         story=f"Random scenario {index} of the profile {profile.name} under seed {seed}.",
         terms=profile.terms,
-        price=random_market(rng, profile, rate, max(plan.deadline for plan in plans)),
+        price=price,
         seed=seed,
         strict=False,
-        actors={name: actor for name, actor in actors.items() if name != OUTSIDER or _has_outsider(actions)},
+        actors={name: actor for name, actor in actors.items() if name in named or name not in (OUTSIDER, DEPUTY)},
         actions=tuple(actions),
         origin={"profile": profile.name, "seed": seed, "index": index},
     )
@@ -128,7 +133,3 @@ def random_market(rng: Generator, profile: Profile, rate: Decimal, last: int) ->
         return Crash(inr_per_eth=rate, at=at, drop_percent=drop, recover_over=recovery)
     seed = int(rng.integers(2**31))
     return Gbm(inr_per_eth=rate, annual_volatility=profile.annual_volatility, seed=seed)
-
-
-def _has_outsider(actions: list[Action]) -> bool:
-    return any(OUTSIDER in (getattr(action, "by", None), getattr(action, "to", None)) for action in actions)

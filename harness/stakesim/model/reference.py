@@ -48,6 +48,14 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
+from stakesim.scenario.administration import (
+    AcceptOwnership,
+    Administration,
+    Pause,
+    SetOperator,
+    TransferOwnership,
+    Unpause,
+)
 
 
 def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State, ExpectedOutcome]:
@@ -104,6 +112,8 @@ def _apply_rule(state: State, action: Action, call: Call) -> RuleResult:
             return rules.withdraw(state, action.to, call)
         case WithdrawFees():
             return rules.withdraw_fees(state, call)
+        case SetOperator() | Pause() | Unpause() | TransferOwnership() | AcceptOwnership():
+            return rules.administer(state, action, call), ()
         case ForceEther():
             return rules.force_ether(state, action.wei, call)
         case CallFunction():
@@ -199,10 +209,13 @@ def _actor(state: State, action: Action) -> str:
 def _sender(state: State, action: Action, actor: str) -> Party:
     """The address that sends the transaction and pays for it.
 
-    It is the actor's own if they pay for themselves, bypass the backend, force ether, call another function, or
-    withdraw a credit, which belongs to the sender. Otherwise it is the platform's.
+    It is the actor's own if they pay for themselves, bypass the backend, administer the contract, force ether, call
+    another function, or withdraw a credit, which belongs to the sender. Otherwise it is the platform's.
     """
-    sends_alone = isinstance(action, Withdraw | ForceEther | CallFunction) or getattr(action, "direct", False)
+    if payer := getattr(action, "paid_by", None):
+        return party_of(state, payer)
+    alone = Withdraw | ForceEther | CallFunction | Administration
+    sends_alone = isinstance(action, alone) or getattr(action, "direct", False)
     if sends_alone or actor == PLATFORM or state.actors[actor].pays == "self":
         return party_of(state, actor)
     return PLATFORM

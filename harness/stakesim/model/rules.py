@@ -22,10 +22,19 @@ from stakesim.model.state import (
     Run,
     RunStatus,
     State,
+    liabilities,
     party_of,
 )
 from stakesim.model.transfers import add, pay_in, pay_out, push, takes_ether
-from stakesim.scenario.actions import PLATFORM, Book, CreateRun
+from stakesim.scenario.actions import Book, CreateRun
+from stakesim.scenario.administration import (
+    AcceptOwnership,
+    Administration,
+    Pause,
+    SetOperator,
+    TransferOwnership,
+    Unpause,
+)
 from stakesim.units import BPS
 
 MAX_SEATS = 200
@@ -34,6 +43,8 @@ MAX_PRICE = 2**128 - 1
 """The highest price of a seat in wei that the contract takes."""
 MAX_START = 2**40 - 1
 """The latest start, in seconds since 1970, that the contract takes."""
+MAX_HELD = 2**96 - 1
+"""Wei that the contract holds at most in escrow and credits together."""
 
 
 def stake_of(state: State, value: int) -> int:
@@ -49,9 +60,12 @@ def stake_of(state: State, value: int) -> int:
 def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
     """A host opens a run.
 
-    The price is above 0 and below 2^128 wei, the run has 1 to MAX_SEATS seats, the start is in the future, and the
-    host's stake is paid in exactly. A contract without the full interface has limits of its own.
+    Nothing is paused, and only the platform pays for somebody else. The price is above 0 and below 2^128 wei, the run
+    has 1 to MAX_SEATS seats, the start is in the future, and the host's stake is paid in exactly. A contract without
+    the full interface has limits of its own.
     """
+    host = party_of(state, call.actor)
+    _require_open_to(state, call, host)
     price, start = call.price or 0, state.epoch + action.starts
     if price <= 0 or (state.full_interface and price > MAX_PRICE):
         raise RefusedError("InvalidPrice", price)
@@ -59,12 +73,12 @@ def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
         raise RefusedError("InvalidSeats", action.seats)
     if start <= state.now or (state.full_interface and start > MAX_START):
         raise RefusedError("InvalidStart", start)
-    _require_exact_value(call)
+    _require_exact_value(state, call)
     run = Run(
         id=len(state.runs) + 1,
         label=action.run,
         actor=call.actor,
-        host=party_of(state, call.actor),
+        host=host,
         price=price,
         max_seats=action.seats,
         host_stake=call.due,
@@ -78,9 +92,11 @@ def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
 def book(state: State, action: Book, call: Call) -> RuleResult:
     """An attendee books seats.
 
-    The run is active, it has not started, enough seats are free, and payment and stake are paid in exactly. A run whose
-    last seat is booked becomes full.
+    Nothing is paused, and only the platform pays for somebody else. The run is active, it has not started, enough seats
+    are free, and payment and stake are paid in exactly. A run whose last seat is booked becomes full.
     """
+    attendee = party_of(state, call.actor)
+    _require_open_to(state, call, attendee)
     run = state.runs[action.run]
     if run.status != RunStatus.ACTIVE:
         raise RefusedError("EventNotOpen", run.id, run.status)
@@ -90,14 +106,14 @@ def book(state: State, action: Book, call: Call) -> RuleResult:
         raise RefusedError("InvalidSeats", action.seats)
     if action.seats > run.max_seats - run.seats_booked:
         raise RefusedError("NotEnoughSeats", action.seats, run.max_seats - run.seats_booked)
-    _require_exact_value(call)
+    _require_exact_value(state, call)
     payment = run.price * action.seats
     booking = Booking(
         id=len(state.bookings) + 1,
         label=action.booking,
         run=run.label,
         actor=call.actor,
-        attendee=party_of(state, call.actor),
+        attendee=attendee,
         seats=action.seats,
         payment=payment,
         stake=call.due - payment,
@@ -115,7 +131,7 @@ def cancel_booking(state: State, booking: Booking, call: Call) -> RuleResult:
     so that a full run becomes active.
     """
     run = state.runs[booking.run]
-    _require_authority(call.sender, booking.attendee)
+    _require_authority(state, call.sender, booking.attendee)
     if not booking.active:
         raise RefusedError("BookingNotActive", booking.id, booking.status)
     if state.now + state.terms.cancellation_cutoff > run.start:
@@ -126,14 +142,17 @@ def cancel_booking(state: State, booking: Booking, call: Call) -> RuleResult:
 
 
 def cancel_run(state: State, run: Run, call: Call) -> RuleResult:
-    """The host cancels a run before its start, or the platform cancels it while it is open.
+    """The host cancels a run before its start, or the platform while now < start + completion grace.
 
+    From then on the run can only expire. On a contract on which runs do not expire, the platform's time has no end.
     Every active booking is refunded its payment and stake, and the host's stake returns. The platform earns nothing.
     """
-    _require_authority(call.sender, run.host)
+    _require_authority(state, call.sender, run.host)
     _require_open(run)
-    if call.sender != PLATFORM and state.now >= run.start:
-        raise RefusedError("TooLate", run.start)
+    if not state.acts_for_platform(call.sender):
+        _require_before(state, run.start)
+    elif state.full_interface:
+        _require_before(state, run.start + state.terms.completion_grace)
     refunds = [Payout(booking.attendee, booking.paid, "refund") for booking in state.active_bookings_of(run)]
     host_stake = Payout(run.host, run.host_stake, "host stake returned")
     return push(_finalize(state, run, RunStatus.CANCELLED), [*refunds, host_stake])
@@ -156,12 +175,12 @@ def complete(state: State, run: Run, attended: Iterable[Booking], call: Call) ->
         attended: The bookings on the attendance list; all other active bookings are no-shows.
         call: Who sends the transaction.
     """
-    _require_authority(call.sender, run.host)
+    _require_authority(state, call.sender, run.host)
     _require_open(run)
     if state.now < run.start:
         raise RefusedError("TooEarly", run.start)
-    if state.full_interface and state.now >= run.start + state.terms.completion_grace:
-        raise RefusedError("TooLate", run.start + state.terms.completion_grace)
+    if state.full_interface:
+        _require_before(state, run.start + state.terms.completion_grace)
     attendance = _checked_attendance(run, attended)
 
     bookings = state.active_bookings_of(run)
@@ -240,14 +259,36 @@ def withdraw(state: State, to: str | None, call: Call) -> RuleResult:
 
 
 def withdraw_fees(state: State, call: Call) -> RuleResult:
-    """The platform withdraws what it earned, and nothing else."""
-    if call.sender != PLATFORM:
-        raise RefusedError("OwnableUnauthorizedAccount", call.sender)
-    earned = state.platform_balance
+    """The owner withdraws what the platform earned, and nothing else. An operator can't."""
+    _require_owner(state, call)
+    earned, owner = state.platform_balance, state.owner
     if earned == 0 and state.full_interface:
         raise RefusedError("NothingToWithdraw")
-    state = replace(state, platform_balance=0, received=add(state.received, PLATFORM, earned))
-    return pay_out(state, PLATFORM, earned), (Payout(PLATFORM, earned, "platform fees"),)
+    if not takes_ether(state, owner):
+        raise RefusedError("TransferFailed", owner, earned)
+    state = replace(state, platform_balance=0, received=add(state.received, owner, earned))
+    return pay_out(state, owner, earned), (Payout(owner, earned, "platform fees"),)
+
+
+def administer(state: State, action: Administration, call: Call) -> State:
+    """The owner says who acts for the platform, pauses, or offers the ownership; whom it was offered to accepts it."""
+    if isinstance(action, AcceptOwnership):
+        if call.sender != state.pending_owner:
+            raise RefusedError("OwnableUnauthorizedAccount", call.sender)
+        return replace(state, owner=call.sender, pending_owner=None)
+    _require_owner(state, call)
+    match action:
+        case SetOperator():
+            operator = {party_of(state, action.operator)}
+            operators = state.operators | operator if action.allowed else state.operators - operator
+            return replace(state, operators=operators)
+        case TransferOwnership():
+            return replace(state, pending_owner=party_of(state, action.to))
+        case Pause() | Unpause():
+            pauses = isinstance(action, Pause)
+            if state.paused == pauses:
+                raise RefusedError("EnforcedPause" if pauses else "ExpectedPause")
+            return replace(state, paused=pauses)
 
 
 def force_ether(state: State, wei: int, call: Call) -> RuleResult:
@@ -263,10 +304,28 @@ def force_ether(state: State, wei: int, call: Call) -> RuleResult:
 # Checks that several rules share
 
 
-def _require_authority(sender: Party, party: Party) -> None:
+def _require_owner(state: State, call: Call) -> None:
+    if call.sender != state.owner:
+        raise RefusedError("OwnableUnauthorizedAccount", call.sender)
+
+
+def _require_authority(state: State, sender: Party, party: Party) -> None:
     """A host or attendee acts for themselves, and the platform for everybody."""
-    if sender not in (party, PLATFORM):
+    if sender != party and not state.acts_for_platform(sender):
         raise RefusedError("NotAuthorized", sender)
+
+
+def _require_open_to(state: State, call: Call, party: Party) -> None:
+    """Runs and bookings are not paused, and the sender may pay for this party."""
+    if call.sender != party and not state.acts_for_platform(call.sender):
+        raise RefusedError("OwnableUnauthorizedAccount", call.sender)
+    if state.paused:
+        raise RefusedError("EnforcedPause")
+
+
+def _require_before(state: State, deadline: int) -> None:
+    if state.now >= deadline:
+        raise RefusedError("TooLate", deadline)
 
 
 def _require_open(run: Run) -> None:
@@ -275,8 +334,10 @@ def _require_open(run: Run) -> None:
         raise RefusedError("EventNotOpen", run.id, run.status)
 
 
-def _require_exact_value(call: Call) -> None:
-    """Exactly what is due is sent along."""
+def _require_exact_value(state: State, call: Call) -> None:
+    """What is due can be held, and exactly that is sent along."""
+    if state.full_interface and liabilities(state) - state.platform_balance + call.due > MAX_HELD:
+        raise RefusedError("AmountTooLarge", call.due)
     if call.value != call.due:
         raise RefusedError("WrongValue", call.value, call.due)
 

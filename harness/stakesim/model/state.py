@@ -9,7 +9,8 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Literal, TypeAlias
 
-from stakesim.scenario.actions import PLATFORM, Actor, ErrorName, Terms
+from stakesim.scenario.actions import PLATFORM, Actor, Terms
+from stakesim.scenario.base_action import ErrorName
 
 Party: TypeAlias = str
 """An address on chain, named after its actor. Actors without a wallet share the platform's."""
@@ -154,6 +155,10 @@ class State:
         forced_wei: Wei that were forced into the contract; part of `contract_balance`, but of no `paid_in`.
         price_reading: What `set_price` gave the price feed; None: the feed follows the market.
         last_accepted_rate: The last rate in INR per ETH that a quote was made from.
+        owner: Who owns the contract.
+        pending_owner: Whom the ownership was offered to; None: nobody.
+        operators: Who acts for the platform beside the owner.
+        paused: Whether new runs and bookings are stopped.
         full_interface: Whether the contract has all functions of `EventStake`. If not, it has only the interface that
             is deployed on Sepolia: a run can't expire but can be completed at any later time, and the contract itself
             decides how large a run may be.
@@ -175,6 +180,10 @@ class State:
     forced_wei: int = 0
     price_reading: PriceReading | None = None
     last_accepted_rate: Decimal | None = None
+    owner: Party = PLATFORM
+    pending_owner: Party | None = None
+    operators: frozenset[Party] = frozenset()
+    paused: bool = False
     full_interface: bool = True
 
     def bookings_of(self, run: Run) -> Iterator[Booking]:
@@ -184,6 +193,10 @@ class State:
     def active_bookings_of(self, run: Run) -> list[Booking]:
         """The active bookings of a run, in the order of their ids."""
         return [booking for booking in self.bookings_of(run) if booking.active]
+
+    def acts_for_platform(self, party: Party) -> bool:
+        """Whether the party is the owner or an operator."""
+        return party == self.owner or party in self.operators
 
 
 def initial_state(terms: Terms, actors: Mapping[str, Actor], epoch: int, *, full_interface: bool = True) -> State:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from eth_account.signers.local import LocalAccount
 
-from stakesim.evm.abi import ContractAbi
+from stakesim.evm.abi import ContractAbi, Log
 from stakesim.evm.client import ChainClient
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
@@ -38,12 +39,14 @@ class Deployment(NamedTuple):
         terms: The contract's terms.
         address: The contract's address.
         batch_reader: Address of `BatchReader.sol`.
+        logs: What the contract logged when it was deployed.
         snapshot: The chain with these two contracts.
     """
 
     terms: Terms
     address: str
     batch_reader: str
+    logs: Sequence[Log]
     snapshot: Snapshot
 
 
@@ -112,8 +115,10 @@ class Deployer:
         platform, artifact = self._engine.accounts[0], self.contract.artifact
         batch_reader = self._create(self.artifacts["BatchReader"], platform)
         args = (platform.address, tuple(value for _, value in terms))
+        self._chain.take_receipts()
         address = self._create(artifact, platform, *args[: len(constructor_types(artifact))])
-        self._deployment = Deployment(terms, address, batch_reader, self._engine.snapshot())
+        logs = [log for receipt in self._chain.take_receipts() for log in receipt.logs]
+        self._deployment = Deployment(terms, address, batch_reader, logs, self._engine.snapshot())
         return self._deployment
 
     def create_parties(self, scenario: Scenario, stake: str) -> Parties:

@@ -106,6 +106,7 @@ class Environment:
             stake_abi(),
             parties.addresses,
             full_interface=self.contract.full_interface,
+            has_roles=self.contract.has_roles,
         )
         self.chain.take_receipts()  # discards those of the deployments, which are no part of the scenario
         return Session(
@@ -113,6 +114,7 @@ class Environment:
             chain=self.chain,
             contract=self.contract,
             contract_address=address,
+            deployment_logs=deployment.logs,
             parties=parties,
             driver=driver,
             reader=reader,

@@ -1,6 +1,6 @@
 """The contract's state as its events tell it, replayed from zero.
 
-All amounts are wei. Accounts are called by the name of their party.
+All amounts are wei, all times seconds since 1970. Accounts are called by the name of their party.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ Args: TypeAlias = Mapping[str, Any]
 
 
 class ReplayedRun(NamedTuple):
-    """An event run by its events."""
+    """An event run by its events. `start` is None until an event says it."""
 
     host: str
+    experience: str
     price: int
     max_seats: int
     host_stake: int
-    status: int
+    created_at: int
+    start: int | None = None
+    seats_booked: int = 0
+    status: int = RunStatus.ACTIVE
 
     @property
     def open(self) -> bool:
@@ -39,7 +43,8 @@ class ReplayedBooking(NamedTuple):
     seats: int
     payment: int
     stake: int
-    status: int
+    booked_at: int
+    status: int = BookingStatus.ACTIVE
 
 
 class WrongAmount(NamedTuple):
@@ -65,7 +70,12 @@ class EventReplay:
         bookings: By id.
         credits: Deferred payouts in wei by party.
         platform_balance: Wei that the platform can withdraw.
-        impossible: Events about a run, booking or credit that does not exist, or that was closed already.
+        terms: The contract's terms; None until an event says them.
+        owner: Who owns the contract.
+        pending_owner: Whom the ownership was offered to; None: nobody.
+        operators: Who acts for the platform beside the owner.
+        paused: Whether new runs and bookings are stopped.
+        impossible: Events about what does not exist, was closed already, or is so already.
         wrong_amounts: Amounts in events that are not those due.
     """
 
@@ -73,20 +83,27 @@ class EventReplay:
     bookings: dict[int, ReplayedBooking] = field(default_factory=dict)
     credits: dict[str, int] = field(default_factory=dict)
     platform_balance: int = 0
+    terms: tuple[int, ...] | None = None
+    owner: str | None = None
+    pending_owner: str | None = None
+    operators: set[str] = field(default_factory=set)
+    paused: bool = False
     impossible: list[Event] = field(default_factory=list)
     wrong_amounts: list[WrongAmount] = field(default_factory=list)
+    _time: int = 0
 
-    def seats_booked(self, run_id: int) -> int:
-        """Seats of the run's active bookings."""
-        return sum(booking.seats for _, booking in self._active_bookings(run_id))
-
-    def replay(self, events: Iterable[Event]) -> list[Event]:
+    def replay(self, events: Iterable[Event], time: int = 0) -> list[Event]:
         """Replays the events of one transaction, in the contract's order: those of bookings before that of their run.
+
+        Args:
+            events: The events.
+            time: Time of their block; without it, the times of runs and bookings are 0.
 
         Returns:
             The events that are possible.
         """
         possible = []
+        self._time = time
         for event in events:
             if not self._is_possible(event):
                 self.impossible.append(event)
@@ -115,16 +132,27 @@ class EventReplay:
     def _set_run_status(self, run_id: int, status: RunStatus) -> None:
         self.runs[run_id] = self.runs[run_id]._replace(status=status)
 
-    def _update_fullness(self, run_id: int) -> None:
-        full = self.seats_booked(run_id) == self.runs[run_id].max_seats
-        self._set_run_status(run_id, RunStatus.FULL if full else RunStatus.ACTIVE)
+    def _add_seats(self, run_id: int, seats: int) -> None:
+        run = self.runs[run_id]
+        booked = run.seats_booked + seats
+        status = RunStatus.FULL if booked == run.max_seats else RunStatus.ACTIVE
+        self.runs[run_id] = run._replace(seats_booked=booked, status=status)
 
     # What each event does
 
     def _run_created(self, args: Args) -> None:
         self.runs[args["event_run_id"]] = ReplayedRun(
-            args["host"], args["price_per_seat"], args["max_seats"], args["host_stake"], RunStatus.ACTIVE
+            args["host"],
+            args["experience_id"],
+            args["price_per_seat"],
+            args["max_seats"],
+            args["host_stake"],
+            self._time,
         )
+
+    def _run_scheduled(self, args: Args) -> None:
+        run_id = args["event_run_id"]
+        self.runs[run_id] = self.runs[run_id]._replace(start=args["event_timestamp"])
 
     def _booking_created(self, args: Args) -> None:
         self.bookings[args["booking_id"]] = ReplayedBooking(
@@ -133,13 +161,14 @@ class EventReplay:
             args["seat_count"],
             args["total_payment"],
             args["user_stake"],
-            BookingStatus.ACTIVE,
+            self._time,
         )
-        self._update_fullness(args["event_run_id"])
+        self._add_seats(args["event_run_id"], args["seat_count"])
 
     def _booking_cancelled(self, args: Args) -> None:
         self._set_booking_status(args["booking_id"], BookingStatus.CANCELLED)
-        self._update_fullness(self.bookings[args["booking_id"]].run_id)
+        booking = self.bookings[args["booking_id"]]
+        self._add_seats(booking.run_id, -booking.seats)
 
     def _booking_completed(self, args: Args) -> None:
         self._set_booking_status(args["booking_id"], BookingStatus.COMPLETED)
@@ -181,8 +210,27 @@ class EventReplay:
     def _fees_withdrawn(self, args: Args) -> None:
         self.platform_balance -= args["amount"]
 
+    def _deployed(self, args: Args) -> None:
+        self.terms = tuple(args["terms"])
+
+    def _ownership_offered(self, args: Args) -> None:
+        self.pending_owner = args["new_owner"]
+
+    def _ownership_transferred(self, args: Args) -> None:
+        self.owner, self.pending_owner = args["new_owner"], None
+
+    def _operator_set(self, args: Args) -> None:
+        (self.operators.add if args["allowed"] else self.operators.discard)(args["account"])
+
+    def _paused(self, args: Args) -> None:
+        self.paused = True
+
+    def _unpaused(self, args: Args) -> None:
+        self.paused = False
+
     _HANDLERS: ClassVar[Mapping[str, Callable[[EventReplay, Args], None]]] = {
         "EventRunCreated": _run_created,
+        "EventRunScheduled": _run_scheduled,
         "BookingCreated": _booking_created,
         "BookingCancelled": _booking_cancelled,
         "BookingCompleted": _booking_completed,
@@ -193,6 +241,12 @@ class EventReplay:
         "PaymentDeferred": _payment_deferred,
         "CreditWithdrawn": _credit_withdrawn,
         "PlatformFeesWithdrawn": _fees_withdrawn,
+        "Deployed": _deployed,
+        "OwnershipTransferStarted": _ownership_offered,
+        "OwnershipTransferred": _ownership_transferred,
+        "OperatorSet": _operator_set,
+        "Paused": _paused,
+        "Unpaused": _unpaused,
     }
 
     # What an event must say, and when it is possible
@@ -219,13 +273,22 @@ class EventReplay:
                     yield "to_platform", stake - compensation if active else 0
 
     def _is_possible(self, event: Event) -> bool:
-        """A new run or booking has the next id; what is closed was open; every other event is about what exists."""
+        """A new run or booking has the next id; what is closed was open; every other event is about what exists.
+
+        A run is scheduled once. The ownership passes from the owner to whom it was offered, first of all to the first.
+        """
         run_id, booking_id, args = event.args.get("event_run_id"), event.args.get("booking_id"), event.args
         match event.name:
             case "EventRunCreated":
                 return bool(run_id == len(self.runs) + 1)
             case "BookingCreated":
                 return run_id in self.runs and bool(booking_id == len(self.bookings) + 1)
+            case "EventRunScheduled":
+                return run_id in self.runs and self.runs[run_id].start is None
+            case "OwnershipTransferred" if self.owner is not None:
+                return bool(args["previous_owner"] == self.owner and args["new_owner"] == self.pending_owner)
+            case "Paused" | "Unpaused":
+                return self.paused == (event.name == "Unpaused")
             case "CreditWithdrawn":
                 return args["creditor"] in self.credits
             case "EventCompleted" | "EventCancelled" | "EventExpired":

@@ -18,9 +18,10 @@ from stakesim.scenario.actions import (
     Terms,
     Withdraw,
 )
+from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario
 
-_ADDED_ACTIONS = CancelBooking | Expire | Withdraw
+_ADDED_ACTIONS = CancelBooking | Expire | Withdraw | Administration
 """Actions that only contracts with the full interface have."""
 
 
@@ -60,7 +61,7 @@ def adapt_action(action: Action, state: State) -> Action | None:
     Returns:
         None for an action that such a contract does not support.
     """
-    if isinstance(action, _ADDED_ACTIONS):
+    if isinstance(action, _ADDED_ACTIONS) or getattr(action, "paid_by", None):
         return None
     changes: dict[str, object] = {"fails": None}
     if isinstance(action, CreateRun | Book | CancelRun | Complete) and _is_past_backend(action, state):

@@ -71,16 +71,19 @@ def _next_block_time(session: Session) -> int:
 
 
 def _cancellations(session: Session, state: ContractState) -> Iterator[_Exit]:
-    """Of open runs, by the platform.
+    """Of open runs whose grace is not over, by the platform.
 
     In a contract without the additions: by the host before the start, as it may allow no other cancellation.
     """
+    now = _next_block_time(session)
     for run in state.runs.values():
         if not run.open:
             continue
-        who, sender = "the platform", _platform(session)
+        who, sender = "the platform", _platform(session, state)
+        if state.terms is not None and now >= run.start + state.terms.completion_grace:
+            continue
         if not session.contract.full_interface:
-            if run.host not in session.parties.addresses or run.start <= _next_block_time(session):
+            if run.host not in session.parties.addresses or run.start <= now:
                 continue
             who, sender = "its host", session.parties.addresses[run.host]
         failure = f"run {run.id} can't be cancelled by {who}"
@@ -91,7 +94,7 @@ def _completion(session: Session, state: ContractState, run: RunView) -> _Exit:
     failure = f"run {run.id} can't be completed by the platform when everybody attended"
     attended = [booking.id for booking in state.active_bookings_of(run.id)]
     data = stake_abi().encode("completeEvent", run.id, attended)
-    return _Exit(failure, _platform(session), data, _held_for(state, run))
+    return _Exit(failure, _platform(session, state), data, _held_for(state, run))
 
 
 def _expiry(state: ContractState, run: RunView) -> _Exit:
@@ -106,11 +109,13 @@ def _withdrawals(session: Session, state: ContractState) -> Iterator[_Exit]:
             yield _Exit(failure, session.parties.addresses[party], stake_abi().encode("withdrawTo", _STRANGER), credit)
     if balance := state.platform_balance:
         failure = f"the platform can't withdraw its {balance} wei"
-        yield _Exit(failure, _platform(session), stake_abi().encode("withdrawPlatformFees"), balance)
+        yield _Exit(failure, _platform(session, state), stake_abi().encode("withdrawPlatformFees"), balance)
 
 
-def _platform(session: Session) -> str:
-    return session.parties.addresses[PLATFORM]
+def _platform(session: Session, state: ContractState) -> str:
+    """Address of the contract's owner."""
+    owner = state.roles.owner if state.roles else PLATFORM
+    return session.parties.addresses.get(owner, owner)
 
 
 def _held_for(state: ContractState, run: RunView) -> int:

@@ -25,6 +25,7 @@ from stakesim.scenario.actions import (
     Withdraw,
     WithdrawFees,
 )
+from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY, HOUR, WEI_PER_ETH
 
@@ -139,10 +140,11 @@ def format_time(at: int) -> str:
 def describe_action(action: Action) -> str:
     """Describes one action in one sentence."""
     options = (text for name, text in _OPTIONS.items() if getattr(action, name, False))
-    value_off = getattr(action, "value_off", 0)
+    value_off, payer = getattr(action, "value_off", 0), getattr(action, "paid_by", None)
     return " ".join(
         [
             _SENTENCES[type(action)](action),
+            *([f"paid by {payer}"] if payer else []),
             *options,
             *([f"with {value_off:+} wei"] if value_off else []),
             *([f"(must fail: {action.fails})"] if action.fails else []),
@@ -169,6 +171,11 @@ _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
     Expire: lambda a: f"{a.by} lets {a.run} expire",
     Withdraw: lambda a: f"{a.by} withdraws the credit" + (f" to {a.to}" if a.to else ""),
     WithdrawFees: lambda a: f"{a.by} withdraws the platform's fees",
+    SetOperator: lambda a: f"{a.by} lets {a.operator} act for the platform" + ("" if a.allowed else " no longer"),
+    Pause: lambda a: f"{a.by} pauses new runs and bookings",
+    Unpause: lambda a: f"{a.by} allows new runs and bookings again",
+    TransferOwnership: lambda a: f"{a.by} offers the ownership to {a.to}",
+    AcceptOwnership: lambda a: f"{a.by} accepts the ownership",
     ForceEther: lambda a: f"{a.by} forces {format_wei(a.wei)} into the contract",
     CallFunction: lambda a: f"{a.by} calls {a.function}({', '.join(map(str, a.args))})",
     SetPrice: lambda a: f"the feed says {a.inr_per_eth} INR/ETH" + (f", {a.age} s old" if a.age else ""),

@@ -56,6 +56,19 @@ class BookingView(NamedTuple):
         return self.status == BookingStatus.ACTIVE
 
 
+class Roles(NamedTuple):
+    """Who may act for the platform, and whether new runs and bookings are stopped."""
+
+    owner: str
+    pending_owner: str | None
+    operators: frozenset[str]
+    paused: bool
+
+
+ROLE_VIEWS = ("owner", "pendingOwner", "paused", "isOperator")
+"""Views that say the roles. A contract may own itself in another way; then its roles are not read."""
+
+
 class ContractTerms(NamedTuple):
     """`terms` of the contract. Shares are basis points, times are seconds."""
 
@@ -77,6 +90,7 @@ class ContractState:
         platform_balance: Wei that the platform can withdraw.
         liabilities: `totalLiabilities` in wei.
         terms: None where the contract does not say them.
+        roles: None where the contract does not say them.
         runs: By id.
         bookings: By id.
         booking_lists: `getEventBookings` by run, where it was read.
@@ -89,6 +103,7 @@ class ContractState:
     platform_balance: int = 0
     liabilities: int = 0
     terms: ContractTerms | None = None
+    roles: Roles | None = None
     runs: Mapping[int, RunView] = field(default_factory=dict)
     bookings: Mapping[int, BookingView] = field(default_factory=dict)
     booking_lists: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -142,6 +157,7 @@ class StateReader:
         parties: Mapping[str, str],
         *,
         full_interface: bool,
+        has_roles: bool,
     ) -> None:
         """Reads the contract at an address.
 
@@ -152,7 +168,9 @@ class StateReader:
             abi: Of the stake contract.
             parties: Addresses by party.
             full_interface: The contract has all of `IEventStake`; else only what is deployed on Sepolia.
+            has_roles: It has `ROLE_VIEWS`.
         """
+        self._has_roles = has_roles
         self._chain, self._batch_reader = chain, batch_reader
         self._stake, self._abi, self._full = stake, abi, full_interface
         self._parties = parties
@@ -167,6 +185,7 @@ class StateReader:
         wallets: Collection[str],
         *,
         terms_and_lists: bool = True,
+        roles: bool = True,
     ) -> ContractState:
         """Reads the contract's balances and liabilities, and what is asked for; all else is taken from `last`.
 
@@ -177,6 +196,7 @@ class StateReader:
             creditors: Parties whose credits to read.
             wallets: Parties whose wallets to read.
             terms_and_lists: Also read the contract's terms, and `getEventBookings` of the runs.
+            roles: Also read owner, operators and pause.
 
         Raises:
             CallReverted: A view reverts, as for a run that does not exist.
@@ -184,6 +204,9 @@ class StateReader:
         """
         last = last or ContractState(0, {}, dict.fromkeys(self._parties, 0))
         requests = self._requests(last, runs, bookings, creditors, terms_and_lists=terms_and_lists)
+        if roles and self._has_roles:
+            requests |= {view: [()] for view in ROLE_VIEWS[:-1]}
+            requests["isOperator"] = [(address,) for address in self._parties.values()]
         results, (*balances, balance) = self._call(requests, wallets)
         state = ContractState(
             balance=balance,
@@ -196,6 +219,7 @@ class StateReader:
                 zip(_single(requests["calculateBookingCost"]), results["calculateBookingCost"], strict=True)
             ),
         )
+        state = replace(state, roles=self._roles(results) if "paused" in results else last.roles)
         return self._with_totals(state, results, last, terms=terms_and_lists) if self._full else state
 
     def _with_totals(
@@ -233,6 +257,16 @@ class StateReader:
                 requests["terms"] = [()]
         return requests
 
+    def _roles(self, results: Results) -> Roles:
+        owner, next_owner, paused = (results[view][0][0] for view in ROLE_VIEWS[:-1])
+        allowed = zip(self._parties, _single(results["isOperator"]), strict=True)
+        return Roles(
+            owner=self._names.get(owner, owner),
+            pending_owner=self._names.get(next_owner, next_owner) if int(next_owner, 16) else None,
+            operators=frozenset(party for party, is_operator in allowed if is_operator),
+            paused=paused,
+        )
+
     def _run(self, values: tuple[Any, ...]) -> RunView:
         run = RunView(*values)
         return run._replace(host=self._names.get(run.host, run.host))
@@ -240,6 +274,15 @@ class StateReader:
     def _booking(self, values: tuple[Any, ...]) -> BookingView:
         booking = BookingView(*values)
         return booking._replace(user=self._names.get(booking.user, booking.user))
+
+    def answers(self, requests: Requests) -> Results:
+        """Calls all views at once.
+
+        Raises:
+            CallReverted: A view reverts.
+            AbiError: A view returns something else than the ABI says.
+        """
+        return self._call(requests, ())[0]
 
     def _call(self, requests: Requests, parties: Collection[str]) -> tuple[Results, list[int]]:
         """Calls all views at once; see `BatchReader.sol` for the format.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
+from stakesim.evm.abi import Event, Log
 from stakesim.evm.client import TransactionReceipt
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rates import current_rate
@@ -21,7 +22,9 @@ from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
-from stakesim.scenario.actions import PLATFORM, Action, CancelRun, Complete, Expire, Wait
+from stakesim.runner.views import wrong_views
+from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, Wait
+from stakesim.scenario.administration import Administration
 
 
 class TimedAction(NamedTuple):
@@ -63,6 +66,7 @@ class Observer:
         self._hostile = [name for name, actor in model.actors.items() if actor.is_contract]
         self._names = session.parties.names()
         self._replay = EventReplay()
+        self._replay.replay(self._decode(session.deployment_logs), 0)
         self._gas_paid: Counter[str] = Counter()
         self._run_count = self._booking_count = 0
 
@@ -94,8 +98,10 @@ class Observer:
         """
         model_before, model, expected, actual = self._perform(timed, actual, after_perform)
         self.model, before = model, self._state
-        transactions = [self._record(receipt) for receipt in self.session.chain.take_receipts()]
+        transactions = [self._record(receipt, timed.time) for receipt in self.session.chain.take_receipts()]
         self._update_state(timed.action, expected, transactions, last=last)
+        if isinstance(timed.action, CallFunction):
+            model = self.model = self._with_actual_roles(model)
         return Step(
             action=timed.action,
             expected=expected,
@@ -111,6 +117,7 @@ class Observer:
             gas_paid=self._gas_paid,
             gas_budget=gas_budget(timed.action, before, model_before) if self._has_gas_budgets else None,
             blocked_exits=blocked_exits(self.session, self._state) if last else (),
+            wrong_views=wrong_views(self.session, model) if last else (),
             has_specified_errors=self.session.contract.has_specified_errors,
         )
 
@@ -200,25 +207,32 @@ class Observer:
         if sends:
             session.engine.set_next_timestamp(timed.time)
 
-    def _record(self, receipt: TransactionReceipt) -> MinedTransaction:
-        """Decodes a receipt, replays its events, and adds it to the totals. Addresses become names of parties."""
-        decoded = (
-            event._replace(args={k: self._names.get(v, v) if isinstance(v, str) else v for k, v in event.args.items()})
-            for event in stake_abi().events(receipt.logs, self.session.contract_address)
-        )
+    def _record(self, receipt: TransactionReceipt, time: int) -> MinedTransaction:
+        """Decodes a receipt, replays its events, and adds it to the totals.
+
+        Args:
+            receipt: The receipt.
+            time: Time of its block.
+        """
         transaction = MinedTransaction(
             hash=receipt.hash,
             sender=self._names.get(receipt.sender, receipt.sender),
             ok=receipt.ok,
             gas_used=receipt.gas_used,
             fee=receipt.gas_used * receipt.gas_price,
-            events=tuple(self._replay.replay(decoded)),
+            events=tuple(self._replay.replay(self._decode(receipt.logs), time)),
         )
         self._gas_paid[transaction.sender] += transaction.fee
         for event in transaction.events:
             self._run_count += event.name == "EventRunCreated"
             self._booking_count += event.name == "BookingCreated"
         return transaction
+
+    def _decode(self, logs: Sequence[Log]) -> Iterator[Event]:
+        """The stake contract's events. Addresses become names of parties."""
+        for event in stake_abi().events(logs, self.session.contract_address):
+            named = {k: self._names.get(v, v) if isinstance(v, str) else v for k, v in event.args.items()}
+            yield event._replace(args=named)
 
     def _update_state(
         self, action: Action, expected: ExpectedOutcome, transactions: list[MinedTransaction], *, last: bool
@@ -237,6 +251,11 @@ class Observer:
         model = self.model
         by_party = {party: model.credits.get(party, 0) for party in state.credits}
         return replace(state, platform_balance=model.platform_balance, credits=by_party)
+
+    def _with_actual_roles(self, model: State) -> State:
+        """Takes over what a function of the contract's own may have changed: owner, operators and pause."""
+        roles = self._state.roles
+        return model if roles is None else replace(model, **roles._asdict())
 
     def _read_everything(self) -> ContractState:
         runs, bookings = range(1, self._run_count + 1), range(1, self._booking_count + 1)
@@ -271,12 +290,18 @@ class Observer:
         bookings = _missing(self._booking_count, state.bookings).union(affected)
         wallets = self._wallets_concerned(run, affected, expected)
         return self.session.reader.read(
-            state, sorted(runs), sorted(bookings), self._hostile, wallets, terms_and_lists=False
+            state,
+            sorted(runs),
+            sorted(bookings),
+            self._hostile,
+            wallets,
+            terms_and_lists=False,
+            roles=isinstance(action, Administration | CallFunction),
         )
 
     def _wallets_concerned(self, run: Run | None, bookings: Iterable[int], expected: ExpectedOutcome) -> list[str]:
         known = self._state.bookings
-        parties = {PLATFORM, expected.signer or PLATFORM}
+        parties = {PLATFORM, self.model.owner, expected.signer or PLATFORM}
         parties.update(known[booking_id].user for booking_id in bookings if booking_id in known)
         parties.update(payout.to for payout in expected.payouts)
         if run:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from stakesim.evm.abi import ContractAbi
+from stakesim.evm.abi import ContractAbi, Log
 from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.evm.client import ChainClient
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
 from stakesim.runner.drivers import Driver
 from stakesim.runner.network import Network
-from stakesim.runner.observe import StateReader
+from stakesim.runner.observe import ROLE_VIEWS, StateReader
 from stakesim.runner.parties import Parties
 from stakesim.units import DAY
 
 EPOCH = GENESIS_TIMESTAMP + DAY
 """Time 0 of every scenario, in seconds since 1970. The deployments before it have earlier times."""
+
+_ADMINISTRATION = ("setOperator", "pause", "unpause", "transferOwnership", "acceptOwnership")
 
 
 @dataclass
@@ -61,6 +64,11 @@ class StakeContract:
     takes_terms: bool
     has_specified_errors: bool
 
+    @property
+    def has_roles(self) -> bool:
+        """Whether owner, operators and pause are those of `EventStake`; another contract may have other ones."""
+        return self.full_interface and all(name in self.abi for name in (*ROLE_VIEWS, *_ADMINISTRATION))
+
 
 @dataclass(frozen=True)
 class Session:
@@ -72,6 +80,7 @@ class Session:
         contract: The stake contract.
         contract_address: Its checksummed address.
         parties: The scenario's actors as accounts.
+        deployment_logs: What the contract logged when it was deployed.
         driver: Carries out actions.
         reader: Reads contract and wallets.
         clock: Time of the next block.
@@ -83,6 +92,7 @@ class Session:
     chain: ChainClient
     contract: StakeContract
     contract_address: str
+    deployment_logs: Sequence[Log]
     parties: Parties
     driver: Driver
     reader: StateReader

@@ -96,6 +96,7 @@ class Step:
         gas_paid: Wei paid for gas since the start of the scenario, by party.
         gas_budget: Units of gas that a transaction may use; None without a budget.
         blocked_exits: Exits that were blocked at the end of the scenario; empty at any other step.
+        wrong_views: At the end of the scenario, a sentence for each view that does not say what the model says.
         has_specified_errors: The contract reverts with the errors that the rules name; else with errors of its own.
     """
 
@@ -113,6 +114,7 @@ class Step:
     gas_paid: Mapping[str, int] = field(default_factory=dict)
     gas_budget: int | None = None
     blocked_exits: Sequence[BlockedExit] = ()
+    wrong_views: Sequence[str] = ()
     has_specified_errors: bool = True
 
     @property

@@ -8,31 +8,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
+from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
+from stakesim.scenario.base_action import PLATFORM as PLATFORM
+from stakesim.scenario.base_action import BaseAction
 from stakesim.schema.errors import FieldError
 from stakesim.schema.fields import Count, FeedRate, Inr, Label, Seconds, StrictModel, Wei
 from stakesim.units import DAY, HOUR
-
-PLATFORM = "platform"
-"""The actor that every scenario has: it owns the contract, and signs for everybody who does not pay for themselves."""
-
-ErrorName: TypeAlias = Literal[
-    "PriceError",
-    "NotAuthorized",
-    "OwnableUnauthorizedAccount",
-    "EventNotOpen",
-    "BookingNotActive",
-    "BookingNotOfRun",
-    "TooEarly",
-    "TooLate",
-    "InvalidPrice",
-    "InvalidSeats",
-    "InvalidStart",
-    "NotEnoughSeats",
-    "WrongValue",
-    "NothingToWithdraw",
-    "TransferFailed",
-]
-"""How an action can fail: the contract's errors, and PriceError of the backend's price check."""
 
 
 class Terms(StrictModel):
@@ -128,20 +109,7 @@ class Actor(StrictModel):
         return self
 
 
-class _Action(StrictModel):
-    """The fields of every action.
-
-    Attributes:
-        at: Seconds from the scenario's start; if left out, 60 seconds after the previous action.
-        fails: The error that the action must fail with; if left out, the action must succeed in a strict
-            scenario.
-    """
-
-    at: Seconds | None = None
-    fails: ErrorName | None = None
-
-
-class _Transaction(_Action):
+class _Transaction(BaseAction):
     """The fields of an action that sends a transaction. Without a backend, only `direct` has a meaning.
 
     Attributes:
@@ -173,14 +141,18 @@ class _Payment(_Transaction):
     Attributes:
         value_off: Wei sent beyond what is due; negative: too few. Only for direct actions, as the backend always sends
             what is due.
+        paid_by: Who signs and pays for the host or attendee; if left out, they do themselves. Only for direct actions.
     """
 
     value_off: Wei = 0
+    paid_by: str | None = None
 
     @model_validator(mode="after")
-    def _wrong_value_is_direct(self) -> "_Payment":
+    def _past_the_backend(self) -> "_Payment":
         if self.value_off and not self.direct:
             raise ValueError("the backend never sends a wrong value; add `direct: true` or leave it out")
+        if self.paid_by is not None and not self.direct:
+            raise ValueError("the backend decides who pays; add `direct: true` to `paid_by`")
         return self
 
 
@@ -305,14 +277,14 @@ class WithdrawFees(_Transaction):
     """Withdraws what the platform earned.
 
     Attributes:
-        by: Who sends the transaction: only the platform may.
+        by: Who sends the transaction: only the contract's owner may.
     """
 
     do: Literal["withdraw_fees"] = "withdraw_fees"
     by: str = PLATFORM
 
 
-class ForceEther(_Action):
+class ForceEther(BaseAction):
     """Pushes ether into the contract by a contract that destroys itself, which nothing can refuse.
 
     Attributes:
@@ -325,7 +297,7 @@ class ForceEther(_Action):
     wei: Annotated[Wei, Field(gt=0)]
 
 
-class CallFunction(_Action):
+class CallFunction(BaseAction):
     """Calls a function that only the contract under test has.
 
     The call may fail. It may not move anybody's money, nor change what is due to anybody.
@@ -342,7 +314,7 @@ class CallFunction(_Action):
     by: str = PLATFORM
 
 
-class SetPrice(_Action):
+class SetPrice(BaseAction):
     """Sets the rate of the price feed, which from then on no longer follows the market.
 
     Attributes:
@@ -360,7 +332,7 @@ class SetPrice(_Action):
         return Decimal(self.inr_per_eth)
 
 
-class Wait(_Action):
+class Wait(BaseAction):
     """Lets time pass."""
 
     do: Literal["wait"] = "wait"
@@ -375,10 +347,17 @@ Action: TypeAlias = (
     | Expire
     | Withdraw
     | WithdrawFees
+    | SetOperator
+    | Pause
+    | Unpause
+    | TransferOwnership
+    | AcceptOwnership
     | ForceEther
     | CallFunction
     | SetPrice
     | Wait
 )
+ACTOR_FIELDS = ("by", "to", "paid_by", "operator")
+"""Fields of actions that name an actor."""
 AnyAction = Annotated[Action, Field(discriminator="do")]
 """An action as a field of a model: `do` names its kind."""

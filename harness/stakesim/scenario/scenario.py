@@ -14,6 +14,7 @@ from stakesim.prices.formula_paths import RateAt
 from stakesim.prices.price_models import Constant, PriceModel
 from stakesim.prices.price_paths import rate_path
 from stakesim.scenario.actions import (
+    ACTOR_FIELDS,
     PLATFORM,
     Action,
     Actor,
@@ -26,6 +27,7 @@ from stakesim.scenario.actions import (
     Terms,
     Withdraw,
 )
+from stakesim.scenario.administration import Administration
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import FieldError, FieldPath, InputError, suggestion
 from stakesim.schema.fields import Label, StrictModel, Wei
@@ -135,14 +137,17 @@ def _check_labels(scenario: Scenario) -> None:
 def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:
     """Every actor in an action exists, and can sign a transaction that they must sign themselves."""
     all_actors = {**actors, PLATFORM: Actor()}
-    for field in ("by", "to"):
+    for field in ACTOR_FIELDS:
         if (name := getattr(action, field, None)) is not None:
             _check_exists(("actions", index, field), "actor", name, all_actors)
-    by = getattr(action, "by", None) or PLATFORM
+    payer = getattr(action, "paid_by", None)
+    field, by = ("paid_by", payer) if payer else ("by", getattr(action, "by", None) or PLATFORM)
     actor = all_actors[by]
     if isinstance(action, ForceEther | CallFunction) and (actor.wallet == "none" or actor.is_contract):
         reason = "is a contract" if actor.is_contract else "has no wallet"
         raise FieldError(("actions", index, "by"), f"{by} {reason} and signs nothing; name another actor")
+    if (payer or isinstance(action, Administration)) and actor.wallet == "none":
+        raise FieldError(("actions", index, field), f"{by} has no wallet and signs nothing; name another actor")
     if getattr(action, "direct", False) and actor.wallet == "none":
         advice = "leave out `direct`" if isinstance(action, Withdraw) else "leave out `direct`, or name another actor"
         raise FieldError(("actions", index, "direct"), f"{by} has no wallet and signs nothing; {advice}")
@@ -203,7 +208,7 @@ def _action_fields(action: Action) -> dict[str, Any]:
     """The fields of an action in the order in which they are written: time and kind first, modifiers last."""
     fields = action.model_dump(exclude_defaults=True)
     first = {"at": fields.pop("at", None), "do": action.do}
-    modifiers = ("direct", "pending", "retried", "answer_lost", "value_off", "fails")
+    modifiers = ("direct", "paid_by", "pending", "retried", "answer_lost", "value_off", "fails")
     last = {name: fields.pop(name, None) for name in modifiers}
     return {name: value for name, value in {**first, **fields, **last}.items() if value is not None}
 

@@ -17,7 +17,7 @@ from stakesim.prices.price_models import Constant
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.scenario.actions import Action, Actor, Book, Complete, CreateRun, ForceEther, Terms
+from stakesim.scenario.actions import ACTOR_FIELDS, Action, Actor, Book, Complete, CreateRun, ForceEther, Terms
 from stakesim.scenario.scenario import PAUSE, Scenario
 from stakesim.units import DAY, HOUR, MINUTE
 
@@ -165,7 +165,7 @@ def _with_attendance_of(action: Action, bookings: Collection[str]) -> Action:
 
 def _acting(actions: Sequence[Action], actors: Mapping[str, Actor]) -> dict[str, Actor]:
     """Actors that an action names."""
-    names = {getattr(action, field, None) for action in actions for field in ("by", "to")}
+    names = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
     return {name: actor for name, actor in actors.items() if name in names}
 
 

@@ -54,7 +54,6 @@ class GasCosts:
         expire_each: Additional gas for each active booking.
         first_create: Additional gas of creating a contract's first run.
         first_fee: Additional gas of a contract's first fee.
-        last_close: Additional gas of closing the only open run, which is negative.
     """
 
     create: int
@@ -71,7 +70,6 @@ class GasCosts:
     expire_each: int
     first_create: int
     first_fee: int
-    last_close: int
 
 
 class _Plan(NamedTuple):
@@ -120,10 +118,7 @@ def measure_gas(engine: str = "py-evm") -> GasCosts:
     first_create, create, _ = gas_by_action[_Plan("complete", MANY), "create_run"]
     bookings = gas_by_action[_Plan("complete", MANY), "book"][1:-1]  # of the middle run
     cancelled_bookings = gas_by_action[_Plan("cancel_booking", MANY), "cancel_booking"]
-    first_cancel, _, last_cancel = gas_by_action[_Plan("cancel_run", FEW), "cancel_run"]
     first_complete, _, last_complete = gas_by_action[_Plan("complete", MANY), "complete"]
-    last_close = last_cancel - first_cancel
-    # first_complete - last_complete is the gas of the first fee less that of the last close.
     return GasCosts(
         create=create,
         first_booking=bookings[0],
@@ -138,8 +133,7 @@ def measure_gas(engine: str = "py-evm") -> GasCosts:
         expire=expire,
         expire_each=expire_each,
         first_create=first_create - create,
-        first_fee=first_complete - last_complete + last_close,
-        last_close=last_close,
+        first_fee=first_complete - last_complete,
     )
 
 
@@ -204,8 +198,7 @@ def gas_used(state: PopulationState, outcomes: Outcomes, costs: GasCosts, *, onl
     used += costs.cancel_booking * outcomes.cancelled.sum(axis=0) + closing_gas(state, outcomes, costs)
     if only_run:
         has_fee = (outcomes.final_status == RunStatus.COMPLETED) & (active > 0)
-        closed = outcomes.final_status != RunStatus.ACTIVE
-        used += costs.first_create + costs.first_fee * has_fee + costs.last_close * closed
+        used += costs.first_create + costs.first_fee * has_fee
     return used
 
 
@@ -243,10 +236,10 @@ def compare_with_reviewed(costs: GasCosts) -> pd.DataFrame:
         (costs.first_booking, 0, "the platform books a seat for an attendee, the first one of the run"),
         (costs.booking, 0, "the platform books another seat for another attendee"),
         (costs.cancel_booking, 0, "a booking is cancelled"),
-        (everybody, costs.first_fee + costs.last_close, "a run of ten bookings is completed, everybody came"),
-        (nobody, costs.first_fee + costs.last_close, "a run of ten bookings is completed, nobody came"),
-        (costs.cancel + 10 * costs.cancel_each, costs.last_close, "a run of ten bookings is cancelled"),
-        (costs.expire + 10 * costs.expire_each, costs.last_close, "a run of ten bookings expires"),
+        (everybody, costs.first_fee, "a run of ten bookings is completed, everybody came"),
+        (nobody, costs.first_fee, "a run of ten bookings is completed, nobody came"),
+        (costs.cancel + 10 * costs.cancel_each, 0, "a run of ten bookings is cancelled"),
+        (costs.expire + 10 * costs.expire_each, 0, "a run of ten bookings expires"),
     ]
     table = pd.DataFrame(rows, columns=["measured", "of an only run", "transaction"]).set_index("transaction")
     table["of an only run"] += table["measured"]

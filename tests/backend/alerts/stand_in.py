@@ -34,7 +34,7 @@ from sqlalchemy import URL
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
 from stakesim.faults.tcp_proxy import TcpProxy, WireFault
-from stakesim.gate.release import deploy
+from stakesim.gate.release import deploy, plan
 from stakesim.scenario.actions import Terms
 from stakesim_adapter.faults.poolers import free_port
 from stakesim_adapter.faults.processes import start_server
@@ -60,6 +60,8 @@ BASIC_SETTINGS = {
     "DATABASE_POOL_SIZE": 5,
     "DATABASE_POOL_TIMEOUT_SECONDS": 0.5,
     "FINALITY_BLOCKS": 12,
+    "LIMIT_DAY_ETH": 1000,
+    "LIMIT_PERSON_DAY_ETH": 1000,
     "MAX_HEAD_AGE_SECONDS": 16,
     "RECONCILE_SECONDS": 1,
 }
@@ -262,11 +264,11 @@ class StandIn:
         sent = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4()), **headers}
         return httpx.request(method, self.api + path, json=body, headers=sent, timeout=30)
 
-    def order_run(self, starts_at: datetime | None = None, **headers: str) -> httpx.Response:
+    def order_run(self, starts_at: datetime | None = None, seats: int = 4, **headers: str) -> httpx.Response:
         """Asks for a run, in three days unless the caller says when, and does not wait for its block."""
         starts_at = starts_at or datetime.fromtimestamp(self.now(), UTC) + timedelta(days=3)
         body = {"experience_id": str(self.ids["experience"]), "starts_at": starts_at.isoformat()}
-        body |= {"max_seats": 4, "price_inr": "20000"}  # type: ignore[dict-item]
+        body |= {"max_seats": seats, "price_inr": "20000"}  # type: ignore[dict-item]
         return self.ask("POST", "/event-runs", "host", body, **{"Prefer": "respond-async"} | headers)
 
     def now(self) -> int:
@@ -357,10 +359,12 @@ def stand_in(folder: Path) -> Iterator[StandIn]:
         node_url = stack.enter_context(node("--block-time", "1"))
         platform = Account.create()
         rpc(node_url, "anvil_setBalance", platform.address, hex(START_BALANCE))
-        contract = deploy(connect_web3([node_url]), platform, production_contract(), Terms())["contractAddress"]
+        w3 = connect_web3([node_url])
+        deployment = plan(w3, platform.address, production_contract(), Terms())
+        deploy(w3, platform, production_contract(), deployment)
         rpc(node_url, "anvil_mine", hex(OLD_BLOCKS))
         feed = stack.enter_context(price_api())
-        opened = StandIn(folder, node_url, [], feed, server, platform, str(contract), free_port())
+        opened = StandIn(folder, node_url, [], feed, server, platform, deployment.address, free_port())
         stack.callback(lambda: [endpoint.proxy.close() for endpoint in opened.endpoints])
         stack.enter_context(_starter(opened))
         _prepare(opened)

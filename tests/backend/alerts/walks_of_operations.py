@@ -71,11 +71,36 @@ def network_drops_its_transaction(s: StandIn) -> Iterator[Reader]:
         yield Reader(leaves_out=("If the client",), by_hand={"If the network is full": network.close})
 
 
+@walk("AboveLimit")
+def run_above_the_limit(s: StandIn) -> Iterator[Reader]:
+    s.order_run(seats=200)
+    yield Reader(leaves_out=("If you do not know of this order", "If it is not wanted"))
+
+
+@walk("AboveLimit")
+def unwanted_run_above_the_limit(s: StandIn) -> Iterator[Reader]:
+    s.order_run(seats=200)
+    yield Reader(leaves_out=("If you do not know of this order", "If it is wanted"))
+
+
+@walk("ServicePaused")
+def operator_pauses(s: StandIn) -> Iterator[Reader]:
+    s.run('stakesim pause --reason "a test" --env-file "$ENV_FILE"', {}, must_succeed=True)
+    yield Reader(by_hand={"Ask who paused it": lambda: None})
+
+
 @walk("OperationHeld")
 def gas_cannot_be_estimated(s: StandIn) -> Iterator[Reader]:
     with answering_wrong(s, "eth_estimateGas", "the state is being pruned"):
         s.order_run()
-        yield replacing(s, "If the cause is `fees_at_cap`", "If the cause is `reorg`", "Try it again", "If others wait")
+        yield replacing(
+            s,
+            "If the cause is `fees_at_cap`",
+            "If the cause is `reorg`",
+            "If the cause is `signer`",
+            "Try it again",
+            "If others wait",
+        )
 
 
 @walk("OperationsFailing")

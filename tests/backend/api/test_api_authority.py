@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from api_environment import ApiEnvironment, ApiUser, body_of, problem_of
+from app.db.tables import operations as operations_table
 from app.services import operations
 from backend_environment import DAY
+from sqlalchemy import update
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +50,16 @@ def _booking(api: ApiEnvironment, own: Own) -> Any:
     return {"event_run_id": own.run["id"], "seats": 1}
 
 
-CASES = (
+def _held_key(api: ApiEnvironment) -> str:
+    """Key of an operation of the host that a limit holds."""
+    key = f"{api.host.id}:of-the-host"
+    with api.backend.database.transaction() as connection:
+        held = {"state": "prepared", "nonce": None, "attempts": [], "tx_hash": None, "held_cause": "above_limit"}
+        connection.execute(update(operations_table).where(operations_table.c.key == key).values(held))
+    return key
+
+
+CASES: tuple[Case, ...] = (
     Case("create_event_run", "POST", lambda a, o: "/event-runs", lambda a, o: a.run_body(), HOST),
     Case("create_event_run", "POST", lambda a, o: "/event-runs", lambda a, o: a.run_body(host_id=str(a.host.id)), HOST),
     Case(
@@ -111,6 +122,18 @@ CASES = (
         lambda a, o: f"/operations/{a.attendee.id}:of-the-attendee",
         _nothing,
         ("platform", "attendee", "attendee_as_host"),
+    ),
+)
+CASES += (
+    Case("get_pause", "GET", lambda a, o: "/pause", _nothing, ("platform",)),
+    Case("start_pause", "POST", lambda a, o: "/pause", lambda a, o: {"reason": "a test"}, ("platform",)),
+    Case("end_pause", "DELETE", lambda a, o: "/pause", _nothing, ("platform",)),
+    Case(
+        "approve_operation",
+        "POST",
+        lambda a, o: f"/operations/{_held_key(a)}/approve",
+        _nothing,
+        ("platform",),
     ),
 )
 OPEN_ROUTES = {"get_health", "get_readiness", "get_metrics"}

@@ -101,6 +101,12 @@ def test_everything_works_or_is_refused_as_documented(api: ApiEnvironment, guest
     assert body_of(completed, 200)["settlement"]["host_payout_wei"] == "190000000000000000"
     for run_id in (run["id"], other["id"], third["id"]):
         assert body_of(host.get(f"/event-runs/{run_id}"), 200)["differences"] == []
+    state = body_of(checked("get", "/pause", api.platform.get("/pause")), 200)
+    assert state == {"paused": False, "since": None, "paused_by": None, "reason": None}
+    assert body_of(checked("post", "/pause", api.platform.post("/pause", {})), 200)["paused"]
+    assert body_of(checked("delete", "/pause", api.platform.delete("/pause")), 200) == state
+    approved = checked("post", "/operations/{key}/approve", api.platform.post("/operations/first/approve"))
+    problem_of(approved, 404, "not_found")
     for path in ("/health", "/ready", "/metrics"):
         assert checked("get", path, api.client.get(path)).status_code == 200
     assert untested_routes == set()

@@ -19,7 +19,8 @@ import pytest
 from api_environment import SECRET, ApiEnvironment, body_of, problem_of
 from app.api.headers import DOCS_POLICY, SECURITY_HEADERS, YEAR_S
 from app.api.policy import HttpPolicy, http_policy
-from app.bootstrap.checks import NotReady, read_settings
+from app.bootstrap.check import NotReady
+from app.bootstrap.checks import read_settings
 from app.core.logs import configure_json_logging
 from app.main import create_app
 from fastapi.testclient import TestClient

@@ -140,6 +140,16 @@ def no_price(c: Circumstances) -> httpx.Response:
     return c.api.host.post("/event-runs", c.api.run_body())
 
 
+def nothing_to_approve(c: Circumstances) -> httpx.Response:
+    c.api.host.post("/event-runs", c.api.run_body(), Idempotency_Key="k")
+    return c.api.platform.post(f"/operations/{c.api.host.id}:k/approve")
+
+
+def paused(c: Circumstances) -> httpx.Response:
+    c.api.platform.post("/pause", {"reason": "a test"})
+    return c.api.host.post("/event-runs", c.api.run_body())
+
+
 def origin_not_allowed(c: Circumstances) -> httpx.Response:
     app = create_app(c.api.services, SECRET, 1, policy=HttpPolicy(cors_origins=("https://app.example",)))
     headers = {"Origin": "https://other.example", "Access-Control-Request-Method": "GET"}
@@ -223,6 +233,7 @@ CAUSES: dict[str, Cause] = {
     "transaction_refused": ended_with("transaction_refused"),
     "expired": ended_with("expired"),
     "cancelled": ended_with("cancelled"),
+    "nothing_to_approve": nothing_to_approve,
     "not_on_chain": not_on_chain,
     "never_on_chain": never_on_chain,
     "payment_unusable": payment_unusable,
@@ -245,6 +256,7 @@ CAUSES: dict[str, Cause] = {
     "database_busy": database_busy,
     "gateway_unavailable": lambda c: Paying(c, Deaf()).order(),
     "no_price": no_price,
+    "paused": paused,
     "not_ready": lambda c: c.on(services_for(c.api.backend, TransactionPolicy(), unreachable_node()), "/ready"),
     "too_many_connections": too_many_connections,
 }

@@ -13,7 +13,8 @@ import jwt
 import pytest
 from api_environment import SECRET, ApiEnvironment, body_of, problem_of
 from app.api.policy import HttpPolicy, http_policy
-from app.bootstrap.checks import NotReady, read_settings
+from app.bootstrap.check import NotReady
+from app.bootstrap.checks import read_settings
 from app.core.security import (
     CLOCK_LEEWAY,
     Caller,

@@ -34,6 +34,10 @@ def test_every_route_requires_a_valid_token(api: ApiEnvironment) -> None:
             ("POST", "/bookings/confirm-attendance", {"event_run_id": str(uuid4()), "attended_booking_ids": []}),
             ("POST", f"/bookings/{uuid4()}/cancel", None),
             ("GET", "/operations/x", None),
+            ("POST", "/operations/x/approve", None),
+            ("GET", "/pause", None),
+            ("POST", "/pause", {}),
+            ("DELETE", "/pause", None),
         ):
             response = api.client.request(method, path, json=body, headers=headers)
             problem_of(response, 401, "unauthenticated")

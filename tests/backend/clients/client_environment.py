@@ -20,6 +20,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from app.bootstrap.accounts import open_accounts
 from app.bootstrap.container import connect_web3
 from app.core.config import Settings
 from app.core.security import issue_token
@@ -100,7 +101,7 @@ class Testnet:
     def __post_init__(self) -> None:
         self.database = Database(connect(self.settings.database_url))
         self.w3 = connect_web3(self.settings.rpc_urls)
-        self.platform = self.settings.platform_account().address
+        self.platform = open_accounts(self.settings).platform.address
 
     def now(self) -> int:
         """Returns the time of the latest block, in seconds."""

@@ -202,7 +202,7 @@ class Services:
         self.chain = code("blockchain_service").BlockchainService(_W3, CONTRACT.address, self.sender)
         runs = code("event_run_service").EventRunService(database, self.chain, None)
         self.reconciler = code("reconciler").Reconciler(database, self.chain, runs, 0)
-        self._operator = code("interventions").Interventions(_W3, database, self.sender, account, "operator")
+        self._operator = code("interventions").Interventions(_W3, database, self.sender, "operator")
 
     def carry_out(self, command: str, key: str, operation: Any) -> Any:
         """Carries one part of a program out, and returns the operation as it knows it then."""

@@ -152,7 +152,7 @@ def test_20_out_of_gas(environment: FaultEnvironment, lows: int) -> None:
         answer = forward()
         if method == "eth_estimateGas" and remaining[0]:
             remaining[0] -= 1
-            answer["result"] = hex(int(answer["result"], 16) * 4 // 10)
+            answer["result"] = hex(int(answer["result"], 16) * 3 // 10)
         return answer
 
     environment.connection.fault = too_low

@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from app.bootstrap.checks import NotReady, check_contract, check_endpoints, require_checks
+from app.bootstrap.check import NotReady, require_checks
+from app.bootstrap.checks import check_contract, check_endpoints
 from app.core.config import Settings
 from app.core.errors import ChainUnavailable, KeyReused, PriceError
 from app.db.database import Database, open_engine

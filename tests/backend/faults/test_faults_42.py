@@ -85,6 +85,33 @@ def test_42_another_owner(environment: FaultEnvironment, caplog: pytest.LogCaptu
     assert {environment.settle(environment.find(o)).state for o in (create, cancel)} == {"confirmed"}
 
 
+def test_42_another_owner_while_the_platform_is_an_operator(
+    environment: FaultEnvironment, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything goes on but the withdrawal of fees; dismissed by the owner, the platform acts for nobody."""
+    reconciler, services = environment.services.reconciler, environment.services
+    run = environment.open_run()
+    reconciler.run_full()
+    owner = environment.engine.accounts[5].address
+    as_platform(environment, "setOperator", environment.platform.address, True)
+    as_platform(environment, "transferOwnership", owner)
+    as_platform(environment, "acceptOwnership", by=5)
+    for _ in range(2):
+        reconciler.run_full()
+    assert ready(services) == (200, {})
+    assert environment.settle(environment.prepare_run(idempotency_key="as-operator")).state == "confirmed"
+    as_platform(environment, "setOperator", environment.platform.address, False, by=5)
+    create, cancel = environment.prepare_run(idempotency_key="dismissed"), services.runs.prepare_cancel(run)
+    for _ in range(2):
+        reconciler.run_full()
+    for operation in (create, cancel):
+        assert "neither owner nor operator" in (stopped(environment, operation, caplog).held or "")
+    as_platform(environment, "setOperator", environment.platform.address, True, by=5)
+    reconciler.run_full()
+    assert ready(services) == (200, {})
+    assert {environment.settle(environment.find(o)).state for o in (create, cancel)} == {"confirmed"}
+
+
 @pytest.mark.parametrize("proxy", [False, True], ids=["code", "implementation of a proxy"])
 def test_42_other_code_signs_nothing_at_all(
     environment: FaultEnvironment, caplog: pytest.LogCaptureFixture, proxy: bool

@@ -19,11 +19,14 @@ from app.db.tables import answers, event_run_bookings, event_runs, operation_tot
 from app.main import create_app
 from app.services import housekeeping, run_pages
 from app.services.housekeeping import TOTALS, tidy
+from app.services.interventions import approve_operation
 from app.services.operation_list import Selection, find_operation, history, list_operations, list_orphans
+from app.services.pause import pause, resume
 from app.services.run_pages import pages_of_runs
 from database_environment import SECRET, headers_of, post_booking, settings_for
 from fastapi.testclient import TestClient
 from fault_environment import FaultEnvironment
+from limits_environment import limited
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus
@@ -167,9 +170,23 @@ def use_everything(environment: FaultEnvironment) -> None:
     assert post_booking(client, environment, run).status_code == 409
     post_booking(client, environment, run, prefer="respond-async")
     services.runs.refresh(run)
+    use_limits_and_pause(environment)
     list_operations(environment.database, Selection())
     list_orphans(environment.database)
     history(environment.database, find_operation(environment.database, "user:once").key)
+
+
+def use_limits_and_pause(environment: FaultEnvironment) -> None:
+    """Signs with limits, is held above one, approves, pauses and resumes."""
+    worker, run = limited(environment, day_wei=2 * 10**17), environment.open_run()
+    worker.settle(worker.prepare_booking(run))
+    worker = limited(environment, day_wei=2 * 10**17)
+    held = worker.step(worker.step(worker.prepare_booking(run)))
+    approve_operation(worker.database, worker.services.sender.sealer, held.key, "operator")
+    pause(worker.database, "operator")
+    worker.step(held)
+    resume(worker.database, "operator")
+    assert worker.step(held).state == "signed"
 
 
 def read_lists(environment: FaultEnvironment, client: TestClient, host: UUID, run: UUID) -> None:

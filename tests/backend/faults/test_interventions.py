@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 def operator(environment: FaultEnvironment, name: str = "alice") -> Interventions:
     """The commands of an operator, in a process of their own or in that of the environment."""
     services = environment.services
-    return Interventions(services.w3, environment.database, services.sender, environment.platform, name)
+    return Interventions(services.w3, environment.database, services.sender, name)
 
 
 def submitted(environment: FaultEnvironment, **options: Any) -> Operation:

@@ -202,9 +202,7 @@ def abandoned_and_the_nonce_is_used(environment: FaultEnvironment) -> None:
 @situation("again")
 def being_cancelled(environment: FaultEnvironment) -> None:
     operation, services = submitted(environment), environment.services
-    Interventions(services.w3, environment.database, services.sender, environment.platform, "alice").cancel(
-        operation.key
-    )
+    Interventions(services.w3, environment.database, services.sender, "alice").cancel(operation.key)
 
 
 @situation("is failed: createEventRunFor was cancelled by an operator")
@@ -272,7 +270,7 @@ def test_a_dry_run_says_what_a_round_then_does(environment: FaultEnvironment, na
     policy = {"expire_after": 0, "replace_after": 0} if "too_long" in bring_about.__name__ else {"replace_after": 30}
     predicting, acting = environment.worker(**policy), environment.worker(**policy)
     before, pool = dump(environment.database), environment.rpc("txpool_content")
-    predicted = list(Rehearsal(predicting.services, environment.platform).open_operations())
+    predicted = list(Rehearsal(predicting.services).open_operations())
     assert dump(environment.database) == before
     assert (environment.rpc("txpool_content"), predicting.connection.sent) == (pool, [])
     assert [without_seconds(done) for done in real_round(acting)] == [without_seconds(said) for said in predicted]
@@ -285,7 +283,7 @@ def test_what_a_node_has_refused_is_not_promised(environment: FaultEnvironment) 
     environment.connection.fault = first(9, node_error("transaction lacks the right spirit"), SEND)
     environment.step(operation)
     environment.connection.fault = None
-    [sentence] = Rehearsal(environment.services, environment.platform).open_operations()
+    [sentence] = Rehearsal(environment.services).open_operations()
     assert sentence.endswith("again, though the node has refused it: the node refuses its transaction: "
                              "transaction lacks the right spirit")  # fmt: skip
 
@@ -297,7 +295,7 @@ def test_rows_that_differ_say_what_is_written(environment: FaultEnvironment) -> 
         connection.execute(update(event_runs).values(seats_booked=3))
         connection.execute(update(event_run_bookings).values(status="cancelled"))
     before, block = dump(environment.database), environment.w3.eth.block_number
-    rehearsal = Rehearsal(environment.services, environment.platform)
+    rehearsal = Rehearsal(environment.services)
     assert list(rehearsal.refresh(run, block)) == [
         f"event run {run}: writes seats_booked 1, which is 3",
         f"booking {booking.subject}: writes status active, which is cancelled",

@@ -23,7 +23,6 @@ from app.db.migrations import migrate
 from app.db.unavailability import Trouble, meaning_of, troubles
 from app.services import operations
 from app.services.codec import event_stake_codec
-from app.services.contract_watch import ContractState
 from app.services.finality import FinalizedBlockChanged
 from app.services.health import HealthLimits
 from app.services.operation_types import Operation
@@ -217,21 +216,28 @@ def test_ready_and_its_problems(client: TestClient, services: Services) -> None:
 
 
 def test_a_contract_that_is_paused_or_changed(client: TestClient, services: Services) -> None:
+    parts = ("code", "platform_role", "percentages")
+
     def changed() -> dict[str, float]:
-        return {
-            part: value_of(client, "stakesim_contract_changed", part=part) for part in ("code", "owner", "percentages")
-        }
+        return {part: value_of(client, "stakesim_contract_changed", part=part) for part in parts}
 
     watch = services.sender.contract_watch
     assert watch is not None
-    assert changed() == dict.fromkeys(("code", "owner", "percentages"), 0), "nobody has looked yet"
+    assert changed() == dict.fromkeys(parts, 0), "nobody has looked yet"
     watch.look()
     state = watch._last
     assert state is not None
     assert (value_of(client, "stakesim_contract_paused"), set(changed().values())) == (0, {0})
-    for part, other in {"code": "other", "owner": None, "percentages": (1, 1)}.items():
-        watch._last = ContractState(**{**state._asdict(), part: other})
+    others: dict[str, dict[str, Any]] = {
+        "code": {"code": "other"},
+        "platform_role": {"owner": None},
+        "percentages": {"percentages": (1, 1)},
+    }
+    for part, other in others.items():
+        watch._last = state._replace(**other)
         assert {name for name, value in changed().items() if value} == {part}
+    watch._last = state._replace(owner=None, is_operator=True)
+    assert set(changed().values()) == {0}, "an operator acts for the platform as well"
     watch._last = state._replace(paused=True)
     assert value_of(client, "stakesim_contract_paused") == 1
 

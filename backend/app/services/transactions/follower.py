@@ -108,7 +108,7 @@ class Follower:
         pause = MAX_POLL_S
         try:
             self._look()
-            pause = self._sender.head.seconds_to_next(MIN_POLL_S, MAX_POLL_S)
+            pause = self._seconds_to_next()
         except NODE_ERRORS as error:
             log.warning("the head can't be read: %s", type(error).__name__)
         except Exception:
@@ -116,6 +116,19 @@ class Follower:
         with self._changed:
             next_look = min((followed.look_at for followed in self._followed.values()), default=float("inf"))
         return max(min(pause, next_look - self._clock()), MIN_POLL_S)
+
+    def _seconds_to_next(self) -> float:
+        """Returns how many seconds to wait for the next block that may have news about an operation.
+
+        An operation in a block has none until that block is final. If it is dropped before that, the last look sees it.
+        """
+        with self._changed:
+            operations = [followed.operation for followed in self._followed.values()]
+        blocks = 1
+        if self._seen is not None and all(operation.state == "mined" for operation in operations):
+            final_block = self._sender.policy.final_block(self._seen.number)
+            blocks = min((o.block_number - final_block for o in operations if o.block_number is not None), default=1)
+        return self._sender.head.seconds_to_next(MIN_POLL_S, MAX_POLL_S, max(blocks, 1))
 
     def send_and_follow(self, operation: Operation) -> None:
         """Sends an operation in another thread, and follows it. If the process ends first, the reconciler does so."""
@@ -160,16 +173,23 @@ class Follower:
                 if self._stopping:
                     return
             pause = self.look()
+            until = self._clock() + pause
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping, timeout=pause)
+                self._changed.wait_for(lambda: self._stopping or self._has_new(), timeout=pause)
+            pause = min(until - self._clock(), self._seconds_to_next())  # a new operation may have news sooner
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping, timeout=max(pause, 0))
+
+    def _has_new(self) -> bool:
+        return any(followed.is_new for followed in self._followed.values())
 
     def _look(self) -> None:
         header, now = self._sender.head.latest(), self._clock()
         with self._changed:
             followed_operations = list(self._followed.values())
-        # New operations are stepped anyway, so the blocks that were missed while there were no others don't matter
-        are_all_new = all(followed.is_new for followed in followed_operations)
-        mined_hashes = frozenset[str]() if are_all_new else self._hashes_since_last_look(header)
+        # New operations are stepped anyway, and mined ones when they are final, so blocks without others don't matter
+        awaits_block = any(not f.is_new and f.operation.state != "mined" for f in followed_operations)
+        mined_hashes = self._hashes_since_last_look(header) if awaits_block else frozenset[str]()
         due = [followed for followed in followed_operations if self._is_due(followed, header, mined_hashes, now)]
         due.sort(key=lambda followed: (followed.operation.nonce is None, followed.operation.nonce))
         with self._changed:

@@ -13,7 +13,7 @@ from web3 import Web3
 from app.services import rpc
 from app.services.rpc_types import BlockHeader
 
-DUE_AFTER = 0.9
+DUE_AFTER = 0.95
 """Part of the time between two blocks during which no next block is expected."""
 POLLS_PER_BLOCK = 12
 """While the next block is due, the head is read this often in the time between two blocks."""
@@ -69,7 +69,7 @@ class Head:
                 return self._header.number
         return rpc.block_number(self._w3)
 
-    def seconds_to_next(self, min_seconds: float, max_seconds: float) -> float:
+    def seconds_to_next(self, min_seconds: float, max_seconds: float, blocks: int = 1) -> float:
         """Returns how many seconds to wait before the head is read again.
 
         Until the next block is due, that is the whole time to it; from then on, a fraction of the time between blocks,
@@ -78,11 +78,13 @@ class Head:
         Args:
             min_seconds: Lower bound.
             max_seconds: Upper bound of that fraction.
+            blocks: Number of blocks after the last one that was read with which the caller has something to do.
         """
         with self._lock:
             block_seconds, since_last = self._block_seconds(), self._clock() - self._changed_at
         poll = max(block_seconds / POLLS_PER_BLOCK, since_last / BACK_OFF)
-        return max(DUE_AFTER * block_seconds - since_last, min(max(poll, min_seconds), max_seconds))
+        due_after = (blocks - 1 + DUE_AFTER) * block_seconds
+        return max(due_after - since_last, min(max(poll, min_seconds), max_seconds))
 
     def _is_fresh(self, asked_at: float, max_age: float) -> bool:
         return max_age > 0 and self._read_at >= asked_at - max_age

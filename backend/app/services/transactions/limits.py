@@ -9,31 +9,40 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
+from app.core.functions import SIGNABLE_FUNCTIONS
 from app.services.codec import event_stake_codec
-from app.services.operation_types import FILL_NONCE_GAP, Operation
+from app.services.operation_types import CREATIONS, FILL_NONCE_GAP, Operation
 
-SIGNED_FUNCTIONS = frozenset(
-    {
-        "createEventRun",
-        "createEventRunFor",
-        "bookEvent",
-        "bookEventFor",
-        "completeEvent",
-        "cancelEvent",
-        "cancelBooking",
-        "expireEvent",
-        "withdraw",
-        "withdrawTo",
-        "withdrawPlatformFees",
-    }
-)
-"""Functions that the services call by transaction. Ownership, operators and the pause are none of them."""
+ORDERS = frozenset(CREATIONS)
+"""Functions that send wei out. All others are exits: no limit of amounts and no pause stops them, so that nobody's
+money is locked in."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much the platform's account may spend on orders without a person's approval.
+
+    An order counts with its value, and with its gas limit at `TransactionPolicy.max_fee_per_gas`; once it is final,
+    with what it really cost. A day is the last 24 hours by the database's clock.
+
+    Attributes:
+        operation_wei: Wei that one operation may cost.
+        person_day_wei: Wei that the operations of a day for one user may cost.
+        day_wei: Wei that all operations of a day may cost.
+        person_run_seats: Seats that one user may have in one event run; None for any number.
+    """
+
+    operation_wei: int
+    person_day_wei: int
+    day_wei: int
+    person_run_seats: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,14 @@ class Limits:
     Attributes:
         chain_id: Id of the network (EIP-155).
         contracts: Addresses of the contracts that it calls, with checksums.
+        functions: Names of the functions that it calls.
+        amounts: How much it spends; None for any amount.
     """
 
     chain_id: int
     contracts: frozenset[str]
+    functions: frozenset[str] = SIGNABLE_FUNCTIONS
+    amounts: Amounts | None = None
 
 
 def check(operation: Operation, limits: Limits) -> str | None:
@@ -59,7 +72,7 @@ def check(operation: Operation, limits: Limits) -> str | None:
     if operation.to_address not in limits.contracts:
         return f"{operation.to_address} is not the contract"
     function, takes_wei = event_stake_codec().functions.get(operation.data[:4], (None, False))
-    if function not in SIGNED_FUNCTIONS:
+    if function not in limits.functions & SIGNABLE_FUNCTIONS:
         return f"its data calls {function or 'an unknown function'}, which the service does not sign"
     if function != operation.kind:
         return f"its data calls {function}, and its kind is {operation.kind}"
@@ -72,27 +85,56 @@ _SEALED_COLUMNS = ("key", "request", "kind", "chain_id", "sender", "to_address",
 """All that is stored once and never changed, but for the subject, which the database may assign, and the data."""
 
 
+def derived_seal_key(account: LocalAccount) -> bytes:
+    """Returns a key of seals that all processes with the account's key have."""
+    return hmac.digest(bytes(account.key), b"seal of an operation", hashlib.sha256)
+
+
 class Sealer:
     """Seals operations, so that rows that another program inserts are not signed.
 
-    The key is derived from the platform's, so that all processes with that one have it, and no configuration is needed.
+    Args:
+        address: Address of the platform's account.
+        keys: Keys of seals, at least one: the first one seals, and all are known.
+        keys_by_sender: Further keys that are known for the operations of one sender only: a previous account's key,
+            even if it leaked, seals nothing that another account signs.
 
     Attributes:
         address: Address of the platform's account.
     """
 
-    def __init__(self, account: LocalAccount) -> None:
-        self.address = account.address
-        self._key = hmac.digest(bytes(account.key), b"seal of an operation", hashlib.sha256)
+    def __init__(
+        self, address: str, keys: Sequence[bytes], keys_by_sender: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        self.address = address
+        self._keys, self._keys_by_sender = keys, keys_by_sender
 
     def seal(self, columns: Mapping[str, Any]) -> str:
         """Returns the seal of an operation with these columns: HMAC-SHA-256 in hex."""
-        message = json.dumps([*(columns[name] for name in _SEALED_COLUMNS), columns["data"].hex()])
-        return hmac.digest(self._key, message.encode(), hashlib.sha256).hex()
+        return self.mac(*_sealed_parts(columns))
+
+    def mac(self, *parts: str | int | None) -> str:
+        """Returns the seal of a list of values. The first value says what the list is about."""
+        return _mac(self._keys[0], parts)
+
+    def is_mac(self, seal: object, sender: str, *parts: str | int | None) -> bool:
+        """Returns whether a seal is that of a list of values that is about an account."""
+        if not isinstance(seal, str) or not seal.isascii():
+            return False
+        of_sender = self._keys_by_sender.get(sender)
+        keys = self._keys if of_sender is None else [*self._keys, of_sender]
+        return any(hmac.compare_digest(seal, _mac(key, parts)) for key in keys)
 
     def has_sealed(self, operation: Operation) -> bool:
         """Returns whether the operation has the seal of its columns."""
-        if operation.seal is None:
-            return False
-        columns = {name: getattr(operation, name) for name in (*_SEALED_COLUMNS, "data")}
-        return hmac.compare_digest(operation.seal, self.seal(columns))
+        columns = {name: getattr(operation, name) for name in (*_SEALED_COLUMNS, "data", "person")}
+        return self.is_mac(operation.seal, operation.sender, *_sealed_parts(columns))
+
+
+def _sealed_parts(columns: Mapping[str, Any]) -> list[str | int | None]:
+    person = [columns["person"]] if columns.get("person") is not None else []  # rows from before have none
+    return [*(columns[name] for name in _SEALED_COLUMNS), columns["data"].hex(), *person]
+
+
+def _mac(key: bytes, parts: Sequence[str | int | None]) -> str:
+    return hmac.digest(key, json.dumps(parts).encode(), hashlib.sha256).hex()

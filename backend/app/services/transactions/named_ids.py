@@ -49,6 +49,7 @@ def _creations(of_rows: ColumnElement[bool]) -> Select[Any]:
             (_c.subject == _SUBJECT).label("is_subject"),
             chain_cursors.c.block_number.label("cursor_block"),
             chain_cursors.c.block_hash.label("cursor_hash"),
+            func.coalesce(chain_cursors.c.finalized_block, 0).label("finalized_block"),
         )
         .select_from(operations)
         .outerjoin(event_runs, _runs.id == _c.subject)
@@ -138,11 +139,12 @@ def _named_number(operation: Operation) -> int | None:
 def _deciding_blocks(creations: Sequence[Any]) -> list[tuple[int, str]]:
     """Returns the blocks that must be in the chain, each with its hash.
 
-    All blocks up to the reconciler's cursor were in one chain, so the cursor's block stands for them.
+    All blocks up to the reconciler's cursor were in one chain, so the cursor's block stands for them. Finalized ones
+    cannot change.
     """
     blocks = set[tuple[int, str]]()
     for each in creations:
-        if each.block_hash is None:  # it was closed by an earlier version, or was dropped
+        if each.block_hash is None or each.block_number <= each.finalized_block:  # None: closed by an earlier version
             continue
         is_followed = each.cursor_hash is not None and each.block_number <= each.cursor_block
         blocks.add((each.cursor_block, each.cursor_hash) if is_followed else (each.block_number, each.block_hash))

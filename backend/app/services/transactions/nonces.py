@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection
@@ -18,6 +19,8 @@ from app.services.operation_types import Attempt, Operation, UsedNonce
 from app.services.orphans import HeldForOrphan, Orphan
 from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
+from app.services.transactions.limits import ORDERS
+from app.services.transactions.spending import AboveLimit, Charge, Entry, Spending
 
 SEARCHED_BLOCKS = 128
 """Number of blocks that are searched for a transaction. Nodes that are no archive nodes have the states of as many."""
@@ -44,10 +47,12 @@ class NonceAllocator:
         w3: Connection to the node.
         database: Where operations are stored.
         platform: Address of the platform's account.
+        spending: Counts what the platform's account spends.
     """
 
-    def __init__(self, w3: Web3, database: Database, platform: str) -> None:
+    def __init__(self, w3: Web3, database: Database, platform: str, spending: Spending) -> None:
         self._w3 = w3
+        self._spending = spending
         self._database = database
         self._platform = platform
         self._lock = threading.Lock()  # without it, threads that sign at the same time would try the same nonce
@@ -55,18 +60,26 @@ class NonceAllocator:
         self._has_orphans = False  # as `find_unknown` saw it last
         self._unknown: str | None = None
 
-    def sign(self, operation: Operation, final_block: int, sign: Callable[[int], Attempt]) -> Operation:
+    def sign(
+        self,
+        operation: Operation,
+        final_block: int,
+        sign: Callable[[int], Attempt],
+        charge: Charge | None = None,
+    ) -> Operation:
         """Stores the operation's first attempt with the next free nonce.
 
         Args:
             operation: A prepared operation.
             final_block: Number of the latest final block: counting in a block that a reorg drops would leave a gap.
             sign: Signs the operation with a nonce.
+            charge: What is counted; None if nothing is.
 
         Returns:
-            The signed operation, or the operation as another worker left it.
+            The signed operation, or the operation as another worker left it; unchanged during a pause.
 
         Raises:
+            AboveLimit: It is above a limit.
             HeldForOrphan: The operation, or the account, has to wait for an orphan.
         """
         chain_id, sender, compared = operation.chain_id, operation.sender, list[str]()
@@ -77,10 +90,14 @@ class NonceAllocator:
             if nonce is None or count > nonce:
                 nonce, used_on_chain = self._start(connection, operation, count, final_block)
             while True:
-                signed = _try(connection, operation, sign(nonce), used_on_chain, compared)
+                entry = self._entry(connection, operation, nonce, charge, final_block)
+                spending = self._spending.to_json(operation, entry)
+                signed = _try(connection, operation, sign(nonce), used_on_chain, compared, spending)
                 if signed is not None:
                     self._next_nonce[sender] = nonce + 1
+                    self._spending.signed(signed, entry)
                     return signed
+                self._spending.forget_time()  # that may be why nothing was signed
                 current = operations.find(connection, operation.key) or operation
                 next_nonce = nonce_queries.next_nonce(connection, chain_id, sender)
                 if current.state == "prepared" and self._compare_orphans(connection, current, compared):
@@ -93,9 +110,23 @@ class NonceAllocator:
                         "the database has lost commits: it assigned nonce %s of %s, and not any more", nonce, sender
                     )
                     self._next_nonce.pop(sender, None)
+                    tried = nonce, used_on_chain
                     nonce, used_on_chain = self._start(connection, operation, count, final_block)
+                    if (nonce, used_on_chain) == tried:  # a pause, or the time, is why nothing was signed
+                        return current
                 else:
                     nonce, used_on_chain = next_nonce, 0
+
+    def _entry(
+        self, connection: Connection, operation: Operation, nonce: int, charge: Charge | None, final_block: int
+    ) -> Entry | None:
+        """Returns the operation's entry; before it is refused, looks at what earlier ones really cost."""
+        try:
+            return self._spending.entry(connection, operation, nonce, charge)
+        except AboveLimit:
+            self._spending.forget_time()
+            self._spending.settle(connection, operation.chain_id, final_block)
+        return self._spending.entry(connection, operation, nonce, charge)
 
     def _start(self, connection: Connection, operation: Operation, count: int, final_block: int) -> tuple[int, int]:
         """Returns the nonce to try first, and the number of nonces that are certainly used on chain.
@@ -270,10 +301,16 @@ class NonceAllocator:
 
 
 def _try(
-    connection: Connection, operation: Operation, attempt: Attempt, used_on_chain: int, compared: Sequence[str]
+    connection: Connection,
+    operation: Operation,
+    attempt: Attempt,
+    used_on_chain: int,
+    compared: Sequence[str],
+    spending: dict[str, Any] | None,
 ) -> Operation | None:
+    is_exit = operation.kind not in ORDERS
     try:
-        return operations.sign(connection, operation, attempt, used_on_chain, compared)
+        return nonce_queries.sign(connection, operation, attempt, used_on_chain, compared, spending, is_exit=is_exit)
     except IntegrityError as error:
         if not isinstance(error.orig, UniqueViolation):
             raise

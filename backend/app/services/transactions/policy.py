@@ -1,10 +1,12 @@
-"""How transactions are sent: fees, confirmations and waiting times."""
+"""How transactions are sent: fees, confirmations, waiting times and limits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.core.functions import SIGNABLE_FUNCTIONS
 from app.core.units import WEI_PER_GWEI
+from app.services.transactions.limits import Amounts
 
 MIN_BUMP_PERCENT = 10
 """Percent by which nodes require both fees to be raised before they replace a transaction."""
@@ -12,7 +14,7 @@ MIN_BUMP_PERCENT = 10
 
 @dataclass(frozen=True)
 class TransactionPolicy:
-    """Fees, confirmations and waiting times of a `TransactionSender`.
+    """Fees, confirmations, waiting times and limits of a `TransactionSender`.
 
     Attributes:
         confirmations: Number of blocks, including the transaction's own, after which a transaction is final.
@@ -33,6 +35,8 @@ class TransactionPolicy:
             is rejected: its own one may be why the contract refuses it. Takes two RPC calls for each rejection.
         head_max_age: Seconds for which the latest block that was read may be used again. 0 where blocks come with the
             transactions, as on an engine in the same process.
+        functions: Names of the contract's functions that are signed.
+        amounts: How much the platform's account spends without approval; None for any amount.
     """
 
     confirmations: int = 1
@@ -50,6 +54,8 @@ class TransactionPolicy:
     max_pause: float = 1
     looks_before_rejecting: bool = False
     head_max_age: float = 0
+    functions: frozenset[str] = SIGNABLE_FUNCTIONS
+    amounts: Amounts | None = None
 
     def __post_init__(self) -> None:
         if (

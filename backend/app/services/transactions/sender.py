@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
 
-from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.exceptions import TransactionNotFound
@@ -32,6 +31,7 @@ from app.services.rpc_answers import checksummed
 from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, rejection_message
 from app.services.rpc_types import Receipt
 from app.services.transactions import receipts, states
+from app.services.transactions.accounts import SigningAccount, derived_sealer
 from app.services.transactions.conclusions import Mined, of_receipt
 from app.services.transactions.head import Head
 from app.services.transactions.limits import Limits, Sealer
@@ -41,7 +41,7 @@ from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.receipts import find_attempt
 from app.services.transactions.signer import Signer
 from app.services.transactions.signing import find_account, sign_attempt
-from app.services.transactions.states import NO_BLOCK, log_fields
+from app.services.transactions.states import log_fields
 from app.services.transactions.unmined import Unmined
 
 PAUSE_GROWTH = 1.2
@@ -60,7 +60,7 @@ class _Step(NamedTuple):
 
 
 class TransactionSender:
-    """Signs and sends operations with the platform's key, or with the account that is passed to a method.
+    """Signs and sends operations with the platform's keys, or with the account that is passed to a method.
 
     Args:
         w3: Connection to the node.
@@ -70,6 +70,11 @@ class TransactionSender:
         clock: Returns seconds; never goes back.
         sleep: Waits for so many seconds.
         uniform: Returns a random number between its two arguments.
+        previous: Accounts before a rotation of keys, which sign what is left of their operations.
+        sealer: Seals operations; with the key that is derived from the platform's if None.
+
+    Attributes:
+        unmined: Brings operations into a block, or cancels them, that are in none.
     """
 
     _sign_attempt = staticmethod(sign_attempt)  # an attribute, so that tests of the fault campaign can break it
@@ -77,25 +82,25 @@ class TransactionSender:
     def __init__(
         self,
         w3: Web3,
-        platform: LocalAccount,
+        platform: SigningAccount,
         database: Database,
         policy: TransactionPolicy | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
+        previous: Sequence[SigningAccount] = (),
+        sealer: Sealer | None = None,
     ) -> None:
-        self._w3 = w3
-        self._platform = platform
-        self._database = database
-        self.policy = policy or TransactionPolicy()
+        self._w3, self._database = w3, database
+        self.policy, self._contracts = policy or TransactionPolicy(), frozenset[str]()
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
-        self._mempool = Mempool(w3, clock)
-        self.head = Head(w3, clock)
-        self._sealer = Sealer(platform)
-        self._signer = Signer(w3, database, self._sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
-        self._unmined = Unmined(w3, database, self._mempool, self._signer, platform)
-        self._contracts: frozenset[str] = frozenset()
+        self._mempool, self.head = Mempool(w3, clock), Head(w3, clock)
+        self.accounts, self.sealer = (platform, *previous), sealer or derived_sealer(platform)
+        self._signer = Signer(
+            w3, database, self.sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock, previous
+        )
+        self.unmined = Unmined(w3, database, self._mempool, self._signer, self.accounts)
         self._in_progress: dict[str, threading.Event] = {}  # operations that a thread carries out, by key
 
     @property
@@ -104,14 +109,9 @@ class TransactionSender:
         return self._signer.nonces
 
     @property
-    def unmined(self) -> Unmined:
-        """Brings operations into a block, or cancels them, that are in none."""
-        return self._unmined
-
-    @property
     def address(self) -> ChecksumAddress:
         """Address of the platform's account."""
-        return self._platform.address
+        return self.accounts[0].address
 
     @cached_property
     def chain_id(self) -> int:
@@ -124,16 +124,16 @@ class TransactionSender:
     @property
     def contract_watch(self) -> ContractWatch | None:
         """Says which operations are held because of the contract; set where a reconciler looks at the contract."""
-        return self._signer.contract_watch
+        return self._signer.unsigned.contract_watch
 
     @contract_watch.setter
     def contract_watch(self, watch: ContractWatch) -> None:
-        self._signer.contract_watch = watch
+        self._signer.unsigned.contract_watch = watch
 
     @property
     def limits(self) -> Limits:
         """What this process signs."""
-        return Limits(self.chain_id, self._contracts)
+        return Limits(self.chain_id, self._contracts, self.policy.functions, self.policy.amounts)
 
     # ------------------------------------------------------------------------------------------------- public methods
 
@@ -141,23 +141,32 @@ class TransactionSender:
         """Lets the sender sign calls of this contract; it signs none of others."""
         self._contracts |= {contract}
 
-    def draft(self, call: Call, signer: LocalAccount | None, subject: uuid.UUID | NewRow | None = None) -> Draft:
+    def draft(
+        self,
+        call: Call,
+        signer: SigningAccount | None,
+        subject: uuid.UUID | NewRow | None = None,
+        *,
+        person: uuid.UUID | None = None,
+    ) -> Draft:
         """Returns a call as an operation to be stored.
 
         Args:
             call: The contract call.
             signer: The account that sends it; the platform if None.
             subject: The row that it is about, as `Draft.subject`.
+            person: Id of the user for whom it sends wei; None if it is about nobody.
         """
-        return Draft(call, self.chain_id, signer.address if signer else self.address, subject, self._sealer.seal)
+        sender, of = signer.address if signer else self.address, str(person) if person else None
+        return Draft(call, self.chain_id, sender, subject, self.sealer.seal, of)
 
-    def send(self, call: Call, signer: LocalAccount | None = None) -> Receipt:
+    def send(self, call: Call, signer: SigningAccount | None = None) -> Receipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
         with self._database.autocommit() as connection:
             operation = operations.create(connection, str(uuid.uuid4()), "", self.draft(call, signer))
         return self.finish(operation, signer)
 
-    def finish(self, operation: Operation, signer: LocalAccount | None = None) -> Receipt:
+    def finish(self, operation: Operation, signer: SigningAccount | None = None) -> Receipt:
         """Carries an operation out from its present state, and waits until it is final.
 
         Returns:
@@ -176,7 +185,7 @@ class TransactionSender:
             return self._finish(operation, signer)
 
     def step(self, operation: Operation) -> Operation:
-        """Reads the chain once, and changes the operation accordingly. Signs with the platform's key only.
+        """Reads the chain once, and changes the operation accordingly. Signs with the platform's keys only.
 
         Raises:
             ChainUnavailable: The node does not answer.
@@ -190,7 +199,7 @@ class TransactionSender:
         """Steps the operation as long as its state changes, and returns it as far as it got.
 
         Where a block can't be final at once, that ends with the step after which a block is awaited. The node's trouble
-        is logged. Signs with the platform's key only.
+        is logged. Signs with the platform's keys only.
         """
         with self._marked_in_progress(operation):
             while not operation.closed:
@@ -227,7 +236,7 @@ class TransactionSender:
             finished.set()
             self._in_progress.pop(operation.key, None)
 
-    def _finish(self, operation: Operation, signer: LocalAccount | None) -> Receipt:
+    def _finish(self, operation: Operation, signer: SigningAccount | None) -> Receipt:
         deadline, pause = self._clock() + self.policy.give_up_after, self.policy.min_pause
         while True:
             state_before, receipt, node_error = operation.state, None, None
@@ -256,7 +265,7 @@ class TransactionSender:
 
     # ------------------------------------------------------------------------------------------------- steps by state
 
-    def _step(self, operation: Operation, signer: LocalAccount | None) -> _Step:
+    def _step(self, operation: Operation, signer: SigningAccount | None) -> _Step:
         if operation.closed:
             return _Step(operation)
         if operation.state == "prepared":
@@ -267,9 +276,9 @@ class TransactionSender:
             self._mempool.forget(operation)
         return step
 
-    def _sign(self, operation: Operation, signer: LocalAccount | None) -> Operation:
+    def _sign(self, operation: Operation, signer: SigningAccount | None) -> Operation:
         """Signs the operation (prepared -> signed), so that it may be sent, or rejects or holds it."""
-        account = find_account(operation, signer, self._platform)
+        account = find_account(operation, signer, *self.accounts)
         if account is None:
             message = f"{operation.kind} was never sent, and the key of {operation.sender} is not here."
             return states.reject(self._database, operation, Superseded(message))
@@ -278,13 +287,13 @@ class TransactionSender:
             self._mempool.trust(signed)
         return signed
 
-    def _follow(self, operation: Operation, signer: LocalAccount | None) -> _Step:
+    def _follow(self, operation: Operation, signer: SigningAccount | None) -> _Step:
         """Updates an operation with a nonce (signed, submitted, mined) to the state that the chain shows."""
         refusal: SendRefusal | None = None
         if operation.state == "signed" and self._mempool.due(operation, self.policy).resend:
             if not self._mempool.is_new(operation):
-                account = find_account(operation, signer, self._platform)
-                if changed := self._unmined.reason_not_to_resend(operation, account, self.policy):
+                account = find_account(operation, signer, *self.accounts)
+                if changed := self.unmined.check_before_resend(operation, account, self.policy):
                     return _Step(changed)
             refusal = self._mempool.send(operation)
         is_new_to_node = operation.state == "signed" and refusal is None and self._mempool.has_sent(operation)
@@ -295,16 +304,16 @@ class TransactionSender:
         if receipt is not None:
             return self._handle_receipt(operation, receipt, latest_block)
         if operation.state == "mined":
-            operation = self._handle_reorg(operation)
+            operation = self.unmined.return_to_mempool(operation)
         if operation.state not in ("signed", "submitted"):
             return _Step(operation)
         return self._follow_unmined(operation, refusal, signer, latest_block)
 
     def _follow_unmined(
-        self, operation: Operation, refusal: SendRefusal | None, signer: LocalAccount | None, latest_block: int | None
+        self, operation: Operation, refusal: SendRefusal | None, signer: SigningAccount | None, latest_block: int | None
     ) -> _Step:
-        account = find_account(operation, signer, self._platform)
-        outcome = self._unmined.follow(operation, refusal, account, self.policy, self.limits)
+        account = find_account(operation, signer, *self.accounts)
+        outcome = self.unmined.follow(operation, refusal, account, self.policy, self.limits)
         if isinstance(outcome, Mined):
             return self._handle_receipt(outcome.operation, outcome.receipt, latest_block)
         return _Step(outcome)
@@ -329,24 +338,16 @@ class TransactionSender:
             f"{tx_hash} is mined with a nonce that it had given up, and nonce {operation.nonce} must have no effect"
         )
         operation = states.hold(self._database, operation, HeldCause.REORG, reason)
-        account = find_account(operation, self._platform)
         if not last.no_effect:
-            if account is not None and operation.state in ("signed", "submitted"):
-                return self._unmined.give_up_nonce(operation, account, self.policy)
-            return operation
+            account = find_account(operation, *self.accounts)
+            if account is None or operation.state not in ("signed", "submitted"):
+                return operation
+            return self.unmined.give_up_nonce(operation, account, self.policy)
         used = receipts.read_receipt(self._w3, operation, last)
         if used is None:
             self._mempool.send(operation)
         elif all(receipts.is_final(self._w3, each, self.policy, latest_block) for each in (receipt, used)):
             return self._close(operation, receipt)
-        return operation
-
-    def _handle_reorg(self, operation: Operation) -> Operation:
-        """Sets the operation back from mined to submitted, as its block was dropped from the chain."""
-        tx_hash, block_number = operation.tx_hash, operation.block_number
-        log.warning("%s is not in block %s any more", tx_hash, block_number, extra=log_fields(operation))
-        operation = states.change(self._database, operation, ("mined",), state="submitted", reorged=True, **NO_BLOCK)
-        self._mempool.forget(operation)
         return operation
 
     def _close(self, operation: Operation, receipt: Receipt) -> Operation:
@@ -357,20 +358,18 @@ class TransactionSender:
         if not receipt.succeeded:
             return self._close_reverted(operation, receipt, columns)
         if find_attempt(operation, receipt).no_effect:
-            proof, error = of_receipt(operation, receipt), states.error_of_given_up(operation)
-            return states.fail(self._database, proof, error, **columns)
+            error = states.error_of_given_up(operation)
+            return states.fail(self._database, of_receipt(operation, receipt), error, **columns)
         events = event_stake_codec().events(receipt.logs, checksummed(operation.to_address))
         effects: Sequence[Effect] = ()
-        columns["error"] = None
+        columns |= {"state": "confirmed", "error": None}
         try:
             effects = projections.effects_of_success(operation, events, tx_hash, receipt.block_number)
         except UnexpectedReceipt as error:
             log.error("%s", error, extra=log_fields(operation))
             columns["error"] = states.error_to_json(error)
         with self._database.autocommit() as connection:
-            closed = operations.close(
-                connection, operation, SENT_STATES, effects, in_order=True, state="confirmed", **columns
-            )
+            closed = operations.close(connection, operation, SENT_STATES, effects, in_order=True, **columns)
             earlier = [] if closed else operations.open_with_lower_nonce(connection, operation)
         if earlier:
             return self._close(operation, receipt) if self._close_all(earlier) else operation
@@ -381,10 +380,9 @@ class TransactionSender:
 
     def _close_reverted(self, operation: Operation, receipt: Receipt, columns: dict[str, object]) -> Operation:
         """Fails the operation, or starts it over if it ran out of gas for the first time."""
-        revert = receipts.revert_reason(self._w3, operation, receipt)
-        proof = of_receipt(operation, receipt)
+        revert, proof = receipts.revert_reason(self._w3, operation, receipt), of_receipt(operation, receipt)
         if revert.name == "OutOfGas" and operation.requeued == 0 and not operation.given_up:
-            return self._unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
+            return self.unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
         message = rejection_message(operation.kind, revert)
         error = ContractRejected(revert.name, revert.args, message, "reverted")
         return states.fail(self._database, proof, error, **columns)

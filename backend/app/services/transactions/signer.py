@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from eth_account.signers.local import LocalAccount
 from web3 import Web3
-from web3.exceptions import ContractLogicError
 
-from app.core.errors import AppError, ContractRejected, Expired, Superseded, TransactionRefused
+from app.core.errors import AppError, TransactionRefused
 from app.db.database import Database
 from app.services import operations, rpc
-from app.services.codec import Call, event_stake_codec
-from app.services.contract_watch import PAUSABLE, ContractWatch
+from app.services.codec import Call
 from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
 from app.services.orphans import HeldForOrphan
+from app.services.pause import current_pause, lock_against_pause
 from app.services.rpc_answers import checksummed
-from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, as_contract_rejected, classify
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import limits, states
+from app.services.transactions.accounts import SignerError, SigningAccount
+from app.services.transactions.approvals import find_approval
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.funds import Funds
 from app.services.transactions.head import Head
-from app.services.transactions.named_ids import NamedIds
+from app.services.transactions.limits import ORDERS
 from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.seats import reason_against_seats
 from app.services.transactions.signing import Content, find_mismatch
+from app.services.transactions.spending import AboveLimit, Charge, Spending
 from app.services.transactions.states import log_fields
+from app.services.transactions.unsigned import Unsigned
 
 TRANSFER_GAS = 21_000
 """Gas of a transaction that sends no data to an account without code."""
+
+_Made = Attempt | tuple[HeldCause, str] | None
+"""An attempt; or why the operation is held; or None if there is nothing to do."""
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +50,11 @@ class Signer:
         sign: Signs an attempt, as `signing.sign_attempt` does.
         head: The latest block.
         clock: Returns seconds; never goes back.
+        previous: The platform's accounts before a rotation of keys.
 
     Attributes:
         nonces: Assigns the nonces.
-        named_ids: Says whether a call may name something else by now.
-        contract_watch: Says which operations are held because of the contract; None if nobody looks at it.
+        unsigned: Decides about operations before they are signed.
     """
 
     def __init__(
@@ -60,33 +65,67 @@ class Signer:
         sign: Callable[..., Attempt],
         head: Head,
         clock: Callable[[], float],
+        previous: Sequence[SigningAccount] = (),
     ) -> None:
         self._w3 = w3
         self._database = database
         self._sealer = sealer
         self._sign = sign
         self._head = head
-        self._clock = clock
-        self.nonces = NonceAllocator(w3, database, sealer.address)
+        self._accounts = (sealer.address, *(account.address for account in previous))
+        self._spending = Spending(w3, sealer, self._accounts)
+        self.nonces = NonceAllocator(w3, database, sealer.address, self._spending)
         self._funds = Funds(w3, database, clock)
-        self.named_ids = NamedIds(w3, database, clock)
-        self.contract_watch: ContractWatch | None = None
-        self._failing_since: dict[str, float] = {}  # first estimate in a row that failed, by key
+        self.unsigned = Unsigned(w3, database, head, self.nonces, clock)
 
     def sign_first(
-        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, allowed: limits.Limits
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, allowed: limits.Limits
     ) -> Operation:
         """Signs a prepared operation (-> signed), so that it may be sent; or rejects or holds it.
 
         All that can be known is looked at before it takes a nonce: limits, what it names, estimate, fees, funds.
         """
         if reason := self._find_fault(operation, allowed):
-            return self._hold(operation, HeldCause.LIMIT, reason, policy)
-        if self.contract_watch and (reason := self.contract_watch.reason_to_hold(operation)):
-            return self._hold(operation, HeldCause.CONTRACT, reason, policy)
-        if changed := self._check_named_ids(operation, policy):
+            return self.unsigned.hold(operation, HeldCause.LIMIT, reason, policy)
+        if self.unsigned.contract_watch and (reason := self.unsigned.contract_watch.reason_to_hold(operation)):
+            return self.unsigned.hold(operation, HeldCause.CONTRACT, reason, policy)
+        if changed := self.unsigned.check_named_ids(operation, policy):
             return changed
-        estimate = self._estimate(operation, policy)
+        try:
+            signed = self._sign_within_limits(operation, account, policy, allowed.amounts)
+        except AboveLimit as above:
+            return self.unsigned.hold(operation, HeldCause.ABOVE_LIMIT, above.reason, policy)
+        if signed.state == "prepared" and signed.kind in ORDERS:
+            with self._database.autocommit() as connection:
+                pause = current_pause(connection)
+            return self.unsigned.hold(signed, HeldCause.PAUSED, str(pause), policy) if pause else signed
+        return signed
+
+    def _sign_within_limits(
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, amounts: limits.Amounts | None
+    ) -> Operation:
+        """Signs an operation that is within the limits, or that a person approved; or rejects or holds it.
+
+        Raises:
+            AboveLimit: It is an order above a limit of amounts, and not approved.
+        """
+        if amounts is None:
+            return self._sign_charged(operation, account, policy, None)
+        try:
+            self._require_within(operation, amounts)
+            return self._sign_charged(operation, account, policy, Charge(amounts))
+        except AboveLimit:
+            with self._database.autocommit() as connection:
+                approval = find_approval(connection, operation, self._sealer)
+            if approval is None:
+                raise
+        return self._sign_charged(operation, account, policy, Charge(amounts, approved_at=approval.microseconds))
+
+    def _sign_charged(
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, charge: Charge | None
+    ) -> Operation:
+        """Signs an operation once it is known what it costs; or rejects or holds it. Raises `AboveLimit`."""
+        estimate = self.unsigned.estimate(operation, policy)
         if isinstance(estimate, Operation):
             return estimate
         header = self._head.latest(policy.head_max_age)
@@ -94,24 +133,45 @@ class Signer:
         if fees is None:
             cap = policy.max_fee_per_gas
             reason = f"the base fee of {header.base_fee} wei per gas is above the cap of {cap}"
-            return self._hold(operation, HeldCause.BASE_FEE, reason, policy)
+            return self.unsigned.hold(operation, HeldCause.BASE_FEE, reason, policy)
         gas = gas_limit(estimate, retried=operation.requeued > 0)
         cost_wei = operation.value_wei + gas * fees.max_fee_per_gas
         if not self._funds.reserve(operation.chain_id, account.address, cost_wei):
-            return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
+            return self.unsigned.hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
 
         def sign(nonce: int) -> Attempt:
             return self._sign(operation, account, nonce, gas, fees, header.number)
 
+        if charge and charge.approved_at is None and operation.kind in ORDERS:  # fees may be raised so far
+            charge = charge._replace(wei=operation.value_wei + gas * policy.max_fee_per_gas)
+        final_block = max(policy.final_block(header.number), 0)
         try:
-            return self.nonces.sign(operation, max(policy.final_block(header.number), 0), sign)
+            return self.nonces.sign(operation, final_block, sign, charge)
         except HeldForOrphan as held:
-            return self._hold(operation, HeldCause.ORPHAN, held.reason, policy)
+            return self.unsigned.hold(operation, HeldCause.ORPHAN, held.reason, policy)
+        except SignerError as error:
+            return self.unsigned.hold(operation, HeldCause.SIGNER, error.words, policy)
+
+    def _require_within(self, operation: Operation, amounts: limits.Amounts) -> None:
+        """Raises `AboveLimit` if an order can't be within the limits, before anything is asked about it."""
+        if operation.kind not in ORDERS or operation.sender not in self._accounts:
+            return
+        if operation.sender != self._accounts[0]:
+            raise AboveLimit(f"{operation.sender} was the platform's account before, and signs only what is approved")
+        most = min(amounts.operation_wei, amounts.person_day_wei, amounts.day_wei)
+        if operation.value_wei > most:
+            raise AboveLimit(f"it sends {operation.value_wei} wei, and the lowest limit is {most} wei")
+        if amounts.person_run_seats is None:
+            return
+        with self._database.autocommit() as connection:
+            reason = reason_against_seats(connection, operation, amounts)
+        if reason is not None:
+            raise AboveLimit(reason)
 
     def raise_fees(
         self,
         operation: Operation,
-        account: LocalAccount,
+        account: SigningAccount,
         policy: TransactionPolicy,
         allowed: limits.Limits,
         *,
@@ -155,7 +215,7 @@ class Signer:
     def mend(
         self,
         operation: Operation,
-        account: LocalAccount,
+        account: SigningAccount,
         policy: TransactionPolicy,
         allowed: limits.Limits,
         kind: RefusalKind | None,
@@ -168,7 +228,7 @@ class Signer:
         ):
             return operation
         header = rpc.latest_header(self._w3)
-        estimate = self._estimate(operation, policy) if kind.name != "FEE_CAP" else 0
+        estimate = self.unsigned.estimate(operation, policy) if kind.name != "FEE_CAP" else 0
         if isinstance(estimate, Operation):
             return operation
 
@@ -188,7 +248,7 @@ class Signer:
         return self._add_attempt(operation, make, allowed)
 
     def give_up_nonce(
-        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, error: AppError | None = None
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, error: AppError | None = None
     ) -> Operation:
         """Stores one more attempt with the same nonce, without effect, so that the operations behind it go on.
 
@@ -217,8 +277,14 @@ class Signer:
             log.error("%s gives up its transaction: %s", operation.kind, error.message, extra=log_fields(operation))
         return given_up
 
-    def fill_gap(self, account: LocalAccount, chain_id: int, nonce: int, policy: TransactionPolicy) -> Operation | None:
-        """Stores an operation that only uses a nonce; None if another worker did so, or if fees are above the cap."""
+    def fill_gap(
+        self, account: SigningAccount, chain_id: int, nonce: int, policy: TransactionPolicy
+    ) -> Operation | None:
+        """Stores an operation that only uses a nonce.
+
+        Returns:
+            The operation; None if another worker stored it, if fees are above the cap, or if there is no signature.
+        """
         header = rpc.latest_header(self._w3)
         fees = initial_fees(header.base_fee, policy)
         if fees is None:
@@ -226,7 +292,11 @@ class Signer:
         key = f"{FILL_NONCE_GAP}:{chain_id}:{account.address}:{nonce}"
         draft = Draft(Call(checksummed(account.address), FILL_NONCE_GAP, b""), chain_id, account.address)
         filling = Content(chain_id, account.address, account.address, 0, b"")
-        attempt = self._sign(filling, account, nonce, TRANSFER_GAS, fees, header.number)
+        try:
+            attempt = self._sign(filling, account, nonce, TRANSFER_GAS, fees, header.number)
+        except SignerError as error:
+            log.warning("nonce %s of %s can't be filled: %s", nonce, account.address, error.words)
+            return None
         with self._database.autocommit() as connection:
             operation = operations.create_signed(connection, key, draft, attempt)
         if operation is not None:
@@ -247,80 +317,10 @@ class Signer:
             return None
         return "it was not stored by this service, as its seal is missing or of other values"
 
-    def _check_named_ids(self, operation: Operation, policy: TransactionPolicy) -> Operation | None:
-        """Returns the operation as it was rejected or held, if its call may name another run or booking; else None."""
-        try:
-            doubt = self.named_ids.find_doubt(operation, policy)
-        except NODE_ERRORS as error:
-            return self._hold_after_errors(operation, error, "the block of what it names can't be read", policy)
-        if doubt is None:
-            return None
-        if doubt.is_final:
-            message = f"{operation.kind} was not sent, and never will be: {doubt.reason}."
-            return states.reject(self._database, operation, Superseded(message))
-        return self._hold(operation, HeldCause.REORG, doubt.reason, policy)
-
-    def _estimate(self, operation: Operation, policy: TransactionPolicy) -> int | Operation:
-        """Returns the estimated gas, or the operation as it was rejected or held."""
-        to, data, value = operation.to_address, operation.data, operation.value_wei
-        try:
-            gas = rpc.estimate_gas(self._w3, to, data, "pending", sender=operation.sender, value=value)
-        except NODE_ERRORS as error:
-            if isinstance(error, ContractLogicError):
-                rejection = as_contract_rejected(operation.kind, error, event_stake_codec())
-                watch = self.contract_watch if rejection is not None else None
-                if watch and rejection and (why := watch.reason_after_revert(operation, rejection.name)):
-                    return self._hold(operation, HeldCause.CONTRACT, why, policy)
-                if rejection is not None:
-                    return self._reject(operation, rejection, policy)
-            elif classify(error) is RefusalKind.NO_FUNDS:
-                return self._hold(operation, HeldCause.NO_FUNDS, states.no_funds(operation), policy)
-            return self._hold_after_errors(operation, error, "its gas can't be estimated", policy)
-        self._failing_since.pop(operation.key, None)
-        return gas
-
-    def _hold_after_errors(
-        self, operation: Operation, error: Exception, what: str, policy: TransactionPolicy
-    ) -> Operation:
-        """Holds the operation if a node has failed for `policy.hold_after` seconds; raises its error before that."""
-        now = self._clock()
-        if now - self._failing_since.setdefault(operation.key, now) <= policy.hold_after:
-            raise error
-        return self._hold(operation, HeldCause.ESTIMATE, as_chain_unavailable(what, error).message.rstrip("."), policy)
-
-    def _reject(self, operation: Operation, rejection: ContractRejected, policy: TransactionPolicy) -> Operation:
-        """Rejects an operation, unless the contract refuses it because a transaction of its own is done already."""
-        if policy.looks_before_rejecting:
-            final_block = policy.final_block(self._head.number(policy.head_max_age))
-            self.nonces.find_unknown(operation.chain_id, max(final_block, 0))
-        try:
-            taken_over = self.nonces.take_over(operation)
-        except HeldForOrphan as held:
-            return self._hold(operation, HeldCause.ORPHAN, held.reason, policy)
-        return taken_over or states.reject(self._database, operation, rejection)
-
-    def _hold(self, operation: Operation, cause: HeldCause, reason: str, policy: TransactionPolicy) -> Operation:
-        """Holds an operation without a nonce, or rejects it if it was held for too long.
-
-        Only orders expire. An exit, such as a cancellation, waits: somebody's money depends on it.
-        """
-        may_expire = (
-            operation.kind in PAUSABLE and not operation.attempts and cause not in (HeldCause.LIMIT, HeldCause.ORPHAN)
-        )
-        if operation.held_at is None or not may_expire:
-            return states.hold(self._database, operation, cause, reason)
-        with self._database.autocommit() as connection:
-            seconds = operations.held_seconds(connection, operation.key)
-        if seconds <= policy.expire_after:
-            return states.hold(self._database, operation, cause, reason)
-        self._failing_since.pop(operation.key, None)
-        message = f"{operation.kind} was given up after {seconds:.0f} seconds, and nothing was sent: {reason}."
-        return states.reject(self._database, operation, Expired(message))
-
     def _add_attempt(
         self,
         operation: Operation,
-        make: Callable[[Attempt], Attempt | tuple[HeldCause, str] | None],
+        make: Callable[[Attempt], _Made],
         allowed: limits.Limits | None,
         **values: object,
     ) -> Operation:
@@ -336,20 +336,33 @@ class Signer:
             The operation with the attempt; or as it is held, or as another worker left it.
         """
         with self._database.transaction() as connection:
+            if allowed is not None and operation.kind in ORDERS and lock_against_pause(connection):
+                return operation
             current = operations.lock(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
                 return current
             if current.abandoned_at is not None:
                 return current
-            if allowed is not None and self.contract_watch and self.contract_watch.code_changed:
+            if allowed is not None and self.unsigned.contract_watch and self.unsigned.contract_watch.code_changed:
                 return current
             fault = self._find_fault(current, allowed) if allowed is not None else None
-            made = (HeldCause.LIMIT, fault) if fault else make(current.attempts[-1])
+            made = (HeldCause.LIMIT, fault) if fault else _make(make, current.attempts[-1])
             if made is None:
                 return current
+            if isinstance(made, Attempt) and not self._spending.covers(
+                current, made, allowed.amounts if allowed else None
+            ):
+                made = (HeldCause.FEES_AT_CAP, "another attempt would cost more than was counted for it")
             if isinstance(made, Attempt):
                 attempts = [*current.attempts, made]
                 changed = operations.change(connection, current, (current.state,), attempts=attempts, **values)
                 assert changed is not None
                 return changed
         return states.hold(self._database, current, *made)
+
+
+def _make(make: Callable[[Attempt], _Made], last: Attempt) -> _Made:
+    try:
+        return make(last)
+    except SignerError as error:
+        return HeldCause.SIGNER, error.words

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
 from app.services.operation_types import Attempt, Operation
 from app.services.rpc_answers import checksummed
+from app.services.transactions.accounts import SigningAccount
 from app.services.transactions.fees import Fees
 
 
@@ -25,14 +25,14 @@ class Content(NamedTuple):
     data: bytes
 
 
-def find_account(operation: Operation, *accounts: LocalAccount | None) -> LocalAccount | None:
+def find_account(operation: Operation, *accounts: SigningAccount | None) -> SigningAccount | None:
     """Returns the account of `operation.sender`; None if it is not among these."""
     return next((account for account in accounts if account and account.address == operation.sender), None)
 
 
 def sign_attempt(
     operation: Operation | Content,
-    account: LocalAccount,
+    account: SigningAccount,
     nonce: int,
     gas_limit: int,
     fees: Fees,
@@ -40,7 +40,7 @@ def sign_attempt(
     signed_block: int | None = None,
     no_effect: bool = False,
 ) -> Attempt:
-    """Signs the operation's transaction. For the parameters see `Attempt`."""
+    """Signs the operation's transaction. For the parameters see `Attempt`. Raises `SignerError`."""
     content = _content(operation, no_effect)
     fields: dict[str, Any] = {
         "type": 2,

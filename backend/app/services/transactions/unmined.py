@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from eth_account.signers.local import LocalAccount
+import logging
+from collections.abc import Sequence
+
 from web3 import Web3
 
 from app.core.errors import AppError, Superseded
@@ -11,13 +13,16 @@ from app.services import operations, rpc
 from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, NoEffect, Operation
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import states
+from app.services.transactions.accounts import SigningAccount
 from app.services.transactions.conclusions import Mined, conclude
 from app.services.transactions.gaps import MAX_GAP, find_obstacles, reason_to_wait
 from app.services.transactions.limits import Limits
 from app.services.transactions.mempool import Mempool, SendRefusal
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.signer import Signer
+from app.services.transactions.signing import find_account
 
+log = logging.getLogger(__name__)
 _ANSWERED = frozenset(
     {
         RefusalKind.KNOWN,
@@ -41,21 +46,23 @@ class Unmined:
         database: Where operations are stored.
         mempool: Sends attempts.
         signer: Signs further attempts.
-        platform: The account that fills gaps among its own nonces.
+        accounts: The accounts that fill gaps among their own nonces.
     """
 
-    def __init__(self, w3: Web3, database: Database, mempool: Mempool, signer: Signer, platform: LocalAccount) -> None:
+    def __init__(
+        self, w3: Web3, database: Database, mempool: Mempool, signer: Signer, accounts: Sequence[SigningAccount]
+    ) -> None:
         self._w3 = w3
         self._database = database
         self._mempool = mempool
         self._signer = signer
-        self._platform = platform
+        self._accounts = accounts
 
     def follow(
         self,
         operation: Operation,
         refusal: SendRefusal | None,
-        account: LocalAccount | None,
+        account: SigningAccount | None,
         policy: TransactionPolicy,
         limits: Limits,
     ) -> Operation | Mined:
@@ -78,7 +85,7 @@ class Unmined:
         due = self._mempool.due(operation, policy)
         resent = operation.state == "submitted" and due.resend
         if resent:
-            if changed := self.reason_not_to_resend(operation, account, policy):
+            if changed := self.check_before_resend(operation, account, policy):
                 return changed
             refusal, is_in_mempool = self._mempool.resend(operation)
             if is_in_mempool and operation.held_cause in _ENDED_BY_ACCEPTANCE:
@@ -104,8 +111,8 @@ class Unmined:
             operation = states.change(self._database, operation, ("signed",), state="submitted", **NOT_HELD)
         return operation
 
-    def reason_not_to_resend(
-        self, operation: Operation, account: LocalAccount | None, policy: TransactionPolicy
+    def check_before_resend(
+        self, operation: Operation, account: SigningAccount | None, policy: TransactionPolicy
     ) -> Operation | None:
         """Returns the operation as it is by now, if its stored bytes must not be sent again; None if they may.
 
@@ -114,7 +121,7 @@ class Unmined:
         """
         if (changed := states.changed_meanwhile(self._database, operation)) is not None:
             return changed
-        doubt = None if operation.given_up else self._signer.named_ids.find_doubt(operation, policy)
+        doubt = None if operation.given_up else self._signer.unsigned.named_ids.find_doubt(operation, policy)
         if doubt is None:
             return None
         operation = states.hold(self._database, operation, HeldCause.REORG, doubt.reason)
@@ -123,12 +130,12 @@ class Unmined:
             return self.cancel(operation, account, policy, error)[0]
         return operation
 
-    def give_up_nonce(self, operation: Operation, account: LocalAccount, policy: TransactionPolicy) -> Operation:
+    def give_up_nonce(self, operation: Operation, account: SigningAccount, policy: TransactionPolicy) -> Operation:
         """Stores and sends one more attempt with the same nonce, without effect."""
         return self._send_new(operation, self._signer.give_up_nonce(operation, account, policy))
 
     def cancel(
-        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, error: AppError
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, error: AppError
     ) -> tuple[Operation, SendRefusal | None]:
         """Gives the nonce up as `give_up_nonce` does, with this error. Also returns why a node refused the attempt."""
         changed = self._signer.give_up_nonce(operation, account, policy, error)
@@ -136,7 +143,7 @@ class Unmined:
         return changed, self._mempool.send(changed) if is_new else None
 
     def raise_old_fees(
-        self, operation: Operation, account: LocalAccount, policy: TransactionPolicy, limits: Limits
+        self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, limits: Limits
     ) -> Operation:
         """Raises the fees of an operation that this process has not seen before, if its last attempt is old enough.
 
@@ -158,6 +165,15 @@ class Unmined:
         self._mempool.forget(proof.operation)
         return states.requeue(self._database, proof, reason, counts_as_retry=counts_as_retry)
 
+    def return_to_mempool(self, operation: Operation) -> Operation:
+        """Sets the operation back from mined to submitted, as its block was dropped from the chain."""
+        tx_hash, block_number = operation.tx_hash, operation.block_number
+        log.warning("%s is not in block %s any more", tx_hash, block_number, extra=states.log_fields(operation))
+        changed = {"state": "submitted", "reorged": True, **states.NO_BLOCK}
+        operation = states.change(self._database, operation, ("mined",), **changed)
+        self._mempool.forget(operation)
+        return operation
+
     # ------------------------------------------------------------------------------------------------- helpers
 
     def _send_new(self, operation: Operation, changed: Operation) -> Operation:
@@ -170,7 +186,7 @@ class Unmined:
         self,
         operation: Operation,
         refusal: SendRefusal,
-        account: LocalAccount | None,
+        account: SigningAccount | None,
         policy: TransactionPolicy,
         limits: Limits,
     ) -> Operation | Mined:
@@ -212,9 +228,10 @@ class Unmined:
             with self._database.transaction() as connection:
                 obstacles = find_obstacles(connection, operation, used)
             waits_for = reason_to_wait(obstacles)
-            if operation.sender == self._platform.address and len(obstacles.missing) <= MAX_GAP:
+            own = find_account(operation, *self._accounts)
+            if own is not None and len(obstacles.missing) <= MAX_GAP:
                 for nonce in obstacles.missing:
-                    filling = self._signer.fill_gap(self._platform, operation.chain_id, nonce, policy)
+                    filling = self._signer.fill_gap(own, operation.chain_id, nonce, policy)
                     if filling is not None:
                         self._mempool.send(filling)
             for earlier in obstacles.unmined if resend else ():

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from stakesim.evm.client import TRANSACTION_GAS
 from stakesim.evm.errors import CallReverted
-from stakesim.model.state import ExpectedOutcome, State, party_of
+from stakesim.model.state import ExpectedOutcome, State
 from stakesim.runner.drivers.onchain import ContractCall, OnChain
 from stakesim.runner.step import ActualOutcome
-from stakesim.scenario.actions import PLATFORM, Action, Book, CreateRun
+from stakesim.scenario.actions import PLATFORM, Action
 
 
 class ContractDriver:
@@ -48,7 +48,6 @@ class ContractDriver:
         account = onchain.parties.accounts[expected.signer or PLATFORM]
         try:
             call = self._with_cost(onchain.call_of(action, expected, model))
-            call = self._with_beneficiary(call, action, expected, model)
             data = onchain.call_data(call)
             onchain.chain.call(
                 onchain.address,
@@ -67,22 +66,11 @@ class ContractDriver:
 
     def _with_cost(self, call: ContractCall) -> ContractCall:
         """The call with the wei that the contract says it costs."""
-        if call.function == "createEventRun":
-            _, price, seats, _ = call.args
-            (host_stake,) = self._onchain.view("calculateRequiredStake", price, seats)
-            return call._replace(value=host_stake)
-        if call.function == "bookEvent":
-            _, _, total = self._onchain.view("calculateBookingCost", *call.args)
-            return call._replace(value=total)
+        match call:
+            case ContractCall("createEventRun" | "createEventRunFor", (*_, price, seats, _)):
+                (host_stake,) = self._onchain.view("calculateRequiredStake", price, seats)
+                return call._replace(value=host_stake)
+            case ContractCall("bookEvent" | "bookEventFor", (*_, run_id, seats)):
+                _, _, total = self._onchain.view("calculateBookingCost", run_id, seats)
+                return call._replace(value=total)
         return call
-
-    def _with_beneficiary(
-        self, call: ContractCall, action: Action, expected: ExpectedOutcome, model: State
-    ) -> ContractCall:
-        """The call in the form that names the host or attendee, where the platform pays for one."""
-        if not isinstance(action, CreateRun | Book):
-            return call
-        party = party_of(model, expected.actor or PLATFORM)
-        if party == expected.signer:
-            return call
-        return ContractCall(f"{call.function}For", (self._onchain.parties.addresses[party], *call.args), call.value)

@@ -12,7 +12,7 @@ from stakesim.evm.deployment import deploy, init_code
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.reference import attended_booking_ids
-from stakesim.model.state import ExpectedOutcome, State
+from stakesim.model.state import ExpectedOutcome, State, party_of
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
@@ -30,6 +30,14 @@ from stakesim.scenario.actions import (
     Wait,
     Withdraw,
     WithdrawFees,
+)
+from stakesim.scenario.administration import (
+    AcceptOwnership,
+    Administration,
+    Pause,
+    SetOperator,
+    TransferOwnership,
+    Unpause,
 )
 
 
@@ -97,18 +105,30 @@ class OnChain:
     def goes_direct(self, action: Action) -> bool:
         """Whether the actor sends it themselves: the scenario says so, or nobody else could sign for it."""
         return (
-            isinstance(action, CallFunction)
+            isinstance(action, CallFunction | Administration)
             or getattr(action, "direct", False)
             or (isinstance(action, Withdraw) and self.parties.is_contract(action.by))
         )
 
     def send(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """Sends the action with the actor's own key and enough gas, so that a failing one is mined and reverts."""
-        name = expected.actor or PLATFORM
+        name = getattr(action, "paid_by", None) or expected.actor or PLATFORM
         return self._transact(name, self.call_of(action, expected, model)._replace(value=expected.value))
 
     def call_of(self, action: Action, expected: ExpectedOutcome, model: State) -> ContractCall:
-        """The call that carries the action out, without its value."""
+        """The call that carries the action out, without its value.
+
+        Where somebody else signs for a host or attendee, the call is the one that names whom it is for.
+        """
+        call = self._own_call_of(action, expected, model)
+        if not isinstance(action, CreateRun | Book):
+            return call
+        party = party_of(model, expected.actor or PLATFORM)
+        if party == expected.signer:
+            return call
+        return ContractCall(f"{call.function}For", (self.parties.addresses[party], *call.args))
+
+    def _own_call_of(self, action: Action, expected: ExpectedOutcome, model: State) -> ContractCall:
         if isinstance(action, CreateRun):
             start = model.epoch + action.starts
             return ContractCall("createEventRun", (EXPERIENCE_ID, expected.price, action.seats, start))
@@ -120,6 +140,12 @@ class OnChain:
             addresses = self.parties.addresses
             args = (addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in action.args)
             return ContractCall(action.function, tuple(args))
+        if isinstance(action, SetOperator):
+            return ContractCall(
+                "setOperator", (self.parties.addresses[party_of(model, action.operator)], action.allowed)
+            )
+        if isinstance(action, TransferOwnership):
+            return ContractCall("transferOwnership", (self.parties.addresses[party_of(model, action.to)],))
         function, arguments = _CALLS[type(action)]
         return ContractCall(function, arguments(action, model))
 
@@ -190,5 +216,8 @@ _CALLS: Mapping[type[Any], tuple[str, Callable[[Any, State], tuple[Any, ...]]]] 
     Complete: ("completeEvent", lambda action, model: (model.runs[action.run].id, attended_booking_ids(model, action))),
     Expire: ("expireEvent", lambda action, model: (model.runs[action.run].id,)),
     WithdrawFees: ("withdrawPlatformFees", lambda action, model: ()),
+    Pause: ("pause", lambda action, model: ()),
+    Unpause: ("unpause", lambda action, model: ()),
+    AcceptOwnership: ("acceptOwnership", lambda action, model: ()),
 }
 """Function and arguments of actions whose call follows from action and model alone."""

@@ -9,6 +9,7 @@ from stakesim.backend import NOT_STORED
 from stakesim.model.state import BookingStatus, RunStatus, liabilities
 from stakesim.runner.causes import Cause
 from stakesim.runner.invariants.registry import Violation, action_name, invariant
+from stakesim.runner.observe import Roles
 from stakesim.runner.parties import EXPERIENCE_ID
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import PLATFORM, CreateRun
@@ -37,6 +38,7 @@ def _books_agree(s: Step) -> Iterator[Violation]:
     yield from _balances_agree(s)
     yield from _runs_agree(s)
     yield from _bookings_agree(s)
+    yield from _roles_agree(s)
     yield from _database_agrees(s)
 
 
@@ -113,6 +115,13 @@ def _bookings_agree(s: Step) -> Iterator[Violation]:
     yield from _differences(
         "booking", in_model, {booking_id: view[1:] for booking_id, view in s.after.bookings.items()}
     )
+
+
+def _roles_agree(s: Step) -> Iterator[Violation]:
+    model = s.model
+    in_model = Roles(model.owner, model.pending_owner, model.operators, model.paused)
+    if s.after.roles not in (None, in_model):
+        yield Violation(f"the model says {in_model}, the contract {s.after.roles}")
 
 
 def _differences(kind: str, in_model: Mapping[int, Any], in_contract: Mapping[int, Any]) -> Iterator[Violation]:

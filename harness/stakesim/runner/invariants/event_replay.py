@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stakesim.runner.event_replay import ReplayedBooking, ReplayedRun
 from stakesim.runner.invariants.registry import Violation, invariant
+from stakesim.runner.observe import Roles
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import PLATFORM
 
 
-@invariant("INV-19", "replay", "replaying the contract's events from zero gives the contract's state")
+@invariant(
+    "INV-19",
+    "replay",
+    "replaying the contract's events from zero gives the contract's whole state (who, when, how much, roles, terms, "
+    "pause), and every amount in an event is the amount that moved",
+)
 def _replay(s: Step) -> Iterator[Violation]:
     for event in s.replay.impossible:
         args = ", ".join(f"{name} {value}" for name, value in event.args.items())
@@ -20,28 +27,39 @@ def _replay(s: Step) -> Iterator[Violation]:
     yield from _bookings_agree(s)
     if s.after.terms:
         yield from _credits_agree(s)
+    yield from _roles_agree(s)
 
 
 def _runs_agree(s: Step) -> Iterator[Violation]:
     replayed, views = s.replay.runs, s.after.runs
     for run_id in replayed.keys() | views.keys():
         run, view = replayed.get(run_id), views.get(run_id)
-        by_events = (run.host, run.price, run.max_seats, run.host_stake, run.status) if run else None
-        in_contract = (view.host, view.price, view.max_seats, view.host_stake, view.status) if view else None
-        if by_events != in_contract:
-            yield Violation(f"run {run_id}: the events say {by_events}, the contract {in_contract}")
-        elif view and view.open and (seats := s.replay.seats_booked(run_id)) != view.seats_booked:
-            yield Violation(f"run {run_id}: {seats} seats by the events, {view.seats_booked} in the contract")
+        if run is not None and view is not None and s.after.terms is None:  # no event says the start
+            run = run._replace(start=view.start)
+        in_contract = view and ReplayedRun(
+            view.host,
+            view.experience,
+            view.price,
+            view.max_seats,
+            view.host_stake,
+            view.created_at,
+            view.start,
+            view.seats_booked,
+            view.status,
+        )
+        if run != in_contract:
+            yield Violation(f"run {run_id}: the events say {run}, the contract {in_contract}")
 
 
 def _bookings_agree(s: Step) -> Iterator[Violation]:
     replayed, views = s.replay.bookings, s.after.bookings
     for booking_id in replayed.keys() | views.keys():
         booking, view = replayed.get(booking_id), views.get(booking_id)
-        by_events = tuple(booking) if booking else None
-        in_contract = view[1:7] if view else None
-        if by_events != in_contract:
-            yield Violation(f"booking {booking_id}: the events say {by_events}, the contract {in_contract}")
+        in_contract = view and ReplayedBooking(
+            view.run_id, view.user, view.seats, view.payment, view.stake, view.booked_at, view.status
+        )
+        if booking != in_contract:
+            yield Violation(f"booking {booking_id}: the events say {booking}, the contract {in_contract}")
 
 
 def _credits_agree(s: Step) -> Iterator[Violation]:
@@ -52,3 +70,13 @@ def _credits_agree(s: Step) -> Iterator[Violation]:
         by_events = s.replay.credits.get(party, 0)
         if by_events != credit:
             yield Violation(f"{party}'s credit by the events", by_events, credit, party)
+
+
+def _roles_agree(s: Step) -> Iterator[Violation]:
+    """Compares what the contract says of itself, where it does, with its events since its deployment."""
+    replay, roles, terms = s.replay, s.after.roles, s.after.terms
+    by_events = Roles(replay.owner or "", replay.pending_owner, frozenset(replay.operators), replay.paused)
+    if roles is not None and roles != by_events:
+        yield Violation(f"the events say {by_events}, the contract {roles}")
+    if terms is not None and replay.terms != tuple(terms):
+        yield Violation(f"the events say the terms {replay.terms}, the contract {tuple(terms)}")

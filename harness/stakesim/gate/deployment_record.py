@@ -1,0 +1,134 @@
+"""The record of a deployment: what is where, what it was built from, and what had passed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eth_abi.abi import encode
+from eth_typing import ChecksumAddress
+from web3 import Web3
+from web3.types import TxReceipt
+
+from stakesim.evm.compiler import Artifact
+from stakesim.evm.deployment import constructor_types
+from stakesim.evm.source_build import SourceBuild
+from stakesim.gate.errors import ReleaseError
+from stakesim.gate.node import NODE_ERRORS, node_error
+from stakesim.gate.release import Deployment, code_hash
+from stakesim.scenario.actions import Terms
+
+GIT_TIMEOUT_S = 30
+
+
+def deployment_record(
+    w3: Web3,
+    receipt: TxReceipt,
+    artifact: Artifact,
+    terms: Terms,
+    deployment: Deployment,
+    build: SourceBuild | None,
+    revision: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Returns the record of a deployment, for `stakesim verify`, explorers and later questions.
+
+    Args:
+        w3: Connected to the node.
+        receipt: Of the deployment.
+        artifact: The contract.
+        terms: Those that it was deployed with.
+        deployment: What was sent.
+        build: The contract built from its sources; None for a compiler's artifact.
+        revision: As `source_revision` returns it.
+
+    Raises:
+        EngineError: The node fails.
+    """
+    try:
+        code = w3.eth.get_code(deployment.address)
+    except NODE_ERRORS as error:
+        raise node_error("Reading the deployed code", error) from error
+    return {
+        "chain_id": deployment.transaction["chainId"],
+        "address": deployment.address,
+        "transaction": receipt["transactionHash"].to_0x_hex(),
+        "block": receipt["blockNumber"],
+        "deployer": receipt["from"],
+        "owner": deployment.owner,
+        "salt": None if deployment.salt is None else "0x" + deployment.salt.hex(),
+        "contract": artifact.name,
+        "terms": dict(terms),
+        "constructor_arguments": _constructor_arguments(artifact, deployment.arguments),
+        "abi": artifact.abi,
+        "creation_code_keccak256": code_hash(artifact.bytecode),
+        "runtime_code_keccak256": code_hash(code.hex()),
+        "runtime_code": artifact.deployed_bytecode,
+        "immutable_references": artifact.immutables,
+        "compiler": build and {**build.metadata["compiler"], "settings": build.metadata["settings"]},
+        "sources": build and build.source_hashes,
+        "git": revision,
+    }
+
+
+def gate_summary(report: Mapping[str, Any], gate: Path) -> dict[str, Any]:
+    """Returns what the record says of the gate's report, which is in the file `gate`."""
+    summary = {name: report[name] for name in ("made", "profile", "seed", "versions")}
+    return summary | {"sha256": hashlib.sha256(gate.read_bytes()).hexdigest()}
+
+
+def _constructor_arguments(artifact: Artifact, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """Returns the arguments by name, and encoded as an explorer asks for them."""
+    inputs: list[dict[str, Any]] = next((item["inputs"] for item in artifact.abi if item["type"] == "constructor"), [])
+
+    def named(parameter: Mapping[str, Any], value: Any) -> Any:
+        if parameter["type"] != "tuple":
+            return value
+        return {part["name"]: named(part, each) for part, each in zip(parameter["components"], value, strict=True)}
+
+    decoded = {each["name"]: named(each, value) for each, value in zip(inputs, arguments, strict=True)}
+    return {"decoded": decoded, "encoded": "0x" + encode(constructor_types(artifact), arguments).hex()}
+
+
+def source_revision(file: Path) -> dict[str, Any] | None:
+    """Returns the commit of a file's git checkout, and whether the checkout has changes that are in no commit.
+
+    Returns:
+        None if the file is not under git's control, or there is no git.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT_S).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "--", file.name)
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def record_file(chain_id: int, address: ChecksumAddress) -> Path:
+    """Returns where the record of a deployment is, unless somebody names another file."""
+    return Path("deployments") / f"{chain_id}-{address}.json"
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """Reads the record of a deployment.
+
+    Raises:
+        ReleaseError: The file can't be read, or is no record.
+    """
+    required = ("chain_id", "address", "runtime_code", "terms", "owner", "immutable_references", "block")
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for name in required:
+            record[name]
+    except OSError as error:
+        raise ReleaseError(f"{file} can't be read: {error.strerror}. Name the record with --record.") from None
+    except (ValueError, KeyError, TypeError):
+        raise ReleaseError(f"{file} is no record of a deployment: `stakesim deploy` writes one.") from None
+    return record

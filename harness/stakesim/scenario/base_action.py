@@ -1,0 +1,44 @@
+"""What all actions of a scenario have in common."""
+
+from typing import Literal, TypeAlias
+
+from stakesim.schema.fields import Seconds, StrictModel
+
+PLATFORM = "platform"
+"""The actor that every scenario has: its account deploys the contract, owns it at first, and signs for everybody who
+does not pay for themselves."""
+
+ErrorName: TypeAlias = Literal[
+    "PriceError",
+    "NotAuthorized",
+    "OwnableUnauthorizedAccount",
+    "EnforcedPause",
+    "ExpectedPause",
+    "EventNotOpen",
+    "BookingNotActive",
+    "BookingNotOfRun",
+    "TooEarly",
+    "TooLate",
+    "InvalidPrice",
+    "InvalidSeats",
+    "InvalidStart",
+    "NotEnoughSeats",
+    "AmountTooLarge",
+    "WrongValue",
+    "NothingToWithdraw",
+    "TransferFailed",
+]
+"""How an action can fail: the contract's errors, and PriceError of the backend's price check."""
+
+
+class BaseAction(StrictModel):
+    """The fields of every action.
+
+    Attributes:
+        at: Seconds from the scenario's start; if left out, 60 seconds after the previous action.
+        fails: The error that the action must fail with; if left out, the action must succeed in a strict
+            scenario.
+    """
+
+    at: Seconds | None = None
+    fails: ErrorName | None = None
