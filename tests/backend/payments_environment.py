@@ -159,7 +159,10 @@ def open_payments(
 ) -> PaymentsEnvironment:
     """The services on a backend, with payments at a gateway; at the stand-in if None."""
     secrets = SecretStr(stand_in.key_secret), SecretStr(stand_in.webhook_secret)
-    service = PaymentService(backend.database, gateway or RazorpayGateway(stand_in.key_id, *secrets, url), policy)
+    sealer = backend.chain.sender.sealer
+    service = PaymentService(
+        backend.database, gateway or RazorpayGateway(stand_in.key_id, *secrets, url), sealer, policy
+    )
     pricing = Pricing(backend.feed, backend.now)
     services = build_services(
         backend.engine.w3, backend.database, backend.chain, pricing, finality_blocks=1, payments=service

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from app.services.event_run_service import EventRunService
 from app.services.health import Health, HealthLimits
 from app.services.housekeeping import KEEP_ANSWERS
 from app.services.payments.gateway import ManualGateway
+from app.services.payments.seals import Sealer
 from app.services.payments.service import PaymentService
 from app.services.payments.types import PaymentPolicy
 from app.services.price_feeds import HttpPriceFeed, ManualPriceFeed
@@ -110,6 +111,8 @@ def build_services(
         keep_answers: Age at which the response to an Idempotency-Key is removed.
         payments: Payments in INR; None if nobody pays.
     """
+    if payments is not None:
+        chain.sender.policy = replace(chain.sender.policy, needs_payments=True)
     runs = EventRunService(database, chain, pricing, payments)
     chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
     bookings = BookingService(database, chain, pricing, payments)
@@ -143,6 +146,7 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         head_max_age=HEAD_MAX_AGE_S,
         functions=frozenset(settings.signed_functions.split(",")),
         amounts=limits_of_amounts(settings),
+        needs_payments=settings.payments != "none",
     )
 
 
@@ -174,7 +178,7 @@ def build_pricing(settings: Settings, database: Database) -> Pricing:
     )
 
 
-def build_payments(settings: Settings, database: Database) -> PaymentService | None:
+def build_payments(settings: Settings, database: Database, sealer: Sealer) -> PaymentService | None:
     """Builds payments at the gateway of the settings; None if nobody pays."""
     policy = PaymentPolicy(
         quote_for=timedelta(seconds=settings.quote_seconds),
@@ -183,7 +187,7 @@ def build_payments(settings: Settings, database: Database) -> PaymentService | N
     if settings.payments == "none":
         return None
     if settings.payments == "manual":
-        return PaymentService(database, ManualGateway(), policy)
+        return PaymentService(database, ManualGateway(), sealer, policy)
     from app.services.payments.razorpay import RazorpayGateway  # its client is needed for nothing else
 
     key_id, key_secret = settings.razorpay_key_id, settings.razorpay_key_secret
@@ -192,7 +196,7 @@ def build_payments(settings: Settings, database: Database) -> PaymentService | N
     assert key_secret is not None
     assert webhook_secret is not None
     gateway = RazorpayGateway(key_id, key_secret, webhook_secret, settings.razorpay_url)
-    return PaymentService(database, gateway, policy)
+    return PaymentService(database, gateway, sealer, policy)
 
 
 def database_policy(settings: DatabaseSettings) -> DatabasePolicy:
@@ -237,5 +241,5 @@ def connect_services(settings: Settings) -> Services:
     chain = BlockchainService(w3, settings.contract_address, sender, settings.custody_address)
     keep_answers = timedelta(days=settings.answers_keep_days)
     limits = health_limits(settings)
-    payments = build_payments(settings, database)
+    payments = build_payments(settings, database, accounts.sealer)
     return build_services(w3, database, chain, pricing, limits, settings.finality_blocks, keep_answers, payments)

@@ -296,6 +296,7 @@ payments = Table(
     Column("look_at", DateTime(timezone=True)),
     Column("dispute", Text),
     Column("dispute_id", Text),
+    Column("seal", Text),
     _created_at(),
     Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
 )
@@ -317,7 +318,6 @@ refunds = Table(
     _created_at(),
     Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
 )
-
 
 IS_PAUSED = exists().where(pauses.c.ended_at.is_(None))
 """Whether a pause is open. There is an index on this condition."""

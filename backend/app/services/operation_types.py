@@ -40,6 +40,7 @@ class HeldCause(StrEnum):
         SIGNER: The remote signer gives no signature, or not the one that was asked for; `held` quotes its words.
         LIMIT: It is not what the services store, or asks for what they never sign.
         ABOVE_LIMIT: It costs more than a limit of the settings allows, and nobody has approved it.
+        UNPAID: The platform sends wei with it, and nobody's captured payment is used for exactly that.
         PAUSED: An operator paused the service; only exits are signed.
     """
 
@@ -57,6 +58,7 @@ class HeldCause(StrEnum):
     SIGNER = "signer"
     LIMIT = "limit"
     ABOVE_LIMIT = "above_limit"
+    UNPAID = "unpaid"
     PAUSED = "paused"
 
 

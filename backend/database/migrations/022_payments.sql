@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS payments (
     look_at timestamptz,  -- when to find out whether something is owed for a used payment; NULL: nothing ever will be
     dispute text CHECK (dispute IN ('open', 'won', 'lost')),  -- won and lost as the platform sees it
     dispute_id text,
+    seal text,  -- proves that the service stored the quote, and recorded its capture
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (gateway, gateway_order_id),

@@ -179,6 +179,7 @@ def test_without_payments_quotes_have_no_id(api: ApiEnvironment, payments: Payme
         payments=None,
         runs=type(payments.services.runs)(payments.backend.database, payments.backend.chain, payments.services.pricing),
     )
+    services.sender.policy = replace(services.sender.policy, needs_payments=False)
     cast(FastAPI, api.client.app).state.services = services
     quote = body_of(api.host.post("/event-runs/calculate-stake", api.run_body()), 200)
     assert (quote["quote_id"], quote["expires_at"]) == (None, None)

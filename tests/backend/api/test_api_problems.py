@@ -176,7 +176,7 @@ class Paying:
 
     def __init__(self, c: Circumstances, gateway: PaymentGateway | None = None) -> None:
         backend = c.api.backend
-        payments = PaymentService(backend.database, gateway or ManualGateway())
+        payments = PaymentService(backend.database, gateway or ManualGateway(), backend.chain.sender.sealer)
         pricing = Pricing(backend.feed, backend.now)
         services = build_services(backend.engine.w3, backend.database, backend.chain, pricing, payments=payments)
         client = TestClient(create_app(services, SECRET, 1))

@@ -23,8 +23,10 @@ pytestmark = pytest.mark.slow
 
 def use_payments(environment: FaultEnvironment, url: str, stand_in: RazorpayStandIn) -> None:
     """Quotes, payments, bookings, refunds and disputes of all kinds, and rounds."""
+    run, attendee = environment.open_run(), environment.ids["attendee"]
     secrets = SecretStr(stand_in.key_secret), SecretStr(stand_in.webhook_secret)
-    service = PaymentService(environment.database, RazorpayGateway(stand_in.key_id, *secrets, url), AT_ONCE)
+    sealer = environment.services.sender.sealer
+    service = PaymentService(environment.database, RazorpayGateway(stand_in.key_id, *secrets, url), sealer, AT_ONCE)
     chain, pricing = environment.services.chain, environment.services.pricing
     services = build_services(environment.w3, environment.database, chain, pricing, payments=service)
     environment.opened.append(services)
@@ -33,7 +35,6 @@ def use_payments(environment: FaultEnvironment, url: str, stand_in: RazorpayStan
         for webhook in stand_in.webhooks:
             service.receive_webhook(webhook.body, {name.lower(): value for name, value in webhook.headers.items()})
 
-    run, attendee = environment.open_run(), environment.ids["attendee"]
     paid, quoted = list[str](), list[UUID]()
     for _ in range(3):
         payment = services.bookings.quote_to_pay(run, attendee, 1)[1]
@@ -62,7 +63,7 @@ def use_payments(environment: FaultEnvironment, url: str, stand_in: RazorpayStan
         for refund in list(stand_in.refunds):
             stand_in.process_refund(refund, "processed" if stand_in.pending_refunds else "failed")
         deliver()
-    by_hand = PaymentService(environment.database, ManualGateway(), AT_ONCE)
+    by_hand = PaymentService(environment.database, ManualGateway(), environment.services.sender.sealer, AT_ONCE)
     assert by_hand.get(unpaid.id).state == "expired"
 
 

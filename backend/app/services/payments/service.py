@@ -21,7 +21,7 @@ from app.core.errors import (
 )
 from app.db.database import Database
 from app.services.operation_types import Draft
-from app.services.payments import refunds, store
+from app.services.payments import refunds, seals, store
 from app.services.payments.gateway import (
     CURRENCY,
     MIN_AMOUNT_INR,
@@ -33,7 +33,8 @@ from app.services.payments.gateway import (
     PaymentGateway,
     RefundNews,
 )
-from app.services.payments.types import Amounts, Payment, PaymentPolicy, Refund
+from app.services.payments.seals import Sealer
+from app.services.payments.types import Amounts, Payment, PaymentPolicy, Refund, Seal
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,14 @@ class PaymentService:
     Args:
         database: The database.
         gateway: The gateway.
+        sealer: Seals quotes and captures.
         policy: How long quotes and payments are good for.
     """
 
-    def __init__(self, database: Database, gateway: PaymentGateway, policy: PaymentPolicy | None = None) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, gateway: PaymentGateway, sealer: Sealer, policy: PaymentPolicy | None = None
+    ) -> None:
+        self._database, self._sealer = database, sealer
         self.gateway = gateway
         self.policy = policy or PaymentPolicy()
 
@@ -70,12 +74,13 @@ class PaymentService:
         if amounts.amount_inr < MIN_AMOUNT_INR:
             raise InvalidRequest(f"{amounts.amount_inr} INR can't be paid: the gateway takes {MIN_AMOUNT_INR} or more.")
         policy = self.policy
-        with self._database.autocommit() as connection:
+        with self._database.transaction() as connection:
             payment = store.insert_quote(
                 connection, user_id, purpose, quoted, amounts, self.gateway.name, policy.quote_for, policy.use_within
             )
-        if payment is None:
-            raise NotFound(f"There is no user {user_id}.")
+            if payment is None:
+                raise NotFound(f"There is no user {user_id}.")
+            store.set_seal(connection, payment.id, seals.seal(payment, None, self._sealer))
         return payment
 
     def get(self, payment_id: UUID) -> Payment:
@@ -127,6 +132,8 @@ class PaymentService:
         if (payment.user_id, payment.purpose, payment.quoted) != (user_id, purpose, quoted):
             raise PaymentUnusable(f"The quote {payment_id} is for another request.")
         store.raise_unusable(payment)
+        if not seals.is_sealed(payment, self._sealer):
+            raise PaymentUnusable(f"The payment {payment_id} was not recorded by this service. It goes back.")
         return payment
 
     @staticmethod
@@ -173,11 +180,17 @@ class PaymentService:
         if news.currency != CURRENCY or news.amount <= 0:
             log.error("order %s was paid with %s %s: look at the gateway", news.order_id, news.amount, news.currency)
             return
-        result = store.capture(connection, self.gateway.name, news)
+        result = self._store_capture(connection, news)
         if result == "unexpected":
             log.error("order %s got %s INR that it did not ask for: they go back", news.order_id, news.amount)
         elif result == "unknown":
             log.warning("order %s is not one of this service", news.order_id)
+
+    def _store_capture(self, connection: Connection, news: Capture) -> store.CaptureResult:
+        def make_seal(payment: Payment) -> Seal:
+            return seals.resealed(payment, news.payment_id, self._sealer)
+
+        return store.capture(connection, self.gateway.name, news, make_seal)
 
     def _dispute(self, connection: Connection, news: DisputeNews) -> None:
         state = store.dispute(connection, self.gateway.name, news)
@@ -207,7 +220,7 @@ class PaymentService:
         with self._database.autocommit() as connection:
             store.set_order(connection, payment_id, str(payment_id))
             news = Capture(str(payment_id), reference, amount_inr, CURRENCY, paid_at or datetime.now(UTC))
-            store.capture(connection, self.gateway.name, news)
+            self._store_capture(connection, news)
         recorded = self.get(payment_id)
         if recorded.gateway_payment_id != reference:
             raise InvalidRequest(f"The reference {reference} is another payment's.")

@@ -14,6 +14,7 @@ and the other gives it back, one changes nothing. News may come twice, late and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -39,7 +40,7 @@ from sqlalchemy.dialects.postgresql import insert
 from app.core.errors import NotPaid, PaymentUnusable
 from app.db.tables import in_states, payments, refunds, users
 from app.services.payments.gateway import Capture, DisputeNews
-from app.services.payments.types import Amounts, Payment
+from app.services.payments.types import Amounts, Payment, Seal
 
 _p = payments.c
 NOW = func.clock_timestamp()
@@ -62,6 +63,15 @@ def in_state(*states: str) -> ColumnElement[bool]:
 def find(connection: Connection, payment_id: UUID) -> Payment | None:
     """Returns a payment; None if there is none with this id."""
     row = connection.execute(_FIND, {"of_id": payment_id}).one_or_none()
+    return None if row is None else Payment(*row)
+
+
+_OF_OPERATION = _SELECT.where(_p.operation_key == bindparam("of_operation"))
+
+
+def find_of_operation(connection: Connection, operation_key: str) -> Payment | None:
+    """Returns the payment that was used for an operation; None if none was."""
+    row = connection.execute(_OF_OPERATION, {"of_operation": operation_key}).one_or_none()
     return None if row is None else Payment(*row)
 
 
@@ -100,6 +110,14 @@ def insert_quote(
     return None if row is None else Payment(*row)
 
 
+_SEAL = update(payments).where(_p.id == bindparam("of_id", type_=Uuid)).values(seal=bindparam("new_seal"))
+
+
+def set_seal(connection: Connection, payment_id: UUID, seal: Seal) -> None:
+    """Stores the seal of a quote, in the transaction that stores the quote."""
+    connection.execute(_SEAL, {"of_id": payment_id, "new_seal": seal})
+
+
 _SET_ORDER = (
     update(payments)
     .where(_p.id == bindparam("of_id", type_=Uuid), in_state("created"), _p.gateway_order_id.is_(None))
@@ -123,6 +141,7 @@ _CAPTURE = (
         state="captured",
         gateway_payment_id=bindparam("new_payment"),
         paid_at=_PAID_AT,
+        seal=bindparam("new_seal"),
         usable_until=case((_p.expires_at < _PAID_AT, NOW), else_=_p.usable_until),
         updated_at=NOW,
     )
@@ -155,7 +174,7 @@ _UNEXPECTED = (
 )
 
 
-def capture(connection: Connection, gateway: str, news: Capture) -> CaptureResult:
+def capture(connection: Connection, gateway: str, news: Capture, make_seal: Callable[[Payment], Seal]) -> CaptureResult:
     """Stores that a payment is captured (created, failed, expired -> captured).
 
     Money that the order did not ask for (another amount, a second payment) is stored as a payment of its own, which
@@ -165,6 +184,7 @@ def capture(connection: Connection, gateway: str, news: Capture) -> CaptureResul
         connection: A connection to the database.
         gateway: Name of the gateway.
         news: What it says. The currency must be INR.
+        make_seal: Returns the seal of a payment's capture; None if the payment can't be used, and goes back.
 
     Returns:
         What the news are: `captured`; `repeated`, without a change; `unexpected` money; or of an `unknown` order,
@@ -172,11 +192,11 @@ def capture(connection: Connection, gateway: str, news: Capture) -> CaptureResul
     """
     parameters: dict[str, Any] = {"of_gateway": gateway, "of_order": news.order_id, "of_amount": news.amount}
     parameters |= {"new_payment": news.payment_id, "new_paid_at": news.paid_at}
-    if connection.execute(_CAPTURE, parameters).rowcount:
-        return "captured"
     row = connection.execute(_OF_ORDER, {"of_gateway": gateway, "of_order": news.order_id}).one_or_none()
     if row is None:
         return "unknown"
+    if connection.execute(_CAPTURE, parameters | {"new_seal": make_seal(Payment(*row))}).rowcount:
+        return "captured"
     # whichever payment the order has by now: the statement compares it again
     return "unexpected" if connection.execute(_UNEXPECTED, parameters).all() else "repeated"
 

@@ -8,6 +8,9 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+Seal = str | None
+"""A seal, as the column `seal` stores it."""
+
 
 def paise(amount_inr: Decimal) -> int:
     """Returns an amount in paise. Raises `ValueError` unless it is a whole number of them."""
@@ -43,6 +46,7 @@ class Payment:
         look_at: When to find out whether something is owed; None if nothing ever will be.
         dispute: `open`, `won` or `lost`, as the platform sees it; None without a dispute.
         dispute_id: The gateway's id of the dispute.
+        seal: Proves that this service stored the quote, and recorded its capture; see `app.services.payments.seals`.
     """
 
     id: UUID
@@ -66,6 +70,7 @@ class Payment:
     look_at: datetime | None
     dispute: str | None
     dispute_id: str | None
+    seal: Seal
     created_at: datetime
     updated_at: datetime
 
