@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,7 +27,10 @@ from app.api.policy import HttpPolicy, http_policy
 from app.api.turns import WriteTurnsMiddleware
 from app.bootstrap.checks import connect_verified_services, read_settings
 from app.bootstrap.container import Services
+from app.bootstrap.payment_checks import describe_payments
 from app.core.logs import configure_json_logging
+
+log = logging.getLogger(__name__)
 
 
 def from_settings() -> FastAPI:
@@ -39,6 +43,7 @@ def from_settings() -> FastAPI:
     configure_json_logging()
     settings = read_settings()
     services = connect_verified_services(settings)
+    log.log(logging.WARNING if services.payments is None else logging.INFO, "%s", describe_payments(settings))
     return create_app(
         services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds, http_policy(settings)
     )

@@ -1,7 +1,8 @@
 """A stand-in for Razorpay on this machine: orders, payments, refunds and disputes by its API, and its signed webhooks.
 
-People pay, dispute and so on by the methods of `RazorpayStandIn`. It sends webhooks only when `deliver` is called, so a
-test decides when, in which order and how often they come; `serve` delivers them at once.
+People pay, dispute and so on by the methods of `RazorpayStandIn`, and by `POST /pay/{order}` without a key, in place of
+the gateway's own page. It sends webhooks only when `deliver` is called, so a test decides when, in which order and how
+often they come; `stakesim serve` has `delivering` send them at once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,8 @@ from typing import Any
 import requests
 
 SIGNATURE_HEADER = "X-Razorpay-Signature"
+DELIVERY_PAUSE_S = 0.1
+"""Seconds after which `delivering` looks for new webhooks, and tries again."""
 Entity = dict[str, Any]
 
 
@@ -144,6 +147,8 @@ class RazorpayStandIn:
         """Answers a request to the API: its HTTP status and body."""
         credentials = base64.b64encode(f"{self.key_id}:{self.key_secret}".encode()).decode()
         with self._lock:
+            if method == "POST" and (checkout := re.fullmatch(r"/pay/(\w+)", path)):
+                return self._check_out(checkout[1])
             if headers.get("authorization") != f"Basic {credentials}":
                 return 401, _error("Authentication failed")
             self.fails, is_failing = max(self.fails - 1, 0), self.fails > 0
@@ -158,6 +163,7 @@ class RazorpayStandIn:
     def _answer(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Entity:
         for route_method, pattern, handle in (
             ("POST", r"/v1/orders", self._create_order),
+            ("GET", r"/v1/orders", self._list_orders),
             ("GET", r"/v1/orders/(\w+)/payments", self._payments_of),
             ("POST", r"/v1/payments/(\w+)/refund", self._refund),
             ("GET", r"/v1/payments/(\w+)/refunds", self._refunds_of),
@@ -169,6 +175,13 @@ class RazorpayStandIn:
                 return answer
         raise Refused("The requested URL was not found on the server.")
 
+    def _check_out(self, order_id: str) -> tuple[int, Entity]:
+        """Pays an order, as a person does on the gateway's own page, which is not in its API."""
+        order = self.orders.get(order_id)
+        if order is None or order["status"] == "paid":
+            return 400, _error("There is no such order, or it is paid.")
+        return 200, json.loads(json.dumps(self.pay(order_id)))
+
     def _create_order(self, *, body: Any, headers: dict[str, str]) -> Entity:
         if type(body.get("amount")) is not int or body["amount"] < 100 or body.get("currency") != "INR":
             raise Refused("Order amount less than minimum amount allowed")
@@ -176,6 +189,9 @@ class RazorpayStandIn:
         order |= {"currency": "INR", "receipt": body.get("receipt"), "status": "created", "created_at": self._now()}
         self.orders[order["id"]] = order
         return order
+
+    def _list_orders(self, *, body: Any, headers: dict[str, str]) -> Entity:
+        return _collection(list(self.orders.values())[-10:])
 
     def _payments_of(self, order_id: str, *, body: Any, headers: dict[str, str]) -> Entity:
         if order_id not in self.orders:
@@ -241,6 +257,30 @@ def _error(description: str) -> Entity:
 
 def _collection(items: list[Entity]) -> Entity:
     return {"entity": "collection", "count": len(items), "items": items}
+
+
+@contextmanager
+def delivering(stand_in: RazorpayStandIn, url: str) -> Iterator[None]:
+    """Sends each webhook to a URL meanwhile, in order, until the URL takes it."""
+    ended = threading.Event()
+
+    def deliver() -> None:
+        delivered = 0
+        while not ended.wait(DELIVERY_PAUSE_S):
+            with suppress(requests.RequestException):
+                while delivered < len(stand_in.webhooks):
+                    status = stand_in.deliver(url, [stand_in.webhooks[delivered]])[0]
+                    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                        break
+                    delivered += 1
+
+    thread = threading.Thread(target=deliver, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

@@ -17,7 +17,8 @@ class PaymentSettings(BaseSettings):
     """Whether and how people pay in INR for what the platform's wallet sends.
 
     Attributes:
-        payments: `razorpay`, `manual` (an operator records payments), or `none`: the platform pays for everybody.
+        payments: `razorpay`, `manual` (an operator records payments), or `none`: the platform pays for everybody. By
+            default `manual`, with which nobody's wei are sent before somebody has seen their INR.
         razorpay_key_id: Id of the API key.
         razorpay_key_secret: Secret of the API key.
         razorpay_webhook_secret: Secret with which Razorpay signs its webhooks.
@@ -28,7 +29,7 @@ class PaymentSettings(BaseSettings):
 
     model_config = SETTINGS_CONFIG
 
-    payments: Literal["none", "manual", "razorpay"] = "none"
+    payments: Literal["none", "manual", "razorpay"] = "manual"
     razorpay_key_id: str | None = None
     razorpay_key_secret: SecretStr | None = None
     razorpay_webhook_secret: SecretStr | None = None

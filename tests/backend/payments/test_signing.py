@@ -134,11 +134,12 @@ def test_a_booking_of_before_there_were_payments_expires(
     call = backend.chain.book_event_call(run.blockchain_event_run_id, 1, attendee=backend.chain.custody)
     with backend.database.transaction() as connection:
         operation = create(connection, "key", "", backend.chain.sender.draft(call, None))
-    assert backend.chain.sender.step(operation).held_cause == "unpaid"
+    held = backend.chain.sender.step(operation)
+    assert held.held_cause == "unpaid"
     with backend.database.transaction() as connection:
         late = operations.c.held_at - timedelta(hours=1)
         connection.execute(update(operations).where(operations.c.key == operation.key).values(held_at=late))
-    rejected = backend.chain.sender.step(operation)
+    rejected = backend.chain.sender.step(held)
     assert rejected.error is not None
     assert (rejected.state, rejected.error["code"]) == ("rejected", "expired")
 

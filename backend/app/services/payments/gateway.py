@@ -89,6 +89,10 @@ class PaymentGateway(Protocol):
 
     name: str
 
+    def check(self) -> None:
+        """Checks that the gateway answers and takes the keys; has no effect."""
+        ...
+
     def create_order(self, payment_id: UUID, amount_inr: Decimal) -> Order:
         """Creates an order of this amount; `payment_id` is its receipt. Each call creates another one."""
         ...
@@ -133,6 +137,9 @@ class ManualGateway:
     """No gateway: an operator records payments that arrived, and refunds that were made, with their references."""
 
     name = "manual"
+
+    def check(self) -> None:
+        """Has nothing to check."""
 
     def create_order(self, payment_id: UUID, amount_inr: Decimal) -> Order:
         """Returns the reference to pay with: the payment's id."""

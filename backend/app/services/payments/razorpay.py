@@ -61,7 +61,9 @@ class _Session(requests.Session):
             answer = None
         if not isinstance(answer, dict):
             raise GatewayUnavailable(f"The payment gateway answers {response.status_code} without JSON.")
-        if response.status_code in (401, 403, 408, 409, 429) or response.status_code >= 500:
+        if response.status_code == 401:
+            raise GatewayUnavailable("The payment gateway does not take the API key.")
+        if response.status_code in (403, 408, 409, 429) or response.status_code >= 500:
             raise GatewayUnavailable(f"The payment gateway answers {response.status_code}.")
         return response
 
@@ -85,6 +87,10 @@ class RazorpayGateway:
     def __init__(self, key_id: str, key_secret: SecretStr, webhook_secret: SecretStr, url: str = API_URL) -> None:
         self.key_id = key_id
         self._key_secret, self._webhook_secret, self._url = key_secret, webhook_secret, url
+
+    def check(self) -> None:
+        """Checks that the gateway answers and takes the keys; has no effect."""
+        self._call(lambda client: client.order.all({"count": 1}))
 
     def create_order(self, payment_id: UUID, amount_inr: Decimal) -> Order:
         """Creates an order, whose payments are captured as soon as they are authorized."""
