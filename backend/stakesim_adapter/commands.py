@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from stakesim_adapter import commands_operations
+from stakesim_adapter import commands_operations, commands_payments
 from stakesim_adapter.command_options import DEFAULT_ENV_FILE, FINDINGS, Command, EnvFile
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ wallet = typer.Typer(no_args_is_help=True, help="The platform's wallet.")
 cli.add_typer(wallet, name="wallet")
 cli.add_typer(commands_operations.operations, name="operations")
 cli.add_typer(commands_operations.orphans, name="orphans")
+cli.add_typer(commands_payments.payments, name="payments")
 
 StartsIn = Annotated[int, typer.Option(help="Seconds from now to the event's start.", min=1)]
 

@@ -399,8 +399,9 @@ def test_the_walkthrough_works_on_the_local_testnet(tmp_path, profile):
     assert walked.returncode == 0, walked
     answers = walked.stdout + walked.stderr
     assert re.findall("(?m)^.* ETH$", answers) == ["0.0 ETH"] * 3 + ["0.46 ETH", "0.04 ETH", "0.0 ETH"]
-    for told in ("Not paid", "Payment unusable", "Key reused", "TooEarly", '"differences":[]', '"total_inr":"48000.00"', '"status":"no_show"'):
+    for told in ("Not paid", "Payment unusable", "Key reused", "TooEarly", '"differences":[]', '"status":"no_show"'):
         assert told in answers
+    assert '"total_inr":"48000.00"' in answers
     assert (server.returncode, out) == (0, "stopped\n")
     assert "Traceback" not in err
     assert not file.exists()

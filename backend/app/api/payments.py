@@ -85,7 +85,7 @@ def record_capture(
 def record_refund(
     payment_id: UUID, body: schemas.RefundRecord, services: AppServices, caller: CurrentCaller
 ) -> Response:
-    """The platform may do this where payments are taken by hand, once a refund is due."""
+    """The platform may do this once a refund is due, if no gateway carries it out. The gateway is asked no more."""
     require_platform(caller)
     payments = _payments(services)
     return _respond(payments, payments.record_refund(payment_id, body.reference))

@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS payments (
 CREATE INDEX IF NOT EXISTS payments_user_created_at ON payments (user_id, created_at, id);
 CREATE INDEX IF NOT EXISTS payments_unpaid ON payments (expires_at) WHERE state IN ('created', 'failed');
 CREATE INDEX IF NOT EXISTS payments_captured ON payments (usable_until) WHERE state = 'captured';
+CREATE INDEX IF NOT EXISTS payments_dispute ON payments (dispute) WHERE dispute IS NOT NULL;
 CREATE INDEX IF NOT EXISTS payments_look_at ON payments (look_at) WHERE look_at IS NOT NULL;
 
 -- What is owed of a payment. One payment is refunded once, whole or in part.

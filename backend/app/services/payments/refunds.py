@@ -200,6 +200,11 @@ _TAKEN = (
     .where(_r.id == _ID, _r.state == "due")
     .values(state="requested", gateway_refund_id=bindparam("new_refund"), problem=None, updated_at=NOW)
 )
+_HURRY = (
+    update(refunds)
+    .where(_r.payment_id == bindparam("of_payment", type_=Uuid), _r.next_at.is_not(None))
+    .values(next_at=NOW, updated_at=NOW)
+)
 _PROBLEM = update(refunds).where(_r.id == _ID, _r.state == "due").values(problem=bindparam("new_problem"))
 _OF_GATEWAY = (_r.gateway_refund_id == bindparam("of_refund")) & (_r.state == "requested")
 _DONE = (
@@ -236,6 +241,11 @@ def claim(connection: Connection, refund: Refund, after: timedelta) -> bool:
     """Counts a try, after which nobody asks the gateway again for a while. Returns False if somebody else did."""
     parameters = {"of_id": refund.id, "seen_tries": refund.tries, "after": after}
     return connection.execute(_CLAIM, parameters).rowcount == 1
+
+
+def hurry(connection: Connection, payment_id: UUID) -> bool:
+    """Lets the gateway be asked now about an open refund. Returns whether there is one."""
+    return connection.execute(_HURRY, {"of_payment": payment_id}).rowcount == 1
 
 
 def taken(connection: Connection, refund_id: UUID, gateway_refund_id: str) -> None:

@@ -227,13 +227,13 @@ class PaymentService:
         return recorded
 
     def record_refund(self, payment_id: UUID, reference: str) -> Payment:
-        """Stores that an operator has made the refund that is due; for the manual gateway.
+        """Stores that an operator has made the refund that is due; a gateway that can't make it is asked no more.
 
         Raises:
-            NotFound: There is no such payment, or another gateway takes it, or no refund of it is due.
-            InvalidRequest: It was made under another reference.
+            NotFound: There is no such payment, or no refund of it is due.
+            InvalidRequest: It was made under another reference, or the gateway has it.
         """
-        self._manual(payment_id)
+        self.get(payment_id)
         refund = self.refund_of(payment_id)
         if refund is None:
             raise NotFound(f"No refund of payment {payment_id} is due.")
@@ -244,6 +244,13 @@ class PaymentService:
         if recorded is None or recorded.gateway_refund_id != reference:
             raise InvalidRequest(f"The refund of payment {payment_id} was made under another reference.")
         return self.get(payment_id)
+
+    def hurry_refund(self, payment_id: UUID) -> None:
+        """Has the next round ask the gateway about a refund. Raises `NotFound` if there is none to ask about."""
+        self.get(payment_id)
+        with self._database.autocommit() as connection:
+            if not refunds.hurry(connection, payment_id):
+                raise NotFound(f"No refund of payment {payment_id} is open.")
 
     def _manual(self, payment_id: UUID) -> Payment:
         payment = self.get(payment_id)
