@@ -59,8 +59,8 @@ def refunds_are_made_by_hand(s: StandIn) -> Iterator[Reader]:
     s.set(PAYMENTS="manual")
     s.control("restart")
     payment = quoted_run(s)["quote_id"]
-    arrived = {"reference": "UTR100", "amount_inr": "16000.00"}
-    assert s.ask("POST", f"/payments/{payment}/capture", "platform", arrived).json()["state"] == "captured"
+    arrived = f'stakesim payments capture {payment} --reference UTR100 --amount 16000 --env-file "$ENV_FILE"'
+    assert "is captured" in s.run(arrived, {}, must_succeed=True)
     not_used_in_time(s, payment)
     yield Reader(decides={"REFERENCE": "UTR200"}, leaves_out=("If the gateway does not answer", "If it answers again"))
     assert s.query(f"SELECT state FROM payments WHERE id = '{payment}'") == [("refunded",)]
