@@ -475,7 +475,7 @@ def test_an_operator_makes_a_refund_that_the_gateway_does_not(payments: Payments
     payments.stand_in.fails = 0
     assert payments.payments.record_refund(first.id, "UTR1").state == "refunded"
     for _ in range(2):
-        with pytest.raises(InvalidRequest, match="has the refund|under another reference"):
+        with pytest.raises(InvalidRequest, match=r"has the refund|under another reference"):
             payments.payments.record_refund(second.id, "UTR2")
     assert refund_of(payments, second) == ("unused", "requested", second.amount_inr)
     assert payments.round() == []
