@@ -224,6 +224,7 @@ class PaymentService:
         recorded = self.get(payment_id)
         if recorded.gateway_payment_id != reference:
             raise InvalidRequest(f"The reference {reference} is another payment's.")
+        log.warning("payment %s: somebody recorded its capture by hand, reference %s", payment_id, reference)
         return recorded
 
     def record_refund(self, payment_id: UUID, reference: str) -> Payment:
@@ -245,6 +246,7 @@ class PaymentService:
             recorded = refunds.find_of_payment(connection, payment_id)
         if recorded is None or recorded.gateway_refund_id != reference:
             raise InvalidRequest(f"The refund of payment {payment_id} was made under another reference.")
+        log.warning("payment %s: somebody recorded its refund by hand, reference %s", payment_id, reference)
         return self.get(payment_id)
 
     def _require_not_at_gateway(self, payment: Payment, refund: Refund) -> None:
