@@ -104,7 +104,7 @@ def build_services(
         keep_answers: Age at which the response to an Idempotency-Key is removed.
     """
     runs = EventRunService(database, chain, pricing)
-    chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
+    chain.sender.contract_watch = ContractWatch(w3, chain.address, *chain.sender.lanes.addresses)
     bookings = BookingService(database, chain, pricing)
     follower = Follower(w3, chain.sender, time.monotonic)
     reconciler = Reconciler(
@@ -201,6 +201,7 @@ def connect_services(settings: Settings) -> Services:
         accounts.platform,
         database,
         transaction_policy(settings),
+        operators=accounts.operators,
         previous=accounts.previous,
         sealer=accounts.sealer,
     )
