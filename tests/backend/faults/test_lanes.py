@@ -337,44 +337,39 @@ def test_a_cancelled_run_that_is_closed_before_a_cancelled_booking_of_another_la
 # ------------------------------------------------------------------------------------------------ limits of all lanes
 
 
-def amounts_for(environment: FaultEnvironment, wei: int) -> Amounts:
+def day(wei: int) -> Amounts:
     return Amounts(operation_wei=100 * ETH, person_day_wei=wei, day_wei=wei)
 
 
-def cost(operation: Operation, environment: FaultEnvironment) -> int:
-    """What a signed order counts with."""
-    assert operation.spending is not None
-    return int(operation.spending["wei"])
+def booked_with_entry(environment: FaultEnvironment) -> tuple[Any, int, int]:
+    """Returns a run's id, what its creation has cost, and what a booking of it counts with; one was signed already."""
+    process = with_lanes(environment, SECOND, amounts=day(1000 * ETH))
+    run = process.settle(process.prepare_run(seats=9))
+    spent = run.value_wei + (run.gas_used or 0) * (run.gas_price_wei or 0)
+    booking = process.step(in_lane(process, SECOND, lambda: process.prepare_booking(run.subject)))
+    assert booking.spending is not None
+    return run.subject, spent, booking.spending["wei"]
 
 
 def test_the_limits_of_a_day_hold_for_all_lanes_together(two: FaultEnvironment) -> None:
-    run = two.open_run(seats=9)
-    high = with_lanes(two, SECOND, amounts=amounts_for(two, 1000 * ETH))
-    first = high.step(in_lane(high, SECOND, lambda: high.prepare_booking(run)))
-    limit = 1000 * ETH
-    tight = with_lanes(two, SECOND, amounts=amounts_for(two, limit))
-    assert tight.step(in_lane(tight, tight.platform, lambda: tight.prepare_booking(run))).state == "signed"
-    each = cost(first, two)
-    # the run, whose operation has no entry, counts with the limit of one operation
-    enough = amounts_for(two, 100 * ETH + 3 * each + each // 2)
-    bounded = with_lanes(two, SECOND, amounts=enough)
-    third = bounded.step(in_lane(bounded, SECOND, lambda: bounded.prepare_booking(run)))
-    fourth = bounded.step(in_lane(bounded, bounded.platform, lambda: bounded.prepare_booking(run)))
-    assert third.state == "signed"
-    assert (fourth.state, fourth.held_cause) == ("prepared", HeldCause.ABOVE_LIMIT)
-    approve_operation(bounded.database, bounded.services.sender.sealer, fourth.key, "operator")
-    assert bounded.step(fourth).state == "signed"
+    run, spent, each = booked_with_entry(two)
+    bounded = with_lanes(two, SECOND, amounts=day(spent + 3 * each + each // 2))
+    lanes = (two.platform, SECOND, two.platform)
+    booked = [bounded.step(in_lane(bounded, lane, lambda: bounded.prepare_booking(run))) for lane in lanes]
+    assert [each.state for each in booked] == ["signed", "signed", "prepared"]
+    assert booked[-1].held_cause == HeldCause.ABOVE_LIMIT
+    other_lane = bounded.step(in_lane(bounded, SECOND, lambda: bounded.prepare_booking(run)))
+    assert other_lane.held_cause == HeldCause.ABOVE_LIMIT
+    approve_operation(bounded.database, bounded.services.sender.sealer, other_lane.key, "operator")
+    assert bounded.step(other_lane).state == "signed"
 
 
 def test_two_lanes_of_two_processes_at_the_same_moment_do_not_pass_the_limit(
     two: FaultEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other process signs in its lane after this one has added up, and before it stores."""
-    run = two.open_run(seats=9)
-    probe = with_lanes(two, SECOND, amounts=amounts_for(two, 1000 * ETH))
-    each = cost(probe.step(in_lane(probe, SECOND, lambda: probe.prepare_booking(run))), two)
-    amounts = amounts_for(two, 100 * ETH + 2 * each + each // 2)  # the run, that booking, and one more
-    here, there = (with_lanes(two, SECOND, amounts=amounts) for _ in range(2))
+    run, spent, each = booked_with_entry(two)
+    here, there = (with_lanes(two, SECOND, amounts=day(spent + 2 * each + each // 2)) for _ in range(2))
     ours = in_lane(here, here.platform, lambda: here.prepare_booking(run))
     theirs = in_lane(there, SECOND, lambda: there.prepare_booking(run))
     sign, done = nonce_queries.sign, list[Operation]()

@@ -98,10 +98,13 @@ class NonceAllocator:
             used_on_chain = 0
             if nonce is None or count > nonce:
                 nonce, used_on_chain = self._start(connection, operation, count, final_block)
+            is_counted = len(self._lanes) > 1 and operation.kind in ORDERS and sender in self._lanes
+            if is_counted:
+                self.unknown.check_others(connection, operation, final_block)
             while True:
                 entry = self._entry(connection, operation, nonce, charge, final_block)
                 attempt = sign(nonce)
-                if len(self._lanes) > 1 and operation.kind in ORDERS and sender in self._lanes:
+                if is_counted:
                     signed = self._store_order(
                         connection, operation, attempt, used_on_chain, compared, charge, final_block
                     )
@@ -156,23 +159,23 @@ class NonceAllocator:
     ) -> Operation | None:
         """Stores the attempt of an order as the next one of all lanes, as `_store` does.
 
-        If another process signed an order since, or the database lost one, the other lanes are looked at again, and
-        what was spent is added up anew. Raises `AboveLimit` and `HeldForOrphan`.
+        If another process signed an order since, what was spent is added up anew. Raises `AboveLimit`.
         """
         chain_id = operation.chain_id
         with self._lock_of_orders:
             while True:
                 orders, self._orders = self._orders, None
                 if orders is None:
-                    orders = nonce_queries.signed_orders(connection, chain_id)  # before the nonces of other lanes
+                    orders = nonce_queries.signed_orders(connection, chain_id)  # before the entries of other lanes
                     self._spending.is_current = False
-                    self._check_others(connection, operation, final_block)
                 entry = self._entry(connection, operation, attempt.nonce, charge, final_block)
                 signed = self._store(connection, operation, attempt, used_on_chain, compared, entry, orders)
                 if signed is not None:
                     self._orders, self._spending.is_current = orders + 1, True
                     return signed
-                if nonce_queries.signed_orders(connection, chain_id) == orders:
+                next_nonce = nonce_queries.next_nonce(connection, chain_id, operation.sender)
+                is_next = next_nonce == attempt.nonce or attempt.nonce == used_on_chain > (next_nonce or -1)
+                if not is_next or nonce_queries.signed_orders(connection, chain_id) == orders:
                     return None
 
     def _store(
@@ -217,7 +220,6 @@ class NonceAllocator:
             HeldForOrphan: The platform's accounts have transactions that are in no row, and may have more.
         """
         sender, is_lane = operation.sender, operation.sender in self._lanes
-        self._check_others(connection, operation, final_block)
         # before the assigned nonces are read: what other processes sign and send meanwhile is in no row of before
         pending = rpc.transaction_count(self._w3, sender, "pending") if is_lane else 0
         assigned = nonce_queries.next_nonce(connection, operation.chain_id, sender)
@@ -236,9 +238,3 @@ class NonceAllocator:
         message = "The node counts %s nonces of %s, and no final block has the one before; %s is next"
         log.error(message, count, sender, assigned)
         return assigned, 0
-
-    def _check_others(self, connection: Connection, operation: Operation, final_block: int) -> None:
-        """Raises `HeldForOrphan` if another lane has transactions that are in no row, and may have more."""
-        for lane in self._lanes if operation.sender in self._lanes else ():
-            if lane != operation.sender:
-                self.unknown.check(connection, operation.chain_id, lane, final_block)

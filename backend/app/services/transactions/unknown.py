@@ -88,6 +88,19 @@ class UnknownTransactions:
         self.require_none(account, max(count, assigned), pending)
         nonce_queries.skip_nonces(connection, chain_id, account, count)
 
+    def check_others(self, connection: Connection, operation: Operation, final_block: int) -> None:
+        """Does as `check` for the other lanes, if one of them has sent more than the database has given out.
+
+        Only the nonces of one account exclude each other, so an order must not be signed in one lane while another may
+        have sent it already: in a transaction that the database lost.
+        """
+        for lane in self._lanes if operation.sender in self._lanes else ():
+            if lane != operation.sender:
+                pending = rpc.transaction_count(self._w3, lane, "pending")
+                assigned = nonce_queries.next_nonce(connection, operation.chain_id, lane)  # after it, as in `check`
+                if assigned is not None and pending > assigned:
+                    self.check(connection, operation.chain_id, lane, final_block)
+
     def record(
         self, connection: Connection, chain_id: int, account: str, numbers: Sequence[int], final_block: int
     ) -> None:
