@@ -86,7 +86,9 @@ def _cancel_booking(closed: CTE) -> Update:
         .cte()
     )
     run_id = select(_bookings.event_run_id).where(is_cancelled, exists().select_from(closed)).scalar_subquery()
-    return _add_seats(closed, run_id, -func.coalesce(select(booking.c.seats).scalar_subquery(), 0))
+    freed = select(booking.c.seats).scalar_subquery()
+    is_news = freed.is_not(None) | (_runs.refreshed_block < _EVENT_BLOCK)
+    return _add_seats(closed, run_id, -func.coalesce(freed, 0)).where(is_news)
 
 
 def _close_run(closed: CTE) -> Update:
