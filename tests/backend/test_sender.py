@@ -18,7 +18,7 @@ from app.services.codec import event_stake_codec
 from app.services.operation_types import Operation
 from app.services.rpc_errors import as_chain_unavailable, decode_revert
 from app.services.transactions.fees import GAS_MARGIN, Fees, raised_fees
-from app.services.transactions.nonces import first_block
+from app.services.transactions.nonce_search import first_block
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from backend_environment import BackendEnvironment, Time, answering, before_request, too_many_requests, transact

@@ -21,7 +21,7 @@ from app.services.transactions import states
 from app.services.transactions.conclusions import Mined
 from app.services.transactions.limits import Limits
 from app.services.transactions.mempool import Mempool
-from app.services.transactions.nonces import find_foreign_transaction
+from app.services.transactions.nonce_search import find_foreign_transaction
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from app.services.transactions.signing import sign_attempt

@@ -35,6 +35,7 @@ from app.services.payments import overview
 from app.services.rpc_errors import NODE_ERRORS
 from app.services.rpc_failover import FailoverProvider
 from app.services.transactions.accounts import SignerFailure
+from app.services.transactions.lanes import read_queues
 from app.services.transactions.remote_account import RemoteAccount
 
 MAX_AGE_S = 1.0
@@ -153,6 +154,7 @@ def _open_operations(services: Services) -> Iterator[Metric]:
             orphan_count = connection.execute(_ORPHANS).scalar_one()
             by_cause = {row[0]: row for row in connection.execute(_HELD_BY_CAUSE)}
             is_paused = connection.execute(select(IS_PAUSED)).scalar_one()
+            queues = read_queues(connection, services.sender.chain_id, services.sender.lanes.addresses)
     except DATABASE_ERRORS as error:
         log.warning("no metrics of the database: %s", error.reason)
         yield _gauge("database_up", "Whether the database answers", 0)
@@ -178,6 +180,10 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     yield _family("operations_held", "Pending operations that can't proceed at present", "cause", held)
     held_for = {cause.value: by_cause.get(cause.value, nothing)[2] for cause in HeldCause}
     yield _family("operations_held_oldest_seconds", "Time since the first of them is held", "cause", held_for)
+    waiting_in = {lane: queue.waiting for lane, queue in queues.items()}
+    yield _family("lane_operations", "Open operations of an account that sends", "sender", waiting_in)
+    held_lanes = {lane: queue.is_held for lane, queue in queues.items()}
+    yield _family("lane_held", "Whether an operation holds those behind it", "sender", held_lanes)
 
 
 def _payments(services: Services) -> Iterator[Metric]:
@@ -216,15 +222,17 @@ def _closed_operations(services: Services) -> Iterator[Metric]:
 
 def _node(services: Services) -> Iterator[Metric]:
     try:
-        balance = rpc.balance(services.w3, services.sender.address)
+        balances = {lane: rpc.balance(services.w3, lane) for lane in services.sender.lanes.addresses}
         base_fee = services.sender.head.latest(MAX_AGE_S).base_fee_per_gas
     except NODE_ERRORS as error:
         log.warning("no metrics of the node: %s", type(error).__name__)
         yield _gauge("node_up", "Whether the node answers", 0)
         return
     yield _gauge("node_up", "Whether the node answers", 1)
-    yield _gauge("wallet_balance_wei", "Balance of the platform's wallet", balance)
-    yield _gauge("wallet_balance_eth", "Balance of the platform's wallet", balance / WEI_PER_ETH)
+    documentation = "Balance of an account that sends the platform's operations"
+    yield _family("wallet_balance_wei", documentation, "sender", balances)
+    in_eth = {lane: balance / WEI_PER_ETH for lane, balance in balances.items()}
+    yield _family("wallet_balance_eth", documentation, "sender", in_eth)
     if base_fee is not None:
         yield _gauge("base_fee_wei", "Base fee of the latest block, per gas", base_fee)
 

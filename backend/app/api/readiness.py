@@ -32,13 +32,14 @@ WALLET_WIDE_CAUSES = {
     HeldCause.CONTRACT: "contract",
     HeldCause.NONCE_GAP: "nonces",
 }
-"""Causes that hold every further operation of the wallet, so that the service is not ready, and the check for each."""
+"""Causes that hold every further operation of an account, and the check for each. The service is not ready because of
+them, unless it has another account that sends."""
 
 log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _o = operations.c
 _HELD = (
-    select(_o.held_cause, func.count(), func.min(_o.held))
+    select(_o.held_cause, func.count(), func.min(_o.held), func.array_agg(_o.sender.distinct()))
     .where(~in_states(CLOSED_STATES), _o.held.is_not(None))
     .group_by(_o.held_cause)
     .order_by(_o.held_cause)
@@ -146,13 +147,16 @@ def look_at_database(services: Services) -> list[HealthProblem]:
     except MigrationsMissing as error:
         return [HealthProblem("migrations", error.message, True)]
     problems = [HealthProblem("pause", str(pause), False)] if pause else []
+    lanes = services.sender.lanes
+    held_senders = {sender for cause, *_, senders in held if cause in WALLET_WIDE_CAUSES for sender in senders}
+    is_stuck = not lanes.are_several or held_senders >= set(lanes.addresses)
     problems += [
         HealthProblem(
             WALLET_WIDE_CAUSES.get(cause, "operations"),
             f"{count} operations held ({cause}): {reason}",
-            cause in WALLET_WIDE_CAUSES,
+            is_stuck and cause in WALLET_WIDE_CAUSES,
         )
-        for cause, count, reason in held
+        for cause, count, reason, _ in held
     ]
     count, first = open_orphans
     if count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import sys
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def open_accounts(settings: KeySettings) -> Accounts:
         NotReady: A keystore can't be opened.
     """
     platform = _open_platform(settings)
-    previous = [each for each in _open_previous(settings) if each.address != platform.address]
+    operators = _without(_open_operators(settings), {platform.address})
+    previous = _without(_open_previous(settings), {platform.address, *(each.address for each in operators)})
     keys = [
         secret.get_secret_value().encode()
         for secret in (settings.seal_secret, settings.seal_secret_previous)
@@ -38,7 +40,7 @@ def open_accounts(settings: KeySettings) -> Accounts:
         keys.insert(1 if settings.seal_secret else 0, derived_seal_key(platform))
     local = [each for each in previous if isinstance(each, LocalAccount)]
     by_sender: dict[str, bytes] = {each.address: derived_seal_key(each) for each in local}
-    return Accounts(platform, previous, Sealer(platform.address, keys, by_sender))
+    return Accounts(platform, operators, previous, Sealer(platform.address, keys, by_sender))
 
 
 def _open_platform(settings: KeySettings) -> SigningAccount:
@@ -48,6 +50,18 @@ def _open_platform(settings: KeySettings) -> SigningAccount:
         return open_keystore(settings.platform_keystore, settings.platform_keystore_password_file)
     assert settings.signer_address is not None
     return _remote(settings, settings.signer_address)
+
+
+def _open_operators(settings: KeySettings) -> list[SigningAccount]:
+    accounts: list[SigningAccount] = [account_from_key(key) for key in settings.operator_keys]
+    password_file = settings.platform_operator_keystores_password_file
+    accounts += [open_keystore(keystore, password_file) for keystore in settings.operator_keystores]
+    return accounts + [_remote(settings, address) for address in settings.operator_addresses]
+
+
+def _without(accounts: Iterable[SigningAccount], addresses: Collection[str]) -> list[SigningAccount]:
+    """Returns each account once, without those at these addresses."""
+    return list({each.address: each for each in accounts if each.address not in addresses}.values())
 
 
 def _open_previous(settings: KeySettings) -> list[SigningAccount]:

@@ -115,14 +115,16 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
     except NotReady as error:
         yield Check("key", False, error.message, "Correct the settings of the keys, or the files.", fatal=True)
         return
-    yield from check_signer((accounts.platform, *accounts.previous))
+    yield from check_signer((accounts.platform, *accounts.operators, *accounts.previous))
     endpoint_checks = list(check_endpoints(settings))
     yield from endpoint_checks
     if endpoint_checks[-1].name != "network":  # the check of this name is there only if no node answers
         w3 = connect_web3(settings.rpc_urls)
         unused_database = Database(open_engine(URL.create(DRIVER)))  # the sender sends nothing here
         policy = transaction_policy(settings)
-        sender = TransactionSender(w3, accounts.platform, unused_database, policy, sealer=accounts.sealer)
+        sender = TransactionSender(
+            *(w3, accounts.platform, unused_database, policy), operators=accounts.operators, sealer=accounts.sealer
+        )
         chain = BlockchainService(w3, settings.contract_address, sender, settings.custody_address)
         yield from check_contract(settings, w3, chain)
     try:
@@ -193,7 +195,10 @@ def _contract_checks(settings: Settings, w3: Web3, chain: BlockchainService) -> 
     yield _check_code(settings, chain.address, code)
     yield _check_owner(chain)
     base_fee = rpc.latest_header(w3).base_fee
-    yield _check_wallet(settings, chain.platform, rpc.balance(w3, chain.platform), base_fee)
+    for number, lane in enumerate(chain.sender.lanes.addresses):
+        if number:
+            yield _check_operator(chain, lane)
+        yield _check_wallet(settings, lane, rpc.balance(w3, lane), base_fee)
     cap = settings.max_fee_per_gas
     finding = f"The base fee is {_gwei(base_fee)} a unit of gas, and MAX_FEE_GWEI {_gwei(cap)}."
     remedy = "Raise MAX_FEE_GWEI, or wait: transactions are held until the base fee falls."
@@ -253,6 +258,14 @@ def _check_owner(chain: BlockchainService) -> Check:
     role = "an operator" if is_operator else "neither owner nor operator"
     finding = f"The platform's wallet {chain.platform} is {role} of the contract, whose owner is {owner}."
     return Check("owner", is_operator, finding, remedy, fatal=chain.has_full_interface)
+
+
+def _check_operator(chain: BlockchainService, lane: str) -> Check:
+    """Checks that a further account may act for the platform. Fatal, as its operations would be refused."""
+    acts = chain.has_full_interface and (chain.is_operator(lane) or chain.owner() == lane)
+    remedy = "Let the owner name it (`stakesim owner set-operator`), or take its key out of the settings."
+    finding = f"The wallet {lane} is {'an operator' if acts else 'neither owner nor operator'} of the contract."
+    return Check("operator", acts, finding, remedy, fatal=True)
 
 
 def _check_wallet(settings: Settings, wallet: str, balance: int, base_fee: int) -> Check:

@@ -114,7 +114,7 @@ def build_services(
     if payments is not None:
         chain.sender.policy = replace(chain.sender.policy, needs_payments=True)
     runs = EventRunService(database, chain, pricing, payments)
-    chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
+    chain.sender.contract_watch = ContractWatch(w3, chain.address, *chain.sender.lanes.addresses)
     bookings = BookingService(database, chain, pricing, payments)
     follower = Follower(w3, chain.sender, time.monotonic)
     reconciler = Reconciler(
@@ -234,6 +234,7 @@ def connect_services(settings: Settings) -> Services:
         accounts.platform,
         database,
         transaction_policy(settings),
+        operators=accounts.operators,
         previous=accounts.previous,
         sealer=accounts.sealer,
     )

@@ -152,14 +152,15 @@ class Rehearsal:
         self._provider = _UnsentProvider(services.w3.provider)
         self._database = _RolledBackDatabase(services.database)
         w3 = Web3(self._provider, [])
-        platform, *previous = services.sender.accounts
+        theirs = services.sender
         sender = TransactionSender(
             w3,
-            platform,
+            theirs.accounts[0],
             self._database,
-            services.sender.policy,
-            previous=previous,
-            sealer=services.sender.sealer,
+            theirs.policy,
+            operators=theirs.operators,
+            previous=theirs.previous,
+            sealer=theirs.sealer,
         )
         chain = BlockchainService(w3, services.chain.address, sender, services.chain.custody)
         self._services = build_services(w3, self._database, chain, services.pricing)

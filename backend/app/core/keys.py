@@ -20,6 +20,8 @@ MIN_SECRET_BYTES = 32
 MIN_DIFFERENT_CHARACTERS = 10
 """Minimum number of different characters of a secret; one with fewer looks like a default."""
 _SOURCES = ("platform_private_key", "platform_keystore", "signer_address")
+_AT_SIGNER = ("signer_address", "signer_operator_addresses", "signer_previous_addresses")
+_OPERATORS = ("platform_operator_keys", "platform_operator_keystores", "signer_operator_addresses")
 
 
 class KeySourcesWrong(ValueError):
@@ -93,6 +95,10 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _is_given(value: str | SecretStr) -> bool:
+    return bool(_split(value.get_secret_value() if isinstance(value, SecretStr) else value))
+
+
 _Key = Annotated[SecretStr | None, AfterValidator(_check_private_key)]
 _Address = Annotated[str | None, AfterValidator(lambda text: text and check_address(text))]
 _Secret = Annotated[SecretStr | None, AfterValidator(check_secret)]
@@ -108,13 +114,19 @@ class KeySettings(BaseSettings):
         signer_address: Address of that account, whose key a remote signer has.
         signer_url: URL of the remote signer, such as web3signer: it answers `eth_signTransaction`.
         signer_timeout_seconds: Seconds that the signer may take for an answer.
+        platform_operator_keys: Keys of further operators of the contract, separated by commas. Each sends operations
+            beside the platform's account, in a queue of its own (a lane).
+        platform_operator_keystores: Keystore files with such keys, separated by commas.
+        platform_operator_keystores_password_file: File with their password; if None, a terminal is asked.
+        signer_operator_addresses: Addresses of such accounts whose keys the remote signer has, separated by commas.
         platform_previous_keys: Keys of accounts before, separated by commas: they sign what is left of their
             operations, and nothing new. Set them while keys are rotated.
         platform_previous_keystore: A keystore file with such a key.
         platform_previous_keystore_password_file: File with its password; if None, a terminal is asked.
         signer_previous_addresses: Addresses of such accounts whose keys the remote signer has, separated by commas.
         seal_secret: Key of the seals of operations; at least 32 bytes. If None, it is derived from the platform's key,
-            which is not possible with a remote signer.
+            which is not possible with a remote signer. With several operators it must be set, so that each key can be
+            rotated alone.
         seal_secret_previous: Key of the seals before: operations with such a seal are still signed.
         custody_address: Address under which people without a wallet are entered in the contract, and which gets their
             money back; the platform's own if None.
@@ -128,6 +140,10 @@ class KeySettings(BaseSettings):
     signer_address: _Address = None
     signer_url: Annotated[SecretStr | None, AfterValidator(_check_signer_url)] = None
     signer_timeout_seconds: float = Field(default=3, gt=0, le=30)
+    platform_operator_keys: Annotated[SecretStr, AfterValidator(_check_private_keys)] = SecretStr("")
+    platform_operator_keystores: str = ""
+    platform_operator_keystores_password_file: Path | None = None
+    signer_operator_addresses: Annotated[str, AfterValidator(_check_addresses)] = ""
     platform_previous_keys: Annotated[SecretStr, AfterValidator(_check_private_keys)] = SecretStr("")
     platform_previous_keystore: Path | None = None
     platform_previous_keystore_password_file: Path | None = None
@@ -141,20 +157,37 @@ class KeySettings(BaseSettings):
     def _fits_together(cls, seal_secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         """Checks what is about several settings, with the last of them, unless one of them is wrong by itself."""
         values = info.data
-        if not {*_SOURCES, "signer_url", "signer_previous_addresses"} <= values.keys():
+        if not {*_SOURCES, "signer_url", *_AT_SIGNER, *_OPERATORS} <= values.keys():
             return seal_secret
         given = [name.upper() for name in _SOURCES if values[name]]
         if not given:
             message = "PLATFORM_PRIVATE_KEY is not set, nor PLATFORM_KEYSTORE or SIGNER_ADDRESS instead of it"
         elif len(given) > 1:
             message = f"{' and '.join(given)} are set: set only one of them, as the platform's account has one key"
-        elif values["signer_url"] is None and (values["signer_address"] or values["signer_previous_addresses"]):
+        elif values["signer_url"] is None and any(values[name] for name in _AT_SIGNER):
             message = "SIGNER_URL is not set, but an address whose key a remote signer has"
         elif values["signer_address"] and seal_secret is None:
             message = "SEAL_SECRET is not set, and can't be derived from a key that a remote signer has"
+        elif seal_secret is None and any(_is_given(values[name]) for name in _OPERATORS):
+            message = "SEAL_SECRET is not set: with several operators it must not depend on the key of one of them"
         else:
             return seal_secret
         raise KeySourcesWrong(message)
+
+    @property
+    def operator_keys(self) -> list[SecretStr]:
+        """The keys of `platform_operator_keys`."""
+        return [SecretStr(key) for key in _split(self.platform_operator_keys.get_secret_value())]
+
+    @property
+    def operator_keystores(self) -> list[Path]:
+        """The files of `platform_operator_keystores`."""
+        return [Path(path) for path in _split(self.platform_operator_keystores)]
+
+    @property
+    def operator_addresses(self) -> list[str]:
+        """The addresses of `signer_operator_addresses`."""
+        return _split(self.signer_operator_addresses)
 
     @property
     def previous_keys(self) -> list[SecretStr]:

@@ -179,6 +179,14 @@ nonces = Table(
     Column("next", BigInteger),
 )
 
+# Numbers of orders that several accounts have signed, on each network
+order_counts = Table(
+    "order_counts",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("signed", BigInteger),
+)
+
 chain_cursors = Table(
     "chain_cursors",
     metadata,

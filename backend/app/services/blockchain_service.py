@@ -355,10 +355,11 @@ class BlockchainService:
         """Returns the function that acts for `party`, and its first arguments.
 
         The plain function acts for its sender. The function with the suffix For acts for the address that the platform
-        passes.
+        passes, in whichever lane.
         """
         sender = signer.address if signer else self.platform
-        if party is None or _address(party) == sender:
+        is_in_a_lane = signer is None and self.sender.lanes.are_several
+        if party is None or (_address(party) == sender and not is_in_a_lane):
             return function, ()
         self._require_function(f"{function}For", f"{party} has to sign for itself")
         return f"{function}For", (_address(party),)

@@ -6,7 +6,7 @@ the first look, as nobody would let the operation go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from eth_utils.abi import function_signature_to_4byte_selector
@@ -37,14 +37,14 @@ class ContractState(NamedTuple):
     Attributes:
         code: Hash of its code, and of its implementation's if it is a proxy.
         owner: Address of its owner; None if it does not say.
-        is_operator: Whether the platform's account is one of its operators.
+        operators: Those of the platform's accounts that are its operators.
         paused: Whether new runs and bookings are stopped.
         percentages: Stake and platform fee in percent; None where they can't be changed.
     """
 
     code: str
     owner: str | None
-    is_operator: bool
+    operators: frozenset[str]
     paused: bool
     percentages: tuple[int | None, int | None]
 
@@ -55,11 +55,11 @@ class ContractWatch:
     Args:
         w3: Connection to the node.
         address: Address of the contract.
-        platform: Address of the platform's account.
+        accounts: Addresses of the accounts that send the platform's operations.
     """
 
-    def __init__(self, w3: Web3, address: str, platform: str) -> None:
-        self._w3, self._address, self._platform = w3, address, platform
+    def __init__(self, w3: Web3, address: str, *accounts: str) -> None:
+        self._w3, self._address, self._accounts = w3, address, accounts
         self._first: ContractState | None = None
         self._last: ContractState | None = None
 
@@ -77,7 +77,17 @@ class ContractWatch:
         except NODE_ERRORS as error:
             raise as_chain_unavailable("contract", error) from error
         self._first = self._first or self._last
-        return "; ".join(self._changes()) or None
+        return "; ".join(self._changes(acting=self._accounts)) or None
+
+    @property
+    def lost_lanes(self) -> str | None:
+        """Which accounts may not act for others any more while others may, in a sentence, as of the last look."""
+        lost = self._lost()
+        return f"{self._describe(lost)}: it gets no new operations" if 0 < len(lost) < len(self._accounts) else None
+
+    def may_act(self, account: str) -> bool:
+        """Returns whether an account may act for others, as of the last look; whether it is the platform's before."""
+        return account in self._accounts if self._last is None else _acts(self._last, account)
 
     @property
     def paused(self) -> bool:
@@ -91,7 +101,7 @@ class ContractWatch:
             return dict.fromkeys(("code", "platform_role", "percentages"), False)
         return {
             "code": first.code != last.code,
-            "platform_role": self._acts(first) and not self._acts(last),
+            "platform_role": bool(self._lost()),
             "percentages": first.percentages != last.percentages,
         }
 
@@ -104,10 +114,9 @@ class ContractWatch:
         """Returns why the operation can't succeed at present, as of the last look; None if it may."""
         if self._last is None or operation.to_address != self._address:
             return None
-        is_ours, kind = operation.sender == self._platform, operation.kind
-        changes = self._changes(
-            pausable=kind in PAUSABLE, acting=is_ours and kind in FOR_PLATFORM, owning=is_ours and kind in FOR_OWNER
-        )
+        kind, ours = operation.kind, [each for each in self._accounts if each == operation.sender]
+        acting, owning = kind in FOR_PLATFORM, kind in FOR_OWNER
+        changes = self._changes(pausable=kind in PAUSABLE, acting=ours if acting else (), owning=ours if owning else ())
         return "; ".join(changes) or None
 
     def reason_after_revert(self, operation: Operation, revert_name: str) -> str | None:
@@ -119,17 +128,19 @@ class ContractWatch:
         if self._last is None or operation.to_address != self._address or revert_name not in ACCESS_REVERTS:
             return None
         self.look()
-        is_ours, kind = operation.sender == self._platform, operation.kind
-        changes = self._changes(pausable=kind in PAUSABLE, acting=is_ours, owning=is_ours and kind in FOR_OWNER)
+        kind, ours = operation.kind, [each for each in self._accounts if each == operation.sender]
+        changes = self._changes(pausable=kind in PAUSABLE, acting=ours, owning=ours if kind in FOR_OWNER else ())
         return "; ".join(changes) or None
 
-    def _changes(self, *, pausable: bool = True, acting: bool = True, owning: bool = False) -> Iterator[str]:
+    def _changes(
+        self, *, pausable: bool = True, acting: Collection[str], owning: Collection[str] = ()
+    ) -> Iterator[str]:
         """Yields what differs from the start.
 
         Args:
             pausable: Whether to say what concerns functions that a pause stops.
-            acting: Whether to say that the platform acts for others no longer.
-            owning: Whether to say that the platform is the owner no longer.
+            acting: Accounts of which to say that none of them acts for others any more.
+            owning: Accounts of which to say that they are the owner no longer.
         """
         first, last = self._first, self._last
         assert first is not None
@@ -141,17 +152,23 @@ class ContractWatch:
         if last.percentages != first.percentages and pausable:
             before, now = (" and ".join(map(str, state.percentages)) for state in (first, last))
             yield f"stake and fee were {before} percent and are {now}: restart the service to accept that"
-        if acting and self._acts(first) and not self._acts(last):
-            yield (
-                f"the platform's account {self._platform} is neither owner nor operator of the contract any more "
-                f"(its owner is {last.owner}): the platform may not act for others"
-            )
-        elif owning and first.owner == self._platform != last.owner:
+        lost = [account for account in self._lost() if account in acting]
+        if lost and not any(_acts(last, account) for account in acting):
+            yield f"{self._describe(lost)}: the platform may not act for others"
+        elif first.owner in owning and first.owner != last.owner:
             yield f"the contract's owner was {first.owner} and is {last.owner}, who alone may do this"
 
-    def _acts(self, state: ContractState) -> bool:
-        """Whether the platform's account may act for others."""
-        return state.is_operator or state.owner == self._platform
+    def _lost(self) -> list[str]:
+        """Returns the accounts that acted for others at the start, and may not any more."""
+        first, last = self._first, self._last
+        if first is None or last is None:
+            return []
+        return [account for account in self._accounts if _acts(first, account) and not _acts(last, account)]
+
+    def _describe(self, lost: Collection[str]) -> str:
+        are = f"account {', '.join(lost)} is" if len(lost) == 1 else f"accounts {', '.join(lost)} are"
+        owner = self._last and self._last.owner
+        return f"the platform's {are} neither owner nor operator of the contract any more (its owner is {owner})"
 
     def _read(self) -> ContractState:
         code = rpc.code(self._w3, self._address)
@@ -159,12 +176,12 @@ class ContractWatch:
         if any(implementation):
             code += rpc.code(self._w3, checksummed("0x" + implementation[-20:].hex()))
         owner, paused = self._view("owner()"), self._view("paused()")
-        is_operator = self._view("isOperator(address)", bytes.fromhex(self._platform[2:].zfill(64)))
+        operators = [each for each in self._accounts if self._view("isOperator(address)", _argument(each))]
         percentages = (self._view("stakePercentage()"), self._view("platformFeePercentage()"))
         return ContractState(
             code=keccak(code).hex(),
             owner=None if owner is None else checksummed(f"0x{owner:040x}"),
-            is_operator=bool(is_operator),
+            operators=frozenset(operators),
             paused=bool(paused),
             percentages=percentages,
         )
@@ -177,3 +194,12 @@ class ContractWatch:
         except ContractLogicError:
             return None
         return int.from_bytes(output) if len(output) == 32 else None
+
+
+def _acts(state: ContractState, account: str) -> bool:
+    """Returns whether an account may act for others."""
+    return account in state.operators or account == state.owner
+
+
+def _argument(address: str) -> bytes:
+    return bytes.fromhex(address[2:].zfill(64))

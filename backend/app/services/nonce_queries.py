@@ -6,10 +6,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Connection, Text, bindparam, cast, exists, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Connection,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db.tables import IS_OPEN_ORPHAN, IS_PAUSED, nonces, operations, orphans
+from app.db.tables import IS_OPEN_ORPHAN, IS_PAUSED, nonces, operations, order_counts, orphans
 from app.services.operation_types import NOT_HELD, Attempt, Operation
 from app.services.operations import ALL_ATTEMPTS_SEEN, seen_by_caller
 
@@ -80,7 +94,7 @@ _PREPARED = (
         ~exists()
         .where(
             orphans.c.chain_id == _o.chain_id,
-            orphans.c.sender == _o.sender,
+            orphans.c.sender == func.any(bindparam("orphans_of", type_=ARRAY(Text))),
             IS_OPEN_ORPHAN,
             orphans.c.tx_hash != func.all(bindparam("compared_orphans", type_=ARRAY(Text))),
         )
@@ -91,28 +105,59 @@ _PREPARED = (
 )
 _FOLLOWS = (nonces.c.next == _TAKEN) | ((nonces.c.next < _TAKEN) & (_TAKEN == _USED))
 """The nonce is the next one, or the chain used all nonces between the next one and this: it leaves no gap."""
-_TAKE_NONCE = (
-    insert(nonces)
-    .from_select(["chain_id", "sender", "next"], select(_PREPARED))
+_ORDERS = bindparam("orders", type_=BigInteger)
+_COUNT = (
+    insert(order_counts)
+    .from_select(
+        ["chain_id", "signed"],
+        select(_PREPARED.c.chain_id, _ORDERS + 1).where(
+            (_ORDERS == 0) | exists().where(order_counts.c.chain_id == _PREPARED.c.chain_id).correlate(_PREPARED)
+        ),
+    )
     .on_conflict_do_update(
-        index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=_FOLLOWS
+        index_elements=[order_counts.c.chain_id],
+        set_={"signed": _ORDERS + 1},
+        where=order_counts.c.signed == _ORDERS,
     )
-    .returning(nonces.c.chain_id, nonces.c.sender)
-    .cte("taken")
+    .returning(order_counts.c.chain_id)
+    .cte("counted")
 )
-_SIGN = (
-    update(operations)
-    .where(_o.key == bindparam("of_key"), _o.chain_id == _TAKE_NONCE.c.chain_id, _o.sender == _TAKE_NONCE.c.sender)
-    .values(
-        state="signed",
-        nonce=_TAKEN,
-        attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
-        spending=bindparam("spending", type_=JSONB(none_as_null=True)),
-        updated_at=func.clock_timestamp(),
-        **NOT_HELD,
+
+
+def _sign_statement(from_prepared: Select[Any]) -> ReturningUpdate[Any]:
+    """Takes the nonce for the operation that the query selects, if it is one that follows, and stores the attempt."""
+    taken = (
+        insert(nonces)
+        .from_select(["chain_id", "sender", "next"], from_prepared)
+        .on_conflict_do_update(
+            index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=_FOLLOWS
+        )
+        .returning(nonces.c.chain_id, nonces.c.sender)
+        .cte("taken")
     )
-    .returning(_o.updated_at)
-)
+    return (
+        update(operations)
+        .where(_o.key == bindparam("of_key"), _o.chain_id == taken.c.chain_id, _o.sender == taken.c.sender)
+        .values(
+            state="signed",
+            nonce=_TAKEN,
+            attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
+            spending=bindparam("spending", type_=JSONB(none_as_null=True)),
+            updated_at=func.clock_timestamp(),
+            **NOT_HELD,
+        )
+        .returning(_o.updated_at)
+    )
+
+
+_SIGN = _sign_statement(select(_PREPARED))
+_SIGN_COUNTED = _sign_statement(select(_PREPARED).where(_PREPARED.c.chain_id == _COUNT.c.chain_id))
+_SIGNED_ORDERS = select(order_counts.c.signed).where(order_counts.c.chain_id == bindparam("of_chain"))
+
+
+def signed_orders(connection: Connection, chain_id: int) -> int:
+    """Returns how many orders were signed on a network with a number, as `sign` counts them."""
+    return connection.execute(_SIGNED_ORDERS, {"of_chain": chain_id}).scalar_one_or_none() or 0
 
 
 def sign(
@@ -124,6 +169,8 @@ def sign(
     spending: dict[str, Any] | None = None,
     *,
     is_exit: bool = False,
+    orphans_of: Sequence[str] = (),
+    orders: int | None = None,
 ) -> Operation | None:
     """Signs (prepared -> signed): takes the account's nonce and stores the attempt with it, in one statement.
 
@@ -132,20 +179,25 @@ def sign(
         operation: The operation as the caller saw it.
         attempt: The first attempt with its nonce.
         used_on_chain: Number of nonces that the account has certainly used on chain.
-        compared_orphans: Hashes of the account's orphans that have another effect than the operation.
+        compared_orphans: Hashes of the orphans that have another effect than the operation.
         spending: What is counted against the limits, as `Entry.to_json` returns it; None if nothing is.
         is_exit: Whether it is signed during a pause too.
+        orphans_of: Accounts whose orphans have to be compared; the operation's sender if empty.
+        orders: Number of signed orders, which this one makes one more; None if it is not counted.
 
     Returns:
         The signed operation. None without changes if the operation is not prepared any more, if it has attempts that
         the caller has not seen, or if the nonce is neither the one after the last that was assigned to the account nor
         `used_on_chain`, so that it was assigned before or would leave a gap; if there are orphans to compare; during a
-        pause; or if the time of `spending` is not the database's.
+        pause; if the time of `spending` is not the database's; or if another number of orders was signed.
     """
     parameters = {**seen_by_caller(operation), "taken": attempt.nonce, "attempt": [attempt.to_json()]}
     parameters |= {"used_on_chain": used_on_chain, "compared_orphans": list(compared_orphans)}
     parameters |= {"spending": spending, "signed_at": spending and spending["at"], "is_exit": is_exit}
-    updated_at = connection.execute(_SIGN, parameters).scalar_one_or_none()
+    parameters["orphans_of"] = list(orphans_of or (operation.sender,))
+    statement = _SIGN if orders is None else _SIGN_COUNTED
+    parameters |= {} if orders is None else {"orders": orders}
+    updated_at = connection.execute(statement, parameters).scalar_one_or_none()
     if updated_at is None:
         return None
     attempts = [*operation.attempts, attempt]

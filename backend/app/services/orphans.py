@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
@@ -51,6 +51,7 @@ class Orphan:
     """A row of `orphans`, as far as it decides what may be signed."""
 
     tx_hash: str
+    sender: str
     nonce: int
     subject: str
     data: bytes
@@ -117,11 +118,14 @@ def record(connection: Connection, chain_id: int, transaction: Transaction, *, s
         log.error(message, transaction.hash, transaction.nonce, transaction.sender, what, value(transaction))
 
 
-def open_orphans(connection: Connection, chain_id: int, sender: str) -> list[Orphan]:
-    """Returns the account's orphans that may be the effect of an order, by nonce."""
-    statement = select(_orphans.tx_hash, _orphans.nonce, _orphans.subject, _orphans.data, _orphans.value_wei)
-    statement = statement.where(_orphans.chain_id == chain_id, _orphans.sender == sender, IS_OPEN_ORPHAN)
-    return [Orphan(*row) for row in connection.execute(statement.order_by(_orphans.nonce)).all()]
+_COLUMNS = (_orphans.tx_hash, _orphans.sender, _orphans.nonce, _orphans.subject, _orphans.data, _orphans.value_wei)
+
+
+def open_orphans(connection: Connection, chain_id: int, senders: Sequence[str]) -> list[Orphan]:
+    """Returns the accounts' orphans that may be the effect of an order, by nonce."""
+    is_open = (_orphans.chain_id == chain_id) & _orphans.sender.in_(senders) & IS_OPEN_ORPHAN
+    rows = connection.execute(select(*_COLUMNS).where(is_open).order_by(_orphans.nonce)).all()
+    return [Orphan(*row) for row in rows]
 
 
 def find_match(operation: Operation, candidates: Collection[Orphan]) -> Orphan | None:
@@ -141,7 +145,13 @@ def find_match(operation: Operation, candidates: Collection[Orphan]) -> Orphan |
 
 
 def adopt(database: Database, operation: Operation, orphan: Orphan, attempt: Attempt) -> bool:
-    """Makes an orphan the operation's attempt (prepared -> signed).
+    """Makes an orphan the operation's attempt (prepared -> signed), and its account the operation's.
+
+    Args:
+        database: Where both are stored.
+        operation: The operation, with the sender of the orphan and the seal for it.
+        orphan: The orphan.
+        attempt: The orphan's transaction.
 
     Returns:
         Whether it was; not if somebody else changed one of them meanwhile.
@@ -155,6 +165,8 @@ def adopt(database: Database, operation: Operation, orphan: Orphan, attempt: Att
             .where(_o.key == operation.key, _o.state == "prepared", func.jsonb_array_length(_o.attempts) == 0)
             .values(
                 state="signed",
+                sender=operation.sender,
+                seal=operation.seal,
                 nonce=orphan.nonce,
                 attempts=[attempt.to_json()],
                 updated_at=func.clock_timestamp(),

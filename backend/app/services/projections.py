@@ -76,15 +76,19 @@ def _confirm_booking(closed: CTE) -> Update:
 
 
 def _cancel_booking(closed: CTE) -> Update:
+    """Cancels a booking, unless its run's cancellation has done so, which another account sent and was closed first."""
+    is_cancelled = _bookings.blockchain_booking_id == bindparam("cancelled_id")
     booking = (
         update(event_run_bookings)
-        .where(_bookings.blockchain_booking_id == bindparam("cancelled_id"), _bookings.status == "active")
-        .where(exists().select_from(closed))
+        .where(is_cancelled, _bookings.status == "active", exists().select_from(closed))
         .values(status="cancelled")
-        .returning(_bookings.event_run_id, _bookings.seats)
+        .returning(_bookings.seats)
         .cte()
     )
-    return _add_seats(closed, booking.c.event_run_id, -booking.c.seats)
+    run_id = select(_bookings.event_run_id).where(is_cancelled, exists().select_from(closed)).scalar_subquery()
+    freed = select(booking.c.seats).scalar_subquery()
+    is_news = freed.is_not(None) | (_runs.refreshed_block < _EVENT_BLOCK)
+    return _add_seats(closed, run_id, -func.coalesce(freed, 0)).where(is_news)
 
 
 def _close_run(closed: CTE) -> Update:

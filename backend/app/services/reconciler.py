@@ -167,8 +167,9 @@ class Reconciler:
         watch = self._chain.sender.contract_watch
         if watch is not None:
             problem = watch.look()
-            if self.health.found("contract", problem):
-                log.error("%s", problem)
+            lost = problem or watch.lost_lanes
+            if self.health.found("contract", lost, blocks=problem is not None):
+                log.error("%s", lost)
 
     # ------------------------------------------------------------------------------------------ open operations
 
@@ -264,7 +265,7 @@ class Reconciler:
             hashes = {tx_hash for tx_hash, _ in events}
             own_hashes = set(connection.scalars(select(operations.c.tx_hash).where(operations.c.tx_hash.in_(hashes))))
         for tx_hash in hashes - own_hashes:
-            self._chain.sender.nonces.examine(self._chain.sender.chain_id, tx_hash)
+            self._chain.sender.nonces.unknown.examine(self._chain.sender.chain_id, tx_hash)
         foreign_args = [event.args for tx_hash, event in events if tx_hash not in own_hashes]
         onchain_run_ids: set[int] = {args["event_run_id"] for args in foreign_args if "event_run_id" in args}
         without_run = (args for args in foreign_args if "event_run_id" not in args)

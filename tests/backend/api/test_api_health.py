@@ -90,7 +90,7 @@ def test_metrics_show_operations_gas_and_the_wallet(backend: BackendEnvironment)
     assert (numbers["stakesim_operations{mined}"], numbers["stakesim_operations{rejected}"]) == (1, 2)
     assert numbers["stakesim_operations_held{no_funds}"] == numbers["stakesim_gas_spent_wei_total"] == 0
     assert numbers["stakesim_operations_oldest_pending_seconds"] > 0
-    assert numbers["stakesim_wallet_balance_wei"] == float(backend.balance("platform"))
+    assert numbers[f"stakesim_wallet_balance_wei{{{backend.sender.address}}}"] == float(backend.balance("platform"))
 
     mine_confirmations(backend)
     [operation] = api.services.reconciler.dry_run().pending
@@ -105,7 +105,8 @@ def test_an_empty_wallet_is_seen_in_the_metrics(backend: BackendEnvironment) -> 
     backend.engine.set_balance(backend.sender.address, 0)
     body_of(api.host.post("/event-runs", api.run_body()), 202)
     numbers = _numbers(api.client)
-    assert (numbers["stakesim_operations_held{no_funds}"], numbers["stakesim_wallet_balance_eth"]) == (1, 0)
+    balance = numbers[f"stakesim_wallet_balance_eth{{{backend.sender.address}}}"]
+    assert (numbers["stakesim_operations_held{no_funds}"], balance) == (1, 0)
 
 
 @pytest.mark.slow

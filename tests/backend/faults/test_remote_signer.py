@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def with_signer(environment: FaultEnvironment, signer: RemoteSigner, **policy: A
     """Returns a process whose key is at the signer."""
     connection = NodeConnection(http(environment.engine), environment.database)
     w3 = Web3(connection, [AttributeDictMiddleware])
-    account = RemoteAccount(signer.url, environment.platform.address, timeout=0.5)
+    account = RemoteAccount(signer.url, environment.platform.address, timeout=0.5, clock=count().__next__)
     sealer = Sealer(account.address, [SEAL_KEY])
     sender = TransactionSender(w3, account, environment.database, replace(POLICY, **policy), sealer=sealer)
     chain = BlockchainService(w3, environment.address, sender)

@@ -50,12 +50,14 @@ class Accounts:
     """The platform's accounts.
 
     Attributes:
-        platform: Signs everything new.
+        platform: Signs what is new; alone, or together with the operators.
+        operators: Sign what is new as well, each its own operations.
         previous: Sign what is left of their operations, after a rotation of keys.
         sealer: Seals operations, and tells the services' ones from others.
     """
 
     platform: SigningAccount
+    operators: Sequence[SigningAccount]
     previous: Sequence[SigningAccount]
     sealer: Sealer
 

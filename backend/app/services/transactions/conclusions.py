@@ -23,7 +23,7 @@ from app.services.operation_types import FILL_NONCE_GAP, SENT_STATES, NoEffect, 
 from app.services.rpc_answers import call_data, value
 from app.services.rpc_types import Receipt
 from app.services.transactions import states
-from app.services.transactions.nonces import find_foreign_transaction
+from app.services.transactions.nonce_search import find_foreign_transaction
 from app.services.transactions.receipts import find_attempt, find_receipt
 from app.services.transactions.states import log_fields
 

@@ -115,6 +115,10 @@ class Sealer:
         """Returns the seal of an operation with these columns: HMAC-SHA-256 in hex."""
         return self.mac(*_sealed_parts(columns))
 
+    def seal_of(self, operation: Operation) -> str:
+        """Returns the seal of an operation's columns."""
+        return self.seal(_columns_of(operation))
+
     def mac(self, *parts: str | int | None) -> str:
         """Returns the seal of a list of values. The first value says what the list is about."""
         return _mac(self._keys[0], parts)
@@ -129,8 +133,11 @@ class Sealer:
 
     def has_sealed(self, operation: Operation) -> bool:
         """Returns whether the operation has the seal of its columns."""
-        columns = {name: getattr(operation, name) for name in (*_SEALED_COLUMNS, "data", "person")}
-        return self.is_mac(operation.seal, operation.sender, *_sealed_parts(columns))
+        return self.is_mac(operation.seal, operation.sender, *_sealed_parts(_columns_of(operation)))
+
+
+def _columns_of(operation: Operation) -> dict[str, Any]:
+    return {name: getattr(operation, name) for name in (*_SEALED_COLUMNS, "data", "person")}
 
 
 def _sealed_parts(columns: Mapping[str, Any]) -> list[str | int | None]:

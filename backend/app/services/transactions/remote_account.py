@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, get_args
 
 import requests
@@ -39,17 +41,23 @@ class RemoteAccount:
     Args:
         url: URL of the signer. It may contain a password, so it is never shown.
         address: Address of the account.
-        timeout: Seconds that an answer may take.
+        timeout: Seconds that an answer may take. After a silence the signer is not asked for as long, so that
+            operations that need it take no more than half of the time of those that step them.
+        clock: Returns seconds; never goes back.
 
     Attributes:
         address: Address of the account.
         failures: How many signatures could not be had, by cause.
     """
 
-    def __init__(self, url: SecretStr, address: str, timeout: float) -> None:
+    def __init__(
+        self, url: SecretStr, address: str, timeout: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.address: ChecksumAddress = Web3.to_checksum_address(address)
         self.failures: Counter[SignerFailure] = Counter(dict.fromkeys(get_args(SignerFailure), 0))
-        self._url, self._timeout = url, timeout
+        self._url, self._timeout, self._clock = url, timeout, clock
+        self._silence: SignerError | None = None
+        self._silent_until = float("-inf")
         self._local = threading.local()  # a session belongs to one thread
 
     def sign_transaction(self, transaction_dict: dict[str, Any], /) -> SignedTransaction:
@@ -58,6 +66,9 @@ class RemoteAccount:
         Raises:
             SignerError: There is no signature, or not the one that was asked for.
         """
+        silence = self._silence
+        if silence is not None and self._clock() < self._silent_until:
+            raise SignerError(silence.cause, silence.words)
         numbers = {name: hex(transaction_dict[name]) for name in _NUMBERS}
         data = "0x" + bytes(transaction_dict["data"]).hex()
         request = {"from": self.address, "to": transaction_dict["to"], "data": data, "type": "0x2", **numbers}
@@ -65,6 +76,8 @@ class RemoteAccount:
             return _verified(self._ask("eth_signTransaction", [request]), transaction_dict, self.address)
         except SignerError as error:
             self.failures[error.cause] += 1
+            if error.cause == "timeout":
+                self._silence, self._silent_until = error, self._clock() + self._timeout
             raise
 
     def is_known(self) -> bool:

@@ -21,19 +21,20 @@ from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.exceptions import TransactionNotFound
 
-from app.core.errors import ChainUnavailable, ContractRejected, DatabaseUnavailable, Superseded, UnexpectedReceipt
+from app.core.errors import ChainUnavailable, DatabaseUnavailable, Superseded, UnexpectedReceipt
 from app.db.database import Database
 from app.services import operations, projections, rpc
 from app.services.codec import Call, event_stake_codec
 from app.services.contract_watch import ContractWatch
 from app.services.operation_types import NOT_HELD, SENT_STATES, Draft, Effect, HeldCause, NewRow, Operation
 from app.services.rpc_answers import checksummed
-from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable, rejection_message
+from app.services.rpc_errors import NODE_ERRORS, as_chain_unavailable
 from app.services.rpc_types import Receipt
 from app.services.transactions import receipts, states
 from app.services.transactions.accounts import SigningAccount, derived_sealer
 from app.services.transactions.conclusions import Mined, of_receipt
 from app.services.transactions.head import Head
+from app.services.transactions.lanes import Lanes
 from app.services.transactions.limits import Limits, Sealer
 from app.services.transactions.mempool import Mempool, SendRefusal
 from app.services.transactions.nonces import NonceAllocator
@@ -70,11 +71,14 @@ class TransactionSender:
         clock: Returns seconds; never goes back.
         sleep: Waits for so many seconds.
         uniform: Returns a random number between its two arguments.
+        operators: Further accounts that send operations, each a lane of its own; the contract's operators.
         previous: Accounts before a rotation of keys, which sign what is left of their operations.
         sealer: Seals operations; with the key that is derived from the platform's if None.
 
     Attributes:
         unmined: Brings operations into a block, or cancels them, that are in none.
+        lanes: Chooses the account that sends a new operation.
+        operators, previous: As the arguments.
     """
 
     _sign_attempt = staticmethod(sign_attempt)  # an attribute, so that tests of the fault campaign can break it
@@ -89,6 +93,7 @@ class TransactionSender:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
+        operators: Sequence[SigningAccount] = (),
         previous: Sequence[SigningAccount] = (),
         sealer: Sealer | None = None,
     ) -> None:
@@ -96,10 +101,11 @@ class TransactionSender:
         self.policy, self._contracts = policy or TransactionPolicy(), frozenset[str]()
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._mempool, self.head = Mempool(w3, clock), Head(w3, clock)
-        self.accounts, self.sealer = (platform, *previous), sealer or derived_sealer(platform)
-        self._signer = Signer(
-            w3, database, self.sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock, previous
-        )
+        self.operators, self.previous = tuple(operators), tuple(previous)
+        self.accounts, self.sealer = (platform, *operators, *previous), sealer or derived_sealer(platform)
+        self.lanes = Lanes(database, [account.address for account in (platform, *operators)], clock)
+        parts = (w3, database, self.sealer, lambda *fields: self._sign_attempt(*fields), self.head, clock)
+        self._signer = Signer(*parts, self.lanes.addresses, previous)
         self.unmined = Unmined(w3, database, self._mempool, self._signer, self.accounts)
         self._in_progress: dict[str, threading.Event] = {}  # operations that a thread carries out, by key
 
@@ -129,6 +135,7 @@ class TransactionSender:
     @contract_watch.setter
     def contract_watch(self, watch: ContractWatch) -> None:
         self._signer.unsigned.contract_watch = watch
+        self.lanes.may_act = watch.may_act
 
     @property
     def limits(self) -> Limits:
@@ -153,12 +160,12 @@ class TransactionSender:
 
         Args:
             call: The contract call.
-            signer: The account that sends it; the platform if None.
+            signer: The account that sends it; one of the platform's, as `lanes` chooses, if None.
             subject: The row that it is about, as `Draft.subject`.
             person: Id of the user for whom it sends wei; None if it is about nobody.
         """
-        sender, of = signer.address if signer else self.address, str(person) if person else None
-        return Draft(call, self.chain_id, sender, subject, self.sealer.seal, of)
+        sender = signer.address if signer else self.lanes.choose(self.chain_id, call.name)
+        return Draft(call, self.chain_id, sender, subject, self.sealer.seal, str(person) if person else None)
 
     def send(self, call: Call, signer: SigningAccount | None = None) -> Receipt:
         """Stores a call as an operation that is about no row, and finishes it. Raises as `finish` does."""
@@ -274,6 +281,8 @@ class TransactionSender:
             step = self._follow(operation, signer)
         if step.operation.closed:
             self._mempool.forget(operation)
+        if step.operation.held_cause != operation.held_cause:
+            self.lanes.forget()
         return step
 
     def _sign(self, operation: Operation, signer: SigningAccount | None) -> Operation:
@@ -356,7 +365,7 @@ class TransactionSender:
         columns = receipts.block_columns(receipt) | gas_columns | NOT_HELD
         tx_hash: str = columns["tx_hash"]
         if not receipt.succeeded:
-            return self._close_reverted(operation, receipt, columns)
+            return self.unmined.close_reverted(operation, receipt, columns)
         if find_attempt(operation, receipt).no_effect:
             error = states.error_of_given_up(operation)
             return states.fail(self._database, of_receipt(operation, receipt), error, **columns)
@@ -377,15 +386,6 @@ class TransactionSender:
             return states.reload(self._database, operation)
         log.info("%s: %s in block %s", operation.kind, tx_hash, receipt.block_number, extra=log_fields(operation))
         return closed
-
-    def _close_reverted(self, operation: Operation, receipt: Receipt, columns: dict[str, object]) -> Operation:
-        """Fails the operation, or starts it over if it ran out of gas for the first time."""
-        revert, proof = receipts.revert_reason(self._w3, operation, receipt), of_receipt(operation, receipt)
-        if revert.name == "OutOfGas" and operation.requeued == 0 and not operation.given_up:
-            return self.unmined.start_over(proof, f"{columns['tx_hash']} ran out of gas")
-        message = rejection_message(operation.kind, revert)
-        error = ContractRejected(revert.name, revert.args, message, "reverted")
-        return states.fail(self._database, proof, error, **columns)
 
     def _close_all(self, earlier: Sequence[Operation]) -> bool:
         """Returns whether all are closed. Waits up to `policy.max_pause` for each that another thread finishes."""

@@ -30,6 +30,7 @@ from app.services.transactions.seats import reason_against_seats
 from app.services.transactions.signing import Content, find_mismatch
 from app.services.transactions.spending import AboveLimit, Charge, Spending
 from app.services.transactions.states import log_fields
+from app.services.transactions.unknown import UnknownTransactions
 from app.services.transactions.unsigned import Unsigned
 
 TRANSFER_GAS = 21_000
@@ -51,6 +52,7 @@ class Signer:
         sign: Signs an attempt, as `signing.sign_attempt` does.
         head: The latest block.
         clock: Returns seconds; never goes back.
+        lanes: Addresses of the accounts that send new operations, the platform's first.
         previous: The platform's accounts before a rotation of keys.
 
     Attributes:
@@ -66,6 +68,7 @@ class Signer:
         sign: Callable[..., Attempt],
         head: Head,
         clock: Callable[[], float],
+        lanes: Sequence[str],
         previous: Sequence[SigningAccount] = (),
     ) -> None:
         self._w3 = w3
@@ -73,9 +76,11 @@ class Signer:
         self._sealer = sealer
         self._sign = sign
         self._head = head
-        self._accounts = (sealer.address, *(account.address for account in previous))
+        self._lanes = lanes
+        self._accounts = (*lanes, *(account.address for account in previous))
         self._spending = Spending(w3, sealer, self._accounts)
-        self.nonces = NonceAllocator(w3, database, sealer.address, self._spending)
+        unknown = UnknownTransactions(w3, database, lanes, sealer)
+        self.nonces = NonceAllocator(w3, database, lanes, self._spending, unknown)
         self._funds = Funds(w3, database, clock)
         self.unsigned = Unsigned(w3, database, head, self.nonces, clock)
 
@@ -166,7 +171,7 @@ class Signer:
         """Raises `AboveLimit` if an order can't be within the limits, before anything is asked about it."""
         if operation.kind not in ORDERS or operation.sender not in self._accounts:
             return
-        if operation.sender != self._accounts[0]:
+        if operation.sender not in self._lanes:
             raise AboveLimit(f"{operation.sender} was the platform's account before, and signs only what is approved")
         most = min(amounts.operation_wei, amounts.person_day_wei, amounts.day_wei)
         if operation.value_wei > most:

@@ -9,8 +9,9 @@ A process keeps the entries of the last day in memory, and reads only those of o
 valid entry, or a nonce without an operation, as after somebody changed rows, counts with the limit of one operation:
 that is the most that was signed for it without approval.
 
-After a rotation of keys the entries of all the platform's accounts are added up. A previous account signs no order
-without approval, so its sum does not grow while that of the present one is compared with a limit.
+The entries of all the platform's accounts are added up. Where several of them send orders, an order also takes the
+next number of all signed orders, in the same statement: so no lane signed one since the sum was made. A previous
+account signs no order without approval, so its sum does not grow meanwhile.
 
 An approval is used once: an operation that somebody sets back has an entry already, or left a nonce without one.
 """
@@ -18,6 +19,7 @@ An approval is used once: an operation that somebody sets back has an entry alre
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -181,16 +183,21 @@ class _Window:
 
 
 class Spending:
-    """What the platform's accounts have spent in the last day. Used by one thread at a time.
+    """What the platform's accounts have spent in the last day.
 
     Args:
         w3: Connection to the node.
         sealer: Seals the entries.
-        accounts: Addresses of the platform's account, and of those that it had before a rotation of keys.
+        accounts: Addresses of the accounts that send orders, and of those that did before a rotation of keys.
+
+    Attributes:
+        is_current: Whether all lanes' entries are known, as no other process has signed an order since.
     """
 
     def __init__(self, w3: Web3, sealer: Sealer, accounts: Sequence[str]) -> None:
         self._w3, self._sealer, self._accounts = w3, sealer, accounts
+        self._lock = threading.RLock()  # each lane has a thread of its own
+        self.is_current = False
         self._windows: dict[tuple[int, str], _Window] = {}  # by network and account
         self._clock: tuple[int, float] | None = None  # the database's time, and this process's at the same moment
 
@@ -208,6 +215,10 @@ class Spending:
         """
         if charge is None or operation.sender not in self._accounts:
             return None
+        with self._lock:
+            return self._entry(connection, operation, nonce, charge)
+
+    def _entry(self, connection: Connection, operation: Operation, nonce: int, charge: Charge) -> Entry:
         chain_id, now = operation.chain_id, self._now(connection)
         window = self._window(connection, chain_id, operation.sender, nonce, now, charge.amounts)
         entry = Entry(nonce, now, charge.wei, operation.person or "", window.since, operation.key)
@@ -226,10 +237,11 @@ class Spending:
         """Counts an entry that was stored with an operation. `updated_at` is the database's time."""
         if entry is None:
             return
-        window = self._windows[operation.chain_id, operation.sender]
-        window.add(entry)
-        window.end = entry.nonce + 1
-        self._clock = int(operation.updated_at.timestamp() * 1_000_000), time.monotonic()
+        with self._lock:
+            window = self._windows[operation.chain_id, operation.sender]
+            window.add(entry)
+            window.end = entry.nonce + 1
+            self._clock = int(operation.updated_at.timestamp() * 1_000_000), time.monotonic()
 
     def forget_time(self) -> None:
         """Asks the database for the time again, as its clock, or this process's, may have jumped."""
@@ -255,14 +267,15 @@ class Spending:
 
         Only as many as `MAX_LOOKS` of each account are looked up, oldest first; the next call goes on.
         """
-        for (network, sender), window in self._windows.items():
-            open_entries = [each for each in window.entries.values() if each.wei and not each.is_exact]
-            for entry in open_entries[:MAX_LOOKS] if network == chain_id else ():
-                cost = self._cost(connection, chain_id, sender, entry.nonce, final_block)
-                if cost is not None:
-                    window.remove(entry.nonce)
-                    window.add(entry._replace(wei=cost, is_exact=True))
-            window.entries = dict(sorted(window.entries.items()))
+        with self._lock:
+            for (network, sender), window in self._windows.items():
+                open_entries = [each for each in window.entries.values() if each.wei and not each.is_exact]
+                for entry in open_entries[:MAX_LOOKS] if network == chain_id else ():
+                    cost = self._cost(connection, chain_id, sender, entry.nonce, final_block)
+                    if cost is not None:
+                        window.remove(entry.nonce)
+                        window.add(entry._replace(wei=cost, is_exact=True))
+                window.entries = dict(sorted(window.entries.items()))
 
     # ------------------------------------------------------------------------------------------------- helpers
 
@@ -294,9 +307,11 @@ class Spending:
     ) -> Iterator[_Window]:
         """Yields the entries of the platform's other accounts."""
         chain_id = operation.chain_id
-        for account in self._accounts:
-            nonce = next_nonce(connection, chain_id, account) if account != operation.sender else None
-            if nonce is not None:
+        for account in (each for each in self._accounts if each != operation.sender):
+            if self.is_current and (known := self._windows.get((chain_id, account))):
+                known.forget_before(now - KEPT_US)
+                yield known
+            elif (nonce := next_nonce(connection, chain_id, account)) is not None:
                 yield self._window(connection, chain_id, account, nonce, now, amounts)
 
     def _load(

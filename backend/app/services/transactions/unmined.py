@@ -7,18 +7,21 @@ from collections.abc import Sequence
 
 from web3 import Web3
 
-from app.core.errors import AppError, Superseded
+from app.core.errors import AppError, ContractRejected, Superseded
 from app.db.database import Database
 from app.services import operations, rpc
 from app.services.operation_types import FILL_NONCE_GAP, NOT_HELD, HeldCause, NoEffect, Operation
+from app.services.rpc_errors import rejection_message
 from app.services.rpc_refusals import RefusalKind
+from app.services.rpc_types import Receipt
 from app.services.transactions import states
 from app.services.transactions.accounts import SigningAccount
-from app.services.transactions.conclusions import Mined, conclude
+from app.services.transactions.conclusions import Mined, conclude, of_receipt
 from app.services.transactions.gaps import MAX_GAP, find_obstacles, reason_to_wait
 from app.services.transactions.limits import Limits
 from app.services.transactions.mempool import Mempool, SendRefusal
 from app.services.transactions.policy import TransactionPolicy
+from app.services.transactions.receipts import revert_reason
 from app.services.transactions.signer import Signer
 from app.services.transactions.signing import find_account
 
@@ -164,6 +167,21 @@ class Unmined:
         """Starts an operation over with a new nonce, as `states.requeue` does."""
         self._mempool.forget(proof.operation)
         return states.requeue(self._database, proof, reason, counts_as_retry=counts_as_retry)
+
+    def close_reverted(self, operation: Operation, receipt: Receipt, columns: dict[str, object]) -> Operation:
+        """Fails an operation that reverted in a final block, or starts it over if it ran out of gas for the first time.
+
+        Args:
+            operation: The operation.
+            receipt: The receipt of the attempt that reverted.
+            columns: The columns of `operations` that the receipt fills in.
+        """
+        revert, proof = revert_reason(self._w3, operation, receipt), of_receipt(operation, receipt)
+        if revert.name == "OutOfGas" and operation.requeued == 0 and not operation.given_up:
+            return self.start_over(proof, f"{receipt.tx_hash} ran out of gas")
+        message = rejection_message(operation.kind, revert)
+        error = ContractRejected(revert.name, revert.args, message, "reverted")
+        return states.fail(self._database, proof, error, **columns)
 
     def return_to_mempool(self, operation: Operation) -> Operation:
         """Sets the operation back from mined to submitted, as its block was dropped from the chain."""

@@ -80,7 +80,7 @@ class Unsigned:
             final_block = policy.final_block(self._head.number(policy.head_max_age))
             self._nonces.find_unknown(operation.chain_id, max(final_block, 0))
         try:
-            taken_over = self._nonces.take_over(operation)
+            taken_over = self._nonces.unknown.take_over(operation)
         except HeldForOrphan as held:
             return self.hold(operation, HeldCause.ORPHAN, held.reason, policy)
         return taken_over or states.reject(self._database, operation, rejection)
