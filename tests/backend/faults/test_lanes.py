@@ -418,6 +418,19 @@ def test_an_order_that_was_lost_in_one_lane_is_not_sent_again_in_another(
     check_lanes(service, [two.platform, SECOND], bookings=5)
 
 
+def test_a_round_says_that_a_lane_sent_more_than_the_database_knows(two: FaultEnvironment) -> None:
+    run = two.open_run(seats=8)
+    two.settle(in_lane(two, SECOND, lambda: two.prepare_booking(run)))
+    saved = save(two.database)
+    two.follow(in_lane(two, SECOND, lambda: two.prepare_booking(run)))
+    lose_commits(two.database, saved)
+    after = with_lanes(two, SECOND)
+    after.services.reconciler.run_full()
+    status, checks = ready(after.services)
+    assert status == 503
+    assert f"1 transactions of {SECOND.address} from nonce 1 on are in no row" in checks["nonces"]
+
+
 def test_an_orphan_of_a_lane_is_found_by_a_round(two: FaultEnvironment) -> None:
     run = two.open_run(seats=8)
     two.settle(in_lane(two, SECOND, lambda: two.prepare_booking(run)))
