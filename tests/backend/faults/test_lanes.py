@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from app.bootstrap.access_checks import check_keys
 from app.core.units import WEI_PER_GWEI as GWEI
 from app.db.tables import users
 from app.services import nonce_queries
@@ -81,6 +82,16 @@ def test_one_lane_is_the_platform_alone_and_calls_what_it_did(environment: Fault
     alone.services.sender.lanes._database = statements  # type: ignore[assignment]  # is not asked
     for function in ("bookEventFor", "withdrawPlatformFees"):
         assert alone.services.sender.lanes.choose(1, function) == environment.platform.address
+
+
+def test_operators_are_no_previous_accounts(two: FaultEnvironment) -> None:
+    sender = two.services.sender
+    check = check_keys(two.database, sender.chain_id, sender.accounts, len(sender.lanes.addresses))
+    assert check.finding == f"All open operations are from {two.platform.address} and {SECOND.address}."
+    left = in_lane(two, SECOND, lambda: two.prepare_booking(two.open_run()))
+    after = with_lanes(two).services.sender
+    check = check_keys(two.database, sender.chain_id, after.accounts, len(after.lanes.addresses))
+    assert (check.ok, left.sender in check.finding) == (False, True)
 
 
 def test_people_without_a_wallet_are_the_platforms_whichever_lane_books(two: FaultEnvironment) -> None:
