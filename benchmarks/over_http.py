@@ -49,7 +49,12 @@ CHAIN_ID = 31_337
 PRICE_INR = "100.00"
 SEATS = 200
 TIMEOUT_S = 300
-UNLIMITED = {"limit_operation_eth": 10**6, "limit_person_day_eth": 10**6, "limit_day_eth": 10**6}
+UNLIMITED = {
+    "limit_operation_eth": 10**6,
+    "limit_person_day_eth": 10**6,
+    "limit_day_eth": 10**6,
+    "limit_person_run_seats": SEATS,
+}
 """So that the service refuses nobody: one attendee books most seats of a run, and a race is over within minutes."""
 
 
@@ -226,8 +231,7 @@ def served(attendees: int) -> Iterator[Site]:
     try:
         w3, platform = Web3(Web3.HTTPProvider(rpc_url)), Account.create()
         w3.provider.make_request(RPCEndpoint("anvil_setBalance"), [platform.address, hex(10**24)])
-        overrides = {"blockchain_rpc_url": rpc_url, "chain_id": CHAIN_ID, "confirmations": 1}
-        overrides |= UNLIMITED | {"limit_person_run_seats": SEATS}
+        overrides = {"blockchain_rpc_url": rpc_url, "chain_id": CHAIN_ID, "confirmations": 1} | UNLIMITED
         with temporary_deployment(None, platform_private_key=platform.key.to_0x_hex(), **overrides) as settings:
             ours, theirs = multiprocessing.Pipe()
             # with the protocol named: else asyncio does not set TCP_NODELAY, and each answer takes 40 ms more

@@ -31,6 +31,7 @@ from web3 import Web3
 from benchmarks.over_http import (
     CHAIN_ID,
     SEATS,
+    UNLIMITED,
     Attendee,
     Site,
     _inconsistencies,
@@ -113,6 +114,7 @@ def cluster(attendees: int) -> Iterator[Cluster]:
         w3, platform = Web3(Web3.HTTPProvider(rpc_url)), Account.create()
         w3.provider.make_request("anvil_setBalance", [platform.address, hex(10**24)])  # type: ignore[arg-type]
         overrides = {"blockchain_rpc_url": rpc_url, "chain_id": CHAIN_ID, "confirmations": 1, "reconcile_seconds": 1}
+        overrides |= UNLIMITED
         key = platform.key.to_0x_hex()
         settings = stack.enter_context(temporary_deployment(None, platform_private_key=key, **overrides))
         server, name = start_embedded(default_data_dir()), f"test_race_{os.getpid()}"

@@ -175,6 +175,14 @@ def test_what_a_contract_does_not_support_is_reported(engine_name):
     }
 
 
+def test_an_action_that_only_has_another_payer_is_reported_as_such(engine_name):
+    """A contract without the additions has bookings, and none that somebody pays for another."""
+    reached = run_scenarios(STAND_IN, engine_name, ["pause-and-new-owner", "operators"]).reached
+    left_out = {key.removeprefix("not supported: ") for key in reached if key.startswith("not supported")}
+    assert {"book paid by another", "create_run paid by another", "pause"} <= left_out
+    assert not {"book", "create_run"} & left_out
+
+
 def test_the_saved_scenario_fails_again_with_the_printed_command(tmp_path, engine_name):
     contract = f"{PLANTED}:KeepsOverpayment"
     result = run_scenarios(contract, engine_name, ["wrong-values"])

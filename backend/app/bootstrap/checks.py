@@ -30,7 +30,7 @@ from app.core.errors import (
     RateRefusal,
     UnsupportedByContract,
 )
-from app.core.keys import KEY_SOURCES
+from app.core.keys import KeySourcesWrong
 from app.core.units import WEI_PER_ETH, WEI_PER_GWEI
 from app.db.connections import is_behind_pooler
 from app.db.database import Database, connect, open_engine
@@ -364,8 +364,9 @@ def check_orphans(database: Database) -> Check:
 
 def _describe_setting_error(error: Mapping[str, Any]) -> str:
     """Returns an error of pydantic as text, such as "CHAIN_ID is not set"."""
-    if error["type"] == KEY_SOURCES:
-        return str(error["msg"])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, KeySourcesWrong):
+        return str(cause)
     variable = ".".join(str(part) for part in error["loc"]).upper()
     if error["type"] == "missing":
         return f"{variable} is not set"

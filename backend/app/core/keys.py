@@ -10,7 +10,6 @@ from typing import Annotated
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from web3 import Web3
 
@@ -23,8 +22,10 @@ MIN_DIFFERENT_CHARACTERS = 10
 _SOURCES = ("platform_private_key", "platform_keystore", "signer_address")
 _AT_SIGNER = ("signer_address", "signer_operator_addresses", "signer_previous_addresses")
 _OPERATORS = ("platform_operator_keys", "platform_operator_keystores", "signer_operator_addresses")
-KEY_SOURCES = "key_sources"
-"""Type of the validation errors that are about several settings, and name them."""
+
+
+class KeySourcesWrong(ValueError):
+    """Several settings do not fit together; the message names them."""
 
 
 def account_from_key(private_key: SecretStr) -> LocalAccount:
@@ -171,7 +172,7 @@ class KeySettings(BaseSettings):
             message = "SEAL_SECRET is not set: with several operators it must not depend on the key of one of them"
         else:
             return seal_secret
-        raise PydanticCustomError(KEY_SOURCES, message)
+        raise KeySourcesWrong(message)
 
     @property
     def operator_keys(self) -> list[SecretStr]:

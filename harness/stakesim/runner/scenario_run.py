@@ -124,7 +124,8 @@ class ScenarioRun:
         if not self.model.full_interface:
             adapted = adapt_action(action, self.model)
             if adapted is None:
-                self.result.reached[f"not supported: {action.do}"] += 1
+                paid = " paid by another" if getattr(action, "paid_by", None) else ""
+                self.result.reached[f"not supported: {action.do}{paid}"] += 1
                 adapted = Wait()
             action = adapted.model_copy(update={"at": at})
             self._adapted_actions.append(action)

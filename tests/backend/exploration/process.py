@@ -137,6 +137,9 @@ class _Connection:
         self._method = "continued" if self._method != "statement" else self._method
         return answer.read()
 
+    def exec_driver_sql(self, statement: str) -> None:
+        assert statement.startswith("LOCK TABLE"), statement  # its transaction is asked as one all the same
+
     def scalars(self, statement: Any, params: Any = None) -> Any:
         return self.execute(statement, params).scalars()
 

@@ -81,7 +81,7 @@ class OldBug(NamedTuple):
 
 
 _TWO = (worker(1), worker(1, raises_fees=True))
-_FEWER_ATTEMPTS_ALLOWED: Change = ("operations", "type_=BigInteger)), _ALL_ATTEMPTS_SEEN)", "type_=BigInteger)))")
+_FEWER_ATTEMPTS_ALLOWED: Change = ("operations", "type_=BigInteger)), ALL_ATTEMPTS_SEEN)", "type_=BigInteger)))")
 
 OLD_BUGS = {
     "a copy with fewer attempts takes the newer one for foreign": OldBug(
@@ -97,7 +97,7 @@ OLD_BUGS = {
     ),
     "two workers sign one operation": OldBug(
         [
-            ("operations", '_o.state == "prepared", _ALL_ATTEMPTS_SEEN)', "_o.state != 'confirmed')"),
+            ("nonce_queries", '_o.state == "prepared", ALL_ATTEMPTS_SEEN)', "_o.state != 'confirmed')"),
             ("transactions.nonces", 'if current.state != "prepared" or next_nonce is None', "if next_nonce is None"),
         ],
         "prepared",
@@ -187,7 +187,7 @@ OLD_BUGS = {
         "was given up, and started over",
     ),
     "what was cancelled starts over after it ran out of gas": OldBug(
-        [("transactions.sender", "operation.requeued == 0 and not operation.given_up", "operation.requeued == 0")],
+        [("transactions.unmined", "operation.requeued == 0 and not operation.given_up", "operation.requeued == 0")],
         "submitted",
         (operator("cancel"),),
         {"out of gas": 1},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from app.db.tables import event_runs, nonces, operations
-from app.services import operations as table
+from app.services import nonce_queries
 from app.services.operation_types import FILL_NONCE_GAP, HeldCause, Operation
 from app.services.transactions.fees import Fees
 from fault_environment import FaultEnvironment, Forward, all_operations, first, result
@@ -101,7 +101,7 @@ def test_31_the_database_refuses_a_nonce_that_leaves_a_gap(environment: FaultEnv
             attempt.latest_block,
         )
         with environment.database.autocommit() as connection:
-            assert table.sign(connection, other, too_high, used) is None
+            assert nonce_queries.sign(connection, other, too_high, used) is None
     environment.step(first_operation)
     assert environment.settle(environment.find(other)).state == "confirmed"
     environment.check(runs=2)

@@ -33,6 +33,7 @@ from web3.middleware import AttributeDictMiddleware
 
 pytestmark = pytest.mark.slow
 NEW = Account.from_key("0x" + "8c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362319")
+OWNER = Account.from_key("0x" + "5e" * 32)
 ETH = 10**18
 CUSTODY = "0x00000000000000000000000000000000000c0571"
 
@@ -75,6 +76,14 @@ def hand_over(environment: FaultEnvironment) -> None:
     environment.rpc("anvil_setBalance", NEW.address, hex(10**21))
     as_platform(environment, "transferOwnership", NEW.address, by=environment.platform)
     as_platform(environment, "acceptOwnership", by=NEW)
+
+
+def give_to_owner(environment: FaultEnvironment) -> None:
+    """Makes another account the contract's owner, and the platform's account its operator."""
+    environment.rpc("anvil_setBalance", OWNER.address, hex(10**21))
+    as_platform(environment, "transferOwnership", OWNER.address, by=environment.platform)
+    as_platform(environment, "acceptOwnership", by=OWNER)
+    as_platform(environment, "setOperator", environment.platform.address, True, by=OWNER)
 
 
 def spent(operation: Operation) -> int:
@@ -138,6 +147,66 @@ def test_operations_in_every_state_end_under_the_old_key(environment: FaultEnvir
     assert booked == {CUSTODY}, "custody is the same before and after"
     report = alone.services.reconciler.dry_run()
     assert (report.differences, report.pending) == ([], [])
+
+
+def test_the_owner_rotates_operators(environment: FaultEnvironment) -> None:
+    """It is neither of the operators. The old one is removed once its operations have ended."""
+    without_wallets(environment)
+    give_to_owner(environment)
+    old = environment.platform
+    before = with_keys(environment, old)
+    run = before.open_run(seats=6)
+    booked = before.settle(before.prepare_booking(run))
+    submitted = before.step(before.step(before.prepare_booking(run)))
+    sender = before.services.sender
+    signed = sender._signer.sign_first(before.prepare_booking(run), old, sender.policy, sender.limits)
+    prepared = before.prepare_booking(run)
+
+    environment.rpc("anvil_setBalance", NEW.address, hex(10**21))
+    as_platform(environment, "setOperator", NEW.address, True, by=OWNER)
+    after = with_keys(before, NEW, old)
+    new = after.step(after.step(after.prepare_booking(run)))
+    ended = finish(after, [submitted, signed, prepared, new])
+    assert [(each.state, each.sender) for each in ended] == [("confirmed", old.address)] * 3 + [
+        ("confirmed", NEW.address)
+    ]
+    as_platform(environment, "setOperator", old.address, False, by=OWNER)
+
+    alone = with_keys(after, NEW)
+    cancelled = alone.settle(alone.services.bookings.prepare_cancel(booked.subject))
+    last = alone.settle(alone.prepare_booking(run))
+    assert [(each.state, each.sender) for each in (cancelled, last)] == [("confirmed", NEW.address)] * 2
+    assert set(effects(alone).values()) == {1}
+    users_on_chain = {row.user for row in map(alone.services.chain.get_booking_from_chain, range(1, 7))}
+    assert users_on_chain == {CUSTODY}, "custody is the same before and after"
+    report = alone.services.reconciler.dry_run()
+    assert (report.differences, report.pending) == ([], [])
+
+
+def test_orders_of_an_operator_that_the_owner_removed_end_and_can_be_placed_anew(environment: FaultEnvironment) -> None:
+    """As after a theft: what the old operator sent has no effect any more, and what was booked under it is refunded."""
+    without_wallets(environment)
+    give_to_owner(environment)
+    old = environment.platform
+    before = with_keys(environment, old)
+    run = before.open_run(seats=6)
+    booked = before.settle(before.prepare_booking(run))
+    sender = before.services.sender
+    signed = sender._signer.sign_first(before.prepare_booking(run), old, sender.policy, sender.limits)
+    prepared = before.prepare_booking(run)
+    environment.rpc("anvil_setBalance", NEW.address, hex(10**21))
+    as_platform(environment, "setOperator", NEW.address, True, by=OWNER)
+    as_platform(environment, "setOperator", old.address, False, by=OWNER)
+    after = with_keys(before, NEW, old)
+    ended = finish(after, [signed, prepared])
+    assert [(each.state, (each.error or {}).get("name")) for each in ended] == [
+        ("failed", "OwnableUnauthorizedAccount"),
+        ("rejected", "OwnableUnauthorizedAccount"),
+    ]
+    assert after.settle(after.prepare_booking(run)).sender == NEW.address
+    cancelled = after.settle(after.services.bookings.prepare_cancel(booked.subject))
+    assert (cancelled.state, cancelled.sender) == ("confirmed", NEW.address)
+    assert environment.w3.eth.get_balance(Web3.to_checksum_address(CUSTODY)) == booked.value_wei
 
 
 def test_a_stuck_transaction_of_the_old_key_is_replaced_under_the_old_key(environment: FaultEnvironment) -> None:

@@ -10,7 +10,7 @@ from app.api.readiness import look_at_database
 from app.core.errors import Paused
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, open_engine
-from app.services import nonce_queries, pause
+from app.services import nonce_queries, operations, pause
 from app.services.operation_types import HeldCause, Operation
 from fault_environment import FaultEnvironment, all_operations
 from limits_environment import ETH, limited
@@ -27,13 +27,13 @@ def test_a_pause_stops_orders_in_all_processes_and_nothing_else(environment: Fau
     assert signed.state == "signed"
     begun = pause.pause(other.database, "h. operator", "the price feed looks wrong")
     assert pause.pause(environment.database, "another", None) == begun
-    operations = len(all_operations(environment.database))
+    stored_before = len(all_operations(environment.database))
     for worker in (environment, other):
         for order in (lambda w=worker: w.prepare_booking(run), lambda w=worker: w.prepare_run()):
             with pytest.raises(Paused):
                 order()
         assert worker.step(stored).held_cause == HeldCause.PAUSED
-    assert len(all_operations(environment.database)) == operations
+    assert len(all_operations(environment.database)) == stored_before
     [problem] = [each for each in look_at_database(environment.services) if each.check == "pause"]
     assert not problem.blocks
     assert "h. operator paused new event runs and bookings at " in problem.message
@@ -92,6 +92,31 @@ def test_an_account_whose_nonces_the_database_lost_waits_too(environment: FaultE
     assert environment.step(operation).held_cause == HeldCause.PAUSED
     pause.resume(environment.database, "operator")
     assert environment.settle(environment.find(operation)).state == "confirmed"
+
+
+def test_completing_goes_on_and_the_platforms_own_money_waits(environment: FaultEnvironment) -> None:
+    """Completing pays others; nobody but the platform waits for its fees."""
+    run, worker = environment.open_run(), environment.worker(bump_after=0)
+    booked = environment.settle(environment.prepare_booking(run))
+    starts_at = environment.services.runs.get(run).starts_at
+    environment.engine.set_next_timestamp(int(starts_at.timestamp()))
+    environment.mine()
+    sender, chain = environment.services.sender, environment.services.chain
+    draft = sender.draft(chain._call("withdrawPlatformFees"), None)
+    with environment.database.autocommit() as connection:
+        fees = operations.create(connection, "fees", "", draft)
+    pause.pause(environment.database, "operator")
+    assert booked.subject is not None
+    completed = environment.settle(environment.services.runs.prepare_complete(run, [booked.subject]))
+    assert completed.state == "confirmed"
+    assert worker.step(fees).held_cause == HeldCause.PAUSED
+    pause.resume(environment.database, "operator")
+    fees = worker.step(worker.step(worker.find(fees)))
+    pause.pause(environment.database, "operator")
+    assert worker.step(fees).attempts == fees.attempts, "no fees are raised"
+    pause.resume(environment.database, "operator")
+    assert len(worker.step(fees).attempts) == len(fees.attempts) + 1
+    assert worker.settle(worker.find(fees)).state == "confirmed"
 
 
 @pytest.mark.parametrize("first", ["the pause", "the statement that signs"])

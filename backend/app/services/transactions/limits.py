@@ -21,8 +21,10 @@ from app.services.codec import event_stake_codec
 from app.services.operation_types import CREATIONS, FILL_NONCE_GAP, Operation
 
 ORDERS = frozenset(CREATIONS)
-"""Functions that send wei out. All others are exits: no limit of amounts and no pause stops them, so that nobody's
-money is locked in."""
+"""Functions that send wei out. No limit of amounts stops any other."""
+STOPPED_BY_PAUSE = ORDERS | {"withdrawPlatformFees"}
+"""Functions that are not signed during a pause: orders, and what pays out the platform's own money. All others are
+exits, so that nobody's money is locked in."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from web3 import Web3
 from app.db.database import Database
 from app.services import nonce_queries, operations, rpc
 from app.services.operation_types import Attempt, Operation
-from app.services.transactions.limits import ORDERS
+from app.services.transactions.limits import ORDERS, STOPPED_BY_PAUSE
 from app.services.transactions.nonce_search import find_transaction
 from app.services.transactions.spending import AboveLimit, Charge, Entry, Spending
 from app.services.transactions.unknown import UnknownTransactions
@@ -189,7 +189,7 @@ class NonceAllocator:
         orders: int | None = None,
     ) -> Operation | None:
         """Stores the attempt, as `nonce_queries.sign` does, and counts it."""
-        spending, is_exit = self._spending.to_json(operation, entry), operation.kind not in ORDERS
+        spending, is_exit = self._spending.to_json(operation, entry), operation.kind not in STOPPED_BY_PAUSE
         try:
             signed = nonce_queries.sign(
                 *(connection, operation, attempt, used_on_chain, compared, spending),

@@ -22,7 +22,7 @@ from app.services.transactions.approvals import find_approval
 from app.services.transactions.fees import Fees, gas_limit, initial_fees, raised_fees
 from app.services.transactions.funds import Funds
 from app.services.transactions.head import Head
-from app.services.transactions.limits import ORDERS
+from app.services.transactions.limits import ORDERS, STOPPED_BY_PAUSE
 from app.services.transactions.nonces import NonceAllocator
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.seats import reason_against_seats
@@ -99,7 +99,7 @@ class Signer:
             signed = self._sign_within_limits(operation, account, policy, allowed.amounts)
         except AboveLimit as above:
             return self.unsigned.hold(operation, HeldCause.ABOVE_LIMIT, above.reason, policy)
-        if signed.state == "prepared" and signed.kind in ORDERS:
+        if signed.state == "prepared" and signed.kind in STOPPED_BY_PAUSE:
             with self._database.autocommit() as connection:
                 pause = current_pause(connection)
             return self.unsigned.hold(signed, HeldCause.PAUSED, str(pause), policy) if pause else signed
@@ -340,7 +340,7 @@ class Signer:
             The operation with the attempt; or as it is held, or as another worker left it.
         """
         with self._database.transaction() as connection:
-            if allowed is not None and operation.kind in ORDERS and lock_against_pause(connection):
+            if allowed is not None and operation.kind in STOPPED_BY_PAUSE and lock_against_pause(connection):
                 return operation
             current = operations.lock(connection, operation.key)
             if current.state not in ("signed", "submitted") or len(current.attempts) != len(operation.attempts):
