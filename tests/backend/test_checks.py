@@ -234,6 +234,24 @@ def test_an_operator_may_serve_a_contract_that_somebody_else_owns(backend: Backe
     assert f"{operator.address} is an operator of the contract" in check.finding
 
 
+def test_each_operator_and_its_wallet_is_checked(backend: BackendEnvironment) -> None:
+    """One whom the owner has not named is fatal, as the contract would refuse what its lane sends."""
+    named, other = backend.wallets["stranger"], backend.wallets["host"]
+    call = event_stake_codec().call(backend.chain.address, "setOperator", named.address, True)
+    send_call(backend, "platform", call)
+    w3, settings = backend.engine.w3, settings_of(backend)
+    for operators, is_ok in ([named], True), ([named, other], False):
+        sender = TransactionSender(w3, backend.wallets["platform"], backend.database, operators=operators)
+        checks = list(check_contract(settings, w3, BlockchainService(w3, backend.chain.address, sender)))
+        of_operators = [check for check in checks if check.name == "operator"]
+        assert [check.ok for check in of_operators] == [True, is_ok][: len(operators)]
+        assert all(check.fatal for check in of_operators)
+        wallets = [check.finding.split()[0] for check in checks if check.name == "wallet"]
+        assert wallets == [backend.chain.platform, *(operator.address for operator in operators)]
+    with pytest.raises(NotReady, match=f"The wallet {other.address} is neither owner nor operator"):
+        require_checks(checks)
+
+
 def test_a_contract_may_own_it_and_the_operator_serves(backend: BackendEnvironment) -> None:
     """A multisig whose keys are elsewhere. It names the operator, who needs nothing of it afterwards."""
     operator, members = backend.wallets["stranger"], ("host", "platform")

@@ -88,6 +88,21 @@ def settings_with(**values: Any) -> Settings:
             {"signer_address": ADDRESS, "signer_url": "http://signer.example"},
             "SEAL_SECRET is not set, and can't be derived from a key that a remote signer has",
         ),
+        *(
+            (
+                {"platform_private_key": KEY, "signer_url": "http://signer.example", name: value},
+                "SEAL_SECRET is not set: with several operators it must not depend on the key of one of them",
+            )
+            for name, value in (
+                ("platform_operator_keys", OLD_KEY),
+                ("platform_operator_keystores", "k.json"),
+                ("signer_operator_addresses", OLD_ADDRESS),
+            )
+        ),
+        (
+            {"platform_private_key": KEY, "signer_operator_addresses": OLD_ADDRESS, "seal_secret": SECRET},
+            "SIGNER_URL is not set, but an address whose key a remote signer has",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused_in_a_sentence(values: dict[str, str], message: str) -> None:
@@ -103,6 +118,8 @@ def test_settings_that_do_not_fit_together_are_refused_in_a_sentence(values: dic
         ("signer_address", "0x1234"),
         ("custody_address", "0x1234"),
         ("platform_previous_keys", f"{OLD_KEY},{OLD_KEY[:-1]}"),
+        ("platform_operator_keys", f"{OLD_KEY},{OLD_KEY[:-1]}"),
+        ("signer_operator_addresses", f"{ADDRESS},0x12"),
         ("signer_previous_addresses", f"{ADDRESS},0x12"),
         ("seal_secret", "too few"),
         ("seal_secret_previous", "change-me-change-me-change-me-change-me"),
@@ -127,6 +144,26 @@ def test_keys_and_urls_are_not_shown() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ accounts
+
+
+def test_operators_are_opened_once_each_and_are_no_previous_accounts(keystore: Path, password_file: Path) -> None:
+    """The keystore has the platform's key; one operator is given twice, and as a previous account as well."""
+    settings = settings_with(
+        platform_private_key=KEY,
+        platform_operator_keys=f"{OLD_KEY},0x{'6' * 64},{OLD_KEY}",
+        platform_operator_keystores=str(keystore),
+        platform_operator_keystores_password_file=password_file,
+        signer_operator_addresses=SOMEBODY,
+        signer_url="http://signer.example",
+        platform_previous_keys=f"{OLD_KEY},0x{'7' * 64}",
+        seal_secret=SECRET,
+    )
+    opened = open_accounts(settings)
+    six, seven = (Account.from_key(f"0x{digit * 64}").address for digit in "67")
+    assert [each.address for each in opened.operators] == [OLD_ADDRESS, six, SOMEBODY]
+    assert isinstance(opened.operators[-1], RemoteAccount)
+    assert [each.address for each in opened.previous] == [seven]
+    assert not [secret for secret in (OLD_KEY[2:], "6" * 64) if secret in f"{settings!r} {opened!r}"]
 
 
 def test_previous_accounts_are_opened_beside_the_platforms(keystore: Path, password_file: Path) -> None:

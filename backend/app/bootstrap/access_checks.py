@@ -54,18 +54,25 @@ def check_signer(accounts: Sequence[SigningAccount]) -> Iterator[Check]:
         yield Check("signer", is_known, finding, remedy, fatal=True)
 
 
-def check_keys(database: Database, chain_id: int, accounts: Sequence[SigningAccount]) -> Check:
-    """Checks that each open operation has the key of its sender, and says which previous keys are needed still."""
+def check_keys(database: Database, chain_id: int, accounts: Sequence[SigningAccount], lanes: int = 1) -> Check:
+    """Checks that each open operation has the key of its sender, and says which previous keys are needed still.
+
+    Args:
+        database: Where operations are stored.
+        chain_id: Id of the network (EIP-155).
+        accounts: The accounts that send operations, and then those before a rotation of keys.
+        lanes: Number of the first ones.
+    """
     with database.transaction() as connection:
         pending = [each for each in open_operations(connection, chain_id) if each.abandoned_at is None]
     counts = Counter(operation.sender for operation in pending)
-    platform, *previous = accounts
+    senders, previous = [account.address for account in accounts[:lanes]], accounts[lanes:]
     known = {account.address for account in accounts}
     if lost := sorted(counts.keys() - known):
         finding = f"{counts[lost[0]]} open operations are from {lost[0]}, whose key is not here."
         remedy = "Set PLATFORM_PREVIOUS_KEYS, so that they end; if that key leaked, abandon them."
         return Check("keys", False, finding, remedy)
-    finding = f"All open operations are from {platform.address}."
+    finding = f"All open operations are from {' and '.join(senders)}."
     if previous:
         needed = [account.address for account in previous if counts[account.address]]
         finding = "No previous key is needed any more: take it out of the settings."

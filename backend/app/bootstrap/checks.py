@@ -141,7 +141,8 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
     yield check_payments(settings, services.payments)
     yield check_price(services.pricing)
     yield check_pending(services.database, settings.chain_id)
-    yield check_keys(services.database, settings.chain_id, services.sender.accounts)
+    sender = services.sender
+    yield check_keys(services.database, settings.chain_id, sender.accounts, len(sender.lanes.addresses))
     yield check_orphans(services.database)
 
 

@@ -83,7 +83,11 @@ class ContractWatch:
     def lost_lanes(self) -> str | None:
         """Which accounts may not act for others any more while others may, in a sentence, as of the last look."""
         lost = self._lost()
-        return f"{self._describe(lost)}: it gets no new operations" if 0 < len(lost) < len(self._accounts) else None
+        return (
+            f"{self._describe(lost)}: no new operation is sent from there"
+            if 0 < len(lost) < len(self._accounts)
+            else None
+        )
 
     def may_act(self, account: str) -> bool:
         """Returns whether an account may act for others, as of the last look; whether it is the platform's before."""

@@ -313,13 +313,16 @@ class StandIn:
         """Sets the next block's base fee; while blocks are empty, it falls by an eighth with each further one."""
         self.rpc("anvil_setNextBlockBaseFeePerGas", hex(gwei * GWEI))
 
-    def set_balance(self, wei: int) -> None:
+    def set_balance(self, wei: int, account: str | None = None) -> None:
+        """Sets the balance of an account; of the platform's if None."""
+        account = account or self.platform.address
+
         def is_set() -> bool:
             """anvil forgets what is set while it mines a block."""
-            self.rpc("anvil_setBalance", self.platform.address, hex(wei))
+            self.rpc("anvil_setBalance", account, hex(wei))
             block = self.block_number()
             wait_for(lambda: self.block_number() > block, "a block")
-            return int(self.rpc("eth_getBalance", self.platform.address, "latest"), 16) == wei
+            return int(self.rpc("eth_getBalance", account, "latest"), 16) == wei
 
         wait_for(is_set, "the balance is set")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 
-from stand_in import ETH, START_BALANCE, StandIn
+from eth_account import Account
+from incidents import open_count
+from stand_in import ETH, START_BALANCE, StandIn, wait_for
 from walking import Reader
 from walks import walk
 from walks_of_nodes import NOT_READY
@@ -21,6 +24,23 @@ def too_little_for_a_run(s: StandIn) -> Iterator[Reader]:
     s.set_balance(ETH // 100)
     s.order_run()
     yield Reader(by_hand={"Send ether to this address": lambda: s.set_balance(START_BALANCE)})
+
+
+@walk("LaneHeld", "WalletEmpty")
+def one_of_two_operators_has_no_ether(s: StandIn) -> Iterator[Reader]:
+    operator = Account.create()
+    s.call_as_owner("setOperator", operator.address, True)
+    s.set(PLATFORM_OPERATOR_KEYS=operator.key.to_0x_hex(), SEAL_SECRET=secrets.token_hex(32))
+    block = s.block_number()
+    wait_for(lambda: s.block_number() > block + 4, "the operator's role is final")
+    s.control("restart")
+    for _ in range(3):
+        s.order_run()
+    yield Reader(
+        by_hand={"If a wallet can't pay": lambda: s.set_balance(START_BALANCE, operator.address)},
+        leaves_out=("If it is for another reason",),
+    )
+    wait_for(lambda: open_count(s) == 0, "all runs are final, before the operator is removed")
 
 
 @walk("BaseFeeAboveCap")

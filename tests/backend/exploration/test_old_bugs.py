@@ -187,7 +187,7 @@ OLD_BUGS = {
         "was given up, and started over",
     ),
     "what was cancelled starts over after it ran out of gas": OldBug(
-        [("transactions.sender", "operation.requeued == 0 and not operation.given_up", "operation.requeued == 0")],
+        [("transactions.unmined", "operation.requeued == 0 and not operation.given_up", "operation.requeued == 0")],
         "submitted",
         (operator("cancel"),),
         {"out of gas": 1},

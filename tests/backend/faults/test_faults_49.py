@@ -23,10 +23,12 @@ from app.services.interventions import approve_operation
 from app.services.operation_list import Selection, find_operation, history, list_operations, list_orphans
 from app.services.pause import pause, resume
 from app.services.run_pages import pages_of_runs
+from app.services.transactions.limits import Amounts
 from database_environment import SECRET, headers_of, post_booking, settings_for
 from fastapi.testclient import TestClient
 from fault_environment import FaultEnvironment
-from limits_environment import limited
+from lanes_environment import OPERATORS, hire, with_lanes
+from limits_environment import ETH, limited
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus
@@ -171,6 +173,7 @@ def use_everything(environment: FaultEnvironment) -> None:
     post_booking(client, environment, run, prefer="respond-async")
     services.runs.refresh(run)
     use_limits_and_pause(environment)
+    use_lanes(environment)
     list_operations(environment.database, Selection())
     list_orphans(environment.database)
     history(environment.database, find_operation(environment.database, "user:once").key)
@@ -187,6 +190,16 @@ def use_limits_and_pause(environment: FaultEnvironment) -> None:
     worker.step(held)
     resume(worker.database, "operator")
     assert worker.step(held).state == "signed"
+
+
+def use_lanes(environment: FaultEnvironment) -> None:
+    """Books in two lanes within limits, in two processes."""
+    hire(environment, OPERATORS[0])
+    amounts = Amounts(operation_wei=ETH, person_day_wei=100 * ETH, day_wei=100 * ETH)
+    run = environment.open_run()
+    for process in (with_lanes(environment, OPERATORS[0], amounts=amounts) for _ in range(2)):
+        for booking in [process.prepare_booking(run) for _ in range(2)]:
+            process.step(booking)
 
 
 def read_lists(environment: FaultEnvironment, client: TestClient, host: UUID, run: UUID) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from app.bootstrap.access_checks import check_keys
 from app.core.units import WEI_PER_GWEI as GWEI
 from app.db.tables import users
 from app.services import nonce_queries
@@ -81,6 +82,16 @@ def test_one_lane_is_the_platform_alone_and_calls_what_it_did(environment: Fault
     alone.services.sender.lanes._database = statements  # type: ignore[assignment]  # is not asked
     for function in ("bookEventFor", "withdrawPlatformFees"):
         assert alone.services.sender.lanes.choose(1, function) == environment.platform.address
+
+
+def test_operators_are_no_previous_accounts(two: FaultEnvironment) -> None:
+    sender = two.services.sender
+    check = check_keys(two.database, sender.chain_id, sender.accounts, len(sender.lanes.addresses))
+    assert check.finding == f"All open operations are from {two.platform.address} and {SECOND.address}."
+    left = in_lane(two, SECOND, lambda: two.prepare_booking(two.open_run()))
+    after = with_lanes(two).services.sender
+    check = check_keys(two.database, sender.chain_id, after.accounts, len(after.lanes.addresses))
+    assert (check.ok, left.sender in check.finding) == (False, True)
 
 
 def test_people_without_a_wallet_are_the_platforms_whichever_lane_books(two: FaultEnvironment) -> None:
@@ -416,6 +427,19 @@ def test_an_order_that_was_lost_in_one_lane_is_not_sent_again_in_another(
     assert service.services.sender.sealer.has_sealed(ended)
     finish(service, 4)
     check_lanes(service, [two.platform, SECOND], bookings=5)
+
+
+def test_a_round_says_that_a_lane_sent_more_than_the_database_knows(two: FaultEnvironment) -> None:
+    run = two.open_run(seats=8)
+    two.settle(in_lane(two, SECOND, lambda: two.prepare_booking(run)))
+    saved = save(two.database)
+    two.follow(in_lane(two, SECOND, lambda: two.prepare_booking(run)))
+    lose_commits(two.database, saved)
+    after = with_lanes(two, SECOND)
+    after.services.reconciler.run_full()
+    status, checks = ready(after.services)
+    assert status == 503
+    assert f"1 transactions of {SECOND.address} from nonce 1 on are in no row" in checks["nonces"]
 
 
 def test_an_orphan_of_a_lane_is_found_by_a_round(two: FaultEnvironment) -> None:
