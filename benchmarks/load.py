@@ -235,6 +235,7 @@ def environment_of(settings: Settings, rpc_url: str) -> dict[str, str]:
     """Returns the environment of a service on these settings, and on other URLs of the node."""
     return {
         "BLOCKCHAIN_RPC_URL": rpc_url,
+        "PAYMENTS": "none",
         "CHAIN_ID": str(settings.chain_id),
         "CONTRACT_ADDRESS": settings.contract_address,
         "PLATFORM_PRIVATE_KEY": settings.platform_private_key.get_secret_value(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.types import Lifespan
 
-from app.api import bookings, event_runs, health, operations, pause, problems
+from app.api import bookings, event_runs, health, operations, pause, payments, problems
 from app.api.background import ReconcilerThread, stop_waiting_on_signal
 from app.api.headers import docs_page
 from app.api.http_metrics import HttpMetrics, HttpMetricsMiddleware
@@ -26,7 +27,10 @@ from app.api.policy import HttpPolicy, http_policy
 from app.api.turns import WriteTurnsMiddleware
 from app.bootstrap.checks import connect_verified_services, read_settings
 from app.bootstrap.container import Services
+from app.bootstrap.payment_checks import describe_payments
 from app.core.logs import configure_json_logging
+
+log = logging.getLogger(__name__)
 
 
 def from_settings() -> FastAPI:
@@ -39,6 +43,7 @@ def from_settings() -> FastAPI:
     configure_json_logging()
     settings = read_settings()
     services = connect_verified_services(settings)
+    log.log(logging.WARNING if services.payments is None else logging.INFO, "%s", describe_payments(settings))
     return create_app(
         services, settings.jwt_secret, settings.chain_id, settings.reconcile_seconds, http_policy(settings)
     )
@@ -104,7 +109,7 @@ def _app_with_routes(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for module in (event_runs, bookings, operations, pause, health):
+    for module in (event_runs, bookings, payments, operations, pause, health):
         app.include_router(module.router)
     app.add_api_route("/docs", docs_page, include_in_schema=False)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]

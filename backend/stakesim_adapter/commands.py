@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from stakesim_adapter import commands_operations
+from stakesim_adapter import commands_operations, commands_payments
 from stakesim_adapter.command_options import DEFAULT_ENV_FILE, FINDINGS, Command, EnvFile
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ wallet = typer.Typer(no_args_is_help=True, help="The platform's wallet.")
 cli.add_typer(wallet, name="wallet")
 cli.add_typer(commands_operations.operations, name="operations")
 cli.add_typer(commands_operations.orphans, name="orphans")
+cli.add_typer(commands_payments.payments, name="payments")
 
 StartsIn = Annotated[int, typer.Option(help="Seconds from now to the event's start.", min=1)]
 
@@ -256,8 +257,9 @@ def _run_smoke_test(settings: Settings, starts_in: int, *, thorough: bool = Fals
     from app.bootstrap.smoke_test import SmokeTestFailed, run_smoke_test
 
     steps: list[SmokeStep] = []
+    services = _connect_services(settings.model_copy(update={"payments": "none"}))  # the platform pays for itself
     try:
-        for step in run_smoke_test(_connect_services(settings), starts_in, thorough=thorough):
+        for step in run_smoke_test(services, starts_in, thorough=thorough):
             steps.append(step)
             _print_step(step)
     except SmokeTestFailed as error:

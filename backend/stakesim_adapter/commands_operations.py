@@ -64,7 +64,7 @@ def list_all(
     from stakesim_adapter.operation_views import describe_list, view_page
 
     selection = Selection(state and state.value, _known_cause(cause), everything, after, limit)
-    database = _open_database(env_file)
+    database = open_database(env_file)
     document = view_page(list_operations(database, selection), len(list_orphans(database)))
     if as_json:
         typer.echo(document.model_dump_json(indent=2))
@@ -78,7 +78,7 @@ def show(key: Key, as_json: Json = False, env_file: EnvFile = DEFAULT_ENV_FILE) 
     """Show everything about one operation: its attempts, what the node knows of them, what happens next."""
     from stakesim_adapter.operation_details import describe_details
 
-    database = _open_database(env_file)
+    database = open_database(env_file)
     for line in describe_details(database, key, env_file, as_json=as_json):
         typer.echo(line)
 
@@ -114,7 +114,7 @@ def approve(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) ->
     with _intervening(env_file) as interventions:
         operation = interventions.find(key)
         meaning = f"{operation.kind} {operation.key} sends {operation.value_wei} wei, whatever the limits."
-        _confirm(meaning, "approve", yes)
+        confirm(meaning, "approve", yes)
         _finish(interventions.approve(operation.key))
 
 
@@ -127,7 +127,7 @@ def abandon(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) ->
     """
     with _intervening(env_file) as interventions:
         operation = interventions.require("abandon", key)
-        _confirm(
+        confirm(
             f"The service stops carrying {operation.kind} {operation.key} on: its customer gets nothing, unless one of "
             "its transactions is mined nevertheless.",
             "abandon",
@@ -149,7 +149,7 @@ def list_orphans(
 
     from stakesim_adapter.operation_views import describe_orphans
 
-    found = list_orphans(_open_database(env_file), decided=everything)
+    found = list_orphans(open_database(env_file), decided=everything)
     for line in describe_orphans(found, everything=everything):
         typer.echo(line)
 
@@ -167,9 +167,9 @@ def dismiss(
     from app.services.interventions import dismiss_orphan
     from app.services.operation_list import find_orphan
 
-    database = _open_database(env_file)
+    database = open_database(env_file)
     orphan = find_orphan(database, tx_hash)
-    _confirm(
+    confirm(
         f"An order that asks for what {orphan.tx_hash} did is sent, and paid, once more: refund or enter by hand "
         "whatever this transaction paid for.",
         "dismiss",
@@ -190,7 +190,7 @@ def _known_cause(cause: str | None) -> str | None:
     return cause
 
 
-def _open_database(env_file: Path) -> Database:
+def open_database(env_file: Path) -> Database:
     """Connects to the database. Applies no migration, and needs no other setting."""
     from app.bootstrap.checks import read_database_settings
     from app.bootstrap.container import database_policy
@@ -210,7 +210,7 @@ def operating(env_file: Path) -> Iterator[tuple[Database, str]]:
     from app.core.logs import json_log
 
     with json_log(sys.stderr):
-        yield _open_database(env_file), _operator()
+        yield open_database(env_file), _operator()
 
 
 def require_migrations(engine: Engine) -> None:
@@ -240,7 +240,7 @@ def _intervening(env_file: Path, *, verified: bool = False) -> Iterator[Interven
     from app.services.interventions import Interventions
 
     settings: Settings = read_settings(env_file)
-    _open_database(env_file)
+    open_database(env_file)
     services = connect_verified_services(settings) if verified else connect_services(settings)
     with json_log(sys.stderr):
         yield Interventions(services.w3, services.database, services.sender, _operator())
@@ -260,7 +260,7 @@ def _operator() -> str:
     return f"{behind} as {name}" if behind else name
 
 
-def _confirm(meaning: str, word: str, yes: bool) -> None:
+def confirm(meaning: str, word: str, yes: bool) -> None:
     """Asks for a word, after a sentence that says what it means."""
     if yes:
         return

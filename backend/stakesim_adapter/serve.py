@@ -1,7 +1,7 @@
 """`stakesim serve`: the HTTP API on the network of the settings, or on a local testnet.
 
 The local testnet is an anvil with Sepolia's chain id and a block every second, a newly deployed contract, an empty
-schema and a few demo users. It is deleted when the command ends.
+schema, a stand-in for the payment gateway and a few demo users. It is deleted when the command ends.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from app.bootstrap.accounts import open_accounts
 from app.bootstrap.check import NotReady, require_checks
 from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings
 from app.bootstrap.container import Services, connect_web3
+from app.bootstrap.payment_checks import describe_payments
 from app.core.config import Settings
 from app.core.logs import configure_json_logging
+from app.core.payment_settings import RAZORPAY_URL
 from app.core.security import Role, issue_token
 from app.db.database import Database, connect
 from app.db.tables import experiences, users
@@ -44,6 +46,8 @@ from stakesim.gate.release import deploy, plan
 from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
 from web3.types import RPCEndpoint
+
+from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, delivering, serve_stand_in
 
 SEPOLIA_CHAIN_ID = 11_155_111
 PLATFORM_BALANCE = 1_000 * 10**18
@@ -82,17 +86,25 @@ def serve(
         listener = stack.enter_context(_listen(host, port))
         url = f"http://{host}:{listener.getsockname()[1]}"
         is_local = not (os.environ.get("BLOCKCHAIN_RPC_URL") or dotenv_values(env_file).get("BLOCKCHAIN_RPC_URL"))
-        settings = stack.enter_context(local_testnet(block_time, env_file)) if is_local else read_settings(env_file)
+        if is_local:
+            payments = stack.enter_context(_local_payments(url, env_file))
+            settings = stack.enter_context(local_testnet(block_time, env_file, **payments))
+        else:
+            settings = read_settings(env_file)
         services = connect_verified_services(settings)
         stack.callback(services.database.engine.dispose)
         echo(f"chain {settings.chain_id}, contract {services.chain.address}, platform {services.chain.platform}")
+        echo(f"payments: {describe_payments(settings)}")
         if is_local:
             file = variables_file or DEFAULT_VARIABLES_FILE
-            demo_variables = create_demo_users(services.database, settings)
-            _write_variables(file, {"API": url, "RPC": settings.blockchain_rpc_url, **demo_variables})
+            urls = {"API": url, "RPC": settings.blockchain_rpc_url}
+            if settings.razorpay_url != RAZORPAY_URL:
+                urls["GATEWAY"] = settings.razorpay_url
+            variables = urls | create_demo_users(services.database, settings)
+            _write_variables(file, variables)
             stack.callback(file.unlink, missing_ok=True)
             echo("local testnet: an anvil in place of Sepolia, with demo users; deleted when this command ends")
-            echo(f"for curl:  . {shlex.quote(os.path.relpath(file))}  sets API RPC {' '.join(demo_variables)}")
+            echo(f"for curl:  . {shlex.quote(os.path.relpath(file))}  sets {' '.join(variables)}")
         echo(f"serving {url}, documentation at {url}/docs; Ctrl-C ends it")
         _run_server(services, settings, listener)
     echo("stopped")
@@ -138,12 +150,36 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def local_testnet(block_time: float, env_file: Path | None = None) -> Iterator[Settings]:
+def _local_payments(url: str, env_file: Path) -> Iterator[dict[str, Any]]:
+    """Yields the settings of payments: as the file or the environment has them, else at a stand-in for Razorpay.
+
+    Args:
+        url: URL of the service, to which the stand-in sends its webhooks.
+        env_file: File with the settings.
+    """
+    chosen = os.environ.get("PAYMENTS") or dotenv_values(env_file).get("PAYMENTS")
+    if chosen:
+        yield {"payments": chosen}
+        return
+    stand_in = RazorpayStandIn(key_secret=secrets.token_hex(16), webhook_secret=secrets.token_hex(16))
+    with serve_stand_in(stand_in) as gateway_url, delivering(stand_in, f"{url}/webhooks/razorpay"):
+        yield {
+            "payments": "razorpay",
+            "razorpay_url": gateway_url,
+            "razorpay_key_id": stand_in.key_id,
+            "razorpay_key_secret": stand_in.key_secret,
+            "razorpay_webhook_secret": stand_in.webhook_secret,
+        }
+
+
+@contextmanager
+def local_testnet(block_time: float, env_file: Path | None = None, **overrides: Any) -> Iterator[Settings]:
     """Starts an anvil with Sepolia's chain id, and deploys a contract for a new, funded platform wallet.
 
     Args:
         block_time: Seconds between two blocks.
         env_file: File with the settings other than node, contract and keys.
+        overrides: Settings by name; they override those in the file and the environment.
 
     Yields:
         Settings of this network and contract. Both are deleted at the end.
@@ -161,6 +197,7 @@ def local_testnet(block_time: float, env_file: Path | None = None) -> Iterator[S
                 chain_id=SEPOLIA_CHAIN_ID,
                 platform_private_key=platform.key.to_0x_hex(),
                 price_manual_max_age_seconds=YEAR_S,
+                **overrides,
             )
         )
 
@@ -168,6 +205,8 @@ def local_testnet(block_time: float, env_file: Path | None = None) -> Iterator[S
 @contextmanager
 def temporary_deployment(env_file: Path | None = None, **overrides: Any) -> Iterator[Settings]:
     """Deploys an `EventStake` on the network of the settings, with an empty schema that is dropped at the end.
+
+    Nobody pays, unless `overrides` has `payments`.
 
     Args:
         env_file: File with the settings.
@@ -180,6 +219,7 @@ def temporary_deployment(env_file: Path | None = None, **overrides: Any) -> Iter
         AppError: A setting is missing or wrong, or the network does not answer.
         EngineError: The contract can't be deployed.
     """
+    overrides = {"payments": "none"} | overrides
     overrides |= {
         "contract_address": PLACEHOLDER_ADDRESS,
         "contract_code_hash": None,

@@ -107,6 +107,33 @@ def test_the_key_stays_out_of_logs_and_errors(backend: BackendEnvironment, caplo
     assert KEY[2:] not in texts
 
 
+RAZORPAY = {
+    "PAYMENTS": "razorpay",
+    "RAZORPAY_KEY_ID": "rzp_test_1",
+    "RAZORPAY_KEY_SECRET": "the-secret-of-the-key",
+    "RAZORPAY_WEBHOOK_SECRET": "the-secret-of-webhooks",
+}
+
+
+def test_razorpay_takes_its_keys(env: pytest.MonkeyPatch) -> None:
+    assert Settings().payments == "manual"
+    for name, value in RAZORPAY.items():
+        env.setenv(name, value)
+    assert Settings().payments == "razorpay"
+    assert not [name for name, value in RAZORPAY.items() if name.endswith("SECRET") and value in repr(Settings())]
+    for name, value, complaint in (
+        ("RAZORPAY_KEY_ID", "", "PAYMENTS=razorpay takes RAZORPAY_KEY_ID"),
+        ("RAZORPAY_WEBHOOK_SECRET", "short", "RAZORPAY_WEBHOOK_SECRET is too short"),
+        ("RAZORPAY_URL", "http://gateway.example", "RAZORPAY_URL is no https URL"),
+        ("PAYMENTS", "cash", "payments"),
+    ):
+        with env.context() as changed:
+            changed.setenv(name, value)
+            with pytest.raises(ValidationError, match=complaint) as caught:
+                Settings()
+        assert "the-secret" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_key_is_32_bytes_in_hex() -> None:
     assert (
         account_from_key(SecretStr(KEY))

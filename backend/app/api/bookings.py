@@ -12,10 +12,10 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.api import schemas
 from app.api.dependencies import AppServices, CurrentCaller, OptionalKeyQuery, RequiredKeyRequest
-from app.api.event_runs import complete, require_host
+from app.api.event_runs import complete, quote_members, require_host
 from app.api.idempotency import subject_id
 from app.api.pagination import PageQuery, respond_with_page
-from app.api.problem_types import KEYED, READING, SENDING
+from app.api.problem_types import KEYED, PAID, READING, SENDING
 from app.api.problems import problem_responses
 from app.api.responses import ACCEPTED, json_response
 from app.core.security import Caller, Forbidden
@@ -41,6 +41,7 @@ register_url_convertor("booking_id", _IdConvertor())
     responses=problem_responses(
         *READING,
         *KEYED,
+        "forbidden",
         "not_found",
         "not_on_chain",
         "never_on_chain",
@@ -51,14 +52,24 @@ register_url_convertor("booking_id", _IdConvertor())
     ),
 )
 def calculate_booking_cost(body: schemas.CostRequest, request: OptionalKeyQuery) -> Response:
-    """Shows the cost in wei as the contract calculates it, which is the amount to pay, and in INR at the current rate.
+    """Shows the cost in wei as the contract calculates it, and in INR at the current rate.
 
-    With an Idempotency-Key, a repeated request gets the same quote.
+    Where people pay, an attendee and the platform get a quote to pay: `quote_id`, good until `expires_at`. It freezes
+    rate, wei and INR. A host is shown the cost only. With an Idempotency-Key, a repeated request gets the same quote.
     """
+    bookings = request.services.bookings
+    user_id = None
+    if request.caller.role != "host":
+        user_id = request.caller.acting_for(body.user_id, "attendee")
 
     def quote() -> Response:
-        quote = request.services.bookings.quote(body.event_run_id, body.seats)
-        return json_response(200, schemas.Quote.model_validate(vars(quote) | body.model_dump()))
+        if user_id is None:
+            quote, payment = bookings.quote(body.event_run_id, body.seats), None
+        else:
+            quote, payment = bookings.quote_to_pay(body.event_run_id, user_id, body.seats)
+        return json_response(
+            200, schemas.Quote.model_validate(vars(quote) | body.model_dump() | quote_members(payment))
+        )
 
     return request.respond(body, quote)
 
@@ -70,20 +81,27 @@ def calculate_booking_cost(body: schemas.CostRequest, request: OptionalKeyQuery)
     summary="Book seats",
     responses=ACCEPTED
     | problem_responses(
-        *SENDING, "idempotency_key_missing", "expired", "no_price", "paused", "unsupported_by_contract"
+        *SENDING, *PAID, "idempotency_key_missing", "expired", "no_price", "paused", "unsupported_by_contract"
     ),
 )
 def create_booking(body: schemas.BookingCreate, request: RequiredKeyRequest) -> Response:
     """An attendee may book for themselves, the platform for every attendee.
 
-    The platform pays the payment and the stake, 20% of the payment, exactly as the contract calculates them.
+    The platform's wallet sends the payment and the stake, 20% of the payment, exactly as the contract calculates them.
+    Where people pay, it does so for a quote that is paid: `quote_id`.
     """
     user_id = request.caller.acting_for(body.user_id, "attendee")
     bookings = request.services.bookings
     return request.respond_with_operation(
         201,
         body,
-        lambda: bookings.prepare_book(body.event_run_id, user_id, body.seats, idempotency_key=request.idempotency_key),
+        lambda: bookings.prepare_book(
+            body.event_run_id,
+            user_id,
+            body.seats,
+            idempotency_key=request.idempotency_key,
+            quote_id=body.quote_id,
+        ),
         lambda operation: schemas.Booking.model_validate(bookings.get(subject_id(operation))),
     )
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.api import schemas
-from app.api.dependencies import AppServices, CurrentCaller, OptionalKeyRequest, RequiredKeyRequest
+from app.api.dependencies import (
+    AppServices,
+    CurrentCaller,
+    OptionalKeyQuery,
+    OptionalKeyRequest,
+    RequiredKeyRequest,
+)
 from app.api.idempotency import IdempotentRequest, subject_id
 from app.api.pagination import PageQuery, respond_with_page
-from app.api.problem_types import READING, SENDING
+from app.api.payment_schemas import StakeQuote
+from app.api.problem_types import KEYED, PAID, READING, SENDING
 from app.api.problems import problem_responses
 from app.api.responses import ACCEPTED, json_response
 from app.core.errors import ContractRejected
@@ -22,8 +30,18 @@ from app.core.security import Caller, Forbidden
 from app.db.tables import EventRun
 from app.services.contract_types import OnchainEventRun, TransactionResult
 from app.services.lists import event_run_page
+from app.services.payments.types import Payment
 
 router = APIRouter(tags=["event runs"])
+
+
+class _IdConvertor(StringConvertor):
+    """A part of a path that is no action of `/event-runs`, so that GET of an action is 405, and not a malformed id."""
+
+    regex = "(?!calculate-stake$)[^/]+"
+
+
+register_url_convertor("event_run_id", _IdConvertor())
 
 
 @router.post(
@@ -33,19 +51,17 @@ router = APIRouter(tags=["event runs"])
     summary="Create an event run",
     responses=ACCEPTED
     | problem_responses(
-        *SENDING, "idempotency_key_missing", "expired", "no_price", "paused", "unsupported_by_contract"
+        *SENDING, *PAID, "idempotency_key_missing", "expired", "no_price", "paused", "unsupported_by_contract"
     ),
 )
 def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) -> Response:
     """A host may create event runs of their own experiences for themselves, the platform for every host.
 
-    The platform pays the host's stake, 20% of price x seats. The price is converted to wei once, now, at the current
-    rate.
+    The platform's wallet sends the host's stake, 20% of price x seats. The price is converted to wei once: now, at the
+    current rate, or where people pay, in the quote that is paid: `quote_id`.
     """
-    host_id = request.caller.acting_for(body.host_id, "host")
+    host_id = _host_of(request, body)
     runs = request.services.runs
-    if request.caller.role != "platform" and runs.host_of_experience(body.experience_id) != request.caller.id:
-        raise Forbidden("Only the experience's host and the platform may create event runs of it.")
     return request.respond_with_operation(
         201,
         body,
@@ -56,9 +72,51 @@ def create_event_run(body: schemas.EventRunCreate, request: RequiredKeyRequest) 
             body.max_seats,
             Decimal(body.price_inr),
             idempotency_key=request.idempotency_key,
+            quote_id=body.quote_id,
         ),
         lambda operation: schemas.EventRun.model_validate(runs.get(subject_id(operation))),
     )
+
+
+@router.post(
+    "/event-runs/calculate-stake",
+    response_model=StakeQuote,
+    summary="Calculate a host's stake",
+    responses=problem_responses(
+        *READING, *KEYED, "forbidden", "not_found", "no_price", "chain_unavailable", "unsupported_by_contract"
+    ),
+)
+def calculate_stake(body: schemas.StakeRequest, request: OptionalKeyQuery) -> Response:
+    """Who may create the event run may do this.
+
+    Where people pay, the response is a quote to pay: `quote_id`, good until `expires_at`. It freezes rate, wei and INR.
+    With an Idempotency-Key, a repeated request gets the same quote.
+    """
+    host_id = _host_of(request, body)
+
+    def quote() -> Response:
+        quote, payment = request.services.runs.quote_stake(
+            host_id, body.experience_id, body.starts_at, body.max_seats, Decimal(body.price_inr)
+        )
+        members: dict[str, Any] = {"price_per_seat_wei": quote.payment_wei, "stake_wei": quote.stake_wei}
+        members |= {"stake_inr": quote.stake_inr, "rate": quote.rate}
+        return json_response(200, StakeQuote.model_validate(body.model_dump() | members | quote_members(payment)))
+
+    return request.respond(body, quote)
+
+
+def quote_members(payment: Payment | None) -> dict[str, Any]:
+    """Returns the members of a quote that say how it is paid."""
+    return {} if payment is None else {"quote_id": payment.id, "expires_at": payment.expires_at}
+
+
+def _host_of(request: IdempotentRequest, body: schemas.StakeRequest) -> UUID:
+    """Returns the host of an event run to create. Raises `Forbidden` unless the caller may create it."""
+    host_id = request.caller.acting_for(body.host_id, "host")
+    caller, runs = request.caller, request.services.runs
+    if caller.role != "platform" and runs.host_of_experience(body.experience_id) != caller.id:
+        raise Forbidden("Only the experience's host and the platform may create event runs of it.")
+    return host_id
 
 
 class EventRunQuery(PageQuery):
@@ -89,7 +147,7 @@ def list_event_runs(query: Annotated[EventRunQuery, Query()], services: AppServi
 
 
 @router.get(
-    "/event-runs/{event_run_id}",
+    "/event-runs/{event_run_id:event_run_id}",
     response_model=schemas.EventRunSideBySide,
     summary="Show an event run in database and contract",
     responses=problem_responses(*READING, "not_found", "chain_unavailable", "unsupported_by_contract"),
@@ -134,7 +192,7 @@ def change_event_run_status(event_run_id: UUID, body: schemas.StatusChange, requ
 
 
 @router.delete(
-    "/event-runs/{event_run_id}",
+    "/event-runs/{event_run_id:event_run_id}",
     response_model=schemas.EventRunSettled,
     summary="Cancel an event run",
     responses=ACCEPTED | problem_responses(*SENDING, "unsupported_by_contract"),

@@ -31,6 +31,7 @@ from app.services import rpc
 from app.services.health import HealthProblem
 from app.services.housekeeping import TOTALS
 from app.services.operation_types import CLOSED_STATES, HeldCause
+from app.services.payments import overview
 from app.services.rpc_errors import NODE_ERRORS
 from app.services.rpc_failover import FailoverProvider
 from app.services.transactions.accounts import SignerFailure
@@ -86,6 +87,7 @@ class Metrics:
     def __init__(self, services: Services) -> None:
         self.services = services
         self._open = Probe(lambda: list(_open_operations(services)))
+        self._payments = Probe(lambda: list(_payments(services)))
         self._closed = Probe(lambda: list(_closed_operations(services)))
         self._node = Probe(lambda: list(_node(services)))
 
@@ -100,6 +102,7 @@ class Metrics:
             readiness.problems(),
             _metrics_of(self._open, MAX_AGE_S, database),
             _metrics_of(self._closed, MAX_AGE_S, None),
+            _metrics_of(self._payments, MAX_AGE_S, None),
             _metrics_of(self._node, MAX_AGE_S, node),
         )
         families: dict[str, Metric] = {}
@@ -175,6 +178,25 @@ def _open_operations(services: Services) -> Iterator[Metric]:
     yield _family("operations_held", "Pending operations that can't proceed at present", "cause", held)
     held_for = {cause.value: by_cause.get(cause.value, nothing)[2] for cause in HeldCause}
     yield _family("operations_held_oldest_seconds", "Time since the first of them is held", "cause", held_for)
+
+
+def _payments(services: Services) -> Iterator[Metric]:
+    try:
+        with services.database.autocommit() as connection:
+            refunds, disputes = overview.open_refunds(connection), overview.disputed(connection)
+            waiting = overview.waiting(connection)
+    except DATABASE_ERRORS as error:
+        log.warning("no metrics of payments: %s", error.reason)
+        return
+    documentation = "Captured payments that are neither used nor given back"
+    yield _gauge("payments_waiting", documentation, waiting)
+    counts = {state: disputes.get(state, 0) for state in ("open", "won", "lost")}
+    yield _family("payments_disputed", "Disputed payments, as the platform sees it", "dispute", counts)
+    by_state = {state: refunds.get(state, (0, 0.0)) for state in ("due", "requested")}
+    numbers = {state: number for state, (number, _) in by_state.items()}
+    yield _family("refunds_open", "Refunds that are not carried out", "state", numbers)
+    ages = {state: age for state, (_, age) in by_state.items()}
+    yield _family("refunds_oldest_seconds", "Age of the oldest of them", "state", ages)
 
 
 def _closed_operations(services: Services) -> Iterator[Metric]:

@@ -75,11 +75,32 @@ _TYPES = (
         "Choose a key, such as a new UUID, store it, and send it with the request.",
     ),
     ProblemType(
+        "forged_webhook",
+        400,
+        "change",
+        "The webhook is not signed with the gateway's secret.",
+        "Only the gateway sends webhooks. If it did, give it the service's secret.",
+    ),
+    ProblemType(
         "unauthenticated",
         401,
         "change",
         "There is no bearer token, or it is not valid, or it has expired.",
         "Get a new token; `detail` says what is wrong with this one.",
+    ),
+    ProblemType(
+        "payment_required",
+        402,
+        "change",
+        "The request costs INR, and names no quote that is paid.",
+        "Get a quote, pay it, and send its id as `quote_id`.",
+    ),
+    ProblemType(
+        "not_paid",
+        402,
+        "wait",
+        "The quote is not paid yet.",
+        "Repeat the request when the payment is `captured`.",
     ),
     ProblemType(
         "forbidden",
@@ -99,7 +120,7 @@ _TYPES = (
         "not_found",
         404,
         "change",
-        "There is no user, experience, event run, booking or operation with this id.",
+        "There is no user, experience, event run, booking, payment or operation with this id.",
         "Check the id.",
     ),
     ProblemType(
@@ -189,6 +210,13 @@ _TYPES = (
         "Create a new one.",
     ),
     ProblemType(
+        "payment_unusable",
+        409,
+        "change",
+        "The payment is used, refunded, expired or disputed, or is another request's.",
+        "Get a new quote. What was paid and not used goes back by itself.",
+    ),
+    ProblemType(
         "too_large",
         413,
         "change",
@@ -245,6 +273,13 @@ _TYPES = (
         "Ask the operator: money may have moved.",
     ),
     ProblemType(
+        "gateway_refused",
+        502,
+        "ask",
+        "The payment gateway refused the order.",
+        "Ask the operator. Nothing was paid.",
+    ),
+    ProblemType(
         "chain_unavailable",
         503,
         "repeat",
@@ -265,6 +300,13 @@ _TYPES = (
         "repeat",
         "The database has no connection, lock or time for the request at present.",
         "Repeat the request, less often.",
+    ),
+    ProblemType(
+        "gateway_unavailable",
+        503,
+        "repeat",
+        "The payment gateway does not answer at present.",
+        "Repeat the request until it is answered.",
     ),
     ProblemType(
         "no_price",
@@ -329,6 +371,8 @@ SENDING = (
     "chain_unavailable",
 )
 """Codes of every route that sends a transaction."""
+PAID = ("payment_required", "not_paid", "payment_unusable")
+"""Codes of every route that takes a quote which is paid."""
 
 
 def status_phrase(status: int) -> str:

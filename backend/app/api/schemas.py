@@ -85,7 +85,10 @@ BookingStatus = Literal["active", "completed", "no_show", "cancelled"]
 ChainStatus = Annotated[Literal["pending", "confirmed", "failed"], Field(examples=["confirmed"])]
 OperationState = Annotated[Literal[OPERATION_STATES], Field(examples=["confirmed"])]  # type: ignore[valid-type]
 
-EXPERIENCE, HOST, EVENT_RUN, ATTENDEE, BOOKING = (f"{n}" * 8 + "-0000-4000-8000-000000000000" for n in range(1, 6))
+
+EXPERIENCE, HOST, EVENT_RUN, ATTENDEE, BOOKING, QUOTE = (
+    f"{n}" * 8 + "-0000-4000-8000-000000000000" for n in range(1, 7)
+)
 """Ids in the examples."""
 
 # ---------------------------------------------------------------------------------------------------------- requests
@@ -109,14 +112,27 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class EventRunCreate(RequestBody):
-    """An event run to create."""
+class StakeRequest(RequestBody):
+    """An event run to quote the host's stake of."""
 
     experience_id: UUID = Field(examples=[EXPERIENCE])
     starts_at: RequestTime
     max_seats: Seats
-    price_inr: PriceInr = Field(description="Price per seat. It is converted to wei once, now.")
+    price_inr: PriceInr = Field(description="Price per seat.")
     host_id: UUID | None = Field(None, examples=[HOST], description="The host; the caller if left out.")
+
+
+_QUOTE_ID = Field(
+    None,
+    examples=[QUOTE],
+    description="The quote that is paid. Required where people pay, and of no use where the platform pays for them.",
+)
+
+
+class EventRunCreate(StakeRequest):
+    """An event run to create. Its price is converted to wei once: in the quote, or now."""
+
+    quote_id: UUID | None = _QUOTE_ID
 
 
 class Completed(RequestBody):
@@ -146,12 +162,13 @@ class CostRequest(RequestBody):
 
     event_run_id: UUID = Field(examples=[EVENT_RUN])
     seats: Seats
+    user_id: UUID | None = Field(None, examples=[ATTENDEE], description="The attendee; the caller if left out.")
 
 
 class BookingCreate(CostRequest):
     """Seats to book."""
 
-    user_id: UUID | None = Field(None, examples=[ATTENDEE], description="The attendee; the caller if left out.")
+    quote_id: UUID | None = _QUOTE_ID
 
 
 class Attendance(RequestBody):
@@ -243,6 +260,10 @@ class CurrentRate(ResponseBody):
     as_of: Time
 
 
+QUOTED = "Id of the payment that a request with `quote_id` uses; null where the platform pays for everybody."
+"""Description of `quote_id` in a response."""
+
+
 class Quote(ResponseBody):
     """The cost of seats: in wei as the contract calculates it, in INR at the current rate."""
 
@@ -255,6 +276,8 @@ class Quote(ResponseBody):
     stake_inr: Inr
     total_inr: Inr
     rate: CurrentRate
+    quote_id: UUID | None = Field(None, description=QUOTED, examples=[QUOTE])
+    expires_at: Time | None = Field(None, description="Until when `total_inr` must be paid.")
 
 
 class Deferred(ResponseBody):

@@ -20,6 +20,7 @@ from app.bootstrap.access_checks import check_access, check_keys, check_signer
 from app.bootstrap.accounts import open_accounts
 from app.bootstrap.check import Check, NotReady, require_checks
 from app.bootstrap.container import Services, connect_services, connect_web3, database_policy, transaction_policy
+from app.bootstrap.payment_checks import check_payments
 from app.core.config import DatabaseSettings, Settings
 from app.core.errors import (
     AppError,
@@ -135,6 +136,7 @@ def check_deployment(settings: Settings) -> Iterator[Check]:
         return
     yield from check_access(settings, engine)
     services = connect_services(settings)
+    yield check_payments(settings, services.payments)
     yield check_price(services.pricing)
     yield check_pending(services.database, settings.chain_id)
     yield check_keys(services.database, settings.chain_id, services.sender.accounts)

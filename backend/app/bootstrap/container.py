@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,10 @@ from app.services.contract_watch import ContractWatch
 from app.services.event_run_service import EventRunService
 from app.services.health import Health, HealthLimits
 from app.services.housekeeping import KEEP_ANSWERS
+from app.services.payments.gateway import ManualGateway
+from app.services.payments.seals import Sealer
+from app.services.payments.service import PaymentService
+from app.services.payments.types import PaymentPolicy
 from app.services.price_feeds import HttpPriceFeed, ManualPriceFeed
 from app.services.pricing import PriceFeed, Pricing
 from app.services.rate_history import StoredRates
@@ -50,6 +54,7 @@ class Services:
         follower: Follows sent operations until they are final.
         reconciler: Reconciles database and chain.
         keep_answers: For how long the response to an Idempotency-Key is kept.
+        payments: Payments in INR; None if nobody pays.
     """
 
     w3: Web3
@@ -61,6 +66,7 @@ class Services:
     follower: Follower
     reconciler: Reconciler
     keep_answers: timedelta = KEEP_ANSWERS
+    payments: PaymentService | None = None
 
     @property
     def health(self) -> Health:
@@ -91,6 +97,7 @@ def build_services(
     limits: HealthLimits | None = None,
     finality_blocks: int | None = None,
     keep_answers: timedelta = KEEP_ANSWERS,
+    payments: PaymentService | None = None,
 ) -> Services:
     """Builds the use cases on a node, a database, a contract and a price feed that the caller has opened.
 
@@ -102,10 +109,13 @@ def build_services(
         limits: When the service is not ready; the default limits if None.
         finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         keep_answers: Age at which the response to an Idempotency-Key is removed.
+        payments: Payments in INR; None if nobody pays.
     """
-    runs = EventRunService(database, chain, pricing)
+    if payments is not None:
+        chain.sender.policy = replace(chain.sender.policy, needs_payments=True)
+    runs = EventRunService(database, chain, pricing, payments)
     chain.sender.contract_watch = ContractWatch(w3, chain.address, chain.platform)
-    bookings = BookingService(database, chain, pricing)
+    bookings = BookingService(database, chain, pricing, payments)
     follower = Follower(w3, chain.sender, time.monotonic)
     reconciler = Reconciler(
         database,
@@ -116,8 +126,9 @@ def build_services(
         finality_blocks=finality_blocks,
         keep_answers=keep_answers,
         skip=follower.is_following,
+        payments=payments,
     )
-    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler, keep_answers)
+    return Services(w3, database, pricing, chain, runs, bookings, follower, reconciler, keep_answers, payments)
 
 
 def transaction_policy(settings: Settings) -> TransactionPolicy:
@@ -135,6 +146,7 @@ def transaction_policy(settings: Settings) -> TransactionPolicy:
         head_max_age=HEAD_MAX_AGE_S,
         functions=frozenset(settings.signed_functions.split(",")),
         amounts=limits_of_amounts(settings),
+        needs_payments=settings.payments != "none",
     )
 
 
@@ -164,6 +176,27 @@ def build_pricing(settings: Settings, database: Database) -> Pricing:
         more_feeds=feeds[1:],
         max_deviation=settings.price_max_deviation,
     )
+
+
+def build_payments(settings: Settings, database: Database, sealer: Sealer) -> PaymentService | None:
+    """Builds payments at the gateway of the settings; None if nobody pays."""
+    policy = PaymentPolicy(
+        quote_for=timedelta(seconds=settings.quote_seconds),
+        use_within=timedelta(seconds=settings.payment_use_seconds),
+    )
+    if settings.payments == "none":
+        return None
+    if settings.payments == "manual":
+        return PaymentService(database, ManualGateway(), sealer, policy)
+    from app.services.payments.razorpay import RazorpayGateway  # its client is needed for nothing else
+
+    key_id, key_secret = settings.razorpay_key_id, settings.razorpay_key_secret
+    webhook_secret = settings.razorpay_webhook_secret
+    assert key_id is not None  # the settings are validated
+    assert key_secret is not None
+    assert webhook_secret is not None
+    gateway = RazorpayGateway(key_id, key_secret, webhook_secret, settings.razorpay_url)
+    return PaymentService(database, gateway, sealer, policy)
 
 
 def database_policy(settings: DatabaseSettings) -> DatabasePolicy:
@@ -208,4 +241,5 @@ def connect_services(settings: Settings) -> Services:
     chain = BlockchainService(w3, settings.contract_address, sender, settings.custody_address)
     keep_answers = timedelta(days=settings.answers_keep_days)
     limits = health_limits(settings)
-    return build_services(w3, database, chain, pricing, limits, settings.finality_blocks, keep_answers)
+    payments = build_payments(settings, database, accounts.sealer)
+    return build_services(w3, database, chain, pricing, limits, settings.finality_blocks, keep_answers, payments)

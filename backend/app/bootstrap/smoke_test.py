@@ -1,7 +1,7 @@
 """Runs a short lifecycle on a live network, in real time: create, quote, book, complete.
 
 Neither host nor attendee has a wallet, so payments and stakes return to the platform's wallet. The test costs gas, and
-locks up some thousand gwei until it ends.
+locks up some thousand gwei until it ends. Nobody pays in INR for it: its users are the platform's own.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from app.core.functions import SIGNABLE_FUNCTIONS
 from app.core.keys import SETTINGS_CONFIG, KeySettings, check_address, check_secret
+from app.core.payment_settings import PaymentSettings
 from app.core.units import WEI_PER_GWEI
 
 
@@ -98,11 +99,12 @@ class DatabaseSettings(BaseSettings):
     database_lock_timeout_seconds: float = Field(default=5, gt=0)
 
 
-class Settings(DatabaseSettings, KeySettings):
+class Settings(DatabaseSettings, KeySettings, PaymentSettings):
     """The settings. Each is read from the environment variable with its name in capitals.
 
     `repr` and validation errors show no keys, and not the URLs of node and database, which may contain keys. The
-    settings of the database are in `DatabaseSettings`, those of the keys in `KeySettings`.
+    settings of the database are in `DatabaseSettings`, those of the keys in `KeySettings`, those of payments in
+    `PaymentSettings`.
 
     Attributes:
         blockchain_rpc_url: URL of the node, or several separated by commas, tried in this order.

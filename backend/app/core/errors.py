@@ -171,6 +171,45 @@ class NothingToApprove(InterventionRefused):
     code = "nothing_to_approve"
 
 
+class PaymentRequired(AppError):
+    """The request sends wei for somebody, and names no quote that is paid."""
+
+    code = "payment_required"
+
+
+class NotPaid(AppError):
+    """The quote's payment is not captured yet."""
+
+    code = "not_paid"
+
+
+class PaymentUnusable(AppError):
+    """The payment can't pay for the request, and never will: it is used, expired, refunded, or another request's."""
+
+    code = "payment_unusable"
+
+
+class ForgedWebhook(AppError):
+    """The webhook is not signed with the gateway's secret. It has no effect."""
+
+    code = "forged_webhook"
+
+
+class GatewayUnavailable(AppError):
+    """The payment gateway does not answer, or answers what can't be understood.
+
+    This error does not say whether the request had an effect.
+    """
+
+    code = "gateway_unavailable"
+
+
+class GatewayRefused(AppError):
+    """The payment gateway refused the request. It had no effect."""
+
+    code = "gateway_refused"
+
+
 class UnexpectedReceipt(AppError):
     """A transaction succeeded without the event that has its ids and amounts."""
 

@@ -268,6 +268,56 @@ answers = Table(
     _created_at(),
 )
 
+PAYMENT_STATES = ("created", "captured", "used", "refunding", "refunded", "failed", "expired")
+REFUND_STATES = ("due", "requested", "done")
+
+# Quotes that are paid in INR
+payments = Table(
+    "payments",
+    metadata,
+    _id(),
+    Column("user_id", Uuid, ForeignKey("users.id")),
+    Column("purpose", Text),
+    Column("quoted", JSONB),
+    Column("inr_per_eth", Numeric),
+    Column("price_wei", Wei),
+    Column("stake_wei", Wei),
+    Column("stake_inr", Numeric(20, 2)),
+    Column("amount_inr", Numeric(20, 2)),
+    Column("state", Enum(*PAYMENT_STATES, name="payment_state")),
+    Column("gateway", Text),
+    Column("gateway_order_id", Text),
+    Column("gateway_payment_id", Text),
+    Column("paid_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("usable_until", DateTime(timezone=True)),
+    Column("operation_key", Text),
+    Column("to_custody", Boolean),
+    Column("look_at", DateTime(timezone=True)),
+    Column("dispute", Text),
+    Column("dispute_id", Text),
+    Column("seal", Text),
+    _created_at(),
+    Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+)
+
+# What is owed of payments
+refunds = Table(
+    "refunds",
+    metadata,
+    _id(),
+    Column("payment_id", Uuid, ForeignKey("payments.id")),
+    Column("amount_inr", Numeric(20, 2)),
+    Column("cause", Text),
+    Column("state", Enum(*REFUND_STATES, name="refund_state")),
+    Column("tries", Integer),
+    Column("failed", Integer),
+    Column("next_at", DateTime(timezone=True)),
+    Column("gateway_refund_id", Text),
+    Column("problem", Text),
+    _created_at(),
+    Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+)
 
 IS_PAUSED = exists().where(pauses.c.ended_at.is_(None))
 """Whether a pause is open. There is an index on this condition."""

@@ -6,6 +6,7 @@ final, `projections` updates the rows.
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from eth_account.signers.local import LocalAccount
@@ -19,6 +20,8 @@ from app.services.contract_types import BookingCancelled
 from app.services.lookups import check_seats, find_onchain_run_id, require_onchain_id
 from app.services.operation_types import Draft, NewRow, Operation
 from app.services.operations import find_or_create, request_hash
+from app.services.payments.service import PaymentService
+from app.services.payments.types import Amounts, Payment
 from app.services.pricing import Pricing, Quote, Rate
 
 _SELECT_RUN_AND_USER = (
@@ -41,15 +44,26 @@ class BookingService:
         `KeyReused`.
     """
 
-    def __init__(self, database: Database, chain: BlockchainService, pricing: Pricing) -> None:
+    def __init__(
+        self, database: Database, chain: BlockchainService, pricing: Pricing, payments: PaymentService | None = None
+    ) -> None:
         self._database = database
         self._chain = chain
         self._pricing = pricing
+        self._payments = payments
 
     def quote(self, event_run_id: UUID, seats: int) -> Quote:
         """Returns the cost of seats: in wei by the contract, in INR at the present rate. Raises `PriceError`."""
         rate = self._pricing.rate()
         return self._quote(find_onchain_run_id(self._database, event_run_id), seats, rate)
+
+    def quote_to_pay(self, event_run_id: UUID, user_id: UUID, seats: int) -> tuple[Quote, Payment | None]:
+        """Returns the cost of seats as `quote` does, and the payment that a booking takes; None if nobody pays."""
+        quote = self.quote(event_run_id, seats)
+        if self._payments is None:
+            return quote, None
+        amounts = Amounts(quote.rate.inr_per_eth, quote.payment_wei, quote.stake_wei, quote.stake_inr, quote.total_inr)
+        return quote, self._payments.quote(user_id, "booking", _quoted(event_run_id, seats), amounts)
 
     def prepare_book(
         self,
@@ -59,21 +73,28 @@ class BookingService:
         *,
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
+        quote_id: UUID | None = None,
     ) -> Operation:
-        """Stores a booking and its operation, which sends exactly the wei of a quote at the present rate.
+        """Stores a booking and its operation, which sends exactly the wei of a quote.
 
-        For a user without a wallet, the platform's address is the attendee on chain.
+        The quote is the one with `quote_id`, whose payment is used; if nobody pays, or the attendee signs, one at the
+        present rate. For a user without a wallet, the platform's address is the attendee on chain.
 
         Returns:
             The operation; its subject is the booking's row.
 
         Raises:
             PriceError: There is no rate to quote from. Nothing was stored.
+            PaymentRequired, NotPaid, PaymentUnusable: No payment can be used. Nothing was stored.
             Paused: New orders are paused. Nothing was stored.
         """
+        payments = self._payments if signer is None else None
 
         def make_draft() -> Draft:
-            rate = self._pricing.rate()
+            payment = None
+            if payments is not None:
+                payment = payments.payment_for(quote_id, user_id, "booking", _quoted(event_run_id, seats))
+            rate = self._pricing.rate() if payment is None else Rate(payment.rate, payment.created_at)
             with self._database.autocommit() as connection:
                 parameters = {"run_id": event_run_id, "user_id": user_id}
                 row = connection.execute(_SELECT_RUN_AND_USER, parameters).one_or_none()
@@ -83,7 +104,8 @@ class BookingService:
             onchain_run_id = require_onchain_id(row.blockchain_event_run_id, row.blockchain_status, row_name)
             if row.id is None:
                 raise NotFound(f"There is no user {user_id}.")
-            quote = self._quote(onchain_run_id, check_seats(seats), rate)
+            check_seats(seats)
+            quote = Quote.of(*payment.frozen_wei, rate) if payment else self._quote(onchain_run_id, seats, rate)
             attendee = row.wallet_address or self._chain.custody
             call = self._chain.book_event_call(
                 onchain_run_id, seats, attendee=attendee, signer=signer, total_wei=quote.total_wei
@@ -97,9 +119,12 @@ class BookingService:
                 "blockchain_payment_wei": quote.payment_wei,
                 "blockchain_stake_amount_wei": quote.stake_wei,
             }
-            return self._chain.sender.draft(call, signer, NewRow(event_run_bookings, new_booking), person=user_id)
+            new_row = NewRow(event_run_bookings, new_booking)
+            draft = self._chain.sender.draft(call, signer, new_row, person=user_id)
+            return PaymentService.paid_by(payment, draft, to_custody=row.wallet_address is None)
 
-        request = request_hash("book", event_run_id, user_id, seats, signer and signer.address)
+        paid = () if quote_id is None else (quote_id,)
+        request = request_hash("book", event_run_id, user_id, seats, signer and signer.address, *paid)
         return find_or_create(self._database, idempotency_key, request, make_draft)
 
     def book(
@@ -110,9 +135,12 @@ class BookingService:
         *,
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
+        quote_id: UUID | None = None,
     ) -> Booking:
         """Books seats as `prepare_book` does, and waits until the booking is final."""
-        operation = self.prepare_book(event_run_id, user_id, seats, signer=signer, idempotency_key=idempotency_key)
+        operation = self.prepare_book(
+            event_run_id, user_id, seats, signer=signer, idempotency_key=idempotency_key, quote_id=quote_id
+        )
         self._chain.sender.finish(operation, signer)
         assert operation.subject is not None
         return self.get(operation.subject)
@@ -161,3 +189,8 @@ class BookingService:
     def _quote(self, onchain_run_id: int, seats: int, rate: Rate) -> Quote:
         cost = self._chain.calculate_booking_cost(onchain_run_id, seats)
         return Quote.of(cost.payment_wei, cost.stake_wei, rate)
+
+
+def _quoted(event_run_id: UUID, seats: int) -> dict[str, Any]:
+    """Returns what a booking's quote is for, as `payments.quoted` stores it."""
+    return {"event_run_id": str(event_run_id), "seats": seats}

@@ -7,8 +7,9 @@ final, `projections` updates the rows. The contract checks seats, times, authori
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from eth_account.signers.local import LocalAccount
@@ -18,11 +19,13 @@ from app.core.errors import NotFound
 from app.db.database import Database
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
-from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun
+from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun, unix_seconds
 from app.services.lookups import check_seats, find_onchain_run_id, require_onchain_id
 from app.services.operation_types import Draft, NewRow, Operation
 from app.services.operations import find_or_create, request_hash
-from app.services.pricing import Pricing, check_price_inr, convert_inr_to_wei
+from app.services.payments.service import PaymentService
+from app.services.payments.types import Amounts, Payment
+from app.services.pricing import Pricing, Quote, check_price_inr, convert_inr_to_wei
 
 _SELECT_HOST_AND_EXPERIENCE = (
     select(users.c.wallet_address, experiences.c.id)
@@ -47,10 +50,35 @@ class EventRunService:
         `KeyReused`.
     """
 
-    def __init__(self, database: Database, chain: BlockchainService, pricing: Pricing) -> None:
+    def __init__(
+        self, database: Database, chain: BlockchainService, pricing: Pricing, payments: PaymentService | None = None
+    ) -> None:
         self._database = database
         self._chain = chain
         self._pricing = pricing
+        self._payments = payments
+
+    def quote_stake(
+        self, host_id: UUID, experience_id: UUID, starts_at: datetime, max_seats: int, price_inr: Decimal
+    ) -> tuple[Quote, Payment | None]:
+        """Returns a host's stake, and the payment that creating the run takes; None if nobody pays.
+
+        The quote's payment is the price of a seat in wei: only the stake is to be paid.
+
+        Raises:
+            PriceError: There is no rate to convert the price with.
+            InvalidRequest: Price, time or seats are invalid, or the stake is less than the gateway takes.
+        """
+        rate = self._pricing.rate()
+        price_wei = convert_inr_to_wei(check_price_inr(price_inr), rate.inr_per_eth)
+        unix_seconds(starts_at)  # refuses a time without time zone
+        stake_wei = self._chain.calculate_required_stake(price_wei, check_seats(max_seats))
+        quote = Quote.of(price_wei, stake_wei, rate)
+        if self._payments is None:
+            return quote, None
+        amounts = Amounts(rate.inr_per_eth, price_wei, stake_wei, quote.stake_inr, quote.stake_inr)
+        quoted = _quoted(experience_id, starts_at, max_seats, price_inr)
+        return quote, self._payments.quote(host_id, "event_run", quoted, amounts)
 
     def prepare_create(
         self,
@@ -62,21 +90,31 @@ class EventRunService:
         *,
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
+        quote_id: UUID | None = None,
     ) -> Operation:
         """Stores a run, and the operation that creates it on chain; the operation's subject is the run's row.
 
-        The price per seat is converted from INR to wei here, once. The start needs a time zone; fractions of a second
-        are dropped. For a host without a wallet, the platform's address is the host on chain.
+        The price per seat is converted from INR to wei once: in the quote with `quote_id`, whose payment is used; if
+        nobody pays, or the host signs, here. The start needs a time zone; fractions of a second are dropped. For a host
+        without a wallet, the platform's address is the host on chain.
 
         Raises:
             PriceError: There is no rate to convert the price with. Nothing was stored.
             InvalidRequest: Price, time or seats are invalid. Nothing was stored.
+            PaymentRequired, NotPaid, PaymentUnusable: No payment can be used. Nothing was stored.
             Paused: New orders are paused. Nothing was stored.
         """
+        payments = self._payments if signer is None else None
 
         def make_draft() -> Draft:
-            rate = self._pricing.rate()
-            price_wei = convert_inr_to_wei(check_price_inr(price_inr), rate.inr_per_eth)
+            payment = None
+            if payments is not None:
+                quoted = _quoted(experience_id, starts_at, max_seats, price_inr)
+                payment = payments.payment_for(quote_id, host_id, "event_run", quoted)
+            rate = self._pricing.rate().inr_per_eth if payment is None else payment.rate
+            price_wei, stake_wei = convert_inr_to_wei(check_price_inr(price_inr), rate), None
+            if payment is not None:
+                price_wei, stake_wei = payment.frozen_wei
             with self._database.autocommit() as connection:
                 parameters = {"user_id": host_id, "experience_id": experience_id}
                 row = connection.execute(_SELECT_HOST_AND_EXPERIENCE, parameters).one_or_none()
@@ -91,15 +129,17 @@ class EventRunService:
                 "max_seats": check_seats(max_seats),
                 "price_inr": price_inr,
                 "blockchain_price_per_seat_wei": price_wei,
-                "inr_per_eth": rate.inr_per_eth,
+                "inr_per_eth": rate,
             }
             host = row.wallet_address or self._chain.custody
             call = self._chain.create_event_run_call(
-                str(experience_id), price_wei, max_seats, starts_at, host=host, signer=signer
+                str(experience_id), price_wei, max_seats, starts_at, host=host, signer=signer, stake_wei=stake_wei
             )
-            return self._chain.sender.draft(call, signer, NewRow(event_runs, new_run), person=host_id)
+            draft = self._chain.sender.draft(call, signer, NewRow(event_runs, new_run), person=host_id)
+            return PaymentService.paid_by(payment, draft, to_custody=row.wallet_address is None)
 
-        arguments = (host_id, experience_id, starts_at, max_seats, price_inr, signer and signer.address)
+        paid = () if quote_id is None else (quote_id,)
+        arguments = (host_id, experience_id, starts_at, max_seats, price_inr, signer and signer.address, *paid)
         return find_or_create(self._database, idempotency_key, request_hash("create run", *arguments), make_draft)
 
     def create(
@@ -112,10 +152,14 @@ class EventRunService:
         *,
         signer: LocalAccount | None = None,
         idempotency_key: str | None = None,
+        quote_id: UUID | None = None,
     ) -> EventRun:
         """Creates a run as `prepare_create` does, and waits until it is final."""
         operation = self.prepare_create(
-            host_id, experience_id, starts_at, max_seats, price_inr, signer=signer, idempotency_key=idempotency_key
+            *(host_id, experience_id, starts_at, max_seats, price_inr),
+            signer=signer,
+            idempotency_key=idempotency_key,
+            quote_id=quote_id,
         )
         self._chain.sender.finish(operation, signer)
         assert operation.subject is not None
@@ -283,3 +327,14 @@ class EventRunService:
         """Returns the rows of all runs, in the order in which they were stored."""
         with self._database.autocommit() as connection:
             return [EventRun(*row) for row in connection.execute(_SELECT_ALL)]
+
+
+def _quoted(experience_id: UUID, starts_at: datetime, max_seats: int, price_inr: Decimal) -> dict[str, Any]:
+    """Returns what a run's quote is for, as `payments.quoted` stores it."""
+    start = starts_at.replace(microsecond=0).astimezone(UTC)
+    return {
+        "experience_id": str(experience_id),
+        "starts_at": start.isoformat(),
+        "max_seats": max_seats,
+        "price_inr": f"{price_inr:.2f}",
+    }

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CTE, Row, Table, Update
+from sqlalchemy import CTE, Connection, Row, Table, Update
 
 from app.services.codec import Call
 from app.services.rpc_types import Transaction
@@ -40,6 +40,7 @@ class HeldCause(StrEnum):
         SIGNER: The remote signer gives no signature, or not the one that was asked for; `held` quotes its words.
         LIMIT: It is not what the services store, or asks for what they never sign.
         ABOVE_LIMIT: It costs more than a limit of the settings allows, and nobody has approved it.
+        UNPAID: The platform sends wei with it, and nobody's captured payment is used for exactly that.
         PAUSED: An operator paused the service; only exits are signed.
     """
 
@@ -57,6 +58,7 @@ class HeldCause(StrEnum):
     SIGNER = "signer"
     LIMIT = "limit"
     ABOVE_LIMIT = "above_limit"
+    UNPAID = "unpaid"
     PAUSED = "paused"
 
 
@@ -264,6 +266,7 @@ class Draft(NamedTuple):
         subject: Id of the row that it is about, or that row if it is new; None if there is none.
         seal: Returns the operation's seal, by its columns; None to store it without one, so that it is never signed.
         person: Id of the user for whom it sends wei; None if it is about nobody.
+        consume: Uses what pays for the operation with a key, in the transaction that stores it; None if nothing does.
     """
 
     call: Call
@@ -272,3 +275,4 @@ class Draft(NamedTuple):
     subject: UUID | NewRow | None = None
     seal: Callable[[Mapping[str, Any]], str] | None = None
     person: str | None = None
+    consume: Callable[[Connection, str], None] | None = None

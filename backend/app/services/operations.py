@@ -43,7 +43,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from app.core.errors import KeyReused, Paused
+from app.core.errors import KeyReused, NotPaid, Paused, PaymentUnusable
 from app.db.database import Database
 from app.db.tables import IS_PAUSED, in_states, operations
 from app.services.operation_types import (
@@ -89,13 +89,20 @@ def find_or_create(
     operation = _find_same_request(database, idempotency_key, request)
     if operation is not None:
         return operation
-    draft = make_draft()
+    key = idempotency_key or str(uuid.uuid4())
     try:
-        with database.autocommit() as connection:
-            return create(connection, idempotency_key or str(uuid.uuid4()), request, draft)
-    except _KeyTaken:
+        draft = make_draft()
+        if draft.consume is None:
+            with database.autocommit() as connection:
+                return create(connection, key, request, draft)
+        with database.transaction() as connection:  # a payment is used if and only if the operation is stored
+            operation = create(connection, key, request, draft)
+            draft.consume(connection, key)
+            return operation
+    except (_KeyTaken, NotPaid, PaymentUnusable):
         operation = _find_same_request(database, idempotency_key, request)
-        assert operation is not None
+        if operation is None:
+            raise
         return operation
 
 
@@ -146,7 +153,7 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
     Raises:
         Paused: It is about a new row, and orders are paused. Nothing was stored.
     """
-    call, chain_id, sender, subject, seal, person = draft
+    call, chain_id, sender, subject, seal, person, _ = draft
     table, row = subject if isinstance(subject, NewRow) else (None, {})
     values = {
         "key": key,

@@ -27,6 +27,7 @@ from app.services.health import Health
 from app.services.housekeeping import KEEP_ANSWERS, tidy
 from app.services.operation_types import Operation
 from app.services.operations import open_operations
+from app.services.payments.service import PaymentService
 from app.services.run_pages import pages_of_runs
 from app.services.steps import take_steps
 
@@ -74,6 +75,7 @@ class Reconciler:
         finality_blocks: Depth in blocks at which a block cannot change; None to ask the node for its finalized block.
         keep_answers: Age at which the response to an Idempotency-Key is removed.
         skip: Returns whether somebody else in this process follows the operation with a key.
+        payments: Payments in INR; None if nobody pays.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Reconciler:
         finality_blocks: int | None = None,
         keep_answers: timedelta = KEEP_ANSWERS,
         skip: Callable[[str], bool] = lambda key: False,
+        payments: PaymentService | None = None,
     ) -> None:
         self._database = database
         self._chain = chain
@@ -98,6 +101,7 @@ class Reconciler:
         self._finality = Finality(database, chain, finality_blocks)
         self._keep_answers = keep_answers
         self._skip = skip
+        self._payments = payments
 
     def run_full(self) -> ReconcileReport:
         """Runs a round on everything: continues all operations, compares all rows, and refreshes those that differ."""
@@ -152,6 +156,9 @@ class Reconciler:
             for run_id in due:
                 self._refresh(run_id, report, last_block)
             tidy(self._database, self._keep_answers)
+            if self._payments is not None:
+                cursor = self._finality.cursor()
+                report.problems += self._payments.run_round(0 if cursor is None else cursor.finalized_block)
         except ChainUnavailable as error:
             return error.message
         return None

@@ -63,6 +63,7 @@ BASIC_SETTINGS = {
     "LIMIT_DAY_ETH": 1000,
     "LIMIT_PERSON_DAY_ETH": 1000,
     "MAX_HEAD_AGE_SECONDS": 16,
+    "PAYMENTS": "none",
     "RECONCILE_SECONDS": 1,
 }
 _T = TypeVar("_T")

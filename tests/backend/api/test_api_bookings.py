@@ -24,6 +24,8 @@ def test_the_quoted_cost_is_paid(api: ApiEnvironment) -> None:
         "stake_inr": "18000.00",
         "total_inr": "108000.00",
         "rate": cost["rate"],
+        "quote_id": None,
+        "expires_at": None,
     }
     assert cost["rate"]["inr_per_eth"] == "300000"
     booking = api.book(run, 3)

@@ -9,8 +9,10 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+from uuid import UUID
 
 import app
 import httpx
@@ -27,16 +29,21 @@ from api_environment import (
 from app.api import http_protocol, middleware, problem_types
 from app.api.policy import HttpPolicy
 from app.api.problem_types import CLIENT_ACTIONS, PROBLEM_TYPES, TYPE_PREFIX, ClientAction
-from app.bootstrap.container import Services
-from app.core.errors import AppError
+from app.bootstrap.container import Services, build_services
+from app.core.errors import AppError, GatewayRefused, GatewayUnavailable
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, open_engine
 from app.db.tables import answers, event_runs, operations
 from app.main import create_app
+from app.services.payments.gateway import ManualGateway, Order, PaymentGateway
+from app.services.payments.razorpay import RazorpayGateway
+from app.services.payments.service import PaymentService
+from app.services.pricing import Pricing
 from app.services.transactions.policy import TransactionPolicy
 from backend_environment import DeployedContracts, backend_on
 from fastapi.testclient import TestClient
 from http_server import Server, rest_of
+from pydantic import SecretStr
 from sqlalchemy import delete, select, update
 
 NEVER_OVER_HTTP = {
@@ -150,6 +157,56 @@ def origin_not_allowed(c: Circumstances) -> httpx.Response:
     return response
 
 
+class Deaf(ManualGateway):
+    """A gateway that does not answer."""
+
+    def create_order(self, payment_id: UUID, amount_inr: Decimal) -> Order:
+        raise GatewayUnavailable("It is so.")
+
+
+class Refusing(ManualGateway):
+    """A gateway that takes no order."""
+
+    def create_order(self, payment_id: UUID, amount_inr: Decimal) -> Order:
+        raise GatewayRefused("It is so.")
+
+
+class Paying:
+    """An API where people pay, and a quote of a run."""
+
+    def __init__(self, c: Circumstances, gateway: PaymentGateway | None = None) -> None:
+        backend = c.api.backend
+        payments = PaymentService(backend.database, gateway or ManualGateway(), backend.chain.sender.sealer)
+        pricing = Pricing(backend.feed, backend.now)
+        services = build_services(backend.engine.w3, backend.database, backend.chain, pricing, payments=payments)
+        client = TestClient(create_app(services, SECRET, 1))
+        self.host = replace(c.api.host, client=client)
+        self.body = c.api.run_body()
+        self.quote = self.host.post("/event-runs/calculate-stake", self.body).json()
+
+    def create(self, **more: Any) -> httpx.Response:
+        return self.host.post("/event-runs", self.body | more)
+
+    def order(self) -> httpx.Response:
+        return self.host.post(f"/payments/{self.quote['quote_id']}/order")
+
+
+def not_paid(c: Circumstances) -> httpx.Response:
+    paying = Paying(c)
+    return paying.create(quote_id=paying.quote["quote_id"])
+
+
+def payment_unusable(c: Circumstances) -> httpx.Response:
+    paying = Paying(c)
+    return paying.create(quote_id=paying.quote["quote_id"], max_seats=5)
+
+
+def forged_webhook(c: Circumstances) -> httpx.Response:
+    nobody = SecretStr("")
+    gateway = RazorpayGateway("", nobody, SecretStr("secret-of-webhooks"), "http://127.0.0.1:1")
+    return Paying(c, gateway).host.client.post("/webhooks/razorpay", content=b"{}")
+
+
 def too_many_connections(c: Circumstances) -> httpx.Response:
     c.monkeypatch.setattr(http_protocol, "MAX_CONNECTIONS", 0)
     return c.over_socket(HEAD)
@@ -160,7 +217,10 @@ CAUSES: dict[str, Cause] = {
     "bad_request": lambda c: c.raw(b"\xff"),
     "too_deep": lambda c: c.raw(b"[" * 200),
     "idempotency_key_missing": lambda c: c.api.host.request("POST", "/event-runs", c.api.run_body()),
+    "forged_webhook": forged_webhook,
     "unauthenticated": lambda c: c.api.client.get("/bookings"),
+    "payment_required": lambda c: Paying(c).create(),
+    "not_paid": not_paid,
     "forbidden": lambda c: c.api.attendee.post("/event-runs", c.api.run_body()),
     "origin_not_allowed": origin_not_allowed,
     "not_found": lambda c: c.api.host.get("/operations/nothing"),
@@ -176,6 +236,7 @@ CAUSES: dict[str, Cause] = {
     "nothing_to_approve": nothing_to_approve,
     "not_on_chain": not_on_chain,
     "never_on_chain": never_on_chain,
+    "payment_unusable": payment_unusable,
     "too_large": lambda c: c.raw(b" " * 100_000),
     "uri_too_long": lambda c: c.api.client.get("/health?" + "x" * 5_000),
     "invalid_request": lambda c: c.api.host.get("/bookings?limit=0"),
@@ -184,6 +245,7 @@ CAUSES: dict[str, Cause] = {
     "internal_error": lambda c: c.on(replace(c.api.services, database=None)),  # type: ignore[arg-type]
     "unsupported_by_contract": unsupported_by_contract,
     "unexpected_receipt": ended_with("unexpected_receipt"),
+    "gateway_refused": lambda c: Paying(c, Refusing()).order(),
     "chain_unavailable": lambda c: c.on(
         services_for(c.api.backend, TransactionPolicy(give_up_after=0.01), unreachable_node()),
         f"/event-runs/{c.api.open_run()['id']}",
@@ -192,6 +254,7 @@ CAUSES: dict[str, Cause] = {
         services_for(c.api.backend, TransactionPolicy(), database=unreachable_database())
     ),
     "database_busy": database_busy,
+    "gateway_unavailable": lambda c: Paying(c, Deaf()).order(),
     "no_price": no_price,
     "paused": paused,
     "not_ready": lambda c: c.on(services_for(c.api.backend, TransactionPolicy(), unreachable_node()), "/ready"),

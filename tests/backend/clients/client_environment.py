@@ -86,6 +86,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "DATABASE_URL": str(settings.database_url),
         "CONFIRMATIONS": "2",
         "RECONCILE_SECONDS": "1",
+        "PAYMENTS": settings.payments,
     }
 
 

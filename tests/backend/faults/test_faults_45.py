@@ -43,6 +43,7 @@ class Service:
         code = environment.w3.eth.get_code(Web3.to_checksum_address(environment.address))
         variables = {
             "BLOCKCHAIN_RPC_URL": rpc_url,
+            "PAYMENTS": "none",
             "CHAIN_ID": str(environment.w3.eth.chain_id),
             "CONTRACT_ADDRESS": environment.address,
             "CONTRACT_CODE_HASH": "0x" + keccak(code).hex(),

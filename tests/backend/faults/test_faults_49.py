@@ -35,7 +35,7 @@ from sqlalchemy import Connection, event, func, insert, select, text, update
 pytestmark = pytest.mark.slow
 
 ROWS = 20_000
-LARGE = {"operations", "event_runs", "event_run_bookings", "answers"}
+LARGE = {"operations", "event_runs", "event_run_bookings", "answers", "payments", "refunds"}
 
 
 def fill(database: Database, ids: dict[str, UUID], chain_id: int, address: str, rows: int = ROWS) -> None:
@@ -60,6 +60,14 @@ def fill(database: Database, ids: dict[str, UUID], chain_id: int, address: str, 
             "CASE WHEN n % 1000 = 0 THEN 'rejected' ELSE 'confirmed' END::operation_state, "
             "CASE WHEN n % 1000 = 0 THEN NULL ELSE n END, '[]', md5('hash' || n), 0, 100, 7, "
             "now() - interval '1 year', now() - interval '1 year' FROM generate_series(1, CAST(:rows AS int)) n",
+            "INSERT INTO payments (id, user_id, purpose, stake_inr, amount_inr, state, gateway, gateway_order_id, "
+            "gateway_payment_id, paid_at, expires_at, usable_until, operation_key, to_custody) "
+            "SELECT md5('payment' || n)::uuid, :user, 'booking', 1, 6, "
+            "(ARRAY['used', 'refunded', 'expired']::payment_state[])[1 + n % 3], 'razorpay', 'order_old' || n, "
+            "CASE WHEN n % 3 < 2 THEN 'pay_old' || n END, now(), now() - interval '1 year', now() - interval '1 year', "
+            "CASE WHEN n % 3 = 0 THEN 'old:' || n END, true FROM generate_series(1, CAST(:rows AS int)) n",
+            "INSERT INTO refunds (payment_id, amount_inr, cause, state, next_at, gateway_refund_id) "
+            "SELECT id, 6, 'unused', 'done', NULL, 'rfnd' || gateway_payment_id FROM payments WHERE state = 'refunded'",
             "INSERT INTO answers (key, request, status, body, created_at) SELECT 'old:' || n, '', 201, '{}', "
             "now() - interval '6 days' FROM generate_series(1, CAST(:rows AS int)) n",
         ):

@@ -37,6 +37,7 @@ class TransactionPolicy:
             transactions, as on an engine in the same process.
         functions: Names of the contract's functions that are signed.
         amounts: How much the platform's account spends without approval; None for any amount.
+        needs_payments: Whether the platform's accounts sign orders only that are paid for.
     """
 
     confirmations: int = 1
@@ -56,6 +57,7 @@ class TransactionPolicy:
     head_max_age: float = 0
     functions: frozenset[str] = SIGNABLE_FUNCTIONS
     amounts: Amounts | None = None
+    needs_payments: bool = False
 
     def __post_init__(self) -> None:
         if (

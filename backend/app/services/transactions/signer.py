@@ -14,6 +14,7 @@ from app.services.codec import Call
 from app.services.operation_types import FILL_NONCE_GAP, Attempt, Draft, HeldCause, Operation
 from app.services.orphans import HeldForOrphan
 from app.services.pause import current_pause, lock_against_pause
+from app.services.payments.seals import reason_unpaid
 from app.services.rpc_answers import checksummed
 from app.services.rpc_refusals import RefusalKind
 from app.services.transactions import limits, states
@@ -89,6 +90,8 @@ class Signer:
             return self.unsigned.hold(operation, HeldCause.LIMIT, reason, policy)
         if self.unsigned.contract_watch and (reason := self.unsigned.contract_watch.reason_to_hold(operation)):
             return self.unsigned.hold(operation, HeldCause.CONTRACT, reason, policy)
+        if reason := self._find_unpaid(operation, policy):
+            return self.unsigned.hold(operation, HeldCause.UNPAID, reason, policy)
         if changed := self.unsigned.check_named_ids(operation, policy):
             return changed
         try:
@@ -100,6 +103,13 @@ class Signer:
                 pause = current_pause(connection)
             return self.unsigned.hold(signed, HeldCause.PAUSED, str(pause), policy) if pause else signed
         return signed
+
+    def _find_unpaid(self, operation: Operation, policy: TransactionPolicy) -> str | None:
+        """Returns why an order of the platform is not paid for; None if it is, or need not be."""
+        if not policy.needs_payments or operation.kind not in ORDERS or operation.sender not in self._accounts:
+            return None
+        with self._database.autocommit() as connection:
+            return reason_unpaid(connection, operation, self._sealer)
 
     def _sign_within_limits(
         self, operation: Operation, account: SigningAccount, policy: TransactionPolicy, amounts: limits.Amounts | None
