@@ -136,7 +136,7 @@ class EventRunService:
                 str(experience_id), price_wei, max_seats, starts_at, host=host, signer=signer, stake_wei=stake_wei
             )
             if payments is not None:
-                payments.require(payment, call.value_wei)
+                payments.require(payment, call.value)
             draft = self._chain.sender.draft(call, signer, NewRow(event_runs, new_run), person=host_id)
             return PaymentService.paid_by(payment, draft, to_custody=row.wallet_address is None)
 
