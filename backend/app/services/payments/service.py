@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
@@ -81,14 +81,14 @@ class PaymentService:
             raise PaymentTooSmall(message)
         if amounts.amount_inr >= LIMIT_INR:
             raise InvalidRequest(f"{amounts.amount_inr} INR can't be paid: that is too much.")
-        policy = self.policy
-        with self._database.transaction() as connection:
-            payment = store.insert_quote(
-                connection, user_id, purpose, quoted, amounts, self.gateway.name, policy.quote_for, policy.use_within
-            )
-            if payment is None:
-                raise NotFound(f"There is no user {user_id}.")
-            store.set_seal(connection, payment.id, seals.seal(payment, None, self._sealer))
+        payment_id = uuid4()
+        seal = seals.seal_quote(payment_id, user_id, purpose, quoted, amounts, self._sealer)
+        values: dict[str, Any] = {"id": payment_id, "purpose": purpose, "quoted": quoted, "seal": seal}
+        values |= {"gateway": self.gateway.name, **amounts._asdict()}
+        with self._database.autocommit() as connection:
+            payment = store.insert_quote(connection, user_id, self.policy.quote_for, self.policy.use_within, values)
+        if payment is None:
+            raise NotFound(f"There is no user {user_id}.")
         return payment
 
     def get(self, payment_id: UUID) -> Payment:
