@@ -157,6 +157,8 @@ class _Payment(_Transaction):
             raise ValueError("the backend decides who pays; add `direct: true` to `paid_by`")
         if self.payment != "in_time" and self.direct:
             raise ValueError("a direct action does not ask the backend, which takes the INR; leave out `payment`")
+        if self.payment not in ("in_time", "twice", "charged_back") and (self.retried or self.answer_lost):
+            raise ValueError("the quote expires before the client asks again; leave out `retried` and `answer_lost`")
         return self
 
 
