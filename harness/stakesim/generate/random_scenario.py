@@ -40,10 +40,10 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
         others = [attendee.booking for other in plans if other is not plan for attendee in other.attendees]
         actions += _agent_actions(rng, replace(plan, other_bookings=others))
     price = random_market(rng, profile, rate, max(plan.deadline for plan in plans))
-    actions += administration_actions(rng, plans)  # drawn last, so that all else of a scenario does not depend on it
-    actors[DEPUTY] = Actor(pays="self")
     actions = with_odd_payments(rng, profile.odd_payment, actors, actions)
+    actions += administration_actions(rng, plans)  # drawn last, so that all else of a scenario does not depend on it
     actions.sort(key=lambda action: action.at or 0)
+    actors[DEPUTY] = Actor(pays="self")
     named = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
     return Scenario(
         name=f"{profile.name}-{seed}-{index}",
