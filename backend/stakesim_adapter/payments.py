@@ -85,6 +85,42 @@ class InProcessGateway(RazorpayGateway):
         return answer
 
 
+def pay_order(stand_in: RazorpayStandIn, order_id: str, how: PaymentBehaviour) -> list[Webhook]:
+    """Pays an order at the stand-in. Returns the webhooks that come of it, or that somebody forges."""
+    already = len(stand_in.webhooks)
+    if how == "forged":
+        return stand_in.forged(order_id)
+    if how == "late":
+        clock = stand_in.clock
+        stand_in.clock = lambda: clock() + TOO_LATE_S
+        stand_in.pay(order_id)
+        stand_in.clock = clock
+    elif how == "too_little":
+        stand_in.pay(order_id, amount=stand_in.orders[order_id]["amount"] - 1)
+    elif how == "other_currency":
+        stand_in.pay(order_id, currency="USD")
+    elif how != "never":
+        stand_in.pay(order_id)
+        if how == "twice":
+            stand_in.pay(order_id)
+    return stand_in.webhooks[already:]
+
+
+def charge_back(stand_in: RazorpayStandIn, payment_ids: list[str]) -> list[Webhook]:
+    """Has the bank take payments back. Returns the webhooks of that."""
+    already = len(stand_in.webhooks)
+    for payment_id in payment_ids:
+        dispute_id = stand_in.dispute(payment_id)
+        stand_in.dispute(payment_id, "lost", dispute_id)
+    return stand_in.webhooks[already:]
+
+
+def end_time_to_pay(database: Database) -> None:
+    """Lets the time pass to pay quotes and to use payments, as nobody can move the database's clock."""
+    with database.autocommit() as connection:
+        connection.execute(_END_OF_TIME)
+
+
 class ScenarioPayments:
     """How the people of one scenario pay, and what becomes of it.
 
@@ -143,9 +179,7 @@ class ScenarioPayments:
         self._paid += 1
         if key is not None:
             self._by_key[key] = quote_id
-        already = len(self._stand_in.webhooks)
-        self._pay_at_gateway(order_id, how)
-        webhooks = self._stand_in.webhooks[already:]
+        webhooks = pay_order(self._stand_in, order_id, how)
         if how == "webhook_late":
             self._withheld = webhooks
         elif self.repeats or how != "in_time":
@@ -153,31 +187,6 @@ class ScenarioPayments:
         else:
             self._deliver_all(webhooks[:1])
         return quote_id
-
-    def _pay_at_gateway(self, order_id: str, how: PaymentBehaviour) -> None:
-        stand_in = self._stand_in
-        if how == "forged":
-            self._forge(order_id)
-        elif how == "late":
-            clock = stand_in.clock
-            stand_in.clock = lambda: clock() + TOO_LATE_S
-            stand_in.pay(order_id)
-            stand_in.clock = clock
-        elif how == "too_little":
-            stand_in.pay(order_id, amount=stand_in.orders[order_id]["amount"] - 1)
-        elif how == "other_currency":
-            stand_in.pay(order_id, currency="USD")
-        elif how != "never":
-            stand_in.pay(order_id)
-            if how == "twice":
-                stand_in.pay(order_id)
-
-    def _forge(self, order_id: str) -> None:
-        """Somebody who does not know the secret says that an order is paid."""
-        forger = RazorpayStandIn(webhook_secret="what-a-stranger-guesses")
-        forger.orders[order_id] = dict(self._stand_in.orders[order_id])
-        forger.pay(order_id)
-        self._deliver_all(forger.webhooks)
 
     # ------------------------------------------------------------------------------------------------ what comes of it
 
@@ -198,11 +207,7 @@ class ScenarioPayments:
                 self.settle()
 
     def _charge_back(self, payment_ids: list[str]) -> None:
-        already = len(self._stand_in.webhooks)
-        for payment_id in payment_ids:
-            dispute_id = self._stand_in.dispute(payment_id)
-            self._stand_in.dispute(payment_id, "lost", dispute_id)
-        webhooks = self._stand_in.webhooks[already:]
+        webhooks = charge_back(self._stand_in, payment_ids)
         self._deliver_all([*webhooks, *reversed(webhooks)])
 
     def after_payout(self) -> None:
@@ -213,8 +218,7 @@ class ScenarioPayments:
     def settle(self) -> None:
         """Lets the time pass in which payments can be paid and used, and gives back what is owed by then."""
         already = len(self._stand_in.webhooks)
-        with self._database.autocommit() as connection:
-            connection.execute(_END_OF_TIME)
+        end_time_to_pay(self._database)
         for _ in range(self._paid // BATCH + 1):
             self.service.run_round(self._head())
         if self.repeats:

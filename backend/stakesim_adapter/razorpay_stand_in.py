@@ -97,6 +97,21 @@ class RazorpayStandIn:
             self._emit("order.paid", payment=payment, order=order)
             return payment
 
+    def forget(self) -> None:
+        """Forgets everything, as if nobody had paid yet."""
+        with self._lock:
+            for kept in (self.orders, self.payments, self.refunds, self.webhooks, self._keys):
+                kept.clear()
+            self.fails = 0
+
+    def forged(self, order_id: str) -> list[Webhook]:
+        """Returns webhooks of somebody who does not know the secret: an order is paid, which it is not."""
+        forger = RazorpayStandIn(webhook_secret="what-a-stranger-guesses", _number=self._number)
+        with self._lock:
+            forger.orders[order_id] = dict(self.orders[order_id])
+        forger.pay(order_id)
+        return forger.webhooks
+
     def fail(self, order_id: str) -> Entity:
         """Tries to pay an order in vain. Returns the payment."""
         with self._lock:
