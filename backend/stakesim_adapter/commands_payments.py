@@ -89,7 +89,7 @@ def refund(
 ) -> None:
     """Record a refund that was made by hand: where payments are, or where the gateway can't carry it out.
 
-    The gateway is not asked for it any more, and must not have it already.
+    It is refused if the gateway has the refund, or does not say; else the gateway is not asked for it any more.
     """
     confirm(f"The refund of payment {payment_id} counts as made, and nobody makes it again.", "record", yes)
     with operating(env_file):

@@ -61,6 +61,7 @@ class RazorpayStandIn:
         clock: Returns the seconds since 1970.
         fails: Number of requests that get 502 from now on; each second one is carried out nevertheless.
         pending_refunds: Whether refunds are carried out only by `process_refund`.
+        number: Number of the latest id. The same ids come again with the same start.
         webhooks: All webhooks, in the order of their events.
     """
 
@@ -70,13 +71,13 @@ class RazorpayStandIn:
     clock: Callable[[], float] = time.time
     fails: int = 0
     pending_refunds: bool = False
+    number: int = 0
     orders: dict[str, Entity] = field(default_factory=dict)
     payments: dict[str, Entity] = field(default_factory=dict)
     refunds: dict[str, Entity] = field(default_factory=dict)
     webhooks: list[Webhook] = field(default_factory=list)
     _keys: dict[str, tuple[Entity, str]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _number: int = 0
 
     # ------------------------------------------------------------------------------------------------ what people do
 
@@ -267,8 +268,8 @@ class RazorpayStandIn:
         self.webhooks.append(self.sign(body | {"created_at": self._now()}))
 
     def _id(self, prefix: str) -> str:
-        self._number += 1
-        return f"{prefix}_{self._number:014d}"
+        self.number += 1
+        return f"{prefix}_{self.number:014d}"
 
     def _now(self) -> int:
         return int(self.clock())

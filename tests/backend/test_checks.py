@@ -26,6 +26,8 @@ from app.bootstrap.checks import (
     is_event_stake,
     read_settings,
 )
+from app.bootstrap.container import build_payments
+from app.bootstrap.payment_checks import check_payments
 from app.core.config import Settings
 from app.db import migrations
 from app.db.database import create_database, drop_database
@@ -45,6 +47,7 @@ from sqlalchemy import insert, update
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract
+from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, serve_stand_in
 from web3 import Web3
 
 SECRET = "k7Pz0vQe9XwLr2TnB5yHc8JdM4sGa6Uf"
@@ -69,6 +72,44 @@ def by_name(checks: Iterator[Check]) -> dict[str, Check]:
     checks = {check.name: check for check in checks}
     assert all(check.ok or check.remedy for check in checks.values())
     return checks
+
+
+PAYMENTS = {
+    "payments": "razorpay",
+    "razorpay_key_id": "rzp_test_stand_in",
+    "razorpay_key_secret": "stand-in-key-secret",
+    "razorpay_webhook_secret": "stand-in-webhook-secret",
+}
+
+
+def payments_check(backend: BackendEnvironment, **overrides: Any) -> Check:
+    settings = settings_of(backend, **overrides)
+    payments = build_payments(settings, backend.database, backend.sender.sealer)
+    return by_name(iter([check_payments(settings, payments)]))["payments"]
+
+
+def test_payments_are_checked_at_the_gateway(backend: BackendEnvironment) -> None:
+    with serve_stand_in(RazorpayStandIn()) as url:
+        at_razorpay = PAYMENTS | {"razorpay_url": url}
+        taken = payments_check(backend, **at_razorpay)
+        assert (taken.ok, taken.finding) == (True, "Payments are taken at Razorpay with the key rzp_test_stand_in.")
+        refused = payments_check(backend, **at_razorpay | {"razorpay_key_secret": "another"})
+        assert (refused.ok, refused.finding) == (False, "The payment gateway does not take the API key.")
+        on_mainnet = payments_check(backend, **at_razorpay | {"chain_id": 1})
+        assert not on_mainnet.ok
+        assert "is a test key, which takes no money, and Ethereum is no testnet" in on_mainnet.finding
+    down = payments_check(backend, **at_razorpay)
+    assert (down.ok, down.finding) == (False, "The payment gateway does not answer: ConnectionError.")
+    assert "another" not in refused.finding + refused.remedy
+
+
+def test_who_pays_for_nobody_is_told(backend: BackendEnvironment) -> None:
+    by_default = payments_check(backend)
+    assert (by_default.ok, by_default.finding[:27]) == (True, "Payments are taken by hand:")
+    nobody = payments_check(backend, payments="none")
+    assert not nobody.ok
+    assert "the platform's wallet pays for everybody" in nobody.finding
+    assert not nobody.fatal
 
 
 def contract_checks(backend: BackendEnvironment, **overrides: Any) -> dict[str, Check]:

@@ -309,6 +309,24 @@ def test_smoke_is_stopped_by_ctrl_c(env):
     assert "Traceback" not in said + out + err
 
 
+# ------------------------------------------------------------------------------------------------------ payments
+
+
+@pytest.mark.slow
+def test_payments_are_listed_and_say_what_is_wrong(stakesim, env):
+    file = env(payments="manual")
+    listed = stakesim("payments", "--env-file", file)
+    assert (listed.returncode, listed.stdout) == (0, "no refund is open, and no payment is disputed\n")
+    nobody = "00000000-0000-0000-0000-000000000001"
+    recording = ("payments", "capture", nobody, "--reference", "UTR1", "--amount")
+    check_error(stakesim(*recording, "1", "--env-file", file), f"There is no payment {nobody}")
+    check_error(stakesim("payments", "retry", nobody, "--env-file", file), f"There is no payment {nobody}")
+    check_error(stakesim("payments", "show", nobody, "--env-file", env()), "This service takes no payments")
+    refund = ("payments", "refund", nobody, "--reference", "UTR1", "--env-file", file)
+    check_error(stakesim(*refund), "Give --yes to record it without a terminal")
+    assert "is no amount" in stakesim(*recording, "much", "--env-file", file).stderr
+
+
 # ----------------------------------------------------------------------------------------------------- reconcile
 
 

@@ -80,12 +80,12 @@ def record_capture(
     "/payments/{payment_id}/refund",
     response_model=schemas.Payment,
     summary="Record a refund that was made",
-    responses=problem_responses(*READING, "forbidden", "not_found"),
+    responses=problem_responses(*READING, "forbidden", "not_found", "gateway_unavailable", "gateway_refused"),
 )
 def record_refund(
     payment_id: UUID, body: schemas.RefundRecord, services: AppServices, caller: CurrentCaller
 ) -> Response:
-    """The platform may do this once a refund is due, if no gateway carries it out. The gateway is asked no more."""
+    """The platform may do this once a refund is due, and the gateway does not have it. It is asked no more."""
     require_platform(caller)
     payments = _payments(services)
     return _respond(payments, payments.record_refund(payment_id, body.reference))

@@ -11,13 +11,14 @@ import walks_of_databases
 import walks_of_money
 import walks_of_nodes
 import walks_of_operations
+import walks_of_payments
 from stand_in import StandIn, wait_for
 from walking import Following
 from walks import WALKS, Walk
 from watching import Alerts, rules, seconds_of
 
 pytestmark = pytest.mark.slow
-MODULES = (walks_of_nodes, walks_of_money, walks_of_operations, walks_of_databases)
+MODULES = (walks_of_nodes, walks_of_money, walks_of_operations, walks_of_payments, walks_of_databases)
 """Each registers its walks."""
 
 

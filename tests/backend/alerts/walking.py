@@ -14,6 +14,7 @@ SHOWN = {
     "KEY": r"(?m)^([0-9a-f-]{36}:[\w-]+|forged:1)",
     "HASH": r"(0x[0-9a-f]{64})",
     "PID": r"(?m)^ *(\d+) \|",
+    "PAYMENT": r"(?m)^([0-9a-f-]{36})  (?:refund|dispute)",
 }
 """What the reader takes from the output of a check, by placeholder."""
 

@@ -98,6 +98,7 @@ def gas_cannot_be_estimated(s: StandIn) -> Iterator[Reader]:
             "If the cause is `fees_at_cap`",
             "If the cause is `reorg`",
             "If the cause is `signer`",
+            "If the cause is `unpaid`",
             "Try it again",
             "If others wait",
         )

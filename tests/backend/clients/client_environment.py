@@ -27,6 +27,7 @@ from app.core.security import issue_token
 from app.db.database import Database, connect
 from app.db.tables import event_run_bookings, event_runs, experiences, operations, users
 from eth_account import Account
+from pydantic import SecretStr
 from sqlalchemy import func, insert, select
 from stakesim.evm.solc_install import find_node
 from stakesim.paths import checkout
@@ -74,7 +75,13 @@ class Service:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    return {
+    of_payments = {
+        "RAZORPAY_URL": settings.razorpay_url,
+        "RAZORPAY_KEY_ID": settings.razorpay_key_id or "",
+        "RAZORPAY_KEY_SECRET": _text(settings.razorpay_key_secret),
+        "RAZORPAY_WEBHOOK_SECRET": _text(settings.razorpay_webhook_secret),
+    }
+    return of_payments | {
         "BLOCKCHAIN_RPC_URL": settings.blockchain_rpc_url,
         "CHAIN_ID": str(settings.chain_id),
         "CONTRACT_ADDRESS": settings.contract_address,
@@ -88,6 +95,10 @@ def _environment(settings: Settings) -> dict[str, str]:
         "RECONCILE_SECONDS": "1",
         "PAYMENTS": settings.payments,
     }
+
+
+def _text(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
 
 
 @dataclass

@@ -18,6 +18,7 @@ from stakesim_models import (
     EventRunCreate,
     EventRunSettled,
     EventRunSideBySide,
+    PaymentOrder,
     Quote,
 )
 
@@ -31,6 +32,8 @@ def perform(client: Client, call: str, given: dict[str, Any]) -> BaseModel | lis
             return client.send("POST", "/bookings/calculate-cost", Quote, key, CostRequest(**body))
         case "book":
             return client.send("POST", "/bookings/create", Booking, key, BookingCreate(**body))
+        case "order":
+            return client.send("POST", f"/payments/{on}/order", PaymentOrder, key)
         case "cancel":
             return client.send("POST", f"/bookings/{on}/cancel", BookingSettled, key)
         case "complete":

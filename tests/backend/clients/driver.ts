@@ -18,6 +18,8 @@ function perform(api: ReturnType<typeof connect>, { call, key, on, body }: Comma
       return settled(api.POST("/bookings/calculate-cost", { params: { header }, body }));
     case "book":
       return settled(api.POST("/bookings/create", { params: { header }, body }));
+    case "order":
+      return settled(api.POST("/payments/{payment_id}/order", { params: { path: { payment_id: on } } }));
     case "cancel":
       return settled(api.POST("/bookings/{booking_id}/cancel", { params: { header, path: { booking_id: on } } }));
     case "complete":

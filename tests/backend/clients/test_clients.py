@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
-from client_environment import DAY_S, BuiltClient, ClientProcess, Refused, Testnet, Undecided
+from client_environment import DAY_S, BuiltClient, ClientProcess, Refused, Service, Testnet, Undecided
+from pydantic import SecretStr
 from stakesim.faults.tcp_proxy import TcpProxy, WireFault
+from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, delivering, serve_stand_in
 
 pytestmark = pytest.mark.slow
 PRICE_INR = "20000.05"
@@ -103,6 +107,37 @@ def test_a_run_from_its_creation_to_its_end(parties: Parties) -> None:
         assert [each["status"] for each in listed] == ["no_show", "completed", "no_show"]
     assert testnet.effects(parties.host_id) == (1, 0, 2)
     assert testnet.effects(parties.attendee_id) == (0, 3, 3)
+
+
+def test_a_booking_waits_for_its_payment(parties: Parties, tmp_path: Path) -> None:
+    """The client asks with one key until the payment is captured; the platform's wei follow the INR."""
+    run, stand_in = parties.open_run(), RazorpayStandIn()
+    secrets = {"key_secret": SecretStr(stand_in.key_secret), "webhook_secret": SecretStr(stand_in.webhook_secret)}
+    changes = {f"razorpay_{name}": secret for name, secret in secrets.items()} | {"razorpay_key_id": stand_in.key_id}
+    with serve_stand_in(stand_in) as url:
+        changes |= {"payments": "razorpay", "razorpay_url": url}  # type: ignore[dict-item]
+        service = Service(parties.testnet.settings.model_copy(update=changes), tmp_path)
+        service.start()
+        try:
+            with (
+                parties.attendee(url=service.url) as attendee,
+                delivering(stand_in, f"{service.url}/webhooks/razorpay"),
+            ):
+                of_run = {"event_run_id": run["id"], "seats": 2}
+                with pytest.raises(Refused) as refused:
+                    attendee("book", key="unpaid", body=of_run)
+                assert refused.value.problem["code"] == "payment_required"
+                quote = attendee("quote", key="quote", body=of_run)
+                order = attendee("order", on=quote["quote_id"], key="order")
+                assert Decimal(order["amount_inr"]) == Decimal(quote["total_inr"])
+                with having(parties.testnet, 1):
+                    attendee.begin("book", key="paid", body=of_run | {"quote_id": quote["quote_id"]})
+                    assert httpx.post(f"{url}/pay/{order['order_id']}").status_code == 200
+                    booking = attendee.result()
+                assert booking["blockchain_status"] == "confirmed"
+        finally:
+            service.kill()
+    assert parties.testnet.effects(parties.attendee_id) == (0, 1, 1)
 
 
 def test_a_repeated_request_has_one_effect_and_one_answer(parties: Parties) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from app.bootstrap.container import build_services
+from app.core.errors import NotFound
 from app.db.tables import payments as table
+from app.services.payments import overview
 from app.services.payments.gateway import ManualGateway
 from app.services.payments.razorpay import RazorpayGateway
 from app.services.payments.service import PaymentService
@@ -63,6 +66,13 @@ def use_payments(environment: FaultEnvironment, url: str, stand_in: RazorpayStan
         for refund in list(stand_in.refunds):
             stand_in.process_refund(refund, "processed" if stand_in.pending_refunds else "failed")
         deliver()
+    with environment.database.autocommit() as connection:
+        for look in (overview.open_refunds, overview.disputed, overview.waiting):
+            look(connection)
+        for show in (overview.list_open_refunds, overview.list_disputes):
+            show(connection, 10)
+    with suppress(NotFound):
+        service.hurry_refund(quoted[1])
     by_hand = PaymentService(environment.database, ManualGateway(), environment.services.sender.sealer, AT_ONCE)
     assert by_hand.get(unpaid.id).state == "expired"
 

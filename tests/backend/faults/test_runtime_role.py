@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,9 @@ from app.bootstrap.checks import check_database, connect_verified_services
 from app.core.errors import MigrationsMissing
 from app.db.database import Database
 from app.db.migrations import ensure_migrated, migrate, missing_migrations
+from app.services.payments.gateway import ManualGateway
+from app.services.payments.service import PaymentService
+from app.services.payments.types import Amounts, PaymentPolicy
 from database_environment import Start, running, settings_for
 from fault_environment import FaultEnvironment
 from psycopg.errors import InsufficientPrivilege
@@ -92,6 +96,7 @@ def test_the_service_starts_and_reconciles_as_this_role(environment: FaultEnviro
             "chain_id": environment.services.sender.chain_id,
             "contract_address": environment.address,
             "platform_private_key": SecretStr(environment.platform.key.to_0x_hex()),
+            "payments": "none",
         }
     )
     services = connect_verified_services(settings)
@@ -100,6 +105,17 @@ def test_the_service_starts_and_reconciles_as_this_role(environment: FaultEnviro
     assert environment.find(operation).state == "submitted"
     services.database.engine.dispose()
     environment.settle(environment.find(operation))
+
+
+def test_payments_are_taken_and_given_back_as_this_role(environment: FaultEnvironment, service: Engine) -> None:
+    database = Database(service)
+    policy = PaymentPolicy(quote_for=timedelta(hours=1), use_within=-timedelta(hours=2), ask_every=timedelta(0))
+    payments = PaymentService(database, ManualGateway(), environment.services.sender.sealer, policy)
+    amounts = Amounts(Decimal(200_000), 10**17, 10**16, Decimal("2000.00"), Decimal("22000.00"))
+    quote = payments.quote(environment.ids["attendee"], "booking", {}, amounts)
+    assert payments.record_capture(quote.id, "UTR1", quote.amount_inr).state == "captured"
+    assert payments.run_round(0) == []
+    assert payments.record_refund(quote.id, "UTR2").state == "refunded"
 
 
 def test_a_missing_migration_is_said_in_one_sentence(owner: Engine, service: Engine) -> None:

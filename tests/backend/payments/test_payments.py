@@ -25,9 +25,9 @@ from app.core.errors import (
 )
 from app.db.tables import operations
 from app.services import operations as operations_module
-from app.services.payments import refunds, store
+from app.services.payments import overview, refunds, store
 from app.services.payments.gateway import ManualGateway
-from app.services.payments.types import Payment
+from app.services.payments.types import Payment, PaymentPolicy
 from backend_environment import BackendEnvironment
 from payments_environment import SLOW_TO_BOOK, SLOW_TO_PAY, PaymentsEnvironment, open_payments
 from sqlalchemy import func, select, update
@@ -436,7 +436,7 @@ def test_a_gateway_that_does_not_answer_changes_nothing(payments: PaymentsEnviro
     assert payments.get(payment).state == "created"  # whether it is paid is not known
     payments.stand_in.key_secret = "changed"
     payments.stand_in.fails = 0
-    assert "401" in payments.round()[0]
+    assert "does not take the API key" in payments.round()[0]
     assert capsys.readouterr().out == ""
 
 
@@ -457,6 +457,80 @@ def test_what_the_gateway_refuses_is_said(payments: PaymentsEnvironment) -> None
     arguments = payments.run_arguments(seats=1, inr="0.5")
     with pytest.raises(InvalidRequest, match=r"takes 1\.00 or more"):
         payments.services.runs.quote_stake(*arguments)
+
+
+def test_an_operator_makes_a_refund_that_the_gateway_does_not(payments: PaymentsEnvironment) -> None:
+    """By hand, once; what the gateway has is its own."""
+    first, second = (payments.quote(payments.open_run().id) for _ in range(2))
+    for payment in (first, second):
+        payments.pay(payment)
+        payments.age(payment, SLOW_TO_BOOK)
+    payments.stand_in.fails, payments.stand_in.pending_refunds = 10**6, True
+    assert len(payments.round()) == 2
+    [at_gateway] = payments.stand_in.refunds.values()  # one of the two was carried out, and nobody knows
+    if payments.get(first).gateway_payment_id == at_gateway["payment_id"]:
+        first, second = second, first
+    with pytest.raises(GatewayUnavailable):
+        payments.payments.record_refund(first.id, "UTR1")
+    payments.stand_in.fails = 0
+    assert payments.payments.record_refund(first.id, "UTR1").state == "refunded"
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match=r"has the refund|under another reference"):
+            payments.payments.record_refund(second.id, "UTR2")
+    assert refund_of(payments, second) == ("unused", "requested", second.amount_inr)
+    assert payments.round() == []
+    assert [*payments.stand_in.refunds.values()] == [at_gateway]
+    with pytest.raises(NotFound, match="is open"):
+        payments.payments.hurry_refund(first.id)
+
+
+def test_a_refund_waits_longer_each_time_and_can_be_hurried(
+    backend: BackendEnvironment, gateway_url: str, stand_in: RazorpayStandIn
+) -> None:
+    payments = open_payments(backend, gateway_url, stand_in, PaymentPolicy(look_every=timedelta(0)))
+    payment = payments.quote(payments.open_run().id)
+    payments.pay(payment)
+    payments.age(payment, SLOW_TO_BOOK)
+    stand_in.fails = 2
+    assert payments.round()
+    stand_in.fails = 0
+    assert payments.round() == []
+    assert refund_of(payments, payment) == ("unused", "due", payment.amount_inr)  # not asked again within a minute
+    payments.payments.hurry_refund(payment.id)
+    payments.round()
+    assert refund_of(payments, payment) == ("unused", "done", payment.amount_inr)
+    payments.check()
+
+
+def test_what_operators_look_at(payments: PaymentsEnvironment) -> None:
+    """Counts and lists have what is open, and end with it."""
+    run = payments.open_run()
+    waits, given_back, disputed, lost = (payments.quote(run.id) for _ in range(4))
+    for payment in (waits, given_back, disputed, lost):
+        payments.pay(payment)
+    payments.age(given_back, SLOW_TO_BOOK)
+    for payment, outcome in ((disputed, "created"), (lost, "lost")):
+        at_gateway = payments.get(payment).gateway_payment_id
+        assert at_gateway is not None
+        payments.stand_in.dispute(at_gateway, outcome)
+    payments.deliver(payments.stand_in.webhooks[-2:])
+    payments.stand_in.pending_refunds = True
+
+    def looked_at() -> tuple[object, ...]:
+        with payments.backend.database.autocommit() as connection:
+            refunds_by_state = {state: number for state, (number, _) in overview.open_refunds(connection).items()}
+            counts = overview.waiting(connection), overview.disputed(connection), refunds_by_state
+            listed = overview.list_open_refunds(connection, 9), overview.list_disputes(connection, 9)
+        return *counts, [[row.id for row in rows] for rows in listed]
+
+    payments.round()
+    of_disputes = {"open": 1, "lost": 1}
+    assert looked_at() == (3, of_disputes, {"requested": 1}, [[given_back.id], [disputed.id, lost.id]])
+    payments.stand_in.process_refund(next(iter(payments.stand_in.refunds)))
+    payments.round()
+    assert looked_at() == (3, of_disputes, {}, [[], [disputed.id, lost.id]])
+    payments.book(waits)
+    assert looked_at()[0] == 2
 
 
 def test_a_key_belongs_to_its_quote(payments: PaymentsEnvironment) -> None:

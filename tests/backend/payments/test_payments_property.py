@@ -128,7 +128,14 @@ class World:
                 while not operation.closed and (after := sender.step(operation)).state != operation.state:
                     operation = after
             self.environment.backend.engine.mine()
-        assert self.open_operations() == []
+
+    def check_open(self) -> None:
+        """Once nobody orders more, only those are open that are not signed, as their payment is disputed."""
+        of_disputed = {row.operation_key for row in self.environment.rows() if row.dispute in ("open", "lost")}
+        for operation in self.open_operations():
+            assert (operation.state, operation.nonce, operation.held_cause) == ("prepared", None, "unpaid")
+            assert operation.key in of_disputed
+            self.seen["unpaid"] += 1
 
     def open_operations(self) -> list[Operation]:
         with self.environment.backend.database.autocommit() as connection:
@@ -147,6 +154,7 @@ class World:
         """All news are delivered, all operations closed, and nothing is under way: the books are right."""
         self.stand_in.fails = 0
         self.settle()
+        self.check_open()
         self.environment.deliver()
         self.environment.check()
 

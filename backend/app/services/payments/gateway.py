@@ -115,6 +115,10 @@ class PaymentGateway(Protocol):
         """
         ...
 
+    def find_refund(self, payment_id: str, key: str) -> RefundNews | None:
+        """Returns the refund of a payment that was asked for with a key; None if the gateway has none."""
+        ...
+
     def refund_outcome(self, refund_id: str) -> RefundOutcome:
         """Returns what became of a refund."""
         ...
@@ -151,6 +155,10 @@ class ManualGateway:
 
     def refund(self, payment_id: str, amount_inr: Decimal, key: str, *, is_repeated: bool) -> RefundNews | None:
         """Returns None: an operator makes the refund, and records it."""
+        return None
+
+    def find_refund(self, payment_id: str, key: str) -> RefundNews | None:
+        """Returns None: an operator makes refunds."""
         return None
 
     def refund_outcome(self, refund_id: str) -> RefundOutcome:

@@ -35,7 +35,9 @@ _LIST_REFUNDS = (
     .where(_IS_OPEN)
     .order_by(_r.next_at)
 )
-_LIST_DISPUTES = select(*_SHOWN, _p.dispute_id, _p.updated_at).where(_p.dispute.is_not(None)).order_by(_p.updated_at)
+_LIST_DISPUTES = (
+    select(*_SHOWN, _p.dispute_id).where(_p.dispute.is_not(None), _p.dispute != "won").order_by(_p.updated_at)
+)
 
 
 def open_refunds(connection: Connection) -> dict[str, tuple[int, float]]:
@@ -59,5 +61,5 @@ def list_open_refunds(connection: Connection, limit: int) -> Sequence[Any]:
 
 
 def list_disputes(connection: Connection, limit: int) -> Sequence[Any]:
-    """Returns disputed payments, the decided ones too."""
+    """Returns disputed payments that are not won."""
     return connection.execute(_LIST_DISPUTES.limit(limit)).all()

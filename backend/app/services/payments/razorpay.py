@@ -113,14 +113,16 @@ class RazorpayGateway:
 
     def refund(self, payment_id: str, amount_inr: Decimal, key: str, *, is_repeated: bool) -> RefundNews | None:
         """Gives money back, with the key as idempotency key and as receipt."""
-        if is_repeated:  # how long the gateway keeps idempotency keys is not known
-            answer = self._call(lambda client: client.payment.fetch_multiple_refund(payment_id, data={"count": 100}))
-            for known in answer.get("items", []):
-                if known.get("receipt") == key:
-                    return _refund(known)
+        if is_repeated and (known := self.find_refund(payment_id, key)):
+            return known  # how long the gateway keeps idempotency keys is not known
         data = {"amount": paise(amount_inr), "speed": "normal", "receipt": key}
         headers = {"X-Refund-Idempotency": key}
         return _refund(self._call(lambda client: client.payment.refund(payment_id, data, headers=headers)))
+
+    def find_refund(self, payment_id: str, key: str) -> RefundNews | None:
+        """Returns the refund of a payment that was asked for with a key; None if the gateway has none."""
+        answer = self._call(lambda client: client.payment.fetch_multiple_refund(payment_id, data={"count": 100}))
+        return next((_refund(known) for known in answer.get("items", []) if known.get("receipt") == key), None)
 
     def refund_outcome(self, refund_id: str) -> RefundOutcome:
         """Returns what became of a refund."""

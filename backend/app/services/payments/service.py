@@ -239,26 +239,43 @@ class PaymentService:
         recorded = self.get(payment_id)
         if recorded.gateway_payment_id != reference:
             raise InvalidRequest(f"The reference {reference} is another payment's.")
+        log.warning("payment %s: somebody recorded its capture by hand, reference %s", payment_id, reference)
         return recorded
 
     def record_refund(self, payment_id: UUID, reference: str) -> Payment:
-        """Stores that an operator has made the refund that is due; a gateway that can't make it is asked no more.
+        """Stores that an operator has made the refund that is due; the gateway is asked for it no more.
 
         Raises:
             NotFound: There is no such payment, or no refund of it is due.
             InvalidRequest: It was made under another reference, or the gateway has it.
+            GatewayUnavailable: The gateway does not say whether it has it.
         """
-        self.get(payment_id)
-        refund = self.refund_of(payment_id)
+        payment, refund = self.get(payment_id), self.refund_of(payment_id)
         if refund is None:
             raise NotFound(f"No refund of payment {payment_id} is due.")
+        if refund.state == "due" and payment.gateway == self.gateway.name:
+            self._require_not_at_gateway(payment, refund)
         with self._database.transaction() as connection:
             refunds.taken(connection, refund.id, reference)
             refunds.done(connection, reference)
             recorded = refunds.find_of_payment(connection, payment_id)
         if recorded is None or recorded.gateway_refund_id != reference:
             raise InvalidRequest(f"The refund of payment {payment_id} was made under another reference.")
+        log.warning("payment %s: somebody recorded its refund by hand, reference %s", payment_id, reference)
         return self.get(payment_id)
+
+    def _require_not_at_gateway(self, payment: Payment, refund: Refund) -> None:
+        """Raises `InvalidRequest` if the gateway has a refund, as after an answer that was lost."""
+        assert payment.gateway_payment_id is not None
+        with self._database.autocommit() as connection:
+            if not refunds.claim(connection, refund, self.policy.ask_at_most):
+                raise InvalidRequest("The gateway is being asked for the refund: look at it again in a minute.")
+        known = self.gateway.find_refund(payment.gateway_payment_id, refund.key)
+        if known is not None:
+            with self._database.autocommit() as connection:
+                refunds.taken(connection, refund.id, known.refund_id)
+            self.receive(known)
+            raise InvalidRequest(f"The gateway has the refund of payment {payment.id}, as {known.refund_id}.")
 
     def hurry_refund(self, payment_id: UUID) -> None:
         """Has the next round ask the gateway about a refund. Raises `NotFound` if there is none to ask about."""
