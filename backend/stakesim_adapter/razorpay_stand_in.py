@@ -107,7 +107,7 @@ class RazorpayStandIn:
 
     def forged(self, order_id: str) -> list[Webhook]:
         """Returns webhooks of somebody who does not know the secret: an order is paid, which it is not."""
-        forger = RazorpayStandIn(webhook_secret="what-a-stranger-guesses", _number=self._number)
+        forger = RazorpayStandIn(webhook_secret="what-a-stranger-guesses", number=self.number)
         with self._lock:
             forger.orders[order_id] = dict(self.orders[order_id])
         forger.pay(order_id)
