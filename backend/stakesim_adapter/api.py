@@ -20,13 +20,24 @@ from uuid import UUID
 import httpx
 from anyio.from_thread import start_blocking_portal
 from app.bootstrap.container import Services
-from app.core.errors import AppError, ContractRejected, InvalidRequest, NeverOnChain, NotOnChain, PriceError
+from app.core.errors import (
+    AppError,
+    ContractRejected,
+    InvalidRequest,
+    NeverOnChain,
+    NotOnChain,
+    NotPaid,
+    PaymentUnusable,
+    PriceError,
+)
 from app.core.security import Role, issue_token
 from app.main import create_app
 from eth_account.signers.local import LocalAccount
 from pydantic import SecretStr
 from stakesim.backend import Rows
+from stakesim.scenario.base_action import PaymentBehaviour
 
+from stakesim_adapter.razorpay_stand_in import Webhook
 from stakesim_adapter.services import ServicesSession, as_refused
 
 PLATFORM: Role = "platform"
@@ -90,6 +101,11 @@ class ApiClient:
             raise _error_from_problem(first)
         return first.json()
 
+    def deliver(self, webhook: Webhook) -> None:
+        """Sends a webhook of the payment gateway. A gateway does nothing about the response."""
+        send = partial(self.client.post, "/webhooks/razorpay", content=webhook.body, headers=webhook.headers)
+        self._event_loop.call(send)
+
 
 class ApiSession:
     """Implements `stakesim.backend.BackendSession`.
@@ -103,6 +119,10 @@ class ApiSession:
     def __init__(self, api: ApiClient, services: ServicesSession, experience_host: str) -> None:
         self._api, self._services, self._experience_host = api, services, experience_host
         self._owners: dict[str, str] = {}  # host of a run or attendee of a booking, by its name in the scenario
+        self._payments = services.payments
+        self._payments.deliver_by(api.deliver)
+
+    takes_payments = True
 
     def create_run(
         self,
@@ -114,9 +134,10 @@ class ApiSession:
         starts_at: int,
         signer: LocalAccount | None,
         key: str | None,
+        payment: PaymentBehaviour = "in_time",
     ) -> None:
-        """Sends `POST /event-runs`; as the platform if the experience belongs to another host."""
-        terms: dict[str, Any] = {"price_inr": price_inr, "seats": seats, "starts_at": starts_at}
+        """Pays a quote, and sends `POST /event-runs`; as the platform if the experience belongs to another host."""
+        terms: dict[str, Any] = {"price_inr": price_inr, "seats": seats, "starts_at": starts_at, "payment": payment}
         self._owners[run] = by
         if signer is not None:
             return self._services.create_run(run, by=by, signer=signer, key=key, **terms)
@@ -127,10 +148,11 @@ class ApiSession:
             "price_inr": f"{price_inr:f}",
             "host_id": str(self._services.user_ids[by]),
         }
-        with as_refused():
+        with as_refused(), self._payments.request(by, payment):
             try:
                 caller = by if by == self._experience_host else PLATFORM
-                event_run = self._request("POST", "/event-runs", body, caller, "host", key)
+                quote = self._pay("/event-runs/calculate-stake", body, caller, "host", payment, key)
+                event_run = self._request("POST", "/event-runs", body | quote, caller, "host", key)
             except InvalidRequest:
                 # the API validates before it calls the contract; the services raise the contract's error
                 self._services.create_run(run, by=by, signer=None, key=_services_key(key), **terms)
@@ -138,22 +160,32 @@ class ApiSession:
         self._services.event_run_ids[run] = UUID(event_run["id"])
 
     def book(
-        self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
+        self,
+        booking: str,
+        *,
+        run: str,
+        by: str,
+        seats: int,
+        signer: LocalAccount | None,
+        key: str | None,
+        payment: PaymentBehaviour = "in_time",
     ) -> None:
-        """Sends `POST /bookings/create`."""
+        """Pays a quote, and sends `POST /bookings/create`."""
         self._owners[booking] = by
+        terms: dict[str, Any] = {"run": run, "by": by, "seats": seats, "payment": payment}
         if signer is not None:
-            return self._services.book(booking, run=run, by=by, seats=seats, signer=signer, key=key)
+            return self._services.book(booking, signer=signer, key=key, **terms)
         body = {
             "event_run_id": str(self._services.event_run_ids[run]),
             "seats": seats,
             "user_id": str(self._services.user_ids[by]),
         }
-        with as_refused():
+        with as_refused(), self._payments.request(by, payment):
             try:
-                row = self._request("POST", "/bookings/create", body, by, "attendee", key)
+                quote = self._pay("/bookings/calculate-cost", body, by, "attendee", payment, key)
+                row = self._request("POST", "/bookings/create", body | quote, by, "attendee", key)
             except InvalidRequest:
-                self._services.book(booking, run=run, by=by, seats=seats, signer=None, key=_services_key(key))
+                self._services.book(booking, signer=None, key=_services_key(key), **terms)
                 raise
         self._services.booking_ids[booking] = UUID(row["id"])
 
@@ -164,6 +196,7 @@ class ApiSession:
         path = f"/bookings/{self._services.booking_ids[booking]}/cancel"
         with as_refused():
             self._request("POST", path, None, self._owner_or_platform(by, booking), "attendee", key)
+        self._payments.after_payout()
 
     def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         """Sends `PATCH /event-runs/{id}/status`."""
@@ -183,6 +216,7 @@ class ApiSession:
         }
         with as_refused():
             self._request("POST", "/bookings/confirm-attendance", body, self._owner_or_platform(by, run), "host", key)
+        self._payments.after_payout()
 
     def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         """Sends `PATCH /event-runs/{id}/status`."""
@@ -210,6 +244,21 @@ class ApiSession:
         path = f"/event-runs/{self._services.event_run_ids[run]}/status"
         with as_refused():
             self._request("PATCH", path, {"status": status}, by, "host", key)
+        self._payments.after_payout()
+
+    def _pay(
+        self, path: str, body: dict[str, Any], by: str, role: Role, how: PaymentBehaviour, key: str | None
+    ) -> dict[str, str]:
+        """Gets a quote and pays it. Returns the member of the request that names it; none if it is free."""
+        quote_id = self._payments.known(key)
+        if quote_id is None:
+            quote = self._request("POST", path, body, by, role, key and f"{key}-quote")
+            if quote["quote_id"] is None:
+                return {}
+            quote_id = UUID(quote["quote_id"])
+            order = self._request("POST", f"/payments/{quote_id}/order", None, by, role, None)
+            self._payments.pay(quote_id, order["order_id"], how, key)
+        return {"quote_id": str(quote_id)}
 
     def _owner_or_platform(self, by: str, name: str) -> str:
         """Returns the user if they own this run or booking, and otherwise the platform.
@@ -235,6 +284,6 @@ def _error_from_problem(response: httpx.Response) -> AppError:
     if code == ContractRejected.code:
         args = [int(arg) if str(arg).isdecimal() else arg for arg in problem["arguments"]]
         return ContractRejected(problem["error"], args, detail, problem["outcome"])
-    kinds: tuple[type[AppError], ...] = (InvalidRequest, NotOnChain, NeverOnChain, PriceError)
+    kinds: tuple[type[AppError], ...] = (InvalidRequest, NotOnChain, NeverOnChain, PriceError, NotPaid, PaymentUnusable)
     error_classes = {kind.code: kind for kind in kinds}
     return error_classes[code](detail) if code in error_classes else UnexpectedResponse(code, detail)

@@ -17,6 +17,7 @@ from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.codec import Codec
 from app.services.event_run_service import EventRunService
+from app.services.payments.service import PaymentService
 from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
@@ -26,6 +27,8 @@ from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSet
 from stakesim.paths import state_dir
 
 from stakesim_adapter.errors import as_backend_error
+from stakesim_adapter.payments import AT_ONCE, InProcessGateway, ScenarioPayments
+from stakesim_adapter.razorpay_stand_in import RazorpayStandIn
 from stakesim_adapter.services import ServicesSession
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class EventStakeBackend:
     Args:
         event_runs: Class with the use cases of event runs. A test passes a broken one, to show that its fault is found.
         bookings: Class with the use cases of bookings, likewise.
+        payments: Class with the use cases of payments, likewise.
 
     Attributes:
         drivers: Names of the ways to call the backend.
@@ -92,10 +96,13 @@ class EventStakeBackend:
     )
 
     def __init__(
-        self, event_runs: type[EventRunService] = EventRunService, bookings: type[BookingService] = BookingService
+        self,
+        event_runs: type[EventRunService] = EventRunService,
+        bookings: type[BookingService] = BookingService,
+        payments: type[PaymentService] = PaymentService,
     ) -> None:
         logging.getLogger("app").addHandler(logging.NullHandler())  # expected errors would fill the terminal
-        self._event_run_service, self._booking_service = event_runs, bookings
+        self._event_run_service, self._booking_service, self._payment_service = event_runs, bookings, payments
         self._schema = f"scenarios_{uuid.uuid4().hex}"
         self.services: Services | None = None
         self.api: ApiClient | None = None
@@ -133,12 +140,18 @@ class EventStakeBackend:
         sender = TransactionSender(setup.w3, setup.platform, self.database, POLICY)
         chain = BlockchainService(setup.w3, setup.contract_address, sender)
         pricing = Pricing(_PriceFeed(setup), lambda: _utc(setup.clock()))
+        stand_in = RazorpayStandIn()
+        payments = self._payment_service(self.database, InProcessGateway(stand_in), sender.sealer, AT_ONCE)
         self.services = replace(
-            build_services(setup.w3, self.database, chain, pricing),
-            runs=self._event_run_service(self.database, chain, pricing),
-            bookings=self._booking_service(self.database, chain, pricing),
+            build_services(setup.w3, self.database, chain, pricing, payments=payments),
+            runs=self._event_run_service(self.database, chain, pricing, payments),
+            bookings=self._booking_service(self.database, chain, pricing, payments),
         )
-        session = ServicesSession(self.services, uuid.UUID(setup.experience_id), user_ids, self._read_rows)
+        names = {user_id: name for name, user_id in user_ids.items()}
+        walletless = {PLATFORM, *(user.name for user in setup.users if user.address is None)}
+        paying = ScenarioPayments(self.database, payments, stand_in, names, walletless, chain.block_number)
+        experience_id = uuid.UUID(setup.experience_id)
+        session = ServicesSession(self.services, experience_id, user_ids, self._read_rows, paying)
         return session if driver == "services" else self._api_session(setup, self.services, session)
 
     def _insert_rows(self, setup: ScenarioSetup) -> None:

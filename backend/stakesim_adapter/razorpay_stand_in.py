@@ -98,6 +98,21 @@ class RazorpayStandIn:
             self._emit("order.paid", payment=payment, order=order)
             return payment
 
+    def forget(self) -> None:
+        """Forgets everything, as if nobody had paid yet."""
+        with self._lock:
+            for kept in (self.orders, self.payments, self.refunds, self.webhooks, self._keys):
+                kept.clear()
+            self.fails = 0
+
+    def forged(self, order_id: str) -> list[Webhook]:
+        """Returns webhooks of somebody who does not know the secret: an order is paid, which it is not."""
+        forger = RazorpayStandIn(webhook_secret="what-a-stranger-guesses", number=self.number)
+        with self._lock:
+            forger.orders[order_id] = dict(self.orders[order_id])
+        forger.pay(order_id)
+        return forger.webhooks
+
     def fail(self, order_id: str) -> Entity:
         """Tries to pay an order in vain. Returns the payment."""
         with self._lock:
@@ -160,6 +175,14 @@ class RazorpayStandIn:
             except Refused as error:
                 status, answer = error.status, _error(str(error))
             return (502, {}) if is_failing else (status, answer)
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Entity:
+        """Answers a request in this process, without a key. Returns the body."""
+        with self._lock:
+            try:
+                return self._answer(method, path, body, headers or {})
+            except Refused as error:
+                return _error(str(error))
 
     def _answer(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Entity:
         for route_method, pattern, handle in (

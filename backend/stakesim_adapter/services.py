@@ -9,9 +9,13 @@ from decimal import Decimal
 from uuid import UUID
 
 from app.bootstrap.container import Services
-from app.core.errors import AppError, ContractRejected, PriceError
+from app.core.errors import AppError, ContractRejected, NotPaid, PaymentTooSmall, PaymentUnusable, PriceError
+from app.services.payments.types import Payment
 from eth_account.signers.local import LocalAccount
 from stakesim.backend import Refused, Rows
+from stakesim.scenario.base_action import PaymentBehaviour
+
+from stakesim_adapter.payments import ScenarioPayments
 
 
 @contextmanager
@@ -21,8 +25,8 @@ def as_refused() -> Iterator[None]:
         yield
     except ContractRejected as error:
         raise Refused(error.name, error.message, error.args, error.outcome) from error
-    except PriceError as error:
-        raise Refused("PriceError", error.message) from error
+    except (PriceError, PaymentTooSmall, NotPaid, PaymentUnusable) as error:
+        raise Refused(type(error).__name__, error.message) from error
     except AppError as error:
         raise Refused(error.code, error.message) from error
 
@@ -35,19 +39,28 @@ class ServicesSession:
         experience_id: Id of the experience of all event runs.
         user_ids: Ids in `users`, by the users' names in the scenario.
         read_rows: Reads the rows of event runs and bookings.
+        payments: How the users pay.
 
     Attributes:
+        takes_payments: The users pay in INR.
         event_run_ids: Ids in `event_runs`, by the runs' names in the scenario.
         booking_ids: Ids in `event_run_bookings`, by the bookings' names in the scenario.
     """
 
+    takes_payments = True
+
     def __init__(
-        self, services: Services, experience_id: UUID, user_ids: Mapping[str, UUID], read_rows: Callable[[], Rows]
+        self,
+        services: Services,
+        experience_id: UUID,
+        user_ids: Mapping[str, UUID],
+        read_rows: Callable[[], Rows],
+        payments: ScenarioPayments,
     ) -> None:
         self.services, self.experience_id, self.user_ids = services, experience_id, user_ids
         self.event_run_ids: dict[str, UUID] = {}
         self.booking_ids: dict[str, UUID] = {}
-        self._read_rows = read_rows
+        self._read_rows, self.payments = read_rows, payments
 
     def create_run(
         self,
@@ -59,33 +72,62 @@ class ServicesSession:
         starts_at: int,
         signer: LocalAccount | None,
         key: str | None,
+        payment: PaymentBehaviour = "in_time",
     ) -> None:
-        """Calls `EventRunService.create`."""
-        start = datetime.fromtimestamp(starts_at, UTC)
-        with as_refused():
-            event_run = self.services.runs.create(
-                self.user_ids[by], self.experience_id, start, seats, price_inr, signer=signer, idempotency_key=key
-            )
+        """Calls `EventRunService.quote_stake`, pays, and calls `EventRunService.create`."""
+        runs, start = self.services.runs, datetime.fromtimestamp(starts_at, UTC)
+        terms = (self.user_ids[by], self.experience_id, start, seats, price_inr)
+        with as_refused(), self.payments.request(by, payment):
+            quote_id = self._pay(lambda: runs.quote_stake(*terms)[1], payment, signer, key)
+            event_run = runs.create(*terms, signer=signer, idempotency_key=key, quote_id=quote_id)
         self.event_run_ids[run] = event_run.id
 
     def book(
-        self, booking: str, *, run: str, by: str, seats: int, signer: LocalAccount | None, key: str | None
+        self,
+        booking: str,
+        *,
+        run: str,
+        by: str,
+        seats: int,
+        signer: LocalAccount | None,
+        key: str | None,
+        payment: PaymentBehaviour = "in_time",
     ) -> None:
-        """Calls `BookingService.book`."""
-        event_run_id, user_id = self.event_run_ids[run], self.user_ids[by]
-        with as_refused():
-            row = self.services.bookings.book(event_run_id, user_id, seats, signer=signer, idempotency_key=key)
+        """Calls `BookingService.quote_to_pay`, pays, and calls `BookingService.book`."""
+        bookings, terms = self.services.bookings, (self.event_run_ids[run], self.user_ids[by], seats)
+        with as_refused(), self.payments.request(by, payment):
+            quote_id = self._pay(lambda: bookings.quote_to_pay(*terms)[1], payment, signer, key)
+            row = bookings.book(*terms, signer=signer, idempotency_key=key, quote_id=quote_id)
         self.booking_ids[booking] = row.id
+
+    def _pay(
+        self,
+        get_quote: Callable[[], Payment | None],
+        how: PaymentBehaviour,
+        signer: LocalAccount | None,
+        key: str | None,
+    ) -> UUID | None:
+        """Gets a quote and pays it. Returns its id; None if nothing is to be paid, as the user signs or it is free."""
+        if signer is not None:
+            return None
+        if known := self.payments.known(key):
+            return known
+        quoted = get_quote()
+        if quoted is None:
+            return None
+        return self.payments.pay(quoted.id, self.payments.service.order(quoted.id).order_id, how, key)
 
     def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         """Calls `BookingService.cancel`."""
         with as_refused():
             self.services.bookings.cancel(self.booking_ids[booking], signer=signer, idempotency_key=key)
+        self.payments.after_payout()
 
     def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         """Calls `EventRunService.cancel`."""
         with as_refused():
             self.services.runs.cancel(self.event_run_ids[run], signer=signer, idempotency_key=key)
+        self.payments.after_payout()
 
     def complete(
         self, run: str, *, attended: Sequence[str], by: str, signer: LocalAccount | None, key: str | None
@@ -96,11 +138,13 @@ class ServicesSession:
             self.services.runs.complete(
                 self.event_run_ids[run], attended_booking_ids, signer=signer, idempotency_key=key
             )
+        self.payments.after_payout()
 
     def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         """Calls `EventRunService.expire`."""
         with as_refused():
             self.services.runs.expire(self.event_run_ids[run], signer=signer, idempotency_key=key)
+        self.payments.after_payout()
 
     def withdraw(self, *, by: str, to: str | None, signer: LocalAccount, key: str | None) -> None:
         """Withdraws the signer's credit from the contract."""
@@ -115,7 +159,8 @@ class ServicesSession:
     def refresh(self, run: str) -> None:
         """Calls `EventRunService.refresh`."""
         self.services.runs.refresh(self.event_run_ids[run])
+        self.payments.after_payout()
 
     def rows(self) -> Rows:
-        """Reads the rows of event runs and bookings."""
-        return self._read_rows()
+        """Reads the rows of event runs, bookings and payments."""
+        return self._read_rows()._replace(payments=self.payments.rows())

@@ -45,8 +45,9 @@ class Refused(StakesimError):
     a failure of the backend.
 
     Attributes:
-        error: Name of the contract's custom error, such as "WrongValue"; "PriceError" if the rate can't be used; else
-            a name of the backend's choice.
+        error: Name of the contract's custom error, such as "WrongValue"; "PriceError" if the rate can't be used;
+            "NotPaid", "PaymentUnusable" (too late) or "PaymentTooSmall" (below 1 INR) of payments in INR; else a name
+            of the backend's choice.
         message: Text for people; `error` if there is none.
         arguments: Arguments of the contract's error, in order. Addresses are checksummed.
         outcome: "rejected" if no transaction was sent; "reverted" if a transaction was mined and reverted, so gas was
@@ -141,11 +142,40 @@ class BookingRow(NamedTuple):
     inr_per_eth: Decimal | None = None
 
 
+class PaymentRow(NamedTuple):
+    """A payment in INR: a quote that somebody was to pay, or money that arrived without one.
+
+    Where the adapter has a gateway of its own, the amounts are what that gateway moved, whatever the database says.
+
+    Attributes:
+        user: Name of the user who pays.
+        purpose: "run" or "booking", whose host's stake or cost it pays; "unexpected" for money that goes back.
+        onchain_id: The contract's number of the run or booking that it has paid for; None if it paid for none.
+        state: "created" (to be paid), "expired" (was not paid in time), "captured" (waits to be used), "used",
+            "refunding" (a refund is due), or "refunded" (whole or in part).
+        captured_inr: What was captured, in INR.
+        refunded_inr: What went back, in INR.
+        disputed: Whether the money was charged back.
+    """
+
+    user: str
+    purpose: str
+    onchain_id: int | None
+    state: str
+    captured_inr: Decimal
+    refunded_inr: Decimal
+    disputed: bool = False
+
+
 class Rows(NamedTuple):
-    """All event runs and bookings in the backend's database, in any order."""
+    """All event runs, bookings and payments in the backend's database, in any order.
+
+    `payments` is None if the backend takes no payments in INR.
+    """
 
     runs: Sequence[RunRow] = ()
     bookings: Sequence[BookingRow] = ()
+    payments: Sequence[PaymentRow] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +220,19 @@ class BackendSession(Protocol):
         signer: Account of a user who pays and signs with their own key; None if the platform pays and signs.
         key: The client's idempotency key. A client that did not receive a response repeats the request with the same
             key. None if the client sends no key. A backend without idempotency keys ignores it.
+
+    Attributes:
+        takes_payments: Whether users pay INR for what the platform sends. A session without this attribute takes none.
+            If it is True, `create_run` and `book` get one more argument, `payment`, and `rows` returns the payments:
+
+            The user asks for a quote, pays it as `payment` says, and sends the request for it: "in_time"; "never";
+            "late", after the quote expired; "twice"; "too_little", one paisa less; in "other_currency"; "forged": not
+            at all, but somebody sends an unsigned webhook that says so; "webhook_late": in time, but the backend hears
+            of it only after the request; "charged_back": in time, and the bank takes the money back after the request.
+            If the platform does not sign, nobody pays.
+
+            When a method returns or raises, nothing is left to be done: every refund that is due is made, and what was
+            not paid is expired, as if the time for both had passed.
 
     Every method except `refresh` and `rows` raises `Refused` if the backend or the contract refuses the request. Any
     other exception becomes a finding, with its message and the place where it was raised.

@@ -1,13 +1,20 @@
 """Each invariant is shown to catch a contract, or a service, that is broken on purpose."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import ROUND_DOWN, Decimal
+from types import SimpleNamespace
 
 import pytest
 from app.core.errors import ContractRejected
-from app.services import projections
+from app.services import booking_service, projections
 from app.services.booking_service import BookingService
+from app.services.payments import razorpay, refunds, store
+from app.services.payments.gateway import Capture
+from app.services.payments.service import PaymentService
 from app.services.pricing import Quote, Rate
+from app.services.transactions import signer
 from plainly_patched import plainly_patched, without_gas_budgets
 from stakesim.evm.contract_file import patched_event_stake
 from stakesim.paths import checkout
@@ -16,6 +23,7 @@ from stakesim.runner.invariants import INVARIANTS
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
 from stakesim_adapter.backend import EventStakeBackend
+from stakesim_adapter.payments import InProcessGateway
 
 ROOT = checkout()
 
@@ -328,20 +336,142 @@ def test_the_sound_contract_passes_where_the_broken_ones_are_caught(environment)
 class RetriesARefusedBooking(BookingService):
     """Takes a refusal for a lost answer and asks for one seat instead; and says it was refused."""
 
-    def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
+    def book(self, event_run_id, user_id, seats, **options):
         try:
-            return super().book(event_run_id, user_id, seats, signer=signer, idempotency_key=idempotency_key)
+            return super().book(event_run_id, user_id, seats, **options)
         except ContractRejected:
-            super().book(event_run_id, user_id, 1, signer=signer)
+            super().book(event_run_id, user_id, 1, quote_id=paid_quote(self, event_run_id, user_id, 1))
             raise
 
 
 class BooksTwice(BookingService):
     """Does not trust the first receipt."""
 
-    def book(self, event_run_id, user_id, seats, *, signer=None, idempotency_key=None):
-        super().book(event_run_id, user_id, seats, signer=signer)
-        return super().book(event_run_id, user_id, seats, signer=signer, idempotency_key=idempotency_key)
+    def book(self, event_run_id, user_id, seats, **options):
+        super().book(event_run_id, user_id, seats, quote_id=paid_quote(self, event_run_id, user_id, seats))
+        return super().book(event_run_id, user_id, seats, **options)
+
+
+def paid_quote(bookings, event_run_id, user_id, seats):
+    """A quote that is paid, as far as the backend knows."""
+    payment = bookings.quote_to_pay(event_run_id, user_id, seats)[1]
+    order = bookings._payments.order(payment.id)
+    reference = f"pay_{payment.id.hex}"
+    news = Capture(order.order_id, reference, payment.amount_inr, "INR", payment.created_at)
+    bookings._payments.receive(news)
+    return payment.id
+
+
+def sends_unpaid(monkeypatch):
+    """Whoever gets a quote may use it, paid or not."""
+    monkeypatch.setattr(PaymentService, "payment_for", lambda self, payment_id, *_: self.get(payment_id))
+    monkeypatch.setattr(store, "use", lambda *_: None)
+    monkeypatch.setattr(signer, "reason_unpaid", lambda *_: None)
+
+
+def believes_any_webhook(monkeypatch):
+    """Does not compare signatures."""
+    monkeypatch.setattr(razorpay.hmac, "compare_digest", lambda *_: True)
+
+
+def counts_any_currency(monkeypatch):
+    """Takes what is paid for INR."""
+    honest = PaymentService._capture
+    monkeypatch.setattr(
+        PaymentService,
+        "_capture",
+        lambda self, connection, news: honest(self, connection, replace(news, currency="INR")),
+    )
+
+
+def takes_any_amount(monkeypatch):
+    """An order is paid by whatever is paid for it."""
+    honest = store.capture
+
+    def capture(connection, gateway, news, make_seal):
+        ordered = store.payments.select().where(store.payments.c.gateway_order_id == news.order_id)
+        amount = connection.execute(ordered).one().amount_inr
+        return honest(connection, gateway, replace(news, amount=amount), make_seal)
+
+    monkeypatch.setattr(store, "capture", capture)
+
+
+def uses_late_payments(monkeypatch):
+    """Does not look at when somebody paid."""
+    monkeypatch.setattr(
+        PaymentService,
+        "_capture",
+        (
+            lambda honest: (
+                lambda self, connection, news: honest(
+                    self, connection, replace(news, paid_at=news.paid_at - timedelta(hours=2))
+                )
+            )
+        )(PaymentService._capture),
+    )
+
+
+def uses_one_payment_twice(monkeypatch):
+    """The second one who books does so for the payment of the first."""
+    first = []
+    honest = BookingService.book
+
+    def book(self, event_run_id, user_id, seats, *, quote_id=None, **options):
+        first.append(quote_id)
+        return honest(self, event_run_id, user_id, seats, quote_id=first[0], **options)
+
+    monkeypatch.setattr(PaymentService, "payment_for", lambda self, payment_id, *_: self.get(payment_id))
+    monkeypatch.setattr(store, "use", lambda *_: None)
+    monkeypatch.setattr(signer, "reason_unpaid", lambda *_: None)
+    monkeypatch.setattr(BookingService, "book", book)
+
+
+def refunds_twice(monkeypatch):
+    """Asks the gateway under another key each time, and does not notice that it has done so."""
+    honest = InProcessGateway.refund
+
+    def refund(self, payment_id, amount_inr, key, *, is_repeated):
+        half = (amount_inr / 2).quantize(Decimal("0.01"), ROUND_DOWN)
+        honest(self, payment_id, half, f"{key}-again", is_repeated=False)
+        return honest(self, payment_id, half, key, is_repeated=is_repeated)
+
+    monkeypatch.setattr(InProcessGateway, "refund", refund)
+
+
+def never_refunds(monkeypatch):
+    """Knows what is owed, and does not ask the gateway."""
+    monkeypatch.setattr(PaymentService, "_ask_for", lambda *_: None)
+
+
+def refunds_nothing_of_cancellations(monkeypatch):
+    """What the custody address gets back stays there."""
+    monkeypatch.setattr(refunds, "owe_used", lambda *_: 0)
+
+
+def refunds_the_whole_payment_for_a_stake(monkeypatch):
+    """Whoever attended gets the price back too."""
+    honest = refunds._owed_to_custody
+
+    def owed(row):
+        decided = honest(row)
+        return decided._replace(amount_inr=row.amount_inr) if isinstance(decided, refunds.Owed) else decided
+
+    monkeypatch.setattr(refunds, "_owed_to_custody", owed)
+
+
+def refunds_what_was_charged_back(monkeypatch):
+    """Does not hear of disputes."""
+    monkeypatch.setattr(PaymentService, "_dispute", lambda *_: None)
+
+
+def pays_everybody_in_inr(monkeypatch):
+    """Gives INR back to people to whom the contract pays wei."""
+    honest = refunds.what_is_owed
+
+    def owed(row, block):
+        return honest(SimpleNamespace(**{**row._mapping, "to_custody": True}), block)
+
+    monkeypatch.setattr(refunds, "what_is_owed", owed)
 
 
 def forgets_the_rows(monkeypatch):
@@ -351,13 +481,14 @@ def forgets_the_rows(monkeypatch):
 
 def shows_another_price(monkeypatch):
     """The wei are right, the INR shown with them are one percent off."""
-    honest = Quote.of.__func__
 
-    def of(cls, payment_wei, stake_wei, rate):
-        quote = honest(cls, payment_wei, stake_wei, Rate(rate.inr_per_eth * 101 / 100, rate.as_of))
-        return cls(**{**vars(quote), "rate": rate})
+    class Wrong(Quote):
+        @classmethod
+        def of(cls, payment_wei, stake_wei, rate):
+            quote = Quote.of(payment_wei, stake_wei, Rate(rate.inr_per_eth * 101 / 100, rate.as_of))
+            return Quote(**{**vars(quote), "rate": rate})
 
-    monkeypatch.setattr(Quote, "of", classmethod(of))
+    monkeypatch.setattr(booking_service, "Quote", Wrong)  # not where a run is quoted, whose price has to be right
 
 
 SERVICES_BROKEN = [
@@ -365,6 +496,18 @@ SERVICES_BROKEN = [
     ("INV-16", forgets_the_rows, "host-cancels-early"),
     ("INV-17", BooksTwice, "everybody-comes"),
     ("INV-18", shows_another_price, "everybody-comes"),
+    ("INV-21", sends_unpaid, "how-people-pay"),
+    ("INV-21", believes_any_webhook, "how-people-pay"),
+    ("INV-21", counts_any_currency, "how-people-pay"),
+    ("INV-21", takes_any_amount, "how-people-pay"),
+    ("INV-21", uses_late_payments, "how-people-pay"),
+    ("INV-21", uses_one_payment_twice, "everybody-comes"),
+    ("INV-21", refunds_twice, "how-people-pay"),
+    ("INV-21", never_refunds, "how-people-pay"),
+    ("INV-21", refunds_nothing_of_cancellations, "walletless-refund"),
+    ("INV-21", refunds_the_whole_payment_for_a_stake, "walletless-refund"),
+    ("INV-21", refunds_what_was_charged_back, "walletless-refund"),
+    ("INV-21", pays_everybody_in_inr, "walletless-refund"),
 ]
 """A class in place of the service of bookings, or a function that breaks a part of the services."""
 

@@ -165,8 +165,11 @@ def test_refused(before: list[Timed], action: Action, refusal: tuple[str, tuple[
 
 
 def unchanged(before: State, after: State) -> bool:
-    """All but the clock and the rate of the last quote."""
-    moving = {"now", "last_accepted_rate"}
+    """All but the clock, the rate of the last quote, and INR that were paid and go back in full."""
+    moving = {"now", "last_accepted_rate", "payments"}
+    paid = after.payments[len(before.payments) :]
+    assert after.payments[: len(before.payments)] == before.payments
+    assert all((each.status, each.refunded) == ("refunded", each.captured) for each in paid)
     return all(getattr(before, f) == getattr(after, f) for f in State.__dataclass_fields__ if f not in moving)
 
 

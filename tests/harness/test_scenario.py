@@ -83,6 +83,9 @@ def test_the_files_reach_every_status_and_error() -> None:
     }
     assert {step.outcome.error for step in steps} - {None} == {
         "PriceError",
+        "PaymentTooSmall",
+        "NotPaid",
+        "PaymentUnusable",
         "NotAuthorized",
         "OwnableUnauthorizedAccount",
         "EnforcedPause",

@@ -177,6 +177,10 @@ class PaymentRequired(AppError):
     code = "payment_required"
 
 
+class PaymentTooSmall(InvalidRequest):
+    """Less is to be paid than the gateway takes."""
+
+
 class NotPaid(AppError):
     """The quote's payment is not captured yet."""
 

@@ -58,9 +58,9 @@ class BookingService:
         return self._quote(find_onchain_run_id(self._database, event_run_id), seats, rate)
 
     def quote_to_pay(self, event_run_id: UUID, user_id: UUID, seats: int) -> tuple[Quote, Payment | None]:
-        """Returns the cost of seats as `quote` does, and the payment that a booking takes; None if nobody pays."""
+        """Returns the cost of seats as `quote` does, and the payment that a booking takes; None if nothing is paid."""
         quote = self.quote(event_run_id, seats)
-        if self._payments is None:
+        if self._payments is None or quote.total_wei == 0:
             return quote, None
         amounts = Amounts(quote.rate.inr_per_eth, quote.payment_wei, quote.stake_wei, quote.stake_inr, quote.total_inr)
         return quote, self._payments.quote(user_id, "booking", _quoted(event_run_id, seats), amounts)
@@ -106,6 +106,8 @@ class BookingService:
                 raise NotFound(f"There is no user {user_id}.")
             check_seats(seats)
             quote = Quote.of(*payment.frozen_wei, rate) if payment else self._quote(onchain_run_id, seats, rate)
+            if payments is not None:
+                payments.require(payment, quote.total_wei)
             attendee = row.wallet_address or self._chain.custody
             call = self._chain.book_event_call(
                 onchain_run_id, seats, attendee=attendee, signer=signer, total_wei=quote.total_wei

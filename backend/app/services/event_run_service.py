@@ -61,7 +61,7 @@ class EventRunService:
     def quote_stake(
         self, host_id: UUID, experience_id: UUID, starts_at: datetime, max_seats: int, price_inr: Decimal
     ) -> tuple[Quote, Payment | None]:
-        """Returns a host's stake, and the payment that creating the run takes; None if nobody pays.
+        """Returns a host's stake, and the payment that creating the run takes; None if nothing is paid.
 
         The quote's payment is the price of a seat in wei: only the stake is to be paid.
 
@@ -74,7 +74,7 @@ class EventRunService:
         unix_seconds(starts_at)  # refuses a time without time zone
         stake_wei = self._chain.calculate_required_stake(price_wei, check_seats(max_seats))
         quote = Quote.of(price_wei, stake_wei, rate)
-        if self._payments is None:
+        if self._payments is None or stake_wei == 0:
             return quote, None
         amounts = Amounts(rate.inr_per_eth, price_wei, stake_wei, quote.stake_inr, quote.stake_inr)
         quoted = _quoted(experience_id, starts_at, max_seats, price_inr)
@@ -135,6 +135,8 @@ class EventRunService:
             call = self._chain.create_event_run_call(
                 str(experience_id), price_wei, max_seats, starts_at, host=host, signer=signer, stake_wei=stake_wei
             )
+            if payments is not None:
+                payments.require(payment, call.value)
             draft = self._chain.sender.draft(call, signer, NewRow(event_runs, new_run), person=host_id)
             return PaymentService.paid_by(payment, draft, to_custody=row.wallet_address is None)
 

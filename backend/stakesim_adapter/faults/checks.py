@@ -20,6 +20,7 @@ from stakesim.faults.testbed import service_account
 
 from stakesim_adapter.faults.canonical_chain import CanonicalChain, read_chain
 from stakesim_adapter.faults.limit_checks import check_limits
+from stakesim_adapter.faults.payment_checks import check_payments
 from stakesim_adapter.faults.row_checks import check_rows
 from stakesim_adapter.faults.testbed import BackendTestbed
 
@@ -32,6 +33,7 @@ STATEMENTS = {
     "I6": "the database equals a replay of the canonical logs (INV-16)",
     "I7": "gas paid is within the cap",
     "I8": "nothing goes to another contract, calls another function, or spends more than the limits allow (INV-22)",
+    "I9": "the platform sends wei only for captured INR; what is captured is used once or goes back (INV-21)",
     "SAID": "an operation that makes no progress is held with a reason, or the service is not ready and says why",
     "CLIENT": "clients get the operation's outcome as response, and every error is one of the backend's own",
 }
@@ -96,6 +98,8 @@ def check(
     )
     violations = [violation for find_violations in CHECKS for violation in find_violations(end)]
     violations += check_limits(testbed, chain, services.sender.policy)
+    if services.payments is not None:
+        violations += check_payments(testbed, services)
     return violations + check_rows(testbed, chain, services.chain.platform)
 
 

@@ -15,22 +15,32 @@ from uuid import UUID
 
 from app.api.readiness import look_at_database, look_at_node
 from app.bootstrap.container import Services
-from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable, InterventionRefused, KeyReused
+from app.core.errors import (
+    AppError,
+    ChainUnavailable,
+    DatabaseUnavailable,
+    GatewayUnavailable,
+    InterventionRefused,
+    KeyReused,
+    NotPaid,
+)
 from app.db.tables import event_runs, operations
 from app.services.interventions import Interventions
 from app.services.operation_types import CLOSED_STATES, HeldCause, Operation
 from sqlalchemy import select
 from stakesim.faults.chain_faults import ChainFaults, ServiceStuckError
 from stakesim.faults.protocol import Violation
+from stakesim.scenario.base_action import PaymentBehaviour
 
 from stakesim_adapter.faults.checks import ClientResponse
+from stakesim_adapter.faults.payers import Payers
 from stakesim_adapter.faults.testbed import EXPERIENCE, BackendTestbed, user_id, wallet
 from stakesim_adapter.faults.watch import OperationsWatch
 
 CLIENT_FAULTS = {"too many seats": 19, "same key again": 26, "same key, other request": 26}
 """Mistakes of clients, with their row in the catalogue."""
-OUTCOME_UNKNOWN = (ChainUnavailable, DatabaseUnavailable)
-"""Errors that do not tell a client whether the request had an effect."""
+OUTCOME_UNKNOWN = (ChainUnavailable, DatabaseUnavailable, GatewayUnavailable, NotPaid)
+"""Errors that do not tell a client whether the request had an effect, or will have one if it is repeated."""
 TOO_MANY_SEATS = 201
 """More seats than a run may have."""
 AT_ONCE = timedelta(0)
@@ -67,6 +77,7 @@ class Clients:
         self.counts: Counter[str] = Counter()
         self.log: list[tuple[int, str]] = []
         self.above_limits = 0
+        self.payers = Payers(testbed.stand_in)
         self._serving = 0
 
     def perform(self, do: str, args: Mapping[str, Any]) -> None:
@@ -81,42 +92,61 @@ class Clients:
 
     # ------------------------------------------------------------------------------------------------------ requests
 
-    def create_run(self, key: str, host: int, seats: int, price_inr: int, tries: int = 1, service: int = 0) -> None:
+    def create_run(
+        self,
+        key: str,
+        host: int,
+        seats: int,
+        price_inr: int,
+        tries: int = 1,
+        service: int = 0,
+        pays: PaymentBehaviour = "in_time",
+    ) -> None:
         """A host creates a run that starts in three days."""
         starts_at = datetime.fromtimestamp(self.testbed.engine.now(), UTC) + timedelta(days=3)
-        self._request(
-            key,
-            f"user {host} creates a run of {seats} seats",
-            lambda services: services.runs.create(
-                user_id(host), EXPERIENCE, starts_at, seats, Decimal(price_inr), idempotency_key=key
-            ),
-            tries,
-            service,
-        )
+        terms = (user_id(host), EXPERIENCE, starts_at, seats, Decimal(price_inr))
+
+        def create(services: Services) -> None:
+            quote_id = self.payers.pay(services, key, pays, lambda: services.runs.quote_stake(*terms)[1])
+            services.runs.create(*terms, idempotency_key=key, quote_id=quote_id)
+
+        self._request(key, f"user {host} creates a run of {seats} seats, paid {pays}", create, tries, service)
 
     def book(
-        self, key: str, user: int, run: str, seats: int, signs: bool = False, tries: int = 1, service: int = 0
+        self,
+        key: str,
+        user: int,
+        run: str,
+        seats: int,
+        signs: bool = False,
+        tries: int = 1,
+        service: int = 0,
+        pays: PaymentBehaviour = "in_time",
     ) -> None:
         """Books and waits; the attendee signs with their own wallet, or the platform does. `run` is a run's key."""
         if (run_id := self._subject(run)) is None:
             return
         self.counts["too many seats"] += seats == TOO_MANY_SEATS
-        signer = wallet(user) if signs else None
-        self._request(
-            key,
-            f"user {user} books {seats} seats of run {run!r}{', signing' if signer else ''}",
-            lambda services: services.bookings.book(run_id, user_id(user), seats, signer=signer, idempotency_key=key),
-            tries,
-            service,
-        )
+        signer, terms = wallet(user) if signs else None, (run_id, user_id(user), seats)
 
-    def prepare_booking(self, key: str, user: int, run: str, seats: int, service: int = 0) -> None:
+        def book(services: Services) -> None:
+            quote_id = None if signer else self._pay_booking(services, key, pays, terms)
+            services.bookings.book(*terms, signer=signer, idempotency_key=key, quote_id=quote_id)
+
+        how = "signing" if signer else f"paid {pays}"
+        self._request(key, f"user {user} books {seats} seats of run {run!r}, {how}", book, tries, service)
+
+    def prepare_booking(
+        self, key: str, user: int, run: str, seats: int, service: int = 0, pays: PaymentBehaviour = "in_time"
+    ) -> None:
         """Books without waiting."""
         if (run_id := self._subject(run)) is None:
             return
-        description = f"user {user} books {seats} seats of run {run!r}, without waiting"
+        description = f"user {user} books {seats} seats of run {run!r}, without waiting, paid {pays}"
+        services, terms = self.services[service], (run_id, user_id(user), seats)
         try:
-            operation = self.services[service].bookings.prepare_book(run_id, user_id(user), seats, idempotency_key=key)
+            quote_id = self._pay_booking(services, key, pays, terms)
+            operation = services.bookings.prepare_book(*terms, idempotency_key=key, quote_id=quote_id)
         except OUTCOME_UNKNOWN as error:
             self._note(f"{key}: {description}: not accepted ({error})")
         except AppError as error:
@@ -128,6 +158,16 @@ class Clients:
             self._note(f"{key}: {description}: accepted")
             self.open_operations[key] = operation
             self._record_response(key, ClientResponse.ACCEPTED)
+
+    def _pay_booking(
+        self, services: Services, key: str, pays: PaymentBehaviour, terms: tuple[UUID, UUID, int]
+    ) -> UUID | None:
+        return self.payers.pay(services, key, pays, lambda: services.bookings.quote_to_pay(*terms)[1])
+
+    def deliver_webhooks(self, order: int, service: int = 0) -> None:
+        """The gateway's webhooks come that have not come yet, in the order of a seed."""
+        self._note(f"webhooks come: {len(self.payers.webhooks)}")
+        self._guarded("webhooks", lambda: self.payers.deliver(self.services[service], order))
 
     def cancel_booking(self, key: str, booking: str, tries: int = 1, service: int = 0) -> None:
         """Cancels the booking of a key."""
@@ -238,13 +278,20 @@ class Clients:
             self.intervene(key, "retry")
 
     def decide_above_limits(self) -> None:
-        """An operator approves one of the operations above a limit, and cancels the next, by turns."""
-        held = select(operations.c.key).where(
-            operations.c.state == "prepared", operations.c.held_cause == HeldCause.ABOVE_LIMIT
+        """An operator approves one of the operations above a limit, and cancels the next, by turns.
+
+        What is not paid for any more, as the payment is disputed, is cancelled.
+        """
+        held = select(operations.c.key, operations.c.held_cause).where(
+            operations.c.state == "prepared",
+            operations.c.held_cause.in_((HeldCause.ABOVE_LIMIT, HeldCause.UNPAID)),
         )
         with self.testbed.observer.connect() as connection:
-            keys = connection.scalars(held.order_by(operations.c.created_at)).all()
-        for key in keys:
+            rows = connection.execute(held.order_by(operations.c.created_at)).all()
+        for key, cause in rows:
+            if cause == HeldCause.UNPAID:
+                self.intervene(key, "cancel")
+                continue
             self.above_limits += 1
             self.intervene(key, "cancel" if self.above_limits % 2 else "approve")
 

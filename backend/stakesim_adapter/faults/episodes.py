@@ -116,15 +116,17 @@ def run_episode(
         number: Number of the episode.
         sender: Class that sends the services' transactions; a test passes a broken one.
     """
-    generators = (np.random.default_rng([seed, number, part]) for part in range(4))
-    settings_rng, events_rng, steps_rng, limits_rng = generators
-    settings = random_settings(settings_rng) | {"limits": random_limits(limits_rng)}
+    generators = (np.random.default_rng([seed, number, part]) for part in range(5))
+    settings_rng, events_rng, steps_rng, limits_rng, payments_rng = generators
+    settings = random_settings(settings_rng) | {"limits": random_limits(limits_rng), "payments": True}
     swarm = random_swarm(settings_rng, number)
     events = RandomEvents(events_rng, swarm)
     script = EpisodeScript(kind=NETWORK, seed=seed, number=number, settings=settings)
-    return _run(
-        testbed, script, events, lambda clients: RandomSteps(steps_rng, clients, waits=bool(swarm.lasting)), sender
-    )
+
+    def steps(clients: Clients) -> Iterable[tuple[str, dict[str, Any]]]:
+        return RandomSteps(steps_rng, clients, waits=bool(swarm.lasting), payments_rng=payments_rng)
+
+    return _run(testbed, script, events, steps, sender)
 
 
 def replay_episode(
@@ -157,6 +159,7 @@ def _run(
                 engine,
                 sender,
                 faults.clock,
+                pays=script.settings.get("payments", False),
             )
             for engine, waiting_times in zip(engines, script.settings["services"], strict=True)
         ]
@@ -173,6 +176,7 @@ def _run(
             clients.perform(do, args)
         faults.stop()
         clients.carry_on_abandoned()
+        clients.payers.deliver(services[0])
         violations = settle(testbed, services[0], confirmations, clients.decide_above_limits)
         watch.check_operations()
         violations += check(testbed, services[0], clients.responses, deep_reorg=watch.deep_reorg())

@@ -15,18 +15,30 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
+import requests
 from app.bootstrap.container import Services
-from app.core.errors import AppError, ChainUnavailable, DatabaseUnavailable
+from app.core.errors import (
+    AppError,
+    ChainUnavailable,
+    DatabaseUnavailable,
+    GatewayUnavailable,
+    NotPaid,
+    PaymentUnusable,
+)
 from app.db.embedded import start_embedded, stop_embedded
-from app.db.tables import operations
+from app.db.tables import Booking, EventRun, operations
+from app.services.booking_service import BookingService
+from app.services.payments.types import Payment
 from app.services.transactions.policy import TransactionPolicy
 from sqlalchemy import URL, event, make_url, select
 from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
@@ -74,49 +86,111 @@ POLICY = TransactionPolicy(
 MAX_TRIES = 200
 """Maximum number of times that a process runs the script."""
 _STARTS_AT = datetime.fromtimestamp(GENESIS_TIMESTAMP, UTC) + timedelta(days=30)
-TEMPORARY_ERRORS = (ChainUnavailable, DatabaseUnavailable)
+TEMPORARY_ERRORS = (ChainUnavailable, DatabaseUnavailable, GatewayUnavailable, NotPaid)
 _CONTEXT = multiprocessing.get_context("fork")
 
 
-def run_script(services: Services, process_name: str, on_done: Callable[[str], None]) -> None:
+class ScriptLog:
+    """What `run_script` has done: `done KEY`, and `quote KEY: ID`, which clients pay.
+
+    Attributes:
+        gateway_url: URL of the payment gateway, where they pay.
+    """
+
+    def __init__(self, gateway_url: str) -> None:
+        self.gateway_url = gateway_url
+        self._lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        """Adds a line."""
+        self._lines.append(line)
+
+    def lines(self) -> list[str]:
+        """Returns all lines."""
+        return self._lines
+
+    def quotes(self, key: str) -> list[UUID]:
+        """Returns the quotes of a key, the first one noted first."""
+        prefix = f"quote {key}: "
+        return [UUID(line.removeprefix(prefix)) for line in self.lines() if line.startswith(prefix)]
+
+
+def run_script(services: Services, process_name: str, log: ScriptLog) -> None:
     """Creates runs and bookings, some with keys that all processes share, some with keys of this process.
 
-    Calls `on_done` with the key of each use case that has returned.
+    Pays for each, and logs the key of each use case that has returned.
     """
     runs, bookings = services.runs, services.bookings
-    run = runs.create(user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000), idempotency_key="create")
-    on_done("create")
-    booking = bookings.book(run.id, user_id(1), 2, idempotency_key="book")
-    on_done("book")
+
+    def create(key: str, *terms: Any) -> EventRun:
+        quote_id = _pay(services, log, key, lambda: runs.quote_stake(*terms)[1])
+        return runs.create(*terms, idempotency_key=key, quote_id=quote_id)
+
+    def book(key: str, *terms: Any) -> Booking:
+        quote_id = _pay(services, log, key, lambda: bookings.quote_to_pay(*terms)[1])
+        return bookings.book(*terms, idempotency_key=key, quote_id=quote_id)
+
+    run = create("create", user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000))
+    log.write("done create")
+    booking = book("book", run.id, user_id(1), 2)
+    log.write("done book")
     for user in (2, 3):
-        bookings.prepare_book(run.id, user_id(user), 1, idempotency_key=f"book later {user}")
+        key, terms = f"book later {user}", (run.id, user_id(user), 1)
+        quote_id = _pay(services, log, key, partial(_quote, bookings, terms))
+        bookings.prepare_book(*terms, idempotency_key=key, quote_id=quote_id)
     services.reconciler.run_once()
     bookings.cancel(booking.id, idempotency_key="cancel")
-    on_done("cancel")
-    own_run = runs.create(
-        user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000), idempotency_key=f"create by {process_name}"
-    )
-    on_done(f"create by {process_name}")
-    bookings.book(own_run.id, user_id(4), 1, idempotency_key=f"book by {process_name}")
-    on_done(f"book by {process_name}")
+    log.write("done cancel")
+    own_run = create(f"create by {process_name}", user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000))
+    log.write(f"done create by {process_name}")
+    book(f"book by {process_name}", own_run.id, user_id(5), 1)
+    log.write(f"done book by {process_name}")
     runs.cancel(own_run.id, idempotency_key=f"cancel by {process_name}")
-    on_done(f"cancel by {process_name}")
+    log.write(f"done cancel by {process_name}")
+
+
+def _quote(bookings: BookingService, terms: tuple[Any, ...]) -> Payment | None:
+    return bookings.quote_to_pay(*terms)[1]
+
+
+def _pay(services: Services, log: ScriptLog, key: str, get_quote: Callable[[], Payment | None]) -> UUID:
+    """Pays the quote of a key, unless it is paid. All processes pay the same one, also after one of them was killed."""
+    assert services.payments is not None
+    quotes = log.quotes(key)
+    if not quotes:
+        quoted = get_quote()
+        assert quoted is not None
+        log.write(f"quote {key}: {quoted.id}")
+        quotes = log.quotes(key)
+    quote_id = quotes[0]
+    with suppress(PaymentUnusable):  # it is paid already
+        order_id = services.payments.order(quote_id).order_id
+        gateway = services.payments.gateway
+        requests.post(f"{log.gateway_url}/pay/{order_id}", timeout=10)
+        for capture in gateway.captures(order_id):
+            services.payments.receive(capture)
+    return quote_id
 
 
 # ----------------------------------------------------------------------------------------------- in the child process
 
 
-class _ProcessLog:
-    """A file to which a process writes lines for its parent: `done KEY`, `error TEXT`, a fault, `steps COUNT`.
+class _ProcessLog(ScriptLog):
+    """A file to which a process also writes lines for its parent: `error TEXT`, a fault, `steps COUNT`.
 
     Each line is one unbuffered write, so lines of several processes don't mix, and a killed process loses none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, gateway_url: str) -> None:
+        super().__init__(gateway_url)
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def write(self, line: str) -> None:
         os.write(self._file, f"{line}\n".encode())
+
+    def lines(self) -> list[str]:
+        return read_log(self._path)
 
 
 class _Steps:
@@ -154,7 +228,7 @@ def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.G
         steps.pass_by("after a send" if method == SEND else "after a request")
 
     provider = FaultyProvider(addresses.provider(), before=before_request, after=after_request)
-    services = open_services(addresses, provider, POLICY, addresses.database())
+    services = open_services(addresses, provider, POLICY, addresses.database(), pays=True)
     engine = services.database.autocommit_engine
     event.listen(engine, "before_cursor_execute", lambda *_: steps.pass_by("before a statement"))
     event.listen(engine, "after_cursor_execute", lambda *_: steps.pass_by("after a statement"))
@@ -166,13 +240,13 @@ def _process_main(addresses: Addresses, name: str, log_path: Path, kill_at: int,
     """Runs the script until it succeeds, or until the step `kill_at`; see `_Steps`."""
     logging.disable()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    log = _ProcessLog(log_path)
+    log = _ProcessLog(log_path, addresses.gateway_url)
     steps = _Steps(log, kill_at)
     services = _instrumented_services(addresses, steps, np.random.default_rng([seed, *name.encode()]))
     for _ in range(MAX_TRIES):
         try:
             services.reconciler.run_full()
-            run_script(services, name, lambda key: log.write(f"done {key}"))
+            run_script(services, name, log)
         except TEMPORARY_ERRORS:
             time.sleep(0.02)
             continue
@@ -220,7 +294,7 @@ def finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
     engine = testbed.addresses.database()
     try:
         policy = replace(POLICY, resend_after=0)
-        services = open_services(testbed.addresses, testbed.provider(), policy, engine)
+        services = open_services(testbed.addresses, testbed.provider(), policy, engine, pays=True)
         violations += settle(testbed, services, POLICY.confirmations)
         return violations + check(testbed, services, responses)
     finally:

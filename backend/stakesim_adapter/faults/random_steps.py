@@ -13,6 +13,7 @@ from app.db.tables import event_run_bookings, event_runs, operations
 from app.services.interventions import COMMANDS
 from app.services.operation_types import CLOSED_STATES
 from sqlalchemy import select
+from stakesim.generate.payment_draws import ODD_PAYMENTS
 
 from stakesim_adapter.faults.checks import ClientResponse
 from stakesim_adapter.faults.clients import TOO_MANY_SEATS, Clients
@@ -32,6 +33,9 @@ WEIGHTS: Mapping[str, float] = {
 }
 """How often each kind of step is drawn, in proportion; each episode multiplies them by random factors."""
 
+PAID_STEPS = ("create_run", "book", "prepare_booking")
+ODD_PAYMENT_RATE, WEBHOOKS_RATE = 0.3, 0.4
+"""Share of requests that are paid in an odd way, and of steps after which webhooks come."""
 COMMAND_WEIGHTS = (0.2, 0.6, 0.2)
 """Share of each of `COMMANDS`."""
 ROUNDS_ALONE = 12
@@ -69,10 +73,18 @@ class RandomSteps:
         rng: Source of all choices.
         clients: What the steps are for.
         waits: Whether the service is left alone before the runs are closed.
+        payments_rng: Source of how clients pay, and of when webhooks come; None if nobody pays.
     """
 
-    def __init__(self, rng: np.random.Generator, clients: Clients, *, waits: bool = False) -> None:
-        self._rng, self._clients, self._waits = rng, clients, waits
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        clients: Clients,
+        *,
+        waits: bool = False,
+        payments_rng: np.random.Generator | None = None,
+    ) -> None:
+        self._rng, self._clients, self._waits, self._payments_rng = rng, clients, waits, payments_rng
         self._key_count = 0
         self._draws: dict[str, Callable[[], Args | None]] = {
             "book": self._book,
@@ -87,6 +99,18 @@ class RandomSteps:
         }
 
     def __iter__(self) -> Iterator[RandomStep]:
+        """Draws the steps, and how what they ask for is paid; between them, webhooks come."""
+        rng = self._payments_rng
+        for step in self._steps():
+            if rng is None:
+                yield step
+                continue
+            odd = step.do in PAID_STEPS and rng.random() < ODD_PAYMENT_RATE
+            yield RandomStep(step.do, step.args | {"pays": str(rng.choice(ODD_PAYMENTS))}) if odd else step
+            if rng.random() < WEBHOOKS_RATE:
+                yield RandomStep("deliver_webhooks", {"order": int(rng.integers(2**31))})
+
+    def _steps(self) -> Iterator[RandomStep]:
         """Creates runs, then 8 to 16 random steps, then completes, cancels or leaves each run."""
         for _ in range(5):
             if not self._open_runs():

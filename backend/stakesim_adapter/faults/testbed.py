@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,10 +21,13 @@ from app.db.embedded import start_embedded
 from app.db.migrations import migrate
 from app.db.tables import experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
+from app.services.payments.razorpay import RazorpayGateway
+from app.services.payments.service import PaymentService
 from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from eth_account.signers.local import LocalAccount
+from pydantic import SecretStr
 from sqlalchemy import URL, create_engine, insert, make_url
 from sqlalchemy import Engine as DatabaseEngine
 from stakesim.evm.chain_spec import engine_accounts
@@ -33,6 +36,9 @@ from stakesim.faults.episode_clock import EpisodeClock
 from stakesim.faults.testbed import FaultTestbed, LocalNodeProvider, service_account
 from stakesim.paths import state_dir
 from web3.providers.base import BaseProvider
+
+from stakesim_adapter.payments import AT_ONCE
+from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, serve_stand_in
 
 USERS = 8
 """Number of users. The first two are hosts; every third has no wallet."""
@@ -48,11 +54,13 @@ class Addresses:
         rpc_url: URL of the node.
         database_url: URL of the database.
         contract: Address of the contract.
+        gateway_url: URL of the payment gateway's stand-in.
     """
 
     rpc_url: str
     database_url: str
     contract: str
+    gateway_url: str
 
     def provider(self) -> LocalNodeProvider:
         """Returns a provider without faults."""
@@ -98,6 +106,8 @@ def open_services(
     engine: DatabaseEngine,
     sender: type[TransactionSender] = TransactionSender,
     clock: EpisodeClock | None = None,
+    *,
+    pays: bool = False,
 ) -> Services:
     """Builds the services of one process of the backend.
 
@@ -108,6 +118,7 @@ def open_services(
         engine: Engine of the database.
         sender: Class that sends the transactions.
         clock: Clock of the sender; real time if None.
+        pays: Whether people pay in INR.
     """
     database = Database(engine)
     w3, faultless_w3 = lean_web3(provider), lean_web3(addresses.provider())
@@ -120,7 +131,17 @@ def open_services(
         time = {"clock": clock, "sleep": clock.sleep, "uniform": lambda low, high: low}
     transaction_sender = sender(w3, service_account(), database, policy, **time)
     chain = BlockchainService(w3, addresses.contract, transaction_sender)
-    return build_services(w3, database, chain, Pricing(SteadyPriceFeed(block_time), block_time))
+    payments = None
+    if pays:
+        payments = PaymentService(database, open_gateway(addresses), transaction_sender.sealer, AT_ONCE)
+    return build_services(w3, database, chain, Pricing(SteadyPriceFeed(block_time), block_time), payments=payments)
+
+
+def open_gateway(addresses: Addresses) -> RazorpayGateway:
+    """Returns the backend's own gateway, at the stand-in."""
+    account = RazorpayStandIn()
+    secrets = SecretStr(account.key_secret), SecretStr(account.webhook_secret)
+    return RazorpayGateway(account.key_id, *secrets, addresses.gateway_url)
 
 
 class BackendTestbed(FaultTestbed):
@@ -131,6 +152,7 @@ class BackendTestbed(FaultTestbed):
 
     Attributes:
         addresses: Addresses for the services, also in other processes.
+        stand_in: The payment gateway.
         database: Engine that prepares the database.
         observer: The same database in autocommit mode, in which each statement sees all commits.
 
@@ -152,18 +174,22 @@ class BackendTestbed(FaultTestbed):
         except BaseException:
             super().close()
             raise
+        self.stand_in, self._stand_in_server = RazorpayStandIn(), ExitStack()
+        gateway_url = self._stand_in_server.enter_context(serve_stand_in(self.stand_in))
         url = self.database.url.render_as_string(hide_password=False)
-        self.addresses = Addresses(self.rpc_url, url, self.contract)
+        self.addresses = Addresses(self.rpc_url, url, self.contract, gateway_url)
         self.observer = self.database.execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
-        """Stops the anvil, and drops the database."""
+        """Stops the anvil and the payment gateway, and drops the database."""
         self.database.dispose()
         drop_database(self._server, self._name)
+        self._stand_in_server.close()
         super().close()
 
     def close_node(self) -> None:
-        """Stops the anvil only, as the database's server is gone."""
+        """Stops the anvil and the payment gateway only, as the database's server is gone."""
+        self._stand_in_server.close()
         super().close()
 
     def move_to(self, database_url: str) -> None:
@@ -175,6 +201,7 @@ class BackendTestbed(FaultTestbed):
     def reset(self) -> None:
         """Resets chain and mempool, and leaves only users and an experience in the database."""
         super().reset()
+        self.stand_in.forget()
         with self.database.begin() as connection:
             connection.exec_driver_sql(_TRUNCATE)
             connection.execute(insert(users), [_user_row(number) for number in range(USERS)])

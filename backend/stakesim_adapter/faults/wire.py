@@ -26,7 +26,7 @@ from stakesim.faults.tcp_proxy import TcpProxy, WireFault
 
 from stakesim_adapter.faults.checks import ClientResponse, check
 from stakesim_adapter.faults.episodes import settle
-from stakesim_adapter.faults.processes import POLICY, TEMPORARY_ERRORS, run_script
+from stakesim_adapter.faults.processes import POLICY, TEMPORARY_ERRORS, ScriptLog, run_script
 from stakesim_adapter.faults.testbed import BackendTestbed, open_services
 
 WIRE_FAULTS = {
@@ -74,20 +74,21 @@ def run_wire_episode(testbed: BackendTestbed, seed: int, number: int) -> Episode
         through_proxy = database_url.set(host="127.0.0.1", port=database.port).difference_update_query(["host", "port"])
         engine = open_engine(through_proxy, DatabasePolicy(lock_timeout=3))
         stack.callback(engine.dispose)
-        services = open_services(testbed.addresses, provider, POLICY, engine)
+        services = open_services(testbed.addresses, provider, POLICY, engine, pays=True)
         stop = threading.Event()
         disturber = threading.Thread(target=_disturb, args=(testbed, stop, database, rng), daemon=True)
         disturber.start()
-        done: list[str] = []
-        violations = _run_script_to_the_end(services, done)
+        script_log = ScriptLog(testbed.addresses.gateway_url)
+        violations = _run_script_to_the_end(services, script_log)
         stop.set()
         disturber.join()
         counts = nodes[0].counts + nodes[1].counts + database.counts
     plain = testbed.addresses.database()
     try:
         policy = replace(POLICY, resend_after=0)
-        plain_services = open_services(testbed.addresses, testbed.provider(), policy, plain)
+        plain_services = open_services(testbed.addresses, testbed.provider(), policy, plain, pays=True)
         violations += settle(testbed, plain_services, POLICY.confirmations)
+        done = [line.removeprefix("done ") for line in script_log.lines() if line.startswith("done ")]
         violations += check(testbed, plain_services, dict.fromkeys(done, ClientResponse.DONE))
     finally:
         plain.dispose()
@@ -113,12 +114,12 @@ def _disturb(testbed: BackendTestbed, stop: threading.Event, database: TcpProxy,
             database.cut_all()
 
 
-def _run_script_to_the_end(services: Services, done: list[str]) -> list[Violation]:
+def _run_script_to_the_end(services: Services, log: ScriptLog) -> list[Violation]:
     """Runs the script again and again with the same keys, as clients do that got no answer."""
     for _ in range(MAX_TRIES):
         try:
             services.reconciler.run_full()
-            run_script(services, "one", done.append)
+            run_script(services, "one", log)
         except TEMPORARY_ERRORS:
             time.sleep(0.02)
             continue

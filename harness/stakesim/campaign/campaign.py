@@ -33,6 +33,14 @@ MUST_REACH = {
     "price swing": "no price swing",
 }
 """What a campaign of several drawn scenarios must reach, and how it is reported if it is not reached."""
+MUST_REACH_IN_INR = {
+    "payments captured": "no captured payment",
+    "payments expired": "no expired payment",
+    "payments refunded": "no refunded payment",
+    "payments disputed": "no disputed payment",
+}
+"""What a campaign of many scenarios of profiles must reach as well, if people pay in INR."""
+MANY = 100
 _VACUOUS = ("VACUOUS", "a campaign reaches what it is to test")
 _NOT_SUPPORTED = "not supported: "
 
@@ -107,10 +115,19 @@ def run(
 def _unreached(result: CampaignResult, contract: Artifact | None, engine: str) -> Iterator[Finding]:
     """A finding if the campaign did not reach what it must, and the contract allows."""
     impossible = {"bookings cancelled"} if contract and "cancelBooking" in missing_extension(contract.abi) else set()
-    missing = [text for key, text in MUST_REACH.items() if not result.reached[key] and key not in impossible]
+    must_reach = dict(MUST_REACH)
+    if _draws_many_payments(result):
+        must_reach |= MUST_REACH_IN_INR
+    missing = [text for key, text in must_reach.items() if not result.reached[key] and key not in impossible]
     if missing:
         message = f"the campaign reached {', '.join(missing)}: draw more scenarios (--runs) or another profile"
         yield Finding(*_VACUOUS, message, engine=engine)
+
+
+def _draws_many_payments(result: CampaignResult) -> bool:
+    """Whether many scenarios are from profiles, and some payment was made or left out."""
+    from_profiles = sum("profile" in (one.scenario.origin or {}) for one in result.results)
+    return from_profiles >= MANY and any(result.reached[key] for key in MUST_REACH_IN_INR)
 
 
 def unsupported(result: CampaignResult) -> dict[str, int]:

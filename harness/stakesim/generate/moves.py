@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from stakesim.generate import hostile_actions as hostile
 from stakesim.generate.draws import draw_between, pick
 from stakesim.generate.hostile_actions import HostileKind, price_faults
+from stakesim.generate.payment_draws import ODD_PAYMENTS
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import Run, RunStatus, State
 from stakesim.scenario.actions import (
@@ -138,6 +139,15 @@ def _completable(run: Run, state: State) -> bool:
     return run.open and run.start - 1 <= state.now <= run.start + state.terms.completion_grace
 
 
+def _payers(state: State) -> list[str]:
+    """Actors who pay the platform in INR."""
+    return [name for name, actor in state.actors.items() if actor.pays == "platform"]
+
+
+def _somebody_pays_inr(state: State) -> bool:
+    return bool(_payers(state))
+
+
 def _price_is_faulty(state: State) -> bool:
     reading = state.price_reading
     return reading is not None and (reading.as_of is not None or str(reading.rate) not in USUAL_RATES)
@@ -252,6 +262,24 @@ def _wrong_list(rng: Generator, state: State) -> Action:
     bookings = [*state.bookings]
     attended = tuple(pick(rng, bookings) for _ in range(draw_between(rng, 1, 3)))
     return hostile.wrong_list(pick(rng, [*state.runs]), attended)
+
+
+@_hostile_move(possible=_somebody_pays_inr)  # of no kind: profiles have `odd_payment` for it
+def _open_run_and_pay_oddly(rng: Generator, state: State) -> Action:
+    return CreateRun(
+        run=_new_run(state),
+        by=pick(rng, _payers(state)),
+        price_inr=Decimal(2000),
+        seats=pick(rng, (2, 1)),
+        starts=state.now - state.epoch + 4 * DAY,
+        payment=pick(rng, ODD_PAYMENTS),
+    )
+
+
+@_hostile_move(possible=lambda state: _has_runs(state) and _somebody_pays_inr(state))
+def _book_and_pay_oddly(rng: Generator, state: State) -> Action:
+    run, by = pick(rng, [*state.runs]), pick(rng, _payers(state))
+    return Book(booking=_new_booking(state), run=run, by=by, seats=1, payment=pick(rng, ODD_PAYMENTS))
 
 
 @_hostile_move("impossible_run")

@@ -63,6 +63,10 @@ class Profile(StrictModel):
     kinds: tuple[HostileKind, ...] = ()
     """Which hostile actions there are; each at most once for a run."""
 
+    odd_payment: Probability = 0
+    """Probability that somebody who pays the platform in INR does so late, twice, too little, not at all or in another
+    odd way."""
+
     inr_per_eth: tuple[Rate, Rate] = (Decimal(150_000), Decimal(350_000))
     """The market's rate at the scenario's start, in INR per ETH."""
     administration: Probability = 0

@@ -12,6 +12,7 @@ from stakesim.generate import agents
 from stakesim.generate.administrators import DEPUTY, administration_actions
 from stakesim.generate.agents import OUTSIDER, RunPlan
 from stakesim.generate.draws import draw_between, pick
+from stakesim.generate.payment_draws import with_odd_payments
 from stakesim.generate.profiles import Profile
 from stakesim.prices.price_models import Crash, Gbm
 from stakesim.scenario.actions import ACTOR_FIELDS, Action, Actor, ReentrantCall, Reentry
@@ -39,6 +40,7 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
         others = [attendee.booking for other in plans if other is not plan for attendee in other.attendees]
         actions += _agent_actions(rng, replace(plan, other_bookings=others))
     price = random_market(rng, profile, rate, max(plan.deadline for plan in plans))
+    actions = with_odd_payments(rng, profile.odd_payment, actors, actions)
     actions += administration_actions(rng, plans)  # drawn last, so that all else of a scenario does not depend on it
     actions.sort(key=lambda action: action.at or 0)
     actors[DEPUTY] = Actor(pays="self")

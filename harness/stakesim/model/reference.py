@@ -2,8 +2,8 @@
 
 It is a pure state machine on integers, written from the rules of the business and from the order of checks that
 `IEventStake.sol` states, not from the Solidity code. This module decides who sends what, and that a refused action
-changes nothing. `rules.py` has one function for each action, `rates.py` the price check, `transfers.py` how wei move,
-and `state.py` the data.
+changes nothing. `rules.py` has one function for each action, `rates.py` the price check, `payments.py` what people
+pay in INR, `transfers.py` how wei move, and `state.py` the data.
 
 Decisions where the rules leave a choice:
 
@@ -11,6 +11,7 @@ Decisions where the rules leave a choice:
 - A booking that is listed twice in `complete` is refused with the status that its first mention gave it: completed.
 - A final run keeps its number of booked seats.
 - The rate that a quote accepted is the last accepted rate, even if the contract then refuses the action.
+- What somebody pays in INR is checked before the contract is asked, so its errors come before the contract's.
 - A direct `create_run` converts its price at the feed's rate without a check. At a rate that can't be converted, the
   price is 0 wei.
 """
@@ -18,7 +19,7 @@ Decisions where the rules leave a choice:
 from dataclasses import replace
 from decimal import Decimal
 
-from stakesim.model import rules
+from stakesim.model import payments, rules
 from stakesim.model.rates import accept_rate, current_rate, inr_to_wei, set_price
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import (
@@ -58,7 +59,9 @@ from stakesim.scenario.administration import (
 )
 
 
-def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State, ExpectedOutcome]:
+def apply(
+    state: State, action: Action, at: int, market: Decimal, refusal: RefusedError | None = None
+) -> tuple[State, ExpectedOutcome]:
     """Carries out one action.
 
     Args:
@@ -66,6 +69,7 @@ def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State
         action: The action.
         at: Time of the action's block, in seconds since 1970; not before the last action.
         market: The market's rate at that time, in INR per ETH.
+        refusal: The error of a contract that refuses an optional action; None: the rules decide.
 
     Returns:
         The state after the action, and the outcome that it must have.
@@ -88,10 +92,24 @@ def apply(state: State, action: Action, at: int, market: Decimal) -> tuple[State
     try:
         if isinstance(action, CreateRun | Book) and not action.direct:
             state = accept_rate(state, market)
+            if payments.is_paid_in_inr(state, action, call):
+                state = payments.pay(state, action, call, current_rate(state, market).rate)
+                payments.require_paid(action)
+        if refusal is not None:
+            raise refusal
         after, payouts = _apply_rule(state, action, call)
     except RefusedError as refused:
         return state, replace(outcome, status="rejected", error=refused.error, args=refused.arguments)
-    return after, replace(outcome, paid_in=call.due, payouts=payouts)
+    return _with_payments(after, action), replace(outcome, paid_in=call.due, payouts=payouts)
+
+
+def _with_payments(state: State, action: Action) -> State:
+    """The state with what a successful action means for the payments in INR."""
+    if isinstance(action, CreateRun | Book):
+        return state if action.direct else payments.use(state, action)
+    if isinstance(action, CancelBooking | CancelRun | Complete | Expire):
+        return payments.give_back(state)
+    return state
 
 
 def _apply_rule(state: State, action: Action, call: Call) -> RuleResult:

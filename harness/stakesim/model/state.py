@@ -4,7 +4,7 @@ All amounts are wei, all times seconds since 1970. States are immutable: an acti
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import IntEnum
 from typing import Literal, TypeAlias
@@ -122,6 +122,34 @@ class Booking:
 
 
 @dataclass(frozen=True, slots=True)
+class InrPayment:
+    """What somebody was to pay, or paid, for a run or booking that the platform sends the wei for. Amounts are paise.
+
+    Attributes:
+        payer: The actor who pays.
+        purpose: What it is for; "unexpected": for nothing, as nobody asked for this amount.
+        label: The label of the run or booking.
+        captured: What the platform got.
+        refunded: What went back.
+        status: "expired": it was not paid; "used": the platform sent wei for it; "refunded": it went back, whole or in
+            part.
+        stake: The part that is the stake.
+        to_custody: Whether the contract pays the platform's address, so that the person gets INR instead.
+        disputed: Whether the bank took the INR back.
+    """
+
+    payer: str
+    purpose: Literal["run", "booking", "unexpected"]
+    label: str
+    captured: int = 0
+    refunded: int = 0
+    status: Literal["expired", "used", "refunded"] = "expired"
+    stake: int = 0
+    to_custody: bool = False
+    disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PriceReading:
     """A rate that `set_price` gave the price feed.
 
@@ -155,6 +183,8 @@ class State:
         forced_wei: Wei that were forced into the contract; part of `contract_balance`, but of no `paid_in`.
         price_reading: What `set_price` gave the price feed; None: the feed follows the market.
         last_accepted_rate: The last rate in INR per ETH that a quote was made from.
+        payments: Payments in INR, in the order in which they were asked for.
+        takes_payments: Whether people pay INR for what the platform sends.
         owner: Who owns the contract.
         pending_owner: Whom the ownership was offered to; None: nobody.
         operators: Who acts for the platform beside the owner.
@@ -180,6 +210,8 @@ class State:
     forced_wei: int = 0
     price_reading: PriceReading | None = None
     last_accepted_rate: Decimal | None = None
+    payments: tuple[InrPayment, ...] = ()
+    takes_payments: bool = True
     owner: Party = PLATFORM
     pending_owner: Party | None = None
     operators: frozenset[Party] = frozenset()
@@ -199,7 +231,14 @@ class State:
         return party == self.owner or party in self.operators
 
 
-def initial_state(terms: Terms, actors: Mapping[str, Actor], epoch: int, *, full_interface: bool = True) -> State:
+def initial_state(
+    terms: Terms,
+    actors: Mapping[str, Actor],
+    epoch: int,
+    *,
+    full_interface: bool = True,
+    takes_payments: bool = True,
+) -> State:
     """The state of a contract that was just deployed.
 
     Args:
@@ -207,8 +246,10 @@ def initial_state(terms: Terms, actors: Mapping[str, Actor], epoch: int, *, full
         actors: The scenario's actors by name.
         epoch: Time of the scenario's second 0, in seconds since 1970.
         full_interface: Whether it has all functions of `EventStake`.
+        takes_payments: Whether people pay INR for what the platform sends.
     """
-    return State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {}, full_interface=full_interface)
+    state = State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {}, full_interface=full_interface)
+    return replace(state, takes_payments=takes_payments)
 
 
 def party_of(state: State, actor: str) -> Party:

@@ -41,6 +41,8 @@ class LedgerRow(NamedTuple):
         wei_out: Wei paid out of it, or credited; only of payouts.
         gas: Units of gas.
         rate: INR per ETH at that moment, a decimal string.
+        inr_captured: INR that people paid for what the platform sends, a decimal string; only of actions.
+        inr_refunded: INR that went back to them, a decimal string; only of actions.
         tx_hash: None where nothing was sent, or the transaction was not signed.
     """
 
@@ -57,9 +59,12 @@ class LedgerRow(NamedTuple):
     wei_out: int
     gas: int
     rate: str
+    inr_captured: str
+    inr_refunded: str
     tx_hash: str | None
 
 
+NO_INR = "0.00"
 _WEI_COLUMNS = ("wei_in", "wei_out")
 FORMATS = ("csv", "jsonl", "parquet")
 """Endings of files that a ledger can be written to."""

@@ -66,12 +66,19 @@ def adapt_action(action: Action, state: State) -> Action | None:
     changes: dict[str, object] = {"fails": None}
     if isinstance(action, CreateRun | Book | CancelRun | Complete) and _is_past_backend(action, state):
         changes |= {"direct": True, "retried": False, "answer_lost": False}
+    if isinstance(action, CreateRun | Book) and (changes.get("direct") or _signs(action.by, state)):
+        changes |= {"payment": "in_time"}  # nobody pays INR
     return action.model_copy(update=changes)
 
 
 def _paying_for_themselves(actor: Actor) -> Actor:
     has_key = actor.wallet == "own" and not actor.is_contract
     return actor.model_copy(update={"pays": "self"}) if has_key else actor
+
+
+def _signs(name: str, state: State) -> bool:
+    actor = state.actors.get(name)
+    return actor is not None and actor.pays == "self"
 
 
 def _is_past_backend(action: CreateRun | Book | CancelRun | Complete, state: State) -> bool:

@@ -26,6 +26,7 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
+from stakesim.scenario.base_action import PaymentBehaviour
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY, HOUR, WEI_PER_ETH
 
@@ -141,10 +142,12 @@ def describe_action(action: Action) -> str:
     """Describes one action in one sentence."""
     options = (text for name, text in _OPTIONS.items() if getattr(action, name, False))
     value_off, payer = getattr(action, "value_off", 0), getattr(action, "paid_by", None)
+    payment: PaymentBehaviour = getattr(action, "payment", "in_time")
     return " ".join(
         [
             _SENTENCES[type(action)](action),
             *([f"paid by {payer}"] if payer else []),
+            *([f"(pays {_PAYMENTS[payment]})"] if payment != "in_time" else []),
             *options,
             *([f"with {value_off:+} wei"] if value_off else []),
             *([f"(must fail: {action.fails})"] if action.fails else []),
@@ -188,3 +191,14 @@ _OPTIONS: Mapping[str, str] = {
     "retried": "(asks twice, with the same key)",
 }
 """Words for the options of an action that are set."""
+_PAYMENTS: Mapping[PaymentBehaviour, str] = {
+    "never": "no INR",
+    "late": "after the quote expired",
+    "twice": "twice",
+    "too_little": "a paisa too little",
+    "other_currency": "in another currency",
+    "forged": "no INR, and a forged webhook says otherwise",
+    "webhook_late": "in time, and the webhook comes late",
+    "charged_back": "and has the bank take the INR back",
+}
+"""Words for how somebody pays."""

@@ -14,7 +14,7 @@ from stakesim.evm.client import TransactionReceipt
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rates import current_rate
 from stakesim.model.reference import apply
-from stakesim.model.state import ExpectedOutcome, Run, State
+from stakesim.model.state import ExpectedOutcome, RefusedError, Run, State
 from stakesim.runner.event_replay import EventReplay
 from stakesim.runner.gas_budget import gas_budget
 from stakesim.runner.liveness import blocked_exits
@@ -139,7 +139,8 @@ class Observer:
                 model_before = self.model
                 model, expected = self._apply(timed)
         if expected.optional and actual.failed:
-            model = replace(model_before, now=timed.time)
+            refusal = RefusedError(cast(Any, actual.error), *actual.args)
+            model, _ = apply(model_before, timed.action, timed.time, timed.market_rate, refusal)
             expected = ExpectedOutcome(
                 "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
             )

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import zip_longest
 
+from stakesim.model.payments import totals
 from stakesim.runner.findings import Finding
 from stakesim.runner.invariants import Violation
-from stakesim.runner.ledger import LedgerRow
+from stakesim.runner.ledger import NO_INR, LedgerRow
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import SetPrice, Withdraw
 from stakesim.scenario.scenario import Scenario
@@ -102,10 +104,31 @@ class ScenarioResult:
             self.reached[f"error {step.actual.error}"] += 1
         for name, event in _COUNTED_EVENTS.items():
             self.reached[name] += len(step.events(event))
+        for name in _payment_outcomes(step):
+            self.reached[name] += 1
+
+
+def _payment_outcomes(step: Step) -> Iterator[str]:
+    """What became of payments in INR in this step."""
+    for before, after in zip_longest(step.model_before.payments, step.model.payments):
+        if before == after:
+            continue
+        if before is None and after.captured:
+            yield "payments captured"
+        if after.status == "expired":
+            yield "payments expired"
+        if after.refunded:
+            yield "payments refunded"
+        if after.disputed:
+            yield "payments disputed"
 
 
 def _ledger_rows(step: Step, run: int, scenario: Scenario, number: int, rate: Decimal) -> Iterator[LedgerRow]:
     """A row for the action, and one for each payout that it caused."""
+    captured, refunded = (
+        f"{Decimal(after - before).scaleb(-2):.2f}"
+        for before, after in zip(totals(step.model_before), totals(step.model), strict=True)
+    )
     action = LedgerRow(
         run=run,
         scenario=scenario.name,
@@ -120,6 +143,8 @@ def _ledger_rows(step: Step, run: int, scenario: Scenario, number: int, rate: De
         wei_out=0,
         gas=sum(transaction.gas_used for transaction in step.transactions),
         rate=str(rate),
+        inr_captured=captured,
+        inr_refunded=refunded,
         tx_hash=step.transactions[-1].hash if step.transactions else None,
     )
     yield action
@@ -131,4 +156,5 @@ def _ledger_rows(step: Step, run: int, scenario: Scenario, number: int, rate: De
         into_credit = step.after.credits[party] - step.before.credits[party]
         for wei, outcome in ((into_wallet, to_wallet), (into_credit, "deferred")):
             if wei > 0:
-                yield action._replace(action="payout", actor=party, outcome=outcome, wei_in=0, wei_out=wei, gas=0)
+                payout = action._replace(action="payout", actor=party, outcome=outcome, wei_in=0, wei_out=wei, gas=0)
+                yield payout._replace(inr_captured=NO_INR, inr_refunded=NO_INR)

@@ -72,7 +72,13 @@ class ScenarioRun:
         self.result = ScenarioResult(scenario, environment.engine.name, environment.driver)
         self.result.reached.update(f"not supported: {name}" for name in unsupported)
         self._number, self._market_rate_at = number, scenario.rate_path()
-        model = initial_state(scenario.terms, scenario.actors, EPOCH, full_interface=contract.full_interface)
+        model = initial_state(
+            scenario.terms,
+            scenario.actors,
+            EPOCH,
+            full_interface=contract.full_interface,
+            takes_payments=session.driver.takes_payments,
+        )
         self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
         self._driver, self._has_roles = session.driver, contract.has_roles
         self._adapted_actions: list[Action] = []
@@ -131,6 +137,9 @@ class ScenarioRun:
             self._adapted_actions.append(action)
         if self._driver.is_unsupported(action) or (isinstance(action, Administration) and not self._has_roles):
             self.result.reached[f"not supported: {action.do}"] += 1
+            action = Wait(at=at)
+        if not self._driver.takes_payments and (payment := getattr(action, "payment", "in_time")) != "in_time":
+            self.result.reached[f"not supported: {action.do} paid {payment}"] += 1
             action = Wait(at=at)
         return action
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.scenario.base_action import PLATFORM as PLATFORM
-from stakesim.scenario.base_action import BaseAction
+from stakesim.scenario.base_action import BaseAction, PaymentBehaviour
 from stakesim.schema.errors import FieldError
 from stakesim.schema.fields import Count, FeedRate, Inr, Label, Seconds, StrictModel, Wei
 from stakesim.units import DAY, HOUR
@@ -142,10 +142,12 @@ class _Payment(_Transaction):
         value_off: Wei sent beyond what is due; negative: too few. Only for direct actions, as the backend always sends
             what is due.
         paid_by: Who signs and pays for the host or attendee; if left out, they do themselves. Only for direct actions.
+        payment: How the person pays INR for it, where the platform sends the wei.
     """
 
     value_off: Wei = 0
     paid_by: str | None = None
+    payment: PaymentBehaviour = "in_time"
 
     @model_validator(mode="after")
     def _past_the_backend(self) -> "_Payment":
@@ -153,6 +155,10 @@ class _Payment(_Transaction):
             raise ValueError("the backend never sends a wrong value; add `direct: true` or leave it out")
         if self.paid_by is not None and not self.direct:
             raise ValueError("the backend decides who pays; add `direct: true` to `paid_by`")
+        if self.payment != "in_time" and self.direct:
+            raise ValueError("a direct action does not ask the backend, which takes the INR; leave out `payment`")
+        if self.payment not in ("in_time", "twice", "charged_back") and (self.retried or self.answer_lost):
+            raise ValueError("the quote expires before the client asks again; leave out `retried` and `answer_lost`")
         return self
 
 

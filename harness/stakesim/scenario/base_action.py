@@ -10,6 +10,9 @@ does not pay for themselves."""
 
 ErrorName: TypeAlias = Literal[
     "PriceError",
+    "PaymentTooSmall",
+    "NotPaid",
+    "PaymentUnusable",
     "NotAuthorized",
     "OwnableUnauthorizedAccount",
     "EnforcedPause",
@@ -28,7 +31,20 @@ ErrorName: TypeAlias = Literal[
     "NothingToWithdraw",
     "TransferFailed",
 ]
-"""How an action can fail: the contract's errors, and PriceError of the backend's price check."""
+"""How an action can fail: the contract's errors, and those of the backend's price check and of payments in INR."""
+
+PaymentBehaviour: TypeAlias = Literal[
+    "in_time",
+    "never",
+    "late",
+    "twice",
+    "too_little",
+    "other_currency",
+    "forged",
+    "webhook_late",
+    "charged_back",
+]
+"""How somebody pays the INR for which the platform sends wei; scenarios/README.md says what each leads to."""
 
 
 class BaseAction(StrictModel):

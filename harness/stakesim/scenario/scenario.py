@@ -143,6 +143,8 @@ def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> No
     payer = getattr(action, "paid_by", None)
     field, by = ("paid_by", payer) if payer else ("by", getattr(action, "by", None) or PLATFORM)
     actor = all_actors[by]
+    if getattr(action, "payment", "in_time") != "in_time" and actor.pays == "self":
+        raise FieldError(("actions", index, "payment"), f"{by} pays wei, and no INR; leave out `payment`")
     if isinstance(action, ForceEther | CallFunction) and (actor.wallet == "none" or actor.is_contract):
         reason = "is a contract" if actor.is_contract else "has no wallet"
         raise FieldError(("actions", index, "by"), f"{by} {reason} and signs nothing; name another actor")
@@ -208,7 +210,7 @@ def _action_fields(action: Action) -> dict[str, Any]:
     """The fields of an action in the order in which they are written: time and kind first, modifiers last."""
     fields = action.model_dump(exclude_defaults=True)
     first = {"at": fields.pop("at", None), "do": action.do}
-    modifiers = ("direct", "paid_by", "pending", "retried", "answer_lost", "value_off", "fails")
+    modifiers = ("direct", "paid_by", "pending", "retried", "answer_lost", "value_off", "payment", "fails")
     last = {name: fields.pop(name, None) for name in modifiers}
     return {name: value for name, value in {**first, **fields, **last}.items() if value is not None}
 

@@ -236,6 +236,7 @@ _PLAIN_VALUES: Mapping[str, tuple[Any, ...]] = {
     "answer_lost": (False,),
     "pending": (False,),
     "direct": (False,),
+    "payment": ("in_time",),
     "fails": (None,),
 }
 """Values by field of an action, the plainest first."""

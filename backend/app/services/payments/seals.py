@@ -7,13 +7,14 @@ with the second seal pays for an operation. One without is captured nevertheless
 from __future__ import annotations
 
 import json
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from app.services.operation_types import Operation
 from app.services.payments import store
-from app.services.payments.types import Payment, Seal, paise
+from app.services.payments.types import Amounts, Payment, Seal, paise
 
 PURPOSES = {
     "createEventRun": "event_run",
@@ -38,19 +39,21 @@ class Sealer(Protocol):
         ...
 
 
-def seal(payment: Payment, gateway_payment_id: str | None, sealer: Sealer) -> str:
-    """Returns the seal of a quote; with the gateway's id of the payment, that of a captured payment."""
-    return sealer.mac(*_parts(payment, gateway_payment_id))
+def seal_quote(
+    payment_id: UUID, user_id: UUID, purpose: str, quoted: dict[str, Any], amounts: Amounts, sealer: Sealer
+) -> str:
+    """Returns the seal of a quote that is about to be stored."""
+    return sealer.mac(*_parts(payment_id, user_id, purpose, quoted, amounts, None))
 
 
 def is_sealed(payment: Payment, sealer: Sealer) -> bool:
     """Returns whether this service stored the quote and, if it is captured, recorded its capture."""
-    return sealer.is_mac(payment.seal, sealer.address, *_parts(payment, payment.gateway_payment_id))
+    return sealer.is_mac(payment.seal, sealer.address, *_parts_of(payment, payment.gateway_payment_id))
 
 
 def resealed(payment: Payment, gateway_payment_id: str, sealer: Sealer) -> Seal:
     """Returns the seal of a quote's capture; None if the quote is not sealed, and so can't be used."""
-    return seal(payment, gateway_payment_id, sealer) if is_sealed(payment, sealer) else None
+    return sealer.mac(*_parts_of(payment, gateway_payment_id)) if is_sealed(payment, sealer) else None
 
 
 def reason_unpaid(connection: Connection, operation: Operation, sealer: Sealer) -> str | None:
@@ -73,7 +76,18 @@ def reason_unpaid(connection: Connection, operation: Operation, sealer: Sealer) 
     return None
 
 
-def _parts(payment: Payment, gateway_payment_id: str | None) -> list[str | int | None]:
-    quoted = json.dumps(payment.quoted, sort_keys=True)
-    whose = ("payment", str(payment.id), str(payment.user_id), payment.purpose, quoted)
-    return [*whose, str(payment.price_wei), str(payment.stake_wei), paise(payment.amount_inr), gateway_payment_id]
+def _parts_of(payment: Payment, gateway_payment_id: str | None) -> list[str | int | None]:
+    quote = (payment.id, payment.user_id, payment.purpose, payment.quoted)
+    return _parts(*quote, payment, gateway_payment_id)
+
+
+def _parts(
+    payment_id: UUID,
+    user_id: UUID,
+    purpose: str,
+    quoted: dict[str, Any],
+    amounts: Payment | Amounts,
+    gateway_payment_id: str | None,
+) -> list[str | int | None]:
+    whose = ("payment", str(payment_id), str(user_id), purpose, json.dumps(quoted, sort_keys=True))
+    return [*whose, str(amounts.price_wei), str(amounts.stake_wei), paise(amounts.amount_inr), gateway_payment_id]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
@@ -17,6 +17,7 @@ from app.core.errors import (
     InvalidRequest,
     NotFound,
     PaymentRequired,
+    PaymentTooSmall,
     PaymentUnusable,
 )
 from app.db.database import Database
@@ -35,6 +36,9 @@ from app.services.payments.gateway import (
 )
 from app.services.payments.seals import Sealer
 from app.services.payments.types import Amounts, Payment, PaymentPolicy, Refund, Seal
+
+LIMIT_INR = Decimal(10) ** 18
+"""Amounts below are stored exactly."""
 
 log = logging.getLogger(__name__)
 
@@ -68,19 +72,23 @@ class PaymentService:
             amounts: What the quote freezes.
 
         Raises:
-            InvalidRequest: The amount is less than a gateway takes.
+            PaymentTooSmall: The amount is less than a gateway takes.
+            InvalidRequest: It is more than can be stored.
             NotFound: There is no such user.
         """
         if amounts.amount_inr < MIN_AMOUNT_INR:
-            raise InvalidRequest(f"{amounts.amount_inr} INR can't be paid: the gateway takes {MIN_AMOUNT_INR} or more.")
-        policy = self.policy
-        with self._database.transaction() as connection:
-            payment = store.insert_quote(
-                connection, user_id, purpose, quoted, amounts, self.gateway.name, policy.quote_for, policy.use_within
-            )
-            if payment is None:
-                raise NotFound(f"There is no user {user_id}.")
-            store.set_seal(connection, payment.id, seals.seal(payment, None, self._sealer))
+            message = f"{amounts.amount_inr} INR can't be paid: the gateway takes {MIN_AMOUNT_INR} or more."
+            raise PaymentTooSmall(message)
+        if amounts.amount_inr >= LIMIT_INR:
+            raise InvalidRequest(f"{amounts.amount_inr} INR can't be paid: that is too much.")
+        payment_id = uuid4()
+        seal = seals.seal_quote(payment_id, user_id, purpose, quoted, amounts, self._sealer)
+        values: dict[str, Any] = {"id": payment_id, "purpose": purpose, "quoted": quoted, "seal": seal}
+        values |= {"gateway": self.gateway.name, **amounts._asdict()}
+        with self._database.autocommit() as connection:
+            payment = store.insert_quote(connection, user_id, self.policy.quote_for, self.policy.use_within, values)
+        if payment is None:
+            raise NotFound(f"There is no user {user_id}.")
         return payment
 
     def get(self, payment_id: UUID) -> Payment:
@@ -117,17 +125,18 @@ class PaymentService:
             raise PaymentUnusable(f"The payment {payment_id} can't be paid any more: it is {payment.state}.")
         return Order(payment.gateway_order_id, getattr(self.gateway, "key_id", None))
 
-    def payment_for(self, payment_id: UUID | None, user_id: UUID, purpose: str, quoted: dict[str, Any]) -> Payment:
-        """Returns the captured payment of a request.
+    def payment_for(
+        self, payment_id: UUID | None, user_id: UUID, purpose: str, quoted: dict[str, Any]
+    ) -> Payment | None:
+        """Returns the captured payment of a request; None if the request names none, so that it may send no wei.
 
         Raises:
-            PaymentRequired: The request names none.
             NotFound: There is no such payment.
             NotPaid: It is not captured yet.
             PaymentUnusable: It can't be used any more, or is another person's or another request's.
         """
         if payment_id is None:
-            raise PaymentRequired("Get a quote, pay it, and send its id as quote_id.")
+            return None
         payment = self.get(payment_id)
         if (payment.user_id, payment.purpose, payment.quoted) != (user_id, purpose, quoted):
             raise PaymentUnusable(f"The quote {payment_id} is for another request.")
@@ -135,6 +144,12 @@ class PaymentService:
         if not seals.is_sealed(payment, self._sealer):
             raise PaymentUnusable(f"The payment {payment_id} was not recorded by this service. It goes back.")
         return payment
+
+    @staticmethod
+    def require(payment: Payment | None, wei: int) -> None:
+        """Raises `PaymentRequired` if wei are to be sent without a payment."""
+        if payment is None and wei:
+            raise PaymentRequired("Get a quote, pay it, and send its id as quote_id.")
 
     @staticmethod
     def paid_by(payment: Payment | None, draft: Draft, *, to_custody: bool) -> Draft:

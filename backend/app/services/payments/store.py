@@ -75,7 +75,7 @@ def find_of_operation(connection: Connection, operation_key: str) -> Payment | N
     return None if row is None else Payment(*row)
 
 
-_QUOTE_COLUMNS = ("purpose", "quoted", "gateway", *Amounts._fields)
+_QUOTE_COLUMNS = ("id", "purpose", "quoted", "gateway", "seal", *Amounts._fields)
 _EXPIRES_AT = NOW + bindparam("quote_for", type_=Interval)
 _INSERT_QUOTE = (
     insert(payments)
@@ -93,29 +93,21 @@ _INSERT_QUOTE = (
 
 
 def insert_quote(
-    connection: Connection,
-    user_id: UUID,
-    purpose: str,
-    quoted: dict[str, Any],
-    amounts: Amounts,
-    gateway: str,
-    quote_for: timedelta,
-    use_within: timedelta,
+    connection: Connection, user_id: UUID, quote_for: timedelta, use_within: timedelta, values: dict[str, Any]
 ) -> Payment | None:
-    """Stores a quote (-> created), and returns it; None if there is no such user."""
-    values: dict[str, Any] = {"purpose": purpose, "quoted": quoted, "gateway": gateway, **amounts._asdict()}
+    """Stores a quote (-> created), and returns it; None if there is no such user.
+
+    Args:
+        connection: A connection to the database.
+        user_id: Who pays.
+        quote_for: Time in which the quote must be paid.
+        use_within: Time after that in which the payment must be used.
+        values: Values of `_QUOTE_COLUMNS`.
+    """
     parameters: dict[str, Any] = {f"new_{name}": value for name, value in values.items()}
     parameters |= {"of_user": user_id, "quote_for": quote_for, "use_within": use_within}
     row = connection.execute(_INSERT_QUOTE, parameters).one_or_none()
     return None if row is None else Payment(*row)
-
-
-_SEAL = update(payments).where(_p.id == bindparam("of_id", type_=Uuid)).values(seal=bindparam("new_seal"))
-
-
-def set_seal(connection: Connection, payment_id: UUID, seal: Seal) -> None:
-    """Stores the seal of a quote, in the transaction that stores the quote."""
-    connection.execute(_SEAL, {"of_id": payment_id, "new_seal": seal})
 
 
 _SET_ORDER = (

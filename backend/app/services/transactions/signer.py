@@ -113,6 +113,8 @@ class Signer:
         """Returns why an order of the platform is not paid for; None if it is, or need not be."""
         if not policy.needs_payments or operation.kind not in ORDERS or operation.sender not in self._accounts:
             return None
+        if operation.value_wei == 0:
+            return None
         with self._database.autocommit() as connection:
             return reason_unpaid(connection, operation, self._sealer)
 

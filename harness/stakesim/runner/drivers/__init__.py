@@ -17,7 +17,13 @@ CONTRACT = "contract"
 
 
 class Driver(Protocol):
-    """Carries out a scenario's actions, one after another."""
+    """Carries out a scenario's actions, one after another.
+
+    Attributes:
+        takes_payments: Whether people pay INR for what the platform sends.
+    """
+
+    takes_payments: bool
 
     def perform(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """Carries out one action.

@@ -64,6 +64,7 @@ class BackendDriver:
             network: Between the backend and its node.
         """
         self._session, self._onchain, self._network = session, onchain, network
+        self.takes_payments: bool = getattr(session, "takes_payments", False)
         self._known_runs: set[str] = set()
         self._known_bookings: set[str] = set()
         self._key_numbers = count(1)
@@ -151,10 +152,11 @@ class BackendDriver:
         match action:
             case CreateRun():
                 start = model.epoch + action.starts
-                use_case(action.run, price_inr=action.price_inr, seats=action.seats, starts_at=start, **caller)
+                terms = {"price_inr": action.price_inr, "seats": action.seats, "starts_at": start}
+                use_case(action.run, **terms, **caller, **self._payment(action))
                 self._known_runs.add(action.run)
             case Book():
-                use_case(action.booking, run=action.run, seats=action.seats, **caller)
+                use_case(action.booking, run=action.run, seats=action.seats, **caller, **self._payment(action))
                 self._known_bookings.add(action.booking)
             case CancelBooking():
                 use_case(action.booking, **caller)
@@ -169,6 +171,10 @@ class BackendDriver:
                 use_case(**caller)
             case _:
                 raise TypeError(f"no use case carries out {action!r}")
+
+    def _payment(self, action: CreateRun | Book) -> dict[str, str]:
+        """How the person pays, for a session that takes payments."""
+        return {"payment": action.payment} if self.takes_payments else {}
 
     def _note_change(self, action: Action, model: State) -> None:
         """Makes the backend read a run of its own that was changed past it, as a watcher of the chain would."""

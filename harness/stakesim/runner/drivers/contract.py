@@ -13,9 +13,14 @@ from stakesim.runner.drivers.onchain import ContractCall, OnChain
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import PLATFORM, Action
 
+_BACKENDS_ERRORS = ("PriceError", "PaymentTooSmall", "NotPaid", "PaymentUnusable")
+"""Errors of checks that only backends make."""
+
 
 class ContractDriver:
     """Drives the contract alone; see `stakesim.runner.drivers.Driver`."""
+
+    takes_payments = True  # in the model, so that a scenario has the same ledger as through a backend
 
     def __init__(self, onchain: OnChain) -> None:
         """Sends actions through `onchain`."""
@@ -26,8 +31,8 @@ class ContractDriver:
         outcome = self._onchain.perform_without_backend(action, expected, model)
         if outcome is not None:
             return outcome
-        if expected.error == "PriceError":  # only backends check prices
-            return ActualOutcome("rejected", "PriceError")
+        if expected.error in _BACKENDS_ERRORS:
+            return ActualOutcome("rejected", expected.error)
         return self._call_then_send(action, expected, model)
 
     def rows(self) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
-from stakesim.backend import BookingRow, NotStored, Rows, RunRow
+from stakesim.backend import BookingRow, NotStored, PaymentRow, Rows, RunRow
 
-Row = TypeVar("Row", RunRow, BookingRow)
+Row = TypeVar("Row", RunRow, BookingRow, PaymentRow)
 
 
 def checked_rows(rows: Any) -> Rows:
@@ -25,7 +25,8 @@ def checked_rows(rows: Any) -> Rows:
     """
     if not isinstance(rows, Rows):
         raise TypeError(f"`rows` gave {rows!r}: give a `stakesim.backend.Rows`.")
-    return Rows(_checked(rows.runs, RunRow), _checked(rows.bookings, BookingRow))
+    payments = None if rows.payments is None else _checked(rows.payments, PaymentRow)
+    return Rows(_checked(rows.runs, RunRow), _checked(rows.bookings, BookingRow), payments)
 
 
 def _checked(rows: Iterable[Any], kind: type[Row]) -> list[Row]:
@@ -68,11 +69,21 @@ class _Column(NamedTuple):
 _ID = _Column(lambda value: value is None or _is_int(value), "an integer", is_integer=True)
 _WEI = _Column(lambda value: value is None or isinstance(value, NotStored) or _is_int(value), "an integer", True)
 _INR = _Column(_is_decimal, "a Decimal")
+_AMOUNT = _Column(lambda value: value is not None and _is_decimal(value), "a Decimal")
+_BOOL = _Column(lambda value: isinstance(value, bool), "True or False")
+_TEXT = _Column(lambda value: isinstance(value, str), "text")
 _COLUMNS: Mapping[str, _Column] = {
     "onchain_run_id": _ID,
     "onchain_booking_id": _ID,
-    "confirmed": _Column(lambda value: isinstance(value, bool), "True or False"),
-    "status": _Column(lambda value: isinstance(value, str), "text"),
+    "onchain_id": _ID,
+    "confirmed": _BOOL,
+    "disputed": _BOOL,
+    "status": _TEXT,
+    "user": _TEXT,
+    "purpose": _TEXT,
+    "state": _TEXT,
+    "captured_inr": _AMOUNT,
+    "refunded_inr": _AMOUNT,
     "seats": _Column(_is_int, "an integer", is_integer=True),
     "price_inr": _INR,
     "total_inr": _INR,

@@ -7,13 +7,23 @@ reported together. The statements are those of INVARIANTS.md, word for word.
 
 from __future__ import annotations
 
-from stakesim.runner.invariants import actions, agreement, event_replay, lifecycle, payments, quotes, settlement, views
+from stakesim.runner.invariants import (
+    actions,
+    agreement,
+    event_replay,
+    lifecycle,
+    paid_for,
+    payments,
+    quotes,
+    settlement,
+    views,
+)
 from stakesim.runner.invariants.registry import REGISTERED, Invariant, Violation
 from stakesim.runner.step import Step
 
 __all__ = ["INVARIANTS", "Invariant", "Violation", "violations"]
 
-_MODULES = (payments, settlement, lifecycle, actions, agreement, quotes, event_replay, views)
+_MODULES = (payments, settlement, lifecycle, actions, agreement, quotes, event_replay, paid_for, views)
 """Importing them registers their invariants."""
 INVARIANTS: dict[str, Invariant] = dict(sorted(REGISTERED.items()))
 """All invariants by id, in the order of their ids."""
