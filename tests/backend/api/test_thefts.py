@@ -141,7 +141,10 @@ def test_opening_and_cancelling_runs_gives_the_host_what_they_paid_and_no_more(
     w3, start, host_before = payments.backend.engine.w3, wallet(payments), payments.backend.balance("host")
     for _ in range(3):
         run = open_paid_run(api, payments)
-        body_of(api.host.patch(f"/event-runs/{run['id']}/status", {"status": "cancelled"}, Idempotency_Key=str(uuid4())), 200)
+        body_of(
+            api.host.patch(f"/event-runs/{run['id']}/status", {"status": "cancelled"}, Idempotency_Key=str(uuid4())),
+            200,
+        )
     payments.round()
     gained = payments.backend.balance("host") - host_before
     captured = sum(row.amount_inr for row in payments.rows())
