@@ -32,12 +32,14 @@ from app.core.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
     GatewayUnavailable,
+    NotFound,
     NotPaid,
     PaymentUnusable,
 )
 from app.db.embedded import start_embedded, stop_embedded
 from app.db.tables import Booking, EventRun, operations
 from app.services.booking_service import BookingService
+from app.services.payments.service import PaymentService
 from app.services.payments.types import Payment
 from app.services.transactions.policy import TransactionPolicy
 from sqlalchemy import URL, event, make_url, select
@@ -156,13 +158,12 @@ def _quote(bookings: BookingService, terms: tuple[Any, ...]) -> Payment | None:
 def _pay(services: Services, log: ScriptLog, key: str, get_quote: Callable[[], Payment | None]) -> UUID:
     """Pays the quote of a key, unless it is paid. All processes pay the same one, also after one of them was killed."""
     assert services.payments is not None
-    quotes = log.quotes(key)
-    if not quotes:
+    quote_id = next((quote for quote in log.quotes(key) if _exists(services.payments, quote)), None)
+    if quote_id is None:
         quoted = get_quote()
         assert quoted is not None
         log.write(f"quote {key}: {quoted.id}")
-        quotes = log.quotes(key)
-    quote_id = quotes[0]
+        quote_id = next(quote for quote in log.quotes(key) if _exists(services.payments, quote))
     with suppress(PaymentUnusable):  # it is paid already
         order_id = services.payments.order(quote_id).order_id
         gateway = services.payments.gateway
@@ -173,6 +174,15 @@ def _pay(services: Services, log: ScriptLog, key: str, get_quote: Callable[[], P
 
 
 # ----------------------------------------------------------------------------------------------- in the child process
+
+
+def _exists(payments: PaymentService, quote_id: UUID) -> bool:
+    """Whether the database has a quote, which it may have lost."""
+    try:
+        payments.get(quote_id)
+    except NotFound:
+        return False
+    return True
 
 
 class _ProcessLog(ScriptLog):
@@ -286,8 +296,8 @@ def read_log(log_path: Path) -> list[str]:
     return log_path.read_text().splitlines() if log_path.exists() else []
 
 
-def finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
-    """Settles the chain, runs all checks, and adds the errors of the processes."""
+def finish(testbed: BackendTestbed, log_path: Path, *, lost_commits: bool = False) -> list[Violation]:
+    """Settles the chain, runs all checks, and adds the errors of the processes; arguments as of `check`."""
     lines = read_log(log_path)
     responses = {line.removeprefix("done "): ClientResponse.DONE for line in lines if line.startswith("done ")}
     violations = [Violation("CLIENT", line.removeprefix("error ")) for line in lines if line.startswith("error ")]
@@ -296,7 +306,7 @@ def finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
         policy = replace(POLICY, resend_after=0)
         services = open_services(testbed.addresses, testbed.provider(), policy, engine, pays=True)
         violations += settle(testbed, services, POLICY.confirmations)
-        return violations + check(testbed, services, responses)
+        return violations + check(testbed, services, responses, lost_commits=lost_commits)
     finally:
         engine.dispose()
 
