@@ -102,7 +102,7 @@ def test_payouts_equal_the_reference_model(population, terms, seed, data, profil
     chunk = draw(population, seed, 0, terms, data.draw(st.permutations(EVERYBODY))[:size])
     for index in np.random.default_rng(seed).integers(0, CHUNK_SIZE, RUNS_EACH[profile]).tolist():
         scenario = to_scenario(chunk, index)
-        final_state = rehearse(scenario)[-1].state
+        final_state = rehearse(scenario, takes_payments=False)[-1].state  # a sweep has no smallest payment
         received = {party: wei for party, wei in final_state.received.items() if wei}
         assert expected_payouts(chunk, index) == received, scenario
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 from stakesim import run
-from stakesim.backend import NOT_STORED, BackendError, BookingRow, Rows, RunRow
+from stakesim.backend import NOT_STORED, BackendError, BookingRow, PaymentRow, Rows, RunRow
 from stakesim.campaign import execution
 from stakesim.evm.errors import CallReverted
 from stakesim.runner.drivers.rows import checked_rows
@@ -169,6 +169,14 @@ def test_whole_decimals_are_integers_and_generators_are_read_once():
 def test_rows_of_wrong_types_are_refused(row, said):
     with pytest.raises(TypeError, match=said):
         checked_rows(Rows([row], []))
+
+
+@pytest.mark.parametrize("amount", [Decimal("0.001"), 1, None, Decimal("NaN")], ids=repr)
+def test_payments_are_of_whole_paise(amount):
+    payment = PaymentRow("host", "run", 1, "used", Decimal("4000.00"), Decimal(0))
+    assert checked_rows(Rows([], [], iter([payment]))) == Rows([], [], [payment])
+    with pytest.raises(TypeError, match=r"captured_inr of a PaymentRow is .*: give a Decimal of whole paise"):
+        checked_rows(Rows([], [], [payment._replace(captured_inr=amount)]))
 
 
 @pytest.mark.parametrize("given", [None, [], ([], [])], ids=repr)

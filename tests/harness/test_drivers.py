@@ -173,6 +173,42 @@ def test_use_cases_that_a_backend_lacks_are_left_out_and_reported(engine_name):
     assert result.reached["error NothingToWithdraw"] == 1
 
 
+PAID = """
+name: paid
+story: One pays in time, the other does not pay.
+actors: {host: {}, a: {}}
+actions:
+  - {at: 0, do: create_run, run: no, by: host, price_inr: "20000", seats: 2, starts: 7d, payment: never, fails: NotPaid}
+  - {do: create_run, run: gig, by: host, price_inr: "20000", seats: 2, starts: 7d, payment: twice}
+"""
+
+
+def test_a_backend_without_payments_has_no_part_in_them(engine_name):
+    """Nobody pays, so the ledger has no INR; what is only about payments is left out."""
+    little, told = Little(), []
+    little.create_run = lambda *_, **options: told.append(options)
+    with closing(open_environment(engine_name, backend=little)) as environment:
+        result = run_scenario(environment, loads(PAID))
+        assert {key for key in result.reached if key.startswith("not supported")} == {
+            "not supported: create_run paid never",
+            "not supported: create_run paid twice",
+        }
+        assert narratives_of(result) == []
+        run_scenario(environment, loads(SCENARIO))
+    assert all("payment" not in options for options in told)
+    assert {(row.inr_captured, row.inr_refunded) for row in result.rows} == {("0.00", "0.00")}
+
+
+def test_the_contract_alone_has_the_payments_of_the_model(engine_name):
+    with closing(open_environment(engine_name, driver="contract")) as environment:
+        result = run_scenario(environment, loads(PAID))
+    assert narratives_of(result) == []
+    assert [(row.error, row.inr_captured, row.inr_refunded) for row in result.rows] == [
+        ("NotPaid", "0.00", "0.00"),
+        (None, "16000.00", "8000.00"),
+    ]
+
+
 def test_rows_are_compared_only_where_there_is_a_database(engine_name):
     little = Little()
     little.create_run = lambda run, **_: None

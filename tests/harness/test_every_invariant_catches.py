@@ -11,10 +11,10 @@ from app.core.errors import ContractRejected
 from app.services import booking_service, projections
 from app.services.booking_service import BookingService
 from app.services.payments import razorpay, refunds, store
-from app.services.payments.gateway import Capture
 from app.services.payments.service import PaymentService
 from app.services.pricing import Quote, Rate
 from app.services.transactions import signer
+from paying import paid_quote
 from plainly_patched import plainly_patched, without_gas_budgets
 from stakesim.evm.contract_file import patched_event_stake
 from stakesim.paths import checkout
@@ -350,16 +350,6 @@ class BooksTwice(BookingService):
     def book(self, event_run_id, user_id, seats, **options):
         super().book(event_run_id, user_id, seats, quote_id=paid_quote(self, event_run_id, user_id, seats))
         return super().book(event_run_id, user_id, seats, **options)
-
-
-def paid_quote(bookings, event_run_id, user_id, seats):
-    """A quote that is paid, as far as the backend knows."""
-    payment = bookings.quote_to_pay(event_run_id, user_id, seats)[1]
-    order = bookings._payments.order(payment.id)
-    reference = f"pay_{payment.id.hex}"
-    news = Capture(order.order_id, reference, payment.amount_inr, "INR", payment.created_at)
-    bookings._payments.receive(news)
-    return payment.id
 
 
 def sends_unpaid(monkeypatch):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ import typer
 from app.core.errors import Superseded
 from app.services import rpc
 from app.services.operation_types import NoEffect, Operation, UsedNonce
+from app.services.payments import razorpay, refunds, store
+from app.services.payments.razorpay import RazorpayGateway
+from app.services.payments.service import PaymentService
 from app.services.rpc_errors import NODE_ERRORS, classify
-from app.services.transactions import states
+from app.services.transactions import signer, states
 from app.services.transactions.conclusions import Mined
 from app.services.transactions.limits import Limits
 from app.services.transactions.mempool import Mempool
@@ -223,6 +227,71 @@ def test_a_broken_sender_is_found(
         if invariants <= found:
             return
     pytest.fail(f"found {sorted(found)}, not {sorted(invariants)}")
+
+
+def believes_any_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(razorpay.hmac, "compare_digest", lambda *_: True)
+
+
+def sends_unpaid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PaymentService, "payment_for", lambda self, payment_id, *_: self.get(payment_id))
+    monkeypatch.setattr(store, "use", lambda *_: None)
+    monkeypatch.setattr(signer, "reason_unpaid", lambda *_: None)
+
+
+def gives_nothing_back_for_what_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = refunds.what_is_owed
+    closed = ("failed", "rejected")
+    monkeypatch.setattr(
+        refunds, "what_is_owed", lambda row, block: refunds.Settled() if row.state in closed else honest(row, block)
+    )
+
+
+def forgets_to_ask_for_refunds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PaymentService, "_ask_for", lambda *_: None)
+
+
+def refunds_under_another_key_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer is taken for lost."""
+    honest = RazorpayGateway.refund
+
+    def refund(self: Any, payment_id: str, amount_inr: Any, key: str, *, is_repeated: bool) -> Any:
+        honest(self, payment_id, Decimal("1.00"), f"{key}-lost", is_repeated=False)
+        return honest(self, payment_id, amount_inr - 1, key, is_repeated=is_repeated)
+
+    monkeypatch.setattr(RazorpayGateway, "refund", refund)
+
+
+def loses_what_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is paid twice, or is another amount, gets no row."""
+    honest = PaymentService._capture
+
+    def capture(self: Any, connection: Any, news: Any) -> None:
+        ordered = store.payments.select().where(store.payments.c.gateway_order_id == news.order_id)
+        row = connection.execute(ordered).one_or_none()
+        if row is not None and row.gateway_payment_id is None and row.amount_inr == news.amount:
+            honest(self, connection, news)
+
+    monkeypatch.setattr(PaymentService, "_capture", capture)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        believes_any_webhook,
+        sends_unpaid,
+        gives_nothing_back_for_what_has_no_effect,
+        forgets_to_ask_for_refunds,
+        refunds_under_another_key_each_time,
+        loses_what_nobody_asked_for,
+    ],
+)
+def test_broken_payments_are_found(
+    testbed: BackendTestbed, broken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch)
+    found = (violation for number in range(12) for violation in run_episode(testbed, 5, number).violations)
+    assert "I9" in (violation.invariant for violation in found)
 
 
 def test_a_violation_has_a_narrative() -> None:

@@ -50,6 +50,8 @@ class TestCampaign:
             reached += Counter(step.outcome.status for step in steps)
             reached += Counter(booking.status.name for booking in steps[-1].state.bookings.values())
             reached += Counter(run.status.name for run in steps[-1].state.runs.values())
+            reached += Counter(f"payment {payment.status}" for payment in steps[-1].state.payments)
+            reached["payment disputed"] += sum(payment.disputed for payment in steps[-1].state.payments)
             reached["cancelled alone"] += sum(
                 step.action.do == "cancel_booking" and step.outcome.status == "ok" for step in steps
             )
@@ -89,6 +91,10 @@ MUST_REACH = [
     "CANCELLED",
     "EXPIRED",
     "cancelled alone",
+    "payment used",
+    "payment refunded",
+    "payment expired",
+    "payment disputed",
 ]
 
 

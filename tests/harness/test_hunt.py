@@ -33,7 +33,7 @@ SEARCHES = {"quick": (3, 15), "ci": (30, 50), "deep": (500, 50)}
 PLANTED = {
     "the fee takes a wei more": (
         "uint256 fee = revenue * FEE_BPS / BPS;",
-        "uint256 fee = revenue * FEE_BPS / BPS + 1;",
+        "uint256 fee = revenue * FEE_BPS / BPS + (revenue == 0 ? 0 : 1);",
         ["create_run", "book", "complete"],
     ),
     "stakes are too large": (

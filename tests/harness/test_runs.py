@@ -95,7 +95,7 @@ def test_another_seed_gives_another_campaign(engine_name):
 @pytest.mark.slow
 def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile, engine_name):
     runs = RUNS[profile]
-    result = run(name, engine_name, runs=runs, seed=11)
+    result = run(name, engine_name, runs=runs, seed=16)
     assert [narrate([f]) for f in result.findings if profile != "quick" or f.id != "VACUOUS"] == []
     assert len(result.results) == runs
     assert result.reached["bookings"] > runs
@@ -109,6 +109,17 @@ def test_a_campaign_that_reaches_too_little_fails_as_vacuous(tmp_path, monkeypat
     result = run("calm", engine_name, runs=2)
     assert [f.id for f in result.findings] == ["VACUOUS"]
     assert "no no-show" in result.findings[0].message
+
+
+def test_a_large_campaign_must_reach_every_outcome_of_payments(tmp_path, monkeypatch):
+    monkeypatch.setattr(campaign, "MANY", 10)
+    assert run("calm", driver="contract", runs=20, seed=3).ok
+    text = (PROFILES / "calm.yaml").read_text()
+    (tmp_path / "calm.yaml").write_text(text.replace("odd_payment: 0.1", "odd_payment: 0"))
+    monkeypatch.setattr(scenario_files, "profiles", lambda: {"calm": tmp_path / "calm.yaml"})
+    (finding,) = run("calm", driver="contract", runs=20, seed=3).findings
+    assert finding.id == "VACUOUS"
+    assert "no expired payment, no disputed payment" in finding.message
 
 
 def _without_no_shows(text: str) -> str:

@@ -1,7 +1,7 @@
 """The fault campaign of this backend: `[tool.stakesim] faults = "stakesim_adapter.faults:campaign"`.
 
-`episodes`, `processes` and `wire` run the six kinds of episodes, `clients` sends their requests. `watch`, `checks` and
-`row_checks` check operations and rows.
+`episodes`, `processes` and `wire` run the six kinds of episodes, `clients` sends their requests, for which `payers`
+pays. `watch`, `checks`, `row_checks`, `limit_checks` and `payment_checks` check what came of them.
 """
 
 from __future__ import annotations

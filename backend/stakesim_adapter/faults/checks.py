@@ -75,6 +75,7 @@ def check(
     responses: Mapping[str, ClientResponse],
     *,
     deep_reorg: bool = False,
+    lost_commits: bool = False,
 ) -> list[Violation]:
     """Runs all checks. No operation may be open, and no block may be mined meanwhile.
 
@@ -83,6 +84,7 @@ def check(
         services: The services under test.
         responses: Responses to clients, by key.
         deep_reorg: Whether a reorg went deeper than the confirmations.
+        lost_commits: Whether the database lost its last commits.
     """
     chain = read_chain(testbed)
     with testbed.observer.connect() as connection:
@@ -99,7 +101,7 @@ def check(
     violations = [violation for find_violations in CHECKS for violation in find_violations(end)]
     violations += check_limits(testbed, chain, services.sender.policy)
     if services.payments is not None:
-        violations += check_payments(testbed, services)
+        violations += check_payments(testbed, services, lost_commits=lost_commits)
     return violations + check_rows(testbed, chain, services.chain.platform)
 
 

@@ -49,7 +49,7 @@ def run_failover_episode(seed: int, number: int) -> EpisodeResult:
                 url = copy.url.set(database=testbed.database.url.database).render_as_string(hide_password=False)
                 testbed.move_to(url)
                 run_processes(testbed.addresses, log_path, ["one"], seed=seed + number + 1)
-                violations = finish(testbed, log_path)
+                violations = finish(testbed, log_path, lost_commits=True)
                 lines = read_log(log_path)
                 testbed.database.dispose()
         finally:

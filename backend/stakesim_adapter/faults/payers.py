@@ -71,7 +71,8 @@ class Payers:
 
     def _deliver(self, services: Services, webhooks: list[Webhook]) -> None:
         """Delivers webhooks as the API does; what fails for the database is sent again later."""
-        assert services.payments is not None
+        if services.payments is None:
+            return
         for webhook in webhooks:
             headers = {name.lower(): value for name, value in webhook.headers.items()}
             try:

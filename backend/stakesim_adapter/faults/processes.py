@@ -14,18 +14,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import numpy as np
-import requests
 from app.bootstrap.container import Services
 from app.core.errors import (
     AppError,
@@ -33,15 +28,11 @@ from app.core.errors import (
     DatabaseUnavailable,
     GatewayUnavailable,
     NotPaid,
-    PaymentUnusable,
 )
 from app.db.embedded import start_embedded, stop_embedded
-from app.db.tables import Booking, EventRun, operations
-from app.services.booking_service import BookingService
-from app.services.payments.types import Payment
+from app.db.tables import operations
 from app.services.transactions.policy import TransactionPolicy
 from sqlalchemy import URL, event, make_url, select
-from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.faults.faulty_provider import SEND, FaultyProvider
 from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.testbed import MAX_FEE, service_account
@@ -50,7 +41,8 @@ from web3.types import RPCEndpoint
 from stakesim_adapter.faults.checks import ClientResponse, check
 from stakesim_adapter.faults.episodes import settle
 from stakesim_adapter.faults.poolers import PoolMode, pgbouncer
-from stakesim_adapter.faults.testbed import EXPERIENCE, Addresses, BackendTestbed, open_services, user_id
+from stakesim_adapter.faults.script import ScriptLog, run_script
+from stakesim_adapter.faults.testbed import Addresses, BackendTestbed, open_services
 
 KILL_FAULTS = {
     "kill -9 after a statement": 23,
@@ -85,91 +77,8 @@ POLICY = TransactionPolicy(
 )
 MAX_TRIES = 200
 """Maximum number of times that a process runs the script."""
-_STARTS_AT = datetime.fromtimestamp(GENESIS_TIMESTAMP, UTC) + timedelta(days=30)
 TEMPORARY_ERRORS = (ChainUnavailable, DatabaseUnavailable, GatewayUnavailable, NotPaid)
 _CONTEXT = multiprocessing.get_context("fork")
-
-
-class ScriptLog:
-    """What `run_script` has done: `done KEY`, and `quote KEY: ID`, which clients pay.
-
-    Attributes:
-        gateway_url: URL of the payment gateway, where they pay.
-    """
-
-    def __init__(self, gateway_url: str) -> None:
-        self.gateway_url = gateway_url
-        self._lines: list[str] = []
-
-    def write(self, line: str) -> None:
-        """Adds a line."""
-        self._lines.append(line)
-
-    def lines(self) -> list[str]:
-        """Returns all lines."""
-        return self._lines
-
-    def quotes(self, key: str) -> list[UUID]:
-        """Returns the quotes of a key, the first one noted first."""
-        prefix = f"quote {key}: "
-        return [UUID(line.removeprefix(prefix)) for line in self.lines() if line.startswith(prefix)]
-
-
-def run_script(services: Services, process_name: str, log: ScriptLog) -> None:
-    """Creates runs and bookings, some with keys that all processes share, some with keys of this process.
-
-    Pays for each, and logs the key of each use case that has returned.
-    """
-    runs, bookings = services.runs, services.bookings
-
-    def create(key: str, *terms: Any) -> EventRun:
-        quote_id = _pay(services, log, key, lambda: runs.quote_stake(*terms)[1])
-        return runs.create(*terms, idempotency_key=key, quote_id=quote_id)
-
-    def book(key: str, *terms: Any) -> Booking:
-        quote_id = _pay(services, log, key, lambda: bookings.quote_to_pay(*terms)[1])
-        return bookings.book(*terms, idempotency_key=key, quote_id=quote_id)
-
-    run = create("create", user_id(0), EXPERIENCE, _STARTS_AT, 12, Decimal(20_000))
-    log.write("done create")
-    booking = book("book", run.id, user_id(1), 2)
-    log.write("done book")
-    for user in (2, 3):
-        key, terms = f"book later {user}", (run.id, user_id(user), 1)
-        quote_id = _pay(services, log, key, partial(_quote, bookings, terms))
-        bookings.prepare_book(*terms, idempotency_key=key, quote_id=quote_id)
-    services.reconciler.run_once()
-    bookings.cancel(booking.id, idempotency_key="cancel")
-    log.write("done cancel")
-    own_run = create(f"create by {process_name}", user_id(1), EXPERIENCE, _STARTS_AT, 3, Decimal(9_000))
-    log.write(f"done create by {process_name}")
-    book(f"book by {process_name}", own_run.id, user_id(5), 1)
-    log.write(f"done book by {process_name}")
-    runs.cancel(own_run.id, idempotency_key=f"cancel by {process_name}")
-    log.write(f"done cancel by {process_name}")
-
-
-def _quote(bookings: BookingService, terms: tuple[Any, ...]) -> Payment | None:
-    return bookings.quote_to_pay(*terms)[1]
-
-
-def _pay(services: Services, log: ScriptLog, key: str, get_quote: Callable[[], Payment | None]) -> UUID:
-    """Pays the quote of a key, unless it is paid. All processes pay the same one, also after one of them was killed."""
-    assert services.payments is not None
-    quotes = log.quotes(key)
-    if not quotes:
-        quoted = get_quote()
-        assert quoted is not None
-        log.write(f"quote {key}: {quoted.id}")
-        quotes = log.quotes(key)
-    quote_id = quotes[0]
-    with suppress(PaymentUnusable):  # it is paid already
-        order_id = services.payments.order(quote_id).order_id
-        gateway = services.payments.gateway
-        requests.post(f"{log.gateway_url}/pay/{order_id}", timeout=10)
-        for capture in gateway.captures(order_id):
-            services.payments.receive(capture)
-    return quote_id
 
 
 # ----------------------------------------------------------------------------------------------- in the child process
@@ -286,8 +195,8 @@ def read_log(log_path: Path) -> list[str]:
     return log_path.read_text().splitlines() if log_path.exists() else []
 
 
-def finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
-    """Settles the chain, runs all checks, and adds the errors of the processes."""
+def finish(testbed: BackendTestbed, log_path: Path, *, lost_commits: bool = False) -> list[Violation]:
+    """Settles the chain, runs all checks, and adds the errors of the processes; arguments as of `check`."""
     lines = read_log(log_path)
     responses = {line.removeprefix("done "): ClientResponse.DONE for line in lines if line.startswith("done ")}
     violations = [Violation("CLIENT", line.removeprefix("error ")) for line in lines if line.startswith("error ")]
@@ -296,7 +205,7 @@ def finish(testbed: BackendTestbed, log_path: Path) -> list[Violation]:
         policy = replace(POLICY, resend_after=0)
         services = open_services(testbed.addresses, testbed.provider(), policy, engine, pays=True)
         violations += settle(testbed, services, POLICY.confirmations)
-        return violations + check(testbed, services, responses)
+        return violations + check(testbed, services, responses, lost_commits=lost_commits)
     finally:
         engine.dispose()
 

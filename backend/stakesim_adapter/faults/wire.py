@@ -26,7 +26,8 @@ from stakesim.faults.tcp_proxy import TcpProxy, WireFault
 
 from stakesim_adapter.faults.checks import ClientResponse, check
 from stakesim_adapter.faults.episodes import settle
-from stakesim_adapter.faults.processes import POLICY, TEMPORARY_ERRORS, ScriptLog, run_script
+from stakesim_adapter.faults.processes import POLICY, TEMPORARY_ERRORS
+from stakesim_adapter.faults.script import ScriptLog, run_script
 from stakesim_adapter.faults.testbed import BackendTestbed, open_services
 
 WIRE_FAULTS = {

@@ -26,14 +26,15 @@ class RehearsedStep:
     state: State
 
 
-def rehearse(scenario: Scenario, epoch: int = 0) -> list[RehearsedStep]:
+def rehearse(scenario: Scenario, epoch: int = 0, *, takes_payments: bool = True) -> list[RehearsedStep]:
     """Carries out every action of a scenario in the model.
 
     Args:
         scenario: The scenario.
         epoch: Time of the scenario's second 0, in seconds since 1970.
+        takes_payments: Whether people pay INR for what the platform sends.
     """
-    state = initial_state(scenario.terms, scenario.actors, epoch)
+    state = initial_state(scenario.terms, scenario.actors, epoch, takes_payments=takes_payments)
     rate_at = scenario.rate_path()
     steps = []
     for at, action in scenario.timeline():

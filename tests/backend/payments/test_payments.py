@@ -21,6 +21,7 @@ from app.core.errors import (
     NotFound,
     NotPaid,
     PaymentRequired,
+    PaymentTooSmall,
     PaymentUnusable,
 )
 from app.db.tables import operations
@@ -627,3 +628,12 @@ def test_two_rounds_at_once_ask_the_gateway_once(payments: PaymentsEnvironment) 
     assert len(payments.stand_in.webhooks) == asked
     with payments.backend.database.autocommit() as connection:
         assert not refunds.claim(connection, refund, HOUR)
+
+
+def test_a_quote_of_too_little_or_too_much_is_refused_and_not_stored(payments: PaymentsEnvironment) -> None:
+    run, before = payments.open_run(), payments.number_of_payments()
+    with pytest.raises(PaymentTooSmall, match=r"0\.80 INR can't be paid: the gateway takes 1\.00 or more"):
+        payments.services.runs.quote_stake(*payments.run_arguments(seats=1, inr="4.00"))
+    with pytest.raises(InvalidRequest, match="that is too much"):  # more than the column holds
+        payments.quote(run.id, 2**50)
+    assert payments.number_of_payments() == before

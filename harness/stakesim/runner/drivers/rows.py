@@ -60,6 +60,10 @@ def _is_decimal(value: Any) -> bool:
     return value is None or (isinstance(value, Decimal) and value.is_finite())
 
 
+def _is_paise(value: Any) -> bool:
+    return value is not None and _is_decimal(value) and value.scaleb(2) == value.scaleb(2).to_integral_value()
+
+
 class _Column(NamedTuple):
     accepts: Callable[[Any], bool]
     type_name: str
@@ -69,7 +73,7 @@ class _Column(NamedTuple):
 _ID = _Column(lambda value: value is None or _is_int(value), "an integer", is_integer=True)
 _WEI = _Column(lambda value: value is None or isinstance(value, NotStored) or _is_int(value), "an integer", True)
 _INR = _Column(_is_decimal, "a Decimal")
-_AMOUNT = _Column(lambda value: value is not None and _is_decimal(value), "a Decimal")
+_AMOUNT = _Column(_is_paise, "a Decimal of whole paise")
 _BOOL = _Column(lambda value: isinstance(value, bool), "True or False")
 _TEXT = _Column(lambda value: isinstance(value, str), "text")
 _COLUMNS: Mapping[str, _Column] = {
