@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
-SMALL = Effort(runs=8, walks=6, steps=12, examples=2, moves=8, faults=0)
+SMALL = Effort(runs=8, walks=12, steps=12, examples=2, moves=8, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 

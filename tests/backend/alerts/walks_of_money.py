@@ -57,6 +57,7 @@ def gas_is_expensive_for_a_while(s: StandIn) -> Iterator[Reader]:
 
 @walk("PriceOld")
 def feed_stopped(s: StandIn) -> Iterator[Reader]:
+    s.set(PAYMENTS="manual")  # so that `doctor` finds nothing else
     s.feed.age_s = 3_200
     yield Reader(decides=BY_HAND, leaves_out=("If the source is a feed that is back",))
 
@@ -69,6 +70,7 @@ def right_jump(s: StandIn) -> Iterator[Reader]:
 
 @walk("PriceRefused", "NoPrice", "HighErrorRate")
 def wrong_jump(s: StandIn) -> Iterator[Reader]:
+    s.set(PAYMENTS="manual")  # so that `doctor` finds nothing else
     s.feed.inr = 2_000_000
     yield Reader(
         decides=BY_HAND,
@@ -79,6 +81,7 @@ def wrong_jump(s: StandIn) -> Iterator[Reader]:
 
 @walk("NoPrice", "HighErrorRate")
 def feed_gone(s: StandIn) -> Iterator[Reader]:
+    s.set(PAYMENTS="manual")  # so that `doctor` finds nothing else
     s.feed.age_s = 4_000
     yield Reader(decides=BY_HAND)
 

@@ -26,7 +26,7 @@ def service_killed(s: StandIn) -> Iterator[Reader]:
 def service_refuses_to_start(s: StandIn) -> Iterator[Reader]:
     """Somebody made a mistake in the settings, and restarted it: the reader finds it by the log."""
     rate = s.feed.setting()
-    s.set(MAX_FEE_GWEI=0)
+    s.set(MAX_FEE_GWEI=0, PAYMENTS="manual")  # so that `doctor` finds nothing else
     s.control("stop")
     yield Reader(
         leaves_out=("If `/health` answers here", "Start the service"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from api_environment import ETH, ApiEnvironment, ApiUser, body_of, open_api, problem_of
@@ -63,6 +63,8 @@ def test_everything_works_or_is_refused_as_documented(api: ApiEnvironment, guest
         return response
 
     host, body = api.other_host, other_body(api)
+    stake = checked("post", "/event-runs/calculate-stake", host.post("/event-runs/calculate-stake", body))
+    assert body_of(stake, 200)["quote_id"] is None  # nobody pays in INR here
     run = body_of(checked("post", "/event-runs", host.post("/event-runs", body, Idempotency_Key="first")), 201)
     assert run["blockchain_stake_amount_wei"] == "80000000000000000"
     other, third = own_run(api), own_run(api)
@@ -109,6 +111,16 @@ def test_everything_works_or_is_refused_as_documented(api: ApiEnvironment, guest
     problem_of(approved, 404, "not_found")
     for path in ("/health", "/ready", "/metrics"):
         assert checked("get", path, api.client.get(path)).status_code == 200
+    for method, route, sent in (
+        ("get", "", None),
+        ("post", "/order", None),
+        ("post", "/capture", {"reference": "UTR1", "amount_inr": "16000.00"}),
+        ("post", "/refund", {"reference": "UTR1"}),
+    ):
+        response = api.platform.request(method, f"/payments/{uuid4()}{route}", sent)
+        problem_of(checked(method, "/payments/{payment_id}" + route, response), 404, "not_found")
+    webhook = api.client.post("/webhooks/razorpay", content=b"{}")
+    problem_of(checked("post", "/webhooks/razorpay", webhook), 404, "not_found")
     assert untested_routes == set()
 
 

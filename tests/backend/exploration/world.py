@@ -187,7 +187,9 @@ class World:
     def fill(self, keys: Sequence[str]) -> int:
         """Empties the database, stores an operation with each key, and returns its number."""
         connection = self._connection
-        connection.exec_driver_sql(f"TRUNCATE {', '.join(set(TABLES) - {'exploration_clock'})}, experiences, users")
+        connection.exec_driver_sql(
+            f"TRUNCATE {', '.join(set(TABLES) - {'exploration_clock'})}, experiences, users CASCADE"
+        )
         host = connection.execute(users.insert().values(name="host").returning(users.c.id)).scalar_one()
         statement = experiences.insert().values(host_id=host, title="experience").returning(experiences.c.id)
         of_run = {"host_id": host, "experience_id": connection.execute(statement).scalar_one()}

@@ -230,13 +230,13 @@ def test_a_contract_that_is_paused_or_changed(client: TestClient, services: Serv
     assert (value_of(client, "stakesim_contract_paused"), set(changed().values())) == (0, {0})
     others: dict[str, dict[str, Any]] = {
         "code": {"code": "other"},
-        "platform_role": {"owner": None},
+        "platform_role": {"owner": None, "operators": frozenset()},
         "percentages": {"percentages": (1, 1)},
     }
     for part, other in others.items():
         watch._last = state._replace(**other)
         assert {name for name, value in changed().items() if value} == {part}
-    watch._last = state._replace(owner=None, is_operator=True)
+    watch._last = state._replace(owner=None, operators=frozenset(watch._accounts))
     assert set(changed().values()) == {0}, "an operator acts for the platform as well"
     watch._last = state._replace(paused=True)
     assert value_of(client, "stakesim_contract_paused") == 1
