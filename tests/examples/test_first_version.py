@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 from eth_account.signers.local import LocalAccount
 from stakesim import run
-from stakesim.backend import NOT_STORED
+from stakesim.backend import NOT_STORED, Rows
 from stakesim.campaign.report import save_failures
 from stakesim.evm.contract_file import load_contract
 from stakesim.paths import checkout
@@ -160,7 +160,7 @@ def test_only_stored_values_are_compared(opened, monkeypatch):
     everybody = scenario_files.for_backends()[0].parent / "at-the-same-moment.yaml"
     environment = opened()
     session = environment.prepare(load(everybody)).driver
-    assert session.rows() == ([], [])
+    assert session.rows() == Rows([], [])
     assert run_scenario(environment, load(everybody)).ok
     right = Platform.to_inr
     monkeypatch.setattr(Platform, "to_inr", lambda self, wei, rate: right(self, wei * 101 // 100, rate))
