@@ -24,9 +24,12 @@ from app.core.errors import (
     KeyReused,
     NotPaid,
 )
+from app.db.database import Database
 from app.db.tables import event_runs, operations
 from app.services.interventions import Interventions
 from app.services.operation_types import CLOSED_STATES, HeldCause, Operation
+from app.services.pause import pause, resume
+from app.services.transactions.limits import ORDERS
 from sqlalchemy import select
 from stakesim.faults.chain_faults import ChainFaults, ServiceStuckError
 from stakesim.faults.protocol import Violation
@@ -251,6 +254,26 @@ class Clients:
         for _ in range(rounds):
             self._note(f"the reconciler of service {service} runs")
             self._guarded("reconciler", lambda: self.services[service].reconciler.run_once(AT_ONCE))
+
+    def pause(self, rounds: int, service: int = 0) -> None:
+        """An operator pauses the service for some rounds of the reconciler, in which no order may be signed."""
+        self._note(f"an operator pauses the service for {rounds} rounds")
+        self.faults.restore_database()
+        database = Database(self.testbed.database)
+        pause(database, "operator")
+        unsigned = self._unsigned_orders()
+        self.reconcile(service, rounds)
+        self.step_operations(list(self.open_operations), service)
+        self.faults.restore_database()
+        signed = unsigned - self._unsigned_orders()
+        self.violations += [Violation("I8", f"{key} was signed during a pause") for key in sorted(signed)]
+        resume(database, "operator")
+
+    def _unsigned_orders(self) -> set[str]:
+        """Keys of the orders that have never had a transaction, whether they are open or not."""
+        with self.testbed.observer.connect() as connection:
+            rows = connection.execute(select(operations.c.key, operations.c.kind, operations.c.attempts)).all()
+        return {row.key for row in rows if row.kind in ORDERS and not row.attempts}
 
     def intervene(self, key: str, command: str, service: int = 0) -> None:
         """An operator retries, cancels or abandons the operation of a key."""

@@ -30,6 +30,7 @@ WEIGHTS: Mapping[str, float] = {
     "reuse_key": 1,
     "create_run": 1,
     "intervene": 4,
+    "pause": 1,
 }
 """How often each kind of step is drawn, in proportion; each episode multiplies them by random factors."""
 
@@ -96,6 +97,7 @@ class RandomSteps:
             "reuse_key": self._reuse_key,
             "create_run": self._create_run,
             "intervene": self._intervene,
+            "pause": lambda: self._served({"rounds": int(self._rng.integers(1, 4))}),
         }
 
     def __iter__(self) -> Iterator[RandomStep]:
