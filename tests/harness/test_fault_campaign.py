@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 from app.core.errors import Superseded
-from app.services import rpc
+from app.services import nonce_queries, rpc
 from app.services.operation_types import NoEffect, Operation, UsedNonce
 from app.services.payments import razorpay, refunds, store
 from app.services.payments.razorpay import RazorpayGateway
@@ -227,6 +227,17 @@ def test_a_broken_sender_is_found(
         if invariants <= found:
             return
     pytest.fail(f"found {sorted(found)}, not {sorted(invariants)}")
+
+
+def test_an_order_that_is_signed_during_a_pause_is_found(
+    testbed: BackendTestbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = nonce_queries.sign
+    monkeypatch.setattr(nonce_queries, "sign", lambda *args, is_exit, **more: honest(*args, is_exit=True, **more))
+    for number in range(20):
+        if any("during a pause" in each.message for each in run_episode(testbed, 5, number).violations):
+            return
+    pytest.fail("no order was signed during a pause")
 
 
 def believes_any_webhook(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,8 @@ class RandomSteps:
         weights = np.array(list(WEIGHTS.values())) * self._rng.exponential(size=len(WEIGHTS))
         for _ in range(int(self._rng.integers(8, 17))):
             do = str(self._rng.choice(list(WEIGHTS), p=weights / weights.sum()))
+            if do == "pause" and (booking := self._prepare_booking()):  # so that an order waits
+                yield RandomStep("prepare_booking", booking)
             args = self._draws[do]()
             if args is not None:
                 yield RandomStep(do, args)
