@@ -8,6 +8,8 @@ import pytest
 from api_environment import ApiEnvironment, open_api, wait_for_background
 from app.db.database import Database
 from backend_environment import BackendEnvironment, DeployedContracts, backend_on, deploy_contracts
+from payments_environment import PaymentsEnvironment, open_payments
+from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, serve_stand_in
 
 
 @pytest.fixture
@@ -39,3 +41,10 @@ def anvil() -> Iterator[DeployedContracts]:
 def racing_api(anvil: DeployedContracts, database: Database) -> ApiEnvironment:
     """The API on a node and a database that several threads can use."""
     return open_api(backend_on(anvil, "EventStake", database))
+
+
+@pytest.fixture
+def payments(backend: BackendEnvironment) -> Iterator[PaymentsEnvironment]:
+    stand_in = RazorpayStandIn()
+    with serve_stand_in(stand_in) as url:
+        yield open_payments(backend, url, stand_in)

@@ -14,7 +14,7 @@ from backend_environment import BackendEnvironment
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from payments_environment import SLOW_TO_BOOK, PaymentsEnvironment, open_payments
-from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, serve_stand_in
+from stakesim_adapter.razorpay_stand_in import RazorpayStandIn
 
 pytestmark = pytest.mark.slow
 
@@ -22,13 +22,6 @@ pytestmark = pytest.mark.slow
 def api_on(payments: PaymentsEnvironment) -> ApiEnvironment:
     app = create_app(payments.services, SECRET, payments.backend.engine.w3.eth.chain_id)
     return ApiEnvironment(payments.backend, payments.services, TestClient(app))
-
-
-@pytest.fixture
-def payments(backend: BackendEnvironment) -> Iterator[PaymentsEnvironment]:
-    stand_in = RazorpayStandIn()
-    with serve_stand_in(stand_in) as url:
-        yield open_payments(backend, url, stand_in)
 
 
 @pytest.fixture

@@ -13,21 +13,12 @@ from uuid import uuid4
 import pytest
 from api_environment import SECRET, ApiEnvironment, ApiUser, body_of
 from app.main import create_app
-from backend_environment import BackendEnvironment
 from fastapi.testclient import TestClient
-from payments_environment import PaymentsEnvironment, open_payments
-from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, serve_stand_in
+from payments_environment import PaymentsEnvironment
 
 pytestmark = pytest.mark.slow
 
 INR_PER_ETH = 200_000
-
-
-@pytest.fixture
-def payments(backend: BackendEnvironment) -> Iterator[PaymentsEnvironment]:
-    stand_in = RazorpayStandIn()
-    with serve_stand_in(stand_in) as url:
-        yield open_payments(backend, url, stand_in)
 
 
 @pytest.fixture

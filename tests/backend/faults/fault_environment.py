@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -29,6 +30,7 @@ from hexbytes import HexBytes
 from sqlalchemy import insert, select
 from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
+from web3.exceptions import TransactionNotFound
 from web3.middleware import AttributeDictMiddleware
 from web3.providers import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse, TxReceipt
@@ -436,3 +438,14 @@ def open_environment(engine: AnvilEngine, address: str, database: Database) -> F
         ).scalar_one()
     environment.rpc("evm_setAutomine", False)
     return environment
+
+
+def effects(environment: FaultEnvironment) -> Counter[str]:
+    """Counts transactions with an effect, by operation: each has at most one."""
+    counts: Counter[str] = Counter()
+    for operation in all_operations(environment.database):
+        for attempt in operation.attempts:
+            with suppress(TransactionNotFound):
+                receipt = environment.w3.eth.get_transaction_receipt(attempt.tx_hash)  # type: ignore[arg-type]
+                counts[operation.key] += receipt["status"] == 1 and not attempt.no_effect
+    return counts

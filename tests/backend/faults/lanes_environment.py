@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,10 +16,19 @@ from app.services.transactions.limits import Sealer
 from app.services.transactions.sender import TransactionSender
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from fault_environment import POLICY, SEND, Fault, FaultEnvironment, NodeConnection, all_operations, http, refusal
+from fault_environment import (
+    POLICY,
+    SEND,
+    Fault,
+    FaultEnvironment,
+    NodeConnection,
+    all_operations,
+    effects,
+    http,
+    refusal,
+)
 from hexbytes import HexBytes
 from web3 import Web3
-from web3.exceptions import TransactionNotFound
 from web3.middleware import AttributeDictMiddleware
 
 SEAL_KEY = b"0123456789abcdefghijklmnopqrstuv"
@@ -95,17 +103,6 @@ def for_sender(account: LocalAccount | SigningAccount, fault: Fault) -> Fault:
 
 def refused(words: str) -> Fault:
     return lambda method, params, forward: refusal(words)
-
-
-def effects(environment: FaultEnvironment) -> Counter[str]:
-    """Counts transactions with an effect, by operation."""
-    counts: Counter[str] = Counter()
-    for operation in all_operations(environment.database):
-        for attempt in operation.attempts:
-            with suppress(TransactionNotFound):
-                receipt = environment.w3.eth.get_transaction_receipt(attempt.tx_hash)  # type: ignore[arg-type]
-                counts[operation.key] += receipt["status"] == 1 and not attempt.no_effect
-    return counts
 
 
 def check_lanes(environment: FaultEnvironment, lanes: Sequence[SigningAccount], bookings: int) -> None:

@@ -5,9 +5,7 @@ People without a wallet are entered under an address of its own (`CUSTODY_ADDRES
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -25,10 +23,9 @@ from app.services.transactions.sender import TransactionSender
 from app.services.transactions.spending import Entry, read_entry
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from fault_environment import POLICY, FaultEnvironment, NodeConnection, all_operations, http
+from fault_environment import POLICY, FaultEnvironment, NodeConnection, all_operations, effects, http
 from sqlalchemy import update
 from web3 import Web3
-from web3.exceptions import TransactionNotFound
 from web3.middleware import AttributeDictMiddleware
 
 pytestmark = pytest.mark.slow
@@ -98,17 +95,6 @@ def finish(environment: FaultEnvironment, open_ones: Sequence[Operation]) -> lis
         environment.mine()
     environment.services.reconciler.run_once(timedelta())
     return [environment.find(operation) for operation in open_ones]
-
-
-def effects(environment: FaultEnvironment) -> Counter[str]:
-    """Counts transactions with an effect, by operation: each has at most one."""
-    counts: Counter[str] = Counter()
-    for operation in all_operations(environment.database):
-        for attempt in operation.attempts:
-            with suppress(TransactionNotFound):
-                receipt = environment.w3.eth.get_transaction_receipt(attempt.tx_hash)  # type: ignore[arg-type]
-                counts[operation.key] += receipt["status"] == 1 and not attempt.no_effect
-    return counts
 
 
 def test_operations_in_every_state_end_under_the_old_key(environment: FaultEnvironment) -> None:
