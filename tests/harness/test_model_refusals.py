@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 from model_helpers import DAY, EPOCH, GRACE, RATE, START, Timed, apply_all, book, create, last_outcome
+from stakesim.model.calls import attended_booking_ids
 from stakesim.model.rates import inr_to_wei
-from stakesim.model.reference import apply, attended_booking_ids
+from stakesim.model.reference import apply
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import BookingStatus, RunStatus, State
 from stakesim.scenario.actions import (

@@ -20,19 +20,21 @@ from dataclasses import replace
 from decimal import Decimal
 
 from stakesim.model import payments, rules
+from stakesim.model.calls import contract_call_of
 from stakesim.model.rates import accept_rate, current_rate, inr_to_wei, set_price
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import (
     Booking,
     Call,
+    Effects,
     ExpectedOutcome,
     Party,
     RefusedError,
-    RuleResult,
     Run,
     State,
     party_of,
 )
+from stakesim.model.transfers import Reentries
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -50,17 +52,17 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.administration import (
-    AcceptOwnership,
     Administration,
-    Pause,
-    SetOperator,
-    TransferOwnership,
-    Unpause,
 )
 
 
 def apply(
-    state: State, action: Action, at: int, market: Decimal, refusal: RefusedError | None = None
+    state: State,
+    action: Action,
+    at: int,
+    market: Decimal,
+    refusal: RefusedError | None = None,
+    reentries: Reentries | None = None,
 ) -> tuple[State, ExpectedOutcome]:
     """Carries out one action.
 
@@ -70,6 +72,7 @@ def apply(
         at: Time of the action's block, in seconds since 1970; not before the last action.
         market: The market's rate at that time, in INR per ETH.
         refusal: The error of a contract that refuses an optional action; None: the rules decide.
+        reentries: Which calls of receivers that reenter succeeded on chain; None: none did.
 
     Returns:
         The state after the action, and the outcome that it must have.
@@ -79,7 +82,8 @@ def apply(
     """
     if at < state.now:
         raise ValueError(f"time can't go back from {state.now} to {at}")
-    state = replace(state, now=at)
+    state = state.copy()
+    state.now = at
     if isinstance(action, Wait):
         return state, ExpectedOutcome("ok")
     if isinstance(action, SetPrice):
@@ -97,61 +101,34 @@ def apply(
                 payments.require_paid(action)
         if refusal is not None:
             raise refusal
-        after, payouts = _apply_rule(state, action, call)
+        effects = _carry_out(state, action, call, reentries)
     except RefusedError as refused:
         return state, replace(outcome, status="rejected", error=refused.error, args=refused.arguments)
-    return _with_payments(after, action), replace(outcome, paid_in=call.due, payouts=payouts)
+    return _with_payments(state, action), replace(
+        outcome,
+        paid_in=call.due,
+        payouts=tuple(effects.payouts),
+        events=tuple(effects.events),
+        wrong_reentries=tuple(effects.wrong_reentries),
+    )
 
 
 def _with_payments(state: State, action: Action) -> State:
     """The state with what a successful action means for the payments in INR."""
     if isinstance(action, CreateRun | Book):
         return state if action.direct else payments.use(state, action)
-    if isinstance(action, CancelBooking | CancelRun | Complete | Expire):
+    if isinstance(action, CancelBooking | CancelRun | Complete | Expire | CallFunction):
         return payments.give_back(state)
     return state
 
 
-def _apply_rule(state: State, action: Action, call: Call) -> RuleResult:
-    match action:
-        case CreateRun():
-            return rules.create_run(state, action, call)
-        case Book():
-            return rules.book(state, action, call)
-        case CancelBooking():
-            return rules.cancel_booking(state, state.bookings[action.booking], call)
-        case CancelRun():
-            return rules.cancel_run(state, state.runs[action.run], call)
-        case Complete():
-            return rules.complete(state, state.runs[action.run], _attendance_list(state, action), call)
-        case Expire():
-            return rules.expire(state, state.runs[action.run])
-        case Withdraw():
-            return rules.withdraw(state, action.to, call)
-        case WithdrawFees():
-            return rules.withdraw_fees(state, call)
-        case SetOperator() | Pause() | Unpause() | TransferOwnership() | AcceptOwnership():
-            return rules.administer(state, action, call), ()
-        case ForceEther():
-            return rules.force_ether(state, action.wei, call)
-        case CallFunction():
-            return state, ()
-        case _:
-            raise TypeError(f"no rule for {action!r}")
-
-
-def attended_booking_ids(state: State, action: Complete) -> tuple[int, ...]:
-    """The contract's ids of the attended bookings, as `complete` sends them."""
-    return tuple(booking.id for booking in _attendance_list(state, action))
-
-
-def _attendance_list(state: State, action: Complete) -> list[Booking]:
-    """The attended bookings in the action's order, without those that were never made.
-
-    Sent through the backend, the list is also without those that the backend does not know.
-    """
-    bookings = (state.bookings[label] for label in action.attended if label in state.bookings)
-    return [booking for booking in bookings if action.direct or not booking.direct]
+def _carry_out(state: State, action: Action, call: Call, reentries: Reentries | None) -> Effects:
+    """Changes the state as the action does if it succeeds."""
+    if isinstance(action, ForceEther):
+        rules.force_ether(state, call.sender, action.wei)
+        return Effects()
+    contract_call = contract_call_of(state, action, call)
+    return Effects() if contract_call is None else rules.execute(state, contract_call, reentries)
 
 
 # Who sends what

@@ -1,40 +1,32 @@
-"""The rules of the business: one function for each action that is sent to the contract.
+"""The rules of the business: what each call of the contract must do.
 
-Each function checks in the order in which the contract does: the caller's authority, the status, the time, the
-arguments, and that the value is exact. It raises `RefusedError` for the first check that fails; otherwise it returns
-the state after the action and the payouts. The caller has checked that the run or booking exists.
+`execute` carries out one call. The rule of each function checks in the order in which the contract does: the pause,
+whether the run or booking exists, the caller's authority, the status, the time, the arguments, and that the value is
+exact. It raises `RefusedError` for the first check that fails, before it changes anything. Then it changes the state in
+place, and notes payouts and events.
 
 Every division rounds down once, and the remainder has an owner: the host keeps what the fee's division leaves, the
 platform what the divisions of forfeits and of an expired run's stake leave.
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from stakesim.model.state import (
     Booking,
     BookingStatus,
-    Call,
+    ContractCall,
+    Effects,
     Party,
-    Payout,
     RefusedError,
-    RuleResult,
     Run,
     RunStatus,
     State,
-    liabilities,
-    party_of,
 )
-from stakesim.model.transfers import add, pay_in, pay_out, push, takes_ether
-from stakesim.scenario.actions import Book, CreateRun
-from stakesim.scenario.administration import (
-    AcceptOwnership,
-    Administration,
-    Pause,
-    SetOperator,
-    TransferOwnership,
-    Unpause,
-)
+from stakesim.model.transfers import Cashier, Reentries, add, pay_in, takes_ether
 from stakesim.units import BPS
 
 MAX_SEATS = 200
@@ -45,6 +37,428 @@ MAX_START = 2**40 - 1
 """The latest start, in seconds since 1970, that the contract takes."""
 MAX_HELD = 2**96 - 1
 """Wei that the contract holds at most in escrow and credits together."""
+MAX_ID = 2**32 - 1
+"""The last id of a run or booking."""
+NOBODY = "zero address"
+"""The party at address zero."""
+CONTRACT = "the contract"
+"""The contract as a party."""
+_OVERFLOW = RefusedError("Panic", 0x11)
+
+
+@dataclass(slots=True)
+class _Execution:
+    """One call while it is carried out."""
+
+    state: State
+    call: ContractCall
+    cashier: Cashier
+    effects: Effects
+
+    def log(self, name: str, *args: Any) -> None:
+        self.effects.events.append((name, *args))
+
+
+def execute(state: State, call: ContractCall, reentries: Reentries | None = None) -> Effects:
+    """Carries out one call of the contract.
+
+    Args:
+        state: The state; it is changed only if the call succeeds.
+        call: The call.
+        reentries: Which calls of receivers that reenter succeeded on chain; None: none did.
+
+    Returns:
+        What the call did.
+
+    Raises:
+        RefusedError: The call must fail.
+        KeyError: The interface has no such function.
+    """
+    effects = Effects()
+    _execute(state, call, effects, reentries or {})
+    return effects
+
+
+def _execute(state: State, call: ContractCall, effects: Effects, reentries: Reentries) -> None:
+    def reenter(state: State, nested: ContractCall, outer: Effects) -> None:
+        """A receiver's call that succeeded: no function that pays may be entered again."""
+        what = f"{nested.sender} called {nested.function} while it was paid"
+        if nested.function in _GUARDED and state.full_interface:
+            outer.wrong_reentries.append(f"{what}, which must fail")
+        try:
+            _execute(state, nested, outer, reentries)
+        except RefusedError as refused:
+            outer.wrong_reentries.append(f"{what}, which must fail with {refused.error}")
+
+    if call.value and call.function not in _PAYABLE:
+        raise RefusedError("NotPayable")
+    _RULES[call.function](_Execution(state, call, Cashier(state, effects, reenter, reentries), effects), *call.args)
+
+
+# Money in
+
+
+def _create_run(x: _Execution, experience: str, price: int, seats: int, start: int) -> None:
+    _open_run(x, x.call.sender, experience, price, seats, start)
+
+
+def _create_run_for(x: _Execution, host: Party, experience: str, price: int, seats: int, start: int) -> None:
+    _require_platform(x)
+    _open_run(x, host, experience, price, seats, start)
+
+
+def _open_run(x: _Execution, host: Party, experience: str, price: int, seats: int, start: int) -> None:
+    """A host opens a run.
+
+    Nothing is paused, and only the platform pays for somebody else. The experience has an id, the price is above 0 and
+    below 2^128 wei, the run has 1 to MAX_SEATS seats, the start is in the future, and the host's stake is paid in
+    exactly. A contract without the full interface has limits of its own.
+    """
+    state = x.state
+    _require_not_paused(state)
+    _require_receiver(host)
+    if not experience:
+        raise RefusedError("InvalidExperience")
+    if price <= 0 or (state.full_interface and price > MAX_PRICE):
+        raise RefusedError("InvalidPrice", price)
+    if seats < 1 or (state.full_interface and seats > MAX_SEATS):
+        raise RefusedError("InvalidSeats", seats)
+    if start <= state.now or (state.full_interface and start > MAX_START):
+        raise RefusedError("InvalidStart", start)
+    stake = stake_of(state, price * seats)
+    _require_exact_value(x, stake)
+    if state.last_run_id >= MAX_ID:
+        raise _OVERFLOW
+    run_id = state.last_run_id = state.last_run_id + 1
+    label = x.call.label or str(run_id)
+    state.run_labels[run_id] = label
+    state.runs[label] = Run(
+        id=run_id,
+        label=label,
+        actor=x.call.actor or host,
+        host=host,
+        experience=experience,
+        price=price,
+        max_seats=seats,
+        host_stake=stake,
+        start=start,
+        created_at=state.now,
+        direct=x.call.direct,
+    )
+    _take_into_escrow(x, stake)
+    x.log("EventRunCreated", run_id, host, experience, price, seats, stake)
+    x.log("EventRunScheduled", run_id, start)
+    x.effects.returned = run_id
+
+
+def _book(x: _Execution, run_id: int, seats: int) -> None:
+    _require_not_paused(x.state)
+    _make_booking(x, x.call.sender, _existing_run(x.state, run_id), seats)
+
+
+def _book_for(x: _Execution, attendee: Party, run_id: int, seats: int) -> None:
+    _require_platform(x)
+    _require_not_paused(x.state)
+    run = _existing_run(x.state, run_id)
+    _require_receiver(attendee)
+    _make_booking(x, attendee, run, seats)
+
+
+def _make_booking(x: _Execution, attendee: Party, run: Run, seats: int) -> None:
+    """An attendee books seats.
+
+    Nothing is paused, and only the platform pays for somebody else. The run is active, it has not started, enough seats
+    are free, and payment and stake are paid in exactly. A run whose last seat is booked becomes full.
+    """
+    state = x.state
+    if run.status != RunStatus.ACTIVE:
+        raise RefusedError("EventNotOpen", run.id, run.status)
+    if state.now >= run.start:
+        raise RefusedError("TooLate", run.start)
+    if seats == 0:
+        raise RefusedError("InvalidSeats", seats)
+    if seats > run.max_seats - run.seats_booked:
+        raise RefusedError("NotEnoughSeats", seats, run.max_seats - run.seats_booked)
+    payment = run.price * seats
+    stake = stake_of(state, payment)
+    _require_exact_value(x, payment + stake)
+    if state.last_booking_id >= MAX_ID:
+        raise _OVERFLOW
+    booking_id = state.last_booking_id = state.last_booking_id + 1
+    label = x.call.label or str(booking_id)
+    state.booking_labels[booking_id] = label
+    state.bookings[label] = Booking(
+        id=booking_id,
+        label=label,
+        run=run.label,
+        actor=x.call.actor or attendee,
+        attendee=attendee,
+        seats=seats,
+        payment=payment,
+        stake=stake,
+        booked_at=state.now,
+        direct=x.call.direct,
+    )
+    state.bookings_by_run[run.label] = (*state.bookings_by_run.get(run.label, ()), label)
+    _set_seats_booked(state, run, run.seats_booked + seats)
+    _take_into_escrow(x, payment + stake)
+    x.log("BookingCreated", booking_id, run.id, attendee, seats, payment, stake)
+    x.effects.returned = booking_id
+
+
+# Money out
+
+
+def _cancel_booking(x: _Execution, booking_id: int) -> None:
+    """The attendee, or the platform for them, cancels a booking.
+
+    It is active, and now + cancellation cutoff <= start. Payment and stake are refunded, and the seats are free again,
+    so that a full run becomes active.
+    """
+    state = x.state
+    label = state.booking_labels.get(booking_id)
+    if label is None:
+        raise RefusedError("UnknownBooking", booking_id)
+    booking = state.bookings[label]
+    run = state.runs[booking.run]
+    _require_authority(x, booking.attendee)
+    if not booking.active:
+        raise RefusedError("BookingNotActive", booking.id, booking.status)
+    if state.now + state.terms.cancellation_cutoff > run.start:
+        raise RefusedError("TooLate", run.start - state.terms.cancellation_cutoff)
+    _set_booking_status(state, booking, BookingStatus.CANCELLED)
+    _set_seats_booked(state, run, run.seats_booked - booking.seats)
+    state.escrow -= booking.paid
+    x.log("BookingCancelled", booking.id, booking.attendee, booking.paid)
+    x.cashier.push(booking.attendee, booking.paid, "refund")
+
+
+def _cancel_run(x: _Execution, run_id: int) -> None:
+    """The host cancels a run before its start, or the platform while now < start + completion grace.
+
+    From then on the run can only expire. On a contract on which runs do not expire, the platform's time has no end.
+    Every active booking is refunded its payment and stake, and the host's stake returns. The platform earns nothing.
+    """
+    state = x.state
+    run = _open_run_of(x, run_id)
+    if not state.acts_for_platform(x.call.sender):
+        _require_before(state, run.start)
+    elif state.full_interface:
+        _require_before(state, run.start + state.terms.completion_grace)
+    refunded = _close(state, run, RunStatus.CANCELLED)
+    x.log("EventCancelled", run.id, sum(booking.paid for booking in refunded))
+    for booking in refunded:
+        x.cashier.push(booking.attendee, booking.paid, "refund")
+    x.cashier.push(run.host, run.host_stake, "host stake returned")
+
+
+def _complete(x: _Execution, run_id: int, attended: Sequence[int]) -> None:
+    """The host or the platform completes a run, while start <= now < start + completion grace.
+
+    On a contract on which runs do not expire, the time has no end. All active bookings that are not on the attendance
+    list are no-shows.
+
+    - An attendee who attended gets the stake back; a no-show gets nothing.
+    - The revenue is the payments of all active bookings, those of no-shows included.
+    - The platform's fee is floor(revenue x fee_bps / 10,000); the host gets all other revenue.
+    - Of the no-shows' stakes the host gets floor(forfeits x forfeit_to_host_bps / 10,000), the platform the rest.
+    - The host's stake returns.
+    """
+    state = x.state
+    run = _open_run_of(x, run_id)
+    if state.now < run.start:
+        raise RefusedError("TooEarly", run.start)
+    if state.full_interface:
+        _require_before(state, run.start + state.terms.completion_grace)
+    attendance = _checked_attendance(state, run, attended)
+
+    bookings = _close(state, run, RunStatus.COMPLETED, attendance)
+    revenue = sum(booking.payment for booking in bookings)
+    forfeits = sum(booking.stake for booking in bookings if booking.id not in attendance)
+    fee = revenue * state.terms.fee_bps // BPS
+    forfeits_to_host = forfeits * state.terms.forfeit_to_host_bps // BPS
+    host_payout = revenue - fee + forfeits_to_host
+    state.platform_balance += fee + forfeits - forfeits_to_host
+    for booking in bookings:
+        event = "BookingCompleted" if booking.id in attendance else "BookingNoShow"
+        x.log(event, booking.id, booking.attendee, booking.stake)
+    x.log("EventCompleted", run.id, host_payout, run.host_stake)
+    for booking in bookings:
+        if booking.id in attendance:
+            x.cashier.push(booking.attendee, booking.stake, "stake returned")
+    x.cashier.push(run.host, host_payout + run.host_stake, "host payout")
+
+
+def _checked_attendance(state: State, run: Run, attended: Sequence[int]) -> set[int]:
+    """Ids on the attendance list, which holds active bookings of this run only, each once.
+
+    A booking that is listed twice is refused with the status that its first mention gave it: completed.
+    """
+    attendance: set[int] = set()
+    for booking_id in attended:
+        label = state.booking_labels.get(booking_id)
+        booking = None if label is None else state.bookings[label]
+        if booking is None or booking.run != run.label:
+            raise RefusedError("BookingNotOfRun", booking_id, run.id)
+        if booking_id in attendance:
+            raise RefusedError("BookingNotActive", booking_id, BookingStatus.COMPLETED)
+        if not booking.active:
+            raise RefusedError("BookingNotActive", booking_id, booking.status)
+        attendance.add(booking_id)
+    return attendance
+
+
+def _expire(x: _Execution, run_id: int) -> None:
+    """Anybody lets a run expire that is still open at start + completion grace.
+
+    Every active booking is refunded its payment and stake, and gets floor(host stake x its seats / all active seats);
+    the remainder of the host's stake goes to the platform. Without active bookings the host's stake returns.
+    """
+    state = x.state
+    run = _existing_run(state, run_id)
+    _require_open(run)
+    opens = run.start + state.terms.completion_grace
+    if state.now < opens:
+        raise RefusedError("TooEarly", opens)
+    refunded = _close(state, run, RunStatus.EXPIRED)
+    seats = sum(booking.seats for booking in refunded)
+    compensations = [run.host_stake * booking.seats // seats for booking in refunded]
+    compensation = sum(compensations)
+    to_platform = run.host_stake - compensation if refunded else 0
+    state.platform_balance += to_platform
+    x.log("EventExpired", run.id, sum(booking.paid for booking in refunded), compensation, to_platform)
+    for booking, share in zip(refunded, compensations, strict=True):
+        x.cashier.push(booking.attendee, booking.paid + share, "refund and compensation")
+    if not refunded:
+        x.cashier.push(run.host, run.host_stake, "host stake returned")
+
+
+def _withdraw(x: _Execution) -> None:
+    _withdraw_to(x, x.call.sender)
+
+
+def _withdraw_to(x: _Execution, receiver: Party) -> None:
+    """The sender withdraws their credit, to themselves or to another receiver.
+
+    Unlike a push, a withdrawal fails if the receiver refuses the ether.
+    """
+    state, sender = x.state, x.call.sender
+    _require_receiver(receiver)
+    credit = state.credits.get(sender, 0)
+    if credit == 0:
+        raise RefusedError("NothingToWithdraw")
+    if not takes_ether(state, receiver):
+        raise RefusedError("TransferFailed", receiver, credit)
+    add(state.credits, sender, -credit)
+    x.log("CreditWithdrawn", sender, receiver, credit)
+    x.cashier.send(receiver, credit, "credit withdrawn")
+
+
+def _withdraw_fees(x: _Execution) -> None:
+    """The owner withdraws what the platform earned, and nothing else. An operator can't."""
+    state = x.state
+    _require_owner(x)
+    earned, owner = state.platform_balance, state.owner
+    if earned == 0 and state.full_interface:
+        raise RefusedError("NothingToWithdraw")
+    if not takes_ether(state, owner):
+        raise RefusedError("TransferFailed", owner, earned)
+    state.platform_balance = 0
+    add(state.received, owner, earned)
+    x.log("PlatformFeesWithdrawn", owner, earned)
+    x.cashier.send(owner, earned, "platform fees")
+
+
+# Administration
+
+
+def _set_operator(x: _Execution, account: Party, allowed: bool) -> None:
+    """The owner lets an account act for the platform, or no longer."""
+    _require_owner(x)
+    state = x.state
+    state.operators = state.operators | {account} if allowed else state.operators - {account}
+    x.log("OperatorSet", account, allowed)
+
+
+def _pause(x: _Execution) -> None:
+    _require_owner(x)
+    _require_not_paused(x.state)
+    x.state.paused = True
+    x.log("Paused", x.call.sender)
+
+
+def _unpause(x: _Execution) -> None:
+    _require_owner(x)
+    if not x.state.paused:
+        raise RefusedError("ExpectedPause")
+    x.state.paused = False
+    x.log("Unpaused", x.call.sender)
+
+
+def _transfer_ownership(x: _Execution, to: Party) -> None:
+    """The owner offers the ownership; to nobody: takes an offer back."""
+    _require_owner(x)
+    x.state.pending_owner = None if to == NOBODY else to
+    x.log("OwnershipTransferStarted", x.state.owner, to)
+
+
+def _accept_ownership(x: _Execution) -> None:
+    """Whom the ownership was offered to takes it."""
+    state, sender = x.state, x.call.sender
+    if sender != state.pending_owner:
+        raise RefusedError("OwnableUnauthorizedAccount", sender)
+    x.log("OwnershipTransferred", state.owner, sender)
+    state.owner, state.pending_owner = sender, None
+
+
+def _renounce_ownership(x: _Execution) -> None:
+    """Without an owner nobody could withdraw the fees, so the ownership can't be given up."""
+    _require_owner(x)
+    raise RefusedError("OwnershipRequired")
+
+
+_Rule: TypeAlias = Callable[..., None]
+_RULES: Mapping[str, _Rule] = {
+    "createEventRun": _create_run,
+    "createEventRunFor": _create_run_for,
+    "bookEvent": _book,
+    "bookEventFor": _book_for,
+    "completeEvent": _complete,
+    "cancelEvent": _cancel_run,
+    "cancelBooking": _cancel_booking,
+    "expireEvent": _expire,
+    "withdraw": _withdraw,
+    "withdrawTo": _withdraw_to,
+    "withdrawPlatformFees": _withdraw_fees,
+    "setOperator": _set_operator,
+    "pause": _pause,
+    "unpause": _unpause,
+    "transferOwnership": _transfer_ownership,
+    "acceptOwnership": _accept_ownership,
+    "renounceOwnership": _renounce_ownership,
+}
+FUNCTIONS = tuple(_RULES)
+"""All functions of `EventStake` that change something."""
+_PAYABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
+_GUARDED = frozenset(
+    {
+        "completeEvent",
+        "cancelEvent",
+        "cancelBooking",
+        "expireEvent",
+        "withdraw",
+        "withdrawTo",
+        "withdrawPlatformFees",
+    }
+)
+"""Functions that pay, and so are guarded against re-entrance."""
+
+
+def force_ether(state: State, sender: Party, wei: int) -> None:
+    """Forced ether belongs to nobody, and changes no other amount."""
+    state.contract_balance += wei
+    state.forced_wei += wei
+    add(state.wallet_flow, sender, -wei)
 
 
 def stake_of(state: State, value: int) -> int:
@@ -57,270 +471,49 @@ def stake_of(state: State, value: int) -> int:
     return value * state.terms.stake_bps // BPS
 
 
-def create_run(state: State, action: CreateRun, call: Call) -> RuleResult:
-    """A host opens a run.
-
-    Nothing is paused, and only the platform pays for somebody else. The price is above 0 and below 2^128 wei, the run
-    has 1 to MAX_SEATS seats, the start is in the future, and the host's stake is paid in exactly. A contract without
-    the full interface has limits of its own.
-    """
-    host = party_of(state, call.actor)
-    _require_open_to(state, call, host)
-    price, start = call.price or 0, state.epoch + action.starts
-    if price <= 0 or (state.full_interface and price > MAX_PRICE):
-        raise RefusedError("InvalidPrice", price)
-    if action.seats < 1 or (state.full_interface and action.seats > MAX_SEATS):
-        raise RefusedError("InvalidSeats", action.seats)
-    if start <= state.now or (state.full_interface and start > MAX_START):
-        raise RefusedError("InvalidStart", start)
-    _require_exact_value(state, call)
-    run = Run(
-        id=len(state.runs) + 1,
-        label=action.run,
-        actor=call.actor,
-        host=host,
-        price=price,
-        max_seats=action.seats,
-        host_stake=call.due,
-        start=start,
-        created_at=state.now,
-        direct=action.direct,
-    )
-    return _with_run(pay_in(state, call), run), ()
-
-
-def book(state: State, action: Book, call: Call) -> RuleResult:
-    """An attendee books seats.
-
-    Nothing is paused, and only the platform pays for somebody else. The run is active, it has not started, enough seats
-    are free, and payment and stake are paid in exactly. A run whose last seat is booked becomes full.
-    """
-    attendee = party_of(state, call.actor)
-    _require_open_to(state, call, attendee)
-    run = state.runs[action.run]
-    if run.status != RunStatus.ACTIVE:
-        raise RefusedError("EventNotOpen", run.id, run.status)
-    if state.now >= run.start:
-        raise RefusedError("TooLate", run.start)
-    if action.seats == 0:
-        raise RefusedError("InvalidSeats", action.seats)
-    if action.seats > run.max_seats - run.seats_booked:
-        raise RefusedError("NotEnoughSeats", action.seats, run.max_seats - run.seats_booked)
-    _require_exact_value(state, call)
-    payment = run.price * action.seats
-    booking = Booking(
-        id=len(state.bookings) + 1,
-        label=action.booking,
-        run=run.label,
-        actor=call.actor,
-        attendee=attendee,
-        seats=action.seats,
-        payment=payment,
-        stake=call.due - payment,
-        booked_at=state.now,
-        direct=action.direct,
-    )
-    state = _with_bookings(pay_in(state, call), [booking])
-    return _with_run(state, _with_seats_booked(run, run.seats_booked + action.seats)), ()
-
-
-def cancel_booking(state: State, booking: Booking, call: Call) -> RuleResult:
-    """The attendee, or the platform for them, cancels a booking.
-
-    It is active, and now + cancellation cutoff <= start. Payment and stake are refunded, and the seats are free again,
-    so that a full run becomes active.
-    """
-    run = state.runs[booking.run]
-    _require_authority(state, call.sender, booking.attendee)
-    if not booking.active:
-        raise RefusedError("BookingNotActive", booking.id, booking.status)
-    if state.now + state.terms.cancellation_cutoff > run.start:
-        raise RefusedError("TooLate", run.start - state.terms.cancellation_cutoff)
-    state = _with_bookings(state, [replace(booking, status=BookingStatus.CANCELLED)])
-    state = _with_run(state, _with_seats_booked(run, run.seats_booked - booking.seats))
-    return push(state, [Payout(booking.attendee, booking.paid, "refund")])
-
-
-def cancel_run(state: State, run: Run, call: Call) -> RuleResult:
-    """The host cancels a run before its start, or the platform while now < start + completion grace.
-
-    From then on the run can only expire. On a contract on which runs do not expire, the platform's time has no end.
-    Every active booking is refunded its payment and stake, and the host's stake returns. The platform earns nothing.
-    """
-    _require_authority(state, call.sender, run.host)
-    _require_open(run)
-    if not state.acts_for_platform(call.sender):
-        _require_before(state, run.start)
-    elif state.full_interface:
-        _require_before(state, run.start + state.terms.completion_grace)
-    refunds = [Payout(booking.attendee, booking.paid, "refund") for booking in state.active_bookings_of(run)]
-    host_stake = Payout(run.host, run.host_stake, "host stake returned")
-    return push(_finalize(state, run, RunStatus.CANCELLED), [*refunds, host_stake])
-
-
-def complete(state: State, run: Run, attended: Iterable[Booking], call: Call) -> RuleResult:
-    """The host or the platform completes a run, while start <= now < start + completion grace.
-
-    On a contract on which runs do not expire, the time has no end.
-
-    - An attendee who attended gets the stake back; a no-show gets nothing.
-    - The revenue is the payments of all active bookings, those of no-shows included.
-    - The platform's fee is floor(revenue x fee_bps / 10,000); the host gets all other revenue.
-    - Of the no-shows' stakes the host gets floor(forfeits x forfeit_to_host_bps / 10,000), the platform the rest.
-    - The host's stake returns.
-
-    Args:
-        state: The state before the action.
-        run: The run.
-        attended: The bookings on the attendance list; all other active bookings are no-shows.
-        call: Who sends the transaction.
-    """
-    _require_authority(state, call.sender, run.host)
-    _require_open(run)
-    if state.now < run.start:
-        raise RefusedError("TooEarly", run.start)
-    if state.full_interface:
-        _require_before(state, run.start + state.terms.completion_grace)
-    attendance = _checked_attendance(run, attended)
-
-    bookings = state.active_bookings_of(run)
-    revenue = sum(booking.payment for booking in bookings)
-    forfeits = sum(booking.stake for booking in bookings if booking.label not in attendance)
-    fee = revenue * state.terms.fee_bps // BPS
-    forfeits_to_host = forfeits * state.terms.forfeit_to_host_bps // BPS
-
-    stakes = [Payout(b.attendee, b.stake, "stake returned") for b in bookings if b.label in attendance]
-    host_payout = Payout(run.host, revenue - fee + forfeits_to_host + run.host_stake, "host payout")
-    state = replace(state, platform_balance=state.platform_balance + fee + forfeits - forfeits_to_host)
-    return push(_finalize(state, run, RunStatus.COMPLETED, attendance), [*stakes, host_payout])
-
-
-def _checked_attendance(run: Run, attended: Iterable[Booking]) -> frozenset[str]:
-    """Labels of the bookings on the attendance list, which holds active bookings of this run only, each once.
-
-    A booking that is listed twice is refused with the status that its first mention gave it: completed.
-    """
-    attendance: set[str] = set()
-    for booking in attended:
-        if booking.run != run.label:
-            raise RefusedError("BookingNotOfRun", booking.id, run.id)
-        if booking.label in attendance:
-            raise RefusedError("BookingNotActive", booking.id, BookingStatus.COMPLETED)
-        if not booking.active:
-            raise RefusedError("BookingNotActive", booking.id, booking.status)
-        attendance.add(booking.label)
-    return frozenset(attendance)
-
-
-def expire(state: State, run: Run) -> RuleResult:
-    """Anybody lets a run expire that is still open at start + completion grace.
-
-    Every active booking is refunded its payment and stake, and gets floor(host stake x its seats / all active seats);
-    the remainder of the host's stake goes to the platform. Without active bookings the host's stake returns.
-    """
-    _require_open(run)
-    if state.now < run.start + state.terms.completion_grace:
-        raise RefusedError("TooEarly", run.start + state.terms.completion_grace)
-    bookings = state.active_bookings_of(run)
-    state = _finalize(state, run, RunStatus.EXPIRED)
-    if not bookings:
-        return push(state, [Payout(run.host, run.host_stake, "host stake returned")])
-    active_seats = sum(booking.seats for booking in bookings)
-    compensations = [run.host_stake * booking.seats // active_seats for booking in bookings]
-    remainder = run.host_stake - sum(compensations)
-    state = replace(state, platform_balance=state.platform_balance + remainder)
-    return push(
-        state,
-        [
-            Payout(booking.attendee, booking.paid + compensation, "refund and compensation")
-            for booking, compensation in zip(bookings, compensations, strict=True)
-        ],
-    )
-
-
-def withdraw(state: State, to: str | None, call: Call) -> RuleResult:
-    """The sender withdraws their credit, to themselves or to another receiver.
-
-    Unlike a push, a withdrawal fails if the receiver refuses the ether.
-
-    Args:
-        state: The state before the action.
-        to: The receiving actor; None: the sender.
-        call: Who sends the transaction.
-    """
-    credit = state.credits.get(call.sender, 0)
-    receiver = call.sender if to is None else party_of(state, to)
-    if credit == 0:
-        raise RefusedError("NothingToWithdraw")
-    if not takes_ether(state, receiver):
-        raise RefusedError("TransferFailed", receiver, credit)
-    state = replace(state, credits=add(state.credits, call.sender, -credit))
-    return pay_out(state, receiver, credit), (Payout(receiver, credit, "credit withdrawn"),)
-
-
-def withdraw_fees(state: State, call: Call) -> RuleResult:
-    """The owner withdraws what the platform earned, and nothing else. An operator can't."""
-    _require_owner(state, call)
-    earned, owner = state.platform_balance, state.owner
-    if earned == 0 and state.full_interface:
-        raise RefusedError("NothingToWithdraw")
-    if not takes_ether(state, owner):
-        raise RefusedError("TransferFailed", owner, earned)
-    state = replace(state, platform_balance=0, received=add(state.received, owner, earned))
-    return pay_out(state, owner, earned), (Payout(owner, earned, "platform fees"),)
-
-
-def administer(state: State, action: Administration, call: Call) -> State:
-    """The owner says who acts for the platform, pauses, or offers the ownership; whom it was offered to accepts it."""
-    if isinstance(action, AcceptOwnership):
-        if call.sender != state.pending_owner:
-            raise RefusedError("OwnableUnauthorizedAccount", call.sender)
-        return replace(state, owner=call.sender, pending_owner=None)
-    _require_owner(state, call)
-    match action:
-        case SetOperator():
-            operator = {party_of(state, action.operator)}
-            operators = state.operators | operator if action.allowed else state.operators - operator
-            return replace(state, operators=operators)
-        case TransferOwnership():
-            return replace(state, pending_owner=party_of(state, action.to))
-        case Pause() | Unpause():
-            pauses = isinstance(action, Pause)
-            if state.paused == pauses:
-                raise RefusedError("EnforcedPause" if pauses else "ExpectedPause")
-            return replace(state, paused=pauses)
-
-
-def force_ether(state: State, wei: int, call: Call) -> RuleResult:
-    """Forced ether belongs to nobody, and changes no other amount."""
-    return replace(
-        state,
-        contract_balance=state.contract_balance + wei,
-        forced_wei=state.forced_wei + wei,
-        wallet_flow=add(state.wallet_flow, call.sender, -wei),
-    ), ()
-
-
 # Checks that several rules share
 
 
-def _require_owner(state: State, call: Call) -> None:
-    if call.sender != state.owner:
-        raise RefusedError("OwnableUnauthorizedAccount", call.sender)
+def _existing_run(state: State, run_id: int) -> Run:
+    label = state.run_labels.get(run_id)
+    if label is None:
+        raise RefusedError("UnknownEventRun", run_id)
+    return state.runs[label]
 
 
-def _require_authority(state: State, sender: Party, party: Party) -> None:
+def _open_run_of(x: _Execution, run_id: int) -> Run:
+    """A run that exists and is not final, of a sender who may close it."""
+    run = _existing_run(x.state, run_id)
+    _require_authority(x, run.host)
+    _require_open(run)
+    return run
+
+
+def _require_owner(x: _Execution) -> None:
+    if x.call.sender != x.state.owner:
+        raise RefusedError("OwnableUnauthorizedAccount", x.call.sender)
+
+
+def _require_platform(x: _Execution) -> None:
+    if not x.state.acts_for_platform(x.call.sender):
+        raise RefusedError("OwnableUnauthorizedAccount", x.call.sender)
+
+
+def _require_authority(x: _Execution, party: Party) -> None:
     """A host or attendee acts for themselves, and the platform for everybody."""
-    if sender != party and not state.acts_for_platform(sender):
-        raise RefusedError("NotAuthorized", sender)
+    if x.call.sender != party and not x.state.acts_for_platform(x.call.sender):
+        raise RefusedError("NotAuthorized", x.call.sender)
 
 
-def _require_open_to(state: State, call: Call, party: Party) -> None:
-    """Runs and bookings are not paused, and the sender may pay for this party."""
-    if call.sender != party and not state.acts_for_platform(call.sender):
-        raise RefusedError("OwnableUnauthorizedAccount", call.sender)
+def _require_not_paused(state: State) -> None:
     if state.paused:
         raise RefusedError("EnforcedPause")
+
+
+def _require_receiver(party: Party) -> None:
+    """Somebody can be paid at the address."""
+    if party in (NOBODY, CONTRACT):
+        raise RefusedError("InvalidReceiver", party)
 
 
 def _require_before(state: State, deadline: int) -> None:
@@ -334,41 +527,52 @@ def _require_open(run: Run) -> None:
         raise RefusedError("EventNotOpen", run.id, run.status)
 
 
-def _require_exact_value(state: State, call: Call) -> None:
+def _require_exact_value(x: _Execution, due: int) -> None:
     """What is due can be held, and exactly that is sent along."""
-    if state.full_interface and liabilities(state) - state.platform_balance + call.due > MAX_HELD:
-        raise RefusedError("AmountTooLarge", call.due)
-    if call.value != call.due:
-        raise RefusedError("WrongValue", call.value, call.due)
+    state = x.state
+    if state.full_interface and state.escrow + sum(state.credits.values()) + due > MAX_HELD:
+        raise RefusedError("AmountTooLarge", due)
+    if x.call.value != due:
+        raise RefusedError("WrongValue", x.call.value, due)
 
 
 # Changes that several rules share
 
 
-def _with_seats_booked(run: Run, seats: int) -> Run:
+def _take_into_escrow(x: _Execution, wei: int) -> None:
+    x.state.escrow += wei
+    pay_in(x.state, x.call.sender, wei)
+
+
+def _set_seats_booked(state: State, run: Run, seats: int) -> None:
     """A run is full exactly when all its seats are booked."""
     status = RunStatus.FULL if seats == run.max_seats else RunStatus.ACTIVE
-    return replace(run, seats_booked=seats, status=status)
+    state.runs[run.label] = replace(run, seats_booked=seats, status=status)
 
 
-def _finalize(state: State, run: Run, status: RunStatus, attendance: frozenset[str] | None = None) -> State:
-    """Makes a run and its active bookings final.
+def _set_booking_status(state: State, booking: Booking, status: BookingStatus) -> None:
+    state.bookings[booking.label] = replace(booking, status=status)
 
-    `attendance` has the labels of the attended bookings of a completed run; None means that all bookings are refunded.
+
+def _close(state: State, run: Run, status: RunStatus, attendance: set[int] | None = None) -> list[Booking]:
+    """Makes a run and its active bookings final, and takes what they hold out of escrow.
+
+    Args:
+        state: The state.
+        run: The run.
+        status: Its final status.
+        attendance: Ids of the attended bookings of a completed run; None: all bookings are refunded.
+
+    Returns:
+        The bookings that were active.
     """
-
-    def final_status(booking: Booking) -> BookingStatus:
+    bookings = state.active_bookings_of(run)
+    for booking in bookings:
         if attendance is None:
-            return BookingStatus.CANCELLED
-        return BookingStatus.COMPLETED if booking.label in attendance else BookingStatus.NO_SHOW
-
-    final = [replace(booking, status=final_status(booking)) for booking in state.active_bookings_of(run)]
-    return _with_run(_with_bookings(state, final), replace(run, status=status))
-
-
-def _with_run(state: State, run: Run) -> State:
-    return replace(state, runs={**state.runs, run.label: run})
-
-
-def _with_bookings(state: State, bookings: Iterable[Booking]) -> State:
-    return replace(state, bookings={**state.bookings, **{booking.label: booking for booking in bookings}})
+            final = BookingStatus.CANCELLED
+        else:
+            final = BookingStatus.COMPLETED if booking.id in attendance else BookingStatus.NO_SHOW
+        _set_booking_status(state, booking, final)
+    state.runs[run.label] = replace(run, status=status)
+    state.escrow -= run.host_stake + sum(booking.paid for booking in bookings)
+    return bookings

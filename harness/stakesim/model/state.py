@@ -1,16 +1,23 @@
 """The data of the reference model: the state between two actions, and the outcome that an action must have.
 
-All amounts are wei, all times seconds since 1970. States are immutable: an action makes a new one.
+All amounts are wei, all times seconds since 1970. Rules change a `State` in place. They replace its runs, bookings and
+payments and never change them, so that a copy keeps what it shows.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import IntEnum
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from stakesim.scenario.actions import PLATFORM, Actor, Terms
 from stakesim.scenario.base_action import ErrorName
+
+EXPERIENCE_ID = str(uuid.uuid5(uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d"), "experience"))
+"""Id of the one experience of every scenario. Always the same, as it goes on chain and so into gas."""
 
 Party: TypeAlias = str
 """An address on chain, named after its actor. Actors without a wallet share the platform's."""
@@ -51,6 +58,7 @@ class Run:
         label: The scenario's label.
         actor: The actor who hosts the run.
         host: The host's address.
+        experience: The id of what is hosted.
         price: Price of a seat in wei.
         max_seats: Seats of the run.
         host_stake: The host's stake in wei.
@@ -65,6 +73,7 @@ class Run:
     label: str
     actor: str
     host: Party
+    experience: str
     price: int
     max_seats: int
     host_stake: int
@@ -162,7 +171,19 @@ class PriceReading:
     as_of: int | None
 
 
-@dataclass(frozen=True, slots=True)
+class ReceiverScript(NamedTuple):
+    """What a contract that can be told to do so does with ether that is sent to it.
+
+    Attributes:
+        how: It accepts the ether, or refuses it in one of three ways.
+        call: What it calls first, as the sender; None: nothing.
+    """
+
+    how: Literal["accepts", "refuses", "burns_gas", "floods"]
+    call: ContractCall | None = None
+
+
+@dataclass(slots=True)
 class State:
     """The contract, the wallets and the price feed between two actions.
 
@@ -173,6 +194,13 @@ class State:
         now: Time of the last action.
         runs: Runs by label, in the order of their ids.
         bookings: Bookings by label, in the order of their ids.
+        last_run_id: The id of the run that was created last.
+        last_booking_id: The id of the booking that was made last.
+        run_labels: Labels of runs by id.
+        booking_labels: Labels of bookings by id.
+        bookings_by_run: Labels of all bookings of each run, by the run's label, in the order of their ids.
+        receivers: What contracts that can be told to do so do with ether, by party; for others see `Actor.receiver`.
+        escrow: Payments and stakes of active bookings, and the hosts' stakes of open runs, in wei.
         credits: Wei that each party can withdraw.
         paid_in: Wei that each party paid for runs and bookings.
         received: Wei that each party received, pushed or as a credit.
@@ -198,12 +226,19 @@ class State:
     actors: Mapping[str, Actor]
     epoch: int
     now: int
-    runs: Mapping[str, Run]
-    bookings: Mapping[str, Booking]
-    credits: Mapping[Party, int]
-    paid_in: Mapping[Party, int]
-    received: Mapping[Party, int]
-    wallet_flow: Mapping[Party, int]
+    runs: dict[str, Run] = field(default_factory=dict)
+    bookings: dict[str, Booking] = field(default_factory=dict)
+    last_run_id: int = 0
+    last_booking_id: int = 0
+    run_labels: dict[int, str] = field(default_factory=dict)
+    booking_labels: dict[int, str] = field(default_factory=dict)
+    bookings_by_run: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    receivers: dict[Party, ReceiverScript] = field(default_factory=dict)
+    escrow: int = 0
+    credits: dict[Party, int] = field(default_factory=dict)
+    paid_in: dict[Party, int] = field(default_factory=dict)
+    received: dict[Party, int] = field(default_factory=dict)
+    wallet_flow: dict[Party, int] = field(default_factory=dict)
     platform_balance: int = 0
     contract_balance: int = 0
     paid_out: int = 0
@@ -218,9 +253,25 @@ class State:
     paused: bool = False
     full_interface: bool = True
 
-    def bookings_of(self, run: Run) -> Iterator[Booking]:
+    def copy(self) -> State:
+        """Returns a state that later changes of this one do not reach."""
+        return replace(
+            self,
+            runs=self.runs.copy(),
+            bookings=self.bookings.copy(),
+            run_labels=self.run_labels.copy(),
+            booking_labels=self.booking_labels.copy(),
+            bookings_by_run=self.bookings_by_run.copy(),
+            receivers=self.receivers.copy(),
+            credits=self.credits.copy(),
+            paid_in=self.paid_in.copy(),
+            received=self.received.copy(),
+            wallet_flow=self.wallet_flow.copy(),
+        )
+
+    def bookings_of(self, run: Run) -> list[Booking]:
         """All bookings of a run, in the order of their ids."""
-        return (booking for booking in self.bookings.values() if booking.run == run.label)
+        return [self.bookings[label] for label in self.bookings_by_run.get(run.label, ())]
 
     def active_bookings_of(self, run: Run) -> list[Booking]:
         """The active bookings of a run, in the order of their ids."""
@@ -248,8 +299,7 @@ def initial_state(
         full_interface: Whether it has all functions of `EventStake`.
         takes_payments: Whether people pay INR for what the platform sends.
     """
-    state = State(terms, actors, epoch, epoch, {}, {}, {}, {}, {}, {}, full_interface=full_interface)
-    return replace(state, takes_payments=takes_payments)
+    return State(terms, actors, epoch, epoch, full_interface=full_interface, takes_payments=takes_payments)
 
 
 def party_of(state: State, actor: str) -> Party:
@@ -257,15 +307,9 @@ def party_of(state: State, actor: str) -> Party:
     return PLATFORM if actor == PLATFORM or state.actors[actor].wallet == "none" else actor
 
 
-def escrow(state: State) -> int:
-    """Payments and stakes of active bookings, and the hosts' stakes of open runs, in wei."""
-    bookings = sum(booking.paid for booking in state.bookings.values() if booking.active)
-    return bookings + sum(run.host_stake for run in state.runs.values() if run.open)
-
-
 def liabilities(state: State) -> int:
     """Everything that the contract owes, in wei: escrow, credits, and what the platform earned."""
-    return escrow(state) + sum(state.credits.values()) + state.platform_balance
+    return state.escrow + sum(state.credits.values()) + state.platform_balance
 
 
 Reason: TypeAlias = Literal[
@@ -310,7 +354,9 @@ class ExpectedOutcome:
         value: Wei sent along, which come back if the action fails.
         paid_in: Wei of the run or booking that the action paid for.
         price: Price of a seat in wei, where a run is created.
-        payouts: What the contract pays, in its order.
+        payouts: What the contract pays.
+        events: What the contract logs; empty if it fails.
+        wrong_reentries: See `Effects`.
         optional: Whether a contract other than `EventStake` may refuse the action.
     """
 
@@ -323,6 +369,8 @@ class ExpectedOutcome:
     paid_in: int = 0
     price: int | None = None
     payouts: tuple[Payout, ...] = ()
+    events: tuple[ExpectedEvent, ...] = ()
+    wrong_reentries: tuple[str, ...] = ()
     optional: bool = False
 
 
@@ -354,5 +402,44 @@ class RefusedError(Exception):
         self.arguments = args
 
 
-RuleResult: TypeAlias = tuple[State, tuple[Payout, ...]]
-"""The state after an action, and the payouts that it made."""
+class ContractCall(NamedTuple):
+    """A call of the contract.
+
+    Attributes:
+        sender: The address that sends it.
+        function: The function's name.
+        args: Its arguments; addresses are parties.
+        value: Wei sent along.
+        label: The label of the run or booking that it makes; None: its id.
+        actor: The actor who makes it; None: the party that it is for.
+        direct: Whether the backend does not know what it makes.
+    """
+
+    sender: Party
+    function: str
+    args: tuple[Any, ...] = ()
+    value: int = 0
+    label: str | None = None
+    actor: str | None = None
+    direct: bool = True
+
+
+ExpectedEvent: TypeAlias = tuple[Any, ...]
+"""An event that the contract must emit: its name and its arguments; addresses are parties."""
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a successful call did.
+
+    Attributes:
+        payouts: What the contract paid, in the model's order, which need not be the contract's.
+        events: What it must log, in the model's order.
+        returned: The id that it returns; None: it returns nothing.
+        wrong_reentries: Calls made by receivers while they were paid that must have failed, and did not.
+    """
+
+    payouts: list[Payout] = field(default_factory=list)
+    events: list[ExpectedEvent] = field(default_factory=list)
+    returned: int | None = None
+    wrong_reentries: list[str] = field(default_factory=list)

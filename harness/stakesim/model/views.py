@@ -34,13 +34,12 @@ class ExpectedView(NamedTuple):
 _OVERFLOW = ("Panic", (0x11,))
 
 
-def expected_views(state: State, addresses: Iterable[Party], experience: str, *, roles: bool) -> Iterator[ExpectedView]:
+def expected_views(state: State, addresses: Iterable[Party], *, roles: bool) -> Iterator[ExpectedView]:
     """Every view, with arguments of each kind.
 
     Args:
         state: What the views are about.
         addresses: Whose bookings, runs, credits and roles to ask for.
-        experience: The experience of all runs.
         roles: Also ask for owner and pause.
     """
     yield ExpectedView("terms", (), (state.terms.as_struct(),))
@@ -53,7 +52,7 @@ def expected_views(state: State, addresses: Iterable[Party], experience: str, *,
     for address in addresses:
         yield from _views_of_address(state, address)
     for run in state.runs.values():
-        yield from _views_of_run(state, run, experience)
+        yield from _views_of_run(state, run)
     for booking in state.bookings.values():
         yield _view_of_booking(state, booking)
     yield from _views_of_nothing(state)
@@ -70,8 +69,8 @@ def _views_of_address(state: State, address: Party) -> Iterator[ExpectedView]:
     yield ExpectedView("isOperator", (address,), (address in state.operators,))
 
 
-def _views_of_run(state: State, run: Run, experience: str) -> Iterator[ExpectedView]:
-    terms = (run.id, run.host, experience, run.price, run.max_seats)
+def _views_of_run(state: State, run: Run) -> Iterator[ExpectedView]:
+    terms = (run.id, run.host, run.experience, run.price, run.max_seats)
     current = (run.seats_booked, run.host_stake, run.start, int(run.status), not run.open, run.created_at)
     yield ExpectedView("getEventRun", (run.id,), ((*terms, *current),))
     yield ExpectedView("getEventBookings", (run.id,), (tuple(booking.id for booking in state.bookings_of(run)),))
@@ -85,12 +84,12 @@ def _view_of_booking(state: State, booking: Booking) -> ExpectedView:
 
 
 def _views_of_nothing(state: State) -> Iterator[ExpectedView]:
-    for run_id in (0, len(state.runs) + 1, _CUT_TO_ONE, _LARGEST):
+    for run_id in (0, state.last_run_id + 1, _CUT_TO_ONE, _LARGEST):
         unknown = ("UnknownEventRun", (run_id,))
         yield ExpectedView("getEventRun", (run_id,), None, unknown)
         yield ExpectedView("calculateBookingCost", (run_id, 1), None, unknown)
         yield ExpectedView("getEventBookings", (run_id,), ((),))
-    for booking_id in (0, len(state.bookings) + 1, _CUT_TO_ONE, _LARGEST):
+    for booking_id in (0, state.last_booking_id + 1, _CUT_TO_ONE, _LARGEST):
         yield ExpectedView("getBooking", (booking_id,), None, ("UnknownBooking", (booking_id,)))
 
 

@@ -16,6 +16,7 @@ from stakesim.evm.engine import Engine
 from stakesim.evm.engines import fastest_engine, open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import stake_abi
+from stakesim.model.state import EXPERIENCE_ID
 from stakesim.runner.backend_lifecycle import close_backend, open_backend, start_session
 from stakesim.runner.deployer import Deployer
 from stakesim.runner.drivers import CONTRACT, Driver
@@ -24,7 +25,7 @@ from stakesim.runner.drivers.contract import ContractDriver
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
-from stakesim.runner.parties import EXPERIENCE_ID, Parties
+from stakesim.runner.parties import Parties
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
 from stakesim.scenario.scenario import Scenario
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
 from stakesim.scenario.actions import Actor
-
-EXPERIENCE_ID = str(uuid.uuid5(uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d"), "experience"))
-"""Id of the one experience of every scenario. Always the same, as it goes on chain and so into gas."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from stakesim.evm.required_abi import stake_abi
 from stakesim.model.state import State
 from stakesim.model.views import ZERO_ADDRESS, ExpectedView, expected_views
 from stakesim.runner.observe import ViewAnswer
-from stakesim.runner.parties import EXPERIENCE_ID
 from stakesim.runner.session import Session
 
 _STRANGER = "0x" + "57" * 20
@@ -25,7 +24,7 @@ def wrong_views(session: Session, model: State) -> list[str]:
     if not session.contract.full_interface:
         return []
     addresses = (*session.parties.addresses, ZERO_ADDRESS, _STRANGER, session.contract_address)
-    views = list(expected_views(model, addresses, EXPERIENCE_ID, roles=session.contract.has_roles))
+    views = list(expected_views(model, addresses, roles=session.contract.has_roles))
     answers = session.reader.answers([(view.function, _arguments(session, view)) for view in views])
     return [
         message for view, answer in zip(views, answers, strict=True) for message in _difference(session, view, answer)

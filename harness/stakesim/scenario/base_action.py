@@ -15,13 +15,18 @@ ErrorName: TypeAlias = Literal[
     "PaymentUnusable",
     "NotAuthorized",
     "OwnableUnauthorizedAccount",
+    "OwnershipRequired",
     "EnforcedPause",
     "ExpectedPause",
+    "UnknownEventRun",
+    "UnknownBooking",
     "EventNotOpen",
     "BookingNotActive",
     "BookingNotOfRun",
     "TooEarly",
     "TooLate",
+    "InvalidReceiver",
+    "InvalidExperience",
     "InvalidPrice",
     "InvalidSeats",
     "InvalidStart",
@@ -30,8 +35,13 @@ ErrorName: TypeAlias = Literal[
     "WrongValue",
     "NothingToWithdraw",
     "TransferFailed",
+    "InsufficientGas",
+    "Panic",
+    "NotPayable",
 ]
-"""How an action can fail: the contract's errors, and those of the backend's price check and of payments in INR."""
+"""How an action can fail: the contract's errors, and those of the backend's price check and of payments in INR.
+
+"NotPayable": wei were sent to a function that takes none, which fails without a reason."""
 
 PaymentBehaviour: TypeAlias = Literal[
     "in_time",

@@ -11,9 +11,9 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import deploy, init_code
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
 from stakesim.evm.required_abi import stake_abi
-from stakesim.model.reference import attended_booking_ids
-from stakesim.model.state import ExpectedOutcome, State, party_of
-from stakesim.runner.parties import EXPERIENCE_ID, Parties
+from stakesim.model.calls import attended_booking_ids
+from stakesim.model.state import EXPERIENCE_ID, ExpectedOutcome, State, party_of
+from stakesim.runner.parties import Parties
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
     PLATFORM,

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stakesim.backend import NOT_STORED
-from stakesim.model.state import BookingStatus, RunStatus, liabilities
+from stakesim.model.state import EXPERIENCE_ID, BookingStatus, RunStatus, liabilities
 from stakesim.runner.causes import Cause
 from stakesim.runner.invariants.registry import Violation, action_name, invariant
 from stakesim.runner.observe import Roles
-from stakesim.runner.parties import EXPERIENCE_ID
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import PLATFORM, CreateRun
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stakesim.model.reference import attended_booking_ids
+from stakesim.model.calls import attended_booking_ids
 from stakesim.model.state import BookingStatus, RunStatus
 from stakesim.runner.invariants.registry import Violation, invariant, stake_of
 from stakesim.runner.observe import BookingView, RunView
