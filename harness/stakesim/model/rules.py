@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from inspect import signature
+from typing import Any
 
 from stakesim.model.state import (
     Booking,
@@ -417,8 +418,7 @@ def _renounce_ownership(x: _Execution) -> None:
     raise RefusedError("OwnershipRequired")
 
 
-_Rule: TypeAlias = Callable[..., None]
-_RULES: Mapping[str, _Rule] = {
+_RULES: Mapping[str, Callable[..., None]] = {
     "createEventRun": _create_run,
     "createEventRunFor": _create_run_for,
     "bookEvent": _book,
@@ -437,8 +437,8 @@ _RULES: Mapping[str, _Rule] = {
     "acceptOwnership": _accept_ownership,
     "renounceOwnership": _renounce_ownership,
 }
-FUNCTIONS = tuple(_RULES)
-"""All functions of `EventStake` that change something."""
+ARGUMENTS: Mapping[str, int] = {name: len(signature(rule).parameters) - 1 for name, rule in _RULES.items()}
+"""All functions of `EventStake` that change something, with their numbers of arguments."""
 _PAYABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
 _GUARDED = frozenset(
     {
