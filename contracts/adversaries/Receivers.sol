@@ -52,6 +52,61 @@ contract ReenteringReceiver is ControlledAccount {
     }
 }
 
+/// @notice Does with ether what it was last told to, which a scenario changes as it goes.
+contract ScriptedReceiver is ControlledAccount {
+    enum How {
+        Accepts,
+        Refuses,
+        BurnsGas,
+        Floods
+    }
+
+    /// @dev Kept for what follows the call, also if it uses up all that it gets.
+    uint256 private constant GAS_TO_END = 12_000;
+
+    address private immutable TARGET;
+    How private _how;
+    uint88 private _value;
+    bytes private _call;
+
+    /// @notice A call that was made while being paid has ended.
+    event Reentered(bool done);
+
+    error NoThanks();
+
+    constructor(address target) {
+        TARGET = target;
+    }
+
+    /// @param value wei sent along with the call
+    /// @param call_ selector and arguments of what to call first; empty: nothing
+    function script(How how, uint88 value, bytes calldata call_) external {
+        if (msg.sender != CONTROLLER) revert NotController();
+        (_how, _value, _call) = (how, value, call_);
+    }
+
+    receive() external payable {
+        if (_how == How.Refuses) revert NoThanks();
+        if (_how == How.BurnsGas) {
+            assembly ("memory-safe") {
+                invalid()
+            }
+        }
+        if (_how == How.Floods) {
+            uint256 size = gasleft() > 3_000_000 ? 1_000_000 : 90_000;
+            assembly ("memory-safe") {
+                revert(0, size)
+            }
+        }
+        if (msg.sender != TARGET || _call.length == 0) return;
+        uint256 value = _value;
+        bytes memory call_ = _call;
+        uint256 left = gasleft();
+        (bool done,) = TARGET.call{value: value, gas: left > GAS_TO_END ? left - GAS_TO_END : 0}(call_);
+        emit Reentered(done);
+    }
+}
+
 /// @notice Forces ether on a contract that takes none.
 contract EtherForcer {
     constructor(address payable target) payable {

@@ -4,7 +4,7 @@ pragma solidity ^0.8.30;
 /// @notice A contract account that does what its controller says. The hostile receivers differ in how they take ether.
 /// @dev For tests and simulation. Never deployed live.
 abstract contract ControlledAccount {
-    address private immutable CONTROLLER = msg.sender;
+    address internal immutable CONTROLLER = msg.sender;
 
     error NotController();
 

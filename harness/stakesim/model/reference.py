@@ -26,9 +26,11 @@ from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import (
     Booking,
     Call,
+    ContractCall,
     Effects,
     ExpectedOutcome,
     Party,
+    ReceiverScript,
     RefusedError,
     Run,
     State,
@@ -46,6 +48,8 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
+    ScriptReceiver,
+    SetIds,
     SetPrice,
     Wait,
     Withdraw,
@@ -88,6 +92,12 @@ def apply(
         return state, ExpectedOutcome("ok")
     if isinstance(action, SetPrice):
         return set_price(state, action), ExpectedOutcome("ok")
+    if isinstance(action, SetIds):
+        _set_ids(state, action)
+        return state, ExpectedOutcome("ok")
+    if isinstance(action, ScriptReceiver):
+        state.receivers[action.by] = _script(action)
+        return state, ExpectedOutcome("ok", action.by, action.by)
     if not _target_exists(state, action):
         return state, ExpectedOutcome("skipped", action.by)
     call = _call(state, action, market)
@@ -131,6 +141,20 @@ def _carry_out(state: State, action: Action, call: Call, reentries: Reentries | 
     return Effects() if contract_call is None else rules.execute(state, contract_call, reentries)
 
 
+def _set_ids(state: State, action: SetIds) -> None:
+    if action.runs is not None:
+        state.last_run_id = action.runs
+    if action.bookings is not None:
+        state.last_booking_id = action.bookings
+
+
+def _script(action: ScriptReceiver) -> ReceiverScript:
+    if action.calls is None:
+        return ReceiverScript(action.how)
+    call = ContractCall(action.by, action.calls.function, action.calls.args, action.calls.value)
+    return ReceiverScript(action.how, call)
+
+
 # Who sends what
 
 
@@ -149,13 +173,13 @@ def _target_exists(state: State, action: Action) -> bool:
 def _is_optional(state: State, action: Action, call: Call) -> bool:
     """Whether a contract other than `EventStake` may refuse what the rules allow.
 
-    - Any call of a function of its own.
+    - Any call of a function of its own, and any call with little gas.
     - The withdrawal of no fees.
     - A run with a price, seats or a start above `EventStake`'s limits.
     - The platform's cancellation of a run that somebody else hosts or that has started.
     """
     if isinstance(action, CallFunction):
-        return True
+        return action.gas is not None or contract_call_of(state, action, call) is None
     if state.full_interface:
         return False
     if isinstance(action, WithdrawFees):
@@ -183,6 +207,8 @@ def _call(state: State, action: Action, market: Decimal) -> Call:
             return Call(actor, sender, _value(due, action.value_off), due)
         case ForceEther():
             return Call(actor, sender, action.wei)
+        case CallFunction():
+            return Call(actor, sender, action.value)
         case _:
             return Call(actor, sender)
 
@@ -194,7 +220,7 @@ def _actor(state: State, action: Action) -> str:
             return state.bookings[action.booking].actor
         case CancelRun(by=None) | Complete(by=None):
             return state.runs[action.run].actor
-        case Wait() | SetPrice():
+        case Wait() | SetPrice() | SetIds():
             return PLATFORM
         case _:
             assert action.by is not None

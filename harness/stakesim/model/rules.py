@@ -76,11 +76,11 @@ def execute(state: State, call: ContractCall, reentries: Reentries | None = None
         KeyError: The interface has no such function.
     """
     effects = Effects()
-    _execute(state, call, effects, reentries or {})
+    _execute(state, call, effects, reentries)
     return effects
 
 
-def _execute(state: State, call: ContractCall, effects: Effects, reentries: Reentries) -> None:
+def _execute(state: State, call: ContractCall, effects: Effects, reentries: Reentries | None) -> None:
     def reenter(state: State, nested: ContractCall, outer: Effects) -> None:
         """A receiver's call that succeeded: no function that pays may be entered again."""
         what = f"{nested.sender} called {nested.function} while it was paid"

@@ -9,7 +9,10 @@ from stakesim.model.state import ContractCall, Effects, Party, Payout, Reason, S
 from stakesim.scenario.actions import PLATFORM
 
 Reentries: TypeAlias = Mapping[Party, Iterator[bool]]
-"""Whether the calls that receivers made while they were paid succeeded, by receiver, in their order."""
+"""Whether the calls that receivers made while they were paid succeeded, by receiver, in their order.
+
+A receiver that ran out of gas on the way, and so did not take the ether, is not among them.
+"""
 Reenter: TypeAlias = Callable[[State, ContractCall, Effects], None]
 """Judges a call that a receiver made successfully while it was paid, and carries it out."""
 
@@ -31,14 +34,14 @@ def pay_out(state: State, receiver: Party, wei: int) -> None:
 class Cashier:
     """Pays what one call of the contract pays."""
 
-    def __init__(self, state: State, effects: Effects, reenter: Reenter, reentries: Reentries) -> None:
+    def __init__(self, state: State, effects: Effects, reenter: Reenter, reentries: Reentries | None) -> None:
         """Pays out of a state.
 
         Args:
             state: What is changed.
             effects: Where payouts and events are noted.
             reenter: Carries out what a receiver called meanwhile.
-            reentries: Which of the receivers' calls succeeded.
+            reentries: Which of the receivers' calls succeeded; None: none did.
         """
         self._state, self._effects, self._reenter, self._reentries = state, effects, reenter, reentries
 
@@ -48,31 +51,38 @@ class Cashier:
             return
         state = self._state
         add(state.received, to, wei)
-        deferred = not takes_ether(state, to)
+        reentry = self._reentry(to)
+        deferred = not takes_ether(state, to) or reentry is None
         if deferred:
             add(state.credits, to, wei)
             self._effects.events.append(("PaymentDeferred", to, wei))
         else:
             pay_out(state, to, wei)
         self._effects.payouts.append(Payout(to, wei, reason, deferred))
-        self._let_reenter(to)
+        if reentry:
+            self._carry_out_call_of(to)
 
     def send(self, to: Party, wei: int, reason: Reason) -> None:
         """Sends wei to a receiver that takes them."""
         pay_out(self._state, to, wei)
         self._effects.payouts.append(Payout(to, wei, reason))
-        self._let_reenter(to)
+        if self._reentry(to):
+            self._carry_out_call_of(to)
 
-    def _let_reenter(self, receiver: Party) -> None:
-        """Carries out the receiver's call if it succeeded.
+    def _reentry(self, receiver: Party) -> bool | None:
+        """Whether a call that the receiver makes while it is paid succeeded; None if it ran out of gas.
 
-        Whether it does is seen on chain: it may lack the gas.
+        That is seen on chain, as it depends on the gas.
         """
         script = self._state.receivers.get(receiver)
-        if script is None or script.call is None or script.how != "accepts":
-            return
-        if next(self._reentries.get(receiver, iter(())), False):
-            self._reenter(self._state, script.call, self._effects)
+        if self._reentries is None or script is None or script.call is None or script.how != "accepts":
+            return False
+        return next(self._reentries.get(receiver, iter(())), None)
+
+    def _carry_out_call_of(self, receiver: Party) -> None:
+        call = self._state.receivers[receiver].call
+        assert call is not None
+        self._reenter(self._state, call, self._effects)
 
 
 def takes_ether(state: State, party: Party) -> bool:

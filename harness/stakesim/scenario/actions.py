@@ -77,13 +77,13 @@ class Actor(StrictModel):
         wallet: `none`: the actor has no address, and is entered on chain under the platform's.
         receiver: What the actor's address does with ether that is sent to it. All but `accepts` are contracts, which
             can't sign, so the platform signs for them. `reenters` calls the contract back, which fails, and then
-            accepts the ether.
+            accepts the ether. `scripted` accepts it until `script_receiver` tells it otherwise.
         reenter: The call of a receiver that reenters.
     """
 
     pays: Literal["platform", "self"] = "platform"
     wallet: Literal["own", "none"] = "own"
-    receiver: Literal["accepts", "refuses", "burns_gas", "floods", "reenters"] = "accepts"
+    receiver: Literal["accepts", "refuses", "burns_gas", "floods", "reenters", "scripted"] = "accepts"
     reenter: Reentry | None = None
 
     @property
@@ -93,8 +93,8 @@ class Actor(StrictModel):
 
     @property
     def takes_ether(self) -> bool:
-        """Whether ether can be sent to the actor's address."""
-        return self.receiver in ("accepts", "reenters")
+        """Whether ether can be sent to the actor's address, unless an action tells it otherwise."""
+        return self.receiver in ("accepts", "reenters", "scripted")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Actor":
@@ -303,21 +303,74 @@ class ForceEther(BaseAction):
     wei: Annotated[Wei, Field(gt=0)]
 
 
-class CallFunction(BaseAction):
-    """Calls a function that only the contract under test has.
+CallArgument: TypeAlias = bool | int | str | tuple[int, ...]
+"""An argument of a call. For an address it is an actor's name, `zero address`, `the contract`, or hexadecimal."""
 
-    The call may fail. It may not move anybody's money, nor change what is due to anybody.
+
+class CallFunction(BaseAction):
+    """Calls any function of the contract, with any arguments.
+
+    What a function of `IEventStake` must do, the rules say. A call of a function that only the contract under test has
+    may fail, and may not move anybody's money, nor change what is due to anybody.
 
     Attributes:
         function: Name of the function.
-        args: Its arguments: numbers, truth values, texts, and actors' names for addresses.
+        args: Its arguments.
         by: Who sends the transaction.
+        value: Wei sent along.
+        gas: Gas of the transaction, with which the call may also fail for want of gas; if left out, enough.
     """
 
     do: Literal["call"] = "call"
     function: str
-    args: tuple[bool | int | str, ...] = ()
+    args: tuple[CallArgument, ...] = ()
     by: str = PLATFORM
+    value: Annotated[Wei, Field(ge=0)] = 0
+    gas: Annotated[int, Field(ge=21_000)] | None = None
+
+
+class CallWhilePaid(StrictModel):
+    """What a scripted receiver calls while it is paid.
+
+    Attributes:
+        function: Name of the function.
+        args: Its arguments; see `CallFunction`.
+        value: Wei sent along.
+    """
+
+    function: str
+    args: tuple[CallArgument, ...] = ()
+    value: Annotated[Wei, Field(ge=0)] = 0
+
+
+class ScriptReceiver(BaseAction):
+    """Tells a scripted receiver what to do from now on with ether that the contract sends to it.
+
+    Attributes:
+        by: The receiver.
+        how: Whether it accepts the ether, or in which way it refuses it.
+        calls: What it calls first; if left out, nothing.
+    """
+
+    do: Literal["script_receiver"] = "script_receiver"
+    by: str
+    how: Literal["accepts", "refuses", "burns_gas", "floods"] = "accepts"
+    calls: CallWhilePaid | None = None
+
+
+class SetIds(BaseAction):
+    """Sets the ids of the last run and booking in the contract's storage, as if so many had been made.
+
+    A node that can't change storage refuses it, and so does a contract whose counters are not found.
+
+    Attributes:
+        runs: The id that the last run has from now on; if left out, it stays.
+        bookings: The id that the last booking has from now on; if left out, it stays.
+    """
+
+    do: Literal["set_ids"] = "set_ids"
+    runs: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    bookings: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
 
 class SetPrice(BaseAction):
@@ -360,6 +413,8 @@ Action: TypeAlias = (
     | AcceptOwnership
     | ForceEther
     | CallFunction
+    | ScriptReceiver
+    | SetIds
     | SetPrice
     | Wait
 )

@@ -24,6 +24,7 @@ from stakesim.scenario.actions import (
     Complete,
     CreateRun,
     ForceEther,
+    ScriptReceiver,
     Terms,
     Withdraw,
 )
@@ -145,9 +146,12 @@ def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> No
     actor = all_actors[by]
     if getattr(action, "payment", "in_time") != "in_time" and actor.pays == "self":
         raise FieldError(("actions", index, "payment"), f"{by} pays wei, and no INR; leave out `payment`")
-    if isinstance(action, ForceEther | CallFunction) and (actor.wallet == "none" or actor.is_contract):
-        reason = "is a contract" if actor.is_contract else "has no wallet"
-        raise FieldError(("actions", index, "by"), f"{by} {reason} and signs nothing; name another actor")
+    if isinstance(action, ScriptReceiver) and actor.receiver != "scripted":
+        raise FieldError(("actions", index, "by"), f"{by} can't be told what to do; give it `receiver: scripted`")
+    if isinstance(action, ForceEther) and actor.is_contract:
+        raise FieldError(("actions", index, "by"), f"{by} is a contract and signs nothing; name another actor")
+    if isinstance(action, ForceEther | CallFunction) and actor.wallet == "none":
+        raise FieldError(("actions", index, "by"), f"{by} has no wallet and signs nothing; name another actor")
     if (payer or isinstance(action, Administration)) and actor.wallet == "none":
         raise FieldError(("actions", index, field), f"{by} has no wallet and signs nothing; name another actor")
     if getattr(action, "direct", False) and actor.wallet == "none":

@@ -1,0 +1,236 @@
+"""A stake contract and the parties of the lane on a bare revm: no blocks, no signatures, no fees.
+
+One transaction after another is executed on the same journal; its transient storage is reset after each. So a slot
+stays warm from one transaction to the next, and gas is not that of a chain: it is no part of what the lane judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
+
+from stakesim.evm.chain_spec import CHAIN_ID, TRANSACTION_GAS_CAP
+from stakesim.evm.compiler import Artifact, compile_contracts
+from stakesim.evm.deployment import constructor_types, init_code
+from stakesim.evm.errors import EngineError
+from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
+from stakesim.lane.codec import LaneCodec
+from stakesim.lane.moves import PUPPETS, SIGNERS
+from stakesim.model.rules import CONTRACT, NOBODY
+from stakesim.scenario.actions import Terms
+from stakesim.scenario.base_action import PLATFORM
+
+GAS = TRANSACTION_GAS_CAP
+"""Gas of a transaction that has enough: the most that EIP-7825 allows."""
+FUNDS = 2**110
+"""Wei that everybody has at first."""
+_BLOCK_GAS = 2**40
+"""Gas for what is no transaction: deployments and views."""
+_ZERO = "0x" + "00" * 20
+_HOW = {"accepts": 0, "refuses": 1, "burns_gas": 2, "floods": 3}
+_WORD = 32
+_REVERTED = 1 << 255
+
+
+class Executed(NamedTuple):
+    """What a transaction did.
+
+    Attributes:
+        ok: Whether it succeeded.
+        output: Return data, or the data of a revert.
+        logs: (address, topics, data) of each log.
+        gas: Gas used.
+        halt: Why the EVM stopped it, if it did not revert.
+    """
+
+    ok: bool
+    output: bytes
+    logs: list[tuple[str, list[str], bytes]]
+    gas: int
+    halt: str = ""
+
+
+class Arena:
+    """The contract, the parties, and what is known of the contract's storage.
+
+    Attributes:
+        addresses: By party; `NOBODY` and `CONTRACT` among them.
+        codec: Encodes for the contract.
+    """
+
+    def __init__(self, contract: Artifact, terms: Terms, time: int) -> None:
+        """Deploys everything.
+
+        Args:
+            contract: The stake contract.
+            terms: The terms that it is deployed with, if it takes them.
+            time: Seconds since 1970.
+
+        Raises:
+            EngineError: The contract can't be deployed with these terms.
+        """
+        self._artifacts = compile_contracts()
+        self._evm = EVM(Env(cfg=CfgEnv(chain_id=CHAIN_ID)), gas_limit=_BLOCK_GAS, spec_id="CANCUN")
+        self._controllers = {name: _hex(0xC0_0000 + number) for number, name in enumerate(PUPPETS)}
+        self._addresses = {name: _hex(0xA0_0000 + number) for number, name in enumerate(SIGNERS)}
+        for address in (*self._addresses.values(), *self._controllers.values()):
+            self._evm.insert_account_info(address, AccountInfo(balance=FUNDS))  # type: ignore[call-arg]  # the stub lacks it
+        self.set_time(time)
+        owner = self._addresses[PLATFORM]
+        args = (owner, terms.as_struct())[: len(constructor_types(contract))]
+        self.stake = self._deploy(contract, owner, *args)
+        for name in PUPPETS:
+            self._addresses[name] = self._deploy(
+                self._artifacts["ScriptedReceiver"], self._controllers[name], self.stake
+            )
+            self._evm.set_balance(self._addresses[name], FUNDS)
+        self._batch_reader = self._deploy(self._artifacts["BatchReader"], owner)
+        self._addresses[NOBODY], self._addresses[CONTRACT] = _ZERO, self.stake
+        self.addresses = {name: int(address, 16) for name, address in self._addresses.items()}
+        self.codec = LaneCodec(contract.abi, self.addresses)
+        self._puppet_codec = LaneCodec(self._artifacts["ScriptedReceiver"].abi, self.addresses)
+        self._puppets = {self._addresses[name]: name for name in PUPPETS}
+        self._everybody = [self._addresses[name] for name in (*SIGNERS, *PUPPETS, CONTRACT)]
+        self._reader_head = b"".join(
+            [_bytes20(self.stake), bytes([len(self._everybody)]), *map(_bytes20, self._everybody)]
+        )
+        self._counters: dict[str, tuple[int, int] | None] = {}
+
+    # Execution
+
+    def set_time(self, time: int) -> None:
+        """Sets the time of the transactions to come, in seconds since 1970."""
+        self._evm.set_block_env(BlockEnv(1, _ZERO, time))
+
+    def call(self, party: str, data: bytes, value: int, gas: int | None) -> Executed:
+        """Sends a transaction to the stake contract; for a puppet, its controller makes it call.
+
+        Args:
+            party: Who calls.
+            data: Call data.
+            value: Wei sent along.
+            gas: Gas of the transaction; None: enough.
+        """
+        if party not in self._controllers:
+            return self._execute(self._addresses[party], self.stake, data, value, gas or GAS)
+        execute = self._puppet_codec.call("execute", (CONTRACT, value, data))
+        done = self._execute(self._controllers[party], self._addresses[party], execute, 0, gas or GAS)
+        if not done.ok:
+            return done
+        length = int.from_bytes(done.output[_WORD : 2 * _WORD], "big")
+        return done._replace(output=done.output[2 * _WORD : 2 * _WORD + length])
+
+    def script(self, puppet: str, how: str, data: bytes, value: int) -> None:
+        """Tells a puppet what to do with ether.
+
+        Args:
+            puppet: The puppet.
+            how: A `ReceiverScript.how`.
+            data: Call data of what it calls first; empty: nothing.
+            value: Wei that it sends along.
+        """
+        call = self._puppet_codec.call("script", (_HOW[how], value, data))
+        done = self._execute(self._controllers[puppet], self._addresses[puppet], call, 0, GAS)
+        if not done.ok:
+            raise EngineError(f"{puppet} could not be told what to do: {done.halt or done.output.hex()}")
+
+    def force_ether(self, party: str, wei: int) -> None:
+        """Forces ether into the contract."""
+        code = init_code(self._artifacts["EtherForcer"], (self.stake,))
+        self._evm.deploy(self._addresses[party], code, wei, GAS)
+        self._evm.reset_transient_storage()
+
+    def snapshot(self) -> Any:
+        """Marks the present state. Each mark is good for one `revert`."""
+        return self._evm.snapshot()
+
+    def revert(self, mark: Any) -> None:
+        """Returns to a marked state; later marks are void."""
+        self._evm.revert(mark)
+
+    def _execute(self, sender: str, to: str, data: bytes, value: int, gas: int) -> Executed:
+        evm = self._evm
+        try:
+            output = evm.message_call(sender, to, data, value, gas)
+        except RuntimeError as failure:
+            error, output = parse_failure(failure)
+            evm.reset_transient_storage()
+            result: Any = evm.result
+            return Executed(False, output, [], int(result.gas_used), "" if error == "Revert" else error)
+        result = evm.result
+        logs = [(log.address.lower(), log.topics, log.data[1]) for log in result.logs]
+        evm.reset_transient_storage()
+        return Executed(True, bytes(output), logs, int(result.gas_used))
+
+    # What can be read
+
+    def reentries(self, logs: Sequence[tuple[str, list[str], bytes]]) -> dict[str, Iterator[bool]]:
+        """Whether calls that puppets made while they were paid succeeded, by puppet, in order."""
+        done: dict[str, list[bool]] = {}
+        for address, _, data in logs:
+            if address in self._puppets:
+                done.setdefault(self._puppets[address], []).append(bool(int.from_bytes(data, "big")))
+        return {name: iter(each) for name, each in done.items()}
+
+    def read(self, calls: Sequence[bytes]) -> tuple[list[int], list[tuple[bool, bytes]]]:
+        """Calls views of the contract.
+
+        Args:
+            calls: Their call data.
+
+        Returns:
+            Wei of the signers, the puppets and the contract; and for each call whether it succeeded, and its data.
+        """
+        data = self._reader_head + b"".join([len(call).to_bytes(2, "big") + call for call in calls])
+        mark = self._evm.snapshot()
+        answer = bytes(self._evm.message_call(self._addresses[PLATFORM], self._batch_reader, data, 0, _BLOCK_GAS))
+        self._evm.revert(mark)
+        start = len(self._everybody) * _WORD
+        balances = [int.from_bytes(answer[i : i + _WORD], "big") for i in range(0, start, _WORD)]
+        answers: list[tuple[bool, bytes]] = []
+        while start < len(answer):
+            head = int.from_bytes(answer[start : start + _WORD], "big")
+            end = start + _WORD + (head & ~_REVERTED)
+            answers.append((head < _REVERTED, answer[start + _WORD : end]))
+            start = end
+        return balances, answers
+
+    def slot(self, number: int) -> int:
+        """A slot of the contract's storage."""
+        return self._evm.storage(self.stake, number)
+
+    def written_slots(self) -> dict[int, int]:
+        """Slots of the contract that were written since it was deployed, with their values."""
+        for account in read_journal(self._evm.journal_str):
+            if account.address.lower() == self.stake:
+                return account.slots
+        return {}
+
+    def set_counter(self, place: tuple[int, int], value: int) -> None:
+        """Sets a counter of 32 bits in the contract's storage.
+
+        Args:
+            place: Its slot, and its lowest bit there.
+            value: Its new value.
+        """
+        slot, bit = place
+        kept = self.slot(slot) & ~(0xFFFF_FFFF << bit)
+        self._evm.insert_account_storage(self.stake, slot, kept | value << bit)
+
+    def _deploy(self, artifact: Artifact, by: str, *args: Any) -> str:
+        try:
+            address = self._evm.deploy(by, init_code(artifact, args), 0, _BLOCK_GAS)
+        except RuntimeError as failure:
+            raise EngineError(f"{artifact.name} can't be deployed: {parse_failure(failure)[0]}") from failure
+        self._evm.reset_transient_storage()
+        return address.lower()
+
+
+def _hex(address: int) -> str:
+    return f"0x{address:040x}"
+
+
+def _bytes20(address: str) -> bytes:
+    return bytes.fromhex(address[2:])

@@ -1,0 +1,312 @@
+"""Draws moves: mostly what somebody could do next, and now and then what nobody should be able to do.
+
+Arguments come from what the model knows and from the boundaries of their types: 0, 1, the largest value of the type and
+of each narrower one, ids that exist, that are final, of others, and that do not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, TypeAlias, TypeVar
+
+from stakesim.lane.moves import FORCE_ETHER, PARTIES, PUPPETS, SCRIPT, SIGNERS, Move, Nested, When
+from stakesim.model.rules import CONTRACT, MAX_SEATS, NOBODY
+from stakesim.model.state import Booking, Run, State
+from stakesim.scenario.base_action import PLATFORM
+from stakesim.units import DAY, HOUR
+
+T = TypeVar("T")
+WIDTHS = (8, 16, 32, 40, 64, 96, 128)
+"""Bits of the types that contracts cut numbers to."""
+_LARGEST = 2**256 - 1
+EXPERIENCES = ("a", "x" * 31, "y" * 32, "z" * 33, "w" * 64, "v" * 200, "\u0939\u093f\u0928", "\udcff\udc80", "")
+PRICES = (1, 3, 9_999, 10**16, 123_456_789_012_345_678, 10**18, 2**63, 2**80 + 1, 2**88 - 1, 2**93 + 7)
+ODD_PRICES = (
+    0,
+    2**64 - 1,
+    2**64,
+    2**64 + 1,
+    2**96 - 1,
+    2**96,
+    2**96 + 10**15,
+    2**128 - 1,
+    2**128,
+    2**160 + 1,
+    _LARGEST,
+)
+SEATS = (1, 1, 2, 2, 3, 4, 10, MAX_SEATS)
+ODD_SEATS = (0, MAX_SEATS + 1, 127, 128, 129, 255, 256, 257, 258, 2**16 + 1, 2**32 + 1, 2**128 + 1, _LARGEST)
+LEADS = (60, HOUR, DAY, 2 * DAY, 3 * DAY, 10 * DAY, 10 * DAY, 40 * DAY)
+ODD_STARTS = (0, -1, 1, -DAY, 2**32, 2**32 + 1, 2**40 - 1, 2**40, 2**40 + 5_000_000_000, 2**64, _LARGEST)
+WRONG_VALUES = (1, -1, 10**15, -(2**90), 2**64, 2**96, 2**99)
+_PAUSES = (1, 1, 1, 60, 60, 60, HOUR, DAY)
+_GAS = (30_000, 600_000)
+_ODD = 0.15
+"""Probability that an argument is not what an honest caller would choose."""
+_Drawer: TypeAlias = Callable[[Random, State], Move]
+
+
+def draw_move(rng: Random, state: State) -> Move:
+    """Draws a move that goes on from a state."""
+    weights = _weights(state)
+    kind = rng.choices(list(weights), weights=list(weights.values()))[0]
+    move = _DRAWERS[kind](rng, state)
+    if rng.random() < 0.02:
+        move = move._replace(value_off=rng.choice(WRONG_VALUES))
+    if kind in _SETTLING and rng.random() < 0.06:
+        move = move._replace(gas=rng.randint(*_GAS))
+    return move
+
+
+def draw_boundary(rng: Random, state: State, value: Any) -> Any:
+    """Draws another value for an argument."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        near = (value - 1, value + 1, value + 2 ** rng.choice(WIDTHS), 2 ** rng.choice(WIDTHS) - 1)
+        ids = (state.last_run_id, state.last_booking_id, rng.randint(0, 5))
+        return max(-DAY, min(_LARGEST, rng.choice((*near, *ids, 0, 1, 2, 3, _LARGEST))))
+    if isinstance(value, tuple) and not isinstance(value, Nested):
+        return _odd_list(rng, state, value)
+    if value in PARTIES or value in (NOBODY, CONTRACT):
+        return rng.choice((*PARTIES, NOBODY, CONTRACT))
+    return rng.choice(EXPERIENCES) if isinstance(value, str) else value
+
+
+def _weights(state: State) -> dict[str, float]:
+    """How likely each kind of move is."""
+    has_open = any(run.open for run in state.runs.values())
+    has_active = any(booking.active for booking in state.bookings.values())
+    return {
+        "create": 6 if has_open else 40,
+        "book": 18 if has_open else 1,
+        "cancel booking": 8 if has_active else 1,
+        "cancel run": 4 if has_open else 1,
+        "complete": 9 if has_active else 2,
+        "expire": 4 if has_open else 1,
+        "withdraw": 12 if state.credits else 1,
+        "withdraw fees": 4 if state.platform_balance else 0.5,
+        "operator": 2,
+        "pause": 4 if state.paused else 1,
+        "ownership": 4 if state.pending_owner else 1.5,
+        "script": 6,
+        "force ether": 0.3,
+    }
+
+
+# One kind each
+
+
+def _create(rng: Random, state: State) -> Move:
+    experience = "a" if rng.random() < 0.7 else rng.choice(EXPERIENCES)
+    price = rng.choice(ODD_PRICES) if rng.random() < _ODD else rng.choice(PRICES)
+    seats = rng.choice(ODD_SEATS) if rng.random() < _ODD else rng.choice(SEATS)
+    start = rng.choice(ODD_STARTS) if rng.random() < _ODD else rng.choice(LEADS)
+    args = (experience, price, seats, start)
+    if rng.random() < 0.6:
+        return Move("createEventRun", rng.choice(PARTIES), args)
+    return Move("createEventRunFor", _platform(rng, state), (_beneficiary(rng), *args))
+
+
+def _book(rng: Random, state: State) -> Move:
+    run = _run(rng, state, before_start=True)
+    free = run.max_seats - run.seats_booked if run else 2
+    seats = (
+        rng.choice((*ODD_SEATS, free + 1)) if rng.random() < _ODD else max(1, min(free, rng.choice((1, 1, 2, 3, free))))
+    )
+    run_id = _id(rng, run.id if run else 1, state.last_run_id)
+    when = _near(rng, run, "start", (-1, 0, -HOUR), 0.1)
+    if rng.random() < 0.6:
+        return Move("bookEvent", rng.choice(PARTIES), (run_id, seats), when=when)
+    return Move("bookEventFor", _platform(rng, state), (_beneficiary(rng), run_id, seats), when=when)
+
+
+def _cancel_booking(rng: Random, state: State) -> Move:
+    booking = _booking(rng, state)
+    by = _party_or(rng, state, booking.attendee if booking else "guest")
+    run = state.runs[booking.run] if booking else None
+    booking_id = _id(rng, booking.id if booking else 1, state.last_booking_id)
+    return Move("cancelBooking", by, (booking_id,), when=_near(rng, run, "cutoff", (-1, 0, 0, 1), 0.35))
+
+
+def _cancel_run(rng: Random, state: State) -> Move:
+    run = _run(rng, state)
+    edge, seconds = rng.choice((("start", (-1, 0, 1)), ("deadline", (-1, 0))))
+    when = _near(rng, run, edge, seconds, 0.4)
+    by = _party_or(rng, state, run.host if run else "host")
+    return Move("cancelEvent", by, (_id(rng, run.id if run else 1, state.last_run_id),), when=when)
+
+
+def _complete(rng: Random, state: State) -> Move:
+    run = _run(rng, state)
+    active = [booking.id for booking in state.active_bookings_of(run)] if run else []
+    share = rng.choice((0.0, 0.5, 0.8, 1.0))
+    attended = tuple(booking for booking in active if rng.random() < share)
+    if rng.random() < 0.3:
+        attended = tuple(rng.sample(attended, len(attended)))
+    if rng.random() < _ODD:
+        attended = _odd_list(rng, state, attended)
+    if rng.random() < 0.75:
+        when = When("start", run.id, rng.choice((0, 0, 0, 1, HOUR))) if run else When()
+    else:
+        when = _near(rng, run, rng.choice(("start", "deadline")), (-1, 0), 1)
+    by = _party_or(rng, state, run.host if run else "host")
+    return Move("completeEvent", by, (_id(rng, run.id if run else 1, state.last_run_id), attended), when=when)
+
+
+def _expire(rng: Random, state: State) -> Move:
+    run = _run(rng, state)
+    when = _near(rng, run, "deadline", (0, 0, 0, -1, 1), 0.85)
+    return Move("expireEvent", rng.choice(PARTIES), (_id(rng, run.id if run else 1, state.last_run_id),), when=when)
+
+
+def _withdraw(rng: Random, state: State) -> Move:
+    creditors = [party for party in state.credits if party in PARTIES]
+    by = rng.choice(creditors) if creditors and rng.random() < 0.85 else rng.choice(PARTIES)
+    if rng.random() < 0.5:
+        return Move("withdraw", by)
+    return Move("withdrawTo", by, (_beneficiary(rng),))
+
+
+def _withdraw_fees(rng: Random, state: State) -> Move:
+    return Move("withdrawPlatformFees", state.owner if rng.random() < 0.75 else rng.choice(PARTIES))
+
+
+def _operator(rng: Random, state: State) -> Move:
+    account = "operator" if rng.random() < 0.5 else rng.choice((*PARTIES, NOBODY))
+    return Move("setOperator", _owner(rng, state), (account, rng.random() < 0.65))
+
+
+def _pause(rng: Random, state: State) -> Move:
+    ends = state.paused if rng.random() < 0.85 else not state.paused
+    return Move("unpause" if ends else "pause", _owner(rng, state))
+
+
+def _ownership(rng: Random, state: State) -> Move:
+    draw = rng.random()
+    if state.pending_owner and draw < 0.6:
+        by = state.pending_owner if state.pending_owner in PARTIES and draw < 0.45 else rng.choice(PARTIES)
+        return Move("acceptOwnership", by)
+    if draw > 0.9:
+        return Move("renounceOwnership", _owner(rng, state))
+    return Move("transferOwnership", _owner(rng, state), (rng.choice((*PARTIES, NOBODY)),))
+
+
+def _script(rng: Random, state: State) -> Move:
+    puppet = rng.choice(PUPPETS)
+    draw = rng.random()
+    if draw < 0.5:
+        return Move(SCRIPT, puppet, (rng.choice(("refuses", "refuses", "accepts", "burns_gas", "floods")), None))
+    nested = _DRAWERS[rng.choice(_REENTERED)](rng, state)
+    if state.credits and rng.random() < 0.4:
+        nested = Move("withdraw", puppet)
+    return Move(SCRIPT, puppet, ("accepts", Nested(nested.function, nested.args)))
+
+
+def _force_ether(rng: Random, state: State) -> Move:
+    return Move(FORCE_ETHER, rng.choice(SIGNERS), (rng.choice((1, 10**15, 10**18, 2**97)),))
+
+
+_DRAWERS: Mapping[str, _Drawer] = {
+    "create": _create,
+    "book": _book,
+    "cancel booking": _cancel_booking,
+    "cancel run": _cancel_run,
+    "complete": _complete,
+    "expire": _expire,
+    "withdraw": _withdraw,
+    "withdraw fees": _withdraw_fees,
+    "operator": _operator,
+    "pause": _pause,
+    "ownership": _ownership,
+    "script": _script,
+    "force ether": _force_ether,
+}
+_REENTERED = tuple(kind for kind in _DRAWERS if kind not in ("script", "force ether"))
+_SETTLING = ("complete", "cancel run", "cancel booking", "expire", "withdraw")
+"""Kinds of moves that pay, for which the gas matters."""
+
+
+# What they choose from
+
+
+def _run(rng: Random, state: State, *, before_start: bool = False) -> Run | None:
+    """A run, most often an open one, and one that has not started where that is asked for."""
+    runs = list(state.runs.values())
+    if not runs:
+        return None
+    recent = [run for run in runs[-_RECENT:] if run.open and not (before_start and run.start <= state.now)]
+    return rng.choice(recent if recent and rng.random() < 0.85 else runs)
+
+
+_RECENT = 6
+"""Of many runs or bookings the last ones are chosen from."""
+
+
+def _booking(rng: Random, state: State) -> Booking | None:
+    bookings = list(state.bookings.values())
+    if not bookings:
+        return None
+    cutoff = state.now + state.terms.cancellation_cutoff
+    recent = bookings[-4 * _RECENT :]
+    active = [booking for booking in recent if booking.active and state.runs[booking.run].start >= cutoff]
+    return rng.choice(active if active and rng.random() < 0.85 else bookings)
+
+
+def _id(rng: Random, known: int, last: int) -> int:
+    """An id: most often the known one; else another, or one that is the known one in fewer bits."""
+    if rng.random() > 0.06:
+        return known
+    others = (0, last + 1, rng.randint(1, last + 1), _LARGEST)
+    return rng.choice(others) if rng.random() < 0.5 else known + int(2 ** rng.choice(WIDTHS))
+
+
+def _platform(rng: Random, state: State) -> str:
+    """Who may act for the platform; at times who may not."""
+    allowed = [party for party in PARTIES if state.acts_for_platform(party)]
+    return rng.choice(allowed) if allowed and rng.random() < 0.8 else rng.choice(PARTIES)
+
+
+def _owner(rng: Random, state: State) -> str:
+    return state.owner if state.owner in PARTIES and rng.random() < 0.85 else rng.choice(PARTIES)
+
+
+def _party_or(rng: Random, state: State, party: str) -> str:
+    """Whose matter it is, or the platform; at times anybody."""
+    draw = rng.random()
+    if draw < 0.55 and party in PARTIES:
+        return party
+    return _platform(rng, state) if draw < 0.8 else rng.choice(PARTIES)
+
+
+def _beneficiary(rng: Random) -> str:
+    draw = rng.random()
+    if draw < 0.3:
+        return rng.choice(PUPPETS)
+    return rng.choice(PARTIES) if draw < 0.97 else rng.choice((NOBODY, CONTRACT, PLATFORM))
+
+
+def _near(rng: Random, run: Run | None, edge: Any, seconds: Sequence[int], probability: float) -> When:
+    """A moment at an edge of a run, with some probability; else some time after the move before."""
+    if run is not None and rng.random() < probability:
+        return When(edge, run.id, rng.choice(seconds))
+    return When(seconds=rng.choice(_PAUSES))
+
+
+def _odd_list(rng: Random, state: State, ids: tuple[int, ...]) -> tuple[int, ...]:
+    """An attendance list with something wrong."""
+    others = [booking.id for booking in state.bookings.values()]
+    match rng.randint(0, 5):
+        case 0 if ids:  # twice, not side by side if there are others
+            return (*ids, ids[0])
+        case 1 if others:
+            return (*ids, rng.choice(others))
+        case 2:
+            return (*ids, _id(rng, rng.choice(others) if others else 1, state.last_booking_id))
+        case 3 if ids:
+            return ids * 2
+        case 4 if ids:
+            return tuple(booking + 2 ** rng.choice(WIDTHS) for booking in ids)
+        case _:
+            return (*ids, 0)

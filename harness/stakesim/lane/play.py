@@ -1,0 +1,287 @@
+"""Plays sequences of moves on a contract and in the reference model, and says where they differ.
+
+After each move outcome, error, return value and events are compared; at the end of a sequence, and wherever the caller
+wants, the whole state: all views at the edges of their arguments, and all wallets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from stakesim.evm.abi import ContractAbi
+from stakesim.evm.compiler import Artifact
+from stakesim.evm.required_abi import missing_extension
+from stakesim.lane.arena import FUNDS, Arena, Executed
+from stakesim.lane.codec import word
+from stakesim.lane.counters import set_ids
+from stakesim.lane.moves import (
+    ACTORS,
+    FORCE_ETHER,
+    PARTIES,
+    PREPARATIONS,
+    SCRIPT,
+    SET_IDS,
+    Move,
+    call_of,
+    script_of,
+    time_of,
+)
+from stakesim.model.rules import CONTRACT, NOBODY, execute, force_ether
+from stakesim.model.state import ContractCall, Effects, RefusedError, initial_state
+from stakesim.model.views import ExpectedView, expected_views
+from stakesim.scenario.actions import Terms
+
+_STRANGE_ADDRESS = "0x" + "57" * 20
+_SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
+"""A contract with these errors is taken to have all errors that the rules name."""
+_WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
+_SEQUENCES_PER_EVM = 2_000
+_VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
+
+
+class World(NamedTuple):
+    """Where sequences begin.
+
+    Attributes:
+        name: What is special about it.
+        terms: The contract's terms.
+        time: Seconds since 1970 at the beginning.
+        moves: What has happened before.
+    """
+
+    name: str
+    terms: Terms = Terms()
+    time: int = 4_102_444_800
+    moves: tuple[Move, ...] = ()
+
+
+class Difference(NamedTuple):
+    """Contract and model differ.
+
+    Attributes:
+        kind: In what they differ.
+        function: The move that shows it; for a state, the view or "wallets".
+        detail: What both say, in short: the same for the same cause, whatever the amounts.
+        text: A sentence with the amounts.
+        position: Position of the move in its sequence.
+    """
+
+    kind: str
+    function: str
+    detail: str
+    text: str
+    position: int
+
+    @property
+    def cause(self) -> tuple[str, str, str]:
+        """What makes two differences one finding."""
+        return self.kind, self.function, self.detail
+
+
+class MoveResult(NamedTuple):
+    """What one move did on the contract.
+
+    Attributes:
+        executed: The transaction; None for a preparation.
+        error: The error that it must fail with by the model; None: it must succeed.
+        differences: How it differs from the model.
+    """
+
+    executed: Executed | None
+    error: str | None
+    differences: list[Difference]
+
+
+class Player:
+    """Plays moves in one world, sequence after sequence.
+
+    Attributes:
+        world: The world.
+        state: The model's state.
+        played: How many moves were played.
+    """
+
+    def __init__(self, contract: Artifact, world: World) -> None:
+        """Builds the world.
+
+        Raises:
+            EngineError: The contract can't be deployed, or its counters are not found.
+        """
+        self.world, self._contract = world, contract
+        self.played = 0
+        self._has_errors = {item["name"] for item in contract.abi if item["type"] == "error"} >= _SPECIFIED_ERRORS
+        self._abi = ContractAbi(contract.abi)
+        self._full = not missing_extension(contract.abi)
+        self._build()
+
+    def _build(self) -> None:
+        self.arena = Arena(self._contract, self.world.terms, self.world.time)
+        self.state = initial_state(
+            self.world.terms, ACTORS, self.world.time, full_interface=self._full, takes_payments=False
+        )
+        self.prelude: list[Difference] = []
+        self._moves: list[Move] = []
+        for index, move in enumerate(self.world.moves):
+            self.prelude += self.play(move, index - len(self.world.moves)).differences
+        self._moves.clear()
+        self._start = self.state
+        self._mark = self.arena.snapshot()
+        self._sequences = 0
+        self.state = self._start.copy()
+
+    def restart(self) -> None:
+        """Begins another sequence. Now and then the EVM is built anew, as its journal grows."""
+        self._sequences += 1
+        if self._sequences >= _SEQUENCES_PER_EVM:
+            self._build()
+            return
+        self.arena.revert(self._mark)
+        self._mark = self.arena.snapshot()
+        self.state = self._start.copy()
+        self._moves.clear()
+
+    def _undo_last(self) -> None:
+        """Returns to what was before the last move, by playing the sequence again without it."""
+        moves = self._moves[:-1]
+        self.restart()
+        for position, move in enumerate(moves):
+            self.play(move, position)
+
+    def play(self, move: Move, index: int) -> MoveResult:
+        """Plays a move on the contract and in the model.
+
+        If the contract did what it must refuse, it is returned to what it was before; so the next moves are of use.
+        """
+        self.played += 1
+        self._moves.append(move)
+        state, arena = self.state, self.arena
+        state.now = time_of(state, move.when)
+        arena.set_time(state.now)
+        if move.function in PREPARATIONS:
+            self._prepare(move)
+            return MoveResult(None, None, [])
+        call = call_of(state, move)
+        done = arena.call(call.sender, arena.codec.call(call.function, call.args), call.value, move.gas)
+        if not done.ok:
+            return self._check_failure(move, index, done, call)
+        try:
+            effects = execute(state, call, arena.reentries(done.logs))
+        except RefusedError as refused:
+            self._undo_last()
+            text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
+            difference = Difference("accepted", move.function, refused.error, text, index)
+            return MoveResult(done, refused.error, [difference])
+        return MoveResult(done, None, list(self._check_effects(move, index, done, effects)))
+
+    def _check_failure(self, move: Move, index: int, done: Executed, call: ContractCall) -> MoveResult:
+        """Compares a failed move with the model, which stays as it is."""
+        trial = self.state.copy()
+        try:
+            execute(trial, call)
+        except RefusedError as refused:
+            return MoveResult(done, refused.error, list(self._check_refusal(move, index, done, refused)))
+        reason = self._reason(done)
+        if move.gas is not None and reason in _WANT_OF_GAS:
+            return MoveResult(done, "InsufficientGas", [])
+        text = f"{self._told(move)} must succeed, and fails with {reason}"
+        return MoveResult(done, None, [Difference("refused", move.function, reason.partition("(")[0], text, index)])
+
+    def _check_refusal(self, move: Move, index: int, done: Executed, refused: RefusedError) -> Iterator[Difference]:
+        """Compares the errors, of a contract that has those of the rules."""
+        if not self._has_errors or (move.gas is not None and self._reason(done) in _WANT_OF_GAS):
+            return
+        codec = self.arena.codec
+        expected = b"" if refused.error == "NotPayable" else codec.error(refused.error, refused.arguments)
+        if expected is None or (done.output == expected and not done.halt):
+            return
+        actual = self._reason(done)
+        text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and fails with {actual}"
+        detail = f"{refused.error}, not {actual.partition('(')[0]}"
+        yield Difference("error", move.function, detail, text, index)
+
+    def _check_effects(self, move: Move, index: int, done: Executed, effects: Effects) -> Iterator[Difference]:
+        for wrong in effects.wrong_reentries:
+            yield Difference("reentered", move.function, wrong.partition(" called ")[2], wrong, index)
+        returned = b"" if effects.returned is None else word(effects.returned)
+        if self._full and done.output != returned:
+            text = f"{self._told(move)} must return {effects.returned}, and returns 0x{done.output.hex()}"
+            yield Difference("returned", move.function, "", text, index)
+        yield from self._check_events(move, index, done, effects)
+
+    def _check_events(self, move: Move, index: int, done: Executed, effects: Effects) -> Iterator[Difference]:
+        """Compares the events of a contract that has those of the rules, in whatever order."""
+        if not self._full:
+            return
+        codec, stake = self.arena.codec, self.arena.stake
+        expected = Counter([codec.event(event) for event in effects.events])
+        logged = (codec.logged(topics, data) for address, topics, data in done.logs if address == stake)
+        actual = Counter([event for event in logged if event is not None])
+        if expected == actual:
+            return
+        missing, extra = list((expected - actual).elements()), list((actual - expected).elements())
+        names = sorted({event[0] for event in (*missing, *extra)})
+        text = f"{self._told(move)} must log {missing}, and logs {extra}"
+        yield Difference("events", move.function, ", ".join(names), text, index)
+
+    def check_state(self, index: int, *, after: str) -> list[Difference]:
+        """Compares the whole state of contract and wallets with the model's.
+
+        Args:
+            index: Position of the last move.
+            after: Name of its function.
+        """
+        state, codec = self.state, self.arena.codec
+        views = list(expected_views(state, _VIEWED, roles=self._full)) if self._full else []
+        balances, answers = self.arena.read([codec.call(view.function, view.args) for view in views])
+        differences = []
+        for view, (ok, data) in zip(views, answers, strict=True):
+            if (text := self._wrong_view(view, ok, data)) is not None:
+                differences.append(Difference("view", view.function, f"after {after}", text, index))
+        for party, wei in zip((*PARTIES, CONTRACT), balances, strict=True):
+            due = state.contract_balance if party == CONTRACT else FUNDS + state.wallet_flow.get(party, 0)
+            if wei != due:
+                text = f"{party} must have {due} wei after {after}, and has {wei - due:+} wei"
+                differences.append(Difference("wei", "wallets", f"after {after}", text, index))
+        return differences
+
+    def _wrong_view(self, view: ExpectedView, ok: bool, data: bytes) -> str | None:
+        codec = self.arena.codec
+        if view.results is not None:
+            expected = codec.result(view.function, view.results)
+            if ok and data == expected:
+                return None
+        else:
+            assert view.error is not None
+            expected = codec.error(*view.error) or b""
+            if not ok and (data == expected or not self._has_errors):
+                return None
+        due = f"return {view.results}" if view.error is None else f"fail with {view.error}"
+        return f"{view.function}{view.args} must {due}, and {'returns' if ok else 'fails with'} 0x{data.hex()}"
+
+    def _reason(self, done: Executed) -> str:
+        """Why a transaction failed: an error's name and arguments, or what the EVM says."""
+        if done.halt or not done.output:
+            return done.halt or "no reason"
+        reason = self._abi.revert_reason(done.output)
+        return f"{reason.name}({', '.join(map(str, reason.args))})"
+
+    @staticmethod
+    def _told(move: Move) -> str:
+        return f"{move.function}{move.args} by {move.by}"
+
+    def _prepare(self, move: Move) -> None:
+        state, arena = self.state, self.arena
+        if move.function == FORCE_ETHER:
+            arena.force_ether(move.by, move.args[0])
+            force_ether(state, move.by, move.args[0])
+        elif move.function == SCRIPT:
+            script = script_of(state, move)
+            state.receivers[move.by] = script
+            nested = script.call
+            data = b"" if nested is None else arena.codec.call(nested.function, nested.args)
+            arena.script(move.by, script.how, data, 0 if nested is None else nested.value)
+        elif move.function == SET_IDS:
+            runs, bookings = move.args
+            set_ids(arena, state, runs=runs, bookings=bookings)
