@@ -86,10 +86,14 @@ def _execute(state: State, call: ContractCall, effects: Effects, reentries: Reen
         what = f"{nested.sender} called {nested.function} while it was paid"
         if nested.function in _GUARDED and state.full_interface:
             outer.wrong_reentries.append(f"{what}, which must fail")
+        inner = Effects()
         try:
-            _execute(state, nested, outer, reentries)
+            _execute(state, nested, inner, reentries)
         except RefusedError as refused:
             outer.wrong_reentries.append(f"{what}, which must fail with {refused.error}")
+        outer.payouts += inner.payouts
+        outer.events += inner.events
+        outer.wrong_reentries += inner.wrong_reentries
 
     if call.value and call.function not in _PAYABLE:
         raise RefusedError("NotPayable")

@@ -1,0 +1,223 @@
+"""The guided search: sequences that show something new are kept, changed and gone on from.
+
+A sequence is drawn anew, goes on from a kept one, or is a changed kept one. Kept ones are chosen by the rarest of the
+signals that they show, so that what was reached seldom is tried from most. A finding does not end the search: each
+distinct cause is reported once, shrunk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from stakesim.evm.compiler import Artifact
+from stakesim.evm.errors import EngineError
+from stakesim.lane.draw import draw_move
+from stakesim.lane.moves import PREPARATIONS, Move
+from stakesim.lane.mutate import mutate
+from stakesim.lane.play import Difference, Player, World
+from stakesim.lane.shrink import shrink
+from stakesim.lane.signals import MoveContext, StorageSignals, outcome_of
+from stakesim.lane.worlds import worlds
+
+LONGEST = 60
+"""Moves of the longest sequence."""
+_DRAWN = (1, 2, 3, 4, 6, 8, 12, 16)
+"""How many moves are drawn at the end of a sequence."""
+
+
+@dataclass
+class Entry:
+    """A kept sequence.
+
+    Attributes:
+        world: Name of the world that it is played in.
+        moves: The moves.
+        signals: The signals that it was the first to show.
+        tries: How often it was gone on from.
+    """
+
+    world: str
+    moves: tuple[Move, ...]
+    signals: tuple[Hashable, ...]
+    tries: int = 0
+
+
+@dataclass(frozen=True)
+class LaneFinding:
+    """A distinct way in which the contract differs from the rules.
+
+    Attributes:
+        difference: How they differ at the last move.
+        world: The world.
+        moves: The shortest sequence that was found.
+        seconds: When it was found, since the search began.
+        sequences: How many sequences were played until then.
+    """
+
+    difference: Difference
+    world: World
+    moves: tuple[Move, ...]
+    seconds: float
+    sequences: int
+
+
+@dataclass
+class LaneSearch:
+    """A search, while it runs.
+
+    Attributes:
+        contract: The contract.
+        seed: The seed of all draws.
+        worlds: Where sequences begin.
+        corpus: Kept sequences.
+        findings: By cause.
+        sequences: How many sequences were played.
+        skipped: Worlds that this contract can't be brought into, and why.
+    """
+
+    contract: Artifact
+    seed: int
+    worlds: Sequence[World] = ()
+    corpus: list[Entry] = field(default_factory=list)
+    findings: dict[tuple[str, str, str], LaneFinding] = field(default_factory=dict)
+    sequences: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rng = Random(self.seed)
+        self._hits: Counter[Hashable] = Counter()
+        self._players: dict[str, Player] = {}
+        self._storage: dict[str, StorageSignals] = {}
+        self._began = time.monotonic()
+        for world in self.worlds or worlds():
+            try:
+                player = Player(self.contract, world)
+            except EngineError as error:
+                self.skipped[world.name] = str(error)
+                continue
+            self._players[world.name] = player
+            self._storage[world.name] = StorageSignals(player.arena)
+            for difference in player.prelude:
+                self._report(player, difference, ())
+        self._by_signal: dict[Hashable, Entry] = {}
+
+    @property
+    def moves(self) -> int:
+        """How many moves were played."""
+        return sum(player.played for player in self._players.values())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the search began."""
+        return time.monotonic() - self._began
+
+    @property
+    def signals(self) -> int:
+        """How many distinct signals were seen."""
+        return len(self._hits)
+
+    def run(self, *, seconds: float | None = None, sequences: int | None = None, watch: Callable[[], None]) -> None:
+        """Searches until the time is up, or so many sequences were played.
+
+        Args:
+            seconds: When to stop, since the search began; None: only by `sequences`.
+            sequences: How many sequences to play; None: only by `seconds`.
+            watch: Called after each sequence.
+        """
+        while (seconds is None or self.seconds < seconds) and (sequences is None or self.sequences < sequences):
+            self.play_one()
+            watch()
+
+    def play_one(self) -> None:
+        """Plays one sequence."""
+        rng = self._rng
+        draw = rng.random()
+        entry = self._choose() if self.corpus and draw < 0.8 else None
+        world = entry.world if entry else rng.choice(list(self._players))
+        player = self._players[world]
+        player.restart()
+        self.sequences += 1
+        given: Sequence[Move] = ()
+        if entry is not None:
+            entry.tries += 1
+            given = entry.moves
+            if draw < 0.35:
+                given = mutate(rng, given, rng.choice(self.corpus).moves, player.state)
+        self._play(player, given[:LONGEST], rng.choice(_DRAWN))
+
+    def _play(self, player: Player, given: Sequence[Move], drawn: int) -> None:
+        """Plays moves and goes on from them, keeps the sequence if it showed something new, and reports differences."""
+        moves: list[Move] = []
+        fresh: list[Hashable] = []
+        keep = 0
+        previous = ""
+        for position in range(min(len(given) + drawn, LONGEST)):
+            move = given[position] if position < len(given) else draw_move(self._rng, player.state)
+            moves.append(move)
+            context = MoveContext(player.state, move)
+            result = player.play(move, position)
+            if result.executed is not None:
+                signals = context.signals(player.state, move, result.executed, result.error, previous)
+                new = [signal for signal in signals if self._is_new(signal)]
+                if new:
+                    fresh += new
+                    keep = position + 1
+                previous = outcome_of(move, result.error)
+            for difference in result.differences:
+                self._report(player, difference, moves)
+            if any(difference.kind == "accepted" for difference in result.differences):
+                moves.pop()  # the player has undone it
+        if not moves:
+            return
+        last = next((move for move in reversed(moves) if move.function not in PREPARATIONS), moves[-1])
+        differences = player.check_state(len(moves) - 1, after=last.function)
+        if differences:
+            self._report_state(player, differences, moves)
+            return
+        new = [signal for signal in self._storage[player.world.name].signals(player.arena) if self._is_new(signal)]
+        if new:
+            fresh += new
+            keep = len(moves)
+        if fresh:
+            self._keep(Entry(player.world.name, tuple(moves[:keep]), tuple(fresh)))
+
+    def _is_new(self, signal: Hashable) -> bool:
+        self._hits[signal] += 1
+        return self._hits[signal] == 1
+
+    def _keep(self, entry: Entry) -> None:
+        self.corpus.append(entry)
+        for signal in entry.signals:
+            self._by_signal[signal] = entry
+
+    def _choose(self) -> Entry:
+        """A kept sequence: the one of a few that shows what was seen least, or was gone on from least."""
+        few = [self._rng.choice(self.corpus) for _ in range(4)]
+        if self._rng.random() < 0.3:
+            few += self.corpus[-3:]
+        return min(few, key=lambda entry: entry.tries + min(self._hits[signal] for signal in entry.signals))
+
+    def _report(self, player: Player, difference: Difference, moves: Sequence[Move]) -> None:
+        if difference.cause in self.findings:
+            return
+        found = LaneFinding(difference, player.world, tuple(moves), self.seconds, self.sequences)
+        self.findings[difference.cause] = found  # before it is shrunk, so that a second one is not
+        if moves:
+            short, shown = shrink(self.contract, player.world, moves, difference)
+            self.findings[difference.cause] = LaneFinding(shown, player.world, short, found.seconds, found.sequences)
+
+    def _report_state(self, player: Player, differences: Sequence[Difference], moves: Sequence[Move]) -> None:
+        """Finds the move after which the state differs, and reports how."""
+        player.restart()
+        for position, move in enumerate(moves):
+            player.play(move, position)
+            if found := player.check_state(position, after=move.function):
+                for difference in found:
+                    self._report(player, difference, moves[: position + 1])
+                return
+        for difference in differences:  # only seen at the end
+            self._report(player, difference, moves)

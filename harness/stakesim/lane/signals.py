@@ -1,0 +1,132 @@
+"""What a move or a sequence showed: the signals that steer the search.
+
+pyrevm has no hook for single instructions, so the search is steered by behaviour instead of edges of the bytecode:
+
+- a move's function, the role of its caller, its outcome, the events that it logged, and the model's state before it:
+  the status of run and booking, the time against the run's edges, and the pause;
+- the outcome of the move before it;
+- the gas that it took, in classes: another path through the code takes other gas;
+- words of the contract's storage that take few values: counters, flags and states, wherever the contract keeps them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+
+from eth_utils.crypto import keccak
+
+from stakesim.lane.arena import Arena, Executed
+from stakesim.lane.codec import word
+from stakesim.lane.moves import PARTIES, Move
+from stakesim.model.state import Booking, Run, State
+
+_GAS_STEP = 5_000
+"""Gas of a class. A slot that is written for the first time takes 22,100, one that is changed 2,900 or 5,000."""
+_FEW_VALUES = 40
+"""A byte of storage that took more values than this is an amount, an address or a time, and no signal."""
+_SLOTS = 14
+_FIELDS = 5
+_IDS = 3
+
+
+def _bucket(count: int) -> int:
+    """A class of a number: 0, 1, 2, 3 to 7, 8 to 127, more."""
+    return count if count < 3 else 3 if count < 8 else 4 if count < 128 else 5
+
+
+class MoveContext:
+    """What is known before a move, for its signals."""
+
+    def __init__(self, state: State, move: Move) -> None:
+        """Looks at the state before the move is played."""
+        run, booking = _target(state, move)
+        party = booking.attendee if booking else run.host if run else ""
+        self._owner, self._operator, self._party = state.owner, state.operators, party
+        self._run_label = run.label if run else ""
+        self._before = (
+            run.status if run else -1,
+            _bucket(len(state.active_bookings_of(run))) if run else -1,
+            booking.status if booking else -1,
+            state.paused,
+        )
+        self._start = run.start if run else 0
+
+    def signals(self, state: State, move: Move, done: Executed, error: str | None, previous: str) -> Iterator[Hashable]:
+        """The signals of a move that was played.
+
+        Args:
+            state: The model after it.
+            move: The move.
+            done: What it did on the contract.
+            error: The error that it must fail with.
+            previous: Function and outcome of the move before it.
+        """
+        role = (move.by == self._owner, move.by in self._operator, move.by == self._party)
+        events = tuple(sorted({topics[0][:10] for _, topics, _ in done.logs if topics}))
+        outcome = (move.function, error, done.ok)
+        yield (*outcome, role, events, _bucket(len(done.logs)), *self._before, self._phase(state))
+        yield (*outcome, previous)
+        yield (*outcome, done.gas // _GAS_STEP, move.by in ("mallory", "trudy"))
+        if move.value_off or move.gas:
+            yield (*outcome, move.value_off > 0, move.value_off < 0, move.gas is not None)
+
+    def _phase(self, state: State) -> int:
+        """Where the time is against the edges of the run."""
+        if not self._run_label:
+            return -1
+        start, terms = self._start, state.terms
+        edges = (start - terms.cancellation_cutoff, start, start + terms.completion_grace)
+        return sum(state.now >= edge for edge in edges)
+
+
+def _target(state: State, move: Move) -> tuple[Run | None, Booking | None]:
+    """The run and booking that a move is about."""
+    ids = [arg for arg in move.args if isinstance(arg, int) and not isinstance(arg, bool)]
+    if not ids or move.function.startswith("create"):
+        return None, None
+    if move.function == "cancelBooking":
+        label = state.booking_labels.get(ids[0])
+        booking = state.bookings[label] if label is not None else None
+        return (state.runs[booking.run] if booking else None), booking
+    label = state.run_labels.get(ids[0])
+    return (state.runs[label] if label is not None else None), None
+
+
+class StorageSignals:
+    """Watches the words of a contract's storage that a small contract is likely to use."""
+
+    def __init__(self, arena: Arena) -> None:
+        """Computes which slots to watch: fixed ones, and those of mappings by the first ids and by the parties."""
+        keys = [*range(1, _IDS + 1)]
+        self._slots = list(range(_SLOTS))
+        for base in range(_SLOTS):
+            for key in keys:
+                first = int.from_bytes(keccak(word(key) + word(base)), "big")
+                self._slots += [(first + field) % 2**256 for field in range(_FIELDS)]
+            for party in PARTIES:
+                self._slots.append(int.from_bytes(keccak(word(arena.addresses[party]) + word(base)), "big"))
+        self._words: dict[int, set[int]] = defaultdict(set)
+        self._bytes: dict[tuple[int, int], set[int]] = defaultdict(set)
+
+    def signals(self, arena: Arena) -> Iterator[Hashable]:
+        """Bytes of storage with a value that was not seen there, where few values were."""
+        for slot in self._slots:
+            value = arena.slot(slot)
+            if value == 0 or value in (seen := self._words[slot]):
+                continue
+            seen.add(value)
+            for place, byte in enumerate(value.to_bytes(32, "big")):
+                values = self._bytes[slot, place]
+                if byte and byte not in values and len(values) <= _FEW_VALUES:
+                    values.add(byte)
+                    if len(values) <= _FEW_VALUES:
+                        yield (slot, place, byte)
+
+
+def outcome_of(move: Move, error: str | None) -> str:
+    """Function and outcome of a move."""
+    return f"{move.function} {error}"
+
+
+__all__: Sequence[str] = ("MoveContext", "StorageSignals", "outcome_of")

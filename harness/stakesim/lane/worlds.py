@@ -1,0 +1,75 @@
+"""Worlds in which sequences begin: the ordinary one, and those that are expensive to reach move by move."""
+
+from __future__ import annotations
+
+from stakesim.lane.moves import PUPPETS, SCRIPT, SET_IDS, Move
+from stakesim.lane.play import World
+from stakesim.model.rules import MAX_ID, MAX_SEATS
+from stakesim.scenario.actions import Terms
+from stakesim.scenario.base_action import PLATFORM
+from stakesim.units import DAY, HOUR
+
+_PRICE = 10**16
+_FIRST = (
+    Move("createEventRun", "host", ("a", _PRICE, 4, 10 * DAY)),
+    Move("bookEvent", "guest", (1, 2)),
+    Move("createEventRunFor", PLATFORM, ("mallory", "a", _PRICE + 1, 3, 20 * DAY)),
+    Move("bookEventFor", PLATFORM, ("trudy", 2, 1)),
+)
+"""Two runs with bookings, for worlds in which other ids have the same lowest bits."""
+_ROLES = (Move("setOperator", PLATFORM, ("operator", True)),)
+
+
+def worlds() -> tuple[World, ...]:
+    """All worlds."""
+    shared = Terms(forfeit_to_host_bps=3_333)
+    return (
+        World("plain"),
+        World("with an operator", moves=_ROLES),
+        World("forfeits are shared", shared, moves=_ROLES),
+        World(
+            "the highest terms",
+            Terms(
+                stake_bps=5_000,
+                fee_bps=1_000,
+                forfeit_to_host_bps=10_000,
+                cancellation_cutoff=30 * DAY,
+                completion_grace=90 * DAY,
+            ),
+        ),
+        World(
+            "the lowest terms",
+            Terms(stake_bps=0, fee_bps=0, forfeit_to_host_bps=0, cancellation_cutoff=0, completion_grace=HOUR),
+        ),
+        World("odd terms", Terms(stake_bps=1_777, fee_bps=333, forfeit_to_host_bps=7_777, cancellation_cutoff=1)),
+        World("ids above 255", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (255, 255)))),
+        World("ids above 65,535", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (65_535, 65_535)))),
+        World("the last ids", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (MAX_ID - 2, MAX_ID - 3)))),
+        World("after the year 2106", shared, time=2**32 - 5 * DAY),
+        World("near the end of time", time=2**40 - 60 * DAY),
+        World("a full run of the most seats", shared, moves=_largest_run()),
+        World("a run of many cancellations", shared, moves=_cancellations()),
+    )
+
+
+def _largest_run() -> tuple[Move, ...]:
+    """A run of the most seats, each booked alone: some attendees refuse ether, in three ways."""
+    attendees = ("guest", "mallory", "friend", "trudy", "stranger")
+    bookings = (
+        Move("bookEventFor", PLATFORM, (attendees[seat % len(attendees)], 1, 1)) for seat in range(MAX_SEATS - 1)
+    )
+    return (
+        Move(SCRIPT, PUPPETS[0], ("refuses", None)),
+        Move(SCRIPT, PUPPETS[1], ("burns_gas", None)),
+        Move("createEventRunFor", PLATFORM, ("host", "a", _PRICE + 7, MAX_SEATS, 10 * DAY)),
+        *bookings,
+    )
+
+
+def _cancellations() -> tuple[Move, ...]:
+    """A run whose bookings were made and cancelled many times, in another order."""
+    first = Move("createEventRun", "host", ("a", _PRICE, 12, 10 * DAY))
+    booked = [Move("bookEvent", by, (1, 1)) for by in ("guest", "friend", "mallory", "trudy", "guest", "stranger")]
+    cancelled = [Move("cancelBooking", PLATFORM, (booking,)) for booking in (2, 1, 5)]
+    again = [Move("bookEvent", by, (1, 2)) for by in ("friend", "guest")]
+    return (first, *booked, *cancelled, *again)
