@@ -1,4 +1,4 @@
-"""`EventStake` with bugs. They are data, in `contracts/test/planted/`: each bug has a name, and there are lists of names.
+"""`EventStake` with bugs, which are data in `contracts/test/planted/`: each has a name, and there are lists of names.
 
     python tests/harness/planted_bugs.py DIRECTORY NAME...
 

@@ -3,46 +3,9 @@ pragma solidity ^0.8.30;
 
 import {OtherMake} from "./OtherMake.sol";
 
-// Each is right by the rules, with the difference that its comment declares.
+// Each is right by the rules, with the difference that its comment declares; PackedWords has none but its storage.
 
-/// @notice Nothing is pushed: every payout is a credit that its receiver withdraws.
-contract PullPayments is OtherMake {
-    constructor(address platform, Terms memory terms_) OtherMake(platform, terms_) {}
-
-    function _pay(address to, uint256 amount) internal override {
-        if (amount > 0) _credit(to, amount);
-    }
-}
-
-/// @notice The host is paid first, and the attendees from the last to the first.
-contract HostPaidFirst is OtherMake {
-    constructor(address platform, Terms memory terms_) OtherMake(platform, terms_) {}
-
-    function _payAll(Payout[] memory payouts) internal override {
-        for (uint256 i = payouts.length; i > 0; --i) _pay(payouts[i - 1].to, payouts[i - 1].amount);
-    }
-}
-
-/// @notice A run has at most 7 seats.
-contract FewSeats is OtherMake {
-    constructor(address platform, Terms memory terms_) OtherMake(platform, terms_) {}
-
-    function _maxSeats() internal pure override returns (uint256) {
-        return 7;
-    }
-}
-
-/// @notice Half of the forfeits are the host's, and the other terms are its own, too. Nobody chooses them.
-contract OwnTerms is OtherMake {
-    constructor(address platform)
-        OtherMake(
-            platform,
-            Terms({stakeBps: 1_500, feeBps: 333, forfeitToHostBps: 5_000, cancellationCutoff: 2 hours, completionGrace: 3 days})
-        )
-    {}
-}
-
-/// @notice A run is two words and a booking is one, packed by hand.
+/// @notice A run is two words and a booking is one, packed by hand: it takes 200 seats.
 contract PackedWords is OtherMake {
     mapping(uint256 runId => uint256[2]) private _runWords;
     mapping(uint256 ticketId => uint256) private _ticketWords;
@@ -66,6 +29,10 @@ contract PackedWords is OtherMake {
         _runWords[id][1] = run.price | run.createdAt << 128;
     }
 
+    function _maxSeats() internal pure virtual override returns (uint256) {
+        return 200;
+    }
+
     /// @dev 160 bits of the user, 32 of the run, 8 of the seats, 48 of the time, 8 of the status.
     function _ticket(uint256 id) internal view override returns (Ticket memory ticket) {
         uint256 word = _ticketWords[id];
@@ -82,9 +49,46 @@ contract PackedWords is OtherMake {
     }
 }
 
+/// @notice Nothing is pushed: every payout is a credit that its receiver withdraws.
+contract PullPayments is PackedWords {
+    constructor(address platform, Terms memory terms_) PackedWords(platform, terms_) {}
+
+    function _pay(address to, uint256 amount) internal override {
+        if (amount > 0) _credit(to, amount);
+    }
+}
+
+/// @notice The host is paid first, and the attendees from the last to the first.
+contract HostPaidFirst is PackedWords {
+    constructor(address platform, Terms memory terms_) PackedWords(platform, terms_) {}
+
+    function _payAll(Payout[] memory payouts) internal override {
+        for (uint256 i = payouts.length; i > 0; --i) _pay(payouts[i - 1].to, payouts[i - 1].amount);
+    }
+}
+
+/// @notice A run has at most 7 seats.
+contract FewSeats is PackedWords {
+    constructor(address platform, Terms memory terms_) PackedWords(platform, terms_) {}
+
+    function _maxSeats() internal pure override returns (uint256) {
+        return 7;
+    }
+}
+
+/// @notice Half of the forfeits are the host's, and the other terms are its own, too. Nobody chooses them.
+contract OwnTerms is PackedWords {
+    constructor(address platform)
+        PackedWords(
+            platform,
+            Terms({stakeBps: 1_500, feeBps: 333, forfeitToHostBps: 5_000, cancellationCutoff: 2 hours, completionGrace: 3 days})
+        )
+    {}
+}
+
 /// @notice It reverts with strings.
-contract StringErrors is OtherMake {
-    constructor(address platform, Terms memory terms_) OtherMake(platform, terms_) {}
+contract StringErrors is PackedWords {
+    constructor(address platform, Terms memory terms_) PackedWords(platform, terms_) {}
 
     function _checkOwner() internal view override {
         require(msg.sender == owner(), "Only owner");
