@@ -58,5 +58,5 @@ contract RunsTooLarge is SoundEventStake {
 }
 
 contract NobodysStakes is SoundEventStake {
-    function _forfeit(uint256) internal override {}
+    function _forfeit(uint256) internal override returns (uint256) {}
 }

@@ -3,7 +3,7 @@ pragma solidity ^0.8.30;
 
 /// @notice Only the interface that is deployed on Sepolia, and none of the weaknesses: values are exact, runs are limited,
 /// terms are fixed, a payout that its receiver does not take stops nobody. It reverts with strings. The functions that
-/// are virtual are where Planted.sol breaks it. For tests: not one to deploy.
+/// are virtual are where Planted.sol breaks it, and sound/ changes it. For tests: not one to deploy.
 contract SoundEventStake {
     struct Run {
         address host;
@@ -70,7 +70,7 @@ contract SoundEventStake {
     uint256 private _runCount;
     uint256 private _bookingCount;
     uint256 internal _fees;
-    mapping(address => uint256) private _unclaimed;
+    mapping(address => uint256) internal _unclaimed;
     mapping(uint256 => Run) private _runs;
     mapping(uint256 => Booking) private _bookings;
     mapping(address => uint256[]) private _userBookings;
@@ -148,18 +148,20 @@ contract SoundEventStake {
             emit BookingCompleted(attendedBookingIds[i], booking.user, booking.userStake);
             _pay(booking.user, booking.userStake);
         }
+        uint256 forfeits;
         for (uint256 i; i < run.bookings.length; ++i) {
             Booking storage booking = _bookings[run.bookings[i]];
             if (booking.status != BOOKED) continue;
             booking.status = NO_SHOW;
-            _forfeit(booking.userStake);
+            forfeits += booking.userStake;
             emit BookingNoShow(run.bookings[i], booking.user, booking.userStake);
         }
         uint256 revenue = run.pricePerSeat * run.seatsBooked;
         uint256 fee = revenue * _feePercent() / 100;
         _fees += fee;
-        emit EventCompleted(eventRunId, revenue - fee, run.hostStake);
-        _pay(run.host, revenue - fee + run.hostStake);
+        uint256 hostPayout = revenue - fee + _forfeit(forfeits);
+        emit EventCompleted(eventRunId, hostPayout, run.hostStake);
+        _pay(run.host, hostPayout + run.hostStake);
     }
 
     function cancelEvent(uint256 eventRunId) external {
@@ -187,7 +189,7 @@ contract SoundEventStake {
     }
 
     function calculateRequiredStake(uint256 pricePerSeat, uint256 seats) public pure returns (uint256) {
-        return pricePerSeat * seats * 20 / 100;
+        return pricePerSeat * seats * _stakePercent() / 100;
     }
 
     function calculateBookingCost(uint256 eventRunId, uint256 seatCount)
@@ -196,7 +198,7 @@ contract SoundEventStake {
         returns (uint256 payment, uint256 stake, uint256 total)
     {
         payment = _runs[eventRunId].pricePerSeat * seatCount;
-        stake = payment * 20 / 100;
+        stake = payment * _stakePercent() / 100;
         total = payment + stake;
     }
 
@@ -274,8 +276,14 @@ contract SoundEventStake {
         return 5;
     }
 
-    function _forfeit(uint256 stake) internal virtual {
-        _fees += stake;
+    function _stakePercent() internal pure virtual returns (uint256) {
+        return 20;
+    }
+
+    /// @dev Returns what of it is the host's.
+    function _forfeit(uint256 stakes) internal virtual returns (uint256) {
+        _fees += stakes;
+        return 0;
     }
 
     /// @dev Without copying what the receiver returns.
