@@ -58,8 +58,14 @@ contract ScriptedReceiver is ControlledAccount {
         Accepts,
         Refuses,
         BurnsGas,
-        Floods
+        Floods,
+        SpendsLittle,
+        SpendsMuch
     }
+
+    /// @dev What a smart wallet may need to take ether, and what no push has to give it.
+    uint256 private constant LITTLE = 20_000;
+    uint256 private constant MUCH = 100_000;
 
     /// @dev Kept for what follows the call, also if it uses up all that it gets.
     uint256 private constant GAS_TO_END = 12_000;
@@ -98,12 +104,29 @@ contract ScriptedReceiver is ControlledAccount {
                 revert(0, size)
             }
         }
+        if (_how >= How.SpendsLittle) _spend(_how == How.SpendsLittle ? LITTLE : MUCH);
         if (msg.sender != TARGET || _call.length == 0) return;
         uint256 value = _value;
         bytes memory call_ = _call;
         uint256 left = gasleft();
         (bool done,) = TARGET.call{value: value, gas: left > GAS_TO_END ? left - GAS_TO_END : 0}(call_);
         emit Reentered(done);
+    }
+
+    /// @notice Calls `target` as this contract, whoever asks for it.
+    function act(address target, uint256 value, bytes calldata data) external returns (bytes memory) {
+        (bool done, bytes memory returned) = target.call{value: value}(data);
+        if (!done) {
+            assembly ("memory-safe") {
+                revert(add(returned, 32), mload(returned))
+            }
+        }
+        return returned;
+    }
+
+    function _spend(uint256 amount) private view {
+        uint256 begin = gasleft();
+        while (begin - gasleft() < amount) {}
     }
 }
 

@@ -24,12 +24,15 @@ from stakesim.scenario.base_action import PLATFORM
 
 GAS = TRANSACTION_GAS_CAP
 """Gas of a transaction that has enough: the most that EIP-7825 allows."""
+_TRANSACTION_GAS = 21_000
+_MOST_UNUSED = 300_000
+"""Gas that a contract may demand beyond what it uses."""
 FUNDS = 2**110
 """Wei that everybody has at first."""
 _BLOCK_GAS = 2**40
 """Gas for what is no transaction: deployments and views."""
 _ZERO = "0x" + "00" * 20
-_HOW = {"accepts": 0, "refuses": 1, "burns_gas": 2, "floods": 3}
+_HOW = {"accepts": 0, "refuses": 1, "burns_gas": 2, "floods": 3, "spends_little": 4, "spends_much": 5}
 _WORD = 32
 _REVERTED = 1 << 255
 
@@ -104,23 +107,44 @@ class Arena:
         """Sets the time of the transactions to come, in seconds since 1970."""
         self._evm.set_block_env(BlockEnv(1, _ZERO, time))
 
-    def call(self, party: str, data: bytes, value: int, gas: int | None) -> Executed:
-        """Sends a transaction to the stake contract; for a puppet, its controller makes it call.
+    def call(self, party: str, data: bytes, value: int, gas: int | None, origin: str | None = None) -> Executed:
+        """Sends a transaction to the stake contract; for a puppet, somebody makes it call.
 
         Args:
             party: Who calls.
             data: Call data.
             value: Wei sent along.
             gas: Gas of the transaction; None: enough.
+            origin: Who makes a puppet call; None: its controller.
         """
         if party not in self._controllers:
             return self._execute(self._addresses[party], self.stake, data, value, gas or GAS)
-        execute = self._puppet_codec.call("execute", (CONTRACT, value, data))
-        done = self._execute(self._controllers[party], self._addresses[party], execute, 0, gas or GAS)
+        act = self._puppet_codec.call("act", (CONTRACT, value, data))
+        sender = self._addresses[origin] if origin else self._controllers[party]
+        done = self._execute(sender, self._addresses[party], act, 0, gas or GAS)
         if not done.ok:
             return done
         length = int.from_bytes(done.output[_WORD : 2 * _WORD], "big")
         return done._replace(output=done.output[2 * _WORD : 2 * _WORD + length])
+
+    def least_gas(self, party: str, data: bytes, value: int, origin: str | None) -> int | None:
+        """The least gas with which a transaction succeeds; None if it fails with all gas.
+
+        The arguments are those of `call`. Nothing is changed.
+        """
+        low, high = _TRANSACTION_GAS, GAS
+        while high - low > 1:
+            gas = (low + high) // 2 if high < GAS else GAS - 1
+            mark = self._evm.snapshot()
+            done = self.call(party, data, value, gas, origin)
+            self._evm.revert(mark)
+            if done.ok:
+                high = gas if high < GAS else min(gas, done.gas + _MOST_UNUSED)
+            elif high == GAS:
+                return None
+            else:
+                low = gas
+        return high
 
     def script(self, puppet: str, how: str, data: bytes, value: int) -> None:
         """Tells a puppet what to do with ether.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, TypeAlias, TypeVar
 
-from stakesim.lane.moves import FORCE_ETHER, PARTIES, PUPPETS, SCRIPT, SIGNERS, Move, Nested, When
+from stakesim.lane.moves import FORCE_ETHER, LEAST, PARTIES, PUPPETS, SCRIPT, SIGNERS, Move, Nested, When
 from stakesim.model.rules import CONTRACT, MAX_SEATS, NOBODY
 from stakesim.model.state import Booking, Run, State
 from stakesim.scenario.base_action import PLATFORM
@@ -54,9 +54,39 @@ def draw_move(rng: Random, state: State) -> Move:
     move = _DRAWERS[kind](rng, state)
     if rng.random() < 0.02:
         move = move._replace(value_off=rng.choice(WRONG_VALUES))
-    if kind in _SETTLING and rng.random() < 0.06:
-        move = move._replace(gas=rng.randint(*_GAS))
+    if kind in _SETTLING and rng.random() < 0.05:
+        move = move._replace(gas=rng.choice((LEAST, LEAST, rng.randint(*_GAS))))
+    if move.by in PUPPETS and rng.random() < 0.1:
+        move = move._replace(origin=rng.choice((PLATFORM, "operator", *SIGNERS)))
     return move
+
+
+def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> Move:
+    """Draws a call of a function that only the contract at hand has.
+
+    Args:
+        rng: The source of randomness.
+        state: The model's state.
+        function: The function.
+        types: ABI types of its arguments.
+    """
+    ids = (state.last_run_id, state.last_booking_id, 1, 2)
+    numbers = (*ids, 0, 50, 10_000, 10**16, state.now + DAY, state.contract_balance, _LARGEST)
+
+    def argument(kind: str) -> Any:
+        if kind == "address":
+            return rng.choice(PARTIES)
+        if kind == "bool":
+            return rng.random() < 0.5
+        if kind == "string":
+            return rng.choice(EXPERIENCES)
+        if kind.endswith("[]"):
+            return tuple(rng.choice(numbers) for _ in range(rng.randint(0, 3)))
+        width = int(kind.removeprefix("uint") or 256) if kind.startswith("uint") else 8
+        return rng.choice(numbers) % 2**width
+
+    by = rng.choice((state.owner, _party_or(rng, state, rng.choice(PARTIES))))
+    return Move(function, by if by in PARTIES else PLATFORM, tuple(argument(kind) for kind in types))
 
 
 def draw_boundary(rng: Random, state: State, value: Any) -> Any:
@@ -193,11 +223,14 @@ def _ownership(rng: Random, state: State) -> Move:
     return Move("transferOwnership", _owner(rng, state), (rng.choice((*PARTIES, NOBODY)),))
 
 
+_MODES = ("refuses", "refuses", "accepts", "burns_gas", "floods", "spends_little", "spends_much")
+
+
 def _script(rng: Random, state: State) -> Move:
     puppet = rng.choice(PUPPETS)
     draw = rng.random()
     if draw < 0.5:
-        return Move(SCRIPT, puppet, (rng.choice(("refuses", "refuses", "accepts", "burns_gas", "floods")), None))
+        return Move(SCRIPT, puppet, (rng.choice(_MODES), None))
     nested = _DRAWERS[rng.choice(_REENTERED)](rng, state)
     if state.credits and rng.random() < 0.4:
         nested = Move("withdraw", puppet)
@@ -265,11 +298,17 @@ def _id(rng: Random, known: int, last: int) -> int:
 def _platform(rng: Random, state: State) -> str:
     """Who may act for the platform; at times who may not."""
     allowed = [party for party in PARTIES if state.acts_for_platform(party)]
-    return rng.choice(allowed) if allowed and rng.random() < 0.8 else rng.choice(PARTIES)
+    draw = rng.random()
+    if allowed and draw < 0.8:
+        return rng.choice(allowed)
+    return "operator" if draw < 0.88 else rng.choice(PARTIES)
 
 
 def _owner(rng: Random, state: State) -> str:
-    return state.owner if state.owner in PARTIES and rng.random() < 0.85 else rng.choice(PARTIES)
+    draw = rng.random()
+    if draw < 0.8 and state.owner in PARTIES:
+        return state.owner
+    return "operator" if draw < 0.88 else rng.choice(PARTIES)
 
 
 def _party_or(rng: Random, state: State, party: str) -> str:

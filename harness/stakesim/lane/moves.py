@@ -67,7 +67,8 @@ class Move(NamedTuple):
             larger than `LONGEST`: then it is in seconds since 1970.
         value_off: Wei sent beyond what is due; negative: too few.
         when: Its time.
-        gas: Gas of the transaction; None: enough.
+        gas: Gas of the transaction; None: enough; `LEAST`: the least with which it succeeds.
+        origin: Who signs the transaction that makes a puppet call; None: the puppet's own controller.
     """
 
     function: str
@@ -76,8 +77,11 @@ class Move(NamedTuple):
     value_off: int = 0
     when: When = When()
     gas: int | None = None
+    origin: str | None = None
 
 
+LEAST = -1
+"""See `Move.gas`."""
 LONGEST = 10**9
 """Seconds up to which the start of a run is relative to its creation."""
 _STARTS_AT = {"createEventRun": 3, "createEventRunFor": 4}

@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.required_abi import missing_extension
+from stakesim.evm.required_abi import missing_extension, own_transactions
 from stakesim.lane.arena import FUNDS, Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.counters import set_ids
 from stakesim.lane.moves import (
     ACTORS,
     FORCE_ETHER,
+    LEAST,
     PARTIES,
     PREPARATIONS,
     SCRIPT,
@@ -28,7 +29,7 @@ from stakesim.lane.moves import (
     script_of,
     time_of,
 )
-from stakesim.model.rules import CONTRACT, NOBODY, execute, force_ether
+from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, RefusedError, initial_state
 from stakesim.model.views import ExpectedView, expected_views
 from stakesim.scenario.actions import Terms
@@ -99,6 +100,7 @@ class Player:
 
     Attributes:
         world: The world.
+        own_functions: Names and argument types of functions that only this contract has.
         state: The model's state.
         played: How many moves were played.
     """
@@ -113,6 +115,9 @@ class Player:
         self.played = 0
         self._has_errors = {item["name"] for item in contract.abi if item["type"] == "error"} >= _SPECIFIED_ERRORS
         self._abi = ContractAbi(contract.abi)
+        self.own_functions = [
+            (item["name"], [p["type"] for p in item["inputs"]]) for item in own_transactions(contract.abi)
+        ]
         self._full = not missing_extension(contract.abi)
         self._build()
 
@@ -163,7 +168,12 @@ class Player:
             self._prepare(move)
             return MoveResult(None, None, [])
         call = call_of(state, move)
-        done = arena.call(call.sender, arena.codec.call(call.function, call.args), call.value, move.gas)
+        data, gas = arena.codec.call(call.function, call.args), move.gas
+        if gas == LEAST:
+            gas = arena.least_gas(call.sender, data, call.value, move.origin)
+        done = arena.call(call.sender, data, call.value, gas, move.origin)
+        if call.function not in ARGUMENTS:
+            return MoveResult(done, None, [])  # a function of the contract's own: it may do what it likes but pay
         if not done.ok:
             return self._check_failure(move, index, done, call)
         try:

@@ -15,7 +15,7 @@ from random import Random
 
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
-from stakesim.lane.draw import draw_move
+from stakesim.lane.draw import draw_move, draw_own
 from stakesim.lane.moves import PREPARATIONS, Move
 from stakesim.lane.mutate import mutate
 from stakesim.lane.play import Difference, Player, World
@@ -137,7 +137,7 @@ class LaneSearch:
         rng = self._rng
         draw = rng.random()
         entry = self._choose() if self.corpus and draw < 0.8 else None
-        world = entry.world if entry else rng.choice(list(self._players))
+        world = entry.world if entry else self._choose_world()
         player = self._players[world]
         player.restart()
         self.sequences += 1
@@ -156,7 +156,7 @@ class LaneSearch:
         keep = 0
         previous = ""
         for position in range(min(len(given) + drawn, LONGEST)):
-            move = given[position] if position < len(given) else draw_move(self._rng, player.state)
+            move = given[position] if position < len(given) else self._draw(player)
             moves.append(move)
             context = MoveContext(player.state, move)
             result = player.play(move, position)
@@ -185,6 +185,11 @@ class LaneSearch:
         if fresh:
             self._keep(Entry(player.world.name, tuple(moves[:keep]), tuple(fresh)))
 
+    def _draw(self, player: Player) -> Move:
+        if player.own_functions and self._rng.random() < 0.08:
+            return draw_own(self._rng, player.state, *self._rng.choice(player.own_functions))
+        return draw_move(self._rng, player.state)
+
     def _is_new(self, signal: Hashable) -> bool:
         self._hits[signal] += 1
         return self._hits[signal] == 1
@@ -193,6 +198,12 @@ class LaneSearch:
         self.corpus.append(entry)
         for signal in entry.signals:
             self._by_signal[signal] = entry
+
+    def _choose_world(self) -> str:
+        """Any world, or the one in which least was played."""
+        if self._rng.random() < 0.5:
+            return self._rng.choice(list(self._players))
+        return min(self._players, key=lambda name: self._players[name].played)
 
     def _choose(self) -> Entry:
         """A kept sequence: the one of a few that shows what was seen least, or was gone on from least."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stakesim.lane.moves import PUPPETS, SCRIPT, SET_IDS, Move
+from stakesim.lane.moves import PUPPETS, SCRIPT, SET_IDS, Move, When
 from stakesim.lane.play import World
 from stakesim.model.rules import MAX_ID, MAX_SEATS
 from stakesim.scenario.actions import Terms
@@ -42,27 +42,53 @@ def worlds() -> tuple[World, ...]:
             Terms(stake_bps=0, fee_bps=0, forfeit_to_host_bps=0, cancellation_cutoff=0, completion_grace=HOUR),
         ),
         World("odd terms", Terms(stake_bps=1_777, fee_bps=333, forfeit_to_host_bps=7_777, cancellation_cutoff=1)),
-        World("ids above 255", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (255, 255)))),
-        World("ids above 65,535", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (65_535, 65_535)))),
+        World("ids above 255", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (256, 256)))),
+        World("ids above 65,535", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (65_536, 65_536)))),
         World("the last ids", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (MAX_ID - 2, MAX_ID - 3)))),
         World("after the year 2106", shared, time=2**32 - 5 * DAY),
         World("near the end of time", time=2**40 - 60 * DAY),
-        World("a full run of the most seats", shared, moves=_largest_run()),
+        World("a full run of the most seats", shared, moves=_largest_run("guest", "mallory", "friend", "stranger")),
+        World("a full run of hostile attendees", shared, moves=_largest_run(*PUPPETS)),
+        World("a contract owns it", shared, moves=_owned_by_a_contract()),
+        World("deferred payouts", shared, moves=_deferred()),
         World("a run of many cancellations", shared, moves=_cancellations()),
     )
 
 
-def _largest_run() -> tuple[Move, ...]:
-    """A run of the most seats, each booked alone: some attendees refuse ether, in three ways."""
-    attendees = ("guest", "mallory", "friend", "trudy", "stranger")
-    bookings = (
-        Move("bookEventFor", PLATFORM, (attendees[seat % len(attendees)], 1, 1)) for seat in range(MAX_SEATS - 1)
-    )
+def _largest_run(*attendees: str) -> tuple[Move, ...]:
+    """A run of the most seats, each booked alone; contracts among the attendees refuse ether, in two costly ways."""
+    bookings = (Move("bookEventFor", PLATFORM, (attendees[seat % len(attendees)], 1, 1)) for seat in range(MAX_SEATS))
     return (
-        Move(SCRIPT, PUPPETS[0], ("refuses", None)),
+        Move(SCRIPT, PUPPETS[0], ("floods", None)),
         Move(SCRIPT, PUPPETS[1], ("burns_gas", None)),
         Move("createEventRunFor", PLATFORM, ("host", "a", _PRICE + 7, MAX_SEATS, 10 * DAY)),
         *bookings,
+    )
+
+
+def _deferred() -> tuple[Move, ...]:
+    """Two contracts that refused refunds, and have accepted ether since; a run is open."""
+    return (
+        *(Move(SCRIPT, name, ("refuses", None)) for name in PUPPETS),
+        Move("createEventRun", "host", ("a", _PRICE, 9, 30 * DAY)),
+        *(Move("bookEvent", name, (1, 1)) for name in ("mallory", "trudy", "guest", "mallory")),
+        *(Move("cancelBooking", PLATFORM, (booking,)) for booking in (1, 2)),
+        *(Move(SCRIPT, name, ("accepts", None)) for name in PUPPETS),
+    )
+
+
+def _owned_by_a_contract() -> tuple[Move, ...]:
+    """The owner is a contract, as with a multisig wallet; the platform is an operator, and has earned fees."""
+    return (
+        *_ROLES,
+        Move("setOperator", PLATFORM, (PLATFORM, True)),
+        Move("transferOwnership", PLATFORM, ("mallory",)),
+        Move("acceptOwnership", "mallory"),
+        Move("createEventRun", "host", ("a", _PRICE, 4, 10 * DAY)),
+        Move("bookEvent", "guest", (1, 2)),
+        Move("createEventRun", "host", ("a", _PRICE, 4, 30 * DAY)),
+        Move("bookEvent", "friend", (2, 2)),
+        Move("completeEvent", PLATFORM, (1, ()), when=When("start", 1, 0)),
     )
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from stakesim.scenario.actions import PLATFORM, Actor, Terms
+from stakesim.scenario.actions import PLATFORM, Actor, ReceiverMode, Terms
 from stakesim.scenario.base_action import ErrorName
 
 EXPERIENCE_ID = str(uuid.uuid5(uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d"), "experience"))
@@ -175,11 +175,11 @@ class ReceiverScript(NamedTuple):
     """What a contract that can be told to do so does with ether that is sent to it.
 
     Attributes:
-        how: It accepts the ether, or refuses it in one of three ways.
+        how: See `ReceiverMode`.
         call: What it calls first, as the sender; None: nothing.
     """
 
-    how: Literal["accepts", "refuses", "burns_gas", "floods"]
+    how: ReceiverMode
     call: ContractCall | None = None
 
 

@@ -52,7 +52,7 @@ class Cashier:
         state = self._state
         add(state.received, to, wei)
         reentry = self._reentry(to)
-        deferred = not takes_ether(state, to) or reentry is None
+        deferred = not takes_ether(state, to, pushed=True) or reentry is None
         if deferred:
             add(state.credits, to, wei)
             self._effects.events.append(("PaymentDeferred", to, wei))
@@ -75,7 +75,7 @@ class Cashier:
         That is seen on chain, as it depends on the gas.
         """
         script = self._state.receivers.get(receiver)
-        if self._reentries is None or script is None or script.call is None or script.how != "accepts":
+        if self._reentries is None or script is None or script.call is None or script.how not in _ACCEPTING:
             return False
         return next(self._reentries.get(receiver, iter(())), None)
 
@@ -85,10 +85,20 @@ class Cashier:
         self._reenter(self._state, call, self._effects)
 
 
-def takes_ether(state: State, party: Party) -> bool:
-    """Whether ether can be sent to the party's address."""
+_ACCEPTING = ("accepts", "spends_little", "spends_much")
+
+
+def takes_ether(state: State, party: Party, *, pushed: bool = False) -> bool:
+    """Whether ether can be sent to the party's address.
+
+    Args:
+        state: The state.
+        party: The receiver.
+        pushed: With the gas of a push, which is for a smart wallet but not for more; else with all gas.
+    """
     if party in state.receivers:
-        return state.receivers[party].how == "accepts"
+        how = state.receivers[party].how
+        return how in _ACCEPTING and not (pushed and how == "spends_much")
     actor = state.actors.get(party)
     return party == PLATFORM or actor is None or actor.takes_ether
 

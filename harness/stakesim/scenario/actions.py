@@ -52,6 +52,9 @@ class Terms(StrictModel):
         return seconds
 
 
+ReceiverMode: TypeAlias = Literal["accepts", "refuses", "burns_gas", "floods", "spends_little", "spends_much"]
+"""What a scripted receiver does with ether. To accept it, `spends_little` uses 20,000 gas, as a smart wallet may, and
+`spends_much` 100,000, which only a withdrawal has to give it."""
 ReentrantCall: TypeAlias = Literal[
     "withdraw", "withdrawTo", "cancelBooking", "cancelEvent", "completeEvent", "expireEvent"
 ]
@@ -317,8 +320,10 @@ class CallFunction(BaseAction):
         function: Name of the function.
         args: Its arguments.
         by: Who sends the transaction.
+        signed_by: Who signs the transaction that makes a scripted receiver call; if left out, the receiver's own key.
         value: Wei sent along.
-        gas: Gas of the transaction, with which the call may also fail for want of gas; if left out, enough.
+        gas: Gas of the transaction, with which the call may also fail for want of gas; `least`: the least with which
+            it succeeds; if left out, enough.
     """
 
     do: Literal["call"] = "call"
@@ -326,7 +331,8 @@ class CallFunction(BaseAction):
     args: tuple[CallArgument, ...] = ()
     by: str = PLATFORM
     value: Annotated[Wei, Field(ge=0)] = 0
-    gas: Annotated[int, Field(ge=21_000)] | None = None
+    signed_by: str | None = None
+    gas: Annotated[int, Field(ge=21_000)] | Literal["least"] | None = None
 
 
 class CallWhilePaid(StrictModel):
@@ -348,13 +354,13 @@ class ScriptReceiver(BaseAction):
 
     Attributes:
         by: The receiver.
-        how: Whether it accepts the ether, or in which way it refuses it.
+        how: What it does with ether.
         calls: What it calls first; if left out, nothing.
     """
 
     do: Literal["script_receiver"] = "script_receiver"
     by: str
-    how: Literal["accepts", "refuses", "burns_gas", "floods"] = "accepts"
+    how: ReceiverMode = "accepts"
     calls: CallWhilePaid | None = None
 
 
@@ -418,7 +424,7 @@ Action: TypeAlias = (
     | SetPrice
     | Wait
 )
-ACTOR_FIELDS = ("by", "to", "paid_by", "operator")
+ACTOR_FIELDS = ("by", "to", "paid_by", "operator", "signed_by")
 """Fields of actions that name an actor."""
 AnyAction = Annotated[Action, Field(discriminator="do")]
 """An action as a field of a model: `do` names its kind."""
