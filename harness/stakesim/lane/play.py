@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
@@ -88,11 +88,13 @@ class MoveResult(NamedTuple):
         executed: The transaction; None for a preparation.
         error: The error that it must fail with by the model; None: it must succeed.
         differences: How it differs from the model.
+        undone: Whether contract and model are what they were before it, as only one of them had made it.
     """
 
     executed: Executed | None
     error: str | None
     differences: list[Difference]
+    undone: bool = False
 
 
 class Player:
@@ -128,6 +130,8 @@ class Player:
         )
         self.prelude: list[Difference] = []
         self._moves: list[Move] = []
+        self._encoded_calls: dict[tuple[Any, ...], bytes] = {}
+        self._encoded_results: dict[tuple[Any, ...], bytes] = {}
         for index, move in enumerate(self.world.moves):
             self.prelude += self.play(move, index - len(self.world.moves)).differences
         self._moves.clear()
@@ -157,7 +161,7 @@ class Player:
     def play(self, move: Move, index: int) -> MoveResult:
         """Plays a move on the contract and in the model.
 
-        If the contract did what it must refuse, it is returned to what it was before; so the next moves are of use.
+        If only one of them makes it, it is undone in the other, so that the next moves are of use.
         """
         self.played += 1
         self._moves.append(move)
@@ -182,21 +186,22 @@ class Player:
             self._undo_last()
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
             difference = Difference("accepted", move.function, refused.error, text, index)
-            return MoveResult(done, refused.error, [difference])
+            return MoveResult(done, refused.error, [difference], undone=True)
         return MoveResult(done, None, list(self._check_effects(move, index, done, effects)))
 
     def _check_failure(self, move: Move, index: int, done: Executed, call: ContractCall) -> MoveResult:
-        """Compares a failed move with the model, which stays as it is."""
-        trial = self.state.copy()
+        """Compares a failed move with the model."""
         try:
-            execute(trial, call)
+            execute(self.state, call)
         except RefusedError as refused:
             return MoveResult(done, refused.error, list(self._check_refusal(move, index, done, refused)))
+        self._undo_last()
         reason = self._reason(done)
         if move.gas is not None and reason in _WANT_OF_GAS:
-            return MoveResult(done, "InsufficientGas", [])
+            return MoveResult(done, "InsufficientGas", [], undone=True)
         text = f"{self._told(move)} must succeed, and fails with {reason}"
-        return MoveResult(done, None, [Difference("refused", move.function, reason.partition("(")[0], text, index)])
+        difference = Difference("refused", move.function, reason.partition("(")[0], text, index)
+        return MoveResult(done, None, [difference], undone=True)
 
     def _check_refusal(self, move: Move, index: int, done: Executed, refused: RefusedError) -> Iterator[Difference]:
         """Compares the errors, of a contract that has those of the rules."""
@@ -242,9 +247,9 @@ class Player:
             index: Position of the last move.
             after: Name of its function.
         """
-        state, codec = self.state, self.arena.codec
+        state = self.state
         views = list(expected_views(state, _VIEWED, roles=self._full)) if self._full else []
-        balances, answers = self.arena.read([codec.call(view.function, view.args) for view in views])
+        balances, answers = self.arena.read([self._view_call(view) for view in views])
         differences = []
         for view, (ok, data) in zip(views, answers, strict=True):
             if (text := self._wrong_view(view, ok, data)) is not None:
@@ -256,10 +261,20 @@ class Player:
                 differences.append(Difference("wei", "wallets", f"after {after}", text, index))
         return differences
 
+    def _view_call(self, view: ExpectedView) -> bytes:
+        key = (view.function, view.args)
+        data = self._encoded_calls.get(key)
+        if data is None:
+            data = self._encoded_calls[key] = self.arena.codec.call(*key)
+        return data
+
     def _wrong_view(self, view: ExpectedView, ok: bool, data: bytes) -> str | None:
         codec = self.arena.codec
         if view.results is not None:
-            expected = codec.result(view.function, view.results)
+            key = (view.function, view.results)
+            expected = self._encoded_results.get(key)
+            if expected is None:
+                expected = self._encoded_results[key] = codec.result(*key)
             if ok and data == expected:
                 return None
         else:

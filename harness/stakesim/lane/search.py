@@ -169,8 +169,8 @@ class LaneSearch:
                 previous = outcome_of(move, result.error)
             for difference in result.differences:
                 self._report(player, difference, moves)
-            if any(difference.kind == "accepted" for difference in result.differences):
-                moves.pop()  # the player has undone it
+            if result.undone:
+                moves.pop()
         if not moves:
             return
         last = next((move for move in reversed(moves) if move.function not in PREPARATIONS), moves[-1])

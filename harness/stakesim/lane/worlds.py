@@ -42,8 +42,8 @@ def worlds() -> tuple[World, ...]:
             Terms(stake_bps=0, fee_bps=0, forfeit_to_host_bps=0, cancellation_cutoff=0, completion_grace=HOUR),
         ),
         World("odd terms", Terms(stake_bps=1_777, fee_bps=333, forfeit_to_host_bps=7_777, cancellation_cutoff=1)),
-        World("ids above 255", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (256, 256)))),
-        World("ids above 65,535", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (65_536, 65_536)))),
+        World("ids above 255", shared, moves=_ids_from(2**8)),
+        World("ids above 65,535", shared, moves=_ids_from(2**16)),
         World("the last ids", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (MAX_ID - 2, MAX_ID - 3)))),
         World("after the year 2106", shared, time=2**32 - 5 * DAY),
         World("near the end of time", time=2**40 - 60 * DAY),
@@ -92,10 +92,21 @@ def _owned_by_a_contract() -> tuple[Move, ...]:
     )
 
 
+def _ids_from(last: int) -> tuple[Move, ...]:
+    """Runs and bookings with the first ids, and with those that have the same lowest bits."""
+    again = (
+        Move("createEventRun", "friend", ("a", _PRICE, 4, 10 * DAY)),
+        Move("bookEvent", "mallory", (last + 1, 1)),
+    )
+    return (*_FIRST, Move(SET_IDS, PLATFORM, (last, last)), *again)
+
+
 def _cancellations() -> tuple[Move, ...]:
-    """A run whose bookings were made and cancelled many times, in another order."""
-    first = Move("createEventRun", "host", ("a", _PRICE, 12, 10 * DAY))
-    booked = [Move("bookEvent", by, (1, 1)) for by in ("guest", "friend", "mallory", "trudy", "guest", "stranger")]
-    cancelled = [Move("cancelBooking", PLATFORM, (booking,)) for booking in (2, 1, 5)]
-    again = [Move("bookEvent", by, (1, 2)) for by in ("friend", "guest")]
-    return (first, *booked, *cancelled, *again)
+    """A run for which 254 bookings were made, of which all but three were cancelled, in another order."""
+    first = Move("createEventRun", "host", ("a", _PRICE, 12, 40 * DAY))
+    kept = [Move("bookEvent", by, (1, 1)) for by in ("guest", "friend", "mallory")]
+    moves = [first, *kept]
+    for booking in range(len(kept) + 1, 254, 2):
+        moves += [Move("bookEvent", by, (1, 1), when=When(seconds=1)) for by in ("trudy", "guest")]
+        moves += [Move("cancelBooking", PLATFORM, (each,), when=When(seconds=1)) for each in (booking, booking + 1)]
+    return tuple(moves)
