@@ -179,6 +179,8 @@ class Arena:
         try:
             output = evm.message_call(sender, to, data, value, gas)
         except RuntimeError as failure:
+            if "CallGasCostMoreThanGasLimit" in str(failure):
+                return Executed(False, b"", [], 0, "OutOfGas")
             error, output = parse_failure(failure)
             evm.reset_transient_storage()
             result: Any = evm.result

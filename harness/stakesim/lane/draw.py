@@ -175,7 +175,7 @@ def _complete(rng: Random, state: State) -> Move:
     attended = tuple(booking for booking in active if rng.random() < share)
     if rng.random() < 0.3:
         attended = tuple(rng.sample(attended, len(attended)))
-    if rng.random() < _ODD:
+    if rng.random() < 0.25:
         attended = _odd_list(rng, state, attended)
     if rng.random() < 0.75:
         when = When("start", run.id, rng.choice((0, 0, 0, 1, HOUR))) if run else When()
@@ -335,12 +335,13 @@ def _near(rng: Random, run: Run | None, edge: Any, seconds: Sequence[int], proba
 
 def _odd_list(rng: Random, state: State, ids: tuple[int, ...]) -> tuple[int, ...]:
     """An attendance list with something wrong."""
-    others = [booking.id for booking in state.bookings.values()]
-    match rng.randint(0, 5):
+    others = [booking.id for booking in state.bookings.values() if booking.id not in ids]
+    match rng.choice((0, 0, 1, 1, 1, 2, 3, 4, 5)):
         case 0 if ids:  # twice, not side by side if there are others
             return (*ids, ids[0])
         case 1 if others:
-            return (*ids, rng.choice(others))
+            at = rng.randint(0, len(ids))
+            return (*ids[:at], rng.choice(others), *ids[at:])
         case 2:
             return (*ids, _id(rng, rng.choice(others) if others else 1, state.last_booking_id))
         case 3 if ids:

@@ -20,13 +20,15 @@ from stakesim.lane.moves import PREPARATIONS, Move
 from stakesim.lane.mutate import mutate
 from stakesim.lane.play import Difference, Player, World
 from stakesim.lane.shrink import shrink
-from stakesim.lane.signals import MoveContext, StorageSignals, outcome_of
+from stakesim.lane.signals import MoveContext, StorageByte, StorageSignals, outcome_of
 from stakesim.lane.worlds import worlds
 
 LONGEST = 60
 """Moves of the longest sequence."""
+_SHORTENINGS = 15
 _DRAWN = (1, 2, 3, 4, 6, 8, 12, 16)
-"""How many moves are drawn at the end of a sequence."""
+_DRAWN_DEEP = (1, 1, 2, 2, 3, 4, 8)
+"""How many moves are drawn at the end of a sequence; fewer where a step more may be all that is needed."""
 
 
 @dataclass
@@ -36,13 +38,13 @@ class Entry:
     Attributes:
         world: Name of the world that it is played in.
         moves: The moves.
-        signals: The signals that it was the first to show.
+        deep: Whether it brought the contract's storage into a state that was not seen before.
         tries: How often it was gone on from.
     """
 
     world: str
     moves: tuple[Move, ...]
-    signals: tuple[Hashable, ...]
+    deep: bool = False
     tries: int = 0
 
 
@@ -91,7 +93,8 @@ class LaneSearch:
         self._rng = Random(self.seed)
         self._hits: Counter[Hashable] = Counter()
         self._players: dict[str, Player] = {}
-        self._storage: dict[str, StorageSignals] = {}
+        self._storage: StorageSignals | None = None
+        self._deep: list[Entry] = []
         self._began = time.monotonic()
         for world in self.worlds or worlds():
             try:
@@ -100,10 +103,11 @@ class LaneSearch:
                 self.skipped[world.name] = str(error)
                 continue
             self._players[world.name] = player
-            self._storage[world.name] = StorageSignals(player.arena)
+            self._storage = self._storage or StorageSignals(player.arena)
             for difference in player.prelude:
                 self._report(player, difference, ())
-        self._by_signal: dict[Hashable, Entry] = {}
+
+        self._spent: dict[str, float] = dict.fromkeys(self._players, 0.0)
 
     @property
     def moves(self) -> int:
@@ -139,6 +143,7 @@ class LaneSearch:
         entry = self._choose() if self.corpus and draw < 0.8 else None
         world = entry.world if entry else self._choose_world()
         player = self._players[world]
+        began = time.perf_counter()
         player.restart()
         self.sequences += 1
         given: Sequence[Move] = ()
@@ -147,13 +152,17 @@ class LaneSearch:
             given = entry.moves
             if draw < 0.35:
                 given = mutate(rng, given, rng.choice(self.corpus).moves, player.state)
-        self._play(player, given[:LONGEST], rng.choice(_DRAWN))
+        drawn = _DRAWN_DEEP if entry is not None and entry.deep else _DRAWN
+        self._play(player, given[:LONGEST], rng.choice(drawn))
+        self._spent[world] += time.perf_counter() - began
 
     def _play(self, player: Player, given: Sequence[Move], drawn: int) -> None:
         """Plays moves and goes on from them, keeps the sequence if it showed something new, and reports differences."""
         moves: list[Move] = []
-        fresh: list[Hashable] = []
-        keep = 0
+        storage = self._storage
+        assert storage is not None
+        keep = deep = 0
+        reached: list[StorageByte] = []
         previous = ""
         for position in range(min(len(given) + drawn, LONGEST)):
             move = given[position] if position < len(given) else self._draw(player)
@@ -162,10 +171,10 @@ class LaneSearch:
             result = player.play(move, position)
             if result.executed is not None:
                 signals = context.signals(player.state, move, result.executed, result.error, previous)
-                new = [signal for signal in signals if self._is_new(signal)]
-                if new:
-                    fresh += new
-                    keep = position + 1
+                if [signal for signal in signals if self._is_new(signal)]:
+                    keep = len(moves)
+                if result.error is None and (fresh := storage.after_move(player.arena)):
+                    deep, reached = len(moves), fresh
                 previous = outcome_of(move, result.error)
             for difference in result.differences:
                 self._report(player, difference, moves)
@@ -178,17 +187,32 @@ class LaneSearch:
         if differences:
             self._report_state(player, differences, moves)
             return
-        new = [signal for signal in self._storage[player.world.name].signals(player.arena) if self._is_new(signal)]
-        if new:
-            fresh += new
-            keep = len(moves)
-        if fresh:
-            self._keep(Entry(player.world.name, tuple(moves[:keep]), tuple(fresh)))
+        storage.after_sequence(player.arena)
+        if deep:
+            self._keep(Entry(player.world.name, self._shorten(player, moves[:deep], reached), deep=True))
+        if keep > deep:
+            self._keep(Entry(player.world.name, tuple(moves[:keep])))
 
     def _draw(self, player: Player) -> Move:
         if player.own_functions and self._rng.random() < 0.08:
             return draw_own(self._rng, player.state, *self._rng.choice(player.own_functions))
         return draw_move(self._rng, player.state)
+
+    def _shorten(self, player: Player, moves: Sequence[Move], reached: Sequence[StorageByte]) -> tuple[Move, ...]:
+        """Leaves out what a kept sequence does not need to bring the storage there, as far as a few tries show."""
+        best = list(moves)
+        for attempt in range(_SHORTENINGS):
+            if len(best) < 3:
+                break
+            size = max(1, len(best) // 2 >> attempt // 3)
+            start = self._rng.randrange(len(best) - size)
+            candidate = best[:start] + best[start + size :]
+            player.restart()
+            for position, move in enumerate(candidate):
+                player.play(move, position)
+            if all(byte.is_in(player.arena) for byte in reached):
+                best = candidate
+        return tuple(best)
 
     def _is_new(self, signal: Hashable) -> bool:
         self._hits[signal] += 1
@@ -196,21 +220,28 @@ class LaneSearch:
 
     def _keep(self, entry: Entry) -> None:
         self.corpus.append(entry)
-        for signal in entry.signals:
-            self._by_signal[signal] = entry
+        if entry.deep:
+            self._deep.append(entry)
 
     def _choose_world(self) -> str:
         """Any world, or the one in which least was played."""
-        if self._rng.random() < 0.5:
+        if self._rng.random() < 0.3:
             return self._rng.choice(list(self._players))
-        return min(self._players, key=lambda name: self._players[name].played)
+        return min(self._players, key=self._spent.__getitem__)
 
     def _choose(self) -> Entry:
-        """A kept sequence: the one of a few that shows what was seen least, or was gone on from least."""
-        few = [self._rng.choice(self.corpus) for _ in range(4)]
-        if self._rng.random() < 0.3:
-            few += self.corpus[-3:]
-        return min(few, key=lambda entry: entry.tries + min(self._hits[signal] for signal in entry.signals))
+        """A kept sequence: the one of a few that was gone on from least.
+
+        Those that brought the contract's storage into a new state are preferred, the latest of them most: what hides
+        deep is reached in steps.
+        """
+        rng = self._rng
+        draw = rng.random()
+        if self._deep and draw < 0.6:
+            few = self._deep[-5:] if draw < 0.2 else [rng.choice(self._deep) for _ in range(4)]
+        else:
+            few = [rng.choice(self.corpus) for _ in range(4)]
+        return min(few, key=lambda entry: entry.tries)
 
     def _report(self, player: Player, difference: Difference, moves: Sequence[Move]) -> None:
         if difference.cause in self.findings:

@@ -62,6 +62,9 @@ def _simpler(moves: tuple[Move, ...]) -> Iterator[tuple[Move, ...]]:
         for start in range(0, len(moves) - size, size):
             yield moves[:start] + moves[start + size :]
         size //= 2
+    for first in range(len(moves)):
+        for second in range(first + 2, len(moves)):
+            yield (*moves[:first], *moves[first + 1 : second], *moves[second + 1 :])
     for position, move in enumerate(moves):
         for simpler in _simpler_moves(move):
             yield (*moves[:position], simpler, *moves[position + 1 :])
@@ -76,9 +79,17 @@ def _simpler_moves(move: Move) -> Iterator[Move]:
         yield move._replace(when=When())
     if move.function in ("createEventRun", "createEventRunFor"):
         *owner, experience, price, seats, start = move.args
-        for simple in (("a", price, seats, start), (experience, 10**16, seats, start), (experience, price, 2, start)):
+        for simple in (
+            ("a", price, seats, start),
+            (experience, 10**16, seats, start),
+            *((experience, price, fewer, start) for fewer in (1, 2, 3)),
+        ):
             if (*owner, *simple) != move.args:
                 yield move._replace(args=(*owner, *simple))
+    if move.function in ("bookEvent", "bookEventFor"):
+        for seats in (1, 2):
+            if move.args[-1] > seats:
+                yield move._replace(args=(*move.args[:-1], seats))
     if move.function == "completeEvent" and len(move.args[1]) > 1:
         for position in range(len(move.args[1])):
             attended = (*move.args[1][:position], *move.args[1][position + 1 :])

@@ -6,13 +6,14 @@ pyrevm has no hook for single instructions, so the search is steered by behaviou
   the status of run and booking, the time against the run's edges, and the pause;
 - the outcome of the move before it;
 - the gas that it took, in classes: another path through the code takes other gas;
-- words of the contract's storage that take few values: counters, flags and states, wherever the contract keeps them.
+- bytes of the contract's storage that take small values only: counters, flags and states, wherever it keeps them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
 
 from eth_utils.crypto import keccak
 
@@ -23,8 +24,8 @@ from stakesim.model.state import Booking, Run, State
 
 _GAS_STEP = 5_000
 """Gas of a class. A slot that is written for the first time takes 22,100, one that is changed 2,900 or 5,000."""
-_FEW_VALUES = 40
-"""A byte of storage that took more values than this is an amount, an address or a time, and no signal."""
+_SMALL = 32
+"""A byte of storage that took a larger value than this is of an amount, an address or a time, and no signal."""
 _SLOTS = 14
 _FIELDS = 5
 _IDS = 3
@@ -106,22 +107,54 @@ class StorageSignals:
                 self._slots += [(first + field) % 2**256 for field in range(_FIELDS)]
             for party in PARTIES:
                 self._slots.append(int.from_bytes(keccak(word(arena.addresses[party]) + word(base)), "big"))
+        self._used: list[int] = []  # slots that had another value than 0 at the end of some sequence
         self._words: dict[int, set[int]] = defaultdict(set)
         self._bytes: dict[tuple[int, int], set[int]] = defaultdict(set)
+        self._large: set[tuple[int, int]] = set()
 
-    def signals(self, arena: Arena) -> Iterator[Hashable]:
-        """Bytes of storage with a value that was not seen there, where few values were."""
+    def after_move(self, arena: Arena) -> list[StorageByte]:
+        """Bytes of the slots in use with a small value that was not seen there before."""
+        return [fresh for slot in self._used for fresh in self._fresh(slot, arena.slot(slot))]
+
+    def after_sequence(self, arena: Arena) -> None:
+        """Looks for slots that came into use."""
         for slot in self._slots:
-            value = arena.slot(slot)
-            if value == 0 or value in (seen := self._words[slot]):
-                continue
-            seen.add(value)
-            for place, byte in enumerate(value.to_bytes(32, "big")):
-                values = self._bytes[slot, place]
-                if byte and byte not in values and len(values) <= _FEW_VALUES:
-                    values.add(byte)
-                    if len(values) <= _FEW_VALUES:
-                        yield (slot, place, byte)
+            if slot not in self._words and (value := arena.slot(slot)):
+                self._used.append(slot)
+                self._fresh(slot, value)
+
+    def _fresh(self, slot: int, value: int) -> Sequence[StorageByte]:
+        words = self._words[slot]
+        if value in words:
+            return ()
+        words.add(value)
+        fresh = []
+        for place, byte in enumerate(value.to_bytes(32, "big")):
+            key = (slot, place)
+            if byte > _SMALL:
+                self._large.add(key)
+            elif byte and key not in self._large and byte not in (values := self._bytes[key]):
+                values.add(byte)
+                fresh.append(StorageByte(slot, place, byte))
+        return fresh
+
+
+class StorageByte(NamedTuple):
+    """A byte of the contract's storage.
+
+    Attributes:
+        slot: The slot.
+        place: Which of its 32 bytes, the highest first.
+        value: The byte's value.
+    """
+
+    slot: int
+    place: int
+    value: int
+
+    def is_in(self, arena: Arena) -> bool:
+        """Whether the storage has it."""
+        return arena.slot(self.slot).to_bytes(32, "big")[self.place] == self.value
 
 
 def outcome_of(move: Move, error: str | None) -> str:
