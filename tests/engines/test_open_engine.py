@@ -67,7 +67,7 @@ def test_error_has_the_output_of_an_anvil_that_does_not_start(monkeypatch, tmp_p
 def test_capabilities_and_accounts(name):
     with closing(open_engine(name)) as engine:
         assert engine.name == name
-        assert engine.capabilities == {"time", "snapshot", "balance"}
+        assert engine.capabilities == {"time", "snapshot", "balance", "storage"}
         assert len(engine.accounts) == 40
         assert {engine.w3.eth.get_balance(account.address) for account in engine.accounts} == {10**24}
 
@@ -164,5 +164,5 @@ def test_finding_capabilities_changes_nothing_on_the_node():
             return node.w3.eth.get_block("latest")["hash"], pending["timestamp"], pending["baseFeePerGas"], ones
 
         before = state()
-        assert open_engine(url, keys=[key]).capabilities == {"time", "snapshot", "balance"}
+        assert open_engine(url, keys=[key]).capabilities == {"time", "snapshot", "balance", "storage"}
         assert state() == before

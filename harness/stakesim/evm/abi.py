@@ -148,6 +148,10 @@ class ContractAbi:
         """Returns the name of the function that call data calls; None if the ABI has no such function."""
         return next((name for name, each in self._functions.items() if each.selector == bytes(data[:4])), None)
 
+    def input_types(self, function: str) -> tuple[str, ...]:
+        """Returns the types of a function's arguments; none if the ABI has no such function."""
+        return self._functions[function].inputs.types if function in self._functions else ()
+
     def encode(self, function: str, *args: Any) -> bytes:
         """Returns the call data of a call: selector and arguments.
 

@@ -25,7 +25,7 @@ class Engine(Protocol):
         name: The engine's name for ledgers and messages.
         w3: A web3 client of the chain's node.
         capabilities: Subset of "time" (`set_next_timestamp`, `mine`), "snapshot" (`snapshot`, `revert`) and "balance"
-            (`set_balance`). A method whose capability is missing raises `NotSupported`.
+            (`set_balance`), "storage" (`set_storage`). A method whose capability is missing raises `NotSupported`.
     """
 
     name: str
@@ -70,6 +70,10 @@ class Engine(Protocol):
 
     def set_balance(self, address: str, wei: int) -> None:
         """Sets a balance in the latest state, without mining a block."""
+        ...
+
+    def set_storage(self, address: str, slot: int, value: int) -> None:
+        """Sets a slot of a contract's storage in the latest state, without mining a block."""
         ...
 
     def close(self) -> None:

@@ -106,6 +106,11 @@ class RemoteEngine:
         self._require("balance")
         self._request("hardhat_setBalance", address, hex(wei))
 
+    def set_storage(self, address: str, slot: int, value: int) -> None:
+        """See `Engine.set_storage`."""
+        self._require("storage")
+        self._request("hardhat_setStorageAt", address, hex(slot), f"0x{value:064x}")
+
     def close(self) -> None:
         """Does nothing: the engine did not start the node."""
 
@@ -132,7 +137,7 @@ class RemoteEngine:
         capabilities = {"snapshot", "time"}
         try:
             self._request("hardhat_setBalance", "0x" + "00" * 19 + "01", "0x1")
-            capabilities.add("balance")
+            capabilities |= {"balance", "storage"}  # nodes that have the one have the other
         except Web3RPCError:
             pass  # the node has no such method
         self._restore(before)

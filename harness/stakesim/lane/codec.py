@@ -110,6 +110,10 @@ class LaneCodec:
         selector, types = self._errors[name]
         return selector + _encode(types, args)
 
+    def has_event(self, name: str) -> bool:
+        """Whether the contract has an event of this name."""
+        return name in self._text_positions
+
     def event(self, event: ExpectedEvent) -> ExpectedEvent:
         """An expected event with numbers for parties, as `logged` returns it."""
         name, *values = event

@@ -1,4 +1,4 @@
-"""Finds and sets the counters of runs and bookings in a contract's storage, so that worlds with large ids cost nothing.
+"""Finds the counters of runs and bookings in a contract's storage, so that worlds with large ids cost nothing.
 
 A counter is looked for by what it does: it is the only 32 bits of the storage that grow by one with each run of another
 host, or each booking of another attendee in another run.
@@ -8,51 +8,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
+from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
+from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
-from stakesim.lane.arena import Arena
 from stakesim.lane.moves import SIGNERS
-from stakesim.model.rules import MAX_ID, stake_of
-from stakesim.model.state import State
+from stakesim.model.rules import MAX_ID
+from stakesim.scenario.actions import Terms
+
+if TYPE_CHECKING:
+    from stakesim.lane.arena import Arena
 
 _ROUNDS = 3
-_PRICE = 10_000
+_PRICE, _STAKE = 10_000, 2_000
+"""Wei of a seat, and of its stake under the usual terms."""
 
 
-def set_ids(arena: Arena, state: State, *, runs: int | None, bookings: int | None) -> None:
-    """Sets the ids of the last run and booking, on the contract and in the model.
+class Counters(NamedTuple):
+    """Where a contract counts: slot and lowest bit of the 32 bits that hold the last id of each kind."""
+
+    run: tuple[int, int]
+    booking: tuple[int, int]
+
+
+def find_counters(contract: Artifact) -> Counters:
+    """Finds a contract's counters.
 
     Args:
-        arena: Where the contract is.
-        state: The model.
-        runs: The id of the last run; None: it stays.
-        bookings: The id of the last booking; None: it stays.
+        contract: The contract.
 
     Raises:
-        EngineError: A counter is not found, or is too narrow for the id.
+        EngineError: They are not found, or revm is not installed.
     """
-    places = _places(arena, state)
-    for kind, last in (("run", runs), ("booking", bookings)):
-        if last is not None:
-            place = places[kind]
-            if place is None:
-                raise EngineError(f"the contract's counter of {kind}s is not found in its storage")
-            arena.set_counter(place, last)
-    state.last_run_id = state.last_run_id if runs is None else runs
-    state.last_booking_id = state.last_booking_id if bookings is None else bookings
+    key = contract.bytecode
+    if key not in _found:
+        try:
+            from stakesim.lane.arena import Arena
+        except ModuleNotFoundError:
+            raise EngineError("ids can't be set without revm: install the extra stakesim[revm]") from None
+        _found[key] = _find(Arena(contract, Terms(), GENESIS_TIMESTAMP), GENESIS_TIMESTAMP)
+    return _found[key]
 
 
-def _places(arena: Arena, state: State) -> dict[str, tuple[int, int] | None]:
-    """Slot and lowest bit of each counter."""
-    mark = arena.snapshot()
-    places: dict[str, tuple[int, int] | None] = {}
+_found: dict[str, Counters] = {}
+
+
+def _find(arena: Arena, now: int) -> Counters:
     hosts = SIGNERS[1 : 2 + _ROUNDS]
-    first = state.last_run_id + 1
-    places["run"] = _growing(arena, [partial(_create, arena, state, host) for host in hosts])
-    bookings = [partial(_book, arena, state, host, first + number) for number, host in enumerate(hosts)]
-    places["booking"] = _growing(arena, bookings)
-    arena.revert(mark)
-    return places
+    run = _growing(arena, [partial(_create, arena, now, host) for host in hosts])
+    booking = _growing(arena, [partial(_book, arena, host, number) for number, host in enumerate(hosts, start=1)])
+    if run is None or booking is None:
+        raise EngineError("the contract's counters of runs and bookings are not found in its storage")
+    return Counters(run, booking)
 
 
 def _growing(arena: Arena, steps: Sequence[Callable[[], None]]) -> tuple[int, int] | None:
@@ -79,13 +87,13 @@ def _grown_by_one(before: dict[int, int], now: dict[int, int]) -> Iterator[tuple
                 yield slot, bit
 
 
-def _create(arena: Arena, state: State, host: str) -> None:
-    args = (f"of {host}", _PRICE, 2, state.now + 10**8)
-    _must(arena.call(host, arena.codec.call("createEventRun", args), stake_of(state, _PRICE * 2), None).ok)
+def _create(arena: Arena, now: int, host: str) -> None:
+    args = (f"of {host}", _PRICE, 2, now + 10**8)
+    _must(arena.call(host, arena.codec.call("createEventRun", args), _STAKE * 2, None).ok)
 
 
-def _book(arena: Arena, state: State, attendee: str, run: int) -> None:
-    value = _PRICE + stake_of(state, _PRICE)
+def _book(arena: Arena, attendee: str, run: int) -> None:
+    value = _PRICE + _STAKE
     _must(arena.call(attendee, arena.codec.call("bookEvent", (run, 1)), value, None).ok)
 
 

@@ -23,6 +23,13 @@ Party: TypeAlias = str
 """An address on chain, named after its actor. Actors without a wallet share the platform's."""
 
 
+def readable(value: Any) -> Any:
+    """A value as it is read from the chain: in a text, what is no UTF-8 is replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return tuple(map(readable, value)) if isinstance(value, tuple) else value
+
+
 class RunStatus(IntEnum):
     """The status of a run, with the contract's numbers."""
 

@@ -14,6 +14,7 @@ from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, ini
 from stakesim.evm.engine import Engine, Snapshot
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
+from stakesim.runner.drivers.onchain import ReceiverAbis
 from stakesim.runner.parties import Parties
 from stakesim.runner.session import StakeContract
 from stakesim.scenario.actions import PLATFORM, Actor, Terms
@@ -26,6 +27,7 @@ _RECEIVERS = {
     "burns_gas": "BurningReceiver",
     "floods": "FloodingReceiver",
     "reenters": "ReenteringReceiver",
+    "scripted": "ScriptedReceiver",
 }
 """Hostile contracts by the actor's `receiver`."""
 _SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
@@ -56,7 +58,7 @@ class Deployer:
     Attributes:
         contract: The stake contract.
         artifacts: Compiled contracts of the library, by name.
-        controlled_account_abi: ABI of the hostile contracts.
+        receiver_abis: ABIs of contracts that receive ether.
     """
 
     def __init__(self, engine: Engine, chain: ChainClient, contract: Artifact | None) -> None:
@@ -72,7 +74,9 @@ class Deployer:
         """
         self._engine, self._chain = engine, chain
         self.artifacts = compile_contracts()
-        self.controlled_account_abi = ContractAbi(self.artifacts["ControlledAccount"].abi)
+        self.receiver_abis = ReceiverAbis(
+            ContractAbi(self.artifacts["ControlledAccount"].abi), ContractAbi(self.artifacts["ScriptedReceiver"].abi)
+        )
         self._empty_chain = engine.snapshot()
         self.set_contract(contract)
 
@@ -147,10 +151,10 @@ class Deployer:
         return Parties(scenario.actors, accounts, addresses)
 
     def _hostile_contract(self, actor: Actor, controller: LocalAccount, stake: str) -> str:
-        """Deploys a hostile contract. It gets `HOSTILE_DEPOSIT` if the platform can't pay for it."""
+        """Deploys a hostile contract. It gets `HOSTILE_DEPOSIT` if it may have to pay itself."""
         artifact = self.artifacts[_RECEIVERS[actor.receiver]]
         address = self._create(artifact, controller, *_reentry(actor, controller, stake))
-        if not self.contract.full_interface:
+        if actor.receiver == "scripted" or not self.contract.full_interface:
             self._create(self.artifacts["EtherForcer"], self._engine.accounts[-1], address, value=HOSTILE_DEPOSIT)
         return address
 
@@ -161,7 +165,7 @@ class Deployer:
 def _reentry(actor: Actor, controller: LocalAccount, stake: str) -> tuple[Any, ...]:
     """Constructor arguments of a receiver that calls the contract while it is paid; none for any other."""
     if actor.reenter is None:
-        return ()
+        return (stake,) if actor.receiver == "scripted" else ()
     arguments: dict[str, list[Any]] = {
         "withdraw": [],
         "withdrawTo": [controller.address],

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+
+from web3 import Web3
 
 from stakesim.backend import Backend, ScenarioSetup, User
+from stakesim.evm.chain_spec import INITIAL_BALANCE
 from stakesim.evm.client import open_client
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
 from stakesim.evm.engines import fastest_engine, open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import stake_abi
+from stakesim.lane.counters import find_counters
+from stakesim.model.rules import MAX_ID
 from stakesim.model.state import EXPERIENCE_ID
 from stakesim.runner.backend_lifecycle import close_backend, open_backend, start_session
 from stakesim.runner.deployer import Deployer
@@ -27,6 +33,7 @@ from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import Parties
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
+from stakesim.scenario.actions import CallFunction, ForceEther, SetIds
 from stakesim.scenario.scenario import Scenario
 
 
@@ -99,6 +106,7 @@ class Environment:
         deployment = self._deployer.deploy_stake_contract(scenario.terms)
         address, clock, price_feed = deployment.address, BlockClock(), PriceFeed()
         parties = self._deployer.create_parties(scenario, address)
+        self._fund(scenario, parties)
         driver = self._driver(scenario, address, parties, clock, price_feed)
         reader = StateReader(
             self.chain,
@@ -124,6 +132,28 @@ class Environment:
             network=self.network,
         )
 
+    def _fund(self, scenario: Scenario, parties: Parties) -> None:
+        """Gives everybody more than they start with, if the scenario's calls send more."""
+        sent = sum(action.value for action in scenario.actions if isinstance(action, CallFunction))
+        sent += sum(action.wei for action in scenario.actions if isinstance(action, ForceEther))
+        if 2 * sent > INITIAL_BALANCE and "balance" in self.engine.capabilities:
+            for address in parties.addresses.values():
+                self.engine.set_balance(address, 2 * sent)
+
+    def _set_ids(self, address: str, action: SetIds) -> None:
+        """Sets the contract's counters in its storage.
+
+        Raises:
+            EngineError: The node can't change storage, or the contract's counters are not found.
+        """
+        if "storage" not in self.engine.capabilities:
+            raise EngineError("this node can't change a contract's storage: use --engine py-evm, revm or anvil")
+        places = find_counters(self.contract.artifact)
+        for (slot, bit), last in zip(places, (action.runs, action.bookings), strict=True):
+            if last is not None:
+                word = int.from_bytes(self.engine.w3.eth.get_storage_at(Web3.to_checksum_address(address), slot), "big")
+                self.engine.set_storage(address, slot, word & ~(MAX_ID << bit) | last << bit)
+
     def _driver(
         self, scenario: Scenario, address: str, parties: Parties, clock: BlockClock, price_feed: PriceFeed
     ) -> Driver:
@@ -132,8 +162,9 @@ class Environment:
             parties,
             address,
             self.contract.abi,
-            self._deployer.controlled_account_abi,
+            self._deployer.receiver_abis,
             self._deployer.artifacts["EtherForcer"],
+            partial(self._set_ids, address),
         )
         if self.backend is None or self.network is None:
             return ContractDriver(onchain)

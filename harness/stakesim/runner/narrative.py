@@ -19,6 +19,8 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
+    ScriptReceiver,
+    SetIds,
     SetPrice,
     Terms,
     Wait,
@@ -180,7 +182,9 @@ _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
     TransferOwnership: lambda a: f"{a.by} offers the ownership to {a.to}",
     AcceptOwnership: lambda a: f"{a.by} accepts the ownership",
     ForceEther: lambda a: f"{a.by} forces {format_wei(a.wei)} into the contract",
-    CallFunction: lambda a: f"{a.by} calls {a.function}({', '.join(map(str, a.args))})",
+    CallFunction: lambda a: f"{a.by} calls {a.function}({', '.join(map(str, a.args))})" + _call_options(a),
+    ScriptReceiver: lambda a: f"{a.by} {a.how.replace('_', ' ')} ether from now on" + _first_call(a),
+    SetIds: lambda a: f"the contract's last ids are set to {a.runs} (runs) and {a.bookings} (bookings)",
     SetPrice: lambda a: f"the feed says {a.inr_per_eth} INR/ETH" + (f", {a.age} s old" if a.age else ""),
     Wait: lambda a: "time passes",
 }
@@ -202,3 +206,17 @@ _PAYMENTS: Mapping[PaymentBehaviour, str] = {
     "charged_back": "and has the bank take the INR back",
 }
 """Words for how somebody pays."""
+
+
+def _call_options(action: CallFunction) -> str:
+    """What is said of a call beside its arguments."""
+    options = [f"{action.value} wei"] if action.value else []
+    options += [f"gas {action.gas}"] if action.gas else []
+    options += [f"signed by {action.signed_by}"] if action.signed_by else []
+    return f", {', '.join(options)}" if options else ""
+
+
+def _first_call(action: ScriptReceiver) -> str:
+    if action.calls is None:
+        return ""
+    return f", and first calls {action.calls.function}({', '.join(map(str, action.calls.args))})"

@@ -14,7 +14,9 @@ from stakesim.evm.client import TransactionReceipt
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rates import current_rate
 from stakesim.model.reference import apply
+from stakesim.model.rules import CONTRACT, NOBODY
 from stakesim.model.state import ExpectedOutcome, RefusedError, Run, State
+from stakesim.model.views import ZERO_ADDRESS
 from stakesim.runner.event_replay import EventReplay
 from stakesim.runner.gas_budget import gas_budget
 from stakesim.runner.liveness import blocked_exits
@@ -64,7 +66,9 @@ class Observer:
         self.session, self.model, self._has_gas_budgets = session, model, has_gas_budgets
         self._initial = self._state = session.reader.read(None, (), (), (), list(session.parties.addresses))
         self._hostile = [name for name, actor in model.actors.items() if actor.is_contract]
-        self._names = session.parties.names()
+        addresses = {**session.parties.addresses, NOBODY: ZERO_ADDRESS, CONTRACT: session.contract_address}
+        self._names = {address: name for name, address in addresses.items()}
+        self._event_names = {item["name"] for item in session.contract.artifact.abi if item["type"] == "event"}
         self._replay = EventReplay()
         self._replay.replay(self._decode(session.deployment_logs), 0)
         self._gas_paid: Counter[str] = Counter()
@@ -98,13 +102,18 @@ class Observer:
         """
         model_before, model, expected, actual = self._perform(timed, actual, after_perform)
         self.model, before = model, self._state
-        transactions = [self._record(receipt, timed.time) for receipt in self.session.chain.take_receipts()]
+        receipts = self.session.chain.take_receipts()
+        if any(script.call for script in model_before.receivers.values()):
+            model, expected = self._with_reentries(model_before, timed, expected, receipts)
+            self.model = model
+        transactions = [self._record(receipt, timed.time) for receipt in receipts]
         self._update_state(timed.action, expected, transactions, last=last)
         if isinstance(timed.action, CallFunction):
             model = self.model = self._with_actual_roles(model)
+        events = tuple(event for event in expected.events if event[0] in self._event_names)
         return Step(
             action=timed.action,
-            expected=expected,
+            expected=replace(expected, events=events),
             actual=actual,
             transactions=transactions,
             model_before=model_before,
@@ -145,6 +154,24 @@ class Observer:
                 "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
             )
         return model_before, model, expected, actual
+
+    def _with_reentries(
+        self, model: State, timed: TimedAction, expected: ExpectedOutcome, receipts: Sequence[TransactionReceipt]
+    ) -> tuple[State, ExpectedOutcome]:
+        """Carries out the action in the model once more: whether receivers' calls succeeded is seen on chain.
+
+        Returns:
+            The model after it, and the outcome that it must have.
+        """
+        done: dict[str, list[bool]] = {}
+        for log in (log for receipt in receipts for log in receipt.logs):
+            name = self._names.get(log.address, "")
+            if name in model.receivers:
+                done.setdefault(name, []).append(bool(int.from_bytes(log.data, "big")))
+        reentries = {name: iter(each) for name, each in done.items()}
+        if expected.status == "rejected" and expected.optional:
+            return self.model, expected
+        return apply(model, timed.action, timed.time, timed.market_rate, reentries=reentries)
 
     def _apply(self, timed: TimedAction) -> tuple[State, ExpectedOutcome]:
         return apply(self.model, timed.action, timed.time, timed.market_rate)

@@ -7,7 +7,7 @@ from typing import Any
 
 from stakesim.evm.errors import AbiError, CallReverted
 from stakesim.evm.required_abi import stake_abi
-from stakesim.model.state import State
+from stakesim.model.state import State, readable
 from stakesim.model.views import ZERO_ADDRESS, ExpectedView, expected_views
 from stakesim.runner.observe import ViewAnswer
 from stakesim.runner.session import Session
@@ -45,7 +45,7 @@ def _difference(session: Session, view: ExpectedView, answer: ViewAnswer) -> Ite
     except AbiError as error:
         yield f"{call}: {error}"
     else:
-        if view.error or results != view.results:
+        if view.error or results != readable(view.results):
             yield f"{call} must {_due(view)}, and returns {results}"
 
 

@@ -95,6 +95,12 @@ class Chain:
 
     def set_balance(self, address: bytes, wei: int) -> None:
         """Sets a balance in the state that later calls and blocks start from. The last block keeps its hash."""
-        root = self.evm.with_balance(self.head.header, address, wei)
+        self._set_state(self.evm.with_balance(self.head.header, address, wei))
+
+    def set_storage(self, address: bytes, slot: int, value: int) -> None:
+        """Sets a slot of a contract in the state that later calls and blocks start from; see `set_balance`."""
+        self._set_state(self.evm.with_storage(self.head.header, address, slot, value))
+
+    def _set_state(self, root: bytes) -> None:
         self.blocks[-1] = replace(self.head, header=self.head.header.copy(state_root=root))
         self.pending = self.pending.copy(state_root=root)

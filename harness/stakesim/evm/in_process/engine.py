@@ -25,7 +25,7 @@ class InProcessEngine:
     `tests/engines/speed.py` compares its speed with web3's `EthereumTesterProvider`.
     """
 
-    capabilities = frozenset({"time", "snapshot", "balance"})
+    capabilities = frozenset({"time", "snapshot", "balance", "storage"})
 
     def __init__(self, name: str, trace: ExecutionTrace | None = None) -> None:
         """Starts a chain.
@@ -71,6 +71,10 @@ class InProcessEngine:
     def set_balance(self, address: str, wei: int) -> None:
         """See `Engine.set_balance`."""
         self.chain.set_balance(to_canonical_address(address), wei)
+
+    def set_storage(self, address: str, slot: int, value: int) -> None:
+        """See `Engine.set_storage`."""
+        self.chain.set_storage(to_canonical_address(address), slot, value)
 
     def close(self) -> None:
         """Does nothing: the chain is memory of this process."""

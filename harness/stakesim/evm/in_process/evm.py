@@ -143,6 +143,14 @@ class Evm(Protocol):
         """
         ...
 
+    def with_storage(self, header: Header, address: bytes, slot: int, value: int) -> bytes:
+        """Creates a state in which one slot of a contract differs from the state of `header`.
+
+        Returns:
+            The root of the new state.
+        """
+        ...
+
     def forget_after(self, header: Header) -> None:
         """Drops all states newer than that of `header`."""
         ...

@@ -155,6 +155,13 @@ class PyEvm:
         state.persist()
         return state.state_root
 
+    def with_storage(self, header: Header, address: bytes, slot: int, value: int) -> bytes:
+        """See `Evm.with_storage`."""
+        state: StateAPI = self._vm(header).state
+        state.set_storage(Address(address), slot, value)
+        state.persist()
+        return state.state_root
+
     def forget_after(self, header: Header) -> None:
         """Does nothing: py-evm's database keeps every state."""
 

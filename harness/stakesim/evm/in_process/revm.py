@@ -202,6 +202,14 @@ class Revm:
         self._append_state(root, StateChange({_hex(address): (account, account._replace(balance=wei))}, {}))
         return root
 
+    def with_storage(self, header: Header, address: bytes, slot: int, value: int) -> bytes:
+        """See `Evm.with_storage`."""
+        self._switch_to(header)
+        key = (_hex(address), slot)
+        root = _identifier(header.state_root, address, slot, value)
+        self._append_state(root, StateChange({}, {key: (self._slots.get(key, 0), value)}))
+        return root
+
     def forget_after(self, header: Header) -> None:
         """See `Evm.forget_after`."""
         self._switch_to(header)

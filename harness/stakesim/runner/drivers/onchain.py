@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
 
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.client import TRANSACTION_GAS, ChainClient
@@ -11,34 +11,35 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import deploy, init_code
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
 from stakesim.evm.required_abi import stake_abi
-from stakesim.model.calls import attended_booking_ids
-from stakesim.model.state import EXPERIENCE_ID, ExpectedOutcome, State, party_of
+from stakesim.model.calls import contract_call_of
+from stakesim.model.rules import CONTRACT, NOBODY
+from stakesim.model.state import Call, ExpectedOutcome, State
+from stakesim.model.views import ZERO_ADDRESS
 from stakesim.runner.parties import Parties
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
-    Book,
     CallFunction,
-    CancelBooking,
-    CancelRun,
-    Complete,
-    CreateRun,
-    Expire,
     ForceEther,
+    ReceiverMode,
+    ScriptReceiver,
+    SetIds,
     SetPrice,
     Wait,
     Withdraw,
-    WithdrawFees,
 )
-from stakesim.scenario.administration import (
-    AcceptOwnership,
-    Administration,
-    Pause,
-    SetOperator,
-    TransferOwnership,
-    Unpause,
-)
+from stakesim.scenario.administration import Administration
+
+_LEAST_GAS = 21_000
+"""No transaction takes less."""
+
+
+class ReceiverAbis(NamedTuple):
+    """ABIs of contracts that receive ether: `ControlledAccount`, and the scripted one."""
+
+    controlled: ContractAbi
+    scripted: ContractAbi
 
 
 class ContractCall(NamedTuple):
@@ -70,8 +71,9 @@ class OnChain:
         parties: Parties,
         address: str,
         abi: ContractAbi,
-        controlled_account_abi: ContractAbi,
+        receiver_abis: ReceiverAbis,
         ether_forcer: Artifact,
+        set_ids: Callable[[SetIds], None],
     ) -> None:
         """Sends actions to one contract.
 
@@ -80,12 +82,15 @@ class OnChain:
             parties: The scenario's actors as accounts.
             address: Of the contract.
             abi: Of the contract.
-            controlled_account_abi: Of `ControlledAccount`, which hostile contracts are.
+            receiver_abis: Of contracts that receive ether.
             ether_forcer: Forces ether into a contract when it is deployed.
+            set_ids: Sets the contract's counters.
         """
         self.chain, self.parties, self.address = chain, parties, address
-        self._abi, self._controlled_account_abi, self._ether_forcer = abi, controlled_account_abi, ether_forcer
-        self._names = parties.names()
+        self._abi, self._receiver_abis, self._ether_forcer = abi, receiver_abis, ether_forcer
+        self._addresses = {**parties.addresses, NOBODY: ZERO_ADDRESS, CONTRACT: address}
+        self._names = {address: name for name, address in self._addresses.items()}
+        self._set_ids = set_ids
 
     def perform_without_backend(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome | None:
         """Carries out an action in which no backend has a part: time, the price feed, forced ether, direct calls.
@@ -100,6 +105,12 @@ class OnChain:
         if isinstance(action, ForceEther):
             self._force_ether(action)
             return ActualOutcome("ok")
+        if isinstance(action, SetIds):
+            self._set_ids(action)
+            return ActualOutcome("ok")
+        if isinstance(action, ScriptReceiver):
+            self._script(action)
+            return ActualOutcome("ok")
         return self.send(action, expected, model) if self.goes_direct(action) else None
 
     def goes_direct(self, action: Action) -> bool:
@@ -113,51 +124,49 @@ class OnChain:
     def send(self, action: Action, expected: ExpectedOutcome, model: State) -> ActualOutcome:
         """Sends the action with the actor's own key and enough gas, so that a failing one is mined and reverts."""
         name = getattr(action, "paid_by", None) or expected.actor or PLATFORM
-        return self._transact(name, self.call_of(action, expected, model)._replace(value=expected.value))
+        call = self.call_of(action, expected, model)._replace(value=expected.value)
+        if isinstance(action, CallFunction):
+            return self._transact(name, call, action.signed_by, action.gas)
+        return self._transact(name, call)
 
     def call_of(self, action: Action, expected: ExpectedOutcome, model: State) -> ContractCall:
         """The call that carries the action out, without its value.
 
         Where somebody else signs for a host or attendee, the call is the one that names whom it is for.
         """
-        call = self._own_call_of(action, expected, model)
-        if not isinstance(action, CreateRun | Book):
-            return call
-        party = party_of(model, expected.actor or PLATFORM)
-        if party == expected.signer:
-            return call
-        return ContractCall(f"{call.function}For", (self.parties.addresses[party], *call.args))
+        signer = expected.signer or PLATFORM
+        call = contract_call_of(model, action, Call(expected.actor or PLATFORM, signer, price=expected.price))
+        if call is not None:
+            return self._with_addresses(call.function, call.args)
+        assert isinstance(action, CallFunction)
+        return self._with_addresses(action.function, action.args)
 
-    def _own_call_of(self, action: Action, expected: ExpectedOutcome, model: State) -> ContractCall:
-        if isinstance(action, CreateRun):
-            start = model.epoch + action.starts
-            return ContractCall("createEventRun", (EXPERIENCE_ID, expected.price, action.seats, start))
-        if isinstance(action, Withdraw):
-            if action.to is None:
-                return ContractCall("withdraw", ())
-            return ContractCall("withdrawTo", (self.parties.addresses[action.to],))
-        if isinstance(action, CallFunction):
-            addresses = self.parties.addresses
-            args = (addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in action.args)
-            return ContractCall(action.function, tuple(args))
-        if isinstance(action, SetOperator):
-            return ContractCall(
-                "setOperator", (self.parties.addresses[party_of(model, action.operator)], action.allowed)
-            )
-        if isinstance(action, TransferOwnership):
-            return ContractCall("transferOwnership", (self.parties.addresses[party_of(model, action.to)],))
-        function, arguments = _CALLS[type(action)]
-        return ContractCall(function, arguments(action, model))
+    def _with_addresses(self, function: str, args: tuple[Any, ...], value: int = 0) -> ContractCall:
+        """A call with addresses for parties."""
+        types = self._abi_of(function).input_types(function)
+        if len(types) != len(args):
+            return ContractCall(function, args, value)
+        return ContractCall(
+            function,
+            tuple(
+                self._addresses.get(arg, arg) if kind == "address" else arg
+                for arg, kind in zip(args, types, strict=True)
+            ),
+            value,
+        )
+
+    def _abi_of(self, function: str) -> ContractAbi:
+        """A function of the interface is encoded as the interface has it, whatever overloads exist."""
+        return stake_abi() if function in stake_abi() else self._abi
 
     def call_data(self, call: ContractCall) -> bytes:
-        """Encodes a call. A function of the interface is encoded as the interface has it, whatever overloads exist.
+        """Encodes a call.
 
         Raises:
             MistakenCall: The contract has no such function, or it takes other arguments.
         """
-        abi = stake_abi() if call.function in stake_abi() else self._abi
         try:
-            return abi.encode(call.function, *call.args)
+            return self._abi_of(call.function).encode(call.function, *call.args)
         except AbiError as error:
             raise MistakenCall(str(error)) from error
 
@@ -190,34 +199,54 @@ class OnChain:
         code = init_code(self._ether_forcer, (self.address,))
         deploy(self.chain, sender, code, name=self._ether_forcer.name, value=action.wei)
 
-    def _transact(self, actor: str, call: ContractCall) -> ActualOutcome:
-        """Sends a call; for a hostile contract, its controller makes the contract send it."""
-        sender, to, value = self.parties.accounts[actor], self.address, call.value
+    def _script(self, action: ScriptReceiver) -> None:
+        """Tells a scripted receiver what to do with ether."""
+        calls, data, value = action.calls, b"", 0
+        if calls is not None:
+            data, value = self.call_data(self._with_addresses(calls.function, calls.args)), calls.value
+        how = get_args(ReceiverMode).index(action.how)
+        script = self._receiver_abis.scripted.encode("script", how, value, data)
+        self.chain.transact(self.parties.accounts[action.by], self.parties.addresses[action.by], script)
+
+    def _transact(
+        self, actor: str, call: ContractCall, signed_by: str | None = None, gas: int | Literal["least"] | None = None
+    ) -> ActualOutcome:
+        """Sends a call; for a hostile contract, its controller makes the contract send it, or who else is named."""
+        sender, to, value = self.parties.accounts[signed_by or actor], self.address, call.value
         data = self.call_data(call)
         if self.parties.is_contract(actor):
-            data = self._controlled_account_abi.encode("execute", self.address, value, data)
+            if self.parties.actors[actor].receiver == "scripted":
+                data = self._receiver_abis.scripted.encode("act", self.address, value, data)
+            else:
+                data = self._receiver_abis.controlled.encode("execute", self.address, value, data)
             to, value = self.parties.addresses[actor], 0
-        receipt = self.chain.transact(sender, to, data, value)
+        if gas == "least":
+            gas = self._least_gas(sender.address, to, data, value)
+        receipt = self.chain.transact(sender, to, data, value, gas or TRANSACTION_GAS)
         if receipt.ok:
             return ActualOutcome("ok")
         try:
             self.chain.call(
-                to, data, sender=sender.address, value=value, gas=TRANSACTION_GAS, block=receipt.block_number
+                to,
+                data,
+                sender=sender.address,
+                value=value,
+                gas=gas or TRANSACTION_GAS,
+                block=receipt.block_number,
             )
         except CallReverted as reverted:
             return self.failure("reverted", reverted)
         return ActualOutcome("reverted", "Unknown", (), "the node does not say why")
 
-
-_CALLS: Mapping[type[Any], tuple[str, Callable[[Any, State], tuple[Any, ...]]]] = {
-    Book: ("bookEvent", lambda action, model: (model.runs[action.run].id, action.seats)),
-    CancelBooking: ("cancelBooking", lambda action, model: (model.bookings[action.booking].id,)),
-    CancelRun: ("cancelEvent", lambda action, model: (model.runs[action.run].id,)),
-    Complete: ("completeEvent", lambda action, model: (model.runs[action.run].id, attended_booking_ids(model, action))),
-    Expire: ("expireEvent", lambda action, model: (model.runs[action.run].id,)),
-    WithdrawFees: ("withdrawPlatformFees", lambda action, model: ()),
-    Pause: ("pause", lambda action, model: ()),
-    Unpause: ("unpause", lambda action, model: ()),
-    AcceptOwnership: ("acceptOwnership", lambda action, model: ()),
-}
-"""Function and arguments of actions whose call follows from action and model alone."""
+    def _least_gas(self, sender: str, to: str, data: bytes, value: int) -> int:
+        """The least gas with which a call succeeds; that of a transaction if it fails with that."""
+        low, high = _LEAST_GAS, TRANSACTION_GAS
+        while high - low > 1:
+            gas = (low + high) // 2
+            try:
+                self.chain.call(to, data, sender=sender, value=value, gas=gas, block="pending")
+            except CallReverted:
+                low = gas
+            else:
+                high = gas
+        return high

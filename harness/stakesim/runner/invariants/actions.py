@@ -12,7 +12,7 @@ from stakesim.scenario.actions import Book, CreateRun, SetPrice, Wait
 
 _AUTHORITY_ERRORS = ("NotAuthorized", "OwnableUnauthorizedAccount")
 _CREATED_BY = {"EventRunCreated": CreateRun, "BookingCreated": Book}
-"""The only action that may cause an event of this name."""
+"""The action that causes an event of this name; so does a call, also one that a receiver makes while it is paid."""
 
 
 @invariant("INV-14", "authority", "who may not do a thing can't, and the attempt changes nothing")
@@ -56,7 +56,8 @@ def _too_many_transactions(s: Step) -> Iterator[Violation]:
 def _too_many_effects(s: Step) -> Iterator[Violation]:
     for event, kind in _CREATED_BY.items():
         count = len(s.events(event))
-        if count > (1 if isinstance(s.action, kind) else 0):
+        expected = sum(each[0] == event for each in s.expected.events)
+        if count > max(expected, isinstance(s.action, kind)):
             yield Violation(f"{action_name(s)} had the effect {event} {count} times")
 
 

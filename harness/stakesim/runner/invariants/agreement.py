@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stakesim.backend import NOT_STORED
-from stakesim.model.state import EXPERIENCE_ID, BookingStatus, RunStatus, liabilities
+from stakesim.model.state import BookingStatus, RunStatus, liabilities, readable
 from stakesim.runner.causes import Cause
 from stakesim.runner.invariants.registry import Violation, action_name, invariant
 from stakesim.runner.observe import Roles
@@ -43,6 +43,8 @@ def _books_agree(s: Step) -> Iterator[Violation]:
 
 def _outcomes_agree(s: Step) -> Iterator[Violation]:
     expected, actual, name = s.expected, s.actual, action_name(s)
+    for wrong in expected.wrong_reentries:
+        yield Violation(wrong, cause=Cause.WRONG_REFUSAL)
     expected_error = expected.error or expected.status
     actual_error = actual.error or actual.status
     if expected.status == "ok" and not s.ok:
@@ -101,9 +103,10 @@ def _runs_agree(s: Step) -> Iterator[Violation]:
         for run_id, r in s.after.runs.items()
     }
     yield from _differences("run", in_model, in_contract)
+    experiences = {run.id: readable(run.experience) for run in s.model.runs.values()}
     for run_id, view in s.after.runs.items():
-        if view.experience != EXPERIENCE_ID:
-            yield Violation(f"run {run_id} is of experience {view.experience!r}, not of {EXPERIENCE_ID!r}")
+        if view.experience != (due := experiences.get(run_id, view.experience)):
+            yield Violation(f"run {run_id} is of experience {view.experience!r}, not of {due!r}")
 
 
 def _bookings_agree(s: Step) -> Iterator[Violation]:

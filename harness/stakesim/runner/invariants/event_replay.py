@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
+from stakesim.model.state import readable
 from stakesim.runner.event_replay import ReplayedBooking, ReplayedRun
 from stakesim.runner.invariants.registry import Violation, invariant
 from stakesim.runner.observe import Roles
@@ -23,11 +25,29 @@ def _replay(s: Step) -> Iterator[Violation]:
         yield Violation(f"the event {event.name} is about something that does not exist or was closed already: {args}")
     for amount in s.replay.wrong_amounts:
         yield Violation(amount.name, amount.due, amount.logged)
+    yield from _wrong_events(s)
     yield from _runs_agree(s)
     yield from _bookings_agree(s)
     if s.after.terms:
         yield from _credits_agree(s)
     yield from _roles_agree(s)
+
+
+def _wrong_events(s: Step) -> Iterator[Violation]:
+    """Compares what a step logged with what the rules say, in whatever order."""
+    if not (s.ok and s.model.full_interface):
+        return
+    due = Counter([(name, *map(readable, values)) for name, *values in s.expected.events])
+    logged = Counter(
+        [
+            (each.name, *each.args.values())
+            for each in (event for transaction in s.transactions for event in transaction.events)
+        ]
+    )
+    for missing in (due - logged).elements():
+        yield Violation(f"the event {missing[0]}{missing[1:]} must be logged, and is not")
+    for wrong in (logged - due).elements():
+        yield Violation(f"the event {wrong[0]}{wrong[1:]} is logged, and must not be")
 
 
 def _runs_agree(s: Step) -> Iterator[Violation]:
