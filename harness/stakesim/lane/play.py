@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
+from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.required_abi import missing_extension, own_transactions
 from stakesim.lane.arena import FUNDS, Arena, Executed
@@ -33,6 +34,7 @@ from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_eth
 from stakesim.model.state import ContractCall, Effects, RefusedError, initial_state
 from stakesim.model.views import ExpectedView, expected_views
 from stakesim.scenario.actions import Terms
+from stakesim.units import DAY
 
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
@@ -54,7 +56,7 @@ class World(NamedTuple):
 
     name: str
     terms: Terms = Terms()
-    time: int = 4_102_444_800
+    time: int = GENESIS_TIMESTAMP + DAY
     moves: tuple[Move, ...] = ()
 
 

@@ -38,12 +38,8 @@ def _wrong_events(s: Step) -> Iterator[Violation]:
     if not (s.ok and s.model.full_interface):
         return
     due = Counter([(name, *map(readable, values)) for name, *values in s.expected.events])
-    logged = Counter(
-        [
-            (each.name, *each.args.values())
-            for each in (event for transaction in s.transactions for event in transaction.events)
-        ]
-    )
+    events = (event for transaction in s.transactions for event in transaction.events)
+    logged = Counter([(event.name, *event.args.values()) for event in events])
     for missing in (due - logged).elements():
         yield Violation(f"the event {missing[0]}{missing[1:]} must be logged, and is not")
     for wrong in (logged - due).elements():
