@@ -11,6 +11,9 @@ from eth_utils.crypto import keccak
 GENESIS_TIMESTAMP = 4_102_444_800
 """Timestamp of the genesis block: 2100-01-01T00:00:00Z, in seconds since 1970."""
 
+EPOCH = GENESIS_TIMESTAMP + 86_400
+"""Time 0 of every scenario, in seconds since 1970. The deployments before it have earlier times."""
+
 CHAIN_ID = 131_277_322_940_537
 """The EIP-155 chain id: eth-tester's, as py-evm is set up by eth-tester."""
 

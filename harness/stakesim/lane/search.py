@@ -102,10 +102,13 @@ class LaneSearch:
             except EngineError as error:
                 self.skipped[world.name] = str(error)
                 continue
+            if player.spoiled_by:
+                self.skipped[world.name] = "the moves that lead there already show a finding"
+                plain = Player(self.contract, World("plain", world.terms, world.time))
+                self._report_state(plain, (), player.spoiled_by)
+                continue
             self._players[world.name] = player
             self._storage = self._storage or StorageSignals(player.arena)
-            for difference in player.prelude:
-                self._report(player, difference, ())
 
         self._spent: dict[str, float] = dict.fromkeys(self._players, 0.0)
 
@@ -249,14 +252,17 @@ class LaneSearch:
         found = LaneFinding(difference, player.world, tuple(moves), self.seconds, self.sequences)
         self.findings[difference.cause] = found  # before it is shrunk, so that a second one is not
         if moves:
-            short, shown = shrink(self.contract, player.world, moves, difference)
-            self.findings[difference.cause] = LaneFinding(shown, player.world, short, found.seconds, found.sequences)
+            world, short, shown = shrink(self.contract, player.world, moves, difference)
+            self.findings[difference.cause] = LaneFinding(shown, world, short, found.seconds, found.sequences)
 
     def _report_state(self, player: Player, differences: Sequence[Difference], moves: Sequence[Move]) -> None:
         """Finds the move after which the state differs, and reports how."""
         player.restart()
         for position, move in enumerate(moves):
-            player.play(move, position)
+            if result := player.play(move, position).differences:
+                for difference in result:
+                    self._report(player, difference, moves[: position + 1])
+                return
             if found := player.check_state(position, after=move.function):
                 for difference in found:
                     self._report(player, difference, moves[: position + 1])

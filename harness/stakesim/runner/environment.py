@@ -135,6 +135,7 @@ class Environment:
     def _fund(self, scenario: Scenario, parties: Parties) -> None:
         """Gives everybody more than they start with, if the scenario's calls send more."""
         sent = sum(action.value for action in scenario.actions if isinstance(action, CallFunction))
+        sent += sum(abs(getattr(action, "value_off", 0)) for action in scenario.actions)
         sent += sum(action.wei for action in scenario.actions if isinstance(action, ForceEther))
         if 2 * sent > INITIAL_BALANCE and "balance" in self.engine.capabilities:
             for address in parties.addresses.values():
