@@ -13,9 +13,9 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
@@ -23,11 +23,10 @@ from typing import Annotated, NamedTuple
 import typer
 from stakesim.evm.compiler import CONTRACTS
 
+from benchmarks.searching import GRACE_S, alone, fuzz
 from tests.harness.planted_bugs import planted, write, yardstick
 
 HERE = Path(__file__).parent
-GRACE_S = 60
-"""How long a program may take beyond its time, to start and to end."""
 
 
 class Search(NamedTuple):
@@ -71,7 +70,15 @@ def forge(project: Path, seed: int, limit: int, *, guided: bool = True) -> Outco
     if guided:
         environment["FOUNDRY_INVARIANT_CORPUS_DIR"] = "cache/corpus"
     started = time.perf_counter()
-    done = run_alone([find_forge(), "test", "--json", "--threads", "1"], project, environment, limit)
+    done = subprocess.run(
+        alone([find_forge(), "test", "--json", "--threads", "1"]),
+        cwd=project,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=limit + GRACE_S,
+        check=False,
+    )
     seconds = round(time.perf_counter() - started, 2)
     try:
         [suite] = json.loads(done.stdout.strip().splitlines()[-1]).values()
@@ -91,14 +98,9 @@ def forge_random(project: Path, seed: int, limit: int) -> Outcome:
 
 
 def stakesim(project: Path, seed: int, limit: int) -> Outcome:
-    """Runs `stakesim fuzz`, whose lines of JSON have a name for each finding."""
-    contract = f"{project / 'src' / 'EventStake.sol'}:EventStake"
-    asked = ["fuzz", "--contract", contract, "--for", f"{limit}s", "--seed", str(seed), "--json"]
-    done = run_alone([sys.executable, "-m", "stakesim.commands.cli", *asked], Path.cwd(), {}, limit)
-    findings = [line for line in map(json.loads, filter(None, done.stdout.splitlines())) if "name" in line]
-    if done.returncode > 1:
-        raise SystemExit(f"stakesim says: {done.stderr.strip()[-600:]}")
-    first = min(findings, key=lambda line: line["seconds"], default=None)
+    """Runs `stakesim fuzz` until its first finding."""
+    with closing(fuzz(f"{project / 'src' / 'EventStake.sol'}:EventStake", seed, limit)) as findings:
+        first = next(findings, None)
     return (first["seconds"], None, first["actions"]) if first else (None, None, None)
 
 
@@ -116,22 +118,6 @@ def find_forge() -> str:
     if program is None:
         raise SystemExit("There is no forge: run `make -C benchmarks/peers forge`, or put Foundry's own on PATH.")
     return program
-
-
-def run_alone(
-    command: list[str], folder: Path, environment: dict[str, str], limit: int
-) -> subprocess.CompletedProcess[str]:
-    """Runs a program on one core, at low priority."""
-    core = str(max(os.sched_getaffinity(0)))
-    return subprocess.run(
-        ["nice", "taskset", "--cpu-list", core, *command],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=limit + GRACE_S,
-        check=False,
-    )
 
 
 def processor_seconds() -> float:
