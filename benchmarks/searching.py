@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 GRACE_S = 60
@@ -31,20 +32,17 @@ def fuzz(contract: str | Path, seed: int, limit: int) -> Iterator[dict[str, Any]
         SystemExit: The search can't be made.
     """
     asked = ["fuzz", "--contract", str(contract), "--for", f"{limit}s", "--seed", str(seed), "--json"]
-    process = subprocess.Popen(
-        alone([Path(sys.executable).parent / "stakesim", *asked]),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        for line in process.stdout:
-            if line.startswith("{") and "name" in (finding := json.loads(line)):
-                yield finding
-        if process.wait(GRACE_S) > 1:
-            raise SystemExit(f"stakesim fuzz says: {process.stderr.read().strip()[-600:]}")
-    finally:
-        process.terminate()
-        process.communicate()
+    program = Path(sys.executable).parent / "stakesim"
+    with TemporaryFile("w+") as errors:
+        process = subprocess.Popen(alone([program, *asked]), stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if line.startswith("{") and "name" in (finding := json.loads(line)):
+                    yield finding
+            if process.wait(GRACE_S) > 1:
+                errors.seek(0)
+                raise SystemExit(f"stakesim fuzz says: {errors.read().strip()[-600:]}")
+        finally:
+            process.terminate()
+            process.communicate()
