@@ -71,7 +71,7 @@ def forge(project: Path, seed: int, limit: int, *, guided: bool = True) -> Outco
         environment["FOUNDRY_INVARIANT_CORPUS_DIR"] = "cache/corpus"
     started = time.perf_counter()
     done = subprocess.run(
-        alone([find_forge(), "test", "--json", "--threads", "1"]),
+        alone([find_forge(), "test", "--json", "--threads", "1", "--match-contract", "YardstickTest"]),
         cwd=project,
         env=os.environ | environment,
         capture_output=True,
@@ -127,18 +127,17 @@ def processor_seconds() -> float:
 
 
 def prepare(folder: Path, name: str) -> Path:
-    """Writes a contract with its forge project, and compiles it."""
+    """Writes a contract with its forge project, and shows that the calls which the bug needs reveal it."""
     project = folder / name
     shutil.copytree(HERE / "forge", project, ignore=shutil.ignore_patterns("src", "out", "cache"))
     write(project / "src", planted(name))
     for shared in ("node_modules", "solc"):
         if not (folder / shared).exists():
             (folder / shared).symlink_to((CONTRACTS / shared).resolve())
-    built = subprocess.run(
-        [find_forge(), "build", "--offline"], cwd=project, capture_output=True, text=True, check=False
-    )
-    if built.returncode:
-        raise SystemExit(f"forge says: {(built.stderr or built.stdout).strip()[-600:]}")
+    known = [find_forge(), "test", "--offline", "--match-test", rf"^test_{yardstick()[name].actions}\("]
+    tested = subprocess.run(known, cwd=project, capture_output=True, text=True, check=False)
+    if "1 tests passed" not in tested.stdout:
+        raise SystemExit(f"forge says: {(tested.stderr or tested.stdout).strip()[-600:]}")
     return project
 
 
