@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stakesim.evm import hardfork
+
 if TYPE_CHECKING:
     from stakesim.scenario.actions import Terms as ContractTerms
 
@@ -17,6 +19,15 @@ EngineOfDriver = Annotated[
     str | None, typer.Option(help=_ENGINE, show_default="py-evm; with --driver contract revm, if it is installed")
 ]
 """Engine whose default depends on the driver."""
+Hardfork = Annotated[
+    hardfork.Hardfork | None,
+    typer.Option(
+        help="Rules of the chain, by the hard fork that brought them. Needs an anvil, and starts one unless --engine "
+        "names another engine. Sepolia has Osaka's, with at most 16,777,216 gas a transaction (EIP-7825).",
+        show_default=hardfork.DEFAULT_HARDFORK,
+    ),
+]
+"""With `Engine` or `EngineOfDriver`: `stakesim.evm.engines.engine_with_rules` joins the two."""
 Driver = Annotated[
     str | None,
     typer.Option(

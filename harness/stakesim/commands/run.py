@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from stakesim.commands.campaigns import report, run_campaign, suspend_garbage_collection
-from stakesim.commands.options import CampaignOut, Contract, Dask, Driver, EngineOfDriver, Jobs, Seed, option_text
+from stakesim.commands.options import (
+    CampaignOut,
+    Contract,
+    Dask,
+    Driver,
+    EngineOfDriver,
+    Hardfork,
+    Jobs,
+    Seed,
+    option_text,
+)
 
 
 def run(
@@ -20,6 +30,7 @@ def run(
         ),
     ] = None,
     engine: EngineOfDriver = None,
+    hardfork: Hardfork = None,
     runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile or population.", min=1)] = 5,
     seed: Seed = 0,
     jobs: Jobs = 1,
@@ -30,6 +41,9 @@ def run(
 ) -> None:
     """Run scenarios, and check every payout to the wei."""
     suspend_garbage_collection()
+    from stakesim.evm.engines import engine_with_rules
+
+    engine = engine_with_rules(engine, hardfork)
     result = run_campaign(
         items or _all_items(driver),
         engine=engine,
