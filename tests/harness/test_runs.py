@@ -18,7 +18,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.paths import checkout, shipped, state_dir
 from stakesim.runner import ledger, scenario_files
 from stakesim.runner.environment import open_environment
-from stakesim.runner.narrative import narrate
+from stakesim.runner.narrative import narrate, narratives
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
 from stakesim.schema.errors import InputError
@@ -59,6 +59,17 @@ def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
     py_evm, revm = run(names, runs=runs), run(names, "revm", runs=runs)
     assert [f for f in revm.findings if f.id != "VACUOUS"] == []
     assert py_evm.rows == revm.rows
+
+
+@pytest.mark.slow
+def test_every_scripted_scenario_holds_under_the_rules_of_sepolia(profile):
+    """On a node with Osaka's rules: the same ledger as in this process, to the wei and the unit of gas."""
+    files = sorted(SCENARIOS.glob("*.yaml"))
+    for driver in ("contract", "services") if profile == "deep" else ("contract",):
+        here, osaka = run(files, driver=driver), run(files, "anvil:osaka", driver=driver)
+        assert narratives(osaka.findings) == []
+        assert {result.engine for result in osaka.results} == {"anvil:osaka"}
+        assert [row._replace(tx_hash=None) for row in osaka.rows] == [row._replace(tx_hash=None) for row in here.rows]
 
 
 @pytest.mark.slow

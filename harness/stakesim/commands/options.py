@@ -19,6 +19,8 @@ EngineOfDriver = Annotated[
     str | None, typer.Option(help=_ENGINE, show_default="py-evm; with --driver contract revm, if it is installed")
 ]
 """Engine whose default depends on the driver."""
+EngineOrPyEvm = Annotated[str | None, typer.Option(help=_ENGINE, show_default="py-evm")]
+"""Engine that may be left out, as beside `Hardfork`."""
 Hardfork = Annotated[
     hardfork.Hardfork | None,
     typer.Option(
@@ -27,7 +29,7 @@ Hardfork = Annotated[
         show_default=hardfork.DEFAULT_HARDFORK,
     ),
 ]
-"""With `Engine` or `EngineOfDriver`: `stakesim.evm.engines.engine_with_rules` joins the two."""
+"""With `EngineOfDriver` or `EngineOrPyEvm`: `stakesim.evm.engines.engine_with_rules` joins the two."""
 Driver = Annotated[
     str | None,
     typer.Option(
