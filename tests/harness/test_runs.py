@@ -97,6 +97,24 @@ def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monke
         drop_database(server, f"shared_{os.getpid()}")
 
 
+def test_for_a_time_scenarios_are_drawn_from_each_profile_in_turn(profile):
+    """Those that a number of runs would draw, until the time is up; only what failed is kept whole."""
+    first = run(["no-show", "calm", "hostile"], driver="contract", runs=1, seed=3)
+    for jobs, seconds in ((1, 0.7), (2, 6)) if profile == "deep" else ((1, 0.7),):
+        result = run(["no-show", "calm", "hostile"], driver="contract", seconds=seconds, seed=3, jobs=jobs)
+        assert [r.reached for r in result.results[:3]] == [r.reached for r in first.results]
+        names = [result.scenario.name for result in result.results]
+        turns = [name for index in range(len(names)) for name in (f"calm-3-{index}", f"hostile-3-{index}")]
+        assert names == ["no-show", *turns[: len(names) - 1]]
+        assert len(names) > 3
+        assert {row.scenario for row in result.rows} == {"no-show"}
+
+
+def test_for_a_time_there_must_be_something_to_draw_from():
+    with pytest.raises(InputError, match="nothing to draw scenarios from for a time: name a profile or a population"):
+        run("no-show", driver="contract", seconds=1)
+
+
 @pytest.mark.slow
 def test_another_seed_gives_another_campaign(engine_name):
     assert run("calm", engine_name, seed=3).rows != run("calm", engine_name, seed=4).rows

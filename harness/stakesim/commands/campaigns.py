@@ -25,20 +25,24 @@ def suspend_garbage_collection() -> None:
     gc.disable()
 
 
-def run_campaign(items: list[str], *, runs: int, contract: str | None, **options: Any) -> CampaignResult:
+def run_campaign(
+    items: list[str], *, runs: int, contract: str | None, seconds: int | None = None, **options: Any
+) -> CampaignResult:
     """Runs a campaign with a progress bar.
 
     Args:
         items: Scenario files or names, profiles and populations.
         runs: Scenarios to draw from each profile or population.
         contract: As `--contract`.
+        seconds: Draw for this time instead of `runs` scenarios.
         options: More of `stakesim.campaign.campaign.run`.
     """
     from stakesim.campaign import campaign
+    from stakesim.campaign.selection import is_drawn
     from stakesim.runner import scenario_files
 
     artifact = load_artifact(contract)
-    total = sum(1 if scenario_files.find_scenario_file(item) else runs for item in items)
+    total = sum(1 if scenario_files.find_scenario_file(item) else runs for item in items) if seconds is None else None
     with progress_bar("running", total) as advance:
 
         def scenario_finished(scenario_result: ScenarioResult) -> None:
@@ -47,7 +51,13 @@ def run_campaign(items: list[str], *, runs: int, contract: str | None, **options
                 gc.enable()
             advance(description=scenario_result.scenario.name[:28])
 
-        return campaign.run(items, runs=runs, contract=artifact, progress=scenario_finished, **options)
+        result = campaign.run(
+            items, runs=runs, contract=artifact, progress=scenario_finished, seconds=seconds, **options
+        )
+    if seconds is not None:
+        drawn = sum(is_drawn(each.scenario) for each in result.results)
+        console().print(f"{drawn} scenarios drawn in {result.seconds:.0f} s\n")
+    return result
 
 
 def load_artifact(contract: str | None) -> Artifact | None:

@@ -74,6 +74,11 @@ Dask = Annotated[
     ),
 ]
 CampaignOut = Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")]
+For = Annotated[
+    str | None,
+    typer.Option("--for", help="Time to go on for, as 90s, 10m or 2h, instead of a number of them."),
+]
+"""`duration` reads it."""
 Rpc = Annotated[str, typer.Option(help="URL of the node, http:// or https://.")]
 
 
@@ -101,6 +106,25 @@ def parse_terms(arguments: list[str] | None) -> ContractTerms:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise typer.BadParameter(f"{name}: {first['msg']}; terms are {', '.join(Terms.model_fields)}.") from None
+
+
+def duration(text: str | None) -> int | None:
+    """The argument of `--for` in seconds; None without one.
+
+    Raises:
+        typer.BadParameter: It is no time, or none that one can go on for.
+    """
+    from stakesim.schema.fields import parse_time
+
+    if text is None:
+        return None
+    try:
+        seconds = parse_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    if seconds <= 0:
+        raise typer.BadParameter(f"{text!r} is no time to run for: give 90s, 10m or 2h.")
+    return seconds
 
 
 def option_text(**options: str | None) -> str:

@@ -13,9 +13,11 @@ from stakesim.commands.options import (
     Dask,
     Driver,
     EngineOfDriver,
+    For,
     Hardfork,
     Jobs,
     Seed,
+    duration,
     option_text,
 )
 
@@ -32,6 +34,7 @@ def run(
     engine: EngineOfDriver = None,
     hardfork: Hardfork = None,
     runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile or population.", min=1)] = 5,
+    for_: For = None,
     seed: Seed = 0,
     jobs: Jobs = 1,
     dask: Dask = None,
@@ -39,7 +42,10 @@ def run(
     driver: Driver = None,
     contract: Contract = None,
 ) -> None:
-    """Run scenarios, and check every payout to the wei."""
+    """Run scenarios, and check every payout to the wei.
+
+    An action that has not ended after 2 minutes is a finding.
+    """
     suspend_garbage_collection()
     from stakesim.evm.engines import engine_with_rules
 
@@ -53,8 +59,10 @@ def run(
         dask=dask,
         driver=driver,
         contract=contract,
+        seconds=duration(for_),
     )
-    options = f"--runs {runs} --seed {seed}{option_text(engine=engine, driver=driver)}"
+    how_many = f"--for {for_}" if for_ else f"--runs {runs}"
+    options = f"{how_many} --seed {seed}{option_text(engine=engine, driver=driver)}"
     report(result, out, command=f"stakesim run {' '.join(items or [])} {options}", contract=contract)
 
 
