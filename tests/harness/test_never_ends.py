@@ -44,7 +44,7 @@ def loops():
 
 
 def sleeps():
-    time.sleep(1_000)
+    time.sleep(20)  # long beside all limits, short for a test that fails
 
 
 def waits_for_a_thread():
@@ -66,14 +66,18 @@ def test_an_operation_is_stopped_where_it_is(operation):
 def test_an_operation_that_waits_again_as_it_cleans_up_is_stopped_again(monkeypatch):
     monkeypatch.setattr(module, "AGAIN_S", SHORT_S)
 
+    cleaned_up = []
+
     def operation():
         try:
             sleeps()
         finally:
             sleeps()
+            cleaned_up.append(True)
 
     with pytest.raises(NeverEnds), time_limit(SHORT_S):
         operation()
+    assert not cleaned_up
 
 
 def test_an_operation_that_ends_leaves_no_timer_and_no_handler():
@@ -206,10 +210,10 @@ def test_a_node_that_does_not_mine_is_an_error(monkeypatch):
 
 @pytest.mark.slow
 def test_the_command_ends_though_a_request_to_the_api_hangs_in_a_thread(tmp_path, engine_name):
-    """Its event loop's thread and the request's never end, and Python would wait for them."""
+    """It is in a thread of its own, and has started another one, which Python would wait for."""
     script = tmp_path / "script.py"
     script.write_text(f"""
-import sys, time
+import sys, threading, time
 from app.services.event_run_service import EventRunService
 from stakesim.commands import cli
 from stakesim.runner import backend_lifecycle, scenario_run
@@ -217,7 +221,8 @@ from stakesim.workers import time_limit
 
 def prepare_create(*_, **__):
     backend_lifecycle.BACKEND_LIMIT_S = 0.2  # from now on: it can't be closed
-    time.sleep(1_000)
+    threading.Thread(target=time.sleep, args=(200,)).start()
+    time.sleep(200)
 
 EventRunService.prepare_create = prepare_create
 scenario_run.ACTION_LIMIT_S, time_limit.AGAIN_S = 1.5, 0.1
@@ -228,7 +233,7 @@ cli.main()
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 1, ended.stderr
     assert "HANG is broken: every operation ends" in ended.stdout
-    place = r"and was at \S*api\.py:\d+ \(request_twice\) and script\.py:10 \(prepare_create\)\n"
+    place = r"and was at \S*api\.py:\d+ \(request_twice\) and script\.py:11 \(prepare_create\)\n"
     assert re.search(place, ended.stdout)
 
 

@@ -4,13 +4,14 @@ import csv
 import json
 import os
 from contextlib import closing
+from itertools import count
 
 import pytest
 import stakesim
 from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import Scenario, run
-from stakesim.campaign import campaign, execution
+from stakesim.campaign import campaign, execution, selection
 from stakesim.campaign.report import replayable, save_failures
 from stakesim.campaign.result import CampaignResult
 from stakesim.evm.compiler import CONTRACTS, compile_sources
@@ -106,8 +107,15 @@ def test_for_a_time_scenarios_are_drawn_from_each_profile_in_turn(profile):
         names = [result.scenario.name for result in result.results]
         turns = [name for index in range(len(names)) for name in (f"calm-3-{index}", f"hostile-3-{index}")]
         assert names == ["no-show", *turns[: len(names) - 1]]
-        assert len(names) > 3
         assert {row.scenario for row in result.rows} == {"no-show"}
+
+
+def test_no_scenario_is_drawn_once_the_time_is_up(monkeypatch):
+    """Each look at the clock takes a second."""
+    draws = [lambda seed, index, name=name: f"{name}-{seed}-{index}" for name in ("calm", "hostile")]
+    monkeypatch.setattr(selection.time, "monotonic", count().__next__)
+    drawn = list(selection.Selection([], 0, draws).drawn_until(5, seed=7))
+    assert drawn == ["calm-7-0", "hostile-7-0", "calm-7-1", "hostile-7-1", "calm-7-2"]
 
 
 def test_for_a_time_there_must_be_something_to_draw_from():

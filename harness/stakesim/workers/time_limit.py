@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import FrameType
@@ -100,8 +101,8 @@ def leave(code: int) -> NoReturn:
 def _note_expiration() -> None:
     global _expired
     _expired += 1
-    # runs in worker processes, after what closes their resources; the main process runs it too late
-    Finalize(None, leave_if_threads_hang, args=(0,), exitpriority=-100)
+    if parent_process() is not None:  # a worker's last finalizer, after the one that closes its resource
+        Finalize(None, leave_if_threads_hang, args=(0,), exitpriority=-100)
 
 
 def _places(frame: FrameType | None) -> list[str]:
