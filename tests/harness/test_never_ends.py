@@ -214,15 +214,20 @@ def test_the_command_ends_though_a_request_to_the_api_hangs_in_a_thread(tmp_path
     script = tmp_path / "script.py"
     script.write_text(f"""
 import sys, threading, time
+from pathlib import Path
 from app.services.event_run_service import EventRunService
 from stakesim.commands import cli
 from stakesim.runner import backend_lifecycle, scenario_run
 from stakesim.workers import time_limit
 
+def wait():
+    time.sleep(20)
+    Path("{tmp_path}/waited").touch()
+
 def prepare_create(*_, **__):
     backend_lifecycle.BACKEND_LIMIT_S = 0.2  # from now on: it can't be closed
-    threading.Thread(target=time.sleep, args=(200,)).start()
-    time.sleep(200)
+    threading.Thread(target=wait, daemon=False).start()
+    wait()
 
 EventRunService.prepare_create = prepare_create
 scenario_run.ACTION_LIMIT_S, time_limit.AGAIN_S = 1.5, 0.1
@@ -233,13 +238,19 @@ cli.main()
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 1, ended.stderr
     assert "HANG is broken: every operation ends" in ended.stdout
-    place = r"and was at \S*api\.py:\d+ \(request_twice\) and script\.py:11 \(prepare_create\)\n"
+    place = r"and was at \S*api\.py:\d+ \(request_twice\) and script\.py:10 \(wait\)"
     assert re.search(place, ended.stdout)
+    assert not (tmp_path / "waited").exists()
 
 
-def hangs_with_a_thread() -> str:
-    """Starts a thread that never ends, and waits for it until it may not wait any longer."""
-    thread = threading.Thread(target=sleeps)
+def hangs_with_a_thread(file: Path) -> str:
+    """Starts a thread that touches a file at its end, and waits for it until it may not wait any longer."""
+
+    def touches_at_its_end():
+        sleeps()
+        file.touch()
+
+    thread = threading.Thread(target=touches_at_its_end)
     thread.start()
     try:
         with time_limit(SHORT_S):
@@ -250,9 +261,10 @@ def hangs_with_a_thread() -> str:
 
 
 @pytest.mark.slow
-def test_a_worker_process_ends_though_a_thread_in_it_hangs():
+def test_a_worker_process_ends_though_a_thread_in_it_hangs(tmp_path):
     with worker_pool(1) as submit:
-        assert "(sleeps)" in submit(hangs_with_a_thread).result()
+        assert "(sleeps)" in submit(hangs_with_a_thread, tmp_path / "ended").result()
+    assert not (tmp_path / "ended").exists()
 
 
 @pytest.mark.slow
