@@ -244,17 +244,16 @@ cli.main()
 
 
 def hangs_with_a_thread(file: Path) -> str:
-    """Starts a thread that touches a file at its end, and waits for it until it may not wait any longer."""
+    """Starts a thread that touches a file at its end, and waits until it may not wait any longer."""
 
     def touches_at_its_end():
         sleeps()
         file.touch()
 
-    thread = threading.Thread(target=touches_at_its_end)
-    thread.start()
+    threading.Thread(target=touches_at_its_end).start()
     try:
         with time_limit(SHORT_S):
-            thread.join()
+            sleeps()
     except NeverEnds as error:
         return str(error)
     return "it ended"
