@@ -209,13 +209,14 @@ def test_a_node_that_does_not_mine_is_an_error(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command_ends_though_a_request_to_the_api_hangs_in_a_thread(tmp_path, engine_name):
-    """It is in a thread of its own, and has started another one, which Python would wait for."""
+def test_the_command_ends_though_the_backend_hangs_in_threads(tmp_path):
+    """One that waits for another thread, as a driver waits for a server; Python would wait for that thread, too."""
     script = tmp_path / "script.py"
     script.write_text(f"""
 import sys, threading, time
+from functools import partial
 from pathlib import Path
-from app.services.event_run_service import EventRunService
+from stakesim.campaign import execution
 from stakesim.commands import cli
 from stakesim.runner import backend_lifecycle, scenario_run
 from stakesim.workers import time_limit
@@ -224,22 +225,29 @@ def wait():
     time.sleep(20)
     Path("{tmp_path}/waited").touch()
 
-def prepare_create(*_, **__):
-    backend_lifecycle.BACKEND_LIMIT_S = 0.2  # from now on: it can't be closed
-    threading.Thread(target=wait, daemon=False).start()
-    wait()
+class Backend:
+    drivers = ("services",)
 
-EventRunService.prepare_create = prepare_create
-scenario_run.ACTION_LIMIT_S, time_limit.AGAIN_S = 1.5, 0.1
-where = ["--driver", "api", "--engine", "{engine_name}", "--out", "{tmp_path}"]
-sys.argv = ["stakesim", "run", "no-show", *where]
+    def start(self, setup, driver):
+        return self
+
+    def create_run(self, *_, **__):
+        backend_lifecycle.BACKEND_LIMIT_S = 0.2  # from now on: it can't be closed
+        threading.Thread(target=wait).start()
+        threading.Event().wait()
+
+    def close(self):
+        threading.Event().wait()
+
+execution.open_environment = partial(execution.open_environment, backend=Backend)
+scenario_run.ACTION_LIMIT_S, time_limit.AGAIN_S = 0.5, 0.1
+sys.argv = ["stakesim", "run", "no-show", "--out", "{tmp_path}"]
 cli.main()
 """)
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 1, ended.stderr
     assert "HANG is broken: every operation ends" in ended.stdout
-    place = r"and was at \S*api\.py:\d+ \(request_twice\) and script\.py:10 \(wait\)"
-    assert re.search(place, ended.stdout)
+    assert re.search(r"and was at script\.py:\d+ \(create_run\) and script\.py:11 \(wait\)\n", ended.stdout)
     assert not (tmp_path / "waited").exists()
 
 

@@ -51,8 +51,9 @@ class Selection(NamedTuple):
 
 
 def is_drawn(scenario: Scenario) -> bool:
-    """Whether a scenario was drawn at random, and not read from a file."""
-    return "index" in (scenario.origin or {})
+    """Whether a scenario was drawn at random, and is no saved failure of one that was."""
+    origin = scenario.origin or {}
+    return "index" in origin and "scenario" not in origin
 
 
 def select(items: Sequence[Item], *, runs: int, seed: int, steps: int | None, terms: Terms | None) -> Selection:

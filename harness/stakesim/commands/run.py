@@ -41,11 +41,17 @@ def run(
     out: CampaignOut = None,
     driver: Driver = None,
     contract: Contract = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Make regressions of failures: files in the project, which are tests.")
+    ] = False,
 ) -> None:
     """Run scenarios, and check every payout to the wei.
 
-    An action that has not ended after 2 minutes is a finding.
+    Failures are kept outside the project, and replayed first when scenarios are drawn the next time. An action that has
+    not ended after 2 minutes is a finding.
     """
+    if keep and contract:
+        raise typer.BadParameter("--keep is for failures of the project's own contract: leave out --contract.")
     suspend_garbage_collection()
     from stakesim.evm.engines import engine_with_rules
 
@@ -63,7 +69,14 @@ def run(
     )
     how_many = f"--for {for_}" if for_ else f"--runs {runs}"
     options = f"{how_many} --seed {seed}{option_text(engine=engine, driver=driver)}"
-    report(result, out, command=f"stakesim run {' '.join(items or [])} {options}", contract=contract)
+    report(
+        result,
+        out,
+        command=f"stakesim run {' '.join(items or [])} {options}",
+        contract=contract,
+        driver=driver,
+        keeps=keep,
+    )
 
 
 def _all_items(driver: str | None) -> list[str]:
