@@ -8,10 +8,13 @@ import sys
 
 import pytest
 from stakesim.campaign import failure_cache
-from stakesim.campaign.failure_cache import FailureCache
+from stakesim.campaign.failure_cache import FailureCache, keep
+from stakesim.campaign.result import CampaignResult
 from stakesim.commands import cli
 from stakesim.evm.compiler import compile_contracts
 from stakesim.paths import shipped
+from stakesim.runner.findings import Finding
+from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.scenario import load
 
 from tests.harness.plainly_patched import plainly_patched
@@ -82,14 +85,25 @@ def test_a_failure_is_replayed_first_until_it_is_mended(project, stakesim):
     assert "kept failures" not in stakesim("calm", "--runs", "1").stdout
 
 
+def test_a_regression_expects_nothing_of_its_own(tmp_path):
+    """A scenario file that fails is not shrunk if the contract is the packaged one."""
+    scenario = load(shipped("scenarios") / "wrong-callers.yaml")
+    assert scenario.strict
+    assert any(action.fails for action in scenario.actions)
+    step = len(scenario.actions)
+    findings = [Finding("INV-14", "", "", scenario, step=step), Finding("EXPECTATION", "", "", scenario, step=step)]
+    keep(CampaignResult([ScenarioResult(scenario, "py-evm", "contract", findings)], list(findings)), tmp_path)
+    regression = load(tmp_path / "inv-14-wrong-callers.yaml")
+    assert (regression.strict, regression.received) == (False, {})
+    assert [action.fails for action in regression.actions] == [None] * step
+
+
 @pytest.mark.slow
-def test_a_failure_that_is_kept_becomes_a_regression_that_the_model_alone_judges(project, stakesim):
+def test_a_failure_that_is_kept_becomes_a_regression(project, stakesim):
     text = (shipped("scenarios") / "no-show.yaml").read_text().replace('"460000000000000000"', '"1"')
     (project / "scenarios" / "no-show.yaml").write_text(text)
     assert stakesim("no-show", "--keep").returncode == 1
     [name] = [name for name in regressions(project) if name != "no-show"]
-    regression = load(project / "scenarios" / "regressions" / f"{name}.yaml")
-    assert (regression.received, regression.strict) == ({}, False)
     assert stakesim(f"scenarios/regressions/{name}.yaml").returncode == 1
     use(project, compile_contracts()["EventStake"])
     assert stakesim(f"scenarios/regressions/{name}.yaml").returncode == 0
