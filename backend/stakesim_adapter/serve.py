@@ -13,7 +13,6 @@ import shlex
 import signal
 import socket
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -49,6 +48,7 @@ from stakesim.scenario.actions import Terms
 from web3.types import RPCEndpoint
 
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, delivering, serve_stand_in
+from stakesim_adapter.temporary_schema import TemporarySchema
 
 SEPOLIA_CHAIN_ID = 11_155_111
 SEPOLIA_HARDFORK: Hardfork = "osaka"
@@ -265,16 +265,12 @@ def temporary_schema() -> Iterator[str]:
         URL of the database with this schema as search path.
     """
     engine = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
-    schema = f"serve_{uuid.uuid4().hex}"
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    schema = TemporarySchema(engine, "serve")
     try:
-        url = engine.url.update_query_dict({"options": f"-csearch_path={schema}"})
+        url = engine.url.update_query_dict({"options": f"-csearch_path={schema.name}"})
         yield url.render_as_string(hide_password=False)
     finally:
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-        engine.dispose()
+        schema.drop()
 
 
 def create_demo_users(database: Database, settings: Settings) -> dict[str, str]:
