@@ -111,10 +111,10 @@ def test_for_a_time_scenarios_are_drawn_from_each_profile_in_turn(profile):
 
 
 def test_no_scenario_is_drawn_once_the_time_is_up(monkeypatch):
-    """Each look at the clock takes a second."""
+    """Each look at the clock takes a second, also the first one."""
     draws = [lambda seed, index, name=name: f"{name}-{seed}-{index}" for name in ("calm", "hostile")]
     monkeypatch.setattr(selection.time, "monotonic", count().__next__)
-    drawn = list(selection.Selection([], 0, draws).drawn_until(5, seed=7))
+    drawn = list(selection.Selection([], 0, draws).draw_for(6, seed=7))
     assert drawn == ["calm-7-0", "hostile-7-0", "calm-7-1", "hostile-7-1", "calm-7-2"]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stakesim.campaign.execution import Progress, Setup, run_all
 from stakesim.campaign.result import CampaignResult
-from stakesim.campaign.selection import Item, select
+from stakesim.campaign.selection import Item, is_drawn, select
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.required_abi import missing_extension, own_transactions
@@ -23,7 +23,6 @@ from stakesim.runner.environment import default_engine
 from stakesim.runner.findings import Finding
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario
-from stakesim.schema.errors import InputError
 from stakesim.search.diagnosis import shortest_findings
 from stakesim.search.probes import function_probes
 
@@ -99,13 +98,8 @@ def run(
     probing = probing and contract is not None
     if contract and probing:
         scenarios += function_probes(own_transactions(contract.abi))
-    more: Iterable[Scenario] = ()
-    if seconds is not None:
-        if not selection.draws:
-            raise InputError("there is nothing to draw scenarios from for a time: name a profile or a population")
-        more = selection.drawn_until(time.monotonic() + seconds, seed)
     results = run_all(
-        chain(scenarios, more),
+        scenarios if seconds is None else chain(scenarios, selection.draw_for(seconds, seed)),
         Setup(engine, contract, driver),
         jobs=jobs,
         dask=dask,
@@ -114,7 +108,7 @@ def run(
         keeps_all=seconds is None,
     )
     if seconds is not None:
-        drawn = len(results) - len(scenarios)
+        drawn = sum(is_drawn(each.scenario) for each in results)
     result = CampaignResult(results, shortest_findings(results))
     for scenario_result in results:
         result.reached += scenario_result.reached

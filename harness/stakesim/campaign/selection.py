@@ -36,13 +36,17 @@ class Selection(NamedTuple):
     drawn: int
     draws: list[Draw]
 
-    def drawn_until(self, moment: float, seed: int) -> Iterator[Scenario]:
-        """Draws the first scenario of each profile and population, then the second of each, and so on.
+    def draw_for(self, seconds: float, seed: int) -> Iterator[Scenario]:
+        """Draws the first scenario of each profile and population, then the second of each, and so on, for this time.
 
-        Args:
-            moment: Time of `time.monotonic` after which no more are drawn.
-            seed: What they are drawn from.
+        Raises:
+            InputError: There is no profile or population.
         """
+        if not self.draws:
+            raise InputError("there is nothing to draw scenarios from for a time: name a profile or a population")
+        return self._draw_until(time.monotonic() + seconds, seed)
+
+    def _draw_until(self, moment: float, seed: int) -> Iterator[Scenario]:
         for index in count():
             for draw in self.draws:
                 if time.monotonic() >= moment:
