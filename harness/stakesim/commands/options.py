@@ -24,8 +24,8 @@ EngineOrPyEvm = Annotated[str | None, typer.Option(help=_ENGINE, show_default="p
 Hardfork = Annotated[
     hardfork.Hardfork | None,
     typer.Option(
-        help="Rules of the chain, by the hard fork that brought them. Needs an anvil, and starts one unless --engine "
-        "names another engine. Sepolia has Osaka's, with at most 16,777,216 gas a transaction (EIP-7825).",
+        help="Run on an anvil with the rules of this hard fork. Sepolia has Osaka's, with at most 16,777,216 gas a "
+        "transaction (EIP-7825).",
         show_default=hardfork.DEFAULT_HARDFORK,
     ),
 ]
@@ -76,7 +76,7 @@ Dask = Annotated[
 CampaignOut = Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")]
 For = Annotated[
     str | None,
-    typer.Option("--for", help="Time to go on for, as 90s, 10m or 2h, instead of a number of them."),
+    typer.Option("--for", help="Go on for this time, as 90s, 10m or 2h, instead of a number of scenarios or episodes."),
 ]
 """`duration` reads it."""
 Rpc = Annotated[str, typer.Option(help="URL of the node, http:// or https://.")]

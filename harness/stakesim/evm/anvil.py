@@ -94,7 +94,8 @@ def start_anvil(
     """
     binary, folder = _find_anvil(), Path(tempfile.mkdtemp(prefix="stakesim-anvil-"))
     command = [binary, "--port", "0", "--color", "never", "--accounts", str(accounts), "--hardfork", hardfork]
-    command += ["--enable-tx-gas-limit"]  # Osaka's cap on a transaction's gas, which anvil 1.7.1 has only if asked
+    if hardfork == "osaka":
+        command.append("--enable-tx-gas-limit")  # its cap on a transaction's gas (EIP-7825) is off in anvil 1.7.1
     command += ["--cache-path", str(folder), "--prune-history", str(KEPT_STATES), *options]
     with (folder / "output").open("w") as output, (folder / "output").open() as output_reader:
         process = subprocess.Popen(

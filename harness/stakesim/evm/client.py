@@ -32,7 +32,7 @@ MAX_FEE_PER_GAS = 10**11
 MAX_PRIORITY_FEE_PER_GAS = 10**9
 """Priority fee that the client's transactions offer, in wei per gas."""
 _POLL_S = 0.001
-_MINING_LIMIT_S = 120
+_MINING_LIMIT_S = 60
 """Seconds within which a node mines a transaction."""
 
 
