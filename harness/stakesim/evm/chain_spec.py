@@ -21,7 +21,7 @@ BLOCK_GAS_LIMIT = 30_000_000
 """Gas limit of a block: enough for one transaction of `TRANSACTION_GAS_CAP`."""
 
 TRANSACTION_GAS_CAP = 16_777_216
-"""Highest gas limit of one transaction (EIP-7825)."""
+"""Highest gas limit of one transaction. The rule is Osaka's (EIP-7825); the engines in this process have it, too."""
 
 INITIAL_BASE_FEE = 10**9
 """Base fee of the genesis block, in wei per gas."""
