@@ -53,7 +53,7 @@ from stakesim.units import DAY, WEI_PER_ETH
 
 _RATE = 200_000
 _RATE_OF_WEI = 10**18
-"""INR per ETH: an ordinary rate, and, for prices that are no whole paise at that, the one under which an INR is a wei."""
+"""INR per ETH: an ordinary rate; and for prices that are no whole paise at that one, 1 INR a wei."""
 _MOST_SEATS = 2**32
 _LATEST = 36_500 * DAY
 """Seats and start beyond which a run is no longer an ordinary one."""
@@ -175,13 +175,8 @@ class _Writer:
             return None
         if starts > _LATEST:
             return None
-        return CreateRun(
-            run=f"run{self._count}",
-            price_inr=Decimal(price * self._rate) / WEI_PER_ETH,
-            seats=seats,
-            starts=starts,
-            **more,
-        )
+        inr = Decimal(price * self._rate) / WEI_PER_ETH
+        return CreateRun(run=f"run{self._count}", price_inr=inr, seats=seats, starts=starts, **more)
 
     def _settlement(self, move: Move) -> Action | None:
         by, args = move.by, move.args

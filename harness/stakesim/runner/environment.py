@@ -21,6 +21,7 @@ from stakesim.evm.engines import fastest_engine, open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import stake_abi
 from stakesim.lane.counters import find_counters
+from stakesim.model.rates import inr_to_wei
 from stakesim.model.rules import MAX_ID
 from stakesim.model.state import EXPERIENCE_ID
 from stakesim.runner.backend_lifecycle import close_backend, open_backend, start_session
@@ -33,7 +34,7 @@ from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import Parties
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
-from stakesim.scenario.actions import CallFunction, ForceEther, SetIds
+from stakesim.scenario.actions import CallFunction, CreateRun, ForceEther, SetIds
 from stakesim.scenario.scenario import Scenario
 from stakesim.workers.time_limit import expirations
 
@@ -142,6 +143,7 @@ class Environment:
     def _fund(self, scenario: Scenario, parties: Parties) -> None:
         """Gives everybody more than they start with, if the scenario's calls send more."""
         sent = sum(action.value for action in scenario.actions if isinstance(action, CallFunction))
+        sent += sum(2 * _most_wei(scenario, action) for action in scenario.actions if isinstance(action, CreateRun))
         sent += sum(abs(getattr(action, "value_off", 0)) for action in scenario.actions)
         sent += sum(action.wei for action in scenario.actions if isinstance(action, ForceEther))
         if 2 * sent > INITIAL_BALANCE and "balance" in self.engine.capabilities:
@@ -224,3 +226,8 @@ def open_environment(
 def default_engine(driver: str) -> str:
     """Name of the engine for a driver: revm for the contract driver, if it is installed; else py-evm."""
     return fastest_engine() if driver == CONTRACT else "py-evm"
+
+
+def _most_wei(scenario: Scenario, run: CreateRun) -> int:
+    """What all seats of a run cost, at the market's first rate."""
+    return inr_to_wei(run.price_inr, scenario.rate_path()(0)) * run.seats
