@@ -126,7 +126,7 @@ def _run_here(
             progress(result)
             yield number, result
         if probes_largest_run:
-            yield _probe_largest_run(environments)
+            yield from _probe_largest_run(environments)
 
 
 def _run_in_pool(
@@ -150,7 +150,7 @@ def _run_in_pool(
                     progress(result)
                     yield number, result
         if probe is not None:
-            yield probe.result()
+            yield from probe.result()
 
 
 def _run_batch(environments: Environments, batch: Sequence[tuple[int, Scenario]]) -> list[Numbered]:
@@ -189,10 +189,10 @@ def _backend_crash(environment: Environment, scenario: Scenario, error: BackendE
     return ScenarioResult(scenario, environment.engine.name, environment.driver, findings=[finding])
 
 
-def _probe_largest_run(environments: Environments) -> Numbered:
+def _probe_largest_run(environments: Environments) -> list[Numbered]:
     """Runs the largest run that the contract opens, as the last of all scenarios."""
     environment = environments.current()
     result = largest_run_probe(environment)
     if result.findings and not environment.hangs:
         result = diagnose_contract(environment, result, environment.known_weaknesses)
-    return sys.maxsize, result
+    return [(sys.maxsize, result)]
