@@ -25,7 +25,7 @@ from stakesim.model.rates import inr_to_wei
 from stakesim.model.rules import MAX_ID
 from stakesim.model.state import EXPERIENCE_ID
 from stakesim.runner.backend_lifecycle import close_backend, open_backend, start_session
-from stakesim.runner.deployer import Deployer
+from stakesim.runner.deployer import HOSTILE_DEPOSIT, Deployer
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
@@ -146,9 +146,10 @@ class Environment:
         sent += sum(2 * _most_wei(scenario, action) for action in scenario.actions if isinstance(action, CreateRun))
         sent += sum(abs(getattr(action, "value_off", 0)) for action in scenario.actions)
         sent += sum(action.wei for action in scenario.actions if isinstance(action, ForceEther))
-        if 2 * sent > INITIAL_BALANCE and "balance" in self.engine.capabilities:
+        has_scripted = any(actor.receiver == "scripted" for actor in scenario.actors.values())
+        if 2 * sent > (HOSTILE_DEPOSIT if has_scripted else INITIAL_BALANCE) and "balance" in self.engine.capabilities:
             for address in parties.addresses.values():
-                self.engine.set_balance(address, 2 * sent)
+                self.engine.set_balance(address, 2**110)
 
     def _set_ids(self, address: str, action: SetIds) -> None:
         """Sets the contract's counters in its storage.

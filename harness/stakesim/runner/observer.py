@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
@@ -25,7 +25,7 @@ from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
 from stakesim.runner.views import wrong_views
-from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, Wait
+from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, SetIds, Wait
 from stakesim.scenario.administration import Administration
 
 
@@ -72,7 +72,8 @@ class Observer:
         self._replay = EventReplay()
         self._replay.replay(self._decode(session.deployment_logs), 0)
         self._gas_paid: Counter[str] = Counter()
-        self._run_count = self._booking_count = 0
+        self._run_ids: set[int] = set()
+        self._booking_ids: set[int] = set()
 
     def can_stay_pending(self, action: Action) -> bool:
         """Whether the action's transaction waits in the mempool until the next action's is sent."""
@@ -100,6 +101,8 @@ class Observer:
             EngineError: The engine can't do what the action needs.
             Exception: Whatever the system under test raises.
         """
+        if isinstance(timed.action, SetIds):
+            self._replay.set_ids(timed.action.runs, timed.action.bookings)
         model_before, model, expected, actual = self._perform(timed, actual, after_perform)
         self.model, before = model, self._state
         receipts = self.session.chain.take_receipts()
@@ -252,8 +255,10 @@ class Observer:
         )
         self._gas_paid[transaction.sender] += transaction.fee
         for event in transaction.events:
-            self._run_count += event.name == "EventRunCreated"
-            self._booking_count += event.name == "BookingCreated"
+            if event.name == "EventRunCreated":
+                self._run_ids.add(event.args["event_run_id"])
+            elif event.name == "BookingCreated":
+                self._booking_ids.add(event.args["booking_id"])
         return transaction
 
     def _decode(self, logs: Sequence[Log]) -> Iterator[Event]:
@@ -269,7 +274,9 @@ class Observer:
         if transactions and not last:
             self._state = self._read_affected(action, expected)
         self._state = self._with_model_amounts(self._state)
-        if last or (transactions and not self._adds_up()):
+        # a call may be about any run, and so may one that a receiver makes while it is paid
+        is_free = isinstance(action, CallFunction) or bool(self.model.receivers)
+        if last or (transactions and (is_free or not self._adds_up())):
             self._state = self._with_model_amounts(self._read_everything())
 
     def _with_model_amounts(self, state: ContractState) -> ContractState:
@@ -286,7 +293,7 @@ class Observer:
         return model if roles is None else replace(model, **roles._asdict())
 
     def _read_everything(self) -> ContractState:
-        runs, bookings = range(1, self._run_count + 1), range(1, self._booking_count + 1)
+        runs, bookings = sorted(self._run_ids), sorted(self._booking_ids)
         parties = list(self.session.parties.addresses)
         return self.session.reader.read(self._state, runs, bookings, parties, parties)
 
@@ -311,11 +318,11 @@ class Observer:
         if run and isinstance(action, Complete | CancelRun | Expire):
             affected = [view.id for view in state.bookings_of(run.id)]
         else:
-            affected = [booking.id] if booking and booking.id <= self._booking_count else []
-        runs = _missing(self._run_count, state.runs)
-        if run and run.id <= self._run_count:
+            affected = [booking.id] if booking and booking.id in self._booking_ids else []
+        runs = self._run_ids - state.runs.keys()
+        if run and run.id in self._run_ids:
             runs.add(run.id)
-        bookings = _missing(self._booking_count, state.bookings).union(affected)
+        bookings = (self._booking_ids - state.bookings.keys()).union(affected)
         wallets = self._wallets_concerned(run, affected, expected)
         return self.session.reader.read(
             state,
@@ -335,8 +342,3 @@ class Observer:
         if run:
             parties.add(run.host)
         return sorted(parties & self.session.parties.addresses.keys())
-
-
-def _missing(count: int, known: Mapping[int, Any]) -> set[int]:
-    """Ids from 1 to `count` that were never read."""
-    return {number for number in range(1, count + 1) if number not in known}
