@@ -70,7 +70,7 @@ contract SoundEventStake {
     uint256 private _runCount;
     uint256 private _bookingCount;
     uint256 internal _fees;
-    mapping(address => uint256) private _unclaimed;
+    mapping(address => uint256) internal _unclaimed;
     mapping(uint256 => Run) private _runs;
     mapping(uint256 => Booking) private _bookings;
     mapping(address => uint256[]) private _userBookings;
@@ -148,18 +148,22 @@ contract SoundEventStake {
             emit BookingCompleted(attendedBookingIds[i], booking.user, booking.userStake);
             _pay(booking.user, booking.userStake);
         }
+        uint256 forfeits;
         for (uint256 i; i < run.bookings.length; ++i) {
             Booking storage booking = _bookings[run.bookings[i]];
             if (booking.status != BOOKED) continue;
             booking.status = NO_SHOW;
-            _forfeit(booking.userStake);
+            forfeits += booking.userStake;
             emit BookingNoShow(run.bookings[i], booking.user, booking.userStake);
         }
-        uint256 revenue = run.pricePerSeat * run.seatsBooked;
-        uint256 fee = revenue * _feePercent() / 100;
+        uint256 forfeitsToHost = forfeits * _forfeitToHostPercent() / 100;
+        _forfeit(forfeits - forfeitsToHost);
+        uint256 payout = run.pricePerSeat * run.seatsBooked;
+        uint256 fee = payout * _feePercent() / 100;
         _fees += fee;
-        emit EventCompleted(eventRunId, revenue - fee, run.hostStake);
-        _pay(run.host, revenue - fee + run.hostStake);
+        payout = payout - fee + forfeitsToHost;
+        emit EventCompleted(eventRunId, payout, run.hostStake);
+        _pay(run.host, payout + run.hostStake);
     }
 
     function cancelEvent(uint256 eventRunId) external {
@@ -187,7 +191,7 @@ contract SoundEventStake {
     }
 
     function calculateRequiredStake(uint256 pricePerSeat, uint256 seats) public pure returns (uint256) {
-        return pricePerSeat * seats * 20 / 100;
+        return pricePerSeat * seats * _stakePercent() / 100;
     }
 
     function calculateBookingCost(uint256 eventRunId, uint256 seatCount)
@@ -196,7 +200,7 @@ contract SoundEventStake {
         returns (uint256 payment, uint256 stake, uint256 total)
     {
         payment = _runs[eventRunId].pricePerSeat * seatCount;
-        stake = payment * 20 / 100;
+        stake = payment * _stakePercent() / 100;
         total = payment + stake;
     }
 
@@ -272,6 +276,14 @@ contract SoundEventStake {
 
     function _feePercent() internal view virtual returns (uint256) {
         return 5;
+    }
+
+    function _stakePercent() internal pure virtual returns (uint256) {
+        return 20;
+    }
+
+    function _forfeitToHostPercent() internal pure virtual returns (uint256) {
+        return 0;
     }
 
     function _forfeit(uint256 stake) internal virtual {

@@ -27,11 +27,10 @@ from stakesim.model.state import (
     RunStatus,
     State,
 )
+from stakesim.model.state import MAX_SEATS as MAX_SEATS
 from stakesim.model.transfers import Cashier, Reentries, add, pay_in, takes_ether
 from stakesim.units import BPS
 
-MAX_SEATS = 200
-"""Seats of the largest run that the contract takes."""
 MAX_PRICE = 2**128 - 1
 """The highest price of a seat in wei that the contract takes."""
 MAX_START = 2**40 - 1
@@ -112,7 +111,7 @@ def _open_run(x: _Execution, host: Party, experience: str, price: int, seats: in
     """A host opens a run.
 
     Nothing is paused, and only the platform pays for somebody else. The experience has an id, the price is above 0 and
-    below 2^128 wei, the run has 1 to MAX_SEATS seats, the start is in the future, and the host's stake is paid in
+    below 2^128 wei, the run has 1 to `max_seats` seats, the start is in the future, and the host's stake is paid in
     exactly. A contract without the full interface has limits of its own.
     """
     state = x.state
@@ -122,7 +121,7 @@ def _open_run(x: _Execution, host: Party, experience: str, price: int, seats: in
         raise RefusedError("InvalidExperience")
     if price <= 0 or (state.full_interface and price > MAX_PRICE):
         raise RefusedError("InvalidPrice", price)
-    if seats < 1 or (state.full_interface and seats > MAX_SEATS):
+    if not 1 <= seats <= state.max_seats:
         raise RefusedError("InvalidSeats", seats)
     if start <= state.now or (state.full_interface and start > MAX_START):
         raise RefusedError("InvalidStart", start)

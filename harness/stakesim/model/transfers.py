@@ -48,14 +48,15 @@ class Cashier:
             return
         state = self._state
         add(state.received, to, wei)
-        deferred = not takes_ether(state, to)
+        deferred = state.pays_by_credit or not takes_ether(state, to)
         if deferred:
             add(state.credits, to, wei)
             self._effects.events.append(("PaymentDeferred", to, wei))
         else:
             pay_out(state, to, wei)
         self._effects.payouts.append(Payout(to, wei, reason, deferred))
-        self._let_reenter(to)
+        if not deferred:
+            self._let_reenter(to)
 
     def send(self, to: Party, wei: int, reason: Reason) -> None:
         """Sends wei to a receiver that takes them."""

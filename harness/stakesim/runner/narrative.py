@@ -10,7 +10,9 @@ from typing import Any
 from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import BackendFault
 from stakesim.scenario.actions import (
+    ACTOR_FIELDS,
     Action,
+    Actor,
     Book,
     CallFunction,
     CancelBooking,
@@ -41,6 +43,7 @@ def narrate(findings: Sequence[Finding]) -> str:
     lines = [*_diagnosis(first), *_broken(findings)]
     if last.scenario is not None:
         lines += _where(last, last.scenario)
+        lines += _people(last.scenario, last.step)
         lines += _actions_until(last.scenario, last.step)
     if last.saved:
         lines.append(f"  replay it: {_replay_command(last, last.saved)}")
@@ -66,7 +69,8 @@ def _diagnosis(finding: Finding) -> Iterator[str]:
     if finding.weakness:
         kind = "FAULT" if isinstance(finding.weakness, BackendFault) else "WEAKNESS"
         amount = f" ({format_wei(finding.at_stake, finding.rate)} in the contract)" if finding.at_stake else ""
-        yield f"{kind}: {finding.weakness}{amount}"
+        place = f", at {finding.place}" if finding.place else ""
+        yield f"{kind}: {finding.weakness}{amount}{place}"
 
 
 def _broken(findings: Sequence[Finding]) -> Iterator[str]:
@@ -88,6 +92,23 @@ def _where(finding: Finding, scenario: Scenario) -> Iterator[str]:
     unusual = [f"{name} {value}" for name, value in scenario.terms if value != getattr(defaults, name)]
     if unusual:
         yield f"     terms: {', '.join(unusual)}"
+
+
+def _people(scenario: Scenario, count: int) -> Iterator[str]:
+    """Who among those in the first `count` actions, or in what they are about, is no ordinary account."""
+    actions = scenario.actions[:count]
+    named = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
+    for name, actor in scenario.actors.items():
+        if name in named and (what := _describe_actor(actor)):
+            yield f"     {name} {what}"
+
+
+def _describe_actor(actor: Actor) -> str:
+    if actor.wallet == "none":
+        return "has no wallet, and is entered as the platform"
+    if actor.reenter is not None:
+        return f"is a contract that calls {actor.reenter.call} of {actor.reenter.id} back when it is paid"
+    return _RECEIVERS.get(actor.receiver, f"is a contract that {actor.receiver} when it is paid")
 
 
 def _replay_command(finding: Finding, file: str) -> str:
@@ -184,6 +205,13 @@ _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
     SetPrice: lambda a: f"the feed says {a.inr_per_eth} INR/ETH" + (f", {a.age} s old" if a.age else ""),
     Wait: lambda a: "time passes",
 }
+_RECEIVERS: Mapping[str, str] = {
+    "accepts": "",
+    "refuses": "is a contract that refuses ether",
+    "burns_gas": "is a contract that burns all its gas when it is paid",
+    "floods": "is a contract that reverts with very much data when it is paid",
+}
+"""What an actor's account does that no ordinary one does."""
 _OPTIONS: Mapping[str, str] = {
     "direct": "past the backend",
     "pending": "(waits in the mempool until the next is sent)",

@@ -16,7 +16,7 @@ from stakesim.model.state import State, initial_state
 from stakesim.runner.environment import Environment
 from stakesim.runner.legacy_interface import adapt_action, adapt_scenario
 from stakesim.runner.observer import Observer, TimedAction
-from stakesim.runner.scenario_result import ScenarioResult
+from stakesim.runner.scenario_result import CHECKED_AT_END, ScenarioResult
 from stakesim.runner.session import EPOCH
 from stakesim.runner.step_findings import exception_finding, receipt_findings, step_findings
 from stakesim.scenario.actions import Action, Wait
@@ -44,7 +44,7 @@ def run_scenario(environment: Environment, scenario: Scenario, number: int = 0) 
     """
     began = time.perf_counter()
     run = ScenarioRun(environment, scenario, number)
-    timeline = scenario.timeline()
+    timeline = run.result.scenario.timeline()
     for index, (at, action) in enumerate(timeline, start=1):
         if not run.act(at, action, last=index == len(timeline)):
             break
@@ -65,9 +65,7 @@ class ScenarioRun:
     def __init__(self, environment: Environment, scenario: Scenario, number: int = 0) -> None:
         """Prepares chain, backend and model; see `run_scenario`."""
         contract = environment.contract
-        scenario, unsupported = adapt_scenario(
-            scenario, full_interface=contract.full_interface, takes_terms=contract.takes_terms
-        )
+        scenario, unsupported = adapt_scenario(scenario, contract)
         session = environment.prepare(scenario)
         self.result = ScenarioResult(scenario, environment.engine.name, environment.driver)
         self.result.reached.update(f"not supported: {name}" for name in unsupported)
@@ -78,6 +76,8 @@ class ScenarioRun:
             EPOCH,
             full_interface=contract.full_interface,
             takes_payments=session.driver.takes_payments,
+            max_seats=contract.traits.max_seats,
+            pays_by_credit=contract.traits.pays_by_credit,
         )
         self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
         self._driver, self._has_roles = session.driver, contract.has_roles
@@ -166,9 +166,8 @@ class ScenarioRun:
         for step, rate in zip(steps, rates, strict=True):
             self._rates.append(rate)
             self.result.record(step, self._number, rate)
-        # INV-11 (liveness) and INV-23 (views) count only if nothing else is wrong: they are checked at the last action
-        # alone, so that a scenario cut short by shrinking would otherwise fail in another way
-        at_any_step = [finding for finding in findings if finding.id not in ("INV-11", "INV-23")]
+        # those count only if nothing else is wrong, as a scenario cut short would otherwise fail in another way
+        at_any_step = [finding for finding in findings if finding.id not in CHECKED_AT_END]
         self.result.findings += at_any_step or findings
         return self.result.ok
 

@@ -60,7 +60,8 @@ def exception_finding(result: ScenarioResult, error: BaseException, number: int,
     if isinstance(error, CallReverted | AbiError):
         violation = Violation(f"the contract does not say what it holds, a view fails: {error}")
         return result.finding(*_statement(INVARIANTS["INV-16"]), violation, step=number, rate=rate)
-    violation = Violation(f"{type(error).__name__}: {error}{place_of(error)}")
+    kind, place = type(error).__name__, place_of(error)
+    violation = Violation(f"{kind}: {error}{place}", about=f"{kind}{place}")
     return result.finding(*_CRASH, violation, step=number, rate=rate)
 
 

@@ -29,6 +29,8 @@ from stakesim.units import DAY, MINUTE
 
 PROBE = "probe"
 """Key in the `origin` of scenarios that are not to be shrunk, as their size is what fails."""
+CROWD = "crowd"
+"""Its value for a run that fails only as it is so large."""
 _OWNERSHIP = ("transferOwnership", "renounceOwnership", "acceptOwnership")
 _UINT_VALUES = (1, 50, 10_000, 10**16)
 """A truth value, a percentage, basis points, wei."""
