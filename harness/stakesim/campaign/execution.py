@@ -17,7 +17,7 @@ from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import Scenario
 from stakesim.search.backend_diagnosis import diagnose_backend
 from stakesim.search.contract_diagnosis import diagnose_contract
-from stakesim.search.probes import largest_run_probe
+from stakesim.search.probes import largest_run_probes
 from stakesim.search.shrink import shrink
 from stakesim.workers.pool import worker_pool
 
@@ -142,7 +142,8 @@ def _backend_crash(environment: Environment, scenario: Scenario, error: BackendE
 
 
 def _probe_largest_run(environment: Environment, number: int) -> list[Numbered]:
-    result = largest_run_probe(environment)
-    if result.findings:
-        result = diagnose_contract(environment, result, environment.known_weaknesses)
-    return [(number, result)]
+    results = [
+        diagnose_contract(environment, result, environment.known_weaknesses) if result.findings else result
+        for result in largest_run_probes(environment)
+    ]
+    return [(number + place, result) for place, result in enumerate(results)]

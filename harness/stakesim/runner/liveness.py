@@ -192,7 +192,8 @@ def _blocked_payments(session: Session, state: ContractState) -> list[BlockedExi
     if not credits and not state.platform_balance:
         return []
     snapshot = session.engine.snapshot()
-    desk = _Desk(session, [*state.runs, *state.bookings])
+    all_closed = not any(run.open for run in state.runs.values())
+    desk = _Desk(session, [*dict.fromkeys((*state.runs, *state.bookings))], all_closed)
     blocked = [shut for party, credit in credits.items() for shut in desk.pay_credit(party, credit)]
     blocked += desk.pay_fees(_platform(session, state), state.platform_balance)
     session.engine.revert(snapshot)
@@ -207,24 +208,28 @@ class _Desk:
     Attributes:
         session: Of the scenario.
         ids: Of all runs and bookings.
+        all_closed: No run is open, so that nothing is owed but credits and fees.
     """
 
     session: Session
     ids: Sequence[int]
+    all_closed: bool
 
     def pay_credit(self, party: str, credit: int) -> Iterator[BlockedExit]:
-        """Takes out a payout that was not pushed; then tries to have it once more."""
+        """Takes out a payout that was not pushed. With no run open, it must be all that can be taken out."""
         parties, ways = self.session.parties, self.session.ways_out
         is_contract = parties.is_contract(party)
         creditor = Creditor(parties.accounts[party], parties.addresses[party], is_contract)
-        paid = ways.take(creditor, credit, dict.fromkeys(self.ids))
+        if self.all_closed and (paid := ways.take_too_much(creditor, credit, self.ids)):
+            got, how = sum(one.wei for one in paid), ", then ".join(one.function for one in paid)
+            message = f"{party} is due {credit} wei that were not pushed, and can get {got} by {how}"
+            yield BlockedExit(message, credit, "credit", obtained=got, party=party)
+            return
+        paid = ways.take(creditor, credit, self.ids)
         if (got := sum(one.wei for one in paid)) != credit:
             how = f"by {', '.join(dict.fromkeys(one.function for one in paid))}" if paid else "as no function pays it"
             message = f"{party} is due {credit} wei that were not pushed, and can get {got} of them, {how}"
             yield BlockedExit(message, credit, "credit", obtained=got, party=party)
-        elif again := sum(ways.call(creditor, one.data) for one in paid):
-            message = f"{party} can withdraw {credit} wei, and then {again} once more"
-            yield BlockedExit(message, credit, "credit", obtained=credit + again, party=party)
 
     def pay_fees(self, owner: str, balance: int) -> Iterator[BlockedExit]:
         """Takes out what the platform earned, as far as its owner is one of the parties."""

@@ -32,6 +32,9 @@ from stakesim.scenario.base_action import PaymentBehaviour
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY, HOUR, WEI_PER_ETH
 
+_LONG = 12
+"""Actions or names beyond which not all are told."""
+
 
 def narrate(findings: Sequence[Finding]) -> str:
     """Describes the findings of one step: what is broken, the actions that led to it, and the command to replay it.
@@ -98,17 +101,25 @@ def _people(scenario: Scenario, count: int) -> Iterator[str]:
     """Who among those in the first `count` actions, or in what they are about, is no ordinary account."""
     actions = scenario.actions[:count]
     named = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
+    names: dict[str, list[str]] = {}
     for name, actor in scenario.actors.items():
         if name in named and (what := _describe_actor(actor)):
-            yield f"     {name} {what}"
+            names.setdefault(what, []).append(name)
+    for what, alike in names.items():
+        yield f"     {_list(alike)}: {what}"
+
+
+def _list(names: Sequence[str]) -> str:
+    """Names joined by commas; of very many, the first ones."""
+    return ", ".join(names if len(names) <= _LONG else [*names[:2], f"and {len(names) - 2} more"])
 
 
 def _describe_actor(actor: Actor) -> str:
     if actor.wallet == "none":
-        return "has no wallet, and is entered as the platform"
+        return "no wallet, entered as the platform"
     if actor.reenter is not None:
-        return f"is a contract that calls {actor.reenter.call} of {actor.reenter.id} back when it is paid"
-    return _RECEIVERS.get(actor.receiver, f"is a contract that {actor.receiver} when it is paid")
+        return f"a contract that calls {actor.reenter.call}, of {actor.reenter.id}, back when it is paid"
+    return _RECEIVERS.get(actor.receiver, f"a contract that {actor.receiver} when it is paid")
 
 
 def _replay_command(finding: Finding, file: str) -> str:
@@ -118,9 +129,13 @@ def _replay_command(finding: Finding, file: str) -> str:
 
 
 def _actions_until(scenario: Scenario, count: int) -> Iterator[str]:
-    """The first `count` actions. Of three or more like bookings in a row, only the first and the last are shown."""
+    """The first `count` actions. Of three or more like bookings in a row, only the first and the last are shown.
+
+    In a long story, those of different people are alike too.
+    """
     timed = scenario.timeline()[:count]
-    repeats = [False, *(_is_same_booking(timed[i - 1][1], timed[i][1]) for i in range(1, len(timed))), False]
+    alike = ("run", "seats", "value_off", *(() if count > _LONG else ("by",)))
+    repeats = [False, *(_is_like_booking(timed[i - 1][1], timed[i][1], alike) for i in range(1, len(timed))), False]
     for index, (at, action) in enumerate(timed):
         number = index + 1
         if repeats[index] and repeats[number]:  # neither the first nor the last of its row
@@ -131,10 +146,10 @@ def _actions_until(scenario: Scenario, count: int) -> Iterator[str]:
         yield f"  {mark} {number:2}. {format_time(at)}  {describe_action(action)}"
 
 
-def _is_same_booking(previous: Action, action: Action) -> bool:
+def _is_like_booking(previous: Action, action: Action, fields: Sequence[str]) -> bool:
     if not (isinstance(previous, Book) and isinstance(action, Book)):
         return False
-    return all(getattr(previous, name) == getattr(action, name) for name in ("by", "run", "seats", "value_off"))
+    return all(getattr(previous, name) == getattr(action, name) for name in fields)
 
 
 def format_wei(wei: int, rate: Decimal | None = None) -> str:
@@ -182,7 +197,7 @@ def _opens(action: CreateRun) -> str:
 
 
 def _completes(action: Complete) -> str:
-    attended = ", ".join(action.attended) or "nobody"
+    attended = _list(action.attended) or "nobody"
     return f"{action.by or 'the host'} completes {action.run}; attended: {attended}"
 
 
@@ -207,9 +222,9 @@ _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
 }
 _RECEIVERS: Mapping[str, str] = {
     "accepts": "",
-    "refuses": "is a contract that refuses ether",
-    "burns_gas": "is a contract that burns all its gas when it is paid",
-    "floods": "is a contract that reverts with very much data when it is paid",
+    "refuses": "a contract that refuses ether",
+    "burns_gas": "a contract that burns all its gas when it is paid",
+    "floods": "a contract that reverts with very much data when it is paid",
 }
 """What an actor's account does that no ordinary one does."""
 _OPTIONS: Mapping[str, str] = {

@@ -99,7 +99,7 @@ class Observer:
         model_before, model, expected, actual = self._perform(timed, actual, after_perform)
         self.model, before = model, self._state
         transactions = [self._record(receipt, timed.time) for receipt in self.session.chain.take_receipts()]
-        self._update_state(timed.action, expected, transactions, last=last)
+        self._update_state(timed.action, expected, transactions, model_before if actual.failed else model, last=last)
         if isinstance(timed.action, CallFunction):
             model = self.model = self._with_actual_roles(model)
         return Step(
@@ -236,20 +236,36 @@ class Observer:
             yield event._replace(args=named)
 
     def _update_state(
-        self, action: Action, expected: ExpectedOutcome, transactions: list[MinedTransaction], *, last: bool
+        self,
+        action: Action,
+        expected: ExpectedOutcome,
+        transactions: list[MinedTransaction],
+        owing: State,
+        *,
+        last: bool,
     ) -> None:
-        """Reads what the action may have changed; everything if it is the last, or if the amounts do not add up."""
+        """Reads what the action may have changed; everything if it is the last, or if the amounts do not add up.
+
+        Args:
+            action: The action.
+            expected: Its outcome in the model.
+            transactions: Those mined in this step.
+            owing: The model with what the contract owes now: if the action failed, that before it.
+            last: It is the scenario's last action.
+        """
         if transactions and not last:
             self._state = self._read_affected(action, expected)
-        self._state = self._with_model_amounts(self._state)
+        self._state = self._with_model_amounts(self._state, owing)
         if last or (transactions and not self._adds_up()):
-            self._state = self._with_model_amounts(self._read_everything())
+            self._state = self._with_model_amounts(self._read_everything(), owing)
 
-    def _with_model_amounts(self, state: ContractState) -> ContractState:
-        """Takes credits and platform balance from the model if the contract has no views for them."""
-        if self.model.full_interface:
+    def _with_model_amounts(self, state: ContractState, model: State) -> ContractState:
+        """Takes credits and platform balance from the model if the contract has no views for them.
+
+        Whether they can be withdrawn is tried at the end: see `stakesim.runner.liveness`.
+        """
+        if model.full_interface:
             return state
-        model = self.model
         by_party = {party: model.credits.get(party, 0) for party in state.credits}
         return replace(state, platform_balance=model.platform_balance, credits=by_party)
 

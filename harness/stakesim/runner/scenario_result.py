@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import zip_longest
 
 from stakesim.model.payments import totals
+from stakesim.runner.causes import Cause
 from stakesim.runner.findings import FailureKind, Finding
 from stakesim.runner.invariants import Violation
 from stakesim.runner.ledger import NO_INR, LedgerRow
@@ -66,8 +67,12 @@ class ScenarioResult:
 
     @property
     def kind(self) -> FailureKind:
-        """What two failures have in common if they are the same one. There must be a finding."""
-        finding = self.findings[0]
+        """What two failures have in common if they are the same one. There must be a finding.
+
+        That an action was refused, or was not, is the cause of what else is wrong after it.
+        """
+        outcomes = [one for one in self.findings if one.cause in (Cause.REFUSED, Cause.NOT_REFUSED)]
+        finding = (outcomes or self.findings)[0]
         action = self.scenario.actions[finding.step - 1]
         place = f"{action.do} {action.function}" if isinstance(action, CallFunction) else action.do
         if finding.id in CHECKED_AT_END:

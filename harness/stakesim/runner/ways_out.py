@@ -95,6 +95,22 @@ class WaysOut:
                 self._engine.revert(snapshot)
         return paid
 
+    def take_too_much(self, creditor: Creditor, wei: int, ids: Iterable[int]) -> list[Paid]:
+        """Begins with each function that pays, and goes on with all others: calls that paid more than is due in all.
+
+        The chain is as before. See `take` for the arguments.
+        """
+        calls = [*self._calls(creditor.address, wei, [*ids])]
+        for function, data in calls:
+            snapshot = self._engine.snapshot()
+            paid = [Paid(function, data, self.call(creditor, data))]
+            if paid[0].wei > 0:
+                paid += [Paid(name, more, self.call(creditor, more)) for name, more in calls]
+            self._engine.revert(snapshot)
+            if sum(one.wei for one in paid) > wei:
+                return [one for one in paid if one.wei > 0]
+        return []
+
     def call(self, creditor: Creditor, data: bytes) -> int:
         """Sends a call of the contract in the creditor's name, and returns the wei that they got."""
         before = self.balance(creditor.address)

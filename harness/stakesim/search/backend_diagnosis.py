@@ -34,7 +34,8 @@ def diagnose_backend(environment: Environment, result: ScenarioResult, known: se
         return result
     changes = [partial(_without_disturbance, option=option) for option in _DISTURBANCES]
     result = simplify(environment, result, changes)
-    return label(environment, result, lambda failure: Name(classify(failure)), known, shrunk_mark="shrunk_from")
+    shrinks = "shrunk_from" not in (result.scenario.origin or {})
+    return label(environment, result, lambda failure: Name(classify(failure)), known, shrinks=shrinks)
 
 
 def classify(result: ScenarioResult) -> str:

@@ -42,9 +42,10 @@ def diagnose_contract(environment: Environment, result: ScenarioResult, known: s
     """
     if result.findings[0].id == OWN_EXPECTATION:
         return result
-    if PROBE not in (result.scenario.origin or {}):
+    is_crowd = _is_crowd(result)  # its size is what fails
+    if not is_crowd:
         result = simplify(environment, result, [_without_calls, _without_hostile_actors])
-    return label(environment, result, classify, known, shrunk_mark=PROBE)
+    return label(environment, result, classify, known, shrinks=not is_crowd)
 
 
 def classify(result: ScenarioResult) -> Name:
@@ -108,7 +109,7 @@ class _Failure:
     @property
     def is_crowd(self) -> bool:
         """A run of very many bookings fails, and one of few does not."""
-        return (self.result.scenario.origin or {}).get(PROBE) == CROWD
+        return _is_crowd(self.result)
 
     @property
     def is_hostile(self) -> bool:
@@ -265,6 +266,10 @@ _IN_SEVERAL_PLACES = frozenset(
     }
 )
 """Weaknesses that are told for each kind of action and of difference that shows them."""
+
+
+def _is_crowd(result: ScenarioResult) -> bool:
+    return (result.scenario.origin or {}).get(PROBE) == CROWD
 
 
 def _without_calls(scenario: Scenario) -> Scenario:

@@ -49,7 +49,7 @@ def label(
     classify: Classifier,
     known: set[Name],
     *,
-    shrunk_mark: str,
+    shrinks: bool,
 ) -> ScenarioResult:
     """Labels a failure's findings with the name of what is wrong, and shrinks it if the name is new.
 
@@ -58,7 +58,7 @@ def label(
         result: The failure.
         classify: Names it.
         known: Names of failures that were shrunk already; the new name is added.
-        shrunk_mark: Key in a scenario's `origin` that says that it is as short as it can be.
+        shrinks: Whether it is to be shrunk.
 
     Returns:
         The failure; unchanged if it has no name.
@@ -68,7 +68,7 @@ def label(
         return result
     if name not in known:
         known.add(name)
-        if shrunk_mark not in (result.scenario.origin or {}):
+        if shrinks:
             result = shrink(environment, result, name=classify)
     result.findings = [replace(finding, weakness=name.text, place=name.place) for finding in result.findings]
     return result
