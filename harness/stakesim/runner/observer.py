@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from stakesim.evm.abi import Event, Log
 from stakesim.evm.client import TransactionReceipt
+from stakesim.evm.errors import CannotPay
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rates import current_rate
 from stakesim.model.reference import apply
@@ -18,6 +19,7 @@ from stakesim.model.state import ExpectedOutcome, RefusedError, Run, State
 from stakesim.runner.event_replay import EventReplay
 from stakesim.runner.gas_budget import gas_budget
 from stakesim.runner.liveness import blocked_exits
+from stakesim.runner.narrative import format_wei
 from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
@@ -93,6 +95,7 @@ class Observer:
             reads_rows: False while the backend handles a request, when its rows can't be compared.
 
         Raises:
+            CannotPay: The sender does not have the wei. Then nothing was done.
             EngineError: The engine can't do what the action needs.
             Exception: Whatever the system under test raises.
         """
@@ -132,6 +135,7 @@ class Observer:
         model_before = self.model
         model, expected = self._apply(timed)
         if actual is None:
+            self._check_can_pay(timed.action, expected)
             self._set_time_and_price(model, timed, sends=expected.signer is not None)
             actual = self.session.driver.perform(timed.action, expected, model_before)
             after_perform()
@@ -145,6 +149,19 @@ class Observer:
                 "rejected", expected.actor, expected.signer, cast(Any, actual.error), actual.args
             )
         return model_before, model, expected, actual
+
+    def _check_can_pay(self, action: Action, expected: ExpectedOutcome) -> None:
+        """Raises `CannotPay` if the wei that the action sends are more than its sender has."""
+        is_sent = expected.status == "ok" or getattr(action, "direct", False)
+        if not is_sent or expected.signer is None:
+            return
+        wallet = self._state.wallets[expected.signer]
+        if expected.value > wallet:
+            what = action.do.replace("_", " ")
+            raise CannotPay(
+                f"{expected.signer} has {format_wei(wallet)}, and {what} sends {format_wei(expected.value)}: "
+                "lower the amount, the price or the seats"
+            )
 
     def _apply(self, timed: TimedAction) -> tuple[State, ExpectedOutcome]:
         return apply(self.model, timed.action, timed.time, timed.market_rate)

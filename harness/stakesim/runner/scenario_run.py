@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from decimal import Decimal
 
-from stakesim.evm.errors import EngineError
+from stakesim.evm.errors import CannotPay, EngineError
 from stakesim.model.rates import current_rate
 from stakesim.model.state import State, initial_state
 from stakesim.runner.environment import Environment
@@ -159,6 +159,13 @@ class ScenarioRun:
             ]
         except EngineError:
             raise
+        except CannotPay as error:
+            if self.result.scenario.strict:
+                rate = self._quoted_rate(self.model, timed)
+                self.result.findings.append(exception_finding(self.result, error, step_number, rate))
+                return False
+            self.result.reached[f"not supported: {timed.action.do} of more wei than its sender has"] += 1
+            return self._carry_out(timed._replace(action=Wait(at=timed.action.at)), last=last)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it becomes a finding
             rate = self._quoted_rate(self.model, timed)
             self.result.findings.append(exception_finding(self.result, error, step_number, rate))
