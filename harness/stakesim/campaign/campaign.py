@@ -75,7 +75,8 @@ def run(
         steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
         contract: The stake contract (`stakesim.evm.contract_file.load_contract`); None: the project's contract, else
             the packaged `EventStake`. Each weakness of another contract, and each fault of a backend, is reported once.
-        terms: Terms of the contract in drawn scenarios.
+        terms: The terms that the contract is deployed with: those of a contract whose constructor takes none, and the
+            usual ones in drawn scenarios, of which some have others. None: the contract's own, or the profile's.
         dask: Address of a Dask scheduler, whose workers run the scenarios instead (docs/CLUSTER.md).
         probing: Of another contract than `EventStake`, also try its own functions and its largest run.
 
@@ -95,7 +96,7 @@ def run(
         scenarios += function_probes(own_transactions(contract.abi))
     results = run_all(
         scenarios,
-        Setup(engine, contract, driver),
+        Setup(engine, contract, driver, terms),
         jobs=jobs,
         dask=dask,
         progress=progress,

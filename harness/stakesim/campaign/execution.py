@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import closing
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from stakesim.backend import BackendError
 from stakesim.evm.compiler import Artifact
+from stakesim.runner.drivers import CONTRACT
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
+from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario
 from stakesim.search.backend_diagnosis import diagnose_backend
 from stakesim.search.contract_diagnosis import diagnose_contract
@@ -36,6 +37,11 @@ class Setup(NamedTuple):
     engine: str | None
     contract: Artifact | None
     driver: str | None
+    terms: Terms | None = None
+
+    def open(self) -> Environment:
+        """Opens the environment."""
+        return open_environment(self.engine, self.contract, self.driver, terms=self.terms)
 
 
 def run_all(
@@ -75,13 +81,13 @@ def _ignore(result: ScenarioResult) -> None:
 def _run_here(
     numbered: Sequence[tuple[int, Scenario]], setup: Setup, progress: Progress, *, probes_largest_run: bool
 ) -> Iterator[Numbered]:
-    with closing(open_environment(*setup)) as environment:
+    with closing(setup.open()) as environment:
         for number, scenario in numbered:
             result = _run_and_diagnose(environment, scenario, number)
             progress(result)
             yield number, result
         if probes_largest_run:
-            yield from _probe_largest_run(environment, len(numbered))
+            yield from _probe_largest_run(environment, setup, len(numbered))
 
 
 def _run_in_pool(
@@ -94,10 +100,10 @@ def _run_in_pool(
     probes_largest_run: bool,
 ) -> Iterator[Numbered]:
     batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
-    with worker_pool(min(jobs, len(batches)), dask=dask, open_resource=partial(open_environment, *setup)) as submit:
+    with worker_pool(min(jobs, len(batches)), dask=dask, open_resource=setup.open) as submit:
         calls = [submit(_run_batch, batch) for batch in batches]
         if probes_largest_run:
-            calls.append(submit(_probe_largest_run, len(numbered)))
+            calls.append(submit(_probe_largest_run, setup, len(numbered)))
         for call in as_completed(calls):
             for number, result in call.result():
                 if number < len(numbered):  # not the probe
@@ -141,9 +147,11 @@ def _backend_crash(environment: Environment, scenario: Scenario, error: BackendE
     return ScenarioResult(scenario, environment.engine.name, environment.driver, findings=[finding])
 
 
-def _probe_largest_run(environment: Environment, number: int) -> list[Numbered]:
-    results = [
-        diagnose_contract(environment, result, environment.known_weaknesses) if result.findings else result
-        for result in largest_run_probes(environment)
-    ]
+def _probe_largest_run(environment: Environment, setup: Setup, number: int) -> list[Numbered]:
+    """Runs the probes on the contract alone, and on the fastest engine: they have thousands of steps."""
+    with closing(open_environment(None, setup.contract, CONTRACT, terms=setup.terms)) as alone:
+        results = [
+            diagnose_contract(alone, result, environment.known_weaknesses) if result.findings else result
+            for result in largest_run_probes(alone)
+        ]
     return [(number + place, result) for place, result in enumerate(results)]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
+from stakesim.model.state import MAX_SEATS as MAX_SEATS
 from stakesim.model.state import (
     Booking,
     BookingStatus,
@@ -27,7 +28,6 @@ from stakesim.model.state import (
     RunStatus,
     State,
 )
-from stakesim.model.state import MAX_SEATS as MAX_SEATS
 from stakesim.model.transfers import Cashier, Reentries, add, pay_in, takes_ether
 from stakesim.units import BPS
 

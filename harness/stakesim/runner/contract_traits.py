@@ -224,7 +224,7 @@ def _bps(part: int, whole: int) -> int | None:
     return part * BPS // whole
 
 
-class _Failed(Exception):  # noqa: N818 - is never seen outside
+class _Failed(Exception):
     """The trial can't go on."""
 
 
@@ -244,9 +244,7 @@ def _complete_run(subject: Subject, attended: int) -> _Completed:
     before = [engine.w3.eth.get_balance(address) for address in receivers]
     complete = abi.encode("completeEvent", run_id, bookings[:attended])
     payout = _logged(subject, platform, complete, 0, "EventCompleted")["host_payout"]
-    first, second = (
-        engine.w3.eth.get_balance(address) - wei for address, wei in zip(receivers, before, strict=True)
-    )
+    first, second = (engine.w3.eth.get_balance(address) - wei for address, wei in zip(receivers, before, strict=True))
     return _Completed(2 * payment, host_stake, stake, payout, (first, second))
 
 

@@ -77,6 +77,7 @@ class Deployer:
         self.controlled_account_abi = ContractAbi(self.artifacts["ControlledAccount"].abi)
         self._empty_chain = engine.snapshot()
         self._traits: ContractTraits | None = None
+        self.contract: StakeContract
         self.set_contract(contract)
 
     def explore(self, given_terms: Terms | None = None) -> None:

@@ -124,9 +124,7 @@ def _completion(session: Session, state: ContractState, run: RunView) -> _Exit:
 
 def _expiry(state: ContractState, run: RunView) -> _Exit:
     failure = f"run {run.id} can't be expired by anyone once its grace is over"
-    return _Exit(
-        "expire", failure, _STRANGER, stake_abi().encode("expireEvent", run.id), _held_for(state, run), run.id
-    )
+    return _Exit("expire", failure, _STRANGER, stake_abi().encode("expireEvent", run.id), _held_for(state, run), run.id)
 
 
 def _withdrawals(session: Session, state: ContractState) -> Iterator[_Exit]:
@@ -188,13 +186,13 @@ def _blocked(tried: Sequence[_Tried]) -> Iterator[BlockedExit]:
 
 def _blocked_payments(session: Session, state: ContractState) -> list[BlockedExit]:
     """What people and platform can't get, on a snapshot, of what the model says that they are due."""
-    credits = {party: credit for party, credit in state.credits.items() if credit}
-    if not credits and not state.platform_balance:
+    due = {party: credit for party, credit in state.credits.items() if credit}
+    if not due and not state.platform_balance:
         return []
     snapshot = session.engine.snapshot()
     all_closed = not any(run.open for run in state.runs.values())
     desk = _Desk(session, [*dict.fromkeys((*state.runs, *state.bookings))], all_closed)
-    blocked = [shut for party, credit in credits.items() for shut in desk.pay_credit(party, credit)]
+    blocked = [shut for party, credit in due.items() for shut in desk.pay_credit(party, credit)]
     blocked += desk.pay_fees(_platform(session, state), state.platform_balance)
     session.engine.revert(snapshot)
     session.chain.take_receipts()

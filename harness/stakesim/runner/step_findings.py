@@ -50,8 +50,8 @@ def exception_finding(result: ScenarioResult, error: BaseException, number: int,
 
     Args:
         result: Of the scenario.
-        error: `MistakenCall` and `CannotPay` are the scenario file's mistakes, `CallReverted` and `AbiError` are views that the contract
-            does not answer; anything else is a crash of the system under test.
+        error: `MistakenCall` and `CannotPay` are the scenario file's mistakes, `CallReverted` and `AbiError` are views
+            that the contract does not answer; anything else is a crash of the system under test.
         number: Number of the step, from 1.
         rate: INR per ETH.
     """

@@ -50,7 +50,7 @@ _MEASURED_BOOKINGS = (10, 30)
 _MAX_SEATS_UNMEASURED = 256
 """A contract that opens no larger runs is played with its largest one, however little gas that takes."""
 _MAX_BOOKINGS = 1_000
-"""Bookings of the largest run that is played: a settlement that does something for each needs more gas than there is."""
+"""Bookings of the largest run that is played: a settlement that does something for each needs too much gas by then."""
 
 
 def function_probes(functions: Abi) -> Iterator[Scenario]:
