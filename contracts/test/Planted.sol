@@ -57,6 +57,12 @@ contract RunsTooLarge is SoundEventStake {
     }
 }
 
+contract FullRunNeedsTooMuch is SoundEventStake {
+    function _maxSeats() internal pure override returns (uint256) {
+        return 350;
+    }
+}
+
 contract NobodysStakes is SoundEventStake {
     function _forfeit(uint256) internal override {}
 }

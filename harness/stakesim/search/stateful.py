@@ -50,6 +50,7 @@ def search(
     *,
     hostile: bool = True,
     terms: Terms | None = None,
+    most: int | None = None,
 ) -> list[ScenarioResult]:
     """Runs examples of random actions, and shrinks the first failure of each kind.
 
@@ -60,6 +61,7 @@ def search(
         seed: The same one gives the same examples.
         hostile: Also try what the rules forbid.
         terms: The usual terms of the contract, which half of the examples have; None: `Terms()`.
+        most: How many failures to look for; None: all.
 
     Returns:
         A failure of each kind, or of each weakness of a contract written elsewhere, in the order in which they were
@@ -77,6 +79,8 @@ def search(
             key, failure = _named(environment, result) if environment.foreign else (result.kind, result)
             if key not in found:
                 found[key] = failure if environment.foreign else shrink(environment, failure)
+        if len(found) == most:
+            break
     return [*found.values()]
 
 
