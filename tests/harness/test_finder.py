@@ -15,7 +15,9 @@ from stakesim.evm.engines import fastest_engine
 from stakesim.evm.errors import EngineError
 from stakesim.generate.terms_draws import CHOICES
 from stakesim.model.rehearsal import rehearse
+from stakesim.runner.causes import Cause
 from stakesim.runner.environment import open_environment
+from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import ContractWeakness
 from stakesim.runner.narrative import narrate
 from stakesim.runner.scenario_run import run_scenario
@@ -25,7 +27,6 @@ from stakesim.scenario.actions import (
     CallFunction,
     Complete,
     CreateRun,
-    Expire,
     ForceEther,
     Terms,
     Wait,
@@ -33,6 +34,7 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.scenario import Scenario
+from stakesim.search import shrink as shrink_module
 from stakesim.search.contract_diagnosis import classify, diagnose_contract
 from stakesim.search.probes import largest_run_probes
 from stakesim.search.shrink import shrink
@@ -59,6 +61,10 @@ NO_FORFEITS_TO_HOST = ("forfeits * FORFEIT_TO_HOST_BPS / BPS", "0")
 LATE_BOOKING = (
     "        if (block.timestamp >= run.start) revert TooLate(run.start);\n        if (seats == 0)",
     "        if (seats == 0)",
+)
+SHUT_BY_PAUSE = (
+    "uint256[] calldata attendedBookingIds) external nonReentrant {",
+    "uint256[] calldata attendedBookingIds) external nonReentrant whenNotPaused {",
 )
 PAYER = Actor(pays="self")
 
@@ -146,28 +152,52 @@ def test_a_mistaken_expectation_is_told_as_it_is():
     assert {finding.id for finding in failure.findings} == {"EXPECTATION"}
 
 
-def test_shrinking_does_not_change_the_failing_action():
-    """A run that expires too early breaks the same invariant, and has the shorter story."""
-    scenario = story(
-        opens(run="run2", starts=DAY),
-        opens(starts=40 * DAY),
-        Expire(at=9 * DAY, run="run2"),
-        books("guest"),
-        Complete(run="run1", attended=("booking1",)),
-    )
-    early = ("        if (block.timestamp < opens) revert TooEarly(opens);\n", "")
-    with opened(plainly_patched(*TOO_EARLY, early)) as environment:
-        shrunk = shrink(environment, run_scenario(environment, scenario))
+def test_what_is_left_out_leaves_no_other_failure():
+    """Without the call that shuts the exit, only a view is wrong."""
+    forgets = ("return _read(_hostRuns[host], 1, _hostRuns[host].at[0]);", "return _read(_hostRuns[host], 1, 0);")
+    scenario = story(opens(), CallFunction(function="pause"), Complete(at=STARTS, run="run1", attended=()))
+    with opened(plainly_patched(*SHUT_BY_PAUSE, forgets)) as environment:
+        failure = run_scenario(environment, scenario)
+        told = diagnose_contract(environment, failure, set())
+    assert told.kind == failure.kind
+    assert {finding.weakness for finding in told.findings} == {ContractWeakness.OWNER_SHUTS_EXITS}
+
+
+def test_a_refused_closing_is_named_by_what_else_is_possible():
+    """That is tried where the failure is, and not only at the end of the story."""
+    scenario = story(opens(), Complete(at=STARTS, run="run1", by="platform", attended=()), Wait())
+    with opened(load_contract(f"{PLANTED}:FundsStayLocked")) as environment:
+        told = diagnose_contract(environment, run_scenario(environment, scenario), set())
+    assert {finding.weakness for finding in told.findings} == {ContractWeakness.FUNDS_LOCKED}
+
+
+def test_shrinking_does_not_change_the_failing_action(monkeypatch):
+    """Every story without a completion breaks the same invariant in another place, and is shorter."""
+    scenario = story(opens(), books("guest"), Complete(run="run1", attended=("booking1",)))
+    real = shrink_module.run_scenario
+
+    def broken_everywhere(environment, scenario):
+        result = real(environment, scenario)
+        if not result.findings:
+            place = {"scenario": scenario, "step": len(scenario.actions), "cause": Cause.NOT_REFUSED}
+            result.findings = [Finding("INV-16", "", "", **place)]
+        return result
+
+    with opened(plainly_patched(*TOO_EARLY)) as environment:
+        failure = run_scenario(environment, scenario)
+        monkeypatch.setattr(shrink_module, "run_scenario", broken_everywhere)
+        shrunk = shrink(environment, failure)
     assert [action.do for action in shrunk.scenario.actions] == ["create_run", "complete"]
 
 
 def test_overpayment_does_not_become_underpayment():
-    checks_nothing = ("        if (msg.value != amount) revert WrongValue(msg.value, amount);\n", "")
-    with opened(plainly_patched(*checks_nothing)) as environment:
+    """A wei too many is refused, and nothing else."""
+    odd = ("        if (msg.value != amount) revert", "        if (msg.value == amount + 1) revert")
+    with opened(plainly_patched(*odd)) as environment:
         scenario = story(opens(value_off=10**9, direct=True))
         told = diagnose_contract(environment, run_scenario(environment, scenario), set())
     assert {finding.weakness for finding in told.findings} == {ContractWeakness.OVERPAYMENT_KEPT}
-    assert told.scenario.actions[-1].value_off == 1
+    assert told.scenario.actions[-1].value_off == 10**9
 
 
 # ------------------------------------------------------------------------------------------------------------- names
@@ -222,12 +252,7 @@ def test_taking_more_than_was_forced_in_takes_escrow():
 
 def test_a_function_that_shuts_exits_changes_no_terms():
     """Whether the last exit is tried at the end, or an action of the story is it."""
-    shut = (
-        "    function completeEvent(uint256 eventRunId, uint256[] calldata attendedBookingIds) external nonReentrant {",
-        "    function completeEvent(uint256 eventRunId, uint256[] calldata attendedBookingIds) external nonReentrant "
-        "whenNotPaused {",
-    )
-    with opened(plainly_patched(*shut)) as environment:
+    with opened(plainly_patched(*SHUT_BY_PAUSE)) as environment:
         for end in (Wait(), Complete(at=STARTS, run="run1", attended=())):
             scenario = story(opens(), CallFunction(function="pause"), end)
             name = classify(run_scenario(environment, scenario))

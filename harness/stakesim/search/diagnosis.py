@@ -34,13 +34,18 @@ def simplify(
     Returns:
         The last failure of the same kind.
     """
-    for change in (_without_what_follows(result), _without_expectations, *changes):
+    result = _rerun(environment, result, _until_failure(result))
+    for change in (_without_expectations, *changes):
         simpler = change(result.scenario)
         if simpler != result.scenario:
-            rerun = run_scenario(environment, simpler)
-            if rerun.findings and rerun.kind == result.kind:
-                result = rerun
+            result = _rerun(environment, result, simpler)
     return result
+
+
+def _rerun(environment: Environment, result: ScenarioResult, simpler: Scenario) -> ScenarioResult:
+    """The result of the simpler scenario, if it has the same failure."""
+    rerun = run_scenario(environment, simpler)
+    return rerun if rerun.findings and rerun.kind == result.kind else result
 
 
 def label(
@@ -87,10 +92,10 @@ def shortest_findings(results: Sequence[ScenarioResult]) -> list[Finding]:
     return [finding for result in shortest.values() for finding in result.findings]
 
 
-def _without_what_follows(failure: ScenarioResult) -> Callable[[Scenario], Scenario]:
-    """Ends at the failing action: there the whole contract is read, and every exit is tried."""
+def _until_failure(failure: ScenarioResult) -> Scenario:
+    """Ends at the failing action: as the last one, after it the whole contract is read, and every exit is tried."""
     actions = failure.scenario.actions[: failure.findings[0].step]
-    return lambda scenario: scenario.model_copy(update={"actions": actions})
+    return failure.scenario.model_copy(update={"actions": actions})
 
 
 def _without_expectations(scenario: Scenario) -> Scenario:
