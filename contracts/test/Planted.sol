@@ -64,7 +64,7 @@ contract FullRunNeedsTooMuch is SoundEventStake {
 }
 
 contract NobodysStakes is SoundEventStake {
-    function _forfeit(uint256) internal override {}
+    function _forfeit(uint256) internal override returns (uint256) {}
 }
 
 contract PayoutsAreDropped is SoundEventStake {

@@ -3,7 +3,7 @@ pragma solidity ^0.8.30;
 
 /// @notice Only the interface that is deployed on Sepolia, and none of the weaknesses: values are exact, runs are limited,
 /// terms are fixed, a payout that its receiver does not take stops nobody. It reverts with strings. The functions that
-/// are virtual are where Planted.sol breaks it. For tests: not one to deploy.
+/// are virtual are where Planted.sol breaks it, and sound/ changes it. For tests: not one to deploy.
 contract SoundEventStake {
     struct Run {
         address host;
@@ -156,14 +156,12 @@ contract SoundEventStake {
             forfeits += booking.userStake;
             emit BookingNoShow(run.bookings[i], booking.user, booking.userStake);
         }
-        uint256 forfeitsToHost = forfeits * _forfeitToHostPercent() / 100;
-        _forfeit(forfeits - forfeitsToHost);
-        uint256 payout = run.pricePerSeat * run.seatsBooked;
-        uint256 fee = payout * _feePercent() / 100;
+        uint256 revenue = run.pricePerSeat * run.seatsBooked;
+        uint256 fee = revenue * _feePercent() / 100;
         _fees += fee;
-        payout = payout - fee + forfeitsToHost;
-        emit EventCompleted(eventRunId, payout, run.hostStake);
-        _pay(run.host, payout + run.hostStake);
+        uint256 hostPayout = revenue - fee + _forfeit(forfeits);
+        emit EventCompleted(eventRunId, hostPayout, run.hostStake);
+        _pay(run.host, hostPayout + run.hostStake);
     }
 
     function cancelEvent(uint256 eventRunId) external {
@@ -282,12 +280,10 @@ contract SoundEventStake {
         return 20;
     }
 
-    function _forfeitToHostPercent() internal pure virtual returns (uint256) {
+    /// @dev Returns what of it is the host's.
+    function _forfeit(uint256 stakes) internal virtual returns (uint256) {
+        _fees += stakes;
         return 0;
-    }
-
-    function _forfeit(uint256 stake) internal virtual {
-        _fees += stake;
     }
 
     /// @dev Without copying what the receiver returns.

@@ -39,11 +39,20 @@ from stakesim.search.contract_diagnosis import classify, diagnose_contract
 from stakesim.search.probes import largest_run_probes
 from stakesim.search.shrink import shrink
 from stakesim.search.stateful import search
-from stakesim.units import DAY
+from stakesim.units import DAY, HOUR
 
 PLANTED = CONTRACTS / "test" / "Planted.sol"
-VARIANTS = CONTRACTS / "test" / "Variants.sol"
+SOUND = CONTRACTS / "test" / "sound"
+DEPLOYED = SOUND / "OfTheDeployedInterface.sol"
+WHOLE = SOUND / "OtherMakes.sol"
 STAND_IN = CONTRACTS / "test" / "MinimalEventStake.sol"
+OWN_TERMS = Terms(
+    stake_bps=1_500,
+    fee_bps=333,
+    forfeit_to_host_bps=5_000,
+    cancellation_cutoff=2 * HOUR,
+    completion_grace=3 * DAY,
+)
 STARTS = 2 * DAY
 NO_CREDIT = ("            creditOf[to] += amount;\n", "")
 FEES_AND_ALL_ELSE = (
@@ -309,14 +318,23 @@ def test_a_run_that_fails_at_any_size_is_not_too_large():
 @pytest.mark.parametrize(
     ("contract", "traits"),
     [
-        ("OtherTerms", {"terms": Terms(stake_bps=1_000, fee_bps=300)}),
-        ("SharesForfeits", {"terms": Terms(forfeit_to_host_bps=5_000)}),
-        ("FewSeats", {"max_seats": 5}),
-        ("PaysByCredit", {"pays_by_credit": True}),
+        (f"{DEPLOYED}:ClaimedPayments", {"pays_by_credit": True, "fees_by_credit": True}),
+        (f"{DEPLOYED}:OtherPercentages", {"terms": Terms(stake_bps=1_000, fee_bps=300, forfeit_to_host_bps=2_500)}),
+        (f"{DEPLOYED}:SmallRuns", {"max_seats": 12}),
+        (f"{WHOLE}:PackedWords", {"terms": None, "max_seats": 200}),
+        (f"{WHOLE}:PullPayments", {"pays_by_credit": True, "fees_by_credit": False}),
+        (f"{WHOLE}:HostPaidFirst", {"pays_by_credit": False}),
+        (f"{WHOLE}:FewSeats", {"max_seats": 7}),
+        (
+            f"{WHOLE}:OwnTerms",
+            {"terms": OWN_TERMS},
+        ),
+        (f"{WHOLE}:StringErrors", {"pays_by_credit": False}),
     ],
+    ids=lambda value: value.rpartition(":")[2] if isinstance(value, str) else "",
 )
 def test_nothing_is_found_in_a_sound_contract_of_another_make(contract, traits):
-    artifact = load_contract(f"{VARIANTS}:{contract}")
+    artifact = load_contract(contract)
     with opened(artifact) as environment:
         found = environment.contract.traits
         assert {name: getattr(found, name) for name in traits} == traits
@@ -326,7 +344,7 @@ def test_nothing_is_found_in_a_sound_contract_of_another_make(contract, traits):
 
 
 def test_a_contract_is_judged_by_the_terms_that_are_given():
-    artifact = load_contract(f"{VARIANTS}:OtherTerms")
+    artifact = load_contract(f"{DEPLOYED}:OtherPercentages")
     result = run("no-show", fastest_engine(), driver="contract", contract=artifact, terms=Terms(), probing=False)
     assert not result.ok
 

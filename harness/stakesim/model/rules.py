@@ -361,11 +361,14 @@ def _withdraw_fees(x: _Execution) -> None:
     earned, owner = state.platform_balance, state.owner
     if earned == 0 and state.full_interface:
         raise RefusedError("NothingToWithdraw")
-    if not takes_ether(state, owner):
+    if not takes_ether(state, owner) and not state.fees_by_credit:
         raise RefusedError("TransferFailed", owner, earned)
     state.platform_balance = 0
-    add(state.received, owner, earned)
     x.log("PlatformFeesWithdrawn", owner, earned)
+    if state.fees_by_credit:
+        x.cashier.push(owner, earned, "platform fees")
+        return
+    add(state.received, owner, earned)
     x.cashier.send(owner, earned, "platform fees")
 
 

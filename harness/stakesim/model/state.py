@@ -224,6 +224,7 @@ class State:
             is deployed on Sepolia: a run can't expire but can be completed at any later time.
         max_seats: Seats of the largest run that the contract takes.
         pays_by_credit: Whether the contract pushes no payout: everybody withdraws what they are paid.
+        fees_by_credit: Whether the platform's fees, too, are then a credit of the owner.
     """
 
     terms: Terms
@@ -258,6 +259,7 @@ class State:
     full_interface: bool = True
     max_seats: int = MAX_SEATS
     pays_by_credit: bool = False
+    fees_by_credit: bool = False
 
     def copy(self) -> State:
         """Returns a state that later changes of this one do not reach."""
@@ -297,6 +299,7 @@ def initial_state(
     takes_payments: bool = True,
     max_seats: int = MAX_SEATS,
     pays_by_credit: bool = False,
+    fees_by_credit: bool = False,
 ) -> State:
     """The state of a contract that was just deployed.
 
@@ -308,6 +311,7 @@ def initial_state(
         takes_payments: Whether people pay INR for what the platform sends.
         max_seats: Seats of the largest run that the contract takes.
         pays_by_credit: Whether the contract pushes no payout.
+        fees_by_credit: Whether the platform's fees, too, are then a credit.
     """
     return State(
         terms,
@@ -318,6 +322,7 @@ def initial_state(
         takes_payments=takes_payments,
         max_seats=max_seats,
         pays_by_credit=pays_by_credit,
+        fees_by_credit=fees_by_credit,
     )
 
 

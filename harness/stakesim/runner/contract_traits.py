@@ -39,11 +39,15 @@ class ContractTraits:
         terms: Those that its code fixes; None: its constructor takes them.
         max_seats: Seats of the largest run that it opens.
         pays_by_credit: It pushes no payout: everybody withdraws what they are paid.
+        fees_by_credit: The platform's fees, too, are then a credit of the owner.
+        reverts_with_strings: It has no custom errors but those that it declares and never uses.
     """
 
     terms: Terms | None = None
     max_seats: int = MAX_SEATS
     pays_by_credit: bool = False
+    fees_by_credit: bool = False
+    reverts_with_strings: bool = False
 
     @property
     def like_event_stake(self) -> bool:
@@ -82,13 +86,12 @@ def explore(subject: Subject, *, takes_terms: bool, given: Terms | None) -> Cont
     """
     snapshot = subject.engine.snapshot()
     try:
-        max_seats = _largest_run(subject)
+        strings, max_seats = _reverts_with_strings(subject), _largest_run(subject)
         subject.engine.revert(snapshot)
         snapshot = subject.engine.snapshot()
         trial = _try_out(subject)
-        if takes_terms:
-            return ContractTraits(None, max_seats, trial.pays_by_credit)
-        return ContractTraits(given or _terms(subject, trial), max_seats, trial.pays_by_credit)
+        terms = None if takes_terms else given or _terms(subject, trial)
+        return ContractTraits(terms, max_seats, trial.pays_by_credit, trial.fees_by_credit, strings)
     finally:
         subject.engine.revert(snapshot)
         subject.chain.take_receipts()
@@ -100,12 +103,14 @@ class _Trial(NamedTuple):
     Attributes:
         fee_bps: The platform's share of the revenue.
         forfeit_to_host_bps: The host's share of a forfeited stake.
-        pays_by_credit: No payout was pushed, and all could be withdrawn.
+        pays_by_credit: See `ContractTraits`.
+        fees_by_credit: See `ContractTraits`.
     """
 
     fee_bps: int | None = None
     forfeit_to_host_bps: int | None = None
     pays_by_credit: bool = False
+    fees_by_credit: bool = False
 
 
 # What the contract says
@@ -145,6 +150,22 @@ def _view(subject: Subject, name: str, *args: Any) -> tuple[Any, ...] | None:
         return abi.decode(name, subject.chain.call(subject.address, abi.encode(name, *args)))
     except (AbiError, CallReverted):
         return None
+
+
+def _reverts_with_strings(subject: Subject) -> bool:
+    """Whether calls about what does not exist all revert with a string."""
+    stranger, names = subject.engine.accounts[1].address, set()
+    for function, *args in (
+        ("bookEvent", 1, 1),
+        ("cancelEvent", 1),
+        ("completeEvent", 1, []),
+        ("withdrawPlatformFees",),
+    ):
+        try:
+            subject.chain.call(subject.address, stake_abi().encode(function, *args), sender=stranger)
+        except CallReverted as reverted:
+            names.add(stake_abi().revert_reason(reverted.data).name)
+    return names == {"Error"}
 
 
 # What it opens
@@ -214,7 +235,8 @@ def _try_out(subject: Subject) -> _Trial:
         return _Trial()
     fee = _bps(all_attend.revenue - all_attend.host_payout, all_attend.revenue)
     more = one_attends.host_payout - all_attend.host_payout
-    return _Trial(fee, _bps(more, one_attends.attendee_stake), _pays_by_credit(subject, (all_attend, one_attends)))
+    credits_of = _credits(subject, (all_attend, one_attends), one_attends.attendee_stake)
+    return _Trial(fee, _bps(more, one_attends.attendee_stake), *credits_of)
 
 
 def _bps(part: int, whole: int) -> int | None:
@@ -257,18 +279,28 @@ def _logged(subject: Subject, sender: Any, data: bytes, value: int, event: str) 
     return logged[0].args
 
 
-def _pays_by_credit(subject: Subject, runs: tuple[_Completed, ...]) -> bool:
-    """Whether nothing was pushed, and host and attendee can withdraw exactly what they are due of both runs."""
+def _credits(subject: Subject, runs: tuple[_Completed, ...], forfeits: int) -> tuple[bool, bool]:
+    """Whether payouts are credits, and whether the fees are.
+
+    They are if nothing was pushed, and host, attendee and owner can withdraw exactly what they are due of both runs.
+
+    Args:
+        subject: The contract, on the chain as the runs left it.
+        runs: The completed runs.
+        forfeits: Stakes of no-shows, in wei.
+    """
     if any(any(run.pushed) for run in runs):
-        return False
-    due = (
-        sum(run.host_payout + run.host_stake for run in runs),
-        sum(run.attendee_stake for run in runs),
-    )
+        return False, False
+    host_payouts = sum(run.host_payout for run in runs)
+    due = (host_payouts + sum(run.host_stake for run in runs), sum(run.attendee_stake for run in runs))
     ways = WaysOut(subject.engine, subject.chain, subject.artifact.abi, subject.address, subject.account_abi)
-    accounts = subject.engine.accounts[1:3]
-    taken = [
-        sum(paid.wei for paid in ways.take(Creditor(account, account.address), wei, range(1, 5)))
-        for account, wei in zip(accounts, due, strict=True)
-    ]
-    return taken == list(due)
+    owner, *receivers = (Creditor(account, account.address) for account in subject.engine.accounts[:3])
+    if any(_taken(ways, who, wei) != wei for who, wei in zip(receivers, due, strict=True)):
+        return False, False
+    fees = sum(run.revenue for run in runs) + forfeits - host_payouts
+    pushed = ways.call(owner, stake_abi().encode("withdrawPlatformFees"))
+    return True, pushed == 0 and _taken(ways, owner, fees) == fees
+
+
+def _taken(ways: WaysOut, creditor: Creditor, wei: int) -> int:
+    return sum(paid.wei for paid in ways.take(creditor, wei, range(1, 5)))

@@ -94,7 +94,7 @@ class Deployer:
             self._engine, self._chain, self.contract.artifact, deployment.address, self.controlled_account_abi
         )
         self._traits = explore(subject, takes_terms=self.contract.takes_terms, given=given_terms)
-        self.contract = replace(self.contract, traits=self._traits)
+        self.set_contract(self.contract.artifact)
 
     def set_contract(self, contract: Artifact | None) -> None:
         """Sets the stake contract for later deployments.
@@ -123,8 +123,7 @@ class Deployer:
             full_interface=full_interface,
             takes_terms=takes_terms,
             traits=self._traits or usual,
-            has_specified_errors={item["name"] for item in artifact.abi if item["type"] == "error"}
-            >= _SPECIFIED_ERRORS,
+            has_specified_errors=_has_specified_errors(artifact) and not (self._traits or usual).reverts_with_strings,
         )
         self._deployment: Deployment | None = None
 
@@ -181,6 +180,10 @@ class Deployer:
 
     def _create(self, artifact: Artifact, by: LocalAccount, *args: Any, value: int = 0) -> str:
         return deploy(self._chain, by, init_code(artifact, args), name=artifact.name, value=value)
+
+
+def _has_specified_errors(artifact: Artifact) -> bool:
+    return {item["name"] for item in artifact.abi if item["type"] == "error"} >= _SPECIFIED_ERRORS
 
 
 def _reentry(actor: Actor, controller: LocalAccount, stake: str) -> tuple[Any, ...]:

@@ -235,7 +235,10 @@ class _Desk:
         if not balance or name is None or self.session.parties.is_contract(name):
             return
         creditor = Creditor(self.session.parties.accounts[name], owner)
-        got = self.session.ways_out.call(creditor, stake_abi().encode("withdrawPlatformFees"))
+        ways = self.session.ways_out
+        got = ways.call(creditor, stake_abi().encode("withdrawPlatformFees"))
+        if self.session.contract.traits.fees_by_credit:
+            got += sum(one.wei for one in ways.take(creditor, balance, self.ids))
         if got != balance:
             message = f"the platform is due {balance} wei of fees and forfeits, and can withdraw {got}"
             yield BlockedExit(message, balance, "fees", obtained=got, party=PLATFORM)

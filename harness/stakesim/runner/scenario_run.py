@@ -78,6 +78,7 @@ class ScenarioRun:
             takes_payments=session.driver.takes_payments,
             max_seats=contract.traits.max_seats,
             pays_by_credit=contract.traits.pays_by_credit,
+            fees_by_credit=contract.traits.fees_by_credit,
         )
         self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
         self._driver, self._has_roles = session.driver, contract.has_roles
