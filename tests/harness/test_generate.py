@@ -151,8 +151,7 @@ def rejections(scenario: Scenario) -> int:
 
 
 def test_the_administered_campaign_changes_who_acts_for_the_platform() -> None:
-    more = (rehearse(generate(profile("administered"), 1, index)) for index in range(2 * RUNS))
-    steps = [step for steps in (*(steps for _, steps in campaign("administered")), *more) for step in steps]
+    steps = [step for _, steps in campaign("administered") for step in steps]
     done = Counter(step.action.do for step in steps if step.outcome.status == "ok")
     for kind in ("set_operator", "pause", "unpause", "transfer_ownership", "accept_ownership"):
         assert done[kind] > 10, kind
