@@ -51,7 +51,7 @@ def run_scenarios(contract: str | Path, engine: str, names: list[str] = SCENARIO
         ("FeesAreTheBalance", "the owner can take escrow", 2),
         ("KeepsOverpayment", "overpayment is kept", 2),
         ("TermsChange", "terms change under a booked run", 4),
-        ("ReceiverBlocksAll", "one hostile receiver blocks everybody", 2),
+        ("ReceiverBlocksAll", "one hostile receiver blocks everybody", 3),
         ("FundsStayLocked", "funds stay locked for ever", 1),
         ("NobodysStakes", "no-shows' stakes belong to nobody", 4),
     ],

@@ -159,6 +159,8 @@ def _price_is_faulty(state: State) -> bool:
 @_move(6, lambda state: sum(run.open for run in state.runs.values()) < 3)
 def _open_run(rng: Generator, state: State) -> Action:
     lead_time = pick(rng, (2 * DAY, 7 * DAY, HOUR, DAY))
+    if state.terms.cancellation_cutoff > DAY:
+        lead_time += pick(rng, (0, state.terms.cancellation_cutoff))
     return CreateRun(
         run=_new_run(state),
         by=pick(rng, [*state.actors]),

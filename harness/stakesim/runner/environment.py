@@ -30,11 +30,13 @@ from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
 from stakesim.runner.drivers.onchain import OnChain
+from stakesim.runner.known_faults import Name
 from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import Parties
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
-from stakesim.scenario.actions import CallFunction, CreateRun, ForceEther, SetIds
+from stakesim.runner.ways_out import WaysOut
+from stakesim.scenario.actions import CallFunction, CreateRun, ForceEther, SetIds, Terms
 from stakesim.scenario.scenario import Scenario
 from stakesim.workers.time_limit import expirations
 
@@ -54,7 +56,14 @@ class Environment:
         scenarios_run: Number of scenarios that the campaign has run in it.
     """
 
-    def __init__(self, engine: Engine, driver: str, backend: Backend | None, contract: Artifact | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        driver: str,
+        backend: Backend | None,
+        contract: Artifact | None = None,
+        terms: Terms | None = None,
+    ) -> None:
         """Takes over engine and backend: `close` closes both.
 
         Args:
@@ -62,6 +71,7 @@ class Environment:
             driver: "contract", or one of the backend's.
             backend: The backend under test; None for the contract alone.
             contract: The stake contract to deploy; None: the packaged `EventStake`.
+            terms: The terms that the contract must have, if its constructor takes none; None: those that it has.
 
         Raises:
             EngineError: The engine can't set the time and take snapshots, or the contract can't be driven.
@@ -75,10 +85,12 @@ class Environment:
         self.chain = open_client(engine, direct=driver == CONTRACT)
         self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
-        self.known_weaknesses: set[str] = set()
+        self.known_weaknesses: set[Name] = set()
         self.scenarios_run = 0
         self._expirations = expirations()
         self._deployer = Deployer(engine, self.chain, contract)
+        if self.foreign:
+            self._deployer.explore(terms)
 
     def close(self) -> None:
         """Closes backend and engine. If the backend can't be closed, the error is logged."""
@@ -97,7 +109,9 @@ class Environment:
         return self._deployer.contract
 
     def set_contract(self, contract: Artifact | None) -> None:
-        """Deploys another stake contract from the next scenario on; see `Deployer.set_contract`. Keeps `foreign`.
+        """Deploys another stake contract from the next scenario on; see `Deployer.set_contract`.
+
+        Keeps `foreign`, and judges it by the same traits.
 
         Raises:
             EngineError: The contract can't be driven.
@@ -125,6 +139,9 @@ class Environment:
             full_interface=self.contract.full_interface,
             has_roles=self.contract.has_roles,
         )
+        ways_out = WaysOut(
+            self.engine, self.chain, self.contract.artifact.abi, address, self._deployer.receiver_abis.controlled
+        )
         self.chain.take_receipts()  # discards those of the deployments, which are no part of the scenario
         return Session(
             engine=self.engine,
@@ -135,6 +152,7 @@ class Environment:
             parties=parties,
             driver=driver,
             reader=reader,
+            ways_out=ways_out,
             clock=clock,
             price_feed=price_feed,
             network=self.network,
@@ -197,6 +215,7 @@ def open_environment(
     contract: Artifact | None = None,
     driver: str | None = None,
     backend: Backend | Callable[[], Backend] | None = None,
+    terms: Terms | None = None,
 ) -> Environment:
     """Opens an environment; see `Environment`.
 
@@ -205,6 +224,7 @@ def open_environment(
         contract: The stake contract to deploy; None: the packaged `EventStake`.
         driver: "contract", or one of the backend's; None: the backend's first, or "contract" where there is none.
         backend: The backend under test, or a function that opens it; None: the one that `[tool.stakesim]` names.
+        terms: See `Environment`.
 
     Raises:
         EngineError: The engine can't be opened, or the contract can't be driven.
@@ -219,7 +239,7 @@ def open_environment(
         engine = engine or default_engine(name)
         chain = open_engine(engine) if isinstance(engine, str) else engine
         on_failure.callback(chain.close)
-        environment = Environment(chain, name, opened, contract)
+        environment = Environment(chain, name, opened, contract, terms)
         on_failure.pop_all()
         return environment
 

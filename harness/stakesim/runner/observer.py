@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from stakesim.evm.abi import Event, Log
 from stakesim.evm.client import TransactionReceipt
+from stakesim.evm.errors import CannotPay
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rates import current_rate
 from stakesim.model.reference import apply
@@ -20,6 +21,7 @@ from stakesim.model.views import ZERO_ADDRESS
 from stakesim.runner.event_replay import EventReplay
 from stakesim.runner.gas_budget import gas_budget
 from stakesim.runner.liveness import blocked_exits
+from stakesim.runner.narrative import format_wei
 from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
@@ -98,6 +100,7 @@ class Observer:
             reads_rows: False while the backend handles a request, when its rows can't be compared.
 
         Raises:
+            CannotPay: The sender does not have the wei. Then nothing was done.
             EngineError: The engine can't do what the action needs.
             Exception: Whatever the system under test raises.
         """
@@ -110,7 +113,7 @@ class Observer:
             model, expected = self._with_reentries(model_before, timed, expected, receipts)
             self.model = model
         transactions = [self._record(receipt, timed.time) for receipt in receipts]
-        self._update_state(timed.action, expected, transactions, last=last)
+        self._update_state(timed.action, expected, transactions, model_before if actual.failed else model, last=last)
         if isinstance(timed.action, CallFunction):
             model = self.model = self._with_actual_roles(model)
         events = tuple(event for event in expected.events if event[0] in self._event_names)
@@ -144,6 +147,7 @@ class Observer:
         model_before = self.model
         model, expected = self._apply(timed)
         if actual is None:
+            self._check_can_pay(timed.action, expected)
             self._set_time_and_price(model, timed, sends=expected.signer is not None)
             actual = self.session.driver.perform(timed.action, expected, model_before)
             after_perform()
@@ -175,6 +179,19 @@ class Observer:
         if expected.status == "rejected" and expected.optional:
             return self.model, expected
         return apply(model, timed.action, timed.time, timed.market_rate, reentries=reentries)
+
+    def _check_can_pay(self, action: Action, expected: ExpectedOutcome) -> None:
+        """Raises `CannotPay` if the wei that the action sends are more than its sender has."""
+        is_sent = expected.status == "ok" or getattr(action, "direct", False)
+        if not is_sent or expected.signer is None:
+            return
+        wallet = self._state.wallets[expected.signer]
+        if expected.value > wallet:
+            what = action.do.replace("_", " ")
+            raise CannotPay(
+                f"{expected.signer} has {format_wei(wallet)}, and {what} sends {format_wei(expected.value)}: "
+                "lower the amount, the price or the seats"
+            )
 
     def _apply(self, timed: TimedAction) -> tuple[State, ExpectedOutcome]:
         return apply(self.model, timed.action, timed.time, timed.market_rate)
@@ -268,22 +285,38 @@ class Observer:
             yield event._replace(args=named)
 
     def _update_state(
-        self, action: Action, expected: ExpectedOutcome, transactions: list[MinedTransaction], *, last: bool
+        self,
+        action: Action,
+        expected: ExpectedOutcome,
+        transactions: list[MinedTransaction],
+        owing: State,
+        *,
+        last: bool,
     ) -> None:
-        """Reads what the action may have changed; everything if it is the last, or if the amounts do not add up."""
+        """Reads what the action may have changed; everything if it is the last, or if the amounts do not add up.
+
+        Args:
+            action: The action.
+            expected: Its outcome in the model.
+            transactions: Those mined in this step.
+            owing: The model with what the contract owes now: if the action failed, that before it.
+            last: It is the scenario's last action.
+        """
         if transactions and not last:
             self._state = self._read_affected(action, expected)
-        self._state = self._with_model_amounts(self._state)
+        self._state = self._with_model_amounts(self._state, owing)
         # a call may be about any run, and so may one that a receiver makes while it is paid
         is_free = isinstance(action, CallFunction) or bool(self.model.receivers)
         if last or (transactions and (is_free or not self._adds_up())):
-            self._state = self._with_model_amounts(self._read_everything())
+            self._state = self._with_model_amounts(self._read_everything(), owing)
 
-    def _with_model_amounts(self, state: ContractState) -> ContractState:
-        """Takes credits and platform balance from the model if the contract has no views for them."""
-        if self.model.full_interface:
+    def _with_model_amounts(self, state: ContractState, model: State) -> ContractState:
+        """Takes credits and platform balance from the model if the contract has no views for them.
+
+        Whether they can be withdrawn is tried at the end: see `stakesim.runner.liveness`.
+        """
+        if model.full_interface:
             return state
-        model = self.model
         by_party = {party: model.credits.get(party, 0) for party in state.credits}
         return replace(state, platform_balance=model.platform_balance, credits=by_party)
 

@@ -11,10 +11,12 @@ from stakesim.evm.chain_spec import EPOCH as EPOCH
 from stakesim.evm.client import ChainClient
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
+from stakesim.runner.contract_traits import ContractTraits
 from stakesim.runner.drivers import Driver
 from stakesim.runner.network import Network
 from stakesim.runner.observe import ROLE_VIEWS, StateReader
 from stakesim.runner.parties import Parties
+from stakesim.runner.ways_out import WaysOut
 
 _ADMINISTRATION = ("setOperator", "pause", "unpause", "transferOwnership", "acceptOwnership")
 
@@ -52,6 +54,7 @@ class StakeContract:
         full_interface: It has all of `IEventStake`; else only the interface deployed on Sepolia.
         takes_terms: Its constructor takes the terms.
         has_specified_errors: It reverts with the errors that the rules name; else with errors of its own.
+        traits: What it decides for itself.
     """
 
     artifact: Artifact
@@ -59,6 +62,7 @@ class StakeContract:
     full_interface: bool
     takes_terms: bool
     has_specified_errors: bool
+    traits: ContractTraits
 
     @property
     def has_roles(self) -> bool:
@@ -79,6 +83,7 @@ class Session:
         deployment_logs: What the contract logged when it was deployed.
         driver: Carries out actions.
         reader: Reads contract and wallets.
+        ways_out: Functions by which people may get what the contract owes them.
         clock: Time of the next block.
         price_feed: The backend's price feed.
         network: Disturbs requests of the backend to its node; None for the contract alone.
@@ -92,6 +97,7 @@ class Session:
     parties: Parties
     driver: Driver
     reader: StateReader
+    ways_out: WaysOut
     clock: BlockClock
     price_feed: PriceFeed
     network: Network | None
