@@ -25,6 +25,7 @@ from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import EXPERIENCE_ID, Parties
+from stakesim.runner.reorganisation import Reorganisation
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
 from stakesim.scenario.scenario import Scenario
 
@@ -136,6 +137,7 @@ class Environment:
         )
         if self.backend is None or self.network is None:
             return ContractDriver(onchain)
+        reorganisation = Reorganisation(self.engine, self.network)
         setup = ScenarioSetup(
             w3=self.engine.w3,
             contract_address=address,
@@ -145,8 +147,10 @@ class Environment:
             experience_id=EXPERIENCE_ID,
             price_feed=price_feed,
             clock=clock,
+            reorganise=reorganisation,
         )
-        return BackendDriver(start_session(self.backend, setup, self.driver), onchain, self.network)
+        session = start_session(self.backend, setup, self.driver)
+        return BackendDriver(session, onchain, self.network, reorganisation)
 
 
 def open_environment(

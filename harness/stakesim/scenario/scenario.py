@@ -210,7 +210,10 @@ def _action_fields(action: Action) -> dict[str, Any]:
     """The fields of an action in the order in which they are written: time and kind first, modifiers last."""
     fields = action.model_dump(exclude_defaults=True)
     first = {"at": fields.pop("at", None), "do": action.do}
-    modifiers = ("direct", "paid_by", "pending", "retried", "answer_lost", "value_off", "payment", "fails")
+    modifiers = (
+        *("direct", "paid_by", "pending", "retried", "answer_lost", "reorganised"),
+        *("value_off", "payment", "feed_moves", "fails"),
+    )
     last = {name: fields.pop(name, None) for name in modifiers}
     return {name: value for name, value in {**first, **fields, **last}.items() if value is not None}
 

@@ -23,9 +23,10 @@ _PAISA = Decimal("0.01")
 )
 def _quote(s: Step) -> Iterator[Violation]:
     rows = s.rows or Rows()
-    for run_row in rows.runs:
+    shown = rows.shown or Rows()
+    for run_row in (*rows.runs, *shown.runs):
         yield from _wrong_listing(run_row)
-    for booking_row in rows.bookings:
+    for booking_row in (*rows.bookings, *shown.bookings):
         yield from _wrong_booking_quote(s, booking_row)
     if isinstance(s.action, SetPrice):
         for change in s.changes():
