@@ -92,6 +92,7 @@ class EventStakeBackend:
         database: The database, with a new schema that `close` drops.
         services: Services of the current scenario.
         api: Calls the app; None until the driver `api` is used.
+        packages: Packages of the backend's own code, whose branches steer a search.
         timed_parts: Class, method and label of the parts whose time `stakesim bench` reports separately.
 
     Raises:
@@ -99,6 +100,7 @@ class EventStakeBackend:
     """
 
     drivers = ("services", "api")
+    packages = ("app",)
     timed_parts = (
         (Codec, "events", "events of a receipt, decoded"),
         (Codec, "call", "calls, encoded"),

@@ -138,7 +138,7 @@ class BookingRow(NamedTuple):
         payment_wei: Price of all seats.
         stake_wei: The attendee's stake.
         inr_per_eth: Rate of the quote, in INR per ETH.
-        onchain_run_id: The contract's number for its run.
+        run_id: The contract's number for its run.
         user: Name of the attendee.
     """
 
@@ -150,7 +150,7 @@ class BookingRow(NamedTuple):
     payment_wei: Wei = NOT_STORED
     stake_wei: Wei = NOT_STORED
     inr_per_eth: Decimal | None = None
-    onchain_run_id: Wei = NOT_STORED
+    run_id: Wei = NOT_STORED
     user: str | NotStored = NOT_STORED
 
 
@@ -344,6 +344,8 @@ class Backend(Protocol):
     Attributes:
         drivers: Names of the ways to call the backend, as `--driver` takes them, such as `("services", "api")`. The
             first is the default. "contract" is reserved for the library.
+        packages: Optional: names of the packages of the backend's own code. Which of their branches ran steers the
+            guided search.
     """
 
     drivers: Sequence[str]

@@ -134,9 +134,10 @@ class _Transaction(BaseAction):
     def _modifiers_fit_together(self) -> "_Transaction":
         if self.pending and not self.direct:
             raise ValueError("the backend decides when its transactions are sent; add `direct: true` to `pending`")
-        if self.direct and (self.retried or self.answer_lost or self.reorganised):
-            options = "`retried`, `answer_lost` and `reorganised`"
-            raise ValueError(f"a direct action does not ask the backend; leave out {options}")
+        if self.direct and (self.retried or self.answer_lost):
+            raise ValueError("a direct action does not ask the backend; leave out `retried` and `answer_lost`")
+        if self.direct and self.reorganised:
+            raise ValueError("only the backend's transactions are reorganised; leave out `direct` or `reorganised`")
         return self
 
 

@@ -78,7 +78,7 @@ class Scenario(StrictModel):
         _check_received(self)
         _check_labels(self)
         for index, action in enumerate(self.actions):
-            _check_actors(self.actors, index, action)
+            check_actors(self.actors, index, action)
         if self.actions and getattr(self.actions[-1], "pending", False):
             path = ("actions", len(self.actions) - 1, "pending")
             raise FieldError(path, "it waits for the next action's transaction, and there is none; add one after it")
@@ -134,7 +134,7 @@ def _check_labels(scenario: Scenario) -> None:
             _check_exists(("actions", index, "attended", position), "booking", label, bookings)
 
 
-def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:
+def check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:
     """Every actor in an action exists, and can sign a transaction that they must sign themselves."""
     all_actors = {**actors, PLATFORM: Actor()}
     for field in ACTOR_FIELDS:

@@ -91,6 +91,7 @@ _COLUMNS: Mapping[str, _Column] = {
     "captured_inr": _AMOUNT,
     "refunded_inr": _AMOUNT,
     "seats": _Column(_is_int, "an integer", is_integer=True),
+    "run_id": _WEI,
     "max_seats": _NUMBER,
     "seats_booked": _NUMBER,
     "starts_at": _NUMBER,

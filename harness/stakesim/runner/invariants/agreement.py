@@ -170,7 +170,7 @@ def _bookings_of_backend(model: State) -> Mapping[Any, tuple[Any, ...]]:
 
 
 def _facts_of_booking_row(row: BookingRow) -> tuple[Any, ...]:
-    return row.status, row.seats, row.payment_wei, row.stake_wei, row.onchain_run_id, row.user
+    return row.status, row.seats, row.payment_wei, row.stake_wei, row.run_id, row.user
 
 
 def _row_differences(
