@@ -1,6 +1,7 @@
 """The driver `api`: carries out a scenario's actions by requests to the backend's HTTP API.
 
-It sends each request twice with the same Idempotency-Key: both must have one effect and the same response.
+It sends each request twice with the same Idempotency-Key: both must have one effect and the same response. A client
+that repeats a request later finds that the response is not kept any more.
 
 The API signs with the platform's key only and has no withdrawals. So the driver calls the services for actions that
 users sign themselves, and for withdrawals of credits and fees.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import count
@@ -32,6 +33,7 @@ from app.core.errors import (
 )
 from app.core.security import Role, issue_token
 from app.main import create_app
+from app.services.housekeeping import tidy
 from eth_account.signers.local import LocalAccount
 from pydantic import SecretStr
 from stakesim.backend import BookingRow, Rows, RunRow
@@ -141,6 +143,7 @@ class ApiSession:
         self._owners: dict[str, str] = {}  # host of a run or attendee of a booking, by its name in the scenario
         self._payments = services.payments
         self._payments.deliver_by(api.deliver)
+        self._keys: set[str] = set()  # that the client has used
 
     takes_payments = True
     survives_reorganisations = True
@@ -304,6 +307,9 @@ class ApiSession:
 
     def _request(self, method: str, path: str, body: Any, by: str, role: Role, key: str | None) -> Any:
         role = PLATFORM if by == PLATFORM else role
+        if key in self._keys:  # without the response that is kept, the operation alone tells a repeated request
+            tidy(self._services.services.database, timedelta(0))
+        self._keys.add(key or "")
         return self._api.request_twice(method, path, body, self._services.user_ids[by], role, key)
 
 

@@ -38,8 +38,8 @@ PLATFORM = "platform"
 """Name of the platform in `users`."""
 POLICY = TransactionPolicy(give_up_after=5)
 """Policy of the sender. A simulated chain mines a transaction at once or never, so waiting longer is of no use."""
-FINALITY_BLOCKS = 1_000_000
-"""Depth at which a block cannot change: more than a scenario has, so that each block can be reorganised."""
+FINALITY_BLOCKS = 1
+"""Depth at which a block cannot change: scenarios reorganise the latest block only."""
 _NAMESPACE = uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d")
 EMPTY_TABLES = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))
 """SQL that deletes all rows. For a few rows it is much faster than TRUNCATE."""

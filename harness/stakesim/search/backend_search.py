@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from ast import literal_eval
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from stakesim.scenario.scenario import Scenario, load
 from stakesim.search.backend_diagnosis import classify
 from stakesim.search.branches import Branches
 from stakesim.search.corpus import Corpus
-from stakesim.search.mutations import MAX_ACTIONS, fresh, mutate
+from stakesim.search.mutations import MAX_ACTIONS, Tried, fresh, mutate, options_of
 from stakesim.search.shrink import shrink
 from stakesim.search.stateful import ACTORS, TERMS
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 SHRINK_RUNS = 200
 """Scenarios that are run at most to make a finding short."""
-_OPTIONS = ("direct", "pending", "retried", "answer_lost", "reorganised", "feed_moves", "payment")
 
 
 @dataclass
@@ -152,6 +152,7 @@ class _Search:
     progress: SearchProgress
     deadline: float
     most_actions: int | None
+    tried: Tried = field(default_factory=Counter)
     seen_branches: set[int] = field(default_factory=set)
     found: dict[str, Found] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -189,8 +190,8 @@ class _Search:
                 actors=ACTORS,
                 actions=(),
             )
-            return fresh(rng, base, int(rng.integers(3, 20)))
-        return mutate(rng, self.corpus.choose(rng), self.corpus.choose(rng))
+            return fresh(rng, base, int(rng.integers(3, 20)), self.tried)
+        return mutate(rng, self.corpus.choose(rng), self.corpus.choose(rng), self.tried)
 
     def _play(self, scenario: Scenario) -> tuple[ScenarioResult, dict[Hashable, int]]:
         """Plays a sequence to its end, or to the first finding.
@@ -214,6 +215,8 @@ class _Search:
             if run.last_step is not None and run.last_step is not before:
                 for one in reached_by(run.last_step, ran):
                     reached.setdefault(one, number)
+                if run.last_step.ok:
+                    self.tried.update(options_of(action))
         run.end()
         run.result.scenario = run.result.scenario.model_copy(update={"actions": scenario.actions, "seed": 0})
         return run.result, reached
@@ -257,7 +260,7 @@ def reached_by(step: Step, branches: frozenset[int]) -> Iterator[Hashable]:
     yield from (("branch", branch, action.do, step.actual.status) for branch in branches)
     yield ("rows", *outcome, _changes(step.model_before, step.model))
     yield ("actor", *outcome, _kind_of_actor(step))
-    yield from (("option", *outcome, name, getattr(action, name, None)) for name in _OPTIONS)
+    yield from (("option", *outcome, option) for option in options_of(action))
     yield ("state", *outcome, _phase(action, step.model_before, step.model.now))
 
 

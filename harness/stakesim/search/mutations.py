@@ -7,6 +7,7 @@ directed at what does. So a child is an ordinary scenario.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -39,13 +40,14 @@ from stakesim.scenario.actions import (
 )
 from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario, check_actors
+from stakesim.search.stateful import ACTORS
 from stakesim.search.walks import random_action
 from stakesim.units import DAY, HOUR
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-MAX_ACTIONS = 40
+MAX_ACTIONS = 24
 """Actions of a child at most."""
 PRICES_INR = ("2000", "19999.99", "333.33", "0.01", "1", "1000000")
 RATES = ("200000", "150000", "260000", "600000", "66666.67", "600000.01", "0", "NaN")
@@ -59,9 +61,16 @@ MARKETS = (
 _KEYED = (CreateRun, Book, CancelBooking, CancelRun, Complete, Expire)
 """Actions that the backend takes an idempotency key for."""
 _REORGANISED = (*_KEYED, WithdrawFees)
+_PLAIN: Mapping[str, Any] = {
+    **dict.fromkeys(("direct", "pending", "retried", "answer_lost", "feed_moves"), False),
+    **{"reorganised": None, "payment": "in_time"},
+}
+"""Options of actions, with the value that each has if it is left out."""
 
-Tweak: TypeAlias = Callable[["Generator", Action, State], Mapping[str, Any]]
-"""New values for fields of an action, as it seems worth a try in a state."""
+Option: TypeAlias = tuple[str, str, Any]
+"""An action's kind, and the name and value of one of its options."""
+Tried: TypeAlias = Counter[Option]
+"""How often actions with each option succeeded."""
 
 
 class Gene(NamedTuple):
@@ -78,16 +87,17 @@ class Gene(NamedTuple):
     tweaks: tuple[str, ...] = ()
 
 
-def mutate(rng: Generator, parent: Scenario, other: Scenario) -> Scenario:
+def mutate(rng: Generator, parent: Scenario, other: Scenario, tried: Tried) -> Scenario:
     """Changes a scenario in one to four ways.
 
     Args:
         rng: The source of randomness.
         parent: The scenario.
         other: Another one, of which a part may be spliced in.
+        tried: How often each option of each kind of action was tried. Options are drawn by rarity.
     """
     genes = [Gene(at, action) for at, action in parent.timeline()]
-    actors = dict(parent.actors)
+    actors = ACTORS | parent.actors
     for _ in range(pick(rng, (1, 1, 2, 2, 3, 4))):
         change = pick(rng, _CHANGES)
         if change is _splice:
@@ -95,17 +105,17 @@ def mutate(rng: Generator, parent: Scenario, other: Scenario) -> Scenario:
         else:
             genes = change(rng, genes)
     price = pick(rng, MARKETS) if rng.random() < 0.1 else parent.price
-    return build(rng, parent.model_copy(update={"actors": actors, "price": price}), genes[:MAX_ACTIONS])
+    return build(rng, parent.model_copy(update={"actors": actors, "price": price}), genes[:MAX_ACTIONS], tried)
 
 
-def fresh(rng: Generator, base: Scenario, length: int) -> Scenario:
+def fresh(rng: Generator, base: Scenario, length: int, tried: Tried) -> Scenario:
     """Draws a new sequence of this length for the actors and terms of a scenario."""
-    return build(rng, base.model_copy(update={"price": pick(rng, MARKETS)}), [Gene(None, None)] * length)
+    return build(rng, base.model_copy(update={"price": pick(rng, MARKETS)}), [Gene(None, None)] * length, tried)
 
 
-def build(rng: Generator, base: Scenario, genes: Sequence[Gene]) -> Scenario:
+def build(rng: Generator, base: Scenario, genes: Sequence[Gene], tried: Tried) -> Scenario:
     """Makes a scenario of the genes, with everything else from `base`."""
-    return _Builder(rng, base).build(genes)
+    return _Builder(rng, base, tried).build(genes)
 
 
 # Changes of a sequence
@@ -154,6 +164,11 @@ def _tweak(rng: Generator, genes: list[Gene]) -> list[Gene]:
     return genes
 
 
+def _change_all(rng: Generator, genes: list[Gene]) -> list[Gene]:
+    """Changes the options of all actions: what is wrong with one use case then shows in a sequence that has it."""
+    return [gene._replace(tweaks=(*gene.tweaks, "option")) for gene in genes]
+
+
 def _delay(rng: Generator, genes: list[Gene]) -> list[Gene]:
     """Moves all actions from one on in time."""
     index = draw_between(rng, 0, len(genes))
@@ -192,7 +207,7 @@ def _with_names(action: Action, names: Mapping[str, str]) -> Action:
 
 _CHANGES: Sequence[Callable[[Generator, list[Gene]], list[Gene]]] = (
     *(_insert, _insert, _append, _append, _drop, _repeat, _swap),
-    *(_tweak, _tweak, _tweak, _tweak, _delay, _splice),
+    *(_tweak, _tweak, _tweak, _tweak, _change_all, _change_all, _delay, _splice),
 )
 
 
@@ -206,12 +221,14 @@ class _Builder:
     Attributes:
         rng: The source of randomness.
         base: Everything but the actions.
+        tried: How often each option of each kind of action was tried.
         labels: Of all runs and bookings that an action so far was to make.
         kind: "reorganised" or "administered", once an action was.
     """
 
     rng: Generator
     base: Scenario
+    tried: Tried
     labels: set[str] = field(default_factory=set)
     kind: str | None = None
 
@@ -233,7 +250,9 @@ class _Builder:
             self.labels |= {action.booking} if isinstance(action, Book) else set()
         if actions and getattr(actions[-1], "pending", False):  # nothing comes after it
             actions[-1] = actions[-1].model_copy(update={"pending": False})
-        return Scenario.model_validate({**dict(base), "actions": tuple(actions)})
+        named = {getattr(action, name, None) for action in actions for name in ACTOR_FIELDS}
+        acting = {name: actor for name, actor in base.actors.items() if name in named}
+        return Scenario.model_validate({**dict(base), "actors": acting, "actions": tuple(actions)})
 
     def _time(self, gene: Gene, state: State, *, is_first: bool, is_last: bool) -> int:
         rng, least = self.rng, 0 if is_first else state.now + 1
@@ -253,10 +272,12 @@ class _Builder:
         if action is None:
             action = random_action(rng, moves, state)
             if rng.random() < 0.3:
-                action = self._changed(action, _options(rng, action, state)) or action
+                action = self._changed(action, _options(rng, action, self.tried)) or action
         for name in gene.tweaks:
-            if name in _TWEAKS:
-                action = self._changed(action, _TWEAKS[name](rng, action, state)) or action
+            if name == "option":
+                action = self._changed(action, _options(rng, action, self.tried)) or action
+            elif name == "argument":
+                action = self._changed(action, _arguments(rng, action, state)) or action
         fitting = self._changed(action, self._directed(action, state) | {"fails": None})
         if fitting is None or not _is_judged(fitting, state) or not self._is_alone(fitting):
             return None
@@ -313,21 +334,30 @@ def _goes_past(action: Action, state: State) -> bool:
 
     A transaction of the platform's own key is one of the backend's for it, whoever sent it. A contract has no ether.
     """
-    by = getattr(action, "paid_by", None) or getattr(action, "by", None)
-    if by is None:
-        booking = state.bookings.get(getattr(action, "booking", ""))
-        run = state.runs.get(getattr(action, "run", ""))
-        by = booking.actor if booking else run.actor if run else PLATFORM
+    by = _signer(action, state)
     return by != PLATFORM and not state.actors[by].is_contract and state.actors[by].wallet == "own"
+
+
+def _signer(action: Action, state: State) -> str:
+    """Who signs a direct action."""
+    by = getattr(action, "paid_by", None) or getattr(action, "by", None)
+    if by is not None:
+        return str(by)
+    booking = state.bookings.get(getattr(action, "booking", ""))
+    run = state.runs.get(getattr(action, "run", ""))
+    return booking.actor if booking else run.actor if run else PLATFORM
 
 
 def _is_judged(action: Action, state: State) -> bool:
     """Whether the model says what comes of an action with these options.
 
-    A run without a stake has no quote to be paid, so its price is that of the request, and not the quote's. Withdrawals
-    have no idempotency key.
+    A transaction that waits in the mempool is not of a key that the backend signs with as well, as the backend takes
+    one with the same effect for its own. A run without a stake has no quote to be paid, so its price is that of the
+    request. Withdrawals have no idempotency key.
     """
     if getattr(action, "direct", False) and not isinstance(action, Withdraw) and not _goes_past(action, state):
+        return False
+    if getattr(action, "pending", False) and state.actors[_signer(action, state)].pays == "self":
         return False
     if isinstance(action, CreateRun) and action.feed_moves and not state.terms.stake_bps:
         return False
@@ -345,22 +375,45 @@ def _swarm(rng: Generator) -> list[Move]:
 # New arguments and options
 
 
-def _options(rng: Generator, action: Action, state: State) -> dict[str, Any]:
+def options_of(action: Action) -> Iterator[Option]:
+    """The options of an action that are set, as `Tried` counts them."""
+    for name in _PLAIN:
+        value = getattr(action, name, _PLAIN[name])
+        if value != _PLAIN[name]:
+            yield action.do, name, value
+
+
+def _options(rng: Generator, action: Action, tried: Tried) -> dict[str, Any]:
     """Another way in which client, network, chain, feed or payer behave; or the actor goes past the backend."""
     ways: list[dict[str, Any]] = []
     if isinstance(action, _KEYED):
-        ways += [{"retried": True}, {"answer_lost": True}, {"retried": True, "answer_lost": True}]
+        ways += [{"retried": True}, {"answer_lost": True}]
     if isinstance(action, _REORGANISED):
         ways += [{"reorganised": "moved"}, {"reorganised": "dropped"}]
     if isinstance(action, CreateRun | Book):
-        ways += [{"feed_moves": True}, {"feed_moves": True, "retried": True}, {"payment": pick(rng, ODD_PAYMENTS)}]
-    plain = {name: type(action).model_fields[name].default for way in ways for name in way}
+        ways += [{"feed_moves": True}, {"payment": pick(rng, ODD_PAYMENTS)}]
     if isinstance(action, (*_REORGANISED, Withdraw)):
-        past: dict[str, Any] = {"direct": not action.direct, "pending": False}
-        ways += [past] * (3 if isinstance(action, Complete) else 1)
-        if not isinstance(action, WithdrawFees):
-            ways.append({"direct": True, "pending": True})
-    return plain | pick(rng, ways) if ways else {}
+        ways.append({"direct": True})
+    if isinstance(action, _KEYED):
+        ways.append({"direct": True, "pending": True})
+    if not ways:
+        return {}
+    weights = [1 / (1 + min(tried[action.do, name, value] for name, value in way.items())) for way in ways]
+    chosen = [*ways[_weighted(rng, weights)].items()]
+    if rng.random() < 0.25:  # two at once
+        chosen += ways[_weighted(rng, weights)].items()
+    plain = {name: value for name, value in _PLAIN.items() if hasattr(action, name)}
+    return plain | dict(chosen)
+
+
+def _weighted(rng: Generator, weights: Sequence[float]) -> int:
+    """Draws a position by the weights."""
+    point = rng.random() * sum(weights)
+    for position, weight in enumerate(weights):
+        point -= weight
+        if point <= 0:
+            return position
+    return len(weights) - 1
 
 
 def _arguments(rng: Generator, action: Action, state: State) -> dict[str, Any]:
@@ -390,7 +443,8 @@ def _argument_choices(rng: Generator, action: Action, state: State) -> Iterator[
         case SetPrice():
             yield {"inr_per_eth": pick(rng, RATES), "age": pick(rng, AGES)}
         case Withdraw():
-            yield {"to": pick(rng, (None, PLATFORM, *state.actors))}
+            with_wallets = [name for name, actor in state.actors.items() if actor.wallet == "own"]
+            yield {"to": pick(rng, (None, PLATFORM, *with_wallets))}
 
 
 def _attended(rng: Generator, state: State, run: Run | None) -> tuple[str, ...]:
@@ -401,6 +455,3 @@ def _attended(rng: Generator, state: State, run: Run | None) -> tuple[str, ...]:
     if state.bookings:
         lists += [[*some, pick(rng, [*state.bookings])]]
     return tuple(pick(rng, lists))
-
-
-_TWEAKS: Mapping[str, Tweak] = {"argument": _arguments, "option": _options}
