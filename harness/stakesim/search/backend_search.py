@@ -18,20 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stakesim.model.state import State
+from stakesim.paths import state_dir
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment
 from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
-from stakesim.runner.scenario_run import ScenarioRun
+from stakesim.runner.scenario_run import ScenarioRun, run_scenario
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import Action
 from stakesim.scenario.scenario import Scenario, load
 from stakesim.search.backend_diagnosis import classify
 from stakesim.search.branches import Branches
 from stakesim.search.corpus import Corpus
-from stakesim.search.mutations import MAX_ACTIONS, Tried, fresh, mutate, options_of
+from stakesim.search.mutations import MAX_ACTIONS, fresh, mutate
 from stakesim.search.shrink import shrink
 from stakesim.search.stateful import ACTORS, TERMS
+from stakesim.search.variants import Tried, options_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -49,6 +51,7 @@ class Found:
         result: The failure, in the shortest scenario that was found.
         seconds: Since the search began, when it was found, before it was made short.
         actions: Number of actions that had been played by then.
+        replays: Whether the scenario fails again, as it must.
         times: How many sequences failed in this way.
     """
 
@@ -56,6 +59,7 @@ class Found:
     result: ScenarioResult
     seconds: float
     actions: int
+    replays: bool = True
     times: int = 1
 
 
@@ -106,7 +110,7 @@ def search(
         seconds: How long to search; a finding is made short beyond that.
         seed: Of all random choices; None: one from the clock. The same seed, corpus and number of actions give the same
             sequences.
-        corpus: Folder of the corpus, which is read and written; None: it is kept in memory.
+        corpus: Folder of the corpus, which is read and written; None: one in the state directory.
         report: Called after each sequence.
         most_actions: How many actions to play at most; None: no limit.
         scenarios: Scenarios to begin with, beside the corpus; None: those of the project.
@@ -120,15 +124,16 @@ def search(
 
     progress = SearchProgress(seed=time.time_ns() % 2**32 if seed is None else seed)
     branches = Branches()
-    kept = Corpus(corpus)
-    begin = [*kept.stored(), *(_project_scenarios() if scenarios is None else scenarios)]
+    kept = Corpus(corpus or state_dir() / "corpus" / environment.driver)
+    begin: list[tuple[Path | None, Scenario]] = [*kept.stored().items()]
+    begin += [(None, _plain(scenario)) for scenario in (_project_scenarios() if scenarios is None else scenarios)]
     progress.unreadable = kept.unreadable
     with branches.observed(getattr(environment.backend, "packages", ())):
         progress.branches_in_all = branches.total
         searching = _Search(
             environment, default_rng(progress.seed), branches, kept, progress, time.monotonic() + seconds, most_actions
         )
-        searching.run([_plain(scenario) for scenario in begin], report, shrink_runs)
+        searching.run(begin, report, shrink_runs)
     return progress
 
 
@@ -157,15 +162,25 @@ class _Search:
     found: dict[str, Found] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
-    def run(self, begin: Sequence[Scenario], report: Callable[[SearchProgress], None], shrink_runs: int) -> None:
-        """Plays sequences until the time is over."""
+    def run(
+        self,
+        begin: Sequence[tuple[Path | None, Scenario]],
+        report: Callable[[SearchProgress], None],
+        shrink_runs: int,
+    ) -> None:
+        """Plays sequences until the time is over.
+
+        Args:
+            begin: Scenarios to begin with, each with its file in the corpus, if it has one.
+            report: Called after each sequence.
+            shrink_runs: As in `search`.
+        """
         waiting = [begin[index] for index in self.rng.permutation(len(begin))]
         while not self.is_over():
-            scenario = self._next(waiting)
-            result, reached = self._play(scenario)
+            result, reached = self._play(self._next(waiting))
             self.progress.sequences += 1
-            if result.scenario.actions:
-                self.corpus.add(result.scenario, reached) if reached else None
+            if reached:
+                self.corpus.add(result.scenario, reached)
             if result.findings:
                 self._note(result, shrink_runs)
             self._update()
@@ -176,11 +191,14 @@ class _Search:
         has_played_all = self.most_actions is not None and self.progress.actions >= self.most_actions
         return has_played_all or time.monotonic() >= self.deadline
 
-    def _next(self, waiting: list[Scenario]) -> Scenario:
+    def _next(self, waiting: list[tuple[Path | None, Scenario]]) -> Scenario:
         """Now and then a given or a new sequence, mostly a mutated one of the corpus."""
         rng = self.rng
         if waiting and (not len(self.corpus) or rng.random() < 0.5):
-            return waiting.pop()
+            file, scenario = waiting.pop()
+            if file is not None:
+                file.unlink(missing_ok=True)
+            return scenario
         if not len(self.corpus) or rng.random() < 0.1:
             base = Scenario(
                 name="search",
@@ -231,7 +249,8 @@ class _Search:
         shortest = shrink(self.environment, result, max_runs=shrink_runs, key=cause_of)
         if name := classify(shortest):
             shortest.findings = [replace(finding, weakness=name) for finding in shortest.findings]
-        self.found[cause] = Found(cause, shortest, seconds, actions)
+        replays = shortest is not result or not run_scenario(self.environment, result.scenario).ok
+        self.found[cause] = Found(cause, shortest, seconds, actions, replays)
         self.progress.found.append(self.found[cause])
         self.branches.take()
 

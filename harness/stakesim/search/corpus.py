@@ -32,19 +32,18 @@ class Corpus:
     """Sequences by what they reach.
 
     Attributes:
-        folder: Where they are kept; None: in memory only.
+        folder: Where they are kept.
         unreadable: Files of the folder that are no valid scenarios, as after a change of the file format.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        """Starts empty; `stored` has the sequences of earlier searches."""
+    def __init__(self, folder: Path) -> None:
+        """Starts empty; `stored` has the sequences of earlier searches. The folder is made if it is missing."""
         self.folder = folder
         self.unreadable: list[Path] = []
         self._entries: list[_Entry] = []
         self._owners: dict[Hashable, _Entry] = {}
         self._counts: Counter[Hashable] = Counter()
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -54,12 +53,15 @@ class Corpus:
         """Number of different things that were reached."""
         return len(self._counts)
 
-    def stored(self) -> list[Scenario]:
-        """The scenarios in the folder, in the order of their names."""
-        scenarios = []
-        for file in sorted(self.folder.glob("*.yaml")) if self.folder is not None else ():
+    def stored(self) -> dict[Path, Scenario]:
+        """The scenarios in the folder, in the order of their names.
+
+        Whoever plays one deletes its file before: `add` writes it again if it still reaches something of its own.
+        """
+        scenarios = {}
+        for file in sorted(self.folder.glob("*.yaml")):
             try:
-                scenarios.append(load(file))
+                scenarios[file] = load(file)
             except InputError:
                 self.unreadable.append(file)
         return scenarios
@@ -83,7 +85,7 @@ class Corpus:
         for one in gained:
             self._give(one, entry)
         self._entries.append(entry)
-        self._write(entry)
+        self._file(entry).write_text(dump(entry.scenario), encoding="utf-8")
         return bool(new)
 
     def choose(self, rng: Generator) -> Scenario:
@@ -112,15 +114,10 @@ class Corpus:
         before.reached.discard(one)
         if not before.reached:
             self._entries.remove(before)
-            if file := self._file(before):
-                file.unlink(missing_ok=True)
+            self._file(before).unlink(missing_ok=True)
 
-    def _file(self, entry: _Entry) -> Path | None:
-        return None if self.folder is None else self.folder / f"{entry.scenario.name}.yaml"
-
-    def _write(self, entry: _Entry) -> None:
-        if file := self._file(entry):
-            file.write_text(dump(entry.scenario), encoding="utf-8")
+    def _file(self, entry: _Entry) -> Path:
+        return self.folder / f"{entry.scenario.name}.yaml"
 
 
 def _cut(scenario: Scenario, length: int) -> Scenario:
