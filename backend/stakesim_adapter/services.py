@@ -17,6 +17,8 @@ from stakesim.scenario.base_action import PaymentBehaviour
 
 from stakesim_adapter.payments import ScenarioPayments
 
+MAX_ROUNDS = 6
+"""Rounds of the reconciler after a reorganisation; two or three are usual."""
 _ZONES = (timezone(timedelta(hours=5, minutes=30)), UTC, timezone(timedelta(hours=-8)))
 
 
@@ -190,15 +192,18 @@ class ServicesSession:
         self._reorganise(self._reconcile)
 
     def _reconcile(self) -> None:
-        """Runs as many rounds as an operation takes that a reorganisation reopened: find it, send it, refresh its run.
+        """Runs rounds until one finds nothing to do: it takes some until an operation that was reopened is final again.
 
         Raises:
-            RuntimeError: A round failed.
+            RuntimeError: A round failed, or there is no end to it.
         """
-        for _ in range(3):
+        for _ in range(MAX_ROUNDS):
             report = self.services.reconciler.run_once(timedelta(0))
             if report.failure is not None:
                 raise RuntimeError(f"the reconciler's round failed: {report.failure}")
+            if not report.problems and not report.advanced and not report.pending:
+                return
+        raise RuntimeError(f"the reconciler is not done after {MAX_ROUNDS} rounds: {report.problems}")
 
     def rows(self) -> Rows:
         """Reads the rows of event runs, bookings and payments."""

@@ -30,7 +30,7 @@ from stakesim.scenario.scenario import Scenario, load
 from stakesim.search.backend_diagnosis import classify
 from stakesim.search.branches import Branches
 from stakesim.search.corpus import Corpus
-from stakesim.search.mutations import MAX_ACTIONS, fresh, mutate
+from stakesim.search.mutations import MAX_ACTIONS, disturb, fresh, mutate
 from stakesim.search.shrink import shrink
 from stakesim.search.stateful import ACTORS, TERMS
 from stakesim.search.variants import Tried, options_of
@@ -198,7 +198,7 @@ class _Search:
             file, scenario = waiting.pop()
             if file is not None:
                 file.unlink(missing_ok=True)
-            return scenario
+            return scenario if file is not None or rng.random() < 0.5 else disturb(rng, scenario, self.tried)
         if not len(self.corpus) or rng.random() < 0.1:
             base = Scenario(
                 name="search",
@@ -233,7 +233,7 @@ class _Search:
             if run.last_step is not None and run.last_step is not before:
                 for one in reached_by(run.last_step, ran):
                     reached.setdefault(one, number)
-                if run.last_step.ok:
+                if run.last_step.ok or getattr(action, "payment", "in_time") != "in_time":
                     self.tried.update(options_of(action))
         run.end()
         run.result.scenario = run.result.scenario.model_copy(update={"actions": scenario.actions, "seed": 0})

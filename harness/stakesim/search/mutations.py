@@ -49,6 +49,12 @@ def mutate(rng: Generator, parent: Scenario, other: Scenario, tried: Tried) -> S
     return build(rng, parent.model_copy(update={"actors": actors, "price": price}), genes[:MAX_ACTIONS], tried)
 
 
+def disturb(rng: Generator, scenario: Scenario, tried: Tried) -> Scenario:
+    """Changes the options of all actions of a scenario."""
+    genes = [Gene(at, action) for at, action in scenario.timeline()]
+    return build(rng, scenario, _change_all(rng, genes), tried)
+
+
 def fresh(rng: Generator, base: Scenario, length: int, tried: Tried) -> Scenario:
     """Draws a new sequence of this length for the actors and terms of a scenario."""
     return build(rng, base.model_copy(update={"price": pick(rng, MARKETS)}), [Gene(None, None)] * length, tried)

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 
+_DISTURBED = 0.3
+"""Probability that an action that is drawn gets options."""
+
+
 class Gene(NamedTuple):
     """An action to be, in a sequence that is built along with the model.
 
@@ -117,43 +121,48 @@ class _Builder:
 
     def _action(self, gene: Gene, moves: Sequence[Move], state: State) -> Action | None:
         """The action of a gene, as it fits into this state; None if it does not fit."""
-        rng, action = self.rng, gene.action
+        rng = self.rng
+        drawn = gene.action or random_action(rng, moves, state)
+        action = self._fitting(drawn, self._directed(drawn, state) | {"fails": None}, state)
+        changes = gene.tweaks if gene.action or rng.random() > _DISTURBED else ("option",)
         if action is None:
-            action = random_action(rng, moves, state)
-            if rng.random() < 0.3:
-                action = self._changed(action, draw_options(rng, action, self.tried)) or action
-        for name in gene.tweaks:
-            if name == "option":
-                action = self._changed(action, draw_options(rng, action, self.tried)) or action
-            elif name == "argument":
-                action = self._changed(action, draw_arguments(rng, action, state)) or action
-        fitting = self._changed(action, self._directed(action, state) | {"fails": None})
-        if fitting is None or not _is_judged(fitting, state) or not self._is_alone(fitting):
             return None
-        return fitting
+        for name in changes:
+            action = self._changed(action, name, state)
+        return self._alone(action)
 
-    def _is_alone(self, action: Action) -> bool:
-        """Whether an action fits to those before: either the chain is reorganised, or the contract is administered.
+    def _changed(self, action: Action, what: str, state: State) -> Action:
+        """The action with other arguments or options; the same if none fit."""
+        if what == "argument":
+            fields = draw_arguments(self.rng, action, state)
+        elif what == "option":
+            fields = draw_options(self.rng, action, self.tried, lambda way: bool(self._fitting(action, way, state)))
+        else:
+            return action
+        return self._fitting(action, fields, state) or action
 
-        A backend whose reconciler has seen a pause or another owner may hold what the contract would refuse, and that
-        it runs at all is what a reorganisation brings about.
-        """
-        kind = (
-            "administered"
-            if isinstance(action, Administration)
-            else getattr(action, "reorganised", None) and "reorganised"
-        )
-        self.kind = self.kind or kind
-        return kind in (None, self.kind)
-
-    def _changed(self, action: Action, fields: Mapping[str, Any]) -> Action | None:
-        """The action with other values; None if these do not fit together."""
+    def _fitting(self, action: Action, fields: Mapping[str, Any], state: State) -> Action | None:
+        """The action with other values; None if these do not fit together, or the model can't judge it."""
         try:
             changed = type(action).model_validate({**dict(action), **fields})
             check_actors(self.base.actors, 0, changed)
         except (ValidationError, ValueError):
             return None
-        return changed
+        return changed if _is_judged(changed, state) else None
+
+    def _alone(self, action: Action) -> Action | None:
+        """The action as it fits to those before: either the chain is reorganised, or the contract is administered.
+
+        A backend whose reconciler has seen a pause or another owner may hold what the contract would refuse, and that
+        it runs at all is what a reorganisation brings about.
+        """
+        if isinstance(action, Administration):
+            self.kind = self.kind or "administered"
+            return action if self.kind == "administered" else None
+        if getattr(action, "reorganised", None):
+            self.kind = self.kind or "reorganised"
+            return action if self.kind == "reorganised" else action.model_copy(update={"reorganised": None})
+        return action
 
     def _new_label(self, kind: str, label: str, state: State) -> str:
         """The label if it is new; else another one."""

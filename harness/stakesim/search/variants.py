@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stakesim.generate.draws import draw_between, pick
@@ -41,6 +41,9 @@ _PLAIN: Mapping[str, Any] = {
 }
 """Options of actions, with the value that each has if it is left out."""
 
+_ALONE = 0.7
+"""Probability that a disturbance is left out beside another one."""
+
 Option: TypeAlias = tuple[str, str, Any]
 """An action's kind, and the name and value of one of its options."""
 Tried: TypeAlias = Counter[Option]
@@ -55,27 +58,53 @@ def options_of(action: Action) -> Iterator[Option]:
             yield action.do, name, value
 
 
-def draw_options(rng: Generator, action: Action, tried: Tried) -> dict[str, Any]:
-    """Another way in which client, network, chain, feed or payer behave; or the actor goes past the backend."""
-    ways: list[dict[str, Any]] = []
-    if isinstance(action, _KEYED):
-        ways += [{"retried": True}, {"answer_lost": True}]
-    if isinstance(action, _REORGANISED):
-        ways += [{"reorganised": "moved"}, {"reorganised": "dropped"}]
-    if isinstance(action, CreateRun | Book):
-        ways += [{"feed_moves": True}, {"payment": pick(rng, ODD_PAYMENTS)}]
+def draw_options(
+    rng: Generator, action: Action, tried: Tried, fits: Callable[[Mapping[str, Any]], bool]
+) -> dict[str, Any]:
+    """Another way in which client, network, chain, feed or payer behave; or the actor goes past the backend.
+
+    Disturbances come together: what is found is made short afterwards.
+
+    Args:
+        rng: The source of randomness.
+        action: The action.
+        tried: How often each option of each kind of action was tried. Options are drawn by rarity.
+        fits: Whether the action may have these options.
+
+    Returns:
+        New values for all options; none if no option fits.
+    """
+    disturbed = [way for way in _disturbances(action) if fits(_without_options(action) | way)]
+    past: list[dict[str, Any]] = []
     if isinstance(action, (*_REORGANISED, Withdraw)):
-        ways.append({"direct": True})
+        past.append({"direct": True})
     if isinstance(action, _KEYED):
-        ways.append({"direct": True, "pending": True})
+        past.append({"direct": True, "pending": True})
+    if isinstance(action, CreateRun | Book):
+        past.append({"payment": pick(rng, ODD_PAYMENTS)})
+    ways = [*disturbed, *(way for way in past if fits(_without_options(action) | way))]
     if not ways:
         return {}
     weights = [1 / (1 + min(tried[action.do, name, value] for name, value in way.items())) for way in ways]
-    chosen = [*ways[_weighted(rng, weights)].items()]
-    if rng.random() < 0.25:  # two at once
-        chosen += ways[_weighted(rng, weights)].items()
-    plain = {name: value for name, value in _PLAIN.items() if hasattr(action, name)}
-    return plain | dict(chosen)
+    chosen = ways[_weighted(rng, weights)]
+    if chosen in disturbed:
+        for way in disturbed:
+            chosen = chosen if rng.random() < _ALONE else way | chosen
+    return _without_options(action) | chosen
+
+
+def _without_options(action: Action) -> dict[str, Any]:
+    return {name: value for name, value in _PLAIN.items() if hasattr(action, name)}
+
+
+def _disturbances(action: Action) -> Iterator[dict[str, Any]]:
+    """Single options that may be combined."""
+    if isinstance(action, _KEYED):
+        yield from ({"retried": True}, {"answer_lost": True})
+    if isinstance(action, _REORGANISED):
+        yield from ({"reorganised": "moved"}, {"reorganised": "dropped"})
+    if isinstance(action, CreateRun | Book):
+        yield {"feed_moves": True}
 
 
 def _weighted(rng: Generator, weights: Sequence[float]) -> int:
