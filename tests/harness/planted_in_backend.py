@@ -157,10 +157,10 @@ PLANTS = [
         "_add_seats(closed, run_id, -func.least(func.coalesce(freed, 0), 2))",
     ),
     Plant(
-        "seats count twice after a reorganisation",
-        PROJECTIONS,
-        "refresh_due=_runs.refresh_due | is_counted | ~_IS_OPEN | select(closed.c.reorged).scalar_subquery(),",
-        "refresh_due=_runs.refresh_due | is_counted | ~_IS_OPEN,",
+        "after a reorganisation only what creates something is sent again",
+        "services.finality",
+        ".where(_IN_BLOCK, _o.chain_id == chain_id,",
+        ".where(_IN_BLOCK, _o.kind.in_(CREATIONS), _o.chain_id == chain_id,",
     ),
     Plant(
         "the host's stake of an expired run goes back although it is the attendees'",

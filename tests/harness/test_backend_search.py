@@ -25,6 +25,7 @@ from stakesim.search.variants import Tried, options_of
 
 EASY = ("a start at +05:30 is stored", "a run with its last seat booked")
 """Planted faults that quick runs look for, by the beginning of their names."""
+SAID = ("the rate is read twice", "a refund is lost", "the idempotency key is dropped on the route that expires")
 
 EVERY_USE_CASE = """
 name: replaced
@@ -87,6 +88,14 @@ def test_the_backend_is_right_after_the_block_of_any_transaction_was_replaced(en
     result = run_scenario(environments[driver], story)
     assert result.ok, narrate(result.findings)
     assert loads(dump(story)) == story
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", [plant for plant in PLANTS if plant.name.startswith(SAID)], ids=lambda one: one.name)
+def test_one_scenario_can_say_what_shows_the_kinds_that_no_scenario_could(environments, plant):
+    story = loads(EVERY_USE_CASE.replace("OPTION", "reorganised: moved"))
+    with planted(plant):
+        assert not run_scenario(environments[plant.driver], story).ok
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ from stakesim.search.variants import Tried, options_of
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-SHRINK_RUNS = 200
+SHRINK_RUNS = 120
 """Scenarios that are run at most to make a finding short."""
 
 
@@ -229,6 +229,7 @@ class _Search:
             ran = self.branches.take()
             self.seen_branches |= ran
             if not is_sound:
+                self.tried.update(options_of(action))  # rather others from now on
                 break
             if run.last_step is not None and run.last_step is not before:
                 for one in reached_by(run.last_step, ran):
