@@ -176,6 +176,7 @@ class _Search:
             shrink_runs: As in `search`.
         """
         waiting = [begin[index] for index in self.rng.permutation(len(begin))]
+        waiting.sort(key=lambda one: -len(one[1].actions))  # the short ones first: they tell most for the time
         while not self.is_over():
             result, reached = self._play(self._next(waiting))
             self.progress.sequences += 1

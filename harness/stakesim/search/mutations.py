@@ -25,6 +25,8 @@ MARKETS = (
     Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.9, seed=1),
     Crash(inr_per_eth=Decimal(250_000), at=3 * DAY, drop_percent=40, recover_over=None),
 )
+_RECAST = 0.15
+"""Probability that a change makes an actor one of another kind."""
 _SPLICE = 0.07
 """Probability that a change splices in a part of another sequence."""
 
@@ -41,7 +43,9 @@ def mutate(rng: Generator, parent: Scenario, other: Scenario, tried: Tried) -> S
     genes = [Gene(at, action) for at, action in parent.timeline()]
     actors = ACTORS | parent.actors
     for _ in range(pick(rng, (1, 1, 2, 2, 3, 4))):
-        if rng.random() < _SPLICE:
+        if rng.random() < _RECAST:
+            actors = _recast(rng, actors, parent)
+        elif rng.random() < _SPLICE:
             genes, actors = _spliced(rng, genes, actors, other)
         else:
             genes = pick(rng, _CHANGES)(rng, genes)
@@ -50,9 +54,10 @@ def mutate(rng: Generator, parent: Scenario, other: Scenario, tried: Tried) -> S
 
 
 def disturb(rng: Generator, scenario: Scenario, tried: Tried) -> Scenario:
-    """Changes the options of all actions of a scenario."""
+    """Changes the options of all actions of a scenario, and the kind of an actor."""
     genes = [Gene(at, action) for at, action in scenario.timeline()]
-    return build(rng, scenario, _change_all(rng, genes), tried)
+    actors = _recast(rng, scenario.actors, scenario)
+    return build(rng, scenario.model_copy(update={"actors": actors}), _change_all(rng, genes), tried)
 
 
 def fresh(rng: Generator, base: Scenario, length: int, tried: Tried) -> Scenario:
@@ -130,6 +135,12 @@ def _spliced(
     added = [Gene(None, _with_names(action, names)) for _, action in part[first : first + draw_between(rng, 1, 8)]]
     rest = genes[cut:] if rng.random() < 0.5 else []
     return [*genes[:cut], *added, *rest], actors | {names[name]: actor for name, actor in other.actors.items()}
+
+
+def _recast(rng: Generator, actors: Mapping[str, Actor], scenario: Scenario) -> dict[str, Actor]:
+    """The actors, of which one that takes part is of another kind."""
+    names = [*scenario.actors]
+    return {**actors, pick(rng, names): pick(rng, [*ACTORS.values()])} if names else dict(actors)
 
 
 def _name_for(name: str, actor: Actor, taken: Mapping[str, Actor]) -> str:
