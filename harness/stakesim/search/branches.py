@@ -13,6 +13,7 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -53,11 +54,10 @@ class Branches:
             packages: Names of packages.
         """
         replaced: list[tuple[FunctionType, CodeType]] = []
-        numbers, probed = count(), dict[tuple[str, CodeType], CodeType]()
-        for module in _modules(packages):
+        modules = _modules(packages)
+        for module in modules:
             module.__dict__[_PROBE] = self._ran.add
-            probed |= _probed_codes(module, numbers)
-        self.total = next(numbers)
+        probed, self.total = _probed_codes(tuple(str(module.__file__) for module in modules))
         gc.unfreeze()  # what was frozen is not among the objects
         for function in [one for one in gc.get_objects() if isinstance(one, FunctionType)]:
             code = function.__code__
@@ -80,13 +80,20 @@ def _modules(packages: Sequence[str]) -> list[ModuleType]:
     ]
 
 
-def _probed_codes(module: ModuleType, numbers: Iterator[int]) -> dict[tuple[str, CodeType], CodeType]:
-    """Compiles a module again, with probes: the new code objects by file name and old code object."""
-    file = str(module.__file__)
-    tree = ast.parse(Path(file).read_text(encoding="utf-8"), file)
-    plain = compile(tree, file, "exec", dont_inherit=True)
-    with_probes = compile(ast.fix_missing_locations(_Prober(numbers).visit(tree)), file, "exec", dont_inherit=True)
-    return {(file, old): new for old, new in _pairs(plain, with_probes)}
+@cache
+def _probed_codes(files: tuple[str, ...]) -> tuple[dict[tuple[str, CodeType], CodeType], int]:
+    """Compiles modules again, with probes.
+
+    Returns:
+        The new code objects by file and old code object, and the number of probes.
+    """
+    numbers, codes = count(), dict[tuple[str, CodeType], CodeType]()
+    for file in files:
+        tree = ast.parse(Path(file).read_text(encoding="utf-8"), file)
+        plain = compile(tree, file, "exec", dont_inherit=True)
+        with_probes = compile(ast.fix_missing_locations(_Prober(numbers).visit(tree)), file, "exec", dont_inherit=True)
+        codes |= {(file, old): new for old, new in _pairs(plain, with_probes)}
+    return codes, next(numbers)
 
 
 def _pairs(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]]:

@@ -25,6 +25,8 @@ MARKETS = (
     Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.9, seed=1),
     Crash(inr_per_eth=Decimal(250_000), at=3 * DAY, drop_percent=40, recover_over=None),
 )
+_SIGNER = {"outsider": ACTORS["outsider"]}
+"""Somebody with a key of their own, whom some moves need."""
 _RECAST = 0.15
 """Probability that a change makes an actor one of another kind."""
 _SPLICE = 0.07
@@ -41,7 +43,7 @@ def mutate(rng: Generator, parent: Scenario, other: Scenario, tried: Tried) -> S
         tried: How often each option of each kind of action was tried. Options are drawn by rarity.
     """
     genes = [Gene(at, action) for at, action in parent.timeline()]
-    actors = ACTORS | parent.actors
+    actors = ACTORS | parent.actors | _SIGNER
     for _ in range(pick(rng, (1, 1, 2, 2, 3, 4))):
         if rng.random() < _RECAST:
             actors = _recast(rng, actors, parent)
@@ -139,7 +141,7 @@ def _spliced(
 
 def _recast(rng: Generator, actors: Mapping[str, Actor], scenario: Scenario) -> dict[str, Actor]:
     """The actors, of which one that takes part is of another kind."""
-    names = [*scenario.actors]
+    names = [name for name in scenario.actors if name not in _SIGNER]
     return {**actors, pick(rng, names): pick(rng, [*ACTORS.values()])} if names else dict(actors)
 
 
