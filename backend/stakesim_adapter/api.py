@@ -146,6 +146,7 @@ class ApiSession:
         self._keys: set[str] = set()  # that the client has used
 
     takes_payments = True
+    answers_again = True
     survives_reorganisations = True
 
     def create_run(

@@ -57,12 +57,14 @@ class ServicesSession:
 
     Attributes:
         takes_payments: The users pay in INR.
+        answers_again: A request with the key of an earlier one has its outcome.
         survives_reorganisations: The reconciler looks at the chain after one.
         event_run_ids: Ids in `event_runs`, by the runs' names in the scenario.
         booking_ids: Ids in `event_run_bookings`, by the bookings' names in the scenario.
     """
 
     takes_payments = True
+    answers_again = True
     survives_reorganisations = True
 
     def __init__(

@@ -262,6 +262,8 @@ class BackendSession(Protocol):
             When a method returns or raises, nothing is left to be done: every refund that is due is made, and what was
             not paid is expired, as if the time for both had passed.
 
+        answers_again: Whether a request with the key of an earlier one, other than a withdrawal, has the outcome of the
+            first. Without this attribute, what was done the first time may be refused the second time.
         survives_reorganisations: Whether the use cases call `ScenarioSetup.reorganise`. A session without this
             attribute does not, and scenarios then skip actions that are reorganised.
 

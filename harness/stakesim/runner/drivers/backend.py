@@ -121,8 +121,8 @@ class BackendDriver:
         """Calls the use case; again with the same key if the client retries, or took a lost answer for a failure.
 
         Returns:
-            What the client is told in the end. A withdrawal has no key: one that is repeated finds nothing left, and is
-            done all the same.
+            What the client is told in the end, if the backend says that it answers again what it answered first; else
+            that it is done if it was done the first time. A withdrawal has no key, so it finds nothing left.
         """
         retried, answer_lost = getattr(action, "retried", False), getattr(action, "answer_lost", False)
         key = f"{action.do}-{next(self._key_numbers)}" if retried or answer_lost else None
@@ -130,9 +130,11 @@ class BackendDriver:
             outcome = self._call(use_case, action, expected, model, key, lose_answer=answer_lost)
             if retried or (answer_lost and outcome.status != "ok"):
                 second = self._call(use_case, action, expected, model, key, lose_answer=False)
-                is_done = isinstance(action, _WITHDRAWALS) and outcome.status == "ok"
-                outcome = outcome if is_done else second
+                outcome = outcome if outcome.status == "ok" and not self._answers_again(action) else second
         return outcome
+
+    def _answers_again(self, action: Action) -> bool:
+        return getattr(self._session, "answers_again", False) and not isinstance(action, _WITHDRAWALS)
 
     def _call(
         self,
