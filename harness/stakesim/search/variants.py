@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PRICES_INR = ("2000", "19999.99", "333.33", "0.01", "1", "1000000")
 RATES = ("200000", "150000", "260000", "600000", "66666.67", "600000.01", "0", "NaN")
-AGES = (0, 0, HOUR, HOUR + 1)
+AGES = (0, 0, HOUR - 60, HOUR - 2, HOUR - 1, HOUR)  # old by the next action, which comes 1, 2 or 60 s later
 LEAD_TIMES = (DAY, 2 * DAY, 7 * DAY, HOUR, DAY + 1, DAY - 1, 1, 0, 400 * DAY)
 _KEYED = (CreateRun, Book, CancelBooking, CancelRun, Complete, Expire)
 """Actions that the backend takes an idempotency key for."""
