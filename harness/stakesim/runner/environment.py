@@ -34,6 +34,7 @@ from stakesim.runner.known_faults import Name
 from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import Parties
+from stakesim.runner.reorganisation import Reorganisation
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
 from stakesim.runner.ways_out import WaysOut
 from stakesim.scenario.actions import CallFunction, CreateRun, ForceEther, SetIds, Terms
@@ -197,6 +198,7 @@ class Environment:
         )
         if self.backend is None or self.network is None:
             return ContractDriver(onchain)
+        reorganisation = Reorganisation(self.engine, self.network)
         setup = ScenarioSetup(
             w3=self.engine.w3,
             contract_address=address,
@@ -206,8 +208,10 @@ class Environment:
             experience_id=EXPERIENCE_ID,
             price_feed=price_feed,
             clock=clock,
+            reorganise=reorganisation,
         )
-        return BackendDriver(start_session(self.backend, setup, self.driver), onchain, self.network)
+        session = start_session(self.backend, setup, self.driver)
+        return BackendDriver(session, onchain, self.network, reorganisation)
 
 
 def open_environment(

@@ -66,9 +66,11 @@ def adapt_action(action: Action, state: State) -> Action | None:
         return None
     changes: dict[str, object] = {"fails": None}
     if isinstance(action, CreateRun | Book | CancelRun | Complete) and _is_past_backend(action, state):
-        changes |= {"direct": True, "retried": False, "answer_lost": False}
+        changes |= {"direct": True, "retried": False, "answer_lost": False, "reorganised": None}
     if isinstance(action, CreateRun | Book) and (changes.get("direct") or _signs(action.by, state)):
         changes |= {"payment": "in_time"}  # nobody pays INR
+    if isinstance(action, CreateRun | Book) and changes.get("direct"):
+        changes["feed_moves"] = False
     return action.model_copy(update=changes)
 
 

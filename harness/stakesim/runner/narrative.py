@@ -178,7 +178,9 @@ def format_time(at: int) -> str:
 
 def describe_action(action: Action) -> str:
     """Describes one action in one sentence."""
-    options = (text for name, text in _OPTIONS.items() if getattr(action, name, False))
+    options = [text for name, text in _OPTIONS.items() if getattr(action, name, False)]
+    if reorganised := getattr(action, "reorganised", None):
+        options.append(f"(a reorganisation: the transaction is {reorganised})")
     value_off, payer = getattr(action, "value_off", 0), getattr(action, "paid_by", None)
     payment: PaymentBehaviour = getattr(action, "payment", "in_time")
     return " ".join(
@@ -236,6 +238,7 @@ _OPTIONS: Mapping[str, str] = {
     "pending": "(waits in the mempool until the next is sent)",
     "answer_lost": "(the node's answer is lost)",
     "retried": "(asks twice, with the same key)",
+    "feed_moves": "(the feed moves between two readings)",
 }
 """Words for the options of an action that are set."""
 _PAYMENTS: Mapping[PaymentBehaviour, str] = {

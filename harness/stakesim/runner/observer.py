@@ -252,6 +252,7 @@ class Observer:
         session = self.session
         rate, as_of = current_rate(model, timed.market_rate)
         session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = timed.time, rate, as_of
+        session.price_feed.moves = getattr(timed.action, "feed_moves", False)
         if sends:
             session.engine.set_next_timestamp(timed.time)
 

@@ -18,6 +18,7 @@ from stakesim.runner.legacy_interface import adapt_action, adapt_scenario
 from stakesim.runner.observer import Observer, TimedAction
 from stakesim.runner.scenario_result import CHECKED_AT_END, ScenarioResult
 from stakesim.runner.session import EPOCH
+from stakesim.runner.step import Step
 from stakesim.runner.step_findings import exception_finding, not_run_finding, receipt_findings, step_findings
 from stakesim.scenario.actions import Action, Wait
 from stakesim.scenario.administration import Administration
@@ -66,6 +67,7 @@ class ScenarioRun:
 
     Attributes:
         result: Ledger, counts and findings so far.
+        last_step: The last step that was carried out; None before the first.
     """
 
     def __init__(self, environment: Environment, scenario: Scenario, number: int = 0) -> None:
@@ -91,6 +93,7 @@ class ScenarioRun:
         self._adapted_actions: list[Action] = []
         self._pending: TimedAction | None = None
         self._rates: list[Decimal] = []
+        self.last_step: Step | None = None
 
     @property
     def model(self) -> State:
@@ -181,6 +184,7 @@ class ScenarioRun:
         for step, rate in zip(steps, rates, strict=True):
             self._rates.append(rate)
             self.result.record(step, self._number, rate)
+        self.last_step = steps[-1]
         # those count only if nothing else is wrong, as a scenario cut short would otherwise fail in another way
         at_any_step = [finding for finding in findings if finding.id not in CHECKED_AT_END]
         self.result.findings += at_any_step or findings

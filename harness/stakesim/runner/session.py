@@ -18,6 +18,7 @@ from stakesim.runner.observe import ROLE_VIEWS, StateReader
 from stakesim.runner.parties import Parties
 from stakesim.runner.ways_out import WaysOut
 
+_MOVE = Decimal("1.01")
 _ADMINISTRATION = ("setOperator", "pause", "unpause", "transferOwnership", "acceptOwnership")
 
 
@@ -34,14 +35,24 @@ class BlockClock:
 
 @dataclass
 class PriceFeed:
-    """Returns the rate in INR per ETH, and the time since which it applies, in seconds since 1970."""
+    """Returns the rate in INR per ETH, and the time since which it applies, in seconds since 1970.
+
+    Attributes:
+        inr_per_eth: The rate of the next reading.
+        as_of: Since when it applies.
+        moves: Whether each reading gives a rate that is 1% above the one before.
+    """
 
     inr_per_eth: Decimal = Decimal(0)
     as_of: int = EPOCH
+    moves: bool = False
 
     def __call__(self) -> tuple[Decimal, int]:
         """Returns rate and time."""
-        return self.inr_per_eth, self.as_of
+        reading = self.inr_per_eth, self.as_of
+        if self.moves and self.inr_per_eth.is_finite():
+            self.inr_per_eth *= _MOVE
+        return reading
 
 
 @dataclass(frozen=True)

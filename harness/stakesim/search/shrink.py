@@ -233,6 +233,8 @@ _PLAIN_VALUES: Mapping[str, tuple[Any, ...]] = {
     "age": (0,),
     "retried": (False,),
     "answer_lost": (False,),
+    "feed_moves": (False,),
+    "reorganised": (None,),
     "pending": (False,),
     "direct": (False,),
     "payment": ("in_time",),

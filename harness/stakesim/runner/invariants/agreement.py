@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stakesim.backend import NOT_STORED
-from stakesim.model.state import BookingStatus, RunStatus, liabilities, readable
+from stakesim.backend import NOT_STORED, BookingRow, RunRow
+from stakesim.model.state import BookingStatus, RunStatus, State, liabilities, readable
 from stakesim.runner.causes import Cause
 from stakesim.runner.invariants.registry import Violation, action_name, invariant
 from stakesim.runner.observe import Roles
@@ -143,24 +143,47 @@ def _differences(kind: str, in_model: Mapping[int, Any], in_contract: Mapping[in
 
 def _database_agrees(s: Step) -> Iterator[Violation]:
     """Compares the confirmed rows with the runs and bookings that the model made through the backend."""
-    if s.rows is None:
-        return
-    runs = {r.id: (_RUN_ROW_STATUS[r.status], r.price, r.host_stake) for r in s.model.runs.values() if not r.direct}
-    run_rows = {r.onchain_run_id: (r.status, r.price_wei, r.stake_wei) for r in s.rows.runs if r.confirmed}
-    yield from _row_differences("run", runs, run_rows)
-    bookings = {
-        b.id: (_BOOKING_ROW_STATUS[b.status], b.seats, b.payment, b.stake)
-        for b in s.model.bookings.values()
-        if not b.direct
+    for rows, where in ((s.rows, "database"), (s.rows and s.rows.shown, "API")):
+        if rows is None:
+            continue
+        run_rows = {r.onchain_run_id: _facts_of_run_row(r) for r in rows.runs if r.confirmed}
+        yield from _row_differences("run", _runs_of_backend(s.model), run_rows, where)
+        booking_rows = {b.onchain_booking_id: _facts_of_booking_row(b) for b in rows.bookings if b.confirmed}
+        yield from _row_differences("booking", _bookings_of_backend(s.model), booking_rows, where)
+
+
+def _runs_of_backend(model: State) -> Mapping[Any, tuple[Any, ...]]:
+    return {
+        run.id: (
+            *(_RUN_ROW_STATUS[run.status], run.price, run.host_stake),
+            *(run.max_seats, run.seats_booked, run.start),
+        )
+        for run in model.runs.values()
+        if not run.direct
     }
-    booking_rows = {
-        b.onchain_booking_id: (b.status, b.seats, b.payment_wei, b.stake_wei) for b in s.rows.bookings if b.confirmed
+
+
+def _facts_of_run_row(row: RunRow) -> tuple[Any, ...]:
+    return row.status, row.price_wei, row.stake_wei, row.max_seats, row.seats_booked, row.starts_at
+
+
+def _bookings_of_backend(model: State) -> Mapping[Any, tuple[Any, ...]]:
+    return {
+        booking.id: (
+            *(_BOOKING_ROW_STATUS[booking.status], booking.seats, booking.payment, booking.stake),
+            *(model.runs[booking.run].id, booking.actor),
+        )
+        for booking in model.bookings.values()
+        if not booking.direct
     }
-    yield from _row_differences("booking", bookings, booking_rows)
+
+
+def _facts_of_booking_row(row: BookingRow) -> tuple[Any, ...]:
+    return row.status, row.seats, row.payment_wei, row.stake_wei, row.run_id, row.user
 
 
 def _row_differences(
-    kind: str, in_model: Mapping[Any, tuple[Any, ...]], rows: Mapping[Any, tuple[Any, ...]]
+    kind: str, in_model: Mapping[Any, tuple[Any, ...]], rows: Mapping[Any, tuple[Any, ...]], where: str
 ) -> Iterator[Violation]:
     """Compares facts by id on chain; values that the backend does not store are not compared."""
     if in_model == rows:
@@ -170,5 +193,5 @@ def _row_differences(
         if facts is not None and row is not None:
             row = tuple(fact if value is NOT_STORED else value for fact, value in zip(facts, row, strict=True))
         if facts != row:
-            message = f"{kind} {key}: the model says {facts}, the database {row}"
+            message = f"{kind} {key}: the model says {facts}, the {where} {row}"
             yield Violation(message, cause=Cause.DATABASE_DIFFERS, about=kind)
