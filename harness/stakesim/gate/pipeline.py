@@ -147,6 +147,7 @@ def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps:
         steps=steps,
         contract=gate.foreign_artifact,
         terms=gate.given_terms,
+        probing=False,  # the scripted part has probed it
     )
 
 
