@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stakesim.generate.terms_draws import usual_or_other
 from stakesim.model.state import State
 from stakesim.paths import state_dir
 from stakesim.runner import scenario_files
@@ -25,19 +26,21 @@ from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import ScenarioRun, run_scenario
 from stakesim.runner.step import Step
-from stakesim.scenario.actions import Action
+from stakesim.scenario.actions import Action, Terms
 from stakesim.scenario.scenario import Scenario, load
 from stakesim.search.backend_diagnosis import classify
 from stakesim.search.branches import Branches
 from stakesim.search.corpus import Corpus
 from stakesim.search.mutations import MAX_ACTIONS, disturb, fresh, mutate
 from stakesim.search.shrink import shrink
-from stakesim.search.stateful import ACTORS, TERMS
+from stakesim.search.stateful import ACTORS
 from stakesim.search.variants import Tried, options_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+_OTHER_TERMS = 0.5
+"""Probability that a fresh sequence has other terms than the usual ones."""
 SHRINK_RUNS = 120
 """Scenarios that are run at most to make a finding short."""
 
@@ -204,7 +207,7 @@ class _Search:
             base = Scenario(
                 name="search",
                 story="Found by guided search.",
-                terms=TERMS[int(rng.integers(len(TERMS)))],
+                terms=usual_or_other(rng, Terms(), _OTHER_TERMS),
                 strict=False,
                 actors=ACTORS,
                 actions=(),
@@ -248,7 +251,7 @@ class _Search:
             self.found[cause].times += 1
             return
         seconds, actions = time.monotonic() - self.began, self.progress.actions
-        shortest = shrink(self.environment, result, max_runs=shrink_runs, key=cause_of)
+        shortest = shrink(self.environment, result, max_runs=shrink_runs, name=cause_of)
         if name := classify(shortest):
             shortest.findings = [replace(finding, weakness=name) for finding in shortest.findings]
         replays = shortest is not result or not run_scenario(self.environment, result.scenario).ok
