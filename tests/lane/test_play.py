@@ -67,7 +67,14 @@ def test_a_sequence_of_the_lane_is_the_same_as_a_scenario(campaign_seed: int) ->
     for number, world in enumerate(worlds()[:3]):
         player = Player(contract, world)
         moves = _drawn(player, campaign_seed + number, 25)
-        scenario = to_scenario(contract, world, moves, NO_DIFFERENCE, name="drawn", seed=campaign_seed)
+        scenario = to_scenario(
+            Player(contract, World("plain", world.terms, world.time)),
+            world,
+            moves,
+            NO_DIFFERENCE,
+            name="drawn",
+            seed=campaign_seed,
+        )
         result = run_scenario(environment, loads(dump(scenario)))
         assert [finding.message for finding in result.findings] == [], dump(scenario)
     environment.close()
@@ -77,7 +84,13 @@ def test_a_sequence_of_the_lane_is_the_same_as_a_scenario(campaign_seed: int) ->
 def test_a_story_fails_as_a_scenario_and_passes_on_the_sound_contract(name: str, campaign_seed: int) -> None:
     contract = planted_contract(name)
     (found, *_) = findings(contract, campaign_seed, sequences=6_000)
-    scenario = to_scenario(contract, found.world, found.moves, found.difference, name="found")
+    scenario = to_scenario(
+        Player(contract, World("plain", found.world.terms, found.world.time)),
+        found.world,
+        found.moves,
+        found.difference,
+        name="found",
+    )
     text = dump(scenario)
     for judged, fails in ((contract, True), (None, False)):
         environment = open_environment("revm", judged, "contract")

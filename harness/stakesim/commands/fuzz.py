@@ -16,7 +16,6 @@ from stakesim.commands.terminal import ExitCode, console, finish, print_error
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stakesim.evm.compiler import Artifact
     from stakesim.lane.search import LaneFinding, LaneSearch
 
 _REFRESH_S = 0.5
@@ -65,7 +64,7 @@ def fuzz(
         save_corpus(search, folder)
     except OSError as error:
         print_error(f"the corpus can't be kept: {error}")
-    _report(search, artifact, seed, out, given, as_json=as_json)
+    _report(search, seed, out, given, as_json=as_json)
 
 
 @contextmanager
@@ -118,14 +117,12 @@ def _as_json(finding: LaneFinding) -> dict[str, Any]:
     }
 
 
-def _report(
-    search: LaneSearch, artifact: Artifact, seed: int, out: Path | None, contract: str | None, *, as_json: bool
-) -> NoReturn:
+def _report(search: LaneSearch, seed: int, out: Path | None, contract: str | None, *, as_json: bool) -> NoReturn:
     """Plays the findings as scenarios, tells them, and ends the command."""
     from stakesim.runner.narrative import narrate
     from stakesim.search.contract_search import confirm, export
 
-    found = confirm(artifact, list(search.findings.values()), seed)
+    found = confirm(search)
     files: list[Path] = []
     if out is not None:
         try:

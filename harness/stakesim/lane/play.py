@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.required_abi import missing_extension, own_transactions
+from stakesim.evm.required_abi import own_transactions
 from stakesim.lane.arena import FUNDS, Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.counters import find_counters
@@ -31,13 +31,11 @@ from stakesim.lane.moves import (
     time_of,
 )
 from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_ether
-from stakesim.model.state import ContractCall, Effects, RefusedError, initial_state
+from stakesim.model.state import MAX_SEATS, ContractCall, Effects, RefusedError, initial_state
 from stakesim.model.views import ExpectedView, expected_views
 from stakesim.scenario.actions import Terms
 
 _STRANGE_ADDRESS = "0x" + "57" * 20
-_SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
-"""A contract with these errors is taken to have all errors that the rules name."""
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
 _VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
@@ -57,6 +55,24 @@ class World(NamedTuple):
     terms: Terms = Terms()
     time: int = EPOCH
     moves: tuple[Move, ...] = ()
+
+
+class Traits(NamedTuple):
+    """What a contract decides for itself. The defaults are those of `EventStake`.
+
+    Attributes:
+        terms: Those that its code fixes; None: its constructor takes them.
+        max_seats: Seats of the largest run that it opens.
+        pays_by_credit: It pushes no payout: everybody withdraws what they are paid.
+        fees_by_credit: The platform's fees, too, are then a credit of the owner.
+        has_errors: It reverts with the errors that the rules name.
+    """
+
+    terms: Terms | None = None
+    max_seats: int = MAX_SEATS
+    pays_by_credit: bool = False
+    fees_by_credit: bool = False
+    has_errors: bool = True
 
 
 class Difference(NamedTuple):
@@ -111,26 +127,36 @@ class Player:
         played: How many moves were played.
     """
 
-    def __init__(self, contract: Artifact, world: World) -> None:
+    def __init__(self, contract: Artifact, world: World, traits: Traits | None = None) -> None:
         """Builds the world.
+
+        Args:
+            contract: The contract; it has the full interface.
+            world: The world.
+            traits: What the contract decides for itself.
 
         Raises:
             EngineError: The contract can't be deployed, or its counters are not found.
         """
-        self.world, self._contract = world, contract
+        self.world, self._contract, self._traits = world, contract, traits or Traits()
         self.played = 0
-        self._has_errors = {item["name"] for item in contract.abi if item["type"] == "error"} >= _SPECIFIED_ERRORS
+        self._has_errors = self._traits.has_errors
         self._abi = ContractAbi(contract.abi)
         self.own_functions = [
             (item["name"], [p["type"] for p in item["inputs"]]) for item in own_transactions(contract.abi)
         ]
-        self._full = not missing_extension(contract.abi)
         self._build()
 
     def _build(self) -> None:
         self.arena = Arena(self._contract, self.world.terms, self.world.time)
         self.state = initial_state(
-            self.world.terms, ACTORS, self.world.time, full_interface=self._full, takes_payments=False
+            self.world.terms,
+            ACTORS,
+            self.world.time,
+            takes_payments=False,
+            max_seats=self._traits.max_seats,
+            pays_by_credit=self._traits.pays_by_credit,
+            fees_by_credit=self._traits.fees_by_credit,
         )
         self.spoiled_by: tuple[Move, ...] = ()
         self._moves: list[Move] = []
@@ -226,15 +252,13 @@ class Player:
         for wrong in effects.wrong_reentries:
             yield Difference("reentered", move.function, wrong.partition(" called ")[2], wrong, index)
         returned = b"" if effects.returned is None else word(effects.returned)
-        if self._full and done.output != returned:
+        if done.output != returned:
             text = f"{self._told(move)} must return {effects.returned}, and returns 0x{done.output.hex()}"
             yield Difference("returned", move.function, "", text, index)
         yield from self._check_events(move, index, done, effects)
 
     def _check_events(self, move: Move, index: int, done: Executed, effects: Effects) -> Iterator[Difference]:
         """Compares the events of a contract that has those of the rules, in whatever order."""
-        if not self._full:
-            return
         codec, stake = self.arena.codec, self.arena.stake
         expected = Counter([codec.event(event) for event in effects.events if codec.has_event(event[0])])
         logged = (codec.logged(topics, data) for address, topics, data in done.logs if address == stake)
@@ -254,7 +278,7 @@ class Player:
             after: Name of its function.
         """
         state = self.state
-        views = list(expected_views(state, _VIEWED, roles=self._full)) if self._full else []
+        views = list(expected_views(state, _VIEWED, roles=True))
         balances, answers = self.arena.read([self._view_call(view) for view in views])
         differences = []
         for view, (ok, data) in zip(views, answers, strict=True):

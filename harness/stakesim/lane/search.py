@@ -18,7 +18,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.lane.draw import draw_move, draw_own
 from stakesim.lane.moves import PREPARATIONS, Move
 from stakesim.lane.mutate import mutate
-from stakesim.lane.play import Difference, Player, World
+from stakesim.lane.play import Difference, Player, Traits, World
 from stakesim.lane.shrink import shrink
 from stakesim.lane.signals import MoveContext, StorageByte, StorageSignals, outcome_of
 from stakesim.lane.worlds import worlds
@@ -75,6 +75,7 @@ class LaneSearch:
         contract: The contract.
         seed: The seed of all draws.
         worlds: Where sequences begin.
+        traits: What the contract decides for itself.
         corpus: Kept sequences.
         findings: By cause.
         sequences: How many sequences were played.
@@ -84,6 +85,7 @@ class LaneSearch:
     contract: Artifact
     seed: int
     worlds: Sequence[World] = ()
+    traits: Traits = field(default_factory=Traits)
     corpus: list[Entry] = field(default_factory=list)
     findings: dict[tuple[str, str, str], LaneFinding] = field(default_factory=dict)
     sequences: int = 0
@@ -97,21 +99,29 @@ class LaneSearch:
         self._storage: StorageSignals | None = None
         self._deep: list[Entry] = []
         self._began = time.monotonic()
-        for world in self.worlds or worlds():
+        for world in self.worlds or worlds(self.traits.terms, self.traits.max_seats):
             try:
-                player = Player(self.contract, world)
+                player = self.open_player(world)
             except EngineError as error:
                 self.skipped[world.name] = str(error)
                 continue
             if player.spoiled_by:
                 self.skipped[world.name] = "the moves that lead there already show a finding"
-                plain = Player(self.contract, World("plain", world.terms, world.time))
+                plain = self.open_player(World("plain", world.terms, world.time))
                 self._report_state(plain, (), player.spoiled_by)
                 continue
             self._players[world.name] = player
             self._storage = self._storage or StorageSignals(player.arena)
 
         self._spent: dict[str, float] = dict.fromkeys(self._players, 0.0)
+
+    def open_player(self, world: World) -> Player:
+        """Opens a player of the contract in a world.
+
+        Raises:
+            EngineError: The contract can't be brought into this world.
+        """
+        return Player(self.contract, world, self.traits)
 
     def begin_with(self, sequences: Sequence[tuple[str, tuple[Move, ...]]]) -> None:
         """Plays these sequences first, each in the world of this name."""
@@ -264,7 +274,7 @@ class LaneSearch:
         found = LaneFinding(difference, player.world, tuple(moves), self.seconds, self.sequences)
         self.findings[difference.cause] = found  # before it is shrunk, so that a second one is not
         if moves:
-            world, short, shown = shrink(self.contract, player.world, moves, difference)
+            world, short, shown = shrink(self.open_player, player.world, moves, difference)
             self.findings[difference.cause] = LaneFinding(shown, world, short, found.seconds, found.sequences)
 
     def _report_state(self, player: Player, differences: Sequence[Difference], moves: Sequence[Move]) -> None:

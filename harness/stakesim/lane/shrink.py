@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from stakesim.evm.compiler import Artifact
 from stakesim.lane.moves import SCRIPT, SET_IDS, Move, When
 from stakesim.lane.play import Difference, Player, World
 
@@ -16,12 +15,12 @@ _FEW = 20
 
 
 def shrink(
-    contract: Artifact, world: World, moves: Sequence[Move], difference: Difference
+    open_player: Callable[[World], Player], world: World, moves: Sequence[Move], difference: Difference
 ) -> tuple[World, tuple[Move, ...], Difference]:
     """Leaves moves out, and makes arguments and the world ordinary, as long as the same difference shows.
 
     Args:
-        contract: The contract.
+        open_player: Opens a player of the contract in a world.
         world: The world that the sequence is played in.
         moves: The sequence.
         difference: What it shows.
@@ -29,11 +28,11 @@ def shrink(
     Returns:
         The world, the shortest sequence that was found, and the difference that it shows.
     """
-    best, shown = _shortest(Player(contract, world), tuple(moves), difference)
+    best, shown = _shortest(open_player(world), tuple(moves), difference)
     for simpler in (World("plain"), World("plain", world.terms), World("plain", world.terms, world.time)):
         if simpler[1:] == world[1:]:
             break
-        player = Player(contract, simpler)
+        player = open_player(simpler)
         candidate = (*world.moves, *best)
         found = first_difference(player, candidate, difference.cause)
         if found is not None:

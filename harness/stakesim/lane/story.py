@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 from stakesim.evm.chain_spec import EPOCH
-from stakesim.evm.compiler import Artifact
 from stakesim.lane.moves import (
     ACTORS,
     FORCE_ETHER,
@@ -64,19 +63,19 @@ _ORDINARY = "a"
 
 
 def to_scenario(
-    contract: Artifact, world: World, moves: Sequence[Move], difference: Difference, *, name: str, seed: int = 0
+    player: Player, world: World, moves: Sequence[Move], difference: Difference, *, name: str, seed: int = 0
 ) -> Scenario:
     """Makes a scenario of a sequence of moves in a world.
 
     Args:
-        contract: The contract; what its ids and times are is seen by playing on it.
+        player: Plays on the contract in a world with the same terms and time, in which nothing has happened. What ids
+            and times are is seen by playing.
         world: The world, whose own moves come first.
         moves: The sequence.
         difference: What it shows.
         name: The scenario's name.
         seed: The seed of the search.
     """
-    player = Player(contract, World(world.name, world.terms, world.time))
     prices = [move.args[-3] for move in (*world.moves, *moves) if move.function.startswith("createEventRun")]
     rate = _RATE if all(price * _RATE * 100 % WEI_PER_ETH == 0 for price in prices) else _RATE_OF_WEI
     writer = _Writer(player, rate)

@@ -20,13 +20,25 @@ _FIRST = (
 _ROLES = (Move("setOperator", PLATFORM, ("operator", True)),)
 
 
-def worlds() -> tuple[World, ...]:
-    """All worlds."""
+def worlds(terms: Terms | None = None, max_seats: int = MAX_SEATS) -> tuple[World, ...]:
+    """All worlds.
+
+    Args:
+        terms: Those of a contract whose code fixes them: then no world has others.
+        max_seats: Seats of the largest run.
+    """
+    everywhere = _worlds(min(max_seats, MAX_SEATS))
+    if terms is None:
+        return everywhere
+    return tuple(world._replace(terms=terms) for world in everywhere if not world.name.endswith("terms"))
+
+
+def _worlds(seats: int) -> tuple[World, ...]:
     shared = Terms(forfeit_to_host_bps=3_333)
     return (
         World("plain"),
         World("with an operator", moves=_ROLES),
-        World("forfeits are shared", shared, moves=_ROLES),
+        World("shared terms", shared, moves=_ROLES),
         World(
             "the highest terms",
             Terms(
@@ -47,21 +59,23 @@ def worlds() -> tuple[World, ...]:
         World("the last ids", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (MAX_ID - 2, MAX_ID - 3)))),
         World("after the year 2106", shared, time=2**32 - 5 * DAY),
         World("near the end of time", time=2**40 - 60 * DAY),
-        World("a full run of the most seats", shared, moves=_largest_run("guest", "mallory", "friend", "stranger")),
-        World("a full run of hostile attendees", shared, moves=_largest_run(*PUPPETS)),
+        World(
+            "a full run of the most seats", shared, moves=_largest_run(seats, "guest", "mallory", "friend", "stranger")
+        ),
+        World("a full run of hostile attendees", shared, moves=_largest_run(seats, *PUPPETS)),
         World("a contract owns it", shared, moves=_owned_by_a_contract()),
         World("deferred payouts", shared, moves=_deferred()),
         World("a run of many cancellations", shared, moves=_cancellations()),
     )
 
 
-def _largest_run(*attendees: str) -> tuple[Move, ...]:
+def _largest_run(seats: int, *attendees: str) -> tuple[Move, ...]:
     """A run of the most seats, each booked alone; contracts among the attendees refuse ether, in two costly ways."""
-    bookings = (Move("bookEventFor", PLATFORM, (attendees[seat % len(attendees)], 1, 1)) for seat in range(MAX_SEATS))
+    bookings = (Move("bookEventFor", PLATFORM, (attendees[seat % len(attendees)], 1, 1)) for seat in range(seats))
     return (
         Move(SCRIPT, PUPPETS[0], ("floods", None)),
         Move(SCRIPT, PUPPETS[1], ("burns_gas", None)),
-        Move("createEventRunFor", PLATFORM, ("host", "a", _PRICE + 7, MAX_SEATS, 10 * DAY)),
+        Move("createEventRunFor", PLATFORM, ("host", "a", _PRICE + 7, seats, 10 * DAY)),
         *bookings,
     )
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from stakesim.evm.compiler import Artifact
+from stakesim.evm.compiler import Artifact, compile_contracts
+from stakesim.evm.errors import EngineError
+from stakesim.evm.required_abi import missing_extension
 from stakesim.lane.corpus import load_sequences, save_sequences
+from stakesim.lane.play import Traits, World
 from stakesim.lane.search import LaneFinding, LaneSearch
 from stakesim.lane.story import pytest_file, to_scenario
 from stakesim.paths import state_dir
+from stakesim.runner.drivers import CONTRACT
 from stakesim.runner.environment import open_environment
 from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
+from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, dump
 
 
@@ -53,11 +59,36 @@ def corpus_folder(contract: Artifact) -> Path:
     return state_dir() / "corpus" / "contract" / contract.name
 
 
-def open_search(contract: Artifact, seed: int, corpus: Path) -> LaneSearch:
-    """Opens a search that begins with a corpus."""
-    search = LaneSearch(contract, seed)
+def open_search(contract: Artifact, seed: int, corpus: Path, *, terms: Terms | None = None) -> LaneSearch:
+    """Opens a search that begins with a corpus.
+
+    Args:
+        contract: The contract.
+        seed: Of all random choices.
+        corpus: Folder of the corpus.
+        terms: Those that a contract has whose code fixes them; None: they are found out.
+
+    Raises:
+        EngineError: The contract can't be judged by the lane.
+    """
+    if missing := missing_extension(contract.abi):
+        names = ", ".join(sorted(missing)[:3])
+        raise EngineError(
+            f"{contract.name} lacks functions of IEventStake ({names}, ...), so its calls can't be searched: use "
+            "`stakesim run` and `stakesim gate`, which judge the small interface."
+        )
+    search = LaneSearch(contract, seed, traits=_traits(contract, terms))
     search.begin_with(load_sequences(corpus))
     return search
+
+
+def _traits(contract: Artifact, terms: Terms | None) -> Traits:
+    if contract == compile_contracts()["EventStake"]:
+        return Traits()
+    with closing(open_environment("revm", contract, CONTRACT, terms=terms)) as environment:
+        judged = environment.contract
+    found = judged.traits
+    return Traits(found.terms, found.max_seats, found.pays_by_credit, found.fees_by_credit, judged.has_specified_errors)
 
 
 def save_corpus(search: LaneSearch, corpus: Path) -> None:
@@ -70,25 +101,18 @@ def save_corpus(search: LaneSearch, corpus: Path) -> None:
     save_sequences(corpus, [*found, *((entry.world, entry.moves) for entry in search.corpus)])
 
 
-def confirm(contract: Artifact, findings: list[LaneFinding], seed: int) -> list[ContractFinding]:
-    """Plays what was found as scenarios, with all invariants.
-
-    Args:
-        contract: The contract.
-        findings: What the lane found.
-        seed: Of the search.
-    """
+def confirm(search: LaneSearch) -> list[ContractFinding]:
+    """Plays what was found as scenarios, with all invariants."""
+    if not search.findings:
+        return []
     confirmed: list[ContractFinding] = []
-    environment = open_environment("revm", contract, "contract")
-    try:
-        for number, finding in enumerate(findings, start=1):
-            difference = finding.difference
-            scenario = to_scenario(
-                contract, finding.world, finding.moves, difference, name=_name(number, finding), seed=seed
-            )
+    with closing(open_environment("revm", search.contract, CONTRACT, terms=search.traits.terms)) as environment:
+        for number, finding in enumerate(search.findings.values(), start=1):
+            world = finding.world
+            player = search.open_player(World("plain", world.terms, world.time))
+            name = _name(number, finding)
+            scenario = to_scenario(player, world, finding.moves, finding.difference, name=name, seed=search.seed)
             confirmed.append(ContractFinding(finding, scenario, run_scenario(environment, scenario)))
-    finally:
-        environment.close()
     return confirmed
 
 
