@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from eth_utils.crypto import keccak
 from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
 
 from stakesim.evm.chain_spec import CHAIN_ID, TRANSACTION_GAS_CAP
@@ -94,6 +95,7 @@ class Arena:
         self.addresses = {name: int(address, 16) for name, address in self._addresses.items()}
         self.codec = LaneCodec(contract.abi, self.addresses)
         self._puppet_codec = LaneCodec(self._artifacts["ScriptedReceiver"].abi, self.addresses)
+        self._deferred = "0x" + keccak(text="PaymentDeferred(address,uint256)").hex()
         self._puppets = {self._addresses[name]: name for name in PUPPETS}
         self._everybody = [self._addresses[name] for name in (*SIGNERS, *PUPPETS, CONTRACT)]
         self._reader_head = b"".join(
@@ -192,12 +194,16 @@ class Arena:
 
     # What can be read
 
-    def reentries(self, logs: Sequence[tuple[str, list[str], bytes]]) -> dict[str, Iterator[bool]]:
-        """Whether calls that puppets made while they were paid succeeded, by puppet, in order."""
-        done: dict[str, list[bool]] = {}
-        for address, _, data in logs:
+    def reentries(self, logs: Sequence[tuple[str, list[str], bytes]]) -> dict[str, Iterator[bool | None]]:
+        """Whether calls that puppets made while they were paid succeeded, by puppet, in order; see `Reentries`."""
+        done: dict[str, list[bool | None]] = {}
+        for address, topics, data in logs:
             if address in self._puppets:
                 done.setdefault(self._puppets[address], []).append(bool(int.from_bytes(data, "big")))
+            elif topics[:1] == [self._deferred]:
+                receiver = self._puppets.get("0x" + topics[1][-40:])
+                if receiver is not None:
+                    done.setdefault(receiver, []).append(None)
         return {name: iter(each) for name, each in done.items()}
 
     def read(self, calls: Sequence[bytes]) -> tuple[list[int], list[tuple[bool, bytes]]]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from stakesim.lane.arena import Arena
 
 _ROUNDS = 3
-_PRICE, _STAKE = 10_000, 2_000
-"""Wei of a seat, and of its stake under the usual terms."""
+_PRICE = 10_000
+"""Wei of a seat."""
 
 
 class Counters(NamedTuple):
@@ -89,12 +89,19 @@ def _grown_by_one(before: dict[int, int], now: dict[int, int]) -> Iterator[tuple
 
 def _create(arena: Arena, now: int, host: str) -> None:
     args = (f"of {host}", _PRICE, 2, now + 10**8)
-    _must(arena.call(host, arena.codec.call("createEventRun", args), _STAKE * 2, None).ok)
+    stake = _asked(arena, "calculateRequiredStake", (_PRICE, 2))
+    _must(arena.call(host, arena.codec.call("createEventRun", args), stake, None).ok)
 
 
 def _book(arena: Arena, attendee: str, run: int) -> None:
-    value = _PRICE + _STAKE
+    value = _asked(arena, "calculateBookingCost", (run, 1))
     _must(arena.call(attendee, arena.codec.call("bookEvent", (run, 1)), value, None).ok)
+
+
+def _asked(arena: Arena, view: str, args: tuple[int, ...]) -> int:
+    """The last value that a view returns."""
+    ((_, data),) = arena.read([arena.codec.call(view, args)])[1]
+    return int.from_bytes(data[-32:], "big")
 
 
 def _must(ok: bool) -> None:

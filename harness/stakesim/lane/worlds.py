@@ -9,6 +9,8 @@ from stakesim.scenario.actions import Terms
 from stakesim.scenario.base_action import PLATFORM
 from stakesim.units import DAY, HOUR
 
+LAST_IDS = "the last ids"
+"""The world in which the ids of `EventStake`, which have 32 bits, soon end."""
 _PRICE = 10**16
 _FIRST = (
     Move("createEventRun", "host", ("a", _PRICE, 4, 10 * DAY)),
@@ -17,6 +19,7 @@ _FIRST = (
     Move("bookEventFor", PLATFORM, ("trudy", 2, 1)),
 )
 """Two runs with bookings, for worlds in which other ids have the same lowest bits."""
+_MIXED = ("guest", "mallory", "friend", "stranger")
 _ROLES = (Move("setOperator", PLATFORM, ("operator", True)),)
 
 
@@ -56,12 +59,10 @@ def _worlds(seats: int) -> tuple[World, ...]:
         World("odd terms", Terms(stake_bps=1_777, fee_bps=333, forfeit_to_host_bps=7_777, cancellation_cutoff=1)),
         World("ids above 255", shared, moves=_ids_from(2**8)),
         World("ids above 65,535", shared, moves=_ids_from(2**16)),
-        World("the last ids", shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (MAX_ID - 2, MAX_ID - 3)))),
+        World(LAST_IDS, shared, moves=(*_FIRST, Move(SET_IDS, PLATFORM, (MAX_ID - 2, MAX_ID - 3)))),
         World("after the year 2106", shared, time=2**32 - 5 * DAY),
         World("near the end of time", time=2**40 - 60 * DAY),
-        World(
-            "a full run of the most seats", shared, moves=_largest_run(seats, "guest", "mallory", "friend", "stranger")
-        ),
+        World("a full run of the most seats", shared, moves=_largest_run(seats, *_MIXED)),
         World("a full run of hostile attendees", shared, moves=_largest_run(seats, *PUPPETS)),
         World("a contract owns it", shared, moves=_owned_by_a_contract()),
         World("deferred payouts", shared, moves=_deferred()),

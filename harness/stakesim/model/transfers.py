@@ -8,10 +8,11 @@ from typing import TypeAlias
 from stakesim.model.state import ContractCall, Effects, Party, Payout, Reason, State
 from stakesim.scenario.actions import PLATFORM
 
-Reentries: TypeAlias = Mapping[Party, Iterator[bool]]
+Reentries: TypeAlias = Mapping[Party, Iterator[bool | None]]
 """Whether the calls that receivers made while they were paid succeeded, by receiver, in their order.
 
-A receiver that ran out of gas on the way, and so did not take the ether, is not among them.
+None: the receiver ran out of gas on the way, so that the payout was deferred. A receiver that is not here was not paid,
+or called in vain.
 """
 Reenter: TypeAlias = Callable[[State, ContractCall, Effects], None]
 """Judges a call that a receiver made successfully while it was paid, and carries it out."""
@@ -77,7 +78,7 @@ class Cashier:
         script = self._state.receivers.get(receiver)
         if self._reentries is None or script is None or script.call is None or script.how not in _ACCEPTING:
             return False
-        return next(self._reentries.get(receiver, iter(())), None)
+        return next(self._reentries.get(receiver, iter(())), False)
 
     def _carry_out_call_of(self, receiver: Party) -> None:
         call = self._state.receivers[receiver].call

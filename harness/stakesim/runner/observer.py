@@ -170,11 +170,14 @@ class Observer:
         Returns:
             The model after it, and the outcome that it must have.
         """
-        done: dict[str, list[bool]] = {}
+        done: dict[str, list[bool | None]] = {}
         for log in (log for receipt in receipts for log in receipt.logs):
             name = self._names.get(log.address, "")
             if name in model.receivers:
                 done.setdefault(name, []).append(bool(int.from_bytes(log.data, "big")))
+            for event in stake_abi().events([log], self.session.contract_address):
+                if event.name == "PaymentDeferred" and (name := self._names.get(event.args["receiver"], "")):
+                    done.setdefault(name, []).append(None)
         reentries = {name: iter(each) for name, each in done.items()}
         if expected.status == "rejected" and expected.optional:
             return self.model, expected
