@@ -41,7 +41,8 @@ _SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
 """A contract with these errors is taken to have all errors that the rules name."""
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
-_VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
+VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
+"""Addresses that views are asked about."""
 
 
 class World(NamedTuple):
@@ -250,7 +251,7 @@ class Player:
             after: Name of its function.
         """
         state = self.state
-        views = list(expected_views(state, _VIEWED, roles=self._full)) if self._full else []
+        views = list(expected_views(state, VIEWED, roles=self._full)) if self._full else []
         balances, answers = self.arena.read([self._view_call(view) for view in views])
         differences = []
         for view, (ok, data) in zip(views, answers, strict=True):
